@@ -1,0 +1,66 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A scenario: which GPUs there are and how they behave. Read from an INI file (docs/simulator.md lists every key), or
+ * made by scenario_default(). Times are what the model spends, in microseconds; they are a model, not a measurement.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gpu/abi.h"
+#include "gpu/pci.h"
+
+enum { SCENARIO_GPUS_MAX = 64 };
+
+struct scenario_gpu {
+        struct pci_address address;
+        char uuid[64];
+        char model[96];
+        bool present;           /* on the bus from the start; otherwise it is to be added */
+        uint64_t lock_usec;     /* initialisation under the driver's global lock */
+        uint64_t init_usec;     /* initialisation outside it (GSP boot) */
+        uint64_t teardown_usec; /* teardown; under the global lock */
+        unsigned fail_opens;    /* that many initialisations fail (-1u: all) */
+        uint32_t fail_status;   /* with this NV_STATUS */
+        bool hang;              /* initialisation does not end until `ctl hang off`, or the end */
+        bool excluded;
+        bool lost;
+        bool drain;
+        bool legacy;                /* the kernel's persistence flag */
+        bool confidential;          /* initialises once per reset; the global lock is held throughout */
+        bool coherent;              /* first open needs NV_ESC_SYS_PARAMS */
+        bool numa_auto_online;      /* the kernel onlines the memory itself (use_auto_online) */
+        enum nv_numa_status numa;   /* NV_NUMA_DISABLED: no NUMA memory */
+        uint64_t fabric_delay_usec; /* after initialisation: UVM registration gives 0x81 for so long */
+        bool has_uvm;
+};
+
+/* Something that happens by itself, `at_usec` after the start: a control verb with its arguments. */
+struct scenario_event {
+        uint64_t at_usec;
+        char verb[32];
+        char argument[96];
+};
+
+struct scenario {
+        char driver_version[32]; /* decides what the driver can do: bind notices from 575.51, and so on */
+        bool nonblocking_open;   /* NVreg_EnableNonblockingOpen, and the driver knows it (550.40.07) */
+        bool bind_notices;       /* RM announces bind and unbind (575.51.02) */
+        size_t n_gpus;
+        struct scenario_gpu gpus[SCENARIO_GPUS_MAX];
+        size_t n_events;
+        struct scenario_event events[SCENARIO_GPUS_MAX];
+};
+
+/* n_gpus (1..SCENARIO_GPUS_MAX) alike, 0.2 s under the lock and 1.3 s outside it, from 0000:17:00.0 upwards. */
+void scenario_default(struct scenario *ret_scenario, size_t n_gpus);
+
+/*
+ * Reads a file on top of `scenario` (which scenario_default() has filled). Returns 0 or negative errno; -EINVAL puts a
+ * sentence with file, line and what is wrong into error.
+ */
+int scenario_read(struct scenario *scenario, const char *path, char *error, size_t error_size);

@@ -1,0 +1,26 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Time in microseconds. Durations and deadlines use the monotonic clock; only what is shown to people is real time. */
+
+#include <stdint.h>
+#include <time.h>
+
+#define USEC_PER_SEC UINT64_C(1000000)
+#define USEC_PER_MSEC UINT64_C(1000)
+
+static inline uint64_t clock_usec(clockid_t clock) {
+        struct timespec now = {0};
+
+        (void)clock_gettime(clock, &now);
+        return (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+}
+
+static inline uint64_t clock_monotonic_usec(void) {
+        return clock_usec(CLOCK_MONOTONIC);
+}
+
+static inline uint64_t clock_realtime_usec(void) {
+        return clock_usec(CLOCK_REALTIME);
+}

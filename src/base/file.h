@@ -1,0 +1,24 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Whole small files and paths below a root, as /proc and /sys need them. */
+
+#include <limits.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/*
+ * Puts root in front of an absolute path: file_rooted(buffer, "/srv/sim", "/proc/devices"). root may be "" or NULL.
+ * Returns 0 or -ENAMETOOLONG. The same seam serves tests (a simulated driver's root) and containers (a driver root).
+ */
+int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path);
+
+/*
+ * Reads a file of at most size - 1 bytes and terminates it. Returns the length, or negative errno (-EFBIG when it is
+ * longer; -EINTR is retried).
+ */
+ssize_t file_read(const char *path, char *buffer, size_t size);
+
+/* Writes all of the text to an existing file (sysfs, procfs). Returns 0 or negative errno. */
+int file_write(const char *path, const char *text);

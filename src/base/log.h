@@ -1,0 +1,41 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The daemon's log: one line a message, to standard error, to syslog (facility daemon), or to both. Levels are those of
+ * syslog. Only layers from gpu/ upwards log; base/ and rpc/ return codes.
+ *
+ * Safe to call from several threads. A message is written whole or not at all.
+ */
+
+#include <stdbool.h>
+#include <syslog.h>
+
+enum log_target {
+        LOG_TO_STDERR = 1 << 0,
+        LOG_TO_SYSLOG = 1 << 1,
+};
+
+/* Until log_open() is called everything up to LOG_WARNING goes to standard error. `identifier` must stay valid. */
+void log_open(const char *identifier, unsigned targets, bool verbose);
+
+/*
+ * A further receiver of every message of level LOG_ERR and worse: the parent that waits for a forking start. fd stays
+ * the caller's; -1 ends it.
+ */
+void log_copy_errors_to(int fd);
+
+/* Verbose logs show every level up to LOG_DEBUG; others up to LOG_WARNING, and LOG_NOTICE sent by log_always(). */
+bool log_is_verbose(void);
+
+void log_write(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Shown whether the log is verbose or not. */
+void log_always(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * Logs "<message>: <text of error>" and returns error (a negative errno) unchanged, so that an error is said and
+ * returned in one statement: return log_errno(LOG_ERR, -errno, "cannot open %s", path);
+ */
+int log_errno(int level, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,30 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Small work on strings: copy with a limit, trim, compare, and strict numbers. Nothing here allocates. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Copies source into buffer of size bytes (at least 1), cut if too long, always terminated. Returns whether it fitted.
+ */
+bool text_copy(char *buffer, size_t size, const char *source);
+
+/* printf into buffer of size bytes. Returns 0, or -ENAMETOOLONG when it did not fit (the buffer then holds the cut
+ * text). */
+int text_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Drops white space at both ends, in place; returns the first remaining character. */
+char *text_trim(char *text);
+
+bool text_equal(const char *a, const char *b);
+bool text_equal_nocase(const char *a, const char *b);
+bool text_starts_with(const char *text, const char *prefix);
+
+/*
+ * The whole text as a number in the given base (10 or 16, no sign, no white space, no 0x), at most maximum.
+ * Returns 0, -EINVAL when it is not a number, -ERANGE when it is too large.
+ */
+int text_parse_u64(const char *text, unsigned base, uint64_t maximum, uint64_t *ret_value);

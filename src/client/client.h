@@ -1,0 +1,49 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The RPC client: one connection to a persistence daemon, ours or NVIDIA's. Calls block, at most until the deadline
+ * given at the connection; every call's failure is a negative errno, and client_error() has the sentence for it.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gpu/pci.h"
+#include "rpc/holdfast.h"
+#include "rpc/nvpd.h"
+
+struct client;
+
+/*
+ * Connects to the socket at path; timeout_usec bounds each call from then on. Returns 0; -ENOENT (no socket: no
+ * daemon), -ECONNREFUSED (a socket left behind by a dead daemon), -EACCES, or other negative errno.
+ */
+int client_connect(struct client **ret_client, const char *path, uint64_t timeout_usec);
+struct client *client_free(struct client *client);
+/* For CLEANUP(client_done). */
+void client_done(struct client **client);
+
+/* The pid of the daemon that listens, as the kernel tells it (SO_PEERCRED), or 0. */
+int32_t client_peer_pid(const struct client *client);
+
+/* The sentence for the last call that failed on this connection. */
+const char *client_error(const struct client *client);
+
+/*
+ * Program 35006. They return 0 when an answer came; *ret_status is then the daemon's enum nvpd_status.
+ * -ETIMEDOUT: no answer in time. -EPROTO: an answer that is none. -EOPNOTSUPP: the daemon does not serve this.
+ */
+int client_get_mode(struct client *client, const struct pci_address *address, uint32_t *ret_status, bool *ret_enabled);
+int client_set_mode(struct client *client, const struct pci_address *address, bool enabled, uint32_t *ret_status);
+
+/*
+ * Holdfast's own program. -EOPNOTSUPP: another daemon (NVIDIA's) answers here.
+ * *ret_gpus is an array of ret_head->n_gpus that the caller frees.
+ */
+int client_list(struct client *client, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus);
+
+/* Where the daemon's socket is below root: "/var/run/nvidia-persistenced/socket", or <root>/run/... with a root. */
+int client_socket_path(char *buffer, size_t size, const char *root);

@@ -1,0 +1,44 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * What GPUs there are, as /proc/driver/nvidia/gpus/ tells (one directory per GPU, named by PCI address). Reading it
+ * initialises nothing and needs no device node.
+ */
+
+#include "gpu/pci.h"
+
+enum {
+        GPU_UUID_SIZE = 64,
+        GPU_MODEL_SIZE = 96,
+        GPU_MINOR_UNKNOWN = -1,
+};
+
+/* One GPU's `information` file. */
+struct gpu_info {
+        struct pci_address address;
+        int minor;                  /* N of /dev/nvidiaN, or GPU_MINOR_UNKNOWN */
+        char uuid[GPU_UUID_SIZE];   /* "GPU-..."; empty when the driver does not tell it */
+        char model[GPU_MODEL_SIZE]; /* marketing name; empty likewise */
+        char video_bios[32];        /* "??.??.??.??.??" until the first initialisation */
+        char firmware[32];          /* "N/A" until the first initialisation */
+        bool excluded;              /* the administrator took it from the driver: an open gives EPERM */
+};
+
+/*
+ * Reads all GPUs below root ("" for the real system), sorted by PCI address, into an array that the caller frees.
+ * A GPU whose `information` cannot be read is listed with what its directory's name tells. Returns 0 (with *ret_n 0
+ * when there is no GPU), -ENOENT when there is no /proc/driver/nvidia (the driver is not loaded), or negative errno.
+ */
+int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n);
+
+/* Reads one GPU's information afresh. Returns 0, -ENODEV when it is not there (any more), or negative errno. */
+int inventory_read_gpu(const char *root, const struct pci_address *address, struct gpu_info *ret_gpu);
+
+/* Parses the text of an `information` file into info (which keeps its address). Lines that are missing leave the field
+ * empty or unknown. */
+void gpu_info_parse(char *text, struct gpu_info *info);
+
+/* The driver's version from /proc/driver/nvidia/version ("595.45.04"). Returns 0, -ENOENT when not loaded, -EBADMSG. */
+int inventory_driver_version(const char *root, char *buffer, size_t size);

@@ -1,0 +1,92 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Holdfast's own RPC program, as src/rpc/holdfast.x has it (read that file first: it says what each field means).
+ * Strings are bounded; an encoder cuts what is longer, a decoder fails on it.
+ */
+
+#include "rpc/message.h"
+
+enum {
+        HF_PROGRAM = 0x20484644,
+        HF_VERSION = 1,
+        HF_LIST = 1,
+
+        HF_GPUS_MAX = 256,
+        HF_NAME_SIZE = 96,  /* HF_NAME_MAX and the terminator */
+        HF_TEXT_SIZE = 256, /* HF_TEXT_MAX and the terminator */
+
+        /* Upper bounds of the encodings, in bytes: for the buffers of server and client. */
+        HF_GPU_ENCODED_MAX = 4 * 4 + 4 + 2 * (4 + HF_NAME_SIZE) + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4 + 4 +
+                             (4 + HF_TEXT_SIZE) + 4 + (4 + HF_TEXT_SIZE) + 4 + 4,
+        HF_LIST_HEAD_ENCODED_MAX = 2 * (4 + HF_NAME_SIZE) + 4 + 8 + 4 + 8 + 4,
+};
+
+struct hf_address {
+        uint32_t domain;
+        uint32_t bus;
+        uint32_t slot;
+        uint32_t function;
+};
+
+enum hf_gpu_state {
+        HF_GPU_RELEASED = 0,
+        HF_GPU_OPENING = 1,
+        HF_GPU_HELD = 2,
+        HF_GPU_CLOSING = 3,
+        HF_GPU_FAILED = 4,
+};
+
+enum hf_uvm_state {
+        HF_UVM_OFF = 0,
+        HF_UVM_WAITING = 1,
+        HF_UVM_ON = 2,
+};
+
+enum hf_tristate {
+        HF_NO = 0,
+        HF_YES = 1,
+        HF_UNKNOWN = 2,
+};
+
+struct hf_gpu {
+        struct hf_address address;
+        int32_t minor;
+        char uuid[HF_NAME_SIZE];
+        char model[HF_NAME_SIZE];
+        uint32_t state;
+        bool wanted;
+        uint64_t since_realtime_usec;
+        uint64_t open_duration_usec;
+        uint32_t opens;
+        uint32_t failures;
+        bool stuck;
+        int32_t error_number;
+        uint32_t error_nv_status;
+        char error_text[HF_TEXT_SIZE];
+        uint32_t uvm;
+        char uvm_text[HF_TEXT_SIZE];
+        uint32_t legacy_flag;
+        bool leased;
+};
+
+struct hf_list_head {
+        char version[HF_NAME_SIZE];
+        char backend[HF_NAME_SIZE];
+        uint32_t pid;
+        uint64_t started_realtime_usec;
+        bool ready;
+        uint64_t serial;
+        uint32_t n_gpus; /* that many struct hf_gpu follow */
+};
+
+/* A decoder fails the reader on an enum value out of range, on a string too long, and on n_gpus over HF_GPUS_MAX. */
+void hf_list_head_decode(struct xdr_reader *reader, struct hf_list_head *head);
+void hf_list_head_encode(struct xdr_writer *writer, const struct hf_list_head *head);
+void hf_gpu_decode(struct xdr_reader *reader, struct hf_gpu *gpu);
+void hf_gpu_encode(struct xdr_writer *writer, const struct hf_gpu *gpu);
+
+/* "released", "opening", "held", "closing", "failed"; "?" for an unknown value. */
+const char *hf_gpu_state_name(uint32_t state);

@@ -1,0 +1,50 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * XDR (RFC 4506) over a buffer of the caller's: the primitives that our two programs need. Reader and writer fail for
+ * good: the first thing that does not fit sets `failed`, every later read gives 0 and every later write is dropped, so
+ * a message is decoded or encoded straight through and checked once, by xdr_reader_ok() or xdr_writer_ok().
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct xdr_reader {
+        const uint8_t *next;
+        const uint8_t *end;
+        bool failed;
+};
+
+struct xdr_writer {
+        uint8_t *start;
+        uint8_t *next;
+        uint8_t *end;
+        bool failed;
+};
+
+void xdr_reader_init(struct xdr_reader *reader, const void *bytes, size_t size);
+bool xdr_reader_ok(const struct xdr_reader *reader);
+size_t xdr_reader_left(const struct xdr_reader *reader);
+
+uint32_t xdr_read_u32(struct xdr_reader *reader);
+int32_t xdr_read_i32(struct xdr_reader *reader);
+uint64_t xdr_read_u64(struct xdr_reader *reader);
+/* RFC 4506 section 4.4: 0 or 1; any other value fails the reader. */
+bool xdr_read_bool(struct xdr_reader *reader);
+/* Variable-length opaque (section 4.10): skipped. Fails when longer than maximum. */
+void xdr_skip_opaque(struct xdr_reader *reader, size_t maximum);
+/* String (section 4.11) into buffer of size bytes, terminated. Fails when it does not fit or holds a NUL. */
+void xdr_read_string(struct xdr_reader *reader, char *buffer, size_t size);
+
+void xdr_writer_init(struct xdr_writer *writer, void *buffer, size_t size);
+bool xdr_writer_ok(const struct xdr_writer *writer);
+size_t xdr_writer_size(const struct xdr_writer *writer);
+
+void xdr_write_u32(struct xdr_writer *writer, uint32_t value);
+void xdr_write_i32(struct xdr_writer *writer, int32_t value);
+void xdr_write_u64(struct xdr_writer *writer, uint64_t value);
+void xdr_write_bool(struct xdr_writer *writer, bool value);
+void xdr_write_string(struct xdr_writer *writer, const char *text);
