@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "gpu/inventory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+
+#define PROC_DRIVER "/proc/driver/nvidia"
+
+enum {
+        INFORMATION_SIZE_MAX = 4096, /* the driver prints some eleven lines */
+        LIST_ROOM_FIRST = 16,
+};
+
+/* ---- the `information` file ---------------------------------------------------------------------------------------
+ */
+
+/* Where a label's text goes: a member of struct gpu_info, and its size. */
+struct text_field {
+        const char *label;
+        size_t offset;
+        size_t size;
+};
+
+#define TEXT_FIELD(label_text, member)                                                                                 \
+        {                                                                                                              \
+                .label = label_text, .offset = offsetof(struct gpu_info, member),                                      \
+                .size = sizeof(((struct gpu_info *)0)->member)                                                         \
+        }
+
+static const struct text_field text_fields[] = {
+        TEXT_FIELD("GPU Firmware", firmware),
+        TEXT_FIELD("GPU UUID", uuid),
+        TEXT_FIELD("Model", model),
+        TEXT_FIELD("Video BIOS", video_bios),
+};
+
+static void take_field(struct gpu_info *info, const char *label, const char *value) {
+        uint64_t minor;
+
+        for (size_t i = 0; i < ARRAY_SIZE(text_fields); i++)
+                if (text_equal(label, text_fields[i].label))
+                        (void)text_copy((char *)info + text_fields[i].offset, text_fields[i].size, value);
+
+        if (text_equal(label, "Device Minor") && text_parse_u64(value, 10, INT16_MAX, &minor) == 0)
+                info->minor = (int)minor;
+        if (text_equal(label, "GPU Excluded"))
+                info->excluded = text_equal_nocase(value, "yes");
+}
+
+static void clear_fields(struct gpu_info *info) {
+        *info = (struct gpu_info){
+                .address = info->address,
+                .minor = GPU_MINOR_UNKNOWN,
+        };
+}
+
+void gpu_info_parse(char *text, struct gpu_info *info) {
+        char *line, *rest = NULL;
+
+        clear_fields(info);
+        for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+                /* White space around the colon differs from label to label (nv-procfs.c prints it so). */
+                char *colon = strchr(line, ':');
+
+                if (!colon)
+                        continue;
+                *colon = '\0';
+                take_field(info, text_trim(line), text_trim(colon + 1));
+        }
+}
+
+static int read_information(const char *root, const char *name, struct gpu_info *info) {
+        char path[PATH_MAX], relative[sizeof(PROC_DRIVER "/gpus/information") + NAME_MAX + 1];
+        char text[INFORMATION_SIZE_MAX];
+        ssize_t length;
+        int r;
+
+        (void)text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/information", name);
+        r = file_rooted(path, root, relative);
+        if (r < 0)
+                return r;
+        length = file_read(path, text, sizeof(text));
+        if (length < 0)
+                return (int)length;
+        gpu_info_parse(text, info);
+        return 0;
+}
+
+int inventory_read_gpu(const char *root, const struct pci_address *address, struct gpu_info *ret_gpu) {
+        struct gpu_info info = {.address = *address};
+        char name[PCI_ADDRESS_SIZE];
+        int r;
+
+        r = read_information(root, pci_address_format(address, name), &info);
+        if (r == -ENOENT || r == -ENOTDIR)
+                return -ENODEV;
+        if (r < 0)
+                return r;
+        *ret_gpu = info;
+        return 0;
+}
+
+/* ---- the folder of all GPUs ---------------------------------------------------------------------------------------
+ */
+
+struct gpu_list {
+        struct gpu_info *gpus;
+        size_t n;
+        size_t room;
+};
+
+static void gpu_list_done(struct gpu_list *list) {
+        free(list->gpus);
+}
+
+static int gpu_list_add(struct gpu_list *list, const struct gpu_info *info) {
+        if (list->n == list->room) {
+                size_t room = list->room ? 2 * list->room : LIST_ROOM_FIRST;
+                struct gpu_info *gpus = reallocarray(list->gpus, room, sizeof(*gpus));
+
+                if (!gpus)
+                        return -ENOMEM;
+                list->gpus = gpus;
+                list->room = room;
+        }
+        list->gpus[list->n++] = *info;
+        return 0;
+}
+
+static void dir_done(DIR **dir) {
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+/* Opens the folder of GPUs. *ret_dir is NULL when the driver is there without it (no GPU was ever probed). */
+static int open_gpus(const char *root, DIR **ret_dir) {
+        char path[PATH_MAX];
+        DIR *dir;
+        int r;
+
+        r = file_rooted(path, root, PROC_DRIVER "/gpus");
+        if (r < 0)
+                return r;
+        dir = opendir(path); /* close-on-exec by definition */
+        if (!dir && errno != ENOENT)
+                return -errno;
+        if (!dir) {
+                r = file_rooted(path, root, PROC_DRIVER);
+                if (r < 0)
+                        return r;
+                if (access(path, F_OK) < 0)
+                        return -errno;
+        }
+        *ret_dir = dir;
+        return 0;
+}
+
+static int add_entry(struct gpu_list *list, const char *root, const char *name) {
+        struct gpu_info info = {.minor = GPU_MINOR_UNKNOWN};
+
+        if (pci_address_parse(name, &info.address) < 0)
+                return 0; /* "." and "..", or something that a later driver puts there */
+        /* Unreadable for a moment, as while a GPU is being removed: it is there, and that is what we can tell. */
+        (void)read_information(root, name, &info);
+        return gpu_list_add(list, &info);
+}
+
+static int compare_gpus(const void *a, const void *b) {
+        const struct gpu_info *first = a, *second = b;
+
+        return pci_address_compare(&first->address, &second->address);
+}
+
+int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) {
+        CLEANUP(gpu_list_done) struct gpu_list list = {0};
+        CLEANUP(dir_done) DIR *dir = NULL;
+        struct dirent *entry;
+        int r;
+
+        r = open_gpus(root, &dir);
+        if (r < 0)
+                return r;
+        while (dir && (errno = 0, entry = readdir(dir))) {
+                r = add_entry(&list, root, entry->d_name);
+                if (r < 0)
+                        return r;
+        }
+        if (dir && errno != 0)
+                return -errno;
+
+        if (list.n > 0)
+                qsort(list.gpus, list.n, sizeof(list.gpus[0]), compare_gpus);
+        *ret_gpus = take_ptr(list.gpus);
+        *ret_n = list.n;
+        return 0;
+}
+
+/* ---- the driver's version -----------------------------------------------------------------------------------------
+ */
+
+/* "595.45.04": digits and at least one dot, nothing else. The line's other words have other characters too. */
+static bool looks_like_version(const char *word) {
+        return strspn(word, "0123456789.") == strlen(word) && strchr(word, '.') != NULL && word[0] != '.';
+}
+
+int inventory_driver_version(const char *root, char *buffer, size_t size) {
+        char path[PATH_MAX], text[INFORMATION_SIZE_MAX];
+        char *word, *rest = NULL;
+        ssize_t length;
+        int r;
+
+        r = file_rooted(path, root, PROC_DRIVER "/version");
+        if (r < 0)
+                return r;
+        length = file_read(path, text, sizeof(text));
+        if (length < 0)
+                return (int)length;
+
+        text[strcspn(text, "\n")] = '\0'; /* the second line has the compiler's version */
+        for (word = strtok_r(text, " \t", &rest); word; word = strtok_r(NULL, " \t", &rest))
+                if (looks_like_version(word))
+                        return text_copy(buffer, size, word) ? 0 : -EBADMSG;
+        return -EBADMSG;
+}
