@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The inventory over folders of the test's own, laid out as /proc/driver/nvidia is. */
+
+#include "gpu/inventory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+/* As the driver prints it, white space included. */
+#define INFORMATION                                                                                                    \
+        "Model: \t\t NVIDIA H100 80GB HBM3\n"                                                                          \
+        "IRQ:   \t\t 311\n"                                                                                            \
+        "GPU UUID: \t GPU-6a3c1f6e-0d5b-4c3f-9f7b-2f1f6f6a0001\n"                                                      \
+        "Video BIOS: \t 96.00.9f.00.01\n"                                                                              \
+        "Bus Type: \t PCIe\n"                                                                                          \
+        "DMA Size: \t 52 bits\n"                                                                                       \
+        "DMA Mask: \t 0xfffffffffffff\n"                                                                               \
+        "Bus Location: \t 0000:17:00.0\n"                                                                              \
+        "Device Minor: \t 3\n"                                                                                         \
+        "GPU Firmware: \t 595.45.04\n"                                                                                 \
+        "GPU Excluded:\t No\n"
+
+struct tree {
+        char root[64];
+};
+
+static void put(const struct tree *tree, const char *path, const char *text) {
+        char full[512];
+        FILE *file;
+
+        assert_true(snprintf(full, sizeof(full), "%s%s", tree->root, path) < (int)sizeof(full));
+        for (char *slash = full + strlen(tree->root) + 1; (slash = strchr(slash, '/')); slash++) {
+                *slash = '\0';
+                assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
+                *slash = '/';
+        }
+        if (!text)
+                return;
+        file = fopen(full, "we");
+        assert_non_null(file);
+        assert_true(fputs(text, file) >= 0);
+        assert_int_equal(fclose(file), 0);
+}
+
+static void put_gpu(const struct tree *tree, const char *address, const char *text) {
+        char path[256];
+
+        (void)snprintf(path, sizeof(path), "/proc/driver/nvidia/gpus/%s/information", address);
+        put(tree, path, text);
+}
+
+static int make_tree(void **state) {
+        struct tree *tree = calloc(1, sizeof(*tree));
+
+        assert_non_null(tree);
+        (void)snprintf(tree->root, sizeof(tree->root), "/tmp/holdfast-inventory-XXXXXX");
+        assert_non_null(mkdtemp(tree->root));
+        *state = tree;
+        return 0;
+}
+
+static int drop(const char *path, const struct stat *status, int type, struct FTW *walk) {
+        return remove(path);
+}
+
+static int drop_tree(void **state) {
+        struct tree *tree = *state;
+        int r = nftw(tree->root, drop, 16, FTW_DEPTH | FTW_PHYS);
+
+        free(tree);
+        return r;
+}
+
+static void all_fields_of_a_gpu_are_read(void **state) {
+        const struct tree *tree = *state;
+        const struct pci_address address = {0, 0x17, 0, 0};
+        struct gpu_info info;
+
+        put_gpu(tree, "0000:17:00.0", INFORMATION);
+        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), 0);
+        assert_int_equal(pci_address_compare(&info.address, &address), 0);
+        assert_int_equal(info.minor, 3);
+        assert_string_equal(info.uuid, "GPU-6a3c1f6e-0d5b-4c3f-9f7b-2f1f6f6a0001");
+        assert_string_equal(info.model, "NVIDIA H100 80GB HBM3");
+        assert_string_equal(info.video_bios, "96.00.9f.00.01");
+        assert_string_equal(info.firmware, "595.45.04");
+        assert_false(info.excluded);
+}
+
+static void missing_and_broken_lines_leave_fields_unknown(void **state) {
+        static const char *const texts[] = {
+                "",
+                "\n\n\n",
+                "no colon here\n: \n:::\n",
+                "Device Minor: \t -1\nGPU UUID: \t \n",
+                "Device Minor: \t 99999999999999999999\n",
+                "Device Minor: \t 3x\n",
+                "Device Minor\n3\n",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+                struct gpu_info info = {.address = {1, 2, 3, 4}, .minor = 7, .uuid = "stale", .excluded = true};
+                char text[128];
+
+                (void)snprintf(text, sizeof(text), "%s", texts[i]);
+                gpu_info_parse(text, &info);
+                assert_int_equal(info.address.slot, 3);
+                assert_int_equal(info.minor, GPU_MINOR_UNKNOWN);
+                assert_string_equal(info.uuid, "");
+                assert_string_equal(info.model, "");
+                assert_false(info.excluded);
+        }
+}
+
+static void a_name_that_is_too_long_is_cut(void **state) {
+        struct gpu_info info = {0};
+        char text[512] = "Model: ";
+
+        memset(text + strlen(text), 'x', 400);
+        gpu_info_parse(text, &info);
+        assert_int_equal(strlen(info.model), sizeof(info.model) - 1);
+}
+
+static void an_excluded_gpu_is_told(void **state) {
+        struct gpu_info info = {0};
+        char text[] = "GPU Excluded:\t Yes\n";
+
+        gpu_info_parse(text, &info);
+        assert_true(info.excluded);
+}
+
+static void gpus_come_in_the_order_of_their_addresses(void **state) {
+        static const char *const made[] = {"0000:ca:00.0", "0000:17:00.0", "10000:01:00.0", "0000:17:00.1"};
+        static const char *const expected[] = {"0000:17:00.0", "0000:17:00.1", "0000:ca:00.0", "10000:01:00.0"};
+        const struct tree *tree = *state;
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        char buffer[PCI_ADDRESS_SIZE];
+        size_t n;
+
+        for (size_t i = 0; i < ARRAY_SIZE(made); i++)
+                put_gpu(tree, made[i], INFORMATION);
+        put(tree, "/proc/driver/nvidia/gpus/not-an-address/information", INFORMATION);
+
+        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(n, ARRAY_SIZE(expected));
+        for (size_t i = 0; i < n; i++)
+                assert_string_equal(pci_address_format(&gpus[i].address, buffer), expected[i]);
+}
+
+static void more_gpus_than_any_machine_has_are_all_listed(void **state) {
+        const struct tree *tree = *state;
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n;
+
+        for (unsigned i = 0; i < 100; i++) {
+                char name[PCI_ADDRESS_SIZE];
+                const struct pci_address address = {0, (uint8_t)(99 - i), 0, 0};
+
+                put_gpu(tree, pci_address_format(&address, name), INFORMATION);
+        }
+        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(n, 100);
+        for (size_t i = 0; i < n; i++)
+                assert_int_equal(gpus[i].address.bus, i);
+}
+
+static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
+        const struct tree *tree = *state;
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n;
+
+        put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", "Runtime D3 status: ?\n");
+        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(gpus[0].address.bus, 0x17);
+        assert_int_equal(gpus[0].minor, GPU_MINOR_UNKNOWN);
+        assert_string_equal(gpus[0].model, "");
+}
+
+static void a_driver_without_gpus_is_an_empty_list(void **state) {
+        const struct tree *tree = *state;
+        struct gpu_info *gpus = NULL;
+        size_t n = 9;
+
+        put(tree, "/proc/driver/nvidia/version", "");
+        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(n, 0);
+        free(gpus);
+}
+
+static void no_driver_is_enoent(void **state) {
+        const struct tree *tree = *state;
+        const struct pci_address address = {0, 0x17, 0, 0};
+        struct gpu_info *gpus = NULL, info;
+        char version[32];
+        size_t n;
+
+        assert_int_equal(inventory_read(tree->root, &gpus, &n), -ENOENT);
+        assert_null(gpus);
+        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), -ENODEV);
+        assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), -ENOENT);
+}
+
+static void the_version_is_found_in_either_kind_of_line(void **state) {
+        static const char *const lines[] = {
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.45.04  Release Build  (root@host)  Tue\n",
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  595.45.04  Mon Jan  1 00:00:00 UTC 2026\n",
+                "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  595.45.04\nGCC version:  12.2.0\n",
+        };
+        const struct tree *tree = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+                char version[32];
+
+                put(tree, "/proc/driver/nvidia/version", lines[i]);
+                assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), 0);
+                assert_string_equal(version, "595.45.04");
+        }
+}
+
+static void a_version_line_without_a_version_is_refused(void **state) {
+        static const char *const lines[] = {
+                "",
+                "\n595.45.04\n",
+                "NVRM version: none 12 .5 5x.1\nGCC version:  gcc version 12.2.0\n",
+                "NVRM version: 1234567890.1234567890.1234567890.1234567890\n",
+        };
+        const struct tree *tree = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+                char version[32];
+
+                put(tree, "/proc/driver/nvidia/version", lines[i]);
+                assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), -EBADMSG);
+        }
+}
+
+#define TREE_TEST(function) cmocka_unit_test_setup_teardown(function, make_tree, drop_tree)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TREE_TEST(all_fields_of_a_gpu_are_read),
+                cmocka_unit_test(missing_and_broken_lines_leave_fields_unknown),
+                cmocka_unit_test(a_name_that_is_too_long_is_cut),
+                cmocka_unit_test(an_excluded_gpu_is_told),
+                TREE_TEST(gpus_come_in_the_order_of_their_addresses),
+                TREE_TEST(more_gpus_than_any_machine_has_are_all_listed),
+                TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
+                TREE_TEST(a_driver_without_gpus_is_an_empty_list),
+                TREE_TEST(no_driver_is_enoent),
+                TREE_TEST(the_version_is_found_in_either_kind_of_line),
+                TREE_TEST(a_version_line_without_a_version_is_refused),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
