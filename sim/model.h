@@ -93,6 +93,12 @@ int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_r
  */
 int model_file_usable(struct model_file *file, struct model_wait *wait);
 
+/*
+ * What poll(2) on a GPU's file tells, without sleeping: POLLERR while a deferred open is pending and after it failed,
+ * POLLHUP when the GPU is lost by surprise, else 0.
+ */
+short model_file_poll(struct model_file *file);
+
 /* ---- questions (none initialises anything)
  * ----------------------------------------------------------------------------- */
 
@@ -106,6 +112,7 @@ struct model_gpu_view {
         bool initialising;
         unsigned usage_count;
         uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
+        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/ shows the GPU when there is one */
         unsigned initialisations;
         unsigned teardowns;
 };
@@ -144,7 +151,14 @@ uint32_t model_uvm_persistence(struct model_file *file, bool enable);
 int model_legacy_get(struct model_file *file, bool *ret_enabled);
 int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled);
 
-/* Whether the process has the GPU's node open (RM and UVM ask this): as the model's books have it. */
+/*
+ * Whether the process has the GPU's node open (RM and UVM ask this). The driver walks the caller's own descriptors, so
+ * that one received from another process counts; the model's books only know who opened. A front that can look (FUSE)
+ * says how with model_set_process_check(), before the first open; without it the books decide. The check is called
+ * with the model unlocked.
+ */
+typedef bool (*model_process_check)(void *user, pid_t pid, unsigned minor);
+void model_set_process_check(struct model *model, model_process_check check, void *user);
 bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor);
 
 /*
@@ -170,6 +184,10 @@ void model_unlisten(struct model *model, struct model_listener *listener);
 json_t *model_control(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
                       struct model_wait *wait, char *error, size_t error_size);
 
-/* Adds a line to the journal from a front: an ioctl that nobody knows, say. */
+/* Counts an ioctl that the simulator does not know (status: unknown_ioctls), and puts it into the journal. */
+void model_unknown_ioctl(struct model *model, enum model_node node, uint32_t command,
+                         const struct model_caller *caller);
+
+/* Adds a line to the journal from a front. */
 void model_note(struct model *model, const struct model_caller *caller, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
