@@ -22,6 +22,8 @@ struct client;
  * daemon), -ECONNREFUSED (a socket left behind by a dead daemon), -EACCES, or other negative errno.
  */
 int client_connect(struct client **ret_client, const char *path, uint64_t timeout_usec);
+/* Puts the sentence for a client_connect() to path that failed with error into buffer: what, why, what to do. */
+void client_connect_error(char *buffer, size_t size, const char *path, int error);
 struct client *client_free(struct client *client);
 /* For CLEANUP(client_done). */
 void client_done(struct client **client);
@@ -29,12 +31,14 @@ void client_done(struct client **client);
 /* The pid of the daemon that listens, as the kernel tells it (SO_PEERCRED), or 0. */
 int32_t client_peer_pid(const struct client *client);
 
-/* The sentence for the last call that failed on this connection. */
+/* The sentence for the last call that failed on this connection; "" before the first. Valid until the next call. */
 const char *client_error(const struct client *client);
 
 /*
  * Program 35006. They return 0 when an answer came; *ret_status is then the daemon's enum nvpd_status.
- * -ETIMEDOUT: no answer in time. -EPROTO: an answer that is none. -EOPNOTSUPP: the daemon does not serve this.
+ * -ETIMEDOUT: no answer in time; the connection can still be used, a late answer is skipped. -EOPNOTSUPP: the daemon
+ * does not serve this. -EPROTO: an answer that is none, and -ECONNRESET: the daemon hung up; every later call then is
+ * -ENOTCONN.
  */
 int client_get_mode(struct client *client, const struct pci_address *address, uint32_t *ret_status, bool *ret_enabled);
 int client_set_mode(struct client *client, const struct pci_address *address, bool enabled, uint32_t *ret_status);

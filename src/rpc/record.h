@@ -28,6 +28,7 @@ struct record_reader {
         uint32_t left;         /* bytes of the fragment still to come */
         unsigned fragments;    /* fragments begun in this record */
         int last;              /* this fragment is the record's last */
+        int error;             /* what ended the stream: every later feed returns it again */
 };
 
 void record_reader_init(struct record_reader *reader, void *buffer, size_t size);

@@ -32,11 +32,16 @@ size_t xdr_reader_left(const struct xdr_reader *reader);
 uint32_t xdr_read_u32(struct xdr_reader *reader);
 int32_t xdr_read_i32(struct xdr_reader *reader);
 uint64_t xdr_read_u64(struct xdr_reader *reader);
+/* A word of 0..maximum (an enumeration, the length of an array); a greater one fails the reader. */
+uint32_t xdr_read_at_most(struct xdr_reader *reader, uint32_t maximum);
 /* RFC 4506 section 4.4: 0 or 1; any other value fails the reader. */
 bool xdr_read_bool(struct xdr_reader *reader);
-/* Variable-length opaque (section 4.10): skipped. Fails when longer than maximum. */
+/* Variable-length opaque (section 4.10): skipped with its padding, unread. Fails when longer than maximum. */
 void xdr_skip_opaque(struct xdr_reader *reader, size_t maximum);
-/* String (section 4.11) into buffer of size bytes, terminated. Fails when it does not fit or holds a NUL. */
+/*
+ * String (section 4.11) into buffer of size bytes (at least 1), terminated. Fails when it does not fit, holds a NUL, or
+ * is padded with anything but zeros: what was decoded encodes to the same bytes again.
+ */
 void xdr_read_string(struct xdr_reader *reader, char *buffer, size_t size);
 
 void xdr_writer_init(struct xdr_writer *writer, void *buffer, size_t size);
@@ -47,4 +52,5 @@ void xdr_write_u32(struct xdr_writer *writer, uint32_t value);
 void xdr_write_i32(struct xdr_writer *writer, int32_t value);
 void xdr_write_u64(struct xdr_writer *writer, uint64_t value);
 void xdr_write_bool(struct xdr_writer *writer, bool value);
-void xdr_write_string(struct xdr_writer *writer, const char *text);
+/* Cuts the text after maximum bytes; text need not be terminated then. */
+void xdr_write_string(struct xdr_writer *writer, const char *text, size_t maximum);
