@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+
+# A thin front: Meson builds, the scripts do. `make help` lists what there is.
+
+MESON ?= meson
+prefix ?= /usr/local
+
+# Packages of the distribution (pytest and friends) belong to its own interpreter, whatever python3 is first on PATH.
+PYTHON ?= /usr/bin/python3
+export MESON PYTHON
+
+# Sanitizers find what tests only pass by; without optimisation every frame of a report is a line of the source.
+DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
+
+# What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
+RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
+
+.PHONY: all release test lint demo bench install setup clean help
+
+all: build/build.ninja ## the developer's build in build/, with sanitizers
+	$(MESON) compile -C build
+
+build/build.ninja:
+	@scripts/setup --check build
+	@scripts/configure build $(DEVELOPER)
+
+release: ## the optimised, hardened build in build-release/
+	@scripts/setup --check build
+	@scripts/configure build-release $(RELEASE)
+	$(MESON) compile -C build-release
+
+test: ## installs what is missing, builds, runs all tests (TESTS="..." goes to pytest)
+	@scripts/setup build test
+	@scripts/configure build $(DEVELOPER) -Dtests=enabled
+	$(MESON) compile -C build
+	@$(PYTHON) scripts/test build $(TESTS)
+
+lint: ## formatting, layers, lengths, shell, Python, links, -Werror with gcc and clang
+	@scripts/setup build test lint
+	@scripts/lint
+
+demo: ## installs what is missing, builds, and shows what a held GPU is worth, with no GPU
+	@scripts/setup build demo
+	@$(MAKE) --no-print-directory release
+	@scripts/demo
+
+bench: release ## measures, against limits and against another daemon
+	@bench/run
+
+install: release ## installs the release build: make install DESTDIR=/staging prefix=/usr
+	$(if $(DESTDIR),DESTDIR=$(abspath $(DESTDIR)) )$(MESON) install --no-rebuild -C build-release
+
+setup: ## installs whatever any of the above needs
+	@scripts/setup build test lint demo
+
+clean: ## removes every build directory
+	rm -rf build build-release build-lint-gcc build-lint-clang
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
