@@ -12,9 +12,8 @@
  *
  *      GPU:  present? -- open files (usage) -- 0: cold, or kept by the legacy flag
  *                                             >0: initialised
- *      open():  first user    -> wait own lock -> wait global lock -> lock_usec -> release it -> init_usec ->
- * initialised close(): last user     -> wait own lock -> wait global lock -> teardown_usec -> settings fall back ->
- * cold
+ *      open(), first user:  own lock -> global lock for lock_usec -> init_usec without it -> initialised
+ *      close(), last user:  own lock -> global lock for teardown_usec -> settings fall back -> cold
  *
  * Errors are negative errno as the kernel gives them (docs/simulator.md has the table and its sources).
  */
@@ -30,6 +29,8 @@
 
 struct model;
 struct model_file;
+
+#define MODEL_MINOR_NONE UINT32_MAX
 
 enum model_node {
         MODEL_NODE_CTL,
@@ -49,8 +50,7 @@ struct model_wait {
         bool interrupted;
 };
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- life ---- */
 
 int model_new(struct model **ret_model, const struct scenario *scenario);
 /* Every sleeping call returns -ESHUTDOWN from now on and timed events stop. Files may still be closed. */
@@ -59,8 +59,7 @@ void model_stop(struct model *model);
 void model_free(struct model *model);
 void model_interrupt(struct model *model, struct model_wait *wait);
 
-/* ---- files
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 /*
  * open(2) of a node. minor is meant for MODEL_NODE_GPU. nonblock is O_NONBLOCK: where the driver defers the open,
@@ -73,8 +72,12 @@ int model_open(struct model *model, enum model_node node, unsigned minor, bool n
 int model_open_address(struct model *model, const struct pci_address *address, const struct model_caller *caller,
                        struct model_wait *wait, struct model_file **ret_file);
 
-/* The last close of a file (release): gives up its UVM registrations, RM objects and its use of a GPU. Sleeps while the
- * GPU is torn down. Never fails. */
+/*
+ * The last close of a file (release): gives up its UVM registrations, attached GPUs and its use of a GPU. Sleeps while
+ * the GPU is torn down. Never fails. When the file's deferred open is not done yet, that is left to a thread of the
+ * model's and the call returns, as the driver's does for a killed process; a front that has a live process before it
+ * first sleeps in model_wait_open(), as the driver's close() does.
+ */
 void model_close(struct model_file *file);
 
 enum model_node model_file_node(const struct model_file *file);
@@ -99,35 +102,7 @@ int model_file_usable(struct model_file *file, struct model_wait *wait);
  */
 short model_file_poll(struct model_file *file);
 
-/* ---- questions (none initialises anything)
- * ----------------------------------------------------------------------------- */
-
-struct model_gpu_view {
-        struct scenario_gpu spec;
-        unsigned minor;
-        bool bound;            /* listed by the driver (not unbound, not removed) */
-        bool probed;           /* /proc directory exists: bound, or an unbind still waits for users */
-        bool initialised;      /* also when only the legacy flag keeps it so */
-        bool ever_initialised; /* Video BIOS and firmware are known from then on */
-        bool initialising;
-        unsigned usage_count;
-        uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
-        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/ shows the GPU when there is one */
-        unsigned initialisations;
-        unsigned teardowns;
-};
-
-/* Fills views in order of minor; returns how many. views has room for SCENARIO_GPUS_MAX. */
-size_t model_list(struct model *model, struct model_gpu_view *views);
-/* The GPU behind a GPU file. Returns 0 or -ENODEV. */
-int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view);
-const struct scenario *model_scenario(const struct model *model);
-
-/* ---- what ioctls do
- * ---------------------------------------------------------------------------------------------------- */
-
-/* NV_ESC_SYS_PARAMS: first writer wins; -EBUSY for a different value later. */
-int model_set_sys_params(struct model *model, uint64_t memblock_size);
+/* ---- questions (none initialises anything) ---- */
 
 struct model_numa {
         enum nv_numa_status status;
@@ -135,9 +110,50 @@ struct model_numa {
         int node;
         uint64_t memblock_size, memory_address, memory_size;
 };
+
+struct model_gpu_view {
+        struct scenario_gpu spec; /* as it is now: control verbs change it */
+        unsigned minor;           /* MODEL_MINOR_NONE unless probed */
+        bool bound;               /* listed by the driver (not unbound, not removed) */
+        bool probed;              /* /proc directory exists: bound, or an unbind still waits for users */
+        bool initialised;         /* also when only the legacy flag keeps it so */
+        bool ever_initialised;    /* Video BIOS and firmware are known from then on */
+        bool initialising;
+        unsigned usage_count;
+        uint32_t adapter_status;    /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
+        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/ shows the GPU when there is one */
+        unsigned initialisations;
+        unsigned teardowns;
+        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/UUID exists while there are any */
+        struct model_numa numa;
+};
+
+/*
+ * Fills views with every GPU of the scenario, in order of minor, and returns how many; those that have no minor (see
+ * bound, probed, spec.present) come last. views has room for SCENARIO_GPUS_MAX. Never sleeps.
+ */
+size_t model_list(struct model *model, struct model_gpu_view *views);
+/* Sleeps while somebody holds the driver's device-list lock, as NV_ESC_CARD_INFO does. */
+void model_wait_device_list(struct model *model);
+/* The GPU behind a GPU file. Returns 0 or -ENODEV. */
+int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view);
+const struct scenario *model_scenario(const struct model *model);
+
+/* ---- what ioctls do ---- */
+
+/* NV_ESC_SYS_PARAMS: first writer wins; -EBUSY for a different value later. */
+int model_set_sys_params(struct model *model, uint64_t memblock_size);
+
 int model_numa_info(struct model_file *file, struct model_numa *ret_numa);
-/* NV_ESC_SET_NUMA_STATUS: -EACCES unless the caller is root, -EBUSY for OFFLINE_IN_PROGRESS with more than one user. */
+/* NV_ESC_SET_NUMA_STATUS: -EINVAL for what is no status, -EACCES unless the caller is root, -EBUSY for
+ * OFFLINE_IN_PROGRESS with more than one user. */
 int model_numa_set(struct model_file *file, const struct model_caller *caller, int32_t status);
+
+/*
+ * NV_ESC_ATTACH_GPUS_TO_FD on a MODEL_NODE_CTL file: uses each GPU until the file is closed; zeros are skipped; once
+ * per file, all or nothing. Every failure is -EINVAL. Sleeps.
+ */
+int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_ids, const struct model_caller *caller);
 
 /* UVM on a MODEL_NODE_UVM file: return NV_STATUS. A registration uses the GPU as an open does. Sleeps (first user). */
 uint32_t model_uvm_initialize(struct model_file *file, uint64_t flags);
@@ -163,7 +179,7 @@ bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor);
 
 /*
  * Bind and unbind notices: `notify` is called (with the model unlocked, on any thread) after each for every listener.
- * A listener ends with model_unlisten().
+ * A listener ends with model_unlisten(), which returns when no call to it is under way; notify must not call it.
  */
 struct model_listener {
         void (*notify)(struct model_listener *listener, uint32_t gpu_id, bool bind);
@@ -172,14 +188,13 @@ struct model_listener {
 void model_listen(struct model *model, struct model_listener *listener);
 void model_unlisten(struct model *model, struct model_listener *listener);
 
-/* ---- control
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- control ---- */
 
 /*
  * A control verb with its JSON arguments, as `holdfast-sim ctl` and a scenario's events give them (docs/simulator.md):
- * status, fail, hang, lose, drain, remove, add, unbind, bind, reset, set, legacy, journal. Sleeps where the driver
- * would: `unbind` and `remove` return when the last user has let go. Returns a new reference to the result, or NULL
- * with a sentence for people in error.
+ * status, fail, hang, lose, drain, remove, add, unbind, bind, reset, set, legacy, fabric, journal. Sleeps where the
+ * driver would: `unbind` and `remove` return when the last user has let go (interrupted, they go on by themselves).
+ * arguments is an object or NULL. Returns a new reference to the result, or NULL with a sentence for people in error.
  */
 json_t *model_control(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
                       struct model_wait *wait, char *error, size_t error_size);
@@ -191,3 +206,9 @@ void model_unknown_ioctl(struct model *model, enum model_node node, uint32_t com
 /* Adds a line to the journal from a front. */
 void model_note(struct model *model, const struct model_caller *caller, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+
+/* Counts an ioctl that no driver knows; `status` lists them. */
+void model_note_unknown_ioctl(struct model *model, enum model_node node, const struct model_caller *caller,
+                              unsigned long command);
+
+bool model_has_verb(const char *verb);

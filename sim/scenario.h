@@ -26,9 +26,12 @@ struct scenario_gpu {
         uint64_t teardown_usec; /* teardown; under the global lock */
         unsigned fail_opens;    /* that many initialisations fail (-1u: all) */
         uint32_t fail_status;   /* with this NV_STATUS */
+        int fail_errno;         /* and this errno (positive) */
         bool hang;              /* initialisation does not end until `ctl hang off`, or the end */
+        bool hang_close;        /* likewise teardown */
         bool excluded;
-        bool lost;
+        bool lost;     /* fallen off the bus: initialisation fails, a GPU in use stays open */
+        bool surprise; /* and known to be gone (surprise removal): open gives ENODEV, ioctls EINVAL */
         bool drain;
         bool legacy;                /* the kernel's persistence flag */
         bool confidential;          /* initialises once per reset; the global lock is held throughout */
@@ -43,7 +46,7 @@ struct scenario_gpu {
 struct scenario_event {
         uint64_t at_usec;
         char verb[32];
-        char argument[96];
+        char arguments[256]; /* a JSON object */
 };
 
 struct scenario {
@@ -56,6 +59,18 @@ struct scenario {
         struct scenario_event events[SCENARIO_GPUS_MAX];
 };
 
+/*
+ * An INI file:
+ *
+ *      [driver]         version = 595.45.04, nonblocking_open = yes, bind_notices = yes
+ *      [gpus]           count = 8, and any key of a GPU, for all of them; stands before the next
+ *      [gpu 3]          one GPU, by index or PCI address: address, uuid, model, present, lock = 200ms, init = 1.3s,
+ *                       teardown = 50ms, fail_opens = 2 (or all), fail_status = NV_ERR_OPERATING_SYSTEM, fail_errno =
+ * EIO, hang = no|open|close, excluded, lost = no|yes|surprise, drain, legacy, confidential, coherent, numa =
+ * disabled|offline|online|..., numa_auto_online, fabric_delay = 20s, uvm [at 5s]          verb = remove, then its
+ * arguments: gpu = 3
+ */
+
 /* n_gpus (1..SCENARIO_GPUS_MAX) alike, 0.2 s under the lock and 1.3 s outside it, from 0000:17:00.0 upwards. */
 void scenario_default(struct scenario *ret_scenario, size_t n_gpus);
 
@@ -64,3 +79,15 @@ void scenario_default(struct scenario *ret_scenario, size_t n_gpus);
  * sentence with file, line and what is wrong into error.
  */
 int scenario_read(struct scenario *scenario, const char *path, char *error, size_t error_size);
+
+/* "200ms", "1.3s", "2min", "500us". Returns 0 or -EINVAL. */
+int scenario_parse_duration(const char *text, uint64_t *ret_usec);
+
+/* "NV_ERR_GPU_IS_LOST", "0x0f" or "15". Returns 0 or -EINVAL. */
+int scenario_parse_status(const char *text, uint32_t *ret_status);
+
+/* "EIO" or "5". Returns 0 or -EINVAL. */
+int scenario_parse_errno(const char *text, int *ret_errno);
+
+/* Whether the scenario's driver is that version or a later one. */
+bool scenario_driver_is(const struct scenario *scenario, unsigned major, unsigned minor, unsigned patch);
