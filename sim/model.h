@@ -121,7 +121,6 @@ struct model_gpu_view {
         bool initialising;
         unsigned usage_count;
         uint32_t adapter_status;    /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
-        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/ shows the GPU when there is one */
         unsigned initialisations;
         unsigned teardowns;
         unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/UUID exists while there are any */
