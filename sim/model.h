@@ -198,10 +198,6 @@ void model_unlisten(struct model *model, struct model_listener *listener);
 json_t *model_control(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
                       struct model_wait *wait, char *error, size_t error_size);
 
-/* Counts an ioctl that the simulator does not know (status: unknown_ioctls), and puts it into the journal. */
-void model_unknown_ioctl(struct model *model, enum model_node node, uint32_t command,
-                         const struct model_caller *caller);
-
 /* Adds a line to the journal from a front. */
 void model_note(struct model *model, const struct model_caller *caller, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
