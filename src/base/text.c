@@ -43,6 +43,13 @@ char *text_trim(char *text) {
         return text;
 }
 
+char *text_printable(char *text) {
+        for (char *byte = text; *byte != '\0'; byte++)
+                if (*byte < 0x20 || *byte > 0x7e)
+                        *byte = '?';
+        return text;
+}
+
 bool text_equal(const char *a, const char *b) {
         return strcmp(a, b) == 0;
 }

@@ -19,6 +19,10 @@ int text_format(char *buffer, size_t size, const char *format, ...) __attribute_
 /* Drops white space at both ends, in place; returns the first remaining character. */
 char *text_trim(char *text);
 
+/* Replaces every byte that is not printable ASCII by '?', in place: what others named may go to a terminal. Returns
+ * text. */
+char *text_printable(char *text);
+
 bool text_equal(const char *a, const char *b);
 bool text_equal_nocase(const char *a, const char *b);
 bool text_starts_with(const char *text, const char *prefix);

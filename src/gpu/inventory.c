@@ -16,7 +16,7 @@
 #define PROC_DRIVER "/proc/driver/nvidia"
 
 enum {
-        INFORMATION_SIZE_MAX = 4096, /* the driver prints some eleven lines */
+        GPU_FILE_SIZE_MAX = 4096, /* the driver prints a dozen lines */
         LIST_ROOM_FIRST = 16,
 };
 
@@ -78,19 +78,29 @@ void gpu_info_parse(char *text, struct gpu_info *info) {
         }
 }
 
-static int read_information(const char *root, const char *name, struct gpu_info *info) {
-        char path[PATH_MAX], relative[sizeof(PROC_DRIVER "/gpus/information") + NAME_MAX + 1];
-        char text[INFORMATION_SIZE_MAX];
+/* Reads gpus/NAME/FILE, terminated. Returns 0 or negative errno. */
+static int read_gpu_file(const char *root, const char *name, const char *file, char *text, size_t size) {
+        char path[PATH_MAX], relative[sizeof(PROC_DRIVER) + NAME_MAX + 32];
         ssize_t length;
         int r;
 
-        (void)text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/information", name);
+        r = text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/%s", name, file);
+        if (r < 0)
+                return r;
         r = file_rooted(path, root, relative);
         if (r < 0)
                 return r;
-        length = file_read(path, text, sizeof(text));
-        if (length < 0)
-                return (int)length;
+        length = file_read(path, text, size);
+        return length < 0 ? (int)length : 0;
+}
+
+static int read_information(const char *root, const char *name, struct gpu_info *info) {
+        char text[GPU_FILE_SIZE_MAX];
+        int r;
+
+        r = read_gpu_file(root, name, "information", text, sizeof(text));
+        if (r < 0)
+                return r;
         gpu_info_parse(text, info);
         return 0;
 }
@@ -213,7 +223,7 @@ static bool looks_like_version(const char *word) {
 }
 
 int inventory_driver_version(const char *root, char *buffer, size_t size) {
-        char path[PATH_MAX], text[INFORMATION_SIZE_MAX];
+        char path[PATH_MAX], text[GPU_FILE_SIZE_MAX];
         char *word, *rest = NULL;
         ssize_t length;
         int r;
@@ -230,4 +240,36 @@ int inventory_driver_version(const char *root, char *buffer, size_t size) {
                 if (looks_like_version(word))
                         return text_copy(buffer, size, word) ? 0 : -EBADMSG;
         return -EBADMSG;
+}
+
+/* ---- initialised or not
+ * -------------------------------------------------------------------------------------------- */
+
+int inventory_read_initialised(const char *root, const struct pci_address *address, bool *ret_initialised) {
+        static const char label[] = "Runtime D3 status:";
+        char name[PCI_ADDRESS_SIZE], text[GPU_FILE_SIZE_MAX];
+        char *status;
+        int r;
+
+        r = read_gpu_file(root, pci_address_format(address, name), "power", text, sizeof(text));
+        if (r == -ENOENT || r == -ENOTDIR)
+                return -ENODEV;
+        if (r < 0)
+                return r;
+        status = strstr(text, label);
+        if (!status)
+                return -EBADMSG;
+        status += strlen(label);
+        status[strcspn(status, "\n")] = '\0';
+        /* "?" is what the driver prints while RM has no object of the GPU (dynamic-power.c, rm_get_power_info). */
+        *ret_initialised = !text_equal(text_trim(status), "?");
+        return 0;
+}
+
+bool inventory_has_interrupts(const char *root, const struct pci_address *address) {
+        char path[PATH_MAX], relative[64], name[PCI_ADDRESS_SIZE];
+
+        (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/msi_irqs",
+                          pci_address_format(address, name));
+        return file_rooted(path, root, relative) == 0 && access(path, F_OK) == 0;
 }

@@ -42,3 +42,17 @@ void gpu_info_parse(char *text, struct gpu_info *info);
 
 /* The driver's version from /proc/driver/nvidia/version ("595.45.04"). Returns 0, -ENOENT when not loaded, -EBADMSG. */
 int inventory_driver_version(const char *root, char *buffer, size_t size);
+
+/*
+ * Whether the GPU is initialised now, by whomever: its `power` file tells. Never initialises anything, but waits, for
+ * seconds or more, while the driver initialises another GPU: ask only when no daemon can be asked. Returns 0, -ENODEV,
+ * or other negative errno (-EBADMSG when the file does not say).
+ */
+int inventory_read_initialised(const char *root, const struct pci_address *address, bool *ret_initialised);
+
+/*
+ * The same without any wait, from sysfs: the driver has the GPU's message-signalled interrupts on from the first open
+ * to the teardown (nv.c, nv_start_device and nv_shutdown_adapter). True is certain; false also when the driver was told
+ * to do without MSI.
+ */
+bool inventory_has_interrupts(const char *root, const struct pci_address *address);
