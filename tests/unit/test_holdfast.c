@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "rpc/holdfast.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "tests/unit/gpus.h"
+#include "tests/unit/hostile.h"
+
+struct encoded {
+        uint8_t bytes[HF_GPU_ENCODED_MAX];
+        size_t size;
+};
+
+static struct encoded encode_gpu(const struct hf_gpu *gpu) {
+        struct encoded encoded;
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, encoded.bytes, sizeof(encoded.bytes));
+        hf_gpu_encode(&writer, gpu);
+        assert_true(xdr_writer_ok(&writer));
+        encoded.size = xdr_writer_size(&writer);
+        return encoded;
+}
+
+static struct encoded encode_head(const struct hf_list_head *head) {
+        struct encoded encoded;
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, encoded.bytes, sizeof(encoded.bytes));
+        hf_list_head_encode(&writer, head);
+        assert_true(xdr_writer_ok(&writer));
+        encoded.size = xdr_writer_size(&writer);
+        return encoded;
+}
+
+static bool decode_gpu(const uint8_t *bytes, size_t size, struct hf_gpu *ret_gpu) {
+        struct xdr_reader reader;
+
+        xdr_reader_init(&reader, bytes, size);
+        hf_gpu_decode(&reader, ret_gpu);
+        return xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0;
+}
+
+static bool decode_head(const uint8_t *bytes, size_t size, struct hf_list_head *ret_head) {
+        struct xdr_reader reader;
+
+        xdr_reader_init(&reader, bytes, size);
+        hf_list_head_decode(&reader, ret_head);
+        return xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0;
+}
+
+static void assert_strings_equal(const struct hf_gpu *a, const struct hf_gpu *b) {
+        assert_string_equal(a->uuid, b->uuid);
+        assert_string_equal(a->model, b->model);
+        assert_string_equal(a->error_text, b->error_text);
+        assert_string_equal(a->uvm_text, b->uvm_text);
+}
+
+static void assert_numbers_equal(const struct hf_gpu *a, const struct hf_gpu *b) {
+        assert_memory_equal(&a->address, &b->address, sizeof(a->address));
+        assert_int_equal(a->minor, b->minor);
+        assert_int_equal(a->state, b->state);
+        assert_int_equal(a->wanted, b->wanted);
+        assert_true(a->since_realtime_usec == b->since_realtime_usec);
+        assert_true(a->open_duration_usec == b->open_duration_usec);
+        assert_int_equal(a->opens, b->opens);
+        assert_int_equal(a->failures, b->failures);
+        assert_int_equal(a->stuck, b->stuck);
+        assert_int_equal(a->error_number, b->error_number);
+        assert_int_equal(a->error_nv_status, b->error_nv_status);
+        assert_int_equal(a->uvm, b->uvm);
+        assert_int_equal(a->legacy_flag, b->legacy_flag);
+        assert_int_equal(a->leased, b->leased);
+}
+
+static void a_gpu_is_read_back_as_written(void **state) {
+        const struct hf_gpu gpus[] = {gpus_failed(), gpus_longest(), {.minor = 0}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(gpus); i++) {
+                struct encoded encoded = encode_gpu(&gpus[i]);
+                struct hf_gpu again;
+
+                memset(&again, 0xee, sizeof(again));
+                assert_true(decode_gpu(encoded.bytes, encoded.size, &again));
+                assert_strings_equal(&again, &gpus[i]);
+                assert_numbers_equal(&again, &gpus[i]);
+        }
+}
+
+static void a_list_head_is_read_back_as_written(void **state) {
+        struct hf_list_head head = gpus_head(HF_GPUS_MAX), again;
+        struct encoded encoded = encode_head(&head);
+
+        assert_true(decode_head(encoded.bytes, encoded.size, &again));
+        assert_string_equal(again.version, head.version);
+        assert_string_equal(again.backend, head.backend);
+        assert_int_equal(again.pid, head.pid);
+        assert_true(again.started_realtime_usec == head.started_realtime_usec);
+        assert_true(again.ready);
+        assert_true(again.serial == head.serial);
+        assert_int_equal(again.n_gpus, HF_GPUS_MAX);
+}
+
+static void the_longest_of_each_fits_its_bound_exactly(void **state) {
+        struct hf_gpu gpu = gpus_longest();
+        struct hf_list_head head = gpus_head(1);
+
+        memset(head.version, 'v', sizeof(head.version) - 1);
+        memset(head.backend, 'b', sizeof(head.backend) - 1);
+        assert_int_equal(encode_gpu(&gpu).size, HF_GPU_ENCODED_MAX);
+        assert_int_equal(encode_head(&head).size, HF_LIST_HEAD_ENCODED_MAX);
+}
+
+static void an_encoder_cuts_what_does_not_end(void **state) {
+        struct hf_gpu gpu = gpus_failed(), again;
+        struct encoded encoded;
+
+        memset(gpu.error_text, 'e', sizeof(gpu.error_text));
+        memset(gpu.model, 'm', sizeof(gpu.model));
+        encoded = encode_gpu(&gpu);
+        assert_true(decode_gpu(encoded.bytes, encoded.size, &again));
+        assert_int_equal(strlen(again.error_text), HF_TEXT_SIZE - 1);
+        assert_int_equal(strlen(again.model), HF_NAME_SIZE - 1);
+}
+
+static void a_value_out_of_range_is_refused(void **state) {
+        struct hf_gpu cases[] = {gpus_failed(), gpus_failed(), gpus_failed()}, again;
+        struct hf_list_head head = gpus_head(HF_GPUS_MAX + 1), head_again;
+        struct encoded encoded = encode_head(&head);
+
+        assert_false(decode_head(encoded.bytes, encoded.size, &head_again));
+        cases[0].state = HF_GPU_FAILED + 1;
+        cases[1].uvm = HF_UVM_ON + 1;
+        cases[2].legacy_flag = HF_UNKNOWN + 1;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                encoded = encode_gpu(&cases[i]);
+                assert_false(decode_gpu(encoded.bytes, encoded.size, &again));
+        }
+}
+
+static void a_string_one_too_long_is_refused(void **state) {
+        char uuid[HF_NAME_SIZE];
+        uint8_t bytes[4 * 5 + 4 + HF_NAME_SIZE] = {0};
+        struct xdr_writer writer;
+        struct xdr_reader reader;
+        struct hf_gpu gpu;
+
+        memset(uuid, 'u', sizeof(uuid));
+        xdr_writer_init(&writer, bytes + 4 * 5, sizeof(bytes) - 4 * 5);
+        xdr_write_string(&writer, uuid, HF_NAME_SIZE);
+        assert_true(xdr_writer_ok(&writer));
+        xdr_reader_init(&reader, bytes, sizeof(bytes));
+        hf_gpu_decode(&reader, &gpu);
+        assert_string_equal(gpu.uuid, "");
+        assert_false(xdr_reader_ok(&reader));
+}
+
+static void judge_cut_gpu(const uint8_t *bytes, size_t size) {
+        struct hf_gpu gpu;
+
+        assert_false(decode_gpu(bytes, size, &gpu));
+        assert_true(memchr(gpu.error_text, '\0', sizeof(gpu.error_text)));
+}
+
+/* Refused, or a GPU that encodes to its own bytes. */
+static void judge_damaged_gpu(const uint8_t *bytes, size_t size) {
+        struct encoded encoded;
+        struct hf_gpu gpu;
+
+        if (!decode_gpu(bytes, size, &gpu))
+                return;
+        encoded = encode_gpu(&gpu);
+        assert_int_equal(encoded.size, size);
+        assert_memory_equal(encoded.bytes, bytes, size);
+}
+
+static void judge_cut_head(const uint8_t *bytes, size_t size) {
+        struct hf_list_head head;
+
+        assert_false(decode_head(bytes, size, &head));
+}
+
+static void judge_damaged_head(const uint8_t *bytes, size_t size) {
+        struct encoded encoded;
+        struct hf_list_head head;
+
+        if (!decode_head(bytes, size, &head))
+                return;
+        encoded = encode_head(&head);
+        assert_int_equal(encoded.size, size);
+        assert_memory_equal(encoded.bytes, bytes, size);
+}
+
+static void no_damaged_list_is_misread(void **state) {
+        struct hf_gpu gpu = gpus_failed();
+        struct hf_list_head head = gpus_head(8);
+        struct encoded gpu_encoded = encode_gpu(&gpu), head_encoded = encode_head(&head);
+
+        hostile_truncate(gpu_encoded.bytes, gpu_encoded.size, judge_cut_gpu);
+        hostile_flip(gpu_encoded.bytes, gpu_encoded.size, judge_damaged_gpu);
+        hostile_truncate(head_encoded.bytes, head_encoded.size, judge_cut_head);
+        hostile_flip(head_encoded.bytes, head_encoded.size, judge_damaged_head);
+}
+
+static void every_state_has_a_name(void **state) {
+        assert_string_equal(hf_gpu_state_name(HF_GPU_RELEASED), "released");
+        assert_string_equal(hf_gpu_state_name(HF_GPU_OPENING), "opening");
+        assert_string_equal(hf_gpu_state_name(HF_GPU_HELD), "held");
+        assert_string_equal(hf_gpu_state_name(HF_GPU_CLOSING), "closing");
+        assert_string_equal(hf_gpu_state_name(HF_GPU_FAILED), "failed");
+        assert_string_equal(hf_gpu_state_name(HF_GPU_FAILED + 1), "?");
+        assert_string_equal(hf_gpu_state_name(UINT32_MAX), "?");
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_gpu_is_read_back_as_written),
+                cmocka_unit_test(a_list_head_is_read_back_as_written),
+                cmocka_unit_test(the_longest_of_each_fits_its_bound_exactly),
+                cmocka_unit_test(an_encoder_cuts_what_does_not_end),
+                cmocka_unit_test(a_value_out_of_range_is_refused),
+                cmocka_unit_test(a_string_one_too_long_is_refused),
+                cmocka_unit_test(no_damaged_list_is_misread),
+                cmocka_unit_test(every_state_has_a_name),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
