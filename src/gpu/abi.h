@@ -255,6 +255,7 @@ struct uvm_unregister_gpu {
 enum {
         NV_OK = 0x00,
         NV_ERR_GPU_IS_LOST = 0x0f,
+        NV_ERR_GPU_UUID_NOT_FOUND = 0x12,
         NV_ERR_ILLEGAL_ACTION = 0x16,
         NV_ERR_INSUFFICIENT_PERMISSIONS = 0x1b,
         NV_ERR_INSUFFICIENT_POWER = 0x1c,
@@ -267,6 +268,7 @@ enum {
         NV_ERR_OBJECT_NOT_FOUND = 0x57,
         NV_ERR_OPERATING_SYSTEM = 0x59,
         NV_ERR_NVLINK_FABRIC_NOT_READY = 0x81,
+        NV_ERR_GENERIC = 0xffff,
 };
 
 _Static_assert(sizeof(struct nv_pci_info) == 12, "nv_pci_info");
