@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "gpu/backend.h"
+
+static const char program[] = "nvidia-persistenced";
+
+enum option_id {
+        OPTION_VERSION = 'v',
+        OPTION_HELP = 'h',
+        OPTION_VERBOSE = 'V',
+        OPTION_USER = 'u',
+        OPTION_GROUP = 'g',
+        OPTION_FOREGROUND = 'f',
+        OPTION_PERSISTENCE = 256,
+        OPTION_NO_PERSISTENCE,
+        OPTION_UVM,
+        OPTION_NO_UVM,
+        OPTION_NVIDIA_CFG_PATH,
+        OPTION_BACKEND,
+        OPTION_ROOT,
+        OPTION_STUCK_TIMEOUT,
+};
+
+static const struct {
+        enum option_id id;
+        const char *name;
+        const char *argument;
+        const char *help;
+} table[] = {
+        {OPTION_VERSION, "version", NULL, "print the version and exit"},
+        {OPTION_HELP, "help", NULL, "print this and exit"},
+        {OPTION_VERBOSE, "verbose", NULL, "log what happens to each GPU, not only warnings and errors"},
+        {OPTION_USER, "user", "USERNAME", "run as this user; it must be able to write to the runtime directory"},
+        {OPTION_GROUP, "group", "GROUPNAME", "run with this group; otherwise the primary group of --user"},
+        {OPTION_PERSISTENCE, "persistence-mode", NULL, "hold all GPUs from the start (the default)"},
+        {OPTION_NO_PERSISTENCE, "no-persistence-mode", NULL, "hold none until asked to, GPU by GPU"},
+        {OPTION_UVM, "uvm-persistence-mode", NULL, "keep UVM's state of each held GPU as well (blocks runtime D3)"},
+        {OPTION_NO_UVM, "no-uvm-persistence-mode", NULL, "do not (the default)"},
+        {OPTION_NVIDIA_CFG_PATH, "nvidia-cfg-path", "PATH",
+         "hold GPUs through libnvidia-cfg.so.1 in this folder (--backend=nvidia-cfg)"},
+        {OPTION_BACKEND, "backend", "NAME", "how GPUs are held: kernel (the default) or nvidia-cfg"},
+        {OPTION_FOREGROUND, "foreground", NULL,
+         "stay in the foreground and log to standard error; also when NOTIFY_SOCKET is set"},
+        {OPTION_ROOT, "root", "DIR",
+         "look for /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)"},
+        {OPTION_STUCK_TIMEOUT, "stuck-timeout", "SECONDS",
+         "report a GPU that the driver does not answer for within so long (60)"},
+};
+
+static void print_help(void) {
+        printf("Usage: %s [OPTION]...\n\nKeeps NVIDIA GPUs initialised while no client uses them, by holding them "
+               "open.\n\n",
+               program);
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+                char name[48], letter[8] = "    ";
+
+                if (table[i].id < 256)
+                        (void)text_format(letter, sizeof(letter), "-%c, ", table[i].id);
+                (void)text_format(name, sizeof(name), "--%s%s%s", table[i].name, table[i].argument ? "=" : "",
+                                  table[i].argument ? table[i].argument : "");
+                printf("  %s%-28s %s\n", letter, name, table[i].help);
+        }
+        printf("\nExit status: 0 running (or stopped in order), 1 could not start, 2 wrong usage.\n"
+               "Signals: TERM and INT release every GPU and end the daemon.\n"
+               "Socket and pid file: /var/run/nvidia-persistenced/. See also: holdfast(1).\n");
+}
+
+static int refuse(const char *what, const char *argument, const char *why) {
+        fprintf(stderr, "%s: %s '%s'%s; see %s --help\n", program, what, argument, why, program);
+        return -EINVAL;
+}
+
+static int set_root(struct options *options, const char *argument) {
+        if (!realpath(argument, options->root)) {
+                fprintf(stderr, "%s: --root %s: %s; give an existing directory, see %s --help\n", program, argument,
+                        strerror(errno), program);
+                return -EINVAL;
+        }
+        if (text_equal(options->root, "/"))
+                options->root[0] = '\0';
+        return 0;
+}
+
+static int set_stuck_timeout(struct options *options, const char *argument) {
+        uint64_t seconds;
+
+        if (text_parse_u64(argument, 10, 86400, &seconds) < 0 || seconds == 0)
+                return refuse("--stuck-timeout", argument, " is not a number of seconds from 1 to 86400");
+        options->stuck_sec = (unsigned)seconds;
+        return 0;
+}
+
+static int set_backend(struct options *options, const char *argument) {
+        if (!gpu_ops_find(argument))
+                return refuse("--backend", argument, " is neither kernel nor nvidia-cfg");
+        options->backend = argument;
+        return 0;
+}
+
+static int set_option(struct options *options, int id, const char *argument) {
+        switch (id) {
+        case OPTION_VERSION:
+                printf("%s:  version %s (Holdfast)\n", program, HOLDFAST_VERSION);
+                return OPTIONS_DONE;
+        case OPTION_HELP:
+                print_help();
+                return OPTIONS_DONE;
+        case OPTION_VERBOSE:
+                options->verbose = true;
+                break;
+        case OPTION_USER:
+                options->user = argument;
+                break;
+        case OPTION_GROUP:
+                options->group = argument;
+                break;
+        case OPTION_PERSISTENCE:
+        case OPTION_NO_PERSISTENCE:
+                options->persistence = id == OPTION_PERSISTENCE;
+                break;
+        case OPTION_UVM:
+        case OPTION_NO_UVM:
+                options->uvm = id == OPTION_UVM;
+                break;
+        case OPTION_NVIDIA_CFG_PATH:
+                options->nvidia_cfg_path = argument;
+                break;
+        case OPTION_BACKEND:
+                return set_backend(options, argument);
+        case OPTION_FOREGROUND:
+                options->foreground = true;
+                break;
+        case OPTION_ROOT:
+                return set_root(options, argument);
+        case OPTION_STUCK_TIMEOUT:
+                return set_stuck_timeout(options, argument);
+        default:
+                break;
+        }
+        return OPTIONS_OK;
+}
+
+/* getopt's two views of the table. letters has room for ":", and a letter and a colon each. */
+static void fill_getopt(struct option *long_options, char *letters) {
+        *letters++ = ':';
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+                long_options[i] = (struct option){
+                        .name = table[i].name,
+                        .has_arg = table[i].argument ? required_argument : no_argument,
+                        .val = table[i].id,
+                };
+                if (table[i].id >= 256)
+                        continue;
+                *letters++ = (char)table[i].id;
+                if (table[i].argument)
+                        *letters++ = ':';
+        }
+        *letters = '\0';
+        long_options[ARRAY_SIZE(table)] = (struct option){0};
+}
+
+int options_parse(int argc, char *argv[], struct options *ret_options) {
+        struct option long_options[ARRAY_SIZE(table) + 1];
+        char letters[2 * ARRAY_SIZE(table) + 2];
+        struct options options = {
+                .persistence = true,
+                .stuck_sec = 60,
+        };
+        int id, r;
+
+        fill_getopt(long_options, letters);
+        opterr = 0;
+        while ((id = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
+                if (id == '?')
+                        return refuse("unknown option", argv[optind - 1], "");
+                if (id == ':')
+                        return refuse("option", argv[optind - 1], " needs an argument");
+                r = set_option(&options, id, optarg);
+                if (r != OPTIONS_OK)
+                        return r;
+        }
+        if (optind < argc)
+                return refuse("unexpected argument", argv[optind], "");
+        if (!options.backend)
+                options.backend = options.nvidia_cfg_path ? "nvidia-cfg" : "kernel";
+        if (getenv("NOTIFY_SOCKET")) /* a unit of Type=notify, whatever its ExecStart says: forking would break it */
+                options.foreground = true;
+        if (options.root[0] == '\0' && getenv("HOLDFAST_ROOT") && set_root(&options, getenv("HOLDFAST_ROOT")) < 0)
+                return -EINVAL;
+        *ret_options = options;
+        return OPTIONS_OK;
+}

@@ -1,0 +1,31 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The command line: the options of NVIDIA's daemon, unchanged, and ours. */
+
+#include <limits.h>
+#include <stdbool.h>
+
+struct options {
+        bool verbose;
+        bool foreground;
+        bool persistence; /* hold GPUs from the start */
+        bool uvm;         /* UVM persistence */
+        const char *user;
+        const char *group;
+        const char *nvidia_cfg_path;
+        const char *backend;
+        char root[PATH_MAX];
+        unsigned stuck_sec; /* a GPU in the driver for longer is reported */
+};
+
+enum {
+        OPTIONS_OK = 0,
+        OPTIONS_DONE = 1, /* --help or --version was asked for and printed: exit 0 */
+};
+
+/*
+ * Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard error: exit 2. The strings are argv's.
+ */
+int options_parse(int argc, char *argv[], struct options *ret_options);

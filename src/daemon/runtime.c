@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/text.h"
+
+int runtime_init(struct runtime *runtime, const char *root) {
+        /* The contract says /var/run, which is /run wherever systemd is; a root has only the one. */
+        bool rooted = root && root[0] != '\0';
+
+        *runtime = (struct runtime){.pid_fd = -1};
+        if (text_format(runtime->directory, sizeof(runtime->directory), "%s%s/nvidia-persistenced", rooted ? root : "",
+                        rooted ? "/run" : "/var/run") < 0)
+                return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot use the root %s", root);
+        (void)text_format(runtime->socket, sizeof(runtime->socket), "%s/socket", runtime->directory);
+        (void)text_format(runtime->pid_file, sizeof(runtime->pid_file), "%s/nvidia-persistenced.pid",
+                          runtime->directory);
+        return 0;
+}
+
+int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) {
+        if (mkdir(runtime->directory, 0755) < 0)
+                return errno == EEXIST
+                               ? 0
+                               : log_errno(LOG_ERR, -errno, "cannot make the runtime directory %s", runtime->directory);
+        /* The umask is not to decide who reaches the socket. */
+        if (chmod(runtime->directory, 0755) < 0 || chown(runtime->directory, uid, gid) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot give the runtime directory %s to its user",
+                                 runtime->directory);
+        return 0;
+}
+
+static int lock(int fd, const char *path) {
+        struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        struct flock holder = whole;
+
+        if (fcntl(fd, F_SETLK, &whole) == 0)
+                return 0;
+        if (errno != EACCES && errno != EAGAIN)
+                return log_errno(LOG_ERR, -errno, "cannot lock the pid file %s", path);
+        if (fcntl(fd, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
+                holder.l_pid = 0;
+        log_write(LOG_ERR, "another persistence daemon runs (pid %d holds %s); stop it first", (int)holder.l_pid, path);
+        return -EBUSY;
+}
+
+static int write_pid(int fd, const char *path) {
+        char text[16];
+
+        (void)text_format(text, sizeof(text), "%d\n", (int)getpid());
+        /* Emptied first: no digits of a longer pid stay behind. */
+        if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text))
+                return log_errno(LOG_ERR, errno ? -errno : -ENOSPC, "cannot write the pid file %s", path);
+        return 0;
+}
+
+int runtime_lock(struct runtime *runtime) {
+        const char *path = runtime->pid_file;
+        CLEANUP(fd_done) int fd = -1;
+        int r;
+
+        if (access(runtime->directory, W_OK | X_OK) < 0)
+                return log_errno(LOG_ERR, -errno,
+                                 "uid %u cannot write to the runtime directory %s; give the directory to that user, "
+                                 "or remove it and it will be made",
+                                 (unsigned)getuid(), runtime->directory);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+        if (fd < 0)
+                return log_errno(LOG_ERR, -errno, "cannot open the pid file %s", path);
+        r = lock(fd, path);
+        if (r < 0)
+                return r;
+        (void)fchmod(fd, 0644);
+        errno = 0;
+        r = write_pid(fd, path);
+        if (r < 0) { /* an empty pid file is worse than none */
+                (void)unlink(path);
+                return r;
+        }
+        runtime->pid_fd = take_fd(&fd);
+        return 0;
+}
+
+void runtime_done(struct runtime *runtime) {
+        if (runtime->pid_fd < 0) /* the lock says whose they are */
+                return;
+        if (unlink(runtime->socket) < 0 && errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);
+        if (unlink(runtime->pid_file) < 0 && errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove the pid file %s", runtime->pid_file);
+        runtime->pid_fd = fd_close(runtime->pid_fd);
+}

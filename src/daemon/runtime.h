@@ -1,0 +1,31 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * What the daemon leaves in the file system: /var/run/nvidia-persistenced/ with the socket and the locked pid file. The
+ * names are a contract (docs/protocol.md); with a root they are below <root>/run.
+ */
+
+#include <limits.h>
+#include <sys/types.h>
+
+struct runtime {
+        char directory[PATH_MAX];
+        char socket[PATH_MAX + 16];
+        char pid_file[PATH_MAX + 32];
+        int pid_fd; /* holds the lock; -1: none */
+};
+
+/* Makes the paths. Returns 0 or -ENAMETOOLONG (logged). */
+int runtime_init(struct runtime *runtime, const char *root);
+
+/* Makes the directory (0755) if it is missing, and then gives it to uid and gid ((uid_t)-1: left alone). Logs errors.
+ */
+int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid);
+
+/* Locks the pid file and writes our pid into it. -EBUSY: another daemon runs. Logs errors. */
+int runtime_lock(struct runtime *runtime);
+
+/* Removes the socket and the pid file, if they are ours. */
+void runtime_done(struct runtime *runtime);

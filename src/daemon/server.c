@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/text.h"
+
+enum {
+        SESSIONS_MAX = 512,
+        ACCEPTS_PER_TURN = 32, /* then the sessions get their turn */
+};
+
+struct server {
+        int listen_fd;
+        struct event_base *loop;
+        struct event *acceptable;
+        struct event *resume; /* ends the pause after a failed accept */
+        struct server_limits limits;
+        struct session *sessions[SESSIONS_MAX];
+        unsigned n_sessions;
+        void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
+        void *userdata;
+};
+
+struct server_limits server_limits_for(unsigned max_fds) {
+        unsigned sessions = max_fds / 2 < SESSIONS_MAX ? max_fds / 2 : SESSIONS_MAX;
+
+        if (sessions < 4)
+                sessions = 4;
+        return (struct server_limits){
+                .sessions = sessions,
+                .sessions_per_uid = sessions / 4,
+        };
+}
+
+/* ---- sessions
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void on_session_closed(struct session *session, void *userdata) {
+        struct server *server = userdata;
+
+        for (unsigned i = 0; i < server->n_sessions; i++)
+                if (server->sessions[i] == session) {
+                        server->sessions[i] = server->sessions[--server->n_sessions];
+                        return;
+                }
+}
+
+static void on_session_record(struct session *session, const uint8_t *record, size_t length, void *userdata) {
+        struct server *server = userdata;
+
+        server->on_record(session, record, length, server->userdata);
+}
+
+static unsigned count_of_uid(const struct server *server, uid_t uid) {
+        unsigned count = 0;
+
+        for (unsigned i = 0; i < server->n_sessions; i++)
+                count += session_peer(server->sessions[i])->uid == uid;
+        return count;
+}
+
+static uid_t greediest_uid(const struct server *server) {
+        unsigned most = 0;
+        uid_t greediest = 0;
+
+        for (unsigned i = 0; i < server->n_sessions; i++) {
+                uid_t uid = session_peer(server->sessions[i])->uid;
+                unsigned count = count_of_uid(server, uid);
+
+                if (count > most) {
+                        most = count;
+                        greediest = uid;
+                }
+        }
+        return greediest;
+}
+
+/* Ends the session of that uid that has been idle longest; one whose call is in work only if there is no other. */
+static void evict(struct server *server, uid_t uid) {
+        struct session *victim = NULL;
+
+        for (unsigned i = 0; i < server->n_sessions; i++) {
+                struct session *session = server->sessions[i];
+
+                if (session_peer(session)->uid != uid)
+                        continue;
+                if (!victim || session_is_busy(session) < session_is_busy(victim) ||
+                    (session_is_busy(session) == session_is_busy(victim) &&
+                     session_active_usec(session) < session_active_usec(victim)))
+                        victim = session;
+        }
+        if (victim)
+                session_close(victim);
+}
+
+static void make_room(struct server *server, uid_t uid) {
+        if (uid != 0 && count_of_uid(server, uid) >= server->limits.sessions_per_uid)
+                evict(server, uid);
+        else if (server->n_sessions >= server->limits.sessions)
+                evict(server, greediest_uid(server));
+}
+
+static void add_session(struct server *server, int fd) {
+        const struct session_callbacks callbacks = {
+                .on_record = on_session_record,
+                .on_closed = on_session_closed,
+                .userdata = server,
+        };
+        struct session *session;
+        struct peer peer;
+
+        if (peer_read(fd, &peer) < 0) {
+                (void)fd_close(fd);
+                return;
+        }
+        make_room(server, peer.uid);
+        if (session_new(&session, server->loop, fd, &peer, &callbacks) == 0)
+                server->sessions[server->n_sessions++] = session;
+}
+
+/* ---- the listener
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Out of descriptors or memory: the event would come again at once, so listening pauses instead of spinning. */
+static void pause_listening(struct server *server, int error) {
+        static const struct timeval pause = {.tv_usec = 100 * USEC_PER_MSEC};
+
+        (void)log_errno(LOG_WARNING, error, "cannot accept a connection; trying again in 0.1 s");
+        if (server->n_sessions > 0)
+                evict(server, greediest_uid(server));
+        (void)event_del(server->acceptable);
+        (void)event_add(server->resume, &pause);
+}
+
+static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata) {
+        struct server *server = userdata;
+
+        for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+                int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+                if (fd >= 0)
+                        add_session(server, fd);
+                else if (errno == EAGAIN)
+                        return;
+                else if (errno != ECONNABORTED && errno != EINTR) {
+                        pause_listening(server, -errno);
+                        return;
+                }
+        }
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *userdata) {
+        struct server *server = userdata;
+
+        (void)event_add(server->acceptable, NULL);
+}
+
+static void server_done(struct server **server) {
+        server_free(*server);
+}
+
+int server_new(struct server **ret_server, struct event_base *loop, int listen_fd, const struct server_limits *limits,
+               void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata),
+               void *userdata) {
+        CLEANUP(server_done) struct server *server = calloc(1, sizeof(*server));
+
+        if (!server) {
+                (void)fd_close(listen_fd);
+                return -ENOMEM;
+        }
+        server->listen_fd = listen_fd;
+        server->loop = loop;
+        server->limits = *limits;
+        server->on_record = on_record;
+        server->userdata = userdata;
+        server->acceptable = event_new(loop, listen_fd, EV_READ | EV_PERSIST, on_acceptable, server);
+        server->resume = event_new(loop, -1, 0, on_resume, server);
+        if (!server->acceptable || !server->resume || event_add(server->acceptable, NULL) < 0)
+                return -ENOMEM;
+        *ret_server = take_ptr(server);
+        return 0;
+}
+
+void server_free(struct server *server) {
+        if (!server)
+                return;
+        while (server->n_sessions > 0)
+                session_close(server->sessions[0]);
+        if (server->acceptable)
+                event_free(server->acceptable);
+        if (server->resume)
+                event_free(server->resume);
+        server->listen_fd = fd_close(server->listen_fd);
+        free(server);
+}
+
+/* ---- binding
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static bool somebody_listens(const struct sockaddr_un *address) {
+        CLEANUP(fd_done) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        /* EAGAIN: alive, and its queue is full. */
+        return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
+}
+
+int server_listen(const char *path) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        CLEANUP(fd_done) int fd = -1;
+
+        if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
+                return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot listen at %s", path);
+        if (somebody_listens(&address)) {
+                log_write(LOG_ERR, "another persistence daemon answers at %s; stop it first", path);
+                return -EADDRINUSE;
+        }
+        if (unlink(path) < 0 && errno != ENOENT)
+                return log_errno(LOG_ERR, -errno, "cannot remove the old socket %s", path);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return log_errno(LOG_ERR, -errno, "cannot make a socket");
+        if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot bind the socket %s", path);
+        /* Everybody may ask; who may change is decided by credentials. */
+        if (chmod(path, 0777) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot set the mode of %s", path);
+        if (listen(fd, SOMAXCONN) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot listen at %s", path);
+        return take_fd(&fd);
+}

@@ -1,0 +1,39 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The listening socket and the sessions behind it, with their limits. The socket is 0777 and is mounted into
+ * containers: whoever connects is taken for an attacker. No number of connections keeps another client out: when a
+ * limit is reached, the session that has been idle longest of the uid that has most is ended for the new one.
+ */
+
+#include <event2/event.h>
+
+#include "daemon/session.h"
+
+struct server;
+
+struct server_limits {
+        unsigned sessions;         /* in all; well below the limit on descriptors, so that GPUs always get theirs */
+        unsigned sessions_per_uid; /* for each uid but 0 */
+};
+
+/*
+ * The limits for a process that may have max_fds descriptors: half of them, the rest is kept for GPUs, at most 512; and
+ * a quarter of that for each uid.
+ */
+struct server_limits server_limits_for(unsigned max_fds);
+
+/* Takes the listening descriptor over, also on failure. */
+int server_new(struct server **ret_server, struct event_base *loop, int listen_fd, const struct server_limits *limits,
+               void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata),
+               void *userdata);
+/* Ends all sessions. */
+void server_free(struct server *server);
+
+/*
+ * Binds and listens at path, mode 0777. A socket that nobody listens on any more is replaced; one that somebody answers
+ * on is -EADDRINUSE. Errors are logged. Returns a descriptor or negative errno.
+ */
+int server_listen(const char *path);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "rpc/record.h"
+
+enum {
+        SESSION_DEADLINE_SEC = 10,
+        /* A call of ours has at most 24 bytes of header, 2 x 408 of credentials and verifier, and 24 of arguments. */
+        SESSION_RECORD_MAX = 1024,
+        SESSION_INPUT_MAX = 1024,
+};
+
+struct session {
+        struct session_callbacks callbacks;
+        struct peer peer;
+        int fd;
+        struct event *readable;
+        struct event *writable;
+        struct event *deadline;
+        uint64_t active_usec;
+
+        uint8_t input[SESSION_INPUT_MAX]; /* read and not yet taken into the record */
+        size_t input_start, input_end;
+        struct record_reader reader;
+        uint8_t record[SESSION_RECORD_MAX];
+
+        uint8_t *output; /* what the socket has not taken yet; NULL: nothing */
+        size_t output_length, output_sent;
+
+        struct session_call *call;
+        bool busy;    /* a call is in work */
+        bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
+        bool broken;
+};
+
+static void session_run(struct session *session);
+
+static void session_free(struct session *session) {
+        if (session->readable)
+                event_free(session->readable);
+        if (session->writable)
+                event_free(session->writable);
+        if (session->deadline)
+                event_free(session->deadline);
+        session->fd = fd_close(session->fd);
+        free(session->output);
+        free(session);
+}
+
+void session_close(struct session *session) {
+        if (session->call)
+                session->call->gone(session->call);
+        session->callbacks.on_closed(session, session->callbacks.userdata);
+        session_free(session);
+}
+
+/* Reads what is there. Returns false when the connection is over. */
+static bool session_fill(struct session *session) {
+        ssize_t count;
+
+        count = recv(session->fd, session->input, sizeof(session->input), 0);
+        if (count < 0)
+                return errno == EAGAIN || errno == EINTR;
+        session->input_start = 0;
+        session->input_end = (size_t)count;
+        return count > 0;
+}
+
+/* Sends what it can of the output. Returns false when the connection is over. */
+static bool session_flush(struct session *session) {
+        while (session->output) {
+                ssize_t count = send(session->fd, session->output + session->output_sent,
+                                     session->output_length - session->output_sent, MSG_NOSIGNAL);
+
+                if (count < 0)
+                        return errno == EAGAIN || errno == EINTR;
+                session->output_sent += (size_t)count;
+                if (session->output_sent == session->output_length) {
+                        free(session->output);
+                        session->output = NULL;
+                        (void)event_del(session->deadline);
+                }
+        }
+        return true;
+}
+
+/* Feeds the input to the record reader and hands out what becomes complete, until a call is in work. */
+static bool session_consume(struct session *session) {
+        while (!session->busy && !session->output && !session->broken && session->input_start < session->input_end) {
+                size_t used;
+                int r = record_reader_feed(&session->reader, session->input + session->input_start,
+                                           session->input_end - session->input_start, &used);
+
+                if (r < 0)
+                        return false;
+                session->input_start += used;
+                if (r == RECORD_COMPLETE) {
+                        session->busy = true;
+                        session->active_usec = clock_monotonic_usec();
+                        (void)event_del(session->deadline);
+                        session->callbacks.on_record(session, session->record, session->reader.length,
+                                                     session->callbacks.userdata);
+                        record_reader_reset(&session->reader);
+                }
+        }
+        return !session->broken;
+}
+
+/* Listens for what the session waits for, and no more. */
+static int session_arm(struct session *session) {
+        static const struct timeval limit = {.tv_sec = SESSION_DEADLINE_SEC};
+        bool reads = !session->busy && !session->output;
+        bool owed = session->output || (!session->busy && record_reader_is_partial(&session->reader));
+        int r = 0;
+
+        r |= reads ? event_add(session->readable, NULL) : event_del(session->readable);
+        r |= session->output ? event_add(session->writable, NULL) : event_del(session->writable);
+        if (!owed)
+                r |= event_del(session->deadline);
+        else if (!event_pending(session->deadline, EV_TIMEOUT, NULL)) /* from the first byte: trickling does not help */
+                r |= event_add(session->deadline, &limit);
+        return r;
+}
+
+/* Goes as far as it can; the only place where a session ends by itself. */
+static void session_run(struct session *session) {
+        bool alive;
+
+        if (session->running)
+                return;
+        session->running = true;
+        alive = session_flush(session) && session_consume(session) && session_arm(session) == 0;
+        session->running = false;
+        if (!alive)
+                session_close(session);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata) {
+        struct session *session = userdata;
+
+        if (!session_fill(session))
+                session_close(session);
+        else
+                session_run(session);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata) {
+        session_run(userdata);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
+        session_close(userdata);
+}
+
+int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
+                const struct session_callbacks *callbacks) {
+        struct session *session = calloc(1, sizeof(*session));
+
+        if (!session) {
+                (void)fd_close(fd);
+                return -ENOMEM;
+        }
+        session->fd = fd;
+        session->peer = *peer;
+        session->callbacks = *callbacks;
+        session->active_usec = clock_monotonic_usec();
+        record_reader_init(&session->reader, session->record, sizeof(session->record));
+        session->readable = event_new(loop, fd, EV_READ, on_readable, session);
+        session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
+        session->deadline = event_new(loop, -1, 0, on_deadline, session);
+        if (!session->readable || !session->writable || !session->deadline || session_arm(session) != 0) {
+                session_free(session);
+                return -ENOMEM;
+        }
+        *ret_session = session;
+        return 0;
+}
+
+/* The whole record is queued, and sent at once as far as the socket takes it. */
+static int session_queue(struct session *session, const void *record, size_t length) {
+        session->output = malloc(RECORD_HEADER_SIZE + length);
+        if (!session->output)
+                return -ENOMEM;
+        record_header_encode(session->output, (uint32_t)length);
+        memcpy(session->output + RECORD_HEADER_SIZE, record, length);
+        session->output_length = RECORD_HEADER_SIZE + length;
+        session->output_sent = 0;
+        return 0;
+}
+
+void session_reply(struct session *session, const void *record, size_t length) {
+        session->call = NULL;
+        session->busy = false;
+        session->active_usec = clock_monotonic_usec();
+        if (session_queue(session, record, length) < 0 || !session_flush(session))
+                session->broken = true;
+        session_run(session);
+}
+
+void session_ignore(struct session *session) {
+        session->call = NULL;
+        session->busy = false;
+        session_run(session);
+}
+
+const struct peer *session_peer(const struct session *session) {
+        return &session->peer;
+}
+
+uint64_t session_active_usec(const struct session *session) {
+        return session->active_usec;
+}
+
+bool session_is_busy(const struct session *session) {
+        return session->busy;
+}
+
+void session_set_call(struct session *session, struct session_call *call) {
+        session->call = call;
+}

@@ -1,0 +1,57 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * One client's connection. Never blocks the loop: a record is collected in whatever pieces it comes, and what the
+ * socket does not take of a reply is kept until it does. One call at a time is in work; while it is, or while a reply
+ * waits to be sent, nothing more is read, so that a client cannot make us keep more than one record and one reply.
+ *
+ *      socket -> input -> record -> on_record() -> ... session_reply() -> output -> socket
+ *
+ * A record begun and not finished, or a reply not taken, within SESSION_DEADLINE ends the session.
+ */
+
+#include <stdint.h>
+
+#include <event2/event.h>
+
+#include "daemon/peer.h"
+
+struct session;
+
+struct session_callbacks {
+        /*
+         * A whole record came. The answer is given by session_reply(), at once or later; session_ignore() ends a call
+         * that gets none.
+         */
+        void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
+        /* The session is gone after this returns. */
+        void (*on_closed)(struct session *session, void *userdata);
+        void *userdata;
+};
+
+/* Takes the descriptor over, also on failure. */
+int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
+                const struct session_callbacks *callbacks);
+/* Ends the session from outside; calls on_closed. */
+void session_close(struct session *session);
+
+/* Sends one record and goes on to the next call. Not to be used after on_closed. */
+void session_reply(struct session *session, const void *record, size_t length);
+void session_ignore(struct session *session);
+
+const struct peer *session_peer(const struct session *session);
+/* Monotonic time of the last record or reply. */
+uint64_t session_active_usec(const struct session *session);
+/* A call of this session is in work. */
+bool session_is_busy(const struct session *session);
+
+/*
+ * Something of the daemon's that belongs to the call in work: `gone` is called when the session ends before the call is
+ * answered. One per session; NULL takes it back.
+ */
+struct session_call {
+        void (*gone)(struct session_call *call);
+};
+void session_set_call(struct session *session, struct session_call *call);

@@ -1,0 +1,65 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * How GPUs are held: one interface, two backends.
+ *
+ *      kernel       opens /dev/nvidiaN itself: the descriptor is the hold (backend/kernel.c)
+ *      nvidia-cfg   asks NVIDIA's libnvidia-cfg.so.1, loaded at run time (backend/nvcfg.c)
+ *
+ * open, close, uvm_* and numa_set enter the driver and may sleep there for seconds, or for ever: they are called on
+ * worker threads only, and never twice at the same time for one GPU (a second blocking open would stall every other
+ * GPU's: kernel-open/nvidia/nv.c, nv_try_lock_foreground_open). For different GPUs they run concurrently.
+ */
+
+#include "gpu/failure.h"
+#include "gpu/inventory.h"
+
+/* One GPU held. Owned by the GPU's state machine; between jobs nobody else touches it. */
+struct gpu_hold {
+        int device_fd; /* kernel: /dev/nvidiaN */
+        int uvm_fd;    /* kernel: /dev/nvidia-uvm with this GPU registered; -1 without UVM persistence */
+        void *handle;  /* nvidia-cfg: NvCfgDeviceHandle */
+        bool uvm;      /* UVM persistence is on */
+};
+
+#define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1})
+
+struct gpu_backend_config {
+        const char *root;            /* in front of /dev, /proc, /sys; "" for the real system */
+        const char *nvidia_cfg_path; /* folder of libnvidia-cfg.so.1, or NULL for the loader's own search */
+};
+
+struct gpu_ops {
+        const char *name;
+
+        /* Loads what the backend needs, while still privileged. Returns 0, or negative errno after logging why. */
+        int (*start)(const struct gpu_backend_config *config, void **ret_context);
+        void (*stop)(void *context);
+
+        /* What GPUs there are, by ascending address, in an array that the caller frees. No driver: 0 GPUs. */
+        int (*list)(void *context, struct gpu_info **ret_gpus, size_t *ret_n);
+
+        int (*open)(void *context, const struct pci_address *address, struct gpu_hold *ret_hold,
+                    struct gpu_failure *ret_failure);
+        /* UVM first, then the device. The hold is gone afterwards unless this fails with the hold kept (nvidia-cfg). */
+        int (*close)(void *context, struct gpu_hold *hold, struct gpu_failure *ret_failure);
+
+        /* -EAGAIN: the NVLink fabric is not ready; try again later. -EOPNOTSUPP: cannot be had here. */
+        int (*uvm_enable)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                          struct gpu_failure *ret_failure);
+        int (*uvm_disable)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                           struct gpu_failure *ret_failure);
+
+        /* Brings the GPU's memory on- or offline as a NUMA node where that is ours to do (gpu/numa.h). hold may be
+         * empty. */
+        int (*numa_set)(void *context, const struct pci_address *address, struct gpu_hold *hold, bool online,
+                        struct gpu_failure *ret_failure);
+};
+
+extern const struct gpu_ops gpu_kernel_ops;
+extern const struct gpu_ops gpu_nvcfg_ops;
+
+/* Finds a backend by its name; NULL when there is none. */
+const struct gpu_ops *gpu_ops_find(const char *name);

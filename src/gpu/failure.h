@@ -1,0 +1,34 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Why a GPU could not be opened, closed or registered: the errno, the driver's NV_STATUS, and one sentence for people
+ * that says what failed, why, and what to do.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+
+enum { GPU_FAILURE_TEXT_SIZE = 256 };
+
+struct gpu_failure {
+        int error;          /* negative errno; 0: no failure */
+        uint32_t nv_status; /* NV_STATUS, or 0 when the driver told none */
+        char text[GPU_FAILURE_TEXT_SIZE];
+};
+
+/*
+ * Fills failure from error (negative errno), nv_status (or 0) and what was being done ("cannot open /dev/nvidia3"), and
+ * adds the meaning of that error for a GPU and the cure. Returns error.
+ */
+int gpu_failure_set(struct gpu_failure *failure, int error, uint32_t nv_status, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
+
+/* Errors that pass by themselves while a driver loads or a node is made: the next try may follow soon. */
+bool gpu_failure_is_transient(int error);
+
+/* "NV_ERR_NVLINK_FABRIC_NOT_READY"; NULL for a status that has no name here. */
+const char *nv_status_name(uint32_t status);

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "gpu/gpu.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/clock.h"
+
+/* Pauses: a transient error (a node not made yet) is tried again at once, the others with respect for the driver. */
+#define TRANSIENT_PAUSE_USEC (100 * USEC_PER_MSEC)
+#define TRANSIENT_PAUSE_MAX_USEC (5 * USEC_PER_SEC)
+#define PAUSE_USEC (1 * USEC_PER_SEC)
+#define PAUSE_MAX_USEC (60 * USEC_PER_SEC)
+
+void gpu_init(struct gpu *gpu, const struct gpu_info *info) {
+        *gpu = (struct gpu){
+                .info = *info,
+                .state = GPU_RELEASED,
+                .hold = GPU_HOLD_NONE,
+        };
+}
+
+uint64_t gpu_retry_pause_usec(int error, unsigned n) {
+        bool transient = gpu_failure_is_transient(error);
+        uint64_t pause_usec = transient ? TRANSIENT_PAUSE_USEC : PAUSE_USEC;
+        uint64_t maximum_usec = transient ? TRANSIENT_PAUSE_MAX_USEC : PAUSE_MAX_USEC;
+
+        for (unsigned i = 1; i < n && pause_usec < maximum_usec; i++)
+                pause_usec *= 2;
+        return pause_usec < maximum_usec ? pause_usec : maximum_usec;
+}
+
+void gpu_want(struct gpu *gpu, bool wanted) {
+        gpu->wanted = wanted;
+        if (!wanted && gpu->state == GPU_FAILED)
+                gpu->state = GPU_RELEASED;
+}
+
+void gpu_retry_now(struct gpu *gpu) {
+        gpu->retry_usec = 0;
+}
+
+static enum gpu_job after_pause(enum gpu_job job, uint64_t due_usec, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        if (now_usec >= due_usec)
+                return job;
+        if (due_usec < *ret_wake_usec)
+                *ret_wake_usec = due_usec;
+        return GPU_JOB_NONE;
+}
+
+enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        *ret_wake_usec = UINT64_MAX;
+        if (gpu->job != GPU_JOB_NONE)
+                return GPU_JOB_NONE;
+        if (gpu->state != GPU_HELD)
+                return gpu->wanted ? after_pause(GPU_JOB_OPEN, gpu->retry_usec, now_usec, ret_wake_usec) : GPU_JOB_NONE;
+        if (!gpu->wanted)
+                return after_pause(GPU_JOB_CLOSE, gpu->retry_usec, now_usec, ret_wake_usec);
+        if (gpu->uvm_wanted && !gpu->hold.uvm)
+                return after_pause(GPU_JOB_UVM_ENABLE, gpu->uvm_retry_usec, now_usec, ret_wake_usec);
+        if (!gpu->uvm_wanted && gpu->hold.uvm)
+                return after_pause(GPU_JOB_UVM_DISABLE, gpu->uvm_retry_usec, now_usec, ret_wake_usec);
+        return GPU_JOB_NONE;
+}
+
+void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
+        assert(gpu->job == GPU_JOB_NONE && job != GPU_JOB_NONE);
+        gpu->job = job;
+        gpu->job_since_usec = now_usec;
+        if (job == GPU_JOB_OPEN)
+                gpu->state = GPU_OPENING;
+        else if (job == GPU_JOB_CLOSE)
+                gpu->state = GPU_CLOSING;
+}
+
+static void note_success(struct gpu *gpu) {
+        gpu->failure = (struct gpu_failure){0};
+        gpu->failures_in_row = 0;
+        gpu->retry_usec = 0;
+}
+
+static void note_failure(struct gpu *gpu, const struct gpu_failure *failure, uint64_t now_usec) {
+        gpu->failure = *failure;
+        gpu->failures++;
+        gpu->failures_in_row++;
+        gpu->retry_usec = now_usec + gpu_retry_pause_usec(failure->error, gpu->failures_in_row);
+}
+
+static void end_open(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
+        gpu->attempted = true;
+        if (result < 0) {
+                gpu->state = gpu->wanted ? GPU_FAILED : GPU_RELEASED;
+                note_failure(gpu, failure, now_usec);
+                return;
+        }
+        gpu->state = GPU_HELD;
+        gpu->opens++;
+        gpu->open_duration_usec = now_usec - gpu->job_since_usec;
+        gpu->uvm_retry_usec = 0;
+        gpu->uvm_failures_in_row = 0;
+        note_success(gpu);
+}
+
+static void end_close(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
+        if (result < 0) { /* still held: tried again after a pause */
+                gpu->state = GPU_HELD;
+                note_failure(gpu, failure, now_usec);
+                return;
+        }
+        gpu->state = GPU_RELEASED;
+        gpu->uvm_failure = (struct gpu_failure){0};
+        note_success(gpu);
+}
+
+static void end_uvm(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
+        if (result >= 0) {
+                gpu->uvm_failure = (struct gpu_failure){0};
+                gpu->uvm_failures_in_row = 0;
+                return;
+        }
+        gpu->uvm_failure = *failure;
+        gpu->uvm_failures_in_row++;
+        /* -EAGAIN: the fabric comes up when its manager is done, so asking each second is right (NVIDIA's does too). */
+        if (result == -EOPNOTSUPP)
+                gpu->uvm_retry_usec = UINT64_MAX;
+        else if (result == -EAGAIN)
+                gpu->uvm_retry_usec = now_usec + USEC_PER_SEC;
+        else
+                gpu->uvm_retry_usec = now_usec + gpu_retry_pause_usec(result, gpu->uvm_failures_in_row);
+}
+
+void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const struct gpu_failure *failure,
+             uint64_t now_usec) {
+        enum gpu_job job = gpu->job;
+
+        assert(job != GPU_JOB_NONE);
+        gpu->job = GPU_JOB_NONE;
+        gpu->stuck = false;
+        gpu->hold = *hold;
+        if (job == GPU_JOB_OPEN)
+                end_open(gpu, result, failure, now_usec);
+        else if (job == GPU_JOB_CLOSE)
+                end_close(gpu, result, failure, now_usec);
+        else if (job == GPU_JOB_UVM_ENABLE || job == GPU_JOB_UVM_DISABLE)
+                end_uvm(gpu, result, failure, now_usec);
+}
+
+bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec) {
+        if (gpu->job == GPU_JOB_NONE || gpu->stuck || now_usec < gpu->job_since_usec + limit_usec)
+                return false;
+        gpu->stuck = true;
+        gpu->attempted = true;
+        return true;
+}
+
+void gpu_task_run(struct gpu_task *task) {
+        const struct gpu_ops *ops = task->ops;
+
+        switch (task->job) {
+        case GPU_JOB_OPEN:
+                task->result = ops->open(task->context, &task->info.address, &task->hold, &task->failure);
+                break;
+        case GPU_JOB_CLOSE:
+                task->result = ops->close(task->context, &task->hold, &task->failure);
+                break;
+        case GPU_JOB_UVM_ENABLE:
+                task->result = ops->uvm_enable(task->context, &task->info, &task->hold, &task->failure);
+                break;
+        case GPU_JOB_UVM_DISABLE:
+                task->result = ops->uvm_disable(task->context, &task->info, &task->hold, &task->failure);
+                break;
+        case GPU_JOB_NUMA_ONLINE:
+        case GPU_JOB_NUMA_OFFLINE:
+                task->result = ops->numa_set(task->context, &task->info.address, &task->hold,
+                                             task->job == GPU_JOB_NUMA_ONLINE, &task->failure);
+                break;
+        case GPU_JOB_NONE:
+                break;
+        }
+}

@@ -1,0 +1,108 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The life of one GPU, as a state machine without threads, clocks or descriptors of its own: what is to be done next in
+ * the driver, and what follows from how it went. Whoever drives it (daemon/registry.c) runs one job at a time per GPU.
+ *
+ *      RELEASED --wanted--> OPENING --ok--> HELD --UVM wanted, released--> HELD
+ *         ^  ^                 | failed      | not wanted
+ *         |  |                 v             v
+ *         |  +--not wanted-- FAILED       CLOSING --closed--> RELEASED
+ *         |                  (pause, then OPENING again)         |
+ *         +------------------------------------------------------+
+ *
+ * Times are microseconds of the monotonic clock, handed in by the caller.
+ */
+
+#include "gpu/backend.h"
+
+enum gpu_state {
+        GPU_RELEASED,
+        GPU_OPENING,
+        GPU_HELD,
+        GPU_CLOSING,
+        GPU_FAILED,
+};
+
+/* What a worker does in the driver. */
+enum gpu_job {
+        GPU_JOB_NONE,
+        GPU_JOB_OPEN,
+        GPU_JOB_CLOSE,
+        GPU_JOB_UVM_ENABLE,
+        GPU_JOB_UVM_DISABLE,
+        GPU_JOB_NUMA_ONLINE,
+        GPU_JOB_NUMA_OFFLINE,
+};
+
+struct gpu {
+        struct gpu_info info;
+        enum gpu_state state;
+        struct gpu_hold hold;
+
+        bool wanted;     /* to be held */
+        bool uvm_wanted; /* with UVM persistence, once held */
+
+        enum gpu_job job;        /* in the driver now */
+        uint64_t job_since_usec; /* meaningful with a job */
+        bool stuck;              /* the job has been in the driver for longer than the limit */
+        bool attempted;          /* the first open has ended, either way, or is stuck */
+
+        struct gpu_failure failure; /* of the last open or close; cleared by a success */
+        unsigned failures_in_row;
+        uint64_t retry_usec; /* not before then, after a failure */
+
+        struct gpu_failure uvm_failure; /* why UVM persistence is not on yet */
+        unsigned uvm_failures_in_row;
+        uint64_t uvm_retry_usec; /* UINT64_MAX: it cannot be had */
+
+        uint64_t since_realtime_usec; /* of the last change of state; set by the driver of this machine */
+        uint64_t open_duration_usec;  /* of the last successful open */
+        uint32_t opens;
+        uint32_t failures;
+};
+
+void gpu_init(struct gpu *gpu, const struct gpu_info *info);
+
+/* The pause before the n-th retry in a row (n from 1): doubling, quick for errors that pass by themselves. */
+uint64_t gpu_retry_pause_usec(int error, unsigned n);
+
+/* Sets what is wanted. A GPU that failed and is not wanted any more is RELEASED. */
+void gpu_want(struct gpu *gpu, bool wanted);
+
+/* Forgets the pause after a failure: the next job starts at once. */
+void gpu_retry_now(struct gpu *gpu);
+
+/*
+ * The job to start now, or GPU_JOB_NONE. *ret_wake_usec is when to ask again if nothing happens before: the end of a
+ * pause, or UINT64_MAX.
+ */
+enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec);
+
+/* A job was started. Its end must be told by gpu_end() before the next is started. */
+void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec);
+
+/* The running job ended: hold is as the backend left it, failure tells why when result is negative. */
+void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const struct gpu_failure *failure,
+             uint64_t now_usec);
+
+/* Notes that the running job is over its limit. Returns whether this is news. */
+bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec);
+
+/* ---- one job, as a worker thread runs it
+ * ------------------------------------------------------------------------------ */
+
+struct gpu_task {
+        const struct gpu_ops *ops;
+        void *context;
+        enum gpu_job job;
+        struct gpu_info info;
+        struct gpu_hold hold; /* in: the hold; out: what is left of it */
+        int result;           /* out */
+        struct gpu_failure failure;
+};
+
+/* Enters the driver and may sleep. Touches nothing but the task. */
+void gpu_task_run(struct gpu_task *task);

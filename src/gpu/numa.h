@@ -1,0 +1,29 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * GPU memory that is a NUMA node of the system (coherent links: POWER9, Grace). On Grace the kernel module onlines it
+ * itself (use_auto_online) and only needs to be told the memory block size before the first open; on POWER9 user space
+ * has to. Sources: kernel-open/nvidia/nv.c (validate_numa_start_state, NV_ESC_SYS_PARAMS, NV_ESC_NUMA_INFO).
+ */
+
+#include "gpu/failure.h"
+#include "gpu/pci.h"
+
+/* Whether the GPU has such memory: its /proc directory has numa_status. */
+bool numa_is_present(const char *root, const struct pci_address *address);
+
+/*
+ * Before an open: tells the driver the system's memory block size (NV_ESC_SYS_PARAMS), without which the first open of
+ * a GPU with NUMA memory fails with EINVAL. Needs no privilege; the same value again is fine. Does nothing for other
+ * GPUs.
+ */
+void numa_prepare(const char *root, const struct pci_address *address);
+
+/*
+ * Brings the GPU's memory on- or offline. Returns 0 when it is as wanted, also because there is no such memory or the
+ * kernel sees to it. device_fd is the GPU's open descriptor, or -1. Sleeps.
+ */
+int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
+             struct gpu_failure *ret_failure);
