@@ -36,9 +36,8 @@ const char *client_error(const struct client *client);
 
 /*
  * Program 35006. They return 0 when an answer came; *ret_status is then the daemon's enum nvpd_status.
- * -ETIMEDOUT: no answer in time; the connection can still be used, a late answer is skipped. -EOPNOTSUPP: the daemon
- * does not serve this. -EPROTO: an answer that is none, and -ECONNRESET: the daemon hung up; every later call then is
- * -ENOTCONN.
+ * -ETIMEDOUT: no answer in time (a late one is skipped by the next call). -EPROTO: an answer that is none. -EOPNOTSUPP:
+ * the daemon does not serve this. -ECONNRESET: it hung up. Once the stream is out of step every call is -ENOTCONN.
  */
 int client_get_mode(struct client *client, const struct pci_address *address, uint32_t *ret_status, bool *ret_enabled);
 int client_set_mode(struct client *client, const struct pci_address *address, bool enabled, uint32_t *ret_status);

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The client against a daemon that does what the test tells it: a thread on the other end of a real socket. */
+
+#include "client/client.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/text.h"
+#include "rpc/record.h"
+#include "tests/unit/gpus.h"
+
+enum {
+        PATIENCE_USEC = 20000000,  /* for an answer that comes: never waited for in full, unless the test fails */
+        IMPATIENCE_USEC = 50000,   /* for one that does not come: waited for in full */
+        LIST_ENCODED_MAX = 300000, /* more than the client takes */
+};
+
+/* What a daemon does with a connection; it is closed afterwards. */
+typedef void daemon_script(int fd);
+
+struct daemon {
+        char folder[32];
+        char path[64];
+        int listener;
+        daemon_script *script;
+        pthread_t thread;
+};
+
+static void *serve_one(void *data) {
+        struct daemon *daemon = data;
+        CLEANUP(fd_done) int fd = accept4(daemon->listener, NULL, NULL, SOCK_CLOEXEC);
+
+        if (fd >= 0)
+                daemon->script(fd);
+        return NULL;
+}
+
+static int listen_at(const char *path, int backlog) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        assert_true(fd >= 0);
+        assert_true(text_copy(address.sun_path, sizeof(address.sun_path), path));
+        assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(fd, backlog), 0);
+        return fd;
+}
+
+static void daemon_init(struct daemon *daemon) {
+        *daemon = (struct daemon){.folder = "/tmp/holdfast-client-XXXXXX", .listener = -1};
+        assert_non_null(mkdtemp(daemon->folder));
+        assert_int_equal(text_format(daemon->path, sizeof(daemon->path), "%s/socket", daemon->folder), 0);
+}
+
+static void daemon_start(struct daemon *daemon, daemon_script *script) {
+        daemon_init(daemon);
+        daemon->script = script;
+        daemon->listener = listen_at(daemon->path, 8);
+        assert_int_equal(pthread_create(&daemon->thread, NULL, serve_one, daemon), 0);
+}
+
+/* The client was freed by now: its end of the stream is what every script waits for. */
+static void daemon_done(struct daemon *daemon) {
+        if (daemon->script)
+                assert_int_equal(pthread_join(daemon->thread, NULL), 0);
+        daemon->listener = fd_close(daemon->listener);
+        (void)unlink(daemon->path);
+        (void)rmdir(daemon->folder);
+}
+
+#define DAEMON(script_function)                                                                                        \
+        CLEANUP(daemon_done) struct daemon daemon;                                                                     \
+        daemon_start(&daemon, script_function)
+
+static struct client *connect_to(const struct daemon *daemon, uint64_t timeout_usec) {
+        struct client *client = NULL;
+
+        assert_int_equal(client_connect(&client, daemon->path, timeout_usec), 0);
+        return client;
+}
+
+static const struct pci_address gpu = {.domain = 0x10000, .bus = 0x17, .slot = 3};
+
+static int get(struct client *client, uint32_t *ret_status, bool *ret_enabled) {
+        return client_get_mode(client, &gpu, ret_status, ret_enabled);
+}
+
+static int ask(struct client *client) {
+        uint32_t status;
+        bool enabled;
+
+        return get(client, &status, &enabled);
+}
+
+static void assert_enabled(struct client *client) {
+        uint32_t status = NVPD_UNKNOWN;
+        bool enabled = false;
+
+        assert_int_equal(get(client, &status, &enabled), 0);
+        assert_int_equal(status, NVPD_SUCCESS);
+        assert_true(enabled);
+}
+
+/* A daemon's side. */
+
+struct call {
+        struct rpc_call header;
+        struct xdr_reader args;
+        uint8_t bytes[256];
+};
+
+/* Returns false at the end of the stream. */
+static bool read_call(int fd, struct call *call) {
+        struct record_reader record;
+        size_t used;
+        uint8_t byte;
+
+        record_reader_init(&record, call->bytes, sizeof(call->bytes));
+        do
+                if (read(fd, &byte, 1) != 1)
+                        return false;
+        while (record_reader_feed(&record, &byte, 1, &used) == RECORD_INCOMPLETE);
+        xdr_reader_init(&call->args, record.buffer, record.length);
+        return rpc_call_decode(&call->args, &call->header) == RPC_CALL_OK;
+}
+
+/* Returns false when nobody reads any more. */
+static bool send_bytes(int fd, const void *bytes, size_t size) {
+        for (size_t sent = 0; sent < size;) {
+                ssize_t count = send(fd, (const uint8_t *)bytes + sent, size - sent, MSG_NOSIGNAL);
+
+                if (count < 0)
+                        return false;
+                sent += (size_t)count;
+        }
+        return true;
+}
+
+/* Until the client is gone. */
+static void wait_for_end(int fd) {
+        uint8_t byte;
+
+        while (read(fd, &byte, 1) > 0)
+                ;
+}
+
+struct reply {
+        struct xdr_writer writer;
+        uint8_t bytes[RECORD_HEADER_SIZE + 64];
+};
+
+static void reply_begin(struct reply *reply) {
+        xdr_writer_init(&reply->writer, reply->bytes + RECORD_HEADER_SIZE, sizeof(reply->bytes) - RECORD_HEADER_SIZE);
+}
+
+static size_t reply_finish(struct reply *reply) {
+        size_t size = xdr_writer_size(&reply->writer);
+
+        record_header_encode(reply->bytes, (uint32_t)size);
+        return RECORD_HEADER_SIZE + size;
+}
+
+static size_t encode_mode(struct reply *reply, uint32_t xid, uint32_t status, uint32_t mode) {
+        struct nvpd_get_result result = {.status = status, .mode = mode};
+
+        reply_begin(reply);
+        rpc_encode_accepted(&reply->writer, xid, RPC_SUCCESS);
+        nvpd_get_result_encode(&reply->writer, &result);
+        return reply_finish(reply);
+}
+
+static bool send_mode(int fd, uint32_t xid, uint32_t status, uint32_t mode) {
+        struct reply reply;
+        size_t size = encode_mode(&reply, xid, status, mode);
+
+        return send_bytes(fd, reply.bytes, size);
+}
+
+static void say_enabled(int fd) {
+        struct call call;
+
+        while (read_call(fd, &call))
+                (void)send_mode(fd, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+}
+
+/* Answers as asked: GPU 10000:17:03 is enabled, every other is not there, and any mode but "enabled" is refused. */
+static bool answer_truly(int fd, struct call *call) {
+        bool is_set = call->header.procedure == NVPD_SET_PERSISTENCE_MODE;
+        struct nvpd_set_args args = {.value = NVPD_MODE_ENABLED};
+        uint32_t status = NVPD_SUCCESS;
+        struct reply reply;
+
+        if (!is_set)
+                nvpd_device_decode(&call->args, &args.device);
+        else
+                nvpd_set_args_decode(&call->args, &args);
+        if (args.device.domain != 0x10000 || args.device.bus != 0x17 || args.device.slot != 3 || args.device.function)
+                status = NVPD_DEVICE_NOT_FOUND;
+        else if (args.value != NVPD_MODE_ENABLED)
+                status = NVPD_PERMISSIONS;
+        if (!is_set)
+                return send_mode(fd, call->header.xid, status, NVPD_MODE_ENABLED);
+        reply_begin(&reply);
+        rpc_encode_accepted(&reply.writer, call->header.xid, RPC_SUCCESS);
+        xdr_write_u32(&reply.writer, status);
+        return send_bytes(fd, reply.bytes, reply_finish(&reply));
+}
+
+static void serve_truly(int fd) {
+        struct call call;
+
+        while (read_call(fd, &call) && xdr_reader_left(&call.args) <= 20 && answer_truly(fd, &call))
+                ;
+}
+
+static void one_connection_serves_many_calls(void **state) {
+        struct pci_address other = {.bus = 1};
+        DAEMON(serve_truly);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        uint32_t status = NVPD_UNKNOWN;
+        bool enabled = true;
+
+        assert_int_equal(client_peer_pid(client), getpid());
+        assert_enabled(client);
+        assert_int_equal(client_get_mode(client, &other, &status, &enabled), 0);
+        assert_int_equal(status, NVPD_DEVICE_NOT_FOUND);
+        assert_false(enabled);
+        assert_int_equal(client_set_mode(client, &gpu, true, &status), 0);
+        assert_int_equal(status, NVPD_SUCCESS);
+        assert_int_equal(client_set_mode(client, &gpu, false, &status), 0);
+        assert_int_equal(status, NVPD_PERMISSIONS);
+        assert_int_equal(client_set_mode(client, &other, true, &status), 0);
+        assert_int_equal(status, NVPD_DEVICE_NOT_FOUND);
+        assert_string_equal(client_error(client), "");
+}
+
+static void answer_bytewise(int fd) {
+        struct reply reply;
+        struct call call;
+        size_t size;
+
+        if (!read_call(fd, &call))
+                return;
+        size = encode_mode(&reply, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        for (size_t i = 0; i < size; i++)
+                (void)send_bytes(fd, reply.bytes + i, 1);
+        wait_for_end(fd);
+}
+
+static void an_answer_may_come_byte_by_byte(void **state) {
+        DAEMON(answer_bytewise);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        assert_enabled(client);
+}
+
+/* Each word of the answer is a fragment of its own, and an empty one ends the record. */
+static void answer_in_fragments(int fd) {
+        static const uint8_t last[] = {0x80, 0, 0, 0};
+        struct reply reply;
+        struct call call;
+        size_t size;
+
+        if (!read_call(fd, &call))
+                return;
+        size = encode_mode(&reply, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        for (size_t i = RECORD_HEADER_SIZE; i < size; i += 4) {
+                uint8_t fragment[8] = {0, 0, 0, 4};
+
+                memcpy(fragment + 4, reply.bytes + i, 4);
+                (void)send_bytes(fd, fragment, sizeof(fragment));
+        }
+        (void)send_bytes(fd, last, sizeof(last));
+        wait_for_end(fd);
+}
+
+static void an_answer_may_come_in_fragments(void **state) {
+        DAEMON(answer_in_fragments);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        assert_enabled(client);
+}
+
+static void be_silent(int fd) {
+        wait_for_end(fd);
+}
+
+static void silence_ends_at_the_deadline(void **state) {
+        DAEMON(be_silent);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
+        uint64_t start_usec = clock_monotonic_usec();
+
+        assert_int_equal(ask(client), -ETIMEDOUT);
+        assert_true(clock_monotonic_usec() - start_usec >= IMPATIENCE_USEC);
+        assert_non_null(strstr(client_error(client), daemon.path));
+}
+
+/* Half an answer to the first call before its deadline, and the rest when the second is asked; then as it should. */
+static void answer_late(int fd) {
+        struct call first, next;
+        struct reply reply;
+        size_t size;
+
+        if (!read_call(fd, &first))
+                return;
+        size = encode_mode(&reply, first.header.xid, NVPD_DEVICE_NOT_FOUND, 0);
+        (void)send_bytes(fd, reply.bytes, 10);
+        if (!read_call(fd, &next))
+                return;
+        (void)send_bytes(fd, reply.bytes + 10, size - 10);
+        (void)send_mode(fd, next.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        say_enabled(fd);
+}
+
+static void an_answer_that_comes_late_is_skipped_by_the_next_call(void **state) {
+        DAEMON(answer_late);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
+        uint32_t status = NVPD_UNKNOWN;
+        bool enabled;
+        int r;
+
+        assert_int_equal(ask(client), -ETIMEDOUT);
+        /* A busy machine may miss this short deadline more than once: each call that did leaves one more to skip. */
+        do
+                r = get(client, &status, &enabled);
+        while (r == -ETIMEDOUT);
+        assert_int_equal(r, 0);
+        assert_int_equal(status, NVPD_SUCCESS);
+}
+
+static void answer_the_first_call_for_ever(int fd) {
+        struct call call;
+
+        if (!read_call(fd, &call))
+                return;
+        while (send_mode(fd, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED))
+                ;
+}
+
+static void stale_answers_without_end_do_not_outlive_the_deadline(void **state) {
+        DAEMON(answer_the_first_call_for_ever);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
+
+        (void)ask(client); /* answered in time or not: from now on its answers are stale */
+        assert_int_equal(ask(client), -ETIMEDOUT);
+}
+
+static void hang_up_when_asked(int fd) {
+        struct call call;
+
+        (void)read_call(fd, &call);
+}
+
+static void a_hang_up_is_told_and_the_connection_given_up(void **state) {
+        DAEMON(hang_up_when_asked);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        assert_int_equal(ask(client), -ECONNRESET);
+        assert_non_null(strstr(client_error(client), daemon.path));
+        assert_non_null(strstr(client_error(client), "closed the connection"));
+        assert_int_equal(ask(client), -ENOTCONN);
+        assert_non_null(strstr(client_error(client), "connect again"));
+}
+
+static void hang_up_within_the_answer(int fd) {
+        struct reply reply;
+        struct call call;
+
+        if (!read_call(fd, &call))
+                return;
+        (void)encode_mode(&reply, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        (void)send_bytes(fd, reply.bytes, 17);
+}
+
+static void half_an_answer_is_none(void **state) {
+        DAEMON(hang_up_within_the_answer);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        assert_int_equal(ask(client), -ECONNRESET);
+}
+
+static void hang_up_at_once(int fd) {
+        (void)fd;
+}
+
+static void a_hang_up_before_the_question_raises_no_signal(void **state) {
+        DAEMON(hang_up_at_once);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        /* Its end is closed before we ask, or after: with the default action SIGPIPE would end this test. */
+        assert_int_equal(pthread_join(daemon.thread, NULL), 0);
+        daemon.script = NULL;
+        assert_int_equal(ask(client), -ECONNRESET);
+}
+
+static void answer_another_question(int fd) {
+        struct call call;
+
+        if (!read_call(fd, &call))
+                return;
+        (void)send_mode(fd, call.header.xid + 1, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        wait_for_end(fd);
+}
+
+static void speak_http(int fd) {
+        static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+
+        (void)send_bytes(fd, text, strlen(text));
+        wait_for_end(fd);
+}
+
+static void answer_with_a_call(int fd) {
+        static const uint8_t bytes[] = {0x80, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2};
+
+        (void)send_bytes(fd, bytes, sizeof(bytes));
+        wait_for_end(fd);
+}
+
+static void answer_with_nothing(int fd) {
+        static const uint8_t bytes[] = {0x80, 0, 0, 0};
+
+        (void)send_bytes(fd, bytes, sizeof(bytes));
+        wait_for_end(fd);
+}
+
+static void answer_in_endless_fragments(int fd) {
+        static const uint8_t empty[4];
+
+        while (send_bytes(fd, empty, sizeof(empty)))
+                ;
+}
+
+static void what_is_no_answer_is_told_and_the_connection_given_up(void **state) {
+        static daemon_script *const scripts[] = {
+                answer_another_question,     speak_http, answer_with_a_call, answer_with_nothing,
+                answer_in_endless_fragments,
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(scripts); i++) {
+                DAEMON(scripts[i]);
+                CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+                assert_int_equal(ask(client), -EPROTO);
+                assert_non_null(strstr(client_error(client), daemon.path));
+                assert_non_null(strstr(client_error(client), "ss -xlp"));
+                assert_int_equal(ask(client), -ENOTCONN);
+        }
+}
+
+static bool send_accepted(int fd, uint32_t xid, enum rpc_accept_status status) {
+        struct reply reply;
+
+        reply_begin(&reply);
+        if (status == RPC_PROG_MISMATCH)
+                rpc_encode_program_mismatch(&reply.writer, xid, 1, 2);
+        else
+                rpc_encode_accepted(&reply.writer, xid, status);
+        return send_bytes(fd, reply.bytes, reply_finish(&reply));
+}
+
+/* Every way to reject a call, one after another, then an answer. */
+static const struct {
+        enum rpc_accept_status status;
+        int error;
+} rejections[] = {
+        {RPC_PROG_UNAVAIL, -EOPNOTSUPP}, {RPC_PROG_MISMATCH, -EOPNOTSUPP}, {RPC_PROC_UNAVAIL, -EOPNOTSUPP},
+        {RPC_GARBAGE_ARGS, -EPROTO},     {RPC_SYSTEM_ERR, -EREMOTEIO},
+};
+
+static void reject_in_every_way(int fd) {
+        struct call call;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rejections); i++)
+                if (!read_call(fd, &call) || !send_accepted(fd, call.header.xid, rejections[i].status))
+                        return;
+        say_enabled(fd);
+}
+
+static void a_rejected_call_leaves_the_connection_whole(void **state) {
+        DAEMON(reject_in_every_way);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        for (size_t i = 0; i < ARRAY_SIZE(rejections); i++) {
+                assert_int_equal(ask(client), rejections[i].error);
+                assert_non_null(strstr(client_error(client), daemon.path));
+        }
+        assert_enabled(client);
+}
+
+static void deny(int fd) {
+        struct reply reply;
+        struct call call;
+
+        if (!read_call(fd, &call))
+                return;
+        reply_begin(&reply);
+        rpc_encode_version_mismatch(&reply.writer, call.header.xid);
+        (void)send_bytes(fd, reply.bytes, reply_finish(&reply));
+        wait_for_end(fd);
+}
+
+static void a_denied_call_is_told(void **state) {
+        DAEMON(deny);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        assert_int_equal(ask(client), -EPROTO);
+        assert_non_null(strstr(client_error(client), "denied"));
+}
+
+/* Success without a status, without a mode, and with a mode that is none. */
+static void answer_incompletely(int fd) {
+        struct reply reply;
+        struct call call;
+
+        if (!read_call(fd, &call) || !send_accepted(fd, call.header.xid, RPC_SUCCESS))
+                return;
+        if (!read_call(fd, &call))
+                return;
+        reply_begin(&reply);
+        rpc_encode_accepted(&reply.writer, call.header.xid, RPC_SUCCESS);
+        xdr_write_u32(&reply.writer, NVPD_SUCCESS);
+        (void)send_bytes(fd, reply.bytes, reply_finish(&reply));
+        if (!read_call(fd, &call))
+                return;
+        (void)send_mode(fd, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED + 1);
+        wait_for_end(fd);
+}
+
+static void results_that_cannot_be_read_are_told(void **state) {
+        DAEMON(answer_incompletely);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(ask(client), -EPROTO);
+}
+
+/* A List of n_told GPUs of which n_sent follow, each as long as can be. */
+static void send_list(int fd, uint32_t n_told, uint32_t n_sent) {
+        CLEANUP(free_ptr) uint8_t *bytes = malloc(LIST_ENCODED_MAX);
+        struct hf_gpu longest = gpus_longest();
+        struct hf_list_head head = gpus_head(n_told);
+        struct xdr_writer writer;
+        struct call call;
+
+        if (!read_call(fd, &call) || call.header.program != HF_PROGRAM || call.header.procedure != HF_LIST)
+                return;
+        xdr_writer_init(&writer, bytes + RECORD_HEADER_SIZE, LIST_ENCODED_MAX - RECORD_HEADER_SIZE);
+        rpc_encode_accepted(&writer, call.header.xid, RPC_SUCCESS);
+        hf_list_head_encode(&writer, &head);
+        for (uint32_t i = 0; i < n_sent; i++) {
+                longest.minor = (int32_t)i;
+                hf_gpu_encode(&writer, &longest);
+        }
+        if (!xdr_writer_ok(&writer))
+                return;
+        record_header_encode(bytes, (uint32_t)xdr_writer_size(&writer));
+        (void)send_bytes(fd, bytes, RECORD_HEADER_SIZE + xdr_writer_size(&writer));
+        wait_for_end(fd);
+}
+
+static void list_none(int fd) {
+        send_list(fd, 0, 0);
+}
+
+static void list_the_most(int fd) {
+        send_list(fd, HF_GPUS_MAX, HF_GPUS_MAX);
+}
+
+static void list_one_more(int fd) {
+        send_list(fd, HF_GPUS_MAX + 1, HF_GPUS_MAX + 1);
+}
+
+static void list_one_less(int fd) {
+        send_list(fd, HF_GPUS_MAX, HF_GPUS_MAX - 1);
+}
+
+static void list_more_than_fits(int fd) {
+        send_list(fd, HF_GPUS_MAX, 340);
+}
+
+static void the_longest_list_is_read(void **state) {
+        DAEMON(list_the_most);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+
+        assert_int_equal(client_list(client, &head, &gpus), 0);
+        assert_int_equal(head.n_gpus, HF_GPUS_MAX);
+        assert_int_equal(head.pid, 4711);
+        for (int i = 0; i < HF_GPUS_MAX; i++) {
+                assert_int_equal(gpus[i].minor, i);
+                assert_int_equal(strlen(gpus[i].error_text), HF_TEXT_SIZE - 1);
+        }
+}
+
+static void an_empty_list_is_read(void **state) {
+        DAEMON(list_none);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+
+        assert_int_equal(client_list(client, &head, &gpus), 0);
+        assert_int_equal(head.n_gpus, 0);
+        assert_string_equal(head.backend, "kernel");
+}
+
+static void a_list_that_is_wrong_is_refused(void **state) {
+        static daemon_script *const scripts[] = {list_one_more, list_one_less, list_more_than_fits};
+
+        for (size_t i = 0; i < ARRAY_SIZE(scripts); i++) {
+                DAEMON(scripts[i]);
+                CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+                struct hf_gpu *gpus = NULL;
+                struct hf_list_head head;
+
+                assert_int_equal(client_list(client, &head, &gpus), -EPROTO);
+                assert_null(gpus);
+        }
+}
+
+static void assert_no_connection(const char *path, int expected, const char *what_to_do) {
+        struct client *client = NULL;
+        char text[512];
+
+        assert_int_equal(client_connect(&client, path, IMPATIENCE_USEC), expected);
+        assert_null(client);
+        client_connect_error(text, sizeof(text), path, expected);
+        assert_non_null(strstr(text, path));
+        assert_non_null(strstr(text, what_to_do));
+}
+
+static void no_connection_is_told_with_what_to_do(void **state) {
+        char long_path[109] = "/";
+        CLEANUP(daemon_done) struct daemon daemon;
+
+        daemon_init(&daemon);
+        assert_no_connection(daemon.path, -ENOENT, "start it");
+        daemon.listener = listen_at(daemon.path, 1);
+        daemon.listener = fd_close(daemon.listener);
+        assert_no_connection(daemon.path, -ECONNREFUSED, "left its socket behind");
+        memset(long_path + 1, 'x', sizeof(long_path) - 2);
+        assert_no_connection(long_path, -ENAMETOOLONG, "shorter");
+}
+
+/* Nobody accepts. A queue of length 0 takes one; the next has to wait. */
+static void a_full_queue_is_waited_for_until_the_deadline(void **state) {
+        CLEANUP(daemon_done) struct daemon daemon;
+
+        daemon_init(&daemon);
+        daemon.listener = listen_at(daemon.path, 0);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        uint64_t start_usec = clock_monotonic_usec();
+
+        assert_no_connection(daemon.path, -ETIMEDOUT, "busy or stuck");
+        assert_true(clock_monotonic_usec() - start_usec >= IMPATIENCE_USEC);
+}
+
+static void the_socket_is_below_the_root(void **state) {
+        char path[64];
+
+        assert_int_equal(client_socket_path(path, sizeof(path), NULL), 0);
+        assert_string_equal(path, "/var/run/nvidia-persistenced/socket");
+        assert_int_equal(client_socket_path(path, sizeof(path), ""), 0);
+        assert_string_equal(path, "/var/run/nvidia-persistenced/socket");
+        assert_int_equal(client_socket_path(path, sizeof(path), "/srv/sim"), 0);
+        assert_string_equal(path, "/srv/sim/run/nvidia-persistenced/socket");
+        assert_int_equal(client_socket_path(path, 8, "/srv/sim"), -ENAMETOOLONG);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(one_connection_serves_many_calls),
+                cmocka_unit_test(an_answer_may_come_byte_by_byte),
+                cmocka_unit_test(an_answer_may_come_in_fragments),
+                cmocka_unit_test(silence_ends_at_the_deadline),
+                cmocka_unit_test(an_answer_that_comes_late_is_skipped_by_the_next_call),
+                cmocka_unit_test(stale_answers_without_end_do_not_outlive_the_deadline),
+                cmocka_unit_test(a_hang_up_is_told_and_the_connection_given_up),
+                cmocka_unit_test(half_an_answer_is_none),
+                cmocka_unit_test(a_hang_up_before_the_question_raises_no_signal),
+                cmocka_unit_test(what_is_no_answer_is_told_and_the_connection_given_up),
+                cmocka_unit_test(a_rejected_call_leaves_the_connection_whole),
+                cmocka_unit_test(a_denied_call_is_told),
+                cmocka_unit_test(results_that_cannot_be_read_are_told),
+                cmocka_unit_test(the_longest_list_is_read),
+                cmocka_unit_test(an_empty_list_is_read),
+                cmocka_unit_test(a_list_that_is_wrong_is_refused),
+                cmocka_unit_test(no_connection_is_told_with_what_to_do),
+                cmocka_unit_test(a_full_queue_is_waited_for_until_the_deadline),
+                cmocka_unit_test(the_socket_is_below_the_root),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
