@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The daemon under test: how it is started, what it says, how it ends.
+
+Ours runs below a root of the test's own. Another one (HOLDFAST_TEST_DAEMON) knows no root, so it gets the real runtime
+directory, alone, and it reaches the simulated GPUs through the shim library; it always forks.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from . import events, process, rpc
+
+REAL_RUNTIME_DIRECTORY = Path("/var/run/nvidia-persistenced")
+STOP_LIMIT_SEC = 5  # what others wait for after SIGTERM (docs/protocol.md)
+
+
+def other_daemon():
+    """The daemon that the suite is pointed at, or None for ours."""
+    path = os.environ.get("HOLDFAST_TEST_DAEMON")
+    return Path(path) if path else None
+
+
+def refuse_if_occupied():
+    """The real runtime directory is shared with the machine: never disturb a daemon that lives there."""
+    pid_file = REAL_RUNTIME_DIRECTORY / "nvidia-persistenced.pid"
+    if not pid_file.exists():
+        return
+    pid = int(pid_file.read_text().split()[0] or 0)
+    if pid and Path(f"/proc/{pid}").exists():
+        raise AssertionError(f"a persistence daemon (pid {pid}) runs on this machine; stop it before this suite")
+
+
+class Site:
+    """Where a daemon lives in one test: its root, the backend, what goes before its command line."""
+
+    def __init__(self, build, base, backend, simulator_socket):
+        self.build = build
+        self.base = base
+        self.root = base / "root"
+        self.backend = backend
+        self.other = other_daemon()
+        self.environment = os.environ | process.SANITIZER_ENVIRONMENT
+        for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "HOLDFAST_ROOT", "JOURNAL_STREAM"):
+            self.environment.pop(name, None)
+        if simulator_socket:
+            self.environment["HOLDFAST_SIM_SOCKET"] = str(simulator_socket)
+
+    @property
+    def program(self):
+        return self.other or self.build / "src/daemon/nvidia-persistenced"
+
+    @property
+    def runtime_directory(self):
+        return REAL_RUNTIME_DIRECTORY if self.other else self.root / "run/nvidia-persistenced"
+
+    @property
+    def socket_path(self):
+        return self.runtime_directory / "socket"
+
+    @property
+    def pid_file(self):
+        return self.runtime_directory / "nvidia-persistenced.pid"
+
+    def command(self, *options):
+        """The whole command line; options of the test's come last, so that they can override."""
+        where = [] if self.other else ["--root", str(self.root)]
+        if self.backend == "nvidia-cfg":
+            where += [] if self.other else ["--backend", "nvidia-cfg"]
+            where += ["--nvidia-cfg-path", str(self.build / "sim/nvidia-cfg")]
+        return [str(self.program), *where, *options]
+
+    def pid_in_file(self):
+        text = self.pid_file.read_text()
+        assert text.endswith("\n"), f"{self.pid_file} holds {text!r}"
+        return int(text)
+
+    def make_runtime_directory(self):
+        """The other daemon's unit would do this (RuntimeDirectory=)."""
+        if self.other:
+            refuse_if_occupied()
+            shutil.rmtree(REAL_RUNTIME_DIRECTORY, ignore_errors=True)
+            REAL_RUNTIME_DIRECTORY.mkdir(parents=True)
+
+
+class Daemon:
+    """What both kinds of start have in common: a pid, a socket, an end."""
+
+    def __init__(self, site, pid):
+        self.site = site
+        self.pid = pid
+        self.status = None
+
+    @property
+    def socket_path(self):
+        return self.site.socket_path
+
+    @property
+    def pid_file(self):
+        return self.site.pid_file
+
+    def connect(self, timeout=5):
+        return rpc.Connection(self.socket_path, timeout)
+
+    def get(self, address):
+        """One query on a connection of its own, as NVML does it."""
+        with self.connect() as connection:
+            return connection.get(address)
+
+    def set_only(self, address, mode, timeout=5):
+        with self.connect(timeout) as connection:
+            return connection.set_only(address, mode)
+
+    def call_as_nobody(self, method, *arguments):
+        """The same call by a child with another uid; gives what it printed."""
+        return self.eval_as_nobody(f"{method}({', '.join(map(repr, arguments))})")
+
+    def eval_as_nobody(self, expression):
+        """Connection.EXPRESSION in a child with another uid (the kernel tells the daemon who connected)."""
+        source = Path(rpc.__file__).read_text()
+        command = [sys.executable, "-I", "-c", source, str(self.socket_path), expression]
+        done = subprocess.run(command, user=process.NOBODY, group=process.NOBODY, extra_groups=[], cwd="/",
+                              capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def open_nodes(self):
+        """Which GPU nodes the daemon's own process has open."""
+        names = [Path(target).name for target in process.open_files(self.pid).values() if "/dev/nvidia" in target]
+        return sorted(name for name in names if name.removeprefix("nvidia").isdecimal())
+
+    @property
+    def is_running(self):
+        return self.status is None and not process.wait_gone(self.pid, 0)
+
+    def terminate(self):
+        os.kill(self.pid, signal.SIGTERM)
+
+    def stop(self, timeout=STOP_LIMIT_SEC):
+        """SIGTERM; its exit status, which comes within the limit."""
+        if self.status is None:
+            self.terminate()
+            self.status = process.reap(self.pid, timeout)
+        return self.status
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        self.status = process.reap(self.pid, 10)
+
+    def clean_up(self):
+        """The end of a test that did not end it: still by SIGTERM, and still within the limit."""
+        try:
+            if self.status is None:
+                assert self.stop() == 0, "the daemon did not end with status 0"
+        finally:
+            if self.status is None:
+                process.kill_and_reap(self.pid)
+            self.check_log()
+
+    def check_log(self):
+        raise NotImplementedError
+
+
+class ForegroundDaemon(Daemon):
+    """Ours with --foreground: logs to standard error, and says when it is ready as systemd wants it.
+
+    prefix goes before its command line (prlimit, strace, ...) and must end in an exec; foreground=False leaves the option
+    out, for NOTIFY_SOCKET alone must do.
+    """
+
+    def __init__(self, site, *options, prefix=(), foreground=True):
+        self.notifications = events.Datagrams("notifications", site.base / f"notify.{os.urandom(4).hex()}")
+        environment = site.environment | {"NOTIFY_SOCKET": str(self.notifications.path)}
+        command = [*prefix, *site.command(*(["--foreground"] if foreground else []), *options)]
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
+        super().__init__(site, self._process.pid)
+        self.log = events.Lines("the daemon's log", self._process.stderr)
+
+    def wait_ready(self, timeout=20):
+        """Until READY=1: every GPU was attempted. A daemon that ends instead says why in its log."""
+        try:
+            self.notifications.wait_for("^READY=1$", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nand its log:\n{self.log.text()}") from None
+
+    def wait_socket(self, timeout=10):
+        """Until it serves, which is before the GPUs are open."""
+        self.log.wait_for("Local RPC services initialized", timeout)
+
+    def wait_for_log(self, pattern, timeout=5):
+        return self.log.wait_for(pattern, timeout)
+
+    def wait_exit(self, timeout=STOP_LIMIT_SEC):
+        self.status = process.reap(self.pid, timeout)
+        self.log.wait_end(5)
+        return self.status
+
+    def check_log(self):
+        self.log.wait_end(5)
+        self.notifications.close()
+        assert not self.log.has(process.SANITIZER_FINDING), self.log.text()
+        # Popen would wait for a child that is already reaped.
+        self._process.returncode = self.status
+
+
+class ForkingDaemon(Daemon):
+    """Either daemon as a unit of Type=forking starts it: the command returns, the daemon's pid is in its file."""
+
+    def __init__(self, site, syslog, *options, timeout=30):
+        site.make_runtime_directory()
+        self.log = syslog.lines
+        started = run_command(site, *options, prefix=syslog.prefix, timeout=timeout)
+        assert started.returncode == 0, f"exit status {started.returncode}: {started.stderr}"
+        super().__init__(site, site.pid_in_file())
+
+    def wait_for_log(self, pattern, timeout=5):
+        return self.log.wait_for(pattern, timeout)
+
+    def check_log(self):
+        assert not self.log.has(process.SANITIZER_FINDING), self.log.text()
+
+
+def run_command(site, *options, prefix=(), timeout=30):
+    """Runs the daemon's command to its return, with what it printed. A daemon that it leaves behind must not keep the
+    pipes: this fails then, as a shell's $(...) would hang."""
+    return subprocess.run([*prefix, *site.command(*options)], env=site.environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=timeout, check=False, cwd="/")

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Processes of the tests: found by pid, ended with a limit, and always reaped, those that forked away too."""
+
+import ctypes
+import os
+import select
+import signal
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+NOBODY = 65534
+
+# A sanitizer's finding must not pass as an ordinary exit status, nor be lost in a log that no test reads.
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:abort_on_error=1",
+}
+SANITIZER_FINDING = r"ERROR: (Address|Leak)Sanitizer|runtime error:"
+
+
+def adopt_orphans():
+    """A daemon that forks leaves its parent: from now on it becomes our child, so that we see how it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def wait_gone(pid, timeout):
+    """Whether the process (a child of ours or not) ended within the time."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    finally:
+        os.close(pidfd)
+
+
+def reap(pid, timeout):
+    """The exit status of a child as subprocess has it (negative: the signal). Fails when it does not end in time."""
+    assert wait_gone(pid, timeout), f"process {pid} did not end within {timeout} s"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill_and_reap(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def status_fields(pid):
+    """/proc/PID/status as a dictionary."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict((part.strip() for part in line.split(":", 1)) for line in lines)
+
+
+def open_files(pid):
+    """What the process has open: {descriptor: target}. One that is closed while we look is left out."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found[int(entry.name)] = os.readlink(entry)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def cpu_seconds(pid):
+    """User and system time that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def assert_childless():
+    """A test leaves no process behind, not even one that forked away from it; those that it did leave are ended."""
+    lists = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    left = [int(pid) for pid in " ".join(lists).split()]
+    names = [f"{pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})" for pid in left]
+    for pid in left:
+        kill_and_reap(pid)
+    assert not left, f"processes left behind: {', '.join(names)}"

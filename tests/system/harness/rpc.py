@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""ONC RPC version 2 (RFC 5531) over a Unix stream, bytewise.
+
+It shares nothing with the codec under test, and it builds each part of a call on its own, so that a test can split,
+garble or repeat whatever it likes. It needs only the standard library and no other module of the harness: a test that
+wants to call as another user hands this very text to a child of that uid.
+"""
+
+import fcntl
+import itertools
+import os
+import socket
+import struct
+import sys
+import termios
+import time
+
+PROGRAM = 35006
+NULL = 0
+V1_SET, V1_GET = 1, 2
+V2_SET_ONLY, V2_SET_NUMA = 1, 2
+
+DISABLED, ENABLED = 0, 1
+OFFLINE, ONLINE = 0, 1
+
+SUCCESS = 0
+DEVICE_NOT_FOUND = 2
+DRIVER = 3
+INVALID_ARGUMENT = 5
+PERMISSIONS = 7
+NUMA_FAILURE = 10
+
+CALL, REPLY = 0, 1
+ACCEPTED, DENIED = 0, 1
+PROG_UNAVAIL, PROG_MISMATCH, PROC_UNAVAIL, GARBAGE_ARGS = 1, 2, 3, 4
+RPC_MISMATCH = 0
+
+AUTH_NONE = (0, b"")
+LAST_FRAGMENT = 0x80000000
+
+_xids = itertools.count(0x484F4C44)
+
+
+def words(*values):
+    """XDR integers; negative ones are signed."""
+    return b"".join(struct.pack(">I", value & 0xFFFFFFFF) for value in values)
+
+
+def opaque(data):
+    return words(len(data)) + data + bytes(-len(data) % 4)
+
+
+def device(address):
+    """The four words of a PCI address as sysfs spells it: 0000:17:00.0."""
+    domain, bus, slot_function = address.split(":")
+    slot, function = slot_function.split(".")
+    return words(int(domain, 16), int(bus, 16), int(slot, 16), int(function, 16))
+
+
+def call_message(version, procedure, args=b"", *, program=PROGRAM, xid=None, rpc_version=2, cred=AUTH_NONE,
+                 verf=AUTH_NONE):
+    """A call without record marking."""
+    xid = next(_xids) & 0xFFFFFFFF if xid is None else xid
+    auth = b"".join(words(flavour) + opaque(body) for flavour, body in (cred, verf))
+    return words(xid, CALL, rpc_version, program, version, procedure) + auth + args
+
+
+def record(message, *, fragment_size=None):
+    """Record marking (section 11): one fragment, or fragments of at most fragment_size bytes."""
+    size = fragment_size or max(len(message), 1)
+    fragments = [message[at:at + size] for at in range(0, len(message), size)] or [b""]
+    lasts = [0] * (len(fragments) - 1) + [LAST_FRAGMENT]
+    return b"".join(words(last | len(fragment)) + fragment for last, fragment in zip(lasts, fragments))
+
+
+class Reply:
+    """A reply, taken apart as far as it is one."""
+
+    def __init__(self, message):
+        self.words = list(struct.unpack(f">{len(message) // 4}I", message))
+        assert len(message) % 4 == 0, f"a reply of {len(message)} bytes is no XDR"
+        self.xid, direction, self.reply_status = self.words[:3]
+        assert direction == REPLY, f"message type {direction} is no reply"
+        self.accept_status = None
+        self.results = self.words[3:]
+        if self.reply_status == ACCEPTED:
+            assert self.words[3:5] == [0, 0], "the verifier of a reply is AUTH_NONE"
+            self.accept_status, self.results = self.words[5], self.words[6:]
+
+    @property
+    def is_success(self):
+        return (self.reply_status, self.accept_status) == (ACCEPTED, 0)
+
+
+class Connection:
+    """One client: whole calls by call(), single bytes by send() and receive()."""
+
+    def __init__(self, path, timeout=5):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout)
+        self.socket.connect(str(path))
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def send_until_taken(self, data, timeout=5):
+        """Sends, and returns when the daemon has read all of it: what follows is a read of its own for it."""
+        self.send(data)
+        deadline = time.monotonic() + timeout
+        while struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]:
+            assert time.monotonic() < deadline, f"the daemon did not read {len(data)} bytes within {timeout} s"
+            os.sched_yield()
+
+    def _receive_exactly(self, count):
+        data = b""
+        while len(data) < count:
+            piece = self.socket.recv(count - len(data))
+            if not piece:
+                raise EOFError(f"the daemon closed the connection after {len(data)} of {count} bytes")
+            data += piece
+        return data
+
+    def receive(self):
+        """The next record, as a Reply."""
+        message, last = b"", 0
+        while not last:
+            header = struct.unpack(">I", self._receive_exactly(4))[0]
+            last, length = header & LAST_FRAGMENT, header & ~LAST_FRAGMENT
+            message += self._receive_exactly(length)
+        return Reply(message)
+
+    def call(self, version, procedure, args=b"", **parts):
+        message = call_message(version, procedure, args, **parts)
+        self.send(record(message))
+        reply = self.receive()
+        assert words(reply.xid) == message[:4], "the reply is to another call"
+        return reply
+
+    def results(self, version, procedure, args=b""):
+        reply = self.call(version, procedure, args)
+        assert reply.is_success, f"rejected: {reply.words}"
+        return reply.results
+
+    def null(self, version):
+        return self.results(version, NULL)
+
+    def get(self, address):
+        """(status, mode); the mode is None where the reply has none."""
+        status, *mode = self.results(1, V1_GET, device(address))
+        assert len(mode) == (1 if status == SUCCESS else 0), f"the mode comes with status 0 only: {mode}"
+        return status, mode[0] if mode else None
+
+    def set(self, address, mode):
+        return self._status(1, V1_SET, address, mode)
+
+    def set_only(self, address, mode):
+        return self._status(2, V2_SET_ONLY, address, mode)
+
+    def set_numa(self, address, status):
+        return self._status(2, V2_SET_NUMA, address, status)
+
+    def _status(self, version, procedure, address, value):
+        results = self.results(version, procedure, device(address) + words(value))
+        assert len(results) == 1, f"a Set is answered with the status alone: {results}"
+        return results[0]
+
+
+def main(path, expression):
+    """As a child of another uid: rpc.py SOCKET 'set("0000:17:00.0", 1)' prints what that method of a Connection gave."""
+    with Connection(path) as connection:
+        print(eval(f"connection.{expression}", globals() | {"connection": connection}))  # a test's own text
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The simulated driver (holdfast-sim) as one test has it: started with a scenario, asked by its socket, ended."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+
+from . import events, process
+
+# Quick enough that no test waits for the model, slow enough that opening is a state one can be in.
+QUICK = "lock = 1ms\ninit = 10ms\nteardown = 10ms\n"
+
+
+def scenario(gpus=2, defaults=QUICK, **overrides):
+    """A scenario's text: so many GPUs, keys for all, and gpu3="hang = yes" for GPU 3."""
+    sections = [f"[gpus]\ncount = {gpus}\n{defaults}"]
+    sections += [f"[gpu {name.removeprefix('gpu')}]\n{keys}\n" for name, keys in overrides.items()]
+    return "\n".join(sections)
+
+
+class Simulator:
+    """Serves a root directory (FUSE: the kernel backend's view) or, without one, a socket for the shim only."""
+
+    def __init__(self, build, directory, text, *, mount):
+        self.mount = directory if mount else None
+        file = directory.parent / f"{directory.name}.ini"
+        file.write_text(text)
+        where = ["--root", str(directory)] if mount else ["--socket", str(directory / "sim.socket")]
+        self.socket_path = directory / ("run/holdfast-sim/socket" if mount else "sim.socket")
+        self._process = subprocess.Popen([build / "sim/holdfast-sim", "run", *where, "--scenario", str(file)],
+                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                         env=os.environ | process.SANITIZER_ENVIRONMENT)
+        self.pid = self._process.pid
+        self.output = events.Lines("holdfast-sim", self._process.stdout)
+        self.errors = events.Lines("holdfast-sim's errors", self._process.stderr)
+        try:
+            self.output.wait_for("^ready$", timeout=20)
+        except AssertionError as error:
+            self._kill()
+            raise AssertionError(f"{error}\nand said:\n{self.errors.text()}") from None
+        self.addresses = [gpu["address"] for gpu in self.status()["gpus"]]
+
+    def _connect(self, timeout):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout)
+        connection.connect(str(self.socket_path))
+        return connection
+
+    @staticmethod
+    def _ask(connection, verb, **arguments):
+        connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            answer = json.loads(lines.readline())
+        assert answer["ok"], f"holdfast-sim refused {verb} {arguments}: {answer['error']}"
+        return answer.get("result")
+
+    def ctl(self, verb, *, timeout=20, **arguments):
+        """A control verb (docs/simulator.md); its result, or an AssertionError with the simulator's sentence."""
+        with self._connect(timeout) as connection:
+            return self._ask(connection, verb, **arguments)
+
+    def status(self):
+        return self.ctl("status")
+
+    def gpu(self, address):
+        return next(gpu for gpu in self.status()["gpus"] if gpu["address"] == address)
+
+    def journal(self, *names):
+        """What was done to the model so far, oldest first; only events of these names if any are given."""
+        records = self.ctl("journal")["records"]
+        return [record for record in records if not names or record["event"] in names]
+
+    @contextlib.contextmanager
+    def open_gpu(self, address):
+        """What a job does: has the GPU open meanwhile, as a process of its own node or library."""
+        if self.mount:
+            fd = os.open(self.mount / f"dev/nvidia{self.gpu(address)['minor']}", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                yield
+            finally:
+                os.close(fd)
+        else:
+            numbers = [int(part, 16) for part in address.replace(".", ":").split(":")]
+            with self._connect(timeout=20) as connection:
+                self._ask(connection, "open", **dict(zip(("domain", "bus", "slot", "function"), numbers)))
+                yield
+
+    def stop(self):
+        """Ends it as an administrator would. Whatever happens, neither process nor mount stays."""
+        if self._process is None:
+            return
+        try:
+            self._process.send_signal(signal.SIGTERM)
+            status = self._process.wait(timeout=10)
+            self.errors.wait_end(5)
+            assert status == 0, f"holdfast-sim ended with {status}:\n{self.errors.text()}"
+            assert not self.errors.has(process.SANITIZER_FINDING), self.errors.text()
+            self._process = None
+        finally:
+            if self._process is not None:
+                self._kill()
+
+    def _kill(self):
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        if self.mount:
+            subprocess.run(["umount", "--lazy", "--recursive", str(self.mount)], check=False,
+                           stderr=subprocess.DEVNULL)

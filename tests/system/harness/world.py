@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""One test's world: a simulated driver, the daemons started on it, a directory; all gone at the end."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from . import process
+from .daemon import Daemon, ForegroundDaemon, ForkingDaemon, Site, other_daemon, run_command
+from .simulator import QUICK, Simulator, scenario
+from .syslog import Syslog
+
+
+def missing_for(backend):
+    """What this machine lacks for the backend's tests, or None."""
+    if os.geteuid() != 0:
+        return "root is missing: tests call as several users" + (" and mount" if backend == "kernel" else "")
+    if backend == "kernel":
+        try:
+            os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            return f"/dev/fuse is missing or cannot be used: {error.strerror}"
+    return None
+
+
+class World:
+    def __init__(self, build, backend):
+        self.build = build
+        self.backend = backend
+        # Not pytest's tmp_path: callers of other uids must get through to the socket.
+        self.base = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+        self.base.chmod(0o755)
+        (self.base / "root/run").mkdir(parents=True)
+        self.sim = None
+        self._site = None
+        self._syslog = None
+        self._daemons = []
+
+    # ---- what there is
+
+    def simulate(self, gpus=2, defaults=QUICK, **overrides):
+        """Starts the simulated driver with a scenario (harness/simulator.py). Once, before the daemon."""
+        assert self.sim is None, "this world has its driver already"
+        text = scenario(gpus, defaults, **overrides)
+        self.sim = Simulator(self.build, self.base / "root", text, mount=self.backend == "kernel")
+        return self.sim
+
+    @property
+    def site(self):
+        if self._site is None:
+            self._site = Site(self.build, self.base, self.backend, (self.sim or self.simulate()).socket_path)
+        return self._site
+
+    @property
+    def syslog(self):
+        if self._syslog is None:
+            self._syslog = Syslog(self.base)
+        return self._syslog
+
+    @property
+    def gpus(self):
+        """The GPUs' addresses, in the order of the scenario."""
+        return self.sim.addresses
+
+    # ---- starting
+
+    def start(self, *options) -> Daemon:
+        """The daemon under test, ready."""
+        if other_daemon():
+            return self.start_forking(*options)
+        daemon = self.begin(*options)
+        daemon.wait_ready()
+        return daemon
+
+    def begin(self, *options, **how) -> ForegroundDaemon:
+        """Ours, in the foreground, not yet ready. how: see ForegroundDaemon."""
+        return self._keep(ForegroundDaemon(self.site, *options, **how))
+
+    def start_forking(self, *options, timeout=30) -> ForkingDaemon:
+        return self._keep(ForkingDaemon(self.site, self.syslog, *options, timeout=timeout))
+
+    def run(self, *options, **how):
+        """The daemon's command, to its return: for what is expected to fail or only to print."""
+        if not self._daemons:
+            self.site.make_runtime_directory()
+        return run_command(self.site, *options, **how)
+
+    def _keep(self, daemon):
+        self._daemons.append(daemon)
+        return daemon
+
+    # ---- the end
+
+    def clean_up(self):
+        ends = [daemon.clean_up for daemon in reversed(self._daemons)]
+        ends += [self.sim.stop] if self.sim else []
+        ends += [self._syslog.close] if self._syslog else []
+        ends.append(process.assert_childless)
+        faults = []
+        for end in ends:
+            try:
+                end()
+            except AssertionError as fault:
+                faults.append(str(fault))
+        assert not os.path.ismount(self.base / "root"), f"the simulator left its mount at {self.base}/root"
+        shutil.rmtree(self.base)
+        assert not faults, "\n".join(faults)
