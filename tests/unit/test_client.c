@@ -665,9 +665,10 @@ static void a_full_queue_is_waited_for_until_the_deadline(void **state) {
 
         daemon_init(&daemon);
         daemon.listener = listen_at(daemon.path, 0);
-        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        CLEANUP(client_done) struct client *first = connect_to(&daemon, PATIENCE_USEC);
         uint64_t start_usec = clock_monotonic_usec();
 
+        assert_int_equal(client_peer_pid(first), getpid());
         assert_no_connection(daemon.path, -ETIMEDOUT, "busy or stuck");
         assert_true(clock_monotonic_usec() - start_usec >= IMPATIENCE_USEC);
 }

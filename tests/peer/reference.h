@@ -1,0 +1,26 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * rpcgen's and libtirpc's codec behind plain C types, so that a test can hold ours against it: the two have headers
+ * that cannot be included together. Encoders return the size, decoders whether they could.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+size_t reference_encode_call(uint32_t xid, uint32_t program, uint32_t version, uint32_t procedure, void *buffer,
+                             size_t size);
+/* ret_words: denied, accept status, low, high; those that the reply does not have are 0. */
+bool reference_decode_reply(const void *bytes, size_t size, uint32_t *ret_xid, uint32_t ret_words[static 4]);
+
+/* domain, bus, slot, function, value */
+size_t reference_encode_setting(const int32_t values[static 5], void *buffer, size_t size);
+bool reference_decode_setting(const void *bytes, size_t size, int32_t ret_values[static 5]);
+size_t reference_encode_mode(uint32_t status, uint32_t mode, void *buffer, size_t size);
+bool reference_decode_mode(const void *bytes, size_t size, uint32_t *ret_status, uint32_t *ret_mode);
+
+/* Decodes a List, prints it (holdfast_print.h; the caller frees *ret_text), and encodes it again. */
+size_t reference_recode_list(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text);
