@@ -20,8 +20,7 @@ enum {
         LIST_ROOM_FIRST = 16,
 };
 
-/* ---- the `information` file ---------------------------------------------------------------------------------------
- */
+/* ---- the `information` file -------------------------------------------------- */
 
 /* Where a label's text goes: a member of struct gpu_info, and its size. */
 struct text_field {
@@ -119,8 +118,7 @@ int inventory_read_gpu(const char *root, const struct pci_address *address, stru
         return 0;
 }
 
-/* ---- the folder of all GPUs ---------------------------------------------------------------------------------------
- */
+/* ---- the folder of all GPUs -------------------------------------------------- */
 
 struct gpu_list {
         struct gpu_info *gpus;
@@ -214,8 +212,7 @@ int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) 
         return 0;
 }
 
-/* ---- the driver's version -----------------------------------------------------------------------------------------
- */
+/* ---- the driver's version ---------------------------------------------------- */
 
 /* "595.45.04": digits and at least one dot, nothing else. The line's other words have other characters too. */
 static bool looks_like_version(const char *word) {
@@ -266,10 +263,22 @@ int inventory_read_initialised(const char *root, const struct pci_address *addre
         return 0;
 }
 
-bool inventory_has_interrupts(const char *root, const struct pci_address *address) {
-        char path[PATH_MAX], relative[64], name[PCI_ADDRESS_SIZE];
+static bool exists(const char *root, const char *path) {
+        char rooted[PATH_MAX];
 
-        (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/msi_irqs",
-                          pci_address_format(address, name));
-        return file_rooted(path, root, relative) == 0 && access(path, F_OK) == 0;
+        return file_rooted(rooted, root, path) == 0 && access(rooted, F_OK) == 0;
+}
+
+bool inventory_has_interrupts(const char *root, const struct pci_address *address) {
+        char path[64], name[PCI_ADDRESS_SIZE];
+
+        (void)text_format(path, sizeof(path), "/sys/bus/pci/devices/%s/msi_irqs", pci_address_format(address, name));
+        return exists(root, path);
+}
+
+bool inventory_has_uvm(const char *root, const char *uuid) {
+        char path[64 + GPU_UUID_SIZE];
+
+        return uuid[0] != '\0' && text_format(path, sizeof(path), "/proc/driver/nvidia-uvm/gpus/%s", uuid) == 0 &&
+               exists(root, path);
 }

@@ -56,3 +56,6 @@ int inventory_read_initialised(const char *root, const struct pci_address *addre
  * to do without MSI.
  */
 bool inventory_has_interrupts(const char *root, const struct pci_address *address);
+
+/* Whether somebody has the GPU registered with UVM, which keeps it initialised like an open node. */
+bool inventory_has_uvm(const char *root, const char *uuid);

@@ -1,0 +1,62 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A command of `holdfast` as a table row: everything that main() needs to parse its options, to print its help, and to
+ * run it. Each command is one file; it gathers into plain structs and lets a writer print them.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cli/options.h"
+
+/* One meaning a number, in all commands; each command's help lists those that it uses. */
+enum exit_status {
+        STATUS_DONE = 0,
+        STATUS_FAILED = 1,
+        STATUS_USAGE = 2,
+        STATUS_NO_DAEMON = 3,
+        STATUS_NOT_PERMITTED = 4,
+        STATUS_NO_GPU = 5,
+        STATUS_TIMEOUT = 6,
+};
+
+struct command_exit {
+        enum exit_status status;
+        const char *meaning;
+};
+
+/* What a command is called with. */
+struct invocation {
+        const char *program; /* "holdfast status": what messages begin with */
+        const char *root;    /* in front of /dev, /proc/driver, /sys and /run; "" for the real system */
+        void *options;       /* the command's own struct, filled by its table of options */
+        char **words;
+        int n_words;
+};
+
+struct command {
+        const char *name;
+        const char *words; /* what follows besides options: "on|off"; NULL: nothing */
+        const char *summary;
+        const char *description; /* a few lines */
+        const char *examples;
+        const struct option_spec *options;
+        const struct command_exit *exits; /* ended by a meaning of NULL */
+        void *defaults;                   /* the struct that the options go into */
+        int (*run)(const struct invocation *invocation);
+};
+
+extern const struct command query_command;
+extern const struct command set_command;
+extern const struct command status_command;
+extern const struct command wait_command;
+
+/* Says "<program>: <text>" on standard error and returns status: return complain(invocation, STATUS_NO_GPU, "..."); */
+int complain(const struct invocation *invocation, enum exit_status status, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+/* The same for wrong usage: adds where the help is, and returns STATUS_USAGE. */
+int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "cli/nearest.h"
+
+enum { PROGRAM_SIZE = 32 };
+
+static const struct command *const commands[] = {
+        &status_command,
+        &query_command,
+        &set_command,
+        &wait_command,
+};
+
+/* ---- options that every command takes ---------------------------------------- */
+
+struct common_options {
+        const char *root;
+        bool help;
+        bool version;
+};
+
+static const struct option_spec common_specs[] = {
+        {
+                .name = "root",
+                .argument = "DIR",
+                .help = "look below DIR for /dev, /proc/driver, /sys and /run: a simulated driver, or a container's "
+                        "(also from HOLDFAST_ROOT)",
+                .kind = OPTION_TEXT,
+                .offset = offsetof(struct common_options, root),
+        },
+        {
+                .name = "help",
+                .letter = 'h',
+                .help = "print this help",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct common_options, help),
+        },
+        {
+                .name = "version",
+                .help = "print the version",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct common_options, version),
+        },
+        {0},
+};
+
+/* ---- help -------------------------------------------------------------------- */
+
+static int print_version(void) {
+        puts("holdfast " HOLDFAST_VERSION);
+        return STATUS_DONE;
+}
+
+static void print_help(void) {
+        puts("Usage: holdfast [--root DIR] [COMMAND] [OPTIONS]\n"
+             "\n"
+             "Shows and changes which NVIDIA GPUs are kept initialised, and by whom. It asks the\n"
+             "persistence daemon (Holdfast's or NVIDIA's) and the kernel, and never opens a GPU\n"
+             "to look at it. Without a command: status.\n"
+             "\n"
+             "Commands:");
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                options_print_row(stdout, commands[i]->name, commands[i]->summary);
+        puts("\nOptions:");
+        options_print_help(stdout, common_specs);
+        puts("\n"
+             "A GPU is named by its index (0), PCI address (0000:17:00.0), UUID (GPU-..., or its\n"
+             "beginning), or 'all'; several with commas between. 'holdfast COMMAND --help' says\n"
+             "more; so does holdfast(1).");
+}
+
+static void print_command_help(const struct command *command) {
+        printf("Usage: holdfast %s%s%s [OPTIONS]\n\n%s\n\nOptions:\n", command->name, command->words ? " " : "",
+               command->words ? command->words : "", command->description);
+        options_print_help(stdout, command->options);
+        options_print_help(stdout, common_specs);
+        puts("\nExit status:");
+        for (const struct command_exit *row = command->exits; row->meaning; row++) {
+                char number[8];
+
+                (void)text_format(number, sizeof(number), "%d", (int)row->status);
+                options_print_row(stdout, number, row->meaning);
+        }
+        printf("\nExamples:\n%s\n", command->examples);
+}
+
+/* ---- finding and running a command ------------------------------------------- */
+
+static const struct command *find_command(const char *name) {
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                if (text_equal(commands[i]->name, name))
+                        return commands[i];
+        return NULL;
+}
+
+static int complain_unknown_command(const struct invocation *invocation, const char *name) {
+        struct nearest nearest = nearest_to(name);
+        char hint[64];
+
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                nearest_try(&nearest, commands[i]->name);
+        return complain_usage(invocation, "unknown command '%.40s'%s", name,
+                              nearest_hint(&nearest, "", hint, sizeof(hint)));
+}
+
+static int run_command(const struct command *command, struct invocation *invocation, struct common_options *common,
+                       char **arguments, int n) {
+        struct options_parser parser = {
+                .groups = {{command->options, command->defaults}, {common_specs, common}},
+        };
+
+        if (options_parse(&parser, arguments, n, &invocation->n_words) < 0)
+                return complain_usage(invocation, "%s", parser.error);
+        if (common->version)
+                return print_version();
+        if (common->help) {
+                print_command_help(command);
+                return STATUS_DONE;
+        }
+        if (!command->words && invocation->n_words > 0)
+                return complain_usage(invocation, "unexpected '%.40s'", arguments[0]);
+        invocation->root = common->root;
+        invocation->options = command->defaults;
+        invocation->words = arguments;
+        return command->run(invocation);
+}
+
+static int run(int argc, char **argv) {
+        const char *root = getenv("HOLDFAST_ROOT");
+        struct common_options common = {.root = root ? root : ""};
+        struct invocation invocation = {.program = "holdfast"};
+        struct options_parser parser = {.groups = {{common_specs, &common}}, .stop_at_word = true};
+        const struct command *command = &status_command;
+        char program[PROGRAM_SIZE], **arguments = argv + 1;
+        int n;
+
+        if (options_parse(&parser, arguments, argc - 1, &n) < 0)
+                return complain_usage(&invocation, "%s", parser.error);
+        if (common.version)
+                return print_version();
+        if (common.help) {
+                print_help();
+                return STATUS_DONE;
+        }
+        if (n > 0 && arguments[0][0] != '-') {
+                command = find_command(arguments[0]);
+                if (!command)
+                        return complain_unknown_command(&invocation, arguments[0]);
+                (void)text_format(program, sizeof(program), "holdfast %s", command->name);
+                invocation.program = program;
+                arguments++;
+                n--;
+        }
+        return run_command(command, &invocation, &common, arguments, n);
+}
+
+/*
+ * Output that got lost is a failure: a full disk must not look like a short answer. A reader that has seen enough
+ * (`holdfast | head`) is no news to anybody, so only the status tells.
+ */
+static int close_output(int status) {
+        bool failed = ferror(stdout) != 0;
+
+        if (fclose(stdout) == 0 && !failed)
+                return status;
+        if (errno != EPIPE)
+                (void)fprintf(stderr, "holdfast: cannot write the output: %s\n", strerror(errno));
+        return status == STATUS_DONE ? STATUS_FAILED : status;
+}
+
+int main(int argc, char **argv) {
+        (void)signal(SIGPIPE, SIG_IGN);
+        return close_output(run(argc, argv));
+}

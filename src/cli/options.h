@@ -1,0 +1,53 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Long options from tables: the same rows parse the command line and print the help. Written --name VALUE or
+ * --name=VALUE, before and after words; "--" ends them.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum option_kind {
+        OPTION_FLAG,    /* bool */
+        OPTION_TEXT,    /* const char * */
+        OPTION_IDS,     /* struct ids: each use adds */
+        OPTION_SECONDS, /* uint64_t, microseconds; "infinity" is UINT64_MAX */
+};
+
+struct option_spec {
+        const char *name;
+        const char *alias;    /* another spelling that is accepted, or NULL */
+        char letter;          /* -x, or 0 */
+        const char *argument; /* what the help calls the value */
+        const char *help;
+        enum option_kind kind;
+        size_t offset; /* of the member in the struct that the table fills */
+};
+
+/* A table, which ends with a row without name, and the struct that it fills. */
+struct option_group {
+        const struct option_spec *specs;
+        void *target;
+};
+
+struct options_parser {
+        struct option_group groups[2];
+        bool stop_at_word; /* leave the first word and all that follows, and options that no table has */
+        char error[256];   /* the sentence for -EINVAL */
+};
+
+/*
+ * Parses arguments[0..n). Words are moved to the front of arguments, in their order; *ret_n_words says how many. With
+ * stop_at_word the rest, words and options, is moved there. Returns 0 or -EINVAL.
+ */
+int options_parse(struct options_parser *parser, char **arguments, int n, int *ret_n_words);
+
+/* Prints a table's rows for a help text, to a width of 80 columns. */
+void options_print_help(FILE *stream, const struct option_spec *specs);
+
+/* Prints name and text in two columns, the text wrapped to 80 columns; a name too wide has a line of its own. */
+void options_print_row(FILE *stream, const char *name, const char *text);

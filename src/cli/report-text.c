@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/report.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+
+enum { WIDTH_FULL = 120 };
+
+/* ---- cells ------------------------------------------------------------------- */
+
+typedef void cell_function(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
+
+static void cell_index(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        table_cell(table, COLOUR_NONE, "%zu", gpu->index);
+}
+
+static void cell_name(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        table_cell(table, COLOUR_NONE, "%s", gpu->info.model[0] ? gpu->info.model : "?");
+}
+
+static void cell_bus_id(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[PCI_ADDRESS_SIZE];
+
+        table_cell(table, COLOUR_NONE, "%s", pci_address_format_nvml(&gpu->info.address, text));
+}
+
+static void cell_address(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[PCI_ADDRESS_SIZE];
+
+        table_cell(table, COLOUR_NONE, "%s", pci_address_format(&gpu->info.address, text));
+}
+
+static void cell_persistence(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const struct {
+                const char *text;
+                enum colour colour;
+        } modes[] = {
+                [PERSISTENCE_OFF] = {"Off", COLOUR_WARNING},
+                [PERSISTENCE_ON] = {"On", COLOUR_GOOD},
+                [PERSISTENCE_UNKNOWN] = {"?", COLOUR_WARNING},
+        };
+
+        table_cell(table, modes[gpu->persistence].colour, "%s", modes[gpu->persistence].text);
+}
+
+static void cell_state(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const struct {
+                const char *state;
+                enum colour colour;
+        } colours[] = {
+                {"closing", COLOUR_WARNING}, {"failed", COLOUR_BAD}, {"held", COLOUR_GOOD},
+                {"opening", COLOUR_WARNING}, {"stuck", COLOUR_BAD},
+        };
+        const char *state = snapshot_state(snapshot, gpu);
+        enum colour colour = COLOUR_NONE;
+
+        for (size_t i = 0; i < ARRAY_SIZE(colours); i++)
+                if (text_equal(colours[i].state, state))
+                        colour = colours[i].colour;
+        table_cell(table, colour, "%s", state);
+}
+
+static void cell_since(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[32];
+
+        table_cell(table, COLOUR_NONE, "%s", report_time_local(gpu->detail.since_realtime_usec, text, sizeof(text)));
+}
+
+static void cell_open(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[32];
+
+        table_cell(table, COLOUR_NONE, "%s", report_duration(gpu->detail.open_duration_usec, text, sizeof(text)));
+}
+
+static void cell_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[TABLE_CELL_SIZE];
+
+        table_cell(table, COLOUR_NONE, "%s", report_held_by(snapshot, gpu, text, sizeof(text)));
+}
+
+/* ---- columns ----------------------------------------------------------------- */
+
+enum {
+        ONLY_FULL = 1 << 0,
+        ONLY_NARROW = 1 << 1,
+        ONLY_HOLDFAST = 1 << 2, /* no other daemon can tell it */
+};
+
+static const struct {
+        struct table_column column;
+        unsigned when;
+        cell_function *cell;
+} columns[] = {
+        {{.title = "GPU", .right = true}, 0, cell_index},
+        {{.title = "Name", .width_min = 12}, 0, cell_name},
+        {{.title = "Bus-Id"}, ONLY_FULL, cell_bus_id},
+        {{.title = "Bus-Id"}, ONLY_NARROW, cell_address},
+        {{.title = "Persistence-M"}, 0, cell_persistence},
+        {{.title = "State"}, 0, cell_state},
+        {{.title = "Since"}, ONLY_FULL | ONLY_HOLDFAST, cell_since},
+        {{.title = "Open", .right = true}, ONLY_FULL | ONLY_HOLDFAST, cell_open},
+        {{.title = "Held by"}, 0, cell_held_by},
+};
+
+_Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");
+
+static bool is_shown(unsigned when, bool full, const struct snapshot *snapshot) {
+        return !(when & ONLY_FULL && !full) && !(when & ONLY_NARROW && full) &&
+               !(when & ONLY_HOLDFAST && snapshot->daemon != DAEMON_HOLDFAST);
+}
+
+static int print_table(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
+                       FILE *stream) {
+        bool full = style->width == 0 || style->width >= WIDTH_FULL;
+        struct table_column shown[ARRAY_SIZE(columns)];
+        cell_function *cells[ARRAY_SIZE(columns)];
+        CLEANUP(table_done) struct table *table = NULL;
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
+                if (is_shown(columns[i].when, full, snapshot)) {
+                        shown[n] = columns[i].column;
+                        cells[n++] = columns[i].cell;
+                }
+        table = table_new(shown, n);
+        if (!table)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                if (!selected[i])
+                        continue;
+                table_row(table);
+                for (size_t j = 0; j < n; j++)
+                        cells[j](table, snapshot, &snapshot->gpus[i]);
+        }
+        return table_print(table, stream, style->width, style->colours);
+}
+
+/* ---- the head line ----------------------------------------------------------- */
+
+static void describe_daemon(const struct snapshot *snapshot, char *buffer, size_t size) {
+        char pid[24] = "";
+
+        if (snapshot->daemon_pid > 0)
+                (void)text_format(pid, sizeof(pid), "pid %d", (int)snapshot->daemon_pid);
+        switch (snapshot->daemon) {
+        case DAEMON_HOLDFAST:
+                (void)text_format(buffer, size, "Holdfast %s (pid %u, %s backend)", snapshot->head.version,
+                                  (unsigned)snapshot->head.pid, snapshot->head.backend);
+                break;
+        case DAEMON_NVIDIA:
+                (void)text_format(buffer, size, "NVIDIA's nvidia-persistenced%s%s%s", pid[0] ? " (" : "", pid,
+                                  pid[0] ? ")" : "");
+                break;
+        case DAEMON_SILENT:
+                (void)text_format(buffer, size, "daemon does not answer%s%s%s", pid[0] ? " (" : "", pid,
+                                  pid[0] ? ")" : "");
+                break;
+        case DAEMON_NONE:
+                (void)text_copy(buffer, size, "no daemon");
+                break;
+        }
+}
+
+static void describe_driver(const struct snapshot *snapshot, char *buffer, size_t size) {
+        if (snapshot->driver_version[0] != '\0')
+                (void)text_format(buffer, size, "driver %s", snapshot->driver_version);
+        else
+                (void)text_copy(buffer, size, snapshot->driver_loaded ? "driver version unknown" : "driver not seen");
+}
+
+static size_t count_initialised(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += snapshot->gpus[i].initialised == HF_YES;
+        return n;
+}
+
+static void describe_gpus(const struct snapshot *snapshot, char *buffer, size_t size) {
+        const char *plural = snapshot->n_gpus == 1 ? "" : "s";
+
+        if (snapshot->n_gpus == 0)
+                (void)text_copy(buffer, size, "no GPUs");
+        else if (snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA)
+                (void)text_format(buffer, size, "%zu of %zu GPU%s held%s", snapshot_count_held(snapshot),
+                                  snapshot->n_gpus, plural,
+                                  snapshot->daemon == DAEMON_HOLDFAST && !snapshot->head.ready ? ", starting" : "");
+        else
+                (void)text_format(buffer, size, "%zu of %zu GPU%s initialised", count_initialised(snapshot),
+                                  snapshot->n_gpus, plural);
+}
+
+static void print_head(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
+        char daemon[2 * HF_NAME_SIZE + 48], driver[64], gpus[96];
+
+        describe_daemon(snapshot, daemon, sizeof(daemon));
+        describe_driver(snapshot, driver, sizeof(driver));
+        describe_gpus(snapshot, gpus, sizeof(gpus));
+        colour_print(stream, style->colours, COLOUR_BOLD, daemon);
+        (void)fprintf(stream, "  |  %s  |  %s\n", driver, gpus);
+}
+
+/* ---- what is wrong with single GPUs ------------------------------------------ */
+
+static void print_gpu_line(const struct snapshot_gpu *gpu, const struct report_style *style, enum colour colour,
+                           const char *what, FILE *stream) {
+        char label[64];
+
+        colour_print(stream, style->colours, colour, report_label(gpu, label, sizeof(label)));
+        (void)fprintf(stream, ": %s\n", what);
+}
+
+static void print_stuck(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
+        char what[256], since[32];
+
+        (void)text_format(what, sizeof(what),
+                          "stuck in the driver, %s, since %s: see the kernel log; the other GPUs are not affected",
+                          hf_gpu_state_name(gpu->detail.state),
+                          report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+        print_gpu_line(gpu, style, COLOUR_BAD, what, stream);
+}
+
+static void print_error(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
+        char what[HF_TEXT_SIZE + 64];
+
+        (void)text_format(what, sizeof(what), "%s (%u failed open%s so far)", gpu->detail.error_text,
+                          (unsigned)gpu->detail.failures, gpu->detail.failures == 1 ? "" : "s");
+        print_gpu_line(gpu, style, COLOUR_BAD, what, stream);
+}
+
+static void print_detail(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
+        if (gpu->detail.stuck)
+                print_stuck(gpu, style, stream);
+        if (gpu->detail.error_text[0] != '\0')
+                print_error(gpu, style, stream);
+        if (gpu->detail.uvm == HF_UVM_WAITING) {
+                char what[HF_TEXT_SIZE + 64];
+
+                (void)text_format(what, sizeof(what), "UVM persistence is not on yet: %s",
+                                  gpu->detail.uvm_text[0] ? gpu->detail.uvm_text : "it is being tried");
+                print_gpu_line(gpu, style, COLOUR_WARNING, what, stream);
+        }
+}
+
+static void print_trouble(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                          const struct report_style *style, FILE *stream) {
+        if (gpu->info.excluded) {
+                print_gpu_line(gpu, style, COLOUR_WARNING,
+                               "excluded from the driver by the administrator (NVreg_ExcludedGpus): nobody can open it",
+                               stream);
+                return;
+        }
+        if (snapshot->daemon == DAEMON_HOLDFAST)
+                print_detail(gpu, style, stream);
+        if (snapshot->daemon == DAEMON_HOLDFAST && !gpu->in_daemon)
+                print_gpu_line(gpu, style, COLOUR_WARNING, "the driver lists it, the daemon does not know it (yet)",
+                               stream);
+        if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
+                print_gpu_line(gpu, style, COLOUR_BAD, nvpd_status_text(gpu->get_status), stream);
+}
+
+/* ---- what is to be known about the whole ------------------------------------- */
+
+static bool any_persistence_unknown(const struct snapshot *snapshot, const bool *selected) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i] && snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN)
+                        return true;
+        return false;
+}
+
+static void print_daemon_note(const struct snapshot *snapshot, FILE *stream) {
+        switch (snapshot->daemon) {
+        case DAEMON_NONE:
+                (void)fprintf(stream,
+                              "note: %s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
+                              "keep it ready.\n",
+                              snapshot->daemon_error);
+                break;
+        case DAEMON_SILENT:
+                (void)fprintf(stream, "note: %s.\n", snapshot->daemon_error);
+                break;
+        case DAEMON_NVIDIA:
+                (void)fputs("note: NVIDIA's daemon tells held or not; since when, failures and their reasons it cannot "
+                            "tell.\n",
+                            stream);
+                break;
+        case DAEMON_HOLDFAST:
+                break;
+        }
+}
+
+static void print_notes(const struct snapshot *snapshot, const bool *selected, FILE *stream) {
+        if (snapshot->inventory_error < 0)
+                (void)fprintf(stream, "note: cannot read the driver's list of GPUs in /proc/driver/nvidia/gpus: %s.\n",
+                              strerror(-snapshot->inventory_error));
+        print_daemon_note(snapshot, stream);
+        if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
+                (void)fputs(
+                        "note: where Persistence-M is '?', the kernel's own flag cannot be read without opening the "
+                        "GPU, which this command never does.\n",
+                        stream);
+        if (snapshot->clients_known && !snapshot->clients_complete)
+                (void)fputs("note: clients of other users cannot be seen; run as root to see them.\n", stream);
+}
+
+/* ----------------------------------------------------------------------------- */
+
+int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream) {
+        int r;
+
+        print_head(snapshot, style, stream);
+        if (snapshot->n_gpus > 0) {
+                (void)fputc('\n', stream);
+                r = print_table(snapshot, selected, style, stream);
+                if (r < 0)
+                        return r;
+                (void)fputc('\n', stream);
+        }
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i])
+                        print_trouble(snapshot, &snapshot->gpus[i], style, stream);
+        print_notes(snapshot, selected, stream);
+        return 0;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/snapshot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "cli/snapshot-daemon.h"
+
+void snapshot_done(struct snapshot **snapshot) {
+        if (!*snapshot)
+                return;
+        free((*snapshot)->gpus);
+        free((*snapshot)->holders);
+        free(*snapshot);
+        *snapshot = NULL;
+}
+
+int snapshot_get_row(struct snapshot *snapshot, const struct pci_address *address, struct snapshot_gpu **ret_row) {
+        struct snapshot_gpu *gpus;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0) {
+                        *ret_row = &snapshot->gpus[i];
+                        return 0;
+                }
+
+        gpus = reallocarray(snapshot->gpus, snapshot->n_gpus + 1, sizeof(*gpus));
+        if (!gpus)
+                return -ENOMEM;
+        snapshot->gpus = gpus;
+        gpus[snapshot->n_gpus] = (struct snapshot_gpu){
+                .info = {.address = *address, .minor = GPU_MINOR_UNKNOWN},
+                .held = HF_UNKNOWN,
+                .initialised = HF_UNKNOWN,
+                .legacy = HF_UNKNOWN,
+        };
+        *ret_row = &gpus[snapshot->n_gpus++];
+        return 0;
+}
+
+/* ---- what the driver lists --------------------------------------------------- */
+
+static int add_driver_row(struct snapshot *snapshot, const struct gpu_info *info) {
+        struct snapshot_gpu *row;
+        int r;
+
+        r = snapshot_get_row(snapshot, &info->address, &row);
+        if (r < 0)
+                return r;
+        row->info = *info;
+        (void)text_printable(row->info.model);
+        (void)text_printable(row->info.uuid);
+        (void)text_printable(row->info.video_bios);
+        row->in_driver = true;
+        return 0;
+}
+
+static int copy_inventory(struct snapshot *snapshot, const struct snapshot *from) {
+        snapshot->driver_loaded = from->driver_loaded;
+        memcpy(snapshot->driver_version, from->driver_version, sizeof(snapshot->driver_version));
+        for (size_t i = 0; i < from->n_gpus; i++) {
+                int r = from->gpus[i].in_driver ? add_driver_row(snapshot, &from->gpus[i].info) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int gather_inventory(struct snapshot *snapshot, const char *root) {
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n = 0;
+        int r;
+
+        r = inventory_read(root, &gpus, &n);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 && r != -ENOENT)
+                snapshot->inventory_error = r;
+        snapshot->driver_loaded = r == 0;
+        if (inventory_driver_version(root, snapshot->driver_version, sizeof(snapshot->driver_version)) < 0)
+                snapshot->driver_version[0] = '\0';
+
+        for (size_t i = 0; i < n; i++) {
+                r = add_driver_row(snapshot, &gpus[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* ---- who has the nodes open -------------------------------------------------- */
+
+static void assign_clients(struct snapshot *snapshot) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                for (size_t j = 0; j < snapshot->n_holders; j++)
+                        if (snapshot->holders[j].minor == gpu->info.minor) {
+                                /* They are in order of minor, so a GPU's are neighbours. */
+                                if (gpu->n_clients++ == 0)
+                                        gpu->clients = &snapshot->holders[j];
+                        }
+        }
+}
+
+static int gather_clients(struct snapshot *snapshot, const char *root) {
+        int r;
+
+        r = holders_scan(root, &snapshot->holders, &snapshot->n_holders, &snapshot->clients_complete);
+        if (r == -ENOMEM)
+                return r;
+        snapshot->clients_known = r == 0;
+        snapshot->modeset = holders_has_modeset(root);
+        if (r == 0)
+                assign_clients(snapshot);
+        return 0;
+}
+
+/* ---- conclusions ------------------------------------------------------------- */
+
+static enum hf_tristate find_initialised(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                                         const char *root) {
+        bool initialised;
+
+        if (gpu->held == HF_YES)
+                return HF_YES;
+        if (!gpu->in_driver)
+                return HF_UNKNOWN;
+        /* With a daemon there may be an opening in work, for which a read of `power` would wait. */
+        if (snapshot->daemon != DAEMON_NONE)
+                return inventory_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
+        if (inventory_read_initialised(root, &gpu->info.address, &initialised) < 0)
+                return HF_UNKNOWN;
+        return initialised ? HF_YES : HF_NO;
+}
+
+static bool is_changing(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+               (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING);
+}
+
+/* Initialised with nobody to hold it: then the kernel keeps it so on its own account. */
+static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const char *root) {
+        return gpu->legacy == HF_UNKNOWN && gpu->held == HF_NO && gpu->initialised == HF_YES &&
+               snapshot->clients_known && snapshot->clients_complete && gpu->n_clients == 0 && !snapshot->modeset &&
+               !is_changing(snapshot, gpu) && !inventory_has_uvm(root, gpu->info.uuid);
+}
+
+/* NVML's rule: a GPU is persistent when the daemon holds it, or the kernel's flag is on. */
+static enum snapshot_persistence find_persistence(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        if (gpu->held == HF_YES || gpu->legacy == HF_YES)
+                return PERSISTENCE_ON;
+        if (gpu->held == HF_UNKNOWN)
+                return PERSISTENCE_UNKNOWN;
+        if (gpu->legacy == HF_NO || gpu->initialised == HF_NO || gpu->info.excluded)
+                return PERSISTENCE_OFF;
+        /* Where a daemon runs, the tools set the mode through it and the flag is not in use; without one it is all
+         * there is, and cannot be read from outside while somebody else keeps the GPU initialised. */
+        return snapshot->daemon == DAEMON_NONE ? PERSISTENCE_UNKNOWN : PERSISTENCE_OFF;
+}
+
+static void conclude(struct snapshot *snapshot, const char *root) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                gpu->initialised = find_initialised(snapshot, gpu, root);
+                if (must_be_legacy(snapshot, gpu, root)) {
+                        gpu->legacy = HF_YES;
+                        gpu->legacy_inferred = true;
+                }
+                gpu->persistence = find_persistence(snapshot, gpu);
+        }
+}
+
+/* nvidia-smi does not count GPUs excluded from the driver: after all others they shift no index. */
+static int compare_rows(const void *a, const void *b) {
+        const struct snapshot_gpu *first = a, *second = b;
+
+        if (first->info.excluded != second->info.excluded)
+                return first->info.excluded ? 1 : -1;
+        return pci_address_compare(&first->info.address, &second->info.address);
+}
+
+static void sort_rows(struct snapshot *snapshot) {
+        if (snapshot->n_gpus > 0)
+                qsort(snapshot->gpus, snapshot->n_gpus, sizeof(snapshot->gpus[0]), compare_rows);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                snapshot->gpus[i].index = i;
+}
+
+int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
+        CLEANUP(snapshot_done) struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
+        int r;
+
+        if (!snapshot)
+                return -ENOMEM;
+        if (request->inventory && request->inventory->driver_loaded)
+                r = copy_inventory(snapshot, request->inventory);
+        else
+                r = gather_inventory(snapshot, request->root);
+        if (r == 0 && (request->flags & SNAPSHOT_DAEMON))
+                r = snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+        sort_rows(snapshot);
+        if (r == 0 && (request->flags & SNAPSHOT_CLIENTS))
+                r = gather_clients(snapshot, request->root);
+        if (r < 0)
+                return r;
+        if (request->flags & SNAPSHOT_MODE)
+                conclude(snapshot, request->root);
+        *ret_snapshot = take_ptr(snapshot);
+        return 0;
+}
+
+/* ---- questions --------------------------------------------------------------- */
+
+bool snapshot_is_empty(const struct snapshot *snapshot) {
+        return !snapshot->driver_loaded && snapshot->n_gpus == 0 &&
+               (snapshot->daemon == DAEMON_NONE || snapshot->daemon == DAEMON_SILENT);
+}
+
+size_t snapshot_count_held(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += snapshot->gpus[i].held == HF_YES;
+        return n;
+}
+
+bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder) {
+        return gpu->held != HF_YES || snapshot->daemon_pid == 0 || holder->pid != snapshot->daemon_pid;
+}
+
+static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {
+        if (!gpu->in_daemon)
+                return "unknown";
+        if (gpu->detail.stuck)
+                return "stuck";
+        if (gpu->detail.leased && gpu->detail.state == HF_GPU_RELEASED)
+                return "leased";
+        return hf_gpu_state_name(gpu->detail.state);
+}
+
+const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const char *const by_held[] = {[HF_NO] = "released", [HF_YES] = "held", [HF_UNKNOWN] = "unknown"};
+        static const char *const by_driver[] = {
+                [HF_NO] = "not initialised", [HF_YES] = "initialised", [HF_UNKNOWN] = "unknown"};
+
+        if (gpu->info.excluded)
+                return "excluded";
+        switch (snapshot->daemon) {
+        case DAEMON_HOLDFAST:
+                return state_by_holdfast(gpu);
+        case DAEMON_NVIDIA:
+                return by_held[gpu->held];
+        case DAEMON_NONE:
+        case DAEMON_SILENT:
+                break;
+        }
+        return by_driver[gpu->initialised];
+}

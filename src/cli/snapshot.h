@@ -1,0 +1,101 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * All that can be told about this node's GPUs without opening one, in plain structs: what the driver lists, what the
+ * daemon says (ours: everything; NVIDIA's: held or not), and who has the nodes open.
+ *
+ *      /proc/driver/nvidia --\
+ *      daemon: List or Get ---+--> rows by PCI address --> persistence mode, on or off, and on whose account
+ *      /proc/PID/fd ---------/
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gpu/holders.h"
+#include "gpu/inventory.h"
+#include "rpc/holdfast.h"
+#include "rpc/nvpd.h"
+
+enum snapshot_flags {
+        SNAPSHOT_DAEMON = 1 << 0,  /* ask the daemon */
+        SNAPSHOT_CLIENTS = 1 << 1, /* look through all processes' descriptors */
+        SNAPSHOT_MODE = 1 << 2,    /* conclude on persistence; without a daemon asks the driver, which may wait */
+};
+
+struct snapshot_request {
+        const char *root;
+        unsigned flags;
+        uint64_t timeout_usec; /* for each question to the daemon */
+        /* Take what the driver lists from there instead of reading it again: the driver logs a line for each read of a
+         * GPU that it never initialised. */
+        const struct snapshot *inventory;
+};
+
+enum snapshot_daemon {
+        DAEMON_NONE,     /* nothing listens */
+        DAEMON_SILENT,   /* something listens, but does not answer, or not us */
+        DAEMON_HOLDFAST, /* List */
+        DAEMON_NVIDIA,   /* Get only: NVIDIA's, or another that keeps to its contract */
+};
+
+enum snapshot_persistence {
+        PERSISTENCE_OFF,
+        PERSISTENCE_ON,
+        PERSISTENCE_UNKNOWN,
+};
+
+struct snapshot_gpu {
+        size_t index;
+        struct gpu_info info;
+        bool in_driver;               /* the driver lists it */
+        bool in_daemon;               /* DAEMON_HOLDFAST: `detail` is its row; DAEMON_NVIDIA: it knows the GPU */
+        struct hf_gpu detail;         /* strings made printable */
+        uint32_t get_status;          /* DAEMON_NVIDIA: enum nvpd_status */
+        enum hf_tristate held;        /* by the daemon */
+        enum hf_tristate initialised; /* in the driver, by whomever */
+        enum hf_tristate legacy;      /* the kernel's persistence flag */
+        bool legacy_inferred;         /* concluded from: initialised, and nobody has it open */
+        const struct holder *clients; /* processes that have its node open, the daemon's too */
+        size_t n_clients;
+        enum snapshot_persistence persistence;
+};
+
+struct snapshot {
+        bool driver_loaded;
+        char driver_version[32]; /* empty: not known */
+        int inventory_error;     /* negative errno when the driver's list could not be read, and it is not -ENOENT */
+        enum snapshot_daemon daemon;
+        struct hf_list_head head; /* DAEMON_HOLDFAST; strings made printable */
+        int32_t daemon_pid;       /* 0: not known */
+        char daemon_socket[128];
+        char daemon_error[384]; /* why there is no answer, a sentence; empty when there is one */
+        int daemon_errno;       /* the negative errno to that */
+        size_t n_gpus;
+        struct snapshot_gpu *gpus; /* by PCI address; those excluded from the driver last, as nvidia-smi counts */
+        bool clients_known;        /* SNAPSHOT_CLIENTS was asked for, and could be done */
+        bool clients_complete;     /* no process was hidden from us */
+        bool modeset;              /* nvidia-drm holds every GPU from inside the kernel */
+        size_t n_holders;
+        struct holder *holders;
+};
+
+/* Gathers. Returns 0 (also when there is neither driver nor daemon: the struct says so) or -ENOMEM. */
+int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot);
+
+/* For CLEANUP(snapshot_done). */
+void snapshot_done(struct snapshot **snapshot);
+
+/* Neither a driver nor a daemon: there is nothing to tell. */
+bool snapshot_is_empty(const struct snapshot *snapshot);
+
+size_t snapshot_count_held(const struct snapshot *snapshot);
+
+/* A client as opposed to the daemon that holds the GPU. */
+bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder);
+
+/* One word for the GPU's state: "held", "released", "opening", ..., "leased", "initialised", "not initialised", "?". */
+const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);

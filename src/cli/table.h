@@ -1,0 +1,48 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Text in columns: each as wide as its widest cell. When the whole is wider than asked for, the column that may shrink
+ * gives way first, then the last one is cut. Colours count for no width.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum {
+        TABLE_COLUMNS_MAX = 12,
+        TABLE_CELL_SIZE = 512,
+};
+
+enum colour {
+        COLOUR_NONE,
+        COLOUR_BOLD,
+        COLOUR_GOOD,
+        COLOUR_WARNING,
+        COLOUR_BAD,
+};
+
+struct table_column {
+        const char *title;
+        bool right;       /* aligned to the right */
+        size_t width_min; /* not 0: may shrink to that */
+};
+
+struct table;
+
+/* columns must stay valid. Returns NULL when out of memory. */
+struct table *table_new(const struct table_column *columns, size_t n_columns);
+/* For CLEANUP(table_done). */
+void table_done(struct table **table);
+
+/* Begins a row; table_cell() then fills it from left to right. Out of memory: remembered, table_print() tells. */
+void table_row(struct table *table);
+void table_cell(struct table *table, enum colour colour, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* width 0: no limit. Returns 0 or -ENOMEM. */
+int table_print(const struct table *table, FILE *stream, size_t width, bool colours);
+
+/* Text in a colour, if colours. */
+void colour_print(FILE *stream, bool colours, enum colour colour, const char *text);

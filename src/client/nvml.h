@@ -1,0 +1,30 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * NVIDIA's management library, loaded at run time, for one thing: the kernel's own persistence flag, where there is no
+ * daemon. The library then initialises the GPU, sets the flag through the driver, and lets go again.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "gpu/pci.h"
+
+#define NVML_LIBRARY "libnvidia-ml.so.1"
+
+struct nvml;
+
+/*
+ * Loads the library (a path, or a name for the loader's own search) and starts it. Returns 0; -ENOENT when it cannot be
+ * loaded or is none; -EIO when it does not start (no driver, another version). Then a sentence is in error.
+ */
+int nvml_open(struct nvml **ret_nvml, const char *library, char *error, size_t error_size);
+
+/* For CLEANUP(nvml_done). */
+void nvml_done(struct nvml **nvml);
+
+/* Sets one GPU's flag. Returns 0; -EPERM, -ENODEV, -EOPNOTSUPP or -EIO with a sentence in error. */
+int nvml_set_persistence(struct nvml *nvml, const struct pci_address *address, bool enabled, char *error,
+                         size_t error_size);
