@@ -120,7 +120,7 @@ struct model_gpu_view {
         bool ever_initialised;    /* Video BIOS and firmware are known from then on */
         bool initialising;
         unsigned usage_count;
-        uint32_t adapter_status;    /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
+        uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
         unsigned initialisations;
         unsigned teardowns;
         unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/UUID exists while there are any */

@@ -14,11 +14,14 @@
 #include "gpu/abi.h"
 #include "gpu/pci.h"
 
-enum { SCENARIO_GPUS_MAX = 64 };
+enum {
+        SCENARIO_GPUS_MAX = 64,
+        SCENARIO_UUID_SIZE = 64,
+};
 
 struct scenario_gpu {
         struct pci_address address;
-        char uuid[64];
+        char uuid[SCENARIO_UUID_SIZE];
         char model[96];
         bool present;           /* on the bus from the start; otherwise it is to be added */
         uint64_t lock_usec;     /* initialisation under the driver's global lock */
@@ -80,8 +83,14 @@ void scenario_default(struct scenario *ret_scenario, size_t n_gpus);
  */
 int scenario_read(struct scenario *scenario, const char *path, char *error, size_t error_size);
 
+/* The UUID that a GPU at this address has unless the scenario says otherwise. */
+void scenario_derive_uuid(const struct pci_address *address, char buffer[static SCENARIO_UUID_SIZE]);
+
 /* "200ms", "1.3s", "2min", "500us". Returns 0 or -EINVAL. */
 int scenario_parse_duration(const char *text, uint64_t *ret_usec);
+
+/* yes/no, true/false, on/off, 1/0, in either case. Returns 0 or -EINVAL. */
+int scenario_parse_bool(const char *text, bool *ret_value);
 
 /* "NV_ERR_GPU_IS_LOST", "0x0f" or "15". Returns 0 or -EINVAL. */
 int scenario_parse_status(const char *text, uint32_t *ret_status);

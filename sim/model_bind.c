@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The driver's probe and removal of a GPU.
+ *
+ *      unbind:  no more deferred opens -> those under way end -> off the list (595.44.02+) -> notice
+ *               -> wait for usage 0, for ever -> shut down -> off the list -> minor free
+ */
+
+#include <errno.h>
+
+#include "sim/model_private.h"
+
+/* ---- notices ---- */
+
+void model_listen(struct model *model, struct model_listener *listener) {
+        (void)pthread_mutex_lock(&model->listen_mutex);
+        listener->next = model->listeners;
+        model->listeners = listener;
+        (void)pthread_mutex_unlock(&model->listen_mutex);
+}
+
+void model_unlisten(struct model *model, struct model_listener *listener) {
+        struct model_listener **link = &model->listeners;
+
+        (void)pthread_mutex_lock(&model->listen_mutex);
+        while (*link && *link != listener)
+                link = &(*link)->next;
+        if (*link)
+                *link = listener->next;
+        (void)pthread_mutex_unlock(&model->listen_mutex);
+}
+
+void bind_notice(struct model *model, const struct gpu *gpu, bool bind) {
+        const struct pci_address *address = &gpu->spec.address;
+        uint32_t gpu_id = nv_gpu_id(address->domain, address->bus, address->slot);
+
+        if (!model->scenario.bind_notices)
+                return;
+        journal_add(model, gpu, NULL, "notice", "%s", bind ? "bind" : "unbind");
+        model_unlock(model);
+        (void)pthread_mutex_lock(&model->listen_mutex);
+        for (struct model_listener *listener = model->listeners; listener; listener = listener->next)
+                listener->notify(listener, gpu_id, bind);
+        (void)pthread_mutex_unlock(&model->listen_mutex);
+        (void)model_lock(model);
+}
+
+/* ---- probe ---- */
+
+static bool minor_is_free(const struct model *model, uint32_t minor) {
+        for (size_t i = 0; i < model->n_gpus; i++)
+                if (model->gpus[i].minor == minor)
+                        return false;
+        return true;
+}
+
+void gpu_probe(struct model *model, struct gpu *gpu) {
+        uint32_t minor = 0;
+
+        while (!minor_is_free(model, minor))
+                minor++;
+        gpu->minor = minor;
+        gpu->probed = gpu->bound = gpu->accepting = true;
+        gpu->ever_initialised = false;
+        gpu->adapter_status = NV_ERR_INVALID_STATE;
+        journal_add(model, gpu, NULL, "bound", "minor %u", minor);
+}
+
+/* ---- removal ---- */
+
+static void take_both_locks(struct model *model, struct gpu *gpu) {
+        turnstile_enter(model, &model->device_list);
+        turnstile_enter(model, &gpu->lock);
+}
+
+static void leave_both_locks(struct model *model, struct gpu *gpu) {
+        turnstile_leave(model, &gpu->lock);
+        turnstile_leave(model, &model->device_list);
+}
+
+/* Returns inside both locks with no user left, or -ESHUTDOWN outside them. */
+static int wait_unused(struct model *model, struct gpu *gpu) {
+        for (;;) {
+                while (gpu->usage > 0 && !model->stopping)
+                        model_sleep(model);
+                if (model->stopping)
+                        return -ESHUTDOWN;
+                take_both_locks(model, gpu);
+                if (gpu->usage == 0)
+                        return 0;
+                leave_both_locks(model, gpu); /* an older driver lets new users in meanwhile */
+        }
+}
+
+static void forget(struct model *model, struct gpu *gpu) {
+        gpu->bound = gpu->probed = false;
+        gpu->minor = MODEL_MINOR_NONE;
+        gpu->spec.legacy = false; /* the flag is a state of the driver's, not of the hardware's */
+        if (gpu->remove_device)
+                gpu->spec.present = false;
+        journal_add(model, gpu, NULL, gpu->remove_device ? "removed" : "unbound", "minor is free");
+}
+
+static void begin_removal(struct model *model, struct gpu *gpu) {
+        bool off_the_list_first = scenario_driver_is(&model->scenario, 595, 44, 2);
+
+        while (gpu->deferred > 0)
+                model_sleep(model);
+        take_both_locks(model, gpu);
+        if (off_the_list_first)
+                gpu->bound = false;
+        leave_both_locks(model, gpu);
+        bind_notice(model, gpu, false);
+}
+
+static void removal(struct model *model, void *argument) {
+        struct gpu *gpu = argument;
+
+        begin_removal(model, gpu);
+        if (wait_unused(model, gpu) == 0) {
+                if (gpu->kept)
+                        gpu_tear_down(model, gpu, NULL);
+                forget(model, gpu);
+                leave_both_locks(model, gpu);
+        }
+        gpu->removing = false;
+        model_changed(model);
+}
+
+int gpu_start_unbind(struct model *model, struct gpu *gpu, bool remove_device) {
+        int result = model_spawn(model, removal, gpu);
+
+        if (result < 0)
+                return result;
+        gpu->removing = true;
+        gpu->remove_device = remove_device;
+        gpu->accepting = false;
+        journal_add(model, gpu, NULL, "unbind-begun", "usage count %u", gpu->usage);
+        return 0;
+}
