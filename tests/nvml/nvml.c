@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A stand-in for libnvidia-ml.so.1 over the simulated driver: as much of NVML as switching the kernel's persistence
+ * flag needs. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one JSON object a line.
+ */
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/text.h"
+#include "gpu/pci.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* nvmlReturn_t */
+enum {
+        SUCCESS = 0,
+        ERROR_UNINITIALIZED = 1,
+        ERROR_INVALID_ARGUMENT = 2,
+        ERROR_NO_PERMISSION = 4,
+        ERROR_NOT_FOUND = 6,
+        ERROR_DRIVER_NOT_LOADED = 9,
+        ERROR_UNKNOWN = 999,
+};
+
+enum { GPUS_MAX = 64 };
+
+struct device {
+        char address[PCI_ADDRESS_SIZE]; /* as sysfs and the simulator spell it */
+};
+
+static bool initialised;
+static struct device devices[GPUS_MAX];
+static size_t n_devices;
+
+EXPORT int nvmlInit_v2(void);
+EXPORT int nvmlShutdown(void);
+EXPORT int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device);
+EXPORT int nvmlDeviceSetPersistenceMode(void *device, int mode);
+EXPORT const char *nvmlErrorString(int result);
+
+/* ---- the simulator's socket ---------------------------------------------------------------------------------- */
+
+static int connect_simulator(void) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        const char *path = getenv("HOLDFAST_SIM_SOCKET");
+        CLEANUP(fd_done) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (fd < 0 || !path || !text_copy(address.sun_path, sizeof(address.sun_path), path) ||
+            connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+                return -1;
+        return take_fd(&fd);
+}
+
+static void stream_done(FILE **stream) {
+        if (*stream)
+                (void)fclose(*stream);
+}
+
+static void json_done(json_t **json) {
+        json_decref(*json);
+}
+
+/* Asks one question, whose reference it takes over; returns the result as a new reference, or NULL. */
+static json_t *ask(json_t *question) {
+        CLEANUP(json_done) json_t *owned = question, *answer = NULL;
+        CLEANUP(fd_done) int fd = connect_simulator();
+        CLEANUP(stream_done) FILE *stream = NULL;
+        json_t *result;
+
+        if (fd < 0 || !(stream = fdopen(fd, "r+")))
+                return NULL;
+        (void)take_fd(&fd); /* the stream's now */
+        if (json_dumpf(owned, stream, JSON_COMPACT) < 0 || fputc('\n', stream) < 0 || fflush(stream) < 0)
+                return NULL;
+        answer = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
+        if (!json_is_true(json_object_get(answer, "ok")))
+                return NULL;
+        result = json_object_get(answer, "result");
+        return result ? json_incref(result) : json_null();
+}
+
+/* ---- NVML ---------------------------------------------------------------------------------------------------- */
+
+int nvmlInit_v2(void) {
+        CLEANUP(json_done) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
+        json_t *gpu;
+        size_t i;
+
+        if (!status)
+                return ERROR_DRIVER_NOT_LOADED;
+        n_devices = 0;
+        json_array_foreach(json_object_get(status, "gpus"), i, gpu) {
+                const char *address = json_string_value(json_object_get(gpu, "address"));
+
+                if (address && n_devices < GPUS_MAX)
+                        (void)text_copy(devices[n_devices++].address, PCI_ADDRESS_SIZE, address);
+        }
+        initialised = true;
+        return SUCCESS;
+}
+
+int nvmlShutdown(void) {
+        if (!initialised)
+                return ERROR_UNINITIALIZED;
+        initialised = false;
+        return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device) {
+        struct pci_address wanted;
+        char address[PCI_ADDRESS_SIZE];
+
+        if (!initialised)
+                return ERROR_UNINITIALIZED;
+        if (pci_address_parse(bus_id, &wanted) < 0)
+                return ERROR_INVALID_ARGUMENT;
+        (void)pci_address_format(&wanted, address);
+        for (size_t i = 0; i < n_devices; i++)
+                if (text_equal(devices[i].address, address)) {
+                        *device = &devices[i];
+                        return SUCCESS;
+                }
+        return ERROR_NOT_FOUND;
+}
+
+int nvmlDeviceSetPersistenceMode(void *device, int mode) {
+        CLEANUP(json_done) json_t *result = NULL;
+
+        if (!initialised)
+                return ERROR_UNINITIALIZED;
+        if (mode != 0 && mode != 1)
+                return ERROR_INVALID_ARGUMENT;
+        if (geteuid() != 0)
+                return ERROR_NO_PERMISSION;
+        result = ask(
+                json_pack("{s:s, s:s, s:b}", "verb", "legacy", "gpu", ((struct device *)device)->address, "on", mode));
+        return result ? SUCCESS : ERROR_UNKNOWN;
+}
+
+const char *nvmlErrorString(int result) {
+        static const struct {
+                int result;
+                const char *text;
+        } texts[] = {
+                {SUCCESS, "Success"},
+                {ERROR_UNINITIALIZED, "Uninitialized"},
+                {ERROR_INVALID_ARGUMENT, "Invalid Argument"},
+                {ERROR_NO_PERMISSION, "Insufficient Permissions"},
+                {ERROR_NOT_FOUND, "Not Found"},
+                {ERROR_DRIVER_NOT_LOADED, "Driver Not Loaded"},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+                if (texts[i].result == result)
+                        return texts[i].text;
+        return "Unknown Error";
+}
