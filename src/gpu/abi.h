@@ -92,6 +92,17 @@ struct nv_numa_info {
         uint32_t pad1;
 };
 
+struct nv_numa_info_before_535 { /* before 535.43.02 */
+        int32_t nid;
+        int32_t status;
+        uint64_t memblock_size;
+        uint64_t memory_address;
+        uint64_t memory_size;
+        uint64_t offline_addresses[NV_NUMA_OFFLINE_MAX];
+        uint32_t n_offline_addresses;
+        uint32_t pad;
+};
+
 enum nv_numa_status {
         NV_NUMA_DISABLED = 0,
         NV_NUMA_OFFLINE = 1,
@@ -120,8 +131,9 @@ struct nv_transfer {
 #define NV_ESC_ATTACH_GPUS_TO_FD(count) NV_IOCTL(212, sizeof(uint32_t) * (count)) /* ctl */
 #define NV_ESC_SYS_PARAMS NV_IOCTL(214, sizeof(struct nv_sys_params))             /* ctl */
 #define NV_ESC_NUMA_INFO NV_IOCTL(215, sizeof(struct nv_numa_info))               /* GPU */
-#define NV_ESC_SET_NUMA_STATUS NV_IOCTL(216, sizeof(int32_t))                     /* GPU; CAP_SYS_ADMIN */
-#define NV_ESC_WAIT_OPEN_COMPLETE NV_IOCTL(218, sizeof(struct nv_wait_open))      /* GPU; ctl: zeros */
+#define NV_ESC_NUMA_INFO_BEFORE_535 NV_IOCTL(215, sizeof(struct nv_numa_info_before_535))
+#define NV_ESC_SET_NUMA_STATUS NV_IOCTL(216, sizeof(int32_t))                /* GPU; CAP_SYS_ADMIN */
+#define NV_ESC_WAIT_OPEN_COMPLETE NV_IOCTL(218, sizeof(struct nv_wait_open)) /* GPU; ctl: zeros */
 
 /* ---- the resource manager (RM) -------------------------------------------------------------------------------------
  */
@@ -162,12 +174,14 @@ enum {
         NV_CLASS_EVENT_OS = 0x79,
         NV_CLASS_DEVICE = 0x80,
 
+        NV_CONTROL_GPU_GET_ID_INFO_V2 = 0x205,
         NV_CONTROL_EVENT_SET_NOTIFICATION = 0x501,
-        NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502,
+        NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502, /* before 575.51.02 another control, with 8 bytes */
         NV_CONTROL_QUERY_PERSISTENCE = 0x800288,  /* struct nv_persistence, on an NV_CLASS_DEVICE object */
         NV_CONTROL_MODIFY_PERSISTENCE = 0x800287, /* likewise; CAP_SYS_ADMIN */
 
         NV_NOTIFIER_GPU_BIND_UNBIND = 3,
+        NV_EVENT_WITHOUT_DATA = 0x10000000, /* beside the notifier: the event only wakes its descriptor */
         NV_NOTIFICATION_REPEAT = 2,
 };
 
@@ -203,6 +217,17 @@ struct nv_system_event {
         uint32_t gpu_id;
         uint8_t bind; /* 1 bound, 0 being unbound */
         uint8_t pad[3];
+};
+
+struct nv_gpu_id_info {  /* NV0000_CTRL_GPU_GET_ID_INFO_V2_PARAMS */
+        uint32_t gpu_id; /* in */
+        uint32_t flags;
+        uint32_t device_instance; /* device_id of struct nv_device_params */
+        uint32_t subdevice_instance;
+        uint32_t sli_status;
+        uint32_t board_id;
+        uint32_t gpu_instance;
+        int32_t numa_node;
 };
 
 struct nv_persistence {
@@ -263,6 +288,7 @@ enum {
         NV_ERR_INVALID_CLIENT = 0x23,
         NV_ERR_INVALID_COMMAND = 0x24,
         NV_ERR_INVALID_DEVICE = 0x26,
+        NV_ERR_INVALID_PARAM_STRUCT = 0x3a,
         NV_ERR_INVALID_STATE = 0x40,
         NV_ERR_NOT_SUPPORTED = 0x56,
         NV_ERR_OBJECT_NOT_FOUND = 0x57,
@@ -279,6 +305,8 @@ _Static_assert(sizeof(struct nv_os_event) == 16, "nv_os_event");
 _Static_assert(sizeof(struct nv_transfer) == 16, "nv_transfer");
 _Static_assert(sizeof(struct nv_numa_info) == 560 && offsetof(struct nv_numa_info, offline_addresses) == 40,
                "nv_numa_info");
+_Static_assert(sizeof(struct nv_numa_info_before_535) == 552, "nv_numa_info_before_535");
+_Static_assert(sizeof(struct nv_gpu_id_info) == 32, "nv_gpu_id_info");
 _Static_assert(sizeof(struct nv_rm_free) == 16, "nv_rm_free");
 _Static_assert(sizeof(struct nv_rm_control) == 32 && sizeof(struct nv_rm_alloc) == 32, "RM calls");
 _Static_assert(sizeof(struct nv_device_params) == 56 && sizeof(struct nv_event_params) == 24, "RM parameters");

@@ -42,6 +42,7 @@ static const struct {
         {NV_ERR_INVALID_CLIENT, "NV_ERR_INVALID_CLIENT"},
         {NV_ERR_INVALID_COMMAND, "NV_ERR_INVALID_COMMAND"},
         {NV_ERR_INVALID_DEVICE, "NV_ERR_INVALID_DEVICE"},
+        {NV_ERR_INVALID_PARAM_STRUCT, "NV_ERR_INVALID_PARAM_STRUCT"},
         {NV_ERR_INVALID_STATE, "NV_ERR_INVALID_STATE"},
         {NV_ERR_NOT_SUPPORTED, "NV_ERR_NOT_SUPPORTED"},
         {NV_ERR_NVLINK_FABRIC_NOT_READY, "NV_ERR_NVLINK_FABRIC_NOT_READY"},
@@ -70,22 +71,37 @@ static const char *meaning_of(int error) {
         return NULL;
 }
 
-int gpu_failure_set(struct gpu_failure *failure, int error, uint32_t nv_status, const char *format, ...) {
-        char what[128], reason[64], status[48] = "";
-        const char *meaning = meaning_of(error);
+static void fill(struct gpu_failure *failure, int error, uint32_t nv_status, const char *cure, const char *format,
+                 va_list arguments) {
+        char what[160], reason[64], status[48] = "";
         const char *name = nv_status_name(nv_status);
-        va_list arguments;
 
-        va_start(arguments, format);
         (void)vsnprintf(what, sizeof(what), format, arguments);
-        va_end(arguments);
         if (name)
                 (void)snprintf(status, sizeof(status), ", %s", name);
         else if (nv_status != NV_OK)
                 (void)snprintf(status, sizeof(status), ", NV_STATUS 0x%x", nv_status);
         (void)snprintf(failure->text, sizeof(failure->text), "%s: %s%s%s%s", what,
-                       strerror_r(-error, reason, sizeof(reason)), status, meaning ? "; " : "", meaning ? meaning : "");
+                       strerror_r(-error, reason, sizeof(reason)), status, cure ? "; " : "", cure ? cure : "");
         failure->error = error;
         failure->nv_status = nv_status;
+}
+
+int gpu_failure_set(struct gpu_failure *failure, int error, uint32_t nv_status, const char *format, ...) {
+        va_list arguments;
+
+        va_start(arguments, format);
+        fill(failure, error, nv_status, meaning_of(error), format, arguments);
+        va_end(arguments);
+        return error;
+}
+
+int gpu_failure_explain(struct gpu_failure *failure, int error, uint32_t nv_status, const char *cure,
+                        const char *format, ...) {
+        va_list arguments;
+
+        va_start(arguments, format);
+        fill(failure, error, nv_status, cure, format, arguments);
+        va_end(arguments);
         return error;
 }

@@ -27,6 +27,13 @@ struct gpu_failure {
 int gpu_failure_set(struct gpu_failure *failure, int error, uint32_t nv_status, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 
+/*
+ * The same for what is no open, where the meanings of an open's errors would mislead: cure is what to do, or NULL.
+ * "<what>: <text of error>, <NV_STATUS>; <cure>"
+ */
+int gpu_failure_explain(struct gpu_failure *failure, int error, uint32_t nv_status, const char *cure,
+                        const char *format, ...) __attribute__((format(printf, 5, 6)));
+
 /* Errors that pass by themselves while a driver loads or a node is made: the next try may follow soon. */
 bool gpu_failure_is_transient(int error);
 
