@@ -28,8 +28,9 @@ static int is_record_complete(const struct record_reader *reader) {
         return is_fragment_complete(reader) && reader->last;
 }
 
+/* A header stays where it is until the next one begins, so between two fragments there is one too. */
 int record_reader_is_partial(const struct record_reader *reader) {
-        return (reader->header_count > 0 || reader->fragments > 0) && !is_record_complete(reader);
+        return reader->header_count > 0 && !is_record_complete(reader);
 }
 
 /* A whole header was collected. It is judged before a byte of its fragment is taken. */

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "client/connection.h"
 #include "rpc/record.h"
 #include "tests/unit/gpus.h"
 
@@ -345,12 +347,21 @@ static void an_answer_that_comes_late_is_skipped_by_the_next_call(void **state) 
         assert_int_equal(status, NVPD_SUCCESS);
 }
 
+/* Many at once, so that the client, which takes them one by one, hardly finds the socket empty. */
 static void answer_the_first_call_for_ever(int fd) {
+        enum { AT_ONCE = 2000 };
+        CLEANUP(free_ptr) uint8_t *bytes = NULL;
+        struct reply reply;
         struct call call;
+        size_t size;
 
         if (!read_call(fd, &call))
                 return;
-        while (send_mode(fd, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED))
+        size = encode_mode(&reply, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        bytes = malloc(AT_ONCE * size);
+        for (size_t i = 0; bytes && i < AT_ONCE; i++)
+                memcpy(bytes + i * size, reply.bytes, size);
+        while (bytes && send_bytes(fd, bytes, AT_ONCE * size))
                 ;
 }
 
@@ -360,6 +371,32 @@ static void stale_answers_without_end_do_not_outlive_the_deadline(void **state) 
 
         (void)ask(client); /* answered in time or not: from now on its answers are stale */
         assert_int_equal(ask(client), -ETIMEDOUT);
+}
+
+static void answer_before_being_asked(int fd) {
+        (void)send_mode(fd, 1, NVPD_SUCCESS, NVPD_MODE_ENABLED);
+        wait_for_end(fd);
+}
+
+static void free_connection(struct connection **connection) {
+        connection_done(*connection);
+        free(*connection);
+}
+
+/* Else a peer that is always ready could keep us for ever. */
+static void nothing_is_read_once_time_is_up(void **state) {
+        DAEMON(answer_before_being_asked);
+        CLEANUP(free_connection) struct connection *connection = calloc(1, sizeof(*connection));
+        struct pollfd readable = {.events = POLLIN};
+        struct connection_call call;
+        struct xdr_reader results;
+
+        assert_int_equal(connection_init(connection, daemon.path, PATIENCE_USEC), 0);
+        readable.fd = connection->fd;
+        assert_int_equal(poll(&readable, 1, -1), 1);
+        connection->timeout_usec = 0;
+        connection_begin_call(connection, &call, NVPD_PROGRAM, NVPD_VERSION_1, 0);
+        assert_int_equal(connection_finish_call(connection, &call, &results), -ETIMEDOUT);
 }
 
 static void hang_up_when_asked(int fd) {
@@ -693,6 +730,7 @@ int main(void) {
                 cmocka_unit_test(silence_ends_at_the_deadline),
                 cmocka_unit_test(an_answer_that_comes_late_is_skipped_by_the_next_call),
                 cmocka_unit_test(stale_answers_without_end_do_not_outlive_the_deadline),
+                cmocka_unit_test(nothing_is_read_once_time_is_up),
                 cmocka_unit_test(a_hang_up_is_told_and_the_connection_given_up),
                 cmocka_unit_test(half_an_answer_is_none),
                 cmocka_unit_test(a_hang_up_before_the_question_raises_no_signal),
