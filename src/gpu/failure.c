@@ -72,6 +72,9 @@ static const char *meaning_of(int error) {
 }
 
 static void fill(struct gpu_failure *failure, int error, uint32_t nv_status, const char *cure, const char *format,
+                 va_list arguments) __attribute__((format(printf, 5, 0)));
+
+static void fill(struct gpu_failure *failure, int error, uint32_t nv_status, const char *cure, const char *format,
                  va_list arguments) {
         char what[160], reason[64], status[48] = "";
         const char *name = nv_status_name(nv_status);
