@@ -7,6 +7,7 @@
  * on every path. take_ptr() moves a pointer out, so that the scope's end finds NULL and does nothing.
  */
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #define CLEANUP(function) __attribute__((cleanup(function)))
@@ -22,6 +23,14 @@ static inline void free_ptr(void *pointer_to_pointer) {
                 (pointer) = NULL;                                                                                      \
                 taken_;                                                                                                \
         })
+
+/* Reads a flag and takes it down. */
+static inline bool take_bool(bool *flag) {
+        bool taken = *flag;
+
+        *flag = false;
+        return taken;
+}
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 

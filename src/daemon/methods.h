@@ -7,14 +7,32 @@
  * through the session, at once or when the GPU has done what was asked.
  */
 
+#include "daemon/peer.h"
 #include "daemon/registry.h"
-#include "daemon/session.h"
+#include "daemon/server.h"
+
+struct watcher;
 
 struct methods {
         struct registry *registry;
-        const char *backend;            /* name, for List */
-        uint64_t started_realtime_usec; /* likewise */
+        struct server *server;
+        const char *backend; /* name, for List */
+        struct peer_policy policy;
+        uint64_t started_realtime_usec;
+
+        struct watcher *watchers; /* Watch calls that wait for a change */
+        struct event *heartbeat;  /* answers them all the same, once a minute */
+        uint64_t calls;
+        uint64_t rejected;
+        uint64_t refused;
 };
+
+/* The caller fills in registry, server (before the first record) and policy. */
+int methods_init(struct methods *methods, struct event_base *loop, const char *backend);
+void methods_done(struct methods *methods);
 
 /* Answers a record; the session's on_record. userdata is a struct methods. */
 void methods_on_record(struct session *session, const uint8_t *record, size_t length, void *userdata);
+
+/* Something in the list changed: answers those who watch. */
+void methods_on_change(struct methods *methods);

@@ -3,6 +3,9 @@
 
 #include "daemon/notify.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -10,7 +13,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -18,9 +23,11 @@
 static int notify_fd = -1;
 
 static int notify_connect(const char *path) {
+        /* A manager whose queue is full is waited for, but not for ever: the loop sends too. */
+        static const struct timeval limit = {.tv_sec = 1};
         struct sockaddr_un address = {.sun_family = AF_UNIX};
+        CLEANUP(fd_done) int fd = -1;
         size_t length = strlen(path);
-        int fd;
 
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
                 return -ENAMETOOLONG;
@@ -30,13 +37,10 @@ static int notify_connect(const char *path) {
         if (fd < 0)
                 return -errno;
         if (connect(fd, (const struct sockaddr *)&address,
-                    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0) {
-                int r = -errno;
-
-                (void)fd_close(fd);
-                return r;
-        }
-        return fd;
+                    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+                return -errno;
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+        return take_fd(&fd);
 }
 
 void notify_open(void) {
@@ -53,6 +57,34 @@ void notify_open(void) {
         (void)unsetenv("NOTIFY_SOCKET");
 }
 
+bool notify_is_open(void) {
+        return notify_fd >= 0;
+}
+
+/* fd: a descriptor to send along, or -1. */
+static int send_message(const char *text, int fd) {
+        union {
+                struct cmsghdr header;
+                char bytes[CMSG_SPACE(sizeof(int))];
+        } control = {0};
+        struct iovec lines = {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
+        struct msghdr message = {.msg_iov = &lines, .msg_iovlen = 1};
+
+        if (notify_fd < 0)
+                return -ENOTCONN;
+        if (fd >= 0) {
+                message.msg_control = control.bytes;
+                message.msg_controllen = sizeof(control.bytes);
+                control.header = (struct cmsghdr){
+                        .cmsg_level = SOL_SOCKET,
+                        .cmsg_type = SCM_RIGHTS,
+                        .cmsg_len = CMSG_LEN(sizeof(int)),
+                };
+                memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+        }
+        return sendmsg(notify_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 void notify_send(const char *format, ...) {
         char text[512];
         va_list arguments;
@@ -62,5 +94,43 @@ void notify_send(const char *format, ...) {
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        (void)send(notify_fd, text, strlen(text), MSG_NOSIGNAL);
+        (void)send_message(text, -1);
+}
+
+int notify_store(const char *name, int fd) {
+        char text[128];
+
+        /* FDPOLL=0: a driver's descriptor that polls as an error must not make the manager drop it. */
+        (void)text_format(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+        return send_message(text, fd);
+}
+
+void notify_forget(const char *name, int timeout_msec) {
+        CLEANUP(fd_done) int read_end = -1;
+        char text[128];
+        struct pollfd hangup;
+        int ends[2], r;
+
+        if (notify_fd < 0 || pipe2(ends, O_CLOEXEC) < 0)
+                return;
+        read_end = ends[0];
+        (void)text_format(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+        r = send_message(text, -1);
+        if (r == 0)
+                r = send_message("BARRIER=1", ends[1]);
+        (void)fd_close(ends[1]);
+        hangup = (struct pollfd){.fd = read_end};
+        if (r == 0)
+                (void)poll(&hangup, 1, timeout_msec);
+}
+
+uint64_t notify_watchdog_usec(void) {
+        const char *period = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+        uint64_t usec, watched;
+
+        if (!period || text_parse_u64(period, 10, UINT64_MAX, &usec) < 0)
+                return 0;
+        if (pid && (text_parse_u64(pid, 10, INT32_MAX, &watched) < 0 || watched != (uint64_t)getpid()))
+                return 0;
+        return usec / 2;
 }

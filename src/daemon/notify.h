@@ -5,11 +5,27 @@
 /*
  * The service manager's notification protocol (sd_notify(3)): a datagram of "NAME=value" lines to the socket named by
  * NOTIFY_SOCKET. Does nothing where that is not set. Own code: the protocol is documented for re-implementation, and a
- * root daemon is better without libsystemd's dependencies.
+ * root daemon is better without libsystemd's dependencies. Safe to call from several threads.
  */
+
+#include <stdbool.h>
+#include <stdint.h>
 
 /* Takes NOTIFY_SOCKET from the environment, so that children do not inherit it. */
 void notify_open(void);
+bool notify_is_open(void);
 
 /* Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held"). A manager that does not listen is no error of ours. */
 void notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Hands a copy of fd to the manager's descriptor store under a name (no colon in it). Returns 0 or negative errno. */
+int notify_store(const char *name, int fd);
+
+/*
+ * Has the manager close what it keeps under that name, and returns when it has (BARRIER, systemd 246; an older one
+ * closes the barrier's descriptor as well), or after timeout_msec.
+ */
+void notify_forget(const char *name, int timeout_msec);
+
+/* The period of WATCHDOG=1 that the manager wants, in microseconds: half of WATCHDOG_USEC. 0: none. */
+uint64_t notify_watchdog_usec(void);

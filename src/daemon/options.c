@@ -30,6 +30,13 @@ enum option_id {
         OPTION_BACKEND,
         OPTION_ROOT,
         OPTION_STUCK_TIMEOUT,
+        OPTION_REQUIRE_GPU,
+        OPTION_FD_STORE,
+        OPTION_NO_SANDBOX,
+        OPTION_ADMIN_GROUP,
+        OPTION_ALLOW_CONTAINERS,
+        OPTION_CONFIG,
+        OPTION_CHECK_CONFIG,
 };
 
 static const struct {
@@ -56,6 +63,14 @@ static const struct {
          "look for /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)"},
         {OPTION_STUCK_TIMEOUT, "stuck-timeout", "SECONDS",
          "report a GPU that the driver does not answer for within so long (60)"},
+        {OPTION_REQUIRE_GPU, "require-gpu", NULL, "fail when there is no GPU at the start, instead of waiting for one"},
+        {OPTION_FD_STORE, "fd-store", NULL,
+         "keep GPUs over restarts in systemd's descriptor store (FileDescriptorStoreMax=)"},
+        {OPTION_NO_SANDBOX, "no-sandbox", NULL, "do without the filter of system calls"},
+        {OPTION_ADMIN_GROUP, "admin-group", "GROUPNAME", "let members of this group change persistence, besides root"},
+        {OPTION_ALLOW_CONTAINERS, "allow-containers", NULL, "let root of other PID namespaces do so as well"},
+        {OPTION_CONFIG, "config", "FILE", "read this configuration instead of /etc/holdfast/holdfast.conf"},
+        {OPTION_CHECK_CONFIG, "check-config", NULL, "say whether the configuration is right, and exit 0 or 1"},
 };
 
 static void print_help(void) {
@@ -72,8 +87,10 @@ static void print_help(void) {
                 printf("  %s%-28s %s\n", letter, name, table[i].help);
         }
         printf("\nExit status: 0 running (or stopped in order), 1 could not start, 2 wrong usage.\n"
-               "Signals: TERM and INT release every GPU and end the daemon.\n"
-               "Socket and pid file: /var/run/nvidia-persistenced/. See also: holdfast(1).\n");
+               "Signals: TERM and INT release every GPU and end the daemon; with --fd-store, TERM leaves the GPUs with "
+               "the\n"
+               "service manager for the next process. HUP reads the configuration again.\n"
+               "Socket and pid file: /var/run/nvidia-persistenced/. See also: holdfast(1), holdfast.conf(5).\n");
 }
 
 static int refuse(const char *what, const char *argument, const char *why) {
@@ -143,6 +160,27 @@ static int set_option(struct options *options, int id, const char *argument) {
                 break;
         case OPTION_ROOT:
                 return set_root(options, argument);
+        case OPTION_REQUIRE_GPU:
+                options->require_gpu = true;
+                break;
+        case OPTION_FD_STORE:
+                options->fd_store = true;
+                break;
+        case OPTION_NO_SANDBOX:
+                options->sandbox = false;
+                break;
+        case OPTION_ADMIN_GROUP:
+                options->admin_group = argument;
+                break;
+        case OPTION_ALLOW_CONTAINERS:
+                options->allow_containers = true;
+                break;
+        case OPTION_CONFIG:
+                options->config = argument;
+                break;
+        case OPTION_CHECK_CONFIG:
+                options->check_config = true;
+                break;
         case OPTION_STUCK_TIMEOUT:
                 return set_stuck_timeout(options, argument);
         default:
@@ -176,6 +214,7 @@ int options_parse(int argc, char *argv[], struct options *ret_options) {
         struct options options = {
                 .persistence = true,
                 .stuck_sec = 60,
+                .sandbox = true,
         };
         int id, r;
 

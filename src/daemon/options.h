@@ -18,6 +18,13 @@ struct options {
         const char *backend;
         char root[PATH_MAX];
         unsigned stuck_sec; /* a GPU in the driver for longer is reported */
+        bool require_gpu;   /* no GPU at the start is an error */
+        bool fd_store;      /* leave GPU descriptors with the service manager when we end */
+        bool sandbox;
+        const char *admin_group;
+        bool allow_containers;
+        const char *config; /* NULL: CONFIG_PATH, if there is one */
+        bool check_config;
 };
 
 enum {

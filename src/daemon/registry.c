@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "daemon/registry.h"
+#include "daemon/registry_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,29 +9,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/worker.h"
-
-struct entry {
-        struct gpu gpu;
-        struct registry *registry;
-        bool enabled;                     /* persistence, as configured or last set by an RPC */
-        struct registry_request *request; /* the one being served, and those behind it */
-        int numa_result;                  /* of the last NUMA job */
-};
-
-struct registry {
-        struct registry_config config;
-        struct entry **entries; /* by ascending address */
-        size_t n_entries;
-        struct event *timer; /* the end of the nearest pause or limit */
-        uint64_t serial;
-        uint64_t told_serial; /* the last that on_change was called for */
-        bool advancing;       /* advance() is running; an answer that asks for more sets `again` */
-        bool again;
-        bool ready;
-        bool stopping;
-        bool stopped;
-};
 
 /* A job of one GPU on its way through a worker thread. */
 struct flight {
@@ -40,83 +17,93 @@ struct flight {
         struct entry *entry;
 };
 
-/* How far the request at the head of an entry's queue has come. */
-enum stage {
-        STAGE_NEW,
-        STAGE_MODE,     /* waits for the GPU to be held or released */
-        STAGE_NUMA,     /* waits for the NUMA job */
-        STAGE_ROLLBACK, /* NUMA failed: waits for the old mode */
-};
+/* ---- one GPU
+ * ----------------------------------------------------------------------------------------------------------- */
 
-static void advance(struct registry *registry);
+const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]) {
+        return pci_address_format(&entry->gpu.info.address, buffer);
+}
+
+static void entry_changed(struct entry *entry, enum gpu_state before) {
+        if (entry->gpu.state != before)
+                entry->gpu.since_realtime_usec = clock_realtime_usec();
+        entry->registry->serial++;
+}
+
+void entry_update_want(struct entry *entry) {
+        const struct registry *registry = entry->registry;
+        enum gpu_state before = entry->gpu.state;
+
+        gpu_want(&entry->gpu, entry->enabled && !entry->leased && !entry->unbinding && !entry->stale && !entry->gone &&
+                                      !registry->stopping);
+        entry_changed(entry, before);
+}
+
+void entry_enable(struct entry *entry, bool enabled) {
+        entry->enabled = enabled;
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+}
+
+bool registry_gpu_is_leased(const struct gpu *gpu) {
+        return container_of(gpu, struct entry, gpu)->leased;
+}
 
 /* ---- jobs
  * -------------------------------------------------------------------------------------------------------------- */
 
-static const char *address_of(const struct gpu *gpu, char buffer[static PCI_ADDRESS_SIZE]) {
-        return pci_address_format(&gpu->info.address, buffer);
-}
+/* What is said of each job's end. The texts of open and close are those of NVIDIA's daemon: they are grepped for. */
+static const struct {
+        int level; /* of a success */
+        const char *success;
+        int failure_level;
+        const char *failure;
+} outcomes[] = {
+        [GPU_JOB_OPEN] = {LOG_NOTICE, "persistence mode enabled.", LOG_ERR, "failed to open."},
+        [GPU_JOB_ADOPT] = {LOG_NOTICE, "persistence mode kept over a restart.", LOG_WARNING,
+                           "cannot be taken over from the process before, and is opened anew."},
+        [GPU_JOB_CLOSE] = {LOG_NOTICE, "persistence mode disabled.", LOG_ERR, "failed to close."},
+        [GPU_JOB_UVM_ENABLE] = {LOG_NOTICE, "UVM persistence mode enabled.", LOG_WARNING,
+                                "UVM persistence mode not enabled."},
+        [GPU_JOB_UVM_DISABLE] = {LOG_NOTICE, "UVM persistence mode disabled.", LOG_WARNING,
+                                 "UVM persistence mode not disabled."},
+        [GPU_JOB_NUMA_ONLINE] = {LOG_DEBUG, "NUMA memory is online or none.", LOG_ERR, "NUMA memory not onlined."},
+        [GPU_JOB_NUMA_OFFLINE] = {LOG_DEBUG, "NUMA memory is offline or none.", LOG_ERR, "NUMA memory not offlined."},
+};
 
-/* One line per event of a GPU's life. "registered", "persistence mode enabled." and so on are grepped for in the field.
- */
-static void log_outcome(const struct gpu *gpu, enum gpu_job job, int result, const struct gpu_failure *failure) {
+static void log_outcome(const struct entry *entry, enum gpu_job job, int result, const struct gpu_failure *failure) {
         char text[PCI_ADDRESS_SIZE];
-        const char *address = address_of(gpu, text);
+        const char *address = entry_address(entry, text);
 
-        switch (job) {
-        case GPU_JOB_OPEN:
-                if (result < 0)
-                        log_write(LOG_ERR, "device %s - failed to open. %s", address, failure->text);
-                else
-                        log_write(LOG_NOTICE, "device %s - persistence mode enabled.", address);
-                break;
-        case GPU_JOB_CLOSE:
-                if (result < 0)
-                        log_write(LOG_ERR, "device %s - failed to close. %s", address, failure->text);
-                else
-                        log_write(LOG_NOTICE, "device %s - persistence mode disabled.", address);
-                break;
-        case GPU_JOB_UVM_ENABLE:
-        case GPU_JOB_UVM_DISABLE:
-                if (result < 0)
-                        log_write(LOG_WARNING, "device %s - UVM persistence mode not changed. %s", address,
-                                  failure->text);
-                else
-                        log_write(LOG_NOTICE, "device %s - UVM persistence mode %s.", address,
-                                  job == GPU_JOB_UVM_ENABLE ? "enabled" : "disabled");
-                break;
-        case GPU_JOB_NUMA_ONLINE:
-        case GPU_JOB_NUMA_OFFLINE:
-                if (result < 0)
-                        log_write(LOG_ERR, "device %s - failed to bring its memory %s. %s", address,
-                                  job == GPU_JOB_NUMA_ONLINE ? "online" : "offline", failure->text);
-                break;
-        case GPU_JOB_NONE:
-                break;
-        }
+        if (result < 0)
+                log_write(outcomes[job].failure_level, "device %s - %s %s", address, outcomes[job].failure,
+                          failure->text);
+        else
+                log_write(outcomes[job].level, "device %s - %s", address, outcomes[job].success);
 }
 
-static void changed(struct entry *entry, enum gpu_state before) {
-        struct registry *registry = entry->registry;
-
-        if (entry->gpu.state != before)
-                entry->gpu.since_realtime_usec = clock_realtime_usec();
-        registry->serial++;
+/* A retry that fails as the one before is no news; the status tells how often it was tried. */
+static bool is_repetition(const struct gpu *gpu, int result) {
+        if (gpu->job == GPU_JOB_UVM_ENABLE)
+                return gpu->uvm_failures_in_row > 0 && gpu->uvm_failure.error == result;
+        return gpu->job == GPU_JOB_OPEN && gpu->failures_in_row > 0 && gpu->failure.error == result;
 }
 
 static void end_job(struct entry *entry, int result, const struct gpu_hold *hold, const struct gpu_failure *failure) {
-        enum gpu_state before = entry->gpu.state;
-        enum gpu_job job = entry->gpu.job;
-        bool repeated = result < 0 && entry->gpu.failure.error == result && entry->gpu.failures_in_row > 0;
+        struct gpu *gpu = &entry->gpu;
+        enum gpu_state before = gpu->state;
+        enum gpu_job job = gpu->job;
 
+        if (result >= 0 || !is_repetition(gpu, result))
+                log_outcome(entry, job, result, failure);
         if (job == GPU_JOB_NUMA_ONLINE || job == GPU_JOB_NUMA_OFFLINE)
                 entry->numa_result = result;
-        if (job == GPU_JOB_UVM_ENABLE)
-                repeated = result < 0 && entry->gpu.uvm_failure.error == result;
-        if (!repeated) /* a retry that fails as before is no news; the status tells how often it was tried */
-                log_outcome(&entry->gpu, job, result, failure);
-        gpu_end(&entry->gpu, result, hold, failure, clock_monotonic_usec());
-        changed(entry, before);
+        gpu_end(gpu, result, hold, failure, clock_monotonic_usec());
+        if (gpu->state == GPU_RELEASED && entry->stale) {
+                entry->stale = false;
+                entry_update_want(entry);
+        }
+        entry_changed(entry, before);
 }
 
 static void flight_run(struct worker_job *job) {
@@ -125,159 +112,46 @@ static void flight_run(struct worker_job *job) {
 
 static void flight_done(struct worker_job *job) {
         CLEANUP(free_ptr) struct flight *flight = container_of(job, struct flight, job);
-        struct entry *entry = flight->entry;
+        struct registry *registry = flight->entry->registry;
 
-        end_job(entry, flight->task.result, &flight->task.hold, &flight->task.failure);
-        advance(entry->registry);
+        end_job(flight->entry, flight->task.result, &flight->task.hold, &flight->task.failure);
+        registry_sweep(registry);
+        registry_advance(registry);
 }
 
-static void start_job(struct entry *entry, enum gpu_job job) {
-        struct registry *registry = entry->registry;
+static int launch(struct entry *entry, enum gpu_job job) {
+        const struct registry_config *config = &entry->registry->config;
         struct flight *flight = calloc(1, sizeof(*flight));
+        int r;
+
+        if (!flight)
+                return -ENOMEM;
+        *flight = (struct flight){
+                .job = {.run = flight_run, .done = flight_done},
+                .task = {.ops = config->ops,
+                         .context = config->context,
+                         .job = job,
+                         .info = entry->gpu.info,
+                         .hold = entry->gpu.hold},
+                .entry = entry,
+        };
+        r = worker_start(config->worker, &flight->job);
+        if (r < 0)
+                free(flight);
+        return r;
+}
+
+void entry_start_job(struct entry *entry, enum gpu_job job) {
         enum gpu_state before = entry->gpu.state;
-        int r = -ENOMEM;
+        struct gpu_failure failure = {0};
+        int r;
 
         gpu_begin(&entry->gpu, job, clock_monotonic_usec());
-        changed(entry, before);
-        if (flight) {
-                *flight = (struct flight){
-                        .job = {.run = flight_run, .done = flight_done},
-                        .task = {.ops = registry->config.ops,
-                                 .context = registry->config.context,
-                                 .job = job,
-                                 .info = entry->gpu.info,
-                                 .hold = entry->gpu.hold},
-                        .entry = entry,
-                };
-                r = worker_start(registry->config.worker, &flight->job);
-        }
+        entry_changed(entry, before);
+        r = launch(entry, job);
         if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
-                struct gpu_failure failure = {0};
-
-                free(flight);
                 (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
                 end_job(entry, r, &entry->gpu.hold, &failure);
-        }
-}
-
-/* ---- requests
- * ---------------------------------------------------------------------------------------------------------- */
-
-static void answer(struct entry *entry, enum nvpd_status status) {
-        struct registry_request *request = entry->request;
-
-        entry->request = request->next;
-        request->answered(request, status);
-}
-
-static void want(struct entry *entry, bool enabled) {
-        enum gpu_state before = entry->gpu.state;
-
-        entry->enabled = enabled;
-        gpu_want(&entry->gpu, enabled && !entry->registry->stopping);
-        gpu_retry_now(&entry->gpu);
-        changed(entry, before);
-}
-
-static bool mode_is(const struct entry *entry, bool enabled) {
-        return entry->enabled == enabled && entry->gpu.state == (enabled ? GPU_HELD : GPU_RELEASED) &&
-               entry->gpu.wanted == enabled;
-}
-
-/* The last attempt failed and the next is not due yet. */
-static bool mode_failed(const struct entry *entry) {
-        return entry->gpu.job == GPU_JOB_NONE && entry->gpu.failure.error != 0 && entry->gpu.retry_usec != 0;
-}
-
-static void start_numa(struct entry *entry, bool online) {
-        entry->request->stage = STAGE_NUMA;
-        start_job(entry, online ? GPU_JOB_NUMA_ONLINE : GPU_JOB_NUMA_OFFLINE);
-}
-
-static void serve_new(struct entry *entry) {
-        struct registry_request *request = entry->request;
-        char text[PCI_ADDRESS_SIZE];
-
-        if (entry->gpu.job != GPU_JOB_NONE && request->kind == REGISTRY_SET_NUMA)
-                return;
-        if (request->kind == REGISTRY_SET_NUMA) {
-                start_numa(entry, request->enable);
-                return;
-        }
-        if (mode_is(entry, request->enable)) {
-                log_write(LOG_NOTICE, "device %s - already in requested persistence mode.",
-                          address_of(&entry->gpu, text));
-                answer(entry, NVPD_SUCCESS);
-                return;
-        }
-        want(entry, request->enable);
-        request->stage = STAGE_MODE;
-}
-
-static void serve_mode(struct entry *entry) {
-        struct registry_request *request = entry->request;
-
-        if (mode_is(entry, request->enable)) {
-                if (entry->gpu.job != GPU_JOB_NONE) /* UVM persistence is being changed; NUMA comes after it */
-                        return;
-                if (request->kind == REGISTRY_SET_MODE)
-                        start_numa(entry, request->enable);
-                else
-                        answer(entry, NVPD_SUCCESS);
-        } else if (mode_failed(entry)) {
-                answer(entry, NVPD_DRIVER);
-        }
-}
-
-static void serve_numa(struct entry *entry) {
-        struct registry_request *request = entry->request;
-
-        if (entry->gpu.job != GPU_JOB_NONE)
-                return;
-        if (entry->numa_result >= 0) {
-                answer(entry, NVPD_SUCCESS);
-        } else if (request->kind == REGISTRY_SET_NUMA) {
-                answer(entry, NVPD_NUMA_FAILURE);
-        } else {
-                want(entry, !request->enable);
-                request->stage = STAGE_ROLLBACK;
-        }
-}
-
-static void serve_rollback(struct entry *entry) {
-        if (mode_is(entry, !entry->request->enable) || mode_failed(entry))
-                answer(entry, NVPD_NUMA_FAILURE);
-}
-
-/* Takes the request at the head as far as it gets now. */
-static void serve_step(struct entry *entry) {
-        switch ((enum stage)entry->request->stage) {
-        case STAGE_NEW:
-                serve_new(entry);
-                break;
-        case STAGE_MODE:
-                serve_mode(entry);
-                break;
-        case STAGE_NUMA:
-                serve_numa(entry);
-                break;
-        case STAGE_ROLLBACK:
-                serve_rollback(entry);
-                break;
-        }
-}
-
-static void serve(struct entry *entry) {
-        while (entry->request) {
-                const struct registry_request *before = entry->request;
-                int stage = before->stage;
-
-                if (entry->registry->stopping || entry->gpu.stuck)
-                        answer(entry, NVPD_DRIVER);
-                else
-                        serve_step(entry);
-                if (entry->request == before && before->stage == stage)
-                        return;
         }
 }
 
@@ -285,29 +159,33 @@ static void serve(struct entry *entry) {
  * ----------------------------------------------------------------------------------------------------------- */
 
 static void report_stuck(struct entry *entry, uint64_t now_usec) {
+        uint64_t limit_usec = entry->registry->config.stuck_usec;
         char text[PCI_ADDRESS_SIZE];
 
-        if (!gpu_check_stuck(&entry->gpu, now_usec, entry->registry->config.stuck_usec))
+        if (!gpu_check_stuck(&entry->gpu, now_usec, limit_usec))
                 return;
         entry->registry->serial++;
         log_write(LOG_ERR,
                   "device %s - the driver has not answered for %u s and is waited for in the background; "
                   "the kernel log may say why",
-                  address_of(&entry->gpu, text), (unsigned)(entry->registry->config.stuck_usec / USEC_PER_SEC));
+                  entry_address(entry, text), (unsigned)(limit_usec / USEC_PER_SEC));
 }
 
 /* Does what is due for one GPU. Returns when to look again if nothing happens before. */
 static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
-        uint64_t wake_usec;
+        const struct registry *registry = entry->registry;
+        uint64_t wake_usec = UINT64_MAX;
         enum gpu_job job;
 
         report_stuck(entry, now_usec);
-        serve(entry);
+        entry_serve(entry);
+        if (registry->stopping && registry->keep_gpus)
+                return UINT64_MAX;
         job = gpu_next(&entry->gpu, now_usec, &wake_usec);
         if (job != GPU_JOB_NONE)
-                start_job(entry, job);
+                entry_start_job(entry, job);
         if (entry->gpu.job != GPU_JOB_NONE && !entry->gpu.stuck)
-                return entry->gpu.job_since_usec + entry->registry->config.stuck_usec;
+                return entry->gpu.job_since_usec + registry->config.stuck_usec;
         return wake_usec;
 }
 
@@ -328,20 +206,21 @@ static bool all_attempted(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
 
-                if (gpu->wanted && !gpu->attempted)
+                if (gpu->adopting || (gpu->wanted && !gpu->attempted))
                         return false;
         }
-        return true;
+        return registry->scanned;
 }
 
-static bool all_released(const struct registry *registry) {
+/* At rest: no thread uses the registry, and what is to be released is. */
+static bool all_stopped(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
 
-                if (gpu->state != GPU_RELEASED || gpu->job != GPU_JOB_NONE)
+                if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && gpu->state != GPU_RELEASED))
                         return false;
         }
-        return true;
+        return !registry->scanning;
 }
 
 static void tell(struct registry *registry) {
@@ -352,10 +231,11 @@ static void tell(struct registry *registry) {
                 registry->serial++;
                 config->on_ready(config->userdata);
         }
-        if (registry->serial != registry->told_serial && config->on_change)
+        if (registry->serial != registry->told_serial) {
+                registry->told_serial = registry->serial;
                 config->on_change(config->userdata);
-        registry->told_serial = registry->serial;
-        if (registry->stopping && !registry->stopped && all_released(registry)) {
+        }
+        if (registry->stopping && !registry->stopped && all_stopped(registry)) {
                 registry->stopped = true;
                 config->on_stopped(config->userdata);
         }
@@ -372,14 +252,14 @@ static void advance_once(struct registry *registry) {
                         nearest_usec = wake_usec;
         }
         arm_timer(registry, nearest_usec, now_usec);
+        registry_tell_leases(registry);
 }
 
 /*
- * Takes every GPU as far as it gets now: after every event, however small. There are few GPUs and the steps are cheap.
- * A request that is answered may bring the client's next one: that one finds `advancing` set and is served in another
- * turn.
+ * There are few GPUs and the steps are cheap, so every event takes all of them on. A request that is answered may bring
+ * the client's next one: that one finds `advancing` set and is served in another turn.
  */
-static void advance(struct registry *registry) {
+void registry_advance(struct registry *registry) {
         registry->again = true;
         if (registry->advancing)
                 return;
@@ -392,8 +272,106 @@ static void advance(struct registry *registry) {
         tell(registry);
 }
 
+void registry_poke(struct registry *registry) {
+        registry_advance(registry);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *userdata) {
-        advance(userdata);
+        registry_advance(userdata);
+}
+
+static void on_scan_timer(evutil_socket_t fd, short what, void *userdata) {
+        registry_rescan(userdata);
+}
+
+/* ---- the set of GPUs
+ * --------------------------------------------------------------------------------------------------- */
+
+/* What a process before us has opened of this GPU, if anything. */
+static void inherit(struct registry *registry, struct gpu *gpu) {
+        for (struct inheritance **next = &registry->inheritances; *next; next = &(*next)->next) {
+                CLEANUP(free_ptr) struct inheritance *inheritance = NULL;
+
+                if (pci_address_compare(&(*next)->address, &gpu->info.address) != 0)
+                        continue;
+                inheritance = *next;
+                *next = inheritance->next;
+                gpu_adopt(gpu, &inheritance->hold);
+                return;
+        }
+}
+
+static int insert(struct registry *registry, struct entry *entry) {
+        struct entry **entries;
+        size_t at = registry->n_entries;
+
+        entries = reallocarray((void *)registry->entries, registry->n_entries + 1, sizeof(struct entry *));
+        if (!entries)
+                return -ENOMEM;
+        registry->entries = entries;
+        for (; at > 0 && pci_address_compare(&entries[at - 1]->gpu.info.address, &entry->gpu.info.address) > 0; at--)
+                entries[at] = entries[at - 1];
+        entries[at] = entry;
+        registry->n_entries++;
+        return 0;
+}
+
+int registry_add_entry(struct registry *registry, const struct gpu_info *info) {
+        CLEANUP(free_ptr) struct entry *entry = calloc(1, sizeof(*entry));
+        char text[PCI_ADDRESS_SIZE];
+        int r;
+
+        if (!entry)
+                return -ENOMEM;
+        gpu_init(&entry->gpu, info);
+        entry->registry = registry;
+        entry->seen = true;
+        r = insert(registry, entry);
+        if (r < 0)
+                return r;
+        entry->policy = registry->config.policy(info, registry->config.userdata);
+        entry->gpu.uvm_wanted = entry->policy.uvm;
+        entry->leased = registry_lease_covers(registry, &info->address);
+        inherit(registry, &entry->gpu);
+        log_write(LOG_DEBUG, "device %s - registered", entry_address(entry, text));
+        entry_enable(entry, entry->policy.persistence);
+        (void)take_ptr(entry);
+        return 0;
+}
+
+void registry_sweep(struct registry *registry) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+
+                if (entry->gone && entry->gpu.job == GPU_JOB_NONE && entry->gpu.state == GPU_RELEASED &&
+                    !entry->request) {
+                        free(entry);
+                        registry->serial++;
+                } else {
+                        registry->entries[kept++] = entry;
+                }
+        }
+        registry->n_entries = kept;
+}
+
+void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec) {
+        registry->config.stuck_usec = stuck_usec;
+}
+
+void registry_apply_policy(struct registry *registry) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+                struct registry_policy before = entry->policy;
+
+                entry->policy = registry->config.policy(&entry->gpu.info, registry->config.userdata);
+                entry->gpu.uvm_wanted = entry->policy.uvm;
+                if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
+                        entry_enable(entry, entry->policy.persistence);
+        }
+        registry->serial++;
+        registry_advance(registry);
 }
 
 /* ---- life
@@ -405,13 +383,24 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
         if (!registry)
                 return -ENOMEM;
         registry->config = *config;
+        registry->polling = true;
         registry->timer = event_new(config->loop, -1, 0, on_timer, registry);
-        if (!registry->timer) {
-                free(registry);
+        registry->scan_timer = event_new(config->loop, -1, 0, on_scan_timer, registry);
+        if (!registry->timer || !registry->scan_timer) {
+                registry_free(registry);
                 return -ENOMEM;
         }
         *ret_registry = registry;
         return 0;
+}
+
+static void free_inheritances(struct registry *registry) {
+        while (registry->inheritances) {
+                struct inheritance *inheritance = registry->inheritances;
+
+                registry->inheritances = inheritance->next;
+                free(inheritance); /* its descriptors end with the process */
+        }
 }
 
 void registry_free(struct registry *registry) {
@@ -419,53 +408,55 @@ void registry_free(struct registry *registry) {
                 return;
         for (size_t i = 0; i < registry->n_entries; i++)
                 free(registry->entries[i]);
-        event_free(registry->timer);
         free((void *)registry->entries);
+        free_inheritances(registry);
+        if (registry->timer)
+                event_free(registry->timer);
+        if (registry->scan_timer)
+                event_free(registry->scan_timer);
         free(registry);
 }
 
-static int add_entry(struct registry *registry, const struct gpu_info *info) {
-        struct entry *entry = calloc(1, sizeof(*entry));
-        char text[PCI_ADDRESS_SIZE];
+static struct inheritance *get_inheritance(struct registry *registry, const struct pci_address *address) {
+        struct inheritance *inheritance;
 
-        if (!entry)
+        for (inheritance = registry->inheritances; inheritance; inheritance = inheritance->next)
+                if (pci_address_compare(&inheritance->address, address) == 0)
+                        return inheritance;
+        inheritance = calloc(1, sizeof(*inheritance));
+        if (!inheritance)
+                return NULL;
+        *inheritance = (struct inheritance){.address = *address, .hold = GPU_HOLD_NONE, .next = registry->inheritances};
+        registry->inheritances = inheritance;
+        return inheritance;
+}
+
+int registry_adopt(struct registry *registry, const struct pci_address *address, const struct gpu_hold *hold) {
+        struct inheritance *inheritance = get_inheritance(registry, address);
+
+        if (!inheritance)
                 return -ENOMEM;
-        gpu_init(&entry->gpu, info);
-        entry->gpu.uvm_wanted = registry->config.uvm;
-        entry->registry = registry;
-        registry->entries[registry->n_entries++] = entry;
-        log_write(LOG_DEBUG, "device %s - registered", address_of(&entry->gpu, text));
-        want(entry, registry->config.persistence);
+        if (hold->device_fd >= 0)
+                inheritance->hold.device_fd = hold->device_fd;
+        if (hold->uvm_fd >= 0)
+                inheritance->hold.uvm_fd = hold->uvm_fd;
         return 0;
 }
 
-int registry_start(struct registry *registry) {
-        CLEANUP(free_ptr) struct gpu_info *infos = NULL;
-        size_t n = 0;
-        int r;
-
-        r = registry->config.ops->list(registry->config.context, &infos, &n);
-        if (r < 0)
-                return log_errno(LOG_ERR, r, "cannot list the GPUs");
-        registry->entries = calloc(n + 1, sizeof(struct entry *));
-        if (!registry->entries)
-                return log_errno(LOG_ERR, -ENOMEM, "cannot register %zu GPUs", n);
-        for (size_t i = 0; i < n; i++) {
-                r = add_entry(registry, &infos[i]);
-                if (r < 0)
-                        return log_errno(LOG_ERR, r, "cannot register %zu GPUs", n);
-        }
-        if (n == 0)
-                log_write(LOG_WARNING, "no NVIDIA GPU found; is the NVIDIA driver loaded?");
-        advance(registry);
-        return 0;
+void registry_start(struct registry *registry) {
+        registry_rescan(registry);
 }
 
-void registry_stop(struct registry *registry) {
+void registry_stop(struct registry *registry, bool keep_gpus) {
         registry->stopping = true;
-        for (size_t i = 0; i < registry->n_entries; i++)
-                want(registry->entries[i], false);
-        advance(registry);
+        registry->keep_gpus = keep_gpus;
+        (void)event_del(registry->scan_timer);
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                gpu_retry_now(&registry->entries[i]->gpu);
+                if (!keep_gpus)
+                        entry_update_want(registry->entries[i]);
+        }
+        registry_advance(registry);
 }
 
 /* ---- questions
@@ -506,16 +497,4 @@ const struct gpu *registry_find(const struct registry *registry, const struct nv
                         return &registry->entries[i]->gpu;
         }
         return NULL;
-}
-
-void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request) {
-        struct entry *entry = container_of(gpu, struct entry, gpu);
-        struct registry_request **tail = &entry->request;
-
-        request->stage = STAGE_NEW;
-        request->next = NULL;
-        while (*tail)
-                tail = &(*tail)->next;
-        *tail = request;
-        advance(registry);
 }

@@ -4,48 +4,90 @@
 
 /*
  * The GPUs of this machine and what is wanted of each. The registry drives every GPU's state machine (gpu/gpu.h): it
- * starts the jobs on worker threads, retries after pauses, and answers the requests that wait for a GPU.
+ * starts the jobs on worker threads, retries after pauses, follows GPUs that come and go, and answers the requests that
+ * wait for a GPU. Everything here runs in the loop.
  *
- * Requests for one GPU are served one after another, in the order in which they came; different GPUs do not wait for
- * one another. Everything here runs in the loop.
+ * Whether a GPU is wanted, by rising precedence:
+ *
+ *      the default or the configuration < the last RPC Set < a lease < an unbind notice, or the GPU being gone
+ *
+ * A GPU is known by its PCI address. Requests for one GPU are served one after another, in the order in which they
+ * came; different GPUs do not wait for one another.
  */
 
 #include <event2/event.h>
 
 #include "gpu/gpu.h"
-#include "rpc/holdfast.h"
+#include "gpu/rm.h"
 #include "rpc/nvpd.h"
 
 struct registry;
 struct worker;
+
+/* What is to be done with a GPU unless an RPC says otherwise. */
+struct registry_policy {
+        bool persistence;
+        bool uvm;
+};
 
 struct registry_config {
         struct event_base *loop;
         struct worker *worker;
         const struct gpu_ops *ops;
         void *context;       /* of ops */
-        bool persistence;    /* hold GPUs from the start */
-        bool uvm;            /* with UVM persistence */
         uint64_t stuck_usec; /* a job in the driver for longer is reported */
+        uint64_t poll_usec;  /* how often to look for GPUs while there are none, or nobody tells of changes; 0: never */
 
-        /* Something in the list changed: status lines want to be written again. May be NULL. */
+        struct registry_policy (*policy)(const struct gpu_info *info, void *userdata);
+        /* Something in the list changed. */
         void (*on_change)(void *userdata);
         /* Once: every GPU present at the start was attempted. */
         void (*on_ready)(void *userdata);
-        /* Once, after registry_stop(): everything is released and nothing runs. */
+        /*
+         * Whether nothing else of ours uses the driver while no GPU is held: a lease is answered only then, so that the
+         * kernel module can be unloaded. See registry_poke().
+         */
+        bool (*is_quiet)(void *userdata);
+        /* Once, after registry_stop(): nothing runs any more. */
         void (*on_stopped)(void *userdata);
         void *userdata;
 };
 
 int registry_new(struct registry **ret_registry, const struct registry_config *config);
-/* Frees what is not in use by a thread that is stuck in the driver. */
+/* Frees everything. Only when no job runs. */
 void registry_free(struct registry *registry);
 
-/* Takes in the GPUs that there are and starts to hold them. Returns 0, or negative errno after logging why. */
-int registry_start(struct registry *registry);
+/*
+ * A descriptor, or both, that a process before us opened for this GPU: taken over when the GPU is found. Before
+ * registry_start().
+ */
+int registry_adopt(struct registry *registry, const struct pci_address *address, const struct gpu_hold *hold);
 
-/* Releases every GPU and answers whatever waits. on_stopped follows, unless a GPU is stuck in the driver. */
-void registry_stop(struct registry *registry);
+/* Looks for GPUs and holds what is wanted. */
+void registry_start(struct registry *registry);
+
+/*
+ * Starts nothing more, releases every GPU unless they are to be kept (their descriptors live on in a keeper), and
+ * answers whatever waits. on_stopped follows when nothing runs, which a GPU that is stuck in the driver can prevent.
+ */
+void registry_stop(struct registry *registry, bool keep_gpus);
+
+/* ---- what is told from outside
+ * ----------------------------------------------------------------------------------------- */
+
+/* GPUs may have come or gone: looks again. */
+void registry_rescan(struct registry *registry);
+/* Somebody tells of changes now (or not any more): no need to look by oneself while there are GPUs. */
+void registry_set_polling(struct registry *registry, bool needed);
+/* This GPU was taken from the driver or from the bus, perhaps to come back: what is held of it is worth nothing. */
+void registry_note_removed(struct registry *registry, const struct pci_address *address);
+/* The driver announces that a GPU is about to be unbound, and waits for us to let go of it; or that it was bound. */
+void registry_note_event(struct registry *registry, const struct rm_event *event);
+/* Something that the callbacks below were asked about has changed. */
+void registry_poke(struct registry *registry);
+void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
+/* The policy's answers may have changed: applies those that did. */
+void registry_apply_policy(struct registry *registry);
 
 /* ---- questions
  * --------------------------------------------------------------------------------------------------------- */
@@ -59,10 +101,12 @@ struct registry_counts {
 };
 struct registry_counts registry_count(const struct registry *registry);
 bool registry_is_ready(const struct registry *registry);
+/* Grows with every change of anything in the list. */
 uint64_t registry_serial(const struct registry *registry);
 
-/* GPUs by ascending address; NULL past the end. */
+/* GPUs by ascending address; NULL past the end. Valid until control returns to the loop. */
 const struct gpu *registry_gpu(const struct registry *registry, size_t index);
+bool registry_gpu_is_leased(const struct gpu *gpu);
 
 /* By domain, bus and slot; the function is ignored, as clients send 0 for it. NULL: no such GPU. */
 const struct gpu *registry_find(const struct registry *registry, const struct nvpd_device *device);
@@ -89,3 +133,25 @@ struct registry_request {
 
 /* For the GPU that registry_find() gave. */
 void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request);
+
+/* ---- leases
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * While a lease lasts, its GPUs stay released. Owned by the caller from registry_lease_begin() to registry_lease_end().
+ * GPUs that appear meanwhile are covered too.
+ */
+struct registry_lease {
+        bool all;
+        struct pci_address *addresses; /* the caller's; with all unused */
+        size_t n_addresses;
+        /* Once: all are released (NVPD_SUCCESS), or one of them cannot be (NVPD_DRIVER: stuck, or its close failed). */
+        void (*answered)(struct registry_lease *lease, enum nvpd_status status);
+
+        bool told; /* the registry's own */
+        struct registry_lease *next;
+};
+
+void registry_lease_begin(struct registry *registry, struct registry_lease *lease);
+void registry_lease_end(struct registry *registry, struct registry_lease *lease);
+size_t registry_lease_count(const struct registry *registry);

@@ -23,6 +23,7 @@ int runtime_init(struct runtime *runtime, const char *root) {
                         rooted ? "/run" : "/var/run") < 0)
                 return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot use the root %s", root);
         (void)text_format(runtime->socket, sizeof(runtime->socket), "%s/socket", runtime->directory);
+        (void)text_format(runtime->uevents, sizeof(runtime->uevents), "%s/uevents", runtime->directory);
         (void)text_format(runtime->pid_file, sizeof(runtime->pid_file), "%s/nvidia-persistenced.pid",
                           runtime->directory);
         return 0;
@@ -94,7 +95,7 @@ int runtime_lock(struct runtime *runtime) {
 void runtime_done(struct runtime *runtime) {
         if (runtime->pid_fd < 0) /* the lock says whose they are */
                 return;
-        if (unlink(runtime->socket) < 0 && errno != ENOENT)
+        if (runtime->owns_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);
         if (unlink(runtime->pid_file) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the pid file %s", runtime->pid_file);

@@ -8,13 +8,16 @@
  */
 
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct runtime {
         char directory[PATH_MAX];
         char socket[PATH_MAX + 16];
         char pid_file[PATH_MAX + 32];
-        int pid_fd; /* holds the lock; -1: none */
+        char uevents[PATH_MAX + 16]; /* a simulated driver's uevents (daemon/hotplug.h) */
+        int pid_fd;                  /* holds the lock; -1: none */
+        bool owns_socket;            /* it is ours to remove; otherwise the service manager's */
 };
 
 /* Makes the paths. Returns 0 or -ENAMETOOLONG (logged). */
@@ -27,5 +30,5 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid);
 /* Locks the pid file and writes our pid into it. -EBUSY: another daemon runs. Logs errors. */
 int runtime_lock(struct runtime *runtime);
 
-/* Removes the socket and the pid file, if they are ours. */
+/* Removes the pid file, and the socket if it is ours. */
 void runtime_done(struct runtime *runtime);

@@ -31,6 +31,7 @@ struct server {
         struct server_limits limits;
         struct session *sessions[SESSIONS_MAX];
         unsigned n_sessions;
+        struct server_counts counts; /* of what has happened */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
         void *userdata;
 };
@@ -49,9 +50,11 @@ struct server_limits server_limits_for(unsigned max_fds) {
 /* ---- sessions
  * ---------------------------------------------------------------------------------------------------------- */
 
-static void on_session_closed(struct session *session, void *userdata) {
+static void on_session_closed(struct session *session, enum session_end end, void *userdata) {
         struct server *server = userdata;
 
+        server->counts.expired += end == SESSION_EXPIRED;
+        server->counts.malformed += end == SESSION_MALFORMED;
         for (unsigned i = 0; i < server->n_sessions; i++)
                 if (server->sessions[i] == session) {
                         server->sessions[i] = server->sessions[--server->n_sessions];
@@ -103,8 +106,10 @@ static void evict(struct server *server, uid_t uid) {
                      session_active_usec(session) < session_active_usec(victim)))
                         victim = session;
         }
-        if (victim)
-                session_close(victim);
+        if (!victim)
+                return;
+        server->counts.evicted++;
+        session_close(victim);
 }
 
 static void make_room(struct server *server, uid_t uid) {
@@ -130,6 +135,15 @@ static void add_session(struct server *server, int fd) {
         make_room(server, peer.uid);
         if (session_new(&session, server->loop, fd, &peer, &callbacks) == 0)
                 server->sessions[server->n_sessions++] = session;
+        server->counts.accepted++;
+}
+
+struct server_counts server_count(const struct server *server) {
+        struct server_counts counts = server->counts;
+
+        counts.sessions = server->n_sessions;
+        counts.sessions_max = server->limits.sessions;
+        return counts;
 }
 
 /* ---- the listener
@@ -167,6 +181,10 @@ static void on_resume(evutil_socket_t fd, short what, void *userdata) {
         struct server *server = userdata;
 
         (void)event_add(server->acceptable, NULL);
+}
+
+void server_set_limits(struct server *server, const struct server_limits *limits) {
+        server->limits = *limits;
 }
 
 static void server_done(struct server **server) {

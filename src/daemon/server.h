@@ -25,10 +25,22 @@ struct server_limits {
  */
 struct server_limits server_limits_for(unsigned max_fds);
 
+/* What has happened, for those who ask (RPC Stats). */
+struct server_counts {
+        unsigned sessions; /* open now */
+        unsigned sessions_max;
+        uint64_t accepted;
+        uint64_t evicted;
+        uint64_t expired;
+        uint64_t malformed;
+};
+struct server_counts server_count(const struct server *server);
+
 /* Takes the listening descriptor over, also on failure. */
 int server_new(struct server **ret_server, struct event_base *loop, int listen_fd, const struct server_limits *limits,
                void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata),
                void *userdata);
+void server_set_limits(struct server *server, const struct server_limits *limits);
 /* Ends all sessions. */
 void server_free(struct server *server);
 

@@ -15,8 +15,11 @@
 
 enum {
         SESSION_DEADLINE_SEC = 10,
-        /* A call of ours has at most 24 bytes of header, 2 x 408 of credentials and verifier, and 24 of arguments. */
-        SESSION_RECORD_MAX = 1024,
+        /*
+         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest
+         * are Release's, 16 bytes for each GPU. Nobody names more than 64 by their addresses (there is `all`).
+         */
+        SESSION_RECORD_MAX = 2048,
         SESSION_INPUT_MAX = 1024,
 };
 
@@ -37,10 +40,11 @@ struct session {
         uint8_t *output; /* what the socket has not taken yet; NULL: nothing */
         size_t output_length, output_sent;
 
-        struct session_call *call;
+        struct session_resource *resources;
         bool busy;    /* a call is in work */
         bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
         bool broken;
+        enum session_end end; /* why, when it ends by itself */
 };
 
 static void session_run(struct session *session);
@@ -57,11 +61,19 @@ static void session_free(struct session *session) {
         free(session);
 }
 
-void session_close(struct session *session) {
-        if (session->call)
-                session->call->gone(session->call);
-        session->callbacks.on_closed(session, session->callbacks.userdata);
+static void session_end(struct session *session, enum session_end end) {
+        while (session->resources) {
+                struct session_resource *resource = session->resources;
+
+                session->resources = resource->next;
+                resource->gone(resource);
+        }
+        session->callbacks.on_closed(session, end, session->callbacks.userdata);
         session_free(session);
+}
+
+void session_close(struct session *session) {
+        session_end(session, SESSION_HUNG_UP);
 }
 
 /* Reads what is there. Returns false when the connection is over. */
@@ -101,8 +113,10 @@ static bool session_consume(struct session *session) {
                 int r = record_reader_feed(&session->reader, session->input + session->input_start,
                                            session->input_end - session->input_start, &used);
 
-                if (r < 0)
+                if (r < 0) {
+                        session->end = SESSION_MALFORMED;
                         return false;
+                }
                 session->input_start += used;
                 if (r == RECORD_COMPLETE) {
                         session->busy = true;
@@ -142,7 +156,7 @@ static void session_run(struct session *session) {
         alive = session_flush(session) && session_consume(session) && session_arm(session) == 0;
         session->running = false;
         if (!alive)
-                session_close(session);
+                session_end(session, session->end);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata) {
@@ -159,7 +173,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata) {
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
-        session_close(userdata);
+        session_end(userdata, SESSION_EXPIRED);
 }
 
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
@@ -199,7 +213,6 @@ static int session_queue(struct session *session, const void *record, size_t len
 }
 
 void session_reply(struct session *session, const void *record, size_t length) {
-        session->call = NULL;
         session->busy = false;
         session->active_usec = clock_monotonic_usec();
         if (session_queue(session, record, length) < 0 || !session_flush(session))
@@ -208,7 +221,6 @@ void session_reply(struct session *session, const void *record, size_t length) {
 }
 
 void session_ignore(struct session *session) {
-        session->call = NULL;
         session->busy = false;
         session_run(session);
 }
@@ -225,6 +237,19 @@ bool session_is_busy(const struct session *session) {
         return session->busy;
 }
 
-void session_set_call(struct session *session, struct session_call *call) {
-        session->call = call;
+void session_attach(struct session *session, struct session_resource *resource) {
+        resource->next = session->resources;
+        session->resources = resource;
+}
+
+void session_detach(struct session *session, struct session_resource *resource) {
+        for (struct session_resource **next = &session->resources; *next; next = &(*next)->next)
+                if (*next == resource) {
+                        *next = resource->next;
+                        return;
+                }
+}
+
+bool session_has_resources(const struct session *session) {
+        return session->resources != NULL;
 }

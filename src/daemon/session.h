@@ -20,6 +20,12 @@
 
 struct session;
 
+enum session_end {
+        SESSION_HUNG_UP,   /* the client's doing, or ours for a reason that concerns the client no more */
+        SESSION_EXPIRED,   /* a deadline passed */
+        SESSION_MALFORMED, /* a record that is none */
+};
+
 struct session_callbacks {
         /*
          * A whole record came. The answer is given by session_reply(), at once or later; session_ignore() ends a call
@@ -27,7 +33,7 @@ struct session_callbacks {
          */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
         /* The session is gone after this returns. */
-        void (*on_closed)(struct session *session, void *userdata);
+        void (*on_closed)(struct session *session, enum session_end end, void *userdata);
         void *userdata;
 };
 
@@ -48,10 +54,13 @@ uint64_t session_active_usec(const struct session *session);
 bool session_is_busy(const struct session *session);
 
 /*
- * Something of the daemon's that belongs to the call in work: `gone` is called when the session ends before the call is
- * answered. One per session; NULL takes it back.
+ * Something of the daemon's that must hear of the session's end: a call that is in work, a lease. `gone` is called
+ * once, before on_closed; session_detach() takes it back.
  */
-struct session_call {
-        void (*gone)(struct session_call *call);
+struct session_resource {
+        void (*gone)(struct session_resource *resource);
+        struct session_resource *next;
 };
-void session_set_call(struct session *session, struct session_call *call);
+void session_attach(struct session *session, struct session_resource *resource);
+void session_detach(struct session *session, struct session_resource *resource);
+bool session_has_resources(const struct session *session);

@@ -26,9 +26,24 @@ struct gpu_hold {
 
 #define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1})
 
+/*
+ * Somebody who keeps copies of descriptors, so that a hold outlives this process (systemd's descriptor store). Called
+ * on worker threads. A descriptor is kept from the moment it exists, also while its open is still in the driver: a
+ * process that is killed then leaves the initialisation to its successor instead of a teardown.
+ */
+struct gpu_keeper {
+        void (*keep)(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind, int fd);
+        /* Returns when the copy is gone, so that our close is the last one. */
+        void (*forget)(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind);
+};
+
+#define GPU_KIND_DEVICE "gpu" /* a descriptor of /dev/nvidiaN */
+#define GPU_KIND_UVM "uvm"    /* a descriptor of /dev/nvidia-uvm with that GPU registered */
+
 struct gpu_backend_config {
         const char *root;            /* in front of /dev, /proc, /sys; "" for the real system */
         const char *nvidia_cfg_path; /* folder of libnvidia-cfg.so.1, or NULL for the loader's own search */
+        struct gpu_keeper *keeper;   /* or NULL */
 };
 
 struct gpu_ops {
@@ -43,8 +58,16 @@ struct gpu_ops {
 
         int (*open)(void *context, const struct pci_address *address, struct gpu_hold *ret_hold,
                     struct gpu_failure *ret_failure);
+        /*
+         * Takes over what a process before us has opened and a keeper has kept: hold comes with those descriptors, and
+         * goes on with them if they still are this GPU's. Otherwise they are closed and this fails. NULL: cannot be
+         * done.
+         */
+        int (*adopt)(void *context, const struct pci_address *address, struct gpu_hold *hold,
+                     struct gpu_failure *ret_failure);
         /* UVM first, then the device. The hold is gone afterwards unless this fails with the hold kept (nvidia-cfg). */
-        int (*close)(void *context, struct gpu_hold *hold, struct gpu_failure *ret_failure);
+        int (*close)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                     struct gpu_failure *ret_failure);
 
         /* -EAGAIN: the NVLink fabric is not ready; try again later. -EOPNOTSUPP: cannot be had here. */
         int (*uvm_enable)(void *context, const struct gpu_info *info, struct gpu_hold *hold,

@@ -32,6 +32,12 @@ uint64_t gpu_retry_pause_usec(int error, unsigned n) {
         return pause_usec < maximum_usec ? pause_usec : maximum_usec;
 }
 
+void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold) {
+        assert(gpu->state == GPU_RELEASED && gpu->job == GPU_JOB_NONE);
+        gpu->hold = *hold;
+        gpu->adopting = true;
+}
+
 void gpu_want(struct gpu *gpu, bool wanted) {
         gpu->wanted = wanted;
         if (!wanted && gpu->state == GPU_FAILED)
@@ -54,6 +60,8 @@ enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wa
         *ret_wake_usec = UINT64_MAX;
         if (gpu->job != GPU_JOB_NONE)
                 return GPU_JOB_NONE;
+        if (gpu->adopting) /* also when it is not wanted: it is ours then, and to be closed properly */
+                return GPU_JOB_ADOPT;
         if (gpu->state != GPU_HELD)
                 return gpu->wanted ? after_pause(GPU_JOB_OPEN, gpu->retry_usec, now_usec, ret_wake_usec) : GPU_JOB_NONE;
         if (!gpu->wanted)
@@ -69,7 +77,7 @@ void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
         assert(gpu->job == GPU_JOB_NONE && job != GPU_JOB_NONE);
         gpu->job = job;
         gpu->job_since_usec = now_usec;
-        if (job == GPU_JOB_OPEN)
+        if (job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT)
                 gpu->state = GPU_OPENING;
         else if (job == GPU_JOB_CLOSE)
                 gpu->state = GPU_CLOSING;
@@ -101,6 +109,13 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         gpu->uvm_retry_usec = 0;
         gpu->uvm_failures_in_row = 0;
         note_success(gpu);
+}
+
+/* What cannot be adopted is opened anew, at once. */
+static void end_adopt(struct gpu *gpu, int result) {
+        gpu->adopting = false;
+        gpu->state = result < 0 ? GPU_RELEASED : GPU_HELD;
+        gpu->attempted |= result >= 0;
 }
 
 static void end_close(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
@@ -141,6 +156,8 @@ void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const str
         gpu->hold = *hold;
         if (job == GPU_JOB_OPEN)
                 end_open(gpu, result, failure, now_usec);
+        else if (job == GPU_JOB_ADOPT)
+                end_adopt(gpu, result);
         else if (job == GPU_JOB_CLOSE)
                 end_close(gpu, result, failure, now_usec);
         else if (job == GPU_JOB_UVM_ENABLE || job == GPU_JOB_UVM_DISABLE)
@@ -162,8 +179,11 @@ void gpu_task_run(struct gpu_task *task) {
         case GPU_JOB_OPEN:
                 task->result = ops->open(task->context, &task->info.address, &task->hold, &task->failure);
                 break;
+        case GPU_JOB_ADOPT:
+                task->result = ops->adopt(task->context, &task->info.address, &task->hold, &task->failure);
+                break;
         case GPU_JOB_CLOSE:
-                task->result = ops->close(task->context, &task->hold, &task->failure);
+                task->result = ops->close(task->context, &task->info, &task->hold, &task->failure);
                 break;
         case GPU_JOB_UVM_ENABLE:
                 task->result = ops->uvm_enable(task->context, &task->info, &task->hold, &task->failure);

@@ -30,6 +30,7 @@ enum gpu_state {
 enum gpu_job {
         GPU_JOB_NONE,
         GPU_JOB_OPEN,
+        GPU_JOB_ADOPT, /* an open, with the descriptors of a process before us */
         GPU_JOB_CLOSE,
         GPU_JOB_UVM_ENABLE,
         GPU_JOB_UVM_DISABLE,
@@ -42,6 +43,7 @@ struct gpu {
         enum gpu_state state;
         struct gpu_hold hold;
 
+        bool adopting;   /* hold has descriptors of a process before us, not looked at yet */
         bool wanted;     /* to be held */
         bool uvm_wanted; /* with UVM persistence, once held */
 
@@ -68,6 +70,9 @@ void gpu_init(struct gpu *gpu, const struct gpu_info *info);
 
 /* The pause before the n-th retry in a row (n from 1): doubling, quick for errors that pass by themselves. */
 uint64_t gpu_retry_pause_usec(int error, unsigned n);
+
+/* Hands descriptors of a process before us to a GPU that nothing has happened to yet. */
+void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold);
 
 /* Sets what is wanted. A GPU that failed and is not wanted any more is RELEASED. */
 void gpu_want(struct gpu *gpu, bool wanted);

@@ -65,11 +65,9 @@ int uvm_register(const char *path, const char *uuid, int *ret_fd, struct gpu_fai
         return 0;
 }
 
-int uvm_unregister(int fd, const char *uuid) {
+void uvm_unregister(int fd, const char *uuid) {
         struct uvm_unregister_gpu arguments = {0};
 
-        /* The close gives everything up as well; unregistering first is what lets an unbind that follows go on. */
-        if (fd >= 0 && uvm_uuid_parse(uuid, arguments.uuid) == 0)
+        if (uvm_uuid_parse(uuid, arguments.uuid) == 0)
                 (void)ioctl(fd, UVM_UNREGISTER_GPU, &arguments);
-        return fd_close(fd);
 }

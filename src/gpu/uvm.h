@@ -18,8 +18,11 @@
  */
 int uvm_register(const char *path, const char *uuid, int *ret_fd, struct gpu_failure *ret_failure);
 
-/* Unregisters and closes fd. Returns -1, for uvm_fd = uvm_unregister(uvm_fd). */
-int uvm_unregister(int fd, const char *uuid);
+/*
+ * Unregisters the GPU. Closing the descriptor does that too, but only when no copy of it is left. A failure has no
+ * consequence but that.
+ */
+void uvm_unregister(int fd, const char *uuid);
 
 /* "GPU-" and 32 hexadecimal digits with dashes, as 16 bytes in printed order. Returns 0 or -EINVAL. */
 int uvm_uuid_parse(const char *uuid, uint8_t ret_bytes[static 16]);

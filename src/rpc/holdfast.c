@@ -18,14 +18,14 @@ static void text_encode(struct xdr_writer *writer, const char text[static HF_TEX
         xdr_write_string(writer, text, HF_TEXT_SIZE - 1);
 }
 
-static void address_decode(struct xdr_reader *reader, struct hf_address *address) {
+void hf_address_decode(struct xdr_reader *reader, struct hf_address *address) {
         address->domain = xdr_read_u32(reader);
         address->bus = xdr_read_u32(reader);
         address->slot = xdr_read_u32(reader);
         address->function = xdr_read_u32(reader);
 }
 
-static void address_encode(struct xdr_writer *writer, const struct hf_address *address) {
+void hf_address_encode(struct xdr_writer *writer, const struct hf_address *address) {
         xdr_write_u32(writer, address->domain);
         xdr_write_u32(writer, address->bus);
         xdr_write_u32(writer, address->slot);
@@ -53,7 +53,7 @@ void hf_list_head_encode(struct xdr_writer *writer, const struct hf_list_head *h
 }
 
 void hf_gpu_decode(struct xdr_reader *reader, struct hf_gpu *gpu) {
-        address_decode(reader, &gpu->address);
+        hf_address_decode(reader, &gpu->address);
         gpu->minor = xdr_read_i32(reader);
         xdr_read_string(reader, gpu->uuid, sizeof(gpu->uuid));
         xdr_read_string(reader, gpu->model, sizeof(gpu->model));
@@ -74,7 +74,7 @@ void hf_gpu_decode(struct xdr_reader *reader, struct hf_gpu *gpu) {
 }
 
 void hf_gpu_encode(struct xdr_writer *writer, const struct hf_gpu *gpu) {
-        address_encode(writer, &gpu->address);
+        hf_address_encode(writer, &gpu->address);
         xdr_write_i32(writer, gpu->minor);
         name_encode(writer, gpu->uuid);
         name_encode(writer, gpu->model);
@@ -92,6 +92,44 @@ void hf_gpu_encode(struct xdr_writer *writer, const struct hf_gpu *gpu) {
         text_encode(writer, gpu->uvm_text);
         xdr_write_u32(writer, gpu->legacy_flag);
         xdr_write_bool(writer, gpu->leased);
+}
+
+void hf_stats_decode(struct xdr_reader *reader, struct hf_stats *stats) {
+        stats->started_realtime_usec = xdr_read_u64(reader);
+        stats->sessions = xdr_read_u32(reader);
+        stats->sessions_max = xdr_read_u32(reader);
+        stats->leases = xdr_read_u32(reader);
+        stats->accepted = xdr_read_u64(reader);
+        stats->evicted = xdr_read_u64(reader);
+        stats->expired = xdr_read_u64(reader);
+        stats->malformed = xdr_read_u64(reader);
+        stats->calls = xdr_read_u64(reader);
+        stats->rejected = xdr_read_u64(reader);
+        stats->refused = xdr_read_u64(reader);
+}
+
+void hf_stats_encode(struct xdr_writer *writer, const struct hf_stats *stats) {
+        xdr_write_u64(writer, stats->started_realtime_usec);
+        xdr_write_u32(writer, stats->sessions);
+        xdr_write_u32(writer, stats->sessions_max);
+        xdr_write_u32(writer, stats->leases);
+        xdr_write_u64(writer, stats->accepted);
+        xdr_write_u64(writer, stats->evicted);
+        xdr_write_u64(writer, stats->expired);
+        xdr_write_u64(writer, stats->malformed);
+        xdr_write_u64(writer, stats->calls);
+        xdr_write_u64(writer, stats->rejected);
+        xdr_write_u64(writer, stats->refused);
+}
+
+void hf_release_head_decode(struct xdr_reader *reader, struct hf_release_head *head) {
+        head->all = xdr_read_bool(reader);
+        head->n_gpus = xdr_read_at_most(reader, HF_GPUS_MAX);
+}
+
+void hf_release_head_encode(struct xdr_writer *writer, const struct hf_release_head *head) {
+        xdr_write_bool(writer, head->all);
+        xdr_write_u32(writer, head->n_gpus);
 }
 
 const char *hf_gpu_state_name(uint32_t state) {

@@ -13,6 +13,9 @@ enum {
         HF_PROGRAM = 0x20484644,
         HF_VERSION = 1,
         HF_LIST = 1,
+        HF_WATCH = 2,
+        HF_STATS = 3,
+        HF_RELEASE = 4,
 
         HF_GPUS_MAX = 256,
         HF_NAME_SIZE = 96,  /* HF_NAME_MAX and the terminator */
@@ -81,6 +84,33 @@ struct hf_list_head {
         uint64_t serial;
         uint32_t n_gpus; /* that many struct hf_gpu follow */
 };
+
+struct hf_stats {
+        uint64_t started_realtime_usec;
+        uint32_t sessions;
+        uint32_t sessions_max;
+        uint32_t leases;
+        uint64_t accepted;
+        uint64_t evicted;
+        uint64_t expired;
+        uint64_t malformed;
+        uint64_t calls;
+        uint64_t rejected;
+        uint64_t refused;
+};
+
+/* n_gpus addresses follow, each read by hf_address_decode(). */
+struct hf_release_head {
+        bool all;
+        uint32_t n_gpus;
+};
+
+void hf_stats_decode(struct xdr_reader *reader, struct hf_stats *stats);
+void hf_stats_encode(struct xdr_writer *writer, const struct hf_stats *stats);
+void hf_release_head_decode(struct xdr_reader *reader, struct hf_release_head *head);
+void hf_release_head_encode(struct xdr_writer *writer, const struct hf_release_head *head);
+void hf_address_decode(struct xdr_reader *reader, struct hf_address *address);
+void hf_address_encode(struct xdr_writer *writer, const struct hf_address *address);
 
 /* A decoder fails the reader on an enum value out of range, on a string too long, and on n_gpus over HF_GPUS_MAX. */
 void hf_list_head_decode(struct xdr_reader *reader, struct hf_list_head *head);

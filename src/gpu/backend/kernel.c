@@ -32,6 +32,7 @@
 
 struct kernel {
         char root[PATH_MAX];
+        struct gpu_keeper *keeper;
 };
 
 static int kernel_start(const struct gpu_backend_config *config, void **ret_context) {
@@ -40,6 +41,7 @@ static int kernel_start(const struct gpu_backend_config *config, void **ret_cont
         if (!kernel)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot start the kernel backend");
         (void)text_copy(kernel->root, sizeof(kernel->root), config->root);
+        kernel->keeper = config->keeper;
         *ret_context = kernel;
         return 0;
 }
@@ -60,17 +62,37 @@ static int kernel_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n)
         return r;
 }
 
-/* Minors are re-used and nodes are made by others: what was opened must be the driver's device of that minor. */
-static int check_node(const struct kernel *kernel, int fd, int minor) {
-        struct stat status;
+static void keep(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
+        if (kernel->keeper)
+                kernel->keeper->keep(kernel->keeper, address, kind, fd);
+}
+
+/* Ends a descriptor for good: the keeper's copy first, so that ours is the last and the driver's work is done here. */
+static int end_fd(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
+        if (fd >= 0 && kernel->keeper)
+                kernel->keeper->forget(kernel->keeper, address, kind);
+        return fd_close(fd);
+}
+
+static int node_path(const struct kernel *kernel, int minor, char path[static PATH_MAX]) {
+        char node[32];
+
+        (void)text_format(node, sizeof(node), "/dev/nvidia%d", minor);
+        return file_rooted(path, kernel->root, node);
+}
+
+/* Minors are re-used and nodes are made by others: the descriptor must be the driver's device of that minor. */
+static int check_node(const struct kernel *kernel, int fd, int minor, const char *path) {
+        struct stat status, node;
 
         if (fstat(fd, &status) < 0)
                 return -errno;
-        if (kernel->root[0] != '\0') /* a simulated driver's files are no devices */
-                return 0;
-        if (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(NV_MAJOR, (unsigned)minor))
-                return -ENOTTY;
-        return 0;
+        if (kernel->root[0] == '\0')
+                return S_ISCHR(status.st_mode) && status.st_rdev == makedev(NV_MAJOR, (unsigned)minor) ? 0 : -ENOTTY;
+        /* A simulated driver's nodes are no devices: then it must be the same file. */
+        if (stat(path, &node) < 0)
+                return -errno;
+        return status.st_dev == node.st_dev && status.st_ino == node.st_ino ? 0 : -ENOTTY;
 }
 
 /* NV_STATUS of the GPU's last initialisation, for the message about an open that failed; NV_OK when it cannot be had.
@@ -102,31 +124,51 @@ static int wait_open(int fd, uint32_t *ret_nv_status) {
         return wait.rc;
 }
 
-static int open_node(const struct kernel *kernel, const struct gpu_info *info, int *ret_fd,
-                     struct gpu_failure *ret_failure) {
-        CLEANUP(fd_done) int fd = -1;
+/* Waits for a descriptor's open and checks that it is the GPU's. */
+static int finish_open(const struct kernel *kernel, const struct gpu_info *info, int fd, const char *path,
+                       struct gpu_failure *ret_failure) {
         uint32_t nv_status = NV_OK;
-        char node[32], path[PATH_MAX];
         int r;
 
-        (void)text_format(node, sizeof(node), "/dev/nvidia%d", info->minor);
-        r = file_rooted(path, kernel->root, node);
+        r = check_node(kernel, fd, info->minor, path);
         if (r < 0)
-                return gpu_failure_set(ret_failure, r, NV_OK, "cannot open %s", node);
+                return gpu_failure_set(ret_failure, r, NV_OK, "%s is not character device %d:%d", path, NV_MAJOR,
+                                       info->minor);
+        r = wait_open(fd, &nv_status);
+        return r < 0 ? gpu_failure_set(ret_failure, r, nv_status, "cannot open %s", path) : 0;
+}
+
+static int open_node(const struct kernel *kernel, const struct gpu_info *info, int *ret_fd,
+                     struct gpu_failure *ret_failure) {
+        uint32_t nv_status = NV_OK;
+        char path[PATH_MAX];
+        int fd, r;
+
+        r = node_path(kernel, info->minor, path);
+        if (r < 0)
+                return gpu_failure_set(ret_failure, r, NV_OK, "cannot open /dev/nvidia%d", info->minor);
         fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0) {
                 r = -errno;
                 nv_status = r == -EIO ? adapter_status(kernel, &info->address) : NV_OK;
                 return gpu_failure_set(ret_failure, r, nv_status, "cannot open %s", path);
         }
-        r = check_node(kernel, fd, info->minor);
+        keep(kernel, &info->address, GPU_KIND_DEVICE, fd);
+        r = finish_open(kernel, info, fd, path, ret_failure);
         if (r < 0)
-                return gpu_failure_set(ret_failure, r, NV_OK, "%s is not character device %d:%d", path, NV_MAJOR,
-                                       info->minor);
-        r = wait_open(fd, &nv_status);
+                fd = end_fd(kernel, &info->address, GPU_KIND_DEVICE, fd);
+        *ret_fd = fd;
+        return r;
+}
+
+static int read_info(const struct kernel *kernel, const struct pci_address *address, struct gpu_info *ret_info,
+                     struct gpu_failure *ret_failure) {
+        int r = inventory_read_gpu(kernel->root, address, ret_info);
+
         if (r < 0)
-                return gpu_failure_set(ret_failure, r, nv_status, "cannot open %s", path);
-        *ret_fd = take_fd(&fd);
+                return gpu_failure_set(ret_failure, r, NV_OK, "cannot read the GPU's minor number");
+        if (ret_info->minor == GPU_MINOR_UNKNOWN)
+                return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver tells no minor number");
         return 0;
 }
 
@@ -137,11 +179,9 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         struct gpu_info info;
         int r;
 
-        r = inventory_read_gpu(kernel->root, address, &info);
+        r = read_info(kernel, address, &info, ret_failure);
         if (r < 0)
-                return gpu_failure_set(ret_failure, r, NV_OK, "cannot read the GPU's minor number");
-        if (info.minor == GPU_MINOR_UNKNOWN)
-                return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver tells no minor number");
+                return r;
         numa_prepare(kernel->root, address);
         r = open_node(kernel, &info, &hold.device_fd, ret_failure);
         if (r < 0)
@@ -150,18 +190,55 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         return 0;
 }
 
-static int kernel_uvm_disable(void *context, const struct gpu_info *info, struct gpu_hold *hold,
-                              struct gpu_failure *ret_failure) {
-        hold->uvm_fd = uvm_unregister(hold->uvm_fd, info->uuid);
-        hold->uvm = false;
+static int kernel_close(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                        struct gpu_failure *ret_failure) {
+        struct kernel *kernel = context;
+
+        hold->uvm_fd = end_fd(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd);
+        /* close() gives the descriptor up even when it reports an error: there is nothing left to fail. */
+        hold->device_fd = end_fd(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd);
+        *hold = GPU_HOLD_NONE;
         return 0;
 }
 
-static int kernel_close(void *context, struct gpu_hold *hold, struct gpu_failure *ret_failure) {
-        hold->uvm_fd = fd_close(hold->uvm_fd);
-        /* close() gives the descriptor up even when it reports an error: there is nothing left to fail. */
-        hold->device_fd = fd_close(hold->device_fd);
-        *hold = GPU_HOLD_NONE;
+static int adopt_node(const struct kernel *kernel, const struct pci_address *address, int fd,
+                      struct gpu_failure *ret_failure) {
+        struct gpu_info info;
+        char path[PATH_MAX];
+        int r;
+
+        if (fd < 0)
+                return gpu_failure_set(ret_failure, -EBADF, NV_OK, "no descriptor of the GPU was kept");
+        r = read_info(kernel, address, &info, ret_failure);
+        if (r < 0)
+                return r;
+        r = node_path(kernel, info.minor, path);
+        if (r < 0)
+                return gpu_failure_set(ret_failure, r, NV_OK, "cannot look at /dev/nvidia%d", info.minor);
+        return finish_open(kernel, &info, fd, path, ret_failure);
+}
+
+static int kernel_adopt(void *context, const struct pci_address *address, struct gpu_hold *hold,
+                        struct gpu_failure *ret_failure) {
+        const struct gpu_info info = {.address = *address};
+        struct gpu_failure ignored;
+        int r;
+
+        r = adopt_node(context, address, hold->device_fd, ret_failure);
+        if (r < 0)
+                (void)kernel_close(context, &info, hold, &ignored);
+        else
+                hold->uvm = hold->uvm_fd >= 0; /* kept only once the GPU is registered */
+        return r;
+}
+
+static int kernel_uvm_disable(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                              struct gpu_failure *ret_failure) {
+        struct kernel *kernel = context;
+
+        uvm_unregister(hold->uvm_fd, info->uuid);
+        hold->uvm_fd = end_fd(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd);
+        hold->uvm = false;
         return 0;
 }
 
@@ -177,6 +254,7 @@ static int kernel_uvm_enable(void *context, const struct gpu_info *info, struct 
         r = uvm_register(path, info->uuid, &hold->uvm_fd, ret_failure);
         if (r < 0)
                 return r;
+        keep(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd);
         hold->uvm = true;
         return 0;
 }
@@ -194,6 +272,7 @@ const struct gpu_ops gpu_kernel_ops = {
         .stop = kernel_stop,
         .list = kernel_list,
         .open = kernel_open,
+        .adopt = kernel_adopt,
         .close = kernel_close,
         .uvm_enable = kernel_uvm_enable,
         .uvm_disable = kernel_uvm_disable,

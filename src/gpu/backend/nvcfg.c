@@ -139,7 +139,8 @@ static int nvcfg_open(void *context, const struct pci_address *address, struct g
         return 0;
 }
 
-static int nvcfg_close(void *context, struct gpu_hold *hold, struct gpu_failure *ret_failure) {
+static int nvcfg_close(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                       struct gpu_failure *ret_failure) {
         struct nvcfg *nvcfg = context;
 
         if (hold->uvm && nvcfg->uvm_disable)

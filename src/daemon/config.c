@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/config.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <ini.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+
+/* One reading of a file. */
+struct reading {
+        struct config config;
+        char why[256]; /* what is wrong with the line */
+};
+
+/* Says what is wrong with the line and returns 0, as inih wants it. */
+static int __attribute__((format(printf, 2, 3))) wrong(struct reading *reading, const char *format, ...) {
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(reading->why, sizeof(reading->why), format, arguments);
+        va_end(arguments);
+        return 0;
+}
+
+static bool parse_switch(const char *value, bool *ret_on) {
+        static const char *const on[] = {"on", "yes", "true", "1", "enabled"};
+        static const char *const off[] = {"off", "no", "false", "0", "disabled"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(on); i++) {
+                *ret_on = text_equal_nocase(value, on[i]);
+                if (*ret_on || text_equal_nocase(value, off[i]))
+                        return true;
+        }
+        return false;
+}
+
+/* ---- [daemon]
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static int set_admin_group(struct reading *reading, const char *value) {
+        const struct group *group = getgrnam(value);
+
+        if (!group)
+                return wrong(reading, "there is no group '%s' on this system", value);
+        reading->config.policy.has_admin_group = true;
+        reading->config.policy.admin_gid = group->gr_gid;
+        return 1;
+}
+
+static int set_allow_containers(struct reading *reading, const char *value) {
+        return parse_switch(value, &reading->config.policy.allow_containers) ||
+               wrong(reading, "'%s' is neither yes nor no", value);
+}
+
+static int set_number(struct reading *reading, const char *value, unsigned *ret_number) {
+        uint64_t number;
+
+        if (text_parse_u64(value, 10, 1000000, &number) < 0 || number == 0)
+                return wrong(reading, "'%s' is not a number from 1 to 1000000", value);
+        *ret_number = (unsigned)number;
+        return 1;
+}
+
+static int set_stuck_timeout(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.stuck_sec);
+}
+
+static int set_max_sessions(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.sessions);
+}
+
+static int set_max_sessions_per_user(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.sessions_per_uid);
+}
+
+static const struct {
+        const char *name;
+        int (*set)(struct reading *reading, const char *value);
+} daemon_keys[] = {
+        {"admin-group", set_admin_group},     {"allow-containers", set_allow_containers},
+        {"max-sessions", set_max_sessions},   {"max-sessions-per-user", set_max_sessions_per_user},
+        {"stuck-timeout", set_stuck_timeout},
+};
+
+static int read_daemon_key(struct reading *reading, const char *name, const char *value) {
+        for (size_t i = 0; i < ARRAY_SIZE(daemon_keys); i++)
+                if (text_equal(daemon_keys[i].name, name))
+                        return daemon_keys[i].set(reading, value);
+        return wrong(reading,
+                     "unknown key '%s' in [daemon]; there are admin-group, allow-containers, max-sessions, "
+                     "max-sessions-per-user, stuck-timeout",
+                     name);
+}
+
+/* ---- [gpu ...]
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static bool parse_selector(const char *text, struct config_rule *ret_rule) {
+        *ret_rule = (struct config_rule){.all = text_equal(text, "*")};
+        if (ret_rule->all)
+                return true;
+        if (text_starts_with(text, "GPU-"))
+                return text_copy(ret_rule->uuid, sizeof(ret_rule->uuid), text);
+        return pci_address_parse(text, &ret_rule->address) == 0;
+}
+
+static int read_gpu_key(struct reading *reading, const char *selector, const char *name, const char *value) {
+        struct config *config = &reading->config;
+        enum config_switch *which;
+        struct config_rule rule;
+        bool on;
+
+        if (!parse_selector(selector, &rule))
+                return wrong(reading, "[gpu %s] names no GPU; give *, a PCI address or a UUID (GPU-...)", selector);
+        if (text_equal(name, "persistence"))
+                which = &rule.persistence;
+        else if (text_equal(name, "uvm-persistence"))
+                which = &rule.uvm;
+        else
+                return wrong(reading, "unknown key '%s' in [gpu %s]; there are persistence, uvm-persistence", name,
+                             selector);
+        if (!parse_switch(value, &on))
+                return wrong(reading, "'%s' is neither on nor off", value);
+        if (config->n_rules == CONFIG_RULES_MAX)
+                return wrong(reading, "more than %d lines for GPUs", CONFIG_RULES_MAX);
+        *which = on ? CONFIG_ON : CONFIG_OFF;
+        config->rules[config->n_rules++] = rule;
+        return 1;
+}
+
+static int on_line(void *userdata, const char *section, const char *name, const char *value) {
+        struct reading *reading = userdata;
+
+        if (reading->why[0] != '\0') /* only the first error is told */
+                return 0;
+        if (text_equal(section, "daemon"))
+                return read_daemon_key(reading, name, value);
+        if (text_starts_with(section, "gpu "))
+                return read_gpu_key(reading, section + strlen("gpu "), name, value);
+        return wrong(reading, "unknown section [%s]; there are [daemon] and [gpu ...]", section);
+}
+
+/* ---- the file
+ * ------------------------------------------------------------------------------------------------------------ */
+
+void config_init(struct config *config) {
+        *config = (struct config){0};
+}
+
+int config_read(struct config *ret_config, const char *path, char error[static CONFIG_ERROR_SIZE]) {
+        struct reading reading = {0};
+        int line, r = 0;
+        FILE *file;
+
+        config_init(&reading.config);
+        file = fopen(path, "re");
+        if (!file) {
+                r = -errno;
+                (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s: %s", path, strerror(-r));
+                return r;
+        }
+        line = ini_parse_file(file, on_line, &reading);
+        if (line != 0 || ferror(file)) {
+                (void)text_format(error, CONFIG_ERROR_SIZE, "%s:%d: %s", path, line,
+                                  reading.why[0] != '\0' ? reading.why : "this is neither [section] nor key = value");
+                r = -EINVAL;
+        }
+        (void)fclose(file);
+        if (r == 0)
+                *ret_config = reading.config;
+        return r;
+}
+
+static bool matches(const struct config_rule *rule, const struct gpu_info *info) {
+        if (rule->all)
+                return true;
+        if (rule->uuid[0] != '\0')
+                return text_equal_nocase(rule->uuid, info->uuid);
+        return pci_address_compare(&rule->address, &info->address) == 0;
+}
+
+enum config_switch config_persistence(const struct config *config, const struct gpu_info *info) {
+        enum config_switch said = CONFIG_UNSET;
+
+        for (size_t i = 0; i < config->n_rules; i++)
+                if (config->rules[i].persistence != CONFIG_UNSET && matches(&config->rules[i], info))
+                        said = config->rules[i].persistence;
+        return said;
+}
+
+enum config_switch config_uvm(const struct config *config, const struct gpu_info *info) {
+        enum config_switch said = CONFIG_UNSET;
+
+        for (size_t i = 0; i < config->n_rules; i++)
+                if (config->rules[i].uvm != CONFIG_UNSET && matches(&config->rules[i], info))
+                        said = config->rules[i].uvm;
+        return said;
+}

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/config.h"
+#include "daemon/hotplug.h"
+#include "daemon/inherited.h"
+#include "daemon/methods.h"
+#include "daemon/notices.h"
+#include "daemon/notify.h"
+#include "daemon/runtime.h"
+#include "daemon/sandbox.h"
+#include "daemon/store.h"
+#include "daemon/worker.h"
+#include "gpu/nodes.h"
+
+enum {
+        /* Everybody waits 5 s at most for the end (NVIDIA's driver container does); the rest is for the exit itself. */
+        STOP_LIMIT_MSEC = 4500,
+        /* How often the service manager is asked for more time while GPUs start or stop, and for how much. */
+        EXTEND_PERIOD_SEC = 5,
+        EXTEND_SEC = 15,
+        /* How often to look for GPUs where nobody tells of changes, or there are none. */
+        POLL_SEC = 5,
+};
+
+struct daemon {
+        const struct options *options;
+        const struct privileges *privileges;
+        struct startup *startup;
+        struct config config;
+        struct runtime runtime;
+        const struct gpu_ops *ops;
+        void *backend;
+
+        struct event_base *loop;
+        struct event *signals[3];
+        struct event *stop_limit;
+        struct event *extend;
+        struct event *watchdog;
+
+        struct worker *worker;
+        struct registry *registry;
+        struct notices *notices;
+        struct hotplug *hotplug;
+        struct methods methods;
+        struct server *server;
+        int listen_fd; /* until the server has it */
+        bool stopping;
+        int status; /* to exit with */
+};
+
+/* ---- configuration
+ * ------------------------------------------------------------------------------------------------------- */
+
+int daemon_config_path(const struct options *options, char path[static PATH_MAX]) {
+        if (options->config)
+                return text_format(path, PATH_MAX, "%s", options->config);
+        return file_rooted(path, options->root, "/etc/holdfast/holdfast.conf");
+}
+
+/* A missing file is none; unless it was named. Returns 0 or negative errno (logged); then the config stays as it is. */
+static int read_config(struct daemon *daemon) {
+        char path[PATH_MAX], error[CONFIG_ERROR_SIZE];
+        int r;
+
+        r = daemon_config_path(daemon->options, path);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot read the configuration");
+        r = config_read(&daemon->config, path, error);
+        if (r == -ENOENT && !daemon->options->config) {
+                config_init(&daemon->config);
+                return 0;
+        }
+        if (r < 0)
+                log_write(LOG_ERR, "%s", error);
+        return r;
+}
+
+static struct registry_policy policy_of(const struct gpu_info *info, void *userdata) {
+        const struct daemon *daemon = userdata;
+        enum config_switch persistence = config_persistence(&daemon->config, info);
+        enum config_switch uvm = config_uvm(&daemon->config, info);
+
+        return (struct registry_policy){
+                .persistence = persistence == CONFIG_UNSET ? daemon->options->persistence : persistence == CONFIG_ON,
+                .uvm = uvm == CONFIG_UNSET ? daemon->options->uvm : uvm == CONFIG_ON,
+        };
+}
+
+/* Options come first; the file, which the administrator wrote for this node, has the last word. */
+static int set_peer_policy(struct daemon *daemon) {
+        struct peer_policy *policy = &daemon->methods.policy;
+        int r = 0;
+
+        *policy = daemon->config.policy;
+        policy->allow_containers |= daemon->options->allow_containers;
+        if (!policy->has_admin_group && daemon->options->admin_group) {
+                r = privileges_find_group("--admin-group", daemon->options->admin_group, &policy->admin_gid);
+                policy->has_admin_group = r == 0;
+        }
+        return r;
+}
+
+static unsigned max_fds(void) {
+        struct rlimit limit;
+
+        return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 1048576 ? (unsigned)limit.rlim_cur : 1048576;
+}
+
+static struct server_limits limits_of(const struct daemon *daemon) {
+        struct server_limits limits = server_limits_for(max_fds());
+
+        if (daemon->config.sessions != 0 && daemon->config.sessions < limits.sessions)
+                limits.sessions = daemon->config.sessions;
+        if (daemon->config.sessions_per_uid != 0)
+                limits.sessions_per_uid = daemon->config.sessions_per_uid;
+        if (limits.sessions_per_uid > limits.sessions)
+                limits.sessions_per_uid = limits.sessions;
+        return limits;
+}
+
+static uint64_t stuck_usec_of(const struct daemon *daemon) {
+        unsigned seconds = daemon->config.stuck_sec != 0 ? daemon->config.stuck_sec : daemon->options->stuck_sec;
+
+        return seconds * USEC_PER_SEC;
+}
+
+static void reload(struct daemon *daemon) {
+        struct server_limits limits;
+
+        notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+        if (read_config(daemon) < 0) {
+                log_write(LOG_ERR, "the configuration in force stays");
+        } else {
+                (void)set_peer_policy(daemon);
+                limits = limits_of(daemon);
+                server_set_limits(daemon->server, &limits);
+                registry_set_stuck_limit(daemon->registry, stuck_usec_of(daemon));
+                registry_apply_policy(daemon->registry);
+                log_always(LOG_NOTICE, "Configuration read again");
+        }
+        notify_send("READY=1");
+}
+
+/* ---- what the registry tells
+ * --------------------------------------------------------------------------------------------- */
+
+static void notify_status(struct daemon *daemon, const char *prefix) {
+        struct registry_counts counts = registry_count(daemon->registry);
+
+        notify_send("%sSTATUS=%zu of %zu GPUs held%s", prefix, counts.held, counts.gpus,
+                    daemon->stopping ? ", stopping" : "");
+}
+
+static void on_change(void *userdata) {
+        struct daemon *daemon = userdata;
+
+        notify_status(daemon, "");
+        notices_want(daemon->notices, registry_count(daemon->registry).held > 0);
+        methods_on_change(&daemon->methods);
+}
+
+static void end_loop(struct daemon *daemon, int status) {
+        daemon->status = status;
+        (void)event_base_loopbreak(daemon->loop);
+}
+
+static void on_ready(void *userdata) {
+        struct daemon *daemon = userdata;
+        struct registry_counts counts = registry_count(daemon->registry);
+
+        if (counts.gpus == 0 && daemon->options->require_gpu) {
+                log_write(LOG_ERR, "no NVIDIA GPU found, and --require-gpu was given; is the driver loaded?");
+                end_loop(daemon, EXIT_FAILURE);
+                return;
+        }
+        log_write(LOG_INFO, "Ready: %zu of %zu GPUs held", counts.held, counts.gpus);
+        notify_status(daemon, "READY=1\n");
+        (void)event_del(daemon->extend);
+        startup_tell(daemon->startup, EXIT_SUCCESS);
+}
+
+static bool is_quiet(void *userdata) {
+        return !notices_is_open(((struct daemon *)userdata)->notices);
+}
+
+static void on_stopped(void *userdata) {
+        end_loop(userdata, EXIT_SUCCESS);
+}
+
+/* ---- what the driver and the kernel tell
+ * --------------------------------------------------------------------------------- */
+
+static void on_notice(const struct rm_event *event, void *userdata) {
+        registry_note_event(((struct daemon *)userdata)->registry, event);
+}
+
+static void on_notices_closed(void *userdata) {
+        registry_poke(((struct daemon *)userdata)->registry);
+}
+
+static void on_hotplug(enum hotplug_action action, const struct pci_address *address, void *userdata) {
+        struct daemon *daemon = userdata;
+
+        if (action == HOTPLUG_REMOVED)
+                registry_note_removed(daemon->registry, address);
+        else
+                registry_rescan(daemon->registry);
+}
+
+/* ---- timers and signals
+ * --------------------------------------------------------------------------------------------------- */
+
+static void on_extend(evutil_socket_t fd, short what, void *userdata) {
+        notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
+}
+
+/* Sent from the loop: a loop that does not turn is what the watchdog is for. GPUs stuck in the driver do not stop it.
+ */
+static void on_watchdog(evutil_socket_t fd, short what, void *userdata) {
+        notify_send("WATCHDOG=1");
+}
+
+static void stop(struct daemon *daemon, bool keep_gpus) {
+        static const struct timeval limit = {
+                .tv_sec = STOP_LIMIT_MSEC / 1000,
+                .tv_usec = STOP_LIMIT_MSEC % 1000 * 1000,
+        };
+
+        if (daemon->stopping)
+                return;
+        daemon->stopping = true;
+        notify_send("STOPPING=1");
+        (void)event_add(daemon->stop_limit, &limit);
+        registry_stop(daemon->registry, keep_gpus);
+}
+
+static void on_signal(evutil_socket_t signal_number, short what, void *userdata) {
+        struct daemon *daemon = userdata;
+
+        log_write(LOG_DEBUG, "Received signal %d", (int)signal_number);
+        if (signal_number == SIGHUP)
+                reload(daemon);
+        else
+                stop(daemon, signal_number == SIGTERM && daemon->options->fd_store && notify_is_open());
+}
+
+/* The driver is slower than anybody waits: what is still in it ends with the process, in the kernel. */
+static void on_stop_limit(evutil_socket_t fd, short what, void *userdata) {
+        struct daemon *daemon = userdata;
+        const struct gpu *gpu;
+        char text[PCI_ADDRESS_SIZE];
+
+        for (size_t i = 0; (gpu = registry_gpu(daemon->registry, i)); i++)
+                if (gpu->job != GPU_JOB_NONE)
+                        log_write(LOG_WARNING,
+                                  "device %s - the driver is still at work on it; the kernel goes on with that",
+                                  pci_address_format(&gpu->info.address, text));
+        end_loop(daemon, EXIT_SUCCESS);
+}
+
+/* ---- starting
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static int make_loop(struct daemon *daemon) {
+        struct event_config *config = event_config_new();
+
+        if (config) {
+                /* One thread uses the loop, and the environment is not to configure a root daemon. */
+                (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+                (void)event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
+                daemon->loop = event_base_new_with_config(config);
+                event_config_free(config);
+        }
+        return daemon->loop ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot make the event loop");
+}
+
+static int make_signals(struct daemon *daemon) {
+        static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+                daemon->signals[i] = evsignal_new(daemon->loop, numbers[i], on_signal, daemon);
+                if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) < 0)
+                        return log_errno(LOG_ERR, -ENOMEM, "cannot listen for signals");
+        }
+        return 0;
+}
+
+static int add_periodic(struct daemon *daemon, struct event **ret_event, event_callback_fn callback,
+                        uint64_t period_usec) {
+        struct timeval period = {
+                .tv_sec = (time_t)(period_usec / USEC_PER_SEC),
+                .tv_usec = (suseconds_t)(period_usec % USEC_PER_SEC),
+        };
+
+        *ret_event = event_new(daemon->loop, -1, EV_PERSIST, callback, daemon);
+        return *ret_event && (period_usec == 0 || event_add(*ret_event, &period) == 0) ? 0 : -ENOMEM;
+}
+
+static int make_timers(struct daemon *daemon) {
+        daemon->stop_limit = event_new(daemon->loop, -1, 0, on_stop_limit, daemon);
+        if (!daemon->stop_limit ||
+            add_periodic(daemon, &daemon->extend, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC) < 0 ||
+            add_periodic(daemon, &daemon->watchdog, on_watchdog, notify_watchdog_usec()) < 0)
+                return log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
+        return 0;
+}
+
+/* With root's rights, where we have them. */
+static int start_privileged(struct daemon *daemon) {
+        const struct gpu_backend_config config = {
+                .root = daemon->options->root,
+                .nvidia_cfg_path = daemon->options->nvidia_cfg_path,
+                .keeper = daemon->options->fd_store && notify_is_open() ? &store_keeper : NULL,
+        };
+        int r;
+
+        r = runtime_init(&daemon->runtime, daemon->options->root);
+        if (r < 0)
+                return r;
+        r = runtime_make_directory(&daemon->runtime, daemon->privileges->uid, daemon->privileges->gid);
+        if (r < 0)
+                return r;
+        nodes_make(daemon->options->root);
+        daemon->ops = gpu_ops_find(daemon->options->backend);
+        return daemon->ops->start(&config, &daemon->backend);
+}
+
+static int make_worker(struct daemon *daemon) {
+        int r = worker_new(&daemon->worker, daemon->loop);
+
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot make the worker") : 0;
+}
+
+static int make_registry(struct daemon *daemon) {
+        const struct registry_config config = {
+                .loop = daemon->loop,
+                .worker = daemon->worker,
+                .ops = daemon->ops,
+                .context = daemon->backend,
+                .stuck_usec = stuck_usec_of(daemon),
+                .poll_usec = POLL_SEC * USEC_PER_SEC,
+                .policy = policy_of,
+                .on_change = on_change,
+                .on_ready = on_ready,
+                .is_quiet = is_quiet,
+                .on_stopped = on_stopped,
+                .userdata = daemon,
+        };
+        const struct notices_callbacks notices = {
+                .on_event = on_notice,
+                .on_closed = on_notices_closed,
+                .userdata = daemon,
+        };
+        int r;
+
+        r = registry_new(&daemon->registry, &config);
+        if (r >= 0)
+                r = notices_new(&daemon->notices, daemon->loop, daemon->worker, daemon->options->root, &notices);
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot make the registry of GPUs") : 0;
+}
+
+static bool is_listening(int fd) {
+        int listening = 0;
+        socklen_t size = sizeof(listening);
+
+        return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening;
+}
+
+/* Two descriptors of one GPU come one by one: each is handed in alone, and they meet in the registry. */
+static void inherit(struct daemon *daemon, int fd, const char *name) {
+        struct gpu_hold hold = GPU_HOLD_NONE;
+        struct pci_address address;
+
+        if (store_name_parse(name, GPU_KIND_DEVICE, &address))
+                hold.device_fd = fd;
+        else if (store_name_parse(name, GPU_KIND_UVM, &address))
+                hold.uvm_fd = fd;
+        else if (daemon->listen_fd < 0 && is_listening(fd))
+                daemon->listen_fd = fd;
+        else
+                (void)fd_close(fd);
+        if ((hold.device_fd >= 0 || hold.uvm_fd >= 0) && registry_adopt(daemon->registry, &address, &hold) < 0)
+                (void)fd_close(fd);
+}
+
+/* What the service manager hands us: the socket, and GPUs that a process before us held. */
+static int inherit_all(struct daemon *daemon) {
+        unsigned count = inherited_count();
+
+        for (unsigned i = 0; i < count; i++) {
+                char name[64];
+                int fd = inherited_take(i, name, sizeof(name));
+
+                inherit(daemon, fd, name);
+        }
+        inherited_done();
+        return 0;
+}
+
+static int start_server(struct daemon *daemon) {
+        const struct server_limits limits = limits_of(daemon);
+        int r;
+
+        daemon->methods.registry = daemon->registry;
+        if (daemon->listen_fd < 0) {
+                daemon->listen_fd = server_listen(daemon->runtime.socket);
+                daemon->runtime.owns_socket = daemon->listen_fd >= 0;
+        }
+        if (daemon->listen_fd < 0)
+                return daemon->listen_fd;
+        r = server_new(&daemon->server, daemon->loop, take_fd(&daemon->listen_fd), &limits, methods_on_record,
+                       &daemon->methods);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot serve %s", daemon->runtime.socket);
+        daemon->methods.server = daemon->server;
+        log_write(LOG_INFO, "Local RPC services initialized");
+        return 0;
+}
+
+static void start_hotplug(struct daemon *daemon) {
+        const struct hotplug_callbacks callbacks = {.on_event = on_hotplug, .userdata = daemon};
+        int r;
+
+        if (daemon->options->root[0] == '\0')
+                r = hotplug_new_udev(&daemon->hotplug, daemon->loop, &callbacks);
+        else
+                r = hotplug_new_socket(&daemon->hotplug, daemon->loop, daemon->runtime.uevents, &callbacks);
+        if (r < 0)
+                (void)log_errno(LOG_INFO, r, "nobody tells of GPUs that come and go; looking every %d s", POLL_SEC);
+        registry_set_polling(daemon->registry, r < 0);
+}
+
+static int enter_sandbox(const struct daemon *daemon) {
+        const struct sandbox_config config = {.closed_library = daemon->ops == &gpu_nvcfg_ops};
+
+        return daemon->options->sandbox ? sandbox_enter(&config) : 0;
+}
+
+static int drop_privileges(struct daemon *daemon) {
+        return privileges_drop(daemon->privileges);
+}
+
+static int lock_runtime(struct daemon *daemon) {
+        int r = runtime_lock(&daemon->runtime);
+
+        if (r == 0)
+                log_always(LOG_NOTICE, "Started (%d)", (int)getpid());
+        return r;
+}
+
+static int make_methods(struct daemon *daemon) {
+        if (methods_init(&daemon->methods, daemon->loop, daemon->ops->name) < 0)
+                return log_errno(LOG_ERR, -ENOMEM, "cannot make the RPC methods");
+        return set_peer_policy(daemon);
+}
+
+static int start_holding(struct daemon *daemon) {
+        start_hotplug(daemon);
+        if (enter_sandbox(daemon) < 0)
+                return -EPERM;
+        registry_start(daemon->registry);
+        return 0;
+}
+
+/* The steps in their order; each logs why it fails. */
+static int (*const steps[])(struct daemon *daemon) = {
+        read_config, start_privileged, drop_privileges, lock_runtime, make_loop,    make_signals,  make_timers,
+        make_worker, make_registry,    make_methods,    inherit_all,  start_server, start_holding,
+};
+
+static int start(struct daemon *daemon) {
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(steps) && r >= 0; i++)
+                r = steps[i](daemon);
+        return r;
+}
+
+/* ---- the whole
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static void free_event(struct event **event) {
+        if (*event)
+                event_free(*event);
+        *event = NULL;
+}
+
+/* Returns false when a thread is stuck in the driver: it uses what is left, so the process must end without freeing it.
+ */
+static bool finish(struct daemon *daemon) {
+        bool started = daemon->runtime.pid_fd >= 0;
+
+        server_free(daemon->server);
+        hotplug_free(daemon->hotplug);
+        daemon->listen_fd = fd_close(daemon->listen_fd);
+        runtime_done(&daemon->runtime);
+        if (started)
+                log_always(LOG_NOTICE, "Shutdown (%d)", (int)getpid());
+        if (daemon->worker && !worker_free(daemon->worker))
+                return false;
+        if (daemon->notices)
+                notices_free(daemon->notices);
+        methods_done(&daemon->methods);
+        registry_free(daemon->registry);
+        if (daemon->backend)
+                daemon->ops->stop(daemon->backend);
+        for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++)
+                free_event(&daemon->signals[i]);
+        free_event(&daemon->stop_limit);
+        free_event(&daemon->extend);
+        free_event(&daemon->watchdog);
+        if (daemon->loop)
+                event_base_free(daemon->loop);
+        return true;
+}
+
+int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup) {
+        struct daemon daemon = {
+                .options = options,
+                .privileges = privileges,
+                .startup = startup,
+                .runtime = {.pid_fd = -1},
+                .listen_fd = -1,
+                .status = EXIT_SUCCESS,
+        };
+
+        if (start(&daemon) < 0)
+                daemon.status = EXIT_FAILURE;
+        else
+                (void)event_base_dispatch(daemon.loop);
+        startup_tell(startup, daemon.status);
+        if (!finish(&daemon))
+                _exit(daemon.status);
+        return daemon.status;
+}

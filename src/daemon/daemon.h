@@ -1,0 +1,20 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The daemon put together:
+ *
+ *      runtime directory, backend (as root) -> privileges dropped -> pid file -> socket -> sandbox
+ *              -> hold the GPUs -> ready -> loop -> release the GPUs, or leave them -> remove socket and pid file
+ */
+
+#include "daemon/options.h"
+#include "daemon/privileges.h"
+#include "daemon/startup.h"
+
+/* Runs from the start to the end; tells the waiting parent, if any. Returns the exit status, or exits by itself. */
+int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup);
+
+/* Where the configuration is. Returns 0 or -ENAMETOOLONG. */
+int daemon_config_path(const struct options *options, char path[static PATH_MAX]);

@@ -1,0 +1,15 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What both sources of uevents have in common. */
+
+#include "daemon/hotplug.h"
+
+struct hotplug {
+        struct hotplug_callbacks callbacks;
+        struct event *readable;
+        void (*end)(struct hotplug *hotplug); /* ends the source, and frees the struct that this is embedded in */
+};
+
+int hotplug_listen(struct hotplug *hotplug, struct event_base *loop, int fd, event_callback_fn on_readable);

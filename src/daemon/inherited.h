@@ -1,0 +1,19 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Descriptors that the service manager passes at the start (sd_listen_fds(3)): the listening socket, and what a process
+ * before us left in its store. They are 3, 4, ...; LISTEN_FDS says how many, LISTEN_FDNAMES their names.
+ */
+
+enum { INHERITED_MAX = 1024 };
+
+/* How many there are for this process; 0 if none. Logs and ignores what cannot be. */
+unsigned inherited_count(void);
+
+/* The i-th, made close-on-exec, and its name ("" when there is none). */
+int inherited_take(unsigned i, char *ret_name, unsigned name_size);
+
+/* Takes the variables from the environment. After the last inherited_take(). */
+void inherited_done(void);

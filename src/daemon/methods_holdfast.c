@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/methods_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "rpc/holdfast.h"
+
+enum { HEARTBEAT_SEC = 60 };
+
+/* ---- List
+ * --------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t state_on_wire(enum gpu_state state) {
+        static const uint32_t states[] = {
+                [GPU_RELEASED] = HF_GPU_RELEASED, [GPU_OPENING] = HF_GPU_OPENING, [GPU_HELD] = HF_GPU_HELD,
+                [GPU_CLOSING] = HF_GPU_CLOSING,   [GPU_FAILED] = HF_GPU_FAILED,
+        };
+
+        return states[state];
+}
+
+static uint32_t uvm_on_wire(const struct gpu *gpu) {
+        if (gpu->hold.uvm)
+                return HF_UVM_ON;
+        return gpu->uvm_wanted && gpu->wanted ? HF_UVM_WAITING : HF_UVM_OFF;
+}
+
+static void encode_gpu(struct xdr_writer *writer, const struct gpu *gpu) {
+        struct hf_gpu entry = {
+                .address = {gpu->info.address.domain, gpu->info.address.bus, gpu->info.address.slot,
+                            gpu->info.address.function},
+                .minor = gpu->info.minor,
+                .state = state_on_wire(gpu->state),
+                .wanted = gpu->wanted,
+                .since_realtime_usec = gpu->since_realtime_usec,
+                .open_duration_usec = gpu->open_duration_usec,
+                .opens = gpu->opens,
+                .failures = gpu->failures,
+                .stuck = gpu->stuck,
+                .error_number = -gpu->failure.error,
+                .error_nv_status = gpu->failure.nv_status,
+                .uvm = uvm_on_wire(gpu),
+                .legacy_flag = HF_UNKNOWN,
+                .leased = registry_gpu_is_leased(gpu),
+        };
+
+        (void)text_copy(entry.uuid, sizeof(entry.uuid), gpu->info.uuid);
+        (void)text_copy(entry.model, sizeof(entry.model), gpu->info.model);
+        (void)text_copy(entry.error_text, sizeof(entry.error_text), gpu->failure.text);
+        (void)text_copy(entry.uvm_text, sizeof(entry.uvm_text), gpu->uvm_failure.text);
+        hf_gpu_encode(writer, &entry);
+}
+
+static void encode_list(struct xdr_writer *writer, const struct methods *methods, uint32_t n_gpus) {
+        struct hf_list_head head = {
+                .version = HOLDFAST_VERSION,
+                .pid = (uint32_t)getpid(),
+                .started_realtime_usec = methods->started_realtime_usec,
+                .ready = registry_is_ready(methods->registry),
+                .serial = registry_serial(methods->registry),
+                .n_gpus = n_gpus,
+        };
+
+        (void)text_copy(head.backend, sizeof(head.backend), methods->backend);
+        hf_list_head_encode(writer, &head);
+        for (uint32_t i = 0; i < n_gpus; i++)
+                encode_gpu(writer, registry_gpu(methods->registry, i));
+}
+
+static void reply_list(struct methods *methods, struct session *session, uint32_t xid) {
+        size_t n_gpus = registry_count(methods->registry).gpus;
+        CLEANUP(free_ptr) uint8_t *buffer = NULL;
+        struct xdr_writer writer;
+        size_t size;
+
+        if (n_gpus > HF_GPUS_MAX)
+                n_gpus = HF_GPUS_MAX;
+        size = REPLY_MAX + HF_LIST_HEAD_ENCODED_MAX + n_gpus * HF_GPU_ENCODED_MAX;
+        buffer = malloc(size);
+        if (!buffer) {
+                reply_accepted(session, xid, RPC_SYSTEM_ERR);
+                return;
+        }
+        xdr_writer_init(&writer, buffer, size);
+        rpc_encode_accepted(&writer, xid, RPC_SUCCESS);
+        encode_list(&writer, methods, (uint32_t)n_gpus);
+        assert(xdr_writer_ok(&writer)); /* the bounds in rpc/holdfast.h are ours */
+        session_reply(session, buffer, xdr_writer_size(&writer));
+}
+
+void method_list(struct call *call) {
+        reply_list(call->methods, call->session, call->header.xid);
+}
+
+/* ---- Watch
+ * -------------------------------------------------------------------------------------------------------------- */
+
+struct watcher {
+        struct session_resource resource;
+        struct methods *methods;
+        struct session *session;
+        uint32_t xid;
+        uint64_t serial; /* the list that the client has */
+        struct watcher *next;
+};
+
+static void watcher_remove(struct watcher *watcher) {
+        for (struct watcher **next = &watcher->methods->watchers; *next; next = &(*next)->next)
+                if (*next == watcher) {
+                        *next = watcher->next;
+                        break;
+                }
+        free(watcher);
+}
+
+static void on_watcher_gone(struct session_resource *resource) {
+        watcher_remove(container_of(resource, struct watcher, resource));
+}
+
+static void watcher_answer(struct watcher *watcher) {
+        struct methods *methods = watcher->methods;
+        struct session *session = watcher->session;
+        uint32_t xid = watcher->xid;
+
+        session_detach(session, &watcher->resource);
+        watcher_remove(watcher);
+        reply_list(methods, session, xid);
+}
+
+/* An answer brings the client's next call and may change the list of watchers: each look begins anew. */
+static void answer_watchers(struct methods *methods, bool all) {
+        uint64_t serial = registry_serial(methods->registry);
+        struct watcher *watcher = methods->watchers;
+
+        while (watcher) {
+                bool due = all || watcher->serial != serial;
+
+                if (due)
+                        watcher_answer(watcher);
+                watcher = due ? methods->watchers : watcher->next;
+        }
+}
+
+void methods_on_change(struct methods *methods) {
+        answer_watchers(methods, false);
+}
+
+static void on_heartbeat(evutil_socket_t fd, short what, void *userdata) {
+        answer_watchers(userdata, true);
+}
+
+void method_watch(struct call *call) {
+        static const struct timeval period = {.tv_sec = HEARTBEAT_SEC};
+        struct methods *methods = call->methods;
+        uint64_t serial = xdr_read_u64(&call->arguments);
+        struct watcher *watcher;
+
+        if (!call_check_arguments(call))
+                return;
+        watcher = serial == registry_serial(methods->registry) ? calloc(1, sizeof(*watcher)) : NULL;
+        if (!watcher) { /* there is news, or no memory to wait with */
+                reply_list(methods, call->session, call->header.xid);
+                return;
+        }
+        *watcher = (struct watcher){
+                .resource = {.gone = on_watcher_gone},
+                .methods = methods,
+                .session = call->session,
+                .xid = call->header.xid,
+                .serial = serial,
+                .next = methods->watchers,
+        };
+        methods->watchers = watcher;
+        session_attach(call->session, &watcher->resource);
+        if (!event_pending(methods->heartbeat, EV_TIMEOUT, NULL))
+                (void)event_add(methods->heartbeat, &period);
+}
+
+/* ---- Stats
+ * -------------------------------------------------------------------------------------------------------------- */
+
+void method_stats(struct call *call) {
+        const struct methods *methods = call->methods;
+        const struct server_counts counts = server_count(methods->server);
+        const struct hf_stats stats = {
+                .started_realtime_usec = methods->started_realtime_usec,
+                .sessions = counts.sessions,
+                .sessions_max = counts.sessions_max,
+                .leases = (uint32_t)registry_lease_count(methods->registry),
+                .accepted = counts.accepted,
+                .evicted = counts.evicted,
+                .expired = counts.expired,
+                .malformed = counts.malformed,
+                .calls = methods->calls,
+                .rejected = methods->rejected,
+                .refused = methods->refused,
+        };
+        uint8_t buffer[REPLY_MAX];
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, buffer, sizeof(buffer));
+        rpc_encode_accepted(&writer, call->header.xid, RPC_SUCCESS);
+        hf_stats_encode(&writer, &stats);
+        session_reply(call->session, buffer, xdr_writer_size(&writer));
+}
+
+/* ---- Release
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* A lease and the connection that it lasts as long as. */
+struct release {
+        struct registry_lease lease;
+        struct session_resource resource;
+        struct registry *registry;
+        struct session *session;
+        uint32_t xid;
+        struct pci_address addresses[];
+};
+
+static void on_release_gone(struct session_resource *resource) {
+        CLEANUP(free_ptr) struct release *release = container_of(resource, struct release, resource);
+
+        registry_lease_end(release->registry, &release->lease);
+}
+
+static void on_release_answered(struct registry_lease *lease, enum nvpd_status status) {
+        struct release *release = container_of(lease, struct release, lease);
+
+        reply_status(release->session, release->xid, status);
+}
+
+/* Decodes the addresses. Returns NVPD_SUCCESS, or why there can be no lease. */
+static enum nvpd_status read_addresses(struct call *call, uint32_t count, struct pci_address *addresses) {
+        enum nvpd_status status = NVPD_SUCCESS;
+
+        for (uint32_t i = 0; i < count; i++) {
+                struct hf_address address;
+                struct nvpd_device device;
+                const struct gpu *gpu;
+
+                hf_address_decode(&call->arguments, &address);
+                device = (struct nvpd_device){(int32_t)address.domain, (int32_t)address.bus, (int32_t)address.slot, 0};
+                gpu = registry_find(call->methods->registry, &device);
+                if (gpu)
+                        addresses[i] = gpu->info.address;
+                else
+                        status = NVPD_DEVICE_NOT_FOUND;
+        }
+        return status;
+}
+
+static struct release *release_new(struct call *call, const struct hf_release_head *head) {
+        struct release *release = calloc(1, sizeof(*release) + head->n_gpus * sizeof(release->addresses[0]));
+
+        if (!release)
+                return NULL;
+        release->lease = (struct registry_lease){
+                .all = head->all,
+                .addresses = release->addresses,
+                .n_addresses = head->n_gpus,
+                .answered = on_release_answered,
+        };
+        release->resource.gone = on_release_gone;
+        release->registry = call->methods->registry;
+        release->session = call->session;
+        release->xid = call->header.xid;
+        return release;
+}
+
+void method_release(struct call *call) {
+        CLEANUP(free_ptr) struct release *release = NULL;
+        struct registry_lease *lease;
+        struct hf_release_head head;
+        enum nvpd_status status;
+
+        hf_release_head_decode(&call->arguments, &head);
+        if (!call_check_arguments(call))
+                return;
+        release = release_new(call, &head);
+        if (!release) {
+                reply_status(call->session, call->header.xid, NVPD_INSUFFICIENT_RESOURCES);
+                return;
+        }
+        status = read_addresses(call, head.n_gpus, release->addresses);
+        if (!call_check_arguments(call))
+                return;
+        if (session_has_resources(call->session)) /* between calls only a lease stays attached */
+                status = NVPD_INVALID_ARGUMENT;
+        if (status != NVPD_SUCCESS) {
+                reply_status(call->session, call->header.xid, status);
+                return;
+        }
+        session_attach(call->session, &release->resource);
+        lease = &take_ptr(release)->lease;
+        registry_lease_begin(call->methods->registry, lease);
+}
+
+/* ---- life
+ * --------------------------------------------------------------------------------------------------------------- */
+
+int methods_init(struct methods *methods, struct event_base *loop, const char *backend) {
+        *methods = (struct methods){
+                .backend = backend,
+                .started_realtime_usec = clock_realtime_usec(),
+                .heartbeat = event_new(loop, -1, 0, on_heartbeat, methods),
+        };
+        return methods->heartbeat ? 0 : -ENOMEM;
+}
+
+void methods_done(struct methods *methods) {
+        if (methods->heartbeat)
+                event_free(methods->heartbeat);
+        methods->heartbeat = NULL;
+}

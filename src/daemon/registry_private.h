@@ -1,0 +1,84 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The registry's inside, for its own files:
+ *
+ *      registry.c           GPUs, their jobs, the driving
+ *      registry_scan.c      GPUs that come and go
+ *      registry_request.c   Set requests, one after another for each GPU
+ *      registry_lease.c     leases
+ */
+
+#include "daemon/registry.h"
+#include "daemon/worker.h"
+
+struct entry {
+        struct gpu gpu;
+        struct registry *registry;
+
+        struct registry_policy policy; /* as last asked for */
+        bool enabled;                  /* the policy's persistence, or what an RPC set last */
+        bool leased;                   /* a lease covers it */
+        bool unbinding;                /* the driver waits for us to let go */
+        bool stale;                    /* what is held is of a GPU that was taken away: close it, then open anew */
+        bool gone;                     /* not listed any more: forgotten once it is released */
+        bool seen;                     /* by the scan being merged */
+
+        struct registry_request *request; /* the one being served, and those behind it */
+        int numa_result;                  /* of the last NUMA job */
+};
+
+/* Descriptors of a process before us, until their GPU is found. */
+struct inheritance {
+        struct pci_address address;
+        struct gpu_hold hold;
+        struct inheritance *next;
+};
+
+struct registry {
+        struct registry_config config;
+        struct entry **entries; /* by ascending address */
+        size_t n_entries;
+        struct inheritance *inheritances;
+        struct registry_lease *leases;
+        struct event *timer; /* the end of the nearest pause or limit */
+
+        struct event *scan_timer; /* the next look by ourselves */
+        bool polling;             /* nobody tells of changes */
+        bool scanning;            /* a scan is on a worker thread */
+        bool scan_again;
+        bool scanned; /* the first scan is in */
+        bool empty_told;
+
+        uint64_t serial;
+        uint64_t told_serial; /* the last that on_change was called for */
+        bool advancing;       /* advance() is running; an answer that asks for more sets `again` */
+        bool again;
+        bool ready;
+        bool stopping;
+        bool keep_gpus;
+        bool stopped;
+};
+
+/* Takes every GPU as far as it gets now. To be called after every event, however small. */
+void registry_advance(struct registry *registry);
+
+/* Works out anew whether the GPU is wanted. */
+void entry_update_want(struct entry *entry);
+/* An RPC or the policy decides. Ends a pause after a failure: whoever asks wants it tried now. */
+void entry_enable(struct entry *entry, bool enabled);
+void entry_start_job(struct entry *entry, enum gpu_job job);
+/* Takes the requests of a GPU as far as they get now. */
+void entry_serve(struct entry *entry);
+/* "0000:17:00.0" */
+const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]);
+
+int registry_add_entry(struct registry *registry, const struct gpu_info *info);
+/* Forgets the entries that are gone and released. */
+void registry_sweep(struct registry *registry);
+void registry_arm_scan(struct registry *registry);
+
+bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);
+void registry_tell_leases(struct registry *registry);
