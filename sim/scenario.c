@@ -117,21 +117,20 @@ int scenario_parse_status(const char *text, uint32_t *ret_status) {
 }
 
 int scenario_parse_errno(const char *text, int *ret_errno) {
-        enum { ERRNO_MAX = 4095 }; /* the kernel's MAX_ERRNO */
-        uint64_t value;
+        enum { ERRNO_MAX = 133 }; /* EHWPOISON, Linux's last */
+        uint64_t number;
 
-        for (int error = 1; error < 134; error++) {
-                const char *name = strerrorname_np(error);
+        if (text_parse_u64(text, 10, ERRNO_MAX, &number) < 0)
+                number = 0;
+        for (int error = 1; error <= ERRNO_MAX; error++) {
+                const char *name = strerrorname_np(error); /* NULL: there are gaps */
 
-                if (name && text_equal(text, name)) {
+                if (name && (text_equal(text, name) || number == (uint64_t)error)) {
                         *ret_errno = error;
                         return 0;
                 }
         }
-        if (parse_number(text, ERRNO_MAX, &value) < 0 || value == 0)
-                return -EINVAL;
-        *ret_errno = (int)value;
-        return 0;
+        return -EINVAL;
 }
 
 int scenario_parse_bool(const char *text, bool *ret_value) {

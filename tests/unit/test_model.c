@@ -122,15 +122,59 @@ static void a_confidential_gpu_initialises_once_per_reset(void **state) {
 
 /* ---- errors ---- */
 
+struct open_case {
+        const char *what;
+        struct scenario_gpu spec;
+        bool held; /* by somebody, since before it was in that state */
+        int result;
+        uint32_t adapter_status;
+};
+
+static void copy_troubles(struct scenario_gpu *gpu, const struct scenario_gpu *spec) {
+        gpu->excluded = spec->excluded;
+        gpu->lost = spec->lost;
+        gpu->surprise = spec->surprise;
+        gpu->coherent = spec->coherent;
+        gpu->drain = spec->drain;
+        gpu->fail_opens = spec->fail_opens;
+}
+
+static void bring_trouble(struct world *world, const struct scenario_gpu *spec) {
+        if (spec->surprise)
+                world_do(world, "lose", "{'gpu':0,'surprise':true}");
+        else if (spec->lost)
+                world_do(world, "lose", "{'gpu':0}");
+        else if (spec->drain)
+                world_do(world, "drain", "{'gpu':0,'on':true}");
+        else
+                world_do(world, "fail", "{'gpu':0,'count':1}");
+}
+
+static void check_open(const struct open_case *expected) {
+        CLEANUP(world_done) struct world world;
+        struct model_file *held = NULL;
+        int result;
+
+        world_prepare(&world, 1);
+        if (!expected->held)
+                copy_troubles(&world.scenario.gpus[0], &expected->spec);
+        world_start(&world);
+        if (expected->held) {
+                held = world_open(&world, 0);
+                bring_trouble(&world, &expected->spec);
+        }
+        result = world_try_open(&world, 0, false);
+        if (result != expected->result)
+                fail_msg("%s: %s, expected %s", expected->what, strerrorname_np(-result),
+                         strerrorname_np(-expected->result));
+        assert_int_equal(world_gpu(&world, 0).adapter_status, expected->adapter_status);
+        if (held)
+                model_close(held);
+}
+
 static void errors_are_the_drivers_and_come_in_its_order(void **state) {
         /* clang-format off */
-        static const struct {
-                const char *what;
-                struct scenario_gpu spec;
-                bool held; /* by somebody, since before it was in that state */
-                int result;
-                uint32_t adapter_status;
-        } cases[] = {
+        static const struct open_case cases[] = {
                 {"excluded",            {.excluded = true},                          false, -EPERM,  NV_ERR_INVALID_STATE},
                 {"surprise removal",    {.lost = true, .surprise = true},            false, -ENODEV, NV_ERR_INVALID_STATE},
                 {"the same, held",      {.lost = true, .surprise = true},            true,  -ENODEV, NV_OK},
@@ -148,40 +192,8 @@ static void errors_are_the_drivers_and_come_in_its_order(void **state) {
         };
         /* clang-format on */
 
-        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                CLEANUP(world_done) struct world world;
-                struct scenario_gpu *gpu = &world.scenario.gpus[0];
-                struct model_file *held = NULL;
-                int result;
-
-                world_prepare(&world, 1);
-                if (!cases[i].held) {
-                        gpu->excluded = cases[i].spec.excluded;
-                        gpu->lost = cases[i].spec.lost;
-                        gpu->surprise = cases[i].spec.surprise;
-                        gpu->coherent = cases[i].spec.coherent;
-                        gpu->drain = cases[i].spec.drain;
-                        gpu->fail_opens = cases[i].spec.fail_opens;
-                }
-                world_start(&world);
-                if (cases[i].held) {
-                        held = world_open(&world, 0);
-                        if (cases[i].spec.surprise)
-                                world_do(&world, "lose", "{'gpu':0,'surprise':true}");
-                        else if (cases[i].spec.lost)
-                                world_do(&world, "lose", "{'gpu':0}");
-                        else if (cases[i].spec.drain)
-                                world_do(&world, "drain", "{'gpu':0,'on':true}");
-                        else
-                                world_do(&world, "fail", "{'gpu':0,'count':1}");
-                }
-                result = world_try_open(&world, 0, false);
-                if (result != cases[i].result)
-                        fail_msg("%s: %s, expected %s", cases[i].what, strerror(-result), strerror(-cases[i].result));
-                assert_int_equal(world_gpu(&world, 0).adapter_status, cases[i].adapter_status);
-                if (held)
-                        model_close(held);
-        }
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+                check_open(&cases[i]);
 }
 
 static void an_unknown_minor_is_no_device(void **state) {

@@ -290,7 +290,9 @@ static void statuses_and_errors_have_names_and_numbers(void **state) {
         assert_int_equal(error, ENODEV);
         assert_int_equal(scenario_parse_errno("5", &error), 0);
         assert_int_equal(error, EIO);
-        assert_int_equal(scenario_parse_errno("4096", &error), -EINVAL);
+        assert_int_equal(scenario_parse_errno("134", &error), -EINVAL);
+        assert_int_equal(scenario_parse_errno("0", &error), -EINVAL);
+        assert_int_equal(scenario_parse_errno("41", &error), -EINVAL); /* a gap */
         assert_int_equal(scenario_parse_errno("enodev", &error), -EINVAL);
 }
 
