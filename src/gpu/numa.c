@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -13,6 +15,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "gpu/abi.h"
+#include "gpu/memory_blocks.h"
 
 bool numa_is_present(const char *root, const struct pci_address *address) {
         char text[PCI_ADDRESS_SIZE], file[64], path[PATH_MAX];
@@ -20,20 +23,6 @@ bool numa_is_present(const char *root, const struct pci_address *address) {
         (void)text_format(file, sizeof(file), "/proc/driver/nvidia/gpus/%s/numa_status",
                           pci_address_format(address, text));
         return file_rooted(path, root, file) == 0 && access(path, F_OK) == 0;
-}
-
-static int read_block_size(const char *root, uint64_t *ret_bytes) {
-        char path[PATH_MAX], text[64];
-        ssize_t length;
-        int r;
-
-        r = file_rooted(path, root, "/sys/devices/system/memory/block_size_bytes");
-        if (r < 0)
-                return r;
-        length = file_read(path, text, sizeof(text));
-        if (length < 0)
-                return (int)length;
-        return text_parse_u64(text_trim(text), 16, UINT64_MAX, ret_bytes);
 }
 
 static int send_block_size(const char *root, uint64_t bytes) {
@@ -58,7 +47,7 @@ void numa_prepare(const char *root, const struct pci_address *address) {
 
         if (!numa_is_present(root, address))
                 return;
-        r = read_block_size(root, &bytes);
+        r = memory_block_size(root, &bytes);
         if (r >= 0)
                 r = send_block_size(root, bytes);
         if (r < 0) /* the open that follows fails with EINVAL and says so */
@@ -66,20 +55,191 @@ void numa_prepare(const char *root, const struct pci_address *address) {
                                 pci_address_format(address, text));
 }
 
-int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
-             struct gpu_failure *ret_failure) {
+/* ---- on- and offlining, where it is ours ---- */
+
+/* A driver before 535.43.02 has no use_auto_online and a structure without it; it takes only that one. */
+static int read_info_before_535(int device_fd, struct nv_numa_info *ret_info) {
+        struct nv_numa_info_before_535 old = {.n_offline_addresses = NV_NUMA_OFFLINE_MAX};
+
+        if (ioctl(device_fd, NV_ESC_NUMA_INFO_BEFORE_535, &old) < 0)
+                return -errno;
+        *ret_info = (struct nv_numa_info){
+                .nid = old.nid,
+                .status = old.status,
+                .memblock_size = old.memblock_size,
+                .memory_address = old.memory_address,
+                .memory_size = old.memory_size,
+                .n_offline_addresses = old.n_offline_addresses,
+        };
+        memcpy(ret_info->offline_addresses, old.offline_addresses, sizeof(ret_info->offline_addresses));
+        return 0;
+}
+
+static int read_info(int device_fd, struct nv_numa_info *ret_info) {
         struct nv_numa_info info = {.n_offline_addresses = NV_NUMA_OFFLINE_MAX};
 
+        if (ioctl(device_fd, NV_ESC_NUMA_INFO, &info) < 0)
+                return errno == EINVAL ? read_info_before_535(device_fd, ret_info) : -errno;
+        *ret_info = info;
+        return 0;
+}
+
+/* One GPU's memory on its way on- or offline. */
+struct transition {
+        const char *root;
+        int device_fd;
+        struct nv_numa_info info;
+        struct memory_range range;
+        struct gpu_failure *failure; /* where the reason goes */
+};
+
+static int tell_driver(const struct transition *transition, int32_t status) {
+        return ioctl(transition->device_fd, NV_ESC_SET_NUMA_STATUS, &status) < 0 ? -errno : 0;
+}
+
+/* The first word to the driver, before anything else is touched. */
+static int begin(const struct transition *transition, int32_t status) {
+        int r;
+
+        if (geteuid() != 0) /* sysfs is root's */
+                return gpu_failure_explain(
+                        transition->failure, -EPERM, NV_OK,
+                        "on this machine that is left to user space: run the daemon with --user root",
+                        "cannot on- or offline GPU memory as uid %u", (unsigned)geteuid());
+        r = tell_driver(transition, status);
+        if (r == -EACCES)
+                return gpu_failure_explain(transition->failure, -EPERM, NV_OK,
+                                           "on this machine that is left to user space, with CAP_SYS_ADMIN",
+                                           "cannot change the status of GPU memory");
+        if (r == -EBUSY)
+                return gpu_failure_explain(transition->failure, r, NV_OK,
+                                           "others have the GPU open: end them (holdfast clients)",
+                                           "the driver does not let GPU memory go offline");
+        if (r < 0)
+                return gpu_failure_explain(transition->failure, r, NV_OK, NULL,
+                                           "cannot change the status of GPU memory");
+        return 0;
+}
+
+/* The last word. That the driver refuses to hear of a failure changes nothing for the caller, who has the reason. */
+static int end_failed(const struct transition *transition, int32_t status, int error) {
+        int r = tell_driver(transition, status);
+
+        if (r < 0)
+                (void)log_errno(LOG_WARNING, r, "cannot tell the driver that GPU memory stays as it was");
+        return error;
+}
+
+/* Pages that the GPU knows to be bad must not be handed to anybody. */
+static int retire_pages(const struct transition *transition) {
+        const struct memory_range *range = &transition->range;
+
+        for (uint32_t i = 0; i < transition->info.n_offline_addresses; i++) {
+                uint64_t address = transition->info.offline_addresses[i];
+                int r = -ERANGE; /* a page of somebody else's memory: never */
+
+                if (address - range->address < range->size_bytes)
+                        r = memory_page_retire(transition->root, address);
+                if (r < 0)
+                        return gpu_failure_explain(transition->failure, r, NV_OK, "the kernel log may say why",
+                                                   "cannot retire the bad page at 0x%" PRIx64, address);
+        }
+        return 0;
+}
+
+static int finish_online(const struct transition *transition) {
+        int r = retire_pages(transition);
+
+        if (r < 0)
+                return r;
+        r = tell_driver(transition, NV_NUMA_ONLINE);
+        if (r < 0)
+                return gpu_failure_explain(transition->failure, r, NV_OK, "the kernel log may say why",
+                                           "the driver does not take its memory online");
+        return 0;
+}
+
+static int go_online(const struct transition *transition) {
+        struct gpu_failure ignored; /* the first failure is the one to tell */
+        int r;
+
+        r = begin(transition, NV_NUMA_ONLINE_IN_PROGRESS);
+        if (r < 0)
+                return r;
+        r = memory_blocks_online(transition->root, &transition->range, transition->failure);
+        if (r < 0)
+                return end_failed(transition, NV_NUMA_ONLINE_FAILED, r);
+        r = finish_online(transition);
+        if (r < 0) {
+                (void)memory_blocks_offline(transition->root, &transition->range, &ignored);
+                return end_failed(transition, NV_NUMA_ONLINE_FAILED, r);
+        }
+        return 0;
+}
+
+static int go_offline(const struct transition *transition) {
+        int r;
+
+        r = begin(transition, NV_NUMA_OFFLINE_IN_PROGRESS);
+        if (r < 0)
+                return r;
+        r = memory_blocks_offline(transition->root, &transition->range, transition->failure);
+        if (r < 0)
+                return end_failed(transition, NV_NUMA_OFFLINE_FAILED, r);
+        r = tell_driver(transition, NV_NUMA_OFFLINE);
+        if (r < 0)
+                return gpu_failure_explain(transition->failure, r, NV_OK, NULL,
+                                           "the driver does not take its memory offline");
+        return 0;
+}
+
+/* What the driver tells is used as addresses: it must make sense. */
+static int check_info(const struct transition *transition) {
+        const struct nv_numa_info *info = &transition->info;
+
+        if (info->memory_size == 0 || info->n_offline_addresses > NV_NUMA_OFFLINE_MAX)
+                return gpu_failure_explain(transition->failure, -EBADMSG, NV_OK, NULL,
+                                           "the driver's NUMA information makes no sense");
+        if (info->status == NV_NUMA_ONLINE_IN_PROGRESS || info->status == NV_NUMA_OFFLINE_IN_PROGRESS)
+                return gpu_failure_explain(
+                        transition->failure, -EALREADY, NV_OK,
+                        "if nobody is, write online_failed or offline_failed to the GPU's numa_status in /proc",
+                        "another program is on- or offlining the GPU's memory");
+        return 0;
+}
+
+static bool is_ours(const struct nv_numa_info *info) {
+        return info->status != NV_NUMA_DISABLED && !info->use_auto_online;
+}
+
+static int set_held(const char *root, int device_fd, bool online, struct gpu_failure *ret_failure) {
+        struct transition transition = {.root = root, .device_fd = device_fd, .failure = ret_failure};
+        int r;
+
+        r = read_info(device_fd, &transition.info);
+        if (r < 0)
+                return gpu_failure_explain(ret_failure, r, NV_OK, NULL, "cannot read the GPU's NUMA information");
+        if (!is_ours(&transition.info) || transition.info.status == (online ? NV_NUMA_ONLINE : NV_NUMA_OFFLINE))
+                return 0;
+        r = check_info(&transition);
+        if (r < 0)
+                return r;
+        transition.range = (struct memory_range){
+                .address = transition.info.memory_address,
+                .size_bytes = transition.info.memory_size,
+        };
+        return online ? go_online(&transition) : go_offline(&transition);
+}
+
+int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
+             struct gpu_failure *ret_failure) {
         if (!numa_is_present(root, address))
                 return 0;
-        if (device_fd < 0) /* released: the driver has taken the memory offline with the GPU, or leaves it as it is */
-                return online ? gpu_failure_set(ret_failure, -EBADF, NV_OK, "the GPU is not held") : 0;
-        if (ioctl(device_fd, NV_ESC_NUMA_INFO, &info) < 0)
-                return gpu_failure_set(ret_failure, -errno, NV_OK, "cannot read the GPU's NUMA information");
-        if (info.status == NV_NUMA_DISABLED || info.use_auto_online)
+        if (device_fd >= 0)
+                return set_held(root, device_fd, online, ret_failure);
+        /* Released: the driver has taken the memory offline with the GPU, or leaves it as it is. */
+        if (!online)
                 return 0;
-        if (info.status == (online ? NV_NUMA_ONLINE : NV_NUMA_OFFLINE))
-                return 0;
-        return gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK,
-                               "this driver leaves onlining of GPU memory to user space");
+        return gpu_failure_explain(ret_failure, -ENODEV, NV_OK, "switch its persistence mode on first",
+                                   "cannot online the memory of a GPU that is not held");
 }

@@ -6,6 +6,15 @@
  * GPU memory that is a NUMA node of the system (coherent links: POWER9, Grace). On Grace the kernel module onlines it
  * itself (use_auto_online) and only needs to be told the memory block size before the first open; on POWER9 user space
  * has to. Sources: kernel-open/nvidia/nv.c (validate_numa_start_state, NV_ESC_SYS_PARAMS, NV_ESC_NUMA_INFO).
+ *
+ *      the driver's status, as user space tells it:
+ *
+ *      OFFLINE ---> ONLINE_IN_PROGRESS --blocks, bad pages--> ONLINE
+ *                              \--failed, blocks offline again--> ONLINE_FAILED
+ *      ONLINE ---> OFFLINE_IN_PROGRESS --blocks--> OFFLINE
+ *                              \--failed (pages in use), blocks online again--> OFFLINE_FAILED
+ *
+ * After either failure both directions can be tried again.
  */
 
 #include "gpu/failure.h"
@@ -24,6 +33,10 @@ void numa_prepare(const char *root, const struct pci_address *address);
 /*
  * Brings the GPU's memory on- or offline. Returns 0 when it is as wanted, also because there is no such memory or the
  * kernel sees to it. device_fd is the GPU's open descriptor, or -1. Sleeps.
+ *
+ * Where it is left to us, this needs root and CAP_SYS_ADMIN, and is refused with -EPERM before anything is touched
+ * (docs/decisions/0002-numa-as-root.md). Offlining needs ours to be the only descriptor of the GPU that is open:
+ * -EBUSY otherwise. The GPU must not be let go while its memory is online: take it offline before the last close.
  */
 int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
              struct gpu_failure *ret_failure);

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "gpu/nodes.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "gpu/abi.h"
+#include "gpu/inventory.h"
+#include "gpu/modprobe.h"
+
+#define MODPROBE "/usr/bin/nvidia-modprobe"
+#define MODPROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)
+
+enum { PROC_FILE_SIZE_MAX = 16384 };
+
+static int read_proc(const char *root, const char *file, char *text, size_t size) {
+        char path[PATH_MAX];
+        ssize_t length;
+        int r;
+
+        r = file_rooted(path, root, file);
+        if (r < 0)
+                return r;
+        length = file_read(path, text, size);
+        return length < 0 ? (int)length : 0;
+}
+
+/* ---- what the module says ---- */
+
+static void take_parameter(struct node_parameters *parameters, const char *name, uint32_t value) {
+        if (text_equal(name, "ModifyDeviceFiles"))
+                parameters->ours = value != 0;
+        else if (text_equal(name, "DeviceFileUID"))
+                parameters->uid = value;
+        else if (text_equal(name, "DeviceFileGID"))
+                parameters->gid = value;
+        else if (text_equal(name, "DeviceFileMode"))
+                parameters->mode = value & 0777;
+}
+
+/* "Name: decimal" a line; strings and negative numbers are none of ours. */
+static int read_parameters(const char *root, struct node_parameters *ret_parameters) {
+        struct node_parameters parameters = {.ours = true, .mode = 0666}; /* the module's own defaults */
+        char text[PROC_FILE_SIZE_MAX];
+        char *line, *rest = NULL;
+        int r;
+
+        r = read_proc(root, "/proc/driver/nvidia/params", text, sizeof(text));
+        if (r < 0)
+                return r;
+        for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+                char *colon = strchr(line, ':');
+                uint64_t value;
+
+                if (!colon)
+                        continue;
+                *colon = '\0';
+                if (text_parse_u64(text_trim(colon + 1), 10, UINT32_MAX, &value) == 0)
+                        take_parameter(&parameters, text_trim(line), (uint32_t)value);
+        }
+        *ret_parameters = parameters;
+        return 0;
+}
+
+/* The number before a character device's name in /proc/devices. Returns 0 or -ENODEV. */
+static int find_major(char *devices, const char *name, unsigned *ret_major) {
+        char *line, *rest = NULL;
+
+        for (line = strtok_r(devices, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+                unsigned major;
+                int end = 0;
+
+                if (text_starts_with(line, "Block devices:"))
+                        break;
+                if (sscanf(line, " %u %n", &major, &end) == 1 && end > 0 && text_equal(text_trim(line + end), name)) {
+                        *ret_major = major;
+                        return 0;
+                }
+        }
+        return -ENODEV;
+}
+
+/* ---- what is missing ---- */
+
+struct work {
+        const char *root;
+        const struct node_ops *ops;
+        struct node_parameters parameters;
+        bool has_modprobe;
+        int result; /* the first failure */
+};
+
+static bool is_missing(const struct work *work, const struct node *node) {
+        char path[PATH_MAX];
+        struct stat status;
+
+        if (file_rooted(path, work->root, node->path) < 0)
+                return false;
+        return lstat(path, &status) < 0 && errno == ENOENT; /* a dangling link is somebody's, too */
+}
+
+/* arguments are nvidia-modprobe's for this node. */
+static void make_node(struct work *work, const struct node *node, const char *const arguments[]) {
+        int r;
+
+        if (!is_missing(work, node))
+                return;
+        if (work->has_modprobe) /* what failed once may have taken its whole time: not again */
+                work->has_modprobe = work->ops->run(arguments) >= 0;
+        if (!is_missing(work, node))
+                return;
+        r = work->ops->make(work->root, node, &work->parameters);
+        if (work->result == 0)
+                work->result = r;
+}
+
+/* The driver's own nodes: its major is fixed, minor 255 is the control node. */
+static void make_driver_node(struct work *work, unsigned minor) {
+        struct node node = {.major = NV_MAJOR, .minor = minor};
+        char number[16];
+        const char *const arguments[] = {MODPROBE, "-c", number, NULL};
+
+        (void)text_format(number, sizeof(number), "%u", minor);
+        (void)text_format(node.path, sizeof(node.path), "/dev/nvidia%s", minor == NV_MINOR_CTL ? "ctl" : number);
+        make_node(work, &node, arguments);
+}
+
+/* UVM is a module of its own with a dynamic major: when it is not loaded there is nothing to make a node of. */
+static void make_uvm_node(struct work *work) {
+        static const char *const arguments[] = {MODPROBE, "-u", "-c", "0", NULL};
+        struct node node = {.path = "/dev/nvidia-uvm"};
+        char devices[PROC_FILE_SIZE_MAX];
+
+        if (read_proc(work->root, "/proc/devices", devices, sizeof(devices)) == 0 &&
+            find_major(devices, "nvidia-uvm", &node.major) == 0)
+                make_node(work, &node, arguments);
+}
+
+static int make_gpu_nodes(struct work *work) {
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n_gpus;
+        int r;
+
+        r = inventory_read(work->root, &gpus, &n_gpus);
+        if (r < 0)
+                return log_errno(LOG_WARNING, r, "cannot list the driver's GPUs, so that device nodes may be missing");
+        for (size_t i = 0; i < n_gpus; i++)
+                if (gpus[i].minor != GPU_MINOR_UNKNOWN)
+                        make_driver_node(work, (unsigned)gpus[i].minor);
+        return 0;
+}
+
+int nodes_make_with(const char *root, const struct node_ops *ops) {
+        struct work work = {.root = root, .ops = ops};
+        char path[PATH_MAX];
+        int r;
+
+        r = read_parameters(root, &work.parameters);
+        if (r == -ENOENT) /* no driver: who loads it will make them, or we when it has been */
+                return 0;
+        if (r < 0)
+                return log_errno(LOG_WARNING, r, "cannot read /proc/driver/nvidia/params: no device node is made");
+        if (!work.parameters.ours)
+                return 0;
+        work.has_modprobe = file_rooted(path, root, MODPROBE) == 0 && access(path, X_OK) == 0;
+        make_driver_node(&work, NV_MINOR_CTL);
+        r = make_gpu_nodes(&work);
+        make_uvm_node(&work);
+        return r < 0 ? r : work.result;
+}
+
+int nodes_make(const char *root) {
+        return root[0] == '\0' ? nodes_make_with(root, &node_system_ops) : 0;
+}
+
+/* ---- the system's ways ---- */
+
+static int run_modprobe(const char *const arguments[]) {
+        char output[256];
+        int r = modprobe_run(arguments, MODPROBE_TIMEOUT_USEC, output, sizeof(output));
+
+        if (r < 0)
+                (void)log_errno(LOG_WARNING, r, "%s failed, a device node is made without it (it said: %s)", MODPROBE,
+                                text_printable(text_trim(output)));
+        return r;
+}
+
+/*
+ * mknod(2) follows no link and replaces nothing. The mode passes the umask; ours is set aside for the moment rather
+ * than changed afterwards by name.
+ */
+static int make_special(const char *path, const struct node *node, const struct node_parameters *parameters) {
+        mode_t mask = umask(0);
+        int r = mknod(path, S_IFCHR | parameters->mode, makedev(node->major, node->minor)) < 0 ? -errno : 0;
+
+        (void)umask(mask);
+        if (r < 0)
+                return r;
+        return lchown(path, parameters->uid, parameters->gid) < 0 ? -errno : 0;
+}
+
+static int make_by_mknod(const char *root, const struct node *node, const struct node_parameters *parameters) {
+        char path[PATH_MAX];
+        int r;
+
+        r = file_rooted(path, root, node->path);
+        if (r >= 0)
+                r = make_special(path, node, parameters);
+        if (r >= 0)
+                log_write(LOG_INFO, "made %s (character device %u:%u)", path, node->major, node->minor);
+        if (r >= 0 || r == -EEXIST) /* somebody else was quicker */
+                return 0;
+        return log_errno(LOG_WARNING, r, "cannot make the device node %s; as root, run: %s", path, MODPROBE);
+}
+
+const struct node_ops node_system_ops = {
+        .run = run_modprobe,
+        .make = make_by_mknod,
+};

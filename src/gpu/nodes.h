@@ -1,0 +1,47 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Device nodes. The kernel makes none for the driver (no class, no devtmpfs), so that after a boot without a display
+ * somebody in user space has to: udev rules, nvidia-modprobe, or whoever is root and needs them. Missing ones are made
+ * here, by nvidia-modprobe where it is installed, else with the owner and mode that the module's parameters give.
+ * The driver itself is not loaded: that is the administrator's or udev's choice.
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct node {
+        char path[32]; /* "/dev/nvidia3" */
+        unsigned major;
+        unsigned minor;
+};
+
+/* How the module was told to have its nodes: NVreg_ModifyDeviceFiles, NVreg_DeviceFileUID, GID and Mode. */
+struct node_parameters {
+        bool ours; /* they may be made; otherwise the administrator makes them */
+        uid_t uid;
+        gid_t gid;
+        mode_t mode;
+};
+
+/* The two ways to make a node, so that tests can watch. Each returns 0 or negative errno after logging why. */
+struct node_ops {
+        int (*run)(const char *const arguments[]); /* nvidia-modprobe's; ends with NULL */
+        int (*make)(const char *root, const struct node *node, const struct node_parameters *parameters);
+};
+
+extern const struct node_ops node_system_ops;
+
+/*
+ * Makes what is missing of /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm; never
+ * over anything that is there, and never through a symbolic link. To be called with root's rights, before any thread
+ * starts. Does nothing below a root, where a simulated driver has nodes of its own, without a driver, and where
+ * ModifyDeviceFiles is 0. Returns 0, or the first negative errno; each was logged with what to do and is no reason to
+ * stop: GPUs whose node is missing are tried again later.
+ */
+int nodes_make(const char *root);
+
+/* The same below any root and with ways of the caller's. */
+int nodes_make_with(const char *root, const struct node_ops *ops);
