@@ -15,8 +15,8 @@ int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path
         return text_format(buffer, PATH_MAX, "%s%s", root ? root : "", path);
 }
 
-ssize_t file_read(const char *path, char *buffer, size_t size) {
-        CLEANUP(fd_done) int fd = open(path, O_RDONLY | O_CLOEXEC);
+ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t size) {
+        CLEANUP(fd_done) int fd = openat(directory_fd, path, O_RDONLY | O_CLOEXEC);
         size_t length = 0;
 
         if (fd < 0)
@@ -36,6 +36,10 @@ ssize_t file_read(const char *path, char *buffer, size_t size) {
         }
         buffer[length] = '\0';
         return (ssize_t)length;
+}
+
+ssize_t file_read(const char *path, char *buffer, size_t size) {
+        return file_read_at(AT_FDCWD, path, buffer, size);
 }
 
 int file_write(const char *path, const char *text) {

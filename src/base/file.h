@@ -19,6 +19,8 @@ int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path
  * longer; -EINTR is retried).
  */
 ssize_t file_read(const char *path, char *buffer, size_t size);
+/* The same for a path that is relative to the open directory. */
+ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t size);
 
 /* Writes all of the text to an existing file (sysfs, procfs). Returns 0 or negative errno. */
 int file_write(const char *path, const char *text);

@@ -6,6 +6,15 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "daemon/origin.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5, include/uapi/asm-generic/socket.h; the headers may be older than the kernel */
+#endif
+
 int peer_read(int fd, struct peer *ret_peer) {
         struct ucred credentials;
         socklen_t size = sizeof(credentials);
@@ -13,13 +22,80 @@ int peer_read(int fd, struct peer *ret_peer) {
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
                 return -errno;
         *ret_peer = (struct peer){
+                .fd = fd,
                 .pid = credentials.pid,
                 .uid = credentials.uid,
                 .gid = credentials.gid,
+                .connected_boottime_usec = clock_usec(CLOCK_BOOTTIME),
         };
         return 0;
 }
 
-bool peer_is_admin(const struct peer *peer) {
-        return peer->uid == 0;
+/* The groups are those of the time of connecting as well; the kernel tells the size that it wants with ERANGE. */
+static bool has_supplementary_group(int fd, gid_t gid) {
+        CLEANUP(free_ptr) gid_t *groups = NULL;
+        socklen_t size_bytes = 0;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size_bytes) == 0 || errno != ERANGE)
+                return false;
+        groups = malloc(size_bytes);
+        if (!groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size_bytes) < 0)
+                return false;
+        for (size_t i = 0; i < size_bytes / sizeof(*groups); i++)
+                if (groups[i] == gid)
+                        return true;
+        return false;
+}
+
+static bool is_admin_by_ids(const struct peer *peer, const struct peer_policy *policy) {
+        if (peer->uid == 0)
+                return true;
+        return policy->has_admin_group &&
+               (peer->gid == policy->admin_gid || has_supplementary_group(peer->fd, policy->admin_gid));
+}
+
+static enum origin find_origin(const struct peer *peer) {
+        CLEANUP(fd_done) int pidfd = -1;
+        socklen_t size = sizeof(pidfd);
+
+        if (peer->pid == 0)
+                return ORIGIN_ELSEWHERE; /* neither in our PID namespace nor below it */
+        if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
+                return origin_of_pidfd(pidfd);
+        switch (errno) {
+        case ENOPROTOOPT: /* before Linux 6.5 */
+                return origin_of_pid(peer->pid, peer->connected_boottime_usec);
+        case EINVAL: /* Linux 6.5 says this of a process that was reaped */
+        case ESRCH:
+                return ORIGIN_GONE;
+        default:
+                return ORIGIN_UNKNOWN;
+        }
+}
+
+enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_policy *policy) {
+        static const enum peer_verdict by_origin[] = {
+                [ORIGIN_BESIDE] = PEER_ADMIN,
+                [ORIGIN_ELSEWHERE] = PEER_IN_CONTAINER,
+                [ORIGIN_GONE] = PEER_GONE,
+                [ORIGIN_UNKNOWN] = PEER_UNKNOWN,
+        };
+
+        if (!is_admin_by_ids(peer, policy))
+                return PEER_NOT_ROOT;
+        return policy->allow_containers ? PEER_ADMIN : by_origin[find_origin(peer)];
+}
+
+const char *peer_verdict_text(enum peer_verdict verdict) {
+        static const char *const texts[] = {
+                [PEER_ADMIN] = "permitted",
+                [PEER_NOT_ROOT] = "only root and members of --admin-group may change persistence",
+                [PEER_IN_CONTAINER] = "it is in another PID namespace, and a container's root is not this machine's; "
+                                      "--allow-containers permits it",
+                [PEER_GONE] = "it ended before it could be told whether it was in a container",
+                [PEER_UNKNOWN] = "/proc does not tell whether it is in a container; is /proc there, of the daemon's "
+                                 "own PID namespace?",
+        };
+
+        return texts[verdict];
 }

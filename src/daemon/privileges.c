@@ -3,21 +3,26 @@
 
 #include "daemon/privileges.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
 
-static int resolve_user(struct privileges *privileges, const char *name) {
-        const struct passwd *user;
+enum { CAPABILITIES_MAX = 64 }; /* capset(2) has two words for each set */
+
+/* ---- who
+ * --------------------------------------------------------------------------------------------------------------- */
+
+static int find_user(const char *name, struct privileges *privileges) {
+        const struct passwd *user = getpwnam(name);
         uint64_t id;
 
-        errno = 0;
-        user = getpwnam(name);
         if (!user && text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
                 user = getpwuid((uid_t)id);
         if (!user) {
@@ -30,20 +35,42 @@ static int resolve_user(struct privileges *privileges, const char *name) {
         return 0;
 }
 
-static int resolve_group(struct privileges *privileges, const char *name) {
-        const struct group *group;
+int privileges_find_group(const char *option, const char *name, gid_t *ret_gid) {
+        const struct group *group = getgrnam(name);
         uint64_t id;
 
-        errno = 0;
-        group = getgrnam(name);
         if (!group && text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
                 group = getgrgid((gid_t)id);
         if (!group) {
-                log_write(LOG_ERR, "there is no group '%s' on this system; make it, or give another with --group",
-                          name);
+                log_write(LOG_ERR, "there is no group '%s' on this system; make it, or give another with %s", name,
+                          option);
                 return -ENOENT;
         }
-        privileges->gid = group->gr_gid;
+        *ret_gid = group->gr_gid;
+        return 0;
+}
+
+/* Better said now than after the fork. */
+static int check_permitted(const struct privileges *privileges) {
+        uid_t uid = privileges->uid;
+        gid_t gid = privileges->gid;
+
+        if (capng_get_caps_process() < 0)
+                return log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
+        if (uid != (uid_t)-1 && uid != geteuid() && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
+                log_write(LOG_ERR,
+                          "cannot become user '%s': started as uid %u without the capability for it (CAP_SETUID); "
+                          "start as root, as that user, or without --user",
+                          privileges->user, (unsigned)geteuid());
+                return -EPERM;
+        }
+        if (gid != (gid_t)-1 && gid != getegid() && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
+                log_write(LOG_ERR,
+                          "cannot take group id %u: started with group id %u and without the capability for it "
+                          "(CAP_SETGID); start as root, with that group, or without --user and --group",
+                          (unsigned)gid, (unsigned)getegid());
+                return -EPERM;
+        }
         return 0;
 }
 
@@ -52,26 +79,99 @@ int privileges_resolve(struct privileges *ret_privileges, const char *user, cons
         int r = 0;
 
         if (user)
-                r = resolve_user(&privileges, user);
+                r = find_user(user, &privileges);
         if (r == 0 && group)
-                r = resolve_group(&privileges, group);
+                r = privileges_find_group("--group", group, &privileges.gid);
+        if (r == 0)
+                r = check_permitted(&privileges);
         if (r == 0)
                 *ret_privileges = privileges;
         return r;
+}
+
+/* ---- what root keeps
+ * --------------------------------------------------------------------------------------------------- */
+
+static bool always(const struct privileges *privileges) {
+        return true;
+}
+
+static bool if_numa(const struct privileges *privileges) {
+        return privileges->onlines_numa;
+}
+
+static const struct {
+        unsigned capability;
+        bool (*is_needed)(const struct privileges *privileges);
+} kept_by_root[] = {
+        /*
+         * The nodes may belong to another user (NVreg_DeviceFileUID, with 0660), and so may the runtime directory and
+         * the pid file that a killed daemon with --user left. Root owns what it would protect anyway.
+         */
+        {CAP_DAC_OVERRIDE, always},
+        /* NV_ESC_SET_NUMA_STATUS wants it; the sandbox denies the rest of what it permits. */
+        {CAP_SYS_ADMIN, if_numa},
+};
+
+static bool stays_root(const struct privileges *privileges) {
+        return (privileges->uid == (uid_t)-1 ? geteuid() : privileges->uid) == 0;
+}
+
+static bool is_kept(const struct privileges *privileges, unsigned capability) {
+        for (size_t i = 0; i < ARRAY_SIZE(kept_by_root); i++)
+                if (kept_by_root[i].capability == capability)
+                        return stays_root(privileges) && kept_by_root[i].is_needed(privileges);
+        return false;
+}
+
+/* The running kernel may know fewer capabilities than the headers, or more. */
+static bool exists(unsigned capability) {
+        return capability < CAPABILITIES_MAX && prctl(PR_CAPBSET_READ, capability) >= 0;
+}
+
+/* ---- dropping
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* What a container did not give is not there to be kept. */
+static void select_kept(const struct privileges *privileges, capng_type_t sets, const bool *had) {
+        capng_clear(CAPNG_SELECT_BOTH);
+        for (unsigned capability = 0; exists(capability); capability++)
+                if (had[capability] && is_kept(privileges, capability))
+                        (void)capng_update(CAPNG_ADD, sets, capability);
+}
+
+/* First, as it takes CAP_SETPCAP, which an ordinary user has not: no_new_privs makes up for that. */
+static int drop_bounding_set(const struct privileges *privileges, const bool *had) {
+        if (!had[CAP_SETPCAP])
+                return 0;
+        select_kept(privileges, CAPNG_BOUNDING_SET, had);
+        if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
+                return log_errno(LOG_ERR, -EPERM, "cannot empty the capability bounding set");
+        return 0;
+}
+
+static int drop_capabilities(const struct privileges *privileges, const bool *had) {
+        /* The kernel has the ambient set emptied with the other two; Linux before 4.3 has none. */
+        select_kept(privileges, CAPNG_EFFECTIVE | CAPNG_PERMITTED, had);
+        if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+                return log_errno(LOG_ERR, -EPERM, "cannot drop the capabilities");
+        return 0;
 }
 
 /* Root's supplementary groups must not survive; the user's own (video, say) are wanted. */
 static int take_groups(const struct privileges *privileges) {
         if (privileges->user[0] != '\0')
                 return initgroups(privileges->user, privileges->gid);
-        return setgroups(1, &privileges->gid);
+        return setgroups(0, NULL);
 }
 
-static int take_ids(const struct privileges *privileges) {
+static int take_ids(const struct privileges *privileges, const bool *had) {
+        bool asked = privileges->uid != (uid_t)-1 || privileges->gid != (gid_t)-1;
         uid_t uid = privileges->uid;
         gid_t gid = privileges->gid;
 
-        if (gid != (gid_t)-1 && geteuid() == 0 && take_groups(privileges) < 0)
+        /* A user namespace may forbid it whatever the capabilities: then it is an error only if it was asked for. */
+        if (had[CAP_SETGID] && take_groups(privileges) < 0 && (asked || errno != EPERM))
                 return log_errno(LOG_ERR, -errno, "cannot set the supplementary groups");
         if (gid != (gid_t)-1 && setresgid(gid, gid, gid) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot take group id %u", (unsigned)gid);
@@ -80,21 +180,86 @@ static int take_ids(const struct privileges *privileges) {
         return 0;
 }
 
-/* What was dropped must not come back: this must fail. */
-static int try_to_regain(const struct privileges *privileges) {
-        if (privileges->uid != (uid_t)-1 && privileges->uid != 0 && (setuid(0) == 0 || seteuid(0) == 0)) {
-                log_write(LOG_ERR, "root could be had back after it was dropped: not safe to run");
-                return -EPERM;
+/* ---- trying to get it back
+ * --------------------------------------------------------------------------------------------- */
+
+static bool regains_root(const struct privileges *privileges) {
+        return !stays_root(privileges) && (setuid(0) == 0 || seteuid(0) == 0);
+}
+
+static bool regains_group(const struct privileges *privileges) {
+        return getegid() != 0 && (setgid(0) == 0 || setegid(0) == 0);
+}
+
+static bool regains_groups(const struct privileges *privileges) {
+        const gid_t root = 0;
+
+        return setgroups(1, &root) == 0;
+}
+
+static bool has_any(unsigned capability) {
+        return capng_have_capability(CAPNG_EFFECTIVE, capability) ||
+               capng_have_capability(CAPNG_PERMITTED, capability) ||
+               capng_have_capability(CAPNG_INHERITABLE, capability) ||
+               prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
+}
+
+/* Asks for each by itself: the kernel refuses a set as a whole. */
+static bool regains_capability(const struct privileges *privileges) {
+        for (unsigned capability = 0; exists(capability); capability++) {
+                if (is_kept(privileges, capability))
+                        continue;
+                if (capng_get_caps_process() < 0 || has_any(capability))
+                        return true;
+                (void)capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, capability);
+                if (capng_apply(CAPNG_SELECT_CAPS) == 0)
+                        return true;
         }
+        return false;
+}
+
+/* All of these must fail. The first that does not ends the process, so that it matters not what it changed. */
+static const struct {
+        bool (*regains)(const struct privileges *privileges);
+        const char *what;
+} attempts[] = {
+        {regains_root, "root"},
+        {regains_group, "root's group"},
+        {regains_groups, "other supplementary groups"},
+        {regains_capability, "a capability"},
+};
+
+static int try_to_regain(const struct privileges *privileges) {
+        for (size_t i = 0; i < ARRAY_SIZE(attempts); i++)
+                if (attempts[i].regains(privileges)) {
+                        log_write(LOG_ERR, "%s could be had back after it was dropped: not safe to run",
+                                  attempts[i].what);
+                        return -EPERM;
+                }
         return 0;
 }
 
 int privileges_drop(const struct privileges *privileges) {
+        bool had[CAPABILITIES_MAX] = {false};
         int r;
 
-        r = take_ids(privileges);
+        if (capng_get_caps_process() < 0)
+                return log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
+        for (unsigned capability = 0; exists(capability); capability++)
+                had[capability] = capng_have_capability(CAPNG_EFFECTIVE, capability) == 1;
+        r = drop_bounding_set(privileges, had);
         if (r < 0)
                 return r;
+        r = take_ids(privileges, had);
+        if (r < 0)
+                return r;
+        r = drop_capabilities(privileges, had);
+        if (r < 0)
+                return r;
+        /*
+         * PR_SET_DUMPABLE stays as the kernel has it: off after a change of user, so that others of that user cannot
+         * trace us; on for root, so that operators see /proc/PID/fd and get core files.
+         */
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot set no_new_privs");
         return try_to_regain(privileges);
