@@ -168,9 +168,14 @@ static int switch_on(struct rm_events *events, struct gpu_failure *ret_failure) 
                 .event = NV_NOTIFIER_GPU_BIND_UNBIND,
                 .action = NV_NOTIFICATION_REPEAT,
         };
+        int r;
 
-        return control(&events->client, events->client.handle, NV_CONTROL_EVENT_SET_NOTIFICATION, &wanted,
-                       sizeof(wanted), "subscribe to bind notices", ret_failure);
+        r = control(&events->client, events->client.handle, NV_CONTROL_EVENT_SET_NOTIFICATION, &wanted, sizeof(wanted),
+                    "subscribe to bind notices", ret_failure);
+        if (r == -EINVAL)
+                return gpu_failure_explain(ret_failure, -EOPNOTSUPP, NV_ERR_INVALID_ARGUMENT, NULL,
+                                           "this driver has no bind notices");
+        return r;
 }
 
 /* Takes one notice off the client's queue. -ENOENT: it is empty. */

@@ -41,7 +41,8 @@ static const struct pci_address address = {.domain = 0, .bus = 0x3b, .slot = 1};
 static struct {
         const struct tree *tree;
         bool before_575; /* notifier 3 is another one, control 0x502 has 8 bytes */
-        bool held;       /* this process has the GPU open */
+        bool no_such_notifier;
+        bool held; /* this process has the GPU open */
         bool initialised;
         bool legacy;
         uint32_t query_status;
@@ -118,6 +119,8 @@ static uint32_t get_id_info(struct nv_gpu_id_info *info) {
 static uint32_t set_notification(const struct nv_set_notification *wanted) {
         assert_int_equal(wanted->event, NV_NOTIFIER_GPU_BIND_UNBIND);
         assert_int_equal(wanted->action, NV_NOTIFICATION_REPEAT);
+        if (rm.no_such_notifier)
+                return NV_ERR_INVALID_ARGUMENT;
         if (!rm.has_event)
                 return NV_ERR_INVALID_STATE;
         rm.subscribed = true;
@@ -310,6 +313,9 @@ static void a_driver_without_the_notice_is_told_apart(void **state) {
         assert_int_equal(rm_events_open(&events, rm.tree->root, &failure), -EOPNOTSUPP);
         assert_true(rm.subscribed); /* that much it took */
         assert_int_equal(failure.nv_status, NV_ERR_INVALID_PARAM_STRUCT);
+        rm.before_575 = false;
+        rm.no_such_notifier = true;
+        assert_int_equal(rm_events_open(&events, rm.tree->root, &failure), -EOPNOTSUPP);
         assert_null(events);
         assert_int_equal(count_descriptors(), before);
 }
