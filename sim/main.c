@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast-sim: the simulated NVIDIA driver. `run` serves it, `ctl` asks and commands a running one. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "sim/ctl.h"
+#include "sim/fuse.h"
+#include "sim/model.h"
+#include "sim/mount.h"
+#include "sim/server.h"
+
+enum { GPUS_DEFAULT = 8, EXIT_MISUSE = 2 };
+
+struct options {
+        const char *root;
+        const char *socket;
+        const char *scenario;
+        size_t n_gpus;
+};
+
+/* What runs, in the order of its start. */
+struct simulator {
+        struct model *model;
+        struct fuse_front *front;
+        struct server *server;
+        int run_fd;
+};
+
+static const char usage[] =
+        "Usage: holdfast-sim run (--root DIR | --socket PATH) [--gpus N] [--scenario FILE]\n"
+        "       holdfast-sim ctl (--root DIR | --socket PATH) VERB [ARGUMENTS] [--json]\n"
+        "\n"
+        "A simulated NVIDIA driver: GPUs that initialise at the first open and are torn down at the last close.\n"
+        "\n"
+        "run:\n"
+        "  --root DIR       mount DIR/dev/nvidia*, DIR/proc/driver/nvidia, DIR/sys (needs root and /dev/fuse);\n"
+        "                   the control socket is DIR/run/holdfast-sim/socket\n"
+        "  --socket PATH    serve the simulated libnvidia-cfg.so.1 and ctl at PATH (needs no privileges)\n"
+        "  --gpus N         how many GPUs (8)\n"
+        "  --scenario FILE  which GPUs, and how they behave (docs/simulator.md)\n"
+        "  Prints `ready` when it can be used; ends at SIGTERM or SIGINT.\n"
+        "\n"
+        "ctl: see `holdfast-sim ctl --help`.\n";
+
+static int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int complain(int status, const char *format, ...) {
+        va_list arguments;
+
+        fputs("holdfast-sim: ", stderr);
+        va_start(arguments, format);
+        vfprintf(stderr, format, arguments);
+        va_end(arguments);
+        fputc('\n', stderr);
+        return status;
+}
+
+/* ---- what `run` starts and stops ---- */
+
+static int read_scenario(const struct options *options, struct scenario *scenario) {
+        char error[512];
+        int r;
+
+        scenario_default(scenario, options->n_gpus);
+        if (!options->scenario)
+                return 0;
+        r = scenario_read(scenario, options->scenario, error, sizeof(error));
+        if (r == -EINVAL)
+                return complain(r, "%s", error);
+        if (r < 0)
+                return complain(r, "cannot read the scenario %s: %s", options->scenario, strerror(-r));
+        return 0;
+}
+
+static int start_model(struct simulator *simulator, const struct options *options) {
+        CLEANUP(free_ptr) struct scenario *scenario = malloc(sizeof(*scenario));
+        int r;
+
+        if (!scenario)
+                return complain(-ENOMEM, "out of memory");
+        r = read_scenario(options, scenario);
+        if (r < 0)
+                return r;
+        r = model_new(&simulator->model, scenario);
+        if (r == 0)
+                r = server_new(&simulator->server, simulator->model);
+        return r < 0 ? complain(r, "cannot start the model: %s", strerror(-r)) : 0;
+}
+
+static int listen_at(struct simulator *simulator, const char *path) {
+        int r = server_listen(simulator->server, path);
+
+        if (r == -EADDRINUSE)
+                return complain(r, "another simulator serves %s: stop it, or choose another path", path);
+        if (r < 0)
+                return complain(r, "cannot listen at %s: %s", path, strerror(-r));
+        return 0;
+}
+
+static int check_fuse(const char *root) {
+        if (geteuid() != 0)
+                return complain(-EPERM, "--root mounts a file system, which needs root; "
+                                        "without it use --socket PATH and the nvidia-cfg library");
+        if (access("/dev/fuse", R_OK | W_OK) < 0)
+                return complain(-errno, "cannot use /dev/fuse: %s; use --socket PATH and the nvidia-cfg library",
+                                strerror(errno));
+        return 0;
+}
+
+static int prepare_root(struct simulator *simulator, const char *root) {
+        int r = check_fuse(root);
+
+        if (r < 0)
+                return r;
+        r = mount_prepare(root, &simulator->run_fd);
+        if (r == -EBUSY)
+                return complain(r, "another simulator serves %s: stop it, or choose another folder", root);
+        if (r < 0)
+                return complain(r, "cannot prepare %s: %s", root, strerror(-r));
+        return 0;
+}
+
+static int listen_in_run(struct simulator *simulator, const char *root) {
+        char path[PATH_MAX];
+        char *last;
+
+        if (file_rooted(path, root, SERVER_DEFAULT_SOCKET) < 0)
+                return complain(-ENAMETOOLONG, "%s is too long a path", root);
+        last = strrchr(path, '/');
+        *last = '\0';
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+                return complain(-errno, "cannot create %s: %s", path, strerror(errno));
+        *last = '/';
+        return listen_at(simulator, path);
+}
+
+static int start_front(struct simulator *simulator, const char *root) {
+        int r = prepare_root(simulator, root);
+
+        if (r < 0)
+                return r;
+        r = fuse_front_start(&simulator->front, simulator->model, root);
+        if (r < 0)
+                return complain(r, "cannot mount at %s: %s", root, strerror(-r));
+        r = mount_show_run(root, simulator->run_fd);
+        if (r < 0)
+                return complain(r, "cannot mount %s/run: %s", root, strerror(-r));
+        return listen_in_run(simulator, root);
+}
+
+static int start(struct simulator *simulator, const struct options *options) {
+        int r = start_model(simulator, options);
+
+        if (r == 0 && options->root)
+                r = start_front(simulator, options->root);
+        if (r == 0 && options->socket)
+                r = listen_at(simulator, options->socket);
+        return r;
+}
+
+static void stop(struct simulator *simulator) {
+        if (simulator->model)
+                model_stop(simulator->model);
+        server_free(simulator->server);
+        fuse_front_stop(simulator->front);
+        if (simulator->model)
+                model_free(simulator->model);
+        (void)fd_close(simulator->run_fd);
+}
+
+/* Signals are taken one by one by sigwait() in the main thread; nothing runs in a handler. */
+static void block_signals(sigset_t *ret_signals) {
+        (void)sigemptyset(ret_signals);
+        (void)sigaddset(ret_signals, SIGTERM);
+        (void)sigaddset(ret_signals, SIGINT);
+        (void)pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
+        (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int run(const struct options *options) {
+        struct simulator simulator = {.run_fd = -1};
+        sigset_t signals;
+        int r, taken;
+
+        block_signals(&signals);
+        (void)umask(022);
+        r = start(&simulator, options);
+        if (r == 0) {
+                puts("ready");
+                (void)fflush(stdout);
+                (void)sigwait(&signals, &taken);
+        }
+        stop(&simulator);
+        return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* ---- the command line ---- */
+
+static int parse_gpus(const char *text, size_t *ret_n_gpus) {
+        uint64_t value;
+
+        if (text_parse_u64(text, 10, SCENARIO_GPUS_MAX, &value) < 0 || value == 0)
+                return complain(-EINVAL, "--gpus takes a number from 1 to %d, not '%s'; try --help", SCENARIO_GPUS_MAX,
+                                text);
+        *ret_n_gpus = (size_t)value;
+        return 0;
+}
+
+static const struct option long_options[] = {
+        {"gpus", required_argument, NULL, 'n'},   {"help", no_argument, NULL, 'h'},
+        {"root", required_argument, NULL, 'r'},   {"scenario", required_argument, NULL, 'c'},
+        {"socket", required_argument, NULL, 's'}, {NULL, 0, NULL, 0},
+};
+
+/* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
+static int parse_options(int argc, char **argv, struct options *options) {
+        int option;
+
+        while ((option = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
+                if (option == 'r')
+                        options->root = optarg;
+                else if (option == 's')
+                        options->socket = optarg;
+                else if (option == 'c')
+                        options->scenario = optarg;
+                else if (option == 'h')
+                        return 1;
+                else if (option != 'n')
+                        return complain(-EINVAL, "try --help");
+                else if (parse_gpus(optarg, &options->n_gpus) < 0)
+                        return -EINVAL;
+        }
+        if (optind < argc)
+                return complain(-EINVAL, "run takes no argument '%s'; try --help", argv[optind]);
+        if (!options->root && !options->socket)
+                return complain(-EINVAL, "run needs --root DIR (as root, with FUSE) or --socket PATH; try --help");
+        return 0;
+}
+
+static int run_main(int argc, char **argv) {
+        struct options options = {.n_gpus = GPUS_DEFAULT};
+        int r = parse_options(argc, argv, &options);
+
+        if (r < 0)
+                return EXIT_MISUSE;
+        if (r > 0)
+                return fputs(usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        return run(&options);
+}
+
+static int help_main(int argc, char **argv) {
+        return fputs(usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int version_main(int argc, char **argv) {
+        return puts("holdfast-sim " HOLDFAST_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static const struct {
+        const char *name;
+        int (*main)(int argc, char **argv);
+} commands[] = {
+        {"run", run_main}, {"ctl", ctl_main}, {"--help", help_main}, {"-h", help_main}, {"--version", version_main},
+};
+
+int main(int argc, char **argv) {
+        if (argc < 2)
+                return complain(EXIT_MISUSE, "which command, run or ctl? try --help");
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                if (text_equal(argv[1], commands[i].name))
+                        return commands[i].main(argc - 1, argv + 1);
+        return complain(EXIT_MISUSE, "there is no command '%s', only run and ctl; try --help", argv[1]);
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * libnvidia-cfg.so.1 as the simulator has it: the functions that a persistence daemon loads from NVIDIA's closed
+ * library, answered by holdfast-sim over its socket (sim/server.h). The socket is HOLDFAST_SIM_SOCKET's, or
+ * /run/holdfast-sim/socket. The names and shapes are those by which nvidia-persistenced looks them up.
+ *
+ * One connection per opened GPU: the connection is the hold, so that a killed process lets go of its GPUs here, too.
+ */
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <jansson.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "gpu/abi.h"
+#include "sim/endpoint.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+#define DEFAULT_SOCKET "/run/holdfast-sim/socket"
+
+enum { ANSWER_MAX_BYTES = 64 * 1024 };
+
+struct cfg_device { /* NvCfgPciDevice */
+        int domain;
+        int bus;
+        int slot;
+        int function;
+};
+
+struct cfg_handle {
+        pthread_mutex_t mutex; /* one exchange at a time */
+        int fd;
+};
+
+PUBLIC int nvCfgGetPciDevices(int *ret_n, struct cfg_device **ret_devices);
+PUBLIC int nvCfgOpenPciDevice(int domain, int bus, int slot, int function, void **ret_handle);
+PUBLIC int nvCfgCloseDevice(void *handle);
+PUBLIC unsigned nvCfgEnableUVMPersistence(void *handle);
+PUBLIC unsigned nvCfgDisableUVMPersistence(void *handle);
+
+static void free_json(json_t **json) {
+        json_decref(*json);
+}
+
+/* A library has no log of its own; who debugs the simulator asks for it. */
+static void complain(const char *what, const char *why) {
+        if (getenv("HOLDFAST_SIM_DEBUG"))
+                fprintf(stderr, "libnvidia-cfg (simulated): %s: %s\n", what, why);
+}
+
+/* ---- one request, one answer ---- */
+
+static int connect_simulator(void) {
+        const char *path = getenv("HOLDFAST_SIM_SOCKET");
+        int fd;
+
+        if (!path || !*path)
+                path = DEFAULT_SOCKET;
+        fd = endpoint_connect(path);
+        if (fd < 0)
+                complain(path, strerror(-fd));
+        return fd;
+}
+
+static int send_all(int fd, const char *bytes, size_t length) {
+        while (length > 0) {
+                ssize_t count = send(fd, bytes, length, MSG_NOSIGNAL);
+
+                if (count < 0 && errno == EINTR)
+                        continue;
+                if (count < 0)
+                        return -errno;
+                bytes += count;
+                length -= (size_t)count;
+        }
+        return 0;
+}
+
+/* Reads one line; the simulator sends nothing after it. */
+static json_t *receive(int fd) {
+        CLEANUP(free_ptr) char *line = malloc(ANSWER_MAX_BYTES);
+        size_t length = 0;
+
+        while (line && length < ANSWER_MAX_BYTES) {
+                ssize_t count = recv(fd, line + length, ANSWER_MAX_BYTES - length, 0);
+
+                if (count < 0 && errno == EINTR)
+                        continue;
+                if (count <= 0)
+                        return NULL;
+                length += (size_t)count;
+                if (line[length - 1] == '\n')
+                        return json_loadb(line, length, 0, NULL);
+        }
+        return NULL;
+}
+
+/* Sends the request (taking over the reference) and returns the result, a new reference, or NULL. */
+static json_t *ask(int fd, json_t *request, const char *what) {
+        CLEANUP(free_json) json_t *owned = request;
+        CLEANUP(free_json) json_t *answer = NULL;
+        CLEANUP(free_ptr) char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
+        const char *error;
+
+        if (text && send_all(fd, text, strlen(text)) == 0 && send_all(fd, "\n", 1) == 0)
+                answer = receive(fd);
+        if (json_is_true(json_object_get(answer, "ok")))
+                return json_incref(json_object_get(answer, "result"));
+        error = json_string_value(json_object_get(answer, "error"));
+        complain(what, error ? error : "the simulator went away");
+        return NULL;
+}
+
+/* ---- the library's functions: 1 is success, 0 failure ---- */
+
+static struct cfg_device *parse_devices(json_t *list, int *ret_n) {
+        size_t n = json_array_size(list), i;
+        CLEANUP(free_ptr) struct cfg_device *devices = calloc(n > 0 ? n : 1, sizeof(*devices));
+        json_t *item;
+
+        if (!devices)
+                return NULL;
+        json_array_foreach(list, i, item) {
+                struct cfg_device *device = &devices[i];
+
+                if (json_unpack(item, "{s:i,s:i,s:i,s:i}", "domain", &device->domain, "bus", &device->bus, "slot",
+                                &device->slot, "function", &device->function) < 0)
+                        return NULL;
+        }
+        *ret_n = (int)n;
+        return take_ptr(devices);
+}
+
+int nvCfgGetPciDevices(int *ret_n, struct cfg_device **ret_devices) {
+        CLEANUP(fd_done) int fd = connect_simulator();
+        CLEANUP(free_json) json_t *list = NULL;
+        struct cfg_device *devices;
+
+        if (fd < 0)
+                return 0;
+        list = ask(fd, json_pack("{s:s}", "verb", "list"), "list");
+        if (!list)
+                return 0;
+        devices = parse_devices(list, ret_n);
+        if (!devices)
+                return 0;
+        *ret_devices = devices;
+        return 1;
+}
+
+int nvCfgOpenPciDevice(int domain, int bus, int slot, int function, void **ret_handle) {
+        CLEANUP(free_ptr) struct cfg_handle *handle = calloc(1, sizeof(*handle));
+        CLEANUP(fd_done) int fd = connect_simulator();
+        CLEANUP(free_json) json_t *result = NULL;
+
+        if (!handle || fd < 0)
+                return 0;
+        result = ask(fd,
+                     json_pack("{s:s,s:i,s:i,s:i,s:i}", "verb", "open", "domain", domain, "bus", bus, "slot", slot,
+                               "function", function),
+                     "open");
+        if (!result)
+                return 0;
+        (void)pthread_mutex_init(&handle->mutex, NULL);
+        handle->fd = take_fd(&fd);
+        *ret_handle = take_ptr(handle);
+        return 1;
+}
+
+int nvCfgCloseDevice(void *handle_pointer) {
+        struct cfg_handle *handle = handle_pointer;
+        CLEANUP(free_json) json_t *result = NULL;
+
+        if (!handle)
+                return 0;
+        /* Asked for, and not just hung up: the answer comes when the GPU has been torn down, as close(2) returns then.
+         */
+        result = ask(handle->fd, json_pack("{s:s}", "verb", "close"), "close");
+        (void)fd_close(handle->fd);
+        (void)pthread_mutex_destroy(&handle->mutex);
+        free(handle);
+        return result ? 1 : 0;
+}
+
+static unsigned set_uvm(struct cfg_handle *handle, int enable) {
+        CLEANUP(free_json) json_t *result = NULL;
+
+        if (!handle)
+                return NV_ERR_INVALID_ARGUMENT;
+        (void)pthread_mutex_lock(&handle->mutex);
+        result = ask(handle->fd, json_pack("{s:s,s:b}", "verb", "uvm", "enable", enable), "uvm");
+        (void)pthread_mutex_unlock(&handle->mutex);
+        return result ? (unsigned)json_integer_value(result) : NV_ERR_OPERATING_SYSTEM;
+}
+
+unsigned nvCfgEnableUVMPersistence(void *handle) {
+        return set_uvm(handle, 1);
+}
+
+unsigned nvCfgDisableUVMPersistence(void *handle) {
+        return set_uvm(handle, 0);
+}

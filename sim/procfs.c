@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "sim/procfs.h"
+
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+
+void procfs_devices(FILE *out, const struct procfs_source *source) {
+        fputs("Character devices:\n"
+              "  1 mem\n"
+              "  5 /dev/tty\n"
+              "195 nvidia\n"
+              "195 nvidia-modeset\n"
+              "195 nvidiactl\n"
+              "508 nvidia-caps\n"
+              "511 nvidia-uvm\n"
+              "\n"
+              "Block devices:\n"
+              "259 blkext\n",
+              out);
+}
+
+void procfs_version(FILE *out, const struct procfs_source *source) {
+        fprintf(out,
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  %s  Release Build  (holdfast-sim@localhost)  "
+                "simulated\n"
+                "GCC version:  gcc version 12.2.0 (simulated)\n",
+                source->scenario->driver_version);
+}
+
+/* nv-reg.h, nv_parms: the integers, in its order, with their defaults; then the strings. */
+static const struct {
+        const char *name;
+        uint32_t value;
+} parameters[] = {
+        {"ResmanDebugLevel", UINT32_MAX},
+        {"RmLogonRC", 1},
+        {"ModifyDeviceFiles", 1},
+        {"DeviceFileUID", 0},
+        {"DeviceFileGID", 0},
+        {"DeviceFileMode", 0666},
+        {"InitializeSystemMemoryAllocations", 1},
+        {"UsePageAttributeTable", UINT32_MAX},
+        {"EnableMSI", 1},
+        {"EnablePCIeGen3", 0},
+        {"MemoryPoolSize", 0},
+        {"KMallocHeapMaxSize", 0},
+        {"VMallocHeapMaxSize", 0},
+        {"IgnoreMMIOCheck", 0},
+        {"EnableStreamMemOPs", 0},
+        {"EnableUserNUMAManagement", 1},
+        {"NvLinkDisable", 0},
+        {"RmProfilingAdminOnly", 1},
+        {"PreserveVideoMemoryAllocations", 2},
+        {"UseKernelSuspendNotifiers", 0},
+        {"EnableS0ixPowerManagement", 0},
+        {"S0ixPowerManagementVideoMemoryThreshold", 256},
+        {"DynamicPowerManagement", 3},
+        {"DynamicPowerManagementVideoMemoryThreshold", 200},
+        {"RegisterPCIDriver", 1},
+        {"EnablePCIERelaxedOrderingMode", 0},
+        {"EnableResizableBar", 0},
+        {"EnableGpuFirmware", 18},
+        {"EnableDbgBreakpoint", 0},
+        {"OpenRmEnableUnsupportedGpus", 1},
+        {"DmaRemapPeerMmio", 1},
+        {"ImexChannelCount", 2048},
+        {"CreateImexChannel0", 0},
+};
+
+static const char *const string_parameters[] = {
+        "CoherentGPUMemoryMode", "RegistryDwords", "RegistryDwordsPerDevice", "RmMsg", "GpuBlacklist",
+        "TemporaryFilePath",     "ExcludedGpus",
+};
+
+void procfs_params(FILE *out, const struct procfs_source *source) {
+        for (size_t i = 0; i < ARRAY_SIZE(parameters); i++)
+                fprintf(out, "%s: %" PRIu32 "\n", parameters[i].name, parameters[i].value);
+        for (size_t i = 0; i < ARRAY_SIZE(string_parameters); i++)
+                fprintf(out, "%s: \"\"\n", string_parameters[i]);
+}
+
+void procfs_registry(FILE *out, const struct procfs_source *source) {
+        fputs("Binary: \"\"\n", out);
+}
+
+void procfs_information(FILE *out, const struct procfs_source *source) {
+        const struct model_gpu_view *gpu = source->gpu;
+        const struct pci_address *address = &gpu->spec.address;
+        bool known = gpu->ever_initialised; /* cached from the first initialisation on */
+
+        fprintf(out, "Model: \t\t %s\n", gpu->spec.model);
+        fprintf(out, "IRQ:   \t\t %u\n", 64 + gpu->minor);
+        fprintf(out, "GPU UUID: \t %s\n", gpu->spec.uuid);
+        fprintf(out, "Video BIOS: \t %s\n", known ? "96.00.89.00.01" : "??.??.??.??.??");
+        fprintf(out, "Bus Type: \t PCIe\n");
+        fprintf(out, "DMA Size: \t 52 bits\n");
+        fprintf(out, "DMA Mask: \t 0xfffffffffffff\n");
+        fprintf(out, "Bus Location: \t %04x:%02x:%02x.%x\n", address->domain, address->bus, address->slot,
+                address->function);
+        fprintf(out, "Device Minor: \t %u\n", gpu->minor);
+        fprintf(out, "GPU Firmware: \t %s\n", known ? source->scenario->driver_version : "N/A");
+        fprintf(out, "GPU Excluded:\t %s\n", gpu->spec.excluded ? "Yes" : "No");
+}
+
+/* "?" where RM has no object for the GPU: it is not initialised (dynamic-power.c, rm_get_power_info). */
+void procfs_power(FILE *out, const struct procfs_source *source) {
+        bool initialised = source->gpu->initialised;
+
+        fprintf(out, "Runtime D3 status:          %s\n", initialised ? "Disabled by default" : "?");
+        if (scenario_driver_is(source->scenario, 590, 44, 1))
+                fprintf(out, "Tegra iGPU Rail-Gating:     Disabled\n");
+        fprintf(out, "Video Memory:               %s\n\n", initialised ? "Active" : "?");
+        fprintf(out, "GPU Hardware Support:\n");
+        fprintf(out, " Video Memory Self Refresh: %s\n", initialised ? "Not Supported" : "?");
+        fprintf(out, " Video Memory Off:          %s\n\n", initialised ? "Not Supported" : "?");
+        fprintf(out, "S0ix Power Management:\n");
+        fprintf(out, " Platform Support:          Not Supported\n");
+        fprintf(out, " Status:                    %s\n\n", initialised ? "Disabled" : "?");
+        fprintf(out, "Notebook Dynamic Boost:     %s\n", initialised ? "Not Supported" : "?");
+}
+
+void procfs_numa_status(FILE *out, const struct procfs_source *source) {
+        static const char *const words[] = {
+                [NV_NUMA_DISABLED] = "disabled",
+                [NV_NUMA_OFFLINE] = "offline",
+                [NV_NUMA_ONLINE_IN_PROGRESS] = "online_in_progress",
+                [NV_NUMA_ONLINE] = "online",
+                [NV_NUMA_ONLINE_FAILED] = "online_failed",
+                [NV_NUMA_OFFLINE_IN_PROGRESS] = "offline_in_progress",
+                [NV_NUMA_OFFLINE_FAILED] = "offline_failed",
+        };
+        const struct model_numa *numa = &source->gpu->numa;
+
+        fprintf(out, "Node:      %d\n", numa->node);
+        fprintf(out, "Status:    %s\n", numa->status < ARRAY_SIZE(words) ? words[numa->status] : "invalid");
+        if (!source->gpu->initialised)
+                return;
+        fprintf(out, "Address:   %" PRIx64 "\n", numa->memory_address);
+        fprintf(out, "Size:      %" PRIx64 "\n", numa->memory_size);
+}
+
+void procfs_module_version(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "%s\n", source->scenario->driver_version);
+}
+
+void procfs_module_refcnt(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "%u\n", source->n_open_files); /* each open descriptor pins the module */
+}
+
+void procfs_pci_vendor(FILE *out, const struct procfs_source *source) {
+        fputs("0x10de\n", out);
+}
+
+void procfs_pci_device(FILE *out, const struct procfs_source *source) {
+        fputs("0x2330\n", out);
+}
+
+void procfs_pci_class(FILE *out, const struct procfs_source *source) {
+        fputs("0x030200\n", out);
+}
+
+void procfs_pci_numa_node(FILE *out, const struct procfs_source *source) {
+        fputs("-1\n", out);
+}
+
+void procfs_memory_block_size(FILE *out, const struct procfs_source *source) {
+        fputs("8000000\n", out); /* hexadecimal without 0x: 128 MiB */
+}
+
+void procfs_memory_auto_online(FILE *out, const struct procfs_source *source) {
+        fputs("online_movable\n", out);
+}
+
+void procfs_link_driver(FILE *out, const struct procfs_source *source) {
+        fputs("../../drivers/nvidia", out);
+}
+
+void procfs_link_device(FILE *out, const struct procfs_source *source) {
+        char text[PCI_ADDRESS_SIZE];
+
+        fprintf(out, "../../devices/%s", pci_address_format(&source->gpu->spec.address, text));
+}
+
+void procfs_link_run(FILE *out, const struct procfs_source *source) {
+        fputs("../run", out);
+}
