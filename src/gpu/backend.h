@@ -65,7 +65,10 @@ struct gpu_ops {
          */
         int (*adopt)(void *context, const struct pci_address *address, struct gpu_hold *hold,
                      struct gpu_failure *ret_failure);
-        /* UVM first, then the device. The hold is gone afterwards unless this fails with the hold kept (nvidia-cfg). */
+        /*
+         * UVM first, then the device. The hold is gone afterwards unless this fails with the hold kept (nvidia-cfg; and
+         * NUMA memory that the system uses: gpu/numa.h).
+         */
         int (*close)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
                      struct gpu_failure *ret_failure);
 

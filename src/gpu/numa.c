@@ -212,34 +212,49 @@ static bool is_ours(const struct nv_numa_info *info) {
         return info->status != NV_NUMA_DISABLED && !info->use_auto_online;
 }
 
-static int set_held(const char *root, int device_fd, bool online, struct gpu_failure *ret_failure) {
-        struct transition transition = {.root = root, .device_fd = device_fd, .failure = ret_failure};
+static int set_held(const char *root, int device_fd, const struct nv_numa_info *info, bool online,
+                    struct gpu_failure *ret_failure) {
+        struct transition transition = {
+                .root = root,
+                .device_fd = device_fd,
+                .info = *info,
+                .range = {.address = info->memory_address, .size_bytes = info->memory_size},
+                .failure = ret_failure,
+        };
         int r;
 
-        r = read_info(device_fd, &transition.info);
-        if (r < 0)
-                return gpu_failure_explain(ret_failure, r, NV_OK, NULL, "cannot read the GPU's NUMA information");
-        if (!is_ours(&transition.info) || transition.info.status == (online ? NV_NUMA_ONLINE : NV_NUMA_OFFLINE))
+        if (!is_ours(info) || info->status == (online ? NV_NUMA_ONLINE : NV_NUMA_OFFLINE))
                 return 0;
         r = check_info(&transition);
         if (r < 0)
                 return r;
-        transition.range = (struct memory_range){
-                .address = transition.info.memory_address,
-                .size_bytes = transition.info.memory_size,
-        };
         return online ? go_online(&transition) : go_offline(&transition);
 }
 
 int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
              struct gpu_failure *ret_failure) {
+        struct nv_numa_info info;
+        int r;
+
         if (!numa_is_present(root, address))
                 return 0;
-        if (device_fd >= 0)
-                return set_held(root, device_fd, online, ret_failure);
-        /* Released: the driver has taken the memory offline with the GPU, or leaves it as it is. */
-        if (!online)
+        if (device_fd < 0 && !online) /* it went offline before the close, by numa_let_go() or by the kernel */
                 return 0;
-        return gpu_failure_explain(ret_failure, -ENODEV, NV_OK, "switch its persistence mode on first",
-                                   "cannot online the memory of a GPU that is not held");
+        if (device_fd < 0)
+                return gpu_failure_explain(ret_failure, -ENODEV, NV_OK, "switch its persistence mode on first",
+                                           "cannot online the memory of a GPU that is not held");
+        r = read_info(device_fd, &info);
+        if (r < 0)
+                return gpu_failure_explain(ret_failure, r, NV_OK, NULL, "cannot read the GPU's NUMA information");
+        return set_held(root, device_fd, &info, online, ret_failure);
+}
+
+int numa_let_go(const char *root, const struct pci_address *address, int device_fd, struct gpu_failure *ret_failure) {
+        struct nv_numa_info info;
+
+        if (device_fd < 0 || !numa_is_present(root, address))
+                return 0;
+        if (read_info(device_fd, &info) < 0) /* a GPU that is lost, or split by MIG: the close decides */
+                return 0;
+        return set_held(root, device_fd, &info, false, ret_failure);
 }

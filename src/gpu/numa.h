@@ -36,7 +36,14 @@ void numa_prepare(const char *root, const struct pci_address *address);
  *
  * Where it is left to us, this needs root and CAP_SYS_ADMIN, and is refused with -EPERM before anything is touched
  * (docs/decisions/0002-numa-as-root.md). Offlining needs ours to be the only descriptor of the GPU that is open:
- * -EBUSY otherwise. The GPU must not be let go while its memory is online: take it offline before the last close.
+ * -EBUSY otherwise.
  */
 int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
              struct gpu_failure *ret_failure);
+
+/*
+ * Before a close that may be the GPU's last: the driver cannot take memory back that the system uses, so where on- and
+ * offlining is ours it goes offline first. Returns 0 when the GPU may be closed, also because its memory is not ours
+ * to see to or the driver does not tell; negative errno when the GPU must stay open. Sleeps.
+ */
+int numa_let_go(const char *root, const struct pci_address *address, int device_fd, struct gpu_failure *ret_failure);

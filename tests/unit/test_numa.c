@@ -41,6 +41,7 @@ enum {
 static struct {
         const struct tree *tree;
         bool old_driver; /* before 535.43.02 */
+        bool lost;       /* every ioctl gives EINVAL */
         int32_t status;
         bool auto_online;
         uint64_t size_bytes;
@@ -101,7 +102,7 @@ int __wrap_file_write(const char *path, const char *text);
 uid_t __wrap_geteuid(void);
 
 int __wrap_ioctl(int fd, unsigned long command, void *argument) {
-        switch (command) {
+        switch (world.lost ? 0 : command) {
         case NV_ESC_SYS_PARAMS:
                 world.block_size_told = ((const struct nv_sys_params *)argument)->memblock_size;
                 return 0;
@@ -394,6 +395,41 @@ static void a_released_gpu_can_only_be_offline(void **state) {
         assert_non_null(strstr(failure.text, "persistence mode"));
 }
 
+/* What numa_let_go() says of the GPU held. */
+static int let_go(struct gpu_failure *failure) {
+        CLEANUP(fd_done) int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        return numa_let_go(world.tree->root, &address, fd, failure);
+}
+
+static void a_gpu_is_let_go_with_its_memory_offline(void **state) {
+        struct gpu_failure failure = {0};
+
+        set_ok(true);
+        world.busy_block = FIRST;
+        assert_int_equal(let_go(&failure), -EBUSY);
+        assert_blocks("online");
+        world.busy_block = -1;
+        assert_int_equal(let_go(&failure), 0);
+        assert_blocks("offline");
+        assert_int_equal(world.status, NV_NUMA_OFFLINE);
+}
+
+static void a_gpu_that_tells_nothing_is_let_go(void **state) {
+        struct gpu_failure failure = {0};
+
+        world.status = NV_NUMA_ONLINE;
+        world.lost = true;
+        assert_int_equal(set(false, &failure), -EINVAL);
+        assert_int_equal(let_go(&failure), 0);
+        world.lost = false;
+        world.auto_online = true;
+        assert_int_equal(let_go(&failure), 0);
+        assert_int_equal(world.status, NV_NUMA_ONLINE);
+        assert_string_equal(world.journal, "");
+}
+
 static void the_driver_is_told_the_block_size(void **state) {
         numa_prepare(world.tree->root, &address);
         assert_int_equal(world.block_size_told, BLOCK);
@@ -422,6 +458,8 @@ int main(void) {
                 TEST(nonsense_from_the_driver_is_refused),
                 TEST(a_gpu_without_such_memory_needs_nothing),
                 TEST(a_released_gpu_can_only_be_offline),
+                TEST(a_gpu_is_let_go_with_its_memory_offline),
+                TEST(a_gpu_that_tells_nothing_is_let_go),
                 TEST(the_driver_is_told_the_block_size),
         };
 

@@ -190,14 +190,28 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         return 0;
 }
 
+/* close() gives the descriptor up even when it reports an error: there is nothing to fail. */
+static void end_device(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
+        hold->device_fd = end_fd(kernel, address, GPU_KIND_DEVICE, hold->device_fd);
+        *hold = GPU_HOLD_NONE;
+}
+
+/* UVM first: its registration is a use of the GPU as well, and memory goes offline only for the last user. */
+static void end_uvm(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
+        hold->uvm_fd = end_fd(kernel, address, GPU_KIND_UVM, hold->uvm_fd);
+        hold->uvm = false;
+}
+
 static int kernel_close(void *context, const struct gpu_info *info, struct gpu_hold *hold,
                         struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
+        int r;
 
-        hold->uvm_fd = end_fd(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd);
-        /* close() gives the descriptor up even when it reports an error: there is nothing left to fail. */
-        hold->device_fd = end_fd(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd);
-        *hold = GPU_HOLD_NONE;
+        end_uvm(kernel, &info->address, hold);
+        r = numa_let_go(kernel->root, &info->address, hold->device_fd, ret_failure);
+        if (r < 0) /* the system still uses the GPU's memory: held it stays */
+                return r;
+        end_device(kernel, &info->address, hold);
         return 0;
 }
 
@@ -220,16 +234,16 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
 
 static int kernel_adopt(void *context, const struct pci_address *address, struct gpu_hold *hold,
                         struct gpu_failure *ret_failure) {
-        const struct gpu_info info = {.address = *address};
-        struct gpu_failure ignored;
         int r;
 
         r = adopt_node(context, address, hold->device_fd, ret_failure);
-        if (r < 0)
-                (void)kernel_close(context, &info, hold, &ignored);
-        else
-                hold->uvm = hold->uvm_fd >= 0; /* kept only once the GPU is registered */
-        return r;
+        if (r < 0) {
+                end_uvm(context, address, hold);
+                end_device(context, address, hold);
+                return r;
+        }
+        hold->uvm = hold->uvm_fd >= 0; /* kept only once the GPU is registered */
+        return 0;
 }
 
 static int kernel_uvm_disable(void *context, const struct gpu_info *info, struct gpu_hold *hold,
@@ -237,8 +251,7 @@ static int kernel_uvm_disable(void *context, const struct gpu_info *info, struct
         struct kernel *kernel = context;
 
         uvm_unregister(hold->uvm_fd, info->uuid);
-        hold->uvm_fd = end_fd(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd);
-        hold->uvm = false;
+        end_uvm(kernel, &info->address, hold);
         return 0;
 }
 
