@@ -33,6 +33,16 @@ static uint32_t uvm_on_wire(const struct gpu *gpu) {
         return gpu->uvm_wanted && gpu->wanted ? HF_UVM_WAITING : HF_UVM_OFF;
 }
 
+static uint32_t legacy_on_wire(enum gpu_legacy legacy) {
+        static const uint32_t flags[] = {
+                [GPU_LEGACY_UNKNOWN] = HF_UNKNOWN,
+                [GPU_LEGACY_OFF] = HF_NO,
+                [GPU_LEGACY_ON] = HF_YES,
+        };
+
+        return flags[legacy];
+}
+
 static void encode_gpu(struct xdr_writer *writer, const struct gpu *gpu) {
         struct hf_gpu entry = {
                 .address = {gpu->info.address.domain, gpu->info.address.bus, gpu->info.address.slot,
@@ -48,7 +58,7 @@ static void encode_gpu(struct xdr_writer *writer, const struct gpu *gpu) {
                 .error_number = -gpu->failure.error,
                 .error_nv_status = gpu->failure.nv_status,
                 .uvm = uvm_on_wire(gpu),
-                .legacy_flag = HF_UNKNOWN,
+                .legacy_flag = legacy_on_wire(gpu->hold.legacy),
                 .leased = registry_gpu_is_leased(gpu),
         };
 
@@ -97,7 +107,10 @@ static void reply_list(struct methods *methods, struct session *session, uint32_
 }
 
 void method_list(struct call *call) {
-        reply_list(call->methods, call->session, call->header.xid);
+        struct methods *methods = call->methods;
+
+        reply_list(methods, call->session, call->header.xid);
+        registry_refresh(methods->registry);
 }
 
 /* ---- Watch

@@ -67,6 +67,8 @@ static const struct {
                                 "UVM persistence mode not enabled."},
         [GPU_JOB_UVM_DISABLE] = {LOG_NOTICE, "UVM persistence mode disabled.", LOG_WARNING,
                                  "UVM persistence mode not disabled."},
+        [GPU_JOB_QUERY] = {LOG_DEBUG, "legacy persistence flag asked for.", LOG_DEBUG,
+                           "the legacy persistence flag cannot be had."},
         [GPU_JOB_NUMA_ONLINE] = {LOG_DEBUG, "NUMA memory is online or none.", LOG_ERR, "NUMA memory not onlined."},
         [GPU_JOB_NUMA_OFFLINE] = {LOG_DEBUG, "NUMA memory is offline or none.", LOG_ERR, "NUMA memory not offlined."},
 };
@@ -93,6 +95,7 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
         struct gpu *gpu = &entry->gpu;
         enum gpu_state before = gpu->state;
         enum gpu_job job = gpu->job;
+        bool news = job != GPU_JOB_QUERY || hold->legacy != gpu->hold.legacy;
 
         if (result >= 0 || !is_repetition(gpu, result))
                 log_outcome(entry, job, result, failure);
@@ -103,7 +106,8 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
-        entry_changed(entry, before);
+        if (news)
+                entry_changed(entry, before);
 }
 
 static void flight_run(struct worker_job *job) {
@@ -147,7 +151,8 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         int r;
 
         gpu_begin(&entry->gpu, job, clock_monotonic_usec());
-        entry_changed(entry, before);
+        if (job != GPU_JOB_QUERY) /* asking is no change: whoever watches would be woken by those who look */
+                entry_changed(entry, before);
         r = launch(entry, job);
         if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
                 (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
@@ -461,6 +466,14 @@ void registry_stop(struct registry *registry, bool keep_gpus) {
 
 /* ---- questions
  * --------------------------------------------------------------------------------------------------------- */
+
+void registry_refresh(struct registry *registry) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        for (size_t i = 0; i < registry->n_entries; i++)
+                gpu_refresh(&registry->entries[i]->gpu, now_usec);
+        registry_advance(registry);
+}
 
 struct registry_counts registry_count(const struct registry *registry) {
         struct registry_counts counts = {.gpus = registry->n_entries};

@@ -83,7 +83,9 @@ void registry_set_polling(struct registry *registry, bool needed);
 void registry_note_removed(struct registry *registry, const struct pci_address *address);
 /* The driver announces that a GPU is about to be unbound, and waits for us to let go of it; or that it was bound. */
 void registry_note_event(struct registry *registry, const struct rm_event *event);
-/* Something that the callbacks below were asked about has changed. */
+/* Somebody looks at the list: has what the driver alone knows asked for again, for the next look. */
+void registry_refresh(struct registry *registry);
+/* Something that the callbacks were asked about has changed. */
 void registry_poke(struct registry *registry);
 void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
 /* The policy's answers may have changed: applies those that did. */

@@ -16,12 +16,20 @@
 #include "gpu/failure.h"
 #include "gpu/inventory.h"
 
+/* The kernel's own, deprecated persistence flag of a GPU. Zero is "not known". */
+enum gpu_legacy {
+        GPU_LEGACY_UNKNOWN,
+        GPU_LEGACY_OFF,
+        GPU_LEGACY_ON,
+};
+
 /* One GPU held. Owned by the GPU's state machine; between jobs nobody else touches it. */
 struct gpu_hold {
         int device_fd; /* kernel: /dev/nvidiaN */
         int uvm_fd;    /* kernel: /dev/nvidia-uvm with this GPU registered; -1 without UVM persistence */
         void *handle;  /* nvidia-cfg: NvCfgDeviceHandle */
         bool uvm;      /* UVM persistence is on */
+        enum gpu_legacy legacy;
 };
 
 #define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1})
@@ -77,6 +85,10 @@ struct gpu_ops {
                           struct gpu_failure *ret_failure);
         int (*uvm_disable)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
                            struct gpu_failure *ret_failure);
+
+        /* Asks the driver for the legacy flag into hold->legacy. NULL: cannot be done. */
+        int (*query)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                     struct gpu_failure *ret_failure);
 
         /* Brings the GPU's memory on- or offline as a NUMA node where that is ours to do (gpu/numa.h). hold may be
          * empty. */

@@ -14,6 +14,9 @@
 #define PAUSE_USEC (1 * USEC_PER_SEC)
 #define PAUSE_MAX_USEC (60 * USEC_PER_SEC)
 
+/* Whoever asks for the list again and again does not make us ask the driver as often. */
+#define REFRESH_USEC (5 * USEC_PER_SEC)
+
 void gpu_init(struct gpu *gpu, const struct gpu_info *info) {
         *gpu = (struct gpu){
                 .info = *info,
@@ -48,6 +51,11 @@ void gpu_retry_now(struct gpu *gpu) {
         gpu->retry_usec = 0;
 }
 
+void gpu_refresh(struct gpu *gpu, uint64_t now_usec) {
+        if (gpu->state == GPU_HELD && now_usec >= gpu->query_usec + REFRESH_USEC)
+                gpu->query_due = true;
+}
+
 static enum gpu_job after_pause(enum gpu_job job, uint64_t due_usec, uint64_t now_usec, uint64_t *ret_wake_usec) {
         if (now_usec >= due_usec)
                 return job;
@@ -56,21 +64,26 @@ static enum gpu_job after_pause(enum gpu_job job, uint64_t due_usec, uint64_t no
         return GPU_JOB_NONE;
 }
 
+static enum gpu_job next_of_held(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        enum gpu_job job = GPU_JOB_NONE;
+
+        if (!gpu->wanted)
+                return after_pause(GPU_JOB_CLOSE, gpu->retry_usec, now_usec, ret_wake_usec);
+        if (gpu->uvm_wanted != gpu->hold.uvm)
+                job = after_pause(gpu->uvm_wanted ? GPU_JOB_UVM_ENABLE : GPU_JOB_UVM_DISABLE, gpu->uvm_retry_usec,
+                                  now_usec, ret_wake_usec);
+        return job == GPU_JOB_NONE && gpu->query_due ? GPU_JOB_QUERY : job;
+}
+
 enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec) {
         *ret_wake_usec = UINT64_MAX;
         if (gpu->job != GPU_JOB_NONE)
                 return GPU_JOB_NONE;
         if (gpu->adopting) /* also when it is not wanted: it is ours then, and to be closed properly */
                 return GPU_JOB_ADOPT;
-        if (gpu->state != GPU_HELD)
-                return gpu->wanted ? after_pause(GPU_JOB_OPEN, gpu->retry_usec, now_usec, ret_wake_usec) : GPU_JOB_NONE;
-        if (!gpu->wanted)
-                return after_pause(GPU_JOB_CLOSE, gpu->retry_usec, now_usec, ret_wake_usec);
-        if (gpu->uvm_wanted && !gpu->hold.uvm)
-                return after_pause(GPU_JOB_UVM_ENABLE, gpu->uvm_retry_usec, now_usec, ret_wake_usec);
-        if (!gpu->uvm_wanted && gpu->hold.uvm)
-                return after_pause(GPU_JOB_UVM_DISABLE, gpu->uvm_retry_usec, now_usec, ret_wake_usec);
-        return GPU_JOB_NONE;
+        if (gpu->state == GPU_HELD)
+                return next_of_held(gpu, now_usec, ret_wake_usec);
+        return gpu->wanted ? after_pause(GPU_JOB_OPEN, gpu->retry_usec, now_usec, ret_wake_usec) : GPU_JOB_NONE;
 }
 
 void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
@@ -81,6 +94,8 @@ void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
                 gpu->state = GPU_OPENING;
         else if (job == GPU_JOB_CLOSE)
                 gpu->state = GPU_CLOSING;
+        else if (job == GPU_JOB_QUERY)
+                gpu->query_due = false;
 }
 
 static void note_success(struct gpu *gpu) {
@@ -108,6 +123,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         gpu->open_duration_usec = now_usec - gpu->job_since_usec;
         gpu->uvm_retry_usec = 0;
         gpu->uvm_failures_in_row = 0;
+        gpu->query_due = true;
         note_success(gpu);
 }
 
@@ -116,6 +132,7 @@ static void end_adopt(struct gpu *gpu, int result) {
         gpu->adopting = false;
         gpu->state = result < 0 ? GPU_RELEASED : GPU_HELD;
         gpu->attempted |= result >= 0;
+        gpu->query_due = result >= 0;
 }
 
 static void end_close(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
@@ -162,6 +179,8 @@ void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const str
                 end_close(gpu, result, failure, now_usec);
         else if (job == GPU_JOB_UVM_ENABLE || job == GPU_JOB_UVM_DISABLE)
                 end_uvm(gpu, result, failure, now_usec);
+        else if (job == GPU_JOB_QUERY)
+                gpu->query_usec = now_usec;
 }
 
 bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec) {
@@ -190,6 +209,9 @@ void gpu_task_run(struct gpu_task *task) {
                 break;
         case GPU_JOB_UVM_DISABLE:
                 task->result = ops->uvm_disable(task->context, &task->info, &task->hold, &task->failure);
+                break;
+        case GPU_JOB_QUERY:
+                task->result = ops->query ? ops->query(task->context, &task->info, &task->hold, &task->failure) : 0;
                 break;
         case GPU_JOB_NUMA_ONLINE:
         case GPU_JOB_NUMA_OFFLINE:

@@ -34,6 +34,7 @@ enum gpu_job {
         GPU_JOB_CLOSE,
         GPU_JOB_UVM_ENABLE,
         GPU_JOB_UVM_DISABLE,
+        GPU_JOB_QUERY, /* of the legacy flag */
         GPU_JOB_NUMA_ONLINE,
         GPU_JOB_NUMA_OFFLINE,
 };
@@ -60,6 +61,9 @@ struct gpu {
         unsigned uvm_failures_in_row;
         uint64_t uvm_retry_usec; /* UINT64_MAX: it cannot be had */
 
+        bool query_due;      /* the legacy flag is to be asked for */
+        uint64_t query_usec; /* when it last was */
+
         uint64_t since_realtime_usec; /* of the last change of state; set by the driver of this machine */
         uint64_t open_duration_usec;  /* of the last successful open */
         uint32_t opens;
@@ -79,6 +83,9 @@ void gpu_want(struct gpu *gpu, bool wanted);
 
 /* Forgets the pause after a failure: the next job starts at once. */
 void gpu_retry_now(struct gpu *gpu);
+
+/* Has the legacy flag asked for again, unless it was a moment ago. Only the driver of a held GPU tells it. */
+void gpu_refresh(struct gpu *gpu, uint64_t now_usec);
 
 /*
  * The job to start now, or GPU_JOB_NONE. *ret_wake_usec is when to ask again if nothing happens before: the end of a

@@ -74,7 +74,52 @@ static void a_wanted_gpu_is_opened_and_held(void **state) {
         assert_int_equal(gpu.hold.device_fd, 7);
         assert_int_equal(gpu.open_duration_usec, 3000);
         assert_int_equal(gpu.opens, 1);
-        assert_int_equal(next(&gpu, 5000), GPU_JOB_NONE);
+}
+
+static void a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody_looks(void **state) {
+        struct gpu gpu = held_gpu();
+
+        job_succeeds(&gpu, GPU_JOB_QUERY, 5000, 6000);
+        assert_int_equal(next(&gpu, 7000), GPU_JOB_NONE);
+        gpu_refresh(&gpu, 7000); /* only just asked */
+        assert_int_equal(next(&gpu, 7000), GPU_JOB_NONE);
+        gpu_refresh(&gpu, 6000 + 5 * USEC_PER_SEC);
+        assert_int_equal(next(&gpu, 6000 + 5 * USEC_PER_SEC), GPU_JOB_QUERY);
+        assert_int_equal(gpu.state, GPU_HELD);
+}
+
+static void a_gpu_is_taken_over_from_the_process_before_without_an_open(void **state) {
+        struct gpu gpu = wanted_gpu();
+
+        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1});
+        job_succeeds(&gpu, GPU_JOB_ADOPT, 1000, 2000);
+        assert_int_equal(gpu.state, GPU_HELD);
+        assert_int_equal(gpu.hold.device_fd, 7);
+        assert_int_equal(gpu.opens, 0);
+        assert_true(gpu.attempted);
+}
+
+static void what_cannot_be_taken_over_is_opened_anew_at_once(void **state) {
+        struct gpu gpu = wanted_gpu();
+        struct gpu_failure failure = {.error = -ENODEV};
+
+        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1});
+        assert_int_equal(next(&gpu, 1000), GPU_JOB_ADOPT);
+        gpu_begin(&gpu, GPU_JOB_ADOPT, 1000);
+        gpu_end(&gpu, -ENODEV, &GPU_HOLD_NONE, &failure, 2000);
+        assert_false(gpu.attempted);
+        job_succeeds(&gpu, GPU_JOB_OPEN, 2000, 3000);
+        assert_int_equal(gpu.state, GPU_HELD);
+}
+
+static void what_is_taken_over_and_not_wanted_is_closed(void **state) {
+        struct gpu gpu = wanted_gpu();
+
+        gpu_want(&gpu, false);
+        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1});
+        job_succeeds(&gpu, GPU_JOB_ADOPT, 1000, 2000);
+        job_succeeds(&gpu, GPU_JOB_CLOSE, 2000, 3000);
+        assert_int_equal(gpu.state, GPU_RELEASED);
 }
 
 static void an_unwanted_gpu_is_left_alone(void **state) {
@@ -181,12 +226,12 @@ static void uvm_persistence_follows_the_hold_and_never_undoes_it(void **state) {
         assert_int_equal(gpu.state, GPU_HELD);
         assert_int_equal(gpu.failure.error, 0);
         assert_int_equal(gpu.uvm_failure.error, -EAGAIN);
-        assert_int_equal(next(&gpu, 5001), GPU_JOB_NONE);
+        job_succeeds(&gpu, GPU_JOB_QUERY, 5001, 5002);
+        assert_int_equal(next(&gpu, 5003), GPU_JOB_NONE);
         job_succeeds(&gpu, GPU_JOB_UVM_ENABLE, 5000 + USEC_PER_SEC, 6 * USEC_PER_SEC);
         assert_int_equal(gpu.uvm_failure.error, 0);
         gpu.uvm_wanted = false;
         job_succeeds(&gpu, GPU_JOB_UVM_DISABLE, 7 * USEC_PER_SEC, 8 * USEC_PER_SEC);
-        assert_int_equal(next(&gpu, 9 * USEC_PER_SEC), GPU_JOB_NONE);
         assert_int_equal(gpu.state, GPU_HELD);
 }
 
@@ -195,6 +240,7 @@ static void uvm_persistence_that_cannot_be_had_is_not_asked_for_again(void **sta
 
         gpu.uvm_wanted = true;
         job_fails(&gpu, GPU_JOB_UVM_ENABLE, -EOPNOTSUPP, 5000);
+        job_succeeds(&gpu, GPU_JOB_QUERY, 6000, 7000);
         assert_int_equal(next(&gpu, UINT64_MAX - 1), GPU_JOB_NONE);
 }
 
@@ -228,6 +274,10 @@ static void a_failure_says_what_why_and_what_to_do(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_wanted_gpu_is_opened_and_held),
+                cmocka_unit_test(a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody_looks),
+                cmocka_unit_test(a_gpu_is_taken_over_from_the_process_before_without_an_open),
+                cmocka_unit_test(what_cannot_be_taken_over_is_opened_anew_at_once),
+                cmocka_unit_test(what_is_taken_over_and_not_wanted_is_closed),
                 cmocka_unit_test(an_unwanted_gpu_is_left_alone),
                 cmocka_unit_test(a_held_gpu_that_is_not_wanted_any_more_is_closed),
                 cmocka_unit_test(what_is_wanted_may_change_while_the_driver_is_at_work),

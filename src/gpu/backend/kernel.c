@@ -28,6 +28,7 @@
 #include "base/text.h"
 #include "gpu/abi.h"
 #include "gpu/numa.h"
+#include "gpu/rm.h"
 #include "gpu/uvm.h"
 
 struct kernel {
@@ -272,6 +273,20 @@ static int kernel_uvm_enable(void *context, const struct gpu_info *info, struct 
         return 0;
 }
 
+static int kernel_query(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+                        struct gpu_failure *ret_failure) {
+        struct kernel *kernel = context;
+        bool enabled;
+        int r;
+
+        r = rm_query_legacy(kernel->root, &info->address, &enabled, ret_failure);
+        if (r < 0)
+                hold->legacy = GPU_LEGACY_UNKNOWN;
+        else
+                hold->legacy = enabled ? GPU_LEGACY_ON : GPU_LEGACY_OFF;
+        return r;
+}
+
 static int kernel_numa_set(void *context, const struct pci_address *address, struct gpu_hold *hold, bool online,
                            struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
@@ -289,5 +304,6 @@ const struct gpu_ops gpu_kernel_ops = {
         .close = kernel_close,
         .uvm_enable = kernel_uvm_enable,
         .uvm_disable = kernel_uvm_disable,
+        .query = kernel_query,
         .numa_set = kernel_numa_set,
 };
