@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "cli/ids.h"
 #include "cli/nearest.h"
+#include "cli/wrap.h"
 
 enum {
         HELP_WIDTH = 80,
@@ -171,31 +172,13 @@ int options_parse(struct options_parser *parser, char **arguments, int n, int *r
 
 /* ---- help -------------------------------------------------------------------- */
 
-/* Prints text in lines of at most `width`, each but the first indented. */
-static void print_wrapped(FILE *stream, const char *text, size_t indent, size_t width) {
-        size_t column = 0;
-
-        while (*text != '\0') {
-                size_t length = strcspn(text, " ");
-
-                if (column > 0 && column + 1 + length > width) {
-                        (void)fprintf(stream, "\n%*s", (int)indent, "");
-                        column = 0;
-                }
-                column += (size_t)fprintf(stream, "%s%.*s", column > 0 ? " " : "", (int)length, text);
-                text += length;
-                text += strspn(text, " ");
-        }
-        (void)fputc('\n', stream);
-}
-
 void options_print_row(FILE *stream, const char *name, const char *text) {
         size_t indent = HELP_INDENT + HELP_NAME_WIDTH + 1;
 
         (void)fprintf(stream, "%*s%-*s ", HELP_INDENT, "", HELP_NAME_WIDTH, name);
         if (strlen(name) > HELP_NAME_WIDTH)
                 (void)fprintf(stream, "\n%*s", (int)indent, "");
-        print_wrapped(stream, text, indent, HELP_WIDTH - indent);
+        wrap_print(stream, text, indent, indent, HELP_WIDTH);
 }
 
 void options_print_help(FILE *stream, const struct option_spec *specs) {

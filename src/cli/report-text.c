@@ -8,8 +8,12 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "cli/wrap.h"
 
-enum { WIDTH_FULL = 120 };
+enum {
+        WIDTH_FULL = 120,
+        INDENT = 6, /* of sentences that take more than a line */
+};
 
 /* ---- cells ------------------------------------------------------------------- */
 
@@ -196,13 +200,17 @@ static void describe_gpus(const struct snapshot *snapshot, char *buffer, size_t 
 }
 
 static void print_head(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
+        static const char separator[] = "  |  ";
         char daemon[2 * HF_NAME_SIZE + 48], driver[64], gpus[96];
+        bool fits;
 
         describe_daemon(snapshot, daemon, sizeof(daemon));
         describe_driver(snapshot, driver, sizeof(driver));
         describe_gpus(snapshot, gpus, sizeof(gpus));
+        fits = style->width == 0 ||
+               strlen(daemon) + strlen(driver) + strlen(gpus) + 2 * strlen(separator) <= style->width;
         colour_print(stream, style->colours, COLOUR_BOLD, daemon);
-        (void)fprintf(stream, "  |  %s  |  %s\n", driver, gpus);
+        (void)fprintf(stream, "%s%s%s%s\n", fits ? separator : "\n", driver, separator, gpus);
 }
 
 /* ---- what is wrong with single GPUs ------------------------------------------ */
@@ -212,7 +220,8 @@ static void print_gpu_line(const struct snapshot_gpu *gpu, const struct report_s
         char label[64];
 
         colour_print(stream, style->colours, colour, report_label(gpu, label, sizeof(label)));
-        (void)fprintf(stream, ": %s\n", what);
+        (void)fputs(": ", stream);
+        wrap_print(stream, what, strlen(label) + 2, INDENT, style->width);
 }
 
 static void print_stuck(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
@@ -273,39 +282,53 @@ static bool any_persistence_unknown(const struct snapshot *snapshot, const bool 
         return false;
 }
 
-static void print_daemon_note(const struct snapshot *snapshot, FILE *stream) {
+static void print_note(const struct report_style *style, FILE *stream, const char *text) {
+        static const char head[] = "note: ";
+
+        (void)fputs(head, stream);
+        wrap_print(stream, text, strlen(head), INDENT, style->width);
+}
+
+static void print_daemon_note(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
+        char text[sizeof(snapshot->daemon_error) + 160];
+
         switch (snapshot->daemon) {
         case DAEMON_NONE:
-                (void)fprintf(stream,
-                              "note: %s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
-                              "keep it ready.\n",
-                              snapshot->daemon_error);
+                (void)text_format(text, sizeof(text),
+                                  "%s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
+                                  "keep it ready.",
+                                  snapshot->daemon_error);
+                print_note(style, stream, text);
                 break;
         case DAEMON_SILENT:
-                (void)fprintf(stream, "note: %s.\n", snapshot->daemon_error);
+                print_note(style, stream, snapshot->daemon_error);
                 break;
         case DAEMON_NVIDIA:
-                (void)fputs("note: NVIDIA's daemon tells held or not; since when, failures and their reasons it cannot "
-                            "tell.\n",
-                            stream);
+                print_note(style, stream,
+                           "NVIDIA's daemon tells held or not; since when, failures and their reasons it cannot tell.");
                 break;
         case DAEMON_HOLDFAST:
                 break;
         }
 }
 
-static void print_notes(const struct snapshot *snapshot, const bool *selected, FILE *stream) {
-        if (snapshot->inventory_error < 0)
-                (void)fprintf(stream, "note: cannot read the driver's list of GPUs in /proc/driver/nvidia/gpus: %s.\n",
-                              strerror(-snapshot->inventory_error));
-        print_daemon_note(snapshot, stream);
+static void print_notes(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
+                        FILE *stream) {
+        char text[256];
+
+        if (snapshot->inventory_error < 0) {
+                (void)text_format(text, sizeof(text),
+                                  "cannot read the driver's list of GPUs (/proc/driver/nvidia): %s.",
+                                  strerror(-snapshot->inventory_error));
+                print_note(style, stream, text);
+        }
+        print_daemon_note(snapshot, style, stream);
         if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
-                (void)fputs(
-                        "note: where Persistence-M is '?', the kernel's own flag cannot be read without opening the "
-                        "GPU, which this command never does.\n",
-                        stream);
+                print_note(style, stream,
+                           "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
+                           "which this command never does.");
         if (snapshot->clients_known && !snapshot->clients_complete)
-                (void)fputs("note: clients of other users cannot be seen; run as root to see them.\n", stream);
+                print_note(style, stream, "clients of other users cannot be seen; run as root to see them.");
 }
 
 /* ----------------------------------------------------------------------------- */
@@ -324,6 +347,6 @@ int report_text(const struct snapshot *snapshot, const bool *selected, const str
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (selected[i])
                         print_trouble(snapshot, &snapshot->gpus[i], style, stream);
-        print_notes(snapshot, selected, stream);
+        print_notes(snapshot, selected, style, stream);
         return 0;
 }

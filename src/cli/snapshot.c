@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/text.h"
@@ -233,6 +234,8 @@ size_t snapshot_count_held(const struct snapshot *snapshot) {
 }
 
 bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder) {
+        if (holder->pid == getpid())
+                return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
         return gpu->held != HF_YES || snapshot->daemon_pid == 0 || holder->pid != snapshot->daemon_pid;
 }
 

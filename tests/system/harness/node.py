@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""A node made of files and a scripted daemon, for the operator's command alone: whatever a daemon could say, right or
+wrong, at once, with neither driver nor daemon."""
+
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from pathlib import Path
+
+from .rpc import PROGRAM, opaque, words
+
+HOLDFAST_PROGRAM = 0x20484644
+RELEASED, OPENING, HELD, CLOSING, FAILED = range(5)
+NO, YES, UNKNOWN = range(3)
+
+INFORMATION = """Model: \t\t {model}
+IRQ:   \t\t 311
+GPU UUID: \t {uuid}
+Video BIOS: \t {bios}
+Bus Location: \t {address}
+Device Minor: \t {minor}
+GPU Firmware: \t 595.45.04
+GPU Excluded:\t {excluded}
+"""
+
+
+class Node:
+    """Directories laid out as /proc, /dev, /sys and /run are, to be given as --root."""
+
+    def __init__(self):
+        self.root = Path(tempfile.mkdtemp(prefix="holdfast-node-"))
+        self.root.chmod(0o755)
+        self.socket_path = self.root / "run/nvidia-persistenced/socket"
+        self.daemon = None
+
+    def write(self, path, text):
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def load_driver(self, version="595.45.04"):
+        self.write("proc/driver/nvidia/version",
+                   f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  (root@host)\n")
+
+    def add_gpu(self, address, minor, *, uuid=None, model="NVIDIA H100 80GB HBM3", bios="96.00.9f.00.01",
+                excluded=False, initialised=False):
+        gpu = f"proc/driver/nvidia/gpus/{address}"
+        self.write(f"{gpu}/information",
+                   INFORMATION.format(address=address, minor=minor, model=model, bios=bios,
+                                      uuid=uuid or f"GPU-{minor:08x}-0000-0000-0000-000000000000",
+                                      excluded="Yes" if excluded else "No"))
+        self.write(f"{gpu}/power", f"Runtime D3 status:          {'Disabled by default' if initialised else '?'}\n")
+        self.write(f"dev/nvidia{minor}", "")
+        if initialised:
+            self.write(f"sys/bus/pci/devices/{address}/msi_irqs/42", "")
+
+    def start_daemon(self, **how):
+        self.socket_path.parent.mkdir(parents=True, exist_ok=True)
+        self.daemon = ScriptedDaemon(self.socket_path, **how)
+        return self.daemon
+
+    def clean_up(self):
+        if self.daemon:
+            self.daemon.stop()
+        shutil.rmtree(self.root)
+
+
+def hyper(value):
+    return struct.pack(">Q", value)
+
+
+class Row:
+    """A GPU as List tells it."""
+
+    def __init__(self, address, state=HELD, **fields):
+        self.address = address
+        self.fields = {
+            "minor": 0, "uuid": "", "model": "", "state": state, "wanted": 1, "since": 1_800_000_000_123_456,
+            "open_duration": 1_473_000, "opens": 1, "failures": 0, "stuck": 0, "errno": 0, "nv_status": 0,
+            "error": "", "uvm": 0, "uvm_text": "", "legacy": NO, "leased": 0,
+        }
+        unknown = set(fields) - set(self.fields)
+        assert not unknown, f"List has no {unknown}"
+        self.fields |= fields
+
+    def encode(self):
+        f = self.fields
+        domain, bus, slot_function = self.address.split(":")
+        slot, function = slot_function.split(".")
+        return (words(int(domain, 16), int(bus, 16), int(slot, 16), int(function, 16), f["minor"]) +
+                opaque(f["uuid"].encode()) + opaque(f["model"].encode()) + words(f["state"], f["wanted"]) +
+                hyper(f["since"]) + hyper(f["open_duration"]) +
+                words(f["opens"], f["failures"], f["stuck"], f["errno"], f["nv_status"]) +
+                opaque(f["error"].encode()) + words(f["uvm"]) + opaque(f["uvm_text"].encode()) +
+                words(f["legacy"], f["leased"]))
+
+
+class ScriptedDaemon:
+    """Answers from a table, on a thread. `rows`: List is served, as by Holdfast; without: NVIDIA's contract only."""
+
+    def __init__(self, path, *, rows=None, modes=None, set_status=0, ready=True, silent=False, after_list=None):
+        self.rows = rows
+        self.modes = modes or {}  # address without function, as in "0000:17:00" -> (status, mode)
+        self.set_status = set_status
+        self.ready = ready
+        self.silent = silent  # takes calls and answers none
+        self.after_list = after_list  # called after each List, to let time pass
+        self.sets = []
+        self.lists = 0
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        path.chmod(0o777)
+        self._listener.listen(16)
+        self._connections = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        # A shutdown, unlike a close, wakes the thread that sleeps in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(timeout=5)
+        assert not self._thread.is_alive(), "the scripted daemon does not end"
+        self._listener.close()
+        for connection in self._connections:
+            connection.close()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with connection.makefile("rb") as stream:
+            while header := stream.read(4):
+                size = struct.unpack(">I", header)[0] & 0x7FFFFFFF
+                call = stream.read(size)
+                if self.silent:
+                    continue
+                reply = self._answer(call)
+                connection.sendall(words(0x80000000 | len(reply)) + reply)
+
+    def _answer(self, call):
+        xid, _, _, program, version, procedure, *_ = struct.unpack(">10I", call[:40])
+        accepted = words(xid, 1, 0, 0, 0)
+        if program == HOLDFAST_PROGRAM and self.rows is not None:
+            return accepted + words(0) + self._list()
+        if program != PROGRAM:
+            return accepted + words(1)
+        return accepted + words(0) + self._call_nvpd(procedure, struct.unpack(f">{len(call) // 4 - 10}i", call[40:]))
+
+    def _list(self):
+        self.lists += 1
+        answer = (opaque(b"9.8.7") + opaque(b"kernel") + words(4711) + hyper(1_799_999_999_000_000) +
+                  words(self.ready) + hyper(self.lists) + words(len(self.rows)) +
+                  b"".join(row.encode() for row in self.rows))
+        if self.after_list:
+            self.after_list(self)
+        return answer
+
+    def _call_nvpd(self, procedure, arguments):
+        address = "{:04x}:{:02x}:{:02x}".format(*arguments[:3])
+        if procedure == 2:
+            status, mode = self.modes.get(address, (2, 0))
+            return words(status, mode) if status == 0 else words(status)
+        self.sets.append((address, arguments[4]))
+        return words(self.set_status)

@@ -1,0 +1,797 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The operator's command, holdfast: first against a node of files and a scripted daemon, which can say anything at once,
+then against the simulated driver and whatever daemon is under test."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from conftest import BUILD, TOP
+from harness import process
+from harness.node import CLOSING, FAILED, OPENING, RELEASED, UNKNOWN, YES, Node, Row
+from harness.world import World, missing_for
+
+A, B, C = "0000:17:00.0", "0000:3a:00.0", "0000:ca:00.0"
+DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
+COMMANDS = ("status", "query", "set", "wait")
+
+
+class Result:
+    def __init__(self, completed):
+        self.status = completed.returncode
+        self.out = completed.stdout
+        self.err = completed.stderr
+
+    def json(self, schema):
+        document = json.loads(self.out)
+        jsonschema.validate(document, json.loads((TOP / f"docs/schemas/{schema}.json").read_text()))
+        return document
+
+
+def environment(**extra):
+    clean = {key: value for key, value in os.environ.items() if key not in ("HOLDFAST_ROOT", "COLUMNS", "NO_COLOR")}
+    return clean | process.SANITIZER_ENVIRONMENT | {"TZ": "UTC", "TERM": "xterm"} | extra
+
+
+def holdfast(root, *arguments, program=None, timeout=30, stdout=subprocess.PIPE, user=None, **extra):
+    program = program or BUILD / "src/cli/holdfast"
+    assert program.exists(), f"{program} is not built; run make, or give HOLDFAST_BUILD"
+    result = Result(subprocess.run([program, *(["--root", root] if root else []), *arguments], stdin=subprocess.DEVNULL,
+                                   stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False,
+                                   env=environment(**extra), user=user, group=user, extra_groups=[] if user else None))
+    assert not re.search(process.SANITIZER_FINDING, result.err), result.err
+    return result
+
+
+@pytest.fixture
+def node():
+    node = Node()
+    try:
+        yield node
+    finally:
+        node.clean_up()
+
+
+@pytest.fixture
+def three(node):
+    """Three GPUs, no daemon yet."""
+    node.load_driver()
+    for minor, address in enumerate((A, B, C)):
+        node.add_gpu(address, minor)
+    return node
+
+
+class Job:
+    """A process that has a GPU's node open. (Not the test itself: the scripted daemon lives in that.)"""
+
+    def __init__(self, path):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[fd])
+        os.close(fd)
+        self.pid = self._process.pid
+        self.name = f"cat({self.pid})"
+
+    def end(self):
+        self._process.stdin.close()
+        assert self._process.wait(timeout=10) == 0
+
+
+@contextlib.contextmanager
+def opened(node, minor):
+    job = Job(node.root / f"dev/nvidia{minor}")
+    try:
+        yield job
+    finally:
+        job.end()
+
+
+def rows_of(text):
+    """The table's cells by GPU: columns are at least two blanks apart."""
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("GPU  "))
+    titles = re.split(r"  +", lines[at].strip())
+    rows = []
+    for line in lines[at + 2:]:
+        if not line.strip():
+            break
+        rows.append(dict(zip(titles, re.split(r"  +", line.strip()))))
+    return rows
+
+
+# ---- status: with Holdfast's daemon -----------------------------------------
+
+
+def test_status_shows_a_line_for_each_gpu_with_all_that_the_daemon_tells(three):
+    three.start_daemon(rows=[Row(A, minor=0), Row(B, FAILED, minor=1, failures=4, error="cannot open it: no power"),
+                             Row(C, RELEASED, minor=2, wanted=0, opens=0, open_duration=0)])
+    result = holdfast(three.root)
+    assert result.status == DONE and result.err == ""
+    assert result.out.splitlines()[0] == "Holdfast 9.8.7 (pid 4711, kernel backend)  |  driver 595.45.04  |  1 of 3 GPUs held"
+    held, failed, released = rows_of(result.out)
+    assert held == {"GPU": "0", "Name": "NVIDIA H100 80GB HBM3", "Bus-Id": "00000000:17:00.0", "Persistence-M": "On",
+                    "State": "held", "Since": "2027-01-15 08:00:00", "Open": "1.47 s", "Held by": "daemon"}
+    assert (failed["State"], failed["Persistence-M"], failed["Held by"]) == ("failed", "Off", "-")
+    assert (released["State"], released["Open"]) == ("released", "-")
+
+
+def test_status_gives_the_reason_of_each_failure_below_the_table(three):
+    three.start_daemon(rows=[Row(A), Row(B, FAILED, failures=4, error="cannot open /dev/nvidia1: no power"),
+                             Row(C, OPENING, stuck=1)])
+    lines = holdfast(three.root).out.splitlines()
+    assert f"GPU 1 {B}: cannot open /dev/nvidia1: no power (4 failed opens so far)" in lines
+    stuck = [line for line in lines if line.startswith(f"GPU 2 {C}: stuck in the driver, opening, since 2027-01-15")]
+    assert len(stuck) == 1
+
+
+def test_status_says_stuck_leased_closing_and_why_uvm_is_not_on(three):
+    three.start_daemon(rows=[Row(A, OPENING, stuck=1), Row(B, RELEASED, leased=1), Row(C, CLOSING, uvm=1,
+                                                                                      uvm_text="the fabric is not ready")])
+    result = holdfast(three.root)
+    assert [row["State"] for row in rows_of(result.out)] == ["stuck", "leased", "closing"]
+    assert f"GPU 2 {C}: UVM persistence is not on yet: the fabric is not ready" in result.out
+
+
+def test_status_works_from_the_daemon_alone_when_the_driver_is_out_of_sight(node):
+    node.start_daemon(rows=[Row(A, model="Simulated H100", uuid="GPU-1"), Row(B, model="Simulated H100", uuid="GPU-2")])
+    result = holdfast(node.root)
+    assert result.status == DONE
+    assert "driver not seen" in result.out and "2 of 2 GPUs held" in result.out
+    assert [row["Name"] for row in rows_of(result.out)] == ["Simulated H100"] * 2
+
+
+def test_a_gpu_that_only_the_kernels_flag_keeps_is_persistent_and_not_held(three):
+    three.start_daemon(rows=[Row(A, RELEASED, wanted=0, legacy=YES)])
+    row = rows_of(holdfast(three.root).out)[0]
+    assert (row["Persistence-M"], row["State"], row["Held by"]) == ("On", "released", "kernel flag")
+
+
+def test_status_names_the_processes_that_have_a_gpu_open(three):
+    three.start_daemon(rows=[Row(A, minor=0), Row(B, RELEASED, minor=1, wanted=0)])
+    with opened(three, 0) as first, opened(three, 1) as second:
+        held, released, _ = rows_of(holdfast(three.root).out)
+    assert held["Held by"] == f"daemon, {first.name}"
+    assert released["Held by"] == second.name
+
+
+def test_what_the_daemon_sends_cannot_steer_the_terminal(three):
+    three.start_daemon(rows=[Row(A, FAILED, error="\033[2Jgone\r\n", model="\033]0;title\a")])
+    result = holdfast(three.root)
+    assert "?[2Jgone??" in result.out
+    assert "\033" not in result.out and "\r" not in result.out
+    holdfast(three.root, "status", "--json").json("status")
+
+
+def test_a_daemon_that_is_starting_is_said_to_be(three):
+    three.start_daemon(rows=[Row(A, OPENING, open_duration=0), Row(B), Row(C)], ready=False)
+    assert "2 of 3 GPUs held, starting" in holdfast(three.root).out
+
+
+# ---- status: with another daemon, or none ------------------------------------
+
+
+def test_with_nvidias_daemon_status_asks_for_each_gpu_and_says_what_it_cannot_tell(three):
+    three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0)})
+    result = holdfast(three.root)
+    assert result.status == DONE
+    assert result.out.startswith(f"NVIDIA's nvidia-persistenced (pid {os.getpid()})  |  driver 595.45.04  |  1 of 3 GPUs held")
+    assert [(row["Persistence-M"], row["State"]) for row in rows_of(result.out)] == [
+        ("On", "held"), ("Off", "released"), ("Off", "released")]
+    assert f"GPU 2 {C}: the daemon knows no GPU at this PCI address" in result.out
+    assert "cannot tell" in result.out
+    assert "Since" not in result.out
+
+
+def test_without_a_daemon_status_tells_which_gpus_are_initialised(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    node.add_gpu(B, 1)
+    with opened(node, 0) as job:
+        result = holdfast(node.root)
+    assert result.status == DONE
+    assert result.out.startswith("no daemon  |  driver 595.45.04  |  1 of 2 GPUs initialised")
+    first, second = rows_of(result.out)
+    assert (first["State"], first["Persistence-M"], first["Held by"]) == ("initialised", "?", job.name)
+    assert (second["State"], second["Persistence-M"], second["Held by"]) == ("not initialised", "Off", "-")
+    assert "start nvidia-persistenced" in result.out
+
+
+def test_an_initialised_gpu_that_nobody_has_open_must_have_the_kernels_flag(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    row = rows_of(holdfast(node.root).out)[0]
+    assert (row["Persistence-M"], row["Held by"]) == ("On", "kernel flag (inferred)")
+
+
+def test_with_displays_driven_by_the_kernel_the_flag_is_not_inferred(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    node.write("sys/module/nvidia_drm/parameters/modeset", "Y\n")
+    row = rows_of(holdfast(node.root).out)[0]
+    assert (row["Persistence-M"], row["Held by"]) == ("?", "nvidia-drm (inferred)")
+
+
+def test_with_a_uvm_registration_the_flag_is_not_inferred(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True, uuid="GPU-abc")
+    node.write("proc/driver/nvidia-uvm/gpus/GPU-abc/info", "")
+    assert rows_of(holdfast(node.root).out)[0]["Persistence-M"] == "?"
+
+
+def test_a_daemon_that_does_not_answer_is_said_so_in_time(three):
+    three.start_daemon(silent=True)
+    result = holdfast(three.root, "status", "--timeout", "0.2")
+    assert result.status == DONE
+    assert result.out.startswith("daemon does not answer")
+    assert "did not answer within 0.2 s" in result.out
+    assert [row["Persistence-M"] for row in rows_of(result.out)] == ["?"] * 3
+
+
+def test_a_socket_that_a_dead_daemon_left_behind_is_no_daemon(three):
+    three.socket_path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(three.socket_path))
+    result = holdfast(three.root)
+    assert result.status == DONE
+    assert result.out.startswith("no daemon") and "nobody listens on" in result.out
+
+
+def test_with_neither_driver_nor_daemon_there_is_nothing_to_tell(node):
+    for command in (["status"], ["query", "--fields", "index"]):
+        result = holdfast(node.root, *command)
+        assert result.status == FAILURE
+        assert "driver is not loaded" in result.err and "no persistence daemon" in result.err
+        assert len(result.err.splitlines()) == 1
+
+
+def test_an_excluded_gpu_comes_last_and_shifts_no_index(node):
+    node.load_driver()
+    node.add_gpu(A, 0, excluded=True)
+    node.add_gpu(B, 1)
+    first, second = rows_of(holdfast(node.root).out)
+    assert (first["GPU"], first["Bus-Id"]) == ("0", "00000000:3A:00.0")
+    assert (second["GPU"], second["Bus-Id"], second["State"]) == ("1", "00000000:17:00.0", "excluded")
+    assert holdfast(node.root, "query", "--fields", "index,pci.bus_id,count", "--format=csv,noheader").out == (
+        "0, 00000000:3A:00.0, 1\n")
+
+
+def test_an_ordinary_user_is_told_once_that_others_cannot_be_seen(three):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    program = Path(shutil.copy(BUILD / "src/cli/holdfast", three.root))
+    result = holdfast(three.root, program=program, user=process.NOBODY)
+    assert result.status == DONE and "3 of 3 GPUs held" in result.out
+    assert result.out.count("run as root to see them") == 1
+    assert "run as root" not in holdfast(three.root).out
+
+
+# ---- status: looks -----------------------------------------------------------
+
+
+def test_the_table_fits_into_80_columns(three):
+    three.start_daemon(rows=[Row(A, minor=0), Row(B, FAILED, minor=1, error="a sentence that is long " * 9), Row(C)])
+    with opened(three, 0):
+        result = holdfast(three.root, COLUMNS="80")
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert [row["Bus-Id"] for row in rows_of(result.out)] == [A, B, C]
+    assert "a sentence" in result.out
+
+
+def test_at_120_columns_the_table_is_the_full_one(three):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    result = holdfast(three.root, COLUMNS="120")
+    assert max(map(len, result.out.splitlines())) <= 120
+    assert "Since" in rows_of(result.out)[0]
+
+
+def on_terminal(root, *arguments, **extra):
+    """What the command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen([BUILD / "src/cli/holdfast", "--root", root, *arguments], stdin=subprocess.DEVNULL,
+                              stdout=theirs, stderr=subprocess.PIPE, env=environment(COLUMNS="120", **extra)) as child:
+            os.close(theirs)
+            text = b""
+            while select.select([ours], [], [], 20)[0]:
+                try:
+                    text += os.read(ours, 65536)
+                except OSError:  # EIO: the other side is closed
+                    break
+            assert child.wait(timeout=20) == DONE
+        return text.decode()
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("extra, coloured", [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True),
+                                             ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals_that_want_them(three, extra, coloured):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    assert ("\033[" in on_terminal(three.root, "status", **extra)) == coloured
+    assert "\033[" not in holdfast(three.root, **extra).out
+
+
+# ---- status: JSON ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script, kind", [
+    ({"rows": [Row(A, minor=0), Row(B, FAILED, errno=5, nv_status=0x1c, failures=3, error="no power", uvm=1,
+                                    legacy=UNKNOWN), Row(C, RELEASED, since=0, open_duration=0, opens=0)]}, "holdfast"),
+    ({"modes": {"0000:17:00": (0, 1)}}, "nvidia"),
+    ({"silent": True}, "silent"),
+    (None, "none"),
+])
+def test_status_json_keeps_to_its_schema_whatever_daemon_there_is(three, script, kind):
+    if script is not None:
+        three.start_daemon(**script)
+    with opened(three, 0) as job:
+        document = holdfast(three.root, "status", "--json", "--timeout", "0.5").json("status")
+    assert document["daemon"]["kind"] == kind
+    assert [gpu["address"] for gpu in document["gpus"]] == [A, B, C]
+    assert document["gpus"][0]["clients"] == [{"pid": job.pid, "name": "cat", "descriptors": 1}]
+    assert (document["gpus"][0]["detail"] is not None) == (kind == "holdfast")
+
+
+def test_status_json_has_the_details_of_a_failure(three):
+    three.start_daemon(rows=[Row(A, FAILED, errno=5, nv_status=0x1c, failures=3, error="no power")])
+    gpu = holdfast(three.root, "status", "--json", "--gpu", "0").json("status")["gpus"][0]
+    assert gpu["detail"]["error"] == {"text": "no power", "errno": 5, "nv_status": 0x1c}
+    assert (gpu["state"], gpu["held"], gpu["persistence_mode"]) == ("failed", False, "off")
+
+
+def test_the_schema_itself_is_strict_enough_to_fail(three):
+    document = holdfast(three.root, "status", "--json").json("status")
+    del document["gpus"][0]["held"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, json.loads((TOP / "docs/schemas/status.json").read_text()))
+
+
+# ---- naming GPUs -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["1", B, "00000000:3A:00.0", "3a:00.0", "3a:00", "PCI:0000:3a:00.0", "GPU-00000001",
+                                  "gpu-00000001-0000-0000-0000-000000000000"])
+def test_a_gpu_answers_to_every_name_it_has(three, name):
+    result = holdfast(three.root, "query", "--fields", "pci.bus_id", "--gpu", name, "--format", "csv,noheader")
+    assert (result.status, result.out) == (DONE, "00000000:3A:00.0\n")
+
+
+@pytest.mark.parametrize("names", [["--gpu", "0,2"], ["--gpu=2", "--gpu=0"], ["-i", f"{A},{C}"], ["--id=0,0,2"]])
+def test_several_gpus_are_named_by_commas_or_again(three, names):
+    result = holdfast(three.root, "query", "--fields=index", "--format=csv,noheader", *names)
+    assert result.out.split() == ["0", "2"]
+
+
+@pytest.mark.parametrize("command", [["status"], ["query", "--fields=index"], ["set", "on"]])
+def test_a_gpu_that_is_not_there_has_an_exit_status_of_its_own(three, command):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    result = holdfast(three.root, *command, "--gpu", "7")
+    assert result.status == NO_GPU
+    assert "no GPU '7' among the 3 here" in result.err
+    assert three.daemon.sets == []
+
+
+def test_the_beginning_of_several_uuids_is_refused(three):
+    result = holdfast(three.root, "query", "--fields=index", "--gpu", "GPU-0000000")
+    assert result.status == USAGE and "the beginning of 3 UUIDs" in result.err
+
+
+@pytest.mark.parametrize("name", ["", "x", "0,", ",", "-1", "0x1", "17", "nvidia0", "0000:17:00.9", "9" * 100])
+def test_what_cannot_be_a_gpu_is_refused(three, name):
+    result = holdfast(three.root, "query", "--fields=index", f"--gpu={name}")
+    assert result.status == (NO_GPU if name == "17" else USAGE)
+    assert len(result.err.splitlines()) == 1
+
+
+# ---- query -------------------------------------------------------------------
+
+
+def test_query_prints_as_nvidia_smi_does(three):
+    three.start_daemon(rows=[Row(A), Row(B, RELEASED), Row(C)])
+    assert holdfast(three.root, "query", "--query-gpu=index,name,persistence_mode", "--format=csv").out == (
+        "index, name, persistence_mode\n"
+        "0, NVIDIA H100 80GB HBM3, Enabled\n"
+        "1, NVIDIA H100 80GB HBM3, Disabled\n"
+        "2, NVIDIA H100 80GB HBM3, Enabled\n")
+
+
+def test_query_takes_nvidia_smis_aliases_and_prints_the_full_names(three):
+    result = holdfast(three.root, "query", "--fields", "gpu_name,gpu_bus_id,gpu_uuid,vbios_version", "-i", "0")
+    assert result.out == ("name, pci.bus_id, uuid, vbios_version\n"
+                          "NVIDIA H100 80GB HBM3, 00000000:17:00.0, GPU-00000000-0000-0000-0000-000000000000, "
+                          "96.00.9f.00.01\n")
+
+
+def test_query_knows_pci_parts_count_and_the_time(three):
+    result = holdfast(three.root, "query", "--fields", "timestamp,driver_version,count,pci.domain,pci.bus,pci.device",
+                      "--gpu=2", "--format=csv,noheader")
+    assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}, 595\.45\.04, 3, 0x0000, 0xCA, 0x00\n", result.out)
+
+
+def test_query_prints_units_in_the_header_and_after_values_unless_told_not_to(three):
+    three.start_daemon(rows=[Row(A), Row(B, FAILED, open_duration=0), Row(C)])
+    ask = ["query", "--fields", "holdfast.open_ms", "--gpu=0,1"]
+    assert holdfast(three.root, *ask).out == "holdfast.open_ms [ms]\n1473 ms\n[N/A]\n"
+    assert holdfast(three.root, *ask, "--format=csv,nounits,noheader").out == "1473\n[N/A]\n"
+
+
+def test_query_says_not_available_and_not_supported_where_nvidia_smi_would(node):
+    node.load_driver()
+    node.add_gpu(A, 0, bios="??.??.??.??.??", initialised=True)
+    with opened(node, 0):
+        result = holdfast(node.root, "query", "--fields", "vbios_version,persistence_mode,holdfast.since,holdfast.failures",
+                          "--format=csv,noheader")
+    assert result.out == "[N/A], [N/A], [Not Supported], [Not Supported]\n"
+
+
+def test_query_quotes_what_would_break_a_row(three):
+    three.start_daemon(rows=[Row(A, FAILED, error='cannot open "it", so far'), Row(B), Row(C)])
+    out = holdfast(three.root, "query", "--fields=index,holdfast.error,holdfast.failures", "--gpu=0").out
+    assert list(csv.reader(io.StringIO(out), skipinitialspace=True))[1] == ["0", 'cannot open "it", so far', "0"]
+
+
+def test_every_field_answers_in_csv_and_json(three):
+    three.start_daemon(rows=[Row(A, uvm=2), Row(B), Row(C)])
+    names = re.findall(r"^  (\S+)", holdfast(None, "query", "--list-fields").out, re.M)
+    names = [name for name in names if re.fullmatch(r"[a-z._]+", name)]
+    assert {"index", "persistence_mode", "holdfast.held_by", "holdfast.legacy_flag", "holdfast.uvm"} <= set(names)
+    result = holdfast(three.root, "query", "--fields", ",".join(names), "--gpu", "0")
+    header, row = csv.reader(io.StringIO(result.out), skipinitialspace=True)
+    assert [name.split(" ")[0] for name in header] == names and len(row) == len(names)
+    document = holdfast(three.root, "query", "--json", "--fields", ",".join(names)).json("query")
+    assert [sorted(gpu) for gpu in document["gpus"]] == [sorted(names)] * 3
+    assert document["gpus"][0]["holdfast.open_ms"] == 1473
+
+
+@pytest.mark.parametrize("fields, meant", [("indx", "index"), ("index,persistance_mode", "persistence_mode"),
+                                           ("gpu_nmae", None), ("temperature.gpu", None), ("", None), ("index,", None)])
+def test_an_unknown_field_is_named_in_one_line(three, fields, meant):
+    result = holdfast(three.root, "query", f"--fields={fields}")
+    assert result.status == USAGE and result.out == ""
+    assert f"unknown field '{fields.split(',')[-1]}'" in result.err and len(result.err.splitlines()) == 1
+    assert (f"did you mean '{meant}'?" in result.err) if meant else ("did you mean" not in result.err)
+
+
+def test_query_asks_the_daemon_only_for_what_it_alone_knows(three):
+    daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    holdfast(three.root, "query", "--fields=index,name,uuid,pci.bus_id")
+    assert daemon.lists == 0
+    holdfast(three.root, "query", "--fields=persistence_mode")
+    assert daemon.lists == 1
+
+
+# ---- set ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word, value", [("on", 1), ("1", 1), ("ENABLED", 1), ("off", 0), ("0", 0), ("Disabled", 0)])
+def test_set_asks_the_daemon_for_each_gpu(three, word, value):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    result = holdfast(three.root, "set", word, "--gpu", "0,2")
+    assert result.status == DONE and result.err == ""
+    assert three.daemon.sets == [("0000:17:00", value), ("0000:ca:00", value)]
+    mode = "on" if value else "off"
+    assert [line.rsplit(" (", 1)[0] for line in result.out.splitlines()] == [
+        f"GPU 0 {A}: persistence mode {mode}", f"GPU 2 {C}: persistence mode {mode}"]
+
+
+@pytest.mark.parametrize("answer, status, words", [
+    (2, NO_GPU, "the daemon knows no GPU"),
+    (3, FAILURE, "the driver refused"),
+    (4, FAILURE, "out of memory"),
+    (7, NOT_PERMITTED, "only the host's root may change it"),
+    (10, FAILURE, "could not be brought on- or offline"),
+])
+def test_each_refusal_has_its_sentence_and_exit_status(three, answer, status, words):
+    three.start_daemon(modes={}, set_status=answer)
+    result = holdfast(three.root, "set", "on", "--gpu", B)
+    assert result.status == status
+    assert result.err.startswith(f"holdfast set: GPU 1 {B}: persistence mode not on: ") and words in result.err
+    document = holdfast(three.root, "set", "on", "--gpu", B, "--json").json("set")
+    assert document["gpus"][0]["exit_status"] == status and words in document["gpus"][0]["error"]
+
+
+def test_set_gives_the_drivers_reason_where_the_daemon_knows_it(three):
+    three.start_daemon(rows=[Row(A, FAILED, error="cannot open /dev/nvidia0: no power")], set_status=3)
+    result = holdfast(three.root, "set", "on", "--gpu=0")
+    assert result.status == FAILURE
+    assert "cannot open /dev/nvidia0: no power (the daemon goes on trying)" in result.err
+
+
+def test_set_goes_on_after_a_failure_and_exits_with_the_first(three):
+    three.start_daemon(modes={}, set_status=7)
+    result = holdfast(three.root, "set", "off")
+    assert result.status == NOT_PERMITTED and len(result.err.splitlines()) == 3
+    assert len(three.daemon.sets) == 3
+
+
+def test_set_gives_up_on_a_daemon_that_does_not_answer(three):
+    three.start_daemon(silent=True)
+    result = holdfast(three.root, "set", "on", "--timeout", "0.2")
+    assert result.status == TIMEOUT and "did not answer within 0.2 s" in result.err
+
+
+def test_without_a_daemon_set_leaves_the_systems_gpus_alone_below_a_root(three):
+    result = holdfast(three.root, "set", "on")
+    assert result.status == NO_DAEMON
+    assert "no persistence daemon is running" in result.err and "--nvml FILE" in result.err
+
+
+def test_without_daemon_and_nvml_set_says_so(three):
+    result = holdfast(three.root, "set", "on", "--nvml", "/nonexistent/libnvidia-ml.so.1")
+    assert result.status == NO_DAEMON and "/nonexistent/libnvidia-ml.so.1" in result.err
+    result = holdfast(three.root, "set", "on", "--nvml", "libm.so.6")
+    assert result.status == NO_DAEMON and "libm.so.6 has no nvml" in result.err
+
+
+# ---- wait --------------------------------------------------------------------
+
+
+def test_wait_returns_when_every_wanted_gpu_is_held(three):
+    three.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0), Row(C)])
+    result = holdfast(three.root, "wait", "--timeout", "20")
+    assert result.status == DONE and result.err == ""
+    assert result.out.splitlines()[:2] == [f"GPU 0 {A}: held, opened in 1.47 s", f"GPU 2 {C}: held, opened in 1.47 s"]
+    assert re.fullmatch(r"2 of 2 GPUs held after .*", result.out.splitlines()[2])
+
+
+def test_wait_prints_a_line_for_each_change(three):
+    def next_state(daemon):
+        if daemon.lists == 2:
+            daemon.rows = [Row(A, FAILED, open_duration=0, error="no power"), Row(B), Row(C)]
+        elif daemon.lists == 4:
+            daemon.rows, daemon.ready = [Row(A), Row(B), Row(C)], True
+    three.start_daemon(rows=[Row(A, OPENING, open_duration=0), Row(B), Row(C)], ready=False, after_list=next_state)
+    result = holdfast(three.root, "wait", "--timeout", "20")
+    assert result.status == DONE
+    assert [line for line in result.out.splitlines() if line.startswith("GPU 0")] == [
+        f"GPU 0 {A}: opening", f"GPU 0 {A}: failed: no power", f"GPU 0 {A}: held, opened in 1.47 s"]
+    assert sum(line.startswith("GPU 1") for line in result.out.splitlines()) == 1
+
+
+def test_wait_does_not_return_before_every_gpu_was_attempted(three):
+    def ready_at_last(daemon):
+        daemon.ready = daemon.lists >= 3
+    daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C)], ready=False, after_list=ready_at_last)
+    assert holdfast(three.root, "wait", "--timeout", "20").status == DONE
+    assert daemon.lists == 4
+
+
+def test_wait_names_what_is_missing_and_why_when_the_time_is_over(three):
+    three.start_daemon(rows=[Row(A), Row(B, FAILED, open_duration=0, error="no power"), Row(C, OPENING, open_duration=0)])
+    result = holdfast(three.root, "wait", "--timeout", "0.3")
+    assert result.status == FAILURE
+    assert "1 of 3 GPUs held; missing:" in result.err
+    assert result.err.splitlines()[1:] == [f"  GPU 1 {B}: failed: no power", f"  GPU 2 {C}: opening"]
+
+
+def test_wait_for_a_gpu_that_the_daemon_does_not_want_says_how_to_have_it(three):
+    three.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0), Row(C, FAILED)])
+    assert holdfast(three.root, "wait", "--gpu", "0").status == DONE
+    result = holdfast(three.root, "wait", "--gpu", "1", "--timeout", "0")
+    assert result.status == FAILURE and "'holdfast set on --gpu 1' holds it" in result.err
+
+
+def test_wait_waits_for_the_daemon_itself(three):
+    result = holdfast(three.root, "wait", "--timeout", "0.2")
+    assert result.status == NO_DAEMON and "no persistence daemon is running" in result.err
+    assert result.out.count("waiting: no persistence daemon") == 1
+    with subprocess.Popen([BUILD / "src/cli/holdfast", "--root", three.root, "wait", "--timeout", "20"],
+                          stdout=subprocess.PIPE, text=True, env=environment()) as waiter:
+        assert waiter.stdout.readline().startswith("waiting: no persistence daemon is running")
+        three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+        assert waiter.wait(timeout=20) == DONE
+
+
+def test_wait_asks_nvidias_daemon_for_each_gpu(three):
+    daemon = three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 0)})
+    result = holdfast(three.root, "wait", "--timeout=0")
+    assert result.status == FAILURE and f"GPU 2 {C}: released" in result.err
+    daemon.modes["0000:ca:00"] = (0, 1)
+    assert holdfast(three.root, "wait", "--timeout=0").status == DONE
+
+
+def test_wait_json_keeps_to_its_schema_however_it_ends(three):
+    assert holdfast(three.root, "wait", "--json", "--timeout=0").json("wait")["outcome"] == "no-daemon"
+    daemon = three.start_daemon(rows=[Row(A), Row(B, FAILED, error="no power"), Row(C)])
+    document = holdfast(three.root, "wait", "--json", "--timeout=0").json("wait")
+    assert document["outcome"] == "timeout"
+    assert document["missing"] == [{"index": 1, "address": B, "state": "failed", "reason": "failed: no power"}]
+    daemon.rows[1] = Row(B)
+    assert holdfast(three.root, "wait", "--json", "--timeout=0").json("wait")["outcome"] == "held"
+
+
+def test_wait_keeps_one_line_up_to_date_on_a_terminal(three):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    text = on_terminal(three.root, "wait")
+    assert "\r\033[K3 of 3 GPUs held" in text and "GPU 0" not in text
+
+
+# ---- usage -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["statsu"], "unknown command 'statsu'; did you mean 'status'?"),
+    (["frobnicate"], "unknown command 'frobnicate'"),
+    (["--jsn"], "unknown option '--jsn'; did you mean '--json'?"),
+    (["status", "--gpuu=3"], "unknown option '--gpuu'; did you mean '--gpu'?"),
+    (["status", "-x"], "unknown option '-x'"),
+    (["status", "--json=yes"], "--json takes no value"),
+    (["status", "extra"], "unexpected 'extra'"),
+    (["status", "--gpu"], "--gpu needs a value"),
+    (["query"], "--fields NAME,... is missing"),
+    (["query", "--fields=index", "--format=xml"], "'xml' is none of csv, noheader, nounits"),
+    (["query", "--fields=index", "--format=noheader"], "csv is missing"),
+    (["set"], "on or off is missing"),
+    (["set", "maybe"], "'maybe' is none of on, off"),
+    (["set", "on", "off"], "more than one mode"),
+    (["wait", "--timeout", "soon"], "'soon' is no number of seconds"),
+    (["wait", "--timeout", "nan"], "'nan' is no number of seconds"),
+    (["wait", "--timeout=-1"], "'-1' is no number of seconds"),
+])
+def test_wrong_usage_is_one_line_with_a_pointer_to_the_help(node, arguments, words):
+    result = holdfast(node.root, *arguments)
+    assert result.status == USAGE and result.out == ""
+    assert words in result.err and "--help)" in result.err and len(result.err.splitlines()) == 1
+
+
+def test_help_fits_on_a_screen_and_is_complete():
+    main = holdfast(None, "--help")
+    assert main.status == DONE and main.err == ""
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\w", main.out, re.M)
+        text = holdfast(None, command, "--help").out
+        assert f"Usage: holdfast {command}" in text and "Exit status:" in text and "Examples:" in text
+        assert len(text.splitlines()) <= 48
+        assert max(map(len, text.splitlines())) <= 100
+    assert len(main.out.splitlines()) <= 30
+
+
+def test_the_manual_page_has_every_command_and_option():
+    page = (TOP / "docs/man/holdfast.1.scd").read_text()
+    for command in COMMANDS:
+        assert f"# {command.upper()}" in page
+        for option in re.findall(r"--[a-z-]+", holdfast(None, command, "--help").out.split("Options:")[1]):
+            assert f"*{option}*" in page, f"{option} of {command} is not in the manual page"
+
+
+def test_the_version_is_told_before_and_after_a_command():
+    first = holdfast(None, "--version")
+    assert re.fullmatch(r"holdfast \d+\.\d+\.\d+\n", first.out)
+    assert holdfast(None, "status", "--version").out == first.out
+
+
+def test_the_root_may_come_from_the_environment_and_the_option_wins(three, tmp_path):
+    assert holdfast(None, "query", "--fields=count", HOLDFAST_ROOT=str(three.root)).status == DONE
+    assert holdfast(three.root, "query", "--fields=count", HOLDFAST_ROOT=str(tmp_path)).status == DONE
+    assert holdfast(None, "query", "--fields=count", "--root", three.root, HOLDFAST_ROOT=str(tmp_path)).status == DONE
+
+
+def test_output_that_is_lost_is_a_failure():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = holdfast(None, "--help", stdout=full)
+    assert result.status == FAILURE and "cannot write the output: No space left on device" in result.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_news():
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w") as pipe:
+        result = holdfast(None, "--help", stdout=pipe)
+    assert result.status == FAILURE and result.err == ""
+
+
+# ---- on the simulated driver, with the daemon under test -----------------------
+
+
+@pytest.fixture
+def ask(world):
+    """Runs the command in the test's world."""
+    def run(*arguments, **how):
+        if world.site.other:
+            pytest.skip("holdfast only: another daemon lives outside the test's root")
+        return holdfast(world.site.root, *arguments, HOLDFAST_SIM_SOCKET=str(world.sim.socket_path), **how)
+    return run
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_status_of_the_running_daemon_shows_every_gpu_held(world, daemon, ask):
+    document = ask("status", "--json").json("status")
+    assert (document["daemon"]["kind"], document["daemon"]["pid"]) == ("holdfast", daemon.pid)
+    assert [gpu["address"] for gpu in document["gpus"]] == world.gpus
+    for gpu in document["gpus"]:
+        assert (gpu["state"], gpu["persistence_mode"], gpu["clients"]) == ("held", "on", [])
+        assert gpu["detail"]["open_ms"] > 0
+    assert "2 of 2 GPUs held" in ask().out
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_set_off_tears_the_gpu_down_and_set_on_holds_it_again(world, daemon, ask):
+    first = world.gpus[0]
+    assert ask("set", "off", "--gpu", first).status == DONE
+    assert not world.sim.gpu(first)["initialised"]
+    assert ask("query", "--fields=persistence_mode", "--format=csv,noheader").out == "Disabled\nEnabled\n"
+    assert ask("set", "on").status == DONE
+    assert world.sim.gpu(first)["initialised"]
+    assert ask("wait", "--timeout=20").status == DONE
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_status_names_a_gpu_that_fails_and_wait_gives_its_reason(world, ask):
+    world.simulate(2, gpu1="fail_opens = all")
+    world.start()
+    result = ask()
+    assert [row["State"] for row in rows_of(result.out)] == ["held", "failed"]
+    assert re.search(rf"^GPU 1 {world.gpus[1]}: .+", result.out, re.M)
+    waited = ask("wait", "--timeout=0")
+    assert waited.status == FAILURE and f"GPU 1 {world.gpus[1]}: failed: " in waited.err
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_looking_never_opens_a_gpu(world, ask):
+    world.simulate(2)
+    if world.backend != "kernel":
+        assert ask().status == FAILURE  # no driver in sight behind the shim, and no daemon
+    else:
+        assert [row["State"] for row in rows_of(ask().out)] == ["not initialised"] * 2
+        assert ask("query", "--fields=index,uuid,persistence_mode,holdfast.held_by").status == DONE
+    assert world.sim.journal("open", "opened", "initialised") == []
+
+
+@pytest.fixture
+def driver(build):
+    """The simulated driver in sight, no daemon."""
+    if missing_for("kernel"):
+        pytest.skip(missing_for("kernel"))
+    world = World(build, "kernel")
+    try:
+        world.simulate(2)
+        yield world
+    finally:
+        world.clean_up()
+
+
+def legacy(driver, *arguments, **how):
+    return holdfast(driver.base / "root", *arguments, HOLDFAST_SIM_SOCKET=str(driver.sim.socket_path), **how)
+
+
+def test_without_a_daemon_set_uses_the_kernels_flag_and_warns(driver):
+    library = BUILD / "tests/nvml/libnvidia-ml.so.1"
+    result = legacy(driver, "set", "on", "--gpu=1", "--nvml", library)
+    assert result.status == DONE
+    assert "warning: no persistence daemon is running" in result.err and "deprecates" in result.err
+    assert result.out.startswith(f"GPU 1 {driver.gpus[1]}: kernel flag on")
+    assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, True]
+    cold, kept = rows_of(legacy(driver, "status").out)
+    assert (cold["Persistence-M"], kept["Persistence-M"]) == ("Off", "On")
+    assert kept["Held by"] == "kernel flag (inferred)"
+    assert legacy(driver, "set", "off", "--nvml", library).status == DONE
+    assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
+
+
+def test_an_ordinary_user_may_not_set_the_kernels_flag(driver):
+    program = Path(shutil.copy(BUILD / "src/cli/holdfast", driver.base))
+    library = shutil.copy(BUILD / "tests/nvml/libnvidia-ml.so.1", driver.base)
+    result = legacy(driver, "set", "on", "--nvml", library, program=program, user=process.NOBODY)
+    assert result.status == NOT_PERMITTED and "run this as root" in result.err
+    assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
+
+
+def test_a_job_on_the_simulated_driver_is_seen_as_a_client(driver):
+    job = Job(driver.base / "root/dev/nvidia0")
+    try:
+        document = legacy(driver, "status", "--json").json("status")
+    finally:
+        job.end()
+    assert [client["pid"] for client in document["gpus"][0]["clients"]] == [job.pid]
+    assert document["gpus"][0]["initialised"] and not document["gpus"][1]["initialised"]
