@@ -251,6 +251,46 @@ static void a_version_line_without_a_version_is_refused(void **state) {
         }
 }
 
+static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
+        static const struct {
+                const char *text;
+                int result;
+                bool initialised;
+        } cases[] = {
+                {"Runtime D3 status:          ?\nVideo Memory:               ?\n", 0, false},
+                {"Runtime D3 status:          Disabled by default\nVideo Memory:               Active\n", 0, true},
+                {"Runtime D3 status:          Not supported", 0, true},
+                {"Video Memory:               Active\n", -EBADMSG, false},
+                {"", -EBADMSG, false},
+        };
+        const struct pci_address address = {0, 0x17, 0, 0};
+        const struct tree *tree = *state;
+        bool initialised = false;
+
+        assert_int_equal(inventory_read_initialised(tree->root, &address, &initialised), -ENODEV);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", cases[i].text);
+                assert_int_equal(inventory_read_initialised(tree->root, &address, &initialised), cases[i].result);
+                if (cases[i].result == 0)
+                        assert_int_equal(initialised, cases[i].initialised);
+        }
+}
+
+static void interrupts_and_uvm_registrations_are_seen(void **state) {
+        const struct pci_address address = {0, 0x17, 0, 0};
+        const struct tree *tree = *state;
+
+        assert_false(inventory_has_interrupts(tree->root, &address));
+        assert_false(inventory_has_uvm(tree->root, "GPU-1"));
+        assert_false(inventory_has_uvm(tree->root, ""));
+        put(tree, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42", "");
+        put(tree, "/proc/driver/nvidia-uvm/gpus/GPU-1/info", "");
+        assert_true(inventory_has_interrupts(tree->root, &address));
+        assert_true(inventory_has_uvm(tree->root, "GPU-1"));
+        assert_false(inventory_has_uvm(tree->root, "GPU-2"));
+        assert_false(inventory_has_uvm(tree->root, ""));
+}
+
 #define TREE_TEST(function) cmocka_unit_test_setup_teardown(function, make_tree, drop_tree)
 
 int main(void) {
@@ -263,7 +303,9 @@ int main(void) {
                 TREE_TEST(more_gpus_than_any_machine_has_are_all_listed),
                 TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
+                TREE_TEST(interrupts_and_uvm_registrations_are_seen),
                 TREE_TEST(no_driver_is_enoent),
+                TREE_TEST(the_power_file_tells_whether_a_gpu_is_initialised),
                 TREE_TEST(the_version_is_found_in_either_kind_of_line),
                 TREE_TEST(a_version_line_without_a_version_is_refused),
         };

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Who has a node open, below a root where nodes are ordinary files: this process opens them. */
+
+#include "gpu/holders.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+static char root[64];
+
+static int open_node(const char *name) {
+        char path[128];
+        int fd;
+
+        (void)snprintf(path, sizeof(path), "%s/dev/%s", root, name);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        assert_true(fd >= 0);
+        return fd;
+}
+
+static int make_root(void **state) {
+        char path[128];
+
+        (void)snprintf(root, sizeof(root), "/tmp/holdfast-holders-XXXXXX");
+        assert_non_null(mkdtemp(root));
+        (void)snprintf(path, sizeof(path), "%s/dev", root);
+        return mkdir(path, 0755);
+}
+
+static int drop(const char *path, const struct stat *status, int type, struct FTW *walk) {
+        return remove(path);
+}
+
+static int drop_root(void **state) {
+        return nftw(root, drop, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void assert_holders(size_t n, const int *minors, const unsigned *descriptors) {
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        size_t found;
+        bool complete;
+
+        assert_int_equal(holders_scan(root, &holders, &found, &complete), 0);
+        assert_int_equal(found, n);
+        for (size_t i = 0; i < n; i++) {
+                assert_int_equal(holders[i].minor, minors[i]);
+                assert_int_equal(holders[i].pid, getpid());
+                assert_int_equal(holders[i].n_descriptors, descriptors[i]);
+        }
+}
+
+static void each_process_is_listed_once_for_each_gpu_by_minor(void **state) {
+        CLEANUP(fd_done) int third = open_node("nvidia10");
+        CLEANUP(fd_done) int first = open_node("nvidia0");
+        CLEANUP(fd_done) int again = open_node("nvidia0");
+
+        assert_holders(2, (const int[]){0, 10}, (const unsigned[]){2, 1});
+        third = fd_close(third);
+        first = fd_close(first);
+        assert_holders(1, (const int[]){0}, (const unsigned[]){1});
+        again = fd_close(again);
+        assert_holders(0, NULL, NULL);
+}
+
+static void only_the_nodes_of_gpus_count(void **state) {
+        static const char *const names[] = {
+                "nvidia", "nvidia-uvm", "nvidia0x", "nvidia255", "nvidiactl", "xnvidia0", "nvidia99999999999999999999",
+        };
+        int fds[ARRAY_SIZE(names)];
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                fds[i] = open_node(names[i]);
+        assert_holders(0, NULL, NULL);
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                (void)fd_close(fds[i]);
+}
+
+static void another_roots_nodes_do_not_count(void **state) {
+        CLEANUP(fd_done) int fd = open_node("nvidia0");
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        char other[] = "/tmp/holdfast-holders-XXXXXX", path[64];
+        size_t n = 1;
+        bool complete;
+
+        assert_true(fd >= 0);
+        assert_non_null(mkdtemp(other));
+        (void)snprintf(path, sizeof(path), "%s/dev", other);
+        assert_int_equal(mkdir(path, 0755), 0);
+        assert_int_equal(holders_scan(other, &holders, &n, &complete), 0);
+        assert_int_equal(n, 0);
+        assert_int_equal(rmdir(path), 0);
+        assert_int_equal(rmdir(other), 0);
+}
+
+static void a_root_may_be_reached_over_a_symbolic_link(void **state) {
+        CLEANUP(fd_done) int fd = open_node("nvidia3");
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        char link[80];
+        size_t n;
+        bool complete;
+
+        assert_true(fd >= 0);
+        (void)snprintf(link, sizeof(link), "%s-link", root);
+        assert_int_equal(symlink(root, link), 0);
+        assert_int_equal(holders_scan(link, &holders, &n, &complete), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(holders[0].minor, 3);
+        assert_int_equal(unlink(link), 0);
+}
+
+static void below_the_real_root_a_file_with_a_nodes_name_does_not_count(void **state) {
+        CLEANUP(fd_done) int fd = open_node("nvidia0");
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        size_t n;
+        bool complete;
+
+        assert_true(fd >= 0);
+        assert_int_equal(holders_scan("", &holders, &n, &complete), 0);
+        for (size_t i = 0; i < n; i++)
+                assert_int_not_equal(holders[i].pid, getpid());
+}
+
+static void a_name_that_would_steer_a_terminal_is_made_printable(void **state) {
+        CLEANUP(fd_done) int fd = open_node("nvidia0");
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        char before[16];
+        size_t n;
+        bool complete;
+
+        assert_true(fd >= 0);
+        assert_int_equal(prctl(PR_GET_NAME, before), 0);
+        assert_int_equal(prctl(PR_SET_NAME, "\033[2J\nx"), 0);
+        assert_int_equal(holders_scan(root, &holders, &n, &complete), 0);
+        assert_int_equal(prctl(PR_SET_NAME, before), 0);
+        assert_int_equal(n, 1);
+        assert_string_equal(holders[0].name, "?[2J?x");
+}
+
+static void no_nodes_at_all_means_no_holders(void **state) {
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        size_t n = 1;
+        bool complete = false;
+
+        assert_int_equal(holders_scan("/nonexistent", &holders, &n, &complete), 0);
+        assert_int_equal(n, 0);
+        assert_true(complete);
+}
+
+#define ROOT_TEST(function) cmocka_unit_test_setup_teardown(function, make_root, drop_root)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                ROOT_TEST(a_name_that_would_steer_a_terminal_is_made_printable),
+                ROOT_TEST(a_root_may_be_reached_over_a_symbolic_link),
+                ROOT_TEST(another_roots_nodes_do_not_count),
+                ROOT_TEST(below_the_real_root_a_file_with_a_nodes_name_does_not_count),
+                ROOT_TEST(each_process_is_listed_once_for_each_gpu_by_minor),
+                cmocka_unit_test(no_nodes_at_all_means_no_holders),
+                ROOT_TEST(only_the_nodes_of_gpus_count),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
