@@ -41,6 +41,7 @@ struct connection {
         int fd;
         char line[LINE_MAX_BYTES];
         size_t length;
+        bool skipping; /* the rest of a line that was too long */
 };
 
 struct server {
@@ -192,23 +193,31 @@ static int answer_line(struct connection *connection, const char *line, size_t l
         return send_answer(connection, result, error);
 }
 
+static void drop(struct connection *connection, size_t length) {
+        connection->length -= length;
+        memmove(connection->line, connection->line + length, connection->length);
+}
+
 /* Answers every whole line that is there. */
 static int answer_lines(struct connection *connection) {
         char *end;
+        int r = 0;
 
-        while ((end = memchr(connection->line, '\n', connection->length))) {
+        while (r == 0 && (end = memchr(connection->line, '\n', connection->length))) {
                 size_t length = (size_t)(end - connection->line);
-                int r = answer_line(connection, connection->line, length);
 
-                if (r < 0)
-                        return r;
-                connection->length -= length + 1;
-                memmove(connection->line, end + 1, connection->length);
+                if (!connection->skipping)
+                        r = answer_line(connection, connection->line, length);
+                connection->skipping = false;
+                drop(connection, length + 1);
         }
-        if (connection->length < sizeof(connection->line))
-                return 0;
-        (void)send_answer(connection, NULL, "the line is longer than 64 KiB");
-        return -EMSGSIZE;
+        if (r == 0 && connection->length == sizeof(connection->line)) {
+                if (!connection->skipping)
+                        r = send_answer(connection, NULL, "the line is longer than 64 KiB");
+                connection->skipping = true;
+                drop(connection, connection->length);
+        }
+        return r;
 }
 
 static int read_more(struct connection *connection) {

@@ -1,0 +1,999 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The simulated driver's fronts: the file system, the driver's ioctls, the socket, the library and the command."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import process
+from harness.simulator import QUICK, Simulator, scenario
+from harness.world import missing_for
+
+NV_OK, ILLEGAL_ACTION, INSUFFICIENT_PERMISSIONS, INVALID_CLIENT = 0x00, 0x16, 0x1b, 0x23
+INVALID_DEVICE, INVALID_STATE, NOT_SUPPORTED, OBJECT_NOT_FOUND, FABRIC_NOT_READY = 0x26, 0x40, 0x56, 0x57, 0x81
+UVM_INITIALIZE, UVM_REGISTER, UVM_UNREGISTER = 0x30000001, 37, 38
+
+
+def nv(number, size):
+    """The command of the driver's ioctl `number` with an argument of `size` bytes."""
+    return 3 << 30 | size << 16 | ord("F") << 8 | number
+
+
+CARD_INFO, ALLOC_OS_EVENT, STATUS_CODE, CHECK_VERSION, XFER = 200, nv(206, 16), nv(209, 12), nv(210, 72), nv(211, 16)
+SYS_PARAMS, NUMA_INFO, WAIT_OPEN = nv(214, 8), nv(215, 560), nv(218, 8)
+RM_CONTROL, RM_ALLOC = nv(0x2a, 32), nv(0x2b, 32)
+
+
+# ---- fixtures ----
+
+
+@pytest.fixture
+def make_sim(build):
+    """Starts simulators: make_sim(scenario text) mounts one; mount=False serves a socket only."""
+    with contextlib.ExitStack() as stack:
+
+        def make(text=None, mount=True):
+            lacking = missing_for("kernel") if mount else None
+            if lacking:
+                pytest.skip(lacking)
+            base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-sim-")))
+            base.chmod(0o755)
+            (base / "root").mkdir()
+            sim = Simulator(build, base / "root", text or scenario(), mount=mount)
+            stack.callback(sim.stop)
+            sim.root = base / "root"
+            return sim
+
+        yield make
+    process.assert_childless()
+
+
+@pytest.fixture
+def sim(make_sim):
+    """Two quick GPUs, mounted."""
+    return make_sim()
+
+
+@contextlib.contextmanager
+def opened(sim, name, flags=0):
+    fd = os.open(sim.root / "dev" / name, os.O_RDWR | os.O_CLOEXEC | flags)
+    try:
+        yield fd
+    finally:
+        with contextlib.suppress(OSError):  # a test may have closed it
+            os.close(fd)
+
+
+class Holder:
+    """Another process that runs Python code line by line as it is told, and can be killed."""
+
+    CODE = "import sys\nfor line in sys.stdin:\n exec(line)\n print('done', flush=True)"
+
+    def __init__(self, *, pass_fds=(), environment=None):
+        self.process = subprocess.Popen([sys.executable, "-c", self.CODE], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, pass_fds=pass_fds,
+                                        env=os.environ | (environment or {}))
+        self.pid = self.process.pid
+
+    def tell(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n", f"the holder ended at: {line}"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def wait_event(sim, event, address=None):
+    """Waits until the journal has the event (of that GPU); returns the record."""
+    since = 0
+    while True:
+        with sim._connect(30) as connection:
+            answer = sim._ask(connection, "journal", since=since, event=event, timeout="10s")
+        assert answer["records"], f"no {event} within 10 s; the journal: {sim.journal()}"
+        for record in answer["records"]:
+            if address in (None, record["gpu"]):
+                return record
+        since = answer["records"][-1]["seq"]
+
+
+def events(sim, *names):
+    return [record["event"] for record in sim.journal(*names)]
+
+
+def ioctl(fd, command, data):
+    """The argument as the driver left it. Raises OSError."""
+    buffer = bytearray(data)
+    fcntl.ioctl(fd, command, buffer)
+    return bytes(buffer)
+
+
+def ioctl_fails(fd, command, data):
+    with pytest.raises(OSError) as raised:
+        ioctl(fd, command, data)
+    return raised.value.errno
+
+
+def pointed(data):
+    """A block of memory with the data in it, and its address."""
+    block = ctypes.create_string_buffer(bytes(data), len(data))
+    return block, ctypes.addressof(block)
+
+
+def uvm(fd, command, data):
+    """UVM's ioctls carry no size: the address is the argument. Returns the bytes after the call."""
+    block, address = pointed(data)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+    if libc.ioctl(fd, command, address) < 0:
+        raise OSError(ctypes.get_errno(), "ioctl")
+    return block.raw
+
+
+def uuid_bytes(sim, index):
+    return bytes.fromhex(sim.status()["gpus"][index]["uuid"].removeprefix("GPU-").replace("-", ""))
+
+
+def uvm_initialize(fd):
+    return struct.unpack("QII", uvm(fd, UVM_INITIALIZE, struct.pack("QII", 2, 99, 0)))[1]
+
+
+def uvm_register(fd, uuid):
+    answer = uvm(fd, UVM_REGISTER, uuid + struct.pack("=B3xiiIII", 0, 0, -1, 0, 0, 99))
+    return struct.unpack_from("I", answer, 36)[0]
+
+
+def uvm_unregister(fd, uuid):
+    return struct.unpack_from("I", uvm(fd, UVM_UNREGISTER, uuid + struct.pack("I", 99)), 16)[0]
+
+
+class Rm:
+    """An RM root client on a descriptor of nvidiactl."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        status, self.client = self.alloc(0, 0, 0, 0x41)
+        assert status == NV_OK and self.client != 0
+
+    def alloc(self, root, parent, handle, rm_class, parameters=b""):
+        block, address = pointed(parameters) if parameters else (None, 0)
+        answer = ioctl(self.fd, RM_ALLOC, struct.pack("IIIIQII", root, parent, handle, rm_class, address,
+                                                      len(parameters), 99))
+        fields = struct.unpack("IIIIQII", answer)
+        del block
+        return fields[6], fields[2]
+
+    def control(self, handle, command, parameters, client=None):
+        block, address = pointed(parameters)
+        answer = ioctl(self.fd, RM_CONTROL, struct.pack("IIIIQII", client or self.client, handle, command, 0, address,
+                                                        len(parameters), 99))
+        return struct.unpack("IIIIQII", answer)[6], block.raw
+
+    def subscribe(self, event_fd):
+        """To bind and unbind notices, woken through another descriptor of nvidiactl."""
+        assert struct.unpack("IIII", ioctl(event_fd, ALLOC_OS_EVENT, struct.pack("IIII", self.client, 0, event_fd, 99)
+                                           ))[3] == NV_OK
+        parameters = struct.pack("IIIIQ", self.client, self.client, 0x79, 3, event_fd)
+        assert self.alloc(self.client, self.client, 0xca11, 0x79, parameters) == (NV_OK, 0xca11)
+        assert self.control(self.client, 0x501, struct.pack("II", 3, 2))[0] == NV_OK
+
+    def next_notice(self):
+        """(GPU id, bound), or None when the queue is empty."""
+        status, data = self.control(self.client, 0x502, bytes(12))
+        if status == OBJECT_NOT_FOUND:
+            return None
+        assert status == NV_OK
+        event, gpu_id, bound = struct.unpack("IIB3x", data)
+        assert event == 3
+        return gpu_id, bool(bound)
+
+    def device(self, instance):
+        """The status of allocating a device object, and its handle."""
+        return self.alloc(self.client, self.client, 0xde000 + instance, 0x80, struct.pack("I", instance) + bytes(52))
+
+
+# ---- the file tree ----
+
+
+def test_a_gpu_shows_in_proc_and_sys_as_the_driver_prints_it(sim):
+    gpu = sim.status()["gpus"][1]
+    information = (sim.root / f"proc/driver/nvidia/gpus/{gpu['address']}/information").read_text()
+    assert information.startswith("Model: \t\t Simulated H100 80GB\nIRQ:   \t\t ")
+    assert f"\nGPU UUID: \t {gpu['uuid']}\n" in information
+    assert "\nVideo BIOS: \t ??.??.??.??.??\n" in information
+    assert "\nDevice Minor: \t 1\n" in information
+    assert information.endswith("\nGPU Firmware: \t N/A\nGPU Excluded:\t No\n")
+    assert "  595.45.04  Release Build" in (sim.root / "proc/driver/nvidia/version").read_text()
+    assert "\nDeviceFileMode: 438\n" in (sim.root / "proc/driver/nvidia/params").read_text()
+    assert "\n195 nvidia\n" in (sim.root / "proc/devices").read_text()
+    assert (sim.root / "sys/module/nvidia/version").read_text() == "595.45.04\n"
+    device = sim.root / "sys/bus/pci/devices" / gpu["address"]
+    assert (device / "vendor").read_text() == "0x10de\n"
+    assert (device / "driver").resolve() == sim.root / "sys/bus/pci/drivers/nvidia"
+    assert (sim.root / "sys/bus/pci/drivers/nvidia" / gpu["address"]).resolve() == device
+
+
+def test_device_nodes_are_regular_files_for_everybody(sim):
+    names = sorted(os.listdir(sim.root / "dev"))
+    assert names == ["nvidia-uvm", "nvidia0", "nvidia1", "nvidiactl"]
+    for name in names:
+        status = (sim.root / "dev" / name).stat()
+        assert stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o666 and status.st_uid == 0
+
+
+def test_sysfs_and_power_tell_an_initialised_gpu(sim):
+    address = sim.addresses[0]
+    power = sim.root / f"proc/driver/nvidia/gpus/{address}/power"
+    interrupts = sim.root / f"sys/bus/pci/devices/{address}/msi_irqs"
+    assert power.read_text().startswith("Runtime D3 status:          ?\n") and not interrupts.exists()
+    with opened(sim, "nvidia0"):
+        assert power.read_text().startswith("Runtime D3 status:          Disabled by default\n")
+        assert interrupts.is_dir()
+        assert (sim.root / "sys/module/nvidia/refcnt").read_text() == "1\n"
+    assert power.read_text().startswith("Runtime D3 status:          ?\n") and not interrupts.exists()
+    information = power.with_name("information").read_text()
+    assert "??" not in information and "N/A" not in information, "what the first initialisation found is cached"
+
+
+def test_files_of_proc_and_sys_cannot_be_written(sim):
+    with pytest.raises(PermissionError):
+        (sim.root / "sys/devices/system/memory/auto_online_blocks").write_text("offline")
+    with pytest.raises(OSError):
+        (sim.root / "dev/another").touch()
+    with pytest.raises(PermissionError):
+        (sim.root / "dev/nvidia0").chmod(0o600)
+
+
+def test_run_is_an_ordinary_folder_also_by_its_old_name(sim):
+    (sim.root / "run/other").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(sim.root)  # a socket's address is short
+        try:
+            listener.bind("run/other/socket")
+        finally:
+            os.chdir("/")
+    assert stat.S_ISSOCK((sim.root / "var/run/other/socket").stat().st_mode)
+
+
+def test_an_empty_pci_slot_fills_and_empties_again(sim):
+    address = sim.addresses[1]
+    folders = [sim.root / "proc/driver/nvidia/gpus" / address, sim.root / "sys/bus/pci/devices" / address]
+    sim.ctl("unbind", gpu=1)
+    assert [folder.exists() for folder in folders] == [False, True]
+    sim.ctl("remove", gpu=1)
+    assert [folder.exists() for folder in folders] == [False, False]
+    assert (sim.root / "dev/nvidia1").exists(), "the driver does not remove device nodes"
+    with pytest.raises(OSError) as raised, opened(sim, "nvidia1"):
+        pass
+    assert raised.value.errno == errno.ENODEV
+    sim.ctl("add", gpu=1)
+    assert [folder.exists() for folder in folders] == [True, True]
+
+
+# ---- open and close ----
+
+
+def test_the_first_open_initialises_and_the_last_close_tears_down(sim):
+    with opened(sim, "nvidia0"):
+        with opened(sim, "nvidia0"):
+            gpu = sim.gpu(sim.addresses[0])
+            assert (gpu["initialised"], gpu["usage_count"], gpu["initialisations"]) == (True, 2, 1)
+            assert {handle["pid"] for handle in gpu["handles"]} == {os.getpid()}
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+    gpu = sim.gpu(sim.addresses[0])
+    assert (gpu["initialised"], gpu["usage_count"], gpu["teardowns"]) == (False, 0, 1)
+
+
+def test_the_last_close_returns_when_the_teardown_is_over(make_sim):
+    sim = make_sim(scenario(1, "lock = 1ms\ninit = 1ms\nteardown = 300ms\n"))
+    for count in range(1, 6):
+        with opened(sim, "nvidia0") as fd:
+            os.close(fd)
+            assert len(events(sim, "torn-down")) == count
+
+
+def test_a_close_tears_down_nothing_while_a_duplicate_is_open(sim):
+    with opened(sim, "nvidia0") as fd, opened(sim, "nvidia0") as other:
+        duplicate = os.dup(fd)
+        os.close(other)
+        os.close(fd)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+        os.close(duplicate)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 0
+    assert events(sim, "torn-down") == ["torn-down"]
+
+
+def test_a_forked_copy_keeps_the_gpu_until_it_ends(sim):
+    with opened(sim, "nvidia0") as fd, Holder(pass_fds=[fd]) as holder:
+        os.close(fd)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+        holder.kill()
+        wait_event(sim, "torn-down")
+
+
+def test_an_uvm_file_is_closed_with_its_last_descriptor(sim):
+    uuid = uuid_bytes(sim, 0)
+    with opened(sim, "nvidia0") as fd, opened(sim, "nvidia-uvm") as uvm_fd:
+        assert (uvm_initialize(uvm_fd), uvm_register(uvm_fd, uuid)) == (NV_OK, NV_OK)
+        os.close(fd)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+        os.close(uvm_fd)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 0
+
+
+def test_a_killed_holder_is_seen_as_a_close(sim):
+    with Holder() as holder:
+        holder.tell(f"import os; fd = os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)")
+        assert sim.gpu(sim.addresses[0])["handles"][0]["pid"] == holder.pid
+        holder.kill()
+    wait_event(sim, "torn-down")
+    assert sim.gpu(sim.addresses[0])["usage_count"] == 0
+
+
+def test_a_holder_killed_in_the_middle_of_an_open_leaves_no_user(make_sim):
+    sim = make_sim(scenario(1, gpu0="hang = yes"))
+    with Holder() as holder:
+        holder.process.stdin.write(f"import os; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)\n")
+        holder.process.stdin.flush()
+        wait_event(sim, "initialising")
+        holder.process.kill()
+        sim.ctl("hang", gpu=0, on=False)
+        holder.process.wait()
+    wait_event(sim, "torn-down")
+    gpu = sim.gpu(sim.addresses[0])
+    assert (gpu["usage_count"], gpu["initialised"], gpu["handles"]) == (0, False, [])
+
+
+def test_a_passed_descriptor_holds_after_the_opener_has_died(sim):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Holder(pass_fds=[theirs.fileno()]) as holder:
+        holder.tell(f"import os, socket, array; fd = os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR); "
+                    f"s = socket.socket(fileno={theirs.fileno()}); socket.send_fds(s, [b'x'], [fd])")
+        holder.kill()
+        _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+    gpu = sim.gpu(sim.addresses[0])
+    assert (gpu["usage_count"], gpu["initialised"]) == (1, True)
+    assert struct.unpack("iI", ioctl(fd, WAIT_OPEN, bytes(8))) == (0, NV_OK)
+    os.close(fd)
+    assert events(sim, "torn-down") == ["torn-down"], "its last close is synchronous, too"
+
+
+def test_a_descriptor_on_its_way_through_a_socket_holds(sim):
+    receiver, sender = socket.socketpair()
+    with receiver, sender, opened(sim, "nvidia0") as fd:
+        socket.send_fds(sender, [b"x"], [fd])
+        os.close(fd)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+        _, (arrived,), _, _ = socket.recv_fds(receiver, 1, 1)
+        assert struct.unpack("iI", ioctl(arrived, WAIT_OPEN, bytes(8))) == (0, NV_OK)
+        os.close(arrived)
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 0
+
+
+def test_a_program_started_while_a_gpu_is_open_does_not_hang(sim):
+    with opened(sim, "nvidia0"):
+        # The child's execve() closes its copy while the kernel lets nobody look into the child.
+        assert subprocess.run(["true"], close_fds=False, timeout=20, check=False).returncode == 0
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+
+
+def test_many_processes_opening_and_closing_leave_the_books_even(make_sim):
+    sim = make_sim(scenario(2, "lock = 0ms\ninit = 1ms\nteardown = 1ms\n"))
+    code = ("import os, sys\n"
+            "for i in range(40):\n"
+            " fd = os.open(sys.argv[1 + i % 2], os.O_RDWR)\n"
+            " copy = os.dup(fd)\n"
+            " os.close(fd)\n"
+            " os.close(copy)\n")
+    nodes = [str(sim.root / f"dev/nvidia{minor}") for minor in (0, 1)]
+    with opened(sim, "nvidia0"):
+        jobs = [subprocess.Popen([sys.executable, "-c", code, *nodes]) for _ in range(4)]
+        assert [job.wait(timeout=60) for job in jobs] == [0] * 4
+        assert sim.gpu(sim.addresses[0])["usage_count"] == 1
+        assert sim.gpu(sim.addresses[0])["teardowns"] == 0, "a GPU that is held all the time is never torn down"
+    assert not sim.errors.has("fault")
+    for address in sim.addresses:
+        gpu = sim.gpu(address)
+        assert gpu["initialisations"] == gpu["teardowns"]
+
+
+def test_an_open_gives_the_drivers_error(make_sim):
+    sim = make_sim(scenario(3, gpu0="excluded = yes", gpu1="fail_opens = 1\nfail_status = NV_ERR_INSUFFICIENT_POWER",
+                            gpu2="lost = surprise"))
+    for minor, expected in enumerate((errno.EPERM, errno.EIO, errno.ENODEV)):
+        with pytest.raises(OSError) as raised, opened(sim, f"nvidia{minor}"):
+            pass
+        assert raised.value.errno == expected
+    bus = int(sim.addresses[1].split(":")[1], 16)
+    with opened(sim, "nvidiactl") as fd:
+        assert struct.unpack("IBB2xI", ioctl(fd, STATUS_CODE, struct.pack("IBB2xI", 0, bus, 0, 99)))[3] == 0x1c
+
+
+def test_a_deferred_open_returns_at_once_and_is_waited_for(make_sim):
+    sim = make_sim(scenario(1, gpu0="hang = yes"))
+    with opened(sim, "nvidia0", os.O_NONBLOCK) as fd:
+        wait_event(sim, "initialising")
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        assert poll.poll(0) == [(fd, select.POLLERR)]
+        sim.ctl("hang", gpu=0, on=False)
+        assert struct.unpack("iI", ioctl(fd, WAIT_OPEN, b"\xff" * 8)) == (0, NV_OK)
+        assert poll.poll(0) == []
+
+
+def test_a_deferred_open_that_fails_leaves_a_dead_file(make_sim):
+    sim = make_sim(scenario(1, gpu0="fail_opens = all\nfail_status = NV_ERR_GPU_IS_LOST"))
+    with opened(sim, "nvidia0", os.O_NONBLOCK) as fd:
+        assert struct.unpack("iI", ioctl(fd, WAIT_OPEN, bytes(8))) == (-errno.EIO, 0x0f)
+        assert ioctl_fails(fd, NUMA_INFO, bytes(560)) == errno.EIO
+
+
+def test_a_signal_interrupts_waiting_for_an_open(make_sim):
+    sim = make_sim(scenario(1, gpu0="hang = yes"))
+    with opened(sim, "nvidia0", os.O_NONBLOCK) as fd, Holder(pass_fds=[fd]) as holder:
+        holder.tell("import signal, fcntl; signal.signal(signal.SIGALRM, lambda *_: sys.exit(3)); "
+                    "signal.setitimer(signal.ITIMER_REAL, 0.2)")
+        holder.process.stdin.write(f"fcntl.ioctl({fd}, {WAIT_OPEN}, bytearray(8))\n")
+        holder.process.stdin.flush()
+        assert holder.process.wait(timeout=10) == 3
+        sim.ctl("hang", gpu=0, on=False)  # close() waits for the open, too
+
+
+# ---- ioctls ----
+
+
+def test_sizes_are_exact_and_nodes_are_the_right_ones(sim):
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
+        assert struct.unpack("iI", ioctl(ctl, WAIT_OPEN, b"\xff" * 8)) == (0, 0)
+        for number, size in ((200, 71), (206, 12), (209, 16), (210, 64), (214, 4), (218, 4), (0x2a, 24), (0x2b, 40)):
+            assert ioctl_fails(ctl, nv(number, size), bytes(size)) == errno.EINVAL
+        for number, size in ((215, 552), (215, 564), (216, 8), (213, 4)):
+            assert ioctl_fails(gpu, nv(number, size), bytes(size)) == errno.EINVAL
+        assert ioctl_fails(gpu, nv(CARD_INFO, 72 * 32), bytes(72 * 32)) == errno.EINVAL
+        assert ioctl_fails(gpu, SYS_PARAMS, bytes(8)) == errno.EINVAL
+        assert ioctl_fails(ctl, NUMA_INFO, bytes(560)) == errno.EINVAL
+        assert len(ioctl(gpu, NUMA_INFO, bytes(560))) == 560
+    assert sim.status()["unknown_ioctls"] == []
+
+
+def test_an_older_driver_has_its_smaller_numa_structure(make_sim):
+    sim = make_sim("[driver]\nversion = 525.60.13\n" + scenario(1))
+    with opened(sim, "nvidia0") as fd:
+        assert ioctl_fails(fd, NUMA_INFO, bytes(560)) == errno.EINVAL
+        assert len(ioctl(fd, nv(215, 552), bytes(552))) == 552
+        assert ioctl_fails(fd, WAIT_OPEN, bytes(8)) == errno.EINVAL, "not before 550.40.07"
+
+
+def test_an_unknown_ioctl_is_refused_and_reported_with_its_number(sim):
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia-uvm") as uvm_fd:
+        for _ in range(2):
+            assert ioctl_fails(ctl, nv(77, 8), bytes(8)) == errno.EINVAL
+        with pytest.raises(OSError):
+            uvm(uvm_fd, 4711, bytes(8))
+    unknown = {(item["node"], item["command"]): item["count"] for item in sim.status()["unknown_ioctls"]}
+    assert sorted(unknown.values()) == [1, 2] and {command for _, command in unknown} == {nv(77, 8), 4711}
+
+
+def test_card_info_lists_gpus_and_leaves_out_the_excluded(make_sim):
+    sim = make_sim(scenario(3, gpu1="excluded = yes"))
+    with opened(sim, "nvidiactl") as fd:
+        assert ioctl_fails(fd, nv(CARD_INFO, 72 * 2), bytes(72 * 2)) == errno.EINVAL, "room for three is needed"
+        answer = ioctl(fd, nv(CARD_INFO, 72 * 32), b"\xff" * 72 * 32)
+    cards = [struct.unpack_from("=B3xIBBBxHHI", answer, 72 * i) for i in range(32)]
+    minors = [struct.unpack_from("I", answer, 72 * i + 56)[0] for i in range(32)]
+    buses = [int(address.split(":")[1], 16) for address in sim.addresses]
+    assert [card[0] for card in cards] == [1, 1] + [0] * 30
+    assert [card[2] for card in cards[:2]] == [buses[0], buses[2]] and minors[:2] == [0, 2]
+    assert [card[7] for card in cards[:2]] == [buses[0] << 8, buses[2] << 8]
+
+
+def test_the_version_is_checked_and_told(sim):
+    version = b"595.45.04".ljust(64, b"\0")
+    with opened(sim, "nvidiactl") as fd:
+        assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0x32, 0, b""))[4:] == struct.pack("I", 1) + version
+        assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0, 0, version))[4:] == struct.pack("I", 1) + version
+        assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0x31, 0, b"595.1"))[4:] == struct.pack("I", 1) + version
+        buffer = bytearray(struct.pack("II64s", 0, 1, b"580.159.04"))
+        with pytest.raises(OSError) as raised:
+            fcntl.ioctl(fd, CHECK_VERSION, buffer)
+        assert raised.value.errno == errno.EINVAL
+
+
+def test_a_refused_version_still_gets_the_right_one_copied_back(sim):
+    block, address = pointed(struct.pack("II64s", 0, 1, b"580.159.04"))
+    libc = ctypes.CDLL(None, use_errno=True)
+    with opened(sim, "nvidiactl") as fd:
+        assert libc.ioctl(fd, ctypes.c_ulong(CHECK_VERSION), ctypes.c_void_p(address)) == -1
+        assert ctypes.get_errno() == errno.EINVAL
+    assert block.raw == struct.pack("II64s", 0, 0, b"595.45.04")
+
+
+def test_a_large_payload_comes_by_pointer(sim):
+    block, address = pointed(bytes(72 * 300))
+    with opened(sim, "nvidiactl") as fd:
+        assert ioctl_fails(fd, XFER, struct.pack("IIQ", CARD_INFO, 16385, address)) == errno.EINVAL
+        ioctl(fd, XFER, struct.pack("IIQ", CARD_INFO, 72 * 200, address))
+        assert [block.raw[72 * i] for i in range(3)] == [1, 1, 0]
+        assert ioctl_fails(fd, XFER, struct.pack("IIQ", CARD_INFO, 72, 0)) == errno.EFAULT
+        assert ioctl_fails(fd, XFER, struct.pack("IIQ", 211, 16, address)) == errno.EINVAL
+
+
+def test_attached_gpus_stay_until_the_file_is_closed(sim):
+    ids = [int(address.split(":")[1], 16) << 8 for address in sim.addresses]
+    with opened(sim, "nvidiactl") as fd:
+        assert ioctl_fails(fd, nv(212, 8), struct.pack("II", ids[0], 0xbad00)) == errno.EINVAL
+        ioctl(fd, nv(212, 12), struct.pack("III", ids[0], 0, ids[1]))
+        assert [gpu["initialised"] for gpu in sim.status()["gpus"]] == [True, True]
+        assert ioctl_fails(fd, nv(212, 4), struct.pack("I", ids[0])) == errno.EINVAL, "once per file"
+    assert [gpu["initialised"] for gpu in sim.status()["gpus"]] == [False, False]
+
+
+def test_coherent_memory_needs_the_block_size_first(make_sim):
+    sim = make_sim(scenario(1, gpu0="coherent = yes\nnuma = offline\nnuma_auto_online = yes"))
+    with pytest.raises(OSError) as raised, opened(sim, "nvidia0"):
+        pass
+    assert raised.value.errno == errno.EINVAL
+    text = (sim.root / f"proc/driver/nvidia/gpus/{sim.addresses[0]}/numa_status").read_text()
+    assert text.startswith("Node:      ") and "\nStatus:    offline\n" in text
+    size = int((sim.root / "sys/devices/system/memory/block_size_bytes").read_text(), 16)
+    with opened(sim, "nvidiactl") as fd:
+        ioctl(fd, SYS_PARAMS, struct.pack("Q", size))
+        ioctl(fd, SYS_PARAMS, struct.pack("Q", size))
+        assert ioctl_fails(fd, SYS_PARAMS, struct.pack("Q", size * 2)) == errno.EBUSY
+    with opened(sim, "nvidia0") as fd:
+        fields = struct.unpack_from("iiQQQB", ioctl(fd, NUMA_INFO, bytes(560)))
+        assert (fields[2], fields[5]) == (size, 1)
+
+
+# ---- UVM ----
+
+
+def test_uvm_registers_a_gpu_only_for_a_process_that_has_it_open(sim):
+    uuid, folder = uuid_bytes(sim, 0), sim.root / "proc/driver/nvidia-uvm/gpus"
+    with opened(sim, "nvidia-uvm") as fd:
+        assert uvm_register(fd, uuid) == ILLEGAL_ACTION
+        assert uvm_initialize(fd) == NV_OK
+        assert uvm_register(fd, uuid) == INSUFFICIENT_PERMISSIONS
+        with opened(sim, "nvidia0"):
+            assert uvm_register(fd, uuid) == NV_OK
+            assert uvm_register(fd, uuid) == INVALID_DEVICE
+            assert os.listdir(folder) == [sim.status()["gpus"][0]["uuid"]]
+        assert sim.gpu(sim.addresses[0])["initialised"], "a registration holds by itself"
+        assert uvm_unregister(fd, uuid) == NV_OK
+        assert os.listdir(folder) == [] and not sim.gpu(sim.addresses[0])["initialised"]
+
+
+def test_uvm_counts_a_descriptor_received_from_another_process(sim):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Holder(pass_fds=[theirs.fileno()]) as holder, opened(sim, "nvidia-uvm") as uvm_fd:
+        holder.tell(f"import os, socket; fd = os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR); "
+                    f"socket.send_fds(socket.socket(fileno={theirs.fileno()}), [b'x'], [fd]); os.close(fd)")
+        _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+        assert uvm_initialize(uvm_fd) == NV_OK
+        assert uvm_register(uvm_fd, uuid_bytes(sim, 0)) == NV_OK
+        os.close(fd)
+
+
+def test_uvm_waits_for_the_fabric(make_sim):
+    sim = make_sim(scenario(1, gpu0="fabric_delay = 60s"))
+    with opened(sim, "nvidia0"), opened(sim, "nvidia-uvm") as fd:
+        assert uvm_initialize(fd) == NV_OK
+        assert uvm_register(fd, uuid_bytes(sim, 0)) == FABRIC_NOT_READY
+        sim.ctl("fabric", gpu=0, delay="0s")
+        assert uvm_register(fd, uuid_bytes(sim, 0)) == NV_OK
+
+
+def test_a_bad_pointer_is_an_error_and_nothing_else(sim):
+    with opened(sim, "nvidia-uvm") as fd:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.ioctl(fd, ctypes.c_ulong(UVM_INITIALIZE), ctypes.c_void_p(8)) == -1
+        assert ctypes.get_errno() == errno.EFAULT
+    with opened(sim, "nvidiactl") as fd:
+        rm = Rm(fd)
+        answer = ioctl(fd, RM_CONTROL, struct.pack("IIIIQII", rm.client, rm.client, 0x501, 0, 8, 8, 0))
+        assert struct.unpack("IIIIQII", answer)[6] == 0x1e
+
+
+# ---- RM ----
+
+
+def test_unbind_and_bind_are_told_through_poll(sim):
+    gpu_id = int(sim.addresses[0].split(":")[1], 16) << 8
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidiactl") as event_fd, opened(sim, "nvidia0") as gpu:
+        rm = Rm(ctl)
+        rm.subscribe(event_fd)
+        assert rm.next_notice() is None
+        poll = select.epoll()
+        poll.register(event_fd, select.EPOLLIN)
+        assert poll.poll(0) == []
+        unbind = threading.Thread(target=sim.ctl, args=["unbind"], kwargs={"gpu": 0})
+        unbind.start()
+        assert poll.poll(10) == [(event_fd, select.EPOLLIN)], "told before the users are waited for"
+        assert rm.next_notice() == (gpu_id, False) and rm.next_notice() is None
+        assert unbind.is_alive() and sim.gpu(sim.addresses[0])["unbinding"]
+        os.close(gpu)
+        unbind.join(10)
+        assert not unbind.is_alive()
+        sim.ctl("bind", gpu=0)
+        assert poll.poll(10) == [(event_fd, select.EPOLLIN)]
+        assert rm.next_notice() == (gpu_id, True) and rm.next_notice() is None
+        assert poll.poll(0) == [], "asking has forgotten the event"
+        poll.close()
+
+
+def test_an_event_file_opened_nonblocking_is_never_woken(sim):
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidiactl", os.O_NONBLOCK) as trap, \
+            opened(sim, "nvidiactl") as witness:
+        trapped, other = Rm(ctl), Rm(ctl)
+        trapped.subscribe(trap)
+        other.subscribe(witness)
+        poll, witness_poll = select.poll(), select.poll()
+        poll.register(trap, select.POLLIN)
+        witness_poll.register(witness, select.POLLIN)
+        woken = []
+
+        def wait():
+            started = time.monotonic()
+            woken.append((poll.poll(1500), time.monotonic() - started))
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        sim.ctl("unbind", gpu=0)
+        assert witness_poll.poll(10000) == [(witness, select.POLLIN)]
+        waiter.join()
+        # poll() looks once more when its time is over, and finds the event then.
+        found, waited = woken[0]
+        assert found == [(trap, select.POLLIN)] and waited >= 1.5
+        assert trapped.next_notice() is not None
+
+
+def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
+    with opened(sim, "nvidiactl") as ctl:
+        rm = Rm(ctl)
+        assert rm.device(0)[0] == INSUFFICIENT_PERMISSIONS
+        with opened(sim, "nvidia0"):
+            status, device = rm.device(0)
+            assert status == NV_OK
+            assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 1))
+            sim.ctl("legacy", gpu=0, on=True)
+            assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 0))
+            assert rm.control(device, 0x800287, struct.pack("I", 1))[0] == NV_OK
+            assert not sim.gpu(sim.addresses[0])["legacy"]
+
+
+def test_the_device_instance_is_found_by_the_gpus_id(sim):
+    gpu_id = int(sim.addresses[1].split(":")[1], 16) << 8
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia1"):
+        status, answer = Rm(ctl).control(0, 0x205, struct.pack("I", gpu_id) + bytes(28))
+        assert status == NV_OK and struct.unpack_from("I", answer, 8)[0] == 1
+
+
+def test_a_client_belongs_to_its_file_and_ends_with_it(sim):
+    with opened(sim, "nvidiactl") as one, opened(sim, "nvidiactl") as two:
+        mine, other = Rm(one), Rm(two)
+        assert mine.control(other.client, 0x502, bytes(12), client=other.client)[0] == INVALID_CLIENT
+        os.close(two)
+        assert mine.alloc(0, 0, other.client, 0x41) == (NV_OK, other.client), "the handle is free again"
+        assert mine.control(mine.client, 0x999, bytes(4))[0] == NOT_SUPPORTED
+        assert mine.control(mine.client, 0x501, struct.pack("II", 3, 2))[0] == INVALID_STATE, "no event object yet"
+    assert [item["command"] for item in sim.status()["unknown_ioctls"]] == [0x999]
+
+
+# ---- the end, and what a bad end leaves ----
+
+
+@pytest.mark.parametrize("state", ["open", "opening", "hung", "unbinding"])
+def test_a_stop_takes_no_notice_of_what_is_open(make_sim, state):
+    sim = make_sim(scenario(1, gpu0="hang = yes" if state in ("opening", "hung") else ""))
+    flags = os.O_NONBLOCK if state == "hung" else 0
+    with Holder() as holder:
+        line = f"import os; fd = os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR | {flags})"
+        if state == "opening":
+            holder.process.stdin.write(line + "\n")
+            holder.process.stdin.flush()
+            wait_event(sim, "initialising")
+        else:
+            holder.tell(line)
+        if state == "unbinding":
+            with sim._connect(10) as connection:
+                connection.sendall(b'{"verb": "unbind", "gpu": 0}\n')
+                wait_event(sim, "unbind-begun")
+                started = time.monotonic()
+                sim.stop()
+        else:
+            started = time.monotonic()
+            sim.stop()  # asserts that it exits with 0
+        assert time.monotonic() - started < 1
+    assert not os.path.ismount(sim.root) and os.listdir(sim.root) == ["run"]
+
+
+def test_a_killed_simulators_mount_is_taken_over(build, make_sim):
+    sim = make_sim()
+    with opened(sim, "nvidia0"):
+        os.kill(sim.pid, signal.SIGKILL)
+        assert process.wait_gone(sim.pid, 10)
+        with pytest.raises(OSError) as raised:
+            os.stat(sim.root)
+        assert raised.value.errno == errno.ENOTCONN
+        successor = Simulator(build, sim.root, scenario(3), mount=True)
+        try:
+            assert sorted(os.listdir(sim.root / "dev"))[1:4] == ["nvidia0", "nvidia1", "nvidia2"]
+        finally:
+            successor.stop()
+    sim._kill()
+
+
+def test_one_folder_has_one_simulator(build, sim):
+    second = subprocess.run([build / "sim/holdfast-sim", "run", "--root", sim.root], capture_output=True, text=True,
+                            timeout=20, check=False)
+    assert second.returncode == 1
+    assert second.stderr == (f"holdfast-sim: another simulator serves {sim.root}: stop it, or choose another folder\n")
+    assert (sim.root / "dev/nvidia0").exists()
+
+
+def test_mounting_needs_root_and_says_what_does_not(build, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: the test becomes another user")
+    refused = subprocess.run([build / "sim/holdfast-sim", "run", "--root", "/tmp"], user=process.NOBODY,
+                             capture_output=True, text=True, timeout=20, check=False)
+    assert refused.returncode == 1
+    assert "needs root" in refused.stderr and "--socket" in refused.stderr
+
+
+def test_a_bad_scenario_is_told_with_its_line(build, tmp_path):
+    (tmp_path / "bad.ini").write_text("[gpus]\ncount = 2\nspeed = 7\n")
+    refused = subprocess.run([build / "sim/holdfast-sim", "run", "--socket", tmp_path / "s", "--scenario",
+                              tmp_path / "bad.ini"], capture_output=True, text=True, timeout=20, check=False)
+    assert refused.returncode == 1 and "bad.ini:3" in refused.stderr
+
+
+# ---- the socket and the library ----
+
+SHIM = """
+import ctypes
+class Device(ctypes.Structure): _fields_ = [(name, ctypes.c_int) for name in ('domain', 'bus', 'slot', 'function')]
+lib = ctypes.CDLL({path!r})
+def devices():
+    count, list = ctypes.c_int(), ctypes.POINTER(Device)()
+    assert lib.nvCfgGetPciDevices(ctypes.byref(count), ctypes.byref(list)) == 1
+    return [(list[i].domain, list[i].bus, list[i].slot, list[i].function) for i in range(count.value)]
+def open(*address):
+    handle = ctypes.c_void_p()
+    return handle if lib.nvCfgOpenPciDevice(*address, ctypes.byref(handle)) == 1 else None
+"""
+
+
+@pytest.fixture
+def shim(build, make_sim):
+    """A simulator at a socket, and a process that has its library loaded."""
+    sim = make_sim(mount=False)
+    code = SHIM.format(path=str(build / "sim/nvidia-cfg/libnvidia-cfg.so.1"))
+    with Holder(environment={"HOLDFAST_SIM_SOCKET": str(sim.socket_path), "HOLDFAST_SIM_DEBUG": "1"}) as holder:
+        holder.tell(f"exec({code!r})")
+        yield sim, holder
+
+
+def test_the_library_lists_opens_and_closes(shim):
+    sim, holder = shim
+    expected = [(0, int(address.split(":")[1], 16), 0, 0) for address in sim.addresses]
+    holder.tell(f"assert devices() == {expected}")
+    holder.tell("handle = open(*devices()[0]); assert handle")
+    gpu = sim.gpu(sim.addresses[0])
+    assert (gpu["initialised"], gpu["handles"][0]["pid"]) == (True, holder.pid)
+    holder.tell("assert lib.nvCfgEnableUVMPersistence(handle) == 0")
+    assert sim.gpu(sim.addresses[0])["uvm"] == 1
+    holder.tell("assert lib.nvCfgDisableUVMPersistence(handle) == 0")
+    holder.tell("assert lib.nvCfgCloseDevice(handle) == 1")
+    assert not sim.gpu(sim.addresses[0])["initialised"], "the close returns when the teardown is over"
+    assert sim.gpu(sim.addresses[0])["uvm"] == 0
+
+
+def test_a_killed_user_of_the_library_lets_go(shim):
+    sim, holder = shim
+    holder.tell("handles = [open(*device) for device in devices()]; assert all(handles)")
+    assert all(gpu["initialised"] for gpu in sim.status()["gpus"])
+    holder.kill()
+    for address in sim.addresses:
+        wait_event(sim, "torn-down", address)
+
+
+def test_the_library_refuses_what_is_not_there(shim):
+    sim, holder = shim
+    holder.tell("assert open(0, 1, 2, 3) is None")
+    holder.tell("assert lib.nvCfgCloseDevice(None) == 0")
+    sim.ctl("fail", gpu=0, count=1)
+    holder.tell("assert open(*devices()[0]) is None; handle = open(*devices()[0]); assert handle")
+    sim.stop()
+    holder.tell("assert lib.nvCfgCloseDevice(handle) == 0")
+    holder.tell("assert lib.nvCfgGetPciDevices(ctypes.byref(ctypes.c_int()), ctypes.byref(ctypes.c_void_p())) == 0")
+
+
+def test_the_library_exports_only_its_five_functions(build):
+    output = subprocess.run(["nm", "-D", "--defined-only", build / "sim/nvidia-cfg/libnvidia-cfg.so.1"],
+                            capture_output=True, text=True, check=True).stdout
+    assert sorted(line.split()[2] for line in output.splitlines()) == [
+        "nvCfgCloseDevice", "nvCfgDisableUVMPersistence", "nvCfgEnableUVMPersistence", "nvCfgGetPciDevices",
+        "nvCfgOpenPciDevice"]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"nonsense\n", b"[]\n", b'{"verb": 7}\n', b'{"verb": "fly"}\n', b"\0\n",
+                                  b'{"verb": "open", "domain": -1, "bus": 0, "slot": 0, "function": 0}\n',
+                                  b'{"verb": "open"}\n', b'{"verb": "close"}\n', b'{"verb": "uvm", "enable": 1}\n'])
+def test_a_bad_line_gets_a_sentence_and_the_connection_goes_on(make_sim, line):
+    sim = make_sim(mount=False)
+    with sim._connect(10) as connection, connection.makefile("rb") as answers:
+        connection.sendall(line)
+        answer = json.loads(answers.readline())
+        assert not answer["ok"] and len(answer["error"]) > 10
+        assert sim._ask(connection, "status")["version"] == 1
+
+
+def test_a_line_that_is_too_long_is_skipped(make_sim):
+    sim = make_sim(mount=False)
+    with sim._connect(10) as connection, connection.makefile("rb") as answers:
+        connection.sendall(b"x" * 200000 + b"\n")
+        assert b"64 KiB" in answers.readline()
+        assert sim._ask(connection, "status")["version"] == 1
+
+
+def test_a_simulator_at_a_socket_needs_no_privileges(build, make_sim):
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: the test becomes another user")
+    with tempfile.TemporaryDirectory(prefix="holdfast-sim-") as folder:
+        os.chown(folder, process.NOBODY, process.NOBODY)
+        run = subprocess.Popen([build / "sim/holdfast-sim", "run", "--socket", f"{folder}/socket"],
+                               user=process.NOBODY, stdout=subprocess.PIPE, text=True)
+        try:
+            assert run.stdout.readline() == "ready\n"
+            assert stat.S_IMODE(os.stat(f"{folder}/socket").st_mode) == 0o666
+            run.terminate()
+            assert run.wait(timeout=10) == 0
+            assert os.listdir(folder) == []
+        finally:
+            run.kill()
+            run.wait()
+            run.stdout.close()
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def ctl(build, make_sim):
+    """holdfast-sim ctl on a simulator of its own: ctl("status") gives the finished process."""
+    sim = make_sim(mount=False)
+
+    def run(*arguments):
+        return subprocess.run([build / "sim/holdfast-sim", "ctl", "--socket", sim.socket_path, *arguments],
+                              capture_output=True, text=True, timeout=20, check=False)
+
+    run.sim = sim
+    return run
+
+
+def test_status_is_a_table_by_default_and_json_if_asked(ctl):
+    table = ctl()
+    assert table.returncode == 0 and table.stdout.startswith("Simulated driver 595.45.04, 2 GPUs\n")
+    assert len([line for line in table.stdout.splitlines() if " cold " in line]) == 2
+    answer = json.loads(ctl("status", "--json").stdout)
+    assert answer["version"] == 1 and [gpu["address"] for gpu in answer["gpus"]] == ctl.sim.addresses
+    with ctl.sim.open_gpu(ctl.sim.addresses[1]):
+        line = ctl().stdout.splitlines()[4]
+        assert " initialised " in line and f"({os.getpid()})" in line
+
+
+def test_a_setting_of_a_gpu_that_nobody_holds_is_lost_with_a_warning(ctl):
+    lost = ctl("set", "--gpu", "0", "--power-limit", "500")
+    assert lost.returncode == 0 and "persistence mode is off" in lost.stderr
+    assert ctl.sim.status()["gpus"][0]["settings"]["power_limit_w"] == 700
+    with ctl.sim.open_gpu(ctl.sim.addresses[0]):
+        kept = ctl("set", "--gpu", "0", "--power-limit", "500", "--compute-mode", "Prohibited")
+        assert (kept.returncode, kept.stderr) == (0, "")
+        assert ctl.sim.status()["gpus"][0]["settings"]["power_limit_w"] == 500
+
+
+def test_a_gpu_in_use_is_not_reset(ctl):
+    assert ctl("reset", "--gpu", "0").stdout.endswith("was successfully reset.\n")
+    with ctl.sim.open_gpu(ctl.sim.addresses[0]):
+        refused = ctl("reset", "--gpu", "0")
+        assert refused.returncode == 1 and refused.stdout == ""
+        assert "In use by another client" in refused.stderr and refused.stderr.count("\n") == 1
+        assert f"(pid {os.getpid()})" in refused.stderr
+
+
+@pytest.mark.parametrize("arguments, member, value", [
+    (["fail", "--gpu", "1", "--count", "2", "--status", "NV_ERR_GPU_IS_LOST"], "fail_opens", 2),
+    (["fail", "--gpu", "1", "--count", "all"], "fail_opens", "all"),
+    (["hang", "--gpu", "1"], "hang", "open"),
+    (["hang", "--gpu", "1", "--close"], "hang", "close"),
+    (["hang", "--gpu", "1", "--off"], "hang", None),
+    (["lose", "--gpu", "1", "--surprise"], "surprise", True),
+    (["drain", "--gpu", "1"], "drain", True),
+    (["drain", "--gpu", "1", "--off"], "drain", False),
+    (["legacy", "on", "--gpu", "1"], "legacy", True),
+    (["legacy", "off", "--gpu", "1"], "legacy", False),
+    (["unbind", "--gpu", "1"], "bound", False),
+    (["remove", "--gpu", "1"], "present", False),
+])
+def test_a_verb_changes_the_model(ctl, arguments, member, value):
+    done = ctl(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"GPU {ctl.sim.addresses[1]}: done\n"
+    assert ctl.sim.status()["gpus"][1][member] == value
+
+
+def test_a_gpu_goes_and_comes_back(ctl):
+    for verb in ("remove", "add", "unbind", "bind"):
+        assert ctl(verb, "--gpu", ctl.sim.addresses[0]).returncode == 0
+    assert ctl.sim.status()["gpus"][0]["bound"]
+    assert ctl("drain", "--gpu", "all").stdout.count(": done\n") == 2
+
+
+def test_the_journal_reads_record_by_record(ctl):
+    with ctl.sim.open_gpu(ctl.sim.addresses[0]):
+        pass
+    wait_event(ctl.sim, "torn-down")
+    lines = ctl("journal").stdout.splitlines()
+    assert [word for line in lines for word in line.split()[2:3] if word in ("initialised", "torn-down")] == [
+        "initialised", "torn-down"]
+    last = int(lines[-1].split()[0])
+    assert ctl("journal", "--since", str(last)).stdout == ""
+    assert len(json.loads(ctl("journal", "--event", "torn-down", "--json").stdout)["records"]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["status", "more"], ["legacy", "--gpu", "0"], ["legacy", "maybe"],
+                                       ["reset", "--count", "3"], ["--bogus"], ["fail", "--gpu"]])
+def test_misuse_of_the_command_exits_2_and_points_to_the_help(ctl, arguments):
+    misused = ctl(*arguments)
+    assert misused.returncode == 2 and misused.stdout == "" and "--help" in misused.stderr
+
+
+def test_a_refusal_is_one_sentence_and_exit_status_1(ctl):
+    for arguments in (["reset"], ["reset", "--gpu", "9"], ["fail", "--gpu", "0", "--status", "NV_NONSENSE"]):
+        refused = ctl(*arguments)
+        assert refused.returncode == 1 and refused.stdout == ""
+        assert refused.stderr.startswith("holdfast-sim ctl: ") and refused.stderr.count("\n") == 1
+
+
+def test_no_simulator_is_told_with_what_to_do(build, tmp_path):
+    for arguments in (["--socket", tmp_path / "none"], ["--root", tmp_path]):
+        alone = subprocess.run([build / "sim/holdfast-sim", "ctl", *arguments, "status"], capture_output=True,
+                               text=True, timeout=20, check=False)
+        assert alone.returncode == 1 and "no simulator answers at" in alone.stderr
+
+
+def test_help_goes_to_standard_output(build):
+    for arguments in (["--help"], ["run", "--help"], ["ctl", "--help"]):
+        answer = subprocess.run([build / "sim/holdfast-sim", *arguments], capture_output=True, text=True, timeout=20,
+                                check=False)
+        assert (answer.returncode, answer.stderr) == (0, "") and answer.stdout.startswith("Usage: holdfast-sim")
+    for arguments in ([], ["walk"], ["run"], ["run", "--gpus", "0", "--socket", "x"], ["run", "x"]):
+        answer = subprocess.run([build / "sim/holdfast-sim", *arguments], capture_output=True, text=True, timeout=20,
+                                check=False)
+        assert (answer.returncode, answer.stdout) == (2, "") and "--help" in answer.stderr
