@@ -16,6 +16,8 @@
 #include "base/log.h"
 #include "gpu/abi.h"
 
+enum { SANDBOX_NO_FILTERS = 1 };
+
 #define REFUSED SCMP_ACT_ERRNO(EPERM)
 #define UNKNOWN SCMP_ACT_ERRNO(ENOSYS)
 
@@ -105,7 +107,8 @@ static const int permitted[] = {
         SCMP_SYS(madvise),
         SCMP_SYS(mremap),
         SCMP_SYS(munmap),
-        /* threads that begin, wait and end; making them is in the other table */
+        /* threads that begin, wait and end; making them is in the other table, and clone3() has a filter to itself */
+        SCMP_SYS(clone3),
         SCMP_SYS(exit),
         SCMP_SYS(exit_group),
         SCMP_SYS(futex),
@@ -217,7 +220,7 @@ static const struct rule {
         {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
         {SCMP_SYS(mmap), 2, PROT_WRITE, 0},
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
-        /* threads, but no processes. clone3() hides its flags: as it is not there, libc falls back to this */
+        /* threads, but no processes */
         {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
         /* abort() */
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
@@ -295,21 +298,47 @@ static int fill(scmp_filter_ctx filter, const struct sandbox_config *config) {
         return r < 0 ? r : add_conditional(filter);
 }
 
-int sandbox_enter(const struct sandbox_config *config) {
+/* Returns 0, SANDBOX_NO_FILTERS, or negative errno. */
+static int load(scmp_filter_ctx filter) {
+        int r = seccomp_load(filter);
+
+        return r == -EINVAL || r == -ENOSYS ? SANDBOX_NO_FILTERS : r;
+}
+
+/*
+ * clone3() hides its flags in memory, where no filter sees whether a process is made or a thread. As it is not there,
+ * libc falls back to clone(). It tries again for every thread, so this filter is apart: it logs nothing.
+ */
+static int hide_clone3(void) {
+        CLEANUP(filter_done) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+        int r;
+
+        if (!filter)
+                return -ENOMEM;
+        (void)seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
+        r = seccomp_rule_add(filter, UNKNOWN, SCMP_SYS(clone3), 0);
+        return r < 0 ? r : load(filter);
+}
+
+static int load_filters(const struct sandbox_config *config) {
         CLEANUP(filter_done) scmp_filter_ctx filter = seccomp_init(config->closed_library ? SCMP_ACT_ALLOW : UNKNOWN);
         int r;
 
         r = filter ? fill(filter, config) : -ENOMEM;
+        if (r == 0 && !config->closed_library)
+                r = hide_clone3();
+        return r != 0 ? r : load(filter);
+}
+
+int sandbox_enter(const struct sandbox_config *config) {
+        int r = load_filters(config);
+
         if (r < 0)
-                return log_errno(LOG_ERR, r, "cannot make the filter of system calls; --no-sandbox does without");
-        r = seccomp_load(filter);
-        if (r == -EINVAL || r == -ENOSYS) { /* a kernel without CONFIG_SECCOMP_FILTER: not worth a GPU */
+                return log_errno(LOG_ERR, r, "cannot filter system calls; --no-sandbox does without");
+        if (r == SANDBOX_NO_FILTERS) /* CONFIG_SECCOMP_FILTER is off: not worth a GPU */
                 log_write(LOG_WARNING, "this kernel has no filters of system calls: running without one");
-                return 0;
-        }
-        if (r < 0)
-                return log_errno(LOG_ERR, r, "cannot load the filter of system calls; --no-sandbox does without");
-        log_write(LOG_INFO, "System calls are filtered%s",
-                  config->closed_library ? " by what is forbidden: a closed library is loaded" : "");
+        else
+                log_write(LOG_INFO, "System calls are filtered%s",
+                          config->closed_library ? " by what is forbidden: a closed library is loaded" : "");
         return 0;
 }
