@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The daemon behind its filter of system calls, with all that it does. Builds with sanitizers have none, so these tests
+run a release build (make release): build-release/, or HOLDFAST_RELEASE_BUILD.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness import process, rpc
+from harness.events import wait_until
+
+TOP = Path(__file__).resolve().parent.parent.parent
+RELEASE = Path(os.environ.get("HOLDFAST_RELEASE_BUILD", TOP / "build-release")).resolve()
+
+FILTERED, UNFILTERED = "2", "0"  # proc_pid_status(5), Seccomp:
+
+pytestmark = pytest.mark.holdfast_only("NVIDIA's has no filter")
+
+
+@pytest.fixture(scope="session")
+def build():
+    if not (RELEASE / "src/daemon/nvidia-persistenced").exists():
+        pytest.skip(f"there is no release build in {RELEASE}: make release, or HOLDFAST_RELEASE_BUILD")
+    return RELEASE
+
+
+def seccomp_of_threads(pid):
+    return {process.status_fields(entry.name)["Seccomp"] for entry in Path(f"/proc/{pid}/task").iterdir()}
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_every_thread_is_filtered(world, user):
+    world.simulate(gpus=2, gpu1="hang = open")
+    daemon = world.begin("--verbose", "--user", user)
+    daemon.wait_for_log("System calls are filtered")
+    daemon.wait_for_log(rf"device {world.gpus[0]} - persistence mode enabled\.")
+    assert len(list(Path(f"/proc/{daemon.pid}/task").iterdir())) > 1, "the GPU that hangs has a thread of its own"
+    assert seccomp_of_threads(daemon.pid) == {FILTERED}
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False)
+    daemon.wait_ready()
+
+
+def test_no_sandbox_turns_it_off(world):
+    daemon = world.start("--no-sandbox", "--verbose")
+    assert seccomp_of_threads(daemon.pid) == {UNFILTERED}
+    assert not daemon.log.has("System calls are filtered")
+
+
+def test_behind_it_gpus_are_held_released_and_held_again(world):
+    daemon = world.start("--verbose")
+    for _ in range(3):
+        assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+        assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+    assert daemon.stop() == 0
+    assert [gpu["usage_count"] for gpu in world.sim.status()["gpus"]] == [0, 0]
+    assert not daemon.socket_path.exists() and not daemon.pid_file.exists()
+
+
+def test_behind_it_a_gpu_that_failed_is_tried_again(world):
+    world.simulate(gpus=2, gpu1="fail_opens = 2")
+    daemon = world.start("--verbose")
+    daemon.wait_for_log(rf"device {world.gpus[1]} - persistence mode enabled\.", timeout=30)
+
+
+def test_behind_it_uvm_is_persistent_too(world):
+    daemon = world.start("--verbose", "--uvm-persistence-mode")
+    wait_until(lambda: all(gpu["uvm"] for gpu in world.sim.status()["gpus"]), "both GPUs in UVM")
+    assert daemon.stop() == 0
+
+
+def test_behind_it_callers_are_told_apart(world):
+    daemon = world.start("--admin-group", "daemon")
+    assert daemon.call_as_nobody("set_only", world.gpus[0], rpc.DISABLED) == str(rpc.PERMISSIONS)
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+
+
+def test_behind_it_the_configuration_is_read_again_with_names_in_it(world):
+    config = world.base / "holdfast.conf"
+    config.write_text("[gpu *]\npersistence = on\n")
+    daemon = world.start("--config", str(config))
+    config.write_text("[daemon]\nadmin-group = daemon\n[gpu *]\npersistence = off\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("Configuration read again")
+    wait_until(lambda: daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED), "the GPU's release")
+
+
+def test_behind_it_a_daemon_in_the_background_still_reaches_a_syslog(world):
+    daemon = world.start_forking("--verbose")
+    assert seccomp_of_threads(daemon.pid) == {FILTERED}
+    daemon.stop()
+    daemon.wait_for_log(rf"Shutdown \({daemon.pid}\)$")
