@@ -71,14 +71,18 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         advance(notices);
 }
 
+/* Without notices an unbind waits until somebody has the GPU released; everything else is as ever. */
+static void log_refusal(int error, const struct gpu_failure *failure) {
+        bool expected = error == -EOPNOTSUPP || error == -ENOENT || error == -ENXIO || error == -ENODEV;
+
+        log_write(expected ? LOG_INFO : LOG_WARNING,
+                  "the driver will not announce unbinds: %s; release a GPU before you unbind it", failure->text);
+}
+
 static void end_open(struct notices *notices, const struct notices_job *job) {
         notices->refused = job->result < 0;
-        if (job->result == -EOPNOTSUPP)
-                log_write(LOG_DEBUG,
-                          "this driver (before 575.51.02) announces no unbinds: release a GPU before you unbind it");
-        else if (job->result < 0)
-                log_write(LOG_WARNING, "the driver's unbind notices cannot be had: %s", job->failure.text);
         if (job->result < 0) {
+                log_refusal(job->result, &job->failure);
                 notices->callbacks.on_closed(notices->callbacks.userdata);
                 return;
         }
