@@ -157,8 +157,8 @@ class Daemon:
             if self.status is None:
                 assert self.stop() == 0, "the daemon did not end with status 0"
         finally:
-            if self.status is None:
-                process.kill_and_reap(self.pid)
+            if self.status is None and not process.kill_and_reap(self.pid):
+                raise AssertionError(f"process {self.pid} does not end: it has a thread in the driver")
             self.check_log()
 
     def check_log(self):

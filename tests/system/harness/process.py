@@ -46,12 +46,16 @@ def reap(pid, timeout):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_and_reap(pid):
+def kill_and_reap(pid, timeout=5):
+    """Returns whether it is gone. A process with a thread in the driver outlives even SIGKILL until the driver answers."""
     try:
         os.kill(pid, signal.SIGKILL)
+        if not wait_gone(pid, timeout):
+            return False
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass
+    return True
 
 
 def status_fields(pid):

@@ -108,6 +108,5 @@ class Simulator:
         self._process.kill()
         self._process.wait()
         self._process = None
-        if self.mount:
-            subprocess.run(["umount", "--lazy", "--recursive", str(self.mount)], check=False,
-                           stderr=subprocess.DEVNULL)
+        if self.mount:  # lazily, and so with what is mounted in it: a path through a dead FUSE leads nowhere
+            subprocess.run(["umount", "--lazy", str(self.mount)], check=False, stderr=subprocess.DEVNULL)
