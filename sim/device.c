@@ -22,6 +22,8 @@
 enum {
         WORKERS_MAX = 512,
         RECOUNT_MSEC = 20, /* between a reply to open() and the descriptor in /proc lie microseconds */
+        FLIGHT_LOOKS = 10,
+        FLIGHT_LOOK_MSEC = 10,
 };
 
 struct device_front {
@@ -384,18 +386,34 @@ static bool has_no_reference(struct device_file *file, bool *ret_alone) {
         return n_references + n_flushing < n_open;
 }
 
+static void pause_msec(long msec) {
+        const struct timespec pause = {.tv_nsec = msec * 1000000L};
+
+        (void)nanosleep(&pause, NULL);
+}
+
+/* Whether no descriptor is on its way. One of another program's should not make our closes late: it soon arrives. */
+static bool wait_none_in_flight(void) {
+        for (int i = 0; i < FLIGHT_LOOKS; i++) {
+                if (!descriptors_in_flight())
+                        return true;
+                pause_msec(FLIGHT_LOOK_MSEC);
+        }
+        return false;
+}
+
 static bool is_last_close(struct device_file *file) {
-        const struct timespec pause = {.tv_nsec = RECOUNT_MSEC * 1000000L};
         bool alone;
 
         if (!has_no_reference(file, &alone))
                 return false;
         if (!alone) {
-                (void)nanosleep(&pause, NULL);
+                pause_msec(RECOUNT_MSEC);
                 if (!has_no_reference(file, &alone))
                         return false;
         }
-        return !descriptors_in_flight();
+        /* Looked at last: what was on its way at the count may have arrived since, so the count is made again. */
+        return wait_none_in_flight() && has_no_reference(file, &alone);
 }
 
 /* Takes the file out of use, unless a call has come for it meanwhile. */
