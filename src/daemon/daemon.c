@@ -4,6 +4,7 @@
 #include "daemon/daemon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,8 @@ enum {
         /* How often the service manager is asked for more time while GPUs start or stop, and for how much. */
         EXTEND_PERIOD_SEC = 5,
         EXTEND_SEC = 15,
+        /* Clients are served without a list of GPUs only if it takes longer than this to make. */
+        LIST_LIMIT_SEC = 2,
         /* How often to look for GPUs where nobody tells of changes, or there are none. */
         POLL_SEC = 5,
 };
@@ -53,6 +56,7 @@ struct daemon {
         struct event_base *loop;
         struct event *signals[3];
         struct event *stop_limit;
+        struct event *list_limit;
         struct event *extend;
         struct event *watchdog;
 
@@ -70,25 +74,35 @@ struct daemon {
 /* ---- configuration
  * ------------------------------------------------------------------------------------------------------- */
 
-int daemon_config_path(const struct options *options, char path[static PATH_MAX]) {
-        if (options->config)
+static int config_path(const struct options *options, char path[static PATH_MAX]) {
+        if (options->config[0] != '\0')
                 return text_format(path, PATH_MAX, "%s", options->config);
         return file_rooted(path, options->root, "/etc/holdfast/holdfast.conf");
 }
 
-/* A missing file is none; unless it was named. Returns 0 or negative errno (logged); then the config stays as it is. */
-static int read_config(struct daemon *daemon) {
-        char path[PATH_MAX], error[CONFIG_ERROR_SIZE];
+int daemon_read_config(const struct options *options, struct config *ret_config, char error[static CONFIG_ERROR_SIZE]) {
+        char path[PATH_MAX];
         int r;
 
-        r = daemon_config_path(daemon->options, path);
-        if (r < 0)
-                return log_errno(LOG_ERR, r, "cannot read the configuration");
-        r = config_read(&daemon->config, path, error);
-        if (r == -ENOENT && !daemon->options->config) {
-                config_init(&daemon->config);
-                return 0;
+        r = config_path(options, path);
+        if (r < 0) {
+                (void)text_format(error, CONFIG_ERROR_SIZE, "the path of the configuration is too long");
+                return r;
         }
+        r = config_read(ret_config, path, error);
+        if (r == -ENOENT && options->config[0] == '\0') {
+                config_init(ret_config);
+                return DAEMON_NO_CONFIG;
+        }
+        return r;
+}
+
+/* On failure, which is logged, the configuration stays as it is. */
+static int read_config(struct daemon *daemon) {
+        char error[CONFIG_ERROR_SIZE];
+        int r;
+
+        r = daemon_read_config(daemon->options, &daemon->config, error);
         if (r < 0)
                 log_write(LOG_ERR, "%s", error);
         return r;
@@ -146,7 +160,9 @@ static uint64_t stuck_usec_of(const struct daemon *daemon) {
 static void reload(struct daemon *daemon) {
         struct server_limits limits;
 
-        notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+        /* Before we are ready, READY=1 at the end would say more than that the reload is over. */
+        if (registry_is_ready(daemon->registry))
+                notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
         if (read_config(daemon) < 0) {
                 log_write(LOG_ERR, "the configuration in force stays");
         } else {
@@ -157,7 +173,8 @@ static void reload(struct daemon *daemon) {
                 registry_apply_policy(daemon->registry);
                 log_always(LOG_NOTICE, "Configuration read again");
         }
-        notify_send("READY=1");
+        if (registry_is_ready(daemon->registry))
+                notify_send("READY=1");
 }
 
 /* ---- what the registry tells
@@ -173,6 +190,8 @@ static void notify_status(struct daemon *daemon, const char *prefix) {
 static void on_change(void *userdata) {
         struct daemon *daemon = userdata;
 
+        if (registry_is_listed(daemon->registry))
+                server_start(daemon->server);
         notify_status(daemon, "");
         notices_want(daemon->notices, registry_count(daemon->registry).held > 0);
         methods_on_change(&daemon->methods);
@@ -253,14 +272,19 @@ static void stop(struct daemon *daemon, bool keep_gpus) {
         registry_stop(daemon->registry, keep_gpus);
 }
 
+/* Whether what we hold is left with the service manager, for the next process. */
+static bool keeps_gpus(const struct daemon *daemon) {
+        return daemon->options->fd_store && notify_is_open() && daemon->ops->adopt;
+}
+
 static void on_signal(evutil_socket_t signal_number, short what, void *userdata) {
         struct daemon *daemon = userdata;
 
         log_write(LOG_DEBUG, "Received signal %d", (int)signal_number);
-        if (signal_number == SIGHUP)
+        if (signal_number != SIGHUP)
+                stop(daemon, signal_number == SIGTERM && keeps_gpus(daemon));
+        else if (!daemon->stopping)
                 reload(daemon);
-        else
-                stop(daemon, signal_number == SIGTERM && daemon->options->fd_store && notify_is_open());
 }
 
 /* The driver is slower than anybody waits: what is still in it ends with the process, in the kernel. */
@@ -272,9 +296,14 @@ static void on_stop_limit(evutil_socket_t fd, short what, void *userdata) {
         for (size_t i = 0; (gpu = registry_gpu(daemon->registry, i)); i++)
                 if (gpu->job != GPU_JOB_NONE)
                         log_write(LOG_WARNING,
-                                  "device %s - the driver is still at work on it; the kernel goes on with that",
+                                  "device %s - the driver has not let go of it yet; the kernel goes on with that",
                                   pci_address_format(&gpu->info.address, text));
         end_loop(daemon, EXIT_SUCCESS);
+}
+
+/* The driver keeps us from its list: whoever asks now hears of no GPU, but is not kept waiting. */
+static void on_list_limit(evutil_socket_t fd, short what, void *userdata) {
+        server_start(((struct daemon *)userdata)->server);
 }
 
 /* ---- starting
@@ -317,7 +346,8 @@ static int add_periodic(struct daemon *daemon, struct event **ret_event, event_c
 
 static int make_timers(struct daemon *daemon) {
         daemon->stop_limit = event_new(daemon->loop, -1, 0, on_stop_limit, daemon);
-        if (!daemon->stop_limit ||
+        daemon->list_limit = event_new(daemon->loop, -1, 0, on_list_limit, daemon);
+        if (!daemon->stop_limit || !daemon->list_limit ||
             add_periodic(daemon, &daemon->extend, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC) < 0 ||
             add_periodic(daemon, &daemon->watchdog, on_watchdog, notify_watchdog_usec()) < 0)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
@@ -385,21 +415,37 @@ static bool is_listening(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening;
 }
 
-/* Two descriptors of one GPU come one by one: each is handed in alone, and they meet in the registry. */
-static void inherit(struct daemon *daemon, int fd, const char *name) {
+/*
+ * A descriptor of a GPU. Those of one GPU come one by one: each is handed in alone, and they meet in the registry. A
+ * backend that cannot go on with them must not leave them open either: nobody else would ever let go of that GPU.
+ */
+static void inherit_gpu(struct daemon *daemon, const struct pci_address *address, const char *kind, int fd) {
         struct gpu_hold hold = GPU_HOLD_NONE;
+
+        if (text_equal(kind, GPU_KIND_DEVICE))
+                hold.device_fd = fd;
+        else
+                hold.uvm_fd = fd;
+        if (daemon->ops->adopt && registry_adopt(daemon->registry, address, &hold) == 0)
+                return;
+        (void)fd_close(fd);
+        store_keeper.forget(&store_keeper, address, kind);
+}
+
+static void inherit(struct daemon *daemon, int fd, const char *name) {
         struct pci_address address;
 
-        if (store_name_parse(name, GPU_KIND_DEVICE, &address))
-                hold.device_fd = fd;
-        else if (store_name_parse(name, GPU_KIND_UVM, &address))
-                hold.uvm_fd = fd;
-        else if (daemon->listen_fd < 0 && is_listening(fd))
+        if (store_name_parse(name, GPU_KIND_DEVICE, &address)) {
+                inherit_gpu(daemon, &address, GPU_KIND_DEVICE, fd);
+        } else if (store_name_parse(name, GPU_KIND_UVM, &address)) {
+                inherit_gpu(daemon, &address, GPU_KIND_UVM, fd);
+        } else if (daemon->listen_fd < 0 && is_listening(fd)) {
+                /* systemd's blocks unless the unit says NonBlocking=: an accept too many would stop the loop. */
+                (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
                 daemon->listen_fd = fd;
-        else
+        } else {
                 (void)fd_close(fd);
-        if ((hold.device_fd >= 0 || hold.uvm_fd >= 0) && registry_adopt(daemon->registry, &address, &hold) < 0)
-                (void)fd_close(fd);
+        }
 }
 
 /* What the service manager hands us: the socket, and GPUs that a process before us held. */
@@ -474,9 +520,12 @@ static int make_methods(struct daemon *daemon) {
 }
 
 static int start_holding(struct daemon *daemon) {
+        static const struct timeval list_limit = {.tv_sec = LIST_LIMIT_SEC};
+
         start_hotplug(daemon);
         if (enter_sandbox(daemon) < 0)
                 return -EPERM;
+        (void)event_add(daemon->list_limit, &list_limit);
         registry_start(daemon->registry);
         return 0;
 }
@@ -526,6 +575,7 @@ static bool finish(struct daemon *daemon) {
         for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++)
                 free_event(&daemon->signals[i]);
         free_event(&daemon->stop_limit);
+        free_event(&daemon->list_limit);
         free_event(&daemon->extend);
         free_event(&daemon->watchdog);
         if (daemon->loop)

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/ratelimit.h"
 
 enum {
         SESSIONS_MAX = 512,
@@ -28,6 +29,7 @@ struct server {
         struct event_base *loop;
         struct event *acceptable;
         struct event *resume; /* ends the pause after a failed accept */
+        bool waiting;         /* for server_start() */
         struct server_limits limits;
         struct session *sessions[SESSIONS_MAX];
         unsigned n_sessions;
@@ -92,18 +94,25 @@ static uid_t greediest_uid(const struct server *server) {
         return greediest;
 }
 
-/* Ends the session of that uid that has been idle longest; one whose call is in work only if there is no other. */
+/* A call in work, somebody who waits for news, or a lease: ended only when there is nobody else. */
+static bool is_in_use(const struct session *session) {
+        return session_is_busy(session) || session_has_resources(session);
+}
+
+static bool goes_before(const struct session *session, const struct session *other) {
+        if (is_in_use(session) != is_in_use(other))
+                return !is_in_use(session);
+        return session_active_usec(session) < session_active_usec(other);
+}
+
+/* Ends the session of that uid that has been idle longest. */
 static void evict(struct server *server, uid_t uid) {
         struct session *victim = NULL;
 
         for (unsigned i = 0; i < server->n_sessions; i++) {
                 struct session *session = server->sessions[i];
 
-                if (session_peer(session)->uid != uid)
-                        continue;
-                if (!victim || session_is_busy(session) < session_is_busy(victim) ||
-                    (session_is_busy(session) == session_is_busy(victim) &&
-                     session_active_usec(session) < session_active_usec(victim)))
+                if (session_peer(session)->uid == uid && (!victim || goes_before(session, victim)))
                         victim = session;
         }
         if (!victim)
@@ -152,8 +161,10 @@ struct server_counts server_count(const struct server *server) {
 /* Out of descriptors or memory: the event would come again at once, so listening pauses instead of spinning. */
 static void pause_listening(struct server *server, int error) {
         static const struct timeval pause = {.tv_usec = 100 * USEC_PER_MSEC};
+        static struct ratelimit limit = RATELIMIT(3, 60);
 
-        (void)log_errno(LOG_WARNING, error, "cannot accept a connection; trying again in 0.1 s");
+        if (ratelimit_pass(&limit))
+                (void)log_errno(LOG_WARNING, error, "cannot accept a connection; trying again every 0.1 s");
         if (server->n_sessions > 0)
                 evict(server, greediest_uid(server));
         (void)event_del(server->acceptable);
@@ -183,6 +194,11 @@ static void on_resume(evutil_socket_t fd, short what, void *userdata) {
         (void)event_add(server->acceptable, NULL);
 }
 
+void server_start(struct server *server) {
+        if (take_bool(&server->waiting))
+                on_resume(-1, 0, server);
+}
+
 void server_set_limits(struct server *server, const struct server_limits *limits) {
         server->limits = *limits;
 }
@@ -202,12 +218,13 @@ int server_new(struct server **ret_server, struct event_base *loop, int listen_f
         }
         server->listen_fd = listen_fd;
         server->loop = loop;
+        server->waiting = true;
         server->limits = *limits;
         server->on_record = on_record;
         server->userdata = userdata;
         server->acceptable = event_new(loop, listen_fd, EV_READ | EV_PERSIST, on_acceptable, server);
         server->resume = event_new(loop, -1, 0, on_resume, server);
-        if (!server->acceptable || !server->resume || event_add(server->acceptable, NULL) < 0)
+        if (!server->acceptable || !server->resume)
                 return -ENOMEM;
         *ret_server = take_ptr(server);
         return 0;
