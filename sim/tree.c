@@ -106,8 +106,9 @@ static void name_by_uuid(const struct model_gpu_view *gpu, char name[static NAME
 
 #define FOLDER (S_IFDIR | 0555)
 #define FILE_READ (S_IFREG | 0444)
-#define DEVICE (S_IFREG | 0666) /* a real node needs the kernel's CUSE; the ioctls work on a plain file just as well   \
-                                 */
+#define DEVICE                                                                                                         \
+        (S_IFREG | 0666) /* a real node needs the kernel's CUSE; the ioctls work on a plain file just as well          \
+                          */
 #define LINK (S_IFLNK | 0777)
 
 /*

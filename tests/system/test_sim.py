@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from harness import process
-from harness.simulator import QUICK, Simulator, scenario
+from harness.simulator import Simulator, scenario
 from harness.world import missing_for
 
 NV_OK, ILLEGAL_ACTION, INSUFFICIENT_PERMISSIONS, INVALID_CLIENT = 0x00, 0x16, 0x1b, 0x23
