@@ -20,31 +20,18 @@ enum {
         RM_ERR_INVALID_EVENT = 0x28,
         RM_ERR_INVALID_OBJECT_HANDLE = 0x33,
         RM_ERR_INVALID_OBJECT_PARENT = 0x36,
-        RM_ERR_INVALID_PARAM_STRUCT = 0x3a,
         RM_ERR_NO_MEMORY = 0x51,
 
         RM_CLASS_ROOT = 0x0,
         RM_CLASS_ROOT_NON_PRIV = 0x1,
 
-        RM_CONTROL_GET_ID_INFO_V2 = 0x205,
-
-        RM_NOTIFIERS = 4, /* NV0000_NOTIFIERS_MAXCOUNT */
+        RM_NOTIFIERS = 4,            /* NV0000_NOTIFIERS_MAXCOUNT */
+        RM_NOTIFIERS_BEFORE_575 = 5, /* and other ones, number 3 among them */
         RM_ACTION_DISABLE = 0,
         RM_ACTION_SINGLE = 1,
 
         RM_OBJECTS_MAX = 256, /* per client, and clients per simulator: nobody fills our memory */
         RM_NOTICES_MAX = 4096,
-};
-
-struct rm_id_info { /* NV0000_CTRL_GPU_GET_ID_INFO_V2_PARAMS */
-        uint32_t gpu_id;
-        uint32_t flags;
-        uint32_t device_instance;
-        uint32_t subdevice_instance;
-        uint32_t sli_status;
-        uint32_t board_id;
-        uint32_t gpu_instance;
-        int32_t numa_id;
 };
 
 struct os_event { /* what ALLOC_OS_EVENT leaves: the file it was issued on is the one that is woken */
@@ -75,7 +62,7 @@ struct client {
         struct rm_file *file;
         struct object *objects;
         unsigned n_objects;
-        uint32_t actions[RM_NOTIFIERS];
+        uint32_t actions[RM_NOTIFIERS_BEFORE_575];
         struct notice *notices, **last_notice;
         unsigned n_notices;
 };
@@ -431,7 +418,7 @@ static uint32_t alloc_event(struct rm_file *file, const struct model_caller *cal
         uint32_t status = NV_ERR_OBJECT_NOT_FOUND;
 
         if (alloc->params == 0)
-                return RM_ERR_INVALID_PARAM_STRUCT;
+                return NV_ERR_INVALID_PARAM_STRUCT;
         if (user_memory_read(caller->pid, alloc->params, &parameters, sizeof(parameters)) < 0)
                 return RM_ERR_INVALID_ADDRESS;
         object.notify_index = parameters.notify_index & 0xffff; /* the upper half are flags */
@@ -472,16 +459,19 @@ struct control {
                 struct nv_set_notification notification;
                 struct nv_system_event system_event;
                 struct nv_persistence persistence;
-                struct rm_id_info id_info;
+                struct nv_gpu_id_info id_info;
         } parameters;
 };
+
+static bool has_notices(const struct control *control) {
+        return model_scenario(control->file->rm->model)->bind_notices;
+}
 
 /* With RM locked. */
 static uint32_t set_action(struct control *control) {
         const struct nv_set_notification *wanted = &control->parameters.notification;
         struct client *client = find_client(control->file, control->call->client);
-        uint32_t notifiers =
-                model_scenario(control->file->rm->model)->bind_notices ? RM_NOTIFIERS : NV_NOTIFIER_GPU_BIND_UNBIND;
+        uint32_t notifiers = has_notices(control) ? RM_NOTIFIERS : RM_NOTIFIERS_BEFORE_575;
         bool has_event = false;
 
         if (!client)
@@ -529,6 +519,8 @@ static uint32_t take_notice(struct control *control) {
 static uint32_t control_get_event(struct control *control) {
         uint32_t status;
 
+        if (!has_notices(control)) /* that number is GET_SYSTEM_EVENT_STATUS there, of 8 bytes: nobody asks it */
+                return NV_ERR_INVALID_PARAM_STRUCT;
         lock(control->file->rm);
         status = take_notice(control);
         unlock(control->file->rm);
@@ -536,7 +528,7 @@ static uint32_t control_get_event(struct control *control) {
 }
 
 static uint32_t control_get_id_info(struct control *control) {
-        struct rm_id_info *info = &control->parameters.id_info;
+        struct nv_gpu_id_info *info = &control->parameters.id_info;
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
         size_t n_views = model_list(control->file->rm->model, views);
 
@@ -545,12 +537,12 @@ static uint32_t control_get_id_info(struct control *control) {
 
                 if (!views[i].probed || nv_gpu_id(address->domain, address->bus, address->slot) != info->gpu_id)
                         continue;
-                if (!views[i].initialised) /* RM knows only GPUs that it has attached */
-                        return NV_ERR_INVALID_STATE;
+                if (!views[i].initialised) /* RM knows only GPUs that it has attached: gpumgrGetGpuFromId() */
+                        break;
                 info->device_instance = views[i].minor;
                 info->subdevice_instance = 0;
                 info->gpu_instance = views[i].minor;
-                info->numa_id = views[i].numa.status == NV_NUMA_DISABLED ? -1 : views[i].numa.node;
+                info->numa_node = views[i].numa.status == NV_NUMA_DISABLED ? -1 : views[i].numa.node;
                 return NV_OK;
         }
         return NV_ERR_INVALID_ARGUMENT;
@@ -618,7 +610,7 @@ static const struct control_row {
 } controls[] = {
         {NV_CONTROL_EVENT_SET_NOTIFICATION, sizeof(struct nv_set_notification), control_set_notification},
         {NV_CONTROL_GET_SYSTEM_EVENT_DATA, sizeof(struct nv_system_event), control_get_event},
-        {RM_CONTROL_GET_ID_INFO_V2, sizeof(struct rm_id_info), control_get_id_info},
+        {NV_CONTROL_GPU_GET_ID_INFO_V2, sizeof(struct nv_gpu_id_info), control_get_id_info},
         {NV_CONTROL_QUERY_PERSISTENCE, sizeof(struct nv_persistence), control_query_persistence},
         {NV_CONTROL_MODIFY_PERSISTENCE, sizeof(struct nv_persistence), control_modify_persistence},
 };
@@ -629,7 +621,7 @@ static uint32_t run_control(const struct control_row *row, struct control *contr
         uint32_t status;
 
         if (call->params_size != row->size)
-                return RM_ERR_INVALID_PARAM_STRUCT;
+                return NV_ERR_INVALID_PARAM_STRUCT;
         if (user_memory_read(process, call->params, &control->parameters, row->size) < 0)
                 return RM_ERR_INVALID_ADDRESS;
         status = row->run(control);

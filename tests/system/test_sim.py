@@ -27,6 +27,7 @@ from harness.simulator import Simulator, scenario
 from harness.world import missing_for
 
 NV_OK, ILLEGAL_ACTION, INSUFFICIENT_PERMISSIONS, INVALID_CLIENT = 0x00, 0x16, 0x1b, 0x23
+INVALID_ARGUMENT, INVALID_PARAM_STRUCT = 0x1f, 0x3a
 INVALID_DEVICE, INVALID_STATE, NOT_SUPPORTED, OBJECT_NOT_FOUND, FABRIC_NOT_READY = 0x26, 0x40, 0x56, 0x57, 0x81
 UVM_INITIALIZE, UVM_REGISTER, UVM_UNREGISTER = 0x30000001, 37, 38
 
@@ -702,9 +703,21 @@ def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
 
 def test_the_device_instance_is_found_by_the_gpus_id(sim):
     gpu_id = int(sim.addresses[1].split(":")[1], 16) << 8
-    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia1"):
-        status, answer = Rm(ctl).control(0, 0x205, struct.pack("I", gpu_id) + bytes(28))
-        assert status == NV_OK and struct.unpack_from("I", answer, 8)[0] == 1
+    with opened(sim, "nvidiactl") as ctl:
+        rm = Rm(ctl)
+        question = struct.pack("I", gpu_id) + bytes(28)
+        assert rm.control(rm.client, 0x205, question)[0] == INVALID_ARGUMENT, "RM does not know a cold GPU"
+        with opened(sim, "nvidia1"):
+            status, answer = rm.control(rm.client, 0x205, question)
+            assert status == NV_OK and struct.unpack_from("I", answer, 8)[0] == 1
+
+
+def test_a_driver_before_575_takes_the_subscription_and_has_no_notices_to_fetch(make_sim):
+    sim = make_sim("[driver]\nversion = 570.86.15\n" + scenario(1))
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidiactl") as event_fd:
+        rm = Rm(ctl)
+        rm.subscribe(event_fd)
+        assert rm.control(rm.client, 0x502, bytes(12))[0] == INVALID_PARAM_STRUCT
 
 
 def test_a_client_belongs_to_its_file_and_ends_with_it(sim):
