@@ -45,7 +45,7 @@ def test_the_daemons_own_process_has_each_node_open_exactly_once(world):
     world.simulate(gpus=4)
     daemon = world.start()
     assert daemon.open_nodes() == ["nvidia0", "nvidia1", "nvidia2", "nvidia3"]
-    daemon.set_only(world.gpus[2], rpc.DISABLED)
+    daemon.set(world.gpus[2], rpc.DISABLED)
     assert daemon.open_nodes() == ["nvidia0", "nvidia1", "nvidia3"]
 
 
@@ -72,17 +72,18 @@ def test_a_setting_survives_the_job_that_made_it_only_on_a_held_gpu(world, daemo
     with world.sim.open_gpu(world.gpus[0]):
         pass
     assert world.sim.gpu(world.gpus[0])["settings"]["power_limit_w"] == 450
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     assert world.sim.gpu(world.gpus[0])["settings"]["power_limit_w"] != 450
 
 
 def test_a_killed_job_takes_nothing_from_the_daemon(world, daemon):
+    usage = world.sim.gpu(world.gpus[0])["usage_count"]
     pid = os.fork()
     if pid == 0:
         with world.sim.open_gpu(world.gpus[0]):
             os.kill(os.getpid(), signal.SIGKILL)
     assert process.reap(pid, 10) == -signal.SIGKILL
-    wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 1, "the driver's close for the killed job")
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == usage, "the driver's close for the killed job")
     assert world.sim.gpu(world.gpus[0])["teardowns"] == 0
     assert daemon.get(world.gpus[0]) == ENABLED
 
@@ -102,6 +103,7 @@ def test_a_stop_is_over_when_every_gpu_is_torn_down(world):
     assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in world.sim.status()["gpus"]] == [(0, 1)] * 3
 
 
+@pytest.mark.holdfast_only("NVIDIA's refuses to start")
 def test_no_gpu_is_not_an_error(world):
     world.simulate(gpus=2, defaults=QUICK + "present = no\n")
     daemon = world.start()
@@ -117,7 +119,7 @@ def test_a_set_off_is_answered_only_after_the_teardown(world):
     world.simulate(gpus=2, defaults="lock = 0ms\ninit = 10ms\nteardown = 500ms\n")
     daemon = world.start()
     start = time.monotonic()
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     took = time.monotonic() - start
     torn_down = [record["gpu"] for record in world.sim.journal("torn-down")]
     assert torn_down == [world.gpus[0]], "the answer came before the teardown was over"
@@ -127,21 +129,21 @@ def test_a_set_off_is_answered_only_after_the_teardown(world):
 def test_a_set_on_is_answered_only_when_the_gpu_is_held(world):
     world.simulate(gpus=2, defaults="lock = 0ms\ninit = 300ms\nteardown = 1ms\n")
     daemon = world.start("--no-persistence-mode")
-    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     assert world.sim.gpu(world.gpus[0])["initialised"]
 
 
 def test_off_and_on_again_initialises_anew(world, daemon):
     for _ in range(5):
-        assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
-        assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+        assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+        assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     gpu = world.sim.gpu(world.gpus[0])
-    assert (gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) == (6, 5, 1)
+    assert (gpu["initialisations"], gpu["teardowns"], gpu["initialised"]) == (6, 5, True)
 
 
 def test_off_while_a_job_runs_leaves_the_gpu_to_the_job(world, daemon):
     with world.sim.open_gpu(world.gpus[0]):
-        assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+        assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
         assert daemon.get(world.gpus[0]) == DISABLED
         assert world.sim.gpu(world.gpus[0])["initialised"]
 
@@ -152,7 +154,7 @@ class Call(threading.Thread):
     def __init__(self, daemon, address, mode, timeout=20):
         super().__init__(daemon=True)
         self.status = None
-        self._call = lambda: daemon.set_only(address, mode, timeout)
+        self._call = lambda: daemon.set(address, mode, timeout)
         self.start()
 
     def run(self):
@@ -171,8 +173,8 @@ def test_while_a_set_of_one_gpu_is_in_work_others_are_served(world):
     slow = Call(daemon, world.gpus[1], rpc.ENABLED)
     wait_until(lambda: world.sim.gpu(world.gpus[1])["initialising"], "the slow GPU's initialisation")
     assert daemon.get(world.gpus[1]) == DISABLED
-    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
-    assert daemon.set_only(world.gpus[2], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[2], rpc.ENABLED) == rpc.SUCCESS
     assert slow.is_alive(), "answered before the GPU is held"
     world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     assert slow.wait() == rpc.SUCCESS
@@ -200,8 +202,8 @@ def test_many_clients_that_disagree_are_all_answered_and_the_books_agree(world, 
     calls = [Call(daemon, world.gpus[0], number % 2) for number in range(40)]
     assert [call.wait() for call in calls] == [rpc.SUCCESS] * 40
     gpu = world.sim.gpu(world.gpus[0])
-    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, gpu["usage_count"])
-    assert gpu["initialisations"] - gpu["teardowns"] == gpu["usage_count"]
+    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, int(gpu["initialised"]))
+    assert gpu["initialisations"] - gpu["teardowns"] == int(gpu["usage_count"] > 0)
 
 
 @one_by_one
@@ -274,7 +276,7 @@ def test_a_gpu_that_failed_is_tried_again_until_it_is_held(world):
 def test_a_set_on_that_fails_is_a_driver_error_and_is_tried_again_in_the_background(world):
     world.simulate(gpus=2, gpu1="fail_opens = 1")
     daemon = world.start("--verbose", "--no-persistence-mode")
-    assert daemon.set_only(world.gpus[1], rpc.ENABLED) == rpc.DRIVER
+    assert daemon.set(world.gpus[1], rpc.ENABLED) == rpc.DRIVER
     daemon.wait_for_log(rf"device {world.gpus[1]} - persistence mode enabled\.", timeout=30)
     assert daemon.get(world.gpus[1]) == ENABLED
 
@@ -282,21 +284,21 @@ def test_a_set_on_that_fails_is_a_driver_error_and_is_tried_again_in_the_backgro
 def test_a_set_on_that_fails_leaves_the_gpu_disabled(world):
     world.simulate(gpus=2, gpu1="fail_opens = all")
     daemon = world.start("--no-persistence-mode")
-    assert daemon.set_only(world.gpus[1], rpc.ENABLED) == rpc.DRIVER
+    assert daemon.set(world.gpus[1], rpc.ENABLED) == rpc.DRIVER
     assert daemon.get(world.gpus[1]) == DISABLED
-    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
 
 
 @tries_again
 def test_a_set_off_ends_the_tries(world):
     world.simulate(gpus=2, gpu1="fail_opens = all")
     daemon = world.start("--verbose")
-    assert daemon.set_only(world.gpus[1], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[1], rpc.DISABLED) == rpc.SUCCESS
     world.sim.ctl("fail", gpu=world.gpus[1], count=0)
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
-    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     assert world.sim.gpu(world.gpus[1])["initialisations"] == 0
-    assert daemon.set_only(world.gpus[1], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[1], rpc.ENABLED) == rpc.SUCCESS
 
 
 @one_by_one
@@ -308,7 +310,7 @@ def test_a_gpu_that_hangs_keeps_neither_the_others_nor_the_clients_nor_the_stop(
         daemon.wait_for_log(rf"device {address} - persistence mode enabled\.")
     assert [daemon.get(address) for address in others] == [ENABLED] * 7
     assert daemon.get(world.gpus[5]) == DISABLED
-    assert daemon.set_only(others[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(others[0], rpc.DISABLED) == rpc.SUCCESS
     assert daemon.stop(timeout=5) is not None
     for address in others:
         wait_until(lambda: not world.sim.gpu(address)["initialised"], f"the release of {address}")
@@ -332,7 +334,7 @@ def test_a_stop_with_a_gpu_that_will_not_close_names_it_in_time_and_removes_its_
     world.simulate(gpus=2, gpu1="hang = close")
     daemon = world.start("--verbose")
     daemon.terminate()
-    daemon.wait_for_log(rf"{world.gpus[1]} .*has not let go", timeout=5)
+    daemon.wait_for_log(rf"device {world.gpus[1]} - .*the driver", timeout=5)
     daemon.wait_for_log(rf"Shutdown \({daemon.pid}\)")
     assert not daemon.socket_path.exists() and not daemon.pid_file.exists()
     assert not world.sim.gpu(world.gpus[0])["initialised"]

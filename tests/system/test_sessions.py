@@ -207,8 +207,8 @@ def test_1100_idle_connections_do_not_keep_a_client_out(world, many_descriptors)
     daemon.wait_ready()
     idle = [daemon.connect() for _ in range(1100)]
     assert_prompt(daemon, world, "1100 idle connections")
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "and its GPUs still get descriptors"
-    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "and its GPUs still get descriptors"
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     assert cpu_share(daemon) < 0.1, "and it does not spin"
     for connection in idle:
         connection.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import process, rpc
-from harness.syslog import DAEMON_NOTICE
+from harness.machine import DAEMON_NOTICE
 from harness.world import QUICK
 
 COMM = "nvidia-persiste"
@@ -87,13 +87,21 @@ def test_both_signals_of_an_administrator_end_it_and_release_the_gpus(world, dae
     assert [world.sim.gpu(address)["usage_count"] for address in world.gpus] == [0, 0]
 
 
-def test_files_left_by_a_killed_daemon_are_replaced_without_stale_digits(world):
+def test_files_left_by_a_killed_daemon_are_replaced(world):
     first = world.start()
     first.kill()
-    assert first.socket_path.exists(), "a killed daemon leaves its socket"
-    first.pid_file.write_text("12345678901234567890\n")
+    assert first.socket_path.exists() and first.pid_file.exists(), "a killed daemon leaves both"
     second = world.start()
     assert second.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+    assert second.pid_file.read_text() == f"{second.pid}\n"
+
+
+@pytest.mark.holdfast_only("NVIDIA's leaves them")
+def test_a_longer_pid_in_the_file_leaves_no_digits_behind(world):
+    first = world.start()
+    first.kill()
+    first.pid_file.write_text("12345678901234567890\n")
+    second = world.start()
     assert second.pid_file.read_text() == f"{second.pid}\n"
 
 
@@ -116,9 +124,9 @@ def test_verbose_tells_each_step_and_each_device_in_hex(world, daemon):
         daemon.wait_for_log(rf"device {address} - registered")
         daemon.wait_for_log(rf"device {address} - persistence mode enabled\.")
     assert any(re.search("[a-f]", address) for address in world.gpus), "the scenario has an address that shows hex"
-    daemon.set_only(world.gpus[1], rpc.ENABLED)
+    daemon.set(world.gpus[1], rpc.ENABLED)
     daemon.wait_for_log(rf"device {world.gpus[1]} - already in requested persistence mode\.")
-    daemon.set_only(world.gpus[1], rpc.DISABLED)
+    daemon.set(world.gpus[1], rpc.DISABLED)
     daemon.wait_for_log(rf"device {world.gpus[1]} - persistence mode disabled\.")
     daemon.stop()
     daemon.wait_for_log(rf"Shutdown \({daemon.pid}\)")
@@ -127,7 +135,7 @@ def test_verbose_tells_each_step_and_each_device_in_hex(world, daemon):
 def test_without_verbose_only_start_and_end_are_told(world):
     daemon = world.start()
     daemon.wait_for_log(rf"Started \({daemon.pid}\)")
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     daemon.stop()
     daemon.wait_for_log(rf"Shutdown \({daemon.pid}\)")
     assert len(daemon.log.all) == 2, daemon.log.text()
@@ -218,7 +226,7 @@ def test_no_persistence_mode_holds_nothing_until_asked(world):
     daemon = world.start("--no-persistence-mode")
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED)
     assert world.sim.gpu(world.gpus[0])["initialisations"] == 0
-    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
     assert daemon.get(world.gpus[1]) == (rpc.SUCCESS, rpc.DISABLED)
 
@@ -262,7 +270,7 @@ def test_with_user_socket_and_pid_file_are_removed_at_the_end_all_the_same(world
 
 def test_with_user_a_root_caller_may_still_set(world):
     daemon = world.start("--user", "nobody")
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
 
 
 # ---- into the background

@@ -2,20 +2,19 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """The daemon under test: how it is started, what it says, how it ends.
 
-Ours runs below a root of the test's own. Another one (HOLDFAST_TEST_DAEMON) knows no root, so it gets the real runtime
-directory, alone, and it reaches the simulated GPUs through the shim library; it always forks.
+Ours runs below a root of the test's own. Another one (HOLDFAST_TEST_DAEMON) knows no root, so it gets a machine of its
+own (harness/machine.py), and it reaches the simulated GPUs through the shim library; it always forks.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from . import events, process, rpc
+from .machine import Machine
 
-REAL_RUNTIME_DIRECTORY = Path("/var/run/nvidia-persistenced")
 STOP_LIMIT_SEC = 5  # what others wait for after SIGTERM (docs/protocol.md)
 
 
@@ -23,16 +22,6 @@ def other_daemon():
     """The daemon that the suite is pointed at, or None for ours."""
     path = os.environ.get("HOLDFAST_TEST_DAEMON")
     return Path(path) if path else None
-
-
-def refuse_if_occupied():
-    """The real runtime directory is shared with the machine: never disturb a daemon that lives there."""
-    pid_file = REAL_RUNTIME_DIRECTORY / "nvidia-persistenced.pid"
-    if not pid_file.exists():
-        return
-    pid = int(pid_file.read_text().split()[0] or 0)
-    if pid and Path(f"/proc/{pid}").exists():
-        raise AssertionError(f"a persistence daemon (pid {pid}) runs on this machine; stop it before this suite")
 
 
 class Site:
@@ -44,6 +33,7 @@ class Site:
         self.root = base / "root"
         self.backend = backend
         self.other = other_daemon()
+        self.machine = Machine(base, with_driver=bool(self.other))
         self.environment = os.environ | process.SANITIZER_ENVIRONMENT
         for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "HOLDFAST_ROOT", "JOURNAL_STREAM"):
             self.environment.pop(name, None)
@@ -56,7 +46,7 @@ class Site:
 
     @property
     def runtime_directory(self):
-        return REAL_RUNTIME_DIRECTORY if self.other else self.root / "run/nvidia-persistenced"
+        return self.machine.run / "nvidia-persistenced" if self.other else self.root / "run/nvidia-persistenced"
 
     @property
     def socket_path(self):
@@ -78,13 +68,6 @@ class Site:
         text = self.pid_file.read_text()
         assert text.endswith("\n"), f"{self.pid_file} holds {text!r}"
         return int(text)
-
-    def make_runtime_directory(self):
-        """The other daemon's unit would do this (RuntimeDirectory=)."""
-        if self.other:
-            refuse_if_occupied()
-            shutil.rmtree(REAL_RUNTIME_DIRECTORY, ignore_errors=True)
-            REAL_RUNTIME_DIRECTORY.mkdir(parents=True)
 
 
 class Daemon:
@@ -111,7 +94,13 @@ class Daemon:
         with self.connect() as connection:
             return connection.get(address)
 
+    def set(self, address, mode, timeout=5):
+        """SetPersistenceMode, as nvidia-smi -pm does it."""
+        with self.connect(timeout) as connection:
+            return connection.set(address, mode)
+
     def set_only(self, address, mode, timeout=5):
+        """SetPersistenceModeOnly, which leaves NUMA memory alone."""
         with self.connect(timeout) as connection:
             return connection.set_only(address, mode)
 
@@ -211,10 +200,9 @@ class ForegroundDaemon(Daemon):
 class ForkingDaemon(Daemon):
     """Either daemon as a unit of Type=forking starts it: the command returns, the daemon's pid is in its file."""
 
-    def __init__(self, site, syslog, *options, timeout=30):
-        site.make_runtime_directory()
-        self.log = syslog.lines
-        started = run_command(site, *options, prefix=syslog.prefix, timeout=timeout)
+    def __init__(self, site, *options, timeout=30):
+        self.log = site.machine.log
+        started = run_command(site, *options, timeout=timeout)
         assert started.returncode == 0, f"exit status {started.returncode}: {started.stderr}"
         super().__init__(site, site.pid_in_file())
 
@@ -228,5 +216,6 @@ class ForkingDaemon(Daemon):
 def run_command(site, *options, prefix=(), timeout=30):
     """Runs the daemon's command to its return, with what it printed. A daemon that it leaves behind must not keep the
     pipes: this fails then, as a shell's $(...) would hang."""
-    return subprocess.run([*prefix, *site.command(*options)], env=site.environment, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=timeout, check=False, cwd="/")
+    return subprocess.run([*site.machine.prefix, *prefix, *site.command(*options)], env=site.environment,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
+                          cwd="/")

@@ -81,11 +81,21 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def children():
+    """Pids of all processes whose parent we are, adopted ones too."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found += map(int, (task / "children").read_text().split())
+        except FileNotFoundError:  # that thread has just ended
+            continue
+    return found
+
+
 def assert_childless(timeout=5):
     """A test leaves no process behind, not even one that forked away from it. What ends by itself in time is reaped."""
-    lists = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
     left = []
-    for pid in map(int, " ".join(lists).split()):
+    for pid in children():
         if wait_gone(pid, timeout):
             os.waitpid(pid, 0)
         else:

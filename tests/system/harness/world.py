@@ -10,14 +10,13 @@ from pathlib import Path
 from . import process
 from .daemon import Daemon, ForegroundDaemon, ForkingDaemon, Site, other_daemon, run_command
 from .simulator import QUICK, Simulator, scenario
-from .syslog import Syslog
 
 
 def missing_for(backend):
     """What this machine lacks for the backend's tests, or None."""
     if os.geteuid() != 0:
         return "root is missing: tests call as several users" + (" and mount" if backend == "kernel" else "")
-    if backend == "kernel":
+    if backend == "kernel" or other_daemon():
         try:
             os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
@@ -35,7 +34,6 @@ class World:
         (self.base / "root/run").mkdir(parents=True)
         self.sim = None
         self._site = None
-        self._syslog = None
         self._daemons = []
 
     # ---- what there is
@@ -44,7 +42,8 @@ class World:
         """Starts the simulated driver with a scenario (harness/simulator.py). Once, before the daemon."""
         assert self.sim is None, "this world has its driver already"
         text = scenario(gpus, defaults, **overrides)
-        self.sim = Simulator(self.build, self.base / "root", text, mount=self.backend == "kernel")
+        mount = self.backend == "kernel" or bool(other_daemon())
+        self.sim = Simulator(self.build, self.base / "root", text, mount=mount)
         return self.sim
 
     @property
@@ -52,12 +51,6 @@ class World:
         if self._site is None:
             self._site = Site(self.build, self.base, self.backend, (self.sim or self.simulate()).socket_path)
         return self._site
-
-    @property
-    def syslog(self):
-        if self._syslog is None:
-            self._syslog = Syslog(self.base)
-        return self._syslog
 
     @property
     def gpus(self):
@@ -79,12 +72,10 @@ class World:
         return self._keep(ForegroundDaemon(self.site, *options, **how))
 
     def start_forking(self, *options, timeout=30) -> ForkingDaemon:
-        return self._keep(ForkingDaemon(self.site, self.syslog, *options, timeout=timeout))
+        return self._keep(ForkingDaemon(self.site, *options, timeout=timeout))
 
     def run(self, *options, **how):
         """The daemon's command, to its return: for what is expected to fail or only to print."""
-        if not self._daemons:
-            self.site.make_runtime_directory()
         return run_command(self.site, *options, **how)
 
     def _keep(self, daemon):
@@ -96,7 +87,7 @@ class World:
     def clean_up(self):
         ends = [daemon.clean_up for daemon in reversed(self._daemons)]
         ends += [self.sim.stop] if self.sim else []
-        ends += [self._syslog.close] if self._syslog else []
+        ends += [self._site.machine.close] if self._site else []
         ends.append(process.assert_childless)
         faults = []
         for end in ends:
