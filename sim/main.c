@@ -24,6 +24,7 @@
 #include "sim/model.h"
 #include "sim/mount.h"
 #include "sim/server.h"
+#include "sim/uevents.h"
 
 enum { GPUS_DEFAULT = 8, EXIT_MISUSE = 2 };
 
@@ -39,6 +40,7 @@ struct simulator {
         struct model *model;
         struct fuse_front *front;
         struct server *server;
+        struct uevents *uevents;
         int run_fd;
 };
 
@@ -161,7 +163,14 @@ static int start_front(struct simulator *simulator, const char *root) {
         r = mount_show_run(root, simulator->run_fd);
         if (r < 0)
                 return complain(r, "cannot mount %s/run: %s", root, strerror(-r));
-        return listen_in_run(simulator, root);
+        r = listen_in_run(simulator, root);
+        if (r < 0)
+                return r;
+        r = uevents_new(&simulator->uevents, simulator->model, simulator->run_fd);
+        if (r < 0)
+                return complain(r, "cannot send uevents: %s", strerror(-r));
+        uevents_send_loaded(simulator->uevents);
+        return 0;
 }
 
 static int start(struct simulator *simulator, const struct options *options) {
@@ -178,6 +187,7 @@ static void stop(struct simulator *simulator) {
         if (simulator->model)
                 model_stop(simulator->model);
         server_free(simulator->server);
+        uevents_free(simulator->uevents);
         fuse_front_stop(simulator->front);
         if (simulator->model)
                 model_free(simulator->model);

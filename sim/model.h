@@ -187,6 +187,14 @@ struct model_listener {
 void model_listen(struct model *model, struct model_listener *listener);
 void model_unlisten(struct model *model, struct model_listener *listener);
 
+/*
+ * What the kernel's device core tells of a GPU after it was done: "add" and "remove" (the bus), "bind" and "unbind"
+ * (the driver). Called with the model locked, so in the order in which it happened; it must not sleep nor call the
+ * model. NULL ends it.
+ */
+typedef void (*model_uevent)(void *user, const char *action, const struct pci_address *address);
+void model_set_uevents(struct model *model, model_uevent uevent, void *user);
+
 /* ---- control ---- */
 
 /*

@@ -6,6 +6,8 @@
  *
  *      unbind:  no more deferred opens -> those under way end -> off the list (595.44.02+) -> notice
  *               -> wait for usage 0, for ever -> shut down -> off the list -> minor free
+ *
+ * A GPU that is lost by surprise is not waited for: its users keep descriptors of nothing.
  */
 
 #include <errno.h>
@@ -47,6 +49,20 @@ void bind_notice(struct model *model, const struct gpu *gpu, bool bind) {
         (void)model_lock(model);
 }
 
+/* ---- uevents ---- */
+
+void model_set_uevents(struct model *model, model_uevent uevent, void *user) {
+        MODEL_LOCKED(model);
+
+        model->uevent = uevent;
+        model->uevent_user = user;
+}
+
+void gpu_uevent(struct model *model, const struct gpu *gpu, const char *action) {
+        if (model->uevent)
+                model->uevent(model->uevent_user, action, &gpu->spec.address);
+}
+
 /* ---- probe ---- */
 
 static bool minor_is_free(const struct model *model, uint32_t minor) {
@@ -80,15 +96,19 @@ static void leave_both_locks(struct model *model, struct gpu *gpu) {
         turnstile_leave(model, &model->device_list);
 }
 
-/* Returns inside both locks with no user left, or -ESHUTDOWN outside them. */
+static bool is_free_to_go(const struct gpu *gpu) {
+        return gpu->usage == 0 || gpu->spec.surprise;
+}
+
+/* Returns inside both locks with no user to wait for, or -ESHUTDOWN outside them. */
 static int wait_unused(struct model *model, struct gpu *gpu) {
         for (;;) {
-                while (gpu->usage > 0 && !model->stopping)
+                while (!is_free_to_go(gpu) && !model->stopping)
                         model_sleep(model);
                 if (model->stopping)
                         return -ESHUTDOWN;
                 take_both_locks(model, gpu);
-                if (gpu->usage == 0)
+                if (is_free_to_go(gpu))
                         return 0;
                 leave_both_locks(model, gpu); /* an older driver lets new users in meanwhile */
         }
@@ -101,6 +121,9 @@ static void forget(struct model *model, struct gpu *gpu) {
         if (gpu->remove_device)
                 gpu->spec.present = false;
         journal_add(model, gpu, NULL, gpu->remove_device ? "removed" : "unbound", "minor is free");
+        gpu_uevent(model, gpu, "unbind");
+        if (gpu->remove_device)
+                gpu_uevent(model, gpu, "remove");
 }
 
 static void begin_removal(struct model *model, struct gpu *gpu) {
@@ -122,6 +145,7 @@ static void removal(struct model *model, void *argument) {
         if (wait_unused(model, gpu) == 0) {
                 if (gpu->kept)
                         gpu_tear_down(model, gpu, NULL);
+                files_orphan(model, gpu);
                 forget(model, gpu);
                 leave_both_locks(model, gpu);
         }

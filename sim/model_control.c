@@ -204,6 +204,7 @@ static json_t *verb_remove(struct verb_call *call, struct gpu *gpu) {
                 return unbind(call, gpu, true);
         gpu->spec.present = false;
         journal_add(call->model, gpu, &call->who, "removed", "was not bound");
+        gpu_uevent(call->model, gpu, "remove");
         return done();
 }
 
@@ -216,8 +217,10 @@ static json_t *bind(struct verb_call *call, struct gpu *gpu) {
         if (is_new)
                 gpu_probe(model, gpu);
         turnstile_leave(model, &model->device_list);
-        if (is_new)
-                bind_notice(model, gpu, true);
+        if (!is_new)
+                return done();
+        bind_notice(model, gpu, true); /* at the end of the probe, which is before the device core knows of it */
+        gpu_uevent(model, gpu, "bind");
         return done();
 }
 
@@ -236,6 +239,7 @@ static json_t *verb_add(struct verb_call *call, struct gpu *gpu) {
         gpu->spec.lost = gpu->spec.surprise = false;
         gpu->spent = false;
         journal_add(call->model, gpu, &call->who, "added", "on the bus");
+        gpu_uevent(call->model, gpu, "add");
         return bind(call, gpu);
 }
 

@@ -204,13 +204,14 @@ void file_close(struct model *model, struct model_file *file) {
         else
                 journal_add(model, NULL, &file->who, "close", "%s", node_name(file->node));
         references_drop(model, file);
+        if (gpu)
+                turnstile_enter(model, &gpu->lock);
         /* From the list first: while the GPU is torn down nobody has it open any more. */
         file_unlink(model, file);
-        if (gpu && file->state == FILE_OPEN) {
-                turnstile_enter(model, &gpu->lock);
+        if (gpu && file->state == FILE_OPEN)
                 gpu_unuse(model, gpu, &file->who);
+        if (gpu)
                 gpu_leave(model, gpu);
-        }
         free(file);
 }
 
@@ -224,6 +225,18 @@ void model_close(struct model_file *file) {
         }
         file->abandoned = true;
         journal_add(model, file->gpu, &file->who, "close-deferred", "until its open is done");
+}
+
+void files_orphan(struct model *model, struct gpu *gpu) {
+        for (struct model_file *file = model->files; file; file = file->next) {
+                if (file->gpu == gpu && file->state == FILE_OPEN)
+                        file->state = FILE_GONE;
+                references_orphan(file, gpu);
+        }
+        gpu->usage = 0;
+        gpu->uvm_registrations = 0;
+        gpu->initialised = false;
+        gpu->settings = gpu_default_settings;
 }
 
 /* ---- questions ---- */
@@ -274,7 +287,7 @@ int model_file_usable(struct model_file *file, struct model_wait *wait) {
                 return result;
         if (file->state == FILE_FAILED)
                 return -EIO;
-        return file->gpu && file->gpu->spec.surprise ? -EINVAL : 0;
+        return file->state == FILE_GONE || (file->gpu && file->gpu->spec.surprise) ? -EINVAL : 0;
 }
 
 short model_file_poll(struct model_file *file) {
@@ -282,15 +295,15 @@ short model_file_poll(struct model_file *file) {
 
         if (file->node != MODEL_NODE_GPU)
                 return 0;
-        if (file->state != FILE_OPEN)
+        if (file->state == FILE_OPENING || file->state == FILE_FAILED)
                 return POLLERR;
-        return file->gpu->spec.surprise ? POLLHUP : 0;
+        return file->state == FILE_GONE || file->gpu->spec.surprise ? POLLHUP : 0;
 }
 
 static bool books_have_gpu(const struct model *model, pid_t pid, uint32_t minor) {
         for (const struct model_file *file = model->files; file; file = file->next)
                 if (file->gpu && file->gpu->minor == minor && file->who.pid == pid && file->state != FILE_FAILED &&
-                    !file->abandoned)
+                    file->state != FILE_GONE && !file->abandoned)
                         return true;
         return false;
 }

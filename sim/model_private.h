@@ -78,6 +78,7 @@ enum file_state {
         FILE_OPENING,
         FILE_OPEN,
         FILE_FAILED, /* a deferred open failed: the descriptor is there, the GPU is not */
+        FILE_GONE,   /* likewise, for the GPU was removed by surprise */
 };
 
 /* A use of a GPU that a file has besides its own: by UVM or by attaching. */
@@ -149,6 +150,8 @@ struct model {
 
         model_process_check process_check;
         void *process_check_user;
+        model_uevent uevent;
+        void *uevent_user;
 
         pthread_mutex_t listen_mutex; /* taken without the model's: held while listeners are told */
         struct model_listener *listeners;
@@ -215,8 +218,12 @@ int file_open_address(struct model *model, const struct pci_address *address, co
 void file_close(struct model *model, struct model_file *file);
 const char *node_name(enum model_node node);
 
+/* Ends all uses of a GPU that is removed under its users; their descriptors stay, dead. */
+void files_orphan(struct model *model, struct gpu *gpu);
+
 /* ---- model_reference.c ---- */
 
+void references_orphan(struct model_file *file, const struct gpu *gpu);
 void references_drop(struct model *model, struct model_file *file);
 bool file_references(const struct model_file *file, const struct gpu *gpu, bool uvm);
 
@@ -229,6 +236,7 @@ void numa_fill(const struct model *model, const struct gpu *gpu, struct model_nu
 /* What the driver's probe does: the GPU gets a minor and is on the list. */
 void gpu_probe(struct model *model, struct gpu *gpu);
 void bind_notice(struct model *model, const struct gpu *gpu, bool bind);
+void gpu_uevent(struct model *model, const struct gpu *gpu, const char *action);
 /* Starts an unbind on a thread of its own; gpu->removing ends when it is done. Returns 0 or negative errno. */
 int gpu_start_unbind(struct model *model, struct gpu *gpu, bool remove_device);
 

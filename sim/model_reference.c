@@ -77,6 +77,21 @@ void references_drop(struct model *model, struct model_file *file) {
         }
 }
 
+void references_orphan(struct model_file *file, const struct gpu *gpu) {
+        struct reference **link = &file->references;
+
+        while (*link) {
+                struct reference *reference = *link;
+
+                if (reference->gpu != gpu) {
+                        link = &reference->next;
+                        continue;
+                }
+                *link = reference->next;
+                free(reference);
+        }
+}
+
 /* ---- attached GPUs ---- */
 
 static void attached_drop(struct model *model, struct model_file *file) {

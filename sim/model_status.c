@@ -21,6 +21,7 @@ static const char *state_name(enum file_state state) {
                 [FILE_OPENING] = "opening",
                 [FILE_OPEN] = "open",
                 [FILE_FAILED] = "failed",
+                [FILE_GONE] = "gone",
         };
 
         return names[state];
@@ -52,7 +53,7 @@ void holders_format(struct model *model, const struct gpu *gpu, char *buffer, si
 
         (void)text_copy(buffer, size, "nobody whom the simulator knows");
         for (const struct model_file *file = model->files; file; file = file->next) {
-                if (!file_uses(file, gpu) || file->state == FILE_FAILED)
+                if (!file_uses(file, gpu) || file->state == FILE_FAILED || file->state == FILE_GONE)
                         continue;
                 (void)text_format(buffer + length, size - length, "%s%s (pid %d)", length > 0 ? ", " : "",
                                   file->who.comm, (int)file->who.pid);

@@ -6,6 +6,7 @@
 #include "model_world.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -524,6 +525,58 @@ static void a_reset_is_refused_while_anybody_holds_the_gpu(void **state) {
         assert_int_equal(world_try_open(&world, 0, false), 0);
 }
 
+static void a_gpu_removed_by_surprise_leaves_dead_descriptors(void **state) {
+        CLEANUP(world_done) struct world world;
+        struct model_file *file, *fresh;
+
+        world_prepare(&world, 1);
+        world_start(&world);
+        file = world_open(&world, 0);
+        world_do(&world, "lose", "{'gpu':0,'surprise':true}");
+        world_do(&world, "remove", "{'gpu':0}"); /* with a user, and returns */
+        assert_int_equal(model_file_usable(file, NULL), -EINVAL);
+        assert_int_equal(model_file_poll(file), POLLHUP);
+        world_do(&world, "add", "{'gpu':0}");
+        assert_int_equal(world_gpu(&world, 0).minor, 0);
+        assert_int_equal(world_gpu(&world, 0).usage_count, 0);
+
+        fresh = world_open(&world, 0);
+        assert_int_equal(model_file_usable(file, NULL), -EINVAL);
+        assert_int_equal(model_file_usable(fresh, NULL), 0);
+        model_close(file); /* takes nothing from the fresh one */
+        assert_int_equal(world_gpu(&world, 0).usage_count, 1);
+        assert_int_equal(world_gpu(&world, 0).teardowns, 0);
+        model_close(fresh);
+        assert_int_equal(world_gpu(&world, 0).teardowns, 1);
+}
+
+struct told {
+        char text[128];
+};
+
+static void tell(void *user, const char *action, const struct pci_address *address) {
+        struct told *told = user;
+        size_t length = strlen(told->text);
+
+        (void)text_format(told->text + length, sizeof(told->text) - length, "%s %02x ", action, address->bus);
+}
+
+static void uevents_are_told_in_the_order_of_the_kernel(void **state) {
+        CLEANUP(world_done) struct world world;
+        struct told told = {0};
+
+        world_prepare(&world, 2);
+        world_start(&world);
+        model_set_uevents(world.model, tell, &told);
+        world_do(&world, "unbind", "{'gpu':1}");
+        world_do(&world, "bind", "{'gpu':1}");
+        world_do(&world, "remove", "{'gpu':0}");
+        world_do(&world, "add", "{'gpu':0}");
+        model_set_uevents(world.model, NULL, NULL);
+        world_do(&world, "unbind", "{'gpu':0}");
+        assert_string_equal(told.text, "unbind 2a bind 2a unbind 17 remove 17 add 17 bind 17 ");
+}
+
 static void a_reset_is_refused_while_the_gpu_initialises(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
@@ -691,6 +744,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_front_may_know_of_descriptors_that_were_passed),
                 cmocka_unit_test(a_gpu_is_named_by_index_address_uuid_or_all),
+                cmocka_unit_test(a_gpu_removed_by_surprise_leaves_dead_descriptors),
                 cmocka_unit_test(a_reference_survives_its_file_once_an_unbind_has_begun),
                 cmocka_unit_test(a_reset_is_refused_while_anybody_holds_the_gpu),
                 cmocka_unit_test(a_reset_is_refused_while_the_gpu_initialises),
@@ -714,6 +768,7 @@ int main(void) {
                 cmocka_unit_test(the_kernel_onlines_memory_where_that_is_its_task),
                 cmocka_unit_test(the_lowest_free_minor_is_used_again),
                 cmocka_unit_test(the_shims_uvm_persistence_goes_on_and_off),
+                cmocka_unit_test(uevents_are_told_in_the_order_of_the_kernel),
                 cmocka_unit_test(unknown_ioctls_are_counted_by_node_and_number),
                 cmocka_unit_test(uvm_refuses_a_lost_gpu_and_one_without_uvm),
                 cmocka_unit_test(uvm_refuses_until_the_fabric_is_ready),
