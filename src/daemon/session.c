@@ -4,6 +4,7 @@
 #include "daemon/session.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ struct session {
         int fd;
         struct event *readable;
         struct event *writable;
+        struct event *closed; /* the client has gone while we do not read: its call is in work */
         struct event *deadline;
         uint64_t active_usec;
 
@@ -41,7 +43,8 @@ struct session {
         size_t output_length, output_sent;
 
         struct session_resource *resources;
-        bool busy;    /* a call is in work */
+        bool busy;        /* a call is in work */
+        bool half_closed; /* the client sends no more, and reads on */
         bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
         bool broken;
         enum session_end end; /* why, when it ends by itself */
@@ -54,6 +57,8 @@ static void session_free(struct session *session) {
                 event_free(session->readable);
         if (session->writable)
                 event_free(session->writable);
+        if (session->closed)
+                event_free(session->closed);
         if (session->deadline)
                 event_free(session->deadline);
         session->fd = fd_close(session->fd);
@@ -139,6 +144,7 @@ static int session_arm(struct session *session) {
 
         r |= reads ? event_add(session->readable, NULL) : event_del(session->readable);
         r |= session->output ? event_add(session->writable, NULL) : event_del(session->writable);
+        r |= session->busy && !session->half_closed ? event_add(session->closed, NULL) : event_del(session->closed);
         if (!owed)
                 r |= event_del(session->deadline);
         else if (!event_pending(session->deadline, EV_TIMEOUT, NULL)) /* from the first byte: trickling does not help */
@@ -168,6 +174,16 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
                 session_run(session);
 }
 
+/* Its end may be shut for writing only, and answers still be read: then nothing more is told, and the reply tells. */
+static void on_closed(evutil_socket_t fd, short what, void *userdata) {
+        struct session *session = userdata;
+        struct pollfd pollfd = {.fd = fd};
+
+        session->half_closed = poll(&pollfd, 1, 0) == 0;
+        if (!session->half_closed)
+                session_close(session);
+}
+
 static void on_writable(evutil_socket_t fd, short what, void *userdata) {
         session_run(userdata);
 }
@@ -191,8 +207,10 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         record_reader_init(&session->reader, session->record, sizeof(session->record));
         session->readable = event_new(loop, fd, EV_READ, on_readable, session);
         session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
+        session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
         session->deadline = event_new(loop, -1, 0, on_deadline, session);
-        if (!session->readable || !session->writable || !session->deadline || session_arm(session) != 0) {
+        if (!session->readable || !session->writable || !session->closed || !session->deadline ||
+            session_arm(session) != 0) {
                 session_free(session);
                 return -ENOMEM;
         }

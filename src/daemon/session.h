@@ -9,6 +9,8 @@
  *
  *      socket -> input -> record -> on_record() -> ... session_reply() -> output -> socket
  *
+ * A client that goes is noticed at once, also while its call is in work: a lease and a watch end then.
+ *
  * A record begun and not finished, or a reply not taken, within SESSION_DEADLINE ends the session.
  */
 
