@@ -9,11 +9,17 @@
 
 enum { INHERITED_MAX = 1024 };
 
-/* How many there are for this process; 0 if none. Logs and ignores what cannot be. */
+/*
+ * Looks what there is, before anything is forked: the variables name the pid that was started. Takes them from the
+ * environment.
+ */
+void inherited_open(void);
+
+/* How many there are; 0 if none, or if what the variables say cannot be. */
 unsigned inherited_count(void);
 
-/* The i-th, made close-on-exec, and its name ("" when there is none). */
+/* The i-th, made close-on-exec, and its name ("" when there is none, or it is longer than name_size takes). */
 int inherited_take(unsigned i, char *ret_name, unsigned name_size);
 
-/* Takes the variables from the environment. After the last inherited_take(). */
+/* Forgets the names. After the last inherited_take(). */
 void inherited_done(void);

@@ -36,14 +36,17 @@ static void clean_descriptors(void) {
 }
 
 static int check_config(const struct options *options) {
-        char path[PATH_MAX], error[CONFIG_ERROR_SIZE];
+        char error[CONFIG_ERROR_SIZE];
         struct config config;
+        int r;
 
-        if (daemon_config_path(options, path) < 0 || config_read(&config, path, error) < 0) {
+        r = daemon_read_config(options, &config, error);
+        if (r < 0) {
                 fprintf(stderr, "%s\n", error);
                 return EXIT_FAILURE;
         }
-        printf("%s: good\n", path);
+        puts(r == DAEMON_NO_CONFIG ? "there is no configuration file, and none is needed"
+                                   : "the configuration is good");
         return EXIT_SUCCESS;
 }
 
@@ -58,6 +61,7 @@ int main(int argc, char *argv[]) {
                 return r == OPTIONS_DONE ? EXIT_SUCCESS : EXIT_USAGE;
         if (options.check_config)
                 return check_config(&options);
+        inherited_open();
         clean_descriptors();
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/text.h"
@@ -109,6 +110,18 @@ static int set_root(struct options *options, const char *argument) {
         return 0;
 }
 
+/* Absolute, for a daemon leaves its folder; but not resolved: on SIGHUP a link may lead to another file. */
+static int set_config(struct options *options, const char *argument) {
+        char folder[PATH_MAX] = "";
+
+        if (argument[0] != '/' && !getcwd(folder, sizeof(folder)))
+                return refuse("--config", argument, " cannot be found from a folder that is gone");
+        if (text_format(options->config, sizeof(options->config), "%s%s%s", folder, folder[0] == '\0' ? "" : "/",
+                        argument) < 0)
+                return refuse("--config", argument, " is too long for a path");
+        return 0;
+}
+
 static int set_stuck_timeout(struct options *options, const char *argument) {
         uint64_t seconds;
 
@@ -176,8 +189,7 @@ static int set_option(struct options *options, int id, const char *argument) {
                 options->allow_containers = true;
                 break;
         case OPTION_CONFIG:
-                options->config = argument;
-                break;
+                return set_config(options, argument);
         case OPTION_CHECK_CONFIG:
                 options->check_config = true;
                 break;

@@ -23,7 +23,7 @@ struct options {
         bool sandbox;
         const char *admin_group;
         bool allow_containers;
-        const char *config; /* NULL: CONFIG_PATH, if there is one */
+        char config[PATH_MAX]; /* absolute; "": the usual one, if there is one (daemon.h) */
         bool check_config;
 };
 

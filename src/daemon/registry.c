@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 /* A job of one GPU on its way through a worker thread. */
@@ -61,7 +62,7 @@ static const struct {
 } outcomes[] = {
         [GPU_JOB_OPEN] = {LOG_NOTICE, "persistence mode enabled.", LOG_ERR, "failed to open."},
         [GPU_JOB_ADOPT] = {LOG_NOTICE, "persistence mode kept over a restart.", LOG_WARNING,
-                           "cannot be taken over from the process before, and is opened anew."},
+                           "cannot be taken over from the process before."},
         [GPU_JOB_CLOSE] = {LOG_NOTICE, "persistence mode disabled.", LOG_ERR, "failed to close."},
         [GPU_JOB_UVM_ENABLE] = {LOG_NOTICE, "UVM persistence mode enabled.", LOG_WARNING,
                                 "UVM persistence mode not enabled."},
@@ -222,7 +223,7 @@ static bool all_stopped(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
 
-                if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && gpu->state != GPU_RELEASED))
+                if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && (gpu->state != GPU_RELEASED || gpu->adopting)))
                         return false;
         }
         return !registry->scanning;
@@ -436,15 +437,21 @@ static struct inheritance *get_inheritance(struct registry *registry, const stru
         return inheritance;
 }
 
+/* Two of one name: a store that missed our word to drop the first. One left open would hold the GPU for ever. */
+static void replace_fd(int *fd, int new_fd) {
+        (void)fd_close(*fd);
+        *fd = new_fd;
+}
+
 int registry_adopt(struct registry *registry, const struct pci_address *address, const struct gpu_hold *hold) {
         struct inheritance *inheritance = get_inheritance(registry, address);
 
         if (!inheritance)
                 return -ENOMEM;
         if (hold->device_fd >= 0)
-                inheritance->hold.device_fd = hold->device_fd;
+                replace_fd(&inheritance->hold.device_fd, hold->device_fd);
         if (hold->uvm_fd >= 0)
-                inheritance->hold.uvm_fd = hold->uvm_fd;
+                replace_fd(&inheritance->hold.uvm_fd, hold->uvm_fd);
         return 0;
 }
 
@@ -487,6 +494,10 @@ struct registry_counts registry_count(const struct registry *registry) {
                 counts.busy += gpu->job != GPU_JOB_NONE;
         }
         return counts;
+}
+
+bool registry_is_listed(const struct registry *registry) {
+        return registry->scanned;
 }
 
 bool registry_is_ready(const struct registry *registry) {

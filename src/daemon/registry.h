@@ -102,6 +102,9 @@ struct registry_counts {
         size_t busy; /* in the driver now */
 };
 struct registry_counts registry_count(const struct registry *registry);
+/* The first look is over: a GPU that is not known now is none. on_change tells. */
+bool registry_is_listed(const struct registry *registry);
+/* Every GPU present at the start was attempted. */
 bool registry_is_ready(const struct registry *registry);
 /* Grows with every change of anything in the list. */
 uint64_t registry_serial(const struct registry *registry);

@@ -78,6 +78,27 @@ static void merge(struct registry *registry, const struct gpu_info *infos, size_
                 lose_entry(registry->entries[i]);
 }
 
+/*
+ * Descriptors of GPUs that are not there (any more): each becomes a GPU that is gone, so that it is let go of as every
+ * other is, on a worker thread.
+ */
+static void drop_inheritances(struct registry *registry) {
+        while (registry->inheritances) {
+                const struct gpu_info info = {
+                        .address = registry->inheritances->address,
+                        .minor = GPU_MINOR_UNKNOWN,
+                };
+                int r = registry_add_entry(registry, &info);
+
+                if (r < 0) { /* the next scan tries again */
+                        (void)log_errno(LOG_ERR, r, "cannot let go of a GPU that is gone");
+                        return;
+                }
+                find_entry(registry, &info.address)->seen = false;
+                lose_entry(find_entry(registry, &info.address));
+        }
+}
+
 static void tell_empty(struct registry *registry) {
         bool empty = registry->n_entries == 0;
 
@@ -99,11 +120,14 @@ static void scan_done(struct worker_job *job) {
         struct registry *registry = scan->registry;
 
         registry->scanning = false;
+        registry->serial += !registry->scanned;
         registry->scanned = true;
         if (scan->result < 0)
                 (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again later");
         else
                 merge(registry, infos, scan->n_infos);
+        if (scan->result >= 0)
+                drop_inheritances(registry);
         registry_sweep(registry);
         tell_empty(registry);
         if (take_bool(&registry->scan_again))
