@@ -12,7 +12,7 @@ __attribute__((format(printf, 2, 0))) static void print_complaint(const struct i
         (void)vfprintf(stderr, format, arguments);
 }
 
-int complain(const struct invocation *invocation, enum exit_status status, const char *format, ...) {
+int complain(const struct invocation *invocation, int status, const char *format, ...) {
         va_list arguments;
 
         va_start(arguments, format);
@@ -29,5 +29,5 @@ int complain_usage(const struct invocation *invocation, const char *format, ...)
         print_complaint(invocation, format, arguments);
         va_end(arguments);
         (void)fprintf(stderr, " (see %s --help)\n", invocation->program);
-        return STATUS_USAGE;
+        return invocation->usage_status;
 }

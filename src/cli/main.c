@@ -13,12 +13,14 @@
 
 enum { PROGRAM_SIZE = 32 };
 
-static const struct command *const commands[] = {
+const struct command *const commands[] = {
         &status_command,
         &query_command,
         &set_command,
         &wait_command,
 };
+
+const size_t n_commands = ARRAY_SIZE(commands);
 
 /* ---- options that every command takes ---------------------------------------- */
 
@@ -28,7 +30,7 @@ struct common_options {
         bool version;
 };
 
-static const struct option_spec common_specs[] = {
+const struct option_spec common_specs[] = {
         {
                 .name = "root",
                 .argument = "DIR",
@@ -68,8 +70,9 @@ static void print_help(void) {
              "to look at it. Without a command: status.\n"
              "\n"
              "Commands:");
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                options_print_row(stdout, commands[i]->name, commands[i]->summary);
+        for (size_t i = 0; i < n_commands; i++)
+                if (commands[i]->summary)
+                        options_print_row(stdout, commands[i]->name, commands[i]->summary);
         puts("\nOptions:");
         options_print_help(stdout, common_specs);
         puts("\n"
@@ -96,7 +99,7 @@ static void print_command_help(const struct command *command) {
 /* ---- finding and running a command ------------------------------------------- */
 
 static const struct command *find_command(const char *name) {
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        for (size_t i = 0; i < n_commands; i++)
                 if (text_equal(commands[i]->name, name))
                         return commands[i];
         return NULL;
@@ -106,8 +109,9 @@ static int complain_unknown_command(const struct invocation *invocation, const c
         struct nearest nearest = nearest_to(name);
         char hint[64];
 
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                nearest_try(&nearest, commands[i]->name);
+        for (size_t i = 0; i < n_commands; i++)
+                if (commands[i]->summary)
+                        nearest_try(&nearest, commands[i]->name);
         return complain_usage(invocation, "unknown command '%.40s'%s", name,
                               nearest_hint(&nearest, "", hint, sizeof(hint)));
 }
@@ -116,6 +120,7 @@ static int run_command(const struct command *command, struct invocation *invocat
                        char **arguments, int n) {
         struct options_parser parser = {
                 .groups = {{command->options, command->defaults}, {common_specs, common}},
+                .stop_at_word = command->words_are_a_command,
         };
 
         if (options_parse(&parser, arguments, n, &invocation->n_words) < 0)
@@ -137,8 +142,12 @@ static int run_command(const struct command *command, struct invocation *invocat
 static int run(int argc, char **argv) {
         const char *root = getenv("HOLDFAST_ROOT");
         struct common_options common = {.root = root ? root : ""};
-        struct invocation invocation = {.program = "holdfast"};
-        struct options_parser parser = {.groups = {{common_specs, &common}}, .stop_at_word = true};
+        struct invocation invocation = {.program = "holdfast", .usage_status = STATUS_USAGE};
+        struct options_parser parser = {
+                .groups = {{common_specs, &common}},
+                .stop_at_word = true,
+                .leave_unknown = true,
+        };
         const struct command *command = &status_command;
         char program[PROGRAM_SIZE], **arguments = argv + 1;
         int n;
@@ -157,6 +166,8 @@ static int run(int argc, char **argv) {
                         return complain_unknown_command(&invocation, arguments[0]);
                 (void)text_format(program, sizeof(program), "holdfast %s", command->name);
                 invocation.program = program;
+                if (command->usage_status != 0)
+                        invocation.usage_status = command->usage_status;
                 arguments++;
                 n--;
         }

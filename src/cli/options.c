@@ -42,6 +42,29 @@ static int parse_seconds(const char *text, uint64_t *ret_usec) {
         return 0;
 }
 
+/* "'yes' is none of on, off, any" */
+static int complain_choice(struct options_parser *parser, const struct option_spec *spec, const char *value) {
+        size_t length;
+
+        (void)text_format(parser->error, sizeof(parser->error), "--%s: '%.40s' is none of", spec->name, value);
+        for (const char *const *choice = spec->choices; *choice; choice++) {
+                length = strlen(parser->error);
+                (void)text_format(parser->error + length, sizeof(parser->error) - length, "%s %s",
+                                  choice == spec->choices ? "" : ",", *choice);
+        }
+        return -EINVAL;
+}
+
+static int store_choice(struct options_parser *parser, const struct option_spec *spec, const char *value,
+                        int *ret_choice) {
+        for (int i = 0; spec->choices[i]; i++)
+                if (text_equal_nocase(spec->choices[i], value)) {
+                        *ret_choice = i;
+                        return 0;
+                }
+        return complain_choice(parser, spec, value);
+}
+
 static int store(struct options_parser *parser, const struct option_spec *spec, void *target, const char *value) {
         void *member = (char *)target + spec->offset;
         char reason[160];
@@ -53,10 +76,18 @@ static int store(struct options_parser *parser, const struct option_spec *spec, 
         case OPTION_TEXT:
                 *(const char **)member = value;
                 return 0;
+        case OPTION_CHOICE:
+                return store_choice(parser, spec, value, member);
         case OPTION_IDS:
                 if (ids_add(member, value, reason, sizeof(reason)) == 0)
                         return 0;
                 (void)text_format(parser->error, sizeof(parser->error), "--%s: %s", spec->name, reason);
+                return -EINVAL;
+        case OPTION_NUMBER:
+                if (text_parse_u64(value, 10, UINT32_MAX, member) == 0)
+                        return 0;
+                (void)text_format(parser->error, sizeof(parser->error), "--%s: '%.40s' is no number (such as 8)",
+                                  spec->name, value);
                 return -EINVAL;
         case OPTION_SECONDS:
                 if (parse_seconds(value, member) == 0)
@@ -150,7 +181,7 @@ int options_parse(struct options_parser *parser, char **arguments, int n, int *r
                 }
                 if (is_option(arguments[i])) {
                         spec = find(parser, arguments[i], &target);
-                        if (!spec && !parser->stop_at_word)
+                        if (!spec && !parser->leave_unknown)
                                 return complain_unknown(parser, arguments[i]);
                 }
                 if (!spec) {

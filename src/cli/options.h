@@ -14,7 +14,9 @@
 enum option_kind {
         OPTION_FLAG,    /* bool */
         OPTION_TEXT,    /* const char * */
+        OPTION_CHOICE,  /* int: which of the row's choices */
         OPTION_IDS,     /* struct ids: each use adds */
+        OPTION_NUMBER,  /* uint64_t */
         OPTION_SECONDS, /* uint64_t, microseconds; "infinity" is UINT64_MAX */
 };
 
@@ -25,7 +27,8 @@ struct option_spec {
         const char *argument; /* what the help calls the value */
         const char *help;
         enum option_kind kind;
-        size_t offset; /* of the member in the struct that the table fills */
+        size_t offset;              /* of the member in the struct that the table fills */
+        const char *const *choices; /* OPTION_CHOICE: its words, ended by NULL */
 };
 
 /* A table, which ends with a row without name, and the struct that it fills. */
@@ -36,8 +39,9 @@ struct option_group {
 
 struct options_parser {
         struct option_group groups[2];
-        bool stop_at_word; /* leave the first word and all that follows, and options that no table has */
-        char error[256];   /* the sentence for -EINVAL */
+        bool stop_at_word;  /* leave the first word and all that follows */
+        bool leave_unknown; /* and options that no table has: they are the command's */
+        char error[256];    /* the sentence for -EINVAL */
 };
 
 /*
