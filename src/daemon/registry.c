@@ -352,7 +352,7 @@ void registry_sweep(struct registry *registry) {
                 struct entry *entry = registry->entries[i];
 
                 if (entry->gone && entry->gpu.job == GPU_JOB_NONE && entry->gpu.state == GPU_RELEASED &&
-                    !entry->request) {
+                    !entry->gpu.adopting && !entry->request) {
                         free(entry);
                         registry->serial++;
                 } else {

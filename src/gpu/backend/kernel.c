@@ -216,6 +216,18 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
         return 0;
 }
 
+/*
+ * An unbind may have begun while none of us ran: its notice is lost, and it waits for this descriptor for ever. Such a
+ * GPU lets nobody else in (from 595.44.02 on; before, it cannot be told). It is initialised, so this costs nothing.
+ */
+static int check_bound(const char *path, struct gpu_failure *ret_failure) {
+        CLEANUP(fd_done) int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+        return fd < 0 && errno == ENODEV
+                       ? gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver is taking leave of %s", path)
+                       : 0;
+}
+
 static int adopt_node(const struct kernel *kernel, const struct pci_address *address, int fd,
                       struct gpu_failure *ret_failure) {
         struct gpu_info info;
@@ -230,7 +242,8 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
         r = node_path(kernel, info.minor, path);
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot look at /dev/nvidia%d", info.minor);
-        return finish_open(kernel, &info, fd, path, ret_failure);
+        r = finish_open(kernel, &info, fd, path, ret_failure);
+        return r < 0 ? r : check_bound(path, ret_failure);
 }
 
 static int kernel_adopt(void *context, const struct pci_address *address, struct gpu_hold *hold,
