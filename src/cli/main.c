@@ -18,6 +18,7 @@ const struct command *const commands[] = {
         &query_command,
         &set_command,
         &wait_command,
+        &check_command,
 };
 
 const size_t n_commands = ARRAY_SIZE(commands);

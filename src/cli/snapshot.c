@@ -110,6 +110,19 @@ static void assign_clients(struct snapshot *snapshot) {
         }
 }
 
+static int gather_proof(struct snapshot *snapshot, const char *root) {
+        int r = -ENOENT;
+
+        if (snapshot->daemon == DAEMON_NVIDIA && snapshot->daemon_pid > 0)
+                r = holders_scan_process(root, snapshot->daemon_pid, &snapshot->holders, &snapshot->n_holders);
+        if (r == -ENOMEM)
+                return r;
+        snapshot->clients_known = r == 0;
+        if (r == 0)
+                assign_clients(snapshot);
+        return 0;
+}
+
 static int gather_clients(struct snapshot *snapshot, const char *root) {
         int r;
 
@@ -121,6 +134,47 @@ static int gather_clients(struct snapshot *snapshot, const char *root) {
         if (r == 0)
                 assign_clients(snapshot);
         return 0;
+}
+
+/* ---- the driver and the daemon ------------------------------------------------ */
+
+static int gather_driver(struct snapshot *snapshot, const struct snapshot_request *request) {
+        if (request->inventory && request->inventory->driver_loaded)
+                return copy_inventory(snapshot, request->inventory);
+        return gather_inventory(snapshot, request->root);
+}
+
+static int gather_all(struct snapshot *snapshot, const struct snapshot_request *request) {
+        int r = gather_driver(snapshot, request);
+
+        if (r < 0 || !(request->flags & SNAPSHOT_DAEMON))
+                return r;
+        return snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+}
+
+/* The daemon finds a GPU excluded from the driver as one that it may not open; the driver knows the difference. */
+static void find_excluded(struct snapshot *snapshot, const char *root) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                struct gpu_info info;
+
+                if (gpu->detail.error_number == EPERM && inventory_read_gpu(root, &gpu->info.address, &info) == 0)
+                        gpu->info.excluded = info.excluded;
+        }
+}
+
+/* One question, where the daemon is ours. Another one has to be asked about each GPU, and so they must be known. */
+static int gather_quick(struct snapshot *snapshot, const struct snapshot_request *request) {
+        int r = snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+
+        if (r == 0 && snapshot->daemon == DAEMON_HOLDFAST)
+                find_excluded(snapshot, request->root);
+        if (r < 0 || snapshot->daemon == DAEMON_HOLDFAST)
+                return r;
+        r = gather_driver(snapshot, request);
+        if (r < 0 || snapshot->daemon == DAEMON_SILENT)
+                return r;
+        return snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
 }
 
 /* ---- conclusions ------------------------------------------------------------- */
@@ -201,13 +255,10 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
 
         if (!snapshot)
                 return -ENOMEM;
-        if (request->inventory && request->inventory->driver_loaded)
-                r = copy_inventory(snapshot, request->inventory);
-        else
-                r = gather_inventory(snapshot, request->root);
-        if (r == 0 && (request->flags & SNAPSHOT_DAEMON))
-                r = snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+        r = request->flags & SNAPSHOT_QUICK ? gather_quick(snapshot, request) : gather_all(snapshot, request);
         sort_rows(snapshot);
+        if (r == 0 && (request->flags & SNAPSHOT_PROOF))
+                r = gather_proof(snapshot, request->root);
         if (r == 0 && (request->flags & SNAPSHOT_CLIENTS))
                 r = gather_clients(snapshot, request->root);
         if (r < 0)

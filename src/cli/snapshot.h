@@ -24,6 +24,8 @@ enum snapshot_flags {
         SNAPSHOT_DAEMON = 1 << 0,  /* ask the daemon */
         SNAPSHOT_CLIENTS = 1 << 1, /* look through all processes' descriptors */
         SNAPSHOT_MODE = 1 << 2,    /* conclude on persistence; without a daemon asks the driver, which may wait */
+        SNAPSHOT_PROOF = 1 << 3,   /* where the daemon is NVIDIA's, see which nodes it has open, as its clients */
+        SNAPSHOT_QUICK = 1 << 4,   /* do not read what the driver lists where the daemon's List tells */
 };
 
 struct snapshot_request {

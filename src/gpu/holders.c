@@ -116,6 +116,7 @@ static int count_descriptor(struct scan *scan, size_t first, pid_t pid, int mino
         return scan_add(scan, &holder);
 }
 
+/* Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno. */
 static int scan_process(struct scan *scan, pid_t pid) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char path[64];
@@ -124,11 +125,8 @@ static int scan_process(struct scan *scan, pid_t pid) {
 
         (void)text_format(path, sizeof(path), "/proc/%d/fd", (int)pid);
         dir = opendir(path);
-        if (!dir) {
-                if (errno == EACCES || errno == EPERM)
-                        scan->complete = false;
-                return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : 0; /* else it has gone */
-        }
+        if (!dir)
+                return errno == ENOENT || errno == ESRCH ? 0 : -errno; /* it has gone */
         while ((entry = readdir(dir))) {
                 int minor = minor_of_descriptor(scan, dirfd(dir), entry->d_name);
                 int r = minor < 0 ? 0 : count_descriptor(scan, first, pid, minor);
@@ -152,7 +150,9 @@ static int scan_all(struct scan *scan) {
                 if (text_parse_u64(entry->d_name, 10, INT32_MAX, &pid) < 0)
                         continue;
                 r = scan_process(scan, (pid_t)pid);
-                if (r < 0)
+                if (r == -EACCES || r == -EPERM)
+                        scan->complete = false;
+                else if (r < 0)
                         return r;
         }
         return 0;
@@ -179,6 +179,11 @@ static int compare_holders(const void *a, const void *b) {
         return (first->pid > second->pid) - (first->pid < second->pid);
 }
 
+static void scan_sort(struct scan *scan) {
+        if (scan->n > 0)
+                qsort(scan->holders, scan->n, sizeof(scan->holders[0]), compare_holders);
+}
+
 int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, bool *ret_complete) {
         CLEANUP(scan_done) struct scan scan = {.complete = true};
         int r;
@@ -198,11 +203,25 @@ int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, b
         r = scan_all(&scan);
         if (r < 0)
                 return r;
-        if (scan.n > 0)
-                qsort(scan.holders, scan.n, sizeof(scan.holders[0]), compare_holders);
+        scan_sort(&scan);
         *ret_holders = take_ptr(scan.holders);
         *ret_n = scan.n;
         *ret_complete = scan.complete;
+        return 0;
+}
+
+int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holders, size_t *ret_n) {
+        CLEANUP(scan_done) struct scan scan = {0};
+        int r;
+
+        r = find_device_folder(&scan, root);
+        if (r == 0)
+                r = scan_process(&scan, pid);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        scan_sort(&scan);
+        *ret_n = scan.n;
+        *ret_holders = take_ptr(scan.holders);
         return 0;
 }
 

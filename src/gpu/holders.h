@@ -27,6 +27,10 @@ struct holder {
  */
 int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, bool *ret_complete);
 
+/* The same for one process. -EACCES or -EPERM when its descriptors may not be seen; a process that has gone has none.
+ */
+int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holders, size_t *ret_n);
+
 /*
  * Whether nvidia-drm drives displays (its parameter modeset, the default since driver 595): it then keeps every GPU
  * initialised from inside the kernel, with no process to show for it.

@@ -14,6 +14,7 @@ import pytest
 
 from harness import process
 from harness.daemon import other_daemon
+from harness.node import THREE, Node
 from harness.world import World, missing_for
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -88,3 +89,22 @@ def peer(build):
     if not program.exists():
         pytest.skip(f"{program} is missing: it needs rpcgen and libtirpc at build time")
     return program
+
+
+@pytest.fixture
+def node():
+    """A node of files, empty, for a scripted daemon (harness/node.py)."""
+    node = Node()
+    try:
+        yield node
+    finally:
+        node.clean_up()
+
+
+@pytest.fixture
+def three(node):
+    """Three GPUs, no daemon yet."""
+    node.load_driver()
+    for minor, address in enumerate(THREE):
+        node.add_gpu(address, minor)
+    return node

@@ -3,7 +3,6 @@
 """The operator's command, holdfast: first against a node of files and a scripted daemon, which can say anything at once,
 then against the simulated driver and whatever daemon is under test."""
 
-import contextlib
 import csv
 import io
 import json
@@ -21,81 +20,13 @@ import pytest
 
 from conftest import BUILD, TOP
 from harness import process
-from harness.node import CLOSING, FAILED, OPENING, RELEASED, UNKNOWN, YES, Node, Row
+from harness.command import Job, environment, holdfast, opened
+from harness.node import CLOSING, FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 from harness.world import World, missing_for
 
-A, B, C = "0000:17:00.0", "0000:3a:00.0", "0000:ca:00.0"
+A, B, C = THREE
 DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
 COMMANDS = ("status", "query", "set", "wait")
-
-
-class Result:
-    def __init__(self, completed):
-        self.status = completed.returncode
-        self.out = completed.stdout
-        self.err = completed.stderr
-
-    def json(self, schema):
-        document = json.loads(self.out)
-        jsonschema.validate(document, json.loads((TOP / f"docs/schemas/{schema}.json").read_text()))
-        return document
-
-
-def environment(**extra):
-    clean = {key: value for key, value in os.environ.items() if key not in ("HOLDFAST_ROOT", "COLUMNS", "NO_COLOR")}
-    return clean | process.SANITIZER_ENVIRONMENT | {"TZ": "UTC", "TERM": "xterm"} | extra
-
-
-def holdfast(root, *arguments, program=None, timeout=30, stdout=subprocess.PIPE, user=None, **extra):
-    program = program or BUILD / "src/cli/holdfast"
-    assert program.exists(), f"{program} is not built; run make, or give HOLDFAST_BUILD"
-    result = Result(subprocess.run([program, *(["--root", root] if root else []), *arguments], stdin=subprocess.DEVNULL,
-                                   stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=timeout, check=False,
-                                   env=environment(**extra), user=user, group=user, extra_groups=[] if user else None))
-    assert not re.search(process.SANITIZER_FINDING, result.err), result.err
-    return result
-
-
-@pytest.fixture
-def node():
-    node = Node()
-    try:
-        yield node
-    finally:
-        node.clean_up()
-
-
-@pytest.fixture
-def three(node):
-    """Three GPUs, no daemon yet."""
-    node.load_driver()
-    for minor, address in enumerate((A, B, C)):
-        node.add_gpu(address, minor)
-    return node
-
-
-class Job:
-    """A process that has a GPU's node open. (Not the test itself: the scripted daemon lives in that.)"""
-
-    def __init__(self, path):
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[fd])
-        os.close(fd)
-        self.pid = self._process.pid
-        self.name = f"cat({self.pid})"
-
-    def end(self):
-        self._process.stdin.close()
-        assert self._process.wait(timeout=10) == 0
-
-
-@contextlib.contextmanager
-def opened(node, minor):
-    job = Job(node.root / f"dev/nvidia{minor}")
-    try:
-        yield job
-    finally:
-        job.end()
 
 
 def rows_of(text):

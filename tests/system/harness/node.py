@@ -16,6 +16,8 @@ HOLDFAST_PROGRAM = 0x20484644
 RELEASED, OPENING, HELD, CLOSING, FAILED = range(5)
 NO, YES, UNKNOWN = range(3)
 
+THREE = ("0000:17:00.0", "0000:3a:00.0", "0000:ca:00.0")  # the GPUs of the fixture `three`
+
 INFORMATION = """Model: \t\t {model}
 IRQ:   \t\t 311
 GPU UUID: \t {uuid}
@@ -115,7 +117,7 @@ class ScriptedDaemon:
         self._listener.bind(str(path))
         path.chmod(0o777)
         self._listener.listen(16)
-        self._connections = []
+        self.connections = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -125,7 +127,7 @@ class ScriptedDaemon:
         self._thread.join(timeout=5)
         assert not self._thread.is_alive(), "the scripted daemon does not end"
         self._listener.close()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.close()
 
     def _accept(self):
@@ -134,7 +136,7 @@ class ScriptedDaemon:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._connections.append(connection)
+            self.connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):

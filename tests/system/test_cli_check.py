@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""holdfast check: what monitoring sees, in each of its languages."""
+
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness import process
+from harness.command import PROGRAM, holdfast
+from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, THREE, YES, Row
+
+A, B, C = THREE
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+VERDICTS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def all_held(**fields):
+    return [Row(A, minor=0, **fields), Row(B, minor=1), Row(C, minor=2)]
+
+
+def test_all_gpus_held_is_ok_in_one_line_with_figures(three):
+    daemon = three.start_daemon(rows=all_held())
+    result = holdfast(three.root, "check")
+    assert (result.status, result.err) == (OK, "")
+    assert result.out == "HOLDFAST OK - 3 of 3 GPUs held by Holdfast 9.8.7 | gpus=3 held=3 problems=0\n"
+    assert daemon.lists == 1
+
+
+def test_a_failed_gpu_is_named_with_its_reason(three):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C, FAILED, error="cannot open /dev/nvidia2: no power | fan")])
+    result = holdfast(three.root, "check")
+    assert result.status == CRITICAL
+    assert result.out == (f"HOLDFAST CRITICAL - GPU 2 ({C}) failed: cannot open /dev/nvidia2: no power / fan; "
+                          "2 of 3 GPUs held by Holdfast 9.8.7 | gpus=3 held=2 problems=1\n")
+
+
+@pytest.mark.parametrize("state, fields, on, off, either", [
+    (HELD, {}, OK, CRITICAL, OK),
+    (HELD, {"uvm": 1, "uvm_text": "the fabric is not ready"}, WARNING, CRITICAL, WARNING),
+    (HELD, {"uvm": 2}, OK, CRITICAL, OK),
+    (OPENING, {}, WARNING, WARNING, OK),
+    (OPENING, {"stuck": 1}, CRITICAL, CRITICAL, CRITICAL),
+    (CLOSING, {}, WARNING, WARNING, OK),
+    (CLOSING, {"stuck": 1}, CRITICAL, CRITICAL, CRITICAL),
+    (FAILED, {"error": "no power", "errno": 5}, CRITICAL, WARNING, CRITICAL),
+    (RELEASED, {"wanted": 0}, CRITICAL, OK, OK),
+    (RELEASED, {"wanted": 1}, CRITICAL, WARNING, WARNING),
+    (RELEASED, {"wanted": 0, "legacy": YES}, CRITICAL, CRITICAL, OK),
+    (RELEASED, {"leased": 1}, WARNING, OK, OK),
+])
+def test_each_state_has_its_verdict_for_each_expectation(three, state, fields, on, off, either):
+    three.start_daemon(rows=[Row(A, state, **fields), Row(B), Row(C)])
+    for expected, verdict in (("on", on), ("off", off), ("any", either)):
+        document = holdfast(three.root, "check", "--gpu=0", "--expect", expected, "--json").json("check")
+        assert (expected, document["verdict"]) == (expected, VERDICTS[verdict])
+        assert (document["exit_status"], len(document["problems"])) == (verdict, verdict != OK)
+    assert holdfast(three.root, "check", "--gpu=0").status == on
+
+
+def test_the_worst_verdict_counts_and_a_long_list_is_cut(node):
+    addresses = [f"0000:{bus:02x}:00.0" for bus in range(1, 8)]
+    node.start_daemon(rows=[Row(addresses[0], OPENING)] + [Row(address, RELEASED) for address in addresses[1:]])
+    result = holdfast(node.root, "check")
+    assert result.status == CRITICAL
+    assert result.out.count("released, though") == 3 and "; and 3 more; 0 of 7 GPUs held" in result.out
+
+
+def test_fewer_gpus_than_there_must_be_are_critical(three):
+    three.start_daemon(rows=all_held())
+    assert holdfast(three.root, "check", "--min-gpus", "3").status == OK
+    result = holdfast(three.root, "check", "--min-gpus=4")
+    assert result.status == CRITICAL and "3 GPUs, fewer than 4" in result.out
+    gone = holdfast(three.root, "check", "--gpu=7")
+    assert gone.status == CRITICAL and "no GPU '7' among the 3 here" in gone.out
+
+
+def test_a_daemon_that_is_starting_is_a_warning(three):
+    three.start_daemon(rows=all_held(), ready=False)
+    result = holdfast(three.root, "check")
+    assert result.status == WARNING and "still starting" in result.out
+
+
+def test_no_daemon_is_critical_unless_off_is_expected(three):
+    result = holdfast(three.root, "check")
+    assert result.status == CRITICAL and "no persistence daemon is running" in result.out
+    assert result.out.endswith("| gpus=3 held=0 problems=0\n")
+    assert holdfast(three.root, "check", "--expect=any").status == CRITICAL
+    assert holdfast(three.root, "check", "--expect=off").status == OK
+
+
+def test_a_dead_daemons_socket_is_critical_too(three):
+    three.socket_path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(three.socket_path))
+    assert holdfast(three.root, "check").status == CRITICAL
+
+
+def test_neither_driver_nor_daemon_and_no_gpu_at_all_are_unknown(node):
+    result = holdfast(node.root, "check")
+    assert result.status == UNKNOWN and "driver is not loaded" in result.out
+    node.start_daemon(rows=[])
+    result = holdfast(node.root, "check")
+    assert result.status == UNKNOWN and "there are no GPUs to check" in result.out
+    assert holdfast(node.root, "check", "--min-gpus=1").status == CRITICAL
+
+
+def test_a_daemon_that_does_not_answer_is_critical_in_time(three):
+    three.start_daemon(silent=True)
+    result = holdfast(three.root, "check", "--timeout=0.2")
+    assert result.status == CRITICAL and "did not answer within 0.2 s" in result.out
+
+
+def test_a_socket_out_of_reach_is_unknown(three):
+    three.start_daemon(rows=all_held())
+    three.socket_path.parent.chmod(0o700)
+    program = Path(shutil.copy(PROGRAM, three.root))
+    result = holdfast(three.root, "check", program=program, user=process.NOBODY)
+    assert result.status == UNKNOWN and "Permission denied" in result.out
+
+
+def test_a_gpu_excluded_from_the_driver_is_nobodys_problem(node):
+    node.load_driver()
+    node.add_gpu(A, 0, excluded=True)
+    node.add_gpu(B, 1)
+    refused = {"errno": 1, "error": "excluded, or a device cgroup forbids it"}
+    node.start_daemon(rows=[Row(A, FAILED, minor=0, **refused), Row(B, minor=1)])
+    assert "1 of 1 GPU held" in holdfast(node.root, "check", "--min-gpus=1").out
+    node.daemon.rows[1] = Row(B, FAILED, minor=1, **refused)
+    result = holdfast(node.root, "check")
+    assert result.status == CRITICAL and f"GPU 0 ({B}) failed" in result.out
+
+
+# ---- NVIDIA's daemon ---------------------------------------------------------
+
+
+def test_nvidias_daemon_must_have_open_what_it_says_it_holds(three):
+    three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 1)})
+    # The scripted daemon lives in this process: what that has open counts.
+    fds = [os.open(three.root / f"dev/nvidia{minor}", os.O_RDWR) for minor in range(3)]
+    try:
+        result = holdfast(three.root, "check")
+        assert result.status == OK and "3 of 3 GPUs held by NVIDIA's nvidia-persistenced" in result.out
+        os.close(fds.pop())
+        result = holdfast(three.root, "check")
+        assert result.status == CRITICAL
+        assert f"GPU 2 ({C}) said to be held, but the daemon has not opened it" in result.out
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def test_what_nvidias_daemon_does_not_hold_or_know_is_critical(three):
+    three.start_daemon(modes={"0000:17:00": (0, 0), "0000:3a:00": (2, 0)})
+    document = holdfast(three.root, "check", "--json").json("check")
+    assert document["exit_status"] == CRITICAL
+    assert [problem["reason"] for problem in document["problems"]] == [
+        "persistence mode is off", "not known to the daemon", "not known to the daemon"]
+
+
+# ---- formats -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows, nhc, npd", [
+    (all_held(), (OK, "OK: holdfast: 3 of 3 GPUs held by Holdfast 9.8.7\n"), (0, "3 of 3 GPUs held by Holdfast 9.8.7\n")),
+    ([Row(A), Row(B), Row(C, OPENING)],
+     (WARNING, f"ERROR: holdfast: GPU 2 ({C}) opening; 2 of 3 GPUs held by Holdfast 9.8.7\n"),
+     (1, f"GPU 2 ({C}) opening; 2 of 3 GPUs held by Holdfast 9.8.7\n")),
+    ([Row(A), Row(B), Row(C, FAILED, error="no power")],
+     (CRITICAL, f"ERROR: holdfast: GPU 2 ({C}) failed: no power; 2 of 3 GPUs held by Holdfast 9.8.7\n"),
+     (1, f"GPU 2 ({C}) failed: no power; 2 of 3 GPUs held by Holdfast 9.8.7\n")),
+    ([], (UNKNOWN, "ERROR: holdfast: there are no GPUs to check\n"), (2, "there are no GPUs to check\n")),
+])
+def test_each_monitor_gets_its_own_words_and_numbers(three, rows, nhc, npd):
+    three.start_daemon(rows=rows)
+    for name, expected in (("nhc", nhc), ("npd", npd)):
+        result = holdfast(three.root, "check", "--format", name)
+        assert (result.status, result.out) == expected
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--expect=yes"], "--expect: 'yes' is none of on, off, any"),
+    (["--format=xml"], "--format: 'xml' is none of nagios, nhc, npd, json"),
+    (["--min-gpus=many"], "--min-gpus: 'many' is no number"),
+    (["--mingpus=1"], "unknown option '--mingpus'; did you mean '--min-gpus'?"),
+    (["extra"], "unexpected 'extra'"),
+])
+def test_wrong_usage_is_unknown_and_not_critical(node, arguments, words):
+    result = holdfast(node.root, "check", *arguments)
+    assert (result.status, result.out) == (UNKNOWN, "")
+    assert words in result.err and len(result.err.splitlines()) == 1
+
+
+# ---- cost --------------------------------------------------------------------
+
+
+def test_check_asks_once_and_reads_nothing_of_the_driver(three):
+    daemon = three.start_daemon(rows=all_held())
+    for file in (three.root / "proc/driver/nvidia").rglob("*"):
+        if file.is_file():  # whoever opens it now waits for ever
+            file.unlink()
+            os.mkfifo(file)
+    assert holdfast(three.root, "check", timeout=10).status == OK
+    assert (daemon.lists, len(daemon.connections)) == (1, 1)
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_check_finds_the_daemon_under_test_well_and_opens_nothing(world, daemon):
+    result = holdfast(world.site.root, "check", "--min-gpus=2")
+    assert (result.status, result.out.split(" | ")[1]) == (OK, "gpus=2 held=2 problems=0\n")
+    opened = world.sim.journal("open")
+    assert holdfast(world.site.root, "check").status == OK
+    assert world.sim.journal("open") == opened
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_check_finds_a_gpu_that_fails(world):
+    world.simulate(2, gpu1="fail_opens = all")
+    world.start()
+    result = holdfast(world.site.root, "check")
+    assert result.status == CRITICAL
+    assert re.search(rf"GPU 1 \({re.escape(world.gpus[1])}\) failed: \w+", result.out)
