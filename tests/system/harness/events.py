@@ -52,7 +52,22 @@ class Events:
             assert self._changed.wait_for(lambda: self.ended, timeout), f"{self.what}: no end within {timeout} s"
 
 
-class Lines(Events):
+class Texts(Events):
+    """Events that are lines of text."""
+
+    def wait_for(self, pattern, timeout=5):
+        """The match of the first line that has the pattern."""
+        expression = re.compile(pattern)
+        return self.wait(expression.search, f"line with {pattern!r}", timeout)
+
+    def has(self, pattern):
+        return any(re.search(pattern, line) for line in list(self.all))
+
+    def text(self):
+        return "\n".join(self.all)
+
+
+class Lines(Texts):
     """The lines of a pipe, read by a thread until its end."""
 
     def __init__(self, what, pipe):
@@ -65,17 +80,6 @@ class Lines(Events):
             self.add(line.decode(errors="replace").rstrip("\n"))
         self._pipe.close()
         self.end()
-
-    def wait_for(self, pattern, timeout=5):
-        """The match of the first line that has the pattern."""
-        expression = re.compile(pattern)
-        return self.wait(expression.search, f"line with {pattern!r}", timeout)
-
-    def has(self, pattern):
-        return any(re.search(pattern, line) for line in list(self.all))
-
-    def text(self):
-        return "\n".join(self.all)
 
 
 class Datagrams(Lines):
@@ -96,13 +100,17 @@ class Datagrams(Lines):
             while True:
                 ready = {key.fileobj for key, _ in selector.select()}
                 if self._socket in ready:
-                    for line in self._socket.recv(65536).decode(errors="replace").rstrip("\n\0").split("\n"):
+                    for line in self.receive().decode(errors="replace").rstrip("\n\0").split("\n"):
                         self.add(line)
                 elif self._stopped in ready:
                     break
         self._socket.close()
         self._stopped.close()
         self.end()
+
+    def receive(self):
+        """The next datagram, which is there."""
+        return self._socket.recv(65536)
 
     def close(self):
         self._stop.close()

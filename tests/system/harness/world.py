@@ -10,6 +10,7 @@ from pathlib import Path
 from . import process
 from .daemon import Daemon, ForegroundDaemon, ForkingDaemon, Site, other_daemon, run_command
 from .simulator import QUICK, Simulator, scenario
+from .supervisor import Supervisor
 
 
 def missing_for(backend):
@@ -70,6 +71,10 @@ class World:
     def begin(self, *options, **how) -> ForegroundDaemon:
         """Ours, in the foreground, not yet ready. how: see ForegroundDaemon."""
         return self._keep(ForegroundDaemon(self.site, *options, **how))
+
+    def supervise(self, *options, **how) -> Supervisor:
+        """Ours as a service of a manager that keeps its descriptors; not yet started. how: see Supervisor."""
+        return self._keep(Supervisor(self.site, *options, **how))
 
     def start_forking(self, *options, timeout=30) -> ForkingDaemon:
         return self._keep(ForkingDaemon(self.site, *options, timeout=timeout))
