@@ -246,11 +246,18 @@ static void filter_done(scmp_filter_ctx *filter) {
                 seccomp_release(*filter);
 }
 
+/* comparison may be NULL. On POWER all families of socket() become one rule about socketcall(): that is no error. */
+static int add_rule(scmp_filter_ctx filter, uint32_t action, int call, const struct scmp_arg_cmp *comparison) {
+        int r = seccomp_rule_add_array(filter, action, call, comparison ? 1 : 0, comparison);
+
+        return r == -EEXIST ? 0 : r;
+}
+
 static int add_calls(scmp_filter_ctx filter, uint32_t action, const int *calls, size_t n) {
         int r = 0;
 
         for (size_t i = 0; i < n && r == 0; i++)
-                r = seccomp_rule_add_array(filter, action, calls[i], 0, NULL);
+                r = add_rule(filter, action, calls[i], NULL);
         return r;
 }
 
@@ -266,18 +273,19 @@ static int add_conditional(scmp_filter_ctx filter) {
                         .datum_b = rule->value == OWN_PID ? (uint64_t)getpid() : rule->value,
                 };
 
-                r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, rule->call, 1, &comparison);
+                r = add_rule(filter, SCMP_ACT_ALLOW, rule->call, &comparison);
         }
         return r;
 }
 
 /* Sockets of every family but AF_UNIX and AF_NETLINK: an argument can be in one comparison of a rule only. */
 static int add_network(scmp_filter_ctx filter) {
+        const struct scmp_arg_cmp beyond = SCMP_A0(SCMP_CMP_GT, AF_NETLINK);
         int r = 0;
 
         for (uint64_t family = AF_UNIX + 1; family < AF_NETLINK && r == 0; family++)
-                r = seccomp_rule_add(filter, REFUSED, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, family));
-        return r < 0 ? r : seccomp_rule_add(filter, REFUSED, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
+                r = add_rule(filter, REFUSED, SCMP_SYS(socket), &SCMP_A0(SCMP_CMP_EQ, family));
+        return r < 0 ? r : add_rule(filter, REFUSED, SCMP_SYS(socket), &beyond);
 }
 
 static int fill(scmp_filter_ctx filter, const struct sandbox_config *config) {
