@@ -3,6 +3,7 @@
 
 #include "client/client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 _Static_assert(CONNECTION_REPLY_MAX >= 24 + HF_LIST_HEAD_ENCODED_MAX + HF_GPUS_MAX * HF_GPU_ENCODED_MAX,
                "the longest List fits");
+_Static_assert(CONNECTION_CALL_MAX >= 40 + 8 + HF_GPUS_MAX * sizeof(struct hf_address), "the longest Release fits");
 
 struct client {
         struct connection connection;
@@ -175,4 +177,71 @@ int client_list(struct client *client, struct hf_list_head *ret_head, struct hf_
         if (r < 0)
                 return r;
         return decode_list(client, &results, ret_head, ret_gpus);
+}
+
+int client_watch(struct client *client, uint64_t serial, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus) {
+        struct xdr_reader results;
+        struct connection_call call;
+        int r;
+
+        connection_begin_call(&client->connection, &call, HF_PROGRAM, HF_VERSION, HF_WATCH);
+        xdr_write_u64(&call.writer, serial);
+        r = connection_finish_call(&client->connection, &call, &results);
+        if (r < 0)
+                return r;
+        return decode_list(client, &results, ret_head, ret_gpus);
+}
+
+int client_stats(struct client *client, struct hf_stats *ret_stats) {
+        struct hf_stats stats;
+        struct xdr_reader results;
+        struct connection_call call;
+        int r;
+
+        connection_begin_call(&client->connection, &call, HF_PROGRAM, HF_VERSION, HF_STATS);
+        r = connection_finish_call(&client->connection, &call, &results);
+        if (r < 0)
+                return r;
+        hf_stats_decode(&results, &stats);
+        r = check_results(client, &results);
+        if (r < 0)
+                return r;
+        *ret_stats = stats;
+        return 0;
+}
+
+static void encode_lease(struct xdr_writer *writer, const struct pci_address *addresses, size_t n) {
+        const struct hf_release_head head = {.all = n == 0, .n_gpus = (uint32_t)n};
+
+        hf_release_head_encode(writer, &head);
+        for (size_t i = 0; i < n; i++) {
+                const struct hf_address address = {
+                        .domain = addresses[i].domain,
+                        .bus = addresses[i].bus,
+                        .slot = addresses[i].slot,
+                        .function = addresses[i].function,
+                };
+
+                hf_address_encode(writer, &address);
+        }
+}
+
+int client_lease(struct client *client, const struct pci_address *addresses, size_t n, uint32_t *ret_status) {
+        struct xdr_reader results;
+        struct connection_call call;
+        uint32_t status;
+        int r;
+
+        assert(n <= HF_GPUS_MAX);
+        connection_begin_call(&client->connection, &call, HF_PROGRAM, HF_VERSION, HF_RELEASE);
+        encode_lease(&call.writer, addresses, n);
+        r = connection_finish_call(&client->connection, &call, &results);
+        if (r < 0)
+                return r;
+        status = xdr_read_u32(&results);
+        r = check_results(client, &results);
+        if (r < 0)
+                return r;
+        *ret_status = status;
+        return 0;
 }

@@ -48,5 +48,20 @@ int client_set_mode(struct client *client, const struct pci_address *address, bo
  */
 int client_list(struct client *client, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus);
 
+/*
+ * The same list, as soon as its serial is another than this. Without news the daemon answers within a minute; a shorter
+ * time limit of the connection gives -ETIMEDOUT.
+ */
+int client_watch(struct client *client, uint64_t serial, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus);
+
+int client_stats(struct client *client, struct hf_stats *ret_stats);
+
+/*
+ * A lease: these GPUs are released, n of 0 meaning all, and stay so until this connection ends, however it ends.
+ * Answered when they are. *ret_status: NVPD_SUCCESS; NVPD_DRIVER (one of them cannot be released; the lease lasts all
+ * the same); with any other there is no lease. n is at most HF_GPUS_MAX.
+ */
+int client_lease(struct client *client, const struct pci_address *addresses, size_t n, uint32_t *ret_status);
+
 /* Where the daemon's socket is below root: "/var/run/nvidia-persistenced/socket", or <root>/run/... with a root. */
 int client_socket_path(char *buffer, size_t size, const char *root);
