@@ -19,6 +19,8 @@ const struct command *const commands[] = {
         &set_command,
         &wait_command,
         &check_command,
+        &clients_command,
+        &doctor_command,
 };
 
 const size_t n_commands = ARRAY_SIZE(commands);

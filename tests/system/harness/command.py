@@ -48,9 +48,9 @@ def holdfast(root, *arguments, program=None, timeout=30, stdout=subprocess.PIPE,
 class Job:
     """A process that has a GPU's node open. (Not the test itself: the scripted daemon lives in that.)"""
 
-    def __init__(self, path):
+    def __init__(self, path, command=("cat",)):
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[fd])
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd])
         os.close(fd)
         self.pid = self._process.pid
         self.name = f"cat({self.pid})"

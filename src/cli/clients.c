@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast clients: which processes have which GPU open. */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "cli/ids.h"
+#include "cli/process.h"
+#include "cli/report.h"
+#include "cli/wrap.h"
+
+static struct clients_options {
+        struct ids gpus;
+        bool json;
+} clients_options;
+
+static const struct option_spec options[] = {
+        {
+                .name = "gpu",
+                .alias = "id",
+                .letter = 'i',
+                .argument = "ID",
+                .help = "only clients of this GPU; may be given several times",
+                .kind = OPTION_IDS,
+                .offset = offsetof(struct clients_options, gpus),
+        },
+        {
+                .name = "json",
+                .help = "print JSON (docs/schemas/clients.json)",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct clients_options, json),
+        },
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "told, whether there are clients or not"},
+        {STATUS_FAILED, "nothing can be told: neither a driver nor a daemon, or /proc cannot be read"},
+        {STATUS_USAGE, "wrong usage"},
+        {STATUS_NO_GPU, "no such GPU"},
+        {0},
+};
+
+/* One line: a process with a GPU open. */
+struct client_row {
+        const struct snapshot_gpu *gpu;
+        const struct holder *holder;
+        struct process process;
+        bool is_daemon;
+};
+
+struct client_rows {
+        size_t n;
+        struct client_row *rows;
+};
+
+static void client_rows_done(struct client_rows *list) {
+        free(list->rows);
+}
+
+/* ---- gathering ------------------------------------------------------------------------------------------------ */
+
+static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        for (size_t i = 0; i < gpu->n_clients; i++) {
+                const struct holder *holder = &gpu->clients[i];
+                struct client_row *row = &list->rows[list->n];
+
+                row->is_daemon = snapshot->daemon_pid != 0 && holder->pid == snapshot->daemon_pid;
+                if (!row->is_daemon && !snapshot_is_client(snapshot, gpu, holder))
+                        continue;
+                row->gpu = gpu;
+                row->holder = holder;
+                process_read(holder->pid, &row->process);
+                if (row->process.command[0] == '\0') /* a zombie, or a thread of the kernel's */
+                        (void)text_copy(row->process.command, sizeof(row->process.command), holder->name);
+                list->n++;
+        }
+}
+
+static int gather(const struct snapshot *snapshot, const bool *selected, struct client_rows *list) {
+        list->rows = calloc(snapshot->n_holders + 1, sizeof(*list->rows));
+        if (!list->rows)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i])
+                        add_gpu(list, snapshot, &snapshot->gpus[i]);
+        return 0;
+}
+
+/* ---- text ----------------------------------------------------------------------------------------------------- */
+
+static const char *container_text(const struct process *process, char *buffer, size_t size) {
+        if (process->contained)
+                (void)text_format(buffer, size, "%s %s", process->container.runtime, process->container.name);
+        else
+                (void)text_copy(buffer, size, "-");
+        return buffer;
+}
+
+static int print_table(const struct client_rows *list, const struct report_style *style) {
+        static const struct table_column columns[] = {
+                {.title = "GPU", .right = true},        {.title = "PID", .right = true},
+                {.title = "User", .width_min = 8},      {.title = "Since"},
+                {.title = "Container", .width_min = 9}, {.title = "Command"},
+        };
+        CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
+
+        if (!table)
+                return -ENOMEM;
+        for (size_t i = 0; i < list->n; i++) {
+                const struct client_row *row = &list->rows[i];
+                const struct process *process = &row->process;
+                char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
+
+                table_row(table);
+                table_cell(table, COLOUR_NONE, "%zu", row->gpu->index);
+                table_cell(table, COLOUR_NONE, "%d", (int)process->pid);
+                table_cell(table, COLOUR_NONE, "%s", process->user[0] ? process->user : "?");
+                table_cell(table, COLOUR_NONE, "%s",
+                           report_time_local(process->start_realtime_usec, since, sizeof(since)));
+                table_cell(table, COLOUR_NONE, "%s", container_text(process, container, sizeof(container)));
+                table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", row->is_daemon ? "(daemon) " : "",
+                           process->command);
+        }
+        return table_print(table, stdout, style->width, style->colours);
+}
+
+static void print_notes(const struct snapshot *snapshot, const struct report_style *style) {
+        if (snapshot->modeset)
+                wrap_print(stdout,
+                           "nvidia-drm drives displays (modeset): it keeps every GPU initialised from inside the "
+                           "kernel, with no process to show for it.",
+                           0, 0, style->width);
+        if (!snapshot->clients_complete)
+                wrap_print(stdout, "processes of other users cannot be seen; run as root to see them.", 0, 0,
+                           style->width);
+}
+
+static int print_text(const struct snapshot *snapshot, const struct client_rows *list) {
+        struct report_style style = report_style_of(stdout);
+        int r = 0;
+
+        if (list->n > 0)
+                r = print_table(list, &style);
+        else
+                puts(snapshot->clients_complete ? "no process has a GPU open" : "no process of yours has a GPU open");
+        if (r == 0)
+                print_notes(snapshot, &style);
+        return r;
+}
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------- */
+
+static json_t *text_or_null(const char *text) {
+        return text[0] != '\0' ? json_string(text) : json_null();
+}
+
+static json_t *container_json(const struct process *process) {
+        if (!process->contained)
+                return json_null();
+        return json_pack("{s:s, s:s}", "runtime", process->container.runtime, "name", process->container.name);
+}
+
+static json_t *row_json(const struct client_row *row) {
+        const struct process *process = &row->process;
+        char address[PCI_ADDRESS_SIZE], since[48] = "";
+
+        if (process->start_realtime_usec != 0)
+                (void)report_time_utc(process->start_realtime_usec, since, sizeof(since));
+        return json_pack("{s:I, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b}", "gpu", (json_int_t)row->gpu->index,
+                         "address", pci_address_format(&row->gpu->info.address, address), "pid", (int)process->pid,
+                         "uid", process->uid_known ? json_integer(process->uid) : json_null(), "user",
+                         text_or_null(process->user), "name", text_or_null(row->holder->name), "command",
+                         text_or_null(process->command), "container", container_json(process), "since",
+                         text_or_null(since), "descriptors", (json_int_t)row->holder->n_descriptors, "daemon",
+                         row->is_daemon);
+}
+
+static int print_json(const struct snapshot *snapshot, const struct client_rows *list) {
+        json_t *clients = json_array();
+
+        for (size_t i = 0; i < list->n; i++)
+                (void)json_array_append_new(clients, row_json(&list->rows[i]));
+        return report_json_print(json_pack("{s:s, s:b, s:b, s:o}", "schema", "holdfast.clients/1", "complete",
+                                           snapshot->clients_complete, "modeset", snapshot->modeset, "clients",
+                                           clients),
+                                 stdout);
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static int tell(const struct invocation *invocation, const struct snapshot *snapshot) {
+        const struct clients_options *chosen = invocation->options;
+        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
+        CLEANUP(client_rows_done) struct client_rows list = {0};
+        char error[192];
+        int r;
+
+        if (!selected)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        r = ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error));
+        if (r < 0)
+                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
+        r = gather(snapshot, selected, &list);
+        if (r == 0)
+                r = chosen->json ? print_json(snapshot, &list) : print_text(snapshot, &list);
+        return r < 0 ? complain(invocation, STATUS_FAILED, "out of memory") : STATUS_DONE;
+}
+
+static int run(const struct invocation *invocation) {
+        const struct snapshot_request request = {
+                .root = invocation->root,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS,
+                .timeout_usec = 5 * USEC_PER_SEC,
+        };
+        CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+
+        if (snapshot_read(&request, &snapshot) < 0)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (snapshot_is_empty(snapshot))
+                return complain(invocation, STATUS_FAILED,
+                                "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s", invocation->root,
+                                snapshot->daemon_error);
+        if (!snapshot->clients_known)
+                return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
+        return tell(invocation, snapshot);
+}
+
+const struct command clients_command = {
+        .name = "clients",
+        .summary = "show which processes have which GPU open",
+        .description = "Shows each process that has a GPU's node open: whose it is, since when it runs, in\n"
+                       "which container. The daemon is one of them. Only root sees processes of others.",
+        .examples = "  holdfast clients --gpu 0\n"
+                    "  holdfast clients --json | jq '.clients[] | select(.daemon | not) | .pid'",
+        .options = options,
+        .exits = exits,
+        .defaults = &clients_options,
+        .run = run,
+};
