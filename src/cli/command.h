@@ -55,6 +55,7 @@ struct command {
 extern const struct command check_command;
 extern const struct command clients_command;
 extern const struct command completion_command;
+extern const struct command doctor_command;
 extern const struct command metrics_command;
 extern const struct command query_command;
 extern const struct command release_command;

@@ -52,7 +52,7 @@ static void take_parameter(struct node_parameters *parameters, const char *name,
 }
 
 /* "Name: decimal" a line; strings and negative numbers are none of ours. */
-static int read_parameters(const char *root, struct node_parameters *ret_parameters) {
+int node_parameters_read(const char *root, struct node_parameters *ret_parameters) {
         struct node_parameters parameters = {.ours = true, .mode = 0666}; /* the module's own defaults */
         char text[PROC_FILE_SIZE_MAX];
         char *line, *rest = NULL;
@@ -168,7 +168,7 @@ int nodes_make_with(const char *root, const struct node_ops *ops) {
         char path[PATH_MAX];
         int r;
 
-        r = read_parameters(root, &work.parameters);
+        r = node_parameters_read(root, &work.parameters);
         if (r == -ENOENT) /* no driver: who loads it will make them, or we when it has been */
                 return 0;
         if (r < 0)

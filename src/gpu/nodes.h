@@ -26,6 +26,9 @@ struct node_parameters {
         mode_t mode;
 };
 
+/* Reads them, from /proc/driver/nvidia/params below root. Returns 0, or negative errno (-ENOENT: no driver). */
+int node_parameters_read(const char *root, struct node_parameters *ret_parameters);
+
 /* The two ways to make a node, so that tests can watch. Each returns 0 or negative errno after logging why. */
 struct node_ops {
         int (*run)(const char *const arguments[]); /* nvidia-modprobe's; ends with NULL */

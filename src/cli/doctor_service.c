@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probes: the unit, its program, what came of it, and the directory that its user needs. */
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/doctor.h"
+#include "cli/service.h"
+
+#define UNIT "nvidia-persistenced"
+
+enum {
+        EXIT_EXEC = 203, /* systemd.exec(5), "Process Exit Codes" */
+        GROUPS_MAX = 256,
+};
+
+/* Says that nothing can be told, and why, if so. */
+static bool is_unknown(const struct service *service, struct finding *finding) {
+        if (!service->known)
+                finding_set(finding, VERDICT_UNKNOWN, "%s", service->reason);
+        else if (!text_equal(service->load_state, "loaded"))
+                finding_set(finding, VERDICT_UNKNOWN, "there is no unit to look at (LoadState=%s)",
+                            service->load_state);
+        return finding->verdict == VERDICT_UNKNOWN;
+}
+
+/* ---- the unit file ----------------------------------------------------------- */
+
+static const struct {
+        const char *load_state;
+        const char *summary;
+        const char *cure;
+} load_states[] = {
+        {"bad-setting", "the unit has a line that systemd does not take", "systemd-analyze verify " SERVICE_UNIT},
+        {"error", "systemd cannot read the unit", "systemd-analyze verify " SERVICE_UNIT},
+        {"masked", "the unit is masked: nothing starts it",
+         "systemctl unmask " UNIT " && systemctl enable --now " UNIT},
+        {"not-found", "there is no unit " SERVICE_UNIT,
+         "install the package that has it, then: systemctl daemon-reload && systemctl enable --now " UNIT},
+};
+
+static void judge_load_state(const struct examination *examination, struct finding *finding) {
+        const char *state = examination->service->load_state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(load_states); i++)
+                if (text_equal(load_states[i].load_state, state)) {
+                        bool elsewhere = text_equal(state, "not-found") && examination_has_daemon(examination);
+
+                        finding_set(finding, elsewhere ? VERDICT_NOTE : VERDICT_PROBLEM, "%s%s", load_states[i].summary,
+                                    elsewhere ? "; the daemon was started by something else" : "");
+                        finding_cure(finding, "%s", load_states[i].cure);
+                }
+}
+
+void probe_unit(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+
+        if (!service->known) {
+                (void)is_unknown(service, finding);
+                return;
+        }
+        finding_quote(finding, "systemctl show: LoadState=%s UnitFileState=%s FragmentPath=%s", service->load_state,
+                      service->unit_file_state, service->fragment_path);
+        judge_load_state(examination, finding);
+        if (finding->verdict != VERDICT_OK || !text_equal(service->unit_file_state, "disabled"))
+                return;
+        if (text_starts_with(service->socket_file_state, "enabled"))
+                return; /* the socket unit starts it */
+        finding_set(finding, VERDICT_PROBLEM, "the unit is disabled: it does not start with the machine");
+        finding_cure(finding, "systemctl enable --now " UNIT);
+}
+
+/* ---- its program ------------------------------------------------------------- */
+
+/* Of a forking unit only the command's own status tells. */
+static bool has_failed_at_exec(const struct service *service) {
+        static const char label[] = "status=";
+        const char *status = strstr(service->exec_start, label);
+
+        return atoi(service->exec_main_status) == EXIT_EXEC || (status && atoi(status + strlen(label)) == EXIT_EXEC);
+}
+
+void probe_unit_exec(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+        char program[PATH_MAX], path[PATH_MAX];
+        bool failed, usable;
+
+        if (is_unknown(service, finding))
+                return;
+        if (!service_program(service, program, sizeof(program)) || file_rooted(path, examination->root, program) < 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "systemctl show names no program (ExecStart)");
+                return;
+        }
+        failed = has_failed_at_exec(service);
+        usable = access(path, X_OK) == 0;
+        finding_quote(finding, "ExecStart: %s: %s", path, usable ? "can be executed" : strerror(errno));
+        if (failed)
+                finding_quote(finding, "systemctl show: ActiveState=%s Result=%s, status 203 (EXEC)",
+                              service->active_state, service->result);
+        if (usable && (!failed || !text_equal(service->active_state, "failed")))
+                return;
+        finding_set(finding, VERDICT_PROBLEM, "the unit's program cannot be executed%s",
+                    failed ? ": it failed at step EXEC" : "");
+        if (usable)
+                finding_cure(finding, "systemctl reset-failed " UNIT " && systemctl start " UNIT);
+        else
+                finding_cure(finding,
+                             "reinstall the package that has %s, then: systemctl reset-failed " UNIT
+                             " && systemctl start " UNIT,
+                             program);
+}
+
+/* ---- what came of it --------------------------------------------------------- */
+
+static const struct {
+        const char *result;
+        const char *meaning;
+} results[] = {
+        {"core-dump", "it crashed"},
+        {"exit-code", "it ended with an error, which its log has"},
+        {"oom-kill", "it was killed for want of memory"},
+        {"protocol", "it did not tell systemd what Type= promises"},
+        {"resources", "systemd could not set up what the unit asks for (user, directories, limits)"},
+        {"signal", "it was killed by a signal"},
+        {"start-limit-hit", "it failed so often that systemd gave up"},
+        {"timeout", "it did not start or end in time"},
+        {"watchdog", "it did not report to systemd in time"},
+};
+
+static const char *meaning_of(const char *result) {
+        for (size_t i = 0; i < ARRAY_SIZE(results); i++)
+                if (text_equal(results[i].result, result))
+                        return results[i].meaning;
+        return "systemctl status has the reason";
+}
+
+void probe_unit_result(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+
+        if (is_unknown(service, finding))
+                return;
+        finding_quote(finding, "systemctl show: ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s",
+                      service->active_state, service->sub_state, service->result, service->exec_main_status);
+        if (!text_equal(service->active_state, "failed") && !text_equal(service->sub_state, "auto-restart"))
+                return;
+        if (has_failed_at_exec(service)) {
+                finding_set(finding, VERDICT_UNKNOWN, "the program was not even executed: see unit-exec");
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the unit failed (%s): %s", service->result, meaning_of(service->result));
+        finding_cure(finding,
+                     "journalctl -b -n 20 -u " UNIT "; systemctl reset-failed " UNIT " && systemctl start " UNIT);
+}
+
+/* ---- the runtime directory --------------------------------------------------- */
+
+struct user {
+        char name[64];
+        uid_t uid;
+        gid_t groups[GROUPS_MAX];
+        int n_groups;
+};
+
+/* The value of --user in ExecStart's arguments, as one word or two. Returns false when there is none. */
+static bool find_user_option(const char *exec_start, char *buffer, size_t size) {
+        static const char *const spellings[] = {"--user=", "--user ", "-u ", "-u="};
+
+        for (size_t i = 0; i < ARRAY_SIZE(spellings); i++) {
+                const char *option = strstr(exec_start, spellings[i]);
+
+                if (option) {
+                        option += strlen(spellings[i]);
+                        return text_format(buffer, size, "%.*s", (int)strcspn(option, " ;"), option) == 0;
+                }
+        }
+        return false;
+}
+
+/* Whom the unit makes the daemon. Returns 0, or -ENOENT for a name that nobody has. */
+static int find_user(const struct service *service, struct user *ret_user) {
+        struct passwd *entry;
+        uint64_t uid;
+
+        *ret_user = (struct user){.name = "root"};
+        if (!find_user_option(service->exec_start, ret_user->name, sizeof(ret_user->name)) && service->user[0] != '\0')
+                (void)text_copy(ret_user->name, sizeof(ret_user->name), service->user);
+        entry = getpwnam(ret_user->name);
+        if (!entry && text_parse_u64(ret_user->name, 10, UINT32_MAX - 1, &uid) == 0)
+                entry = getpwuid((uid_t)uid);
+        if (!entry)
+                return -ENOENT;
+        ret_user->uid = entry->pw_uid;
+        ret_user->n_groups = GROUPS_MAX;
+        if (getgrouplist(entry->pw_name, entry->pw_gid, ret_user->groups, &ret_user->n_groups) < 0)
+                ret_user->n_groups = GROUPS_MAX;
+        return 0;
+}
+
+/* Read off the mode, since we are not that user. */
+static bool may_write(const struct user *user, const struct stat *status, unsigned bits) {
+        if (user->uid == 0)
+                return true;
+        if (user->uid == status->st_uid)
+                return (status->st_mode >> 6 & bits) == bits;
+        for (int i = 0; i < user->n_groups; i++)
+                if (user->groups[i] == status->st_gid)
+                        return (status->st_mode >> 3 & bits) == bits;
+        return (status->st_mode & bits) == bits;
+}
+
+static void check_writable(const char *path, const struct user *user, unsigned bits, struct finding *finding) {
+        struct stat status;
+
+        if (stat(path, &status) < 0)
+                return;
+        finding_quote(finding, "%s: uid %u, gid %u, mode 0%o; the daemon's user is %s (uid %u)", path,
+                      (unsigned)status.st_uid, (unsigned)status.st_gid, (unsigned)status.st_mode & 07777, user->name,
+                      (unsigned)user->uid);
+        if (may_write(user, &status, bits))
+                return;
+        finding_set(finding, VERDICT_PROBLEM, "the daemon's user, %s, cannot write to its runtime directory",
+                    user->name);
+        finding_cure(finding, "chown -R %s %s", user->name, path);
+}
+
+/* A missing directory is made by root or by systemd; a unit with User= and without RuntimeDirectory= has neither. */
+static void check_missing(const struct examination *examination, const struct user *user, struct finding *finding) {
+        const struct service *service = examination->service;
+
+        finding_quote(finding, "%s: %s", examination->runtime_directory, strerror(ENOENT));
+        if (service->user[0] == '\0' || user->uid == 0 || service->runtime_directory[0] != '\0')
+                return;
+        finding_set(finding, VERDICT_PROBLEM,
+                    "there is no runtime directory, and %s, as whom the unit runs, cannot make it", user->name);
+        finding_cure(finding, "install -d -m 0755 -o %s %s", user->name, examination->runtime_directory);
+}
+
+void probe_runtime_directory(const struct examination *examination, struct finding *finding) {
+        const char *directory = examination->runtime_directory;
+        char pid_file[sizeof(examination->runtime_directory) + 32];
+        struct stat status;
+        struct user user;
+
+        if (examination_has_daemon(examination))
+                return; /* it made its socket there */
+        if (stat(directory, &status) == 0 && !S_ISDIR(status.st_mode)) {
+                finding_set(finding, VERDICT_PROBLEM, "the runtime directory is no directory");
+                finding_quote(finding, "%s: %s", directory, strerror(ENOTDIR));
+                finding_cure(finding, "rm %s", directory);
+                return;
+        }
+        if (is_unknown(examination->service, finding))
+                return;
+        if (find_user(examination->service, &user) < 0) {
+                finding_set(finding, VERDICT_PROBLEM, "the unit runs the daemon as '%s', and there is no such user",
+                            user.name);
+                finding_quote(finding, "systemctl show: User=%s ExecStart=%.200s", examination->service->user,
+                              examination->service->exec_start);
+                finding_cure(finding, "useradd --system --no-create-home --shell /usr/sbin/nologin %s", user.name);
+                return;
+        }
+        if (access(directory, F_OK) < 0 && errno == ENOENT) {
+                check_missing(examination, &user, finding);
+                return;
+        }
+        check_writable(directory, &user, 3, finding); /* w and x */
+        (void)text_format(pid_file, sizeof(pid_file), "%s/nvidia-persistenced.pid", directory);
+        if (finding->verdict == VERDICT_OK)
+                check_writable(pid_file, &user, 2, finding);
+}

@@ -1,0 +1,37 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The daemon's unit as systemd knows it, read with `systemctl show`: names and values, one a line, unlike what
+ * `systemctl status` prints for people.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SERVICE_UNIT "nvidia-persistenced.service"
+
+struct service {
+        bool known;       /* systemd answered; otherwise only `reason` is filled in */
+        char reason[160]; /* why not, a sentence without end */
+        char load_state[32];
+        char unit_file_state[32];
+        char active_state[32];
+        char sub_state[32];
+        char result[32];
+        char exec_main_status[16];
+        char user[64];
+        char runtime_directory[64]; /* RuntimeDirectory= */
+        char fragment_path[256];
+        char exec_start[768];         /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
+        char socket_file_state[32];   /* of nvidia-persistenced.socket */
+        char socket_active_state[32]; /* the same */
+};
+
+/* Asks systemd below root (where it is not running there is nobody to ask), for at most timeout_usec. */
+void service_read(struct service *service, const char *root, uint64_t timeout_usec);
+
+/* The program that ExecStart= names. Returns false when there is none. */
+bool service_program(const struct service *service, char *buffer, size_t size);
