@@ -5,7 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -40,6 +43,58 @@ ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t si
 
 ssize_t file_read(const char *path, char *buffer, size_t size) {
         return file_read_at(AT_FDCWD, path, buffer, size);
+}
+
+static int write_all(int fd, const char *bytes, size_t size) {
+        while (size > 0) {
+                ssize_t count = write(fd, bytes, size);
+
+                if (count < 0 && errno != EINTR)
+                        return -errno;
+                if (count > 0) {
+                        bytes += count;
+                        size -= (size_t)count;
+                }
+        }
+        return 0;
+}
+
+/* The name is safe only once the folder is on disk as well; where that cannot be had, readers see the new file anyhow.
+ */
+static void sync_folder_of(const char *path) {
+        const char *slash = strrchr(path, '/');
+        CLEANUP(fd_done) int fd = -1;
+        char folder[PATH_MAX];
+
+        if (!slash)
+                (void)text_copy(folder, sizeof(folder), ".");
+        else
+                (void)text_format(folder, sizeof(folder), "%.*s/", (int)(slash - path), path);
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+                (void)fsync(fd);
+}
+
+int file_replace(const char *path, const void *bytes, size_t size, mode_t mode) {
+        CLEANUP(fd_done) int fd = -1;
+        char temporary[PATH_MAX];
+        int r;
+
+        r = text_format(temporary, sizeof(temporary), "%s.XXXXXX", path);
+        if (r < 0)
+                return r;
+        fd = mkostemp(temporary, O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        r = write_all(fd, bytes, size);
+        if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temporary, path) < 0))
+                r = -errno;
+        if (r < 0) {
+                (void)unlink(temporary);
+                return r;
+        }
+        sync_folder_of(path);
+        return 0;
 }
 
 int file_write(const char *path, const char *text) {

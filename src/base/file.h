@@ -22,5 +22,12 @@ ssize_t file_read(const char *path, char *buffer, size_t size);
 /* The same for a path that is relative to the open directory. */
 ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t size);
 
+/*
+ * Puts a file of this content and mode in the place of whatever path names: readers see the old one or the new one,
+ * whole, also after a crash. On failure the old one stays, and nothing else is left behind. Returns 0 or negative
+ * errno.
+ */
+int file_replace(const char *path, const void *bytes, size_t size, mode_t mode);
+
 /* Writes all of the text to an existing file (sysfs, procfs). Returns 0 or negative errno. */
 int file_write(const char *path, const char *text);

@@ -20,6 +20,7 @@ const struct command *const commands[] = {
         &wait_command,
         &check_command,
         &clients_command,
+        &metrics_command,
         &doctor_command,
 };
 

@@ -104,13 +104,15 @@ class Row:
 class ScriptedDaemon:
     """Answers from a table, on a thread. `rows`: List is served, as by Holdfast; without: NVIDIA's contract only."""
 
-    def __init__(self, path, *, rows=None, modes=None, set_status=0, ready=True, silent=False, after_list=None):
+    def __init__(self, path, *, rows=None, modes=None, set_status=0, ready=True, silent=False, after_list=None,
+                 stats=None):
         self.rows = rows
         self.modes = modes or {}  # address without function, as in "0000:17:00" -> (status, mode)
         self.set_status = set_status
         self.ready = ready
         self.silent = silent  # takes calls and answers none
         self.after_list = after_list  # called after each List, to let time pass
+        self.stats = stats or {}  # what Stats counts; 0 for what is not named
         self.sets = []
         self.lists = 0
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -153,10 +155,16 @@ class ScriptedDaemon:
         xid, _, _, program, version, procedure, *_ = struct.unpack(">10I", call[:40])
         accepted = words(xid, 1, 0, 0, 0)
         if program == HOLDFAST_PROGRAM and self.rows is not None:
-            return accepted + words(0) + self._list()
+            return accepted + words(0) + (self._stats() if procedure == 3 else self._list())
         if program != PROGRAM:
             return accepted + words(1)
         return accepted + words(0) + self._call_nvpd(procedure, struct.unpack(f">{len(call) // 4 - 10}i", call[40:]))
+
+    def _stats(self):
+        count = self.stats.get
+        return (hyper(1_799_999_999_000_000) + words(*(count(name, 0) for name in ("sessions", "sessions_max", "leases"))) +
+                b"".join(hyper(count(name, 0)) for name in ("accepted", "evicted", "expired", "malformed", "calls",
+                                                            "rejected", "refused")))
 
     def _list(self):
         self.lists += 1

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""holdfast metrics: Prometheus' text format, read as strictly as its own parser and `promtool check metrics` do."""
+
+import os
+import re
+import resource
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+
+from harness.command import PROGRAM, environment, holdfast
+from harness.node import FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
+
+A, B, C = THREE
+STATES = ("released", "opening", "held", "closing", "failed")
+
+NAME = r"[a-z][a-z0-9_]*"
+LABEL = rf'({NAME})="((?:[^"\\\n]|\\["\\n])*)"'
+SERIES = re.compile(rf"({NAME})(?:\{{({LABEL}(?:,{LABEL})*)\}})? (\S+)")
+
+
+class Metrics(dict):
+    """{name: {labels as a frozenset of pairs: value}}; anything that is not the format, or breaks its rules, fails."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.types = {}
+        assert text.endswith("\n")
+        current = None
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                current, help_text = line.removeprefix("# HELP ").split(" ", 1)
+                assert current not in self and re.fullmatch(rf"{NAME}", current), f"again or no name: {line}"
+                assert help_text[0].isupper() and help_text.endswith("."), line
+                self[current] = {}
+            elif line.startswith("# TYPE "):
+                name, kind = line.removeprefix("# TYPE ").split(" ")
+                assert name == current and not self[name] and kind in ("gauge", "counter"), line
+                self.types[name] = kind
+            else:
+                self._add(current, line)
+        for name, kind in self.types.items():
+            assert self[name], f"{name} has no series"
+            assert name.endswith("_total") == (kind == "counter"), f"{name} is a {kind}"
+            assert not re.search(r"_(ms|us|usec|msec|minutes|count|bucket)$", name), f"{name}: base units"
+        assert set(self) == set(self.types)
+
+    def _add(self, current, line):
+        match = SERIES.fullmatch(line)
+        assert match and match[1] == current, f"no series of {current}: {line}"
+        labels = re.findall(LABEL, match[2] or "")
+        assert len({name for name, _ in labels}) == len(labels), f"a label twice: {line}"
+        key = frozenset((name, re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value)) for name, value in labels)
+        assert key not in self[current], f"a series twice: {line}"
+        self[current][key] = float(match[len(match.groups())])
+
+    def value(self, name, **labels):
+        found = [value for key, value in self[name].items() if set(labels.items()) <= key]
+        assert len(found) == 1, f"{name}{labels}: {len(found)} series"
+        return found[0]
+
+
+def metrics(root):
+    result = holdfast(root, "metrics")
+    assert (result.status, result.err) == (0, "")
+    return Metrics(result.out)
+
+
+def test_what_the_daemon_tells_of_each_gpu_is_exported(three):
+    three.start_daemon(rows=[
+        Row(A, opens=2, failures=1, uvm=2), Row(B, FAILED, opens=0, failures=7, open_duration=0, error="no power", since=0),
+        Row(C, RELEASED, wanted=0, leased=1, legacy=YES)])
+    found = metrics(three.root)
+    assert found.value("holdfast_up") == 1 and found.value("holdfast_gpus") == 3
+    assert found.value("holdfast_daemon_info", kind="holdfast", version="9.8.7", backend="kernel") == 1
+    assert found.value("holdfast_daemon_start_time_seconds") == 1_799_999_999
+    expected = {
+        "held": (1, 0, 0), "persistence_mode": (1, 0, 1), "legacy_flag": (0, 0, 1), "wanted": (1, 1, 0),
+        "leased": (0, 0, 1), "stuck": (0, 0, 0), "opens_total": (2, 0, 1), "failures_total": (1, 7, 0),
+        "uvm_persistence": (1, 0, 0), "uvm_waiting": (0, 0, 0), "open_duration_seconds": (1.473, None, 1.473),
+        "state_since_timestamp_seconds": (1_800_000_000.123456, None, 1_800_000_000.123456),
+    }
+    for name, values in expected.items():
+        for index, value in enumerate(values):
+            if value is None:
+                assert not any(("gpu", str(index)) in key for key in found[f"holdfast_gpu_{name}"])
+            else:
+                assert found.value(f"holdfast_gpu_{name}", gpu=str(index)) == pytest.approx(value, abs=1e-6), name
+    for index, state in enumerate(("held", "failed", "released")):
+        for name in STATES:
+            assert found.value("holdfast_gpu_state", gpu=str(index), state=name) == (name == state)
+
+
+def test_gpus_bear_the_names_that_dcgms_exporter_gives_them(three):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    found = metrics(three.root)
+    assert found.value("holdfast_gpu_info", gpu="1", pci_bus_id="00000000:3A:00.0", model="NVIDIA H100 80GB HBM3",
+                       uuid="GPU-00000001-0000-0000-0000-000000000000") == 1
+    assert found.value("holdfast_gpu_held", pci_bus_id="00000000:3A:00.0") == 1
+
+
+def test_the_daemons_own_counters_are_exported(three):
+    names = ("sessions", "sessions_max", "leases", "accepted", "evicted", "expired", "malformed", "calls", "rejected",
+             "refused")
+    three.start_daemon(rows=[Row(A)], stats=dict(zip(names, range(1, 11))))
+    found = metrics(three.root)
+    exported = ("sessions", "sessions_limit", "leases", "connections_total", "sessions_evicted_total",
+                "sessions_expired_total", "sessions_malformed_total", "calls_total", "calls_rejected_total",
+                "calls_refused_total")
+    assert [found.value(f"holdfast_{name}") for name in exported] == list(range(1, 11))
+
+
+def test_what_is_not_known_is_left_out_and_not_zero(three):
+    three.start_daemon(rows=[Row(A, RELEASED, legacy=UNKNOWN), Row(B, OPENING, open_duration=0)])
+    found = metrics(three.root)
+    assert not any(("gpu", "0") in key for key in found["holdfast_gpu_legacy_flag"])
+    assert found.value("holdfast_gpu_persistence_mode", gpu="0") == 0  # as NVML answers while a daemon runs
+
+
+def test_with_nvidias_daemon_there_is_what_it_can_tell(three):
+    three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0)})
+    found = metrics(three.root)
+    assert found.value("holdfast_up") == 1 and found.value("holdfast_daemon_info", kind="nvidia") == 1
+    assert [found.value("holdfast_gpu_held", gpu=str(index)) for index in range(3)] == [1, 0, 0]
+    assert "holdfast_gpu_state" not in found and "holdfast_gpu_opens_total" not in found
+
+
+@pytest.mark.parametrize("how", ["none", "silent", "nothing at all"])
+def test_without_an_answer_a_scrape_says_so_and_does_not_fail(node, how):
+    if how != "nothing at all":
+        node.load_driver()
+        node.add_gpu(A, 0)
+    if how == "silent":
+        node.start_daemon(silent=True)
+    result = holdfast(node.root, "metrics", "--timeout=0.2")
+    assert (result.status, result.err) == (0, "")
+    found = Metrics(result.out)
+    assert found.value("holdfast_up") == 0
+    assert abs(found.value("holdfast_last_check_timestamp_seconds") - time.time()) < 60
+    assert ("holdfast_gpu_info" in found) == (how != "nothing at all")
+    assert ("holdfast_gpu_held" in found) == (how == "none")
+
+
+def test_values_of_labels_are_escaped(three):
+    three.start_daemon(rows=[Row(A, model='a "b" \\ c\nd', uuid="GPU-\\")])
+    three.add_gpu(A, 0, model='x "y" \\z')
+    found = metrics(three.root)
+    assert found.value("holdfast_gpu_info", gpu="0", model='x "y" \\z') == 1
+
+
+def test_the_strict_reader_refuses_what_is_not_the_format():
+    for text in ("a 1\n", "# HELP a B.\n# TYPE a gauge\n", "# HELP a B.\n# TYPE a gauge\na 1\na 1\n",
+                 "# HELP a B.\n# TYPE a counter\na 1\n", '# HELP a B.\n# TYPE a gauge\na{b="c"d"} 1\n',
+                 "# HELP a B.\n# TYPE a gauge\nb 1\n", "# HELP a B.\n# TYPE a gauge\na 1"):
+        with pytest.raises((AssertionError, KeyError)):
+            Metrics(text)
+
+
+# ---- the textfile collector --------------------------------------------------
+
+
+@pytest.fixture
+def collector(three):
+    """A folder of node_exporter's with an older file in it."""
+    folder = three.root / "collector"
+    folder.mkdir()
+    (folder / "holdfast.prom").write_text("old\n")
+    return folder
+
+
+def test_a_textfile_is_replaced_whole_and_readable_by_all(three, collector):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    path = collector / "holdfast.prom"
+    before = path.stat().st_ino
+    old_umask = os.umask(0o077)
+    try:
+        result = holdfast(three.root, "metrics", "--textfile", path)
+    finally:
+        os.umask(old_umask)
+    assert (result.status, result.out, result.err) == (0, "", "")
+    assert path.stat().st_ino != before and stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert Metrics(path.read_text()).value("holdfast_up") == 1
+    assert os.listdir(collector) == ["holdfast.prom"]
+
+
+def test_a_textfile_is_written_without_a_daemon_too(three, collector):
+    assert holdfast(three.root, "metrics", "--textfile", collector / "holdfast.prom").status == 0
+    assert Metrics((collector / "holdfast.prom").read_text()).value("holdfast_up") == 0
+
+
+def test_a_textfile_that_cannot_be_written_leaves_the_old_one_and_nothing_else(three, collector):
+    path = collector / "holdfast.prom"
+
+    def small_files_only():
+        # A full disk, as far as this process can tell: writing past the limit fails.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    done = subprocess.run([PROGRAM, "--root", three.root, "metrics", "--textfile", path], preexec_fn=small_files_only,
+                          env=environment(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"holdfast metrics: cannot write {path}: File too large; what was there is as it was\n"
+    assert (path.read_text(), os.listdir(collector)) == ("old\n", ["holdfast.prom"])
+
+
+@pytest.mark.parametrize("name, status, words", [
+    ("gone/holdfast.prom", 1, "No such file or directory"),
+    ("holdfast.txt", 2, "does not end in .prom"),
+    (".prom", 1, None),
+])
+def test_a_textfile_in_the_wrong_place_is_refused(three, collector, name, status, words):
+    if words is None:
+        (collector / ".prom").mkdir()  # a folder cannot be replaced by a file
+    result = holdfast(three.root, "metrics", "--textfile", f"{collector}/{name}")
+    assert result.status == status and (words or "Is a directory") in result.err
+    assert (collector / "holdfast.prom").read_text() == "old\n"
+    assert not [entry for entry in os.listdir(collector) if "XX" in entry or re.search(r"prom\..+", entry)]
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_the_daemon_under_test_is_exported_with_its_counters(world, daemon):
+    with daemon.connect() as connection:
+        connection.get(world.gpus[0])
+        found = metrics(world.site.root)
+    assert [found.value("holdfast_gpu_held", gpu=str(index)) for index in range(2)] == [1, 1]
+    assert found.value("holdfast_gpu_opens_total", gpu="0") == 1
+    assert found.value("holdfast_gpu_open_duration_seconds", gpu="0") > 0
+    assert found.value("holdfast_sessions") >= 2
+    assert found.value("holdfast_connections_total") >= 3
+    assert found.value("holdfast_leases") == 0
+    assert found.value("holdfast_daemon_ready") == 1
