@@ -1,0 +1,765 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""holdfast doctor: every kind of trouble is provoked and found, with its evidence and its cure; a healthy node has none."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import BUILD, TOP
+from harness import process
+from harness.command import holdfast, opened
+from harness.node import FAILED, OPENING, RELEASED, THREE, YES, Row
+from harness.world import World, missing_for
+
+A, B, C = THREE
+
+DOCTOR_FAILED = 125
+RUNBOOKS = TOP / "docs/runbooks"
+
+SERVICE = {
+    "ActiveState": "active", "SubState": "running", "Result": "success", "ExecMainStatus": "0", "User": "",
+    "LoadState": "loaded", "UnitFileState": "enabled", "RuntimeDirectory": "nvidia-persistenced",
+    "FragmentPath": "/usr/lib/systemd/system/nvidia-persistenced.service",
+    "ExecStart": "{ path=/usr/bin/nvidia-persistenced ; argv[]=/usr/bin/nvidia-persistenced --verbose ; "
+                 "ignore_errors=no ; pid=12 ; code=(null) ; status=0/0 }",
+}
+
+
+class Patient:
+    """A node on which everything is right, until a test breaks it."""
+
+    def __init__(self, node):
+        self.node = node
+        self.root = node.root
+        node.load_driver()
+        node.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 1\nDeviceFileUID: 0\nDeviceFileGID: 0\n"
+                                                "DeviceFileMode: 438\nExcludedGpus: \"\"\n")
+        node.write("proc/devices", "Character devices:\n195 nvidia\n511 nvidia-uvm\n\nBlock devices:\n259 blkext\n")
+        for name in ("nvidiactl", "nvidia-uvm"):
+            node.write(f"dev/{name}", "")
+        for minor, address in enumerate((A, B, C)):
+            node.add_gpu(address, minor, initialised=True)
+            self.put_on_bus(address)
+        for file in (self.root / "dev").iterdir():
+            file.chmod(0o666)
+        for library in ("libnvidia-ml.so", "libnvidia-cfg.so"):
+            self.install(library, "595.45.04")
+        node.write(f"lib/modules/{platform.release()}/modules.dep", "kernel/fs/fuse.ko:\nupdates/dkms/nvidia.ko.zst:\n")
+        self.program = node.write("usr/bin/nvidia-persistenced", "#!/bin/sh\n")
+        self.program.chmod(0o755)
+        self.boot_systemd()
+
+    def put_on_bus(self, address, driver="nvidia"):
+        device = f"sys/bus/pci/devices/{address}"
+        self.node.write(f"{device}/vendor", "0x10de\n")
+        self.node.write(f"{device}/class", "0x030200\n")
+        if driver:
+            (self.root / device / "driver").symlink_to(f"../../drivers/{driver}")
+
+    def install(self, library, version):
+        self.node.write(f"usr/lib/x86_64-linux-gnu/{library}.{version}", "")
+        link = self.root / f"usr/lib/x86_64-linux-gnu/{library}.1"
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{library}.{version}")
+
+    def boot_systemd(self, socket_unit="", **changes):
+        """What systemctl show tells, of the service and then of the socket unit."""
+        (self.root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+        service = "\n".join(f"{key}={value}" for key, value in (SERVICE | changes).items())
+        text = f"{service}\n\nActiveState=inactive\nUnitFileState={socket_unit}\n"
+        answer = self.node.write("systemctl.txt", text)
+        program = self.node.write("bin/systemctl", f'#!/bin/sh\n[ "$1" = show ] && exec cat {answer}\nexit 1\n')
+        program.chmod(0o755)
+
+    def start_daemon(self, **how):
+        if "modes" not in how:  # Holdfast's; with modes it is NVIDIA's
+            how = {"rows": [Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)]} | how
+        self.node.start_daemon(**how)
+        self.write_pid(os.getpid())  # the scripted daemon lives in this process
+        return self
+
+    def write_pid(self, pid):
+        return self.node.write("run/nvidia-persistenced/nvidia-persistenced.pid", f"{pid}\n")
+
+    def run(self, *arguments, **how):
+        return holdfast(self.root, "doctor", *arguments, PATH=f"{self.root}/bin:{os.environ['PATH']}", **how)
+
+    def examine(self, *arguments, **how):
+        """The checks by id, after what holds of every answer."""
+        result = self.run("--json", *arguments, **how)
+        document = result.json("doctor")
+        assert result.err == ""
+        assert result.status == document["problems"]
+        checks = {check["id"]: check for check in document["checks"]}
+        for check in checks.values():
+            assert (RUNBOOKS / f"{check['runbook']}.md").exists(), check
+        return checks
+
+    def problems(self, *arguments, **how):
+        return {name: check for name, check in self.examine(*arguments, **how).items() if check["verdict"] == "problem"}
+
+    def only_problem(self, name):
+        found = self.problems("--timeout=0.5")
+        assert list(found) == [name], found
+        return found[name]
+
+
+@pytest.fixture
+def patient(node):
+    return Patient(node)
+
+
+@pytest.fixture
+def healthy(patient):
+    return patient.start_daemon()
+
+
+def evidence(check):
+    return "\n".join(check["evidence"])
+
+
+# ---- a healthy node ----------------------------------------------------------
+
+
+def test_a_healthy_node_has_no_problem_and_everything_can_be_told(healthy):
+    assert {name: check["verdict"] for name, check in healthy.examine().items() if check["verdict"] != "ok"} == {}
+    result = healthy.run()
+    assert result.status == 0
+    assert re.fullmatch(r"no problem found by (\d+) checks: \1 OK, 0 cannot be told\n", result.out)
+
+
+def test_the_verbose_text_shows_what_is_right_and_why(healthy):
+    out = healthy.run("--verbose").out
+    for name, check in healthy.examine().items():
+        assert f"OK      {name}: {check['title']}" in out
+    assert "evidence systemctl show: LoadState=loaded UnitFileState=enabled" in out
+
+
+def test_looking_reads_no_device_node(healthy):
+    trace = healthy.root / "trace"
+    command = [BUILD / "src/cli/holdfast", "--root", healthy.root, "doctor"]
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("strace is missing")
+    subprocess.run([strace, "-f", "-e", "trace=open,openat", "-o", trace, *command], stdout=subprocess.DEVNULL,
+                   check=True, timeout=60, env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"})
+    text = trace.read_text()
+    assert "/proc/driver/nvidia" in text
+    assert not re.search(r"/dev/nvidia", text)
+
+
+def test_every_probe_has_a_runbook_and_every_runbook_is_about_cure():
+    for file in RUNBOOKS.glob("*.md"):
+        for part in ("Symptom", "Why", "Check", "Cure", "Prevention"):
+            assert f"\n## {part}\n" in file.read_text(), f"{file.name} has no {part}"
+    probes = re.findall(r'^        \{"[a-z-]+", "[^"]+", "([a-z-]+)"', (TOP / "src/cli/doctor.c").read_text(), re.M)
+    assert len(probes) == len(re.findall(r"probe_\w+\}", (TOP / "src/cli/doctor.c").read_text())) >= 21
+    for runbook in probes:
+        assert (RUNBOOKS / f"{runbook}.md").exists()
+
+
+# ---- the driver --------------------------------------------------------------
+
+
+def test_no_gpu_on_the_bus_is_found(healthy):
+    shutil.rmtree(healthy.root / "sys/bus/pci/devices")
+    (healthy.root / "sys/bus/pci/devices").mkdir()
+    check = healthy.only_problem("gpu-on-bus")
+    assert f"GPU 0 {A}: not in" in evidence(check) and "rescan" in check["cure"]
+
+
+def test_one_gpu_gone_from_the_bus_is_named(healthy):
+    shutil.rmtree(healthy.root / f"sys/bus/pci/devices/{B}")
+    assert healthy.only_problem("gpu-on-bus")["evidence"][0].startswith(f"GPU 1 {B}: not in")
+
+
+def test_a_driver_that_is_not_loaded_is_found_and_who_has_the_gpus(patient):
+    shutil.rmtree(patient.root / "proc/driver")
+    (patient.root / f"sys/bus/pci/devices/{A}/driver").unlink()
+    (patient.root / f"sys/bus/pci/devices/{A}/driver").symlink_to("../../drivers/nouveau")
+    check = patient.problems()["driver-loaded"]
+    assert f"{A} is on the PCI bus, driven by nouveau" in evidence(check)
+    assert check["cure"] == "modprobe -r nouveau && modprobe nvidia"
+
+
+def test_a_kernel_without_the_module_is_found(patient):
+    shutil.rmtree(patient.root / "proc/driver")
+    assert "driver-module" not in patient.problems()
+    patient.node.write(f"lib/modules/{platform.release()}/modules.dep", "kernel/a.ko: extra/nvidia.ko\n")
+    check = patient.problems()["driver-module"]
+    assert platform.release() in check["summary"] and "names no nvidia.ko" in evidence(check)
+    assert check["runbook"] == "kernel-or-gpu-missing"
+
+
+def test_a_gpu_without_driver_is_a_problem_and_one_given_away_a_note(healthy):
+    healthy.put_on_bus("0000:d0:00.0", driver="vfio-pci")
+    check = healthy.examine()["driver-loaded"]
+    assert check["verdict"] == "note" and "0000:d0:00.0 is on the PCI bus, driven by vfio-pci" in evidence(check)
+    healthy.put_on_bus("0000:d1:00.0", driver=None)
+    assert healthy.only_problem("driver-loaded")["cure"] == "echo 0000:d1:00.0 > /sys/bus/pci/drivers/nvidia/bind"
+
+
+@pytest.mark.parametrize("library", ["libnvidia-ml.so", "libnvidia-cfg.so"])
+def test_a_library_of_another_version_is_found(healthy, library):
+    healthy.install(library, "595.50.01")
+    check = healthy.only_problem("versions")
+    assert evidence(check).endswith(f"/usr/lib/x86_64-linux-gnu/{library}.595.50.01")
+    assert "595.45.04" in check["summary"]
+
+
+def test_an_old_library_that_nothing_leads_to_is_no_mismatch(healthy):
+    healthy.node.write("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.570.10.01", "")
+    assert healthy.examine()["versions"]["verdict"] == "ok"
+
+
+# ---- nodes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, cure", [("nvidia1", "nvidia-modprobe -c 1"), ("nvidiactl", "nvidia-modprobe -c 255"),
+                                        ("nvidia-uvm", "nvidia-modprobe -u")])
+def test_a_missing_node_is_found_and_made_by_the_cure(healthy, name, cure):
+    (healthy.root / f"dev/{name}").unlink()
+    check = healthy.only_problem("nodes")
+    assert check["evidence"] == [f"{healthy.root}/dev/{name}: No such file or directory"] and check["cure"] == cure
+
+
+def test_a_node_narrower_than_the_modules_parameters_is_found(healthy):
+    (healthy.root / "dev/nvidia2").chmod(0o600)
+    check = healthy.only_problem("nodes")
+    assert "dev/nvidia2 has mode 0600" in evidence(check) and "params says 0666" in evidence(check)
+    assert check["cure"] == f"chmod 0666 {healthy.root}/dev/nvidia2"
+
+
+def test_where_the_administrator_makes_the_nodes_any_mode_is_right(healthy):
+    (healthy.root / "dev/nvidia2").chmod(0o660)
+    healthy.node.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 0\nDeviceFileMode: 438\n")
+    assert healthy.examine()["nodes"]["verdict"] == "ok"
+
+
+# ---- the unit ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes, words, cure", [
+    ({"LoadState": "masked", "UnitFileState": "masked"}, "masked", "systemctl unmask nvidia-persistenced"),
+    ({"LoadState": "bad-setting"}, "a line that systemd does not take", "systemd-analyze verify"),
+    ({"UnitFileState": "disabled"}, "disabled", "systemctl enable --now nvidia-persistenced"),
+])
+def test_a_unit_that_cannot_start_is_found(healthy, changes, words, cure):
+    healthy.boot_systemd(**changes)
+    check = healthy.only_problem("unit")
+    assert words in check["summary"] and cure in check["cure"] and "systemctl show: LoadState=" in evidence(check)
+
+
+def test_a_missing_unit_is_a_problem_unless_a_daemon_runs_all_the_same(patient):
+    patient.boot_systemd(LoadState="not-found", UnitFileState="", ExecStart="", FragmentPath="")
+    assert "there is no unit" in patient.problems()["unit"]["summary"]
+    patient.start_daemon()
+    assert patient.examine()["unit"]["verdict"] == "note"
+
+
+def test_a_disabled_service_that_a_socket_unit_starts_is_right(healthy):
+    healthy.boot_systemd(UnitFileState="disabled", socket_unit="enabled")
+    assert healthy.examine()["unit"]["verdict"] == "ok"
+
+
+def test_a_missing_program_is_found_at_step_exec(patient):
+    patient.program.unlink()
+    patient.boot_systemd(ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="203")
+    found = patient.problems()
+    check = found["unit-exec"]
+    assert "failed at step EXEC" in check["summary"] and check["runbook"] == "exec-failed"
+    assert f"{patient.program}: No such file or directory" in evidence(check) and "status 203" in evidence(check)
+    assert "unit-result" not in found
+
+
+def test_of_a_forking_unit_the_commands_own_status_tells(patient):
+    failed = SERVICE["ExecStart"].replace("status=0/0", "status=203")
+    patient.boot_systemd(ActiveState="failed", Result="exit-code", ExecStart=failed)
+    assert "failed at step EXEC" in patient.problems()["unit-exec"]["summary"]
+
+
+def test_a_program_that_may_not_be_executed_is_found_before_it_fails(healthy):
+    healthy.program.chmod(0o644)
+    assert "Permission denied" in evidence(healthy.only_problem("unit-exec"))
+
+
+@pytest.mark.parametrize("result, words", [("exit-code", "ended with an error"), ("start-limit-hit", "gave up"),
+                                           ("watchdog", "did not report"), ("protocol", "Type=")])
+def test_a_unit_that_failed_for_another_reason_is_found(patient, result, words):
+    patient.boot_systemd(ActiveState="failed", SubState="failed", Result=result, ExecMainStatus="1")
+    check = patient.problems()["unit-result"]
+    assert result in check["summary"] and words in check["summary"]
+    assert f"Result={result} ExecMainStatus=1" in evidence(check) and "journalctl" in check["cure"]
+
+
+def test_without_systemd_the_unit_cannot_be_told(healthy):
+    shutil.rmtree(healthy.root / "run/systemd")
+    checks = healthy.examine()
+    for name in ("unit", "unit-exec", "unit-result"):
+        assert checks[name]["verdict"] == "cannot-tell" and "systemd does not run here" in checks[name]["summary"]
+
+
+def test_a_systemctl_that_fails_hangs_or_babbles_is_no_problem_of_the_nodes(healthy):
+    program = healthy.root / "bin/systemctl"
+    for script, words in (("echo no bus >&2; exit 1", "no bus"), ("exec sleep 60", "timed out"), ("head -c 99999 /dev/zero", ""),
+                          ("yes =", "")):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        check = healthy.examine("--timeout=1")["unit"]
+        assert check["verdict"] == "cannot-tell" and words in check["summary"]
+
+
+# ---- the runtime directory -----------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [{"User": "nobody"},
+                                  {"ExecStart": SERVICE["ExecStart"].replace("--verbose", "--user nobody --verbose")}])
+def test_a_user_who_cannot_write_to_the_runtime_directory_is_found(patient, told):
+    directory = patient.root / "run/nvidia-persistenced"
+    directory.mkdir()
+    patient.boot_systemd(**told)
+    check = patient.problems()["runtime-directory"]
+    assert "nobody, cannot write" in check["summary"] and "uid 0, gid 0, mode 0755" in evidence(check)
+    assert check["cure"] == f"chown -R nobody {directory}"
+    shutil.chown(directory, "nobody")
+    assert "runtime-directory" not in patient.problems()
+
+
+def test_a_pid_file_of_another_user_is_found_too(patient):
+    shutil.chown(patient.write_pid(1).parent, "nobody")
+    patient.boot_systemd(User="nobody")
+    assert "nvidia-persistenced.pid: uid 0" in evidence(patient.problems()["runtime-directory"])
+
+
+def test_a_runtime_directory_that_nobody_makes_is_found(patient):
+    patient.boot_systemd(User="nobody", RuntimeDirectory="")
+    assert "cannot make it" in patient.problems()["runtime-directory"]["summary"]
+    patient.boot_systemd(User="nobody")
+    assert "runtime-directory" not in patient.problems()
+
+
+def test_a_user_that_does_not_exist_is_found(patient):
+    patient.boot_systemd(User="no-such-user")
+    assert "there is no such user" in patient.problems()["runtime-directory"]["summary"]
+
+
+# ---- the daemon and its socket -------------------------------------------------
+
+
+def test_no_daemon_is_found(patient):
+    found = patient.problems()
+    assert set(found) == {"daemon"}
+    assert evidence(found["daemon"]) == f"{patient.node.socket_path}: No such file or directory"
+    assert found["daemon"]["cure"] == "systemctl enable --now nvidia-persistenced"
+
+
+def test_a_stale_socket_is_found(patient):
+    patient.node.socket_path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(patient.node.socket_path))
+    found = patient.problems()
+    assert set(found) == {"daemon", "socket"}
+    assert "stale" in found["socket"]["summary"] and "Connection refused" in evidence(found["socket"])
+
+
+def test_a_silent_daemon_is_found(patient):
+    patient.start_daemon(silent=True)
+    assert "did not answer within 0.5 s" in evidence(patient.only_problem("socket"))
+
+
+def test_a_peer_that_speaks_no_rpc_is_found(patient):
+    patient.node.socket_path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(patient.node.socket_path))
+        listener.listen()
+
+        def greet():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"220 welcome to this mail server\r\n" * 8)
+                connection.recv(4096)
+
+        server = threading.Thread(target=greet)
+        server.start()
+        check = patient.only_problem("socket")
+        server.join(timeout=10)
+    assert "is no persistence daemon" in evidence(check)
+
+
+def test_a_socket_that_is_not_for_everybody_is_found(healthy):
+    healthy.node.socket_path.chmod(0o770)
+    check = healthy.only_problem("socket")
+    assert "mode 0770" in evidence(check) and check["cure"] == f"chmod 0777 {healthy.node.socket_path}"
+
+
+def test_a_runtime_directory_closed_to_others_is_found(healthy):
+    healthy.node.socket_path.parent.chmod(0o750)
+    assert healthy.only_problem("socket")["cure"] == f"chmod 0755 {healthy.node.socket_path.parent}"
+
+
+def test_nvidias_daemon_is_a_note(patient):
+    patient.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 1)})
+    check = patient.examine()["daemon-kind"]
+    assert check["verdict"] == "note" and check["runbook"] == "migration-from-nvidia"
+    assert patient.problems() == {}
+
+
+def test_a_pid_file_that_names_no_daemon_is_found(healthy):
+    healthy.write_pid(1)
+    check = healthy.only_problem("one-daemon")
+    assert f"has 1, at the socket listens pid {os.getpid()}" in evidence(check)
+
+
+def test_two_daemons_are_found(healthy):
+    other = shutil.copy(shutil.which("sleep"), healthy.root / "nvidia-persistenced")
+    with subprocess.Popen([other, "60"]) as daemon:
+        try:
+            # exec() sets the name that a second daemon would have
+            deadline = time.monotonic() + 10
+            while open(f"/proc/{daemon.pid}/comm", encoding="ascii").read() != "nvidia-persiste\n":
+                assert time.monotonic() < deadline
+            healthy.write_pid(daemon.pid)
+            check = healthy.only_problem("one-daemon")
+        finally:
+            daemon.kill()
+    assert f"two daemons run: pid {daemon.pid}" in check["summary"] and f"kill {daemon.pid}" in check["cure"]
+
+
+def test_a_daemon_whose_socket_was_removed_is_found(healthy):
+    healthy.node.socket_path.unlink()
+    found = healthy.problems()
+    assert set(found) == {"daemon", "socket-inode"}
+    assert f"1 listener of {healthy.node.socket_path}, and none can be reached" in evidence(found["socket-inode"])
+
+
+def test_a_daemon_whose_socket_was_replaced_is_found(healthy):
+    healthy.node.socket_path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as old:
+        old.bind(str(healthy.node.socket_path))
+        old.listen()
+        healthy.node.socket_path.unlink()
+        healthy.node.daemon.stop()
+        healthy.start_daemon()
+        check = healthy.only_problem("socket-inode")
+    assert "2 listeners" in evidence(check) and "only one can be reached" in evidence(check)
+
+
+@pytest.mark.parametrize("what", ["socket", "."])
+def test_a_container_with_an_old_socket_is_found(healthy, what):
+    """What is mounted is an inode: of the socket, or of the folder that ExecStopPost= removes and the daemon makes anew."""
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: it takes a mount namespace")
+    directory = healthy.node.socket_path.parent
+    target = healthy.root / "container"
+    if what == "socket":
+        target.write_text("")
+    else:
+        target.mkdir()
+    script = 'mount --bind "$0" "$1" && echo mounted && exec cat'
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script, directory / what, target], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as container:
+        try:
+            assert container.stdout.readline() == "mounted\n"
+            assert healthy.problems() == {}
+            healthy.node.daemon.stop()
+            shutil.rmtree(directory)
+            healthy.start_daemon()
+            check = healthy.only_problem("socket-inode")
+        finally:
+            container.stdin.close()
+            assert container.wait(timeout=10) == 0
+    assert re.search(rf"pid {container.pid} \((cat|sh)\): /proc/{container.pid}/mountinfo: .*//deleted on .*/container", evidence(check))
+
+
+# ---- GPUs --------------------------------------------------------------------
+
+
+def test_persistence_that_a_client_switched_off_is_found_and_by_whom(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0), Row(C)])
+    check = patient.only_problem("persistence")
+    assert evidence(check).startswith(f"GPU 1 {B}: switched off by a client") and "2027-01-15 08:00:00" in evidence(check)
+    assert check["cure"] == "holdfast set on --gpu 1" and "1 of 3 GPUs" in check["summary"]
+
+
+def test_persistence_that_the_configuration_has_off_is_found(patient):
+    patient.node.write("etc/holdfast/holdfast.conf", f"[gpu *]\npersistence = on\n\n[gpu {B}]\npersistence = off\n")
+    patient.start_daemon(rows=[Row(A, RELEASED, wanted=0), Row(B, RELEASED, wanted=0), Row(C)])
+    first, second = patient.only_problem("persistence")["evidence"]
+    assert "by a client" in first
+    assert second == f"GPU 1 {B}: off by the configuration, {patient.root}/etc/holdfast/holdfast.conf"
+
+
+def test_a_lease_is_found_and_nothing_is_to_be_done_but_wait(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, RELEASED, leased=1), Row(C)])
+    check = patient.only_problem("persistence")
+    assert "released by a lease" in evidence(check) and check["cure"].startswith("holdfast wait")
+
+
+def test_persistence_off_in_nvidias_daemon_is_found(patient):
+    shutil.rmtree(patient.root / f"sys/bus/pci/devices/{B}/msi_irqs")  # cold: else the kernel's flag keeps it
+    patient.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 1)})
+    assert "off in NVIDIA's daemon" in evidence(patient.only_problem("persistence"))
+
+
+def test_without_a_daemon_a_cold_gpu_has_persistence_off(patient):
+    patient.node.add_gpu(B, 1)
+    (patient.root / "dev/nvidia1").chmod(0o666)
+    found = patient.problems()
+    assert f"GPU 1 {B}: off: there is no daemon" in evidence(found["persistence"])
+
+
+def test_an_excluded_gpu_is_a_note(healthy):
+    healthy.node.add_gpu(B, 1, excluded=True)
+    check = healthy.examine()["excluded"]
+    assert check["verdict"] == "note" and f"{B}/information: GPU Excluded: Yes" in evidence(check)
+    assert healthy.problems() == {}
+
+
+KERNEL_LOG = f"""6,100,1000000,-;usb 1-1: new device
+ SUBSYSTEM=usb
+3,101,2000000,-;NVRM: GPU {A}: RmInitAdapter failed! (0x11:0x22:3)
+3,102,3000000,-;NVRM: GPU {B}: RmInitAdapter failed! (0x62:0x40:1860)
+3,103,4000000,-;NVRM: GPU {B}: rm_init_adapter failed, device minor number 1
+"""
+
+
+def test_a_gpu_that_does_not_initialise_is_found_with_the_kernels_own_words(patient):
+    patient.node.write("dev/kmsg", KERNEL_LOG)
+    patient.start_daemon(rows=[Row(A), Row(B, FAILED, errno=5, nv_status=0x0f, failures=4, error="cannot open /dev/nvidia1"), Row(C)])
+    check = patient.only_problem("initialisation")
+    assert check["evidence"] == [f"GPU 1 {B}: cannot open /dev/nvidia1 (errno 5, NV_ERR_GPU_IS_LOST; 4 failures)",
+                                 f"kernel log: NVRM: GPU {B}: RmInitAdapter failed! (0x62:0x40:1860)"]
+
+
+def test_a_held_gpu_that_fell_off_the_bus_since_is_found_by_the_kernel_log(patient):
+    uptime_usec = int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6)
+    patient.node.write("dev/kmsg", f"3,9,{uptime_usec},-;NVRM: Xid (PCI:0000:3a:00): 79, GPU has fallen off the bus.\n")
+    now_usec = int(time.time() * 1e6)
+    patient.start_daemon(rows=[Row(A), Row(B, since=now_usec - 3600_000_000), Row(C)])
+    check = patient.only_problem("initialisation")
+    assert f"GPU 1 {B}: fell off the bus" in evidence(check) and "Xid (PCI:0000:3a:00): 79" in evidence(check)
+    patient.node.daemon.rows[1] = Row(B, since=now_usec + 3600_000_000)  # opened anew after a reset
+    assert patient.problems() == {}
+
+
+def test_a_gpu_whose_configuration_space_reads_as_ones_is_lost(healthy):
+    (healthy.root / f"sys/bus/pci/devices/{C}/config").write_bytes(b"\xff" * 64)
+    assert evidence(healthy.only_problem("initialisation")) == f"GPU 2 {C}: fell off the bus"
+    (healthy.root / f"sys/bus/pci/devices/{C}/config").write_bytes(b"\xde\x10\x30\x23" + bytes(60))
+    assert healthy.problems() == {}
+
+
+def test_a_failure_in_nvidias_daemon_is_found(patient):
+    patient.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (3, 0), "0000:ca:00": (0, 1)})
+    assert evidence(patient.problems()["initialisation"]).startswith(f"GPU 1 {B}: ")
+
+
+def test_a_gpu_stuck_in_the_driver_is_found(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, OPENING, stuck=1), Row(C)])
+    assert evidence(patient.only_problem("stuck")) == f"GPU 1 {B}: opening since 2027-01-15 08:00:00"
+
+
+def test_a_fabric_that_is_not_ready_is_found(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, uvm=1, uvm_text="register: NV_ERR_NVLINK_FABRIC_NOT_READY"), Row(C)])
+    check = patient.only_problem("fabric")
+    assert evidence(check) == f"GPU 1 {B}: register: NV_ERR_NVLINK_FABRIC_NOT_READY"
+    assert check["cure"] == "systemctl restart nvidia-fabricmanager"
+
+
+def test_other_holders_are_notes_until_they_are_in_the_way(patient):
+    patient.node.write("sys/module/nvidia_drm/parameters/modeset", "Y\n")
+    patient.start_daemon(rows=[Row(A, legacy=YES), Row(B), Row(C)])
+    check = patient.examine()["other-holder"]
+    assert check["verdict"] == "note" and "nvidia-drm keeps every GPU initialised" in check["summary"]
+    assert f"GPU 0 {A}: the driver says so" in evidence(check)
+    assert patient.problems() == {}
+    patient.node.daemon.rows[1] = Row(B, RELEASED, leased=1)
+    assert "a released GPU is not free" in patient.problems()["other-holder"]["summary"]
+
+
+def test_the_legacy_flag_is_a_note(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, legacy=YES), Row(C)])
+    check = patient.examine()["other-holder"]
+    assert (check["verdict"], check["evidence"]) == ("note", [f"GPU 1 {B}: the driver says so"])
+
+
+def test_clients_are_a_note_until_the_gpu_should_be_free(patient):
+    patient.start_daemon()
+    with opened(patient.node, 1) as job:
+        check = patient.examine()["reset"]
+        assert (check["verdict"], check["evidence"]) == ("note", [f"GPU 1 {B}: cat (pid {job.pid}) has it open"])
+        patient.node.daemon.rows[1] = Row(B, RELEASED, minor=1, leased=1)
+        assert f"cat (pid {job.pid})" in evidence(patient.problems()["reset"])
+
+
+# ---- how it tells ------------------------------------------------------------
+
+
+def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, FAILED, error="no power"), Row(C, legacy=YES)])
+    shutil.rmtree(patient.root / "run/systemd")
+    (patient.root / "dev/nvidia2").unlink()
+    result = patient.run(COLUMNS="80")
+    lines = result.out.splitlines()
+    assert result.status == 2 and lines[0].startswith("2 problems found by 21 checks")
+    assert [line.split()[0] for line in lines if re.match("[A-Z]+ ", line)][:4] == ["PROBLEM", "PROBLEM", "NOTE", "UNKNOWN"]
+    assert "    cure     nvidia-modprobe -c 2" in lines
+    assert "    runbook  docs/runbooks/nodes-missing.md" in lines
+    assert max(map(len, lines)) <= 80 and len(lines) <= 24
+
+
+def test_eight_failures_are_told_and_further_ones_counted(patient):
+    addresses = [f"0000:{bus:02x}:00.0" for bus in range(1, 13)]
+    for minor, address in enumerate(addresses):
+        patient.put_on_bus(address)
+    patient.start_daemon(rows=[Row(address, FAILED, error="no power") for address in addresses])
+    check = patient.examine()["initialisation"]
+    assert len(check["evidence"]) == 8 and check["evidence_total"] == 12
+    assert "and 4 more" in patient.run().out
+
+
+def test_what_others_said_cannot_steer_the_terminal(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, FAILED, error="\033[2Jgone"), Row(C)])
+    patient.boot_systemd(ActiveState="failed", Result="\033]0;title\a")
+    out = patient.run("--verbose").out
+    assert "\033" not in out and "\a" not in out and "?[2Jgone" in out
+
+
+def test_an_ordinary_user_is_told_what_cannot_be_told(healthy):
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: the test calls as another user")
+    healthy.node.write("dev/kmsg", "")
+    (healthy.root / "dev/kmsg").chmod(0o600)
+    program = Path(shutil.copy(BUILD / "src/cli/holdfast", healthy.root))
+    checks = healthy.examine(program=program, user=process.NOBODY)
+    assert {name for name, check in checks.items() if check["verdict"] == "problem"} == set()
+    assert checks["reset"]["verdict"] == "cannot-tell" and "run as root" in checks["reset"]["summary"]
+
+
+def test_wrong_usage_and_lost_output_are_no_count_of_problems(patient):
+    for arguments in (["--jsn"], ["extra"], ["--timeout", "soon"]):
+        result = patient.run(*arguments)
+        assert result.status == DOCTOR_FAILED and len(result.err.splitlines()) == 1
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        assert patient.run(stdout=full).status == DOCTOR_FAILED
+
+
+def test_the_schema_is_strict_enough_to_fail(healthy):
+    jsonschema = pytest.importorskip("jsonschema")
+    document = healthy.run("--json").json("doctor")
+    document["checks"][0] |= {"verdict": "problem", "cure": None}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, json.loads((TOP / "docs/schemas/doctor.json").read_text()))
+
+
+def test_the_help_and_the_manual_page_tell_of_it():
+    text = holdfast(None, "doctor", "--help").out
+    assert "125" in text and "Usage: holdfast doctor" in text and len(text.splitlines()) <= 48
+    page = (TOP / "docs/man/holdfast.1.scd").read_text()
+    assert "# DOCTOR" in page
+    for option in re.findall(r"--[a-z-]+", text.split("Options:")[1]):
+        assert f"*{option}*" in page, option
+
+
+# ---- on the simulated driver ---------------------------------------------------
+
+
+@pytest.fixture
+def world(build):
+    """A simulated driver in sight; the shim's backend has none."""
+    if missing_for("kernel"):
+        pytest.skip(missing_for("kernel"))
+    world = World(build, "kernel")
+    try:
+        yield world
+    finally:
+        world.clean_up()
+
+
+def doctor(world, *arguments):
+    result = holdfast(world.site.root, "doctor", "--json", *arguments)
+    document = result.json("doctor")
+    assert result.status == document["problems"], result.out
+    return {check["id"]: check for check in document["checks"]}
+
+
+def problems_of(world):
+    return {name for name, check in doctor(world).items() if check["verdict"] == "problem"}
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_a_simulated_node_with_its_daemon_is_healthy(world):
+    world.simulate(3)
+    world.start()
+    checks = doctor(world)
+    assert {name: check for name, check in checks.items() if check["verdict"] in ("problem", "note")} == {}
+    # Below a root systemd does not run; libraries and the module's list are not simulated.
+    assert {name for name, check in checks.items() if check["verdict"] == "cannot-tell"} <= {
+        "unit", "unit-exec", "unit-result", "versions"}
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_without_the_daemon_a_simulated_node_is_not_and_stays_cold(world):
+    world.simulate(2)
+    assert problems_of(world) == {"daemon", "persistence"}
+    assert world.sim.journal("open", "opened", "initialised") == []
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_failing_excluded_and_lost_simulated_gpus_are_found(world):
+    world.simulate(4, gpu1="fail_opens = all", gpu2="excluded = yes", gpu3="lost = yes")
+    world.start()
+    checks = doctor(world)
+    assert checks["initialisation"]["verdict"] == "problem" and checks["excluded"]["verdict"] == "note"
+    text = evidence(checks["initialisation"])
+    assert world.gpus[1] in text and world.gpus[3] in text and "NV_ERR_GPU_IS_LOST" in text
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_a_stuck_simulated_gpu_is_found(world):
+    world.simulate(2, gpu1="hang = open")
+    world.start("--stuck-timeout=1")
+    assert problems_of(world) == {"stuck"}
+    world.sim.ctl("hang", gpu=1, on=False)
+    assert holdfast(world.site.root, "wait", "--timeout=20").status == 0
+    assert problems_of(world) == set()
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_a_simulated_fabric_that_is_late_is_found(world):
+    world.simulate(2, gpu1="fabric_delay = 1min")
+    world.start("--uvm-persistence-mode")
+    deadline = time.monotonic() + 20
+    while problems_of(world) != {"fabric"}:  # until the first registration was refused
+        assert time.monotonic() < deadline
+    assert evidence(doctor(world)["fabric"]).startswith(f"GPU 1 {world.gpus[1]}: the NVLink fabric is not ready")
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_who_switched_persistence_off_is_told_of_the_real_daemon(world):
+    world.simulate(2)
+    daemon = world.start("--no-persistence-mode")
+    assert f"--no-persistence-mode (/proc/{daemon.pid}/cmdline)" in evidence(doctor(world)["persistence"])
+    assert holdfast(world.site.root, "set", "on").status == 0
+    assert problems_of(world) == set()
+    assert holdfast(world.site.root, "set", "off", "--gpu=1").status == 0
+    assert evidence(doctor(world)["persistence"]).startswith(f"GPU 1 {world.gpus[1]}: switched off by a client")
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+def test_a_daemon_that_was_killed_leaves_a_stale_socket(world):
+    world.simulate(2)
+    daemon = world.start()
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.wait_exit(10)
+    assert {"daemon", "socket"} <= problems_of(world)
