@@ -24,3 +24,13 @@ void holdfast_print(FILE *output, const hf_list *list) {
         for (u_int i = 0; i < list->gpus.gpus_len; i++)
                 print_gpu(output, &list->gpus.gpus_val[i]);
 }
+
+void holdfast_print_stats(FILE *output, const hf_stats *stats) {
+        fprintf(output, "stats started_realtime=%llu sessions=%u sessions_max=%u leases=%u",
+                (unsigned long long)stats->started_realtime, stats->sessions, stats->sessions_max, stats->leases);
+        fprintf(output, " accepted=%llu evicted=%llu expired=%llu malformed=%llu", (unsigned long long)stats->accepted,
+                (unsigned long long)stats->evicted, (unsigned long long)stats->expired,
+                (unsigned long long)stats->malformed);
+        fprintf(output, " calls=%llu rejected=%llu refused=%llu\n", (unsigned long long)stats->calls,
+                (unsigned long long)stats->rejected, (unsigned long long)stats->refused);
+}

@@ -2,10 +2,13 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A List as rpcgen's code has it, in text: a line for the daemon and one for each GPU, field=value in wire order. */
+/* Answers as rpcgen's code has them, in text, field=value in wire order. */
 
 #include <stdio.h>
 
 #include "holdfast.h"
 
+/* A line for the daemon and one for each GPU. */
 void holdfast_print(FILE *output, const hf_list *list);
+/* One line. */
+void holdfast_print_stats(FILE *output, const hf_stats *stats);

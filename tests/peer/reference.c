@@ -124,3 +124,53 @@ size_t reference_recode_list(const void *bytes, size_t size, void *buffer, size_
         xdr_free((xdrproc_t)xdr_hf_list, (char *)&list);
         return recoded_size;
 }
+
+size_t reference_recode_stats(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text) {
+        XDR input = stream_of(bytes, size, XDR_DECODE);
+        XDR output = stream_of(buffer, buffer_size, XDR_ENCODE);
+        size_t length = 0;
+        hf_stats stats = {0};
+        FILE *text;
+
+        if (!xdr_hf_stats(&input, &stats) || !xdr_hf_stats(&output, &stats))
+                return 0;
+        text = open_memstream(ret_text, &length);
+        if (!text)
+                return 0;
+        holdfast_print_stats(text, &stats);
+        fclose(text);
+        return xdr_getpos(&output);
+}
+
+static void tell_release(const hf_release_args *args, uint32_t ret_words[static 6]) {
+        const hf_address *last = args->gpus.gpus_len > 0 ? &args->gpus.gpus_val[args->gpus.gpus_len - 1] : NULL;
+
+        ret_words[0] = (uint32_t)args->all;
+        ret_words[1] = args->gpus.gpus_len;
+        ret_words[2] = last ? last->domain : 0;
+        ret_words[3] = last ? last->bus : 0;
+        ret_words[4] = last ? last->slot : 0;
+        ret_words[5] = last ? last->function : 0;
+}
+
+size_t reference_recode_release(const void *bytes, size_t size, void *buffer, size_t buffer_size,
+                                uint32_t ret_words[static 6]) {
+        XDR input = stream_of(bytes, size, XDR_DECODE);
+        XDR output = stream_of(buffer, buffer_size, XDR_ENCODE);
+        size_t recoded_size = 0;
+        hf_release_args args = {0};
+
+        if (xdr_hf_release_args(&input, &args) && xdr_hf_release_args(&output, &args)) {
+                recoded_size = xdr_getpos(&output);
+                tell_release(&args, ret_words);
+        }
+        xdr_free((xdrproc_t)xdr_hf_release_args, (char *)&args);
+        return recoded_size;
+}
+
+size_t reference_encode_watch(uint64_t serial, void *buffer, size_t size) {
+        XDR stream = stream_of(buffer, size, XDR_ENCODE);
+        hf_watch_args args = {.serial = serial};
+
+        return xdr_hf_watch_args(&stream, &args) ? xdr_getpos(&stream) : 0;
+}

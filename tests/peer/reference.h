@@ -22,5 +22,14 @@ bool reference_decode_setting(const void *bytes, size_t size, int32_t ret_values
 size_t reference_encode_mode(uint32_t status, uint32_t mode, void *buffer, size_t size);
 bool reference_decode_mode(const void *bytes, size_t size, uint32_t *ret_status, uint32_t *ret_mode);
 
+/* Decodes Stats, prints them, and encodes them again; as below. */
+size_t reference_recode_stats(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text);
+
+/* Decodes Release's arguments and encodes them again. ret_words: all, how many GPUs, and the last one's address. */
+size_t reference_recode_release(const void *bytes, size_t size, void *buffer, size_t buffer_size,
+                                uint32_t ret_words[static 6]);
+/* Encodes Watch's arguments. */
+size_t reference_encode_watch(uint64_t serial, void *buffer, size_t size);
+
 /* Decodes a List, prints it (holdfast_print.h; the caller frees *ret_text), and encodes it again. */
 size_t reference_recode_list(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text);

@@ -152,11 +152,70 @@ static void the_limits_are_the_same(void **state) {
         assert_int_equal(reference_recode_list(ours, size, theirs, size_max, &text), 0);
 }
 
+static void stats_mean_the_same(void **state) {
+        struct hf_stats stats = gpus_stats();
+        uint8_t ours[128], theirs[128];
+        CLEANUP(free_ptr) char *text = NULL;
+        struct xdr_writer writer;
+        size_t size;
+
+        xdr_writer_init(&writer, ours, sizeof(ours));
+        hf_stats_encode(&writer, &stats);
+        size = xdr_writer_size(&writer);
+        assert_int_equal(reference_recode_stats(ours, size, theirs, sizeof(theirs), &text), size);
+        assert_memory_equal(ours, theirs, size);
+        assert_string_equal(text,
+                            "stats started_realtime=1767225600000001 sessions=2 sessions_max=3 leases=4 "
+                            "accepted=8589934597 evicted=6 expired=7 malformed=8 calls=9 rejected=10 refused=11\n");
+}
+
+static void arguments_of_release_are_the_same(void **state) {
+        for (uint32_t n_gpus = 0; n_gpus <= HF_GPUS_MAX + 1; n_gpus += HF_GPUS_MAX / 2 + 1) {
+                struct hf_release_head head = {.all = n_gpus == 0, .n_gpus = n_gpus};
+                static uint8_t ours[8 + 16 * (HF_GPUS_MAX + 2)], theirs[sizeof(ours)];
+                struct xdr_writer writer;
+                uint32_t words[6];
+                size_t size;
+
+                xdr_writer_init(&writer, ours, sizeof(ours));
+                hf_release_head_encode(&writer, &head);
+                for (uint32_t i = 1; i <= n_gpus; i++)
+                        hf_address_encode(&writer, &(struct hf_address){0x10000 + i, i, 3, 1});
+                size = xdr_writer_size(&writer);
+                if (n_gpus > HF_GPUS_MAX) {
+                        assert_int_equal(reference_recode_release(ours, size, theirs, sizeof(theirs), words), 0);
+                        continue;
+                }
+                assert_int_equal(reference_recode_release(ours, size, theirs, sizeof(theirs), words), size);
+                assert_memory_equal(ours, theirs, size);
+                assert_int_equal(words[0], n_gpus == 0);
+                assert_int_equal(words[1], n_gpus);
+                assert_int_equal(words[2], n_gpus == 0 ? 0 : 0x10000 + n_gpus);
+                assert_int_equal(words[5], n_gpus == 0 ? 0 : 1);
+        }
+}
+
+static void arguments_of_watch_are_the_same(void **state) {
+        uint8_t ours[8], theirs[8];
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, ours, sizeof(ours));
+        xdr_write_u64(&writer, UINT64_C(0x0123456789abcdef));
+        assert_int_equal(reference_encode_watch(UINT64_C(0x0123456789abcdef), theirs, sizeof(theirs)), sizeof(ours));
+        assert_memory_equal(ours, theirs, sizeof(ours));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(calls_have_the_same_header),    cmocka_unit_test(replies_mean_the_same),
-                cmocka_unit_test(arguments_of_set_are_the_same), cmocka_unit_test(results_of_get_are_the_same),
-                cmocka_unit_test(a_list_means_the_same),         cmocka_unit_test(the_limits_are_the_same),
+                cmocka_unit_test(calls_have_the_same_header),
+                cmocka_unit_test(replies_mean_the_same),
+                cmocka_unit_test(arguments_of_set_are_the_same),
+                cmocka_unit_test(results_of_get_are_the_same),
+                cmocka_unit_test(a_list_means_the_same),
+                cmocka_unit_test(the_limits_are_the_same),
+                cmocka_unit_test(stats_mean_the_same),
+                cmocka_unit_test(arguments_of_release_are_the_same),
+                cmocka_unit_test(arguments_of_watch_are_the_same),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -191,7 +191,8 @@ def test_a_descriptor_of_a_gpu_that_is_gone_is_closed_and_dropped(world, service
     assert not removal.is_alive(), "the removal still waits for somebody to let go"
     assert len(daemon.open_nodes()) == 3
     assert service.stored == [name for name in names(world, "gpu") if world.gpus[1].replace(":", ".") not in name]
-    assert [daemon.get(world.gpus[0]), daemon.get(world.gpus[1])[0]] == [ENABLED, rpc.DEVICE_NOT_FOUND]
+    wait_until(lambda: daemon.get(world.gpus[1])[0] == rpc.DEVICE_NOT_FOUND, "the GPU forgotten", timeout=20)
+    assert daemon.get(world.gpus[0]) == ENABLED
 
 
 def test_a_descriptor_whose_gpu_the_driver_does_not_list_is_closed_and_dropped(world, service):

@@ -41,6 +41,23 @@ static inline struct hf_gpu gpus_longest(void) {
         return gpu;
 }
 
+/* Every field another. */
+static inline struct hf_stats gpus_stats(void) {
+        return (struct hf_stats){
+                .started_realtime_usec = UINT64_C(1767225600000001),
+                .sessions = 2,
+                .sessions_max = 3,
+                .leases = 4,
+                .accepted = UINT64_C(0x200000005),
+                .evicted = 6,
+                .expired = 7,
+                .malformed = 8,
+                .calls = 9,
+                .rejected = 10,
+                .refused = 11,
+        };
+}
+
 static inline struct hf_list_head gpus_head(uint32_t n_gpus) {
         return (struct hf_list_head){
                 .version = "0.1.0",

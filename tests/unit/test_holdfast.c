@@ -212,6 +212,133 @@ static void no_damaged_list_is_misread(void **state) {
         hostile_flip(head_encoded.bytes, head_encoded.size, judge_damaged_head);
 }
 
+/* ---- Stats, and the head of Release's arguments ---- */
+
+static struct encoded encode_stats(const struct hf_stats *stats) {
+        struct encoded encoded;
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, encoded.bytes, sizeof(encoded.bytes));
+        hf_stats_encode(&writer, stats);
+        assert_true(xdr_writer_ok(&writer));
+        encoded.size = xdr_writer_size(&writer);
+        return encoded;
+}
+
+static bool decode_stats(const uint8_t *bytes, size_t size, struct hf_stats *ret_stats) {
+        struct xdr_reader reader;
+
+        xdr_reader_init(&reader, bytes, size);
+        hf_stats_decode(&reader, ret_stats);
+        return xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0;
+}
+
+static struct encoded encode_release(const struct hf_release_head *head) {
+        struct encoded encoded;
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, encoded.bytes, sizeof(encoded.bytes));
+        hf_release_head_encode(&writer, head);
+        assert_true(xdr_writer_ok(&writer));
+        encoded.size = xdr_writer_size(&writer);
+        return encoded;
+}
+
+static bool decode_release(const uint8_t *bytes, size_t size, struct hf_release_head *ret_head) {
+        struct xdr_reader reader;
+
+        xdr_reader_init(&reader, bytes, size);
+        hf_release_head_decode(&reader, ret_head);
+        return xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0;
+}
+
+static void stats_are_read_back_as_written(void **state) {
+        struct hf_stats stats = gpus_stats(), again;
+        struct encoded encoded = encode_stats(&stats);
+
+        assert_int_equal(encoded.size, 8 + 3 * 4 + 7 * 8);
+        assert_true(decode_stats(encoded.bytes, encoded.size, &again));
+        assert_true(again.started_realtime_usec == stats.started_realtime_usec);
+        assert_int_equal(again.sessions, 2);
+        assert_int_equal(again.sessions_max, 3);
+        assert_int_equal(again.leases, 4);
+        assert_true(again.accepted == stats.accepted);
+        assert_int_equal(again.evicted, 6);
+        assert_int_equal(again.expired, 7);
+        assert_int_equal(again.malformed, 8);
+        assert_int_equal(again.calls, 9);
+        assert_int_equal(again.rejected, 10);
+        assert_int_equal(again.refused, 11);
+}
+
+static void a_release_head_is_read_back_as_written(void **state) {
+        static const struct hf_release_head heads[] = {{.all = true}, {.n_gpus = 1}, {.n_gpus = HF_GPUS_MAX}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
+                struct encoded encoded = encode_release(&heads[i]);
+                struct hf_release_head again;
+
+                assert_true(decode_release(encoded.bytes, encoded.size, &again));
+                assert_int_equal(again.all, heads[i].all);
+                assert_int_equal(again.n_gpus, heads[i].n_gpus);
+        }
+}
+
+static void a_release_of_too_many_or_of_neither_all_nor_not_is_refused(void **state) {
+        struct hf_release_head head = {.n_gpus = HF_GPUS_MAX + 1}, again;
+        struct encoded encoded = encode_release(&head);
+
+        assert_false(decode_release(encoded.bytes, encoded.size, &again));
+        head.n_gpus = 1;
+        encoded = encode_release(&head);
+        encoded.bytes[3] = 2; /* the truth value */
+        assert_false(decode_release(encoded.bytes, encoded.size, &again));
+}
+
+static void judge_cut_stats(const uint8_t *bytes, size_t size) {
+        struct hf_stats stats;
+
+        assert_false(decode_stats(bytes, size, &stats));
+}
+
+static void judge_damaged_stats(const uint8_t *bytes, size_t size) {
+        struct encoded encoded;
+        struct hf_stats stats;
+
+        assert_true(decode_stats(bytes, size, &stats)); /* any number is one */
+        encoded = encode_stats(&stats);
+        assert_int_equal(encoded.size, size);
+        assert_memory_equal(encoded.bytes, bytes, size);
+}
+
+static void judge_cut_release(const uint8_t *bytes, size_t size) {
+        struct hf_release_head head;
+
+        assert_false(decode_release(bytes, size, &head));
+}
+
+static void judge_damaged_release(const uint8_t *bytes, size_t size) {
+        struct hf_release_head head;
+        struct encoded encoded;
+
+        if (!decode_release(bytes, size, &head))
+                return;
+        encoded = encode_release(&head);
+        assert_int_equal(encoded.size, size);
+        assert_memory_equal(encoded.bytes, bytes, size);
+}
+
+static void no_damaged_stats_or_release_are_misread(void **state) {
+        struct hf_stats stats = gpus_stats();
+        struct hf_release_head head = {.n_gpus = 8};
+        struct encoded stats_encoded = encode_stats(&stats), release_encoded = encode_release(&head);
+
+        hostile_truncate(stats_encoded.bytes, stats_encoded.size, judge_cut_stats);
+        hostile_flip(stats_encoded.bytes, stats_encoded.size, judge_damaged_stats);
+        hostile_truncate(release_encoded.bytes, release_encoded.size, judge_cut_release);
+        hostile_flip(release_encoded.bytes, release_encoded.size, judge_damaged_release);
+}
+
 static void every_state_has_a_name(void **state) {
         assert_string_equal(hf_gpu_state_name(HF_GPU_RELEASED), "released");
         assert_string_equal(hf_gpu_state_name(HF_GPU_OPENING), "opening");
@@ -231,6 +358,10 @@ int main(void) {
                 cmocka_unit_test(a_value_out_of_range_is_refused),
                 cmocka_unit_test(a_string_one_too_long_is_refused),
                 cmocka_unit_test(no_damaged_list_is_misread),
+                cmocka_unit_test(stats_are_read_back_as_written),
+                cmocka_unit_test(a_release_head_is_read_back_as_written),
+                cmocka_unit_test(a_release_of_too_many_or_of_neither_all_nor_not_is_refused),
+                cmocka_unit_test(no_damaged_stats_or_release_are_misread),
                 cmocka_unit_test(every_state_has_a_name),
         };
 
