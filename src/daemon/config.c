@@ -17,8 +17,23 @@
 /* One reading of a file. */
 struct reading {
         struct config config;
-        char why[256]; /* what is wrong with the line */
+        FILE *file;
+        int error;      /* of the file itself, negative errno */
+        int line;       /* the one that inih has now */
+        int wrong_line; /* the first that we have refused */
+        char why[256];  /* what is wrong with it; empty: none was refused */
 };
+
+/* fgets() that counts as inih does, which does not tell its handler where it is. */
+static char *read_line(char *buffer, int size, void *userdata) {
+        struct reading *reading = userdata;
+        char *line = fgets(buffer, size, reading->file);
+
+        reading->line++;
+        if (!line && ferror(reading->file))
+                reading->error = -errno;
+        return line;
+}
 
 /* Says what is wrong with the line and returns 0, as inih wants it. */
 static int __attribute__((format(printf, 2, 3))) wrong(struct reading *reading, const char *format, ...) {
@@ -27,6 +42,7 @@ static int __attribute__((format(printf, 2, 3))) wrong(struct reading *reading, 
         va_start(arguments, format);
         (void)vsnprintf(reading->why, sizeof(reading->why), format, arguments);
         va_end(arguments);
+        reading->wrong_line = reading->line;
         return 0;
 }
 
@@ -145,6 +161,8 @@ static int on_line(void *userdata, const char *section, const char *name, const 
                 return read_daemon_key(reading, name, value);
         if (text_starts_with(section, "gpu "))
                 return read_gpu_key(reading, section + strlen("gpu "), name, value);
+        if (section[0] == '\0')
+                return wrong(reading, "'%s' stands before any section; there are [daemon] and [gpu ...]", name);
         return wrong(reading, "unknown section [%s]; there are [daemon] and [gpu ...]", section);
 }
 
@@ -155,25 +173,37 @@ void config_init(struct config *config) {
         *config = (struct config){0};
 }
 
+/* inih goes on after an error, so ours may be of a later line than its own, which is the one that it returns. */
+static int describe_error(const struct reading *reading, const char *path, int line,
+                          char error[static CONFIG_ERROR_SIZE]) {
+        const char *why = "this is neither [section] nor key = value";
+        int r = line < 0 ? -ENOMEM : reading->error; /* inih's -1 is of a file that it opens itself */
+
+        if (r < 0) {
+                (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s to its end: %s", path, strerror(-r));
+                return r;
+        }
+        if (reading->why[0] != '\0' && reading->wrong_line == line)
+                why = reading->why;
+        (void)text_format(error, CONFIG_ERROR_SIZE, "%s:%d: %s", path, line, why);
+        return -EINVAL;
+}
+
 int config_read(struct config *ret_config, const char *path, char error[static CONFIG_ERROR_SIZE]) {
         struct reading reading = {0};
         int line, r = 0;
-        FILE *file;
 
         config_init(&reading.config);
-        file = fopen(path, "re");
-        if (!file) {
+        reading.file = fopen(path, "re");
+        if (!reading.file) {
                 r = -errno;
                 (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s: %s", path, strerror(-r));
                 return r;
         }
-        line = ini_parse_file(file, on_line, &reading);
-        if (line != 0 || ferror(file)) {
-                (void)text_format(error, CONFIG_ERROR_SIZE, "%s:%d: %s", path, line,
-                                  reading.why[0] != '\0' ? reading.why : "this is neither [section] nor key = value");
-                r = -EINVAL;
-        }
-        (void)fclose(file);
+        line = ini_parse_stream(read_line, &reading, on_line, &reading);
+        if (line != 0 || reading.error < 0)
+                r = describe_error(&reading, path, line, error);
+        (void)fclose(reading.file);
         if (r == 0)
                 *ret_config = reading.config;
         return r;

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The configuration file: what is wanted of which GPU, who may change it, limits; read again on SIGHUP."""
+
+import contextlib
+import grp
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import holdfast_rpc, process, rpc
+from harness.events import wait_until
+from harness.holdfast_rpc import HELD, RELEASED, UVM_OFF, UVM_ON
+
+pytestmark = pytest.mark.holdfast_only("NVIDIA's has no configuration file")
+
+# What is read does not depend on how GPUs are held. Not over FUSE: its root has no /etc to write to.
+one_backend = pytest.mark.parametrize("backend", ["nvidia-cfg"])
+
+GROUP = grp.getgrgid(1)  # any that root is not in
+
+
+@pytest.fixture
+def config(world):
+    """The file's path, in a world of three GPUs; not there yet."""
+    world.simulate(gpus=3)
+    return world.base / "holdfast.conf"
+
+
+def start(world, config, text, *options):
+    config.write_text(text)
+    return world.start("--verbose", "--config", str(config), *options)
+
+
+def reload(daemon, config, text):
+    """Until the daemon has read the file and said how that went."""
+    seen = len(daemon.log.all)
+    config.write_text(text)
+    os.kill(daemon.pid, signal.SIGHUP)
+    said = wait_until(lambda: [line for line in daemon.log.all[seen:] if "onfiguration" in line], "a word about it")
+    return said[-1]
+
+
+def listed(daemon):
+    with holdfast_rpc.Connection(daemon.socket_path) as connection:
+        return connection.list()["gpus"]
+
+
+def states(daemon):
+    return [gpu["state"] for gpu in listed(daemon)]
+
+
+def wait_states(daemon, *wanted, key="state"):
+    with holdfast_rpc.Connection(daemon.socket_path, timeout=20) as connection:
+        now = connection.list()
+        while [gpu[key] for gpu in now["gpus"]] != list(wanted):
+            now = connection.watch(now["serial"])
+
+
+def books(world):
+    return [(gpu["initialisations"], gpu["teardowns"]) for gpu in world.sim.status()["gpus"]]
+
+
+# ---- what is wanted of which GPU
+
+
+def test_a_gpu_is_left_alone_by_its_address(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
+    assert states(daemon) == [HELD, RELEASED, HELD]
+    assert books(world)[1] == (0, 0)
+
+
+@one_backend
+@pytest.mark.parametrize("spelling", [str.upper, lambda text: text.removeprefix("0000:"),
+                                      lambda text: "0000" + text], ids=["upper case", "no domain", "as NVML"])
+def test_addresses_may_be_spelt_as_people_do(world, config, spelling):
+    daemon = start(world, config, f"[gpu {spelling(world.gpus[1])}]\npersistence = off\n")
+    assert states(daemon) == [HELD, RELEASED, HELD]
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_a_gpu_is_left_alone_by_its_uuid(world, config):
+    daemon = start(world, config, f"[gpu {world.sim.gpu(world.gpus[2])['uuid']}]\npersistence = off\n")
+    assert states(daemon) == [HELD, HELD, RELEASED]
+
+
+def test_what_is_said_last_counts(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = on\n[gpu *]\npersistence = off\n"
+                                  f"[gpu {world.gpus[2]}]\npersistence = on\n")
+    assert states(daemon) == [RELEASED, RELEASED, HELD]
+
+
+def test_uvm_is_wanted_per_gpu(world, config):
+    daemon = start(world, config, f"[gpu *]\nuvm-persistence = on\n[gpu {world.gpus[0]}]\nuvm-persistence = off\n")
+    wait_states(daemon, UVM_OFF, UVM_ON, UVM_ON, key="uvm")
+    assert [gpu["uvm"] for gpu in world.sim.status()["gpus"]] == [0, 1, 1]
+
+
+def test_the_file_has_the_last_word_over_the_command_line(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = on\n", "--no-persistence-mode")
+    assert states(daemon) == [HELD, RELEASED, RELEASED]
+
+
+def test_a_rule_that_matches_no_gpu_here_is_none(world, config):
+    daemon = start(world, config, "[gpu 00ff:01:00.0]\npersistence = off\n"
+                                  "[gpu GPU-00000000-0000-0000-0000-000000000000]\npersistence = off\n")
+    assert states(daemon) == [HELD] * 3
+
+
+# ---- where it is
+
+
+def test_without_a_file_everything_is_as_the_options_say(world, config):
+    assert states(world.start()) == [HELD] * 3
+
+
+@one_backend
+def test_the_usual_place_is_below_the_root(world, config):
+    usual = world.site.root / "etc/holdfast/holdfast.conf"
+    usual.parent.mkdir(parents=True)
+    usual.write_text("[gpu *]\npersistence = off\n")
+    assert states(world.start()) == [RELEASED] * 3
+
+
+@one_backend
+def test_a_named_file_that_is_missing_is_an_error(world, config):
+    done = world.run("--foreground", "--config", str(config))
+    assert done.returncode == 1
+    assert str(config) in done.stderr and "No such file" in done.stderr
+
+
+def test_a_relative_path_means_the_folder_where_it_was_given(world, config):
+    """Also after the daemon has left that folder, and at a reload."""
+    config.write_text(f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    before = os.getcwd()
+    os.chdir("/")
+    try:
+        daemon = world.start_forking("--verbose", "--config", str(config)[1:])
+    finally:
+        os.chdir(before)
+    assert states(daemon) == [RELEASED, HELD, HELD]
+    assert "read again" in reload(daemon, config, "")
+    wait_states(daemon, HELD, HELD, HELD)
+
+
+# ---- read again
+
+
+def test_a_reload_applies_what_has_changed(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    assert "read again" in reload(daemon, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
+    wait_states(daemon, HELD, RELEASED, HELD)
+    assert books(world) == [(1, 0), (1, 1), (1, 0)]
+
+
+def test_a_reload_applies_uvm_without_letting_go(world, config):
+    daemon = start(world, config, "")
+    reload(daemon, config, f"[gpu {world.gpus[0]}]\nuvm-persistence = on\n")
+    wait_states(daemon, UVM_ON, UVM_OFF, UVM_OFF, key="uvm")
+    reload(daemon, config, "")
+    wait_states(daemon, UVM_OFF, UVM_OFF, UVM_OFF, key="uvm")
+    assert books(world) == [(1, 0)] * 3
+
+
+def test_what_an_rpc_set_survives_a_reload_that_does_not_speak_of_that_gpu(world, config):
+    daemon = start(world, config, "")
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    reload(daemon, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
+    wait_states(daemon, RELEASED, RELEASED, HELD)
+    assert books(world)[0] == (1, 1)
+
+
+def test_a_reload_that_speaks_of_a_gpu_ends_what_an_rpc_set(world, config):
+    daemon = start(world, config, "")
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    reload(daemon, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    reload(daemon, config, "")
+    wait_states(daemon, HELD, HELD, HELD)
+
+
+def test_a_reload_without_the_file_is_one_that_says_nothing_only_at_the_usual_place(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    config.unlink()
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("the configuration in force stays")
+    assert states(daemon) == [RELEASED, HELD, HELD]
+
+
+# ---- errors
+
+MISTAKES = [
+    ("[gpu *]\npersistence = maybe\n", 2, "'maybe' is neither on nor off"),
+    ("[gpu *]\n\n; a comment\npersistance = on\n", 4, "unknown key 'persistance'"),
+    ("[gpu sixteen]\npersistence = on\n", 2, "[gpu sixteen] names no GPU"),
+    ("[gpu 0000:zz:00.0]\npersistence = on\n", 2, "names no GPU"),
+    ("[gpus]\npersistence = on\n", 2, "unknown section [gpus]"),
+    ("persistence = on\n", 1, "'persistence' stands before any section"),
+    ("[daemon]\nadmin-group = no-such-group-here\n", 2, "no group 'no-such-group-here'"),
+    ("[daemon]\nmax-sessions = 0\n", 2, "'0' is not a number from 1"),
+    ("[daemon]\nmax-sessions = many\n", 2, "'many' is not a number"),
+    ("[daemon]\nstuck-timeout = -1\n", 2, "'-1' is not a number"),
+    ("[daemon]\nallow-containers = perhaps\n", 2, "'perhaps' is neither yes nor no"),
+    ("[daemon]\nverbose = yes\n", 2, "unknown key 'verbose' in [daemon]"),
+    ("[gpu *]\nthis is nothing\n", 2, "neither [section] nor key = value"),
+    ("[gpu *\npersistence = on\n", 1, "neither [section] nor key = value"),
+    ("".join(f"[gpu 0000:{number:02x}:00.0]\npersistence = on\n" for number in range(129)), 258, "more than 128"),
+]
+each_mistake = pytest.mark.parametrize("text,line,why", MISTAKES, ids=[why for _, _, why in MISTAKES])
+
+
+def run_check(world, *options):
+    return world.run("--check-config", *options)
+
+
+@one_backend
+@each_mistake
+def test_a_mistake_is_told_with_file_and_line(world, config, text, line, why):
+    config.write_text(text)
+    done = run_check(world, "--config", str(config))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"{config}:{line}: ") and why in done.stderr, done.stderr
+
+
+@one_backend
+def test_only_the_first_mistake_is_told(world, config):
+    config.write_text("[gpu *]\none = 1\ntwo = 2\n")
+    done = run_check(world, "--config", str(config))
+    assert len(done.stderr.splitlines()) == 1 and "'one'" in done.stderr
+
+
+@one_backend
+def test_a_daemon_does_not_start_with_a_mistake_and_says_where_it_is(world, config):
+    config.write_text("[gpu *]\npersistence = maybe\n")
+    for options in [], ["--foreground"]:
+        done = world.run("--config", str(config), *options)
+        assert done.returncode == 1 and f"{config}:2: " in done.stderr, done.stderr
+    assert not world.site.socket_path.exists() and not world.site.pid_file.exists()
+
+
+def test_a_reload_with_a_mistake_changes_nothing(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    assert "in force stays" in reload(daemon, config, "[gpu *]\npersistence = off\nuvm-persistence = maybe\n")
+    daemon.wait_for_log(f"{config}:3: 'maybe'")
+    assert states(daemon) == [RELEASED, HELD, HELD]
+    reload(daemon, config, "")
+    wait_states(daemon, HELD, HELD, HELD)
+
+
+@one_backend
+def test_a_check_says_that_a_good_file_is_good_and_starts_nothing(world, config):
+    config.write_text("[daemon]\nmax-sessions = 10\n[gpu *]\npersistence = on\n")
+    done = run_check(world, "--config", str(config))
+    assert (done.returncode, done.stderr) == (0, "") and "good" in done.stdout
+    assert not world.site.pid_file.exists()
+
+
+@one_backend
+def test_a_check_of_a_named_file_that_is_missing_fails(world, config):
+    done = run_check(world, "--config", str(config))
+    assert done.returncode == 1 and str(config) in done.stderr
+
+
+@one_backend
+def test_a_check_without_any_file_is_content_as_the_daemon_is(world, config):
+    done = run_check(world)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@one_backend
+def test_a_folder_is_no_file(world, config):
+    config.mkdir()
+    done = run_check(world, "--config", str(config))
+    assert done.returncode == 1 and str(config) in done.stderr, done.stderr
+
+
+@one_backend
+@pytest.mark.parametrize("content", [b"\0" * 4096, b"\xff\xfe[gpu *]\n", b"[" * 100_000, b"a=" + b"b" * 100_000,
+                                     b"[gpu *]\r\npersistence = on\r\n", b"\xef\xbb\xbf[gpu *]\npersistence = on\n"],
+                         ids=["zeros", "no text", "a long section", "a long value", "line ends of DOS", "a mark of order"])
+def test_whatever_is_in_the_file_nothing_breaks(world, config, content):
+    config.write_bytes(content)
+    done = run_check(world, "--config", str(config))
+    assert done.returncode in (0, 1), done.stderr
+    assert (done.returncode == 0) == (done.stderr == "")
+
+
+# ---- who may change
+
+
+def set_as_group(daemon, address, *groups):
+    """Set off by a caller of no name who is in these groups; its status."""
+    command = [sys.executable, "-I", "-c", Path(rpc.__file__).read_text(), str(daemon.socket_path),
+               f"set_only({address!r}, {rpc.DISABLED})"]
+    done = subprocess.run(command, user=process.NOBODY, group=process.NOBODY, extra_groups=groups, cwd="/",
+                          capture_output=True, text=True, timeout=30, check=True)
+    return int(done.stdout)
+
+
+def test_members_of_the_admin_group_may_set(world, config):
+    daemon = start(world, config, f"[daemon]\nadmin-group = {GROUP.gr_name}\n")
+    assert set_as_group(daemon, world.gpus[0]) == rpc.PERMISSIONS
+    assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.SUCCESS
+    assert states(daemon) == [RELEASED, HELD, HELD]
+
+
+def test_a_reload_changes_who_may_set(world, config):
+    daemon = start(world, config, "")
+    assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.PERMISSIONS
+    reload(daemon, config, f"[daemon]\nadmin-group = {GROUP.gr_name}\n")
+    assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.SUCCESS
+    reload(daemon, config, "")
+    assert set_as_group(daemon, world.gpus[1], GROUP.gr_gid) == rpc.PERMISSIONS
+
+
+def test_the_admin_group_may_be_an_option_too(world, config):
+    daemon = world.start("--verbose", "--admin-group", GROUP.gr_name)
+    assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.SUCCESS
+    assert set_as_group(daemon, world.gpus[0]) == rpc.PERMISSIONS
+
+
+@one_backend
+def test_an_admin_group_option_that_names_no_group_fails(world, config):
+    done = world.run("--foreground", "--admin-group", "no-such-group-here")
+    assert done.returncode == 1 and "no-such-group-here" in done.stderr
+
+
+# ---- limits
+
+
+def test_a_limit_of_sessions_is_kept_and_may_change(world, config):
+    daemon = start(world, config, "[daemon]\nmax-sessions = 5\n")
+    with contextlib.ExitStack() as crowd:
+        for _ in range(12):
+            crowd.enter_context(daemon.connect()).null(1)
+        with holdfast_rpc.Connection(daemon.socket_path) as client:
+            stats = client.stats()
+            assert (stats["sessions"], stats["sessions_max"]) == (5, 5)
+            reload(daemon, config, "[daemon]\nmax-sessions = 9\n")
+            assert client.stats()["sessions_max"] == 9
+
+
+def served_as_nobody(daemon, count):
+    """How many of so many connections of one unprivileged uid are served in the end."""
+    pid = os.fork()
+    if pid == 0:
+        served = 0
+        try:
+            os.setgroups([])
+            os.setgid(process.NOBODY)
+            os.setuid(process.NOBODY)
+            clients = [daemon.connect() for _ in range(count)]
+            for client in clients:
+                with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
+                    client.null(1)
+                    served += 1
+        finally:
+            os._exit(served)
+    return process.reap(pid, 30)
+
+
+def test_a_limit_of_a_users_sessions_keeps_nobody_else_out(world, config):
+    """Whoever has most gives way to himself; root has no such limit."""
+    daemon = start(world, config, "[daemon]\nmax-sessions-per-user = 2\n")
+    with contextlib.ExitStack() as crowd:
+        clients = [crowd.enter_context(holdfast_rpc.Connection(daemon.socket_path)) for _ in range(6)]
+        for client in clients:
+            client.null(1)
+        assert served_as_nobody(daemon, 5) == 2
+        assert [client.null(1) for client in clients] == [[]] * 6
+
+
+def test_the_stuck_limit_comes_from_the_file(world):
+    world.simulate(gpus=2, gpu1="hang = open")
+    config = world.base / "holdfast.conf"
+    daemon = start(world, config, "[daemon]\nstuck-timeout = 1\n")
+    assert [gpu["stuck"] for gpu in listed(daemon)] == [0, 1]
