@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Holdfast's own program: leases that end with their connection, Watch, Stats (src/rpc/holdfast.x)."""
+
+import contextlib
+import re
+import select
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from harness import events, holdfast_rpc, process, rpc
+from harness.events import wait_until
+from harness.holdfast_rpc import HELD, RELEASED
+from harness.world import QUICK
+
+pytestmark = pytest.mark.holdfast_only("NVIDIA's has no such program")
+
+ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
+
+kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+
+
+@pytest.fixture
+def daemon(world):
+    """Ready, on three GPUs."""
+    world.simulate(gpus=3)
+    return world.start("--verbose")
+
+
+def connect(daemon, timeout=30):
+    return holdfast_rpc.Connection(daemon.socket_path, timeout)
+
+
+@pytest.fixture
+def client(daemon):
+    with connect(daemon) as client:
+        yield client
+
+
+@pytest.fixture
+def holdfast_peer(build):
+    program = build / "tests/peer/holdfast-peer"
+    if not program.exists():
+        pytest.skip(f"{program} is missing: it needs rpcgen and libtirpc at build time")
+    return program
+
+
+def usage(world):
+    return [gpu["usage_count"] for gpu in world.sim.status()["gpus"]]
+
+
+def states(daemon):
+    with connect(daemon) as observer:
+        return [gpu["state"] for gpu in observer.list()["gpus"]]
+
+
+def wait_states(daemon, *wanted, timeout=20):
+    """Watches until the GPUs are in these states."""
+    with connect(daemon, timeout) as observer:
+        now = observer.list()
+        while [gpu["state"] for gpu in now["gpus"]] != list(wanted):
+            now = observer.watch(now["serial"])
+
+
+# ---- leases
+
+
+def test_a_lease_of_all_is_answered_when_every_gpu_is_torn_down(world, daemon, client):
+    assert client.release() == rpc.SUCCESS
+    assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in world.sim.status()["gpus"]] == [(0, 1)] * 3
+    listed = client.list()["gpus"]
+    assert [(gpu["state"], gpu["wanted"], gpu["leased"]) for gpu in listed] == [(RELEASED, 0, 1)] * 3
+    assert [daemon.get(address) for address in world.gpus] == [DISABLED] * 3
+    assert client.stats()["leases"] == 1
+
+
+def test_a_lease_of_one_leaves_the_others(world, daemon, client):
+    assert client.release(world.gpus[1]) == rpc.SUCCESS
+    assert usage(world) == [1, 0, 1]
+    assert [gpu["leased"] for gpu in client.list()["gpus"]] == [0, 1, 0]
+
+
+def test_a_lease_ends_when_its_client_hangs_up(world, daemon, client):
+    assert client.release() == rpc.SUCCESS
+    client.close()
+    wait_states(daemon, HELD, HELD, HELD)
+    assert usage(world) == [1] * 3
+    with connect(daemon) as other:
+        assert other.stats()["leases"] == 0
+
+
+class Peer:
+    """holdfast-peer with a lease: another process, which can be killed."""
+
+    def __init__(self, program, daemon, *gpus):
+        self._process = subprocess.Popen([program, daemon.socket_path, "release", *gpus], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE)
+        self.output = events.Lines("holdfast-peer", self._process.stdout)
+
+    def wait_status(self):
+        return int(self.output.wait_for(r"^status=(\d+)$", timeout=30)[1])
+
+    def end(self, number=None):
+        """By this signal, or in order."""
+        if number:
+            self._process.send_signal(number)
+        self._process.stdin.close()
+        return self._process.wait(timeout=10)
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGKILL, signal.SIGTERM])
+def test_a_lease_ends_with_its_process_however_that_ends(world, daemon, holdfast_peer, number):
+    peer = Peer(holdfast_peer, daemon, "all")
+    assert peer.wait_status() == rpc.SUCCESS
+    assert usage(world) == [0] * 3
+    assert peer.end(number) == (-number if number else 0)
+    wait_states(daemon, HELD, HELD, HELD)
+
+
+def test_a_client_that_goes_before_the_answer_leaves_no_lease(world):
+    world.simulate(gpus=2, gpu1="hang = close")
+    daemon = world.start("--verbose")
+    with connect(daemon) as client:
+        client.begin_release()
+        wait_states(daemon, RELEASED, holdfast_rpc.CLOSING)
+    wait_states(daemon, HELD, holdfast_rpc.CLOSING)
+    world.sim.ctl("hang", gpu=world.gpus[1], which="close", on=False)
+    wait_states(daemon, HELD, HELD)
+
+
+def test_a_set_off_during_a_lease_is_done_and_outlasts_it(world, daemon, client):
+    assert client.release() == rpc.SUCCESS
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    client.close()
+    wait_states(daemon, RELEASED, HELD, HELD)
+
+
+def test_a_set_on_during_a_lease_is_refused_and_remembered(world):
+    world.simulate(gpus=2)
+    daemon = world.start("--verbose", "--no-persistence-mode")
+    with connect(daemon) as client:
+        assert client.release() == rpc.SUCCESS
+        assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.DRIVER
+        assert usage(world) == [0, 0]
+    wait_states(daemon, HELD, RELEASED)
+
+
+def test_a_gpu_is_held_again_when_the_last_of_its_leases_ends(world, daemon, client):
+    with connect(daemon) as second:
+        assert client.release(world.gpus[0], world.gpus[1]) == rpc.SUCCESS
+        assert second.release(world.gpus[1], world.gpus[2]) == rpc.SUCCESS
+        assert second.stats()["leases"] == 2
+        client.close()
+        wait_states(daemon, HELD, RELEASED, RELEASED)
+    wait_states(daemon, HELD, HELD, HELD)
+    assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [2] * 3
+
+
+def test_a_lease_on_a_gpu_that_is_not_there_is_none(world, daemon, client):
+    assert client.release(world.gpus[0], "00ff:17:00.0") == rpc.DEVICE_NOT_FOUND
+    assert usage(world) == [1] * 3 and client.stats()["leases"] == 0
+    assert client.release(world.gpus[0]) == rpc.SUCCESS, "and the connection may still have one"
+
+
+def test_a_second_lease_on_one_connection_is_refused_and_the_first_lasts(world, daemon, client):
+    assert client.release(world.gpus[0]) == rpc.SUCCESS
+    assert client.release(world.gpus[1]) == rpc.INVALID_ARGUMENT
+    assert usage(world) == [0, 1, 1] and client.stats()["leases"] == 1
+
+
+def test_one_gpu_named_twice_is_one(world, daemon, client):
+    assert client.release(world.gpus[0], world.gpus[0]) == rpc.SUCCESS
+    assert usage(world) == [0, 1, 1]
+
+
+def test_nobody_but_an_administrator_gets_a_lease(world, daemon):
+    call = f"call({holdfast_rpc.VERSION}, {holdfast_rpc.RELEASE}, words(1, 0), program={holdfast_rpc.PROGRAM})"
+    assert daemon.eval_as_nobody(f"{call}.results") == f"[{rpc.PERMISSIONS}]"
+    assert usage(world) == [1] * 3
+    daemon.wait_for_log(rf"refused Release from uid {process.NOBODY}")
+
+
+def test_everybody_may_list_watch_and_ask_for_statistics(world, daemon):
+    for procedure, args in (holdfast_rpc.LIST, ""), (holdfast_rpc.WATCH, "words(0, 0)"), (holdfast_rpc.STATS, ""):
+        call = f"call({holdfast_rpc.VERSION}, {procedure}, {args or b''}, program={holdfast_rpc.PROGRAM})"
+        assert daemon.eval_as_nobody(f"{call}.is_success") == "True"
+
+
+def test_a_lease_on_a_gpu_that_hangs_is_answered_with_an_error_and_lasts(world):
+    world.simulate(gpus=2, gpu1="hang = close")
+    daemon = world.start("--verbose", "--stuck-timeout", "1")
+    with connect(daemon) as client:
+        assert client.release() == rpc.DRIVER
+        assert [gpu["stuck"] for gpu in client.list()["gpus"]] == [0, 1]
+        world.sim.ctl("hang", gpu=world.gpus[1], which="close", on=False)
+        wait_states(daemon, RELEASED, RELEASED)
+        assert client.stats()["leases"] == 1 and usage(world) == [0, 0]
+    wait_states(daemon, HELD, HELD)
+
+
+def test_a_lease_while_gpus_start_is_answered_when_they_are_released(world):
+    world.simulate(gpus=2, defaults=QUICK + "hang = open\n")
+    daemon = world.begin("--verbose")
+    daemon.wait_socket()
+    with connect(daemon) as client:
+        wait_states(daemon, holdfast_rpc.OPENING, holdfast_rpc.OPENING)
+        client.begin_release()
+        world.sim.ctl("hang", gpu="all", on=False)
+        assert client.finish_release() == rpc.SUCCESS
+        assert usage(world) == [0, 0]
+        daemon.wait_ready()
+    wait_states(daemon, HELD, HELD)
+
+
+@kernel_only
+def test_a_lease_of_all_covers_gpus_that_appear_meanwhile(world):
+    world.simulate(gpus=2, gpu1="present = no")
+    daemon = world.start("--verbose")
+    with connect(daemon) as client:
+        assert client.release() == rpc.SUCCESS
+        late = world.sim.status()["gpus"][1]["address"]
+        world.sim.ctl("add", gpu=late)
+        now = wait_until(lambda: (lambda gpus: len(gpus) == 2 and gpus)(client.list()["gpus"]), "it listed", timeout=20)
+        assert [(gpu["state"], gpu["leased"]) for gpu in now] == [(RELEASED, 1)] * 2
+        assert world.sim.gpu(late)["initialisations"] == 0
+    wait_states(daemon, HELD, HELD)
+
+
+def test_a_lease_of_all_where_there_is_no_gpu_is_one(world):
+    world.simulate(gpus=1, defaults=QUICK + "present = no\n")
+    daemon = world.start()
+    with connect(daemon) as client:
+        assert client.release() == rpc.SUCCESS
+
+
+def test_a_stop_during_a_lease_is_in_time(world, daemon, client):
+    assert client.release() == rpc.SUCCESS
+    assert daemon.stop() == 0
+    assert usage(world) == [0] * 3
+
+
+@pytest.mark.parametrize("args", [b"", rpc.words(0), rpc.words(2, 0), rpc.words(0, 257), rpc.words(0, 1, 0, 0, 0),
+                                  rpc.words(0, 0xFFFFFFFF)])
+def test_arguments_that_do_not_decode_are_garbage_and_release_nothing(world, daemon, client, args):
+    reply = client.call(holdfast_rpc.VERSION, holdfast_rpc.RELEASE, args, program=holdfast_rpc.PROGRAM)
+    assert reply.accept_status == rpc.GARBAGE_ARGS
+    assert client.stats()["leases"] == 0 and usage(world) == [1] * 3
+    assert client.release(world.gpus[0]) == rpc.SUCCESS, "the session goes on"
+
+
+@kernel_only
+def test_during_a_lease_of_all_nothing_keeps_the_kernel_module_loaded(world, daemon, client):
+    """What `rmmod nvidia` needs: no descriptor of any of the driver's nodes, the control node included."""
+    nodes = str(world.sim.mount / "dev")
+    assert any(target.startswith(nodes) for target in process.open_files(daemon.pid).values())
+    assert client.release() == rpc.SUCCESS
+    assert [target for target in process.open_files(daemon.pid).values() if target.startswith(nodes)] == []
+
+
+@kernel_only
+def test_a_kill_of_the_daemon_during_a_lease_leaves_the_gpus_to_their_user(world):
+    world.simulate(gpus=2)
+    service = world.supervise("--fd-store", "--verbose")
+    daemon = service.start().wait_ready()
+    with connect(daemon) as client:
+        assert client.release() == rpc.SUCCESS
+        assert service.stored == []
+        service.end(signal.SIGKILL)
+        assert usage(world) == [0, 0]
+
+
+def test_a_crowd_of_connections_ends_no_lease(world):
+    world.simulate(gpus=2)
+    config = world.base / "few.conf"
+    config.write_text("[daemon]\nmax-sessions = 6\n")
+    daemon = world.start("--verbose", "--config", str(config))
+    with connect(daemon) as client, contextlib.ExitStack() as crowd:
+        assert client.release() == rpc.SUCCESS
+        for _ in range(20):
+            assert crowd.enter_context(connect(daemon)).get(world.gpus[0]) == DISABLED
+        assert client.stats()["leases"] == 1
+        assert usage(world) == [0, 0]
+
+
+# ---- Watch
+
+
+def test_watch_with_an_old_serial_is_answered_at_once(client):
+    now = client.list()
+    assert client.watch(now["serial"] - 1) == now
+    assert client.watch(0) == now
+
+
+def test_watch_is_answered_when_something_changes(world, daemon, client):
+    before = client.list()
+    client.begin_watch(before["serial"])
+    assert daemon.set_only(world.gpus[1], rpc.DISABLED) == rpc.SUCCESS
+    now = client.finish_watch()
+    assert now["serial"] > before["serial"]
+    while now["gpus"][1]["state"] != RELEASED:  # step by step
+        now = client.watch(now["serial"])
+    assert [gpu["wanted"] for gpu in now["gpus"]] == [1, 0, 1]
+
+
+def test_watch_is_not_answered_by_those_who_only_look(world, daemon, client):
+    client.begin_watch(client.list()["serial"])
+    with connect(daemon) as other:
+        for _ in range(20):
+            other.list(), other.stats(), other.get(world.gpus[0])
+    assert not select.select([client.socket], [], [], 0)[0]
+
+
+def test_all_who_watch_are_answered(world, daemon):
+    with contextlib.ExitStack() as stack:
+        watchers = [stack.enter_context(connect(daemon)) for _ in range(50)]
+        serial = watchers[0].list()["serial"]
+        for watcher in watchers:
+            watcher.begin_watch(serial)
+        assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+        assert all(watcher.finish_watch()["serial"] > serial for watcher in watchers)
+
+
+def test_watchers_that_go_are_forgotten_at_once(world, daemon, client):
+    watchers = [connect(daemon) for _ in range(50)]
+    serial = client.list()["serial"]
+    for watcher in watchers:
+        watcher.begin_watch(serial)
+    assert client.stats()["sessions"] == 51
+    for watcher in watchers:
+        watcher.close()
+    wait_until(lambda: client.stats()["sessions"] == 1, "the end of their sessions")
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+
+
+def test_a_lease_whose_owner_watches_ends_with_it_all_the_same(world, daemon, client):
+    assert client.release() == rpc.SUCCESS
+    client.begin_watch(client.list()["serial"])
+    client.close()
+    wait_states(daemon, HELD, HELD, HELD)
+
+
+def test_a_client_that_will_send_no_more_is_still_answered(world, daemon, client):
+    client.begin_watch(client.list()["serial"])
+    client.socket.shutdown(socket.SHUT_WR)
+    with connect(daemon) as other:
+        other.list()
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert client.finish_watch()["gpus"]
+
+
+def test_watch_without_a_serial_is_garbage(client):
+    reply = client.call(holdfast_rpc.VERSION, holdfast_rpc.WATCH, rpc.words(1), program=holdfast_rpc.PROGRAM)
+    assert reply.accept_status == rpc.GARBAGE_ARGS
+
+
+# ---- Stats
+
+
+def test_stats_count_connections_and_calls(world, daemon, client):
+    before = client.stats()
+    for _ in range(10):
+        daemon.get(world.gpus[0])
+    after = wait_until(lambda: (lambda stats: stats["sessions"] == 1 and stats)(client.stats()), "ten sessions' end")
+    assert after["accepted"] - before["accepted"] == 10
+    assert after["calls"] - before["calls"] >= 10
+    assert after["started_realtime"] == before["started_realtime"] == client.list()["started_realtime"]
+    assert after["sessions_max"] >= after["sessions"]
+
+
+def test_stats_count_what_is_rejected(daemon, client):
+    before = client.stats()["rejected"]
+    client.call(1, 99)
+    client.call(99, 1)
+    client.call(1, 0, program=4711)
+    client.call(1, rpc.V1_GET, rpc.words(1))
+    assert client.call(1, 0, rpc_version=3).reply_status == rpc.DENIED
+    assert client.stats()["rejected"] - before == 5
+
+
+def test_stats_count_who_is_refused(world, daemon, client):
+    daemon.call_as_nobody("set_only", world.gpus[0], rpc.DISABLED)
+    assert client.stats()["refused"] == 1
+
+
+def test_stats_count_malformed_records(daemon, client):
+    with connect(daemon) as huge:
+        huge.send(rpc.words(rpc.LAST_FRAGMENT | 0x7FFFFFFF))
+        with contextlib.suppress(ConnectionResetError):
+            assert huge.socket.recv(1) == b""
+    assert client.stats()["malformed"] == 1
+
+
+def test_stats_count_who_was_evicted(world):
+    world.simulate(gpus=2)
+    config = world.base / "few.conf"
+    config.write_text("[daemon]\nmax-sessions = 4\n")
+    daemon = world.start("--config", str(config))
+    with contextlib.ExitStack() as crowd:
+        for _ in range(9):
+            crowd.enter_context(connect(daemon)).null(1)
+        with connect(daemon) as client:
+            stats = client.stats()
+            assert (stats["sessions_max"], stats["sessions"], stats["evicted"]) == (4, 4, 6)
+
+
+def test_stats_count_sessions_that_left_half_a_record_for_too_long(daemon, client):
+    with connect(daemon) as half:
+        half.send(rpc.words(rpc.LAST_FRAGMENT | 40))
+        with contextlib.suppress(ConnectionResetError):
+            assert half.socket.recv(1) == b"", "ended by the daemon"
+    assert client.stats()["expired"] == 1
+
+
+# ---- the independent client
+
+
+def run_peer(program, daemon, *words):
+    done = subprocess.run([program, daemon.socket_path, *words], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def test_the_independent_client_reads_list_watch_and_stats(world, daemon, client, holdfast_peer):
+    listed = run_peer(holdfast_peer, daemon, "list")
+    assert re.search(rf'^daemon version="[^"]+" backend="{world.backend}" pid={daemon.pid} .* gpus=3$', listed, re.M)
+    assert len(re.findall(rf"^gpu address=.* state={HELD} wanted=1 ", listed, re.M)) == 3
+    assert run_peer(holdfast_peer, daemon, "watch", "0").splitlines()[0] == listed.splitlines()[0]
+    stats = dict(word.split("=") for word in run_peer(holdfast_peer, daemon, "stats").split()[1:])
+    now = client.stats()
+    assert list(stats) == list(now)
+    assert int(stats["started_realtime"]) == now["started_realtime"] and int(stats["leases"]) == 0
+
+
+def test_the_independent_client_gets_a_lease_of_some(world, daemon, holdfast_peer):
+    peer = Peer(holdfast_peer, daemon, world.gpus[0], world.gpus[2])
+    assert peer.wait_status() == rpc.SUCCESS
+    assert usage(world) == [0, 1, 0]
+    assert peer.end() == 0
+    wait_states(daemon, HELD, HELD, HELD)
