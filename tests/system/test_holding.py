@@ -5,15 +5,13 @@
 What was done to a GPU is asked of the simulated driver, which keeps a journal.
 """
 
-import os
 import re
-import signal
 import threading
 import time
 
 import pytest
 
-from harness import process, rpc
+from harness import rpc
 from harness.events import wait_until
 from harness.world import QUICK
 
@@ -78,11 +76,8 @@ def test_a_setting_survives_the_job_that_made_it_only_on_a_held_gpu(world, daemo
 
 def test_a_killed_job_takes_nothing_from_the_daemon(world, daemon):
     usage = world.sim.gpu(world.gpus[0])["usage_count"]
-    pid = os.fork()
-    if pid == 0:
-        with world.sim.open_gpu(world.gpus[0]):
-            os.kill(os.getpid(), signal.SIGKILL)
-    assert process.reap(pid, 10) == -signal.SIGKILL
+    with world.sim.open_gpu(world.gpus[0]) as job:
+        job.kill()
     wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == usage, "the driver's close for the killed job")
     assert world.sim.gpu(world.gpus[0])["teardowns"] == 0
     assert daemon.get(world.gpus[0]) == ENABLED

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 from . import events, process
 
@@ -20,6 +21,29 @@ def scenario(gpus=2, defaults=QUICK, **overrides):
     sections = [f"[gpus]\ncount = {gpus}\n{defaults}"]
     sections += [f"[gpu {name.removeprefix('gpu')}]\n{keys}\n" for name, keys in overrides.items()]
     return "\n".join(sections)
+
+
+# A client of a GPU: opens it, says so, and closes it when its standard input ends.
+JOB = """
+import os, socket, sys
+
+how, where, *request = sys.argv[1:]
+if how == "node":
+    fd = os.open(where, os.O_RDWR | os.O_CLOEXEC)
+else:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(where)
+    lines = connection.makefile("rb")
+    connection.sendall(request[0].encode() + b"\\n")
+    assert b"true" in lines.readline()
+print("open", flush=True)
+sys.stdin.read()
+if how == "node":
+    os.close(fd)
+else:
+    connection.sendall(b'{"verb": "close"}\\n')
+    lines.readline()
+"""
 
 
 class Simulator:
@@ -76,18 +100,18 @@ class Simulator:
 
     @contextlib.contextmanager
     def open_gpu(self, address):
-        """What a job does: has the GPU open meanwhile, as a process of its own node or library."""
+        """A job: a process of its own that has the GPU open meanwhile. Gives the process; it may be killed."""
         if self.mount:
-            fd = os.open(self.mount / f"dev/nvidia{self.gpu(address)['minor']}", os.O_RDWR | os.O_CLOEXEC)
-            try:
-                yield
-            finally:
-                os.close(fd)
+            where = ["node", str(self.mount / f"dev/nvidia{self.gpu(address)['minor']}")]
         else:
             numbers = [int(part, 16) for part in address.replace(".", ":").split(":")]
-            with self._connect(timeout=20) as connection:
-                self._ask(connection, "open", **dict(zip(("domain", "bus", "slot", "function"), numbers)))
-                yield
+            names = ("domain", "bus", "slot", "function")
+            where = ["shim", str(self.socket_path), json.dumps({"verb": "open", **dict(zip(names, numbers))})]
+        with subprocess.Popen([sys.executable, "-I", "-c", JOB, *where], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as job:
+            said = job.stdout.readline()
+            assert said == b"open\n", f"the job could not open {address}: {said}"
+            yield job
 
     def stop(self):
         """Ends it as an administrator would. Whatever happens, neither process nor mount stays."""
