@@ -929,9 +929,9 @@ def test_status_is_a_table_by_default_and_json_if_asked(ctl):
     assert len([line for line in table.stdout.splitlines() if " cold " in line]) == 2
     answer = json.loads(ctl("status", "--json").stdout)
     assert answer["version"] == 1 and [gpu["address"] for gpu in answer["gpus"]] == ctl.sim.addresses
-    with ctl.sim.open_gpu(ctl.sim.addresses[1]):
+    with ctl.sim.open_gpu(ctl.sim.addresses[1]) as job:
         line = ctl().stdout.splitlines()[4]
-        assert " initialised " in line and f"({os.getpid()})" in line
+        assert " initialised " in line and f"({job.pid})" in line
 
 
 def test_a_setting_of_a_gpu_that_nobody_holds_is_lost_with_a_warning(ctl):
@@ -946,11 +946,11 @@ def test_a_setting_of_a_gpu_that_nobody_holds_is_lost_with_a_warning(ctl):
 
 def test_a_gpu_in_use_is_not_reset(ctl):
     assert ctl("reset", "--gpu", "0").stdout.endswith("was successfully reset.\n")
-    with ctl.sim.open_gpu(ctl.sim.addresses[0]):
+    with ctl.sim.open_gpu(ctl.sim.addresses[0]) as job:
         refused = ctl("reset", "--gpu", "0")
         assert refused.returncode == 1 and refused.stdout == ""
         assert "In use by another client" in refused.stderr and refused.stderr.count("\n") == 1
-        assert f"(pid {os.getpid()})" in refused.stderr
+        assert f"(pid {job.pid})" in refused.stderr
 
 
 @pytest.mark.parametrize("arguments, member, value", [
