@@ -148,9 +148,9 @@ static void append(char *buffer, size_t size, const char *begin, const char *tex
         (void)text_format(buffer + length, size - length, "%s%s", length == 0 ? begin : " ", text);
 }
 
-static void note_missing(struct inspection *inspection, const char *path, const char *arguments) {
+static void note_missing(struct inspection *inspection, const char *path, int error, const char *arguments) {
         finding_set(inspection->finding, VERDICT_PROBLEM, "a device node is missing, or is another device's");
-        finding_quote(inspection->finding, "%s: %s", path, strerror(ENOENT));
+        finding_quote(inspection->finding, "%s: %s", path, strerror(error));
         append(inspection->make, sizeof(inspection->make), "nvidia-modprobe ", arguments);
 }
 
@@ -164,7 +164,6 @@ static bool is_right_device(const struct inspection *inspection, const struct st
 
 static void check_mode(struct inspection *inspection, const char *path, const struct stat *status) {
         unsigned wanted = inspection->parameters.mode, found = status->st_mode & 0777;
-        char text[PATH_MAX + 8];
 
         if (!inspection->parameters.ours || (wanted & ~found) == 0) {
                 inspection->n_right++;
@@ -174,10 +173,9 @@ static void check_mode(struct inspection *inspection, const char *path, const st
                 finding_set(inspection->finding, VERDICT_PROBLEM, "a device node cannot be opened by all who should");
         finding_quote(inspection->finding, "%s has mode 0%o; %s/proc/driver/nvidia/params says 0%o", path, found,
                       inspection->root, wanted);
-        (void)text_format(text, sizeof(text), "%s", path);
         if (inspection->change[0] == '\0')
                 (void)text_format(inspection->change, sizeof(inspection->change), "chmod 0%o", wanted);
-        append(inspection->change, sizeof(inspection->change), "", text);
+        append(inspection->change, sizeof(inspection->change), "", path);
 }
 
 static void inspect(struct inspection *inspection, const char *name, int node_minor, const char *arguments) {
@@ -187,8 +185,8 @@ static void inspect(struct inspection *inspection, const char *name, int node_mi
         (void)text_format(relative, sizeof(relative), "/dev/%s", name);
         if (file_rooted(path, inspection->root, relative) < 0)
                 return;
-        if (stat(path, &status) < 0 && errno == ENOENT) {
-                note_missing(inspection, path, arguments);
+        if (stat(path, &status) < 0) {
+                note_missing(inspection, path, errno, arguments);
                 return;
         }
         if (!is_right_device(inspection, &status, node_minor)) {

@@ -84,7 +84,7 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
 
 /* Of a forking unit only the command's own status tells. */
 static bool has_failed_at_exec(const struct service *service) {
-        static const char label[] = "status=";
+        static const char label[] = "; status=";
         const char *status = strstr(service->exec_start, label);
 
         return atoi(service->exec_main_status) == EXIT_EXEC || (status && atoi(status + strlen(label)) == EXIT_EXEC);
@@ -173,7 +173,7 @@ struct user {
 
 /* The value of --user in ExecStart's arguments, as one word or two. Returns false when there is none. */
 static bool find_user_option(const char *exec_start, char *buffer, size_t size) {
-        static const char *const spellings[] = {"--user=", "--user ", "-u ", "-u="};
+        static const char *const spellings[] = {" --user=", " --user ", " -u "};
 
         for (size_t i = 0; i < ARRAY_SIZE(spellings); i++) {
                 const char *option = strstr(exec_start, spellings[i]);
@@ -233,23 +233,64 @@ static void check_writable(const char *path, const struct user *user, unsigned b
         finding_cure(finding, "chown -R %s %s", user->name, path);
 }
 
-/* A missing directory is made by root or by systemd; a unit with User= and without RuntimeDirectory= has neither. */
+/* Root makes a missing directory; another user cannot. */
 static void check_missing(const struct examination *examination, const struct user *user, struct finding *finding) {
-        const struct service *service = examination->service;
-
         finding_quote(finding, "%s: %s", examination->runtime_directory, strerror(ENOENT));
-        if (service->user[0] == '\0' || user->uid == 0 || service->runtime_directory[0] != '\0')
+        if (examination->service->user[0] == '\0' || user->uid == 0)
                 return;
         finding_set(finding, VERDICT_PROBLEM,
                     "there is no runtime directory, and %s, as whom the unit runs, cannot make it", user->name);
         finding_cure(finding, "install -d -m 0755 -o %s %s", user->name, examination->runtime_directory);
 }
 
-void probe_runtime_directory(const struct examination *examination, struct finding *finding) {
+static void check_directory(const struct examination *examination, const struct user *user, struct finding *finding) {
         const char *directory = examination->runtime_directory;
         char pid_file[sizeof(examination->runtime_directory) + 32];
-        struct stat status;
+
+        if (access(directory, F_OK) < 0 && errno == ENOENT) {
+                check_missing(examination, user, finding);
+                return;
+        }
+        check_writable(directory, user, 3, finding); /* w and x */
+        (void)text_format(pid_file, sizeof(pid_file), "%s/nvidia-persistenced.pid", directory);
+        if (finding->verdict == VERDICT_OK)
+                check_writable(pid_file, user, 2, finding);
+}
+
+static void report_no_user(const struct service *service, const struct user *user, struct finding *finding) {
+        if (user->name[0] == '$') {
+                finding_set(finding, VERDICT_UNKNOWN, "the daemon's user is what the variable %s has", user->name);
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the unit runs the daemon as '%s', and there is no such user",
+                    user->name);
+        finding_quote(finding, "systemctl show: User=%s ExecStart=%.200s", service->user, service->exec_start);
+        finding_cure(finding, "useradd --system --no-create-home --shell /usr/sbin/nologin %s", user->name);
+}
+
+/* systemd makes the directory of RuntimeDirectory= at each start, and gives it to User=, also one that is there. */
+static bool is_made_by_systemd(const struct service *service) {
+        return service->user[0] != '\0' && strstr(service->runtime_directory, UNIT);
+}
+
+static void check_for_user(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
         struct user user;
+
+        if (text_equal(service->dynamic_user, "yes"))
+                finding_set(finding, VERDICT_UNKNOWN, "the unit's user exists only while it runs (DynamicUser=)");
+        else if (find_user(service, &user) < 0)
+                report_no_user(service, &user, finding);
+        else if (is_made_by_systemd(service))
+                finding_quote(finding, "systemctl show: RuntimeDirectory=%s User=%s", service->runtime_directory,
+                              service->user);
+        else
+                check_directory(examination, &user, finding);
+}
+
+void probe_runtime_directory(const struct examination *examination, struct finding *finding) {
+        const char *directory = examination->runtime_directory;
+        struct stat status;
 
         if (examination_has_daemon(examination))
                 return; /* it made its socket there */
@@ -257,24 +298,6 @@ void probe_runtime_directory(const struct examination *examination, struct findi
                 finding_set(finding, VERDICT_PROBLEM, "the runtime directory is no directory");
                 finding_quote(finding, "%s: %s", directory, strerror(ENOTDIR));
                 finding_cure(finding, "rm %s", directory);
-                return;
-        }
-        if (is_unknown(examination->service, finding))
-                return;
-        if (find_user(examination->service, &user) < 0) {
-                finding_set(finding, VERDICT_PROBLEM, "the unit runs the daemon as '%s', and there is no such user",
-                            user.name);
-                finding_quote(finding, "systemctl show: User=%s ExecStart=%.200s", examination->service->user,
-                              examination->service->exec_start);
-                finding_cure(finding, "useradd --system --no-create-home --shell /usr/sbin/nologin %s", user.name);
-                return;
-        }
-        if (access(directory, F_OK) < 0 && errno == ENOENT) {
-                check_missing(examination, &user, finding);
-                return;
-        }
-        check_writable(directory, &user, 3, finding); /* w and x */
-        (void)text_format(pid_file, sizeof(pid_file), "%s/nvidia-persistenced.pid", directory);
-        if (finding->verdict == VERDICT_OK)
-                check_writable(pid_file, &user, 2, finding);
+        } else if (!is_unknown(examination->service, finding))
+                check_for_user(examination, finding);
 }

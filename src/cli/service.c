@@ -23,7 +23,7 @@ static const struct property {
         const char *name;
         size_t offset;
         size_t size;
-} properties[][11] = {
+} properties[][12] = {
 #define PROPERTY(property_name, member)                                                                                \
         {                                                                                                              \
                 .name = property_name, .offset = offsetof(struct service, member),                                     \
@@ -31,6 +31,7 @@ static const struct property {
         }
         {
                 PROPERTY("ActiveState", active_state),
+                PROPERTY("DynamicUser", dynamic_user),
                 PROPERTY("ExecMainStatus", exec_main_status),
                 PROPERTY("ExecStart", exec_start),
                 PROPERTY("FragmentPath", fragment_path),
@@ -57,7 +58,7 @@ static bool find_program(const char *name, char path[static PATH_MAX]) {
         for (const char *folder = folders ? folders : "/usr/bin:/bin"; *folder != '\0';) {
                 size_t length = strcspn(folder, ":");
 
-                if (length > 0 && text_format(path, PATH_MAX, "%.*s/%s", (int)length, folder, name) == 0 &&
+                if (folder[0] == '/' && text_format(path, PATH_MAX, "%.*s/%s", (int)length, folder, name) == 0 &&
                     access(path, X_OK) == 0)
                         return true;
                 folder += length;
@@ -98,7 +99,7 @@ void service_read(struct service *service, const char *root, uint64_t timeout_us
                 NULL,
                 "show",
                 "--no-pager",
-                "--property=ActiveState,ExecMainStatus,ExecStart,FragmentPath,LoadState,Result,"
+                "--property=ActiveState,DynamicUser,ExecMainStatus,ExecStart,FragmentPath,LoadState,Result,"
                 "RuntimeDirectory,SubState,UnitFileState,User",
                 SERVICE_UNIT,
                 SOCKET_UNIT,

@@ -23,6 +23,7 @@ struct service {
         char result[32];
         char exec_main_status[16];
         char user[64];
+        char dynamic_user[8];       /* "yes": a user that exists only while the unit runs */
         char runtime_directory[64]; /* RuntimeDirectory= */
         char fragment_path[256];
         char exec_start[768];         /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */

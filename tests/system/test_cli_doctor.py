@@ -322,7 +322,7 @@ def test_a_systemctl_that_fails_hangs_or_babbles_is_no_problem_of_the_nodes(heal
 # ---- the runtime directory -----------------------------------------------------
 
 
-@pytest.mark.parametrize("told", [{"User": "nobody"},
+@pytest.mark.parametrize("told", [{"User": "nobody", "RuntimeDirectory": ""},
                                   {"ExecStart": SERVICE["ExecStart"].replace("--verbose", "--user nobody --verbose")}])
 def test_a_user_who_cannot_write_to_the_runtime_directory_is_found(patient, told):
     directory = patient.root / "run/nvidia-persistenced"
@@ -337,7 +337,7 @@ def test_a_user_who_cannot_write_to_the_runtime_directory_is_found(patient, told
 
 def test_a_pid_file_of_another_user_is_found_too(patient):
     shutil.chown(patient.write_pid(1).parent, "nobody")
-    patient.boot_systemd(User="nobody")
+    patient.boot_systemd(User="nobody", RuntimeDirectory="")
     assert "nvidia-persistenced.pid: uid 0" in evidence(patient.problems()["runtime-directory"])
 
 
@@ -346,6 +346,24 @@ def test_a_runtime_directory_that_nobody_makes_is_found(patient):
     assert "cannot make it" in patient.problems()["runtime-directory"]["summary"]
     patient.boot_systemd(User="nobody")
     assert "runtime-directory" not in patient.problems()
+
+
+def test_a_directory_that_systemd_gives_to_the_user_is_right_whoever_has_it_now(patient):
+    (patient.root / "run/nvidia-persistenced").mkdir()
+    patient.boot_systemd(User="nobody")
+    assert patient.examine()["runtime-directory"]["verdict"] == "ok"
+
+
+def test_a_file_in_the_runtime_directorys_place_is_found(patient):
+    (patient.root / "run/nvidia-persistenced").write_text("")
+    assert "is no directory" in patient.problems()["runtime-directory"]["summary"]
+
+
+@pytest.mark.parametrize("told", [{"DynamicUser": "yes", "User": "holder"}, {"ExecStart": SERVICE["ExecStart"].replace(
+    "--verbose", "--user $DAEMON_USER")}])
+def test_a_user_that_only_systemd_knows_cannot_be_told(patient, told):
+    patient.boot_systemd(**told)
+    assert patient.examine()["runtime-directory"]["verdict"] == "cannot-tell"
 
 
 def test_a_user_that_does_not_exist_is_found(patient):
