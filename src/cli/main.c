@@ -14,14 +14,8 @@
 enum { PROGRAM_SIZE = 32 };
 
 const struct command *const commands[] = {
-        &status_command,
-        &query_command,
-        &set_command,
-        &wait_command,
-        &check_command,
-        &clients_command,
-        &metrics_command,
-        &doctor_command,
+        &status_command,  &query_command,   &set_command,     &wait_command,   &check_command,
+        &clients_command, &metrics_command, &release_command, &doctor_command,
 };
 
 const size_t n_commands = ARRAY_SIZE(commands);
@@ -86,8 +80,9 @@ static void print_help(void) {
 }
 
 static void print_command_help(const struct command *command) {
-        printf("Usage: holdfast %s%s%s [OPTIONS]\n\n%s\n\nOptions:\n", command->name, command->words ? " " : "",
-               command->words ? command->words : "", command->description);
+        printf(command->words_are_a_command ? "Usage: holdfast %s [OPTIONS]%s%s\n\n%s\n\nOptions:\n"
+                                            : "Usage: holdfast %s%s%s [OPTIONS]\n\n%s\n\nOptions:\n",
+               command->name, command->words ? " " : "", command->words ? command->words : "", command->description);
         options_print_help(stdout, command->options);
         options_print_help(stdout, common_specs);
         puts("\nExit status:");

@@ -197,6 +197,7 @@ int options_parse(struct options_parser *parser, char **arguments, int n, int *r
         }
         while (i < n)
                 arguments[n_words++] = arguments[i++];
+        arguments[n_words] = NULL;
         *ret_n_words = n_words;
         return 0;
 }

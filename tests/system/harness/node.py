@@ -105,12 +105,13 @@ class ScriptedDaemon:
     """Answers from a table, on a thread. `rows`: List is served, as by Holdfast; without: NVIDIA's contract only."""
 
     def __init__(self, path, *, rows=None, modes=None, set_status=0, ready=True, silent=False, after_list=None,
-                 stats=None):
+                 stats=None, silent_to=()):
         self.rows = rows
         self.modes = modes or {}  # address without function, as in "0000:17:00" -> (status, mode)
         self.set_status = set_status
         self.ready = ready
         self.silent = silent  # takes calls and answers none
+        self.silent_to = silent_to  # procedures of Holdfast's program that get no answer
         self.after_list = after_list  # called after each List, to let time pass
         self.stats = stats or {}  # what Stats counts; 0 for what is not named
         self.sets = []
@@ -149,11 +150,15 @@ class ScriptedDaemon:
                 if self.silent:
                     continue
                 reply = self._answer(call)
+                if reply is None:
+                    continue
                 connection.sendall(words(0x80000000 | len(reply)) + reply)
 
     def _answer(self, call):
         xid, _, _, program, version, procedure, *_ = struct.unpack(">10I", call[:40])
         accepted = words(xid, 1, 0, 0, 0)
+        if program == HOLDFAST_PROGRAM and procedure in self.silent_to:
+            return None
         if program == HOLDFAST_PROGRAM and self.rows is not None:
             return accepted + words(0) + (self._stats() if procedure == 3 else self._list())
         if program != PROGRAM:

@@ -1,0 +1,33 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A command that runs in our place: it has the terminal and stands in our process group, so that Ctrl-C, Ctrl-Z and fg
+ * reach it as if we were not there, and it gets the signals that are sent to us alone.
+ */
+
+enum {
+        CHILD_NOT_EXECUTABLE = 126, /* as shells have it */
+        CHILD_NOT_FOUND = 127,
+        CHILD_SIGNALLED = 128, /* and the signal's number */
+};
+
+/*
+ * From now on signals that would end us are kept for child_run(): what is begun is then also ended in order. Call it
+ * before the first thing that needs an end.
+ */
+void child_keep_signals(void);
+
+/* The first of them that came and asks us to stop, or 0. */
+int child_signal_kept(void);
+
+/* As it was before: those that came meanwhile end us now. */
+void child_let_signals(void);
+
+/*
+ * Runs the command (ended by NULL) to its end, with one more variable in its environment. Returns its exit status,
+ * CHILD_SIGNALLED + n for a signal, one of the above when it could not be run, or negative errno when there was no
+ * process to be had. program begins the message for a command that cannot be run.
+ */
+int child_run(const char *program, char *const *command, const char *variable, const char *value);

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""holdfast release: GPUs let go of while a command runs, and held again whatever happens."""
+
+import contextlib
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import BUILD
+from harness import events, process
+from harness.command import PROGRAM, Job, environment, holdfast, opened
+from harness.node import THREE, Row
+
+A, B, C = THREE
+DONE, NOT_HELD_AGAIN, NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 0, 124, 125, 126, 127
+
+pytestmark = pytest.mark.holdfast_only("the command looks below a root")
+
+
+@pytest.fixture
+def release(world):
+    """Runs holdfast release in the test's world, on two GPUs that the daemon holds."""
+    def run(*arguments, **how):
+        return holdfast(world.site.root, "release", *arguments, HOLDFAST_SIM_SOCKET=str(world.sim.socket_path), **how)
+    return run
+
+
+@contextlib.contextmanager
+def running(world, *arguments, script, **how):
+    """holdfast release with a shell that says "up" and runs the script."""
+    child = subprocess.Popen([PROGRAM, "--root", world.site.root, "release", *arguments, "--", "sh", "-c",
+                              f"echo up $$; {script}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=environment(), **how)
+    child.out = events.Lines("the command", child.stdout)
+    child.errors = events.Lines("holdfast release", child.stderr)
+    try:
+        child.command_pid = int(child.out.wait_for(r"^up (\d+)$", timeout=30)[1])
+        yield child
+    finally:
+        child.stdin.close()
+        if child.poll() is None:
+            child.kill()
+        child.wait(timeout=10)
+
+
+def reset(world, address):
+    return [BUILD / "sim/holdfast-sim", "ctl", "--socket", world.sim.socket_path, "reset", "--gpu", address]
+
+
+def is_held(world, *addresses):
+    return all(world.sim.gpu(address)["initialised"] for address in addresses)
+
+
+def wait_held(world):
+    assert holdfast(world.site.root, "wait", "--timeout=30").status == 0
+
+
+# ---- what it is for -----------------------------------------------------------
+
+
+def test_a_reset_that_the_daemon_blocks_works_under_release(world, daemon, release):
+    first, second = world.gpus
+    refused = subprocess.run(reset(world, first), capture_output=True, text=True, timeout=20, check=False)
+    assert refused.returncode == 1 and "use" in refused.stderr, refused.stderr
+    result = release("--gpu", first, "--", *reset(world, first))
+    assert result.status == DONE, result.err
+    assert re.search(rf"^holdfast release: 1 GPU released in .*: {first}$", result.err, re.M)
+    assert re.search(r"^holdfast release: 1 of 1 GPU held again after .*s$", result.err, re.M)
+    assert is_held(world, first, second)
+    assert (world.sim.gpu(first)["teardowns"], world.sim.gpu(second)["teardowns"]) == (1, 0)
+
+
+def test_without_names_all_gpus_are_released_and_the_command_is_told_which(world, daemon, release):
+    result = release("--", "sh", "-c", 'echo "$HOLDFAST_GPUS"')
+    assert result.out == ",".join(world.gpus) + "\n"
+    assert [world.sim.gpu(address)["teardowns"] for address in world.gpus] == [1, 1]
+    assert "2 of 2 GPUs held again" in result.err
+
+
+def test_the_command_runs_while_the_gpus_are_released(world, daemon):
+    with running(world, script="read line; exit 7") as child:
+        assert not is_held(world, world.gpus[0]) and not is_held(world, world.gpus[1])
+        document = holdfast(world.site.root, "status", "--json").json("status")
+        assert {gpu["state"] for gpu in document["gpus"]} == {"leased"}
+        assert holdfast(world.site.root, "check").status == 1
+        child.stdin.close()
+        assert child.wait(timeout=30) == 7
+    assert is_held(world, *world.gpus)
+
+
+def test_a_gpu_that_was_not_held_is_not_held_afterwards(world, daemon, release):
+    first, second = world.gpus
+    assert holdfast(world.site.root, "set", "off", "--gpu", first).status == 0
+    result = release("--", "true")
+    assert result.status == DONE and "1 of 1 GPU held again" in result.err
+    assert not is_held(world, first) and is_held(world, second)
+
+
+# ---- how it ends ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command, status", [
+    (["true"], DONE), (["sh", "-c", "exit 9"], 9), (["sh", "-c", "kill -KILL $$"], 128 + signal.SIGKILL),
+    (["sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM), (["/nowhere/at-all"], NOT_FOUND), (["/"], NOT_EXECUTABLE),
+])
+def test_the_exit_status_is_the_commands_and_the_gpus_are_held_again(world, daemon, release, command, status):
+    result = release("--", *command)
+    assert result.status == status
+    assert "2 of 2 GPUs held again" in result.err and is_held(world, *world.gpus)
+    if status >= NOT_EXECUTABLE and status <= NOT_FOUND:
+        assert f"cannot run {command[0]}: " in result.err
+
+
+def test_killed_it_leaves_the_gpus_held_again(world, daemon):
+    with running(world, script="exec 1>&- 2>&-; read line") as child:
+        assert not is_held(world, world.gpus[0])
+        child.kill()
+        child.wait(timeout=10)
+        wait_held(world)
+        assert is_held(world, *world.gpus)
+        command_pid = child.command_pid
+        assert not process.wait_gone(command_pid, 0), "the command goes on: ending it halfway could do harm"
+        child.stdin.close()
+        process.reap(command_pid, 10)  # it is ours now: an orphan comes to the test
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_sent_to_it_reaches_the_command(world, daemon, number):
+    script = f"trap 'echo got; exit 3' {number.name.removeprefix('SIG')}; echo trapped; while :; do read line; done"
+    with running(world, script=script) as child:
+        child.out.wait_for("^trapped$", timeout=10)
+        child.send_signal(number)
+        child.out.wait_for("^got$", timeout=10)
+        assert child.wait(timeout=30) == 3
+    assert is_held(world, *world.gpus)
+
+
+SESSION = """
+import os, sys
+os.setsid()
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # the session's first terminal becomes its own
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Screen:
+    """Our side of a terminal as a pipe: when the other side is closed, Linux says EIO."""
+
+    def __init__(self, fd):
+        self._file = open(fd, "rb", buffering=0)
+
+    def readline(self):
+        try:
+            return self._file.readline()
+        except OSError:
+            return b""
+
+    def close(self):
+        self._file.close()
+
+
+def test_ctrl_c_reaches_the_command_once_and_the_gpus_are_held_again(world, daemon):
+    ours, theirs = pty.openpty()
+    script = ("trap 'echo int; n=x$n; [ $n = x ] || exit 9' INT; echo ready; while [ -z \"$n\" ]; do read line; done; "
+              "read line; exit 4")
+    command = [sys.executable, "-c", SESSION, PROGRAM, "--root", world.site.root, "release", "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment()) as child:
+        os.close(theirs)
+        lines = events.Lines("the terminal", Screen(ours))
+        try:
+            lines.wait_for("ready", timeout=30)
+            os.write(ours, b"\x03")
+            lines.wait_for("int", timeout=10)
+            os.write(ours, b"go on\n")
+            assert child.wait(timeout=30) == 4
+        finally:
+            child.kill()
+    assert is_held(world, *world.gpus)
+
+
+def test_a_daemon_that_ends_meanwhile_is_said(world, daemon):
+    with running(world, "--timeout=0.3", script="read line; exit 0") as child:
+        daemon.stop()
+        child.stdin.close()
+        assert child.wait(timeout=30) == NOT_HELD_AGAIN
+        child.errors.wait_for("warning: the lease ended before COMMAND did", timeout=5)
+        child.errors.wait_for("0 of 2 GPUs held again after .*no persistence daemon is running", timeout=5)
+
+
+def test_a_gpu_that_fails_afterwards_is_named_with_its_reason(world, daemon, release):
+    fail = [BUILD / "sim/holdfast-sim", "ctl", "--socket", world.sim.socket_path, "fail", "--gpu", world.gpus[1],
+            "--count", "1000"]
+    result = release("--timeout=1", "--", *fail)
+    assert result.status == NOT_HELD_AGAIN
+    assert "1 of 2 GPUs held again" in result.err
+    assert re.search(rf"^  GPU 1 {world.gpus[1]}: (failed|opening): \w+", result.err, re.M)
+
+
+def test_a_gpu_that_goes_meanwhile_is_not_waited_for(world, daemon, release):
+    remove = [BUILD / "sim/holdfast-sim", "ctl", "--socket", world.sim.socket_path, "remove", "--gpu", world.gpus[1]]
+    if world.backend != "kernel":
+        remove = ["true"]
+    result = release("--", *remove)
+    assert result.status == DONE, result.err
+    if world.backend == "kernel":
+        assert "1 of 2 GPUs held again" in result.err and "not there any more" in result.err
+
+
+# ---- who is in the way ----------------------------------------------------------
+
+
+def kernel_only(test):
+    return pytest.mark.parametrize("backend", ["kernel"])(test)  # behind the shim nobody's descriptors can be seen
+
+
+@kernel_only
+def test_other_processes_are_named_and_nothing_is_released(world, daemon, release):
+    job = Job(world.site.root / "dev/nvidia1")
+    try:
+        result = release("--", "sh", "-c", "echo ran")
+        assert (result.status, result.out) == (NOT_RUN, "")
+        assert "other processes have the GPUs open; end them, or use --force:" in result.err
+        assert f"  GPU 1 {world.gpus[1]}: cat (pid {job.pid}, user root" in result.err
+        assert is_held(world, *world.gpus) and world.sim.gpu(world.gpus[1])["teardowns"] == 0
+        assert release("--gpu=0", "--", "true").status == DONE, "it has another GPU open"
+    finally:
+        job.end()
+
+
+@kernel_only
+def test_force_runs_the_command_all_the_same(world, daemon, release):
+    job = Job(world.site.root / "dev/nvidia1")
+    try:
+        result = release("--force", "--", "sh", "-c", "echo ran")
+    finally:
+        job.end()
+    assert (result.status, result.out) == (DONE, "ran\n")
+    assert f"(pid {job.pid}, user root" in result.err and "2 of 2 GPUs held again" in result.err
+
+
+def test_dry_run_says_what_would_be_done_and_does_nothing(world, daemon, release):
+    result = release("--dry-run", "--gpu=1", "--", "touch", world.base / "ran")
+    assert result.status == DONE and result.err == ""
+    assert result.out == ("would release 1 GPU, by a lease of Holdfast's daemon, which ends with this process:\n"
+                          f"  GPU 1 {world.gpus[1]}: held, and would be again\n"
+                          f"would run touch with HOLDFAST_GPUS={world.gpus[1]}\n")
+    assert not (world.base / "ran").exists()
+    assert world.sim.gpu(world.gpus[1])["teardowns"] == 0
+    assert release("--dry-run").status == DONE
+
+
+@kernel_only
+def test_dry_run_refuses_what_would_be_refused(world, daemon, release):
+    job = Job(world.site.root / "dev/nvidia0")
+    try:
+        assert release("--dry-run", "--", "true").status == NOT_RUN
+    finally:
+        job.end()
+
+
+def test_an_ordinary_user_is_told_to_be_root(world, daemon):
+    program = Path(shutil.copy(PROGRAM, world.base))
+    if world.backend == "kernel":
+        alone = holdfast(world.site.root, "release", "--", "true", program=program, user=process.NOBODY)
+        assert alone.status == NOT_RUN and f"this is uid {process.NOBODY}: run it as root" in alone.err
+    forced = holdfast(world.site.root, "release", "--force", "--", "true", program=program, user=process.NOBODY)
+    assert forced.status == NOT_RUN and "the daemon refused: only the host's root" in forced.err
+    assert is_held(world, *world.gpus)
+
+
+# ---- other daemons, none, and usage ---------------------------------------------
+
+
+def test_with_nvidias_daemon_persistence_is_switched_off_and_on_again(three):
+    daemon = three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 1)})
+    result = holdfast(three.root, "release", "--", "sh", "-c", "exit 5")
+    assert result.status == 5
+    assert daemon.sets == [("0000:17:00", 0), ("0000:ca:00", 0), ("0000:17:00", 1), ("0000:ca:00", 1)]
+    assert "knows no leases" in result.err and "it stays off" in result.err
+    assert "2 of 2 GPUs held again" in result.err
+
+
+def test_when_nvidias_daemon_refuses_the_command_is_not_run(three):
+    daemon = three.start_daemon(modes={"0000:17:00": (0, 1)}, set_status=3)
+    result = holdfast(three.root, "release", "--gpu=0", "--", "sh", "-c", "echo ran")
+    assert (result.status, result.out) == (NOT_RUN, "")
+    assert f"GPU 0 {A}: persistence mode cannot be switched off: " in result.err
+    assert daemon.sets == [("0000:17:00", 0), ("0000:17:00", 1)], "what may have been done is undone"
+
+
+def test_without_a_daemon_the_command_runs_when_nobody_is_in_the_way(three):
+    result = holdfast(three.root, "release", "--", "sh", "-c", "echo $HOLDFAST_GPUS")
+    assert (result.status, result.out) == (DONE, f"{A},{B},{C}\n")
+    assert "there is nothing to release" in result.err
+    with opened(three, 0):
+        assert holdfast(three.root, "release", "--", "true").status == NOT_RUN
+
+
+def test_a_daemon_that_does_not_take_the_call_is_an_error(three):
+    three.start_daemon(rows=[Row(A), Row(B), Row(C)], silent_to=(4,))
+    result = holdfast(three.root, "release", "--timeout=0.2", "--", "sh", "-c", "echo ran")
+    assert (result.status, result.out) == (NOT_RUN, "") and "did not answer within 0.2 s" in result.err
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "COMMAND is missing"),
+    (["--"], "COMMAND is missing"),
+    (["--forec", "true"], "unknown option '--forec'; did you mean '--force'?"),
+    (["--timeout=x", "--", "true"], "'x' is no number of seconds"),
+])
+def test_wrong_usage_is_told_apart_from_the_commands_failure(node, arguments, words):
+    result = holdfast(node.root, "release", *arguments)
+    assert result.status == NOT_RUN and words in result.err and len(result.err.splitlines()) == 1
+
+
+def test_options_after_the_command_are_the_commands(three):
+    result = holdfast(three.root, "release", "--force", "echo", "--gpu", "9", "--json", "--", "-x")
+    assert (result.status, result.out) == (DONE, "--gpu 9 --json -- -x\n")
+
+
+def test_no_such_gpu_and_neither_driver_nor_daemon(three, tmp_path):
+    assert holdfast(three.root, "release", "--gpu=7", "--", "true").status == NOT_RUN
+    result = holdfast(tmp_path, "release", "--", "true")
+    assert result.status == NOT_RUN and "driver is not loaded" in result.err
