@@ -15,8 +15,11 @@
 #include "cli/command.h"
 #include "cli/ids.h"
 #include "cli/report.h"
+#include "client/client.h"
 
-#define POLL_USEC (100 * USEC_PER_MSEC)
+#define POLL_USEC (100 * USEC_PER_MSEC) /* of a daemon that does not tell of changes */
+#define TICK_USEC USEC_PER_SEC
+#define WATCH_USEC (90 * USEC_PER_SEC) /* our daemon answers within a minute */
 #define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
 
 static struct wait_options {
@@ -325,6 +328,26 @@ static int end(const struct waiting *waiting) {
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
+/*
+ * Our daemon tells when something has changed. Whether it did, or the time to wait for that is over; false when it
+ * cannot be asked. On a terminal the time that has passed is shown, so the wait is no longer than a tick.
+ */
+static bool wait_for_change(const struct waiting *waiting) {
+        const struct snapshot *snapshot = waiting->now.snapshot;
+        uint64_t left_usec = time_left(waiting), limit_usec = waiting->terminal ? TICK_USEC : WATCH_USEC;
+        CLEANUP(client_done) struct client *client = NULL;
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+        int r;
+
+        if (snapshot->daemon != DAEMON_HOLDFAST)
+                return false;
+        r = client_connect(&client, snapshot->daemon_socket, left_usec < limit_usec ? left_usec : limit_usec);
+        if (r == 0)
+                r = client_watch(client, snapshot->head.serial, &head, &gpus);
+        return r == 0 || r == -ETIMEDOUT;
+}
+
 static void pause_until_next(const struct waiting *waiting) {
         uint64_t left_usec = time_left(waiting), pause_usec = left_usec < POLL_USEC ? left_usec : POLL_USEC;
         const struct timespec pause = {.tv_nsec = (long)(pause_usec * 1000)};
@@ -354,7 +377,8 @@ static int run(const struct invocation *invocation) {
                 tell(&waiting);
                 if (waiting.now.done || time_left(&waiting) == 0 || ferror(stdout))
                         return end(&waiting);
-                pause_until_next(&waiting);
+                if (!wait_for_change(&waiting))
+                        pause_until_next(&waiting);
         }
 }
 

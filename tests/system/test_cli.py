@@ -478,9 +478,9 @@ def test_wait_returns_when_every_wanted_gpu_is_held(three):
 
 def test_wait_prints_a_line_for_each_change(three):
     def next_state(daemon):
-        if daemon.lists == 2:
+        if daemon.lists == 1:
             daemon.rows = [Row(A, FAILED, open_duration=0, error="no power"), Row(B), Row(C)]
-        elif daemon.lists == 4:
+        elif daemon.lists == 2:
             daemon.rows, daemon.ready = [Row(A), Row(B), Row(C)], True
     three.start_daemon(rows=[Row(A, OPENING, open_duration=0), Row(B), Row(C)], ready=False, after_list=next_state)
     result = holdfast(three.root, "wait", "--timeout", "20")
@@ -492,10 +492,16 @@ def test_wait_prints_a_line_for_each_change(three):
 
 def test_wait_does_not_return_before_every_gpu_was_attempted(three):
     def ready_at_last(daemon):
-        daemon.ready = daemon.lists >= 3
+        daemon.ready = daemon.lists >= 1
     daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C)], ready=False, after_list=ready_at_last)
     assert holdfast(three.root, "wait", "--timeout", "20").status == DONE
-    assert daemon.lists == 4
+    assert daemon.lists == 2
+
+
+def test_wait_is_told_of_changes_and_does_not_ask_again_and_again(three):
+    daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C, OPENING, open_duration=0)])
+    assert holdfast(three.root, "wait", "--timeout", "1").status == FAILURE
+    assert (daemon.lists, daemon.watches) == (2, 1), "a look, a wait for news, a last look"
 
 
 def test_wait_names_what_is_missing_and_why_when_the_time_is_over(three):

@@ -125,7 +125,7 @@ static void assert_enabled(struct client *client) {
 struct call {
         struct rpc_call header;
         struct xdr_reader args;
-        uint8_t bytes[256];
+        uint8_t bytes[4400]; /* a Release of HF_GPUS_MAX fits */
 };
 
 /* Returns false at the end of the stream. */
@@ -672,6 +672,145 @@ static void a_list_that_is_wrong_is_refused(void **state) {
         }
 }
 
+/* ---- Watch, Stats, Release ---- */
+
+/* Answers with a List whose serial is one more than the one that is watched for. */
+static void watch_one_on(int fd) {
+        struct hf_list_head head = gpus_head(0);
+        uint8_t bytes[RECORD_HEADER_SIZE + 256];
+        struct xdr_writer writer;
+        struct call call;
+
+        if (!read_call(fd, &call) || call.header.program != HF_PROGRAM || call.header.procedure != HF_WATCH)
+                return;
+        head.serial = xdr_read_u64(&call.args) + 1;
+        if (!xdr_reader_ok(&call.args) || xdr_reader_left(&call.args) != 0)
+                return;
+        xdr_writer_init(&writer, bytes + RECORD_HEADER_SIZE, sizeof(bytes) - RECORD_HEADER_SIZE);
+        rpc_encode_accepted(&writer, call.header.xid, RPC_SUCCESS);
+        hf_list_head_encode(&writer, &head);
+        record_header_encode(bytes, (uint32_t)xdr_writer_size(&writer));
+        (void)send_bytes(fd, bytes, RECORD_HEADER_SIZE + xdr_writer_size(&writer));
+        wait_for_end(fd);
+}
+
+static void watch_asks_with_the_serial_and_reads_a_list(void **state) {
+        DAEMON(watch_one_on);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+
+        assert_int_equal(client_watch(client, UINT64_C(0x123456789abcdef0), &head, &gpus), 0);
+        assert_true(head.serial == UINT64_C(0x123456789abcdef1));
+        assert_int_equal(head.n_gpus, 0);
+        assert_non_null(gpus);
+}
+
+static void a_watch_without_news_ends_at_the_deadline(void **state) {
+        DAEMON(be_silent);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
+        struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+
+        assert_int_equal(client_watch(client, 1, &head, &gpus), -ETIMEDOUT);
+        assert_null(gpus);
+}
+
+/* Stats, and the second time all but the last word of them. */
+static void give_stats(int fd) {
+        struct hf_stats stats = gpus_stats();
+
+        for (size_t missing = 0; missing <= 4; missing += 4) {
+                uint8_t bytes[RECORD_HEADER_SIZE + 128];
+                struct xdr_writer writer;
+                struct call call;
+                size_t size;
+
+                if (!read_call(fd, &call) || call.header.program != HF_PROGRAM || call.header.procedure != HF_STATS)
+                        return;
+                xdr_writer_init(&writer, bytes + RECORD_HEADER_SIZE, sizeof(bytes) - RECORD_HEADER_SIZE);
+                rpc_encode_accepted(&writer, call.header.xid, RPC_SUCCESS);
+                hf_stats_encode(&writer, &stats);
+                size = xdr_writer_size(&writer) - missing;
+                record_header_encode(bytes, (uint32_t)size);
+                (void)send_bytes(fd, bytes, RECORD_HEADER_SIZE + size);
+        }
+        wait_for_end(fd);
+}
+
+static void stats_are_read_whole_or_not_at_all(void **state) {
+        DAEMON(give_stats);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        const struct hf_stats expected = gpus_stats();
+        struct hf_stats stats = {0};
+
+        assert_int_equal(client_stats(client, &stats), 0);
+        assert_true(stats.accepted == expected.accepted);
+        assert_int_equal(stats.refused, expected.refused);
+        stats = (struct hf_stats){.sessions = 4711};
+        assert_int_equal(client_stats(client, &stats), -EPROTO);
+        assert_int_equal(stats.sessions, 4711);
+}
+
+/* Answers a Release with how many GPUs it names, or 100 for all; 99 when an address is not the one expected. */
+static void count_leases(int fd) {
+        struct hf_release_head head;
+        struct reply reply;
+        struct call call;
+
+        while (read_call(fd, &call) && call.header.program == HF_PROGRAM && call.header.procedure == HF_RELEASE) {
+                uint32_t status;
+
+                hf_release_head_decode(&call.args, &head);
+                status = head.all ? 100 : head.n_gpus;
+                for (uint32_t i = 0; i < head.n_gpus; i++) {
+                        struct hf_address address;
+
+                        hf_address_decode(&call.args, &address);
+                        if (address.domain != 0x10000 || address.bus != 0x17 || address.slot != 3 ||
+                            address.function != 0)
+                                status = 99;
+                }
+                if (!xdr_reader_ok(&call.args) || xdr_reader_left(&call.args) != 0)
+                        return;
+                reply_begin(&reply);
+                rpc_encode_accepted(&reply.writer, call.header.xid, RPC_SUCCESS);
+                xdr_write_u32(&reply.writer, status);
+                if (!send_bytes(fd, reply.bytes, reply_finish(&reply)))
+                        return;
+        }
+}
+
+static void a_lease_names_its_gpus_or_all(void **state) {
+        DAEMON(count_leases);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        struct pci_address addresses[HF_GPUS_MAX];
+        uint32_t status = NVPD_UNKNOWN;
+
+        for (size_t i = 0; i < ARRAY_SIZE(addresses); i++)
+                addresses[i] = gpu;
+        assert_int_equal(client_lease(client, NULL, 0, &status), 0);
+        assert_int_equal(status, 100);
+        assert_int_equal(client_lease(client, addresses, 3, &status), 0);
+        assert_int_equal(status, 3);
+        assert_int_equal(client_lease(client, addresses, ARRAY_SIZE(addresses), &status), 0);
+        assert_int_equal(status, HF_GPUS_MAX);
+}
+
+static void another_daemon_has_none_of_these(void **state) {
+        DAEMON(reject_in_every_way);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+        struct hf_stats stats;
+        uint32_t status;
+
+        assert_int_equal(client_watch(client, 1, &head, &gpus), -EOPNOTSUPP);
+        assert_int_equal(client_stats(client, &stats), -EOPNOTSUPP);
+        assert_int_equal(client_lease(client, NULL, 0, &status), -EOPNOTSUPP);
+        assert_null(gpus);
+}
+
 static void assert_no_connection(const char *path, int expected, const char *what_to_do) {
         struct client *client = NULL;
         char text[512];
@@ -741,6 +880,11 @@ int main(void) {
                 cmocka_unit_test(the_longest_list_is_read),
                 cmocka_unit_test(an_empty_list_is_read),
                 cmocka_unit_test(a_list_that_is_wrong_is_refused),
+                cmocka_unit_test(watch_asks_with_the_serial_and_reads_a_list),
+                cmocka_unit_test(a_watch_without_news_ends_at_the_deadline),
+                cmocka_unit_test(stats_are_read_whole_or_not_at_all),
+                cmocka_unit_test(a_lease_names_its_gpus_or_all),
+                cmocka_unit_test(another_daemon_has_none_of_these),
                 cmocka_unit_test(no_connection_is_told_with_what_to_do),
                 cmocka_unit_test(a_full_queue_is_waited_for_until_the_deadline),
                 cmocka_unit_test(the_socket_is_below_the_root),

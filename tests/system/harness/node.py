@@ -116,6 +116,9 @@ class ScriptedDaemon:
         self.stats = stats or {}  # what Stats counts; 0 for what is not named
         self.sets = []
         self.lists = 0
+        self.watches = 0
+        self._told = None  # the last answer to List
+        self._stopping = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         path.chmod(0o777)
@@ -125,6 +128,7 @@ class ScriptedDaemon:
         self._thread.start()
 
     def stop(self):
+        self._stopping.set()
         # A shutdown, unlike a close, wakes the thread that sleeps in accept().
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(timeout=5)
@@ -160,7 +164,8 @@ class ScriptedDaemon:
         if program == HOLDFAST_PROGRAM and procedure in self.silent_to:
             return None
         if program == HOLDFAST_PROGRAM and self.rows is not None:
-            return accepted + words(0) + (self._stats() if procedure == 3 else self._list())
+            results = {2: self._watch, 3: self._stats}.get(procedure, self._list)()
+            return results and accepted + words(0) + results
         if program != PROGRAM:
             return accepted + words(1)
         return accepted + words(0) + self._call_nvpd(procedure, struct.unpack(f">{len(call) // 4 - 10}i", call[40:]))
@@ -171,14 +176,24 @@ class ScriptedDaemon:
                 b"".join(hyper(count(name, 0)) for name in ("accepted", "evicted", "expired", "malformed", "calls",
                                                             "rejected", "refused")))
 
+    def _watch(self):
+        """At once when the list is another than the last that was told. Without news there is no answer."""
+        self.watches += 1
+        while self._encode_list() == self._told:
+            if self._stopping.wait(0.01):
+                return None
+        return self._encode_list()
+
     def _list(self):
         self.lists += 1
-        answer = (opaque(b"9.8.7") + opaque(b"kernel") + words(4711) + hyper(1_799_999_999_000_000) +
-                  words(self.ready) + hyper(self.lists) + words(len(self.rows)) +
-                  b"".join(row.encode() for row in self.rows))
+        answer = self._told = self._encode_list()
         if self.after_list:
             self.after_list(self)
         return answer
+
+    def _encode_list(self):
+        return (opaque(b"9.8.7") + opaque(b"kernel") + words(4711) + hyper(1_799_999_999_000_000) +
+                words(self.ready) + hyper(1) + words(len(self.rows)) + b"".join(row.encode() for row in self.rows))
 
     def _call_nvpd(self, procedure, arguments):
         address = "{:04x}:{:02x}:{:02x}".format(*arguments[:3])
