@@ -491,7 +491,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command check_command = {
         .name = "check",
-        .summary = "one line and an exit status for monitoring: is every GPU held",
+        .summary = "a line and an exit status for monitoring",
         .description = "Tells in one line whether a daemon runs and holds every GPU, which the kernel's own\n"
                        "flag alone does not satisfy. Asks the daemon, and never the driver.",
         .examples = "  holdfast check --min-gpus 8\n"

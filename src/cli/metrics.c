@@ -417,7 +417,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command metrics_command = {
         .name = "metrics",
-        .summary = "print metrics for Prometheus, or write them for its node_exporter",
+        .summary = "print metrics for Prometheus, or write them to a file",
         .description = "Prints the daemon's state in Prometheus' text format: what it holds, failures, leases,\n"
                        "calls. Without a daemon holdfast_up is 0. What is not known is left out.",
         .examples = "  holdfast metrics\n"

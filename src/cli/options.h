@@ -45,9 +45,9 @@ struct options_parser {
 };
 
 /*
- * Parses arguments[0..n), which NULL ends, as it does main()'s. Words are moved to the front of arguments, in their order,
- * and ended by NULL again; *ret_n_words says how many. With stop_at_word the rest, words and options, is moved there.
- * Returns 0 or -EINVAL.
+ * Parses arguments[0..n), which NULL ends, as it does main()'s. Words are moved to the front of arguments, in their
+ * order, and ended by NULL again; *ret_n_words says how many. With stop_at_word the rest, words and options, is moved
+ * there. Returns 0 or -EINVAL.
  */
 int options_parse(struct options_parser *parser, char **arguments, int n, int *ret_n_words);
 

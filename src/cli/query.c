@@ -315,7 +315,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command query_command = {
         .name = "query",
-        .summary = "print chosen fields of each GPU, as nvidia-smi --query-gpu does",
+        .summary = "print fields of GPUs as nvidia-smi --query-gpu does",
         .description = "Prints fields of each GPU in CSV, with nvidia-smi's names and conventions: \", \"\n"
                        "between columns, Enabled and Disabled, [N/A] for what is not known now, [Not\n"
                        "Supported] for what this daemon cannot tell. Fields that begin with 'holdfast.'\n"

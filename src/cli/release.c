@@ -515,7 +515,7 @@ static int run(const struct invocation *invocation) {
 const struct command release_command = {
         .name = "release",
         .words = "-- COMMAND [ARGUMENT...]",
-        .summary = "let go of GPUs while a command runs: a reset, ECC, MIG, a driver update",
+        .summary = "let go of GPUs while a command works on them",
         .description = "Lets go of the GPUs, runs COMMAND, and takes hold again whatever becomes of it or of\n"
                        "this process. COMMAND finds their addresses in HOLDFAST_GPUS. Needs root.",
         .examples = "  holdfast release --gpu 0 -- nvidia-smi --gpu-reset -i 0\n"

@@ -100,7 +100,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command status_command = {
         .name = "status",
-        .summary = "show each GPU's persistence mode, its state, and who holds it",
+        .summary = "show each GPU's mode, its state, and who holds it",
         .description = "Shows every GPU: persistence mode, state, since when, how long the driver took to\n"
                        "open it, and who keeps it initialised: the daemon, the kernel's own flag, other\n"
                        "processes. Below the table: what failed, and why. Opens no GPU.",
