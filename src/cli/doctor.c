@@ -146,7 +146,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command doctor_command = {
         .name = "doctor",
-        .summary = "look for everything that goes wrong with persistence, and say how to cure it",
+        .summary = "find what is wrong, and how to cure it",
         .description = "Looks for every kind of trouble: with the driver, the device nodes, the unit, the\n"
                        "daemon, its socket, and each GPU. For each problem it shows what it read, a\n"
                        "command that cures it, and the runbook. Notes are not counted as problems. It\n"

@@ -151,12 +151,14 @@ void probe_unit_result(const struct examination *examination, struct finding *fi
                 return;
         finding_quote(finding, "systemctl show: ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s",
                       service->active_state, service->sub_state, service->result, service->exec_main_status);
-        if (!text_equal(service->active_state, "failed") && !text_equal(service->sub_state, "auto-restart"))
+        if (!service_has_failed(service))
                 return;
         if (has_failed_at_exec(service)) {
                 finding_set(finding, VERDICT_UNKNOWN, "the program was not even executed: see unit-exec");
                 return;
         }
+        if (service->last_words[0] != '\0')
+                finding_quote(finding, "journal: %s", service->last_words);
         finding_set(finding, VERDICT_PROBLEM, "the unit failed (%s): %s", service->result, meaning_of(service->result));
         finding_cure(finding,
                      "journalctl -b -n 20 -u " UNIT "; systemctl reset-failed " UNIT " && systemctl start " UNIT);

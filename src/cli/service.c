@@ -10,11 +10,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "gpu/modprobe.h"
 
 #define SOCKET_UNIT "nvidia-persistenced.socket"
+
+#define TIMEOUT_MAX_USEC (3600 * USEC_PER_SEC) /* for "infinity" */
 
 enum { OUTPUT_SIZE = 8192 };
 
@@ -94,8 +97,18 @@ static void take_output(struct service *service, char *output) {
         }
 }
 
-void service_read(struct service *service, const char *root, uint64_t timeout_usec) {
-        const char *const arguments[] = {
+/* Runs a program of systemd's; its path goes to arguments[0]. -ENOENT: it is not there. */
+static int run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size) {
+        char path[PATH_MAX];
+
+        if (!find_program(name, path))
+                return -ENOENT;
+        arguments[0] = path;
+        return modprobe_run(arguments, timeout_usec < TIMEOUT_MAX_USEC ? timeout_usec : TIMEOUT_MAX_USEC, output, size);
+}
+
+static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
+        const char *arguments[] = {
                 NULL,
                 "show",
                 "--no-pager",
@@ -105,9 +118,43 @@ void service_read(struct service *service, const char *root, uint64_t timeout_us
                 SOCKET_UNIT,
                 NULL,
         };
-        const char *call[ARRAY_SIZE(arguments)];
-        char path[PATH_MAX], output[OUTPUT_SIZE];
+        char output[OUTPUT_SIZE] = "";
         int r;
+
+        r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        if (r < 0) {
+                (void)text_format(service->reason, sizeof(service->reason), "systemctl show failed: %.60s",
+                                  r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
+                return r;
+        }
+        take_output(service, output);
+        if (service->load_state[0] != '\0')
+                return 0;
+        (void)text_copy(service->reason, sizeof(service->reason), "systemctl show told nothing about " SERVICE_UNIT);
+        return -EBADMSG;
+}
+
+/* What the daemon itself said last, as a warning or worse; systemd's own words about it tell less. */
+static void ask_journal(struct service *service, uint64_t timeout_usec) {
+        const char *arguments[] = {
+                NULL,
+                "--boot",
+                "--quiet",
+                "--no-pager",
+                "--lines=1",
+                "--output=cat",
+                "--priority=warning",
+                "_SYSTEMD_UNIT=" SERVICE_UNIT,
+                NULL,
+        };
+        char output[OUTPUT_SIZE];
+
+        if (run_program("journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
+                (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
+}
+
+void service_read(struct service *service, const char *root, uint64_t timeout_usec) {
+        char path[PATH_MAX];
 
         *service = (struct service){0};
         /* This folder is how sd_booted(3) tells. Below a root it is that tree's systemd, which nobody can ask. */
@@ -116,23 +163,14 @@ void service_read(struct service *service, const char *root, uint64_t timeout_us
                                   path);
                 return;
         }
-        if (!find_program("systemctl", path)) {
-                (void)text_copy(service->reason, sizeof(service->reason), "there is no systemctl on PATH");
-                return;
-        }
-        memcpy(call, arguments, sizeof(call));
-        call[0] = path;
-        r = modprobe_run(call, timeout_usec, output, sizeof(output));
-        if (r < 0) {
-                (void)text_format(service->reason, sizeof(service->reason), "systemctl show failed: %.60s",
-                                  r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
-                return;
-        }
-        take_output(service, output);
-        service->known = service->load_state[0] != '\0';
-        if (!service->known)
-                (void)text_copy(service->reason, sizeof(service->reason),
-                                "systemctl show told nothing about " SERVICE_UNIT);
+        service->known = ask_systemctl(service, timeout_usec) == 0;
+        if (service_has_failed(service))
+                ask_journal(service, timeout_usec);
+}
+
+bool service_has_failed(const struct service *service) {
+        return service->known &&
+               (text_equal(service->active_state, "failed") || text_equal(service->sub_state, "auto-restart"));
 }
 
 bool service_program(const struct service *service, char *buffer, size_t size) {

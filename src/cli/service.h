@@ -27,12 +27,16 @@ struct service {
         char runtime_directory[64]; /* RuntimeDirectory= */
         char fragment_path[256];
         char exec_start[768];         /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
+        char last_words[256];         /* of a daemon that failed, from the journal; empty: none there */
         char socket_file_state[32];   /* of nvidia-persistenced.socket */
         char socket_active_state[32]; /* the same */
 };
 
 /* Asks systemd below root (where it is not running there is nobody to ask), for at most timeout_usec. */
 void service_read(struct service *service, const char *root, uint64_t timeout_usec);
+
+/* It failed, or did and is about to be started again. */
+bool service_has_failed(const struct service *service);
 
 /* The program that ExecStart= names. Returns false when there is none. */
 bool service_program(const struct service *service, char *buffer, size_t size);

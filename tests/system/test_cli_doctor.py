@@ -303,6 +303,20 @@ def test_a_unit_that_failed_for_another_reason_is_found(patient, result, words):
     assert f"Result={result} ExecMainStatus=1" in evidence(check) and "journalctl" in check["cure"]
 
 
+def test_the_daemons_last_words_are_quoted(patient):
+    journalctl = patient.node.write("bin/journalctl", "#!/bin/sh\necho \"cannot open the pid file; asked: $*\"\n")
+    journalctl.chmod(0o755)
+    patient.boot_systemd(ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="1")
+    text = evidence(patient.problems()["unit-result"])
+    assert "journal: cannot open the pid file" in text and "_SYSTEMD_UNIT=nvidia-persistenced.service" in text
+    journalctl.write_text("#!/bin/sh\necho no journal >&2\nexit 1\n")
+    assert "journal" not in evidence(patient.problems()["unit-result"])
+
+
+def test_a_timeout_of_infinity_waits_for_systemd(healthy):
+    assert healthy.examine("--timeout=infinity")["unit"]["verdict"] == "ok"
+
+
 def test_without_systemd_the_unit_cannot_be_told(healthy):
     shutil.rmtree(healthy.root / "run/systemd")
     checks = healthy.examine()
