@@ -75,17 +75,21 @@ static bool has_failed(const struct examination *examination, const struct snaps
 
 static void quote_failure(const struct examination *examination, const struct snapshot_gpu *gpu,
                           struct finding *finding) {
-        const char *status = nv_status_name(gpu->detail.error_nv_status);
+        const struct hf_gpu *detail = &gpu->detail;
+        const char *status = nv_status_name(detail->error_nv_status);
         char label[64];
 
         (void)report_label(gpu, label, sizeof(label));
-        if (is_told(examination, gpu) && gpu->detail.error_text[0] != '\0')
-                finding_quote(finding, "%s: %s (errno %d%s%s; %u failures)", label, gpu->detail.error_text,
-                              (int)gpu->detail.error_number, status ? ", " : "", status ? status : "",
-                              (unsigned)gpu->detail.failures);
-        else
+        if (!is_told(examination, gpu) || detail->error_text[0] == '\0') {
                 finding_quote(finding, "%s: %s", label,
                               is_told(examination, gpu) ? "failed" : nvpd_status_text(gpu->get_status));
+                return;
+        }
+        if (status && strstr(detail->error_text, status))
+                status = NULL;
+        finding_quote(finding, "%s: %s (errno %d%s%s; %u failed open%s)", label, detail->error_text,
+                      (int)detail->error_number, status ? ", " : "", status ? status : "", (unsigned)detail->failures,
+                      detail->failures == 1 ? "" : "s");
 }
 
 static void quote_log(const struct examination *examination, int r, const struct kernel_log_line *line,
@@ -119,6 +123,7 @@ static bool judge_gpu(const struct examination *examination, const struct snapsh
 void probe_initialisation(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         const struct snapshot_gpu *first = NULL;
+        char address[PCI_ADDRESS_SIZE];
         size_t n = 0;
 
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
@@ -132,7 +137,8 @@ void probe_initialisation(const struct examination *examination, struct finding 
         if (n > 0) {
                 finding_set(finding, VERDICT_PROBLEM, "%zu GPU%s not initialise, or %s lost", n,
                             n == 1 ? " does" : "s do", n == 1 ? "is" : "are");
-                finding_cure(finding, "nvidia-smi --gpu-reset -i %zu", first->index);
+                finding_cure(finding, "nvidia-smi --gpu-reset -i %s",
+                             pci_address_format(&first->info.address, address));
         } else if (!examination_has_daemon(examination))
                 finding_set(finding, VERDICT_UNKNOWN, "no daemon answers, and only an open would show it");
 }

@@ -153,6 +153,26 @@ static bool any_unknown(const struct snapshot *snapshot) {
         return false;
 }
 
+/* Those that the daemon wants and has not got: it opens them, or their failure is told elsewhere. */
+static size_t count_awaited(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += snapshot->daemon == DAEMON_HOLDFAST && snapshot->gpus[i].detail.wanted &&
+                     snapshot->gpus[i].held != HF_YES && !snapshot->gpus[i].info.excluded;
+        return n;
+}
+
+static void judge_awaited(const struct snapshot *snapshot, struct finding *finding) {
+        size_t n = count_awaited(snapshot);
+
+        finding_quote(finding, "%zu of %zu GPUs held by the daemon", snapshot_count_held(snapshot), snapshot->n_gpus);
+        if (n == 0)
+                return;
+        finding_set(finding, VERDICT_NOTE, "%zu GPU%s wanted, and not held yet", n, n == 1 ? " is" : "s are");
+        finding_cure(finding, "holdfast wait");
+}
+
 void probe_persistence(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         struct instructions instructions;
@@ -180,6 +200,5 @@ void probe_persistence(const struct examination *examination, struct finding *fi
                                                   : "no daemon answers for a GPU, and its kernel flag cannot be read "
                                                     "without opening it");
         else
-                finding_quote(finding, "%zu of %zu GPUs held by the daemon", snapshot_count_held(snapshot),
-                              snapshot->n_gpus);
+                judge_awaited(snapshot, finding);
 }

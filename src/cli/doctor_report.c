@@ -20,7 +20,7 @@ enum {
 enum extent {
         EXTENT_NOTHING,
         EXTENT_NAMES, /* of the probes, all in one paragraph */
-        EXTENT_LINE,
+        EXTENT_LINE,  /* the sentence, and the first evidence */
         EXTENT_ALL,
 };
 
@@ -76,12 +76,26 @@ static void print_begin(const struct row *row, const struct report_style *style,
         (void)fprintf(stream, "%*s", (int)(HEAD_WIDTH - strlen(row->head)), "");
 }
 
+/* In one line: the sentence, and what it is about. */
+static void describe(const struct probe *probe, const struct finding *finding, enum extent extent, char *buffer,
+                     size_t size) {
+        char more[32] = "";
+
+        if (finding->n_evidence > 1)
+                (void)text_format(more, sizeof(more), ", and %zu more", finding->n_evidence - 1);
+        if (extent == EXTENT_LINE && finding->n_evidence > 0)
+                (void)text_format(buffer, size, "%s: %s (%s%s)", probe->id, finding->summary, finding->evidence[0],
+                                  more);
+        else
+                (void)text_format(buffer, size, "%s: %s", probe->id, finding->summary);
+}
+
 static void print_finding(const struct probe *probe, const struct finding *finding, const struct row *row,
                           enum extent extent, const struct report_style *style, FILE *stream) {
-        char text[sizeof(finding->summary) + 64];
+        char text[sizeof(finding->summary) + EVIDENCE_SIZE + 64];
 
         print_begin(row, style, stream);
-        (void)text_format(text, sizeof(text), "%s: %s", probe->id, finding->summary);
+        describe(probe, finding, extent, text, sizeof(text));
         wrap_print(stream, text, HEAD_WIDTH, INDENT, style->width);
         if (extent == EXTENT_ALL)
                 print_details(probe, finding, style->width, stream);

@@ -537,6 +537,13 @@ def test_a_lease_is_found_and_nothing_is_to_be_done_but_wait(patient):
     assert "released by a lease" in evidence(check) and check["cure"].startswith("holdfast wait")
 
 
+def test_gpus_that_are_still_being_opened_are_a_note(patient):
+    patient.start_daemon(rows=[Row(A), Row(B, OPENING), Row(C)])
+    check = patient.examine()["persistence"]
+    assert (check["verdict"], check["evidence"]) == ("note", ["2 of 3 GPUs held by the daemon"])
+    assert "1 GPU is wanted, and not held yet" in check["summary"]
+
+
 def test_persistence_off_in_nvidias_daemon_is_found(patient):
     shutil.rmtree(patient.root / f"sys/bus/pci/devices/{B}/msi_irqs")  # cold: else the kernel's flag keeps it
     patient.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 1)})
@@ -569,7 +576,7 @@ def test_a_gpu_that_does_not_initialise_is_found_with_the_kernels_own_words(pati
     patient.node.write("dev/kmsg", KERNEL_LOG)
     patient.start_daemon(rows=[Row(A), Row(B, FAILED, errno=5, nv_status=0x0f, failures=4, error="cannot open /dev/nvidia1"), Row(C)])
     check = patient.only_problem("initialisation")
-    assert check["evidence"] == [f"GPU 1 {B}: cannot open /dev/nvidia1 (errno 5, NV_ERR_GPU_IS_LOST; 4 failures)",
+    assert check["evidence"] == [f"GPU 1 {B}: cannot open /dev/nvidia1 (errno 5, NV_ERR_GPU_IS_LOST; 4 failed opens)",
                                  f"kernel log: NVRM: GPU {B}: RmInitAdapter failed! (0x62:0x40:1860)"]
 
 
@@ -644,8 +651,10 @@ def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
     result = patient.run(COLUMNS="80")
     lines = result.out.splitlines()
     assert result.status == 2 and lines[0].startswith("2 problems found by 21 checks")
-    assert [line.split()[0] for line in lines if re.match("[A-Z]+ ", line)][:4] == ["PROBLEM", "PROBLEM", "NOTE", "UNKNOWN"]
+    assert [line.split()[0] for line in lines if re.match("[A-Z]+ ", line)][:4] == ["PROBLEM", "PROBLEM", "NOTE", "NOTE"]
     assert "    cure     nvidia-modprobe -c 2" in lines
+    assert any(line.startswith("UNKNOWN unit, unit-exec") for line in lines)
+    assert f"(GPU 2 {C}: the driver says so)" in " ".join(result.out.split())
     assert "    runbook  docs/runbooks/nodes-missing.md" in lines
     assert max(map(len, lines)) <= 80 and len(lines) <= 24
 
@@ -665,6 +674,17 @@ def test_what_others_said_cannot_steer_the_terminal(patient):
     patient.boot_systemd(ActiveState="failed", Result="\033]0;title\a")
     out = patient.run("--verbose").out
     assert "\033" not in out and "\a" not in out and "?[2Jgone" in out
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\n" * 300, b"\0\xff:;=/" * 3000, b"x" * 70000, b": : : : ; ; = = - - // \n" * 50],
+                         ids=["empty", "lines", "binary", "long", "separators"])
+def test_files_full_of_garbage_are_no_reason_to_fail(healthy, garbage):
+    for path in healthy.root.rglob("*"):
+        if path.is_file() and not path.is_symlink() and "bin" not in path.parts[len(healthy.root.parts)]:
+            path.write_bytes(garbage)
+    healthy.node.write("dev/kmsg", "").write_bytes(garbage)
+    healthy.node.write("etc/holdfast/holdfast.conf", "").write_bytes(garbage)
+    healthy.examine()
 
 
 def test_an_ordinary_user_is_told_what_cannot_be_told(healthy):
