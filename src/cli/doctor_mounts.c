@@ -78,12 +78,13 @@ static bool ends_with(const char *whole, const char *end) {
         return end_length > 1 && end_length <= length && text_equal(whole + length - end_length, end);
 }
 
-/* source is mountinfo's fourth field. */
+/* source is mountinfo's fourth field. A path as short as "/socket" could be anybody's. */
 static bool is_old(const struct search *search, const char *source) {
         char path[PATH_MAX];
         size_t length = strlen(source);
 
-        if (!ends_with(source, DELETED) || !text_copy(path, sizeof(path), source))
+        if (!ends_with(source, DELETED) || !strstr(source, "/nvidia-persistenced") ||
+            !text_copy(path, sizeof(path), source))
                 return false;
         path[length - strlen(DELETED)] = '\0';
         return ends_with(search->socket, path) || ends_with(search->directory, path);

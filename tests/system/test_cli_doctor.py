@@ -159,14 +159,23 @@ def test_looking_reads_no_device_node(healthy):
     assert not re.search(r"/dev/nvidia", text)
 
 
-def test_every_probe_has_a_runbook_and_every_runbook_is_about_cure():
+def test_every_probe_has_a_runbook_that_tells_what_to_do():
+    source = (TOP / "src/cli/doctor.c").read_text()
+    probes = re.findall(r'^        \{"([a-z-]+)", "[^"]+", "([a-z-]+)",\s+probe_\w+\}', source, re.M)
+    assert len(probes) == len(re.findall(r"probe_\w+\}", source)) >= 21
+    index = (RUNBOOKS / "README.md").read_text()
+    for probe, runbook in probes:
+        text = (RUNBOOKS / f"{runbook}.md").read_text()
+        assert re.search(rf"^\| \[{runbook}\]\({runbook}.md\) \| .*\b{probe}\b", index, re.M), f"{probe} is not in the index"
+        assert f"**{probe}**" in text, f"{runbook} does not name {probe}"
+
+
+def test_every_runbook_has_all_its_parts_and_is_in_the_index():
+    index = (RUNBOOKS / "README.md").read_text()
     for file in RUNBOOKS.glob("*.md"):
-        for part in ("Symptom", "Why", "Check", "Cure", "Prevention"):
+        assert file.name == "README.md" or f"]({file.name})" in index
+        for part in ("Symptom", "Why", "Check", "Cure", "Prevention") if file.name != "README.md" else ():
             assert f"\n## {part}\n" in file.read_text(), f"{file.name} has no {part}"
-    probes = re.findall(r'^        \{"[a-z-]+", "[^"]+", "([a-z-]+)"', (TOP / "src/cli/doctor.c").read_text(), re.M)
-    assert len(probes) == len(re.findall(r"probe_\w+\}", (TOP / "src/cli/doctor.c").read_text())) >= 21
-    for runbook in probes:
-        assert (RUNBOOKS / f"{runbook}.md").exists()
 
 
 # ---- the driver --------------------------------------------------------------
