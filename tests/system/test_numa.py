@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""GPU memory that is a NUMA node: told to the driver before the first open, left to the kernel where that sees to it."""
+
+import pytest
+
+from harness import holdfast_rpc, rpc
+from harness.world import QUICK
+
+ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
+OFFLINE, ONLINE = 0, 1
+
+kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+COHERENT = QUICK + "coherent = yes\nnuma = offline\nnuma_auto_online = yes\n"
+
+
+def set_numa(daemon, address, status):
+    with daemon.connect(timeout=20) as connection:
+        return connection.set_numa(address, status)
+
+
+@pytest.mark.parametrize("status", [OFFLINE, ONLINE])
+def test_a_gpu_without_such_memory_has_nothing_to_do(world, daemon, status):
+    assert set_numa(daemon, world.gpus[0], status) == rpc.SUCCESS
+    assert daemon.get(world.gpus[0]) == ENABLED
+
+
+@kernel_only
+@pytest.mark.holdfast_only("NVIDIA's library tells the driver")
+def test_a_coherent_gpu_is_held_as_the_driver_is_told_the_block_size_first(world):
+    world.simulate(gpus=2, defaults=COHERENT)
+    daemon = world.start()
+    assert [daemon.get(address) for address in world.gpus] == [ENABLED] * 2
+    assert not world.sim.journal("open-failed")
+
+
+@kernel_only
+@pytest.mark.holdfast_only("NVIDIA's library tells the driver")
+def test_memory_that_the_kernel_sees_to_is_left_to_it(world):
+    world.simulate(gpus=1, defaults=COHERENT)
+    daemon = world.start()
+    assert set_numa(daemon, world.gpus[0], ONLINE) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+
+
+@kernel_only
+@pytest.mark.holdfast_only("the simulator has no memory blocks, on which NVIDIA's would stumble otherwise")
+def test_when_the_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mode_is_put_back(world):
+    """User space is to online it, and this /sys has no blocks to write to: every step before is rolled back."""
+    world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
+    daemon = world.start("--no-persistence-mode", "--verbose")
+    assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=20) == rpc.NUMA_FAILURE
+    assert daemon.get(world.gpus[0]) == DISABLED
+    daemon.wait_for_log(r"NUMA memory not onlined\. .+")
+
+
+@kernel_only
+@pytest.mark.holdfast_only("as above")
+def test_the_mode_alone_can_be_set_where_the_memory_cannot(world):
+    world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
+    daemon = world.start("--no-persistence-mode")
+    assert daemon.set_only(world.gpus[0], rpc.ENABLED, timeout=20) == rpc.SUCCESS
+    assert daemon.get(world.gpus[0]) == ENABLED
+    assert set_numa(daemon, world.gpus[0], ONLINE) == rpc.NUMA_FAILURE
+    assert daemon.get(world.gpus[0]) == ENABLED
+
+
+@kernel_only
+@pytest.mark.holdfast_only("NVIDIA's has no such program")
+def test_the_legacy_flag_is_told_as_the_driver_has_it(world):
+    world.simulate(gpus=2, gpu1="legacy = yes")
+    daemon = world.start("--verbose")
+    for address in world.gpus:
+        daemon.wait_for_log(rf"device {address} - legacy persistence flag asked for")
+    with holdfast_rpc.Connection(daemon.socket_path, 20) as connection:
+        assert [gpu["legacy_flag"] for gpu in connection.list()["gpus"]] == [0, 1]

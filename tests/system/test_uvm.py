@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""UVM persistence: with the hold, never in its way. The NVLink fabric may be late."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import holdfast_rpc, rpc
+from harness.events import wait_until
+from harness.holdfast_rpc import UVM_OFF, UVM_ON, UVM_WAITING
+from harness.world import QUICK
+
+ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
+
+ours = pytest.mark.holdfast_only("NVIDIA's waits for the fabric, GPU by GPU, and tells no state")
+kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+
+
+def listed(daemon):
+    with holdfast_rpc.Connection(daemon.socket_path, 30) as connection:
+        return connection.list()["gpus"]
+
+
+def registrations(world):
+    return [gpu["uvm"] for gpu in world.sim.status()["gpus"]]
+
+
+def wait_registered(world, *wanted):
+    wait_until(lambda: registrations(world) == list(wanted), f"UVM registrations {wanted}", timeout=20)
+
+
+def test_uvm_is_left_alone_unless_it_is_asked_for(world, daemon):
+    assert registrations(world) == [0, 0]
+
+
+def test_each_held_gpu_is_registered_with_uvm_when_asked_for(world):
+    world.simulate(gpus=4)
+    world.start("--uvm-persistence-mode")
+    wait_registered(world, 1, 1, 1, 1)
+
+
+@ours
+def test_a_fabric_that_is_20_s_late_does_not_delay_readiness(world):
+    world.simulate(gpus=4, defaults=QUICK + "fabric_delay = 20s\n")
+    daemon = world.start("--uvm-persistence-mode")  # waits for READY, for less than 20 s
+    gpus = listed(daemon)
+    assert [(gpu["state"], gpu["uvm"]) for gpu in gpus] == [(holdfast_rpc.HELD, UVM_WAITING)] * 4
+    wait_until(lambda: "fabric" in listed(daemon)[0]["uvm_text"].lower(), "the reason in the list")
+    assert daemon.get(world.gpus[0]) == ENABLED
+
+
+@ours
+def test_uvm_follows_by_itself_when_the_fabric_is_ready(world):
+    world.simulate(gpus=3, defaults=QUICK + "fabric_delay = 2s\n")
+    daemon = world.start("--uvm-persistence-mode", "--verbose")
+    wait_registered(world, 1, 1, 1)
+    wait_until(lambda: [gpu["uvm"] for gpu in listed(daemon)] == [UVM_ON] * 3, "UVM on in the list")
+    assert [gpu["uvm_text"] for gpu in listed(daemon)] == [""] * 3
+    assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0] * 3
+
+
+@ours
+def test_a_gpu_without_uvm_is_held_all_the_same(world):
+    world.simulate(gpus=2, gpu1="uvm = no")
+    daemon = world.start("--uvm-persistence-mode")
+    wait_registered(world, 1, 0)
+    assert daemon.get(world.gpus[1]) == ENABLED
+    wait_until(lambda: listed(daemon)[1]["uvm_text"], "the reason in the list")
+
+
+def test_a_set_off_gives_up_uvm_before_the_gpu_and_a_set_on_brings_both_back(world):
+    world.simulate(gpus=1)
+    daemon = world.start("--uvm-persistence-mode")
+    wait_registered(world, 1)
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert registrations(world) == [0]
+    order = [record["event"] for record in world.sim.journal("uvm-unregistered", "torn-down")]
+    assert order == ["uvm-unregistered", "torn-down"]
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    if not world.site.other:
+        wait_registered(world, 1)
+
+
+def wait_subscribed(daemon):
+    """The driver's notices come once the daemon has opened /dev/nvidiactl for them, twice."""
+    wait_until(lambda: sum(os.readlink(fd).endswith("/nvidiactl") for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()) >= 2,
+               "the subscription to the driver's notices")
+
+
+@ours
+@kernel_only
+def test_an_unbind_of_a_gpu_with_uvm_ends(world):
+    """Of drivers up to 590: those from 595 on cannot drop a UVM registration any more once an unbind has begun."""
+    world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 580.95.05\n")
+    daemon = world.start("--uvm-persistence-mode")
+    wait_registered(world, 1, 1)
+    wait_subscribed(daemon)
+    world.sim.ctl("unbind", gpu=world.gpus[0], timeout=20)
+    assert daemon.get(world.gpus[1]) == ENABLED
+    world.sim.ctl("bind", gpu=world.gpus[0])
+    wait_until(lambda: daemon.get(world.gpus[0]) == ENABLED, "the GPU held again", timeout=20)
+    wait_registered(world, 1, 1)
+
+
+@ours
+def test_without_persistence_there_is_no_uvm(world):
+    world.simulate(gpus=1)
+    daemon = world.start("--uvm-persistence-mode", "--no-persistence-mode")
+    assert listed(daemon)[0]["uvm"] == UVM_OFF
+    assert registrations(world) == [0]
