@@ -103,10 +103,45 @@ bool descriptors_process_has(pid_t process, uint64_t inode) {
         return count.count > 0;
 }
 
+/* Sockets that had descriptors on their way before our nodes existed: those are none of ours. */
+static struct flight {
+        uint64_t socket;
+        uint64_t count;
+} foreign_flights[256];
+static size_t n_foreign_flights;
+
+/* A socket's inode number from its link, "socket:[123]"; 0 when it is no socket. */
+static uint64_t socket_of(const char *link) {
+        static const char prefix[] = "socket:[";
+
+        return text_starts_with(link, prefix) ? strtoull(link + strlen(prefix), NULL, 10) : 0;
+}
+
+static bool remember_flight(void *user, pid_t process, const char *fd_name, const char *link) {
+        uint64_t count = socket_of(link) != 0 ? fdinfo_number(process, fd_name, "\nscm_fds:") : 0;
+
+        if (count > 0)
+                foreign_flights[n_foreign_flights++] = (struct flight){.socket = socket_of(link), .count = count};
+        return n_foreign_flights < ARRAY_SIZE(foreign_flights);
+}
+
+void descriptors_remember_flights(void) {
+        n_foreign_flights = 0;
+        (void)visit_all(remember_flight, NULL);
+}
+
+static uint64_t foreign_count(uint64_t socket) {
+        for (size_t i = 0; i < n_foreign_flights; i++)
+                if (foreign_flights[i].socket == socket)
+                        return foreign_flights[i].count;
+        return 0;
+}
+
 static bool find_queued(void *user, pid_t process, const char *fd_name, const char *link) {
         bool *found = user;
+        uint64_t socket = socket_of(link);
 
-        *found = text_starts_with(link, "socket:") && fdinfo_number(process, fd_name, "\nscm_fds:") > 0;
+        *found = socket != 0 && fdinfo_number(process, fd_name, "\nscm_fds:") > foreign_count(socket);
         return !*found;
 }
 

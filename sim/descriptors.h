@@ -18,6 +18,12 @@ int descriptors_count(uint64_t inode, size_t *ret_count);
 
 bool descriptors_process_has(pid_t process, uint64_t inode);
 
+/*
+ * To be called before the nodes exist: what is on its way between processes now (some keep descriptors in a queue for
+ * ever) can be none of theirs, and is not counted by descriptors_in_flight().
+ */
+void descriptors_remember_flights(void);
+
 /* Whether a socket somewhere holds descriptors that were sent and not yet received (fdinfo's "scm_fds:", Linux 5.6). */
 bool descriptors_in_flight(void);
 

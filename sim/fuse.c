@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "sim/descriptors.h"
 #include "sim/device.h"
 #include "sim/tree.h"
 
@@ -315,6 +316,7 @@ static void front_free(struct fuse_front *front) {
 static int front_start(struct fuse_front *front, struct model *model, const char *root) {
         int r;
 
+        descriptors_remember_flights();
         front->stop_fd = eventfd(0, EFD_CLOEXEC);
         if (front->stop_fd < 0)
                 return -errno;
