@@ -65,20 +65,40 @@ static int write_pid(int fd, const char *path) {
         return 0;
 }
 
+/* Whether the path still leads to the open file: a daemon that ends removes it, and the next one makes another. */
+static bool is_current(int fd, const char *path) {
+        struct stat ours, current;
+
+        return fstat(fd, &ours) == 0 && lstat(path, &current) == 0 && ours.st_dev == current.st_dev &&
+               ours.st_ino == current.st_ino;
+}
+
+/* Opens and locks the pid file; *ret_fd is -1 when it was removed meanwhile, and there is another to try. */
+static int open_locked(const char *path, int *ret_fd) {
+        CLEANUP(fd_done) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+        int r;
+
+        if (fd < 0)
+                return log_errno(LOG_ERR, -errno, "cannot open the pid file %s", path);
+        r = lock(fd, path);
+        if (r < 0)
+                return r;
+        *ret_fd = is_current(fd, path) ? take_fd(&fd) : -1;
+        return 0;
+}
+
 int runtime_lock(struct runtime *runtime) {
         const char *path = runtime->pid_file;
         CLEANUP(fd_done) int fd = -1;
-        int r;
+        int r = 0;
 
         if (access(runtime->directory, W_OK | X_OK) < 0)
                 return log_errno(LOG_ERR, -errno,
                                  "uid %u cannot write to the runtime directory %s; give the directory to that user, "
                                  "or remove it and it will be made",
                                  (unsigned)getuid(), runtime->directory);
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
-        if (fd < 0)
-                return log_errno(LOG_ERR, -errno, "cannot open the pid file %s", path);
-        r = lock(fd, path);
+        while (r == 0 && fd < 0)
+                r = open_locked(path, &fd);
         if (r < 0)
                 return r;
         (void)fchmod(fd, 0644);

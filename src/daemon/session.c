@@ -12,15 +12,16 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "rpc/holdfast.h"
 #include "rpc/record.h"
 
 enum {
         SESSION_DEADLINE_SEC = 10,
         /*
-         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest
-         * are Release's, 16 bytes for each GPU. Nobody names more than 64 by their addresses (there is `all`).
+         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest are
+         * Release's, 8 bytes and 16 for each GPU, of which there are at most HF_GPUS_MAX.
          */
-        SESSION_RECORD_MAX = 2048,
+        SESSION_RECORD_MAX = 24 + 2 * 408 + 8 + 16 * HF_GPUS_MAX,
         SESSION_INPUT_MAX = 1024,
 };
 
