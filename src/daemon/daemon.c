@@ -31,6 +31,7 @@
 #include "daemon/store.h"
 #include "daemon/worker.h"
 #include "gpu/nodes.h"
+#include "gpu/numa.h"
 
 enum {
         /* Everybody waits 5 s at most for the end (NVIDIA's driver container does); the rest is for the exit itself. */
@@ -189,11 +190,12 @@ static void notify_status(struct daemon *daemon, const char *prefix) {
 
 static void on_change(void *userdata) {
         struct daemon *daemon = userdata;
+        struct registry_counts counts = registry_count(daemon->registry);
 
         if (registry_is_listed(daemon->registry))
                 server_start(daemon->server);
         notify_status(daemon, "");
-        notices_want(daemon->notices, registry_count(daemon->registry).held > 0);
+        notices_want(daemon->notices, counts.using > 0 || counts.unbinding > 0);
         methods_on_change(&daemon->methods);
 }
 
@@ -488,6 +490,8 @@ static void start_hotplug(struct daemon *daemon) {
 
         if (daemon->options->root[0] == '\0')
                 r = hotplug_new_udev(&daemon->hotplug, daemon->loop, &callbacks);
+        else if (daemon->ops == &gpu_nvcfg_ops) /* a library that stands in for NVIDIA's tells nothing by itself */
+                r = -EOPNOTSUPP;
         else
                 r = hotplug_new_socket(&daemon->hotplug, daemon->loop, daemon->runtime.uevents, &callbacks);
         if (r < 0)
@@ -501,8 +505,25 @@ static int enter_sandbox(const struct daemon *daemon) {
         return daemon->options->sandbox ? sandbox_enter(&config) : 0;
 }
 
+/* Known while the driver is loaded; one that is loaded later has to do without (docs/decisions/0002-numa-as-root.md).
+ */
+static bool has_numa_memory(const char *root) {
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        bool found = false;
+        size_t n = 0;
+
+        if (inventory_read(root, &gpus, &n) < 0)
+                return false;
+        for (size_t i = 0; i < n; i++)
+                found |= numa_is_present(root, &gpus[i].address);
+        return found;
+}
+
 static int drop_privileges(struct daemon *daemon) {
-        return privileges_drop(daemon->privileges);
+        struct privileges privileges = *daemon->privileges;
+
+        privileges.onlines_numa = has_numa_memory(daemon->options->root);
+        return privileges_drop(&privileges);
 }
 
 static int lock_runtime(struct daemon *daemon) {

@@ -23,6 +23,7 @@ enum hotplug_action {
 struct hotplug;
 
 struct hotplug_callbacks {
+        /* address: which, with HOTPLUG_REMOVED. */
         void (*on_event)(enum hotplug_action action, const struct pci_address *address, void *userdata);
         void *userdata;
 };

@@ -6,6 +6,12 @@
 
 #include "daemon/hotplug.h"
 
+/*
+ * As many as are read in one go, before anything else is served: an "unbind" is to be heard before the driver's own
+ * notice of the bind that followed it, which takes another way.
+ */
+enum { HOTPLUG_EVENTS_MAX = 256 };
+
 struct hotplug {
         struct hotplug_callbacks callbacks;
         struct event *readable;

@@ -31,10 +31,15 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct pci_address address;
         enum hotplug_action action;
         char bytes[2048];
-        ssize_t size = recv(fd, bytes, sizeof(bytes), 0);
+        ssize_t size;
 
-        if (size > 0 && hotplug_parse(bytes, (size_t)size, &action, &address))
-                hotplug->callbacks.on_event(action, &address, hotplug->callbacks.userdata);
+        for (unsigned i = 0; i < HOTPLUG_EVENTS_MAX; i++) {
+                size = recv(fd, bytes, sizeof(bytes), 0);
+                if (size < 0)
+                        return;
+                if (size > 0 && hotplug_parse(bytes, (size_t)size, &action, &address))
+                        hotplug->callbacks.on_event(action, &address, hotplug->callbacks.userdata);
+        }
 }
 
 static int source_bind(struct socket_source *source, const char *path) {

@@ -25,19 +25,34 @@ static void source_end(struct hotplug *hotplug) {
         free(source);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *userdata) {
-        struct udev_source *source = container_of(userdata, struct udev_source, hotplug);
-        struct udev_device *device = udev_monitor_receive_device(source->monitor);
+static void tell(const struct udev_source *source, struct udev_device *device) {
+        const struct hotplug_callbacks *callbacks = &source->hotplug.callbacks;
         struct pci_address address;
         enum hotplug_action action;
 
-        if (!device)
-                return;
         if (hotplug_judge(udev_device_get_action(device), udev_device_get_subsystem(device),
                           udev_device_get_property_value(device, "DRIVER"), udev_device_get_devpath(device), &action,
                           &address))
-                source->hotplug.callbacks.on_event(action, &address, source->hotplug.callbacks.userdata);
-        udev_device_unref(device);
+                callbacks->on_event(action, &address, callbacks->userdata);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata) {
+        struct udev_source *source = container_of(userdata, struct udev_source, hotplug);
+        const struct hotplug_callbacks *callbacks = &source->hotplug.callbacks;
+
+        for (unsigned i = 0; i < HOTPLUG_EVENTS_MAX; i++) {
+                struct udev_device *device;
+
+                errno = 0;
+                device = udev_monitor_receive_device(source->monitor);
+                if (!device &&
+                    errno == ENOBUFS) /* netlink had more than the socket takes: who knows what has changed */
+                        callbacks->on_event(HOTPLUG_CHANGED, NULL, callbacks->userdata);
+                if (!device)
+                        return;
+                tell(source, device);
+                udev_device_unref(device);
+        }
 }
 
 /*

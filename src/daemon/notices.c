@@ -28,9 +28,10 @@ struct notices {
         struct rm_events *events; /* NULL: not subscribed */
         struct event *readable;
         bool wanted;
-        bool refused;  /* the last try failed: not again before it is wanted anew */
-        bool read_due; /* there may be something to read */
-        bool busy;     /* a job is on a worker thread, and uses events */
+        bool refused;   /* the last try failed: not again before it is wanted anew */
+        bool read_due;  /* there may be something to read */
+        bool busy;      /* a job is on a worker thread, and uses events */
+        int told_error; /* the last refusal that was logged: every retry of a GPU that fails tries this anew */
 };
 
 struct notices_job {
@@ -81,8 +82,10 @@ static void log_refusal(int error, const struct gpu_failure *failure) {
 
 static void end_open(struct notices *notices, const struct notices_job *job) {
         notices->refused = job->result < 0;
-        if (job->result < 0) {
+        if (job->result < 0 && job->result != notices->told_error)
                 log_refusal(job->result, &job->failure);
+        notices->told_error = job->result;
+        if (job->result < 0) {
                 notices->callbacks.on_closed(notices->callbacks.userdata);
                 return;
         }

@@ -4,8 +4,8 @@
 
 /*
  * The subscription to the driver's bind and unbind notices (gpu/rm.h), with every call into the driver on a worker
- * thread. It lasts only while a GPU is held: its descriptors pin the kernel module, which must be free to go when all
- * GPUs are released.
+ * thread. It lasts only while a GPU is held, opened or unbound: its descriptors pin the kernel module, which must be
+ * free to go when all GPUs are released.
  */
 
 #include <event2/event.h>

@@ -40,6 +40,17 @@ void entry_update_want(struct entry *entry) {
         entry_changed(entry, before);
 }
 
+void entry_spoil(struct entry *entry) {
+        const struct gpu *gpu = &entry->gpu;
+        bool nothing_held = gpu->state == GPU_RELEASED || gpu->state == GPU_FAILED;
+
+        if (nothing_held && gpu->job == GPU_JOB_NONE && !gpu->adopting)
+                gpu_retry_now(&entry->gpu);
+        else
+                entry->stale = true;
+        entry_update_want(entry);
+}
+
 void entry_enable(struct entry *entry, bool enabled) {
         entry->enabled = enabled;
         gpu_retry_now(&entry->gpu);
@@ -107,6 +118,9 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
+        /* Bound again since we looked: what we know of it is old, not what we hold. */
+        if (job == GPU_JOB_OPEN && result >= 0 && gpu->hold.minor != gpu->info.minor)
+                registry_rescan(entry->registry);
         if (news)
                 entry_changed(entry, before);
 }
@@ -152,6 +166,8 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         int r;
 
         gpu_begin(&entry->gpu, job, clock_monotonic_usec());
+        if (job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT)
+                entry->opened_usec = entry->gpu.job_since_usec;
         if (job != GPU_JOB_QUERY) /* asking is no change: whoever watches would be woken by those who look */
                 entry_changed(entry, before);
         r = launch(entry, job);
@@ -492,6 +508,8 @@ struct registry_counts registry_count(const struct registry *registry) {
                 counts.held += gpu->state == GPU_HELD;
                 counts.failed += gpu->state == GPU_FAILED;
                 counts.busy += gpu->job != GPU_JOB_NONE;
+                counts.using += gpu->state == GPU_HELD || gpu->state == GPU_OPENING;
+                counts.unbinding += registry->entries[i]->unbinding;
         }
         return counts;
 }

@@ -99,7 +99,9 @@ struct registry_counts {
         size_t wanted;
         size_t held;
         size_t failed;
-        size_t busy; /* in the driver now */
+        size_t busy;      /* in the driver now */
+        size_t using;     /* held, or being opened: an unbind has to wait for us */
+        size_t unbinding; /* announced by the driver, and not over yet */
 };
 struct registry_counts registry_count(const struct registry *registry);
 /* The first look is over: a GPU that is not known now is none. on_change tells. */

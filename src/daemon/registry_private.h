@@ -25,6 +25,8 @@ struct entry {
         bool stale;                    /* what is held is of a GPU that was taken away: close it, then open anew */
         bool gone;                     /* not listed any more: forgotten once it is released */
         bool seen;                     /* by the scan being merged */
+        bool doubtful;                 /* a scan did not see it, but is older than what we hold */
+        uint64_t opened_usec;          /* when the last open began */
 
         struct registry_request *request; /* the one being served, and those behind it */
         int numa_result;                  /* of the last NUMA job */
@@ -49,7 +51,8 @@ struct registry {
         bool polling;             /* nobody tells of changes */
         bool scanning;            /* a scan is on a worker thread */
         bool scan_again;
-        bool scanned; /* the first scan is in */
+        int scan_result; /* of the last scan */
+        bool scanned;    /* the first scan is in */
         bool empty_told;
 
         uint64_t serial;
@@ -74,6 +77,9 @@ void entry_start_job(struct entry *entry, enum gpu_job job);
 void entry_serve(struct entry *entry);
 /* "0000:17:00.0" */
 const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]);
+
+/* What is held of the GPU is worth nothing any more: it is closed, and then opened anew if wanted. */
+void entry_spoil(struct entry *entry);
 
 int registry_add_entry(struct registry *registry, const struct gpu_info *info);
 /* Forgets the entries that are gone and released. */

@@ -91,6 +91,20 @@ static void serve_rollback(struct entry *entry) {
                 answer(entry, NVPD_NUMA_FAILURE);
 }
 
+/*
+ * An unbind that waited for us goes on as soon as we have let go: a Set that was releasing the GPU has done what it was
+ * asked for, whatever became of the GPU then.
+ */
+static void serve_gone(struct entry *entry) {
+        const struct registry_request *request = entry->request;
+        bool releasing = request->kind != REGISTRY_SET_NUMA && !request->enable && request->stage != STAGE_NEW;
+
+        if (!releasing)
+                answer(entry, NVPD_DEVICE_NOT_FOUND);
+        else if (entry->gpu.state == GPU_RELEASED)
+                answer(entry, NVPD_SUCCESS);
+}
+
 /* Takes the request at the head as far as it gets now. */
 static void serve_head(struct entry *entry) {
         static void (*const serve[])(struct entry * entry) = {
@@ -100,10 +114,10 @@ static void serve_head(struct entry *entry) {
                 [STAGE_ROLLBACK] = serve_rollback,
         };
 
-        if (entry->gone)
-                answer(entry, NVPD_DEVICE_NOT_FOUND);
-        else if (entry->registry->stopping || entry->gpu.stuck)
+        if (entry->registry->stopping || entry->gpu.stuck)
                 answer(entry, NVPD_DRIVER);
+        else if (entry->gone)
+                serve_gone(entry);
         else
                 serve[entry->request->stage](entry);
 }

@@ -12,13 +12,14 @@
 #include "base/text.h"
 
 /* An unbind that we have let go for goes on in the kernel; how it ends is seen by looking, where nobody tells. */
-#define UNBINDING_POLL_USEC (1 * USEC_PER_SEC)
+#define UNSETTLED_POLL_USEC (1 * USEC_PER_SEC)
 
 /* Listing reads the driver's /proc files, which can sleep while the system suspends: on a thread, like everything else.
  */
 struct scan {
         struct worker_job job;
         struct registry *registry;
+        uint64_t started_usec;
         struct gpu_info *infos;
         size_t n_infos;
         int result;
@@ -31,51 +32,83 @@ static struct entry *find_entry(const struct registry *registry, const struct pc
         return NULL;
 }
 
-/* Another minor or another UUID at this address: the GPU was taken out and put back while we did not look. */
-static bool is_replaced(const struct gpu *gpu, const struct gpu_info *info) {
-        return gpu->info.minor != info->minor ||
-               (gpu->info.uuid[0] != '\0' && info->uuid[0] != '\0' && !text_equal(gpu->info.uuid, info->uuid));
+static bool is_other_minor(int minor, const struct gpu_info *info) {
+        return minor != GPU_MINOR_UNKNOWN && info->minor != GPU_MINOR_UNKNOWN && minor != info->minor;
 }
 
-static void update_entry(struct entry *entry, const struct gpu_info *info) {
+static bool is_other_gpu(const struct gpu *gpu, const struct gpu_info *info) {
+        return gpu->info.uuid[0] != '\0' && info->uuid[0] != '\0' && !text_equal(gpu->info.uuid, info->uuid);
+}
+
+/*
+ * Whether what is held is of the GPU as it was before: taken out and put back while we did not look. An open reads the
+ * minor for itself, so while one is under way, or when it began after the look, the hold is the newer of the two.
+ */
+static bool is_outdated(const struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
+        const struct gpu *gpu = &entry->gpu;
+        int minor = gpu->hold.minor != GPU_MINOR_UNKNOWN ? gpu->hold.minor : gpu->info.minor;
+
+        if (gpu->state == GPU_OPENING || seen_usec < entry->opened_usec)
+                return false;
+        return is_other_minor(minor, info) || is_other_gpu(gpu, info);
+}
+
+static void update_entry(struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
+        bool outdated = is_outdated(entry, info, seen_usec);
+
         entry->seen = true;
-        if (entry->gone) { /* back before it was forgotten */
-                entry->gone = false;
-                entry->stale = true;
-        }
-        if (is_replaced(&entry->gpu, info))
-                entry->stale = true;
-        entry->gpu.info = *info;
-        entry_update_want(entry);
+        entry->doubtful = false;
+        if (is_other_minor(entry->gpu.info.minor, info)) /* the unbind is over, and a bind, too */
+                entry->unbinding = false;
+        outdated |= take_bool(&entry->gone);  /* back before it was forgotten */
+        if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
+                entry->gpu.info = *info;
+        if (outdated)
+                entry_spoil(entry);
+        else
+                entry_update_want(entry);
 }
 
 static void lose_entry(struct entry *entry) {
         char text[PCI_ADDRESS_SIZE];
 
-        if (entry->seen || entry->gone)
+        if (entry->gone)
                 return;
         entry->gone = true;
+        entry->doubtful = false;
+        entry->unbinding = false;
         log_write(LOG_NOTICE, "device %s - gone.", entry_address(entry, text));
         gpu_retry_now(&entry->gpu);
         entry_update_want(entry);
 }
 
-static void merge(struct registry *registry, const struct gpu_info *infos, size_t n_infos) {
+/* Not listed: gone, unless it came back and was opened while the scan was under way. */
+static void miss_entry(struct entry *entry, uint64_t seen_usec) {
+        bool in_use = entry->gpu.state == GPU_OPENING || entry->gpu.state == GPU_HELD;
+
+        if (in_use && seen_usec < entry->opened_usec)
+                entry->doubtful = true;
+        else
+                lose_entry(entry);
+}
+
+static void merge(struct registry *registry, const struct scan *scan) {
         for (size_t i = 0; i < registry->n_entries; i++)
                 registry->entries[i]->seen = false;
-        for (size_t i = 0; i < n_infos; i++) {
-                struct entry *entry = find_entry(registry, &infos[i].address);
+        for (size_t i = 0; i < scan->n_infos; i++) {
+                struct entry *entry = find_entry(registry, &scan->infos[i].address);
                 int r = 0;
 
                 if (entry)
-                        update_entry(entry, &infos[i]);
+                        update_entry(entry, &scan->infos[i], scan->started_usec);
                 else
-                        r = registry_add_entry(registry, &infos[i]);
+                        r = registry_add_entry(registry, &scan->infos[i]);
                 if (r < 0)
                         (void)log_errno(LOG_ERR, r, "cannot register a GPU");
         }
         for (size_t i = 0; i < registry->n_entries; i++)
-                lose_entry(registry->entries[i]);
+                if (!registry->entries[i]->seen)
+                        miss_entry(registry->entries[i], scan->started_usec);
 }
 
 /*
@@ -94,7 +127,6 @@ static void drop_inheritances(struct registry *registry) {
                         (void)log_errno(LOG_ERR, r, "cannot let go of a GPU that is gone");
                         return;
                 }
-                find_entry(registry, &info.address)->seen = false;
                 lose_entry(find_entry(registry, &info.address));
         }
 }
@@ -107,6 +139,11 @@ static void tell_empty(struct registry *registry) {
         registry->empty_told = empty;
 }
 
+static void scan_free(struct scan **scan) {
+        free((*scan)->infos);
+        free(*scan);
+}
+
 static void scan_run(struct worker_job *job) {
         struct scan *scan = container_of(job, struct scan, job);
         const struct registry_config *config = &scan->registry->config;
@@ -115,19 +152,20 @@ static void scan_run(struct worker_job *job) {
 }
 
 static void scan_done(struct worker_job *job) {
-        CLEANUP(free_ptr) struct scan *scan = container_of(job, struct scan, job);
-        CLEANUP(free_ptr) struct gpu_info *infos = scan->infos;
+        CLEANUP(scan_free) struct scan *scan = container_of(job, struct scan, job);
         struct registry *registry = scan->registry;
 
         registry->scanning = false;
         registry->serial += !registry->scanned;
         registry->scanned = true;
-        if (scan->result < 0)
-                (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again later");
-        else
-                merge(registry, infos, scan->n_infos);
-        if (scan->result >= 0)
+        if (scan->result < 0 && scan->result != registry->scan_result)
+                (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again every %u s",
+                                (unsigned)(registry->config.poll_usec / USEC_PER_SEC));
+        registry->scan_result = scan->result;
+        if (scan->result >= 0) {
+                merge(registry, scan);
                 drop_inheritances(registry);
+        }
         registry_sweep(registry);
         tell_empty(registry);
         if (take_bool(&registry->scan_again))
@@ -150,7 +188,11 @@ void registry_rescan(struct registry *registry) {
                 registry_arm_scan(registry);
                 return;
         }
-        *scan = (struct scan){.job = {.run = scan_run, .done = scan_done}, .registry = registry};
+        *scan = (struct scan){
+                .job = {.run = scan_run, .done = scan_done},
+                .registry = registry,
+                .started_usec = clock_monotonic_usec(),
+        };
         if (worker_start(registry->config.worker, &scan->job) < 0) {
                 free(scan);
                 registry_arm_scan(registry);
@@ -159,14 +201,19 @@ void registry_rescan(struct registry *registry) {
         registry->scanning = true;
 }
 
-/* When to look again by ourselves: never while there are GPUs, somebody tells of changes, and none is being unbound. */
+static bool is_unsettled(const struct entry *entry) {
+        return entry->unbinding || entry->gone || entry->doubtful;
+}
+
+/* When to look again by ourselves: never while there are GPUs, somebody tells of changes, and all are settled. */
 void registry_arm_scan(struct registry *registry) {
-        uint64_t pause_usec = registry->n_entries == 0 || registry->polling ? registry->config.poll_usec : 0;
+        bool needed = registry->n_entries == 0 || registry->polling || registry->scan_result < 0;
+        uint64_t pause_usec = needed ? registry->config.poll_usec : 0;
         struct timeval pause;
 
         for (size_t i = 0; i < registry->n_entries; i++)
-                if (registry->entries[i]->unbinding || registry->entries[i]->gone)
-                        pause_usec = UNBINDING_POLL_USEC;
+                if (is_unsettled(registry->entries[i]))
+                        pause_usec = UNSETTLED_POLL_USEC;
         pause = (struct timeval){
                 .tv_sec = (time_t)(pause_usec / USEC_PER_SEC),
                 .tv_usec = (suseconds_t)(pause_usec % USEC_PER_SEC),
@@ -185,10 +232,10 @@ void registry_set_polling(struct registry *registry, bool needed) {
 void registry_note_removed(struct registry *registry, const struct pci_address *address) {
         struct entry *entry = find_entry(registry, address);
 
-        if (entry && entry->gpu.state != GPU_RELEASED) {
-                entry->stale = true;
-                entry_update_want(entry);
+        if (entry) { /* if it is back already the look below will tell, and what we hold is of the one before */
+                lose_entry(entry);
                 registry_advance(registry);
+                registry_sweep(registry);
         }
         registry_rescan(registry);
 }

@@ -18,8 +18,8 @@
 enum {
         SESSION_DEADLINE_SEC = 10,
         /*
-         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest are
-         * Release's, 8 bytes and 16 for each GPU, of which there are at most HF_GPUS_MAX.
+         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest
+         * are Release's, 8 bytes and 16 for each GPU, of which there are at most HF_GPUS_MAX.
          */
         SESSION_RECORD_MAX = 24 + 2 * 408 + 8 + 16 * HF_GPUS_MAX,
         SESSION_INPUT_MAX = 1024,

@@ -29,10 +29,11 @@ struct gpu_hold {
         int uvm_fd;    /* kernel: /dev/nvidia-uvm with this GPU registered; -1 without UVM persistence */
         void *handle;  /* nvidia-cfg: NvCfgDeviceHandle */
         bool uvm;      /* UVM persistence is on */
+        int minor;     /* which it was when it was opened; GPU_MINOR_UNKNOWN where it could not be read */
         enum gpu_legacy legacy;
 };
 
-#define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1})
+#define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1, .minor = GPU_MINOR_UNKNOWN})
 
 /*
  * Somebody who keeps copies of descriptors, so that a hold outlives this process (systemd's descriptor store). Called

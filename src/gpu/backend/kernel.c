@@ -173,6 +173,23 @@ static int read_info(const struct kernel *kernel, const struct pci_address *addr
         return 0;
 }
 
+/*
+ * The minor was read before the open and may have been another GPU's by then. Now that the node is open its minor is
+ * not given away any more, so a second look is certain.
+ */
+static int check_minor(const struct kernel *kernel, const struct pci_address *address, int minor,
+                       struct gpu_failure *ret_failure) {
+        struct gpu_info info;
+        int r = read_info(kernel, address, &info, ret_failure);
+
+        if (r < 0)
+                return r;
+        if (info.minor != minor)
+                return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the GPU became minor %d while %d was opened",
+                                       info.minor, minor);
+        return 0;
+}
+
 static int kernel_open(void *context, const struct pci_address *address, struct gpu_hold *ret_hold,
                        struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
@@ -187,6 +204,12 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         r = open_node(kernel, &info, &hold.device_fd, ret_failure);
         if (r < 0)
                 return r;
+        r = check_minor(kernel, address, info.minor, ret_failure);
+        if (r < 0) {
+                (void)end_fd(kernel, address, GPU_KIND_DEVICE, hold.device_fd);
+                return r;
+        }
+        hold.minor = info.minor;
         *ret_hold = hold;
         return 0;
 }
@@ -208,6 +231,8 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
         struct kernel *kernel = context;
         int r;
 
+        if (hold->uvm)
+                uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
         r = numa_let_go(kernel->root, &info->address, hold->device_fd, ret_failure);
         if (r < 0) /* the system still uses the GPU's memory: held it stays */
@@ -228,13 +253,13 @@ static int check_bound(const char *path, struct gpu_failure *ret_failure) {
                        : 0;
 }
 
-static int adopt_node(const struct kernel *kernel, const struct pci_address *address, int fd,
+static int adopt_node(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold,
                       struct gpu_failure *ret_failure) {
         struct gpu_info info;
         char path[PATH_MAX];
         int r;
 
-        if (fd < 0)
+        if (hold->device_fd < 0)
                 return gpu_failure_set(ret_failure, -EBADF, NV_OK, "no descriptor of the GPU was kept");
         r = read_info(kernel, address, &info, ret_failure);
         if (r < 0)
@@ -242,7 +267,8 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
         r = node_path(kernel, info.minor, path);
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot look at /dev/nvidia%d", info.minor);
-        r = finish_open(kernel, &info, fd, path, ret_failure);
+        hold->minor = info.minor;
+        r = finish_open(kernel, &info, hold->device_fd, path, ret_failure);
         return r < 0 ? r : check_bound(path, ret_failure);
 }
 
@@ -250,7 +276,7 @@ static int kernel_adopt(void *context, const struct pci_address *address, struct
                         struct gpu_failure *ret_failure) {
         int r;
 
-        r = adopt_node(context, address, hold->device_fd, ret_failure);
+        r = adopt_node(context, address, hold, ret_failure);
         if (r < 0) {
                 end_uvm(context, address, hold);
                 end_device(context, address, hold);

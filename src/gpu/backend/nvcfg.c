@@ -132,9 +132,12 @@ static int nvcfg_open(void *context, const struct pci_address *address, struct g
                       struct gpu_failure *ret_failure) {
         struct nvcfg *nvcfg = context;
         struct gpu_hold hold = GPU_HOLD_NONE;
+        struct gpu_info info;
 
         if (!nvcfg->open((int)address->domain, address->bus, address->slot, address->function, &hold.handle))
                 return gpu_failure_set(ret_failure, -EIO, NV_OK, "nvCfgOpenPciDevice failed");
+        if (inventory_read_gpu(nvcfg->root, address, &info) == 0)
+                hold.minor = info.minor;
         *ret_hold = hold;
         return 0;
 }

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""GPUs that come and go: followed with fresh descriptors, known by their PCI addresses, nothing hung."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness import holdfast_rpc, rpc
+from harness.events import wait_until
+from harness.world import QUICK
+
+pytestmark = pytest.mark.holdfast_only("NVIDIA's looks for GPUs once")
+
+kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+
+ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
+NOT_FOUND = (rpc.DEVICE_NOT_FOUND, None)
+
+LATE_GPU = {"gpu2": "present = no"}
+
+
+def wait_held(world, daemon, address, timeout=20):
+    wait_until(lambda: daemon.get(address) == ENABLED and world.sim.gpu(address)["usage_count"] == 1,
+               f"{address} held", timeout=timeout)
+
+
+def wait_forgotten(daemon, address, timeout=20):
+    wait_until(lambda: daemon.get(address) == NOT_FOUND, f"{address} forgotten", timeout=timeout)
+
+
+def wait_subscribed(daemon):
+    """The driver's notices come once the daemon has opened /dev/nvidiactl for them, twice."""
+    wait_until(lambda: sum(os.readlink(fd).endswith("/nvidiactl") for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()) >= 2,
+               "the subscription to the driver's notices")
+
+
+@pytest.fixture
+def subscribed(world):
+    """On three GPUs, with the driver's notices."""
+    world.simulate(gpus=3)
+    daemon = world.start("--verbose")
+    wait_subscribed(daemon)
+    return daemon
+
+
+# ---- on a driver that announces unbinds
+
+
+@kernel_only
+def test_an_unbind_of_a_held_gpu_ends_and_a_bind_brings_it_back(world, subscribed):
+    world.sim.ctl("unbind", gpu=world.gpus[1], timeout=20)
+    assert subscribed.get(world.gpus[0]) == ENABLED
+    wait_forgotten(subscribed, world.gpus[1])
+    world.sim.ctl("bind", gpu=world.gpus[1])
+    wait_held(world, subscribed, world.gpus[1])
+    assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 1, 0]
+
+
+@kernel_only
+def test_a_removed_gpu_is_let_go_of_and_forgotten_and_held_again_when_it_is_back(world, subscribed):
+    world.sim.ctl("remove", gpu=world.gpus[2], timeout=20)
+    wait_forgotten(subscribed, world.gpus[2])
+    world.sim.ctl("add", gpu=world.gpus[2])
+    wait_held(world, subscribed, world.gpus[2])
+
+
+@kernel_only
+def test_gpus_that_change_their_minors_are_not_confused(world, subscribed):
+    """Both are taken out and put back the other way round: each gets the minor that was the other's."""
+    for address in world.gpus[:2]:
+        world.sim.ctl("remove", gpu=address, timeout=20)
+    for address in reversed(world.gpus[:2]):
+        world.sim.ctl("add", gpu=address)
+    assert [world.sim.gpu(address)["minor"] for address in world.gpus] == [1, 0, 2]
+    for address in world.gpus:
+        wait_held(world, subscribed, address)
+    with holdfast_rpc.Connection(subscribed.socket_path, 20) as connection:
+        wait_until(lambda: [gpu["minor"] for gpu in connection.list()["gpus"]] == [1, 0, 2], "the new minors in the list")
+
+
+@kernel_only
+def test_all_gpus_may_be_unbound_and_bound_at_once(world, subscribed):
+    for address in world.gpus:
+        world.sim.ctl("unbind", gpu=address, timeout=20)
+    for address in world.gpus:
+        world.sim.ctl("bind", gpu=address)
+    for address in world.gpus:
+        wait_held(world, subscribed, address)
+
+
+@kernel_only
+def test_a_gpu_that_was_set_off_stays_off_over_a_short_absence_of_another(world, subscribed):
+    assert subscribed.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    world.sim.ctl("unbind", gpu=world.gpus[1], timeout=20)
+    world.sim.ctl("bind", gpu=world.gpus[1])
+    wait_held(world, subscribed, world.gpus[1])
+    assert subscribed.get(world.gpus[0]) == DISABLED
+
+
+@kernel_only
+def test_a_storm_of_comings_and_goings_ends_with_all_held(world, subscribed):
+    for _ in range(5):
+        for address in world.gpus:
+            world.sim.ctl("remove", gpu=address, timeout=30)
+            world.sim.ctl("add", gpu=address)
+    for address in world.gpus:
+        wait_held(world, subscribed, address, timeout=30)
+
+
+# ---- on a driver that does not
+
+
+@kernel_only
+def test_without_notices_an_unbind_waits_for_a_set_off_and_the_bind_is_followed(world):
+    world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
+    daemon = world.start()
+    with socket.socket(socket.AF_UNIX) as operator:
+        operator.settimeout(30)
+        operator.connect(str(world.sim.socket_path))
+        operator.sendall(b'{"verb": "unbind", "gpu": "0"}\n')
+        wait_until(lambda: world.sim.gpu(world.gpus[0])["unbinding"], "the unbind waiting")
+        assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+        assert b'"ok":true' in operator.recv(65536).replace(b" ", b"")
+    wait_forgotten(daemon, world.gpus[0])
+    world.sim.ctl("bind", gpu=world.gpus[0])
+    wait_held(world, daemon, world.gpus[0])
+
+
+# ---- GPUs, or a driver, that come late
+
+
+def test_a_gpu_that_is_added_later_is_held(world):
+    world.simulate(gpus=3, **LATE_GPU)
+    daemon = world.start()
+    assert daemon.get(world.gpus[2]) == NOT_FOUND
+    world.sim.ctl("add", gpu=world.gpus[2])
+    wait_held(world, daemon, world.gpus[2])
+    assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [1, 1, 1]
+
+
+def test_a_node_without_gpus_is_waited_for_with_one_line(world):
+    world.simulate(gpus=1, defaults=QUICK + "present = no\n")
+    daemon = world.start()
+    daemon.wait_for_log("no NVIDIA GPU found; waiting")
+    world.sim.ctl("add", gpu=world.gpus[0])
+    wait_held(world, daemon, world.gpus[0])
+    assert len([line for line in daemon.log.all if "no NVIDIA GPU found" in line]) == 1
+
+
+@kernel_only
+def test_where_nobody_tells_of_a_new_gpu_it_is_found_by_looking(world):
+    world.simulate(gpus=3, defaults=QUICK + "[driver]\nversion = 570.86.15\n", **LATE_GPU)
+    (world.base / "root/run/nvidia-persistenced/uevents").mkdir(parents=True)  # its name is taken: no uevents
+    daemon = world.start()
+    world.sim.ctl("add", gpu=world.gpus[2])
+    wait_held(world, daemon, world.gpus[2], timeout=30)
+
+
+# ---- uevents from who knows whom
+
+
+@kernel_only
+@pytest.mark.parametrize("text", [
+    b"", b"\0", b"\xff" * 2000, b"remove@/devices\0ACTION=remove", b"ACTION=remove\0SUBSYSTEM=pci\0DEVPATH=\0",
+    b"ACTION=remove\0SUBSYSTEM=pci\0DEVPATH=/devices/pci0000:00/zz:zz:zz.z\0", b"ACTION\0SUBSYSTEM\0DEVPATH\0",
+    b"ACTION=remove\0SUBSYSTEM=usb\0DEVPATH=/devices/0000:17:00.0\0",
+])
+def test_a_hostile_uevent_changes_nothing(world, daemon, text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(text, str(daemon.socket_path.parent / "uevents"))
+    world.sim.ctl("status")
+    assert [daemon.get(address) for address in world.gpus] == [ENABLED] * 2
+    assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 0]
+
+
+@kernel_only
+def test_a_gpu_swapped_behind_our_back_is_opened_anew_when_the_kernel_tells(world, daemon):
+    """The same address and minor: only the uevent says that what is held is of the GPU before."""
+    uevent = f"remove@/devices/pci0000:00/{world.gpus[0]}\0ACTION=remove\0SUBSYSTEM=pci\0" \
+             f"DEVPATH=/devices/pci0000:00/{world.gpus[0]}\0"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(uevent.encode(), str(daemon.socket_path.parent / "uevents"))
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["initialisations"] == 2, "a fresh open")
+    wait_held(world, daemon, world.gpus[0])
+    assert world.sim.gpu(world.gpus[1])["initialisations"] == 1
