@@ -874,7 +874,8 @@ static void a_storm_of_comings_and_goings_ends_with_all_held(void **state) {
 
 /* ---- requests ---- */
 
-static void a_request_for_a_gpu_that_goes_is_answered(void **state) {
+/* An unbind may have waited for just this release. */
+static void a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released(void **state) {
         struct asked first, second;
         struct world world;
 
@@ -884,11 +885,29 @@ static void a_request_for_a_gpu_that_goes_is_answered(void **state) {
         ask(&world, 0, &second, REGISTRY_SET_MODE, true);
         driver_unbinds(&world, 0);
         uevent_removed(&world, 0);
-        assert_false(first.answered || second.answered);
+        assert_false(first.answered);
+        assert_false(second.answered);
         let_go(&world, 0, CALL_CLOSE, 0);
-        AWAIT(&world, first.answered && second.answered);
-        assert_int_equal(first.status, NVPD_SUCCESS); /* it was let go of, as asked */
+        AWAIT(&world, first.answered && second.answered && !find(&world, 0));
+        assert_int_equal(first.status, NVPD_SUCCESS);
         assert_int_equal(second.status, NVPD_DEVICE_NOT_FOUND);
+        finish(&world);
+}
+
+static void a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once(void **state) {
+        struct asked asked;
+        struct world world;
+
+        start(&world, 1);
+        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        hold_back(&world, 0, CALL_OPEN);
+        ask(&world, 0, &asked, REGISTRY_SET_MODE, true);
+        AWAIT(&world, begun(&world, 0, CALL_OPEN) == 2);
+        driver_unbinds(&world, 0);
+        uevent_removed(&world, 0);
+        assert_true(asked.answered);
+        assert_int_equal(asked.status, NVPD_DEVICE_NOT_FOUND);
+        let_go(&world, 0, CALL_OPEN, 0);
         AWAIT(&world, !find(&world, 0));
         finish(&world);
 }
@@ -1148,10 +1167,11 @@ int main(void) {
                 cmocka_unit_test(a_list_older_than_the_hold_does_not_cost_it),
                 cmocka_unit_test(a_list_that_cannot_be_read_takes_nothing_away_and_is_read_again),
                 cmocka_unit_test(a_released_gpu_that_was_replaced_is_held_when_told_to),
-                cmocka_unit_test(a_request_for_a_gpu_that_goes_is_answered),
                 cmocka_unit_test(a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver),
+                cmocka_unit_test(a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released),
                 cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
                 cmocka_unit_test(a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver),
+                cmocka_unit_test(a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once),
                 cmocka_unit_test(a_stop_waits_for_what_is_in_the_driver_and_then_releases_it),
                 cmocka_unit_test(a_storm_of_comings_and_goings_ends_with_all_held),
                 cmocka_unit_test(a_stuck_gpu_keeps_nobody_waiting_and_is_held_when_it_comes_back),
