@@ -163,7 +163,7 @@ def test_garbled_calls_leave_the_daemon_alive_and_change_nothing(daemon, world):
     assert_prompt(daemon, world, "garbled calls")
 
 
-@pytest.mark.parametrize("length", [4096, 0x00FFFFFF, 0x7FFFFFFF])
+@pytest.mark.parametrize("length", [8192, 0x00FFFFFF, 0x7FFFFFFF])
 @pytest.mark.parametrize("last", [0, rpc.LAST_FRAGMENT], ids=["a first fragment", "a whole record"])
 def test_a_huge_record_ends_its_session_and_no_other(daemon, world, length, last):
     with daemon.connect() as honest, daemon.connect() as huge:
