@@ -377,3 +377,15 @@ def test_the_socket_credentials_are_those_of_the_daemon(daemon):
     with daemon.connect() as connection:
         credentials = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     assert struct.unpack("3i", credentials)[0] == daemon.pid
+
+
+@pytest.mark.holdfast_only("NVIDIA's sets it on none")
+def test_every_descriptor_but_the_standard_ones_closes_at_an_exec(daemon):
+    """A program that inherited one would hold its GPU."""
+    close_on_exec = 0o2000000
+    flags = {}
+    for info in Path(f"/proc/{daemon.pid}/fdinfo").iterdir():
+        if int(info.name) > 2:
+            flags[info.name] = int(re.search(r"^flags:\s+(\d+)", info.read_text(), re.MULTILINE)[1], 8)
+    assert len(flags) > 4
+    assert [number for number, value in flags.items() if not value & close_on_exec] == []
