@@ -24,6 +24,12 @@ enum {
         ACCEPTS_PER_TURN = 32, /* then the sessions get their turn */
 };
 
+/* Who has sessions, and how many. */
+struct user {
+        uid_t uid;
+        unsigned n_sessions;
+};
+
 struct server {
         int listen_fd;
         struct event_base *loop;
@@ -33,6 +39,8 @@ struct server {
         struct server_limits limits;
         struct session *sessions[SESSIONS_MAX];
         unsigned n_sessions;
+        struct user users[SESSIONS_MAX]; /* of whom there are sessions, in no order */
+        unsigned n_users;
         struct server_counts counts; /* of what has happened */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
         void *userdata;
@@ -49,8 +57,50 @@ struct server_limits server_limits_for(unsigned max_fds) {
         };
 }
 
-/* ---- sessions
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- users ---- */
+
+/* The users with sessions are few, so a list of them it is; a crowd must not make each accept a walk over all pairs. */
+static struct user *find_user(struct server *server, uid_t uid) {
+        for (unsigned i = 0; i < server->n_users; i++)
+                if (server->users[i].uid == uid)
+                        return &server->users[i];
+        return NULL;
+}
+
+static void user_add_session(struct server *server, uid_t uid) {
+        struct user *user = find_user(server, uid);
+
+        if (!user) {
+                user = &server->users[server->n_users++];
+                *user = (struct user){.uid = uid};
+        }
+        user->n_sessions++;
+}
+
+static void user_drop_session(struct server *server, uid_t uid) {
+        struct user *user = find_user(server, uid);
+
+        user->n_sessions--;
+        if (user->n_sessions == 0)
+                *user = server->users[--server->n_users];
+}
+
+static unsigned count_of_uid(struct server *server, uid_t uid) {
+        const struct user *user = find_user(server, uid);
+
+        return user ? user->n_sessions : 0;
+}
+
+static uid_t greediest_uid(const struct server *server) {
+        const struct user *greediest = &server->users[0];
+
+        for (unsigned i = 1; i < server->n_users; i++)
+                if (server->users[i].n_sessions > greediest->n_sessions)
+                        greediest = &server->users[i];
+        return greediest->uid;
+}
+
+/* ---- sessions ---- */
 
 static void on_session_closed(struct session *session, enum session_end end, void *userdata) {
         struct server *server = userdata;
@@ -59,6 +109,7 @@ static void on_session_closed(struct session *session, enum session_end end, voi
         server->counts.malformed += end == SESSION_MALFORMED;
         for (unsigned i = 0; i < server->n_sessions; i++)
                 if (server->sessions[i] == session) {
+                        user_drop_session(server, session_peer(session)->uid);
                         server->sessions[i] = server->sessions[--server->n_sessions];
                         return;
                 }
@@ -68,30 +119,6 @@ static void on_session_record(struct session *session, const uint8_t *record, si
         struct server *server = userdata;
 
         server->on_record(session, record, length, server->userdata);
-}
-
-static unsigned count_of_uid(const struct server *server, uid_t uid) {
-        unsigned count = 0;
-
-        for (unsigned i = 0; i < server->n_sessions; i++)
-                count += session_peer(server->sessions[i])->uid == uid;
-        return count;
-}
-
-static uid_t greediest_uid(const struct server *server) {
-        unsigned most = 0;
-        uid_t greediest = 0;
-
-        for (unsigned i = 0; i < server->n_sessions; i++) {
-                uid_t uid = session_peer(server->sessions[i])->uid;
-                unsigned count = count_of_uid(server, uid);
-
-                if (count > most) {
-                        most = count;
-                        greediest = uid;
-                }
-        }
-        return greediest;
 }
 
 /* A call in work, somebody who waits for news, or a lease: ended only when there is nobody else. */
@@ -142,8 +169,10 @@ static void add_session(struct server *server, int fd) {
                 return;
         }
         make_room(server, peer.uid);
-        if (session_new(&session, server->loop, fd, &peer, &callbacks) == 0)
-                server->sessions[server->n_sessions++] = session;
+        if (session_new(&session, server->loop, fd, &peer, &callbacks) < 0)
+                return;
+        server->sessions[server->n_sessions++] = session;
+        user_add_session(server, peer.uid);
         server->counts.accepted++;
 }
 

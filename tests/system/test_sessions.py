@@ -6,6 +6,8 @@ import random
 import resource
 import select
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -204,6 +206,32 @@ def cpu_share(daemon, interval=0.5):
     before = process.cpu_seconds(daemon.pid)
     assert not process.wait_gone(daemon.pid, interval)
     return (process.cpu_seconds(daemon.pid) - before) / interval
+
+
+CROWD = """
+import resource, socket, sys
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
+crowd = [socket.socket(socket.AF_UNIX) for _ in range(1100)]
+for connection in crowd:
+    connection.connect(sys.argv[1])
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_1100_idle_connections_of_another_user_do_not_keep_root_out(world, many_descriptors):
+    world.simulate()
+    daemon = world.begin(prefix=["prlimit", "--nofile=1024:1024"])
+    daemon.wait_ready()
+    with subprocess.Popen([sys.executable, "-I", "-c", CROWD, daemon.socket_path], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, user=process.NOBODY, group=process.NOBODY, extra_groups=[],
+                          cwd="/") as crowd:
+        assert crowd.stdout.readline() == b"connected\n"
+        assert_prompt(daemon, world, "1100 idle connections of another user")
+        assert cpu_share(daemon) < 0.1, "and the daemon does not spin"
+        crowd.stdin.close()
+        assert crowd.wait(timeout=10) == 0
 
 
 def test_1100_idle_connections_do_not_keep_a_client_out(world, many_descriptors):
