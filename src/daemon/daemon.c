@@ -219,6 +219,10 @@ static void on_ready(void *userdata) {
         startup_tell(daemon->startup, EXIT_SUCCESS);
 }
 
+static bool hears_unbinds(void *userdata) {
+        return notices_is_settled(((struct daemon *)userdata)->notices);
+}
+
 static bool is_quiet(void *userdata) {
         return !notices_is_open(((struct daemon *)userdata)->notices);
 }
@@ -234,7 +238,7 @@ static void on_notice(const struct rm_event *event, void *userdata) {
         registry_note_event(((struct daemon *)userdata)->registry, event);
 }
 
-static void on_notices_closed(void *userdata) {
+static void on_notices_change(void *userdata) {
         registry_poke(((struct daemon *)userdata)->registry);
 }
 
@@ -393,13 +397,14 @@ static int make_registry(struct daemon *daemon) {
                 .policy = policy_of,
                 .on_change = on_change,
                 .on_ready = on_ready,
+                .hears_unbinds = hears_unbinds,
                 .is_quiet = is_quiet,
                 .on_stopped = on_stopped,
                 .userdata = daemon,
         };
         const struct notices_callbacks notices = {
                 .on_event = on_notice,
-                .on_closed = on_notices_closed,
+                .on_change = on_notices_change,
                 .userdata = daemon,
         };
         int r;

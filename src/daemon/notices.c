@@ -85,10 +85,8 @@ static void end_open(struct notices *notices, const struct notices_job *job) {
         if (job->result < 0 && job->result != notices->told_error)
                 log_refusal(job->result, &job->failure);
         notices->told_error = job->result;
-        if (job->result < 0) {
-                notices->callbacks.on_closed(notices->callbacks.userdata);
+        if (job->result < 0)
                 return;
-        }
         /* Watched once and for good, and read once unasked: gpu/rm.h, rm_events_fd(). */
         notices->readable =
                 event_new(notices->loop, rm_events_fd(notices->events), EV_READ | EV_PERSIST, on_readable, notices);
@@ -117,8 +115,8 @@ static void job_done(struct worker_job *worker_job) {
                 end_open(notices, job);
         else if (job->task == TASK_READ)
                 end_read(notices, job);
-        else
-                notices->callbacks.on_closed(notices->callbacks.userdata);
+        if (job->task != TASK_READ)
+                notices->callbacks.on_change(notices->callbacks.userdata);
         advance(notices);
 }
 
@@ -180,6 +178,10 @@ void notices_want(struct notices *notices, bool wanted) {
         notices->wanted = wanted;
         notices->refused = false;
         advance(notices);
+}
+
+bool notices_is_settled(const struct notices *notices) {
+        return notices->wanted && (notices->refused || notices->readable);
 }
 
 bool notices_is_open(const struct notices *notices) {

@@ -17,8 +17,8 @@ struct worker;
 
 struct notices_callbacks {
         void (*on_event)(const struct rm_event *event, void *userdata);
-        /* The subscription has ended, or could not be had: notices_is_open() is news. */
-        void (*on_closed)(void *userdata);
+        /* The subscription has begun or ended, or could not be had: the two questions below have other answers. */
+        void (*on_change)(void *userdata);
         void *userdata;
 };
 
@@ -29,6 +29,9 @@ void notices_free(struct notices *notices);
 
 /* Whether the subscription is wanted now. Follows in the background. */
 void notices_want(struct notices *notices, bool wanted);
+
+/* What is wanted is so: an unbind that begins now will be told, or that cannot be had. */
+bool notices_is_settled(const struct notices *notices);
 
 /* Descriptors of the driver's are open, or may be. */
 bool notices_is_open(const struct notices *notices);

@@ -193,6 +193,27 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
                   entry_address(entry, text), (unsigned)(limit_usec / USEC_PER_SEC));
 }
 
+/* A subscription takes a millisecond; a driver that keeps it for longer is not to keep all GPUs from being held. */
+#define HEARING_LIMIT_USEC (2 * USEC_PER_SEC)
+
+/* Whether the job is an open that has to wait. *ret_wake_usec is until when. */
+static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        const struct registry_config *config = &entry->registry->config;
+        bool opens = job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT;
+        bool waits = opens && !config->hears_unbinds(config->userdata);
+
+        if (waits && entry->waiting_usec == 0) {
+                entry->waiting_usec = now_usec;
+                entry->registry->serial++; /* counts.using: whoever subscribes learns of it */
+        }
+        if (waits && now_usec < entry->waiting_usec + HEARING_LIMIT_USEC) {
+                *ret_wake_usec = entry->waiting_usec + HEARING_LIMIT_USEC;
+                return true;
+        }
+        entry->waiting_usec = 0;
+        return false;
+}
+
 /* Does what is due for one GPU. Returns when to look again if nothing happens before. */
 static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
         const struct registry *registry = entry->registry;
@@ -204,7 +225,7 @@ static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
         if (registry->stopping && registry->keep_gpus)
                 return UINT64_MAX;
         job = gpu_next(&entry->gpu, now_usec, &wake_usec);
-        if (job != GPU_JOB_NONE)
+        if (!must_wait(entry, job, now_usec, &wake_usec) && job != GPU_JOB_NONE)
                 entry_start_job(entry, job);
         if (entry->gpu.job != GPU_JOB_NONE && !entry->gpu.stuck)
                 return entry->gpu.job_since_usec + registry->config.stuck_usec;
@@ -508,7 +529,8 @@ struct registry_counts registry_count(const struct registry *registry) {
                 counts.held += gpu->state == GPU_HELD;
                 counts.failed += gpu->state == GPU_FAILED;
                 counts.busy += gpu->job != GPU_JOB_NONE;
-                counts.using += gpu->state == GPU_HELD || gpu->state == GPU_OPENING;
+                counts.using +=
+                        gpu->state == GPU_HELD || gpu->state == GPU_OPENING || registry->entries[i]->waiting_usec;
                 counts.unbinding += registry->entries[i]->unbinding;
         }
         return counts;

@@ -44,6 +44,12 @@ struct registry_config {
         /* Once: every GPU present at the start was attempted. */
         void (*on_ready)(void *userdata);
         /*
+         * Whether an unbind that begins now would be told to us, or cannot be: a GPU is opened only then, as an unbind
+         * that we missed would wait for us for ever. Asked while counts.using tells that there is something to open.
+         * See registry_poke().
+         */
+        bool (*hears_unbinds)(void *userdata);
+        /*
          * Whether nothing else of ours uses the driver while no GPU is held: a lease is answered only then, so that the
          * kernel module can be unloaded. See registry_poke().
          */
@@ -100,7 +106,7 @@ struct registry_counts {
         size_t held;
         size_t failed;
         size_t busy;      /* in the driver now */
-        size_t using;     /* held, or being opened: an unbind has to wait for us */
+        size_t using;     /* held, being opened, or to be opened now: an unbind has to wait for us */
         size_t unbinding; /* announced by the driver, and not over yet */
 };
 struct registry_counts registry_count(const struct registry *registry);

@@ -27,6 +27,7 @@ struct entry {
         bool seen;                     /* by the scan being merged */
         bool doubtful;                 /* a scan did not see it, but is older than what we hold */
         uint64_t opened_usec;          /* when the last open began */
+        uint64_t waiting_usec;         /* since when an open waits for hears_unbinds(); 0: none does */
 
         struct registry_request *request; /* the one being served, and those behind it */
         int numa_result;                  /* of the last NUMA job */

@@ -39,6 +39,7 @@ def test_of_eight_one_fails_and_one_hangs_and_six_are_held_and_both_are_named(wo
     text = holdfast(world.site.root, "status").out
     assert "6 of 8 GPUs held" in text
     assert all(address.upper() in text.upper() for address in (world.gpus[2], world.gpus[5]))
+    assert gpus[2]["error_text"] in text and "stuck in the driver" in text
 
 
 @kernel_only

@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """GPUs that come and go: followed with fresh descriptors, known by their PCI addresses, nothing hung."""
 
-import os
+import contextlib
+import json
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -31,44 +31,62 @@ def wait_forgotten(daemon, address, timeout=20):
     wait_until(lambda: daemon.get(address) == NOT_FOUND, f"{address} forgotten", timeout=timeout)
 
 
-def wait_subscribed(daemon):
-    """The driver's notices come once the daemon has opened /dev/nvidiactl for them, twice."""
-    wait_until(lambda: sum(os.readlink(fd).endswith("/nvidiactl") for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()) >= 2,
-               "the subscription to the driver's notices")
+@contextlib.contextmanager
+def unbinding(world, address):
+    """An unbind as an administrator's shell has it, which waits; at the end it must be over."""
+    with socket.socket(socket.AF_UNIX) as shell:
+        shell.settimeout(30)
+        shell.connect(str(world.sim.socket_path))
+        shell.sendall(json.dumps({"verb": "unbind", "gpu": address}).encode() + b"\n")
+        wait_until(lambda: world.sim.gpu(address)["unbinding"] or not world.sim.gpu(address)["bound"], "the unbind's begin")
+        yield
+        answer = json.loads(shell.makefile().readline())
+        assert answer["ok"], answer
+
+
+def wait_fresh(world, daemon, address, timeout=20):
+    """Held by one descriptor of the daemon's, which is of the GPU that is there now."""
+    def handles():
+        return [(handle["pid"], handle["state"]) for handle in world.sim.gpu(address)["handles"]]
+    wait_until(lambda: handles() == [(daemon.pid, "open")], f"{address} held by a fresh descriptor", timeout=timeout)
+    wait_held(world, daemon, address, timeout)
+
+
+def block_uevents(world):
+    """Before the daemon starts: the name of its socket for uevents is taken."""
+    (world.base / "root/run/nvidia-persistenced/uevents").mkdir(parents=True)
 
 
 @pytest.fixture
-def subscribed(world):
-    """On three GPUs, with the driver's notices."""
+def daemon(world):
+    """On three GPUs. It opens none before it hears of unbinds, so there is nothing to wait for."""
     world.simulate(gpus=3)
-    daemon = world.start("--verbose")
-    wait_subscribed(daemon)
-    return daemon
+    return world.start("--verbose")
 
 
 # ---- on a driver that announces unbinds
 
 
 @kernel_only
-def test_an_unbind_of_a_held_gpu_ends_and_a_bind_brings_it_back(world, subscribed):
+def test_an_unbind_of_a_held_gpu_ends_and_a_bind_brings_it_back(world, daemon):
     world.sim.ctl("unbind", gpu=world.gpus[1], timeout=20)
-    assert subscribed.get(world.gpus[0]) == ENABLED
-    wait_forgotten(subscribed, world.gpus[1])
+    assert daemon.get(world.gpus[0]) == ENABLED
+    wait_forgotten(daemon, world.gpus[1])
     world.sim.ctl("bind", gpu=world.gpus[1])
-    wait_held(world, subscribed, world.gpus[1])
+    wait_held(world, daemon, world.gpus[1])
     assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 1, 0]
 
 
 @kernel_only
-def test_a_removed_gpu_is_let_go_of_and_forgotten_and_held_again_when_it_is_back(world, subscribed):
+def test_a_removed_gpu_is_let_go_of_and_forgotten_and_held_again_when_it_is_back(world, daemon):
     world.sim.ctl("remove", gpu=world.gpus[2], timeout=20)
-    wait_forgotten(subscribed, world.gpus[2])
+    wait_forgotten(daemon, world.gpus[2])
     world.sim.ctl("add", gpu=world.gpus[2])
-    wait_held(world, subscribed, world.gpus[2])
+    wait_held(world, daemon, world.gpus[2])
 
 
 @kernel_only
-def test_gpus_that_change_their_minors_are_not_confused(world, subscribed):
+def test_gpus_that_change_their_minors_are_not_confused(world, daemon):
     """Both are taken out and put back the other way round: each gets the minor that was the other's."""
     for address in world.gpus[:2]:
         world.sim.ctl("remove", gpu=address, timeout=20)
@@ -76,38 +94,107 @@ def test_gpus_that_change_their_minors_are_not_confused(world, subscribed):
         world.sim.ctl("add", gpu=address)
     assert [world.sim.gpu(address)["minor"] for address in world.gpus] == [1, 0, 2]
     for address in world.gpus:
-        wait_held(world, subscribed, address)
-    with holdfast_rpc.Connection(subscribed.socket_path, 20) as connection:
+        wait_held(world, daemon, address)
+    # Each was opened once, whichever came first: the notice of the bind, or the look that showed the other minor.
+    assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [2, 2, 1]
+    with holdfast_rpc.Connection(daemon.socket_path, 20) as connection:
         wait_until(lambda: [gpu["minor"] for gpu in connection.list()["gpus"]] == [1, 0, 2], "the new minors in the list")
 
 
 @kernel_only
-def test_all_gpus_may_be_unbound_and_bound_at_once(world, subscribed):
+def test_all_gpus_may_be_unbound_and_bound_at_once(world, daemon):
     for address in world.gpus:
         world.sim.ctl("unbind", gpu=address, timeout=20)
     for address in world.gpus:
         world.sim.ctl("bind", gpu=address)
     for address in world.gpus:
-        wait_held(world, subscribed, address)
+        wait_held(world, daemon, address)
 
 
 @kernel_only
-def test_a_gpu_that_was_set_off_stays_off_over_a_short_absence_of_another(world, subscribed):
-    assert subscribed.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+def test_a_gpu_that_was_set_off_stays_off_over_a_short_absence_of_another(world, daemon):
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     world.sim.ctl("unbind", gpu=world.gpus[1], timeout=20)
     world.sim.ctl("bind", gpu=world.gpus[1])
-    wait_held(world, subscribed, world.gpus[1])
-    assert subscribed.get(world.gpus[0]) == DISABLED
+    wait_held(world, daemon, world.gpus[1])
+    assert daemon.get(world.gpus[0]) == DISABLED
 
 
 @kernel_only
-def test_a_storm_of_comings_and_goings_ends_with_all_held(world, subscribed):
+def test_a_storm_of_comings_and_goings_ends_with_all_held(world, daemon):
     for _ in range(5):
         for address in world.gpus:
             world.sim.ctl("remove", gpu=address, timeout=30)
             world.sim.ctl("add", gpu=address)
     for address in world.gpus:
-        wait_held(world, subscribed, address, timeout=30)
+        wait_held(world, daemon, address, timeout=30)
+
+
+@kernel_only
+def test_an_unbind_that_begins_during_the_first_initialisation_ends(world):
+    """The notice comes when that is over: by then the daemon must listen, or it would hold what is to go."""
+    world.simulate(gpus=1, gpu0="hang = open")
+    daemon = world.begin("--verbose")
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["initialising"], "the initialisation's begin")
+    with unbinding(world, world.gpus[0]):
+        world.sim.ctl("hang", gpu=world.gpus[0], on=False)
+    world.sim.ctl("bind", gpu=world.gpus[0])
+    wait_fresh(world, daemon, world.gpus[0])
+
+
+@kernel_only
+def test_an_unbind_that_a_job_holds_up_ends_with_the_job(world, daemon):
+    job = contextlib.ExitStack()
+    job.enter_context(world.sim.open_gpu(world.gpus[0]))
+    with unbinding(world, world.gpus[0]):
+        wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 1, "the daemon's release")
+        assert daemon.get(world.gpus[0]) == DISABLED
+        job.close()
+    wait_forgotten(daemon, world.gpus[0])
+    world.sim.ctl("bind", gpu=world.gpus[0])
+    wait_fresh(world, daemon, world.gpus[0])
+
+
+@kernel_only
+@pytest.mark.parametrize("uevents", [True, False])
+def test_the_only_gpu_may_be_unbound_and_bound_with_and_without_uevents(world, uevents):
+    world.simulate(gpus=1)
+    if not uevents:
+        block_uevents(world)
+    daemon = world.start("--verbose")
+    for _ in range(3):
+        world.sim.ctl("unbind", gpu=world.gpus[0], timeout=20)
+        world.sim.ctl("bind", gpu=world.gpus[0])
+        wait_fresh(world, daemon, world.gpus[0])
+
+
+# ---- pulled out
+
+
+@kernel_only
+@pytest.mark.parametrize("version", ["595.45.04", "570.86.15"])
+def test_a_gpu_pulled_out_and_put_back_is_held_by_a_fresh_descriptor(world, version):
+    """The same address, the same minor, and the old descriptor dead; the older driver does not even announce it."""
+    world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
+    daemon = world.start("--verbose")
+    world.sim.ctl("lose", gpu=world.gpus[0], surprise=True)
+    assert daemon.get(world.gpus[0]) == ENABLED  # what is held is told, and a lost GPU is let go of by whoever resets it
+    world.sim.ctl("remove", gpu=world.gpus[0], timeout=20)
+    world.sim.ctl("add", gpu=world.gpus[0])
+    assert world.sim.gpu(world.gpus[0])["minor"] == 0
+    wait_fresh(world, daemon, world.gpus[0])
+    assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [2, 1]
+
+
+@pytest.mark.parametrize("backend", ["nvidia-cfg"])
+def test_over_the_library_a_gpu_that_is_to_go_is_found_by_looking(world):
+    world.simulate(gpus=2)
+    daemon = world.start("--verbose")
+    world.sim.ctl("remove", gpu=world.gpus[1], timeout=40)  # waits until the daemon has looked, and let go
+    wait_forgotten(daemon, world.gpus[1])
+    world.sim.ctl("add", gpu=world.gpus[1])
+    wait_held(world, daemon, world.gpus[1], timeout=40)
+    assert daemon.get(world.gpus[0]) == ENABLED
 
 
 # ---- on a driver that does not
@@ -117,13 +204,9 @@ def test_a_storm_of_comings_and_goings_ends_with_all_held(world, subscribed):
 def test_without_notices_an_unbind_waits_for_a_set_off_and_the_bind_is_followed(world):
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
     daemon = world.start()
-    with socket.socket(socket.AF_UNIX) as operator:
-        operator.settimeout(30)
-        operator.connect(str(world.sim.socket_path))
-        operator.sendall(b'{"verb": "unbind", "gpu": "0"}\n')
-        wait_until(lambda: world.sim.gpu(world.gpus[0])["unbinding"], "the unbind waiting")
+    with unbinding(world, world.gpus[0]):
+        assert daemon.get(world.gpus[0]) == ENABLED
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
-        assert b'"ok":true' in operator.recv(65536).replace(b" ", b"")
     wait_forgotten(daemon, world.gpus[0])
     world.sim.ctl("bind", gpu=world.gpus[0])
     wait_held(world, daemon, world.gpus[0])
@@ -151,9 +234,24 @@ def test_a_node_without_gpus_is_waited_for_with_one_line(world):
 
 
 @kernel_only
+@pytest.mark.parametrize("uevents", [True, False])
+def test_a_driver_that_is_loaded_later_is_waited_for_with_one_line(world, uevents):
+    world.without_driver()
+    if not uevents:
+        block_uevents(world)
+    daemon = world.start()
+    daemon.wait_for_log("no NVIDIA GPU found; waiting")
+    world.simulate(gpus=2)
+    for address in world.gpus:
+        wait_fresh(world, daemon, address, timeout=40)
+    assert [line for line in daemon.log.all if "Started" not in line] == [
+        "no NVIDIA GPU found; waiting for the driver and GPUs to appear"]
+
+
+@kernel_only
 def test_where_nobody_tells_of_a_new_gpu_it_is_found_by_looking(world):
     world.simulate(gpus=3, defaults=QUICK + "[driver]\nversion = 570.86.15\n", **LATE_GPU)
-    (world.base / "root/run/nvidia-persistenced/uevents").mkdir(parents=True)  # its name is taken: no uevents
+    block_uevents(world)
     daemon = world.start()
     world.sim.ctl("add", gpu=world.gpus[2])
     wait_held(world, daemon, world.gpus[2], timeout=30)
@@ -172,8 +270,8 @@ def test_a_hostile_uevent_changes_nothing(world, daemon, text):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(text, str(daemon.socket_path.parent / "uevents"))
     world.sim.ctl("status")
-    assert [daemon.get(address) for address in world.gpus] == [ENABLED] * 2
-    assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 0]
+    assert [daemon.get(address) for address in world.gpus] == [ENABLED] * 3
+    assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 0, 0]
 
 
 @kernel_only

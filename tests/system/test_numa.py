@@ -5,10 +5,12 @@
 import pytest
 
 from harness import holdfast_rpc, rpc
+from harness.events import wait_until
 from harness.world import QUICK
 
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 OFFLINE, ONLINE = 0, 1
+OFF, ON = 0, 1  # of the legacy flag
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
 COHERENT = QUICK + "coherent = yes\nnuma = offline\nnuma_auto_online = yes\n"
@@ -75,3 +77,20 @@ def test_the_legacy_flag_is_told_as_the_driver_has_it(world):
         daemon.wait_for_log(rf"device {address} - legacy persistence flag asked for")
     with holdfast_rpc.Connection(daemon.socket_path, 20) as connection:
         assert [gpu["legacy_flag"] for gpu in connection.list()["gpus"]] == [0, 1]
+
+
+@kernel_only
+@pytest.mark.holdfast_only("NVIDIA's has no such program")
+def test_the_legacy_flag_is_asked_for_again_when_somebody_looks(world):
+    world.simulate(gpus=1)
+    daemon = world.start()
+
+    def flag():
+        with holdfast_rpc.Connection(daemon.socket_path, 20) as connection:
+            return connection.list()["gpus"][0]["legacy_flag"]
+
+    wait_until(lambda: flag() == OFF, "the flag known to be off")
+    world.sim.ctl("legacy", gpu=world.gpus[0], on=True)
+    wait_until(lambda: flag() == ON, "the flag known to be on", timeout=30)
+    world.sim.ctl("legacy", gpu=world.gpus[0], on=False)
+    wait_until(lambda: flag() == OFF, "the flag known to be off again", timeout=30)

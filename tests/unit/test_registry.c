@@ -231,7 +231,7 @@ struct world {
         struct registry *registry;
         struct registry_policy policy;
         unsigned n_ready, n_stopped;
-        bool quiet;
+        bool quiet, deaf; /* what is_quiet() and hears_unbinds() tell */
         uint64_t deadline_usec;
 };
 
@@ -244,6 +244,10 @@ static void on_change(void *userdata) {
 
 static void on_ready(void *userdata) {
         ((struct world *)userdata)->n_ready++;
+}
+
+static bool hears_unbinds(void *userdata) {
+        return !((struct world *)userdata)->deaf;
 }
 
 static bool is_quiet(void *userdata) {
@@ -302,6 +306,7 @@ static void prepare(struct world *world, size_t n_gpus) {
                 .policy = policy_of,
                 .on_change = on_change,
                 .on_ready = on_ready,
+                .hears_unbinds = hears_unbinds,
                 .is_quiet = is_quiet,
                 .on_stopped = on_stopped,
                 .userdata = world,
@@ -632,6 +637,46 @@ static void an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held(void 
         driver_binds(&world, 0, 9);
         look(&world);
         AWAIT(&world, is_fresh(&world, 0));
+        finish(&world);
+}
+
+static void nothing_is_opened_before_unbinds_are_heard_of(void **state) {
+        struct world world;
+
+        prepare(&world, 2);
+        world.deaf = true;
+        registry_start(world.registry);
+        AWAIT(&world, registry_count(world.registry).using == 2 && is_idle(&world));
+        assert_int_equal(begun(&world, 0, CALL_OPEN) + begun(&world, 1, CALL_OPEN), 0);
+        assert_int_equal(world.n_ready, 0);
+        world.deaf = false;
+        registry_poke(world.registry);
+        AWAIT(&world, world.n_ready == 1 && is_fresh(&world, 0) && is_fresh(&world, 1));
+        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(registry_count(world.registry).using, 1);
+        finish(&world);
+}
+
+static void who_stays_deaf_holds_all_the_same(void **state) {
+        struct world world;
+
+        prepare(&world, 1);
+        world.deaf = true;
+        registry_start(world.registry);
+        AWAIT(&world, is_fresh(&world, 0) && world.n_ready == 1);
+        finish(&world);
+}
+
+static void a_gpu_that_is_not_wanted_any_more_does_not_wait(void **state) {
+        struct world world;
+
+        prepare(&world, 1);
+        world.deaf = true;
+        registry_start(world.registry);
+        AWAIT(&world, registry_count(world.registry).using == 1);
+        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(registry_count(world.registry).using, 0);
+        assert_int_equal(begun(&world, 0, CALL_OPEN), 0);
         finish(&world);
 }
 
@@ -1160,6 +1205,7 @@ int main(void) {
                 cmocka_unit_test(a_gpu_that_failed_and_was_swapped_is_held),
                 cmocka_unit_test(a_gpu_that_fails_is_tried_again_until_it_is_held),
                 cmocka_unit_test(a_gpu_that_goes_is_let_go_of_and_forgotten),
+                cmocka_unit_test(a_gpu_that_is_not_wanted_any_more_does_not_wait),
                 cmocka_unit_test(a_gpu_that_was_kept_is_adopted_and_not_opened),
                 cmocka_unit_test(a_lease_of_a_gpu_that_is_stuck_says_so),
                 cmocka_unit_test(a_lease_of_all_covers_what_comes_meanwhile),
@@ -1182,10 +1228,12 @@ int main(void) {
                 cmocka_unit_test(an_unbind_that_is_over_and_followed_by_a_bind_unseen_leaves_the_gpu_held),
                 cmocka_unit_test(every_gpu_is_opened_once_and_then_it_is_ready),
                 cmocka_unit_test(memory_that_cannot_be_changed_brings_the_old_mode_back),
+                cmocka_unit_test(nothing_is_opened_before_unbinds_are_heard_of),
                 cmocka_unit_test(notices_of_other_gpus_and_at_any_time_do_no_harm),
                 cmocka_unit_test(uvm_does_not_hold_up_readiness),
                 cmocka_unit_test(uvm_is_had_again_with_the_gpu_after_an_unbind),
                 cmocka_unit_test(uvm_that_fails_never_costs_the_hold),
+                cmocka_unit_test(who_stays_deaf_holds_all_the_same),
                 cmocka_unit_test(without_gpus_it_is_ready_and_holds_what_comes),
         };
 

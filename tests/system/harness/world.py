@@ -47,6 +47,10 @@ class World:
         self.sim = Simulator(self.build, self.base / "root", text, mount=mount)
         return self.sim
 
+    def without_driver(self):
+        """A node whose driver is not loaded yet: daemons may be started, and simulate() loads it."""
+        self._site = Site(self.build, self.base, self.backend, None)
+
     @property
     def site(self):
         if self._site is None:
