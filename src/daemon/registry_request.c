@@ -40,6 +40,11 @@ static void start_numa(struct entry *entry, bool online) {
         entry_start_job(entry, online ? GPU_JOB_NUMA_ONLINE : GPU_JOB_NUMA_OFFLINE);
 }
 
+static void roll_back(struct entry *entry) {
+        entry_enable(entry, !entry->request->enable);
+        entry->request->stage = STAGE_ROLLBACK;
+}
+
 static void serve_new(struct entry *entry) {
         struct registry_request *request = entry->request;
         char text[PCI_ADDRESS_SIZE];
@@ -66,6 +71,8 @@ static void serve_mode(struct entry *entry) {
                         start_numa(entry, request->enable);
                 else
                         answer(entry, NVPD_SUCCESS);
+        } else if (mode_failed(entry) && request->kind == REGISTRY_SET_MODE && entry->gpu.failure.numa) {
+                roll_back(entry);
         } else if (mode_failed(entry)) {
                 answer(entry, NVPD_DRIVER);
         }
@@ -81,8 +88,7 @@ static void serve_numa(struct entry *entry) {
         } else if (request->kind == REGISTRY_SET_NUMA) {
                 answer(entry, NVPD_NUMA_FAILURE);
         } else {
-                entry_enable(entry, !request->enable);
-                request->stage = STAGE_ROLLBACK;
+                roll_back(entry);
         }
 }
 

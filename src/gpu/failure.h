@@ -17,6 +17,7 @@ enum { GPU_FAILURE_TEXT_SIZE = 256 };
 struct gpu_failure {
         int error;          /* negative errno; 0: no failure */
         uint32_t nv_status; /* NV_STATUS, or 0 when the driver told none */
+        bool numa;          /* of a close: it is the GPU's NUMA memory that cannot go */
         char text[GPU_FAILURE_TEXT_SIZE];
 };
 

@@ -59,6 +59,22 @@ def test_when_the_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mo
 
 @kernel_only
 @pytest.mark.holdfast_only("as above")
+def test_when_the_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_gpu_stays_held(world):
+    """The driver lets memory go offline for its last user only."""
+    world.simulate(gpus=1, defaults=QUICK + "numa = online\n")
+    daemon = world.start("--verbose")
+    with world.sim.open_gpu(world.gpus[0]):
+        assert daemon.set(world.gpus[0], rpc.DISABLED, timeout=20) == rpc.NUMA_FAILURE
+        assert daemon.get(world.gpus[0]) == ENABLED
+        daemon.wait_for_log(r"failed to close\. .*others have the GPU open")
+    assert daemon.set(world.gpus[0], rpc.DISABLED, timeout=20) == rpc.SUCCESS
+    assert world.sim.gpu(world.gpus[0])["numa"]["status"] == 1  # offline
+    order = [record["event"] for record in world.sim.journal("numa", "torn-down")]
+    assert order[-3:] == ["numa", "numa", "torn-down"], "the memory goes before the GPU"
+
+
+@kernel_only
+@pytest.mark.holdfast_only("as above")
 def test_the_mode_alone_can_be_set_where_the_memory_cannot(world):
     world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
     daemon = world.start("--no-persistence-mode")

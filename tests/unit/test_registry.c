@@ -55,6 +55,7 @@ struct driver_gpu {
         int minor;
         unsigned binding;      /* grows with every bind */
         unsigned held_binding; /* of the open that holds it; 0: none */
+        bool memory_in_use;    /* what a close that fails tells */
         bool in_call;
         bool held_back[N_CALLS]; /* calls of that kind do not return */
         int result[N_CALLS];
@@ -174,6 +175,7 @@ static int driver_close(void *context, const struct gpu_info *info, struct gpu_h
         struct driver_gpu *gpu = gpu_at(driver, &info->address);
         int r = pass(driver, gpu, CALL_CLOSE);
 
+        ret_failure->numa = gpu->memory_in_use;
         if (r < 0)
                 return leave(driver, gpu_failure_set(ret_failure, r, 0, "cannot close"));
         gpu->held_binding = 0;
@@ -1019,6 +1021,25 @@ static void memory_that_cannot_be_changed_brings_the_old_mode_back(void **state)
         finish(&world);
 }
 
+static void memory_in_use_brings_the_old_mode_back_where_memory_was_meant(void **state) {
+        struct asked asked;
+        struct world world;
+
+        start(&world, 1);
+        set_result(&world, 0, CALL_CLOSE, -EBUSY);
+        world.driver.gpus[0].memory_in_use = true;
+        ask(&world, 0, &asked, REGISTRY_SET_MODE, false);
+        AWAIT(&world, asked.answered);
+        assert_int_equal(asked.status, NVPD_NUMA_FAILURE);
+        assert_true(is_fresh(&world, 0) && find(&world, 0)->wanted);
+
+        assert_int_equal(set_mode(&world, 0, false), NVPD_DRIVER); /* the mode only: it is tried again */
+        assert_false(find(&world, 0)->wanted);
+        set_result(&world, 0, CALL_CLOSE, 0);
+        AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
+        finish(&world);
+}
+
 /* ---- UVM ---- */
 
 static void uvm_that_fails_never_costs_the_hold(void **state) {
@@ -1227,6 +1248,7 @@ int main(void) {
                 cmocka_unit_test(an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held),
                 cmocka_unit_test(an_unbind_that_is_over_and_followed_by_a_bind_unseen_leaves_the_gpu_held),
                 cmocka_unit_test(every_gpu_is_opened_once_and_then_it_is_ready),
+                cmocka_unit_test(memory_in_use_brings_the_old_mode_back_where_memory_was_meant),
                 cmocka_unit_test(memory_that_cannot_be_changed_brings_the_old_mode_back),
                 cmocka_unit_test(nothing_is_opened_before_unbinds_are_heard_of),
                 cmocka_unit_test(notices_of_other_gpus_and_at_any_time_do_no_harm),

@@ -235,8 +235,10 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
                 uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
         r = numa_let_go(kernel->root, &info->address, hold->device_fd, ret_failure);
-        if (r < 0) /* the system still uses the GPU's memory: held it stays */
+        if (r < 0) { /* the system still uses the GPU's memory: held it stays */
+                ret_failure->numa = true;
                 return r;
+        }
         end_device(kernel, &info->address, hold);
         return 0;
 }
