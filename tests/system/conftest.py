@@ -8,6 +8,7 @@
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ BACKENDS = ("nvidia-cfg",) if other_daemon() else ("kernel", "nvidia-cfg")
 
 def pytest_configure():
     process.adopt_orphans()
+    # Under nohup it is ignored, and whoever we start would inherit that: a shell could not even trap it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_report_header():

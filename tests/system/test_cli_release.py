@@ -187,7 +187,7 @@ def test_ctrl_c_reaches_the_command_once_and_the_gpus_are_held_again(world, daem
 
 
 def test_a_daemon_that_ends_meanwhile_is_said(world, daemon):
-    with running(world, "--timeout=0.3", script="read line; exit 0") as child:
+    with running(world, "--timeout=1", script="read line; exit 0") as child:
         daemon.stop()
         child.stdin.close()
         assert child.wait(timeout=30) == NOT_HELD_AGAIN

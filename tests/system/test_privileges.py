@@ -24,10 +24,13 @@ SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 ADMINS = 4242  # a group id that need not exist by name
 
 
-def capabilities(pid):
-    """The five sets as sets of numbers."""
-    fields = process.status_fields(pid)
+def capability_sets(fields):
+    """The five sets of a /proc/PID/status as sets of numbers."""
     return {name: {bit for bit in range(64) if int(fields[name], 16) >> bit & 1} for name in SETS}
+
+
+def capabilities(pid):
+    return capability_sets(process.status_fields(pid))
 
 
 # ---- what is left
@@ -57,10 +60,10 @@ def test_every_thread_has_dropped_the_same(world):
     world.simulate(gpus=2, gpu1="hang = open")
     daemon = world.begin("--user", "nobody", "--verbose")
     daemon.wait_for_log(rf"device {world.gpus[0]} - persistence mode enabled\.")
-    threads = [int(entry.name) for entry in Path(f"/proc/{daemon.pid}/task").iterdir()]
+    threads = process.thread_fields(daemon.pid)
     assert len(threads) > 1, "the GPU that hangs has a thread of its own"
-    for thread in threads:
-        assert capabilities(thread) == {name: set() for name in SETS}
+    for fields in threads:
+        assert capability_sets(fields) == {name: set() for name in SETS}
     world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     daemon.wait_ready()
 

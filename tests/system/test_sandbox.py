@@ -29,7 +29,7 @@ def build():
 
 
 def seccomp_of_threads(pid):
-    return {process.status_fields(entry.name)["Seccomp"] for entry in Path(f"/proc/{pid}/task").iterdir()}
+    return {fields["Seccomp"] for fields in process.thread_fields(pid)}
 
 
 @pytest.mark.parametrize("user", ["root", "nobody"])

@@ -64,6 +64,17 @@ def status_fields(pid):
     return dict((part.strip() for part in line.split(":", 1)) for line in lines)
 
 
+def thread_fields(pid):
+    """status_fields() of each thread. One that ends while we look is left out."""
+    found = []
+    for entry in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found.append(status_fields(f"{pid}/task/{entry.name}"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
 def open_files(pid):
     """What the process has open: {descriptor: target}. One that is closed while we look is left out."""
     found = {}
