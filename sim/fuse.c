@@ -152,7 +152,7 @@ static void open_text(fuse_req_t request, fuse_ino_t node, struct fuse_file_info
         struct text_file *file = calloc(1, sizeof(*file));
         int r = file ? tree_text(front_of(request)->tree, node, &file->text, &file->length) : -ENOMEM;
 
-        if (r == 0 && (info->flags & O_ACCMODE) != O_RDONLY)
+        if (r == 0 && (info->flags & O_ACCMODE) != O_RDONLY && !tree_is_writable(node))
                 r = -EACCES;
         if (r == 0) {
                 info->fh = (uintptr_t)file;
@@ -184,6 +184,23 @@ static void on_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
         }
         rest = (size_t)offset < file->length ? file->length - (size_t)offset : 0;
         (void)fuse_reply_buf(request, rest > 0 ? file->text + offset : NULL, size < rest ? size : rest);
+}
+
+/* One write is one word to the kernel, as in sysfs. */
+static void on_write(fuse_req_t request, fuse_ino_t node, const char *bytes, size_t size, off_t offset,
+                     struct fuse_file_info *info) {
+        char text[64];
+        int r = -EINVAL;
+
+        if (!is_device(node) && size < sizeof(text)) {
+                memcpy(text, bytes, size);
+                text[size] = '\0';
+                r = tree_write(front_of(request)->tree, node, text_trim(text));
+        }
+        if (r < 0)
+                (void)fuse_reply_err(request, -r);
+        else
+                (void)fuse_reply_write(request, size);
 }
 
 static void on_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
@@ -236,6 +253,7 @@ static const struct fuse_lowlevel_ops operations = {
         .readdir = on_readdir,
         .open = on_open,
         .read = on_read,
+        .write = on_write,
         .flush = on_flush,
         .release = on_release,
         .ioctl = on_ioctl,

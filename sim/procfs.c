@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "sim/memory.h"
 
 void procfs_devices(FILE *out, const struct procfs_source *source) {
         fputs("Character devices:\n"
@@ -167,11 +168,23 @@ void procfs_pci_numa_node(FILE *out, const struct procfs_source *source) {
 }
 
 void procfs_memory_block_size(FILE *out, const struct procfs_source *source) {
-        fputs("8000000\n", out); /* hexadecimal without 0x: 128 MiB */
+        fprintf(out, "%" PRIx64 "\n", MEMORY_BLOCK_BYTES);
 }
 
 void procfs_memory_auto_online(FILE *out, const struct procfs_source *source) {
         fputs("online_movable\n", out);
+}
+
+void procfs_memory_nothing(FILE *out, const struct procfs_source *source) {
+}
+
+void procfs_block_state(FILE *out, const struct procfs_source *source) {
+        fputs(source->block_online ? "online\n" : "offline\n", out);
+}
+
+/* Of a block that is online, the zone that it is in; otherwise those that it could be in. */
+void procfs_block_valid_zones(FILE *out, const struct procfs_source *source) {
+        fputs(source->block_online ? "Movable\n" : "Normal Movable\n", out);
 }
 
 void procfs_link_driver(FILE *out, const struct procfs_source *source) {

@@ -16,6 +16,7 @@ struct procfs_source {
         const struct scenario *scenario;
         const struct model_gpu_view *gpu;
         unsigned n_open_files;
+        bool block_online; /* of a memory block */
 };
 
 typedef void (*procfs_text)(FILE *out, const struct procfs_source *source);
@@ -38,6 +39,9 @@ void procfs_pci_class(FILE *out, const struct procfs_source *source);
 void procfs_pci_numa_node(FILE *out, const struct procfs_source *source);
 void procfs_memory_block_size(FILE *out, const struct procfs_source *source);
 void procfs_memory_auto_online(FILE *out, const struct procfs_source *source);
+void procfs_memory_nothing(FILE *out, const struct procfs_source *source); /* of a file that is only written */
+void procfs_block_state(FILE *out, const struct procfs_source *source);
+void procfs_block_valid_zones(FILE *out, const struct procfs_source *source);
 
 /* Symbolic links' targets. */
 void procfs_link_driver(FILE *out, const struct procfs_source *source);

@@ -56,6 +56,7 @@ struct scenario {
         char driver_version[32]; /* decides what the driver can do: bind notices from 575.51, and so on */
         bool nonblocking_open;   /* NVreg_EnableNonblockingOpen, and the driver knows it (550.40.07) */
         bool bind_notices;       /* RM announces bind and unbind (575.51.02) */
+        bool memory_probe;       /* the kernel takes GPU memory in by `probe`, as on POWER9 */
         size_t n_gpus;
         struct scenario_gpu gpus[SCENARIO_GPUS_MAX];
         size_t n_events;
@@ -65,7 +66,8 @@ struct scenario {
 /*
  * An INI file:
  *
- *      [driver]         version = 595.45.04, nonblocking_open = yes, bind_notices = yes
+ *      [driver]         version = 595.45.04, nonblocking_open = yes, bind_notices = yes,
+ *                       memory_probe = no
  *      [gpus]           count = 8, and any key of a GPU, for all of them; stands before the next
  *      [gpu 3]          one GPU, by index or PCI address: address, uuid, model, present, lock = 200ms, init = 1.3s,
  *                       teardown = 50ms, fail_opens = 2 (or all), fail_status = NV_ERR_OPERATING_SYSTEM, fail_errno =

@@ -247,7 +247,11 @@ static int read_driver_key(struct reader *reader, const char *name, const char *
                 reader->notices_given = true;
                 return parse_bool(value, &scenario->bind_notices) == 0 || refuse_value(reader, name, value, A_BOOL);
         }
-        return refuse(reader, "unknown key '%s' in [driver]; its keys are: version, nonblocking_open, bind_notices",
+        if (text_equal(name, "memory_probe"))
+                return parse_bool(value, &scenario->memory_probe) == 0 || refuse_value(reader, name, value, A_BOOL);
+        return refuse(reader,
+                      "unknown key '%s' in [driver]; its keys are: version, nonblocking_open, bind_notices, "
+                      "memory_probe",
                       name);
 }
 

@@ -4,6 +4,7 @@
 #include "sim/tree.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "sim/memory.h"
 #include "sim/procfs.h"
 
 enum {
@@ -21,6 +23,8 @@ enum {
         NAME_SIZE = 64,
         SYSFS_SIZE = 4096, /* what sysfs says of every file */
 };
+
+#define BLOCK_PREFIX "memory"
 
 enum row_id {
         ROW_NONE,
@@ -68,6 +72,10 @@ enum row_id {
         ROW_SYS_MEMORY,
         ROW_MEMORY_BLOCK_SIZE,
         ROW_MEMORY_AUTO_ONLINE,
+        ROW_MEMORY_PROBE,
+        ROW_MEMORY_BLOCK,
+        ROW_BLOCK_STATE,
+        ROW_BLOCK_VALID_ZONES,
         ROW_RUN,
         ROW_VAR,
         ROW_VAR_RUN,
@@ -106,6 +114,8 @@ static void name_by_uuid(const struct model_gpu_view *gpu, char name[static NAME
 
 #define FOLDER (S_IFDIR | 0555)
 #define FILE_READ (S_IFREG | 0444)
+#define FILE_CHANGE (S_IFREG | 0644)
+#define FILE_WRITE (S_IFREG | 0200)
 #define DEVICE                                                                                                         \
         (S_IFREG | 0666) /* a real node needs the kernel's CUSE; the ioctls work on a plain file just as well          \
                           */
@@ -169,6 +179,10 @@ static const struct row {
         [ROW_SYS_MEMORY] = {ROW_SYS_SYSTEM, FOLDER, "memory"},
         [ROW_MEMORY_BLOCK_SIZE] = {ROW_SYS_MEMORY, FILE_READ, "block_size_bytes", procfs_memory_block_size},
         [ROW_MEMORY_AUTO_ONLINE] = {ROW_SYS_MEMORY, FILE_READ, "auto_online_blocks", procfs_memory_auto_online},
+        [ROW_MEMORY_PROBE] = {ROW_SYS_MEMORY, FILE_WRITE, "probe", procfs_memory_nothing},
+        [ROW_MEMORY_BLOCK] = {ROW_SYS_MEMORY, FOLDER, NULL}, /* memory131072, ...: list_blocks() */
+        [ROW_BLOCK_STATE] = {ROW_MEMORY_BLOCK, FILE_CHANGE, "state", procfs_block_state},
+        [ROW_BLOCK_VALID_ZONES] = {ROW_MEMORY_BLOCK, FILE_READ, "valid_zones", procfs_block_valid_zones},
 
         [ROW_RUN] = {ROW_ROOT, S_IFDIR | 0755, "run"}, /* a real folder is mounted over it: mount.h */
         [ROW_VAR] = {ROW_ROOT, FOLDER, "var"},
@@ -177,6 +191,7 @@ static const struct row {
 
 struct tree {
         struct model *model;
+        struct memory *memory;
         atomic_int n_open_files;
         uint64_t inode_tag; /* of this simulator's device files */
         time_t started;
@@ -209,6 +224,12 @@ static bool is_of_gpu(enum row_id row) {
         return row != ROW_NONE;
 }
 
+static bool is_below(enum row_id row, enum row_id folder) {
+        while (row != ROW_NONE && row != folder)
+                row = rows[row].folder;
+        return row == folder;
+}
+
 static void refresh(struct tree *tree) {
         tree->n_gpus = model_list(tree->model, tree->gpus);
         for (size_t i = 0; i < tree->n_gpus; i++)
@@ -234,6 +255,10 @@ static bool node_exists(const struct tree *tree, uint64_t node) {
                 return false;
         if (row == ROW_DEV_GPU)
                 return node_key(node) < MINORS_MAX && tree->minors[node_key(node)];
+        if (is_below(row, ROW_MEMORY_BLOCK))
+                return memory_state(tree->memory, node_key(node)) != MEMORY_NONE;
+        if (row == ROW_MEMORY_PROBE && !model_scenario(tree->model)->memory_probe)
+                return false;
         if (!is_of_gpu(row))
                 return node_key(node) == 0;
         for (; gpu && row != ROW_NONE; row = rows[row].folder)
@@ -246,8 +271,10 @@ int tree_new(struct tree **ret_tree, struct model *model) {
         struct tree *tree = calloc(1, sizeof(*tree));
         uint32_t random;
 
-        if (!tree)
+        if (!tree || memory_new(&tree->memory, model) < 0) {
+                free(tree);
                 return -ENOMEM;
+        }
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 random = (uint32_t)time(NULL);
         tree->model = model;
@@ -258,6 +285,8 @@ int tree_new(struct tree **ret_tree, struct model *model) {
 }
 
 void tree_free(struct tree *tree) {
+        if (tree)
+                memory_free(tree->memory);
         free(tree);
 }
 
@@ -275,6 +304,18 @@ static bool list_minors(const struct tree *tree, tree_visitor visit, void *user)
                         continue;
                 (void)text_format(name, sizeof(name), "nvidia%u", minor);
                 if (!visit(user, make_node(ROW_DEV_GPU, minor), name, rows[ROW_DEV_GPU].mode))
+                        return false;
+        }
+        return true;
+}
+
+static bool list_blocks(const struct tree *tree, tree_visitor visit, void *user) {
+        char name[NAME_SIZE];
+        uint64_t block;
+
+        for (size_t i = 0; memory_nth(tree->memory, i, &block); i++) {
+                (void)text_format(name, sizeof(name), BLOCK_PREFIX "%" PRIu64, block);
+                if (!visit(user, make_node(ROW_MEMORY_BLOCK, block), name, rows[ROW_MEMORY_BLOCK].mode))
                         return false;
         }
         return true;
@@ -300,6 +341,8 @@ static bool list_row(const struct tree *tree, uint64_t folder, enum row_id row, 
 
         if (row == ROW_DEV_GPU)
                 return list_minors(tree, visit, user);
+        if (row == ROW_MEMORY_BLOCK)
+                return list_blocks(tree, visit, user);
         if (rows[row].gpu_name)
                 return list_gpus(tree, row, visit, user);
         return !node_exists(tree, node) || visit(user, node, rows[row].name, rows[row].mode);
@@ -329,9 +372,24 @@ static bool match_name(void *user, uint64_t node, const char *name, mode_t mode)
         return false;
 }
 
+/* There are hundreds of blocks, each asked for by name several times: not to be found by listing them all. */
+static bool is_block(const struct tree *tree, uint64_t folder, const char *name, uint64_t *ret_node) {
+        uint64_t block;
+
+        if (node_row(folder) != ROW_SYS_MEMORY || !text_starts_with(name, BLOCK_PREFIX) ||
+            text_parse_u64(name + strlen(BLOCK_PREFIX), 10, UINT32_MAX, &block) < 0)
+                return false;
+        *ret_node = make_node(ROW_MEMORY_BLOCK, block);
+        return node_exists(tree, *ret_node);
+}
+
 int tree_lookup(struct tree *tree, uint64_t folder, const char *name, uint64_t *ret_node) {
         struct search search = {.name = name};
-        int r = tree_list(tree, folder, match_name, &search);
+        int r;
+
+        if (is_block(tree, folder, name, ret_node))
+                return 0;
+        r = tree_list(tree, folder, match_name, &search);
 
         if (r < 0 || search.node == 0)
                 return -ENOENT;
@@ -351,6 +409,7 @@ int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_len
         if (!node_exists(tree, node) || !rows[node_row(node)].text)
                 return -ENOENT;
         source.gpu = find_gpu(tree, node);
+        source.block_online = memory_state(tree->memory, node_key(node)) == MEMORY_ONLINE;
         source.n_open_files = (unsigned)atomic_load(&tree->n_open_files);
         out = open_memstream(&text, &length);
         if (!out)
@@ -365,10 +424,16 @@ int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_len
         return 0;
 }
 
-static bool is_below(enum row_id row, enum row_id folder) {
-        while (row != ROW_NONE && row != folder)
-                row = rows[row].folder;
-        return row == folder;
+bool tree_is_writable(uint64_t node) {
+        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE;
+}
+
+int tree_write(struct tree *tree, uint64_t node, const char *text) {
+        if (node_row(node) == ROW_MEMORY_PROBE)
+                return memory_probe(tree->memory, text);
+        if (node_row(node) == ROW_BLOCK_STATE)
+                return memory_set_state(tree->memory, node_key(node), text);
+        return -EACCES;
 }
 
 static off_t node_size(struct tree *tree, uint64_t node) {

@@ -36,6 +36,10 @@ int tree_list(struct tree *tree, uint64_t folder, tree_visitor visit, void *user
 /* The text of a file or the target of a link, to be freed by the caller. */
 int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_length);
 
+/* Whether the file is one to write to, and a write of that text. Returns 0 or negative errno. */
+bool tree_is_writable(uint64_t node);
+int tree_write(struct tree *tree, uint64_t node, const char *text);
+
 /* Whether the node is a device file, and which. */
 bool tree_is_device(uint64_t node, enum model_node *ret_device, unsigned *ret_minor);
 

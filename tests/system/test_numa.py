@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """GPU memory that is a NUMA node: told to the driver before the first open, left to the kernel where that sees to it."""
 
+import collections
+
 import pytest
 
 from harness import holdfast_rpc, rpc
@@ -13,11 +15,16 @@ OFFLINE, ONLINE = 0, 1
 OFF, ON = 0, 1  # of the legacy flag
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+# The simulated memory of a GPU is 96 GiB, in blocks of 128 MiB.
+POWER9 = QUICK + "numa = offline\n[driver]\nmemory_probe = yes\n"
+N_BLOCKS = 768
+DRIVER_OFFLINE, DRIVER_ONLINE = 1, 3  # enum nv_numa_status
+
 COHERENT = QUICK + "coherent = yes\nnuma = offline\nnuma_auto_online = yes\n"
 
 
 def set_numa(daemon, address, status):
-    with daemon.connect(timeout=20) as connection:
+    with daemon.connect(timeout=60) as connection:
         return connection.set_numa(address, status)
 
 
@@ -82,6 +89,59 @@ def test_the_mode_alone_can_be_set_where_the_memory_cannot(world):
     assert daemon.get(world.gpus[0]) == ENABLED
     assert set_numa(daemon, world.gpus[0], ONLINE) == rpc.NUMA_FAILURE
     assert daemon.get(world.gpus[0]) == ENABLED
+
+
+def blocks(world):
+    """Of the simulated kernel's memory: {state: how many blocks}, and whether all that are online are movable."""
+    folders = list((world.base / "root/sys/devices/system/memory").glob("memory[0-9]*"))
+    states = collections.Counter((folder / "state").read_text().strip() for folder in folders)
+    movable = all((folder / "valid_zones").read_text() == "Movable\n" for folder in folders[::50]
+                  if (folder / "state").read_text() == "online\n")
+    return dict(states), movable
+
+
+def numa_status(world):
+    return world.sim.gpu(world.gpus[0])["numa"]["status"]
+
+
+@kernel_only
+@pytest.mark.holdfast_only("NVIDIA's writes to the machine's own /sys")
+def test_where_it_is_left_to_user_space_root_brings_memory_on_and_offline(world):
+    world.simulate(gpus=1, defaults=POWER9)
+    daemon = world.start("--verbose")
+    assert (numa_status(world), blocks(world)) == (DRIVER_OFFLINE, ({}, True))
+    assert set_numa(daemon, world.gpus[0], ONLINE) == rpc.SUCCESS
+    assert (numa_status(world), blocks(world)) == (DRIVER_ONLINE, ({"online": N_BLOCKS}, True))
+    assert set_numa(daemon, world.gpus[0], ONLINE) == rpc.SUCCESS  # again
+    assert set_numa(daemon, world.gpus[0], OFFLINE) == rpc.SUCCESS
+    assert (numa_status(world), blocks(world)) == (DRIVER_OFFLINE, ({"offline": N_BLOCKS}, True))
+    assert daemon.get(world.gpus[0]) == ENABLED
+
+
+@kernel_only
+@pytest.mark.holdfast_only("as above")
+def test_a_set_of_the_mode_takes_the_memory_along_and_so_does_a_stop(world):
+    world.simulate(gpus=1, defaults=POWER9)
+    daemon = world.start("--no-persistence-mode")
+    assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=60) == rpc.SUCCESS
+    assert numa_status(world) == DRIVER_ONLINE
+    assert daemon.set(world.gpus[0], rpc.DISABLED, timeout=60) == rpc.SUCCESS
+    assert (numa_status(world), daemon.get(world.gpus[0])) == (DRIVER_OFFLINE, DISABLED)
+    assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=60) == rpc.SUCCESS
+    assert daemon.stop(timeout=30) == 0
+    assert (numa_status(world), blocks(world)) == (DRIVER_OFFLINE, ({"offline": N_BLOCKS}, True))
+    assert not world.sim.gpu(world.gpus[0])["initialised"]
+
+
+@kernel_only
+@pytest.mark.holdfast_only("as above")
+def test_who_is_not_root_is_refused_before_anything_is_touched_and_the_mode_is_put_back(world):
+    world.simulate(gpus=1, defaults=POWER9)
+    daemon = world.start("--user", "nobody", "--no-persistence-mode")
+    assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=60) == rpc.NUMA_FAILURE
+    assert daemon.get(world.gpus[0]) == DISABLED
+    daemon.wait_for_log(r"NUMA memory not onlined\. .*run the daemon with --user root")
+    assert blocks(world) == ({}, True) and not world.sim.journal("numa")
 
 
 @kernel_only

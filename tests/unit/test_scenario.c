@@ -135,6 +135,9 @@ static void abilities_that_are_given_stand_whatever_the_version(void **state) {
 
         read_good("[driver]\nbind_notices = yes\nnonblocking_open = yes\nversion = 535.54.03\n", &scenario);
         assert_true(scenario.bind_notices && scenario.nonblocking_open);
+        assert_false(scenario.memory_probe);
+        read_good("[driver]\nmemory_probe = yes\n", &scenario);
+        assert_true(scenario.memory_probe);
         read_good("[driver]\nversion = 535.54.03\n", &scenario);
         assert_false(scenario.bind_notices || scenario.nonblocking_open);
 }
