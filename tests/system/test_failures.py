@@ -113,7 +113,7 @@ def test_a_gpu_that_hangs_at_its_close_stalls_no_other_gpu_and_no_client(world):
         waiting.send(rpc.record(rpc.call_message(1, 1, rpc.device(world.gpus[1]) + rpc.words(rpc.DISABLED))))
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
         assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
-        assert daemon.get(world.gpus[1]) == DISABLED
+        wait_until(lambda: daemon.get(world.gpus[1]) == DISABLED, "the close under way, unless the flag is still asked for")
         world.sim.ctl("hang", gpu=world.gpus[1], on=False, which="close")
 
 
