@@ -138,41 +138,15 @@ static int set_backend(struct options *options, const char *argument) {
         return 0;
 }
 
-static int set_option(struct options *options, int id, const char *argument) {
+/* The options without an argument. */
+static void set_flag(struct options *options, int id) {
         switch (id) {
-        case OPTION_VERSION:
-                printf("%s:  version %s (Holdfast)\n", program, HOLDFAST_VERSION);
-                return OPTIONS_DONE;
-        case OPTION_HELP:
-                print_help();
-                return OPTIONS_DONE;
         case OPTION_VERBOSE:
                 options->verbose = true;
                 break;
-        case OPTION_USER:
-                options->user = argument;
-                break;
-        case OPTION_GROUP:
-                options->group = argument;
-                break;
-        case OPTION_PERSISTENCE:
-        case OPTION_NO_PERSISTENCE:
-                options->persistence = id == OPTION_PERSISTENCE;
-                break;
-        case OPTION_UVM:
-        case OPTION_NO_UVM:
-                options->uvm = id == OPTION_UVM;
-                break;
-        case OPTION_NVIDIA_CFG_PATH:
-                options->nvidia_cfg_path = argument;
-                break;
-        case OPTION_BACKEND:
-                return set_backend(options, argument);
         case OPTION_FOREGROUND:
                 options->foreground = true;
                 break;
-        case OPTION_ROOT:
-                return set_root(options, argument);
         case OPTION_REQUIRE_GPU:
                 options->require_gpu = true;
                 break;
@@ -182,20 +156,55 @@ static int set_option(struct options *options, int id, const char *argument) {
         case OPTION_NO_SANDBOX:
                 options->sandbox = false;
                 break;
-        case OPTION_ADMIN_GROUP:
-                options->admin_group = argument;
-                break;
         case OPTION_ALLOW_CONTAINERS:
                 options->allow_containers = true;
                 break;
-        case OPTION_CONFIG:
-                return set_config(options, argument);
         case OPTION_CHECK_CONFIG:
                 options->check_config = true;
                 break;
+        case OPTION_PERSISTENCE:
+        case OPTION_NO_PERSISTENCE:
+                options->persistence = id == OPTION_PERSISTENCE;
+                break;
+        case OPTION_UVM:
+        case OPTION_NO_UVM:
+                options->uvm = id == OPTION_UVM;
+                break;
+        default:
+                break;
+        }
+}
+
+static int set_option(struct options *options, int id, const char *argument) {
+        switch (id) {
+        case OPTION_VERSION:
+                printf("%s:  version %s (Holdfast)\n", program, HOLDFAST_VERSION);
+                return OPTIONS_DONE;
+        case OPTION_HELP:
+                print_help();
+                return OPTIONS_DONE;
+        case OPTION_USER:
+                options->user = argument;
+                break;
+        case OPTION_GROUP:
+                options->group = argument;
+                break;
+        case OPTION_NVIDIA_CFG_PATH:
+                options->nvidia_cfg_path = argument;
+                break;
+        case OPTION_BACKEND:
+                return set_backend(options, argument);
+        case OPTION_ROOT:
+                return set_root(options, argument);
+        case OPTION_ADMIN_GROUP:
+                options->admin_group = argument;
+                break;
+        case OPTION_CONFIG:
+                return set_config(options, argument);
         case OPTION_STUCK_TIMEOUT:
                 return set_stuck_timeout(options, argument);
         default:
+                set_flag(options, id);
                 break;
         }
         return OPTIONS_OK;
