@@ -77,21 +77,8 @@ static const struct option_spec options[] = {
                 .offset = offsetof(struct check_options, format),
                 .choices = format_words,
         },
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "only this GPU, which must be there; may be given several times",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct check_options, gpus),
-        },
-        {
-                .name = "json",
-                .help = "as --format json (docs/schemas/check.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct check_options, json),
-        },
+        OPTION_GPU(struct check_options, "only this GPU, which must be there; may be given several times"),
+        OPTION_JSON(struct check_options, "as --format json (docs/schemas/check.json)"),
         {
                 .name = "min-gpus",
                 .argument = "N",
@@ -99,13 +86,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_NUMBER,
                 .offset = offsetof(struct check_options, gpus_min),
         },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "wait that long for the daemon's answer (default 2)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct check_options, timeout_usec),
-        },
+        OPTION_TIMEOUT(struct check_options, "wait that long for the daemon's answer (default 2)"),
         {0},
 };
 

@@ -21,21 +21,8 @@ static struct clients_options {
 } clients_options;
 
 static const struct option_spec options[] = {
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "only clients of this GPU; may be given several times",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct clients_options, gpus),
-        },
-        {
-                .name = "json",
-                .help = "print JSON (docs/schemas/clients.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct clients_options, json),
-        },
+        OPTION_GPU(struct clients_options, "only clients of this GPU; may be given several times"),
+        OPTION_JSON(struct clients_options, "print JSON (docs/schemas/clients.json)"),
         {0},
 };
 

@@ -53,12 +53,7 @@ static struct doctor_options {
 };
 
 static const struct option_spec options[] = {
-        {
-                .name = "json",
-                .help = "print JSON (docs/schemas/doctor.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct doctor_options, json),
-        },
+        OPTION_JSON(struct doctor_options, "print JSON (docs/schemas/doctor.json)"),
         {
                 .name = "verbose",
                 .letter = 'v',
@@ -66,13 +61,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct doctor_options, verbose),
         },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "wait that long for the daemon's and for systemd's answer (default 5)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct doctor_options, timeout_usec),
-        },
+        OPTION_TIMEOUT(struct doctor_options, "wait that long for the daemon's and for systemd's answer (default 5)"),
         {0},
 };
 

@@ -35,13 +35,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_TEXT,
                 .offset = offsetof(struct metrics_options, textfile),
         },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "wait that long for the daemon's answer (default 5)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct metrics_options, timeout_usec),
-        },
+        OPTION_TIMEOUT(struct metrics_options, "wait that long for the daemon's answer (default 5)"),
         {0},
 };
 

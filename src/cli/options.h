@@ -31,6 +31,23 @@ struct option_spec {
         const char *const *choices; /* OPTION_CHOICE: its words, ended by NULL */
 };
 
+/*
+ * Rows that stand in several tables, so that an option means and looks the same everywhere. They fill the members
+ * `gpus`, `json` and `timeout_usec` of the command's struct; the help is the command's own.
+ */
+#define OPTION_GPU(options_type, help_text)                                                                            \
+        {                                                                                                              \
+                .name = "gpu", .alias = "id", .letter = 'i', .argument = "ID", .help = (help_text),                    \
+                .kind = OPTION_IDS, .offset = offsetof(options_type, gpus),                                            \
+        }
+#define OPTION_JSON(options_type, help_text)                                                                           \
+        { .name = "json", .help = (help_text), .kind = OPTION_FLAG, .offset = offsetof(options_type, json), }
+#define OPTION_TIMEOUT(options_type, help_text)                                                                        \
+        {                                                                                                              \
+                .name = "timeout", .argument = "SECONDS", .help = (help_text), .kind = OPTION_SECONDS,                 \
+                .offset = offsetof(options_type, timeout_usec),                                                        \
+        }
+
 /* A table, which ends with a row without name, and the struct that it fills. */
 struct option_group {
         const struct option_spec *specs;

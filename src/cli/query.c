@@ -37,15 +37,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_TEXT,
                 .offset = offsetof(struct query_options, fields),
         },
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "only this GPU; may be given several times",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct query_options, gpus),
-        },
+        OPTION_GPU(struct query_options, "only this GPU; may be given several times"),
         {
                 .name = "format",
                 .argument = "csv[,noheader][,nounits]",
@@ -53,12 +45,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_TEXT,
                 .offset = offsetof(struct query_options, format),
         },
-        {
-                .name = "json",
-                .help = "print JSON (docs/schemas/query.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct query_options, json),
-        },
+        OPTION_JSON(struct query_options, "print JSON (docs/schemas/query.json)"),
         {
                 .name = "list-fields",
                 .help = "print all fields and their meanings",

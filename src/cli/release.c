@@ -45,15 +45,7 @@ static struct release_options {
 };
 
 static const struct option_spec options[] = {
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "only this GPU; may be given several times (default: all)",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct release_options, gpus),
-        },
+        OPTION_GPU(struct release_options, "only this GPU; may be given several times (default: all)"),
         {
                 .name = "dry-run",
                 .help = "only say what would be done, and whether it could be",
@@ -66,13 +58,8 @@ static const struct option_spec options[] = {
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct release_options, force),
         },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "wait that long for the GPUs to be released, and to be held again (default 120)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct release_options, timeout_usec),
-        },
+        OPTION_TIMEOUT(struct release_options,
+                       "wait that long for the GPUs to be released, and to be held again (default 120)"),
         {0},
 };
 

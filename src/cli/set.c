@@ -30,21 +30,8 @@ static struct set_options {
 };
 
 static const struct option_spec options[] = {
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "only this GPU; may be given several times",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct set_options, gpus),
-        },
-        {
-                .name = "json",
-                .help = "print JSON (docs/schemas/set.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct set_options, json),
-        },
+        OPTION_GPU(struct set_options, "only this GPU; may be given several times"),
+        OPTION_JSON(struct set_options, "print JSON (docs/schemas/set.json)"),
         {
                 .name = "nvml",
                 .argument = "FILE",
@@ -53,13 +40,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_TEXT,
                 .offset = offsetof(struct set_options, nvml),
         },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "wait that long for each GPU (default 120)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct set_options, timeout_usec),
-        },
+        OPTION_TIMEOUT(struct set_options, "wait that long for each GPU (default 120)"),
         {0},
 };
 

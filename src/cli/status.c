@@ -21,28 +21,9 @@ static struct status_options {
 };
 
 static const struct option_spec options[] = {
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "only this GPU; may be given several times",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct status_options, gpus),
-        },
-        {
-                .name = "json",
-                .help = "print JSON (docs/schemas/status.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct status_options, json),
-        },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "wait that long for the daemon's answer (default 5)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct status_options, timeout_usec),
-        },
+        OPTION_GPU(struct status_options, "only this GPU; may be given several times"),
+        OPTION_JSON(struct status_options, "print JSON (docs/schemas/status.json)"),
+        OPTION_TIMEOUT(struct status_options, "wait that long for the daemon's answer (default 5)"),
         {0},
 };
 

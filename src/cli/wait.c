@@ -31,29 +31,11 @@ static struct wait_options {
 };
 
 static const struct option_spec options[] = {
-        {
-                .name = "gpu",
-                .alias = "id",
-                .letter = 'i',
-                .argument = "ID",
-                .help = "this GPU, whether the daemon wants it or not; may be given several times (default: every GPU "
-                        "that the daemon wants to hold)",
-                .kind = OPTION_IDS,
-                .offset = offsetof(struct wait_options, gpus),
-        },
-        {
-                .name = "json",
-                .help = "print JSON at the end (docs/schemas/wait.json)",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct wait_options, json),
-        },
-        {
-                .name = "timeout",
-                .argument = "SECONDS",
-                .help = "give up after that long; 0: look once; infinity: never (default 300)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct wait_options, timeout_usec),
-        },
+        OPTION_GPU(struct wait_options,
+                   "this GPU, whether the daemon wants it or not; may be given several times (default: every GPU "
+                   "that the daemon wants to hold)"),
+        OPTION_JSON(struct wait_options, "print JSON at the end (docs/schemas/wait.json)"),
+        OPTION_TIMEOUT(struct wait_options, "give up after that long; 0: look once; infinity: never (default 300)"),
         {0},
 };
 
