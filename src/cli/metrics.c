@@ -221,6 +221,10 @@ static struct value get_legacy(const struct sample *sample, const struct snapsho
         return value_if(gpu->legacy != HF_UNKNOWN, gpu->legacy == HF_YES);
 }
 
+static struct value get_excluded(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_of(gpu->info.excluded);
+}
+
 static struct value get_open_duration(const struct sample *sample, const struct snapshot_gpu *gpu) {
         return value_if(has_detail(sample, gpu) && gpu->detail.open_duration_usec != 0,
                         seconds(gpu->detail.open_duration_usec));
@@ -261,6 +265,8 @@ static const struct {
          "Persistence mode as NVML tells it: held by the daemon, or kept by the kernel's own flag.", get_persistence},
         {"holdfast_gpu_legacy_flag", "gauge", "Whether the kernel's own, deprecated persistence flag is on.",
          get_legacy},
+        {"holdfast_gpu_excluded", "gauge", "Whether the administrator has excluded the GPU from the driver.",
+         get_excluded},
         {"holdfast_gpu_wanted", "gauge", "Whether the daemon wants to hold the GPU.", get_gpu_wanted},
         {"holdfast_gpu_leased", "gauge", "Whether a lease keeps the GPU released.", get_gpu_leased},
         {"holdfast_gpu_stuck", "gauge", "Whether the GPU has been in the driver for longer than the limit.",

@@ -103,6 +103,13 @@ def test_gpus_bear_the_names_that_dcgms_exporter_gives_them(three):
     assert found.value("holdfast_gpu_held", pci_bus_id="00000000:3A:00.0") == 1
 
 
+def test_a_gpu_that_the_administrator_excluded_is_told_from_one_that_failed(three):
+    three.add_gpu(B, 1, excluded=True)
+    three.start_daemon(rows=[Row(A), Row(B, FAILED, opens=0, open_duration=0, errno=1, error="not permitted"), Row(C)])
+    found = metrics(three.root)
+    assert [found.value("holdfast_gpu_excluded", pci_bus_id=f"00000000:{bus}:00.0") for bus in ("17", "3A", "CA")] == [0, 1, 0]
+
+
 def test_the_daemons_own_counters_are_exported(three):
     names = ("sessions", "sessions_max", "leases", "accepted", "evicted", "expired", "malformed", "calls", "rejected",
              "refused")
