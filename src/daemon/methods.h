@@ -20,6 +20,10 @@ struct methods {
         struct peer_policy policy;
         uint64_t started_realtime_usec;
 
+        uint64_t serial;  /* grows with every change of anything in the list */
+        uint8_t *list;    /* as it was then */
+        size_t list_size; /* bytes */
+
         struct watcher *watchers; /* Watch calls that wait for a change */
         struct event *heartbeat;  /* answers them all the same, once a minute */
         uint64_t calls;
@@ -34,5 +38,5 @@ void methods_done(struct methods *methods);
 /* Answers a record; the session's on_record. userdata is a struct methods. */
 void methods_on_record(struct session *session, const uint8_t *record, size_t length, void *userdata);
 
-/* Something in the list changed: answers those who watch. */
+/* Something in the registry changed: when the list shows it, those who watch are answered. */
 void methods_on_change(struct methods *methods);

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -69,13 +70,13 @@ static void encode_gpu(struct xdr_writer *writer, const struct gpu *gpu) {
         hf_gpu_encode(writer, &entry);
 }
 
-static void encode_list(struct xdr_writer *writer, const struct methods *methods, uint32_t n_gpus) {
+static void encode_list(struct xdr_writer *writer, const struct methods *methods, uint64_t serial, uint32_t n_gpus) {
         struct hf_list_head head = {
                 .version = HOLDFAST_VERSION,
                 .pid = (uint32_t)getpid(),
                 .started_realtime_usec = methods->started_realtime_usec,
                 .ready = registry_is_ready(methods->registry),
-                .serial = registry_serial(methods->registry),
+                .serial = serial,
                 .n_gpus = n_gpus,
         };
 
@@ -85,25 +86,51 @@ static void encode_list(struct xdr_writer *writer, const struct methods *methods
                 encode_gpu(writer, registry_gpu(methods->registry, i));
 }
 
-static void reply_list(struct methods *methods, struct session *session, uint32_t xid) {
-        size_t n_gpus = registry_count(methods->registry).gpus;
-        CLEANUP(free_ptr) uint8_t *buffer = NULL;
+/* The reply to List as it is now, which the caller frees. NULL: out of memory. */
+static uint8_t *make_list(const struct methods *methods, uint32_t xid, uint64_t serial, size_t *ret_size) {
+        size_t n_gpus = registry_count(methods->registry).gpus, size;
         struct xdr_writer writer;
-        size_t size;
+        uint8_t *reply;
 
         if (n_gpus > HF_GPUS_MAX)
                 n_gpus = HF_GPUS_MAX;
         size = REPLY_MAX + HF_LIST_HEAD_ENCODED_MAX + n_gpus * HF_GPU_ENCODED_MAX;
-        buffer = malloc(size);
-        if (!buffer) {
-                reply_accepted(session, xid, RPC_SYSTEM_ERR);
-                return;
-        }
-        xdr_writer_init(&writer, buffer, size);
+        reply = malloc(size);
+        if (!reply)
+                return NULL;
+        xdr_writer_init(&writer, reply, size);
         rpc_encode_accepted(&writer, xid, RPC_SUCCESS);
-        encode_list(&writer, methods, (uint32_t)n_gpus);
+        encode_list(&writer, methods, serial, (uint32_t)n_gpus);
         assert(xdr_writer_ok(&writer)); /* the bounds in rpc/holdfast.h are ours */
-        session_reply(session, buffer, xdr_writer_size(&writer));
+        *ret_size = xdr_writer_size(&writer);
+        return reply;
+}
+
+static void reply_list(struct methods *methods, struct session *session, uint32_t xid) {
+        size_t size = 0;
+        CLEANUP(free_ptr) uint8_t *reply = make_list(methods, xid, methods->serial, &size);
+
+        if (reply)
+                session_reply(session, reply, size);
+        else
+                reply_accepted(session, xid, RPC_SYSTEM_ERR);
+}
+
+/*
+ * The serial grows when the list would be sent otherwise than before, and only then: the registry changes oftener than
+ * what the list shows of it, and who watches is to be woken by news. Out of memory: this counts as news, and so will
+ * the next.
+ */
+static void count_news(struct methods *methods) {
+        size_t size = 0;
+        CLEANUP(free_ptr) uint8_t *list = make_list(methods, 0, 0, &size);
+
+        if (list && methods->list && size == methods->list_size && memcmp(list, methods->list, size) == 0)
+                return;
+        methods->serial++;
+        free(methods->list);
+        methods->list = take_ptr(list);
+        methods->list_size = size;
 }
 
 void method_list(struct call *call) {
@@ -150,11 +177,10 @@ static void watcher_answer(struct watcher *watcher) {
 
 /* An answer brings the client's next call and may change the list of watchers: each look begins anew. */
 static void answer_watchers(struct methods *methods, bool all) {
-        uint64_t serial = registry_serial(methods->registry);
         struct watcher *watcher = methods->watchers;
 
         while (watcher) {
-                bool due = all || watcher->serial != serial;
+                bool due = all || watcher->serial != methods->serial;
 
                 if (due)
                         watcher_answer(watcher);
@@ -163,6 +189,7 @@ static void answer_watchers(struct methods *methods, bool all) {
 }
 
 void methods_on_change(struct methods *methods) {
+        count_news(methods);
         answer_watchers(methods, false);
 }
 
@@ -178,7 +205,7 @@ void method_watch(struct call *call) {
 
         if (!call_check_arguments(call))
                 return;
-        watcher = serial == registry_serial(methods->registry) ? calloc(1, sizeof(*watcher)) : NULL;
+        watcher = serial == methods->serial ? calloc(1, sizeof(*watcher)) : NULL;
         if (!watcher) { /* there is news, or no memory to wait with */
                 reply_list(methods, call->session, call->header.xid);
                 return;
@@ -332,4 +359,6 @@ void methods_done(struct methods *methods) {
         if (methods->heartbeat)
                 event_free(methods->heartbeat);
         methods->heartbeat = NULL;
+        free(methods->list);
+        methods->list = NULL;
 }

@@ -28,7 +28,7 @@ const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDR
 static void entry_changed(struct entry *entry, enum gpu_state before) {
         if (entry->gpu.state != before)
                 entry->gpu.since_realtime_usec = clock_realtime_usec();
-        entry->registry->serial++;
+        entry->registry->changed = true;
 }
 
 void entry_update_want(struct entry *entry) {
@@ -186,7 +186,7 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
 
         if (!gpu_check_stuck(&entry->gpu, now_usec, limit_usec))
                 return;
-        entry->registry->serial++;
+        entry->registry->changed = true;
         log_write(LOG_ERR,
                   "device %s - the driver has not answered for %u s and is waited for in the background; "
                   "the kernel log may say why",
@@ -204,7 +204,7 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
 
         if (waits && entry->waiting_usec == 0) {
                 entry->waiting_usec = now_usec;
-                entry->registry->serial++; /* counts.using: whoever subscribes learns of it */
+                entry->registry->changed = true; /* counts.using: whoever subscribes learns of it */
         }
         if (waits && now_usec < entry->waiting_usec + HEARING_LIMIT_USEC) {
                 *ret_wake_usec = entry->waiting_usec + HEARING_LIMIT_USEC;
@@ -271,13 +271,11 @@ static void tell(struct registry *registry) {
 
         if (!registry->ready && !registry->stopping && all_attempted(registry)) {
                 registry->ready = true;
-                registry->serial++;
+                registry->changed = true;
                 config->on_ready(config->userdata);
         }
-        if (registry->serial != registry->told_serial) {
-                registry->told_serial = registry->serial;
+        if (take_bool(&registry->changed))
                 config->on_change(config->userdata);
-        }
         if (registry->stopping && !registry->stopped && all_stopped(registry)) {
                 registry->stopped = true;
                 config->on_stopped(config->userdata);
@@ -391,7 +389,7 @@ void registry_sweep(struct registry *registry) {
                 if (entry->gone && entry->gpu.job == GPU_JOB_NONE && entry->gpu.state == GPU_RELEASED &&
                     !entry->gpu.adopting && !entry->request) {
                         free(entry);
-                        registry->serial++;
+                        registry->changed = true;
                 } else {
                         registry->entries[kept++] = entry;
                 }
@@ -413,7 +411,7 @@ void registry_apply_policy(struct registry *registry) {
                 if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
                         entry_enable(entry, entry->policy.persistence);
         }
-        registry->serial++;
+        registry->changed = true;
         registry_advance(registry);
 }
 
@@ -542,10 +540,6 @@ bool registry_is_listed(const struct registry *registry) {
 
 bool registry_is_ready(const struct registry *registry) {
         return registry->ready;
-}
-
-uint64_t registry_serial(const struct registry *registry) {
-        return registry->serial;
 }
 
 const struct gpu *registry_gpu(const struct registry *registry, size_t index) {

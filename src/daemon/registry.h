@@ -39,7 +39,7 @@ struct registry_config {
         uint64_t poll_usec;  /* how often to look for GPUs while there are none, or nobody tells of changes; 0: never */
 
         struct registry_policy (*policy)(const struct gpu_info *info, void *userdata);
-        /* Something in the list changed. */
+        /* Something changed, or may have: a GPU, a count. */
         void (*on_change)(void *userdata);
         /* Once: every GPU present at the start was attempted. */
         void (*on_ready)(void *userdata);
@@ -114,8 +114,6 @@ struct registry_counts registry_count(const struct registry *registry);
 bool registry_is_listed(const struct registry *registry);
 /* Every GPU present at the start was attempted. */
 bool registry_is_ready(const struct registry *registry);
-/* Grows with every change of anything in the list. */
-uint64_t registry_serial(const struct registry *registry);
 
 /* GPUs by ascending address; NULL past the end. Valid until control returns to the loop. */
 const struct gpu *registry_gpu(const struct registry *registry, size_t index);

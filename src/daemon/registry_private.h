@@ -56,9 +56,8 @@ struct registry {
         bool scanned;    /* the first scan is in */
         bool empty_told;
 
-        uint64_t serial;
-        uint64_t told_serial; /* the last that on_change was called for */
-        bool advancing;       /* advance() is running; an answer that asks for more sets `again` */
+        bool changed;   /* since on_change was called */
+        bool advancing; /* advance() is running; an answer that asks for more sets `again` */
         bool again;
         bool ready;
         bool stopping;

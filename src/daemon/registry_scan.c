@@ -156,7 +156,7 @@ static void scan_done(struct worker_job *job) {
         struct registry *registry = scan->registry;
 
         registry->scanning = false;
-        registry->serial += !registry->scanned;
+        registry->changed |= !registry->scanned;
         registry->scanned = true;
         if (scan->result < 0 && scan->result != registry->scan_result)
                 (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again every %u s",

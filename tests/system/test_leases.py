@@ -3,6 +3,7 @@
 """Holdfast's own program: leases that end with their connection, Watch, Stats (src/rpc/holdfast.x)."""
 
 import contextlib
+import os
 import re
 import select
 import signal
@@ -305,17 +306,44 @@ def test_watch_is_answered_when_something_changes(world, daemon, client):
     assert [gpu["wanted"] for gpu in now["gpus"]] == [1, 0, 1]
 
 
-def test_watch_is_not_answered_by_those_who_only_look(world, daemon, client):
-    """At most by what the first look has asked the driver for: the legacy flags, one by one."""
+def only_news(client, disturb):
+    """Watches while `disturb` is called again and again, and has every answer bring another list. There may be some: the
+    first look has the driver asked for the legacy flags, one by one."""
     now = client.list()
     client.begin_watch(now["serial"])
+    for _ in range(20):
+        disturb()
+        if select.select([client.socket], [], [], 0)[0]:
+            before, now = now, client.finish_watch()
+            assert now["gpus"] != before["gpus"], "an answer without news"
+            client.begin_watch(now["serial"])
+    return now
+
+
+def test_watch_is_not_answered_by_those_who_only_look(world, daemon, client):
     with connect(daemon) as other:
-        for _ in range(20):
-            other.list(), other.stats(), other.get(world.gpus[0])
-            if select.select([client.socket], [], [], 0)[0]:
-                before, now = now, client.finish_watch()
-                assert now["gpus"] != before["gpus"], "an answer without news"
-                client.begin_watch(now["serial"])
+        only_news(client, lambda: (other.list(), other.stats(), other.get(world.gpus[0])))
+
+
+def test_watch_is_not_answered_when_the_configuration_read_again_is_the_same(daemon, client):
+    def reload():
+        seen = len(daemon.log.all)
+        os.kill(daemon.pid, signal.SIGHUP)
+        wait_until(lambda: any("Configuration read again" in line for line in daemon.log.all[seen:]), "the new reading")
+    only_news(client, reload)
+
+
+@kernel_only
+def test_watch_is_not_answered_by_looks_for_gpus_that_find_the_same(world):
+    """The last one finds another GPU."""
+    event = b"bind@/devices/pci0000:00/0000:17:00.0\0ACTION=bind\0SUBSYSTEM=pci\0DRIVER=nvidia\0"
+    world.simulate(gpus=4, gpu3="present = no")
+    daemon = world.start("--verbose")
+    uevents = str(daemon.site.runtime_directory / "uevents")
+    with connect(daemon) as client, connect(daemon) as other, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        before = only_news(client, lambda: (sender.sendto(event, uevents), other.stats()))
+        world.sim.ctl("add", gpu=world.gpus[3])
+        assert client.finish_watch()["gpus"] != before["gpus"], "an answer without news"
 
 
 def test_all_who_watch_are_answered(world, daemon):
