@@ -19,6 +19,7 @@
 #include "daemon/options.h"
 #include "daemon/privileges.h"
 #include "daemon/startup.h"
+#include "gpu/nodes.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -68,6 +69,8 @@ int main(int argc, char *argv[]) {
         /* One arena: threads that live for one open would otherwise leave one each behind. */
         (void)mallopt(M_ARENA_MAX, 1);
         log_open("nvidia-persistenced", LOG_TO_STDERR, options.verbose);
+        if (options.make_nodes)
+                return nodes_make(options.root) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         if (privileges_resolve(&privileges, options.user, options.group) < 0)
                 return EXIT_FAILURE;
         if (!options.foreground) {

@@ -38,6 +38,7 @@ enum option_id {
         OPTION_ALLOW_CONTAINERS,
         OPTION_CONFIG,
         OPTION_CHECK_CONFIG,
+        OPTION_MAKE_NODES,
 };
 
 static const struct {
@@ -72,6 +73,7 @@ static const struct {
         {OPTION_ALLOW_CONTAINERS, "allow-containers", NULL, "let root of other PID namespaces do so as well"},
         {OPTION_CONFIG, "config", "FILE", "read this configuration instead of /etc/holdfast/holdfast.conf"},
         {OPTION_CHECK_CONFIG, "check-config", NULL, "say whether the configuration is right, and exit 0 or 1"},
+        {OPTION_MAKE_NODES, "make-nodes", NULL, "make the device nodes that are missing, as root, and exit 0 or 1"},
 };
 
 static void print_help(void) {
@@ -161,6 +163,9 @@ static void set_flag(struct options *options, int id) {
                 break;
         case OPTION_CHECK_CONFIG:
                 options->check_config = true;
+                break;
+        case OPTION_MAKE_NODES:
+                options->make_nodes = true;
                 break;
         case OPTION_PERSISTENCE:
         case OPTION_NO_PERSISTENCE:

@@ -24,7 +24,8 @@ struct options {
         const char *admin_group;
         bool allow_containers;
         char config[PATH_MAX]; /* absolute; "": the usual one, if there is one (daemon.h) */
-        bool check_config;
+        bool check_config;     /* only say whether the configuration is right */
+        bool make_nodes;       /* only make the device nodes that are missing */
 };
 
 enum {
