@@ -5,6 +5,7 @@
 /* Whole small files and paths below a root, as /proc and /sys need them. */
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -13,6 +14,13 @@
  * Returns 0 or -ENAMETOOLONG. The same seam serves tests (a simulated driver's root) and containers (a driver root).
  */
 int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path);
+
+/*
+ * Whether devices below root are simulated: their nodes may be any files, and no kernel tells of them. So it is below
+ * any root ("" and NULL are none), and also without one when HOLDFAST_ROOT is "/": a simulator's files at the real
+ * paths.
+ */
+bool file_root_is_simulated(const char *root);
 
 /*
  * Reads a file of at most size - 1 bytes and terminates it. Returns the length, or negative errno (-EFBIG when it is

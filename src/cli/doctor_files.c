@@ -156,7 +156,7 @@ static void note_missing(struct inspection *inspection, const char *path, int er
 
 /* Below a root nodes may be any files. UVM's major is dynamic: -1. */
 static bool is_right_device(const struct inspection *inspection, const struct stat *status, int node_minor) {
-        if (inspection->root[0] != '\0')
+        if (file_root_is_simulated(inspection->root))
                 return true;
         return S_ISCHR(status->st_mode) && (node_minor < 0 || (major(status->st_rdev) == NV_MAJOR &&
                                                                minor(status->st_rdev) == (unsigned)node_minor));

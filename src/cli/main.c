@@ -132,7 +132,7 @@ static int run_command(const struct command *command, struct invocation *invocat
         }
         if (!command->words && invocation->n_words > 0)
                 return complain_usage(invocation, "unexpected '%.40s'", arguments[0]);
-        invocation->root = common->root;
+        invocation->root = text_equal(common->root, "/") ? "" : common->root;
         invocation->options = command->defaults;
         invocation->words = arguments;
         return command->run(invocation);

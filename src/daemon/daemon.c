@@ -493,7 +493,7 @@ static void start_hotplug(struct daemon *daemon) {
         const struct hotplug_callbacks callbacks = {.on_event = on_hotplug, .userdata = daemon};
         int r;
 
-        if (daemon->options->root[0] == '\0')
+        if (!file_root_is_simulated(daemon->options->root))
                 r = hotplug_new_udev(&daemon->hotplug, daemon->loop, &callbacks);
         else if (daemon->ops == &gpu_nvcfg_ops) /* a library that stands in for NVIDIA's tells nothing by itself */
                 r = -EOPNOTSUPP;

@@ -163,7 +163,7 @@ static int find_device_folder(struct scan *scan, const char *root) {
         char path[PATH_MAX];
         int r;
 
-        if (!root || root[0] == '\0')
+        if (!file_root_is_simulated(root))
                 return 0;
         r = file_rooted(path, root, "/dev");
         if (r < 0)

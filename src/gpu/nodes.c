@@ -183,7 +183,7 @@ int nodes_make_with(const char *root, const struct node_ops *ops) {
 }
 
 int nodes_make(const char *root) {
-        return root[0] == '\0' ? nodes_make_with(root, &node_system_ops) : 0;
+        return file_root_is_simulated(root) ? 0 : nodes_make_with(root, &node_system_ops);
 }
 
 /* ---- the system's ways ---- */

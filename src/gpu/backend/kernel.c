@@ -88,7 +88,7 @@ static int check_node(const struct kernel *kernel, int fd, int minor, const char
 
         if (fstat(fd, &status) < 0)
                 return -errno;
-        if (kernel->root[0] == '\0')
+        if (!file_root_is_simulated(kernel->root))
                 return S_ISCHR(status.st_mode) && status.st_rdev == makedev(NV_MAJOR, (unsigned)minor) ? 0 : -ENOTTY;
         /* A simulated driver's nodes are no devices: then it must be the same file. */
         if (stat(path, &node) < 0)
