@@ -56,7 +56,7 @@ setup: ## installs whatever any of the above needs
 	@scripts/setup build test lint demo
 
 clean: ## removes every build directory
-	rm -rf build build-release build-lint-gcc build-lint-clang
+	rm -rf build build-release build-lint-gcc build-lint-clang build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* How people name GPUs on the command line: what is understood is resolved, what is not is refused in words. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cli/ids.h"
+#include "tests/fuzz/fuzz.h"
+
+enum { ERROR_SIZE = 256 };
+
+static struct snapshot_gpu gpus[] = {
+        {.index = 0, .info = {.address = {.bus = 0x17}, .uuid = "GPU-00000000-0000-0000-0000-000000000017"}},
+        {.index = 1, .info = {.address = {.bus = 0x2a}, .uuid = "GPU-00000000-0000-0000-0000-00000000002a"}},
+        {.index = 2, .info = {.address = {.domain = 0x10000, .bus = 1}, .excluded = true}},
+};
+
+static void resolve(const struct ids *ids) {
+        const struct snapshot snapshot = {.n_gpus = ARRAY_SIZE(gpus), .gpus = gpus};
+        bool selected[ARRAY_SIZE(gpus)];
+        char error[ERROR_SIZE] = "";
+        bool any = false;
+        int r = ids_resolve(ids, &snapshot, selected, error, sizeof(error));
+
+        for (size_t i = 0; i < ARRAY_SIZE(gpus); i++)
+                any |= selected[i];
+        fuzz_require(r == 0 ? any : (r == -ENODEV || r == -EINVAL) && error[0] != '\0');
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+        CLEANUP(free_ptr) char *list = malloc(size + 1);
+        CLEANUP(free_ptr) struct ids *ids = calloc(1, sizeof(*ids));
+        char error[ERROR_SIZE] = "";
+        int r;
+
+        fuzz_require(list && ids);
+        memcpy(list, bytes, size);
+        list[size] = '\0';
+        r = ids_add(ids, list, error, sizeof(error));
+        fuzz_require(ids->n <= IDS_MAX);
+        if (r == 0)
+                resolve(ids);
+        else
+                fuzz_require(r == -EINVAL && error[0] != '\0');
+        return 0;
+}
