@@ -151,6 +151,9 @@ static int drop_bounding_set(const struct privileges *privileges, const bool *ha
 }
 
 static int drop_capabilities(const struct privileges *privileges, const bool *had) {
+        /* Without any there is nothing to drop, and a unit's filter of system calls may refuse even the attempt. */
+        if (capng_get_caps_process() == 0 && capng_have_capabilities(CAPNG_SELECT_CAPS) == CAPNG_NONE)
+                return 0;
         /* The kernel has the ambient set emptied with the other two; Linux before 4.3 has none. */
         select_kept(privileges, CAPNG_EFFECTIVE | CAPNG_PERMITTED, had);
         if (capng_apply(CAPNG_SELECT_CAPS) < 0)
