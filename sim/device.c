@@ -31,7 +31,8 @@ struct device_front {
         struct tree *tree;
         struct rm *rm;
         struct workers *workers;
-        pthread_mutex_t mutex; /* guards the books: all below, and the files' fields but `file` */
+        uint64_t inodes[SCENARIO_GPUS_MAX]; /* of GPUs' nodes besides the tree's, by minor; 0: there is none */
+        pthread_mutex_t mutex;              /* guards the books: all below, and the files' fields but `file` */
         struct device_file *files;
 };
 
@@ -58,9 +59,7 @@ struct device_call {
         struct model_wait wait;
         pid_t thread;
         uid_t uid;
-        enum model_node node;     /* open */
-        unsigned minor;           /* open */
-        uint64_t inode;           /* open */
+        struct device_node node;  /* open */
         unsigned command;         /* ioctl */
         uint64_t argument;        /* ioctl */
         size_t size;              /* ioctl: of data */
@@ -164,10 +163,10 @@ static int open_file(struct device_call *call, struct device_file **ret_file) {
         if (!file)
                 return -ENOMEM;
         file->front = call->front;
-        file->node = call->node;
-        file->inode = call->inode;
+        file->node = call->node.node;
+        file->inode = call->node.inode;
         file->nonblock = call->info.flags & O_NONBLOCK;
-        r = model_open(call->front->model, call->node, call->minor, file->nonblock, &caller, &call->wait,
+        r = model_open(call->front->model, call->node.node, call->node.minor, file->nonblock, &caller, &call->wait,
                        &file->file.model_file);
         if (r < 0)
                 return r;
@@ -205,16 +204,16 @@ static void run_open(void *argument) {
                 free_file(file);
 }
 
-void device_open(struct device_front *front, fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+void device_open(struct device_front *front, fuse_req_t request, const struct device_node *node,
+                 struct fuse_file_info *info) {
         struct device_call *call = new_call(front, request, info, 0);
 
-        if (!call || !tree_is_device(node, &call->node, &call->minor)) {
-                (void)fuse_reply_err(request, call ? ENXIO : ENOMEM);
-                free(call);
+        if (!call) {
+                (void)fuse_reply_err(request, ENOMEM);
                 return;
         }
         call->file = NULL;
-        call->inode = tree_device_inode(front->tree, node);
+        call->node = *node;
         start_call(call, run_open);
 }
 
@@ -493,7 +492,14 @@ void device_release(struct device_front *front, fuse_req_t request, struct fuse_
 static bool process_has_gpu(void *user, pid_t process, unsigned minor) {
         struct device_front *front = user;
 
-        return descriptors_process_has(process, tree_gpu_inode(front->tree, minor));
+        return descriptors_process_has(process, tree_gpu_inode(front->tree, minor)) ||
+               (minor < ARRAY_SIZE(front->inodes) && front->inodes[minor] != 0 &&
+                descriptors_process_has(process, front->inodes[minor]));
+}
+
+void device_front_add_node(struct device_front *front, const struct device_node *node) {
+        if (node->node == MODEL_NODE_GPU && node->minor < ARRAY_SIZE(front->inodes))
+                front->inodes[node->minor] = node->inode;
 }
 
 int device_front_new(struct device_front **ret_front, struct model *model, struct tree *tree) {

@@ -22,6 +22,8 @@
  * by others are in the books a moment before they show in /proc; therefore, where the inode has other files, both
  * counts are taken twice with a pause between. If all this errs nevertheless, and a call comes for a file that was
  * closed, the journal and standard error say so: it is a fault of the simulator's, not of the client's.
+ *
+ * Character devices (cuse.h) know no FLUSH, and their RELEASE is waited for: there all of this is the kernel's doing.
  */
 
 #define FUSE_USE_VERSION 35
@@ -32,12 +34,23 @@
 
 struct device_front;
 
+/* A node, and the inode that descriptors of it refer to: of the mount's file, or of a character device in /dev. */
+struct device_node {
+        enum model_node node;
+        unsigned minor;
+        uint64_t inode;
+};
+
 int device_front_new(struct device_front **ret_front, struct model *model, struct tree *tree);
 /* When no request comes any more. Waits for those in work, which model_stop() has ended. */
 void device_front_free(struct device_front *front);
 
+/* Tells of a GPU's node besides the tree's, so that who has it open is known to have the GPU. Before it is opened. */
+void device_front_add_node(struct device_front *front, const struct device_node *node);
+
 /* FUSE operations on device nodes; each replies. */
-void device_open(struct device_front *front, fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info);
+void device_open(struct device_front *front, fuse_req_t request, const struct device_node *node,
+                 struct fuse_file_info *info);
 void device_ioctl(struct device_front *front, fuse_req_t request, unsigned command, uint64_t argument,
                   struct fuse_file_info *info, const void *data, size_t in_size, size_t out_size);
 void device_poll(struct device_front *front, fuse_req_t request, struct fuse_file_info *info,

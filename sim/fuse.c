@@ -6,19 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/text.h"
 #include "sim/descriptors.h"
 #include "sim/device.h"
+#include "sim/loop.h"
 #include "sim/tree.h"
 
 enum {
@@ -30,8 +25,7 @@ struct fuse_front {
         struct tree *tree;
         struct device_front *devices;
         struct fuse_session *session;
-        int stop_fd;
-        pthread_t thread;
+        struct loop *loop;
 };
 
 /* An open file of /proc or /sys: its text as it was at the open, as seq_file shows it. */
@@ -167,9 +161,16 @@ static void open_text(fuse_req_t request, fuse_ino_t node, struct fuse_file_info
         free(file);
 }
 
+static void open_device(struct fuse_front *front, fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        struct device_node device = {.inode = tree_device_inode(front->tree, node)};
+
+        (void)tree_is_device(node, &device.node, &device.minor);
+        device_open(front->devices, request, &device, info);
+}
+
 static void on_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
         if (is_device(node))
-                device_open(front_of(request)->devices, request, node, info);
+                open_device(front_of(request), request, node, info);
         else
                 open_text(request, node, info);
 }
@@ -260,51 +261,12 @@ static const struct fuse_lowlevel_ops operations = {
         .poll = on_poll,
 };
 
-/* ---- the thread ---- */
-
-/* Answers one request. Returns false when the mount is gone. */
-static bool serve_one(struct fuse_front *front, struct fuse_buf *buffer) {
-        int r = fuse_session_receive_buf(front->session, buffer);
-
-        if (r == -EINTR || r == -EAGAIN) /* a request may be withdrawn between poll() and read() */
-                return true;
-        if (r <= 0)
-                return false;
-        fuse_session_process_buf(front->session, buffer);
-        return true;
-}
-
-static void *front_main(void *argument) {
-        struct fuse_front *front = argument;
-        struct pollfd waits[] = {
-                {.fd = fuse_session_fd(front->session), .events = POLLIN},
-                {.fd = front->stop_fd, .events = POLLIN},
-        };
-        struct fuse_buf buffer = {0};
-        bool mounted = true;
-
-        while (mounted) {
-                if (poll(waits, ARRAY_SIZE(waits), -1) < 0)
-                        continue;
-                if (waits[1].revents)
-                        break;
-                mounted = serve_one(front, &buffer);
-        }
-        free(buffer.mem);
-        if (!mounted) {
-                fprintf(stderr, "holdfast-sim: the file system was unmounted by somebody else: ending\n");
-                (void)kill(getpid(), SIGTERM);
-        }
-        return NULL;
-}
-
 /* ---- life ---- */
 
 static int start_session(struct fuse_front *front, const char *root) {
         char *arguments[] = {(char *)"holdfast-sim", (char *)"-o",
                              (char *)"allow_other,default_permissions,fsname=holdfast-sim,subtype=holdfast-sim", NULL};
         struct fuse_args args = FUSE_ARGS_INIT(ARRAY_SIZE(arguments) - 1, arguments);
-        int fd;
 
         front->session = fuse_session_new(&args, &operations, sizeof(operations), front);
         fuse_opt_free_args(&args);
@@ -312,10 +274,7 @@ static int start_session(struct fuse_front *front, const char *root) {
                 return -ENOMEM;
         if (fuse_session_mount(front->session, root) < 0)
                 return -EPERM; /* libfuse has said why */
-        fd = fuse_session_fd(front->session);
-        if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
-                return -errno;
-        return 0;
+        return loop_prepare(front->session);
 }
 
 static void front_free(struct fuse_front *front) {
@@ -327,7 +286,6 @@ static void front_free(struct fuse_front *front) {
                 fuse_session_destroy(front->session);
         }
         tree_free(front->tree);
-        (void)fd_close(front->stop_fd);
         free(front);
 }
 
@@ -335,18 +293,12 @@ static int front_start(struct fuse_front *front, struct model *model, const char
         int r;
 
         descriptors_remember_flights();
-        front->stop_fd = eventfd(0, EFD_CLOEXEC);
-        if (front->stop_fd < 0)
-                return -errno;
         r = tree_new(&front->tree, model);
         if (r == 0)
                 r = device_front_new(&front->devices, model, front->tree);
         if (r == 0)
                 r = start_session(front, root);
-        if (r < 0)
-                return r;
-        r = pthread_create(&front->thread, NULL, front_main, front);
-        return -r;
+        return r < 0 ? r : loop_start(&front->loop, &front->session, 1);
 }
 
 int fuse_front_start(struct fuse_front **ret_front, struct model *model, const char *root) {
@@ -367,7 +319,10 @@ int fuse_front_start(struct fuse_front **ret_front, struct model *model, const c
 void fuse_front_stop(struct fuse_front *front) {
         if (!front)
                 return;
-        (void)eventfd_write(front->stop_fd, 1);
-        (void)pthread_join(front->thread, NULL);
+        loop_stop(front->loop);
         front_free(front);
+}
+
+struct device_front *fuse_front_devices(const struct fuse_front *front) {
+        return front->devices;
 }

@@ -9,6 +9,7 @@
 
 #include "sim/model.h"
 
+struct device_front;
 struct fuse_front;
 
 /* Mounts at root and starts to serve. Returns 0 or negative errno. */
@@ -19,3 +20,6 @@ int fuse_front_start(struct fuse_front **ret_front, struct model *model, const c
  * before, so that no call sleeps on.
  */
 void fuse_front_stop(struct fuse_front *front);
+
+/* The device files, for another front to make nodes of, too. It has to end its requests before fuse_front_stop(). */
+struct device_front *fuse_front_devices(const struct fuse_front *front);

@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "sim/ctl.h"
+#include "sim/cuse.h"
 #include "sim/fuse.h"
 #include "sim/model.h"
 #include "sim/mount.h"
@@ -33,19 +34,21 @@ struct options {
         const char *socket;
         const char *scenario;
         size_t n_gpus;
+        bool cuse;
 };
 
 /* What runs, in the order of its start. */
 struct simulator {
         struct model *model;
         struct fuse_front *front;
+        struct cuse_front *devices;
         struct server *server;
         struct uevents *uevents;
         int run_fd;
 };
 
 static const char usage[] =
-        "Usage: holdfast-sim run (--root DIR | --socket PATH) [--gpus N] [--scenario FILE]\n"
+        "Usage: holdfast-sim run (--root DIR [--cuse] | --socket PATH) [--gpus N] [--scenario FILE]\n"
         "       holdfast-sim ctl (--root DIR | --socket PATH) VERB [ARGUMENTS] [--json]\n"
         "\n"
         "A simulated NVIDIA driver: GPUs that initialise at the first open and are torn down at the last close.\n"
@@ -53,6 +56,7 @@ static const char usage[] =
         "run:\n"
         "  --root DIR       mount DIR/dev/nvidia*, DIR/proc/driver/nvidia, DIR/sys (needs root and /dev/fuse);\n"
         "                   the control socket is DIR/run/holdfast-sim/socket\n"
+        "  --cuse           besides, make real character devices /dev/nvidia* (needs /dev/cuse: modprobe cuse)\n"
         "  --socket PATH    serve the simulated libnvidia-cfg.so.1 and ctl at PATH (needs no privileges)\n"
         "  --gpus N         how many GPUs (8)\n"
         "  --scenario FILE  which GPUs, and how they behave (docs/simulator.md)\n"
@@ -173,11 +177,28 @@ static int start_front(struct simulator *simulator, const char *root) {
         return 0;
 }
 
+static int start_devices(struct simulator *simulator) {
+        int r = cuse_front_start(&simulator->devices, fuse_front_devices(simulator->front),
+                                 model_scenario(simulator->model)->n_gpus);
+
+        if (r == -ENOENT || r == -ENODEV || r == -ENXIO)
+                return complain(r, "cannot use /dev/cuse: %s; --cuse needs a kernel with CONFIG_CUSE: modprobe cuse",
+                                strerror(-r));
+        if (r == -EBUSY)
+                return complain(r, "cannot make the character devices 195:N: another driver has these numbers; "
+                                   "unload it, or leave out --cuse");
+        if (r < 0)
+                return complain(r, "cannot make the character devices /dev/nvidia*: %s", strerror(-r));
+        return 0;
+}
+
 static int start(struct simulator *simulator, const struct options *options) {
         int r = start_model(simulator, options);
 
         if (r == 0 && options->root)
                 r = start_front(simulator, options->root);
+        if (r == 0 && options->cuse)
+                r = start_devices(simulator);
         if (r == 0 && options->socket)
                 r = listen_at(simulator, options->socket);
         return r;
@@ -188,7 +209,9 @@ static void stop(struct simulator *simulator) {
                 model_stop(simulator->model);
         server_free(simulator->server);
         uevents_free(simulator->uevents);
+        cuse_front_stop(simulator->devices);
         fuse_front_stop(simulator->front);
+        cuse_front_free(simulator->devices);
         if (simulator->model)
                 model_free(simulator->model);
         (void)fd_close(simulator->run_fd);
@@ -233,9 +256,13 @@ static int parse_gpus(const char *text, size_t *ret_n_gpus) {
 }
 
 static const struct option long_options[] = {
-        {"gpus", required_argument, NULL, 'n'},   {"help", no_argument, NULL, 'h'},
-        {"root", required_argument, NULL, 'r'},   {"scenario", required_argument, NULL, 'c'},
-        {"socket", required_argument, NULL, 's'}, {NULL, 0, NULL, 0},
+        {"cuse", no_argument, NULL, 'd'},
+        {"gpus", required_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},
+        {"root", required_argument, NULL, 'r'},
+        {"scenario", required_argument, NULL, 'c'},
+        {"socket", required_argument, NULL, 's'},
+        {NULL, 0, NULL, 0},
 };
 
 /* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
@@ -249,6 +276,8 @@ static int parse_options(int argc, char **argv, struct options *options) {
                         options->socket = optarg;
                 else if (option == 'c')
                         options->scenario = optarg;
+                else if (option == 'd')
+                        options->cuse = true;
                 else if (option == 'h')
                         return 1;
                 else if (option != 'n')
@@ -260,6 +289,8 @@ static int parse_options(int argc, char **argv, struct options *options) {
                 return complain(-EINVAL, "run takes no argument '%s'; try --help", argv[optind]);
         if (!options->root && !options->socket)
                 return complain(-EINVAL, "run needs --root DIR (as root, with FUSE) or --socket PATH; try --help");
+        if (options->cuse && !options->root)
+                return complain(-EINVAL, "--cuse goes with --root DIR, which has the texts of /proc; try --help");
         return 0;
 }
 
