@@ -118,17 +118,15 @@ int report_json_print(json_t *document, FILE *stream) {
         return 0;
 }
 
-int report_json(const struct snapshot *snapshot, const bool *selected, FILE *stream) {
+json_t *report_json(const struct snapshot *snapshot, const bool *selected) {
         json_t *gpus = json_array();
 
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (selected[i])
                         (void)json_array_append_new(gpus, gpu_json(snapshot, &snapshot->gpus[i]));
-        return report_json_print(
-                json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:o}", "schema", "holdfast.status/1", "daemon",
-                          daemon_json(snapshot), "driver", driver_json(snapshot), "count", (json_int_t)snapshot->n_gpus,
-                          "held", (json_int_t)snapshot_count_held(snapshot), "clients_complete",
-                          snapshot->clients_known ? json_boolean(snapshot->clients_complete) : json_null(), "gpus",
-                          gpus),
-                stream);
+        return json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:o}", "schema", "holdfast.status/1", "daemon",
+                         daemon_json(snapshot), "driver", driver_json(snapshot), "count", (json_int_t)snapshot->n_gpus,
+                         "held", (json_int_t)snapshot_count_held(snapshot), "clients_complete",
+                         snapshot->clients_known ? json_boolean(snapshot->clients_complete) : json_null(), "gpus",
+                         gpus);
 }

@@ -24,8 +24,8 @@ struct report_style report_style_of(FILE *stream);
 /* The table for people, of the selected GPUs. Returns 0 or -ENOMEM. */
 int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream);
 
-/* docs/schemas/status.json. Returns 0 or -ENOMEM. */
-int report_json(const struct snapshot *snapshot, const bool *selected, FILE *stream);
+/* docs/schemas/status.json. NULL: out of memory. */
+json_t *report_json(const struct snapshot *snapshot, const bool *selected);
 
 /* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);

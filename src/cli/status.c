@@ -3,20 +3,17 @@
 
 /* holdfast status: the table of GPUs. */
 
+#include "cli/status.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "cli/command.h"
-#include "cli/ids.h"
+#include "base/text.h"
 #include "cli/report.h"
 
-static struct status_options {
-        struct ids gpus;
-        bool json;
-        uint64_t timeout_usec;
-} status_options = {
+static struct status_options status_options = {
         .timeout_usec = 5 * USEC_PER_SEC,
 };
 
@@ -24,39 +21,69 @@ static const struct option_spec options[] = {
         OPTION_GPU(struct status_options, "only this GPU; may be given several times"),
         OPTION_JSON(struct status_options, "print JSON (docs/schemas/status.json)"),
         OPTION_TIMEOUT(struct status_options, "wait that long for the daemon's answer (default 5)"),
+        {
+                .name = "watch",
+                .letter = 'w',
+                .help = "show it again with every change, until Ctrl-C: in its place on a terminal, else below with "
+                        "the time; with --json an object a line",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct status_options, watch),
+        },
         {0},
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "the state is told, whatever it is"},
+        {STATUS_DONE, "the state is told, whatever it is; with --watch also when told to stop"},
         {STATUS_FAILED, "nothing can be told: there is neither a driver nor a daemon"},
         {STATUS_USAGE, "wrong usage"},
         {STATUS_NO_GPU, "no such GPU"},
         {0},
 };
 
+/* Here "all" includes what the administrator excluded: it is to be seen. */
+int status_select(const struct ids *gpus, const struct snapshot *snapshot, bool **ret_selected, char *error,
+                  size_t error_size) {
+        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
+        int r = 0;
+
+        if (!selected) {
+                (void)text_copy(error, error_size, "out of memory");
+                return -ENOMEM;
+        }
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                selected[i] = true;
+        if (gpus->n > 0)
+                r = ids_resolve(gpus, snapshot, selected, error, error_size);
+        if (r < 0)
+                return r;
+        *ret_selected = take_ptr(selected);
+        return 0;
+}
+
+int status_of_selection(int error) {
+        if (error == -ENOMEM)
+                return STATUS_FAILED;
+        return error == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU;
+}
+
+const char *status_describe_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size) {
+        (void)text_format(buffer, size, "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s", root,
+                          snapshot->daemon_error);
+        return buffer;
+}
+
 static int print(const struct invocation *invocation, const struct snapshot *snapshot) {
         const struct status_options *chosen = invocation->options;
-        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
+        CLEANUP(free_ptr) bool *selected = NULL;
+        struct report_style style = report_style_of(stdout);
         char error[192];
         int r;
 
-        if (!selected)
-                return complain(invocation, STATUS_FAILED, "out of memory");
-        /* Here "all" includes what the administrator excluded: it is to be seen. */
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                selected[i] = true;
-        r = chosen->gpus.n > 0 ? ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error)) : 0;
+        r = status_select(&chosen->gpus, snapshot, &selected, error, sizeof(error));
         if (r < 0)
-                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
-
-        if (chosen->json)
-                r = report_json(snapshot, selected, stdout);
-        else {
-                struct report_style style = report_style_of(stdout);
-
-                r = report_text(snapshot, selected, &style, stdout);
-        }
+                return complain(invocation, status_of_selection(r), "%s", error);
+        r = chosen->json ? report_json_print(report_json(snapshot, selected), stdout)
+                         : report_text(snapshot, selected, &style, stdout);
         return r < 0 ? complain(invocation, STATUS_FAILED, "out of memory") : STATUS_DONE;
 }
 
@@ -64,19 +91,22 @@ static int run(const struct invocation *invocation) {
         const struct status_options *chosen = invocation->options;
         const struct snapshot_request request = {
                 .root = invocation->root,
-                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
+                .flags = STATUS_SNAPSHOT,
                 .timeout_usec = chosen->timeout_usec,
         };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        char nothing[512];
 
+        if (chosen->watch)
+                return status_watch(invocation);
         if (snapshot_read(&request, &snapshot) < 0)
                 return complain(invocation, STATUS_FAILED, "out of memory");
         if (!snapshot_is_empty(snapshot))
                 return print(invocation, snapshot);
         if (chosen->json)
-                (void)report_json(snapshot, NULL, stdout);
-        return complain(invocation, STATUS_FAILED, "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s",
-                        invocation->root, snapshot->daemon_error);
+                (void)report_json_print(report_json(snapshot, NULL), stdout);
+        return complain(invocation, STATUS_FAILED, "%s",
+                        status_describe_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
 }
 
 const struct command status_command = {
@@ -87,6 +117,7 @@ const struct command status_command = {
                        "processes. Below the table: what failed, and why. Opens no GPU.",
         .examples = "  holdfast\n"
                     "  holdfast status --gpu 0,3\n"
+                    "  holdfast status --watch\n"
                     "  holdfast status --json | jq '.gpus[] | select(.held | not) | .address'",
         .options = options,
         .exits = exits,

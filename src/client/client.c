@@ -179,17 +179,37 @@ int client_list(struct client *client, struct hf_list_head *ret_head, struct hf_
         return decode_list(client, &results, ret_head, ret_gpus);
 }
 
+static void begin_watch(struct client *client, struct connection_call *call, uint64_t serial) {
+        connection_begin_call(&client->connection, call, HF_PROGRAM, HF_VERSION, HF_WATCH);
+        xdr_write_u64(&call->writer, serial);
+}
+
 int client_watch(struct client *client, uint64_t serial, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus) {
         struct xdr_reader results;
         struct connection_call call;
         int r;
 
-        connection_begin_call(&client->connection, &call, HF_PROGRAM, HF_VERSION, HF_WATCH);
-        xdr_write_u64(&call.writer, serial);
+        begin_watch(client, &call, serial);
         r = connection_finish_call(&client->connection, &call, &results);
-        if (r < 0)
-                return r;
-        return decode_list(client, &results, ret_head, ret_gpus);
+        return r < 0 ? r : decode_list(client, &results, ret_head, ret_gpus);
+}
+
+int client_watch_begin(struct client *client, uint64_t serial) {
+        struct connection_call call;
+
+        begin_watch(client, &call, serial);
+        return connection_send_call(&client->connection, &call);
+}
+
+int client_watch_end(struct client *client, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus) {
+        struct xdr_reader results;
+        int r = connection_take_answer(&client->connection, &results);
+
+        return r < 0 ? r : decode_list(client, &results, ret_head, ret_gpus);
+}
+
+int client_fd(const struct client *client) {
+        return client->connection.fd;
 }
 
 int client_stats(struct client *client, struct hf_stats *ret_stats) {

@@ -54,6 +54,14 @@ int client_list(struct client *client, struct hf_list_head *ret_head, struct hf_
  */
 int client_watch(struct client *client, uint64_t serial, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus);
 
+/*
+ * The same in two steps: begun, the descriptor is polled, along with others; readable, it has the answer, or the daemon
+ * is gone. -1 once the connection broke. No other call in between.
+ */
+int client_watch_begin(struct client *client, uint64_t serial);
+int client_watch_end(struct client *client, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus);
+int client_fd(const struct client *client);
+
 int client_stats(struct client *client, struct hf_stats *ret_stats);
 
 /*

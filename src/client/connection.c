@@ -202,24 +202,35 @@ void connection_begin_call(struct connection *connection, struct connection_call
         rpc_call_encode(&call->writer, &header);
 }
 
-int connection_finish_call(struct connection *connection, struct connection_call *call,
-                           struct xdr_reader *ret_results) {
+int connection_send_call(struct connection *connection, struct connection_call *call) {
         size_t size = xdr_writer_size(&call->writer);
-        struct rpc_reply reply;
-        int r;
 
         assert(xdr_writer_ok(&call->writer));
         if (connection->fd < 0)
                 return connection_fail(connection, -ENOTCONN,
                                        "cannot be asked over a connection that broke: connect again");
         record_header_encode(call->bytes, (uint32_t)size);
-        r = send_bytes(connection, call->bytes, RECORD_HEADER_SIZE + size);
-        if (r < 0)
-                return r;
+        return send_bytes(connection, call->bytes, RECORD_HEADER_SIZE + size);
+}
+
+static int receive_answer(struct connection *connection, struct xdr_reader *ret_results) {
+        struct rpc_reply reply;
+        int r;
+
         r = receive_reply(connection, &reply, ret_results);
-        if (r < 0)
-                return r;
-        return check_accepted(connection, &reply);
+        return r < 0 ? r : check_accepted(connection, &reply);
+}
+
+int connection_take_answer(struct connection *connection, struct xdr_reader *ret_results) {
+        connection->deadline_usec = deadline_after(connection->timeout_usec);
+        return receive_answer(connection, ret_results);
+}
+
+int connection_finish_call(struct connection *connection, struct connection_call *call,
+                           struct xdr_reader *ret_results) {
+        int r = connection_send_call(connection, call);
+
+        return r < 0 ? r : receive_answer(connection, ret_results);
 }
 
 /*

@@ -61,6 +61,13 @@ void connection_begin_call(struct connection *connection, struct connection_call
  */
 int connection_finish_call(struct connection *connection, struct connection_call *call, struct xdr_reader *ret_results);
 
+/*
+ * The same in two steps, for an answer that may be long in coming: the descriptor can be polled in between. The time
+ * limit of the second counts from its own beginning.
+ */
+int connection_send_call(struct connection *connection, struct connection_call *call);
+int connection_take_answer(struct connection *connection, struct xdr_reader *ret_results);
+
 /* Puts "the persistence daemon at PATH <what it did>" into connection->error, and returns error. */
 int connection_fail(struct connection *connection, int error, const char *format, ...)
         __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,24 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Text that keeps its place on a terminal: each drawing replaces the one before, what was above stays. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Begins with no drawing. */
+struct screen {
+        FILE *stream;
+        size_t n_lines; /* of the drawing; the cursor stands below it */
+};
+
+/* Whether the stream is a terminal whose cursor can be moved. */
+bool screen_is_possible(FILE *stream);
+
+/* Draws whole lines. Those that are too long are cut, and those too many left out, the last ones, with a word. */
+void screen_draw(struct screen *screen, const char *text);
+
+/* The terminal has another size, and its lines are anywhere: clears it, and begins anew. */
+void screen_clear(struct screen *screen);
