@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Fixtures of the fleet's tests, which stand on the harness of the system tests.
+
+    HOLDFAST_BUILD=DIR  the build under test (default: build/)
+    CI=true             a skipped test is a failure
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(TOP / "tests/system"))
+
+from harness import process, skips  # noqa: E402
+from harness.command import BUILD  # noqa: E402
+from harness.node import Node  # noqa: E402
+from harness.world import World, missing_for  # noqa: E402
+
+
+def pytest_configure(config):
+    skips.forbid(config)
+    process.adopt_orphans()
+
+
+@pytest.fixture
+def world():
+    """A simulated driver and daemons on it, as in the system tests, by the kernel backend."""
+    lacking = missing_for("kernel")
+    if lacking:
+        pytest.skip(lacking)
+    world = World(BUILD, "kernel")
+    try:
+        yield world
+    finally:
+        world.clean_up()
+
+
+@pytest.fixture
+def make_node():
+    """Nodes of files, each for a scripted daemon of its own."""
+    nodes = []
+
+    def make():
+        nodes.append(Node())
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.clean_up()
