@@ -3,13 +3,10 @@
 """holdfast release: GPUs let go of while a command runs, and held again whatever happens."""
 
 import contextlib
-import os
-import pty
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from conftest import BUILD
 from harness import events, process
 from harness.command import PROGRAM, Job, environment, holdfast, opened
 from harness.node import THREE, Row
+from harness.terminal import CTRL_C, on_terminal
 
 A, B, C = THREE
 DONE, NOT_HELD_AGAIN, NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 0, 124, 125, 126, 127
@@ -143,46 +141,15 @@ def test_a_signal_sent_to_it_reaches_the_command(world, daemon, number):
     assert is_held(world, *world.gpus)
 
 
-SESSION = """
-import os, sys
-os.setsid()
-os.close(os.open(os.ttyname(0), os.O_RDWR))  # the session's first terminal becomes its own
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
-class Screen:
-    """Our side of a terminal as a pipe: when the other side is closed, Linux says EIO."""
-
-    def __init__(self, fd):
-        self._file = open(fd, "rb", buffering=0)
-
-    def readline(self):
-        try:
-            return self._file.readline()
-        except OSError:
-            return b""
-
-    def close(self):
-        self._file.close()
-
-
 def test_ctrl_c_reaches_the_command_once_and_the_gpus_are_held_again(world, daemon):
-    ours, theirs = pty.openpty()
     script = ("trap 'echo int; n=x$n; [ $n = x ] || exit 9' INT; echo ready; while [ -z \"$n\" ]; do read line; done; "
               "read line; exit 4")
-    command = [sys.executable, "-c", SESSION, PROGRAM, "--root", world.site.root, "release", "--", "sh", "-c", script]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment()) as child:
-        os.close(theirs)
-        lines = events.Lines("the terminal", Screen(ours))
-        try:
-            lines.wait_for("ready", timeout=30)
-            os.write(ours, b"\x03")
-            lines.wait_for("int", timeout=10)
-            os.write(ours, b"go on\n")
-            assert child.wait(timeout=30) == 4
-        finally:
-            child.kill()
+    with on_terminal(world.site.root, "release", "--", "sh", "-c", script) as terminal:
+        terminal.wait_for("ready", timeout=30)
+        terminal.press(CTRL_C)
+        terminal.wait_for("int", timeout=10)
+        terminal.press(b"go on\n")
+        assert terminal.wait() == 4
     assert is_held(world, *world.gpus)
 
 
@@ -251,7 +218,8 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(world, daemon, release
     assert result.status == DONE and result.err == ""
     assert result.out == ("would release 1 GPU, by a lease of Holdfast's daemon, which ends with this process:\n"
                           f"  GPU 1 {world.gpus[1]}: held, and would be again\n"
-                          f"would run touch with HOLDFAST_GPUS={world.gpus[1]}\n")
+                          f"would run: touch {world.base}/ran\n"
+                          f"     with: HOLDFAST_GPUS={world.gpus[1]}\n")
     assert not (world.base / "ran").exists()
     assert world.sim.gpu(world.gpus[1])["teardowns"] == 0
     assert release("--dry-run").status == DONE
