@@ -46,27 +46,8 @@ else:
 """
 
 
-class Simulator:
-    """Serves a root directory (FUSE: the kernel backend's view) or, without one, a socket for the shim only."""
-
-    def __init__(self, build, directory, text, *, mount):
-        self.mount = directory if mount else None
-        file = directory.parent / f"{directory.name}.ini"
-        file.write_text(text)
-        where = ["--root", str(directory)] if mount else ["--socket", str(directory / "sim.socket")]
-        self.socket_path = directory / ("run/holdfast-sim/socket" if mount else "sim.socket")
-        self._process = subprocess.Popen([build / "sim/holdfast-sim", "run", *where, "--scenario", str(file)],
-                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                         env=os.environ | process.SANITIZER_ENVIRONMENT)
-        self.pid = self._process.pid
-        self.output = events.Lines("holdfast-sim", self._process.stdout)
-        self.errors = events.Lines("holdfast-sim's errors", self._process.stderr)
-        try:
-            self.output.wait_for("^ready$", timeout=20)
-        except AssertionError as error:
-            self._kill()
-            raise AssertionError(f"{error}\nand said:\n{self.errors.text()}") from None
-        self.addresses = [gpu["address"] for gpu in self.status()["gpus"]]
+class Control:
+    """Asks and commands a simulated driver by its socket, wherever that runs: socket_path is for those that inherit."""
 
     def _connect(self, timeout):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -97,6 +78,33 @@ class Simulator:
         """What was done to the model so far, oldest first; only events of these names if any are given."""
         records = self.ctl("journal")["records"]
         return [record for record in records if not names or record["event"] in names]
+
+    def list_addresses(self):
+        """The GPUs' addresses, in the order of the scenario."""
+        return [gpu["address"] for gpu in self.status()["gpus"]]
+
+
+class Simulator(Control):
+    """Serves a root directory (FUSE: the kernel backend's view) or, without one, a socket for the shim only."""
+
+    def __init__(self, build, directory, text, *, mount):
+        self.mount = directory if mount else None
+        file = directory.parent / f"{directory.name}.ini"
+        file.write_text(text)
+        where = ["--root", str(directory)] if mount else ["--socket", str(directory / "sim.socket")]
+        self.socket_path = directory / ("run/holdfast-sim/socket" if mount else "sim.socket")
+        self._process = subprocess.Popen([build / "sim/holdfast-sim", "run", *where, "--scenario", str(file)],
+                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                         env=os.environ | process.SANITIZER_ENVIRONMENT)
+        self.pid = self._process.pid
+        self.output = events.Lines("holdfast-sim", self._process.stdout)
+        self.errors = events.Lines("holdfast-sim's errors", self._process.stderr)
+        try:
+            self.output.wait_for("^ready$", timeout=20)
+        except AssertionError as error:
+            self._kill()
+            raise AssertionError(f"{error}\nand said:\n{self.errors.text()}") from None
+        self.addresses = self.list_addresses()
 
     @contextlib.contextmanager
     def open_gpu(self, address):

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Fixtures of the lab (README.md): the lab, once; nodes, new for each test.
+
+    HOLDFAST_BUILD=DIR   the build that nodes get (default: build-lab/, which `make lab` makes)
+    CI=true              a skipped test is a failure
+"""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
+
+from harness import process, skips  # found by the line above
+from lab.clock import report, spent, timed
+from lab.lab import BUILD, Lab
+
+TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
+
+
+def missing():
+    """What this machine lacks for a lab, or None."""
+    lacking = [tool for tool in TOOLS if not shutil.which(tool)]
+    if os.geteuid() != 0:
+        return "root is missing: nodes are containers with mounts and devices of their own"
+    if not os.path.exists("/dev/fuse"):
+        return "/dev/fuse is missing: simulated GPUs are a FUSE file system"
+    return f"{', '.join(lacking)} missing (scripts/setup lab installs it)" if lacking else None
+
+
+def pytest_configure(config):
+    skips.forbid(config)
+    process.adopt_orphans()
+    # Under nohup it is ignored, and whoever we start would inherit that: also the nodes' process 1.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_report_header():
+    return f"build: {BUILD}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    with timed(item.location[0]):
+        yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    if spent:
+        terminalreporter.section("what the time went to")
+        for line in report():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """Nodes' home. lab.node(), lab.boot(3): nodes that live to the end of the run, or until they are switched off."""
+    lacking = missing()
+    if lacking:
+        pytest.skip(lacking)
+    if not (BUILD / "sim/holdfast-sim").exists():
+        pytest.fail(f"nothing is built in {BUILD}; run `make lab`, or give HOLDFAST_BUILD")
+    lab = Lab()
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture
+def bare_node(lab):
+    """A booted node with nothing of ours on it."""
+    node = lab.node().boot()
+    yield node
+    if node.is_on:
+        node.cut_power()
+
+
+@pytest.fixture
+def node(bare_node):
+    """A booted node with simulated GPUs (two, quick) and Holdfast installed, not enabled."""
+    return bare_node.simulate().install()

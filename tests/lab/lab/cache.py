@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What outlives a run of the lab, outside of the checkout: root file systems. And who uses which of them."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "holdfast/lab"
+
+
+@contextlib.contextmanager
+def locked(name, *, shared=False, wait=True):
+    """A lock by name among all labs of this machine. Gives whether it was had, which it always is after a wait."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    fd = os.open(FOLDER / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            had = True
+        except BlockingIOError:
+            had = False
+        yield had
+    finally:
+        os.close(fd)
+
+
+def remove_unused(prefix, keep):
+    """Folders of that prefix which are not `keep` and which no lab has locked."""
+    for folder in FOLDER.glob(f"{prefix}*"):
+        if folder.suffix == ".lock" or folder.name == keep or not folder.is_dir():
+            continue
+        with locked(folder.name, wait=False) as ours:
+            if ours:
+                shutil.rmtree(folder, ignore_errors=True)

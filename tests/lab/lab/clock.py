@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What the minutes of a run went to."""
+
+import contextlib
+import time
+
+spent = {}  # what for: [how often, seconds]
+
+
+@contextlib.contextmanager
+def timed(what):
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        entry = spent.setdefault(what, [0, 0.0])
+        entry[0] += 1
+        entry[1] += time.monotonic() - start
+
+
+def report():
+    """One line each, the longest first."""
+    for what, (times, seconds) in sorted(spent.items(), key=lambda item: -item[1][1]):
+        yield f"{seconds:7.1f} s  {what}" + (f" ({times} times)" if times > 1 else "")

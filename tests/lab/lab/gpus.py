@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""A node's simulated GPUs: at /dev/nvidia* and /proc/driver/nvidia, by a service of the node's own, at every boot."""
+
+from harness.simulator import QUICK, Control, scenario
+
+UNIT = "lab-gpus.service"
+PROGRAM = "/usr/lib/lab/holdfast-sim"
+FILE = "/etc/lab/scenario.ini"
+
+
+class Gpus(Control):
+    """Asks and commands the simulated driver: ctl(), status(), gpu(), journal(), and addresses."""
+
+    def __init__(self, node):
+        self._node = node
+        self.addresses = []
+
+    @property
+    def socket_path(self):
+        return self._node.path("/run/holdfast-sim/socket")
+
+    def load(self, text=None, *, gpus=2, defaults=QUICK, **overrides):
+        """Loads the driver with a scenario's text, or one made as harness.simulator.scenario() does; again with another
+        is as a reload of the driver, and needs that nobody uses its GPUs."""
+        node = self._node
+        node.put(node.lab.build / "sim/holdfast-sim", PROGRAM)
+        node.write(FILE, text or scenario(gpus, defaults, **overrides))
+        node.exec("systemctl", "enable", "--quiet", UNIT)
+        node.exec("systemctl", "restart", UNIT)
+        self.addresses = self.list_addresses()
+
+    def unload(self):
+        """Takes the driver away, for good: also after a reboot there is none."""
+        self._node.exec("systemctl", "disable", "--now", "--quiet", UNIT)

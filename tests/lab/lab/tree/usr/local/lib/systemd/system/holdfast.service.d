@@ -1,0 +1,1 @@
+nvidia-persistenced.service.d

@@ -1,0 +1,7 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* See stddef.h. */
+
+#include <linux/types.h>
