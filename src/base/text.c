@@ -31,6 +31,15 @@ int text_format(char *buffer, size_t size, const char *format, ...) {
         return length >= 0 && (size_t)length < size ? 0 : -ENAMETOOLONG;
 }
 
+void text_append(char *buffer, size_t size, const char *format, ...) {
+        size_t length = strlen(buffer);
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(buffer + length, size - length, format, arguments);
+        va_end(arguments);
+}
+
 char *text_trim(char *text) {
         size_t length;
 

@@ -16,6 +16,9 @@ bool text_copy(char *buffer, size_t size, const char *source);
  * text). */
 int text_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* printf behind the text that is in buffer; what does not fit is cut. */
+void text_append(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* Drops white space at both ends, in place; returns the first remaining character. */
 char *text_trim(char *text);
 

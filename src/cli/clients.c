@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -90,6 +91,28 @@ static const char *container_text(const struct process *process, char *buffer, s
         return buffer;
 }
 
+/* Where there is a limit, a folder must not take the room of the program's name. */
+static const char *command_text(const struct process *process, const struct report_style *style) {
+        size_t first = strcspn(process->command, " ");
+        const char *slash = style->width > 0 ? memrchr(process->command, '/', first) : NULL;
+
+        return slash ? slash + 1 : process->command;
+}
+
+static void fill_row(struct table *table, const struct client_row *row, const struct report_style *style) {
+        const struct process *process = &row->process;
+        char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
+
+        table_row(table);
+        table_cell(table, COLOUR_NONE, "%zu", row->gpu->index);
+        table_cell(table, COLOUR_NONE, "%d", (int)process->pid);
+        table_cell(table, COLOUR_NONE, "%s", process->user[0] ? process->user : "?");
+        table_cell(table, COLOUR_NONE, "%s", report_time_local(process->start_realtime_usec, since, sizeof(since)));
+        table_cell(table, COLOUR_NONE, "%s", container_text(process, container, sizeof(container)));
+        table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", row->is_daemon ? "(daemon) " : "",
+                   command_text(process, style));
+}
+
 static int print_table(const struct client_rows *list, const struct report_style *style) {
         static const struct table_column columns[] = {
                 {.title = "GPU", .right = true},        {.title = "PID", .right = true},
@@ -100,21 +123,8 @@ static int print_table(const struct client_rows *list, const struct report_style
 
         if (!table)
                 return -ENOMEM;
-        for (size_t i = 0; i < list->n; i++) {
-                const struct client_row *row = &list->rows[i];
-                const struct process *process = &row->process;
-                char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
-
-                table_row(table);
-                table_cell(table, COLOUR_NONE, "%zu", row->gpu->index);
-                table_cell(table, COLOUR_NONE, "%d", (int)process->pid);
-                table_cell(table, COLOUR_NONE, "%s", process->user[0] ? process->user : "?");
-                table_cell(table, COLOUR_NONE, "%s",
-                           report_time_local(process->start_realtime_usec, since, sizeof(since)));
-                table_cell(table, COLOUR_NONE, "%s", container_text(process, container, sizeof(container)));
-                table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", row->is_daemon ? "(daemon) " : "",
-                           process->command);
-        }
+        for (size_t i = 0; i < list->n; i++)
+                fill_row(table, &list->rows[i], style);
         return table_print(table, stdout, style->width, style->colours);
 }
 

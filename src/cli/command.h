@@ -61,6 +61,7 @@ extern const struct command query_command;
 extern const struct command release_command;
 extern const struct command set_command;
 extern const struct command status_command;
+extern const struct command takeover_command;
 extern const struct command wait_command;
 
 /* The table, and the options that all of them take: src/cli/main.c. */
@@ -68,9 +69,15 @@ extern const struct command *const commands[];
 extern const size_t n_commands;
 extern const struct option_spec common_specs[];
 
-/* Says "<program>: <text>" on standard error and returns status: return complain(invocation, STATUS_NO_GPU, "..."); */
+/*
+ * Says "<program>: <text>" on standard error and returns status: return complain(invocation, STATUS_NO_GPU, "...");
+ * On a terminal the text is broken between words.
+ */
 int complain(const struct invocation *invocation, int status, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
 /* The same for wrong usage: adds where the help is, and returns its exit status. */
 int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* One of several things that a complaint is about: a line below it, indented. */
+void complain_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -207,9 +207,10 @@ int options_parse(struct options_parser *parser, char **arguments, int n, int *r
 void options_print_row(FILE *stream, const char *name, const char *text) {
         size_t indent = HELP_INDENT + HELP_NAME_WIDTH + 1;
 
-        (void)fprintf(stream, "%*s%-*s ", HELP_INDENT, "", HELP_NAME_WIDTH, name);
-        if (strlen(name) > HELP_NAME_WIDTH)
-                (void)fprintf(stream, "\n%*s", (int)indent, "");
+        if (strlen(name) <= HELP_NAME_WIDTH)
+                (void)fprintf(stream, "%*s%-*s ", HELP_INDENT, "", HELP_NAME_WIDTH, name);
+        else
+                (void)fprintf(stream, "%*s%s\n%*s", HELP_INDENT, "", name, (int)indent, "");
         wrap_print(stream, text, indent, indent, HELP_WIDTH);
 }
 

@@ -78,10 +78,14 @@ static int complain_unknown_field(const struct invocation *invocation, const cha
 
         for (size_t i = 0; i < n_fields; i++)
                 nearest_try(&nearest, fields[i].name);
-        return complain_usage(invocation,
-                              "unknown field '%s'%s%s --list-fields prints all; what only the GPU itself can tell, "
-                              "such as temperatures, ask of nvidia-smi",
-                              name, nearest_hint(&nearest, "", hint, sizeof(hint)), nearest.name ? "" : ":");
+        if (nearest.name)
+                return complain_usage(invocation, "unknown field '%s'%s --list-fields prints all", name,
+                                      nearest_hint(&nearest, "", hint, sizeof(hint)));
+        return complain_usage(
+                invocation,
+                "unknown field '%s'; --list-fields prints all. What only the GPU itself can tell, such as "
+                "temperatures, ask of nvidia-smi",
+                name);
 }
 
 static int parse_fields(const struct invocation *invocation, const char *list, struct query *query) {

@@ -107,10 +107,10 @@ static void name_client(const struct snapshot_gpu *gpu, const struct holder *hol
         char label[64];
 
         process_read(holder->pid, &process);
-        (void)fprintf(stderr, "  %s: %s (pid %d, user %s%s%s)\n", report_label(gpu, label, sizeof(label)),
-                      process.command[0] ? process.command : holder->name, (int)holder->pid,
-                      process.user[0] ? process.user : "?", process.contained ? ", container " : "",
-                      process.contained ? process.container.name : "");
+        complain_detail("%s: %s (pid %d, user %s%s%s)", report_label(gpu, label, sizeof(label)),
+                        process.command[0] ? process.command : holder->name, (int)holder->pid,
+                        process.user[0] ? process.user : "?", process.contained ? ", container " : "",
+                        process.contained ? process.container.name : "");
 }
 
 /* Calls `tell` for each other process with a selected GPU open, and returns how many there are. */
@@ -253,10 +253,10 @@ static void name_not_held(const struct release *release, const struct snapshot *
 
                 if (!was_held(release, i) || (row && row->held == HF_YES))
                         continue;
-                (void)fprintf(stderr, "  %s: %s%s%s\n", report_label(gpu, label, sizeof(label)),
-                              !row || !row->in_daemon ? "not there any more; it is held when it comes back"
-                                                      : snapshot_state(now, row),
-                              row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
+                complain_detail("%s: %s%s%s", report_label(gpu, label, sizeof(label)),
+                                !row || !row->in_daemon ? "not there any more; it is held when it comes back"
+                                                        : snapshot_state(now, row),
+                                row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
         }
 }
 
@@ -370,7 +370,7 @@ static int switch_off(struct release *release) {
 
 static int begin_alone(struct release *release) {
         return complain(release->invocation, STATUS_DONE,
-                        "note: %s: there is nothing to release, and nothing keeps the "
+                        "note: %s; so there is nothing to release, and nothing keeps the "
                         "GPUs free either",
                         release->snapshot->daemon_error);
 }
@@ -426,8 +426,12 @@ static int tell_plan(const struct release *release) {
                 if (release->selected[i])
                         printf("  %s: %s\n", report_label(&release->snapshot->gpus[i], label, sizeof(label)),
                                was_held(release, i) ? "held, and would be again" : "not held");
-        if (release->invocation->n_words > 0)
-                printf("would run %s with HOLDFAST_GPUS=%s\n", release->invocation->words[0], release->addresses);
+        if (release->invocation->n_words == 0)
+                return STATUS_DONE;
+        (void)fputs("would run:", stdout);
+        for (int i = 0; i < release->invocation->n_words; i++)
+                printf(" %s", release->invocation->words[i]);
+        printf("\n     with: HOLDFAST_GPUS=%s\n", release->addresses);
         return STATUS_DONE;
 }
 

@@ -12,7 +12,8 @@
 
 enum {
         WIDTH_FULL = 120,
-        INDENT = 6, /* of sentences that take more than a line */
+        WIDTH_UUID = 160, /* from here on the UUIDs have room too */
+        INDENT = 6,       /* of sentences that take more than a line */
 };
 
 /* ---- cells ------------------------------------------------------------------- */
@@ -25,6 +26,18 @@ static void cell_index(struct table *table, const struct snapshot *snapshot, con
 
 static void cell_name(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         table_cell(table, COLOUR_NONE, "%s", gpu->info.model[0] ? gpu->info.model : "?");
+}
+
+/* Where there is little room, whose GPUs these are goes without saying. */
+static void cell_name_short(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const char vendor[] = "NVIDIA ";
+        const char *name = gpu->info.model[0] ? gpu->info.model : "?";
+
+        table_cell(table, COLOUR_NONE, "%s", text_starts_with(name, vendor) ? name + strlen(vendor) : name);
+}
+
+static void cell_uuid(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        table_cell(table, COLOUR_NONE, "%s", gpu->info.uuid[0] ? gpu->info.uuid : "?");
 }
 
 static void cell_bus_id(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
@@ -92,7 +105,8 @@ static void cell_held_by(struct table *table, const struct snapshot *snapshot, c
 enum {
         ONLY_FULL = 1 << 0,
         ONLY_NARROW = 1 << 1,
-        ONLY_HOLDFAST = 1 << 2, /* no other daemon can tell it */
+        ONLY_UUID = 1 << 2,
+        ONLY_HOLDFAST = 1 << 3, /* no other daemon can tell it */
 };
 
 static const struct {
@@ -101,10 +115,13 @@ static const struct {
         cell_function *cell;
 } columns[] = {
         {{.title = "GPU", .right = true}, 0, cell_index},
-        {{.title = "Name", .width_min = 12}, 0, cell_name},
+        {{.title = "Name", .width_min = 12}, ONLY_FULL, cell_name},
+        {{.title = "Name", .width_min = 12}, ONLY_NARROW, cell_name_short},
         {{.title = "Bus-Id"}, ONLY_FULL, cell_bus_id},
         {{.title = "Bus-Id"}, ONLY_NARROW, cell_address},
-        {{.title = "Persistence-M"}, 0, cell_persistence},
+        {{.title = "UUID"}, ONLY_UUID, cell_uuid},
+        {{.title = "Persistence-M"}, ONLY_FULL, cell_persistence},
+        {{.title = "Pers-M"}, ONLY_NARROW, cell_persistence},
         {{.title = "State"}, 0, cell_state},
         {{.title = "Since"}, ONLY_FULL | ONLY_HOLDFAST, cell_since},
         {{.title = "Open", .right = true}, ONLY_FULL | ONLY_HOLDFAST, cell_open},
@@ -113,21 +130,22 @@ static const struct {
 
 _Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");
 
-static bool is_shown(unsigned when, bool full, const struct snapshot *snapshot) {
-        return !(when & ONLY_FULL && !full) && !(when & ONLY_NARROW && full) &&
+static bool is_shown(unsigned when, size_t width, const struct snapshot *snapshot) {
+        bool full = width == 0 || width >= WIDTH_FULL, uuid = width == 0 || width >= WIDTH_UUID;
+
+        return !(when & ONLY_FULL && !full) && !(when & ONLY_NARROW && full) && !(when & ONLY_UUID && !uuid) &&
                !(when & ONLY_HOLDFAST && snapshot->daemon != DAEMON_HOLDFAST);
 }
 
 static int print_table(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
                        FILE *stream) {
-        bool full = style->width == 0 || style->width >= WIDTH_FULL;
         struct table_column shown[ARRAY_SIZE(columns)];
         cell_function *cells[ARRAY_SIZE(columns)];
         CLEANUP(table_done) struct table *table = NULL;
         size_t n = 0;
 
         for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
-                if (is_shown(columns[i].when, full, snapshot)) {
+                if (is_shown(columns[i].when, style->width, snapshot)) {
                         shown[n] = columns[i].column;
                         cells[n++] = columns[i].cell;
                 }
@@ -215,62 +233,74 @@ static void print_head(const struct snapshot *snapshot, const struct report_styl
 
 /* ---- what is wrong with single GPUs ------------------------------------------ */
 
-static void print_gpu_line(const struct snapshot_gpu *gpu, const struct report_style *style, enum colour colour,
-                           const char *what, FILE *stream) {
-        char label[64];
+/* Sentences below the table, set off from it by one blank line. */
+struct remarks {
+        const struct report_style *style;
+        FILE *stream;
+        bool begun;
+};
 
-        colour_print(stream, style->colours, colour, report_label(gpu, label, sizeof(label)));
-        (void)fputs(": ", stream);
-        wrap_print(stream, what, strlen(label) + 2, INDENT, style->width);
+static void begin_remark(struct remarks *remarks) {
+        if (!remarks->begun)
+                (void)fputc('\n', remarks->stream);
+        remarks->begun = true;
 }
 
-static void print_stuck(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
+static void print_gpu_line(const struct snapshot_gpu *gpu, enum colour colour, const char *what,
+                           struct remarks *remarks) {
+        char label[64];
+
+        begin_remark(remarks);
+        colour_print(remarks->stream, remarks->style->colours, colour, report_label(gpu, label, sizeof(label)));
+        (void)fputs(": ", remarks->stream);
+        wrap_print(remarks->stream, what, strlen(label) + 2, INDENT, remarks->style->width);
+}
+
+static void print_stuck(const struct snapshot_gpu *gpu, struct remarks *remarks) {
         char what[256], since[32];
 
         (void)text_format(what, sizeof(what),
                           "stuck in the driver, %s, since %s: see the kernel log; the other GPUs are not affected",
                           hf_gpu_state_name(gpu->detail.state),
                           report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
-        print_gpu_line(gpu, style, COLOUR_BAD, what, stream);
+        print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 
-static void print_error(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
+static void print_error(const struct snapshot_gpu *gpu, struct remarks *remarks) {
         char what[HF_TEXT_SIZE + 64];
 
         (void)text_format(what, sizeof(what), "%s (%u failed open%s so far)", gpu->detail.error_text,
                           (unsigned)gpu->detail.failures, gpu->detail.failures == 1 ? "" : "s");
-        print_gpu_line(gpu, style, COLOUR_BAD, what, stream);
+        print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 
-static void print_detail(const struct snapshot_gpu *gpu, const struct report_style *style, FILE *stream) {
+static void print_detail(const struct snapshot_gpu *gpu, struct remarks *remarks) {
         if (gpu->detail.stuck)
-                print_stuck(gpu, style, stream);
+                print_stuck(gpu, remarks);
         if (gpu->detail.error_text[0] != '\0')
-                print_error(gpu, style, stream);
+                print_error(gpu, remarks);
         if (gpu->detail.uvm == HF_UVM_WAITING) {
                 char what[HF_TEXT_SIZE + 64];
 
                 (void)text_format(what, sizeof(what), "UVM persistence is not on yet: %s",
                                   gpu->detail.uvm_text[0] ? gpu->detail.uvm_text : "it is being tried");
-                print_gpu_line(gpu, style, COLOUR_WARNING, what, stream);
+                print_gpu_line(gpu, COLOUR_WARNING, what, remarks);
         }
 }
 
-static void print_trouble(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
-                          const struct report_style *style, FILE *stream) {
+static void print_trouble(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, struct remarks *remarks) {
         if (gpu->info.excluded) {
-                print_gpu_line(gpu, style, COLOUR_WARNING,
+                print_gpu_line(gpu, COLOUR_WARNING,
                                "excluded from the driver by the administrator (NVreg_ExcludedGpus): nobody can open it",
-                               stream);
+                               remarks);
                 return;
         }
         if (snapshot->daemon == DAEMON_HOLDFAST)
-                print_detail(gpu, style, stream);
+                print_detail(gpu, remarks);
         if (snapshot->daemon == DAEMON_HOLDFAST && !gpu->in_daemon)
-                print_gpu_line(gpu, style, COLOUR_WARNING, "the driver lists it, the daemon does not know it (yet)",
-                               stream);
+                print_gpu_line(gpu, COLOUR_WARNING, "the driver lists it, the daemon does not know it (yet)", remarks);
         if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
-                print_gpu_line(gpu, style, COLOUR_BAD, nvpd_status_text(gpu->get_status), stream);
+                print_gpu_line(gpu, COLOUR_BAD, nvpd_status_text(gpu->get_status), remarks);
 }
 
 /* ---- what is to be known about the whole ------------------------------------- */
@@ -282,14 +312,15 @@ static bool any_persistence_unknown(const struct snapshot *snapshot, const bool 
         return false;
 }
 
-static void print_note(const struct report_style *style, FILE *stream, const char *text) {
+static void print_note(struct remarks *remarks, const char *text) {
         static const char head[] = "note: ";
 
-        (void)fputs(head, stream);
-        wrap_print(stream, text, strlen(head), INDENT, style->width);
+        begin_remark(remarks);
+        (void)fputs(head, remarks->stream);
+        wrap_print(remarks->stream, text, strlen(head), INDENT, remarks->style->width);
 }
 
-static void print_daemon_note(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
+static void print_daemon_note(const struct snapshot *snapshot, struct remarks *remarks) {
         char text[sizeof(snapshot->daemon_error) + 160];
 
         switch (snapshot->daemon) {
@@ -298,13 +329,13 @@ static void print_daemon_note(const struct snapshot *snapshot, const struct repo
                                   "%s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
                                   "keep it ready.",
                                   snapshot->daemon_error);
-                print_note(style, stream, text);
+                print_note(remarks, text);
                 break;
         case DAEMON_SILENT:
-                print_note(style, stream, snapshot->daemon_error);
+                print_note(remarks, snapshot->daemon_error);
                 break;
         case DAEMON_NVIDIA:
-                print_note(style, stream,
+                print_note(remarks,
                            "NVIDIA's daemon tells held or not; since when, failures and their reasons it cannot tell.");
                 break;
         case DAEMON_HOLDFAST:
@@ -312,28 +343,28 @@ static void print_daemon_note(const struct snapshot *snapshot, const struct repo
         }
 }
 
-static void print_notes(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
-                        FILE *stream) {
+static void print_notes(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
         char text[256];
 
         if (snapshot->inventory_error < 0) {
                 (void)text_format(text, sizeof(text),
                                   "cannot read the driver's list of GPUs (/proc/driver/nvidia): %s.",
                                   strerror(-snapshot->inventory_error));
-                print_note(style, stream, text);
+                print_note(remarks, text);
         }
-        print_daemon_note(snapshot, style, stream);
+        print_daemon_note(snapshot, remarks);
         if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
-                print_note(style, stream,
+                print_note(remarks,
                            "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
                            "which this command never does.");
         if (snapshot->clients_known && !snapshot->clients_complete)
-                print_note(style, stream, "clients of other users cannot be seen; run as root to see them.");
+                print_note(remarks, "clients of other users cannot be seen; run as root to see them.");
 }
 
 /* ----------------------------------------------------------------------------- */
 
 int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream) {
+        struct remarks remarks = {.style = style, .stream = stream};
         int r;
 
         print_head(snapshot, style, stream);
@@ -342,11 +373,10 @@ int report_text(const struct snapshot *snapshot, const bool *selected, const str
                 r = print_table(snapshot, selected, style, stream);
                 if (r < 0)
                         return r;
-                (void)fputc('\n', stream);
         }
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (selected[i])
-                        print_trouble(snapshot, &snapshot->gpus[i], style, stream);
-        print_notes(snapshot, selected, style, stream);
+                        print_trouble(snapshot, &snapshot->gpus[i], &remarks);
+        print_notes(snapshot, selected, &remarks);
         return 0;
 }

@@ -199,17 +199,69 @@ static void tell_lines(const struct waiting *waiting) {
                         tell_change(waiting, &now->snapshot->gpus[i]);
 }
 
+/* One sign for each GPU that is waited for: "[##!#>>..]". */
+static void append_bar(const struct look *now, char *line, size_t size) {
+        static const struct {
+                const char *state;
+                char sign;
+        } signs[] = {
+                {"closing", '<'}, {"failed", '!'}, {"held", '#'}, {"opening", '>'}, {"stuck", '!'},
+        };
+
+        text_append(line, size, " [");
+        for (size_t i = 0; i < now->snapshot->n_gpus; i++) {
+                const char *state = snapshot_state(now->snapshot, &now->snapshot->gpus[i]);
+                char sign = '.';
+
+                for (size_t j = 0; j < ARRAY_SIZE(signs); j++)
+                        if (text_equal(signs[j].state, state))
+                                sign = signs[j].sign;
+                if (now->needed[i])
+                        text_append(line, size, "%c", sign);
+        }
+        text_append(line, size, "]");
+}
+
+static bool is_missing_as(const struct look *now, size_t i, const char *state) {
+        const struct snapshot_gpu *gpu = &now->snapshot->gpus[i];
+
+        return now->needed[i] && gpu->held != HF_YES && text_equal(snapshot_state(now->snapshot, gpu), state);
+}
+
+/* "; opening 4,5,6; failed 2": the first GPU in a state names all that are in it. */
+static void append_missing(const struct look *now, char *line, size_t size) {
+        size_t n = now->snapshot->n_gpus;
+
+        for (size_t i = 0; i < n; i++) {
+                const char *state = snapshot_state(now->snapshot, &now->snapshot->gpus[i]);
+                size_t first = 0;
+
+                while (first < i && !is_missing_as(now, first, state))
+                        first++;
+                if (first < i || !is_missing_as(now, i, state))
+                        continue;
+                text_append(line, size, "; %s", state);
+                for (size_t j = i; j < n; j++)
+                        if (is_missing_as(now, j, state))
+                                text_append(line, size, "%s%zu", j == i ? " " : ",", now->snapshot->gpus[j].index);
+        }
+}
+
+/* No wider than the terminal: of a line that goes on in the next only the last piece could be written again. */
 static void tell_terminal(const struct waiting *waiting) {
         const struct look *now = &waiting->now;
-        double elapsed = (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_SEC;
+        size_t width = report_style_of(stdout).width;
+        char line[512] = "";
 
-        printf("\r\033[K%zu of %zu GPUs held, %.1f s", now->n_held, now->n_needed, elapsed);
-        for (size_t i = 0; i < now->snapshot->n_gpus; i++)
-                if (now->needed[i] && now->snapshot->gpus[i].held != HF_YES)
-                        printf("; %zu %s", now->snapshot->gpus[i].index,
-                               snapshot_state(now->snapshot, &now->snapshot->gpus[i]));
+        text_append(line, sizeof(line), "%zu of %zu GPUs held", now->n_held, now->n_needed);
+        if (now->n_needed > 0)
+                append_bar(now, line, sizeof(line));
+        text_append(line, sizeof(line), " %.1f s",
+                    (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_SEC);
+        append_missing(now, line, sizeof(line));
         if (now->problem[0] != '\0')
-                printf("; %.60s", now->problem);
+                text_append(line, sizeof(line), "; %s", now->problem);
+        printf("\r\033[K%.*s", width > 0 && width <= sizeof(line) ? (int)width - 1 : (int)sizeof(line), line);
 }
 
 static void tell(const struct waiting *waiting) {
@@ -259,8 +311,8 @@ static void name_missing(const struct waiting *waiting) {
                 char label[64], text[HF_TEXT_SIZE + 96];
 
                 if (now->needed[i] && gpu->held != HF_YES)
-                        (void)fprintf(stderr, "  %s: %s\n", report_label(gpu, label, sizeof(label)),
-                                      describe(now->snapshot, gpu, text, sizeof(text)));
+                        complain_detail("%s: %s", report_label(gpu, label, sizeof(label)),
+                                        describe(now->snapshot, gpu, text, sizeof(text)));
         }
 }
 

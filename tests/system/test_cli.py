@@ -52,8 +52,9 @@ def test_status_shows_a_line_for_each_gpu_with_all_that_the_daemon_tells(three):
     assert result.status == DONE and result.err == ""
     assert result.out.splitlines()[0] == "Holdfast 9.8.7 (pid 4711, kernel backend)  |  driver 595.45.04  |  1 of 3 GPUs held"
     held, failed, released = rows_of(result.out)
-    assert held == {"GPU": "0", "Name": "NVIDIA H100 80GB HBM3", "Bus-Id": "00000000:17:00.0", "Persistence-M": "On",
-                    "State": "held", "Since": "2027-01-15 08:00:00", "Open": "1.47 s", "Held by": "daemon"}
+    assert held == {"GPU": "0", "Name": "NVIDIA H100 80GB HBM3", "Bus-Id": "00000000:17:00.0",
+                    "UUID": "GPU-00000000-0000-0000-0000-000000000000", "Persistence-M": "On", "State": "held",
+                    "Since": "2027-01-15 08:00:00", "Open": "1.47 s", "Held by": "daemon"}
     assert (failed["State"], failed["Persistence-M"], failed["Held by"]) == ("failed", "Off", "-")
     assert (released["State"], released["Open"]) == ("released", "-")
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast metrics: Prometheus' text format, read as strictly as its own parser and `promtool check metrics` do."""
+"""holdfast metrics: Prometheus' text format, as promtool checks it."""
 
 import os
 import re
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -18,42 +19,42 @@ from harness.node import FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 A, B, C = THREE
 STATES = ("released", "opening", "held", "closing", "failed")
 
-NAME = r"[a-z][a-z0-9_]*"
-LABEL = rf'({NAME})="((?:[^"\\\n]|\\["\\n])*)"'
-SERIES = re.compile(rf"({NAME})(?:\{{({LABEL}(?:,{LABEL})*)\}})? (\S+)")
+LABEL = r'(\w+)="((?:[^"\\\n]|\\.)*)"'
+SERIES = re.compile(rf"(\w+)(?:\{{({LABEL}(?:,{LABEL})*)\}})? (\S+)")
+
+
+def promtool_faults(text):
+    """What Prometheus' own parser and linter have to say."""
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is missing: package prometheus")
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30,
+                          check=False)
+    return done.stdout + done.stderr
 
 
 class Metrics(dict):
-    """{name: {labels as a frozenset of pairs: value}}; anything that is not the format, or breaks its rules, fails."""
+    """{name: {labels as a frozenset of pairs: value}}. What promtool lets pass fails here: a family without series, series
+    twice, a family in two pieces."""
 
     def __init__(self, text):
         super().__init__()
-        self.types = {}
-        assert text.endswith("\n")
+        faults = promtool_faults(text)
+        assert faults == "", faults
         current = None
         for line in text.splitlines():
             if line.startswith("# HELP "):
-                current, help_text = line.removeprefix("# HELP ").split(" ", 1)
-                assert current not in self and re.fullmatch(rf"{NAME}", current), f"again or no name: {line}"
-                assert help_text[0].isupper() and help_text.endswith("."), line
+                current = line.split(" ")[2]
+                assert current not in self, f"{current} comes twice"
                 self[current] = {}
-            elif line.startswith("# TYPE "):
-                name, kind = line.removeprefix("# TYPE ").split(" ")
-                assert name == current and not self[name] and kind in ("gauge", "counter"), line
-                self.types[name] = kind
-            else:
+            elif not line.startswith("# TYPE "):
                 self._add(current, line)
-        for name, kind in self.types.items():
-            assert self[name], f"{name} has no series"
-            assert name.endswith("_total") == (kind == "counter"), f"{name} is a {kind}"
-            assert not re.search(r"_(ms|us|usec|msec|minutes|count|bucket)$", name), f"{name}: base units"
-        assert set(self) == set(self.types)
+        for name, series in self.items():
+            assert series, f"{name} has no series"
 
     def _add(self, current, line):
         match = SERIES.fullmatch(line)
         assert match and match[1] == current, f"no series of {current}: {line}"
         labels = re.findall(LABEL, match[2] or "")
-        assert len({name for name, _ in labels}) == len(labels), f"a label twice: {line}"
         key = frozenset((name, re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value)) for name, value in labels)
         assert key not in self[current], f"a series twice: {line}"
         self[current][key] = float(match[len(match.groups())])
@@ -159,12 +160,20 @@ def test_values_of_labels_are_escaped(three):
     assert found.value("holdfast_gpu_info", gpu="0", model='x "y" \\z') == 1
 
 
-def test_the_strict_reader_refuses_what_is_not_the_format():
-    for text in ("a 1\n", "# HELP a B.\n# TYPE a gauge\n", "# HELP a B.\n# TYPE a gauge\na 1\na 1\n",
-                 "# HELP a B.\n# TYPE a counter\na 1\n", '# HELP a B.\n# TYPE a gauge\na{b="c"d"} 1\n',
-                 "# HELP a B.\n# TYPE a gauge\nb 1\n", "# HELP a B.\n# TYPE a gauge\na 1"):
-        with pytest.raises((AssertionError, KeyError)):
-            Metrics(text)
+@pytest.mark.parametrize("text", [
+    "a 1\n",  # no help
+    "# HELP a B.\n# TYPE a gauge\n",  # no series
+    "# HELP a B.\n# TYPE a gauge\na 1\na 1\n",
+    "# HELP a B.\n# TYPE a gauge\na 1\n# HELP b B.\n# TYPE b gauge\nb 1\n# HELP a B.\na{c=\"d\"} 1\n",
+    "# HELP a B.\n# TYPE a counter\na 1\n",  # a counter without _total
+    "# HELP a_ms B.\n# TYPE a_ms gauge\na_ms 1\n",  # no base unit
+    "# HELP a B.\n# TYPE a gauge\na{b=\"c\"d\"} 1\n",
+    "# HELP a B.\n# TYPE a gauge\nb 1\n",
+    "# HELP a B.\n# TYPE a gauge\na 1",  # no line feed
+])
+def test_what_is_not_the_format_or_breaks_its_rules_is_refused(text):
+    with pytest.raises(AssertionError):
+        Metrics(text)
 
 
 # ---- the textfile collector --------------------------------------------------
