@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What every command prints with --json, on nodes of files, against tests/system/golden: scripts read it, so no key and no
+spelling may change unnoticed. After a change that is meant, HOLDFAST_GOLDEN=renew writes the files anew; look at the
+difference, and at whether the schema's version must change."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.command import holdfast, opened
+from harness.node import FAILED, RELEASED, THREE, YES, Row
+
+A, B, C = THREE
+GOLDEN = Path(__file__).parent / "golden"
+
+COMMANDS = {
+    "check": ["check", "--json"],
+    "clients": ["clients", "--json"],
+    "doctor": ["doctor", "--json"],
+    "query": ["query", "--fields=index,name,uuid,pci.bus_id,persistence_mode,holdfast.state,holdfast.since,"
+                       "holdfast.open_ms,holdfast.error,holdfast.legacy_flag,holdfast.held_by", "--json"],
+    "set": ["set", "off", "--gpu=1", "--json"],
+    "status": ["status", "--json"],
+    "wait": ["wait", "--timeout=0", "--json"],
+}
+
+
+def all_held(node):
+    node.start_daemon(rows=[Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)])
+
+
+def one_failed(node):
+    node.start_daemon(rows=[
+        Row(A, minor=0, uvm=2), Row(C, RELEASED, minor=2, wanted=0, legacy=YES),
+        Row(B, FAILED, minor=1, opens=0, failures=3, errno=5, nv_status=28, open_duration=0,
+            error="cannot open /dev/nvidia1: Input/output error")], set_status=3)
+
+
+def no_daemon(node):
+    node.add_gpu(B, 1, excluded=True)
+
+
+def nvidias_daemon(node):
+    node.start_daemon(modes={A[:10]: (0, 1), B[:10]: (0, 0)})
+
+
+NODES = {"held": all_held, "failed": one_failed, "no-daemon": no_daemon, "nvidia": nvidias_daemon}
+
+# What varies from run to run by its key, and what stands for it.
+VARIES = {"container": None, "duration_ms": 0.0, "elapsed_ms": 0.0}
+
+
+def settled(value, words):
+    """The document with constants for what varies; words: texts that vary, anywhere."""
+    if isinstance(value, dict):
+        return {key: VARIES[key] if key in VARIES else settled(item, words) for key, item in value.items()}
+    if isinstance(value, list):
+        return [settled(item, words) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    text = str(value)
+    for pattern, constant in words.items():
+        text = re.sub(pattern, constant, text)
+    return type(value)(text)
+
+
+def record_of(node, name):
+    """Everything that can be relied on: what was printed, where, and the exit status."""
+    result = holdfast(node.root, *COMMANDS[name])
+    document = result.json(name) if result.out else None
+    return {"arguments": COMMANDS[name], "exit_status": result.status, "stderr": result.err, "document": document}
+
+
+@pytest.mark.parametrize("where", NODES)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_json_is_as_it_was(three, name, where):
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: others are told less")
+    NODES[where](three)
+    with opened(three, 0) as job:
+        record = record_of(three, name)
+    record = settled(record, {
+        re.escape(str(three.root)): "/node", rf"\b{job.pid}\b": "8123", rf"\b{os.getpid()}\b": "4711",
+        re.escape(os.uname().release): "KERNEL", r"202[0-6]-\d\d-\d\dT[\d:.]+Z": "2026-11-23T08:00:00.000Z",
+    })
+    file = GOLDEN / f"{name}-{where}.json"
+    if os.environ.get("HOLDFAST_GOLDEN") == "renew":
+        file.write_text(json.dumps(record, indent=2) + "\n")
+    assert record == json.loads(file.read_text())
+
+
+def test_every_command_with_json_is_here():
+    commands = re.findall(r"^  ([a-z]+) ", holdfast(None, "--help").out.split("Commands:")[1], re.M)
+    assert set(COMMANDS) == {name for name in commands if "--json" in holdfast(None, name, "--help").out}
+    assert {file.stem for file in GOLDEN.iterdir()} == {f"{name}-{where}" for name in COMMANDS for where in NODES}
