@@ -2,7 +2,6 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """A node: Debian with systemd as process 1, an address, a disk of its own. See ../README.md."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from harness import events, process
 
 from .clock import timed
 from .gpus import Gpus
+from .host import Host, Result
 
 RUN_PROGRAM = Path(__file__).resolve().parent / "node-run"
 # A login's, as far as commands see it: root's PATH, and what /etc/environment says (tree/etc/environment).
@@ -25,23 +25,7 @@ ENVIRONMENT = {
 }
 
 
-class Result:
-    """How a command in a node ended."""
-
-    def __init__(self, command, completed):
-        self.command = command
-        self.status = completed.returncode
-        self.out = completed.stdout
-        self.err = completed.stderr
-
-    def __str__(self):
-        return f"{self.command!r}: exit status {self.status}\n{self.out}{self.err}"
-
-    def json(self):
-        return json.loads(self.out)
-
-
-class Node:
+class Node(Host):
     def __init__(self, lab, name, address, base):
         self.lab = lab
         self.name = name
@@ -145,31 +129,11 @@ class Node:
         join = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', f"{group}/cgroup.procs"]
         return [*join, "nsenter", f"--target={self.leader}", "--all", "--", "env", "-i", *variables, *map(str, words)]
 
-    def try_exec(self, *words, input=None, timeout=60, environment=None):
-        """Runs a command in the node, whatever its exit status. One word with blanks is a shell's line."""
-        if len(words) == 1 and " " in words[0]:
-            words = ("sh", "-c", words[0])
-        done = subprocess.run(self.command(*words, environment=environment), input=input or "", capture_output=True,
-                              text=True, timeout=timeout, check=False)
-        return Result(" ".join(map(str, words)), done)
-
-    def exec(self, *words, **how):
-        """Runs a command in the node, which must succeed; what it wrote to standard output."""
-        result = self.try_exec(*words, **how)
-        assert result.status == 0, f"{self.name}: {result}"
-        return result.out
-
     def ssh(self, *words, timeout=60):
         """Runs a command over the network, as operators and Ansible do. For tests about just that: exec() is quicker."""
         command = [*self.lab.prefix, "ssh", *self.lab.ssh_options, str(self.address), "--", *words]
         return Result(" ".join(words), subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                                       timeout=timeout, check=False))
-
-    def journal(self, *options, unit=None):
-        """The journal's messages, one a line, of all boots unless "--boot" is among the options."""
-        which = [f"--unit={unit}"] if unit else []
-        self.exec("journalctl", "--sync")
-        return self.exec("journalctl", "--no-pager", "--quiet", "--output=cat", *which, *options)
 
     # ---- files
 
@@ -177,42 +141,7 @@ class Node:
         """The node's file, for this machine's programs. Not through symbolic links to absolute paths."""
         return Path(f"/proc/{self.leader}/root") / str(path).lstrip("/")
 
-    def put(self, source, target):
-        """Copies a file or a folder of this machine to that path in the node, with modes."""
-        folder = Path(target).parent
-        pack = subprocess.run(["tar", "--create", "--directory", Path(source).parent, "--owner=0", "--group=0",
-                               f"--transform=s,^{Path(source).name},{Path(target).name},", Path(source).name],
-                              capture_output=True, check=True)
-        self._unpack(pack.stdout, folder)
-
-    def put_tree(self, source):
-        """Lays a folder's content over the node's root: what DESTDIR installed, say."""
-        pack = subprocess.run(["tar", "--create", "--directory", source, "--owner=0", "--group=0", "."],
-                              capture_output=True, check=True)
-        self._unpack(pack.stdout, "/")
-
-    def _unpack(self, archive, folder):
-        # --no-overwrite-dir: the root folder's own mode is not the archive's business.
-        command = self.command("sh", "-c", 'mkdir -p "$0" && tar --extract --no-overwrite-dir --directory "$0"', folder)
-        done = subprocess.run(command, input=archive, capture_output=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{self.name}: cannot unpack in {folder}: {done.stderr.decode()}"
-
-    def write(self, path, text, mode=0o644):
-        """Makes a file in the node, with its folders."""
-        self.exec("sh", "-c", f'mkdir -p "$(dirname "$0")" && cat >"$0" && chmod {mode:o} "$0"', path, input=text)
-
-    def read(self, path):
-        return self.exec("cat", path)
-
     # ---- what is on it
-
-    def install(self):
-        """The release build as `make install prefix=/usr DESTDIR=...` lays it down, without packages: files, user."""
-        self.put_tree(self.lab.installation)
-        self.exec("systemctl", "daemon-reload")
-        self.exec("systemd-sysusers")
-        self.exec("systemd-tmpfiles", "--create", "--prefix=/run/nvidia-persistenced")
-        return self
 
     def simulate(self, text=None, **how):
         """Loads the simulated driver: see gpus.py."""
