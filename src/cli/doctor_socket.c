@@ -56,7 +56,7 @@ void probe_daemon_kind(const struct examination *examination, struct finding *fi
                     "NVIDIA's daemon runs: it retries no failed GPU, and tells neither failures nor reasons");
         finding_quote(finding, "pid %d at %s does not serve Holdfast's own RPC program", (int)snapshot->daemon_pid,
                       snapshot->daemon_socket);
-        finding_cure(finding, "systemctl cat " UNIT);
+        finding_cure(finding, "holdfast takeover --dry-run");
 }
 
 /* ---- are there two ----------------------------------------------------------- */

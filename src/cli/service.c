@@ -19,14 +19,17 @@
 
 #define TIMEOUT_MAX_USEC (3600 * USEC_PER_SEC) /* for "infinity" */
 
-enum { OUTPUT_SIZE = 8192 };
+enum {
+        OUTPUT_SIZE = 8192,
+        WORDS_MAX = 6,
+};
 
 /* Which property goes where, for the first unit asked about and for the second. */
 static const struct property {
         const char *name;
         size_t offset;
         size_t size;
-} properties[][12] = {
+} properties[][13] = {
 #define PROPERTY(property_name, member)                                                                                \
         {                                                                                                              \
                 .name = property_name, .offset = offsetof(struct service, member),                                     \
@@ -34,6 +37,7 @@ static const struct property {
         }
         {
                 PROPERTY("ActiveState", active_state),
+                PROPERTY("DropInPaths", drop_in_paths),
                 PROPERTY("DynamicUser", dynamic_user),
                 PROPERTY("ExecMainStatus", exec_main_status),
                 PROPERTY("ExecStart", exec_start),
@@ -112,8 +116,8 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
                 NULL,
                 "show",
                 "--no-pager",
-                "--property=ActiveState,DynamicUser,ExecMainStatus,ExecStart,FragmentPath,LoadState,Result,"
-                "RuntimeDirectory,SubState,UnitFileState,User",
+                "--property=ActiveState,DropInPaths,DynamicUser,ExecMainStatus,ExecStart,FragmentPath,LoadState,"
+                "Result,RuntimeDirectory,SubState,UnitFileState,User",
                 SERVICE_UNIT,
                 SOCKET_UNIT,
                 NULL,
@@ -183,4 +187,18 @@ bool service_program(const struct service *service, char *buffer, size_t size) {
         path += strlen(label);
         length = strcspn(path, " ;");
         return length > 0 && length < size && text_format(buffer, size, "%.*s", (int)length, path) == 0;
+}
+
+int service_control(const char *const words[], uint64_t timeout_usec, char *error, size_t error_size) {
+        const char *arguments[WORDS_MAX + 2] = {NULL};
+        char output[OUTPUT_SIZE] = "";
+        int r;
+
+        for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
+                arguments[i + 1] = words[i];
+        r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        if (r < 0)
+                (void)text_format(error, error_size, "systemctl %s failed: %s", words[0],
+                                  r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
+        return r;
 }

@@ -26,6 +26,7 @@ struct service {
         char dynamic_user[8];       /* "yes": a user that exists only while the unit runs */
         char runtime_directory[64]; /* RuntimeDirectory= */
         char fragment_path[256];
+        char drop_in_paths[512];      /* space between */
         char exec_start[768];         /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
         char last_words[256];         /* of a daemon that failed, from the journal; empty: none there */
         char socket_file_state[32];   /* of nvidia-persistenced.socket */
@@ -40,3 +41,9 @@ bool service_has_failed(const struct service *service);
 
 /* The program that ExecStart= names. Returns false when there is none. */
 bool service_program(const struct service *service, char *buffer, size_t size);
+
+/*
+ * Runs systemctl with these words, ended by NULL, for at most timeout_usec. Returns 0, or negative errno (-EIO: it said
+ * no, -ETIMEDOUT) with what it said in error.
+ */
+int service_control(const char *const words[], uint64_t timeout_usec, char *error, size_t error_size);
