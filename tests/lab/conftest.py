@@ -7,6 +7,7 @@
 """
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,10 +18,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 
 from harness import process, skips  # found by the line above
+from lab import base
 from lab.clock import report, spent, timed
 from lab.lab import BUILD, Lab
+from vm import image, kernel, seed
+from vm.machine import Machine
 
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
+VM_TOOLS = ("busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
+# The stand-in driver is built for each; tests upgrade from the first to the second.
+DRIVER_VERSIONS = ("580.95.05", "595.45.04")
+KERNEL_FAULT = re.compile(r"BUG:|Oops|Call Trace|general protection|WARNING: CPU|blocked for more than")
 
 
 def missing():
@@ -85,3 +93,29 @@ def bare_node(lab):
 def node(bare_node):
     """A booted node with simulated GPUs (two, quick) and Holdfast installed, not enabled."""
     return bare_node.simulate().install()
+
+
+def missing_for_vm():
+    """What this machine lacks for the virtual machine besides, or None."""
+    lacking = [tool for tool in VM_TOOLS if not shutil.which(tool)]
+    if lacking:
+        return f"{', '.join(lacking)} missing (scripts/setup lab installs it)"
+    return None if kernel.releases() else f"no headers of a kernel *-{kernel.FLAVOUR} (scripts/setup lab installs them)"
+
+
+@pytest.fixture(scope="session")
+def vm(lab):
+    """The virtual machine, booted, with Holdfast installed, not enabled; one for all. In the end its kernel has had no
+    fault."""
+    lacking = missing_for_vm()
+    if lacking:
+        pytest.skip(lacking)
+    release = kernel.releases()[-1]
+    with base.used() as root, image.used(root, release) as made, kernel.modules(release, DRIVER_VERSIONS) as modules:
+        machine = Machine(lab, made, seed.make(lab, modules))
+        try:
+            yield machine.boot()
+            faults = [line for line in machine.kernel_messages() if KERNEL_FAULT.search(line)]
+            assert not faults, faults
+        finally:
+            machine.switch_off()

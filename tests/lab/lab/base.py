@@ -5,7 +5,6 @@
 It is made again when what decides about it changes: the packages, or this file.
 """
 
-import contextlib
 import hashlib
 import platform
 import shutil
@@ -17,7 +16,7 @@ from .clock import timed
 
 # What a node needs; what the daemon, the command and the simulator are linked with; what tests call in a node.
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "udev", "kmod", "openssh-server", "libpam-systemd",
+    "apparmor", "systemd", "systemd-sysv", "dbus", "udev", "kmod", "openssh-server", "libpam-systemd",
     "fuse3", "libcap-ng0", "libevent-core-2.1-7|libevent-core-2.1-7t64", "libfuse3-3|libfuse3-4", "libinih1",
     "libjansson4", "libseccomp2", "libudev1",
     "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3-minimal", "strace",
@@ -63,30 +62,16 @@ def make(root, packages):
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     chosen = ",".join(choose(package) for package in packages)
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={chosen}", release, root, sources()]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    with timed("root file system (mmdebstrap)"):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"mmdebstrap could not make the nodes' root file system:\n{done.stderr}"
     prepare(root)
 
 
-def key_of(packages):
+def used(packages=()):
+    """For a with statement: the root file system with PACKAGES and these besides. Never to be written to."""
+    packages = (*PACKAGES, *packages)
     decides = hashlib.sha256(repr((sorted(packages), platform.freedesktop_os_release())).encode())
     for file in (Path(__file__), *sorted(path for path in TREE.rglob("*") if path.is_file())):
         decides.update(file.read_bytes())
-    return decides.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def used(packages=()):
-    """The root file system with PACKAGES and these besides; made if it is not there. Never to be written to."""
-    packages = (*PACKAGES, *packages)
-    folder = cache.FOLDER / f"base-{key_of(packages)}"
-    with cache.locked(folder.name, shared=True):
-        with cache.locked(f"making-{folder.name}"):
-            if not folder.exists():
-                cache.remove_unused("base-", keep=folder.name)
-                unfinished = cache.FOLDER / f"making-{folder.name}"
-                shutil.rmtree(unfinished, ignore_errors=True)
-                with timed("root file system (mmdebstrap)"):
-                    make(unfinished, packages)
-                unfinished.rename(folder)
-        yield folder
+    return cache.kept("base", decides, lambda root: make(root, packages))

@@ -35,3 +35,19 @@ def remove_unused(prefix, keep):
         with locked(folder.name, wait=False) as ours:
             if ours:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def kept(kind, decides, make):
+    """The folder of that kind for what decides about its content (a hash object); make(folder) makes it if it is not
+    there. Those made for something else go, unless a lab uses them. Never to be written to."""
+    folder = FOLDER / f"{kind}-{decides.hexdigest()[:16]}"
+    with locked(folder.name, shared=True):
+        with locked(f"making-{folder.name}"):
+            if not folder.exists():
+                remove_unused(f"{kind}-", keep=folder.name)
+                unfinished = FOLDER / f"making-{folder.name}"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                make(unfinished)
+                unfinished.rename(folder)
+        yield folder

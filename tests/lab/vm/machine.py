@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The virtual machine: QEMU without KVM, so that it runs wherever the lab does. Its disks forget what was written."""
+
+import contextlib
+import shlex
+import subprocess
+
+from harness import events, process
+from lab.clock import timed
+from lab.host import Host
+from lab.space import die_with_parent
+
+from .gpus import Gpus
+
+PORT = 2222  # in the lab's own network, of which the machine outside sees nothing
+KERNEL_WORDS = "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog net.ifnames=0 systemd.unit=multi-user.target " \
+               "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
+
+
+class Machine(Host):
+    name = "vm"
+
+    def __init__(self, lab, image, seed):
+        """seed: a disk whose content is laid over the image's at the boot."""
+        self.lab = lab
+        self.gpus = Gpus(self)
+        self._image = image
+        self._seed = seed
+        self._control = lab.folder / "vm.control"
+        self._qemu = None
+        self._console = None
+        self._master = None
+
+    # ---- power
+
+    def _qemu_command(self):
+        disks = [word for number, file in enumerate((self._image / "root.img", self._seed))
+                 for word in ("-drive", f"file={file},format=raw,if=none,id=disk{number},snapshot=on",
+                              "-device", f"virtio-blk-pci,drive=disk{number}")]
+        return ["qemu-system-x86_64", "-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot",
+                "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G",
+                "-display", "none", "-serial", "file:/dev/stdout",
+                "-kernel", self._image / "vmlinuz", "-initrd", self._image / "initrd", "-append", KERNEL_WORDS,
+                "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{PORT}-:22",
+                "-device", "virtio-net-pci,netdev=net,romfile=", *disks]
+
+    def boot(self, timeout=120):
+        """Switches it on; returns when it takes commands."""
+        with timed("virtual machine's boot"):
+            self._qemu = subprocess.Popen([*self.lab.prefix, *map(str, self._qemu_command())],
+                                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                          stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+            self._console = events.Lines("the virtual machine's console", self._qemu.stdout)
+            self._console.wait_for("^lab: booted", timeout)
+            self._connect()
+        return self
+
+    def _connect(self):
+        """One connection for all commands: each of its own would be a second of emulated key exchange."""
+        command = [*self.lab.prefix, "ssh", *self._ssh_options("-M"), "-N", "-o", "PermitLocalCommand=yes",
+                   "-o", "LocalCommand=echo connected", "127.0.0.1"]
+        self._master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+        events.Lines("ssh to the virtual machine", self._master.stdout).wait_for("^connected$", timeout=30)
+
+    def _ssh_options(self, *more):
+        return [*self.lab.ssh_options, "-p", str(PORT), "-S", str(self._control), *more]
+
+    def switch_off(self):
+        """No shutdown, as there is nothing to save. Harmless where it is off already."""
+        for child in (self._master, self._qemu):
+            if child is not None and child.poll() is None:
+                child.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(10)
+                process.kill_and_reap(child.pid)
+
+    # ---- commands
+
+    def command(self, *words, environment=None):
+        variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+        line = shlex.join([*(["env", *variables] if variables else []), *map(str, words)])
+        return [*self.lab.prefix, "ssh", *self._ssh_options("-o", "ControlMaster=no"), "127.0.0.1", "--", line]
+
+    def forward(self, here, there):
+        """Makes the socket at a path there be one at a path of this machine's."""
+        here.unlink(missing_ok=True)
+        command = [*self.lab.prefix, "ssh", *self._ssh_options("-O", "forward", "-L", f"{here}:{there}"), "127.0.0.1"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
+
+    def kernel_messages(self):
+        return self.exec("dmesg").splitlines()
