@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Units written for NVIDIA's daemon run ours, unedited (foreign-units/: what each distribution's asks for)."""
+
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).resolve().parent / "foreign-units"
+SERVICE = "nvidia-persistenced.service"
+PID_FILE = "/var/run/nvidia-persistenced/nvidia-persistenced.pid"
+SOCKET = "/var/run/nvidia-persistenced/socket"
+
+# Unit, the user that the daemon ends up as, and whether it holds GPUs without being asked.
+FOREIGN = (
+    ("appliance", "nvpd", True),
+    ("bottlerocket", "nvidia", True),
+    ("debian", "nvpd", True),
+    ("fedora", "nvidia-persistenced", True),
+    ("nixos", "root", True),
+    ("rpm-nvidia", "root", True),
+    ("template", "nvidia-persistenced", True),
+    ("ubuntu", "nvidia-persistenced", False),
+    ("ubuntu-nvidia", "root", False),
+)
+
+
+def users_of(node):
+    """How many have each GPU open."""
+    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
+
+
+def property_of(node, name):
+    return node.exec("systemctl", "show", f"--property={name}", "--value", SERVICE).strip()
+
+
+@pytest.fixture
+def foreign(node):
+    """A node with the users that distributions have, and the program where theirs is; foreign(name) gives it the unit."""
+    for user in ("nvidia", "nvpd"):
+        node.exec("useradd", "--system", "--user-group", user)
+    node.exec("mkdir", "-p", "/nix/store/nvidia-persistenced/bin")
+    node.exec("ln", "-s", "/usr/bin/nvidia-persistenced", "/nix/store/nvidia-persistenced/bin/")
+
+    def give(name):
+        node.put(UNITS / f"{name}.service", f"/etc/systemd/system/{SERVICE}")
+        node.exec("systemctl", "daemon-reload")
+        return node
+
+    return give
+
+
+@pytest.mark.parametrize(("name", "user", "holds"), FOREIGN, ids=[name for name, _, _ in FOREIGN])
+def test_a_unit_for_nvidias_daemon_runs_ours_unedited(foreign, name, user, holds):
+    node = foreign(name)
+    if "[Install]" in (UNITS / f"{name}.service").read_text():
+        node.exec("systemctl", "enable", SERVICE)
+    else:  # the driver's device wants it, by a udev rule; systemd would stop it at once otherwise
+        node.exec("systemctl", "add-wants", "multi-user.target", SERVICE)
+
+    # Its start command returns when every GPU was tried.
+    node.exec("systemctl", "start", SERVICE)
+    assert users_of(node) == ([1, 1] if holds else [0, 0])
+    if not holds:
+        node.exec("holdfast", "set", "on")
+        assert users_of(node) == [1, 1]
+
+    pid = property_of(node, "MainPID")
+    assert node.read(PID_FILE).strip() == pid
+    assert node.exec("ps", "-o", "user:32=,comm=", "-p", pid).split() == [user, "nvidia-persiste"]
+    assert "PID file" not in node.journal(unit=SERVICE), "systemd did not find the pid file when it looked"
+
+    node.exec("systemctl", "restart", SERVICE)
+    assert property_of(node, "ActiveState") == "active"
+    assert property_of(node, "MainPID") != pid
+
+    node.exec("systemctl", "stop", SERVICE)
+    assert property_of(node, "Result") == "success"
+    assert users_of(node) == [0, 0]
+    assert node.try_exec("test", "-e", SOCKET).status == 1
