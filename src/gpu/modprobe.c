@@ -20,22 +20,51 @@
 /* What a killed program has to go in; one that sleeps in the kernel may take longer, and is not waited for. */
 #define KILL_USEC (1 * USEC_PER_SEC)
 
+/* Threads of ours block all signals, which a program that somebody may want to end must not inherit. */
+static int set_attributes(posix_spawnattr_t *attributes) {
+        sigset_t none;
+        int r;
+
+        r = posix_spawnattr_init(attributes);
+        if (r != 0)
+                return r;
+        (void)sigemptyset(&none);
+        (void)posix_spawnattr_setsigmask(attributes, &none);
+        (void)posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK);
+        return 0;
+}
+
+static int set_files(posix_spawn_file_actions_t *actions, int output_fd) {
+        int r;
+
+        r = posix_spawn_file_actions_init(actions);
+        if (r != 0)
+                return r;
+        r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO && r == 0; fd++)
+                r = posix_spawn_file_actions_adddup2(actions, output_fd, fd);
+        if (r != 0)
+                (void)posix_spawn_file_actions_destroy(actions);
+        return r;
+}
+
 static int spawn(const char *const arguments[], int output_fd, pid_t *ret_child) {
         static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
         static char *environment[] = {path, NULL};
         posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attributes;
         int r;
 
-        r = posix_spawn_file_actions_init(&actions);
+        r = set_attributes(&attributes);
         if (r != 0)
                 return -r;
-        r = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-        for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO && r == 0; fd++)
-                r = posix_spawn_file_actions_adddup2(&actions, output_fd, fd);
-        if (r == 0) /* POSIX promises to leave the arguments alone */
-                r = posix_spawn(ret_child, arguments[0], &actions, NULL, (char *const *)(uintptr_t)arguments,
+        r = set_files(&actions, output_fd);
+        if (r == 0) { /* POSIX promises to leave the arguments alone */
+                r = posix_spawn(ret_child, arguments[0], &actions, &attributes, (char *const *)(uintptr_t)arguments,
                                 environment);
-        (void)posix_spawn_file_actions_destroy(&actions);
+                (void)posix_spawn_file_actions_destroy(&actions);
+        }
+        (void)posix_spawnattr_destroy(&attributes);
         return -r;
 }
 
