@@ -69,8 +69,7 @@ static size_t quote_clients(const struct snapshot *snapshot, const struct snapsh
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 const struct holder *client = &gpu->clients[i];
 
-                if (!snapshot_is_client(snapshot, gpu, client) ||
-                    (snapshot->daemon_pid != 0 && client->pid == snapshot->daemon_pid))
+                if (!snapshot_is_client(snapshot, gpu, client) || snapshot_is_daemon(snapshot, client))
                         continue;
                 finding_quote(finding, "%s: %s (pid %d) has it open", report_label(gpu, label, sizeof(label)),
                               client->name[0] ? client->name : "a process", (int)client->pid);

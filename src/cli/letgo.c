@@ -80,7 +80,7 @@ static size_t each_client(const struct letgo *letgo,
                 for (size_t j = 0; letgo->selected[i] && j < snapshot->gpus[i].n_clients; j++) {
                         const struct holder *holder = &snapshot->gpus[i].clients[j];
 
-                        if (holder->pid == getpid() || holder->pid == snapshot->daemon_pid)
+                        if (holder->pid == getpid() || snapshot_is_daemon(snapshot, holder))
                                 continue;
                         n++;
                         if (tell)

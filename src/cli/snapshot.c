@@ -284,10 +284,24 @@ size_t snapshot_count_held(const struct snapshot *snapshot) {
         return n;
 }
 
+/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
+static int32_t find_daemon_pid(const struct snapshot *snapshot) {
+        if (snapshot->daemon_pid > 1)
+                return snapshot->daemon_pid;
+        return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
+}
+
+bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder) {
+        int32_t daemon_pid = find_daemon_pid(snapshot);
+
+        return (daemon_pid != 0 && holder->pid == daemon_pid) ||
+               (holder->pid == 1 && text_equal(holder->name, "systemd"));
+}
+
 bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder) {
         if (holder->pid == getpid())
                 return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
-        return gpu->held != HF_YES || snapshot->daemon_pid == 0 || holder->pid != snapshot->daemon_pid;
+        return gpu->held != HF_YES || !snapshot_is_daemon(snapshot, holder);
 }
 
 static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {

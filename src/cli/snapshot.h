@@ -96,6 +96,9 @@ bool snapshot_is_empty(const struct snapshot *snapshot);
 
 size_t snapshot_count_held(const struct snapshot *snapshot);
 
+/* Whether the process is the daemon, or systemd, which has what the daemon left in its descriptor store. */
+bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder);
+
 /* A client as opposed to the daemon that holds the GPU. */
 bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder);
 
