@@ -77,12 +77,17 @@ struct count {
         size_t count;
 };
 
-static bool count_fd(void *user, pid_t process, const char *fd_name, const char *link) {
-        struct count *count = user;
+/* Spares the look at fdinfo. "/" is a node, too, which was mounted by itself in a mount namespace that is gone. */
+static bool may_be_node(const char *link) {
         const char *last = strrchr(link, '/');
 
-        if (last && text_starts_with(last + 1, NODE_PREFIX) &&
-            fdinfo_number(process, fd_name, "\nino:") == count->inode)
+        return last && (text_starts_with(last + 1, NODE_PREFIX) || text_equal(link, "/"));
+}
+
+static bool count_fd(void *user, pid_t process, const char *fd_name, const char *link) {
+        struct count *count = user;
+
+        if (may_be_node(link) && fdinfo_number(process, fd_name, "\nino:") == count->inode)
                 count->count++;
         return true;
 }
