@@ -16,6 +16,8 @@
 
 enum { CAPABILITIES_MAX = 64 }; /* capset(2) has two words for each set */
 
+#define PRIVILEGES_UNCHANGED ((struct privileges){.uid = (uid_t)-1, .gid = (gid_t)-1})
+
 /* ---- who
  * --------------------------------------------------------------------------------------------------------------- */
 
@@ -74,12 +76,25 @@ static int check_permitted(const struct privileges *privileges) {
         return 0;
 }
 
+/*
+ * NVIDIA's Ansible role puts a command line with --user root into whatever unit there is, also ours, which has User=.
+ * Nobody is less safe if the daemon then has less than was asked for.
+ */
+static void do_without_root(struct privileges *privileges) {
+        if (privileges->uid != 0 || geteuid() == 0)
+                return;
+        log_write(LOG_WARNING, "asked for user 'root', but started as uid %u: staying that", (unsigned)geteuid());
+        *privileges = PRIVILEGES_UNCHANGED;
+}
+
 int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group) {
-        struct privileges privileges = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+        struct privileges privileges = PRIVILEGES_UNCHANGED;
         int r = 0;
 
         if (user)
                 r = find_user(user, &privileges);
+        if (r == 0)
+                do_without_root(&privileges);
         if (r == 0 && group)
                 r = privileges_find_group("--group", group, &privileges.gid);
         if (r == 0)
@@ -150,9 +165,25 @@ static int drop_bounding_set(const struct privileges *privileges, const bool *ha
         return 0;
 }
 
+static bool has_any(unsigned capability) {
+        return capng_have_capability(CAPNG_EFFECTIVE, capability) ||
+               capng_have_capability(CAPNG_PERMITTED, capability) ||
+               capng_have_capability(CAPNG_INHERITABLE, capability) ||
+               prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
+}
+
+static bool has_none(void) {
+        if (capng_get_caps_process() < 0)
+                return false;
+        for (unsigned capability = 0; exists(capability); capability++)
+                if (has_any(capability))
+                        return false;
+        return true;
+}
+
 static int drop_capabilities(const struct privileges *privileges, const bool *had) {
         /* Without any there is nothing to drop, and a unit's filter of system calls may refuse even the attempt. */
-        if (capng_get_caps_process() == 0 && capng_have_capabilities(CAPNG_SELECT_CAPS) == CAPNG_NONE)
+        if (has_none())
                 return 0;
         /* The kernel has the ambient set emptied with the other two; Linux before 4.3 has none. */
         select_kept(privileges, CAPNG_EFFECTIVE | CAPNG_PERMITTED, had);
@@ -198,13 +229,6 @@ static bool regains_groups(const struct privileges *privileges) {
         const gid_t root = 0;
 
         return setgroups(1, &root) == 0;
-}
-
-static bool has_any(unsigned capability) {
-        return capng_have_capability(CAPNG_EFFECTIVE, capability) ||
-               capng_have_capability(CAPNG_PERMITTED, capability) ||
-               capng_have_capability(CAPNG_INHERITABLE, capability) ||
-               prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
 }
 
 /* Asks for each by itself: the kernel refuses a set as a whole. */

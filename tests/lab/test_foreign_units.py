@@ -78,3 +78,18 @@ def test_a_unit_for_nvidias_daemon_runs_ours_unedited(foreign, name, user, holds
     assert property_of(node, "Result") == "success"
     assert users_of(node) == [0, 0]
     assert node.try_exec("test", "-e", SOCKET).status == 1
+
+
+def test_the_drop_in_of_nvidias_ansible_role_works_on_our_unit(node):
+    """It replaces the command line by one that asks for root, in whatever unit there is."""
+    node.write(f"/etc/systemd/system/{SERVICE}.d/override.conf",
+               "[Service]\nExecStart=\n"
+               "ExecStart=/usr/bin/nvidia-persistenced --user root --persistence-mode --verbose\n")
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    assert users_of(node) == [1, 1]
+    assert property_of(node, "Type") == "notify"
+    assert "asked for user 'root'" in node.journal(unit=SERVICE)
+
+    node.exec("systemctl", "stop", SERVICE)
+    assert users_of(node) == [0, 0]

@@ -106,6 +106,16 @@ def test_an_ordinary_user_that_asks_for_another_is_told_what_to_do(world):
     assert "daemon" in done.stderr and str(process.NOBODY) in done.stderr and "--user" in done.stderr, done.stderr
 
 
+def test_an_ordinary_user_that_asks_for_root_stays_what_it_is(world):
+    directory = world.site.runtime_directory
+    directory.mkdir()
+    os.chown(directory, process.NOBODY, process.NOBODY)
+    daemon = world.begin("--user", "root", prefix=as_user(process.NOBODY))
+    daemon.wait_for_log(f"asked for user 'root', but started as uid {process.NOBODY}")
+    daemon.wait_ready()
+    assert process.status_fields(daemon.pid)["Uid"].split() == [str(process.NOBODY)] * 4
+
+
 # ---- whose orders it takes
 
 

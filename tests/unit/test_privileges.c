@@ -213,10 +213,23 @@ static void run_resolve_unprivileged(void) {
         struct privileges privileges;
 
         become(SOMEBODY);
-        CHECK(privileges_resolve(&privileges, "root", NULL) == -EPERM);
+        CHECK(privileges_resolve(&privileges, "daemon", NULL) == -EPERM);
         CHECK(privileges_resolve(&privileges, NULL, "root") == -EPERM);
+        CHECK(privileges_resolve(&privileges, "root", "root") == -EPERM);
         CHECK(privileges_resolve(&privileges, NULL, NULL) == 0);
         CHECK(privileges.uid == (uid_t)-1 && privileges.gid == (gid_t)-1 && !privileges.onlines_numa);
+}
+
+static void run_resolve_root(void) {
+        struct privileges privileges;
+
+        become(SOMEBODY);
+        CHECK(privileges_resolve(&privileges, "root", NULL) == 0);
+        CHECK(privileges.uid == (uid_t)-1 && privileges.gid == (gid_t)-1 && privileges.user[0] == '\0');
+}
+
+static void an_ordinary_user_that_asks_for_root_stays_what_it_is(void **state) {
+        in_child(run_resolve_root);
 }
 
 static void an_ordinary_user_cannot_ask_for_another(void **state) {
@@ -253,6 +266,7 @@ int main(void) {
                 cmocka_unit_test(an_ordinary_user_has_nothing_to_drop),
                 cmocka_unit_test(a_way_back_to_root_is_an_error),
                 cmocka_unit_test(an_ordinary_user_cannot_ask_for_another),
+                cmocka_unit_test(an_ordinary_user_that_asks_for_root_stays_what_it_is),
                 cmocka_unit_test(names_and_numbers_are_found_and_others_refused),
         };
 
