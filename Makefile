@@ -16,7 +16,7 @@ DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test lint demo bench install setup clean help
+.PHONY: all release test lint demo bench install deb rpm setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -52,11 +52,19 @@ bench: release ## measures, against limits and against another daemon
 install: release ## installs the release build: make install DESTDIR=/staging prefix=/usr
 	$(if $(DESTDIR),DESTDIR=$(abspath $(DESTDIR)) )$(MESON) install --no-rebuild -C build-release
 
+deb: ## installs what is missing, builds the Debian packages into dist/deb/, and has lintian look at them
+	@scripts/setup build deb
+	@scripts/deb
+
+rpm: ## the same for RPM packages, into dist/rpm/
+	@scripts/setup build rpm
+	@scripts/rpm
+
 setup: ## installs whatever any of the above needs
 	@scripts/setup build test lint demo
 
 clean: ## removes every build directory
-	rm -rf build build-release build-lint-gcc build-lint-clang build-fuzz
+	rm -rf dist build build-release build-lint-gcc build-lint-clang build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
