@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -17,11 +18,13 @@
 #include "cli/command.h"
 #include "cli/ids.h"
 #include "cli/report.h"
+#include "cli/wrap.h"
 
 enum {
         PROBLEMS_SHOWN_MAX = 4, /* in the line; the JSON has all */
         LINE_SIZE = 2048,
         REASON_SIZE = HF_TEXT_SIZE + 128,
+        INDENT = 6, /* of further lines on a terminal */
 };
 
 /* The plug-in convention of Nagios. */
@@ -373,12 +376,22 @@ static const char *const verdict_words[] = {
         [VERDICT_UNKNOWN] = "UNKNOWN",
 };
 
+/* One line for programs, which read lines; on a terminal broken between words. */
+static void print_line(const char *begin, const char *line) {
+        (void)fputs(begin, stdout);
+        wrap_print(stdout, line, strlen(begin), INDENT, isatty(STDOUT_FILENO) == 1 ? report_style_of(stdout).width : 0);
+}
+
 static void tell_nagios(const struct judgement *judgement, char *line) {
+        char begin[32], text[LINE_SIZE + 96];
+
         /* The bar begins the performance data, and must not come earlier. */
         for (char *bar = line; (bar = strchr(bar, '|'));)
                 *bar = '/';
-        printf("HOLDFAST %s - %s | gpus=%zu held=%zu problems=%zu\n", verdict_words[judgement->verdict], line,
-               judgement->n_gpus, judgement->n_held, judgement->n_problems);
+        (void)text_format(begin, sizeof(begin), "HOLDFAST %s - ", verdict_words[judgement->verdict]);
+        (void)text_format(text, sizeof(text), "%s | gpus=%zu held=%zu problems=%zu", line, judgement->n_gpus,
+                          judgement->n_held, judgement->n_problems);
+        print_line(begin, text);
 }
 
 static json_t *problems_json(const struct judgement *judgement) {
@@ -436,10 +449,10 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
                 tell_nagios(judgement, line);
                 break;
         case FORMAT_NHC: /* the word that Node Health Check itself begins its messages with */
-                printf("%s: holdfast: %s\n", judgement->verdict == VERDICT_OK ? "OK" : "ERROR", line);
+                print_line(judgement->verdict == VERDICT_OK ? "OK: holdfast: " : "ERROR: holdfast: ", line);
                 break;
         case FORMAT_NPD:
-                puts(line);
+                print_line("", line);
                 break;
         case FORMAT_JSON:
                 if (tell_json(judgement, line) < 0)
@@ -473,8 +486,8 @@ static int run(const struct invocation *invocation) {
 const struct command check_command = {
         .name = "check",
         .summary = "a line and an exit status for monitoring",
-        .description = "Tells in one line whether a daemon runs and holds every GPU, which the kernel's own\n"
-                       "flag alone does not satisfy. Asks the daemon, and never the driver.",
+        .description = "Tells in one line whether a daemon runs and holds every GPU, which the kernel's\n"
+                       "own flag alone does not satisfy. Asks the daemon, and never the driver.",
         .examples = "  holdfast check --min-gpus 8\n"
                     "  * || check_cmd_status -t 5 -r 0 holdfast check --format nhc      (in nhc.conf)",
         .options = options,

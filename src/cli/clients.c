@@ -59,7 +59,7 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
                 const struct holder *holder = &gpu->clients[i];
                 struct client_row *row = &list->rows[list->n];
 
-                row->is_daemon = snapshot->daemon_pid != 0 && holder->pid == snapshot->daemon_pid;
+                row->is_daemon = snapshot_is_daemon(snapshot, holder);
                 if (!row->is_daemon && !snapshot_is_client(snapshot, gpu, holder))
                         continue;
                 row->gpu = gpu;
@@ -217,13 +217,13 @@ static int run(const struct invocation *invocation) {
                 .timeout_usec = 5 * USEC_PER_SEC,
         };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        char nothing[REPORT_NOTHING_SIZE];
 
         if (snapshot_read(&request, &snapshot) < 0)
                 return complain(invocation, STATUS_FAILED, "out of memory");
         if (snapshot_is_empty(snapshot))
-                return complain(invocation, STATUS_FAILED,
-                                "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s", invocation->root,
-                                snapshot->daemon_error);
+                return complain(invocation, STATUS_FAILED, "%s",
+                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
         if (!snapshot->clients_known)
                 return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
         return tell(invocation, snapshot);
@@ -232,8 +232,9 @@ static int run(const struct invocation *invocation) {
 const struct command clients_command = {
         .name = "clients",
         .summary = "show which processes have which GPU open",
-        .description = "Shows each process that has a GPU's node open: whose it is, since when it runs, in\n"
-                       "which container. The daemon is one of them. Only root sees processes of others.",
+        .description = "Shows each process that has a GPU's node open: whose it is, since when it runs,\n"
+                       "in which container. The daemon is one of them. Only root sees processes of\n"
+                       "others.",
         .examples = "  holdfast clients --gpu 0\n"
                     "  holdfast clients --json | jq '.clients[] | select(.daemon | not) | .pid'",
         .options = options,

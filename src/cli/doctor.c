@@ -136,13 +136,13 @@ static int run(const struct invocation *invocation) {
 const struct command doctor_command = {
         .name = "doctor",
         .summary = "find what is wrong, and how to cure it",
-        .description = "Looks for every kind of trouble: with the driver, the device nodes, the unit, the\n"
-                       "daemon, its socket, and each GPU. For each problem it shows what it read, a\n"
+        .description = "Looks for every kind of trouble: with the driver, the device nodes, the unit,\n"
+                       "the daemon, its socket, and each GPU. For each problem it shows what it read, a\n"
                        "command that cures it, and the runbook. Notes are not counted as problems. It\n"
                        "changes nothing and opens no GPU. As root it sees more.",
         .examples = "  holdfast doctor\n"
                     "  holdfast doctor --verbose\n"
-                    "  holdfast doctor --json | jq -r '.checks[] | select(.verdict == \"problem\") | .cure'",
+                    "  holdfast doctor --json | jq -r '.checks[] | select(.cure) | .cure'",
         .options = options,
         .exits = exits,
         .defaults = &doctor_options,

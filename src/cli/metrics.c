@@ -418,8 +418,8 @@ static int run(const struct invocation *invocation) {
 const struct command metrics_command = {
         .name = "metrics",
         .summary = "print metrics for Prometheus, or write them to a file",
-        .description = "Prints the daemon's state in Prometheus' text format: what it holds, failures, leases,\n"
-                       "calls. Without a daemon holdfast_up is 0. What is not known is left out.",
+        .description = "Prints the daemon's state in Prometheus' text format: what it holds, failures,\n"
+                       "leases, calls. Without a daemon holdfast_up is 0. What is not known is left out.",
         .examples = "  holdfast metrics\n"
                     "  holdfast metrics --textfile /var/lib/prometheus/node-exporter/holdfast.prom",
         .options = options,

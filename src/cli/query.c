@@ -278,6 +278,7 @@ static int run(const struct invocation *invocation) {
         struct snapshot_request request = {.root = invocation->root, .timeout_usec = 5 * USEC_PER_SEC};
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct query query = {0};
+        char nothing[REPORT_NOTHING_SIZE];
         int status;
 
         if (chosen->list_fields)
@@ -298,9 +299,8 @@ static int run(const struct invocation *invocation) {
                         return complain(invocation, STATUS_FAILED, "out of memory");
         }
         if (snapshot_is_empty(snapshot))
-                return complain(invocation, STATUS_FAILED,
-                                "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s", invocation->root,
-                                snapshot->daemon_error);
+                return complain(invocation, STATUS_FAILED, "%s",
+                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
         return print(invocation, &query, snapshot);
 }
 

@@ -104,9 +104,9 @@ static int run_released(struct release *release) {
 
 static int tell_plan(const struct release *release) {
         static const char *const means[] = {
-                [DAEMON_NONE] = "no daemon runs, so there is nothing to release",
-                [DAEMON_HOLDFAST] = "by a lease of Holdfast's daemon, which ends with this process",
-                [DAEMON_NVIDIA] = "by switching persistence mode off and on again with NVIDIA's daemon",
+                [DAEMON_NONE] = "though there is no daemon that holds any",
+                [DAEMON_HOLDFAST] = "by a lease that ends with this process",
+                [DAEMON_NVIDIA] = "by persistence mode off, and on again afterwards",
         };
         char label[64];
 
@@ -190,8 +190,8 @@ const struct command release_command = {
         .name = "release",
         .words = "-- COMMAND [ARGUMENT...]",
         .summary = "let go of GPUs while a command works on them",
-        .description = "Lets go of the GPUs, runs COMMAND, and takes hold again whatever becomes of it or of\n"
-                       "this process. COMMAND finds their addresses in HOLDFAST_GPUS. Needs root.",
+        .description = "Lets go of the GPUs, runs COMMAND, and takes hold again whatever becomes of it\n"
+                       "or of this process. COMMAND finds their addresses in HOLDFAST_GPUS. Needs root.",
         .examples = "  holdfast release --gpu 0 -- nvidia-smi --gpu-reset -i 0\n"
                     "  holdfast release -- sh -c 'rmmod nvidia_uvm nvidia && modprobe nvidia'",
         .options = options,

@@ -10,11 +10,7 @@
 #include "base/text.h"
 #include "cli/wrap.h"
 
-enum {
-        WIDTH_FULL = 120,
-        WIDTH_UUID = 160, /* from here on the UUIDs have room too */
-        INDENT = 6,       /* of sentences that take more than a line */
-};
+enum { INDENT = 6 }; /* of sentences that take more than a line */
 
 /* ---- cells ------------------------------------------------------------------- */
 
@@ -102,64 +98,86 @@ static void cell_held_by(struct table *table, const struct snapshot *snapshot, c
 
 /* ---- columns ----------------------------------------------------------------- */
 
+/* From all that there is to the least that is of use. The first that fits is shown. */
+enum layout {
+        LAYOUT_WHOLE,
+        LAYOUT_FULL,
+        LAYOUT_NARROW,
+        N_LAYOUTS,
+};
+
 enum {
-        ONLY_FULL = 1 << 0,
-        ONLY_NARROW = 1 << 1,
-        ONLY_UUID = 1 << 2,
-        ONLY_HOLDFAST = 1 << 3, /* no other daemon can tell it */
+        IN_WHOLE = 1 << LAYOUT_WHOLE,
+        IN_FULL = 1 << LAYOUT_WHOLE | 1 << LAYOUT_FULL,
+        IN_NARROW = 1 << LAYOUT_NARROW,
+        IN_ALL = IN_FULL | IN_NARROW,
 };
 
 static const struct {
         struct table_column column;
-        unsigned when;
+        unsigned layouts;
+        bool only_holdfast; /* no other daemon can tell it */
         cell_function *cell;
 } columns[] = {
-        {{.title = "GPU", .right = true}, 0, cell_index},
-        {{.title = "Name", .width_min = 12}, ONLY_FULL, cell_name},
-        {{.title = "Name", .width_min = 12}, ONLY_NARROW, cell_name_short},
-        {{.title = "Bus-Id"}, ONLY_FULL, cell_bus_id},
-        {{.title = "Bus-Id"}, ONLY_NARROW, cell_address},
-        {{.title = "UUID"}, ONLY_UUID, cell_uuid},
-        {{.title = "Persistence-M"}, ONLY_FULL, cell_persistence},
-        {{.title = "Pers-M"}, ONLY_NARROW, cell_persistence},
-        {{.title = "State"}, 0, cell_state},
-        {{.title = "Since"}, ONLY_FULL | ONLY_HOLDFAST, cell_since},
-        {{.title = "Open", .right = true}, ONLY_FULL | ONLY_HOLDFAST, cell_open},
-        {{.title = "Held by"}, 0, cell_held_by},
+        {{.title = "GPU", .right = true}, IN_ALL, false, cell_index},
+        {{.title = "Name"}, IN_FULL, false, cell_name},
+        {{.title = "Name", .width_min = 12}, IN_NARROW, false, cell_name_short},
+        {{.title = "Bus-Id"}, IN_FULL, false, cell_bus_id},
+        {{.title = "Bus-Id"}, IN_NARROW, false, cell_address},
+        {{.title = "UUID"}, IN_WHOLE, false, cell_uuid},
+        {{.title = "Persistence-M"}, IN_FULL, false, cell_persistence},
+        {{.title = "Pers-M"}, IN_NARROW, false, cell_persistence},
+        {{.title = "State"}, IN_ALL, false, cell_state},
+        {{.title = "Since"}, IN_FULL, true, cell_since},
+        {{.title = "Open", .right = true}, IN_FULL, true, cell_open},
+        {{.title = "Held by"}, IN_ALL, false, cell_held_by},
 };
 
 _Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");
 
-static bool is_shown(unsigned when, size_t width, const struct snapshot *snapshot) {
-        bool full = width == 0 || width >= WIDTH_FULL, uuid = width == 0 || width >= WIDTH_UUID;
+struct layout_columns {
+        size_t n;
+        struct table_column shown[ARRAY_SIZE(columns)]; /* the table refers to them */
+        cell_function *cells[ARRAY_SIZE(columns)];
+};
 
-        return !(when & ONLY_FULL && !full) && !(when & ONLY_NARROW && full) && !(when & ONLY_UUID && !uuid) &&
-               !(when & ONLY_HOLDFAST && snapshot->daemon != DAEMON_HOLDFAST);
+static void choose_columns(const struct snapshot *snapshot, enum layout layout, struct layout_columns *ret_columns) {
+        ret_columns->n = 0;
+        for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
+                if (!(columns[i].layouts & 1u << layout) ||
+                    (columns[i].only_holdfast && snapshot->daemon != DAEMON_HOLDFAST))
+                        continue;
+                ret_columns->shown[ret_columns->n] = columns[i].column;
+                ret_columns->cells[ret_columns->n++] = columns[i].cell;
+        }
 }
 
-static int print_table(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
-                       FILE *stream) {
-        struct table_column shown[ARRAY_SIZE(columns)];
-        cell_function *cells[ARRAY_SIZE(columns)];
-        CLEANUP(table_done) struct table *table = NULL;
-        size_t n = 0;
-
-        for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
-                if (is_shown(columns[i].when, style->width, snapshot)) {
-                        shown[n] = columns[i].column;
-                        cells[n++] = columns[i].cell;
-                }
-        table = table_new(shown, n);
-        if (!table)
-                return -ENOMEM;
+static void fill_table(struct table *table, const struct layout_columns *chosen, const struct snapshot *snapshot,
+                       const bool *selected) {
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 if (!selected[i])
                         continue;
                 table_row(table);
-                for (size_t j = 0; j < n; j++)
-                        cells[j](table, snapshot, &snapshot->gpus[i]);
+                for (size_t j = 0; j < chosen->n; j++)
+                        chosen->cells[j](table, snapshot, &snapshot->gpus[i]);
         }
-        return table_print(table, stream, style->width, style->colours);
+}
+
+static int print_table(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
+                       FILE *stream) {
+        for (int layout = 0; layout < N_LAYOUTS; layout++) {
+                CLEANUP(table_done) struct table *table = NULL;
+                struct layout_columns chosen;
+
+                choose_columns(snapshot, (enum layout)layout, &chosen);
+                table = table_new(chosen.shown, chosen.n);
+                if (!table)
+                        return -ENOMEM;
+                fill_table(table, &chosen, snapshot, selected);
+                if (style->width == 0 || table_width(table) <= style->width || layout + 1 == N_LAYOUTS)
+                        return table_print(table, stream, style->width, style->colours);
+        }
+        return 0;
 }
 
 /* ---- the head line ----------------------------------------------------------- */
@@ -212,6 +230,8 @@ static void describe_gpus(const struct snapshot *snapshot, char *buffer, size_t 
                 (void)text_format(buffer, size, "%zu of %zu GPU%s held%s", snapshot_count_held(snapshot),
                                   snapshot->n_gpus, plural,
                                   snapshot->daemon == DAEMON_HOLDFAST && !snapshot->head.ready ? ", starting" : "");
+        else if (snapshot->daemon == DAEMON_SILENT)
+                (void)text_format(buffer, size, "%zu GPU%s", snapshot->n_gpus, plural);
         else
                 (void)text_format(buffer, size, "%zu of %zu GPU%s initialised", count_initialised(snapshot),
                                   snapshot->n_gpus, plural);

@@ -37,6 +37,16 @@ struct report_style report_style_of(FILE *stream) {
         };
 }
 
+/* ---- sentences --------------------------------------------------------------- */
+
+const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size) {
+        (void)text_format(buffer, size,
+                          "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s; 'holdfast doctor' tells "
+                          "what to do",
+                          root, snapshot->daemon_error);
+        return buffer;
+}
+
 /* ---- names and times --------------------------------------------------------- */
 
 const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size) {

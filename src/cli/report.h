@@ -30,6 +30,11 @@ json_t *report_json(const struct snapshot *snapshot, const bool *selected);
 /* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);
 
+enum { REPORT_NOTHING_SIZE = 640 };
+
+/* Why there is nothing to tell of an empty snapshot, and what to do. root: as in the request. Returns buffer. */
+const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size);
+
 /* "GPU 3 0000:5d:00.0": what lines about one GPU begin with. Returns buffer. */
 const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size);
 

@@ -298,6 +298,7 @@ static int run(const struct invocation *invocation) {
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         CLEANUP(free_ptr) bool *selected = NULL;
         CLEANUP(nvml_done) struct nvml *nvml = NULL;
+        char nothing[REPORT_NOTHING_SIZE];
         int status;
         bool on = false;
 
@@ -309,8 +310,8 @@ static int run(const struct invocation *invocation) {
         if (snapshot->daemon == DAEMON_SILENT)
                 return complain_silent(invocation, snapshot);
         if (snapshot_is_empty(snapshot))
-                return complain(invocation, STATUS_NO_DAEMON, "the NVIDIA driver is not loaded, and %s",
-                                snapshot->daemon_error);
+                return complain(invocation, STATUS_NO_DAEMON, "%s",
+                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
         status = select_gpus(invocation, snapshot, selected);
         if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
                 status = open_nvml(invocation, snapshot, &nvml);
@@ -321,11 +322,11 @@ const struct command set_command = {
         .name = "set",
         .words = "on|off",
         .summary = "switch persistence mode on or off",
-        .description = "Switches persistence mode on or off, for all GPUs or those named, and returns when\n"
-                       "it is done: when off, the GPU is torn down if nobody else uses it. Also takes 1, 0,\n"
-                       "ENABLED and DISABLED. It asks the daemon; where there is none, it sets the kernel's\n"
-                       "own flag through NVML, which the driver deprecates. When several GPUs fail, the exit\n"
-                       "status is that of the first.",
+        .description = "Switches persistence mode on or off, for all GPUs or those named, and returns\n"
+                       "when it is done: when off, the GPU is torn down if nobody else uses it. Also\n"
+                       "takes 1, 0, ENABLED and DISABLED. It asks the daemon; where there is none, it\n"
+                       "sets the kernel's own flag through NVML, which the driver deprecates. When\n"
+                       "several GPUs fail, the exit status is that of the first.",
         .examples = "  holdfast set on\n"
                     "  holdfast set off --gpu 0 --gpu 0000:5d:00.0",
         .options = options,

@@ -66,12 +66,6 @@ int status_of_selection(int error) {
         return error == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU;
 }
 
-const char *status_describe_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size) {
-        (void)text_format(buffer, size, "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s", root,
-                          snapshot->daemon_error);
-        return buffer;
-}
-
 static int print(const struct invocation *invocation, const struct snapshot *snapshot) {
         const struct status_options *chosen = invocation->options;
         CLEANUP(free_ptr) bool *selected = NULL;
@@ -95,7 +89,7 @@ static int run(const struct invocation *invocation) {
                 .timeout_usec = chosen->timeout_usec,
         };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        char nothing[512];
+        char nothing[REPORT_NOTHING_SIZE];
 
         if (chosen->watch)
                 return status_watch(invocation);
@@ -106,15 +100,15 @@ static int run(const struct invocation *invocation) {
         if (chosen->json)
                 (void)report_json_print(report_json(snapshot, NULL), stdout);
         return complain(invocation, STATUS_FAILED, "%s",
-                        status_describe_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+                        report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
 }
 
 const struct command status_command = {
         .name = "status",
         .summary = "show each GPU's mode, its state, and who holds it",
-        .description = "Shows every GPU: persistence mode, state, since when, how long the driver took to\n"
-                       "open it, and who keeps it initialised: the daemon, the kernel's own flag, other\n"
-                       "processes. Below the table: what failed, and why. Opens no GPU.",
+        .description = "Shows every GPU: persistence mode, state, since when, how long the driver took\n"
+                       "to open it, and who keeps it initialised: the daemon, the kernel's own flag,\n"
+                       "other processes. Below the table: what failed, and why. Opens no GPU.",
         .examples = "  holdfast\n"
                     "  holdfast status --gpu 0,3\n"
                     "  holdfast status --watch\n"

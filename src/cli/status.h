@@ -28,8 +28,5 @@ int status_select(const struct ids *gpus, const struct snapshot *snapshot, bool 
 /* The exit status to an error of status_select(). */
 int status_of_selection(int error);
 
-/* The sentence for a node that has neither a driver nor a daemon. Returns buffer. */
-const char *status_describe_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size);
-
 /* Shows it again with every change until told to stop. Returns the exit status. */
 int status_watch(const struct invocation *invocation);

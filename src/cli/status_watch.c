@@ -107,13 +107,12 @@ static int render_json(const struct watching *watching, const bool *selected, ch
 
 static int print_text(const struct watching *watching, const bool *selected, const char *problem, FILE *stream) {
         struct report_style style = report_style_of(stdout);
-        char nothing[512];
+        char nothing[REPORT_NOTHING_SIZE];
 
         if (problem)
                 wrap_print(stream, problem, 0, 0, style.width);
         else if (snapshot_is_empty(watching->now))
-                wrap_print(stream,
-                           status_describe_nothing(watching->now, watching->invocation->root, nothing, sizeof(nothing)),
+                wrap_print(stream, report_nothing(watching->now, watching->invocation->root, nothing, sizeof(nothing)),
                            0, 0, style.width);
         else if (report_text(watching->now, selected, &style, stream) < 0)
                 return -ENOMEM;

@@ -112,13 +112,19 @@ static size_t shrink(size_t *width, size_t width_min, size_t excess) {
         return excess - give;
 }
 
-static void find_widths(const struct table *table, size_t limit, size_t widths[static TABLE_COLUMNS_MAX]) {
-        size_t total = 0, excess;
+size_t table_width(const struct table *table) {
+        size_t total = 0;
 
-        for (size_t i = 0; i < table->n_columns; i++) {
+        for (size_t i = 0; i < table->n_columns; i++)
+                total += natural_width(table, i) + (i > 0 ? GAP : 0);
+        return total;
+}
+
+static void find_widths(const struct table *table, size_t limit, size_t widths[static TABLE_COLUMNS_MAX]) {
+        size_t total = table_width(table), excess;
+
+        for (size_t i = 0; i < table->n_columns; i++)
                 widths[i] = natural_width(table, i);
-                total += widths[i] + (i > 0 ? GAP : 0);
-        }
         if (limit == 0 || total <= limit)
                 return;
         excess = total - limit;

@@ -41,6 +41,9 @@ void table_done(struct table **table);
 void table_row(struct table *table);
 void table_cell(struct table *table, enum colour colour, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* How many columns it takes when nothing is cut. */
+size_t table_width(const struct table *table);
+
 /* width 0: no limit. Returns 0 or -ENOMEM. */
 int table_print(const struct table *table, FILE *stream, size_t width, bool colours);
 

@@ -574,11 +574,12 @@ static int run(const struct invocation *invocation) {
 const struct command takeover_command = {
         .name = "takeover",
         .summary = "have a driver package's unit run Holdfast's daemon",
-        .description = "Where a driver package owns nvidia-persistenced.service (Ubuntu's nvidia-compute-utils),\n"
-                       "links a drop-in into /etc/systemd/system that has the unit run Holdfast's daemon, and\n"
-                       "restarts the unit if it runs. It survives upgrades of either package. GPUs that are\n"
-                       "initialised stay so: this process has them open until the new daemon holds them. When\n"
-                       "that fails, the unit gets its own program back. Needs root.",
+        .description = "Where a driver package owns nvidia-persistenced.service (Ubuntu's\n"
+                       "nvidia-compute-utils), links a drop-in into /etc/systemd/system that has the\n"
+                       "unit run Holdfast's daemon, and restarts the unit if it runs. It survives\n"
+                       "upgrades of either package. GPUs that are initialised stay so: this process has\n"
+                       "them open until the new daemon holds them. When that fails, the unit gets its\n"
+                       "own program back. Needs root.",
         .examples = "  holdfast takeover --dry-run\n"
                     "  holdfast takeover\n"
                     "  holdfast takeover --status\n"

@@ -170,7 +170,7 @@ static const char *describe(const struct snapshot *snapshot, const struct snapsh
                 (void)text_format(buffer, size, "%s: %s", state, gpu->detail.error_text);
         else if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
                 (void)text_format(buffer, size, "%s: %s", state, nvpd_status_text(gpu->get_status));
-        else if (snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon && !gpu->detail.wanted)
+        else if (gpu->held == HF_NO && gpu->in_daemon && !gpu->detail.wanted)
                 (void)text_format(buffer, size, "%s: persistence mode is off; 'holdfast set on --gpu %zu' holds it",
                                   state, gpu->index);
         else
@@ -419,9 +419,10 @@ static int run(const struct invocation *invocation) {
 const struct command wait_command = {
         .name = "wait",
         .summary = "return when the GPUs are held, showing progress",
-        .description = "Waits until every GPU that the daemon wants to hold is held (with NVIDIA's daemon:\n"
-                       "every GPU), and tells what happens meanwhile: one line for each change, or one line\n"
-                       "that is kept up to date on a terminal. Also waits for the daemon itself.",
+        .description = "Waits until every GPU that the daemon wants to hold is held (with NVIDIA's\n"
+                       "daemon: every GPU), and tells what happens meanwhile: one line for each change,\n"
+                       "or one line that is kept up to date on a terminal. Also waits for the daemon\n"
+                       "itself.",
         .examples = "  holdfast wait --timeout 60 && srun ...\n"
                     "  ExecStartPre=/usr/bin/holdfast wait --timeout 120",
         .options = options,

@@ -591,7 +591,7 @@ def test_help_fits_on_a_screen_and_is_complete():
         text = holdfast(None, command, "--help").out
         assert f"Usage: holdfast {command}" in text and "Exit status:" in text and "Examples:" in text
         assert len(text.splitlines()) <= 48
-        assert max(map(len, text.splitlines())) <= 100
+        assert max(map(len, text.splitlines())) <= 80
     assert len(main.out.splitlines()) <= 30
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
                        "holdfast.open_ms,holdfast.error,holdfast.legacy_flag,holdfast.held_by", "--json"],
     "set": ["set", "off", "--gpu=1", "--json"],
     "status": ["status", "--json"],
+    "takeover": ["takeover", "--status", "--json"],
     "wait": ["wait", "--timeout=0", "--json"],
 }
 

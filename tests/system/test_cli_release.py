@@ -216,7 +216,7 @@ def test_force_runs_the_command_all_the_same(world, daemon, release):
 def test_dry_run_says_what_would_be_done_and_does_nothing(world, daemon, release):
     result = release("--dry-run", "--gpu=1", "--", "touch", world.base / "ran")
     assert result.status == DONE and result.err == ""
-    assert result.out == ("would release 1 GPU, by a lease of Holdfast's daemon, which ends with this process:\n"
+    assert result.out == ("would release 1 GPU, by a lease that ends with this process:\n"
                           f"  GPU 1 {world.gpus[1]}: held, and would be again\n"
                           f"would run: touch {world.base}/ran\n"
                           f"     with: HOLDFAST_GPUS={world.gpus[1]}\n")
