@@ -63,9 +63,9 @@ static int print_version(void) {
 static void print_help(void) {
         puts("Usage: holdfast [--root DIR] [COMMAND] [OPTIONS]\n"
              "\n"
-             "Shows and changes which NVIDIA GPUs are kept initialised, and by whom. It asks the\n"
-             "persistence daemon (Holdfast's or NVIDIA's) and the kernel, and never opens a GPU\n"
-             "to look at it. Without a command: status.\n"
+             "Shows and changes which NVIDIA GPUs are kept initialised, and by whom. It asks\n"
+             "the persistence daemon (Holdfast's or NVIDIA's) and the kernel, and never opens\n"
+             "a GPU to look at it. Without a command: status.\n"
              "\n"
              "Commands:");
         for (size_t i = 0; i < n_commands; i++)
@@ -74,9 +74,9 @@ static void print_help(void) {
         puts("\nOptions:");
         options_print_help(stdout, common_specs);
         puts("\n"
-             "A GPU is named by its index (0), PCI address (0000:17:00.0), UUID (GPU-..., or its\n"
-             "beginning), or 'all'; several with commas between. 'holdfast COMMAND --help' says\n"
-             "more; so does holdfast(1).");
+             "A GPU is named by its index (0), PCI address (0000:17:00.0), UUID (GPU-..., or\n"
+             "its beginning), or 'all'; several with commas between. 'holdfast COMMAND --help'\n"
+             "says more; so does holdfast(1).");
 }
 
 static void print_command_help(const struct command *command) {
