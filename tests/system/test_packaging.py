@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What is installed beside the programs, as far as it can be judged without a service manager; and packaging/install.
+
+On real nodes it is tested in tests/lab.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.holdfast_only("about our own files")
+
+TOP = Path(__file__).resolve().parent.parent.parent
+INSTALL = TOP / "packaging/install"
+DAEMON_UNITS = ("holdfast.service", "nvidia-persistenced.service")
+UNITS = (*DAEMON_UNITS, "holdfast.socket", "nvidia-persistenced.socket", "holdfast-metrics.service",
+         "holdfast-metrics.timer")
+# What systemd-sysusers leaves in a tree: the user stays, as with packages.
+ACCOUNTS = {"etc/.pwd.lock", "etc/group", "etc/gshadow", "etc/passwd", "etc/passwd-", "etc/shadow"}
+
+
+def need(tool):
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is missing (scripts/setup test installs it)")
+    return tool
+
+
+def need_root():
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: packaging/install asks for it")
+
+
+def run(*command, **how):
+    return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=60, check=False, **how)
+
+
+def install(build, root, *options, init="systemd", **how):
+    return run(INSTALL, f"--build={build}", f"--root={root}", f"--init={init}", *options, **how)
+
+
+def files(root):
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+@pytest.fixture
+def root(tmp_path):
+    need_root()
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(build, tmp_path_factory):
+    """A tree with an installation, made once."""
+    need_root()
+    need("systemctl")
+    folder = tmp_path_factory.mktemp("image")
+    done = install(build, folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def installed(root, image):
+    """An installation of the test's own."""
+    shutil.copytree(image, root, symlinks=True, dirs_exist_ok=True)
+    return root
+
+
+def find(root, name):
+    (found,) = [path for path in root.rglob(name) if "takeover" not in path.parts and ".wants" not in path.parent.name]
+    return found
+
+
+def units_here(root, folder):
+    """Copies of the units whose programs are those below the root: systemd-analyze looks for them on this machine."""
+    folder.mkdir()
+    for name in UNITS:
+        text = find(root, name).read_text()
+        (folder / name).write_text(re.sub(r"^(Exec\w+=[-+]*)(?=/\S+/(nvidia-persistenced|holdfast) )", rf"\g<1>{root}",
+                                          text, flags=re.MULTILINE))
+    return [folder / name for name in UNITS]
+
+
+# ---- units
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(installed, tmp_path):
+    done = run(need("systemd-analyze"), "verify", "--man=no", *units_here(installed, tmp_path / "units"))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_a_program_that_is_missing_would_be_found(installed, tmp_path):
+    units = units_here(installed, tmp_path / "units")
+    (find(installed, "bin") / "holdfast").unlink()
+    done = run(need("systemd-analyze"), "verify", "--man=no", *units)
+    assert done.returncode != 0
+    assert "is not executable" in done.stderr
+
+
+def test_the_template_for_units_of_ones_own_is_right(installed, tmp_path):
+    text = find(installed, "nvidia-persistenced.service.template").read_text()
+    assert "__USER__" in text
+    unit = tmp_path / "nvidia-persistenced.service"
+    unit.write_text(text.replace("__USER__", "root").replace("/usr/bin/nvidia-persistenced", "/bin/true"))
+    done = run(need("systemd-analyze"), "verify", "--man=no", unit)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", DAEMON_UNITS)
+def test_the_daemon_is_exposed_by_at_most_0_6(installed, name):
+    done = run(need("systemd-analyze"), "security", "--offline=true", "--threshold=6", find(installed, name))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("release", "hides"), [
+    ("4.18.0-553.el8_10.x86_64", False),
+    ("5.15.0-generic", False),
+    ("6.1.0-18-amd64", False),
+    ("6.4-rc1", False),
+    ("6.5.0", True),
+    ("6.18.1+deb13-amd64", True),
+    ("7.0.0", True),
+])
+def test_the_units_hide_processes_where_the_kernel_tells_of_clients_otherwise(tmp_path, release, hides):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "uname").write_text(f"#!/bin/sh\necho {release}\n")
+    (tools / "uname").chmod(0o755)
+    generated = tmp_path / "generated"
+    generated.mkdir()
+    done = run(TOP / "packaging/systemd/holdfast-generator", generated, generated, generated,
+               env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
+    assert (done.returncode, done.stderr) == (0, "")
+    drop_ins = {path.parent.name: path.read_text() for path in generated.glob("*/*.conf")}
+    assert set(drop_ins) == (set() if hides else {f"{unit}.d" for unit in DAEMON_UNITS})
+    assert all("\n[Service]\nProtectProc=default\n" in text for text in drop_ins.values())
+
+
+def test_the_apparmor_profile_is_understood(installed):
+    done = run(need("apparmor_parser"), "-QTK", find(installed, "holdfast-nvidia-persistenced"))
+    assert done.returncode == 0, done.stderr
+
+
+# ---- packaging/install
+
+
+def test_an_install_makes_the_user_and_enables_the_service(installed):
+    users = (installed / "etc/passwd").read_text()
+    assert re.search(r"^nvidia-persistenced:.*:/:/usr/sbin/nologin$", users, re.MULTILINE), users
+    wants = installed / "etc/systemd/system/multi-user.target.wants"
+    assert [link.name for link in wants.iterdir()] == ["nvidia-persistenced.service"]
+    daemon = find(installed, "bin") / "nvidia-persistenced"
+    assert daemon.resolve() == find(installed, "libexec") / "holdfast/nvidia-persistenced"
+
+
+def test_a_second_install_changes_nothing(build, installed):
+    before = {name: (installed / name).lstat().st_size for name in files(installed)}
+    done = install(build, installed)
+    assert done.returncode == 0, done.stderr
+    assert {name: (installed / name).lstat().st_size for name in files(installed)} == before
+
+
+def test_a_later_install_takes_away_what_is_not_there_any_more(build, installed):
+    old = "/usr/share/holdfast/of-an-older-version"
+    (installed / old[1:]).parent.mkdir(parents=True, exist_ok=True)
+    (installed / old[1:]).touch()
+    with open(installed / "var/lib/holdfast/manifest", "a", encoding="utf-8") as manifest:
+        manifest.write(f"{old}\n")
+    done = install(build, installed)
+    assert done.returncode == 0, done.stderr
+    assert not (installed / old[1:]).exists()
+
+
+@pytest.mark.parametrize("init", ["systemd", "sysv", "openrc"])
+def test_an_uninstall_leaves_nothing_but_the_user(build, root, init):
+    need("systemctl")
+    (root / "etc").mkdir()
+    (root / "etc/passwd").touch()
+    assert install(build, root, init=init).returncode == 0
+    assert len(files(root)) > 20
+    done = install(build, root, "--uninstall", init=init)
+    assert done.returncode == 0, done.stderr
+    assert files(root) <= ACCOUNTS
+
+
+@pytest.mark.parametrize("init", ["sysv", "openrc"])
+def test_without_systemd_there_is_a_script_and_no_unit(build, root, init):
+    (root / "etc").mkdir()
+    (root / "etc/passwd").touch()
+    done = install(build, root, init=init)
+    assert done.returncode == 0, done.stderr
+    assert "left to do" in done.stdout and "nvidia-persistenced" in done.stdout
+    script = root / "etc/init.d/nvidia-persistenced"
+    assert script.stat().st_mode & 0o777 == 0o755
+    daemon = re.search(r"^(?:DAEMON|command)=/(\S+)$", script.read_text(), re.MULTILINE)[1]
+    assert (root / daemon).exists()
+    assert not [name for name in files(root) if "/systemd/" in name]
+
+
+def test_a_dry_run_only_says_what_it_would_do(build, root):
+    done = install(build, root, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"would run: copy_file \S+/nvidia-persistenced\.service", done.stdout), done.stdout
+    assert "would run: systemctl" in done.stdout
+    assert not files(root)
+
+
+def test_another_packages_files_are_left_to_it(build, root):
+    need("dpkg-query")
+    database = root / "var/lib/dpkg"
+    (database / "info").mkdir(parents=True)
+    (database / "updates").mkdir()
+    (database / "status").write_text("Package: nvidia-compute-utils-595\nStatus: install ok installed\n"
+                                     "Architecture: all\nVersion: 1\nMaintainer: nobody\nDescription: a driver's\n")
+    (database / "info/nvidia-compute-utils-595.list").write_text("/.\n/usr\n/usr/bin\n/usr/bin/nvidia-persistenced\n")
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/nvidia-persistenced").write_text("theirs")
+    done = install(build, root)
+    assert done.returncode == 1
+    assert "/usr/bin/nvidia-persistenced belongs to the package nvidia-compute-utils-595" in done.stderr
+    assert not (root / "var/lib/holdfast").exists()
+    assert (root / "usr/bin/nvidia-persistenced").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(("options", "status", "says"), [
+    (("--frobnicate",), 2, "unknown option '--frobnicate'"),
+    (("--init=upstart",), 2, "unknown option '--init=upstart'"),
+    (("--root=/no/such/folder",), 2, "there is no folder '/no/such/folder'"),
+    (("--build=/no/such/folder",), 1, "there is no build in /no/such/folder"),
+    (("--uninstall",), 1, "nothing is installed here"),
+])
+def test_what_cannot_be_done_is_said(build, root, options, status, says):
+    done = install(build, root, *options)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert not files(root)
