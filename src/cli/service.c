@@ -149,6 +149,7 @@ static void ask_journal(struct service *service, uint64_t timeout_usec) {
                 "--output=cat",
                 "--priority=warning",
                 "_SYSTEMD_UNIT=" SERVICE_UNIT,
+                "SYSLOG_IDENTIFIER=nvidia-persistenced", /* not systemd's own, from before it executed the daemon */
                 NULL,
         };
         char output[OUTPUT_SIZE];

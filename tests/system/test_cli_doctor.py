@@ -338,6 +338,7 @@ def test_the_daemons_last_words_are_quoted(patient):
     patient.boot_systemd(ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="1")
     text = evidence(patient.problems()["unit-result"])
     assert "journal: cannot open the pid file" in text and "_SYSTEMD_UNIT=nvidia-persistenced.service" in text
+    assert "SYSLOG_IDENTIFIER=nvidia-persistenced" in text, "not what systemd said in the unit's name"
     journalctl.write_text("#!/bin/sh\necho no journal >&2\nexit 1\n")
     assert "journal" not in evidence(patient.problems()["unit-result"])
 
