@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -41,8 +43,9 @@ void child_keep_signals(void) {
         (void)sigprocmask(SIG_BLOCK, &set, &before);
 }
 
+static const int endings[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
 int child_signal_kept(void) {
-        static const int endings[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
         sigset_t pending;
 
         (void)sigpending(&pending);
@@ -50,6 +53,30 @@ int child_signal_kept(void) {
                 if (sigismember(&pending, endings[i]) == 1)
                         return endings[i];
         return 0;
+}
+
+static sigset_t ending_signals(void) {
+        sigset_t set;
+
+        (void)sigemptyset(&set);
+        for (size_t i = 0; i < ARRAY_SIZE(endings); i++)
+                (void)sigaddset(&set, endings[i]);
+        return set;
+}
+
+int child_take_signal(void) {
+        const struct timespec at_once = {0};
+        sigset_t set = ending_signals();
+        int number = sigtimedwait(&set, NULL, &at_once);
+
+        return number > 0 ? number : 0;
+}
+
+int child_signal_fd(void) {
+        sigset_t set = ending_signals();
+        int fd = signalfd(-1, &set, SFD_CLOEXEC);
+
+        return fd < 0 ? -errno : fd;
 }
 
 void child_let_signals(void) {

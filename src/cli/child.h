@@ -22,6 +22,12 @@ void child_keep_signals(void);
 /* The first of them that came and asks us to stop, or 0. */
 int child_signal_kept(void);
 
+/* Takes it away, so that the next is the first. Returns it, or 0. */
+int child_take_signal(void);
+
+/* A descriptor that is readable while there is one, for poll(); or negative errno. */
+int child_signal_fd(void);
+
 /* As it was before: those that came meanwhile end us now. */
 void child_let_signals(void);
 

@@ -52,6 +52,8 @@ struct command {
         int (*run)(const struct invocation *invocation);
 };
 
+extern const struct command bench_command;
+extern const struct command bench_sample_command;
 extern const struct command check_command;
 extern const struct command clients_command;
 extern const struct command completion_command;

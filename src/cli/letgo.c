@@ -260,7 +260,7 @@ static int end_lease(struct letgo *letgo) {
         uint64_t start_usec = clock_monotonic_usec();
         struct hf_list_head head;
 
-        if (client_list(letgo->lease, &head, &details) < 0)
+        if (letgo->lease && client_list(letgo->lease, &head, &details) < 0)
                 (void)complain(letgo->invocation, STATUS_DONE,
                                "warning: the lease ended before %s did (%s): the GPUs may have been held meanwhile",
                                letgo->user, client_error(letgo->lease));

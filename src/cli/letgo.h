@@ -38,7 +38,7 @@ int letgo_look(struct letgo *letgo);
 int letgo_check_clients(const struct letgo *letgo, bool force);
 /* Lets go of the selected GPUs. Call child_keep_signals() before, where nothing may be left half done. */
 int letgo_begin(struct letgo *letgo);
-/* Takes hold again, and waits until the GPUs are held that were before. */
+/* Takes hold again, and waits until the GPUs are held that were before; also after a letgo_begin() that failed. */
 int letgo_end(struct letgo *letgo);
 
 /* Whether the row is selected and was held when we looked. */

@@ -14,8 +14,9 @@
 enum { PROGRAM_SIZE = 32 };
 
 const struct command *const commands[] = {
-        &status_command,  &query_command,   &set_command,    &wait_command,     &check_command,      &clients_command,
-        &metrics_command, &release_command, &doctor_command, &takeover_command, &completion_command,
+        &status_command,   &query_command,      &set_command,          &wait_command,    &check_command,
+        &clients_command,  &metrics_command,    &bench_command,        &release_command, &doctor_command,
+        &takeover_command, &completion_command, &bench_sample_command,
 };
 
 const size_t n_commands = ARRAY_SIZE(commands);

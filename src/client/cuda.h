@@ -1,0 +1,22 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * As much of CUDA's driver library, loaded at run time, as a job cannot do without: its start, and a context on the
+ * first GPU that it sees (CUDA_VISIBLE_DEVICES decides which).
+ */
+
+#include <stddef.h>
+
+#define CUDA_LIBRARY "libcuda.so.1"
+
+struct cuda;
+
+/* Loads it, and initialises nothing. Returns 0, -ENOMEM, or -ENOENT, with a sentence in error. */
+int cuda_open(struct cuda **ret_cuda, const char *library, char *error, size_t error_size);
+/* For CLEANUP(cuda_done). The library stays loaded: taking it out is not what it is made for. */
+void cuda_done(struct cuda **cuda);
+
+/* cuInit() and cuDevicePrimaryCtxRetain(). Returns 0 or -EIO, with a sentence in error. */
+int cuda_retain_context(struct cuda *cuda, char *error, size_t error_size);
