@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The Debian packages as a node gets them: ours as scripts/deb builds them, the same with another version, and stand-ins
+for those of a driver that own the names of NVIDIA's daemon."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from .clock import timed
+from .lab import TOP
+
+FOLDER = "/root/packages"  # in a node
+
+# As Ubuntu's nvidia-compute-utils has it: a daemon that forks, started by whoever loads the driver.
+DRIVERS_UNIT = """[Unit]
+Description=NVIDIA Persistence Daemon (stand-in)
+
+[Service]
+Type=forking
+PIDFile=/run/nvidia-persistenced/nvidia-persistenced.pid
+ExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --persistence-mode --verbose
+ExecStopPost=/bin/rm -rf /run/nvidia-persistenced
+
+[Install]
+WantedBy=multi-user.target
+"""
+DRIVERS_SCRIPTS = {
+    "postinst": """#!/bin/sh
+set -e
+getent passwd nvidia-persistenced >/dev/null || useradd --system --no-create-home nvidia-persistenced
+deb-systemd-helper enable nvidia-persistenced.service
+systemctl daemon-reload
+systemctl restart nvidia-persistenced.service
+""",
+    "prerm": "#!/bin/sh\n[ \"$1\" != remove ] || systemctl stop nvidia-persistenced.service\n",
+    "postrm": "#!/bin/sh\nset -e\n[ \"$1\" != purge ] || deb-systemd-helper purge nvidia-persistenced.service\n"
+              "[ \"$1\" = upgrade ] || systemctl daemon-reload\n",
+}
+
+
+def run(*command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr}"
+    return done.stdout
+
+
+def pack(tree, target):
+    run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, target)
+    return target
+
+
+class Packages:
+    def __init__(self, folder):
+        """HOLDFAST_DEBS names a folder with packages that are built already."""
+        self.folder = folder
+        self._built = Path(os.environ.get("HOLDFAST_DEBS", folder / "deb"))
+        if not self._built.exists():
+            with timed("packages (scripts/deb)"):
+                subprocess.run([TOP / "scripts/deb", self._built], check=True, stdout=subprocess.DEVNULL,
+                               env=os.environ | {"DEB_BUILD_OPTIONS": "nocheck parallel=2"})
+
+    def file(self, name):
+        files = list(self._built.glob(f"{name}_*.deb"))
+        assert len(files) == 1, f"{name}: {files} in {self._built}"
+        return files[0]
+
+    def version(self, name):
+        return run("dpkg-deb", "--field", self.file(name), "Version").strip()
+
+    def newer(self, name):
+        """The package with a higher version, and what it says of the others' versions."""
+        version = self.version(name)
+        target = self.folder / f"{name}_{version}+1.deb"
+        if not target.exists():
+            tree = self.folder / f"{name}+1"
+            run("dpkg-deb", "--raw-extract", self.file(name), tree)
+            control = tree / "DEBIAN/control"
+            control.write_text(control.read_text().replace(version, f"{version}+1"))
+            pack(tree, target)
+        return target
+
+    def drivers(self, name, build, *, version="595.45.04", fields=""):
+        """A driver's package with nvidia-persistenced and its unit. The program is our build's under that name: what
+        it does matters here, not whose it is."""
+        tree = self.folder / f"{name}-{version}"
+        for path, text in (("DEBIAN/control", f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+                                              f"Maintainer: Nobody <nobody@example.org>\n{fields}Description: stand-in\n"),
+                           ("lib/systemd/system/nvidia-persistenced.service", DRIVERS_UNIT),
+                           *((f"DEBIAN/{script}", text) for script, text in DRIVERS_SCRIPTS.items())):
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        for script in DRIVERS_SCRIPTS:
+            (tree / "DEBIAN" / script).chmod(0o755)
+        (tree / "usr/bin").mkdir(parents=True, exist_ok=True)
+        shutil.copy(build / "src/daemon/nvidia-persistenced", tree / "usr/bin")
+        return pack(tree, self.folder / f"{name}_{version}.deb")
+
+
+def install(node, *files):
+    """As an administrator does with files: apt, which knows what to remove for them; no network."""
+    for file in files:
+        node.put(file, f"{FOLDER}/{file.name}")
+    return node.exec("apt-get", "install", "--yes", "--allow-downgrades", "--no-install-recommends",
+                     "--option=Dpkg::Use-Pty=0", *(f"{FOLDER}/{file.name}" for file in files),
+                     environment={"DEBIAN_FRONTEND": "noninteractive"}, timeout=120)
+
+
+def remove(node, *names, purge=False):
+    node.exec("dpkg", "--purge" if purge else "--remove", *names)

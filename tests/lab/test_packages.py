@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The Debian packages on a node: installed, upgraded, downgraded, removed, purged. No upgrade tears a GPU down or turns a
+client away, and after a purge nothing is left."""
+
+import contextlib
+import re
+import subprocess
+
+import pytest
+
+from harness import events
+from lab.packages import FOLDER, Packages, install, remove
+
+OURS = ("holdfast", "holdfast-nvidia-persistenced")
+UNIT = "nvidia-persistenced.service"
+PROGRAM = "/usr/libexec/holdfast/nvidia-persistenced"
+
+# Connects as fast as it can until its standard input ends; then says how often, and how often that failed.
+CLIENT = """
+import select, socket, sys
+tries = failures = 0
+while not select.select([sys.stdin], [], [], 0)[0] or tries == 0:
+    tries += 1
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect("/run/nvidia-persistenced/socket")
+    except OSError as error:
+        failures += 1
+        print(error, file=sys.stderr)
+    if tries == 1:
+        print("began", flush=True)
+print(tries, failures)
+"""
+
+
+@pytest.fixture(scope="session")
+def packages(lab):
+    return Packages(lab.folder)
+
+
+@pytest.fixture
+def holder(bare_node, packages):
+    """A node with two GPUs, which the packages' daemon holds."""
+    bare_node.simulate()
+    install(bare_node, *map(packages.file, OURS))
+    return bare_node
+
+
+def opens(node):
+    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
+
+
+def teardowns(node):
+    return sum(gpu["teardowns"] for gpu in node.gpus.status()["gpus"])
+
+
+def show(node, unit, name):
+    return node.exec("systemctl", "show", f"--property={name}", "--value", unit).strip()
+
+
+def files(node):
+    """All that is on the node's disk, apart from what packages and systemd write about themselves."""
+    own = ("/var/lib/dpkg", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/systemd", FOLDER)
+    prune = " -o ".join(f"-path {path}" for path in own)
+    return set(node.exec(f"find / -xdev \\( {prune} \\) -prune -o -print").splitlines())
+
+
+@contextlib.contextmanager
+def connecting(node):
+    """A client that connects all the while; none of its connections fails."""
+    child = subprocess.Popen(node.command("python3", "-c", CLIENT), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+    out, errors = events.Lines("the client", child.stdout), events.Lines("its errors", child.stderr)
+    try:
+        out.wait_for("^began$", timeout=20)
+        yield
+        child.stdin.close()
+        tries, failures = out.wait_for(r"^(\d+) (\d+)$", timeout=20).groups()
+        assert int(failures) == 0 and int(tries) > 1, errors.text()
+    finally:
+        child.kill()
+        child.wait(timeout=10)
+
+
+# ---- installing ----------------------------------------------------------------
+
+
+def test_once_installed_the_daemon_runs_and_holds_every_gpu(holder):
+    assert holder.exec("systemctl", "is-active", UNIT) == "active\n"
+    assert holder.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
+    assert opens(holder) == [1, 1]
+    assert holder.exec("which", "nvidia-persistenced") == "/usr/bin/nvidia-persistenced\n"
+    assert holder.exec("ps", "-o", "user:32=", "-C", "nvidia-persiste").split() == ["nvidia-persistenced"]
+    assert "OK" in holder.exec("holdfast", "check")
+    for page in ("nvidia-persistenced.1.gz", "holdfast.1.gz"):
+        assert holder.exec("zcat", f"/usr/share/man/man1/{page}").startswith('.\\"')
+    holder.reboot()
+    assert opens(holder) == [1, 1]
+
+
+def test_holdfast_alone_starts_nothing_until_it_is_asked_to(bare_node, packages):
+    bare_node.simulate()
+    install(bare_node, packages.file("holdfast"))
+    assert show(bare_node, "holdfast.service", "ActiveState") == "inactive" and opens(bare_node) == [0, 0]
+    bare_node.exec("systemctl", "enable", "--now", "holdfast")
+    assert opens(bare_node) == [1, 1]
+    install(bare_node, packages.newer("holdfast"))
+    assert bare_node.exec(f"readlink /proc/{show(bare_node, 'holdfast.service', 'MainPID')}/exe") == f"{PROGRAM}\n"
+    assert (opens(bare_node), teardowns(bare_node)) == ([1, 1], 0)
+    remove(bare_node, "holdfast")
+    assert opens(bare_node) == [0, 0]
+
+
+# ---- another version -----------------------------------------------------------
+
+
+def replace(node, files):
+    """Installs other versions; the daemon was started once more for it, and nobody noticed."""
+    before = show(node, UNIT, "MainPID")
+    inode = node.exec("stat", "--format=%i", "/run/nvidia-persistenced/socket")
+    starts = len(re.findall(r"^Started \(", node.journal(unit=UNIT), re.M))
+    with connecting(node):
+        install(node, *files)
+    assert show(node, UNIT, "MainPID") != before
+    assert node.exec(f"readlink /proc/{show(node, UNIT, 'MainPID')}/exe") == f"{PROGRAM}\n", "it runs the new program"
+    assert len(re.findall(r"^Started \(", node.journal(unit=UNIT), re.M)) == starts + 1
+    assert node.exec("stat", "--format=%i", "/run/nvidia-persistenced/socket") == inode
+    assert opens(node) == [1, 1] and teardowns(node) == 0
+    assert "OK" in node.exec("holdfast", "check")
+
+
+def test_neither_upgrade_nor_downgrade_tears_a_gpu_down_or_turns_a_client_away(holder, packages):
+    replace(holder, [packages.newer(name) for name in OURS])
+    replace(holder, [packages.file(name) for name in OURS])
+
+
+def test_a_unit_that_was_stopped_or_disabled_stays_so_over_an_upgrade(holder, packages):
+    holder.exec("systemctl", "disable", "--now", UNIT)
+    install(holder, *[packages.newer(name) for name in OURS])
+    assert holder.try_exec("systemctl", "is-enabled", UNIT).out == "disabled\n"
+    assert opens(holder) == [0, 0]
+
+
+# ---- removing ------------------------------------------------------------------
+
+
+def test_after_a_purge_nothing_is_left_but_the_user(bare_node, packages):
+    bare_node.simulate()
+    before = files(bare_node)
+    install(bare_node, *map(packages.file, OURS))
+    remove(bare_node, *OURS)
+    assert opens(bare_node) == [0, 0]
+    assert show(bare_node, UNIT, "LoadState") == "not-found"
+    assert bare_node.try_exec("test", "-e", "/run/nvidia-persistenced").status == 1
+    remove(bare_node, *OURS, purge=True)
+    left = {path for path in files(bare_node) - before if not re.match(r"/etc/(passwd|group|g?shadow)-", path)}
+    assert left == set()
+    assert "nvidia-persistenced" in bare_node.exec("getent", "passwd", "nvidia-persistenced")
+    assert bare_node.exec("systemctl", "--failed", "--no-legend") == ""
+
+
+def test_without_the_names_the_own_unit_can_take_their_place(holder):
+    remove(holder, "holdfast-nvidia-persistenced")
+    assert show(holder, UNIT, "LoadState") == "not-found" and opens(holder) == [0, 0]
+    holder.exec("systemctl", "enable", "--now", "holdfast")
+    assert opens(holder) == [1, 1]
+
+
+def test_nvidias_package_replaces_the_names_and_holdfast_can_replace_it_again(holder, packages, lab):
+    theirs = packages.drivers("nvidia-persistenced", lab.build, fields="")
+    assert "holdfast-nvidia-persistenced" in install(holder, theirs)
+    assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == "/usr/bin/nvidia-persistenced\n"
+    assert opens(holder) == [1, 1]
+    install(holder, packages.file("holdfast-nvidia-persistenced"))
+    assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == f"{PROGRAM}\n"
+    assert opens(holder) == [1, 1]
