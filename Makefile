@@ -16,7 +16,7 @@ DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test lint demo bench install deb rpm setup clean help
+.PHONY: all release test fleet lint demo bench install deb rpm setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -36,6 +36,12 @@ test: ## installs what is missing, builds, runs all tests (TESTS="..." goes to p
 	$(MESON) compile -C build
 	@$(MAKE) --no-print-directory release # the seccomp filter is not in a build with sanitizers
 	@$(PYTHON) scripts/test build $(TESTS)
+
+fleet: ## installs what is missing, builds, tests fleet/ with Prometheus and a browser
+	@scripts/setup build test fleet
+	@scripts/configure build $(DEVELOPER) -Dtests=enabled
+	$(MESON) compile -C build
+	@HOLDFAST_BUILD=build $(PYTHON) -B -m pytest tests/fleet
 
 lint: ## formatting, layers, lengths, shell, Python, links, -Werror with gcc and clang
 	@scripts/setup build test lint

@@ -286,6 +286,8 @@ def browser():
     program = shutil.which("chromium")
     if not program:
         pytest.skip("chromium is missing (scripts/setup fleet installs it)")
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: the browser gets a network namespace of its own")
     browser = Browser(program)
     yield browser
     browser.close()
