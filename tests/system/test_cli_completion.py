@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The shells' completion of holdfast: that it has every command and option, and that bash completes with it."""
+"""The shells' completion of holdfast: that it has every command and option, and that the shells complete with it."""
 
 import re
+import shutil
 import subprocess
 
 import pytest
 
 from harness.command import PROGRAM, environment, holdfast
 from harness.node import THREE
+from harness.tmux import screen
 
 SHELLS = ("bash", "fish", "zsh")
 
@@ -70,6 +72,58 @@ def test_bash_completes_commands_options_words_and_gpus(three):
         "all", *(word for minor in range(len(THREE))
                  for word in (str(minor), f"GPU-{minor:08x}-0000-0000-0000-000000000000"))]
     assert complete(three.root, "metrics", "--textfile", f"{three.root}/pro") == [f"{three.root}/proc"]
+
+
+# ---- in the shells themselves, on a terminal ----------------------------------------
+
+FILES = PROGRAM.parent
+
+RC = {
+    "bash": f"PS1='> '\n. {FILES}/holdfast.bash\n",
+    "fish": f"function fish_prompt; echo '> '; end\nset -g fish_greeting\nsource {FILES}/holdfast.fish\n",
+    "zsh": f"PS1='> '\nfpath=({FILES} $fpath)\nautoload -Uz compinit\ncompinit -u -D\n",
+}
+
+
+@pytest.fixture
+def shell(request, three, tmp_path):
+    """An interactive shell with our completion and no settings of anybody's."""
+    name = request.param
+    for tool in (name, "tmux"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is missing")
+    (tmp_path / ".zshrc").write_text(RC[name])
+    words = {"bash": ["bash", "--noprofile", "--rcfile", tmp_path / ".zshrc", "-i"],
+             "fish": ["fish", "--no-config", "--init-command", RC[name]],
+             "zsh": ["zsh", "-i"]}[name]
+    with screen(80) as terminal:
+        terminal.open(words, environment(HOME=tmp_path, ZDOTDIR=tmp_path, TERM="xterm-256color", LC_ALL="C.UTF-8",
+                                         PATH=f"{FILES}:/usr/bin:/bin", HOLDFAST_ROOT=three.root))
+        terminal.wait_for("^>")
+        yield terminal
+
+
+@pytest.mark.parametrize("shell", SHELLS, indirect=True)
+def test_the_shell_completes_what_is_typed(shell):
+    for typed, completed in (("holdfast stat", "holdfast status"), ("holdfast set of", "holdfast set off"),
+                             ("holdfast doctor --verb", "holdfast doctor --verbose"),
+                             ("holdfast check --expect an", "holdfast check --expect any"),
+                             ("holdfast status --gpu al", "holdfast status --gpu all")):
+        shell.type(typed)
+        shell.press("Tab")
+        shell.wait_for(f"^> {completed}$")
+        shell.press("C-u")
+        shell.wait_for("^>$")
+
+
+@pytest.mark.parametrize("shell", SHELLS, indirect=True)
+def test_the_shell_lists_what_there_is(shell):
+    shell.type("holdfast ")
+    shell.press("Tab")
+    shell.press("Tab")
+    for command in ("status", "release", "doctor"):
+        shell.wait_for(rf"\b{command}\b")
+    assert not any("completion" in line for line in shell.lines())
 
 
 def test_an_unknown_shell_is_wrong_usage():

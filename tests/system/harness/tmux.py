@@ -38,14 +38,17 @@ class Screen:
     def close(self):
         self._ask("kill-server")
 
-    def start(self, root, *arguments, program=PROGRAM, user=None, **extra):
-        """Runs the command on the screen, which is empty before. extra: of its environment."""
-        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
-        pairs = environment(**extra) | {"TERM": "xterm-256color"}
-        words = ["sh", "-c", RUN, "sh", "env", *(f"{name}={value}" for name, value in pairs.items()), *become,
-                 program, "--root", root, *arguments]
+    def open(self, words, variables):
+        """Runs any program on the screen, which is empty before; variables: its environment."""
+        pairs = [f"{name}={value}" for name, value in variables.items()]
         self._ask("clear-history")
-        self._ask("respawn-pane", "-k", shlex.join(map(str, words)))
+        self._ask("respawn-pane", "-k", shlex.join(map(str, ["env", *pairs, *words])))
+
+    def start(self, root, *arguments, program=PROGRAM, user=None, **extra):
+        """Runs the command. extra: of its environment."""
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        self.open(["sh", "-c", RUN, "sh", *become, program, "--root", root, *arguments],
+                  environment(**extra) | {"TERM": "xterm-256color"})
 
     def run(self, root, *arguments, **how):
         """The same to its end, with what the screen shows then; its exit status is in `status`."""
@@ -55,6 +58,9 @@ class Screen:
 
     def press(self, key):
         self._ask("send-keys", key)
+
+    def type(self, text):
+        self._ask("send-keys", "-l", text)
 
     def resize(self, columns):
         self._ask("resize-window", "-x", str(columns))
