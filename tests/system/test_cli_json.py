@@ -96,5 +96,6 @@ def test_json_is_as_it_was(three, name, where):
 
 def test_every_command_with_json_is_here():
     commands = re.findall(r"^  ([a-z]+) ", holdfast(None, "--help").out.split("Commands:")[1], re.M)
-    assert set(COMMANDS) == {name for name in commands if "--json" in holdfast(None, name, "--help").out}
+    with_json = {name for name in commands if "--json" in holdfast(None, name, "--help").out}
+    assert set(COMMANDS) == with_json - {"bench"}  # which prints what it measures, another figure each time
     assert {file.stem for file in GOLDEN.iterdir()} == {f"{name}-{where}" for name in COMMANDS for where in NODES}
