@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Our own units: what they promise besides what test_verbatim.py and test_restart.py show."""
+
+import stat
+
+import pytest
+
+from harness.events import wait_until
+
+SERVICE = "nvidia-persistenced.service"
+SOCKET_UNIT = "nvidia-persistenced.socket"
+FOLDER = "/run/nvidia-persistenced"
+
+
+def users_of(node):
+    """How many have each GPU open."""
+    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
+
+
+def state_of(node, unit):
+    return node.try_exec("systemctl", "is-active", unit).out.strip()
+
+
+@pytest.fixture
+def running(node):
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    assert users_of(node) == [1, 1]
+    return node
+
+
+def test_the_sandbox_is_in_force_and_as_tight_as_promised(running):
+    node = running
+    node.exec("systemd-analyze", "security", "--threshold=6", SERVICE)
+    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", SERVICE).strip()
+    status = dict(line.split(":\t", 1) for line in node.read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    user = node.exec("id", "--user", "nvidia-persistenced").strip()
+    assert status["Uid"].split() == [user] * 4
+    # The network is its own, and so is /proc, where processes of others are hidden.
+    assert node.exec("readlink", f"/proc/{pid}/ns/net") != node.exec("readlink", "/proc/1/ns/net")
+    assert "hidepid=invisible" in node.read(f"/proc/{pid}/mountinfo")
+
+
+def test_from_within_the_sandbox_roots_orders_are_told_from_a_containers(running):
+    node = running
+    node.exec("holdfast", "set", "off", "--gpu", "0")
+    assert users_of(node) == [0, 1]
+    inside = node.try_exec("unshare", "--pid", "--fork", "--mount-proc", "holdfast", "set", "on", "--gpu", "0")
+    assert inside.status != 0
+    assert "another PID namespace" in node.journal(unit=SERVICE)
+    assert users_of(node) == [0, 1]
+
+
+def test_after_a_stop_nothing_is_left_and_nobody_starts_it_again(running):
+    node = running
+    folder = node.path(FOLDER).stat().st_ino
+    node.exec("systemctl", "stop", SERVICE)
+    assert node.exec("ls", "-A", FOLDER) == ""
+    assert node.try_exec("holdfast", "check").status == 2
+    assert (state_of(node, SERVICE), state_of(node, SOCKET_UNIT)) == ("inactive", "inactive")
+    assert users_of(node) == [0, 0]
+
+    # A container that has the folder mounted finds the next daemon in it.
+    node.exec("systemctl", "start", SERVICE)
+    assert node.path(FOLDER).stat().st_ino == folder
+    assert users_of(node) == [1, 1]
+
+
+def test_a_reload_has_the_configuration_read_again(running):
+    node = running
+    node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
+    node.exec("systemctl", "reload", SERVICE)
+    wait_until(lambda: users_of(node) == [0, 0], "both GPUs released")
+    assert "Configuration read again" in node.journal(unit=SERVICE)
+
+
+def test_our_two_services_take_turns(running):
+    """One daemon has the socket; who starts the other of our units wants that one instead."""
+    node = running
+    node.exec("systemctl", "start", "holdfast.service")
+    assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("inactive", "active")
+    assert users_of(node) == [1, 1]
+    node.exec("systemctl", "start", SERVICE)
+    assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("active", "inactive")
+    assert users_of(node) == [1, 1]
+
+
+def test_a_daemon_that_dies_again_and_again_is_started_again_and_again(node):
+    """Giving up would drop the GPUs from the store. A program that is missing is another matter."""
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    show = ("systemctl", "show", "--property=StartLimitIntervalUSec", "--value", SERVICE)
+    assert node.exec(*show).strip() == "0"
+    node.exec("systemctl", "stop", SERVICE)
+    node.exec("mv", "/usr/libexec/holdfast", "/usr/libexec/elsewhere")
+    assert node.try_exec("systemctl", "start", SERVICE).status != 0
+    assert state_of(node, SERVICE) == "failed"
+
+
+def test_the_timer_writes_metrics_for_the_textfile_collector(running):
+    node = running
+    file = "/srv/collector/holdfast.prom"
+    node.exec("mkdir", "/srv/collector")
+    node.write("/etc/holdfast/metrics.env", f"HOLDFAST_TEXTFILE={file}\n")
+    node.exec("systemctl", "start", "holdfast-metrics.service")
+    assert "\nholdfast_up 1\n" in node.read(file)
+    assert stat.S_IMODE(node.path(file).stat().st_mode) == 0o644
+
+    node.exec("systemctl", "stop", SERVICE)
+    node.exec("systemctl", "enable", "--now", "holdfast-metrics.timer")
+    assert "holdfast-metrics.service" in node.exec("systemctl", "list-timers", "--all")
+    node.exec("systemctl", "start", "holdfast-metrics.service")
+    assert "\nholdfast_up 0\n" in node.read(file)
+    assert state_of(node, SERVICE) == "inactive", "asking started the daemon"
+
+
+def test_missing_nodes_are_made_for_the_daemon_that_is_not_root(node):
+    """With the driver there and no node: what the unit's ExecStartPre= and the udev rule run."""
+    for name in ("nvidiactl", "nvidia1"):
+        node.exec("umount", f"/dev/{name}")
+        node.exec("rm", f"/dev/{name}")
+    # Not the simulated driver's: without HOLDFAST_ROOT they are real ones.
+    node.exec("env", "--unset=HOLDFAST_ROOT", "nvidia-persistenced", "--make-nodes")
+    made = node.exec("stat", "--format=%n %F %a %t:%T", "/dev/nvidiactl", "/dev/nvidia1").splitlines()
+    assert made == ["/dev/nvidiactl character special file 666 c3:ff", "/dev/nvidia1 character special file 666 c3:1"]
