@@ -190,6 +190,14 @@ bool service_program(const struct service *service, char *buffer, size_t size) {
         return length > 0 && length < size && text_format(buffer, size, "%.*s", (int)length, path) == 0;
 }
 
+/* Its first sentence, without end; what follows is where to look. */
+static char *first_sentence(char *output) {
+        size_t length = strcspn(output, "\n");
+
+        output[length > 0 && output[length - 1] == '.' ? length - 1 : length] = '\0';
+        return text_trim(text_printable(output));
+}
+
 int service_control(const char *const words[], uint64_t timeout_usec, char *error, size_t error_size) {
         const char *arguments[WORDS_MAX + 2] = {NULL};
         char output[OUTPUT_SIZE] = "";
@@ -200,6 +208,6 @@ int service_control(const char *const words[], uint64_t timeout_usec, char *erro
         r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
         if (r < 0)
                 (void)text_format(error, error_size, "systemctl %s failed: %s", words[0],
-                                  r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
+                                  r == -EIO && output[0] != '\0' ? first_sentence(output) : strerror(-r));
         return r;
 }

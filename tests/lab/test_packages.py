@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from harness import events
-from lab.packages import FOLDER, Packages, install, remove
+from lab.packages import FOLDER, install, remove
 
 OURS = ("holdfast", "holdfast-nvidia-persistenced")
 UNIT = "nvidia-persistenced.service"
@@ -32,11 +32,6 @@ while not select.select([sys.stdin], [], [], 0)[0] or tries == 0:
         print("began", flush=True)
 print(tries, failures)
 """
-
-
-@pytest.fixture(scope="session")
-def packages(lab):
-    return Packages(lab.folder)
 
 
 @pytest.fixture

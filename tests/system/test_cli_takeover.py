@@ -210,8 +210,8 @@ def assert_sent_back(systemd, result, words):
 
 
 def test_a_restart_that_fails_is_taken_back(systemd):
-    systemd.does("restart", "[ -e failed ] || { touch failed; echo 'Job failed. See journalctl' >&2; exit 1; }")
-    assert_sent_back(systemd, systemd.takeover(), "systemctl restart failed: Job failed. See journalctl")
+    systemd.does("restart", "[ -e failed ] || { touch failed; printf 'Job failed.\\nSee journalctl' >&2; exit 1; }")
+    assert_sent_back(systemd, systemd.takeover(), "systemctl restart failed: Job failed. The unit has")
 
 
 def test_a_daemon_that_cannot_hold_what_was_initialised_is_taken_back(systemd):

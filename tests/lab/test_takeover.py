@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""holdfast takeover on a real systemd: a driver package's unit runs ours and gets its own back, and at no moment is a GPU
+torn down that was initialised before."""
+
+import pytest
+
+from lab.packages import install, remove
+
+UNIT = "nvidia-persistenced.service"
+THEIRS = "/usr/bin/nvidia-persistenced"
+OURS = "/usr/libexec/holdfast/nvidia-persistenced"
+DRIVER = "nvidia-compute-utils-595"
+LINKS = ("/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf",
+         "/etc/systemd/system/nvidia-persistenced.socket")
+
+
+@pytest.fixture
+def ubuntu(bare_node, packages, lab):
+    """A node whose driver package has the daemon and its unit, and holds both GPUs; and Holdfast's package."""
+    bare_node.simulate()
+    install(bare_node, packages.drivers(DRIVER, lab.build))
+    install(bare_node, packages.file("holdfast"))
+    assert program(bare_node) == THEIRS
+    assert_warm(bare_node)
+    return bare_node
+
+
+def program(node):
+    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+    return node.exec("readlink", f"/proc/{pid}/exe").strip()
+
+
+def assert_warm(node):
+    gpus = node.gpus.status()["gpus"]
+    assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in gpus] == [(1, 0), (1, 0)]
+
+
+def taken(node):
+    assert "2 GPUs stayed initialised meanwhile" in node.exec("holdfast", "takeover")
+    assert program(node) == OURS
+    assert_warm(node)
+    return node
+
+
+def test_the_unit_runs_ours_with_our_sandbox_and_no_gpu_was_torn_down(ubuntu):
+    taken(ubuntu)
+    properties = ubuntu.exec("systemctl", "show", "--property=Type,User,NoNewPrivileges,ExecStopPost,PIDFile", UNIT)
+    assert set(properties.split()) == {"Type=notify", "User=nvidia-persistenced", "NoNewPrivileges=yes", "PIDFile="}
+    assert ubuntu.exec("systemctl", "is-active", UNIT, "nvidia-persistenced.socket").split() == ["active", "active"]
+    assert "OK" in ubuntu.exec("holdfast", "check")
+    assert ubuntu.exec("holdfast", "takeover", "--status").startswith(f"{UNIT} is another package's, and taken over")
+    assert "already" in ubuntu.exec("holdfast", "takeover")
+
+
+def test_it_outlives_reboots_and_upgrades_of_either_package(ubuntu, packages, lab):
+    taken(ubuntu)
+    install(ubuntu, packages.newer("holdfast"))
+    assert program(ubuntu) == OURS
+    assert_warm(ubuntu)
+    install(ubuntu, packages.drivers(DRIVER, lab.build, version="595.99.01"))
+    assert program(ubuntu) == OURS
+    assert_warm(ubuntu)
+    ubuntu.reboot()
+    assert program(ubuntu) == OURS
+    assert_warm(ubuntu)
+
+
+def test_undo_gives_the_unit_its_own_program_back_with_the_gpus_as_they_are(ubuntu):
+    taken(ubuntu)
+    assert "has its own program back" in ubuntu.exec("holdfast", "takeover", "--undo")
+    assert program(ubuntu) == THEIRS
+    assert_warm(ubuntu)
+    for path in LINKS:
+        assert ubuntu.try_exec("test", "-L", path).status == 1
+    ubuntu.exec("systemctl", "stop", UNIT)
+    assert [gpu["teardowns"] for gpu in ubuntu.gpus.status()["gpus"]] == [1, 1], "nothing of ours holds them any more"
+
+
+def test_removing_holdfast_undoes_it(ubuntu):
+    taken(ubuntu)
+    remove(ubuntu, "holdfast", purge=True)
+    assert program(ubuntu) == THEIRS
+    assert_warm(ubuntu)
+    assert ubuntu.exec("find", "/etc/systemd/system", "-name", "*holdfast*") == ""
+    assert ubuntu.exec("systemctl", "--failed", "--no-legend") == ""
+
+
+def test_a_daemon_of_ours_that_cannot_start_is_taken_back_with_the_gpus_as_they_are(ubuntu):
+    ubuntu.exec("chmod", "a-x", OURS)
+    result = ubuntu.try_exec("holdfast", "takeover")
+    assert result.status == 1 and "all is as it was" in result.err, str(result)
+    assert program(ubuntu) == THEIRS
+    assert_warm(ubuntu)
+
+
+def test_a_drop_in_that_sets_another_program_is_named_and_nothing_is_restarted(ubuntu):
+    """As NVIDIA's Ansible role leaves one behind."""
+    override = "/etc/systemd/system/nvidia-persistenced.service.d/override.conf"
+    ubuntu.write(override, f"[Service]\nExecStart=\nExecStart={THEIRS} --verbose\n")
+    ubuntu.exec("systemctl", "daemon-reload")
+    result = ubuntu.try_exec("holdfast", "takeover")
+    assert result.status == 1 and override in result.err, str(result)
+    assert ubuntu.read(override) and program(ubuntu) == THEIRS
+    assert_warm(ubuntu)
+
+
+def test_masked_it_is_left_alone(ubuntu):
+    ubuntu.exec("systemctl", "mask", "--runtime", UNIT)
+    result = ubuntu.try_exec("holdfast", "takeover")
+    assert result.status == 1 and "systemctl unmask" in result.err, str(result)
+    assert_warm(ubuntu)
