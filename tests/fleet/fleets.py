@@ -21,7 +21,7 @@ from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, UNKNOWN, Node
 
 EIGHT = tuple(f"0000:{bus}:00.0" for bus in ("17", "2a", "3a", "5d", "9a", "ab", "ba", "db"))
 
-# How 2,000 nodes may be on a bad day: (shape, of a thousand nodes).
+# How 2,000 nodes may be on a bad day: (kind, of a thousand nodes); None: no answer.
 MIX = (("healthy", 985), ("troubled", 3), ("without daemon", 3), ("silent", 1), ("without driver", 1), ("NVIDIA's daemon", 4),
        (None, 3))
 FIRST = ("troubled", "healthy", None)  # what a fleet has in any case
@@ -51,16 +51,21 @@ def with_driver(make_node):
     return node
 
 
-def shapes(make_node):
-    """{what: the answer of such a node}; each is checked against the schema."""
-    nodes = {name: with_driver(make_node) for name in ("healthy", "troubled", "NVIDIA's daemon", "without daemon", "silent")}
+def kinds_of_nodes(make_node):
+    """{kind: node}, with what there is to ask on each."""
+    nodes = {kind: with_driver(make_node) for kind in ("healthy", "troubled", "NVIDIA's daemon", "without daemon", "silent")}
     nodes["without driver"] = make_node()
     nodes["healthy"].start_daemon(rows=rows(trouble=False))
     nodes["troubled"].add_gpu(EIGHT[7], 7, model="Simulated H100 80GB", excluded=True)
     nodes["troubled"].start_daemon(rows=rows(trouble=True))
     nodes["NVIDIA's daemon"].start_daemon(modes={address[:-2]: (0, 1) for address in EIGHT})
     nodes["silent"].start_daemon(silent=True)
-    return {name: holdfast(node.root, "status", "--json", "--timeout", "0.5").json("status") for name, node in nodes.items()}
+    return nodes
+
+
+def answers_of(nodes):
+    """{kind: what such a node answers}; each is checked against the schema."""
+    return {kind: holdfast(node.root, "status", "--json", "--timeout", "0.5").json("status") for kind, node in nodes.items()}
 
 
 def heal(answer, chance):
@@ -84,10 +89,10 @@ def varied(answer, chance):
     return answer
 
 
-def line(name, shape, answers, chance):
-    if shape is None:
+def line(name, kind, answers, chance):
+    if kind is None:
         return {"node": name, "error": "no answer: ssh: connect to host: Connection timed out"}
-    return {"node": name, "status": varied(answers[shape], chance)}
+    return {"node": name, "status": varied(answers[kind], chance)}
 
 
 def grow(answers, count, seed=1):
@@ -111,7 +116,7 @@ def main():
         return nodes[-1]
 
     try:
-        for entry in grow(shapes(make), *map(int, sys.argv[1:3])):
+        for entry in grow(answers_of(kinds_of_nodes(make)), *map(int, sys.argv[1:3])):
             print(json.dumps(entry))
     finally:
         for node in nodes:

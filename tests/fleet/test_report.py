@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 from browser import Browser
 from conftest import TOP
+from harness.command import holdfast
 
 REPORT = TOP / "fleet/report/holdfast-fleet-report"
 SCHEMA = jsonschema.Draft7Validator(json.loads((TOP / "docs/schemas/status.json").read_text()))
@@ -41,8 +42,8 @@ def findings(*arguments, lines=None):
 
 
 @pytest.fixture(scope="module")
-def answers():
-    """What `holdfast status --json` prints on nodes of each kind; the schema has been checked."""
+def fleet_nodes():
+    """A node of each kind."""
     nodes = []
 
     def make():
@@ -50,10 +51,16 @@ def answers():
         return nodes[-1]
 
     try:
-        yield fleets.shapes(make)
+        yield fleets.kinds_of_nodes(make)
     finally:
         for node in nodes:
             node.clean_up()
+
+
+@pytest.fixture(scope="module")
+def answers(fleet_nodes):
+    """What `holdfast status --json` prints on each; the schema has been checked."""
+    return fleets.answers_of(fleet_nodes)
 
 
 @pytest.fixture
@@ -97,14 +104,21 @@ def test_what_needs_somebody_comes_first_and_then_nodes_in_order_of_their_number
 
 @pytest.mark.parametrize("what, verdict, words", [
     ("healthy", "ok", ""),
-    ("NVIDIA's daemon", "ok", ""),
+    ("troubled", "critical", "failed to initialise"),
     ("without daemon", "critical", "no persistence daemon is running"),
     ("silent", "critical", "did not answer within"),
-    ("without driver", "critical", "the driver is not loaded"),
+    ("without driver", "unknown", "the driver is not loaded"),
 ])
-def test_a_node_gets_the_verdict_that_holdfast_check_would_give(answers, what, verdict, words):
-    for row in table("-", lines=[{"node": "n", "status": answers[what]}]):
-        assert row["verdict"] == verdict and words in row["findings"]
+def test_a_node_gets_the_verdict_that_holdfast_check_gives(fleet_nodes, answers, what, verdict, words):
+    rows = table("-", lines=[{"node": "n", "status": answers[what]}])
+    checked = holdfast(fleet_nodes[what].root, "check", "--json", "--timeout", "0.5").json("check")
+    assert checked["verdict"].lower() == verdict
+    assert min((row["verdict"] for row in rows), key=["critical", "unknown", "warning", "ok"].index) == verdict
+    assert words in "".join(row["findings"] for row in rows)
+
+
+def test_nvidias_daemon_is_as_good_where_it_holds_all(answers):
+    assert {row["verdict"] for row in table("-", lines=[{"node": "n", "status": answers["NVIDIA's daemon"]}])} == {"ok"}
 
 
 def test_each_gpu_has_its_own_findings(answers):

@@ -54,15 +54,20 @@ def judge_daemon(node):
         yield Finding("warning", "the daemon is still starting")
 
 
+def judge_driver(node):
+    if node.driver_loaded is False:
+        yield Finding("unknown", "the driver is not loaded")
+    elif not node.gpus:
+        yield Finding("unknown", "there is no GPU")
+
+
 def judge(node):
     """All that is wrong with a node, the worst first."""
     if node.fault:
         return [Finding("unknown", node.fault)]
-    findings = list(judge_daemon(node))
-    if node.driver_loaded is False:
-        findings.append(Finding("critical", "the driver is not loaded"))
-    elif not node.gpus:
-        findings.append(Finding("critical", "there is no GPU"))
+    if node.daemon == "none" and node.driver_loaded is False:  # which need not be a GPU node at all
+        return [Finding("unknown", "the driver is not loaded, and no persistence daemon runs")]
+    findings = [*judge_daemon(node), *judge_driver(node)]
     findings += [finding for gpu in node.gpus for finding in judge_gpu(gpu)]
     return sorted(findings, key=lambda finding: VERDICTS.index(finding.verdict))
 
