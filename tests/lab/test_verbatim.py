@@ -59,8 +59,8 @@ def test_cat_shows_a_unit_that_starts_the_usual_path(enabled):
 def test_pgrep_and_pidof_find_the_usual_path_by_the_usual_name(enabled):
     """The kernel keeps 15 characters of a name, so `pgrep` needs -f for all of it, whoever made the daemon."""
     pid = enabled.exec("systemctl", "show", "--value", "--property=MainPID", SERVICE).strip()
-    for line in (enabled.exec("pgrep", "-a", "nvidia-persiste"), enabled.exec("pgrep", "-af", "^/usr/bin/nvidia-persistenced")):
-        assert line.startswith(f"{pid} {PROGRAM}")
+    for pattern in (["nvidia-persiste"], ["-f", "^/usr/bin/nvidia-persistenced"]):
+        assert enabled.exec("pgrep", "-a", *pattern).startswith(f"{pid} {PROGRAM} ")
     assert enabled.exec("pidof", "nvidia-persistenced").split() == [pid]
     assert enabled.exec("cat", "/run/nvidia-persistenced/nvidia-persistenced.pid").strip() == pid
 
@@ -86,9 +86,10 @@ def test_with_v_on_the_command_line_there_is_a_line_for_each_gpu_in_the_journal(
     for address in node.gpus.addresses:
         assert f"device {address} - persistence mode enabled.\n" in said
     assert users(node) == [1, 1]
-    node.exec("kill $(cat /run/nvidia-persistenced/nvidia-persistenced.pid)")
-    node.exec("timeout", "20", "tail", "--pid", re.search(r"^Started \((\d+)\)$", said, re.MULTILINE)[1], "-f", "/dev/null")
-    assert "\nShutdown (" in node.journal("--identifier=nvidia-persistenced")
+    pid = node.read("/run/nvidia-persistenced/nvidia-persistenced.pid").strip()
+    node.exec("kill", pid)
+    node.exec("tail", f"--pid={pid}", "-f", "/dev/null")
+    assert f"\nShutdown ({pid})\n" in node.journal("--identifier=nvidia-persistenced")
     assert users(node) == [0, 0]
 
 
@@ -155,13 +156,17 @@ def remove(node):
 
 
 def misuse(node):
-    node.write(f"/etc/systemd/system/{SERVICE}.d/wrong.conf", f"[Service]\nExecStart=\nExecStart={PROGRAM} --nonsense\n")
+    node.write(f"/etc/systemd/system/{SERVICE}.d/wrong.conf",
+               f"[Service]\nExecStart=\nExecStart={PROGRAM} --nonsense\n")
     node.exec("systemctl", "daemon-reload")
     assert node.try_exec("systemctl", "restart", SERVICE).status != 0
 
 
 @pytest.mark.parametrize("what, check, words", [
-    (disable, "unit", "disabled"), (mask, "unit", "masked"), (remove, "unit", "no unit"), (misuse, "unit-result", "failed"),
+    (disable, "unit", "disabled"),
+    (mask, "unit", "masked"),
+    (remove, "unit", "no unit"),
+    (misuse, "unit-result", "failed"),
 ])
 def test_doctor_finds_what_is_wrong_with_the_unit_and_its_cure_is_one(enabled, what, check, words):
     what(enabled)

@@ -19,7 +19,7 @@ PACKAGES = (
     "apparmor", "systemd", "systemd-sysv", "dbus", "udev", "kmod", "openssh-server", "libpam-systemd",
     "fuse3", "libcap-ng0", "libevent-core-2.1-7|libevent-core-2.1-7t64", "libfuse3-3|libfuse3-4", "libinih1",
     "libjansson4", "libseccomp2", "libudev1",
-    "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3-minimal", "strace",
+    "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3", "strace",
 )
 # Of a machine's life, not of a node's: they would only wake it up.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",

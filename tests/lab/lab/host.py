@@ -86,5 +86,4 @@ class Host:
         self.put_tree(self.lab.installation)
         self.exec("systemctl", "daemon-reload")
         self.exec("systemd-sysusers")
-        self.exec("systemd-tmpfiles", "--create", "--prefix=/run/nvidia-persistenced")
         return self

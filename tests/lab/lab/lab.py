@@ -77,7 +77,7 @@ class Lab:
 
     @property
     def ssh_options(self):
-        """For ssh, and for what calls it (Ansible): which key, and that nodes are known by nothing but their address."""
+        """For ssh, and for what calls it (Ansible): which key, and that a node is known by its address alone."""
         return ["-F", "none", "-i", str(self.key), "-o", "User=root", "-o", "StrictHostKeyChecking=no",
                 "-o", f"UserKnownHostsFile={os.devnull}", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"]
 

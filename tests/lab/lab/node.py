@@ -130,7 +130,7 @@ class Node(Host):
         return [*join, "nsenter", f"--target={self.leader}", "--all", "--", "env", "-i", *variables, *map(str, words)]
 
     def ssh(self, *words, timeout=60):
-        """Runs a command over the network, as operators and Ansible do. For tests about just that: exec() is quicker."""
+        """Runs a command over the network, as operators and Ansible do. For tests of just that: exec() is quicker."""
         command = [*self.lab.prefix, "ssh", *self.lab.ssh_options, str(self.address), "--", *words]
         return Result(" ".join(words), subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                                       timeout=timeout, check=False))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Clients of a node's daemon that never pause: each connects, asks for the mode of a GPU, and connects again."""
+
+import contextlib
+import json
+import subprocess
+from pathlib import Path
+
+from harness import rpc
+
+PROGRAM = "/usr/lib/lab/client"
+# After the text of harness/rpc.py. Until its standard input ends; then it tells how its calls went.
+LOOP = """
+import select
+
+def ask(path, address):
+    with Connection(path, timeout=60) as connection:
+        return connection.get(address)
+
+answers, broken, refused = 0, 0, []
+while True:
+    try:
+        status, mode = ask("/var/run/nvidia-persistenced/socket", sys.argv[1])
+        assert status == SUCCESS, f"status {status}"
+        answers += 1
+    except (EOFError, ConnectionResetError, BrokenPipeError):
+        broken += 1  # it was being served by a daemon that ended
+    except OSError as error:
+        refused.append(str(error))
+    if answers == 1:
+        print("calling", flush=True)
+    if select.select([0], [], [], 0)[0]:
+        break
+print(f'{{"answers": {answers}, "broken": {broken}, "refused": "{"; ".join(refused)}"}}')
+"""
+
+
+class Tally:
+    """How the calls of all clients went."""
+
+    def __init__(self):
+        self.answers = self.broken = 0
+        self.refused = []
+
+    def add(self, told):
+        self.answers += told["answers"]
+        self.broken += told["broken"]
+        self.refused += [told["refused"]] if told["refused"] else []
+
+
+def start(node):
+    client = subprocess.Popen(node.command("python3", PROGRAM, node.gpus.addresses[0]), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    assert client.stdout.readline() == "calling\n", "the client got no answer at all"
+    return client
+
+
+@contextlib.contextmanager
+def calling(node, count=4):
+    """So many clients meanwhile; gives their Tally, which is full afterwards."""
+    library = Path(rpc.__file__).read_text().partition("\ndef main(")[0]
+    node.write(PROGRAM, library + LOOP)
+    tally = Tally()
+    clients = [start(node) for _ in range(count)]
+    try:
+        yield tally
+    finally:
+        for client in clients:
+            tally.add(json.loads(client.communicate(timeout=90)[0]))

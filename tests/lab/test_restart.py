@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Restarts under a real systemd, whose descriptor store keeps the GPUs: none is torn down, and no client is refused.
+
+tests/system/test_restart.py has the daemon's side of it in detail, on a service manager of the test's own.
+"""
+
+import pytest
+
+from harness.events import wait_until
+from lab.clients import calling
+
+SERVICE = "nvidia-persistenced.service"
+SOCKET = "/run/nvidia-persistenced/socket"
+CLIENTS = 4
+TIMES = 4
+
+
+@pytest.fixture
+def held(bare_node):
+    """Four GPUs, held by the enabled service."""
+    node = bare_node.simulate(gpus=4).install()
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    return node
+
+
+def books(node):
+    """Of each GPU: initialisations, teardowns, users."""
+    return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in node.gpus.status()["gpus"]]
+
+
+def shown(node, name):
+    return node.exec("systemctl", "show", "--value", f"--property={name}", SERVICE).strip()
+
+
+def assert_held_all_the_time(node, gpus=4):
+    """Also once the daemon before has been taken apart, when its own descriptors are gone."""
+    node.exec("holdfast", "wait", "--timeout", "60")
+    assert shown(node, "ActiveState") == "active"
+    wait_until(lambda: [users for _, _, users in books(node)] == [1] * gpus, "one user of each GPU", timeout=20)
+    assert books(node) == [(1, 0, 1)] * gpus, "initialised once, never torn down"
+
+
+def restart(node):
+    node.exec("systemctl", "restart", SERVICE)
+
+
+def kill(node):
+    """As the kernel does when memory runs out. The restart comes a second later (RestartSec=)."""
+    before = shown(node, "MainPID")
+    node.exec("systemctl", "kill", "--signal=KILL", SERVICE)
+    wait_until(lambda: shown(node, "MainPID") not in ("0", before), "another process", timeout=30)
+
+
+def reexecute(node):
+    """As an upgrade of systemd does: all that it keeps goes through a file and back. And a restart with what came back."""
+    node.exec("systemctl", "daemon-reexec")
+    node.exec("systemctl", "restart", SERVICE)
+
+
+@pytest.mark.parametrize("end", [restart, kill, reexecute])
+def test_under_load_no_gpu_is_torn_down_and_no_client_is_refused(held, end):
+    with calling(held, CLIENTS) as tally:
+        for _ in range(TIMES):
+            end(held)
+            held.exec("holdfast", "wait", "--timeout", "60")
+    assert not tally.refused
+    # Who is being served by the daemon that ends loses that call: one for each client, each time.
+    assert tally.broken <= CLIENTS * TIMES
+    assert tally.answers > CLIENTS * TIMES, "there was load"
+    assert_held_all_the_time(held)
+
+
+def test_a_reload_of_systemd_or_of_the_daemon_changes_nothing(held):
+    pid = shown(held, "MainPID")
+    with calling(held, CLIENTS) as tally:
+        for _ in range(TIMES):
+            held.exec("systemctl", "daemon-reload")
+            held.exec("systemctl", "reload", SERVICE)
+    assert (tally.refused, tally.broken) == ([], 0)
+    assert shown(held, "MainPID") == pid
+    assert_held_all_the_time(held)
+
+
+def test_the_sockets_inode_outlives_restarts_and_kills(held):
+    """A container that has it mounted has the same socket afterwards."""
+    def inode():
+        return held.exec("stat", "--format=%i", SOCKET)
+
+    before = inode()
+    for end in (restart, kill, reexecute):
+        end(held)
+        assert inode() == before
+    assert_held_all_the_time(held)
+
+
+def test_without_the_socket_unit_the_gpus_are_kept_all_the_same(held):
+    held.exec("systemctl", "mask", "--now", "nvidia-persistenced.socket")
+    held.exec("systemctl", "restart", SERVICE)
+    kill(held)
+    assert_held_all_the_time(held)
+
+
+def test_a_store_of_64_gpus_with_uvm_is_kept(bare_node):
+    """As many as the unit has room for."""
+    node = bare_node.simulate(gpus=64).install()
+    node.write("/etc/holdfast/holdfast.conf", "[gpu *]\nuvm-persistence = on\n")
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    wait_until(lambda: len(node.gpus.journal("uvm-registered")) == 64, "every GPU registered with UVM", timeout=30)
+    for end in (restart, kill):
+        end(node)
+        node.exec("holdfast", "wait", "--timeout", "60")
+    assert len(node.gpus.journal("uvm-registered")) == 64 and not node.gpus.journal("uvm-unregistered")
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0] * 64
+
+
+def test_a_daemon_that_stands_still_is_replaced_by_the_watchdog_with_its_gpus(held):
+    held.write(f"/etc/systemd/system/{SERVICE}.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
+    held.exec("systemctl", "daemon-reload")
+    held.exec("systemctl", "restart", SERVICE)
+    held.exec("systemctl", "kill", "--signal=STOP", "--kill-whom=main", SERVICE)
+    wait_until(lambda: shown(held, "NRestarts") == "1", "the watchdog's restart", timeout=60)
+    assert_held_all_the_time(held)
+    assert "Watchdog timeout (limit 2s)!" in held.journal(unit=SERVICE)
+    assert "mode kept over a restart" in held.journal(unit=SERVICE)
+
+
+def test_a_stop_releases_every_gpu_in_under_a_second(bare_node):
+    """Eight GPUs, by the simulator's clock: from before the command to the last teardown, of which each takes 10 ms in
+    the model."""
+    node = bare_node.simulate(gpus=8).install()
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    node.gpus.ctl("fail", gpu="all", count=0)  # changes nothing, but is noted
+    node.exec("systemctl", "stop", SERVICE)
+    begin = node.gpus.journal("control")[-1]["t_usec"]
+    ends = [record["t_usec"] for record in node.gpus.journal("torn-down")]
+    assert len(ends) == 8, "all are torn down when the command returns"
+    print(f"released after {(ends[-1] - begin) / 1e6:.3f} s")
+    assert ends[-1] - begin < 1_000_000
+    assert node.try_exec("test", "-e", SOCKET).status == 1
