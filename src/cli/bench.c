@@ -386,9 +386,10 @@ static int run(const struct invocation *invocation) {
 const struct command bench_command = {
         .name = "bench",
         .summary = "measure what a held GPU is worth on this node",
-        .description = "Takes the time of a first open of each GPU, and with CUDA of a first context, cold\n"
-                       "(the daemon has let go of it) and held, in turns, each in a fresh process. Refuses\n"
-                       "GPUs that others use. Whatever happens, the GPUs are held again at the end.",
+        .description = "Takes the time of a first open of each GPU, and with CUDA of a first context,\n"
+                       "cold (the daemon has let go of it) and held, in turns, each in a fresh process.\n"
+                       "Refuses GPUs that others use. Whatever happens, the GPUs are held again at the\n"
+                       "end.",
         .examples = "  holdfast bench --gpu 0 --count 10 --svg cold-and-held.svg\n"
                     "  holdfast bench --held-only",
         .options = options,

@@ -72,7 +72,7 @@ static void print_label(FILE *stream, const char *separator, const char *name, c
 }
 
 static void print_value(FILE *stream, double value) {
-        (void)fprintf(stream, " %.17g\n", value);
+        (void)fprintf(stream, " %.16g\n", value); /* microseconds since the epoch have 16 digits */
 }
 
 static double seconds(uint64_t usec) {

@@ -112,7 +112,8 @@ static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_g
 int report_json_print(json_t *document, FILE *stream) {
         if (!document)
                 return -ENOMEM;
-        (void)json_dumpf(document, stream, JSON_INDENT(2)); /* a failing stream is told of when it is closed */
+        /* With 15 digits 0.1 stays 0.1. A failing stream is told of when it is closed. */
+        (void)json_dumpf(document, stream, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
         (void)fputc('\n', stream);
         json_decref(document);
         return 0;

@@ -169,7 +169,7 @@ static void print_cell(FILE *stream, const struct table_column *column, size_t w
         length = strlen(shown);
         blanks = length < width ? width - length : 0;
 
-        if (column->right)
+        if (column->right && !(is_last && text[0] == '\0'))
                 (void)fprintf(stream, "%*s", (int)blanks, "");
         colour_print(stream, colours, colour, shown);
         if (!column->right && !is_last)
