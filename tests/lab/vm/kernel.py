@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from lab import cache
+from lab.clock import timed
 from lab.lab import TOP
 
 HEADERS = Path("/usr/src")
@@ -50,11 +51,12 @@ def module_files(folder, release, names):
 
 
 def make_modules(folder, release, versions):
-    for version in versions:
-        built = folder / version
-        shutil.copytree(SOURCE, built)
-        run(["make", "-C", HEADERS / f"linux-headers-{release}", f"M={built}", f"SOURCE={TOP}",
-             f"DRIVER_VERSION={version}", "modules"])
+    with timed("kernel modules (gcc)"):
+        for version in versions:
+            built = folder / version
+            shutil.copytree(SOURCE, built)
+            run(["make", "-C", HEADERS / f"linux-headers-{release}", f"M={built}", f"SOURCE={TOP}",
+                 f"DRIVER_VERSION={version}", "modules"])
 
 
 def modules(release, versions):

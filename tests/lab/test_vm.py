@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The units as they are shipped, on a kernel of their own: real character devices 195:N, device rules, an AppArmor profile
+and limits that are enforced. The simulator's counts tell what became of the GPUs."""
+
+import pytest
+
+from vm import service
+
+# The first one waits for the machine: on a slow day, and with nothing kept of the run before, minutes.
+pytestmark = pytest.mark.timeout(400)
+
+CTL = "/dev/nvidiactl"
+PROFILE = "holdfast-nvidia-persistenced"
+# A sandboxed service gets a /proc of its own. A real driver's files are in each; the simulator's are mounted over one.
+SHOW_PROC = "[Service]\nBindReadOnlyPaths=/proc/driver\n"
+DROP_IN = f"/run/systemd/system/{service.UNIT}.d/lab.conf"
+
+
+@pytest.fixture(scope="module")
+def gpus(vm):
+    """Two simulated GPUs, and the service allowed to see what the simulator says about them in /proc."""
+    vm.gpus.load(gpus=2)
+    vm.write(DROP_IN, SHOW_PROC)
+    vm.exec("apparmor_parser", "--replace", f"/etc/apparmor.d/{PROFILE}")
+    vm.exec("systemctl", "daemon-reload")
+    yield vm.gpus
+    vm.exec("systemctl", "stop", service.UNIT)
+    vm.exec("rm", DROP_IN)
+    vm.gpus.unload()
+
+
+@pytest.fixture
+def held(vm, gpus):
+    """Both GPUs held by the service, which runs."""
+    vm.exec("systemctl", "start", service.UNIT)
+    service.wait_held(vm, gpus.addresses)
+    return vm
+
+
+def counts(gpus):
+    """How often each GPU was initialised and torn down, and how many have it open now."""
+    return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in gpus.status()["gpus"]]
+
+
+def test_the_nodes_are_the_drivers_character_devices(vm, gpus):
+    nodes = vm.exec("stat", "--format", "%n %F %a %Hr:%Lr", CTL, "/dev/nvidia0", "/dev/nvidia1").splitlines()
+    assert nodes == [f"{CTL} character special file 666 195:255",
+                     "/dev/nvidia0 character special file 666 195:0",
+                     "/dev/nvidia1 character special file 666 195:1"]
+
+
+def test_the_service_holds_each_gpu_by_one_descriptor_of_its_device(held, gpus):
+    files = held.exec("readlink", *held.exec(f"echo /proc/{service.show(held, 'MainPID')}/fd/*").split()).split()
+    assert (files.count("/dev/nvidia0"), files.count("/dev/nvidia1")) == (1, 1)
+    assert [users for _, _, users in counts(gpus)] == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["restart", "kill --signal=KILL"])
+def test_neither_a_restart_nor_a_kill_tears_a_gpu_down(held, gpus, how):
+    before = counts(gpus)
+    socket = held.exec("stat", "--format=%i", service.SOCKET)
+    pid = service.show(held, "MainPID")
+    held.exec("systemctl", *how.split(), service.UNIT)
+    service.wait_held(held, gpus.addresses)  # the socket is systemd's: asked meanwhile, it answers when the new process does
+    assert service.show(held, "MainPID") != pid
+    assert counts(gpus) == before
+    assert held.exec("stat", "--format=%i", service.SOCKET) == socket
+
+
+def test_a_stop_tears_each_gpu_down_and_a_start_initialises_it(held, gpus):
+    before = counts(gpus)
+    held.exec("systemctl", "stop", service.UNIT)
+    assert counts(gpus) == [(up, down + 1, 0) for up, down, _ in before]
+    held.exec("systemctl", "start", service.UNIT)
+    service.wait_held(held, gpus.addresses)
+    assert counts(gpus) == [(up + 1, down + 1, 1) for up, down, _ in before]
+
+
+def test_when_a_set_is_answered_the_driver_has_torn_the_gpu_down(held, gpus):
+    (up, down, _), other = counts(gpus)
+    held.exec("holdfast", "set", "off", "--gpu", "0")
+    assert counts(gpus) == [(up, down + 1, 0), other]
+    held.exec("holdfast", "set", "on", "--gpu", "0")
+    assert counts(gpus) == [(up + 1, down + 1, 1), other]
+
+
+def test_the_service_opens_the_drivers_devices_and_no_others(held):
+    opened = 'for node; do (: <>"$node") 2>/dev/null && echo "$node"; done'
+    tried = ("/dev/nvidia0", "/dev/nvidia1", CTL, "/dev/nvidia-uvm", "/dev/null",
+             "/dev/vda", "/dev/mem", "/dev/kmsg", "/dev/ttyS0", "/dev/fuse", "/dev/cuse")
+    assert held.exec("sh", "-c", opened, "sh", *tried).split() == list(tried), "outside, root opens all of them"
+    inside = service.try_inside(held, f"set -- {' '.join(tried)}; {opened}").out.split()
+    assert inside == list(tried[:5])
+
+
+def test_the_service_runs_under_its_apparmor_profile_and_is_denied_nothing(held, gpus):
+    held.exec("systemctl", "restart", service.UNIT)
+    service.wait_held(held, gpus.addresses)
+    label = held.read(f"/proc/{service.show(held, 'MainPID')}/attr/current").strip()
+    assert label == f"{PROFILE} (enforce)"
+    denials = [line for line in held.kernel_messages() if 'apparmor="DENIED"' in line and 'comm="nvidia-persiste' in line]
+    assert not denials
+
+
+def test_the_apparmor_profile_denies_what_the_service_has_no_business_with(held):
+    shadow = held.try_exec("aa-exec", "--profile", PROFILE, "--", "cat", "/etc/shadow")
+    assert (shadow.status, shadow.out) == (1, "") and "Permission denied" in shadow.err
+    assert "NVRM" in held.exec("aa-exec", "--profile", PROFILE, "--", "cat", "/proc/driver/nvidia/version")
+    assert any('apparmor="DENIED"' in line and 'name="/etc/shadow"' in line for line in held.kernel_messages())
+
+
+@pytest.fixture
+def limited(held):
+    """The service with limits that an administrator gave it."""
+    held.exec("systemctl", "set-property", "--runtime", service.UNIT, "MemoryMax=48M", "TasksMax=16")
+    yield held
+    held.exec("systemctl", "set-property", "--runtime", service.UNIT, "MemoryMax=", "TasksMax=")
+
+
+def test_its_number_of_tasks_is_limited(limited):
+    assert service.try_inside(limited, "exec sleep 0").status == 0
+    crowd = service.try_inside(limited, "for i in $(seq 20); do sleep 5 & done")
+    assert crowd.status != 0 and "Cannot fork" in crowd.err
+    assert service.status(limited)["held"] == 2
+
+
+def test_who_exceeds_its_memory_is_killed_and_no_gpu_is_torn_down(limited, gpus):
+    before = counts(gpus)
+    service.try_inside(limited, "head --bytes=200M /dev/zero | tail")
+    assert any("Memory cgroup out of memory: Killed process" in line and "(tail)" in line
+               for line in limited.kernel_messages())
+    service.wait_held(limited, gpus.addresses)
+    assert counts(gpus) == before

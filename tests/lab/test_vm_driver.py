@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""A driver that is a kernel module: loaded after the daemon, exchanged under it, unbound, unloaded. The kernel decides what
+is in use, udev makes the nodes, uevents tell of GPUs. What the driver does besides is a stand-in's (module/)."""
+
+import pytest
+
+from harness import events
+from vm import seed, service
+
+pytestmark = pytest.mark.timeout(400)  # as test_vm.py
+
+OLD, NEW = "580.95.05", "595.45.04"
+ADDRESSES = ("0001:17:00.0", "0001:17:01.0")  # module/gpus.c
+DEVICES = "/sys/bus/pci/devices"
+DRIVER = "/sys/bus/pci/drivers/nvidia"
+
+
+def module(version, name="nvidia"):
+    return f"{seed.MODULES}/{version}/{name}.ko"
+
+
+@pytest.fixture(scope="module")
+def running(vm):
+    """The service on a machine with GPUs, while no driver is loaded."""
+    vm.exec("insmod", module(OLD, "gpus"))
+    vm.exec("systemctl", "daemon-reload")
+    vm.exec("systemctl", "start", service.UNIT)
+    yield vm
+    vm.exec("systemctl", "stop", service.UNIT)
+    vm.exec("rmmod", "nvidia", "gpus")
+
+
+@pytest.fixture
+def driver(running):
+    """The driver, the old one at first, and both GPUs held."""
+    if "nvidia" not in [line.split()[0] for line in running.read("/proc/modules").splitlines()]:
+        running.exec("insmod", module(OLD))
+    service.wait_held(running, ADDRESSES)
+    return running
+
+
+def held(machine):
+    """The addresses of the GPUs that the daemon holds."""
+    return [gpu["address"] for gpu in service.status(machine)["gpus"] if gpu["held"]]
+
+
+def version(machine):
+    return service.status(machine)["driver"]["version"]
+
+
+def test_gpus_of_a_driver_that_is_loaded_later_are_held(running):
+    before = service.status(running)
+    assert (before["driver"]["loaded"], before["count"]) == (False, 0)
+    running.exec("insmod", module(OLD))
+    service.wait_held(running, ADDRESSES)
+    assert version(running) == OLD
+    assert held(running) == list(ADDRESSES)
+
+
+def test_udev_has_made_the_nodes_as_the_driver_wants_them(driver):
+    nodes = driver.exec("stat", "--format", "%n %F %a %Hr:%Lr", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia1")
+    assert nodes.splitlines() == ["/dev/nvidiactl character special file 666 195:255",
+                                  "/dev/nvidia0 character special file 666 195:0",
+                                  "/dev/nvidia1 character special file 666 195:1"]
+
+
+def test_the_module_is_in_use_while_gpus_are_held(driver):
+    refused = driver.try_exec("rmmod", "nvidia")
+    assert refused.status == 1 and "Module nvidia is in use" in refused.err
+    assert held(driver) == list(ADDRESSES)
+
+
+def test_release_lets_the_driver_be_exchanged_and_the_daemon_stays(driver):
+    pid = service.show(driver, "MainPID")
+    wanted = NEW if version(driver) == OLD else OLD
+    driver.exec("holdfast", "release", "--", "sh", "-c", f"rmmod nvidia && insmod {module(wanted)}")
+    service.wait_held(driver, ADDRESSES)
+    assert version(driver) == wanted
+    assert service.show(driver, "MainPID") == pid
+
+
+def test_when_the_exchange_fails_the_gpus_are_held_again_with_the_old_driver(driver):
+    old = version(driver)
+    failed = driver.try_exec("holdfast", "release", "--", "sh", "-c", "rmmod nvidia && insmod /nonexistent.ko")
+    assert failed.status == 1 and "nonexistent" in failed.err
+    driver.exec("insmod", module(old))
+    service.wait_held(driver, ADDRESSES)
+
+
+def test_an_unbind_ends_for_the_daemon_lets_go_at_the_drivers_notice(driver):
+    driver.exec("sh", "-c", f"echo {ADDRESSES[0]} >{DRIVER}/unbind", timeout=20)
+    left = held(driver)
+    driver.exec("sh", "-c", f"echo {ADDRESSES[0]} >{DRIVER}/bind")
+    service.wait_held(driver, ADDRESSES)
+    assert left == [ADDRESSES[1]]
+    assert f"device {ADDRESSES[0]} - the driver is about to let go of it; releasing it." in driver.journal(unit=service.UNIT)
+
+
+def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(driver):
+    driver.exec("sh", "-c", f"echo 1 >{DEVICES}/{ADDRESSES[1]}/remove", timeout=20)
+    left = held(driver)
+    driver.exec("sh", "-c", "echo 1 >/sys/bus/pci/rescan")
+    service.wait_held(driver, ADDRESSES)
+    assert left == [ADDRESSES[0]]
+
+
+def test_uvm_that_is_loaded_later_is_within_the_services_reach(driver):
+    opened = ": <>/dev/nvidia-uvm"
+    driver.exec("insmod", module(OLD, "nvidia_uvm"))
+    try:
+        driver.exec("udevadm", "settle")  # its rule makes the node, and has systemd look up the number
+        events.wait_until(lambda: service.try_inside(driver, opened).status == 0, "the service's rules know UVM", 20)
+    finally:
+        driver.exec("rmmod", "nvidia_uvm")
+
+
+def test_a_stop_lets_the_module_be_unloaded(driver):
+    driver.exec("systemctl", "stop", service.UNIT)
+    driver.exec("rmmod", "nvidia")
+    driver.exec("systemctl", "start", service.UNIT)
+    driver.exec("insmod", module(OLD))
+    service.wait_held(driver, ADDRESSES)
