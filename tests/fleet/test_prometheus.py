@@ -97,6 +97,11 @@ def test_the_index_of_the_runbooks_has_each_alert_at_its_page():
     assert listed == {(alert["alert"], alert["annotations"]["runbook_url"].rpartition("/")[2]) for alert in ALERTS}
 
 
+def test_the_handbook_lists_each_alert_with_its_severity():
+    listed = re.findall(r"^\| (Holdfast\w+) \| (\w+) \|", (TOP / "docs/fleet.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted((alert["alert"], alert["labels"]["severity"]) for alert in ALERTS)
+
+
 def test_recording_rules_are_named_level_metric_operation():
     for rule in RECORDINGS:
         level, metric, operation = rule["record"].split(":")
