@@ -16,7 +16,7 @@ DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test fleet lint demo bench install deb rpm setup clean help
+.PHONY: all release test fleet lint demo bench install deb rpm lab setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -66,11 +66,14 @@ rpm: ## the same for RPM packages, into dist/rpm/
 	@scripts/setup build rpm
 	@scripts/rpm
 
+lab: ## nodes with a real systemd, packages, a virtual machine: installs what is missing, builds, runs tests/lab
+	@scripts/lab $(TESTS)
+
 setup: ## installs whatever any of the above needs
-	@scripts/setup build test lint demo
+	@scripts/setup build test lint deb demo fleet lab rpm
 
 clean: ## removes every build directory
-	rm -rf dist build build-release build-lint-gcc build-lint-clang build-fuzz
+	rm -rf dist build build-release build-lab build-lint-gcc build-lint-clang build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
