@@ -24,7 +24,7 @@
 #include "cli/bench_sample.h"
 #include "cli/child.h"
 
-#define COLD_USEC (10 * USEC_PER_SEC) /* for the driver to tear down what was closed */
+#define COLD_USEC (5 * USEC_PER_SEC) /* for the driver to tear down what was closed */
 #define COLD_POLL_USEC (5 * USEC_PER_MSEC)
 
 /* ---- one time -------------------------------------------------------------------------------------------------- */
@@ -65,19 +65,16 @@ static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, ch
         const struct timespec pause = {.tv_nsec = (long)(COLD_POLL_USEC * 1000)};
         uint64_t deadline_usec = clock_monotonic_usec() + COLD_USEC;
 
-        while (child_signal_kept() == 0) {
-                bool other = find_other(bench, gpu, 0, reason, size);
-
-                if (!other && !is_initialised(bench, gpu))
-                        return true;
-                if (!other)
-                        (void)text_copy(reason, size,
-                                        "it was initialised although nobody had it open: by the kernel's own flag, by "
-                                        "nvidia-drm, or by a UVM client");
-                if (clock_monotonic_usec() >= deadline_usec)
+        do {
+                if (find_other(bench, gpu, 0, reason, size))
                         return false;
+                if (!is_initialised(bench, gpu))
+                        return true;
                 (void)nanosleep(&pause, NULL);
-        }
+        } while (child_signal_kept() == 0 && clock_monotonic_usec() < deadline_usec);
+        (void)text_copy(reason, size,
+                        "it was initialised although nobody had it open: by the kernel's own flag, by nvidia-drm, or "
+                        "by a UVM client");
         return false;
 }
 

@@ -14,7 +14,7 @@ enum {
         WIDTH = 900,
         LEFT = 110, /* of the axis */
         RIGHT = 40,
-        TITLE_HEIGHT = 40,
+        TITLE_HEIGHT = 56,
         PANEL_HEAD = 34,
         ROW_HEIGHT = 20,
         AXIS_HEIGHT = 52,
@@ -120,9 +120,10 @@ static size_t print_panel(const struct bench *bench, enum bench_what what, size_
 static void print_title(const struct bench *bench, FILE *stream) {
         char title[256];
 
-        (void)text_format(title, sizeof(title), "%s, driver %s: cold (filled) and held (empty); bars are medians",
-                          bench->gpus[0].gpu->info.model, bench->letgo.snapshot->driver_version);
-        print_text(stream, LEFT, TITLE_HEIGHT - 14, " font-size=\"15\" font-weight=\"bold\"", title);
+        (void)text_format(title, sizeof(title), "%s, driver %s", bench->gpus[0].gpu->info.model,
+                          bench->letgo.snapshot->driver_version);
+        print_text(stream, LEFT, TITLE_HEIGHT - 32, " font-size=\"15\" font-weight=\"bold\"", title);
+        print_text(stream, LEFT, TITLE_HEIGHT - 12, "", "filled: cold; empty: held; bars: medians");
 }
 
 void bench_print_svg(const struct bench *bench, FILE *stream) {

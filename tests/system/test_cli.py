@@ -26,7 +26,7 @@ from harness.world import World, missing_for
 
 A, B, C = THREE
 DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
-COMMANDS = ("status", "query", "set", "wait", "check", "clients", "metrics", "release", "doctor")
+COMMANDS = ("status", "query", "set", "wait", "check", "clients", "metrics", "bench", "release", "doctor")
 
 
 def rows_of(text):

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A stand-in for libcuda.so.1 over the simulated driver below HOLDFAST_ROOT: as much of it as a first context needs.
+ * The GPU is the one whose UUID CUDA_VISIBLE_DEVICES names; a context is its open node, kept until the process ends.
+ */
+
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "gpu/inventory.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* CUresult */
+enum {
+        SUCCESS = 0,
+        ERROR_INVALID_VALUE = 1,
+        ERROR_NOT_INITIALIZED = 3,
+        ERROR_NO_DEVICE = 100,
+        ERROR_DEVICE_UNAVAILABLE = 46,
+};
+
+static int minor = GPU_MINOR_UNKNOWN;
+
+EXPORT int cuInit(unsigned flags);
+EXPORT int cuDeviceGet(int *ret_device, int ordinal);
+EXPORT int cuDevicePrimaryCtxRetain(void **ret_context, int device);
+EXPORT int cuGetErrorString(int result, const char **ret_text);
+
+static const char *root(void) {
+        const char *value = getenv("HOLDFAST_ROOT");
+
+        return value ? value : "";
+}
+
+int cuInit(unsigned flags) {
+        const char *uuid = getenv("CUDA_VISIBLE_DEVICES");
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n = 0;
+
+        if (flags != 0)
+                return ERROR_INVALID_VALUE;
+        if (inventory_read(root(), &gpus, &n) < 0)
+                return ERROR_NO_DEVICE;
+        for (size_t i = 0; i < n && uuid; i++)
+                if (text_equal(gpus[i].uuid, uuid))
+                        minor = gpus[i].minor;
+        return minor >= 0 ? SUCCESS : ERROR_NO_DEVICE;
+}
+
+int cuDeviceGet(int *ret_device, int ordinal) {
+        if (minor < 0)
+                return ERROR_NOT_INITIALIZED;
+        if (ordinal != 0)
+                return ERROR_INVALID_VALUE;
+        *ret_device = ordinal;
+        return SUCCESS;
+}
+
+int cuDevicePrimaryCtxRetain(void **ret_context, int device) {
+        static int context; /* its address is the handle */
+        char node[256];
+
+        if (text_format(node, sizeof(node), "%s/dev/nvidia%d", root(), minor) < 0 || open(node, O_RDWR | O_CLOEXEC) < 0)
+                return ERROR_DEVICE_UNAVAILABLE;
+        *ret_context = &context;
+        return SUCCESS;
+}
+
+int cuGetErrorString(int result, const char **ret_text) {
+        *ret_text = result == ERROR_NO_DEVICE ? "no CUDA-capable device is detected"
+                                              : "CUDA-capable device(s) is/are busy or unavailable";
+        return SUCCESS;
+}
