@@ -147,7 +147,9 @@ def test_files_and_folders_are_answers_by_their_names(answers, tmp_path):
     (tmp_path / "a/node1.json").write_text(json.dumps(answers["healthy"]))
     (tmp_path / "a/README.txt").write_text("no answer")
     (tmp_path / "node2.json").write_text(json.dumps({"node": "other", "error": "unreachable"}))
-    assert findings(tmp_path / "a", tmp_path / "node2.json") == {"node1": ("ok", ""), "other": ("unknown", "unreachable")}
+    (tmp_path / "more.jsonl").write_text('{"node": "n3", "error": "a"}\n{"node": "n4", "error": "b"}\n')
+    assert findings(tmp_path / "a", tmp_path / "node2.json", tmp_path / "more.jsonl") == {
+        "node1": ("ok", ""), "other": ("unknown", "unreachable"), "n3": ("unknown", "a"), "n4": ("unknown", "b")}
 
 
 def test_nodes_of_the_inventory_that_did_not_answer_are_told(answers, tmp_path):
@@ -263,9 +265,11 @@ def test_texts_lose_what_does_not_print(healthy):
 @pytest.mark.parametrize("arguments, status, words", [
     ([], 2, "usage"),
     (["-"], 2, "say what to write"),
-    (["--csv", "-", "/nowhere"], 1, "cannot read or write /nowhere: No such file or directory"),
-    (["--html", "/nowhere/x.html", "-"], 1, "cannot read or write /nowhere/"),
-    (["--csv", "-", "--nodes", "/nowhere", "-"], 1, "/nowhere: No such file"),
+    (["--csv", "-", "/nowhere"], 1, "cannot read /nowhere: No such file or directory"),
+    (["--csv", "-", "/nowhere.jsonl"], 1, "cannot read /nowhere.jsonl: No such file or directory"),
+    (["--html", "/nowhere/x.html", "-"], 1, "cannot write /nowhere/x.html: No such file or directory"),
+    (["--html", "/", "-"], 1, "cannot write /: "),
+    (["--csv", "-", "--nodes", "/nowhere", "-"], 1, "cannot read /nowhere: No such file or directory"),
 ])
 def test_wrong_use_is_told_in_a_sentence(arguments, status, words):
     done = report(*arguments, lines=[{"node": "n", "error": "x"}])
@@ -284,6 +288,19 @@ def test_a_page_is_replaced_whole_and_readable_by_all(tmp_path):
     assert report("--html", page, "-", lines=[{"node": "n", "error": "x"}]).returncode == 0
     assert page.stat().st_ino != before and stat.S_IMODE(page.stat().st_mode) == 0o644
     assert os.listdir(tmp_path) == ["fleet.html"]
+
+
+def test_a_reader_that_goes_away_is_told_of_in_a_sentence(answers):
+    lines = "".join(json.dumps(line) + "\n" for line in fleets.grow(answers, 300))
+    done = subprocess.run(["bash", "-c", '"$0" --csv - - | true; exit "${PIPESTATUS[0]}"', REPORT], input=lines, text=True,
+                          capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1 and done.stderr == "holdfast-fleet-report: cannot write -: Broken pipe\n"
+
+
+def test_a_terminal_that_knows_no_unicode_gets_utf8_all_the_same():
+    done = subprocess.run([REPORT, "--csv", "-", "-"], input='{"node": "n\u00fc", "error": "x"}\n'.encode(),
+                          env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0 and "n\u00fc".encode() in done.stdout
 
 
 def test_it_runs_from_a_link(tmp_path):

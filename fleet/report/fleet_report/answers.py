@@ -201,6 +201,11 @@ def read_stream(stream):
     return [read_text(f"line {number}", line) for number, line in enumerate(lines_of(stream), 1) if line.strip()]
 
 
+def read_lines(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return read_stream(file)
+
+
 def read_names(path):
     """The nodes that should answer: a name on a line; # begins a comment."""
     with open(path, encoding="utf-8", errors="replace") as file:
