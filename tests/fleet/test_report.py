@@ -207,7 +207,10 @@ def without(name):
     (changed(daemon="holdfast"), "'daemon' in the answer is not an object"),
     (changed(driver={"loaded": 1, "version": None}), "'loaded' in the answer.driver is not true, false or null"),
     (changed_gpu(index="0"), "'index' in the answer.gpus[0] is not a count or null"),
-    (changed_gpu(index=10**400), "'index' in the answer.gpus[0] is not a count or null"),
+    (changed_gpu(index=2**53), "'index' in the answer.gpus[0] is not a count or null"),
+    (changed_gpu(index=10**400), "it is no JSON: 10000000000000000000... is too large"),
+    (changed(daemon={"kind": None, "version": None, "backend": None, "pid": None, "started": None, "ready": None,
+                     "error": None}), "its daemon is of a kind not known"),
     (changed_gpu(index=True), "'index' in the answer.gpus[0] is not a count or null"),
     (changed_gpu(detail=[]), "'detail' in the answer.gpus[0] is not an object or null"),
     (changed_gpu(uuid=7), "'uuid' in the answer.gpus[0] is not a text or null"),
@@ -216,7 +219,8 @@ def without(name):
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_an_answer_that_cannot_be_used_is_that_nodes_fault_and_no_others(answers, healthy, change, sentence):
     found = findings("-", lines=[{"node": "bad", "status": change(healthy)}, {"node": "good", "error": "x"}])
-    assert found["bad"][0] == "unknown" and sentence in found["bad"][1]
+    name = "line 1" if "no JSON" in sentence else "bad"
+    assert found[name][0] == "unknown" and sentence in found[name][1]
     assert found["good"] == ("unknown", "x")
 
 

@@ -84,10 +84,9 @@ def parse(text):
         raise ValueError(f"{constant} is no number")
 
     try:
-        value = json.loads(text, parse_constant=refuse, parse_float=finite)
+        return json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=short)
     except (ValueError, RecursionError) as error:
         raise Unusable(f"it is no JSON: {printable(str(error))}") from None
-    return value
 
 
 def finite(text):
@@ -95,6 +94,13 @@ def finite(text):
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is too large")
     return value
+
+
+def short(text):
+    """Millions of digits would take minutes to read."""
+    if len(text) > 20:
+        raise ValueError(f"{text[:20]}... is too large")
+    return int(text)
 
 
 # ---- an answer ---------------------------------------------------------------
@@ -133,7 +139,7 @@ def read_status(name, value):
     daemon, driver = status.object("daemon"), status.object("driver")
     return Node(
         name=name,
-        daemon=daemon.text("kind"),
+        daemon=daemon.text("kind") or "unknown",
         daemon_version=daemon.text("version"),
         daemon_backend=daemon.text("backend"),
         daemon_pid=daemon.count("pid"),
