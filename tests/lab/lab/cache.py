@@ -51,3 +51,21 @@ def kept(kind, decides, make):
                 make(unfinished)
                 unfinished.rename(folder)
         yield folder
+
+
+@contextlib.contextmanager
+def scratch():
+    """A folder for this process alone. Those that killed ones have left are removed."""
+    for lock in FOLDER.glob("run-*.lock"):
+        with locked(lock.stem, wait=False) as ours:
+            if ours:
+                shutil.rmtree(FOLDER / lock.stem, ignore_errors=True)
+                lock.unlink()
+    folder = FOLDER / f"run-{os.getpid()}"
+    with locked(folder.name):
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+            Path(f"{folder}.lock").unlink()

@@ -6,10 +6,9 @@ import contextlib
 import ipaddress
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
-from . import base
+from . import base, cache
 from .clock import timed
 from .node import Node
 from .space import Space
@@ -32,8 +31,7 @@ class Lab:
         self.build = build
         self.nodes = []
         self._stack = contextlib.ExitStack()
-        # Of this machine's file system, but for this run only: keys, what was installed.
-        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-lab-")))
+        self.folder = self._stack.enter_context(cache.scratch())  # keys, what was installed
         self.key = self.folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
         self._bases = {}
