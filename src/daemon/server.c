@@ -217,10 +217,12 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata)
         }
 }
 
+/* A kernel that is short of memory may not even let us listen: it is asked again until it does. */
 static void on_resume(evutil_socket_t fd, short what, void *userdata) {
         struct server *server = userdata;
 
-        (void)event_add(server->acceptable, NULL);
+        if (event_add(server->acceptable, NULL) < 0)
+                pause_listening(server, -ENOMEM);
 }
 
 void server_start(struct server *server) {
@@ -282,9 +284,19 @@ static bool somebody_listens(const struct sockaddr_un *address) {
         return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
 }
 
+/* Everybody may ask; who may change is decided by credentials. */
+static int open_to_all(int fd, const char *path) {
+        if (chmod(path, 0777) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot set the mode of %s", path);
+        if (listen(fd, SOMAXCONN) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot listen at %s", path);
+        return 0;
+}
+
 int server_listen(const char *path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
+        int r;
 
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
                 return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot listen at %s", path);
@@ -299,10 +311,10 @@ int server_listen(const char *path) {
                 return log_errno(LOG_ERR, -errno, "cannot make a socket");
         if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot bind the socket %s", path);
-        /* Everybody may ask; who may change is decided by credentials. */
-        if (chmod(path, 0777) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot set the mode of %s", path);
-        if (listen(fd, SOMAXCONN) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot listen at %s", path);
+        r = open_to_all(fd, path);
+        if (r < 0) {
+                (void)unlink(path);
+                return r;
+        }
         return take_fd(&fd);
 }

@@ -1,0 +1,521 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Attacks on a persistence daemon: what anybody can do who reaches its socket, or writes where it writes.
+
+They run against either daemon, each for a bounded time, and a test's message is what became of it: docs/reliability.md
+has the table of both, made by scripts/reliability-table. What is tested more closely of ours is in test_sessions.py,
+test_privileges.py and others.
+"""
+
+import contextlib
+import ctypes
+import os
+import random
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import holdfast_rpc, process, rpc
+from harness.daemon import Daemon, other_daemon
+
+START_SEC = 10
+HONEST_SEC = 2  # who asks honestly waits no longer, on a busy machine too
+
+ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
+
+
+@pytest.fixture
+def daemon(world):
+    """On two GPUs; a daemon that has died or hangs by the test's end was told of already."""
+    daemon = world.start()
+    yield daemon
+    if other_daemon() and not daemon.status:
+        process.kill_and_reap(daemon.pid)
+        daemon.status = 0
+
+
+def get_record(world, **parts):
+    return rpc.record(rpc.call_message(1, rpc.V1_GET, rpc.device(world.gpus[0]), **parts))
+
+
+def set_off_record(world, **parts):
+    args = rpc.device(world.gpus[0]) + rpc.words(rpc.DISABLED)
+    return rpc.record(rpc.call_message(2, rpc.V2_SET_ONLY, args, **parts))
+
+
+def ask(daemon, world):
+    """An honest client; what it is told, or what became of it."""
+    try:
+        with daemon.connect(timeout=HONEST_SEC) as connection:
+            return connection.get(world.gpus[0])
+    except TimeoutError:
+        return f"other clients wait for more than {HONEST_SEC} s"
+    except (OSError, EOFError) as error:
+        return f"other clients are not served ({error})"
+
+
+def assert_serves(daemon, world, answer=ENABLED):
+    gone = process.wait_gone(daemon.pid, 0)
+    told = None if gone else ask(daemon, world)
+    if told == answer:
+        return
+    if gone or process.wait_gone(daemon.pid, 0.2):  # it may be dying of what it has just read
+        daemon.status = process.reap(daemon.pid, 5)
+        raise AssertionError(f"the daemon dies ({death(daemon.status)})")
+    raise AssertionError(told if isinstance(told, str) else f"others are told {told}")
+
+
+def death(status):
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def send_what_is_taken(connection, data, limit_sec=1):
+    """The daemon may end the session while we send, or not read."""
+    connection.socket.settimeout(limit_sec)
+    try:
+        connection.send(data)
+    except OSError:
+        pass
+
+
+def send_and_hear_out(connection, data, limit_sec=1):
+    """Sends, says that this is all, and reads what comes: no hang-up, whatever is sent."""
+    send_what_is_taken(connection, data, limit_sec)
+    try:
+        connection.socket.shutdown(socket.SHUT_WR)
+        while connection.socket.recv(4096):
+            pass
+    except OSError:
+        pass
+
+
+# ---- on the socket
+
+
+def test_half_a_record_and_silence(daemon, world):
+    with daemon.connect() as silent:
+        silent.send(get_record(world)[:20])
+        assert_serves(daemon, world)
+
+
+def test_a_hundred_half_records(daemon, world):
+    with contextlib.ExitStack() as crowd:
+        for _ in range(100):
+            crowd.enter_context(daemon.connect()).send(get_record(world)[:20])
+        assert_serves(daemon, world)
+
+
+def test_a_client_that_connects_and_says_nothing(daemon, world):
+    with daemon.connect():
+        assert_serves(daemon, world)
+
+
+def test_a_client_that_sends_and_never_reads(daemon, world):
+    with daemon.connect() as slow:
+        send_what_is_taken(slow, get_record(world) * 100_000)
+        assert_serves(daemon, world)
+
+
+def test_a_thousand_hang_ups_before_the_reply(daemon, world):
+    for _ in range(1000):
+        try:
+            with daemon.connect(timeout=HONEST_SEC) as connection:
+                connection.send(get_record(world))
+        except OSError:
+            break
+    assert_serves(daemon, world)
+
+
+def test_hang_ups_in_the_middle_of_a_record(daemon, world):
+    record = get_record(world)
+    for length in range(1, len(record)):
+        with daemon.connect() as connection:
+            send_what_is_taken(connection, record[:length])
+    assert_serves(daemon, world)
+
+
+@contextlib.contextmanager
+def flood(daemon, world, n_clients=8):
+    """So many clients that call without a pause."""
+    stop = threading.Event()
+    record = get_record(world)
+
+    def call():
+        while not stop.is_set():
+            try:
+                with daemon.connect(timeout=HONEST_SEC) as connection:
+                    connection.send(record)
+                    connection.receive()
+            except (OSError, EOFError):
+                pass
+    threads = [threading.Thread(target=call) for _ in range(n_clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_flood_of_calls(daemon, world):
+    with flood(daemon, world):
+        for _ in range(20):
+            assert_serves(daemon, world)
+
+
+def memory_kib(daemon):
+    return int(process.status_fields(daemon.pid)["VmRSS"].split()[0])
+
+
+@pytest.mark.parametrize("header", [0x7FFFFFFF, 0xFFFFFFFF], ids=["first fragment", "whole record"])
+def test_a_record_said_to_be_two_gigabytes(daemon, world, header):
+    before = memory_kib(daemon)
+    with daemon.connect() as huge:
+        send_what_is_taken(huge, rpc.words(header) + bytes(1 << 20))
+        assert_serves(daemon, world)
+        assert memory_kib(daemon) - before < 4096, "its memory grows with what is said"
+
+
+def test_credentials_said_to_be_four_gigabytes(daemon, world):
+    message = rpc.call_message(1, rpc.V1_GET)[:24] + rpc.words(1, 0xFFFFFFFC) + bytes(400)
+    with daemon.connect() as huge:
+        send_what_is_taken(huge, rpc.record(message))
+        assert_serves(daemon, world)
+
+
+def test_empty_fragments_without_end(daemon, world):
+    with daemon.connect() as endless:
+        send_what_is_taken(endless, rpc.words(0) * 250_000)
+        assert_serves(daemon, world)
+
+
+def test_random_bytes(daemon, world):
+    source = random.Random(35006)  # the same in every run
+    for _ in range(300):
+        try:
+            with daemon.connect(timeout=HONEST_SEC) as connection:
+                send_and_hear_out(connection, source.randbytes(source.randrange(1, 400)))
+        except OSError:
+            break
+    assert_serves(daemon, world)
+
+
+def test_garbled_calls(daemon, world):
+    """A valid call with one byte changed, each byte, several values."""
+    message = rpc.call_message(1, rpc.V1_GET, rpc.device(world.gpus[0]))
+    for at in range(len(message)):
+        for value in (0x00, 0x7F, 0xFF):
+            try:
+                with daemon.connect(timeout=HONEST_SEC) as connection:
+                    send_and_hear_out(connection, rpc.record(message[:at] + bytes([value]) + message[at + 1:]))
+            except OSError:
+                pass
+    assert_serves(daemon, world)
+
+
+@pytest.fixture
+def few_descriptors():
+    """What is started meanwhile may have 256; the test itself has as many as it likes."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+CROWD = """
+import socket, sys
+
+crowd = []
+for _ in range(300):
+    try:
+        crowd.append(socket.socket(socket.AF_UNIX))
+        crowd[-1].settimeout(1)
+        crowd[-1].connect(sys.argv[1])
+    except OSError:
+        break
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_more_connections_of_another_user_than_it_has_descriptors(few_descriptors, world, daemon):
+    few_descriptors()
+    with subprocess.Popen([sys.executable, "-I", "-c", CROWD, daemon.socket_path], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, user=process.NOBODY, group=process.NOBODY, extra_groups=[],
+                          cwd="/") as crowd:
+        assert crowd.stdout.readline() == b"connected\n"
+        assert_serves(daemon, world)
+        with daemon.connect(timeout=HONEST_SEC) as root:
+            assert root.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "root cannot Set"
+        crowd.stdin.close()
+
+
+# ---- who gives orders
+
+
+def assert_not_obeyed(daemon, world):
+    """Still held: by what it says, and by the books."""
+    obeyed = daemon.get(world.gpus[0]) != ENABLED or world.sim.gpu(world.gpus[0])["teardowns"] > 0
+    assert not obeyed, "it is obeyed: the GPU is let go of"
+
+
+def test_a_set_by_another_user(daemon, world):
+    daemon.call_as_nobody("set_only", world.gpus[0], rpc.DISABLED)
+    assert_not_obeyed(daemon, world)
+
+
+def test_a_set_by_another_user_who_claims_to_be_root(daemon, world):
+    claim = opaque_auth_sys(uid=0)
+    daemon.eval_as_nobody(f"call(2, {rpc.V2_SET_ONLY}, {rpc.device(world.gpus[0]) + rpc.words(rpc.DISABLED)!r}, "
+                          f"cred=(1, {claim!r})).words")
+    assert_not_obeyed(daemon, world)
+
+
+def opaque_auth_sys(uid):
+    """AUTH_SYS (RFC 5531, appendix A): stamp, machine name, uid, gid, no groups."""
+    return rpc.words(0) + rpc.opaque(b"node") + rpc.words(uid, 0, 0)
+
+
+CLIENT = Path(rpc.__file__).read_text()
+
+
+def test_a_set_by_a_containers_root(daemon, world):
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-I", "-c", CLIENT,
+               str(daemon.socket_path), f"set_only({world.gpus[0]!r}, {rpc.DISABLED})"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_not_obeyed(daemon, world)
+
+
+# In a PID namespace of its own, as root: connects, hands the connection out, and ends when it is told to.
+LENDER = """
+import socket, sys
+
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+socket.send_fds(socket.socket(fileno=int(sys.argv[2])), [b"x"], [connection.fileno()])
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def process_with_pid(pid):
+    """A child of ours that has just this pid, which is free. Others take pids too, so it takes some tries."""
+    for _ in range(500):
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+        child = os.fork()
+        if child == 0:
+            ctypes.CDLL(None).pause()
+            os._exit(0)
+        if child == pid:
+            break
+        assert process.kill_and_reap(child)
+    try:
+        assert child == pid, f"pid {pid} could not be had"
+        yield
+    finally:
+        assert process.kill_and_reap(child)
+
+
+def test_a_set_on_a_connection_of_a_container_whose_pid_root_has_by_now(daemon, world):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = ["unshare", "--pid", "--fork", sys.executable, "-I", "-c", LENDER, str(daemon.socket_path),
+                   str(theirs.fileno())]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()], cwd="/") as lender:
+            (fd,) = socket.recv_fds(ours, 1, 1)[1]
+            pid = int(Path(f"/proc/{lender.pid}/task/{lender.pid}/children").read_text())
+            lender.stdin.close()
+            assert lender.wait(timeout=10) == 0
+    with socket.socket(fileno=fd) as connection, process_with_pid(pid):
+        connection.settimeout(HONEST_SEC)
+        connection.sendall(set_off_record(world))
+        with contextlib.suppress(OSError):
+            connection.recv(100)
+    assert_not_obeyed(daemon, world)
+
+
+# ---- where it writes
+
+
+VICTIM = b"not yours to write\n"
+
+
+@pytest.fixture
+def victim(world):
+    victim = world.base / "victim"
+    victim.write_bytes(VICTIM)
+    victim.chmod(0o600)
+    return victim
+
+
+def prepare(world):
+    """The runtime directory, before the daemon's start."""
+    directory = world.site.runtime_directory
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+class Background(Daemon):
+    """One that may not have started, and is ended by its fixture."""
+
+    def check_log(self):
+        pass
+
+
+def daemons():
+    """All that this test has started: they are children of ours, those in the background too."""
+    return [pid for pid in process.children() if Path(f"/proc/{pid}/comm").read_text().startswith("nvidia-persi")]
+
+
+def kill_daemons():
+    for pid in daemons():
+        process.kill_and_reap(pid)
+
+
+def run_to_its_end(world, limit_sec):
+    """The daemon's command, forking; its exit status, or None when it does not return in time."""
+    command = subprocess.Popen([*world.site.machine.prefix, *world.site.command()], env=world.site.environment, cwd="/",
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    returned = process.wait_gone(command.pid, limit_sec)
+    if not returned:
+        command.kill()
+    status = command.wait()
+    return status if returned else None
+
+
+@pytest.fixture
+def start(world):
+    """Starts the daemon where it may refuse; gives None then."""
+    def start():
+        status = run_to_its_end(world, START_SEC)
+        assert status is not None, f"its start hangs (for more than {START_SEC} s)"
+        # Who says no may still be about to end.
+        running = [pid for pid in daemons() if not process.wait_gone(pid, 5 if status else 0)]
+        assert bool(running) == (status == 0), f"its command says {status}, and {len(running)} of it run"
+        return Background(world.site, running[0]) if running else None
+    yield start
+    kill_daemons()
+
+
+def test_a_symbolic_link_in_the_place_of_the_pid_file(start, world, victim):
+    prepare(world)
+    world.site.pid_file.symlink_to(victim)
+    start()
+    assert victim.read_bytes() == VICTIM, "it writes through the link"
+
+
+def test_a_symbolic_link_in_the_place_of_the_socket(start, world, victim):
+    prepare(world)
+    world.site.socket_path.symlink_to(victim)
+    daemon = start()
+    assert victim.read_bytes() == VICTIM, "it writes through the link"
+    assert victim.stat().st_mode & 0o777 == 0o600, "it changes the mode of what the link leads to"
+    assert daemon, "it does not start"
+    assert_serves(daemon, world)
+
+
+def test_a_fifo_in_the_place_of_the_pid_file(start, world):
+    prepare(world)
+    os.mkfifo(world.site.pid_file)
+    start()
+
+
+def test_a_folder_in_the_place_of_the_socket(start, world):
+    prepare(world)
+    world.site.socket_path.mkdir()
+    assert start() is None, "it runs and cannot be asked"
+
+
+@pytest.fixture
+def full_disk(world):
+    """A file system without a free block where the daemon writes."""
+    directory = world.site.machine.run if other_daemon() else prepare(world)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4096", "tmpfs", str(directory)], check=True)
+    (directory / "filler").write_bytes(bytes(4096))
+    yield
+    # The other daemon may live on in there.
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def test_a_full_disk_for_the_pid_file(full_disk, start, world):
+    daemon = start()
+    pid_file = world.site.pid_file
+    assert daemon or not pid_file.exists() or pid_file.read_text(), "it leaves an empty pid file"
+    if daemon:
+        assert_serves(daemon, world)
+
+
+# ---- at any time
+
+
+def test_kills_at_random_moments_of_the_start(world):
+    """Each start finds what a killed one left, and the last one holds everything."""
+    source = random.Random(35006)
+    world.simulate(gpus=2, defaults="lock = 20ms\ninit = 100ms\nteardown = 20ms\n")
+    for _ in range(5):
+        run_to_its_end(world, source.uniform(0.02, 0.4))
+        kill_daemons()
+    daemon = world.start()
+    assert_serves(daemon, world)
+    holders = [{handle["pid"] for handle in gpu["handles"]} for gpu in world.sim.status()["gpus"]]
+    assert holders == [{daemon.pid}] * 2, "it does not hold all GPUs, or somebody else does"
+
+
+@pytest.fixture
+def clock(world, build):
+    """The daemon's time of day, to be set by so many seconds."""
+    file = world.base / "clock"
+    file.write_bytes(struct.pack("@q", 0))
+    world.site.environment |= {
+        "LD_PRELOAD": str(build / "tests/faults/jumping-clock.so"), "HOLDFAST_CLOCK_OFFSET": str(file),
+        "ASAN_OPTIONS": f"{process.SANITIZER_ENVIRONMENT['ASAN_OPTIONS']}:verify_asan_link_order=0",
+    }
+    return lambda seconds: file.write_bytes(struct.pack("@q", seconds))
+
+
+def test_jumps_of_the_clock(clock, world, daemon):
+    for seconds in (10**8, -10**8, -10**9, 10**7):
+        clock(seconds)
+        assert_serves(daemon, world)
+    before = process.cpu_seconds(daemon.pid)
+    assert not process.wait_gone(daemon.pid, 0.5)
+    assert process.cpu_seconds(daemon.pid) - before < 0.25, "it spins"
+    if not other_daemon():  # that the clock did jump for it
+        assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+        with holdfast_rpc.Connection(daemon.socket_path) as connection:
+            assert connection.gpu(world.gpus[0])["since_realtime"] / 1e6 > time.time() + 9 * 10**6
+
+
+# ---- what only ours reads
+
+
+@pytest.mark.holdfast_only("NVIDIA's hears no uevents")
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_hostile_uevents(world, daemon):
+    source = random.Random(35006)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        for _ in range(300):
+            sender.sendto(source.randbytes(source.randrange(2000)), str(daemon.socket_path.parent / "uevents"))
+        sender.sendto(b"ACTION=remove\0SUBSYSTEM=pci\0DEVPATH=/x\0", str(daemon.socket_path.parent / "uevents"))
+    assert_not_obeyed(daemon, world)
+
+
+@pytest.mark.holdfast_only("NVIDIA's has no configuration file")
+def test_a_hostile_configuration_at_a_reload(world):
+    config = world.base / "holdfast.conf"
+    config.write_text("")
+    daemon = world.start("--config", str(config))
+    config.write_bytes(random.Random(35006).randbytes(100_000))
+    os.kill(daemon.pid, 1)
+    daemon.wait_for_log("the configuration in force stays")
+    assert_not_obeyed(daemon, world)

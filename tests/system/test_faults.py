@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The n-th allocation fails, the n-th system call fails, once, for one n after another, over a daemon's whole life:
+start, hold, Set, lease, reload, stop. It goes on, perhaps with less, or it does not start and says why; it never says
+that it holds a GPU that it does not hold.
+
+    HOLDFAST_FAULTS=all     for every n (make faults); otherwise for every 20th
+"""
+
+import collections
+import contextlib
+import os
+import re
+import signal
+import struct
+
+import pytest
+
+from harness import holdfast_rpc, process, rpc
+from harness.daemon import ForegroundDaemon
+from harness.events import wait_until
+
+pytestmark = [
+    pytest.mark.holdfast_only("its calls are its own"),
+    pytest.mark.parametrize("backend", ["kernel"]),
+    pytest.mark.timeout(3600 if os.environ.get("HOLDFAST_FAULTS") == "all" else 300),
+]
+
+STRIDE = 1 if os.environ.get("HOLDFAST_FAULTS") == "all" else 20
+
+# Of the process that fails at its start: what it says has one of these, and then the reason.
+WHY = r"cannot |failed|no memory|stop it first"
+
+# What a fault may leave behind that the next start takes over: what cannot be removed, and a pid file that cannot be
+# locked, which may be another daemon's.
+MAY_STAY = re.compile("unlink|fcntl")
+
+
+class Allocations:
+    """tests/faults/failing_malloc.c"""
+
+    def __init__(self, site, report):
+        self._report = report
+        self._library = site.build / "tests/faults/failing-malloc.so"
+        assert self._library.exists(), f"{self._library} is not built"
+
+    def prefix(self, n):
+        self._report.unlink(missing_ok=True)
+        return ["env", f"LD_PRELOAD={self._library}", f"HOLDFAST_FAIL_ALLOCATION={n}",
+                f"HOLDFAST_ALLOCATION_REPORT={self._report}", *sanitizer_after_preload()]
+
+    def result(self):
+        """How many there were, and what failed."""
+        return struct.unpack("@L", self._report.read_bytes())[0], "an allocation"
+
+
+def sanitizer_after_preload():
+    """ours calls the sanitizer's allocator, and so comes before it: that is no mistake"""
+    return [f"ASAN_OPTIONS={process.SANITIZER_ENVIRONMENT['ASAN_OPTIONS']}:verify_asan_link_order=0"]
+
+
+class SystemCalls:
+    """tests/faults/fail_syscall.c"""
+
+    def __init__(self, site, report, how="fail"):
+        self._report = report
+        program = site.build / "tests/faults/fail-syscall"
+        assert program.exists(), f"{program} is not built: it needs libseccomp"
+        # A sanitizer's own mappings are not to fail: it does not go on without them.
+        sanitized = b"__asan_init" in site.program.read_bytes()
+        self._command = [str(program), how], ["mmap,mprotect" if sanitized else "-", str(report)]
+
+    def prefix(self, n):
+        self._report.unlink(missing_ok=True)
+        return [*self._command[0], str(n), *self._command[1]]
+
+    def result(self):
+        wait_until(self._report.exists, "the report of fail-syscall")
+        count, failed = self._report.read_text().split(" ", 1)
+        return int(count), failed.strip()
+
+
+# ---- one life
+
+
+class Life:
+    """One process with one fault, from start to stop. Every step leaves what the next one expects."""
+
+    def __init__(self, world, prefix):
+        self.world = world
+        self.daemon = ForegroundDaemon(world.site, "--verbose", prefix=prefix)
+
+    def ask(self, method, *arguments):
+        """A call as a client that tries once more when its connection breaks. One that gets no answer does not."""
+        for last in (False, True):
+            try:
+                with holdfast_rpc.Connection(self.daemon.socket_path, 10) as connection:
+                    return getattr(connection, method)(*arguments)
+            except TimeoutError:
+                raise AssertionError(f"{method} was not answered") from None
+            except (OSError, EOFError) as error:
+                if last:
+                    raise AssertionError(f"{method} failed twice: {error}") from None
+
+    def list(self):
+        """What it says, which is compared with the simulator's books each time."""
+        gpus = self.ask("list")["gpus"]
+        for gpu in gpus:
+            if gpu["state"] == holdfast_rpc.HELD:
+                assert self.daemon.pid in self.holders(gpu["address"]), f"it does not hold {gpu['address']}"
+        return gpus
+
+    def holders(self, address):
+        return [handle["pid"] for handle in self.world.sim.gpu(address)["handles"] if handle["node"] == "gpu"]
+
+    def wait_released(self, addresses):
+        """The answer comes after close(2); FUSE may tell the simulator a moment later."""
+        wait_until(lambda: not any(self.daemon.pid in self.holders(address) for address in addresses),
+                   "the GPUs let go of", timeout=2)
+
+    def is_gone(self):
+        return process.wait_gone(self.daemon.pid, 0)
+
+    def all_are(self, state):
+        gpus = self.list()
+        return len(gpus) == len(self.world.gpus) and all(gpu["state"] == state for gpu in gpus)
+
+    def is_up(self):
+        """Serving, with every GPU held. Until the socket is there, nobody can be asked."""
+        try:
+            holdfast_rpc.Connection(self.daemon.socket_path, 10).close()
+        except OSError:
+            return False
+        return self.is_gone() or self.all_are(holdfast_rpc.HELD)
+
+    def start(self):
+        """Returns whether it runs, with all GPUs held; otherwise it has ended."""
+        wait_until(lambda: self.is_gone() or self.is_up(), "a start, or an end", timeout=30)
+        return not self.is_gone()
+
+    def switch(self):
+        """Off, which is over when it is answered, and on again."""
+        address = self.world.gpus[0]
+        wait_until(lambda: self.ask("set_only", address, rpc.DISABLED) == rpc.SUCCESS, "a Set to disabled")
+        assert self.ask("get", address) == (rpc.SUCCESS, rpc.DISABLED)
+        self.wait_released([address])
+        wait_until(lambda: self.ask("set_only", address, rpc.ENABLED) == rpc.SUCCESS, "a Set to enabled", timeout=10)
+        assert self.all_are(holdfast_rpc.HELD)
+
+    def lease(self):
+        """Nothing is held while it lasts, and everything after it."""
+        for _ in range(2):
+            try:
+                with holdfast_rpc.Connection(self.daemon.socket_path, 10) as connection:
+                    if connection.release() == rpc.SUCCESS:
+                        self.wait_released(self.world.gpus)
+                        break
+            except TimeoutError:
+                raise AssertionError("Release was not answered") from None
+            except (ConnectionError, EOFError):  # once
+                pass
+        else:
+            raise AssertionError("no lease to be had")
+        wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs held after the lease", timeout=20)
+
+    def reload(self):
+        """It says so in its log and to the service manager; one of the two may be what fails."""
+        os.kill(self.daemon.pid, signal.SIGHUP)
+        wait_until(lambda: self.daemon.log.has("Configuration read again|the configuration in force stays")
+                   or self.daemon.notifications.has("RELOADING=1") or self.is_gone(), "a reload")
+        wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs held after the reload", timeout=20)
+
+    def descriptors(self):
+        """How many of each kind are open."""
+        targets = process.open_files(self.daemon.pid).values()
+        return collections.Counter(re.sub(r"\d+", "", target) for target in targets)
+
+    def stop(self):
+        self.daemon.stop()
+        assert self.daemon.status == 0, f"it ended with {self.daemon.status}"
+
+    def live(self):
+        """All of it. Returns the descriptors at rest, or None when it did not start."""
+        if not self.start():
+            return None
+        for step in (self.list, self.switch, self.lease, self.reload):
+            step()
+        return self.descriptors()
+
+
+def check_failed_start(life, failed):
+    """Status 1 and a sentence, unless that sentence is what could not be written."""
+    life.daemon.wait_exit()
+    assert life.daemon.status == 1, f"it ended with {life.daemon.status} while starting"
+    assert failed.startswith("write") or life.daemon.log.has(WHY), "it does not say why it does not start"
+
+
+def check_nothing_is_left(life, failed):
+    site = life.world.site
+    wait_until(lambda: not any(life.holders(address) for address in life.world.gpus), "all GPUs let go of")
+    left = [path.name for path in (site.socket_path, site.pid_file) if path.exists()]
+    assert not left or MAY_STAY.match(failed), f"left behind: {left}"
+    for path in (site.socket_path, site.pid_file):
+        path.unlink(missing_ok=True)
+
+
+def run(world, fault, n, rest):
+    """One life with the n-th fault. rest: the descriptors of a life without one. Returns how many calls there were, its
+    descriptors at rest (None: it did not start), and what is wrong (None: nothing)."""
+    life = Life(world, fault.prefix(n))
+    wrong = None
+    now = None
+    try:
+        now = life.live()
+        if now is not None and rest is not None:
+            wait_until(lambda: not life.descriptors() - rest, f"only the descriptors of before: {now - rest} more")
+        if now is not None:
+            life.stop()
+    except AssertionError as error:
+        wrong = error
+    finally:
+        if not life.is_gone():
+            process.kill_and_reap(life.daemon.pid)
+            life.daemon.status = life.daemon.status or -9
+    count, failed = fault.result()
+    try:
+        if wrong:
+            raise wrong
+        if now is None:
+            check_failed_start(life, failed)
+        life.daemon.clean_up()
+        check_nothing_is_left(life, failed)
+    except AssertionError as error:
+        return count, now, f"{n} ({failed}): {error}\n" + indented(life.daemon.log.text())
+    return count, now, None
+
+
+def indented(text):
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def run_all(world, fault, record_property):
+    """What was tried goes into the report, for docs/reliability.md."""
+    count, rest, wrong = run(world, fault, 0, None)
+    assert not wrong, wrong
+    assert count > 100, f"only {count} were counted: nothing was tested"
+    faults, went_on, n = [], 0, 1
+    while n <= count:
+        count, now, wrong = run(world, fault, n, rest)
+        faults += [wrong] if wrong else []
+        went_on += now is not None
+        n += STRIDE
+    tried = (n - 1) // STRIDE
+    record_property("faults", f"{tried} of {count} tried: {went_on} went on, {tried - went_on} did not start")
+    assert not faults, f"{len(faults)} of {tried}:\n" + "\n".join(faults)
+
+
+def test_whichever_allocation_fails_it_goes_on_or_says_why_not(world, record_property):
+    run_all(world, Allocations(world.site, world.base / "allocations"), record_property)
+
+
+def test_whichever_system_call_fails_it_goes_on_or_says_why_not(world, record_property):
+    run_all(world, SystemCalls(world.site, world.base / "calls"), record_property)
+
+
+def kill_and_start_again(world, fault, n):
+    """Returns how many calls there were before, and what is wrong with the next process (None: nothing)."""
+    killed = Life(world, fault.prefix(n))
+    with contextlib.suppress(AssertionError):  # whatever is asked when it is gone
+        killed.live()
+    process.kill_and_reap(killed.daemon.pid)
+    killed.daemon.status = -signal.SIGKILL
+    count, where = fault.result()
+    successor = Life(world, ())
+    try:
+        killed.daemon.clean_up()
+        assert successor.start(), "it does not start"
+        wait_until(lambda: all(successor.holders(address) == [successor.daemon.pid] for address in world.gpus),
+                   "every GPU held once, by the successor")
+        successor.stop()
+        successor.daemon.clean_up()
+        check_nothing_is_left(successor, "")
+    except AssertionError as error:
+        process.kill_and_reap(successor.daemon.pid)
+        return count, f"{n} ({where}): {error}\n" + indented(successor.daemon.log.text())
+    return count, None
+
+
+def test_at_whichever_system_call_it_is_killed_the_next_one_holds_everything(world, record_property):
+    fault = SystemCalls(world.site, world.base / "calls", "kill")
+    faults, tried, n, count = [], 0, 1 - STRIDE, 1
+    while count >= n:  # past its last call it was killed at rest
+        n += STRIDE
+        count, wrong = kill_and_start_again(world, fault, n)
+        faults += [wrong] if wrong else []
+        tried += 1
+    record_property("faults", f"{tried} kills: {tried - len(faults)} times the next one held everything")
+    assert n > 100, f"only {count} calls were counted: nothing was tested"
+    assert not faults, f"{len(faults)} of {tried}:\n" + "\n".join(faults)
