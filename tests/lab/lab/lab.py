@@ -4,6 +4,7 @@
 
 import contextlib
 import ipaddress
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -52,11 +53,12 @@ class Lab:
             self._bases[packages] = self._stack.enter_context(base.used(packages))
         return self._bases[packages]
 
-    def node(self, name=None, packages=()):
+    def node(self, packages=()):
         """A node, not yet on. packages: what its root file system has besides base.PACKAGES, sorted out once for all
         nodes that want the same."""
-        number = len(self.nodes) + 1
-        node = Node(self, name or f"node{number}", self.network[10 + number], self._base(tuple(packages)))
+        names = {node.name for node in self.nodes}
+        number = next(number for number in itertools.count(1) if f"node{number}" not in names)
+        node = Node(self, f"node{number}", self.network[10 + number], self._base(tuple(packages)))
         self.nodes.append(node)
         return node
 

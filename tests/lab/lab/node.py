@@ -106,6 +106,13 @@ class Node(Host):
         (self.lab.space.root / f"sys/fs/cgroup/{self._group}/cgroup.kill").write_text("1")
         self._end(20)
 
+    def remove(self):
+        """It is gone, with its disk (which is this machine's memory), and its name is free again."""
+        if self.is_on:
+            self.cut_power()
+        self.lab.space.run('umount "$0/root"; ip netns del "$1"; rm -r "$0"', f"/run/lab/{self.name}", self.name)
+        self.lab.nodes.remove(self)
+
     def _end(self, timeout):
         process.reap(self._process.pid, timeout)
         self._process.returncode = 0

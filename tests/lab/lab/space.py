@@ -58,6 +58,10 @@ class Space:
         names = {"mount": "mnt", "net": "net", "pid": "pid_for_children"}
         return ["nsenter", *(f"--{option}={self._namespace(name)}" for option, name in names.items()), "--"]
 
+    def run(self, line, *arguments):
+        """Runs a shell's line with $0, $1, ... in all of the namespaces."""
+        subprocess.run([*self.prefix, "sh", "-ec", line, *arguments], stdin=subprocess.DEVNULL, check=True)
+
     @property
     def network_prefix(self):
         """Goes before a command of this machine that is to see the nodes' network, and nothing else of it."""
