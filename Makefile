@@ -16,7 +16,7 @@ DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test fleet lint demo bench install deb rpm lab setup clean help
+.PHONY: all release test fleet lint demo bench faults fuzz install deb rpm lab setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -54,6 +54,16 @@ demo: ## installs what is missing, builds, and shows what a held GPU is worth, w
 
 bench: release ## measures, against limits and against another daemon
 	@bench/run
+
+faults: ## fails every allocation and every system call once (half an hour); docs/reliability.md gets the result
+	@scripts/setup build test
+	@$(MAKE) --no-print-directory release
+	HOLDFAST_FAULTS=all HOLDFAST_BUILD=build-release $(PYTHON) -B -m pytest tests/system/test_faults.py \
+		--junitxml=build-release/faults.xml
+	@scripts/reliability-table --faults build-release/faults.xml
+
+fuzz: ## runs each fuzz target for SECONDS=60 (clang); scripts/fuzz has more to choose
+	@scripts/fuzz all $(SECONDS)
 
 install: release ## installs the release build: make install DESTDIR=/staging prefix=/usr
 	$(if $(DESTDIR),DESTDIR=$(abspath $(DESTDIR)) )$(MESON) install --no-rebuild -C build-release

@@ -315,9 +315,15 @@ static void on_list_limit(evutil_socket_t fd, short what, void *userdata) {
 /* ---- starting
  * ------------------------------------------------------------------------------------------------------------ */
 
+/* Left alone, libevent tells standard error, which in the background is nobody. */
+static void on_loop_message(int severity, const char *message) {
+        log_write(severity >= EVENT_LOG_WARN ? LOG_WARNING : LOG_DEBUG, "event loop: %s", message);
+}
+
 static int make_loop(struct daemon *daemon) {
         struct event_config *config = event_config_new();
 
+        event_set_log_callback(on_loop_message);
         if (config) {
                 /* One thread uses the loop, and the environment is not to configure a root daemon. */
                 (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
