@@ -26,7 +26,7 @@ from vm import image, kernel, seed
 from vm.machine import Machine
 
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
-VM_TOOLS = ("busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
+VM_TOOLS = ("apt-get", "busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
 # The stand-in driver is built for each; tests upgrade from the first to the second.
 DRIVER_VERSIONS = ("580.95.05", "595.45.04")
 KERNEL_FAULT = re.compile(r"BUG:|Oops|general protection|WARNING: CPU|blocked for more than")
@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def lab():
-    """Nodes' home. lab.node(), lab.boot(3): nodes that live to the end of the run, or until they are switched off."""
+    """Nodes' home. lab.node(), lab.boot(3): nodes that live to the end of the run, or to their remove()."""
     lacking = missing()
     if lacking:
         pytest.skip(lacking)
@@ -86,8 +86,7 @@ def bare_node(lab):
     """A booted node with nothing of ours on it."""
     node = lab.node().boot()
     yield node
-    if node.is_on:
-        node.cut_power()
+    node.remove()
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ def missing_for_vm():
     lacking = [tool for tool in VM_TOOLS if not shutil.which(tool)]
     if lacking:
         return f"{', '.join(lacking)} missing (scripts/setup lab installs it)"
-    return None if kernel.releases() else f"no headers of a kernel *-{kernel.FLAVOUR} (scripts/setup lab installs them)"
+    return None if kernel.release() else f"apt knows no {kernel.PACKAGE}, which Debian has for amd64 (apt-get update?)"
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +116,8 @@ def vm(lab):
     lacking = missing_for_vm()
     if lacking:
         pytest.skip(lacking)
-    release = kernel.releases()[-1]
-    with base.used() as root, image.used(root, release) as made, kernel.modules(release, DRIVER_VERSIONS) as modules:
+    version = kernel.release()
+    with base.used() as root, image.used(root, version) as made, kernel.modules(version, DRIVER_VERSIONS) as modules:
         machine = Machine(lab, made, seed.make(lab, modules))
         try:
             yield machine.boot()

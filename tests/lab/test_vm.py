@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The units as they are shipped, on a kernel of their own: real character devices 195:N, device rules, an AppArmor profile
+"""The units as they are shipped, on a kernel of their own: character devices 195:N, device rules, an AppArmor profile
 and limits that are enforced. The simulator's counts tell what became of the GPUs."""
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from vm import service
 
 # The first one waits for the machine: on a slow day, and with nothing kept of the run before, minutes.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 CTL = "/dev/nvidiactl"
 PROFILE = "holdfast-nvidia-persistenced"
@@ -62,7 +62,7 @@ def test_neither_a_restart_nor_a_kill_tears_a_gpu_down(held, gpus, how):
     socket = held.exec("stat", "--format=%i", service.SOCKET)
     pid = service.show(held, "MainPID")
     held.exec("systemctl", *how.split(), service.UNIT)
-    service.wait_held(held, gpus.addresses)  # the socket is systemd's: asked meanwhile, it answers when the new process does
+    service.wait_held(held, gpus.addresses)  # the socket is systemd's: it answers when the new process does
     assert service.show(held, "MainPID") != pid
     assert counts(gpus) == before
     assert held.exec("stat", "--format=%i", service.SOCKET) == socket
@@ -99,8 +99,8 @@ def test_the_service_runs_under_its_apparmor_profile_and_is_denied_nothing(held,
     service.wait_held(held, gpus.addresses)
     label = held.read(f"/proc/{service.show(held, 'MainPID')}/attr/current").strip()
     assert label == f"{PROFILE} (enforce)"
-    denials = [line for line in held.kernel_messages() if 'apparmor="DENIED"' in line and 'comm="nvidia-persiste' in line]
-    assert not denials
+    denials = [line for line in held.kernel_messages() if 'apparmor="DENIED"' in line]
+    assert not [line for line in denials if 'comm="nvidia-persiste' in line]
 
 
 def test_the_apparmor_profile_denies_what_the_service_has_no_business_with(held):

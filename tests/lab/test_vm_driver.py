@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A driver that is a kernel module: loaded after the daemon, exchanged under it, unbound, unloaded. The kernel decides what
-is in use, udev makes the nodes, uevents tell of GPUs. What the driver does besides is a stand-in's (module/)."""
+"""A driver that is a kernel module: loaded after the daemon, exchanged under it, unbound, unloaded. The kernel decides
+what is in use, udev makes the nodes, uevents tell of GPUs. What the driver does besides is a stand-in's (module/)."""
 
 import pytest
 
 from harness import events
 from vm import seed, service
 
-pytestmark = pytest.mark.timeout(400)  # as test_vm.py
+pytestmark = pytest.mark.timeout(600)  # as test_vm.py
 
 OLD, NEW = "580.95.05", "595.45.04"
 ADDRESSES = ("0001:17:00.0", "0001:17:01.0")  # module/gpus.c
@@ -94,7 +94,8 @@ def test_an_unbind_ends_for_the_daemon_lets_go_at_the_drivers_notice(driver):
     driver.exec("sh", "-c", f"echo {ADDRESSES[0]} >{DRIVER}/bind")
     service.wait_held(driver, ADDRESSES)
     assert left == [ADDRESSES[1]]
-    assert f"device {ADDRESSES[0]} - the driver is about to let go of it; releasing it." in driver.journal(unit=service.UNIT)
+    said = driver.journal(unit=service.UNIT)
+    assert f"device {ADDRESSES[0]} - the driver is about to let go of it; releasing it." in said
 
 
 def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(driver):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The virtual machine's kernel: Debian's for clouds, of the release whose headers are installed, and modules of our own."""
+"""The virtual machine's kernel: Debian's for clouds, as apt has it now, and modules of our own."""
 
 import hashlib
 import re
@@ -12,8 +12,7 @@ from lab import cache
 from lab.clock import timed
 from lab.lab import TOP
 
-HEADERS = Path("/usr/src")
-FLAVOUR = "cloud-amd64"
+PACKAGE = "linux-image-cloud-amd64"
 SOURCE = Path(__file__).resolve().parent.parent / "module"
 
 
@@ -24,44 +23,65 @@ def run(command, **how):
     return done.stdout
 
 
-def releases():
-    """Of installed headers, the oldest first: ["6.1.0-56-cloud-amd64"]."""
-    found = [path.name.removeprefix("linux-headers-") for path in HEADERS.glob(f"linux-headers-*-{FLAVOUR}")]
-    return sorted(found, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+def depends(package, pattern):
+    """Of the packages that it depends on, those whose names have the pattern; none where apt knows no such package."""
+    done = subprocess.run(["apt-cache", "depends", package], capture_output=True, text=True, check=False)
+    return re.findall(rf"^  Depends: ({pattern})$", done.stdout, re.MULTILINE)
 
 
-def unpack(release, folder):
-    """The kernel's package, unpacked: boot/vmlinuz-RELEASE and lib/modules/RELEASE."""
-    folder.mkdir()
+def release():
+    """Of the kernel that PACKAGE is today: "6.1.0-56-cloud-amd64". None where there is no such package."""
+    images = depends(PACKAGE, r"linux-image-\S+")
+    return images[0].removeprefix("linux-image-") if images else None
+
+
+def unpack(folder, packages):
+    """Packages' files below a folder."""
+    folder.mkdir(parents=True)
     # As root: apt's own user must not need a way into the cache.
-    run(["apt-get", "download", "--quiet", "-o", "APT::Sandbox::User=root", f"linux-image-{release}"], cwd=folder)
-    archive, = folder.glob("linux-image-*.deb")
-    run(["dpkg-deb", "--extract", archive, folder])
-    archive.unlink()
-    run(["depmod", "--basedir", folder, release])
+    run(["apt-get", "download", "--quiet", "-o", "APT::Sandbox::User=root", *packages], cwd=folder)
+    for archive in folder.glob("*.deb"):
+        run(["dpkg-deb", "--extract", archive, folder])
+        archive.unlink()
 
 
-def module_files(folder, release, names):
+def unpack_image(folder, version):
+    """The kernel: boot/vmlinuz-VERSION and lib/modules/VERSION."""
+    unpack(folder, [f"linux-image-{version}"])
+    run(["depmod", "--basedir", folder, version])
+
+
+def unpack_headers(folder, version):
+    """What modules are built with; returns where."""
+    name = f"linux-headers-{version}"
+    unpack(folder, [name, *depends(name, r"linux-(?:headers|kbuild)-\S+")])
+    makefile = folder / "usr/src" / name / "Makefile"
+    makefile.write_text(makefile.read_text().replace("include /usr/src", f"include {folder}/usr/src"))
+    return makefile.parent
+
+
+def module_files(folder, version, names):
     """The files of these modules and of what they need, in the order in which they load."""
     found = []
     for name in names:
-        lines = run(["modprobe", "--dirname", folder, "--set-version", release, "--show-depends", name]).decode()
+        lines = run(["modprobe", "--dirname", folder, "--set-version", version, "--show-depends", name]).decode()
         found += [Path(line.split()[1]) for line in lines.splitlines() if line.startswith("insmod")]
     return list(dict.fromkeys(found))
 
 
-def make_modules(folder, release, versions):
+def make_modules(folder, version, drivers):
+    with timed("kernel headers (download, unpack)"):
+        headers = unpack_headers(folder / "headers", version)
     with timed("kernel modules (gcc)"):
-        for version in versions:
-            built = folder / version
-            shutil.copytree(SOURCE, built)
-            run(["make", "-C", HEADERS / f"linux-headers-{release}", f"M={built}", f"SOURCE={TOP}",
-                 f"DRIVER_VERSION={version}", "modules"])
+        for driver in drivers:
+            shutil.copytree(SOURCE, folder / driver)
+            run(["make", "-C", headers, f"M={folder / driver}", f"SOURCE={TOP}", f"DRIVER_VERSION={driver}", "modules"])
+    shutil.rmtree(folder / "headers")
 
 
-def modules(release, versions):
-    """For a with statement: a folder with VERSION/gpus.ko and VERSION/nvidia.ko (module/) for each version."""
-    decides = hashlib.sha256(f"{release} {versions}".encode())
+def modules(version, drivers):
+    """For a with statement: a folder with DRIVER/*.ko, what is made of module/ for each driver's version."""
+    decides = hashlib.sha256(f"{version} {drivers}".encode())
     for file in (*sorted(path for path in SOURCE.rglob("*") if path.is_file()), TOP / "src/gpu/abi.h"):
         decides.update(file.read_bytes())
-    return cache.kept("modules", decides, lambda folder: make_modules(folder, release, versions))
+    return cache.kept("modules", decides, lambda folder: make_modules(folder, version, drivers))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What is laid over the virtual machine's image at its boot, and is of one run only: the build, modules, the run's key."""
+"""What is laid over the image at its boot, and is of one run only: the build, modules, the key."""
 
 import shutil
 
