@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from harness import holdfast_rpc, process, rpc
-from harness.daemon import Daemon, other_daemon
+from harness.daemon import Daemon, other_daemon, return_of_command
 
 START_SEC = 10
 HONEST_SEC = 2  # who asks honestly waits no longer, on a busy machine too
@@ -372,35 +372,19 @@ class Background(Daemon):
         pass
 
 
-def daemons():
-    """All that this test has started: they are children of ours, those in the background too."""
-    return [pid for pid in process.children() if Path(f"/proc/{pid}/comm").read_text().startswith("nvidia-persi")]
-
-
 def kill_daemons():
-    for pid in daemons():
+    for pid in process.daemons():
         process.kill_and_reap(pid)
-
-
-def run_to_its_end(world, limit_sec):
-    """The daemon's command, forking; its exit status, or None when it does not return in time."""
-    command = subprocess.Popen([*world.site.machine.prefix, *world.site.command()], env=world.site.environment, cwd="/",
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    returned = process.wait_gone(command.pid, limit_sec)
-    if not returned:
-        command.kill()
-    status = command.wait()
-    return status if returned else None
 
 
 @pytest.fixture
 def start(world):
     """Starts the daemon where it may refuse; gives None then."""
     def start():
-        status = run_to_its_end(world, START_SEC)
+        status = return_of_command(world.site, START_SEC)
         assert status is not None, f"its start hangs (for more than {START_SEC} s)"
         # Who says no may still be about to end.
-        running = [pid for pid in daemons() if not process.wait_gone(pid, 5 if status else 0)]
+        running = [pid for pid in process.daemons() if not process.wait_gone(pid, 5 if status else 0)]
         assert bool(running) == (status == 0), f"its command says {status}, and {len(running)} of it run"
         return Background(world.site, running[0]) if running else None
     yield start
@@ -463,7 +447,7 @@ def test_kills_at_random_moments_of_the_start(world):
     source = random.Random(35006)
     world.simulate(gpus=2, defaults="lock = 20ms\ninit = 100ms\nteardown = 20ms\n")
     for _ in range(5):
-        run_to_its_end(world, source.uniform(0.02, 0.4))
+        return_of_command(world.site, source.uniform(0.02, 0.4))
         kill_daemons()
     daemon = world.start()
     assert_serves(daemon, world)

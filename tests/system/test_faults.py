@@ -17,7 +17,7 @@ import struct
 import pytest
 
 from harness import holdfast_rpc, process, rpc
-from harness.daemon import ForegroundDaemon
+from harness.daemon import STOP_LIMIT_SEC, ForegroundDaemon, return_of_command
 from harness.events import wait_until
 
 pytestmark = [
@@ -261,6 +261,46 @@ def test_whichever_allocation_fails_it_goes_on_or_says_why_not(world, record_pro
 
 def test_whichever_system_call_fails_it_goes_on_or_says_why_not(world, record_property):
     run_all(world, SystemCalls(world.site, world.base / "calls"), record_property)
+
+
+def start_in_background(world, fault, n):
+    """Returns how many calls there were, whether it runs, and what is wrong (None: nothing)."""
+    errors = world.base / "errors"
+    with errors.open("wb") as file:
+        status = return_of_command(world.site, 30, prefix=fault.prefix(n), errors=file)
+    # Who says no may still be about to end.
+    running = [pid for pid in process.daemons() if not process.wait_gone(pid, 0 if status == 0 else 5)]
+    wrong = None
+    try:
+        assert status is not None, "its command does not return"
+        assert bool(running) == (status == 0), f"its command says {status}, and {len(running)} of it run"
+        for pid in running:
+            with holdfast_rpc.Connection(world.site.socket_path, 10) as connection:
+                assert connection.get(world.gpus[0])[0] == rpc.SUCCESS
+            os.kill(pid, signal.SIGTERM)
+            assert process.reap(pid, STOP_LIMIT_SEC) == 0
+    except (AssertionError, OSError, EOFError) as error:
+        wrong = error
+    for pid in process.daemons():
+        process.kill_and_reap(pid)
+    count, failed = fault.result()
+    if not wrong and not running and not failed.startswith("write") and not re.search(WHY, errors.read_text()):
+        wrong = "it does not say why it does not start"
+    return count, bool(running), f"{n} ({failed}): {wrong}\n{indented(errors.read_text())}" if wrong else None
+
+
+def test_in_the_background_whichever_system_call_fails_the_command_tells_the_truth(world, record_property):
+    fault = SystemCalls(world.site, world.base / "calls")
+    faults, went_on, tried, n, count = [], 0, 0, 1, 1
+    while n <= count:
+        count, runs, wrong = start_in_background(world, fault, n)
+        faults += [wrong] if wrong else []
+        went_on += runs
+        tried += 1
+        n += STRIDE
+    record_property("faults", f"{tried} of {count} tried: {went_on} went on, {tried - went_on} did not start")
+    assert n > 100, f"only {count} calls were counted: nothing was tested"
+    assert not faults, f"{len(faults)} of {tried}:\n" + "\n".join(faults)
 
 
 def kill_and_start_again(world, fault, n):

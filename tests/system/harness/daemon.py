@@ -219,3 +219,15 @@ def run_command(site, *options, prefix=(), timeout=30):
     return subprocess.run([*site.machine.prefix, *prefix, *site.command(*options)], env=site.environment,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
                           cwd="/")
+
+
+def return_of_command(site, limit_sec, *, prefix=(), errors=subprocess.DEVNULL):
+    """Runs the daemon's command to its return; its exit status, or None when it does not return in time, and is killed.
+    What it leaves in the background is nobody's to wait for: that may be what hangs."""
+    command = subprocess.Popen([*site.machine.prefix, *prefix, *site.command()], env=site.environment, cwd="/",
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+    returned = process.wait_gone(command.pid, limit_sec)
+    if not returned:
+        command.kill()
+    status = command.wait()
+    return status if returned else None

@@ -103,6 +103,11 @@ def children():
     return found
 
 
+def daemons():
+    """The children of ours, adopted ones too, that are persistence daemons, of whomever."""
+    return [pid for pid in children() if Path(f"/proc/{pid}/comm").read_text().startswith("nvidia-persi")]
+
+
 def assert_childless(timeout=5):
     """A test leaves no process behind, not even one that forked away from it. What ends by itself in time is reaped."""
     left = []
