@@ -16,10 +16,14 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/metrics_writer.h"
 #include "cli/report.h"
 #include "client/client.h"
 
+enum { GPU_LABELS_MAX = 4 };
+
 static struct metrics_options {
+        bool json;
         const char *textfile;
         uint64_t timeout_usec;
 } metrics_options = {
@@ -27,6 +31,7 @@ static struct metrics_options {
 };
 
 static const struct option_spec options[] = {
+        OPTION_JSON(struct metrics_options, "print JSON (docs/schemas/metrics.json)"),
         {
                 .name = "textfile",
                 .argument = "PATH",
@@ -52,28 +57,10 @@ struct sample {
         struct hf_stats stats;
         bool stats_known;
         uint64_t now_realtime_usec;
-        FILE *stream;
+        struct metrics_writer writer;
 };
 
-/* ---- the text format ------------------------------------------------------------------------------------------ */
-
-/* In a label's value a backslash, a quotation mark and a line feed are written as two characters. */
-static void print_label(FILE *stream, const char *separator, const char *name, const char *value) {
-        (void)fprintf(stream, "%s%s=\"", separator, name);
-        for (; *value != '\0'; value++) {
-                if (*value == '\\' || *value == '"')
-                        (void)fputc('\\', stream);
-                if (*value == '\n')
-                        (void)fputs("\\n", stream);
-                else
-                        (void)fputc(*value, stream);
-        }
-        (void)fputc('"', stream);
-}
-
-static void print_value(FILE *stream, double value) {
-        (void)fprintf(stream, " %.16g\n", value); /* microseconds since the epoch have 16 digits */
-}
+static const struct metrics_label no_labels[] = {{0}};
 
 static double seconds(uint64_t usec) {
         return (double)usec / (double)USEC_PER_SEC;
@@ -167,36 +154,35 @@ static const struct {
         {"holdfast_calls_refused_total", "counter", "Calls of somebody who may not.", get_refused},
 };
 
-static void print_head(FILE *stream, const char *name, const char *type, const char *help) {
-        (void)fprintf(stream, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void print_daemon_metrics(const struct sample *sample) {
+static void tell_daemon_metrics(struct sample *sample) {
         for (size_t i = 0; i < ARRAY_SIZE(daemon_metrics); i++) {
                 struct value value = daemon_metrics[i].get(sample);
 
                 if (!value.known)
                         continue;
-                print_head(sample->stream, daemon_metrics[i].name, daemon_metrics[i].type, daemon_metrics[i].help);
-                (void)fputs(daemon_metrics[i].name, sample->stream);
-                print_value(sample->stream, value.number);
+                metrics_family(&sample->writer, daemon_metrics[i].name, daemon_metrics[i].type, daemon_metrics[i].help);
+                metrics_series(&sample->writer, no_labels, value.number);
         }
 }
 
-static void print_build_info(const struct sample *sample) {
+static void tell_build_info(struct sample *sample) {
         const struct snapshot *snapshot = sample->snapshot;
-        FILE *stream = sample->stream;
+        const struct metrics_label build[] = {{"version", HOLDFAST_VERSION}, {0}};
+        const struct metrics_label daemon[] = {
+                {"kind", is_ours(sample) ? "holdfast" : "nvidia"},
+                {"version", is_ours(sample) ? snapshot->head.version : ""},
+                {"backend", is_ours(sample) ? snapshot->head.backend : ""},
+                {0},
+        };
 
-        print_head(stream, "holdfast_build_info", "gauge", "The version of the holdfast command that wrote this.");
-        print_label(stream, "holdfast_build_info{", "version", HOLDFAST_VERSION);
-        (void)fputs("} 1\n", stream);
+        metrics_family(&sample->writer, "holdfast_build_info", "gauge",
+                       "The version of the holdfast command that wrote this.");
+        metrics_series(&sample->writer, build, 1);
         if (!is_up(snapshot))
                 return;
-        print_head(stream, "holdfast_daemon_info", "gauge", "Which daemon answers; NVIDIA's tells no version.");
-        print_label(stream, "holdfast_daemon_info{", "kind", is_ours(sample) ? "holdfast" : "nvidia");
-        print_label(stream, ",", "version", is_ours(sample) ? snapshot->head.version : "");
-        print_label(stream, ",", "backend", is_ours(sample) ? snapshot->head.backend : "");
-        (void)fputs("} 1\n", stream);
+        metrics_family(&sample->writer, "holdfast_daemon_info", "gauge",
+                       "Which daemon answers; NVIDIA's tells no version.");
+        metrics_series(&sample->writer, daemon, 1);
 }
 
 /* ---- metrics of each GPU -------------------------------------------------------------------------------------- */
@@ -281,68 +267,69 @@ static const struct {
         {"holdfast_gpu_uvm_waiting", "gauge", "Whether UVM persistence is asked for and not on yet.", get_uvm_waiting},
 };
 
-/* The address as DCGM's exporter and nvidia-smi spell it, so that series can be joined. */
-static void print_gpu_labels(FILE *stream, const char *name, const struct snapshot_gpu *gpu) {
+/* A GPU's value, under index and address as DCGM's exporter and nvidia-smi spell it, so that series can be joined. */
+static void tell_gpu(struct sample *sample, const struct snapshot_gpu *gpu, const struct metrics_label *more,
+                     double value) {
         char index[24], bus_id[PCI_ADDRESS_SIZE];
+        struct metrics_label labels[GPU_LABELS_MAX + 1] = {
+                {"gpu", index},
+                {"pci_bus_id", pci_address_format_nvml(&gpu->info.address, bus_id)},
+        };
+        size_t n = 2;
 
         (void)text_format(index, sizeof(index), "%zu", gpu->index);
-        (void)fputs(name, stream);
-        print_label(stream, "{", "gpu", index);
-        print_label(stream, ",", "pci_bus_id", pci_address_format_nvml(&gpu->info.address, bus_id));
+        for (; more->name; more++)
+                labels[n++] = *more;
+        metrics_series(&sample->writer, labels, value);
 }
 
-static void print_gpu_metrics(const struct sample *sample) {
+static void tell_gpu_metrics(struct sample *sample) {
         const struct snapshot *snapshot = sample->snapshot;
 
         for (size_t i = 0; i < ARRAY_SIZE(gpu_metrics); i++) {
-                bool headed = false;
+                bool begun = false;
 
                 for (size_t j = 0; j < snapshot->n_gpus; j++) {
                         struct value value = gpu_metrics[i].get(sample, &snapshot->gpus[j]);
 
                         if (!value.known)
                                 continue;
-                        if (!headed)
-                                print_head(sample->stream, gpu_metrics[i].name, gpu_metrics[i].type,
-                                           gpu_metrics[i].help);
-                        headed = true;
-                        print_gpu_labels(sample->stream, gpu_metrics[i].name, &snapshot->gpus[j]);
-                        (void)fputc('}', sample->stream);
-                        print_value(sample->stream, value.number);
+                        if (!begun)
+                                metrics_family(&sample->writer, gpu_metrics[i].name, gpu_metrics[i].type,
+                                               gpu_metrics[i].help);
+                        begun = true;
+                        tell_gpu(sample, &snapshot->gpus[j], no_labels, value.number);
                 }
         }
 }
 
-static void print_gpu_info(const struct sample *sample) {
-        static const char name[] = "holdfast_gpu_info";
+static void tell_gpu_info(struct sample *sample) {
         const struct snapshot *snapshot = sample->snapshot;
 
         if (snapshot->n_gpus > 0)
-                print_head(sample->stream, name, "gauge", "Each GPU's names; the value is always 1.");
+                metrics_family(&sample->writer, "holdfast_gpu_info", "gauge",
+                               "Each GPU's names; the value is always 1.");
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                print_gpu_labels(sample->stream, name, &snapshot->gpus[i]);
-                print_label(sample->stream, ",", "uuid", snapshot->gpus[i].info.uuid);
-                print_label(sample->stream, ",", "model", snapshot->gpus[i].info.model);
-                (void)fputs("} 1\n", sample->stream);
+                const struct gpu_info *info = &snapshot->gpus[i].info;
+                const struct metrics_label names[] = {{"uuid", info->uuid}, {"model", info->model}, {0}};
+
+                tell_gpu(sample, &snapshot->gpus[i], names, 1);
         }
 }
 
 /* One series a state, of which exactly one is 1: so alerts can count states without knowing numbers. */
-static void print_gpu_states(const struct sample *sample) {
-        static const char name[] = "holdfast_gpu_state";
+static void tell_gpu_states(struct sample *sample) {
         const struct snapshot *snapshot = sample->snapshot;
 
         if (!is_ours(sample) || snapshot->head.n_gpus == 0)
                 return;
-        print_head(sample->stream, name, "gauge", "Which state the GPU is in.");
+        metrics_family(&sample->writer, "holdfast_gpu_state", "gauge", "Which state the GPU is in.");
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
-                        if (!snapshot->gpus[i].in_daemon)
-                                continue;
-                        print_gpu_labels(sample->stream, name, &snapshot->gpus[i]);
-                        print_label(sample->stream, ",", "state", hf_gpu_state_name(state));
-                        (void)fputc('}', sample->stream);
-                        print_value(sample->stream, snapshot->gpus[i].detail.state == state);
+                        const struct metrics_label label[] = {{"state", hf_gpu_state_name(state)}, {0}};
+
+                        if (snapshot->gpus[i].in_daemon)
+                                tell_gpu(sample, &snapshot->gpus[i], label, snapshot->gpus[i].detail.state == state);
                 }
 }
 
@@ -356,20 +343,31 @@ static void ask_stats(struct sample *sample, const struct invocation *invocation
                 sample->stats_known = client_stats(client, &sample->stats) == 0;
 }
 
-static void print_all(const struct sample *sample) {
-        print_daemon_metrics(sample);
-        print_build_info(sample);
-        print_gpu_info(sample);
-        print_gpu_metrics(sample);
-        print_gpu_states(sample);
+static void tell_all(struct sample *sample) {
+        tell_daemon_metrics(sample);
+        tell_build_info(sample);
+        tell_gpu_info(sample);
+        tell_gpu_metrics(sample);
+        tell_gpu_states(sample);
+}
+
+static int print_json(const struct invocation *invocation, struct sample *sample) {
+        json_t *document;
+
+        sample->writer.families = json_array();
+        tell_all(sample);
+        document = json_pack("{s:s, s:o}", "schema", "holdfast.metrics/1", "metrics", sample->writer.families);
+        if (report_json_print(document, stdout) < 0 || sample->writer.out_of_memory)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        return STATUS_DONE;
 }
 
 static int print_to_memory(struct sample *sample, char **ret_text, size_t *ret_size) {
-        sample->stream = open_memstream(ret_text, ret_size);
-        if (!sample->stream)
+        sample->writer.stream = open_memstream(ret_text, ret_size);
+        if (!sample->writer.stream)
                 return -errno;
-        print_all(sample);
-        return fclose(sample->stream) == 0 ? 0 : -errno;
+        tell_all(sample);
+        return fclose(sample->writer.stream) == 0 ? 0 : -errno;
 }
 
 static int write_textfile(const struct invocation *invocation, struct sample *sample, const char *path) {
@@ -400,18 +398,23 @@ static int run(const struct invocation *invocation) {
                 .timeout_usec = chosen->timeout_usec,
         };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct sample sample = {.now_realtime_usec = clock_realtime_usec(), .stream = stdout};
+        struct sample sample = {.now_realtime_usec = clock_realtime_usec()};
 
         if (chosen->textfile && !is_collected(chosen->textfile))
                 return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",
                                       chosen->textfile);
+        if (chosen->textfile && chosen->json)
+                return complain_usage(invocation, "--json and --textfile: the collector reads no JSON");
         if (snapshot_read(&request, &snapshot) < 0)
                 return complain(invocation, STATUS_FAILED, "out of memory");
         sample.snapshot = snapshot;
         ask_stats(&sample, invocation);
         if (chosen->textfile)
                 return write_textfile(invocation, &sample, chosen->textfile);
-        print_all(&sample);
+        if (chosen->json)
+                return print_json(invocation, &sample);
+        sample.writer.stream = stdout;
+        tell_all(&sample);
         return STATUS_DONE;
 }
 

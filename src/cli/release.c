@@ -28,6 +28,7 @@ static struct release_options {
         struct ids gpus;
         bool force;
         bool dry_run;
+        bool json;
         uint64_t timeout_usec;
 } release_options = {
         .timeout_usec = 120 * USEC_PER_SEC,
@@ -47,6 +48,7 @@ static const struct option_spec options[] = {
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct release_options, force),
         },
+        OPTION_JSON(struct release_options, "with --dry-run: print JSON (docs/schemas/release.json)"),
         OPTION_TIMEOUT(struct release_options,
                        "wait that long for the GPUs to be released, and to be held again (default 120)"),
         {0},
@@ -74,10 +76,6 @@ static void release_done(struct release *release) {
         letgo_done(&release->letgo);
 }
 
-static const char *plural(size_t n) {
-        return n == 1 ? "" : "s";
-}
-
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static int run_released(struct release *release) {
@@ -91,7 +89,7 @@ static int run_released(struct release *release) {
                 return status;
         if (release->letgo.snapshot->daemon != DAEMON_NONE)
                 (void)complain(invocation, STATUS_DONE, "%zu GPU%s released in %s: %s", release->n_selected,
-                               plural(release->n_selected),
+                               release->n_selected == 1 ? "" : "s",
                                report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)),
                                release->addresses);
         child_keep_signals();
@@ -102,26 +100,72 @@ static int run_released(struct release *release) {
         return status != STATUS_DONE ? status : again;
 }
 
-static int tell_plan(const struct release *release) {
+static void plan_in_text(const struct release *release) {
         static const char *const means[] = {
                 [DAEMON_NONE] = "though there is no daemon that holds any",
                 [DAEMON_HOLDFAST] = "by a lease that ends with this process",
                 [DAEMON_NVIDIA] = "by persistence mode off, and on again afterwards",
         };
+        const struct snapshot *snapshot = release->letgo.snapshot;
         char label[64];
 
-        printf("would release %zu GPU%s, %s:\n", release->n_selected, plural(release->n_selected),
-               means[release->letgo.snapshot->daemon]);
-        for (size_t i = 0; i < release->letgo.snapshot->n_gpus; i++)
+        printf("would release %zu GPU%s, %s:\n", release->n_selected, release->n_selected == 1 ? "" : "s",
+               means[snapshot->daemon]);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (release->letgo.selected[i])
-                        printf("  %s: %s\n", report_label(&release->letgo.snapshot->gpus[i], label, sizeof(label)),
+                        printf("  %s: %s\n", report_label(&snapshot->gpus[i], label, sizeof(label)),
                                letgo_was_held(&release->letgo, i) ? "held, and would be again" : "not held");
         if (release->invocation->n_words == 0)
-                return STATUS_DONE;
+                return;
         (void)fputs("would run:", stdout);
         for (int i = 0; i < release->invocation->n_words; i++)
                 printf(" %s", release->invocation->words[i]);
         printf("\n     with: HOLDFAST_GPUS=%s\n", release->addresses);
+}
+
+static json_t *gpus_json(const struct release *release) {
+        const struct snapshot *snapshot = release->letgo.snapshot;
+        json_t *gpus = json_array();
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char address[PCI_ADDRESS_SIZE];
+
+                if (release->letgo.selected[i])
+                        (void)json_array_append_new(gpus, json_pack("{s:I, s:s, s:b}", "index", (json_int_t)gpu->index,
+                                                                    "address",
+                                                                    pci_address_format(&gpu->info.address, address),
+                                                                    "held", (int)letgo_was_held(&release->letgo, i)));
+        }
+        return gpus;
+}
+
+static int plan_in_json(const struct release *release) {
+        static const char *const ways[] = {
+                [DAEMON_NONE] = "none",
+                [DAEMON_HOLDFAST] = "lease",
+                [DAEMON_NVIDIA] = "mode",
+        };
+        json_t *words = json_array();
+
+        for (int i = 0; i < release->invocation->n_words; i++) {
+                json_t *word = json_string(release->invocation->words[i]);
+
+                (void)json_array_append_new(words, word ? word : json_string("?")); /* it is not UTF-8 */
+        }
+        return report_json_print(json_pack("{s:s, s:s, s:o, s:o}", "schema", "holdfast.release/1", "by",
+                                           ways[release->letgo.snapshot->daemon], "gpus", gpus_json(release), "command",
+                                           words),
+                                 stdout);
+}
+
+static int tell_plan(const struct release *release) {
+        const struct release_options *chosen = release->invocation->options;
+
+        if (!chosen->json)
+                plan_in_text(release);
+        else if (plan_in_json(release) < 0)
+                return complain(release->invocation, RELEASE_FAILED, "out of memory");
         return STATUS_DONE;
 }
 
@@ -151,6 +195,8 @@ static int select_gpus(struct release *release) {
 static int check_words(const struct invocation *invocation) {
         const struct release_options *chosen = invocation->options;
 
+        if (chosen->json && !chosen->dry_run)
+                return complain_usage(invocation, "--json needs --dry-run: standard output is COMMAND's");
         if (invocation->n_words == 0 && !chosen->dry_run)
                 return complain_usage(invocation, "COMMAND is missing");
         return STATUS_DONE;

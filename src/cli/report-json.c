@@ -112,8 +112,9 @@ static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_g
 int report_json_print(json_t *document, FILE *stream) {
         if (!document)
                 return -ENOMEM;
-        /* With 15 digits 0.1 stays 0.1. A failing stream is told of when it is closed. */
-        (void)json_dumpf(document, stream, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+        /* With 16 digits 0.1 stays 0.1, and microseconds since the epoch are whole. A failing stream is told of when it
+         * is closed. */
+        (void)json_dumpf(document, stream, JSON_INDENT(2) | JSON_REAL_PRECISION(16));
         (void)fputc('\n', stream);
         json_decref(document);
         return 0;

@@ -20,13 +20,12 @@ import pytest
 
 from conftest import BUILD, TOP
 from harness import process
-from harness.command import Job, environment, holdfast, opened
+from harness.command import Job, commands, environment, holdfast, opened
 from harness.node import CLOSING, FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 from harness.world import World, missing_for
 
 A, B, C = THREE
 DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
-COMMANDS = ("status", "query", "set", "wait", "check", "clients", "metrics", "bench", "release", "doctor")
 
 
 def rows_of(text):
@@ -586,7 +585,7 @@ def test_wrong_usage_is_one_line_with_a_pointer_to_the_help(node, arguments, wor
 def test_help_fits_on_a_screen_and_is_complete():
     main = holdfast(None, "--help")
     assert main.status == DONE and main.err == ""
-    for command in COMMANDS:
+    for command in commands():
         assert re.search(rf"^  {command} +\w", main.out, re.M)
         text = holdfast(None, command, "--help").out
         assert f"Usage: holdfast {command}" in text and "Exit status:" in text and "Examples:" in text
@@ -597,11 +596,13 @@ def test_help_fits_on_a_screen_and_is_complete():
 
 def test_the_manual_page_has_every_command_and_option():
     page = (TOP / "docs/man/holdfast.1.scd").read_text()
-    for command in COMMANDS:
-        assert f"# {command.upper()}" in page
+    sections = {part.split("\n")[0]: part for part in page.split("\n# ")}
+    for command in commands():
+        assert f"*holdfast {command}*" in sections["SYNOPSIS"] or f"[*{command}*]" in sections["SYNOPSIS"]
         options = holdfast(None, command, "--help").out.split("Options:")[1].split("Exit status:")[0]
         for option in re.findall(r"--[a-z-]+", options):
-            assert f"*{option}*" in page, f"{option} of {command} is not in the manual page"
+            text = sections[command.upper()] + sections["OPTIONS"]
+            assert f"*{option}*" in text, f"{option} of {command} is not in the manual page"
 
 
 def test_the_version_is_told_before_and_after_a_command():

@@ -8,16 +8,11 @@ import subprocess
 
 import pytest
 
-from harness.command import PROGRAM, environment, holdfast
+from harness.command import PROGRAM, commands, environment, holdfast
 from harness.node import THREE
 from harness.tmux import screen
 
 SHELLS = ("bash", "fish", "zsh")
-
-
-def commands():
-    text = holdfast(None, "--help").out.split("Commands:\n")[1].split("\n\n")[0]
-    return re.findall(r"^  ([a-z]+) ", text, re.M)
 
 
 def options(*command):

@@ -294,6 +294,15 @@ def test_options_after_the_command_are_the_commands(three):
     assert (result.status, result.out) == (DONE, "--gpu 9 --json -- -x\n")
 
 
+def test_json_is_of_the_plan_only(three):
+    three.start_daemon(rows=[Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)])
+    result = holdfast(three.root, "release", "--json", "--", "true")
+    assert result.status == NOT_RUN and "--json needs --dry-run" in result.err
+    plan = holdfast(three.root, "release", "--dry-run", "--json", "--gpu=1", "--", "a", b"\xff").json("release")
+    assert (plan["by"], plan["command"]) == ("lease", ["a", "?"])
+    assert plan["gpus"] == [{"index": 1, "address": B, "held": True}]
+
+
 def test_no_such_gpu_and_neither_driver_nor_daemon(three, tmp_path):
     assert holdfast(three.root, "release", "--gpu=7", "--", "true").status == NOT_RUN
     result = holdfast(tmp_path, "release", "--", "true")

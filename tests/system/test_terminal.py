@@ -4,14 +4,13 @@
 room, colours are for terminals, and what is written again is written in its place."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from harness import process
-from harness.command import PROGRAM, Job, holdfast
+from harness.command import PROGRAM, Job, commands
 from harness.node import FAILED, HELD, OPENING, RELEASED, THREE, Row
 from harness.tmux import screen
 
@@ -129,7 +128,7 @@ def test_no_line_about_a_silent_daemon_is_wider_than_the_terminal(three, termina
 
 
 def test_no_help_is_wider_than_the_terminal_or_longer_than_a_screen(node, terminal):
-    for command in re.findall(r"^  ([a-z]+) ", holdfast(None, "--help").out.split("Commands:")[1], re.M):
+    for command in commands():
         text = terminal.run(node.root, command, "--help")
         assert terminal.status == 0 and len(text) <= 50, command
         assert_fits(terminal, text)

@@ -45,6 +45,12 @@ def holdfast(root, *arguments, program=None, timeout=30, stdout=subprocess.PIPE,
     return result
 
 
+def commands():
+    """All that the help lists."""
+    text = holdfast(None, "--help").out.split("Commands:\n")[1].split("\n\n")[0]
+    return re.findall(r"^  ([a-z]+) ", text, re.M)
+
+
 class Job:
     """A process that has a GPU's node open. (Not the test itself: the scripted daemon lives in that.)"""
 
