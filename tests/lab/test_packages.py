@@ -74,8 +74,8 @@ def connecting(node):
         tries, failures = out.wait_for(r"^(\d+) (\d+)$", timeout=20).groups()
         assert int(failures) == 0 and int(tries) > 1, errors.text()
     finally:
-        child.kill()
-        child.wait(timeout=10)
+        child.stdin.close()
+        child.wait(timeout=20)  # by itself: what nsenter leaves behind when it is killed would be nobody's to reap
 
 
 # ---- installing ----------------------------------------------------------------

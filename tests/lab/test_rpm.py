@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The RPM packages, as far as a node without rpm can show it: what they have, provide and require, and their scripts run
+as rpm would, over the files that they lay down."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.clock import timed
+from lab.lab import TOP
+from lab.packages import run
+
+DRIVER = "595.45.04"
+UNIT = "nvidia-persistenced.service"
+
+
+@pytest.fixture(scope="session")
+def rpms(lab):
+    """Package by name. HOLDFAST_RPMS names a folder where they are built already, for that driver."""
+    folder = Path(os.environ.get("HOLDFAST_RPMS", lab.folder / "rpm"))
+    if not folder.exists():
+        with timed("packages (scripts/rpm)"):
+            subprocess.run([TOP / "scripts/rpm", folder], check=True, stdout=subprocess.DEVNULL,
+                           env=os.environ | {"NVIDIA_VERSION": DRIVER})
+    return {run("rpm", "--query", "--queryformat=%{NAME}", "--package", file): file
+            for file in folder.glob("*.rpm") if ".src." not in file.name}
+
+
+def query(file, what):
+    return set(run("rpm", "--query", "--package", f"--{what}", file).splitlines())
+
+
+def test_three_packages_part_the_files(rpms):
+    assert set(rpms) == {"holdfast", "holdfast-nvidia-persistenced", "holdfast-sim"}
+    files = {name: query(file, "list") for name, file in rpms.items()}
+    assert {"/usr/bin/holdfast", "/usr/libexec/holdfast/nvidia-persistenced",
+            "/usr/lib/systemd/system/holdfast.service"} < files["holdfast"]
+    assert {"/usr/bin/nvidia-persistenced", "/usr/lib/systemd/system/nvidia-persistenced.service"} < \
+        files["holdfast-nvidia-persistenced"]
+    assert not files["holdfast"] & files["holdfast-nvidia-persistenced"]
+    assert "/usr/bin/holdfast-sim" in files["holdfast-sim"]
+
+
+def test_it_stands_in_for_the_package_of_one_drivers_version_and_epoch(rpms):
+    assert f"nvidia-persistenced = 3:{DRIVER}" in query(rpms["holdfast-nvidia-persistenced"], "provides")
+    assert "nvidia-persistenced" in query(rpms["holdfast-nvidia-persistenced"], "conflicts")
+
+
+def test_the_simulators_library_is_not_offered_as_nvidias(rpms):
+    assert not [line for line in query(rpms["holdfast-sim"], "provides") if line.startswith("libnvidia")]
+
+
+def script(file, which, argument):
+    """A scriptlet, ready to be run as rpm does."""
+    text = run("rpm", "--query", "--package", f"--queryformat=%{{{which.upper()}}}", file)
+    return ["sh", "-c", text, which, str(argument)]
+
+
+def lay_down(node, folder, rpms):
+    """Both packages' files, each put in the place of what was there."""
+    for name in ("holdfast", "holdfast-nvidia-persistenced"):
+        tree = folder / name
+        if not tree.exists():
+            tree.mkdir()
+            subprocess.run(f"rpm2cpio '{rpms[name]}' | cpio --extract --make-directories --quiet", shell=True, cwd=tree,
+                           check=True)
+        node.put_tree(tree)
+
+
+def test_its_scripts_install_upgrade_and_remove_without_a_teardown_before_the_end(bare_node, rpms, tmp_path):
+    node = bare_node.simulate()
+    names = rpms["holdfast-nvidia-persistenced"]
+    lay_down(node, tmp_path, rpms)
+    for file in (rpms["holdfast"], names):
+        node.exec(*script(file, "postin", 1))
+    node.exec(*script(rpms["holdfast"], "posttrans", 1))
+    node.exec("systemctl", "enable", "--now", UNIT)
+    gpus = node.gpus.status()["gpus"]
+    assert [gpu["usage_count"] for gpu in gpus] == [1, 1]
+    before = node.exec("systemctl", "show", "--property=MainPID", UNIT)
+
+    lay_down(node, tmp_path, rpms)
+    for file in (rpms["holdfast"], names):
+        node.exec(*script(file, "postin", 2))
+    node.exec(*script(rpms["holdfast"], "posttrans", 2))
+    assert node.exec("systemctl", "show", "--property=MainPID", UNIT) != before
+    gpus = node.gpus.status()["gpus"]
+    assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in gpus] == [(1, 0), (1, 0)]
+
+    node.exec(*script(names, "preun", 0))
+    assert node.try_exec("systemctl", "is-enabled", UNIT).out == "disabled\n"
+    assert [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
