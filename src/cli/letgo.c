@@ -162,13 +162,6 @@ struct again {
         size_t n_gone; /* from the driver, or nobody wants them held any more */
 };
 
-static const struct snapshot_gpu *find_row(const struct snapshot *snapshot, const struct pci_address *address) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0)
-                        return &snapshot->gpus[i];
-        return NULL;
-}
-
 static bool is_answering(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_HOLDFAST;
 }
@@ -185,7 +178,7 @@ static struct again count_again(const struct letgo *letgo, const struct snapshot
         struct again again = {0};
 
         for (size_t i = 0; i < letgo->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *row = find_row(now, &letgo->snapshot->gpus[i].info.address);
+                const struct snapshot_gpu *row = snapshot_find(now, &letgo->snapshot->gpus[i].info.address);
 
                 if (!letgo_was_held(letgo, i))
                         continue;
@@ -204,7 +197,7 @@ static struct again count_again(const struct letgo *letgo, const struct snapshot
 static void name_not_held(const struct letgo *letgo, const struct snapshot *now) {
         for (size_t i = 0; i < letgo->snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &letgo->snapshot->gpus[i];
-                const struct snapshot_gpu *row = find_row(now, &gpu->info.address);
+                const struct snapshot_gpu *row = snapshot_find(now, &gpu->info.address);
                 char label[64];
 
                 if (!letgo_was_held(letgo, i) || (row && row->held == HF_YES))

@@ -276,6 +276,13 @@ bool snapshot_is_empty(const struct snapshot *snapshot) {
                (snapshot->daemon == DAEMON_NONE || snapshot->daemon == DAEMON_SILENT);
 }
 
+const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0)
+                        return &snapshot->gpus[i];
+        return NULL;
+}
+
 size_t snapshot_count_held(const struct snapshot *snapshot) {
         size_t n = 0;
 

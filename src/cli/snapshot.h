@@ -94,6 +94,9 @@ void snapshot_done(struct snapshot **snapshot);
 /* Neither a driver nor a daemon: there is nothing to tell. */
 bool snapshot_is_empty(const struct snapshot *snapshot);
 
+/* The GPU's row, or NULL. */
+const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address);
+
 size_t snapshot_count_held(const struct snapshot *snapshot);
 
 /* Whether the process is the daemon, or systemd, which has what the daemon left in its descriptor store. */

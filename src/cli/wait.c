@@ -150,13 +150,6 @@ static int look_again(struct waiting *waiting) {
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
 
-static const struct snapshot_gpu *find_row(const struct look *look, const struct pci_address *address) {
-        for (size_t i = 0; look->snapshot && i < look->snapshot->n_gpus; i++)
-                if (pci_address_compare(&look->snapshot->gpus[i].info.address, address) == 0)
-                        return &look->snapshot->gpus[i];
-        return NULL;
-}
-
 /* "held after 1.50 s", "failed: <why>", "opening". Returns buffer. */
 static const char *describe(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer,
                             size_t size) {
@@ -179,7 +172,8 @@ static const char *describe(const struct snapshot *snapshot, const struct snapsh
 }
 
 static void tell_change(const struct waiting *waiting, const struct snapshot_gpu *gpu) {
-        const struct snapshot_gpu *before = find_row(&waiting->before, &gpu->info.address);
+        const struct snapshot_gpu *before =
+                waiting->before.snapshot ? snapshot_find(waiting->before.snapshot, &gpu->info.address) : NULL;
         char label[64], now_text[HF_TEXT_SIZE + 96], before_text[HF_TEXT_SIZE + 96] = "";
 
         (void)describe(waiting->now.snapshot, gpu, now_text, sizeof(now_text));

@@ -15,6 +15,7 @@ import pytest
 from conftest import BUILD
 from harness import events, process
 from harness.command import PROGRAM, environment, holdfast
+from harness.node import ScriptedDaemon
 from harness.terminal import CTRL_C, on_terminal
 
 DONE, FAILURE, USAGE, NO_DAEMON, NO_GPU, NOT_HELD_AGAIN = 0, 1, 2, 3, 5, 6
@@ -299,6 +300,48 @@ def test_without_a_daemon_it_holds_the_gpu_itself(world):
     events.wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 0, "nobody at the end")
     nothing = bench(world, "--held-only")
     assert nothing.status == NO_DAEMON and "--held-only has nothing to measure" in nothing.err
+
+
+@contextlib.contextmanager
+def nvidias_daemon(world):
+    """One that keeps to NVIDIA's contract: it answers that its GPUs are held, and leaves the driver alone."""
+    path = world.base / "root/run/nvidia-persistenced/socket"
+    path.parent.mkdir()
+    daemon = ScriptedDaemon(path, modes={address.rpartition(".")[0]: (0, 1) for address in world.gpus})
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+def test_with_nvidias_daemon_the_mode_is_switched_off_and_on(world):
+    world.simulate(2)
+    with nvidias_daemon(world) as daemon:
+        result = bench(world, "--count=2", "--gpu=1")
+    assert result.status == DONE, result.err
+    address = world.gpus[1].rpartition(".")[0]
+    assert daemon.sets == [(address, 0), (address, 1)] * 2 + [(address, 1)]
+    assert "1 of 1 GPU held again" in result.err
+
+
+def test_with_nvidias_daemon_a_signal_leaves_the_mode_on(world):
+    world.simulate(2, SLOW)
+    with nvidias_daemon(world) as daemon:
+        with benching(world, "--count=1000") as child:
+            events.wait_until(lambda: any(gpu["initialising"] for gpu in world.sim.status()["gpus"]), "a cold open",
+                              timeout=20)
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(timeout=30) == 128 + signal.SIGTERM
+            child.errors.wait_for("2 of 2 GPUs held again")
+    assert dict(daemon.sets) == {address.rpartition(".")[0]: 1 for address in world.gpus}
+
+
+def test_with_nvidias_daemon_it_is_said_what_a_kill_would_leave(world):
+    world.simulate(2)
+    with nvidias_daemon(world), on_terminal(world.site.root, "bench") as terminal:
+        terminal.wait_for("NVIDIA's daemon knows no leases")
+        terminal.press(b"n\n")
+        assert terminal.wait() == FAILURE
 
 
 def test_gpus_that_the_daemon_does_not_hold_have_cold_times_only(world, daemon):

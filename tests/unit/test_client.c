@@ -716,6 +716,35 @@ static void a_watch_without_news_ends_at_the_deadline(void **state) {
         assert_null(gpus);
 }
 
+/* However long the answer is in coming: the limit is for taking it. */
+static void a_watch_in_two_steps_is_polled_for_in_between(void **state) {
+        DAEMON(watch_one_on);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+        struct pollfd pollfd = {.fd = client_fd(client), .events = POLLIN};
+
+        assert_int_equal(client_watch_begin(client, 7), 0);
+        assert_int_equal(poll(&pollfd, 1, PATIENCE_USEC / USEC_PER_MSEC), 1);
+        assert_int_equal(poll(NULL, 0, IMPATIENCE_USEC / USEC_PER_MSEC + 1),
+                         0); /* the limit of the beginning is over */
+        assert_int_equal(client_watch_end(client, &head, &gpus), 0);
+        assert_true(head.serial == 8);
+}
+
+static void a_watch_whose_daemon_goes_is_readable_and_fails(void **state) {
+        DAEMON(hang_up_when_asked);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        struct pollfd pollfd = {.fd = client_fd(client), .events = POLLIN};
+        struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+
+        assert_int_equal(client_watch_begin(client, 7), 0);
+        assert_int_equal(poll(&pollfd, 1, PATIENCE_USEC / USEC_PER_MSEC), 1);
+        assert_int_equal(client_watch_end(client, &head, &gpus), -ECONNRESET);
+        assert_int_equal(client_fd(client), -1);
+}
+
 /* Stats, and the second time all but the last word of them. */
 static void give_stats(int fd) {
         struct hf_stats stats = gpus_stats();
@@ -882,6 +911,8 @@ int main(void) {
                 cmocka_unit_test(a_list_that_is_wrong_is_refused),
                 cmocka_unit_test(watch_asks_with_the_serial_and_reads_a_list),
                 cmocka_unit_test(a_watch_without_news_ends_at_the_deadline),
+                cmocka_unit_test(a_watch_in_two_steps_is_polled_for_in_between),
+                cmocka_unit_test(a_watch_whose_daemon_goes_is_readable_and_fails),
                 cmocka_unit_test(stats_are_read_whole_or_not_at_all),
                 cmocka_unit_test(a_lease_names_its_gpus_or_all),
                 cmocka_unit_test(another_daemon_has_none_of_these),
