@@ -7,10 +7,17 @@ import stat
 import pytest
 
 from harness.events import wait_until
+from harness.simulator import QUICK
 
 SERVICE = "nvidia-persistenced.service"
 SOCKET_UNIT = "nvidia-persistenced.socket"
 FOLDER = "/run/nvidia-persistenced"
+
+# Numbers of <linux/capability.h>.
+CAP_DAC_OVERRIDE = 1
+CAP_SYS_ADMIN = 21
+
+NUMA_ONLINE = 3  # of the driver's enum nv_numa_status
 
 
 def users_of(node):
@@ -20,6 +27,16 @@ def users_of(node):
 
 def state_of(node, unit):
     return node.try_exec("systemctl", "is-active", unit).out.strip()
+
+
+def pid_of(node):
+    return node.exec("systemctl", "show", "--property=MainPID", "--value", SERVICE).strip()
+
+
+def status_of(node):
+    """The fields of the daemon's /proc/PID/status."""
+    lines = node.read(f"/proc/{pid_of(node)}/status").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 @pytest.fixture
@@ -32,8 +49,7 @@ def running(node):
 def test_the_sandbox_is_in_force_and_as_tight_as_promised(running):
     node = running
     node.exec("systemd-analyze", "security", "--threshold=6", SERVICE)
-    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", SERVICE).strip()
-    status = dict(line.split(":\t", 1) for line in node.read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    pid, status = pid_of(node), status_of(node)
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     user = node.exec("id", "--user", "nvidia-persistenced").strip()
@@ -124,3 +140,20 @@ def test_missing_nodes_are_made_for_the_daemon_that_is_not_root(node):
     node.exec("env", "--unset=HOLDFAST_ROOT", "nvidia-persistenced", "--make-nodes")
     made = node.exec("stat", "--format=%n %F %a %t:%T", "/dev/nvidiactl", "/dev/nvidia1").splitlines()
     assert made == ["/dev/nvidiactl character special file 666 c3:ff", "/dev/nvidia1 character special file 666 c3:1"]
+
+
+def test_with_the_drop_in_for_numa_memory_it_brings_that_online_as_root_with_two_capabilities(bare_node):
+    """As on POWER9, where user space does it: the sandbox lets it write to /sys, and ask the driver what only root may."""
+    power9 = QUICK + "numa = offline\n[driver]\nmemory_probe = yes\n"
+    node = bare_node.simulate(gpus=1, defaults=power9).install()
+    example = "/usr/share/holdfast/examples/numa.conf"
+    node.exec("install", "-D", "-m", "644", example, f"/etc/systemd/system/{SERVICE}.d/numa.conf")
+    node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "start", SERVICE)
+    status = status_of(node)
+    assert status["Uid"].split() == ["0"] * 4
+    assert int(status["CapEff"], 16) == 1 << CAP_DAC_OVERRIDE | 1 << CAP_SYS_ADMIN
+
+    node.exec("holdfast", "set", "on")
+    assert node.gpus.status()["gpus"][0]["numa"]["status"] == NUMA_ONLINE
