@@ -5,12 +5,14 @@ and limits that are enforced. The simulator's counts tell what became of the GPU
 
 import pytest
 
+from harness import events
 from vm import service
 
 # The first one waits for the machine: on a slow day, and with nothing kept of the run before, minutes.
 pytestmark = pytest.mark.timeout(600)
 
 CTL = "/dev/nvidiactl"
+CONFIGURATION = "/etc/holdfast/holdfast.conf"
 PROFILE = "holdfast-nvidia-persistenced"
 # A sandboxed service gets a /proc of its own. A real driver's files are in each; the simulator's are mounted over one.
 SHOW_PROC = "[Service]\nBindReadOnlyPaths=/proc/driver\n"
@@ -83,6 +85,28 @@ def test_when_a_set_is_answered_the_driver_has_torn_the_gpu_down(held, gpus):
     assert counts(gpus) == [(up, down + 1, 0), other]
     held.exec("holdfast", "set", "on", "--gpu", "0")
     assert counts(gpus) == [(up + 1, down + 1, 1), other]
+
+
+@pytest.fixture
+def uvm(held, gpus):
+    """UVM's state kept as well."""
+    held.write(CONFIGURATION, "[gpu *]\nuvm-persistence = on\n")
+    held.exec("systemctl", "reload", service.UNIT)
+    events.wait_until(lambda: uvm_registrations(gpus) == [1, 1], "UVM has both GPUs", 30)
+    yield held
+    held.exec("rm", CONFIGURATION)
+    held.exec("systemctl", "reload", service.UNIT)
+
+
+def uvm_registrations(gpus):
+    return [gpu["uvm"] for gpu in gpus.status()["gpus"]]
+
+
+def test_a_uvm_registration_through_its_device_outlives_a_kill(uvm, gpus):
+    before = counts(gpus)
+    uvm.exec("systemctl", "kill", "--signal=KILL", service.UNIT)
+    service.wait_held(uvm, gpus.addresses)
+    assert (counts(gpus), uvm_registrations(gpus)) == (before, [1, 1])
 
 
 def test_the_service_opens_the_drivers_devices_and_no_others(held):

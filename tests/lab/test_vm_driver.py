@@ -25,9 +25,9 @@ def running(vm):
     """The service on a machine with GPUs, while no driver is loaded."""
     vm.exec("insmod", module(OLD, "gpus"))
     vm.exec("systemctl", "daemon-reload")
-    vm.exec("systemctl", "start", service.UNIT)
+    vm.exec("systemctl", "enable", "--now", service.UNIT)
     yield vm
-    vm.exec("systemctl", "stop", service.UNIT)
+    vm.exec("systemctl", "disable", "--now", service.UNIT)
     vm.exec("rmmod", "nvidia", "gpus")
 
 
@@ -76,6 +76,7 @@ def test_release_lets_the_driver_be_exchanged_and_the_daemon_stays(driver):
     wanted = NEW if version(driver) == OLD else OLD
     driver.exec("holdfast", "release", "--", "sh", "-c", f"rmmod nvidia && insmod {module(wanted)}")
     service.wait_held(driver, ADDRESSES)
+    assert driver.try_exec("holdfast", "doctor").out.startswith("no problem found")
     assert version(driver) == wanted
     assert service.show(driver, "MainPID") == pid
 
