@@ -10,7 +10,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -18,13 +17,11 @@
 #include "cli/command.h"
 #include "cli/ids.h"
 #include "cli/report.h"
-#include "cli/wrap.h"
 
 enum {
         PROBLEMS_SHOWN_MAX = 4, /* in the line; the JSON has all */
         LINE_SIZE = 2048,
         REASON_SIZE = HF_TEXT_SIZE + 128,
-        INDENT = 6, /* of further lines on a terminal */
 };
 
 /* The plug-in convention of Nagios. */
@@ -376,22 +373,12 @@ static const char *const verdict_words[] = {
         [VERDICT_UNKNOWN] = "UNKNOWN",
 };
 
-/* One line for programs, which read lines; on a terminal broken between words. */
-static void print_line(const char *begin, const char *line) {
-        (void)fputs(begin, stdout);
-        wrap_print(stdout, line, strlen(begin), INDENT, isatty(STDOUT_FILENO) == 1 ? report_style_of(stdout).width : 0);
-}
-
 static void tell_nagios(const struct judgement *judgement, char *line) {
-        char begin[32], text[LINE_SIZE + 96];
-
         /* The bar begins the performance data, and must not come earlier. */
         for (char *bar = line; (bar = strchr(bar, '|'));)
                 *bar = '/';
-        (void)text_format(begin, sizeof(begin), "HOLDFAST %s - ", verdict_words[judgement->verdict]);
-        (void)text_format(text, sizeof(text), "%s | gpus=%zu held=%zu problems=%zu", line, judgement->n_gpus,
-                          judgement->n_held, judgement->n_problems);
-        print_line(begin, text);
+        report_say("HOLDFAST %s - %s | gpus=%zu held=%zu problems=%zu", verdict_words[judgement->verdict], line,
+                   judgement->n_gpus, judgement->n_held, judgement->n_problems);
 }
 
 static json_t *problems_json(const struct judgement *judgement) {
@@ -449,10 +436,10 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
                 tell_nagios(judgement, line);
                 break;
         case FORMAT_NHC: /* the word that Node Health Check itself begins its messages with */
-                print_line(judgement->verdict == VERDICT_OK ? "OK: holdfast: " : "ERROR: holdfast: ", line);
+                report_say("%s: holdfast: %s", judgement->verdict == VERDICT_OK ? "OK" : "ERROR", line);
                 break;
         case FORMAT_NPD:
-                print_line("", line);
+                report_say("%s", line);
                 break;
         case FORMAT_JSON:
                 if (tell_json(judgement, line) < 0)

@@ -3,6 +3,7 @@
 
 #include "cli/report.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -11,6 +12,12 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "cli/wrap.h"
+
+enum {
+        SENTENCE_SIZE = 8192,
+        INDENT = 6, /* of a sentence's further lines */
+};
 
 /* ---- style ------------------------------------------------------------------- */
 
@@ -38,6 +45,17 @@ struct report_style report_style_of(FILE *stream) {
 }
 
 /* ---- sentences --------------------------------------------------------------- */
+
+void report_say(const char *format, ...) {
+        size_t width = isatty(STDOUT_FILENO) == 1 ? report_style_of(stdout).width : 0;
+        char text[SENTENCE_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        wrap_print(stdout, text, 0, INDENT, width);
+}
 
 const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size) {
         (void)text_format(buffer, size,

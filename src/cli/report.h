@@ -30,6 +30,9 @@ json_t *report_json(const struct snapshot *snapshot, const bool *selected);
 /* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);
 
+/* A sentence on standard output: one line for programs, broken between words on a terminal. */
+void report_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 enum { REPORT_NOTHING_SIZE = 640 };
 
 /* Why there is nothing to tell of an empty snapshot, and what to do. root: as in the request. Returns buffer. */

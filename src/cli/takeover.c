@@ -352,9 +352,9 @@ static const struct {
 static void note_options(const struct takeover *takeover) {
         for (size_t i = 0; i < ARRAY_SIZE(former_options); i++)
                 if (strstr(takeover->service.exec_start, former_options[i].option))
-                        printf("note: the unit's own command line has %s, which does not count now: %s in "
-                               "/etc/holdfast/holdfast.conf\n",
-                               former_options[i].option, former_options[i].instead);
+                        report_say("note: the unit's own command line has %s, which does not count now: %s in "
+                                   "/etc/holdfast/holdfast.conf",
+                                   former_options[i].option, former_options[i].instead);
 }
 
 static void note_flag(const struct takeover *takeover) {
@@ -363,9 +363,10 @@ static void note_flag(const struct takeover *takeover) {
         for (size_t i = 0; i < takeover->snapshot->n_gpus; i++)
                 n += takeover->snapshot->gpus[i].legacy == HF_YES;
         if (n > 0 && !chosen_by(takeover)->clear_legacy_flag)
-                printf("note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even when "
-                       "the daemon lets go; 'holdfast takeover --clear-legacy-flag' switches it off\n",
-                       n, n == 1 ? "" : "s");
+                report_say(
+                        "note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even when "
+                        "the daemon lets go; 'holdfast takeover --clear-legacy-flag' switches it off",
+                        n, n == 1 ? "" : "s");
 }
 
 static int tell_plan(const struct takeover *takeover, const struct step *steps) {
@@ -376,10 +377,10 @@ static int tell_plan(const struct takeover *takeover, const struct step *steps) 
                 printf("  %s\n", step->what);
         if (steps == taking)
                 for (size_t i = 0; i < n_takeover_links; i++)
-                        printf("link: %s -> %s\n", takeover_links[i].path, takeover_links[i].target);
+                        report_say("link: %s -> %s", takeover_links[i].path, takeover_links[i].target);
         for (size_t i = 0; i < takeover->snapshot->n_gpus; i++)
                 n += takeover->snapshot->gpus[i].initialised == HF_YES;
-        printf("%zu of %zu GPUs are initialised\n", n, takeover->snapshot->n_gpus);
+        report_say("%zu of %zu GPUs are initialised", n, takeover->snapshot->n_gpus);
         if (steps == taking)
                 note_options(takeover);
         note_flag(takeover);
@@ -391,11 +392,11 @@ static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
 
         (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
         if (takeover->starts)
-                printf("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile\n", SERVICE_UNIT,
-                       elapsed, takeover->hold.n_held, takeover->hold.n_held == 1 ? "" : "s");
+                report_say("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile", SERVICE_UNIT,
+                           elapsed, takeover->hold.n_held, takeover->hold.n_held == 1 ? "" : "s");
         else
-                puts(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: systemctl start "
-                                  "nvidia-persistenced");
+                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: systemctl start "
+                                        "nvidia-persistenced");
         if (takeover->state == UNIT_OTHER)
                 note_options(takeover);
         note_flag(takeover);
@@ -411,8 +412,8 @@ static void tell_given_back(const struct takeover *takeover) {
                 return;
         n_held = snapshot_count_held(now);
         if (n_held < takeover->hold.n_held)
-                printf("note: it holds %zu of the %zu GPUs that were initialised; 'holdfast set on' holds them\n",
-                       n_held, takeover->hold.n_held);
+                report_say("note: it holds %zu of the %zu GPUs that were initialised; 'holdfast set on' holds them",
+                           n_held, takeover->hold.n_held);
 }
 
 /* ---- --status ------------------------------------------------------------------------------------------------- */
@@ -463,15 +464,15 @@ static int tell_status(const struct takeover *takeover) {
         (void)service_program(service, program, sizeof(program));
         if (chosen_by(takeover)->json)
                 return tell_status_json(takeover, program);
-        printf("%s %s\n", SERVICE_UNIT, states[takeover->state].sentence);
+        report_say("%s %s", SERVICE_UNIT, states[takeover->state].sentence);
         if (!service->known)
-                printf("why: %s\n", service->reason);
+                report_say("why: %s", service->reason);
         if (service->fragment_path[0] != '\0')
-                printf("unit: %s (%s)\n", service->fragment_path, service->active_state);
+                report_say("unit: %s (%s)", service->fragment_path, service->active_state);
         if (service->drop_in_paths[0] != '\0')
-                printf("drop-ins: %s\n", service->drop_in_paths);
+                report_say("drop-ins: %s", service->drop_in_paths);
         if (program[0] != '\0')
-                printf("program: %s\n", program);
+                report_say("program: %s", program);
         return states[takeover->state].status;
 }
 
@@ -531,7 +532,7 @@ static int take(struct takeover *takeover) {
                 return carry_out(takeover, taking);
         if (chosen_by(takeover)->clear_legacy_flag)
                 return carry_out(takeover, clearing);
-        printf("%s runs Holdfast's daemon already\n", SERVICE_UNIT);
+        report_say("%s runs Holdfast's daemon already", SERVICE_UNIT);
         note_flag(takeover);
         return STATUS_DONE;
 }

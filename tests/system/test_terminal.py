@@ -31,10 +31,13 @@ COMMANDS = [
     ["check", "--format=nhc"],
     ["check", "--format=npd"],
     ["clients"],
+    ["bench"],
     ["release", "--dry-run"],
     ["release", "--dry-run", "--force", "--", "nvidia-smi", "--gpu-reset"],
     ["doctor"],
     ["doctor", "--verbose"],
+    ["takeover"],
+    ["takeover", "--status"],
     ["--help"],
 ]
 MISTAKES = [
