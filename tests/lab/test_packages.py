@@ -5,11 +5,13 @@ client away, and after a purge nothing is left."""
 
 import contextlib
 import re
+import shutil
 import subprocess
 
 import pytest
 
 from harness import events
+from lab.lab import TOP
 from lab.packages import FOLDER, install, remove
 
 OURS = ("holdfast", "holdfast-nvidia-persistenced")
@@ -170,3 +172,17 @@ def test_nvidias_package_replaces_the_names_and_holdfast_can_replace_it_again(ho
     install(holder, packages.file("holdfast-nvidia-persistenced"))
     assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == f"{PROGRAM}\n"
     assert opens(holder) == [1, 1]
+
+
+# ---- the packages' own tests ----------------------------------------------------
+
+
+def test_their_autopkgtests_pass_on_a_node(bare_node, packages, lab, tmp_path):
+    tree = tmp_path / "tree"  # a tree without debian/control needs no building, and dpkg-dev on the node neither
+    shutil.copytree(TOP / "packaging/debian/tests", tree / "debian/tests")
+    command = [*lab.prefix, "autopkgtest", "--no-built-binaries", *packages.binaries, tree, "--", "ssh",
+               "--hostname", str(bare_node.address), "--login", "root", "--identity", lab.key,
+               "--capability", "isolation-container", "--capability", "isolation-machine"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    assert re.findall(r"^(\w+) +PASS$", done.stdout + done.stderr, re.M)[-2:] == ["service", "simulated"]

@@ -69,6 +69,10 @@ class Packages:
     def version(self, name):
         return run("dpkg-deb", "--field", self.file(name), "Version").strip()
 
+    @property
+    def binaries(self):
+        return [file for file in sorted(self._built.glob("*.deb")) if "-dbgsym_" not in file.name]
+
     def newer(self, name):
         """The package with a higher version, and what it says of the others' versions."""
         version = self.version(name)
