@@ -86,6 +86,15 @@ def test_removing_holdfast_undoes_it(ubuntu):
     assert ubuntu.exec("systemctl", "--failed", "--no-legend") == ""
 
 
+def test_without_our_files_the_links_lead_nowhere_and_the_unit_is_what_it_was(ubuntu):
+    taken(ubuntu)
+    ubuntu.exec("rm", "--recursive", "/usr/share/holdfast/takeover", OURS)
+    ubuntu.exec("systemctl", "daemon-reload")
+    ubuntu.exec("systemctl", "restart", UNIT)
+    assert program(ubuntu) == THEIRS
+    assert ubuntu.exec("systemctl", "show", "--property=Type", UNIT) == "Type=forking\n"
+
+
 def test_a_daemon_of_ours_that_cannot_start_is_taken_back_with_the_gpus_as_they_are(ubuntu):
     ubuntu.exec("chmod", "a-x", OURS)
     result = ubuntu.try_exec("holdfast", "takeover")
