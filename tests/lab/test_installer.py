@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""packaging/install on an image that then boots. What else it does is in tests/system/test_packaging.py."""
+
+import subprocess
+
+from lab.lab import TOP
+
+SERVICE = "nvidia-persistenced.service"
+OURS = "find / -xdev ! -type d -path '*holdfast*'"
+
+
+def run_installer(node, *options):
+    """On this machine, into the node's file system as into an image."""
+    done = subprocess.run([TOP / "packaging/install", f"--build={node.lab.build}", f"--root={node.path('/')}", *options],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def users_of(node):
+    """How many have each GPU open."""
+    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
+
+
+def test_an_image_with_it_boots_with_gpus_held_and_without_it_as_before(bare_node):
+    node = bare_node.simulate()
+    before = node.exec(OURS)
+    run_installer(node)
+    node.reboot()
+    assert node.exec("systemctl", "is-active", SERVICE) == "active\n"
+    assert users_of(node) == [1, 1]
+    assert node.exec("systemctl", "is-system-running") == "running\n"
+
+    run_installer(node, "--uninstall")
+    node.reboot()
+    assert node.try_exec("systemctl", "cat", SERVICE).status != 0
+    assert users_of(node) == [0, 0]
+    assert node.exec(OURS) == before
