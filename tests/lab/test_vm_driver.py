@@ -117,6 +117,12 @@ def test_uvm_that_is_loaded_later_is_within_the_services_reach(driver):
         driver.exec("rmmod", "nvidia_uvm")
 
 
+def test_the_simulator_makes_no_devices_beside_a_driver(driver):
+    refused = driver.try_exec(seed.PROGRAM, "run", "--root", "/srv/gpus", "--cuse")
+    assert refused.status == 1 and "another driver has these numbers" in refused.err
+    assert driver.try_exec("mountpoint", "--quiet", "/srv/gpus").status != 0
+
+
 def test_a_stop_lets_the_module_be_unloaded(driver):
     driver.exec("systemctl", "stop", service.UNIT)
     driver.exec("rmmod", "nvidia")

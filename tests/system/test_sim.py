@@ -1019,7 +1019,8 @@ def test_help_goes_to_standard_output(build):
         answer = subprocess.run([build / "sim/holdfast-sim", *arguments], capture_output=True, text=True, timeout=20,
                                 check=False)
         assert (answer.returncode, answer.stderr) == (0, "") and answer.stdout.startswith("Usage: holdfast-sim")
-    for arguments in ([], ["walk"], ["run"], ["run", "--gpus", "0", "--socket", "x"], ["run", "x"]):
+    for arguments in ([], ["walk"], ["run"], ["run", "--gpus", "0", "--socket", "x"], ["run", "x"],
+                      ["run", "--cuse", "--socket", "x"]):
         answer = subprocess.run([build / "sim/holdfast-sim", *arguments], capture_output=True, text=True, timeout=20,
                                 check=False)
         assert (answer.returncode, answer.stdout) == (2, "") and "--help" in answer.stderr
