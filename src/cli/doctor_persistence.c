@@ -126,7 +126,7 @@ static void blame(const struct examination *examination, const struct snapshot_g
                 quote(gpu, "off in NVIDIA's daemon, by a client or --no-persistence-mode; it does not tell which",
                       finding);
         else
-                quote(gpu, "off: there is no daemon, and the kernel's own flag is not set", finding);
+                quote(gpu, "off: no daemon, and the kernel's flag is off", finding);
 }
 
 /* Off for good, as opposed to leased. */

@@ -154,7 +154,7 @@ static void read_held_by(const struct field_context *context, const struct snaps
                          struct field_value *value) {
         char text[sizeof(value->text)];
 
-        (void)report_held_by(context->snapshot, gpu, text, sizeof(text));
+        (void)report_held_by(context->snapshot, gpu, SIZE_MAX, text, sizeof(text));
         set_text(value, text_equal(text, "-") ? "" : text);
 }
 

@@ -90,10 +90,20 @@ static void cell_open(struct table *table, const struct snapshot *snapshot, cons
         table_cell(table, COLOUR_NONE, "%s", report_duration(gpu->detail.open_duration_usec, text, sizeof(text)));
 }
 
-static void cell_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+/* One GPU's many clients must not take the room of all others; 'holdfast clients' has them all. */
+static void print_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                          size_t n_named_max) {
         char text[TABLE_CELL_SIZE];
 
-        table_cell(table, COLOUR_NONE, "%s", report_held_by(snapshot, gpu, text, sizeof(text)));
+        table_cell(table, COLOUR_NONE, "%s", report_held_by(snapshot, gpu, n_named_max, text, sizeof(text)));
+}
+
+static void cell_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        print_held_by(table, snapshot, gpu, 2);
+}
+
+static void cell_held_by_short(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        print_held_by(table, snapshot, gpu, 1);
 }
 
 /* ---- columns ----------------------------------------------------------------- */
@@ -130,7 +140,8 @@ static const struct {
         {{.title = "State"}, IN_ALL, false, cell_state},
         {{.title = "Since"}, IN_FULL, true, cell_since},
         {{.title = "Open", .right = true}, IN_FULL, true, cell_open},
-        {{.title = "Held by"}, IN_ALL, false, cell_held_by},
+        {{.title = "Held by"}, IN_FULL, false, cell_held_by},
+        {{.title = "Held by"}, IN_NARROW, false, cell_held_by_short},
 };
 
 _Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");

@@ -117,7 +117,27 @@ static void append(char *buffer, size_t size, const char *text) {
         (void)text_format(buffer + length, size - length, "%s%s", length > 0 ? ", " : "", text);
 }
 
-const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer, size_t size) {
+static void append_clients(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
+                           char *buffer, size_t size) {
+        char text[HOLDER_NAME_SIZE + 32];
+        size_t n = 0;
+
+        for (size_t i = 0; i < gpu->n_clients; i++) {
+                const struct holder *client = &gpu->clients[i];
+
+                if (!snapshot_is_client(snapshot, gpu, client) || n++ >= n_named_max)
+                        continue;
+                (void)text_format(text, sizeof(text), "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
+                append(buffer, size, text);
+        }
+        if (n <= n_named_max)
+                return;
+        (void)text_format(text, sizeof(text), "%zu more", n - n_named_max);
+        append(buffer, size, text);
+}
+
+const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
+                           char *buffer, size_t size) {
         bool nobody = gpu->held != HF_YES && gpu->n_clients == 0;
 
         buffer[0] = '\0';
@@ -125,15 +145,7 @@ const char *report_held_by(const struct snapshot *snapshot, const struct snapsho
                 append(buffer, size, "daemon");
         if (gpu->legacy == HF_YES)
                 append(buffer, size, gpu->legacy_inferred ? "kernel flag (inferred)" : "kernel flag");
-        for (size_t i = 0; i < gpu->n_clients; i++) {
-                const struct holder *client = &gpu->clients[i];
-                char text[HOLDER_NAME_SIZE + 16];
-
-                if (!snapshot_is_client(snapshot, gpu, client))
-                        continue;
-                (void)text_format(text, sizeof(text), "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
-                append(buffer, size, text);
-        }
+        append_clients(snapshot, gpu, n_named_max, buffer, size);
         if (nobody && snapshot->modeset && gpu->initialised == HF_YES)
                 append(buffer, size, "nvidia-drm (inferred)");
         if (buffer[0] == '\0')

@@ -51,7 +51,8 @@ const char *report_time_utc(uint64_t realtime_usec, char *buffer, size_t size);
 const char *report_duration(uint64_t usec, char *buffer, size_t size);
 
 /*
- * Who keeps the GPU initialised, in words: "daemon, kernel flag (inferred), python3(8123)"; "-" for nobody that we know
- * of. Returns buffer.
+ * Who keeps the GPU initialised, in words: "daemon, kernel flag (inferred), python3(8123), 4 more", with so many
+ * clients by name; "-" for nobody that we know of. Returns buffer.
  */
-const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer, size_t size);
+const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
+                           char *buffer, size_t size);

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 enum {
-        TABLE_COLUMNS_MAX = 12,
+        TABLE_COLUMNS_MAX = 16,
         TABLE_CELL_SIZE = 512,
 };
 

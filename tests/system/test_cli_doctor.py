@@ -584,7 +584,7 @@ def test_without_a_daemon_a_cold_gpu_has_persistence_off(patient):
     patient.node.add_gpu(B, 1)
     (patient.root / "dev/nvidia1").chmod(0o666)
     found = patient.problems()
-    assert f"GPU 1 {B}: off: there is no daemon" in evidence(found["persistence"])
+    assert f"GPU 1 {B}: off: no daemon, and the kernel's flag is off" in evidence(found["persistence"])
 
 
 def test_an_excluded_gpu_is_a_note(healthy):

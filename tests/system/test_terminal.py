@@ -153,7 +153,7 @@ def test_eight_gpus_with_clients_still_have_whole_names_in_a_table(node, termina
     for minor in range(8):
         node.add_gpu(f"0000:{minor + 16:02x}:00.0", minor)
     node.start_daemon(rows=[Row(f"0000:{minor + 16:02x}:00.0", minor=minor) for minor in range(8)])
-    jobs = [Job(node.root / "dev/nvidia3"), Job(node.root / "dev/nvidia3")]
+    jobs = [Job(node.root / "dev/nvidia3") for _ in range(6)]
     try:
         text = terminal.run(node.root)
     finally:
@@ -161,8 +161,9 @@ def test_eight_gpus_with_clients_still_have_whole_names_in_a_table(node, termina
             job.end()
     assert_fits(terminal, text)
     row = next(line for line in text if line.startswith("  3  "))
-    assert "H100 80GB HBM3" in row and "daemon, cat(" in row
-    assert (".." in row) <= (terminal.columns == 80)
+    assert "H100 80GB HBM3" in row and ".." not in row
+    assert row.endswith(f"daemon, {jobs[0].name}, 5 more" if terminal.columns == 80 else
+                        f"daemon, {jobs[0].name}, {jobs[1].name}, 4 more")
     assert ("Since" in "\n".join(text)) == (terminal.columns == 160)
 
 
