@@ -193,16 +193,17 @@ static int find_library(struct bench *bench) {
 /* ---- may it be done -------------------------------------------------------------------------------------------- */
 
 /* By what the daemon's last opens took: each turn opens a GPU for the time, and for the daemon. 0: not known. */
-static uint64_t estimate_usec(const struct bench *bench) {
+static unsigned estimate_sec(const struct bench *bench) {
         uint64_t usec = 0;
 
         for (size_t i = 0; i < bench->n_gpus; i++)
                 usec += bench->gpus[i].gpu->detail.open_duration_usec;
-        return usec * bench->count * (bench->library ? 3 : 2);
+        usec *= bench->count * (bench->library ? 3 : 2);
+        return (unsigned)((usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
 }
 
 static void explain(const struct bench *bench) {
-        char estimate[32];
+        unsigned seconds = estimate_sec(bench);
 
         (void)complain(bench->invocation, STATUS_DONE,
                        "this makes %zu GPU%s cold, one after another, %zu time%s each: the driver tears %s down and "
@@ -210,9 +211,9 @@ static void explain(const struct bench *bench) {
                        "defaults, and a job that starts meanwhile waits, or spoils a time.",
                        bench->n_gpus, bench->n_gpus == 1 ? "" : "s", bench->count, bench->count == 1 ? "" : "s",
                        bench->n_gpus == 1 ? "it" : "them", bench->n_gpus == 1 ? "it" : "them");
-        if (estimate_usec(bench) > 0)
-                complain_detail("By what the daemon's last opens took, this takes some %s.",
-                                report_duration(estimate_usec(bench), estimate, sizeof(estimate)));
+        if (seconds > 0)
+                complain_detail("By what the daemon's last opens took, this takes some %u %s.",
+                                seconds < 120 ? seconds : seconds / 60, seconds < 120 ? "seconds" : "minutes");
         if (bench->letgo.snapshot->daemon == DAEMON_NVIDIA)
                 complain_detail("NVIDIA's daemon knows no leases: persistence mode is switched off and on. Should this "
                                 "process be killed in between, it stays off: 'holdfast set on' then.");

@@ -48,6 +48,7 @@ struct bench {
         const struct invocation *invocation;
         struct letgo letgo;
         size_t count; /* of each kind of time */
+        size_t turn;  /* the one that runs, from 0 */
         bool held_only;
         const char *library; /* libcuda; NULL: no CUDA, for cuda_reason */
         char cuda_reason[256];

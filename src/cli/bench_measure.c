@@ -27,6 +27,19 @@
 #define COLD_USEC (5 * USEC_PER_SEC) /* for the driver to tear down what was closed */
 #define COLD_POLL_USEC (5 * USEC_PER_MSEC)
 
+/* ---- progress -------------------------------------------------------------------------------------------------- */
+
+static void show_progress(const struct bench *bench, const struct bench_gpu *gpu, const char *what) {
+        if (isatty(STDERR_FILENO) == 1)
+                (void)fprintf(stderr, "\r\033[KGPU %zu (%zu of %zu), turn %zu of %zu: %s", gpu->gpu->index,
+                              (size_t)(gpu - bench->gpus) + 1, bench->n_gpus, bench->turn + 1, bench->count, what);
+}
+
+static void clear_progress(void) {
+        if (isatty(STDERR_FILENO) == 1)
+                (void)fputs("\r\033[K", stderr);
+}
+
 /* ---- one time -------------------------------------------------------------------------------------------------- */
 
 static void discard(struct bench_series *series, const char *reason) {
@@ -34,14 +47,19 @@ static void discard(struct bench_series *series, const char *reason) {
         (void)text_copy(series->reason, sizeof(series->reason), reason);
 }
 
-/* Another process than ours that has the GPU open, be it the daemon. Returns whether there is one, with a sentence. */
+/*
+ * Another process than ours that has the GPU open, be it the daemon. Returns whether there is one, or that cannot be
+ * told, with a sentence.
+ */
 static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, pid_t ours, char *reason, size_t size) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t n = 0;
         bool complete;
 
-        if (holders_scan(bench->invocation->root, &holders, &n, &complete) < 0)
-                return false;
+        if (holders_scan(bench->invocation->root, &holders, &n, &complete) < 0) {
+                (void)text_copy(reason, size, "it cannot be seen who has it open: /proc cannot be read");
+                return true;
+        }
         for (size_t i = 0; i < n; i++)
                 if (holders[i].minor == gpu->gpu->info.minor && holders[i].pid != ours) {
                         (void)text_format(reason, size, "%s (pid %d) had it open", holders[i].name,
@@ -142,6 +160,7 @@ static void measure_once(const struct bench *bench, struct bench_gpu *gpu, enum 
 }
 
 static void measure_all(const struct bench *bench, struct bench_gpu *gpu, enum bench_state state) {
+        show_progress(bench, gpu, bench_state_names[state]);
         measure_once(bench, gpu, BENCH_OPEN, state);
         if (bench->library)
                 measure_once(bench, gpu, BENCH_CUDA, state);
@@ -190,6 +209,7 @@ static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
                 if (status != STATUS_DONE)
                         return status;
                 measure_all(bench, gpu, BENCH_COLD);
+                show_progress(bench, gpu, "taking hold again");
                 status = letgo_end(&bench->letgo);
                 if (status != STATUS_DONE)
                         return status;
@@ -200,24 +220,11 @@ static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
-static void show_progress(const struct bench *bench, const struct bench_gpu *gpu, size_t turn) {
-        if (isatty(STDERR_FILENO) == 1)
-                (void)fprintf(stderr, "\r\033[KGPU %zu, %zu of %zu: %zu of %zu", gpu->gpu->index,
-                              (size_t)(gpu - bench->gpus) + 1, bench->n_gpus, turn + 1, bench->count);
-}
-
-static void clear_progress(void) {
-        if (isatty(STDERR_FILENO) == 1)
-                (void)fputs("\r\033[K", stderr);
-}
-
 static int measure_turns(struct bench *bench) {
         for (size_t i = 0; i < bench->n_gpus; i++)
-                for (size_t turn = 0; turn < bench->count; turn++) {
-                        int status;
+                for (bench->turn = 0; bench->turn < bench->count; bench->turn++) {
+                        int status = measure_turn(bench, &bench->gpus[i]);
 
-                        show_progress(bench, &bench->gpus[i], turn);
-                        status = measure_turn(bench, &bench->gpus[i]);
                         if (status != STATUS_DONE || child_signal_kept() != 0)
                                 return status;
                 }
@@ -256,7 +263,7 @@ int bench_measure(struct bench *bench) {
                 status = complain(bench->invocation, CHILD_SIGNALLED + number, "stopped by %s", strsignal(number));
         if (!bench->held_only && status != STATUS_TIMEOUT) /* that was waited for, and said */
                 again = take_hold_of_all(bench);
-        if (status == STATUS_DONE)
-                status = again;
-        return summarise(bench) == STATUS_DONE ? status : STATUS_FAILED;
+        if (summarise(bench) != STATUS_DONE)
+                status = STATUS_FAILED;
+        return again != STATUS_DONE ? again : status; /* GPUs that are not held again matter most */
 }
