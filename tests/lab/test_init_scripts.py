@@ -42,7 +42,7 @@ def node(lab, init):
         node.exec("sh", "-c", "echo rc_env_allow=HOLDFAST_ROOT >>/etc/rc.conf")  # else simulated GPUs are none
     node.service = lambda verb: node.try_exec(SCRIPT, verb)
     yield node
-    node.cut_power()
+    node.remove()
 
 
 def pid_of(node):

@@ -76,7 +76,7 @@ class Space:
     def close(self):
         groups = os.open(self.root / "sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._process.stdin.close()
-        process.reap(self._process.pid, 20)
+        process.reap(self._process.pid, 60)
         self._process.returncode = 0
         remove_groups(f"/proc/self/fd/{groups}/{self.group}")
         os.close(groups)
