@@ -7,7 +7,6 @@
 """
 
 import os
-import re
 import shutil
 import signal
 import sys
@@ -27,9 +26,6 @@ from vm.machine import Machine
 
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
 VM_TOOLS = ("apt-get", "busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
-# The stand-in driver is built for each; tests upgrade from the first to the second.
-DRIVER_VERSIONS = ("580.95.05", "595.45.04")
-KERNEL_FAULT = re.compile(r"BUG:|Oops|general protection|WARNING: CPU|blocked for more than")
 
 
 def missing():
@@ -117,11 +113,10 @@ def vm(lab):
     if lacking:
         pytest.skip(lacking)
     version = kernel.release()
-    with base.used() as root, image.used(root, version) as made, kernel.modules(version, DRIVER_VERSIONS) as modules:
+    with base.used() as root, image.used(root, version) as made, kernel.modules(version, seed.DRIVERS) as modules:
         machine = Machine(lab, made, seed.make(lab, modules))
         try:
             yield machine.boot()
-            faults = [line for line in machine.kernel_messages() if KERNEL_FAULT.search(line)]
-            assert not faults, faults
+            assert not machine.kernel_faults()
         finally:
             machine.switch_off()

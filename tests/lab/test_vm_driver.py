@@ -10,7 +10,7 @@ from vm import seed, service
 
 pytestmark = pytest.mark.timeout(600)  # as test_vm.py
 
-OLD, NEW = "580.95.05", "595.45.04"
+OLD, NEW = seed.DRIVERS
 ADDRESSES = ("0001:17:00.0", "0001:17:01.0")  # module/gpus.c
 DEVICES = "/sys/bus/pci/devices"
 DRIVER = "/sys/bus/pci/drivers/nvidia"

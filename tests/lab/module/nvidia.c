@@ -9,7 +9,7 @@
  *      /dev/nvidiactl -- struct holder -- queue of notices; woken through the descriptor of ALLOC_OS_EVENT
  *      /dev/nvidiaN   -- struct holder -- struct gpu -- PCI device, /proc/driver/nvidia/gpus/ADDRESS
  *
- * One mutex guards everything. Each test's version is given by the build (STAND_IN_VERSION).
+ * One mutex guards everything. The version is the build's to say (STAND_IN_VERSION).
  */
 
 #include <linux/fs.h>

@@ -3,6 +3,7 @@
 """The virtual machine: QEMU without KVM, so that it runs wherever the lab does. Its disks forget what was written."""
 
 import contextlib
+import re
 import shlex
 import subprocess
 
@@ -14,6 +15,7 @@ from lab.space import die_with_parent
 from .gpus import Gpus
 
 PORT = 2222  # in the lab's own network, of which the machine outside sees nothing
+KERNEL_FAULT = re.compile(r"BUG:|Oops|general protection|WARNING: CPU|blocked for more than")
 KERNEL_WORDS = "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog net.ifnames=0 systemd.unit=multi-user.target " \
                "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
 
@@ -91,3 +93,7 @@ class Machine(Host):
 
     def kernel_messages(self):
         return self.exec("dmesg").splitlines()
+
+    def kernel_faults(self):
+        """What it has said of itself that no test can mean to happen."""
+        return [line for line in self.kernel_messages() if KERNEL_FAULT.search(line)]

@@ -8,6 +8,8 @@ from lab.clock import timed
 
 from . import image
 
+# The versions that the stand-in driver is there in; tests upgrade from the first to the second.
+DRIVERS = ("580.95.05", "595.45.04")
 SIZE = "128M"
 MODULES = "/usr/lib/lab/modules"
 PROGRAM = "/usr/lib/lab/holdfast-sim"
