@@ -9,6 +9,7 @@
  *      bench_measure.c     cold and held, again and again
  *      bench_sample.[ch]   one time, in a process of its own
  *      bench_process.c     that process
+ *      bench_result.c      names, ratios, notes
  *      bench_text.c, bench_plot.c, bench_json.c, bench_svg.c   what is printed
  *      bench_statistics.[ch], bench_axis.[ch]                  the figures; where they stand in a plot
  */

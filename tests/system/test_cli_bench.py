@@ -60,6 +60,7 @@ def test_cold_and_held_are_measured_in_turns_and_all_is_held_again(world, daemon
     assert result.status == DONE, result.err
     assert "2 of 2 GPUs held again" in result.err
     document = result.json("bench")
+    assert document["model"] is True
     for gpu in range(2):
         cold, held = series(document, gpu)
         assert len(cold["times_ms"]) == len(held["times_ms"]) == 3
@@ -82,7 +83,7 @@ def test_cuda_is_measured_where_there_is_its_library(world, daemon):
 
 def test_without_the_library_the_reason_is_said(world, daemon):
     result = bench(world, "--count=1", "--gpu=0")
-    assert result.status == DONE and "cuda: with --root the library must be named by --cuda" in result.out
+    assert result.status == DONE and "cuda: where the driver is simulated the library must be named by --cuda" in result.out
     missing = bench(world, "--count=1", "--cuda=/nonexistent/libcuda.so.1")
     assert missing.status == FAILURE and "cannot load /nonexistent/libcuda.so.1" in missing.err
     wrong = bench(world, "--count=1", "--cuda", BUILD / "tests/nvml/libnvidia-ml.so.1")
