@@ -213,21 +213,69 @@ def test_a_dry_run_only_says_what_it_would_do(build, root):
     assert not files(root)
 
 
-def test_another_packages_files_are_left_to_it(build, root):
-    need("dpkg-query")
+OTHERS = "nvidia-driver-595"  # the package that owns the path that ours would have
+
+
+def own_by_deb(root, path):
+    """As if dpkg had installed the package into the tree."""
     database = root / "var/lib/dpkg"
     (database / "info").mkdir(parents=True)
     (database / "updates").mkdir()
-    (database / "status").write_text("Package: nvidia-compute-utils-595\nStatus: install ok installed\n"
-                                     "Architecture: all\nVersion: 1\nMaintainer: nobody\nDescription: a driver's\n")
-    (database / "info/nvidia-compute-utils-595.list").write_text("/.\n/usr\n/usr/bin\n/usr/bin/nvidia-persistenced\n")
-    (root / "usr/bin").mkdir(parents=True)
-    (root / "usr/bin/nvidia-persistenced").write_text("theirs")
+    (database / "status").write_text(f"Package: {OTHERS}\nStatus: install ok installed\nArchitecture: all\n"
+                                     "Version: 1\nMaintainer: nobody\nDescription: a driver's\n")
+    (database / f"info/{OTHERS}.list").write_text(f"/.\n{path}\n")
+
+
+def own_by_rpm(root, path):
+    """As if rpm had."""
+    built = root.parent / "rpm"
+    spec = root.parent / "driver.spec"
+    spec.write_text(f"Name: {OTHERS}\nVersion: 1\nRelease: 1\nSummary: a driver\nLicense: none\nBuildArch: noarch\n"
+                    f"%description\na driver\n%install\ninstall -D /dev/null %{{buildroot}}{path}\n%files\n{path}\n")
+    for command in (("rpmbuild", "--quiet", "-bb", f"--define=_topdir {built}", spec),
+                    ("rpm", f"--root={root}", "--initdb"),
+                    ("rpm", f"--root={root}", "--install", "--justdb", "--nodeps", "--ignorearch",
+                     built / f"RPMS/noarch/{OTHERS}-1-1.noarch.rpm")):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+
+
+PACKAGERS = pytest.mark.parametrize(("tool", "own"), [("dpkg-query", own_by_deb), ("rpmbuild", own_by_rpm)],
+                                    ids=["dpkg", "rpm"])
+
+
+@pytest.fixture
+def rpm_distribution(tmp_path, monkeypatch):
+    """Debian's rpm has its database at home, so that it is taken for nobody's."""
+    (tmp_path / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@PACKAGERS
+@pytest.mark.usefixtures("rpm_distribution")
+def test_another_packages_files_are_left_to_it(build, root, tool, own):
+    need(tool)
+    program = root / "usr/bin/nvidia-persistenced"
+    program.parent.mkdir(parents=True)
+    program.write_text("theirs")
+    own(root, "/usr/bin/nvidia-persistenced")
     done = install(build, root)
     assert done.returncode == 1
-    assert "/usr/bin/nvidia-persistenced belongs to the package nvidia-compute-utils-595" in done.stderr
+    assert f"/usr/bin/nvidia-persistenced belongs to the package {OTHERS};" in done.stderr
     assert not (root / "var/lib/holdfast").exists()
-    assert (root / "usr/bin/nvidia-persistenced").read_text() == "theirs"
+    assert program.read_text() == "theirs"
+
+
+@PACKAGERS
+@pytest.mark.usefixtures("rpm_distribution")
+def test_files_that_no_package_owns_are_replaced(build, root, tool, own):
+    need(tool)
+    program = root / "usr/bin/nvidia-persistenced"
+    program.parent.mkdir(parents=True)
+    program.write_text("nobody's")
+    own(root, "/usr/bin/another")
+    done = install(build, root)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("options", "status", "says"), [
