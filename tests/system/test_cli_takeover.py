@@ -334,6 +334,16 @@ def end_daemon(world):
     process.reap(pid, 10)
 
 
+def wait_torn_down(sim, count):
+    """The closes of a process that exits reach the simulator a moment later (docs/simulator.md, Closing)."""
+    last, seen = 0, 0
+    while seen < count:
+        with sim._connect(30) as connection:
+            answer = sim._ask(connection, "journal", event="torn-down", since=last, timeout="10s")
+        assert answer["records"], f"{seen} of {count} GPUs were torn down"
+        seen, last = seen + len(answer["records"]), answer["records"][-1]["seq"]
+
+
 def test_the_kernels_flag_is_cleared_between_the_daemons_and_no_gpu_is_torn_down(driver):
     """As after nvidia-smi -pm 1 where no daemon ran: the flag is all that keeps the GPUs initialised."""
     nvml = ("--nvml", BUILD / "tests/nvml/libnvidia-ml.so.1")
@@ -356,4 +366,5 @@ def test_the_kernels_flag_is_cleared_between_the_daemons_and_no_gpu_is_torn_down
         assert holdfast(root, "check").status == DONE
     finally:
         end_daemon(driver)
+    wait_torn_down(driver.sim, 2)
     assert [gpu["teardowns"] for gpu in driver.sim.status()["gpus"]] == [1, 1], "nothing else holds them"
