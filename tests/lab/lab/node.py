@@ -110,7 +110,9 @@ class Node(Host):
         """It is gone, with its disk (which is this machine's memory), and its name is free again."""
         if self.is_on:
             self.cut_power()
-        self.lab.space.run('umount "$0/root"; ip netns del "$1"; rm -r "$0"', f"/run/lab/{self.name}", self.name)
+        # The port by name: with the network namespace alone it would go some time later, and its name with it.
+        self.lab.space.run('umount "$0/root"; ip link del "port-$1"; ip netns del "$1"; rm -r "$0"',
+                           f"/run/lab/{self.name}", self.name)
         self.lab.nodes.remove(self)
 
     def _end(self, timeout):
