@@ -25,6 +25,18 @@ ENVIRONMENT = {
 }
 
 
+class Console(events.Lines):
+    """What a node prints. When it is off there is no boot to be waited for."""
+
+    def __init__(self, what, pipe, boots):
+        self._boots = boots
+        super().__init__(what, pipe)
+
+    def end(self):
+        super().end()
+        self._boots.end()
+
+
 class Node(Host):
     def __init__(self, lab, name, address, base):
         self.lab = lab
@@ -63,7 +75,7 @@ class Node(Host):
         command = [*self.lab.space.prefix, RUN_PROGRAM, self.name, network, self._base, self._group]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                          stderr=subprocess.STDOUT, env=os.environ | {"NOTIFY_SOCKET": inside})
-        self._console = events.Lines(f"{self.name}'s console", self._process.stdout)
+        self._console = Console(f"{self.name}'s console", self._process.stdout, self._ready)
 
     @property
     def is_on(self):
