@@ -107,6 +107,8 @@ def test_holdfast_alone_starts_nothing_until_it_is_asked_to(bare_node, packages)
     assert (opens(bare_node), teardowns(bare_node)) == ([1, 1], 0)
     remove(bare_node, "holdfast")
     assert opens(bare_node) == [0, 0]
+    remove(bare_node, "holdfast", purge=True)
+    assert bare_node.exec("find", "/etc/systemd", "-name", "holdfast*") == ""
 
 
 # ---- another version -----------------------------------------------------------

@@ -45,8 +45,11 @@ def taken(node):
 
 def test_the_unit_runs_ours_with_our_sandbox_and_no_gpu_was_torn_down(ubuntu):
     taken(ubuntu)
-    properties = ubuntu.exec("systemctl", "show", "--property=Type,User,NoNewPrivileges,ExecStopPost,PIDFile", UNIT)
-    assert set(properties.split()) == {"Type=notify", "User=nvidia-persistenced", "NoNewPrivileges=yes", "PIDFile="}
+    properties = ubuntu.exec("systemctl", "show", UNIT, "--property=Type,User,NoNewPrivileges,ExecStopPost,PIDFile,"
+                             "RemainAfterExit,Environment,ExecStartPre")
+    assert "ExecStartPre={ path=/bin/true" not in properties
+    assert {line for line in properties.splitlines() if not line.startswith("ExecStartPre=")} == {
+        "Type=notify", "User=nvidia-persistenced", "NoNewPrivileges=yes", "PIDFile=", "RemainAfterExit=no", "Environment="}
     assert ubuntu.exec("systemctl", "is-active", UNIT, "nvidia-persistenced.socket").split() == ["active", "active"]
     assert "OK" in ubuntu.exec("holdfast", "check")
     assert ubuntu.exec("holdfast", "takeover", "--status").startswith(f"{UNIT} is another package's, and taken over")

@@ -20,6 +20,9 @@ Description=NVIDIA Persistence Daemon (stand-in)
 [Service]
 Type=forking
 PIDFile=/run/nvidia-persistenced/nvidia-persistenced.pid
+RemainAfterExit=yes
+Environment=NVIDIA=1
+ExecStartPre=/bin/true
 ExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --persistence-mode --verbose
 ExecStopPost=/bin/rm -rf /run/nvidia-persistenced
 
