@@ -50,6 +50,7 @@ struct registry {
 
         struct event *scan_timer; /* the next look by ourselves */
         bool polling;             /* nobody tells of changes */
+        bool scan_owed;           /* there was no memory or thread for a look, or for what it found */
         bool scanning;            /* a scan is on a worker thread */
         bool scan_again;
         int scan_result; /* of the last scan */

@@ -103,8 +103,10 @@ static void merge(struct registry *registry, const struct scan *scan) {
                         update_entry(entry, &scan->infos[i], scan->started_usec);
                 else
                         r = registry_add_entry(registry, &scan->infos[i]);
-                if (r < 0)
+                if (r < 0) {
                         (void)log_errno(LOG_ERR, r, "cannot register a GPU");
+                        registry->scan_owed = true;
+                }
         }
         for (size_t i = 0; i < registry->n_entries; i++)
                 if (!registry->entries[i]->seen)
@@ -125,6 +127,7 @@ static void drop_inheritances(struct registry *registry) {
 
                 if (r < 0) { /* the next scan tries again */
                         (void)log_errno(LOG_ERR, r, "cannot let go of a GPU that is gone");
+                        registry->scan_owed = true;
                         return;
                 }
                 lose_entry(find_entry(registry, &info.address));
@@ -183,6 +186,7 @@ void registry_rescan(struct registry *registry) {
                 registry->scan_again = true;
                 return;
         }
+        registry->scan_owed = true;
         scan = calloc(1, sizeof(*scan));
         if (!scan) {
                 registry_arm_scan(registry);
@@ -199,18 +203,24 @@ void registry_rescan(struct registry *registry) {
                 return;
         }
         registry->scanning = true;
+        registry->scan_owed = false;
 }
 
 static bool is_unsettled(const struct entry *entry) {
         return entry->unbinding || entry->gone || entry->doubtful;
 }
 
-/* When to look again by ourselves: never while there are GPUs, somebody tells of changes, and all are settled. */
+/*
+ * When to look again by ourselves: never while there are GPUs, somebody tells of changes, all are settled, and the last
+ * look took everything in.
+ */
 void registry_arm_scan(struct registry *registry) {
         bool needed = registry->n_entries == 0 || registry->polling || registry->scan_result < 0;
         uint64_t pause_usec = needed ? registry->config.poll_usec : 0;
         struct timeval pause;
 
+        if (registry->scan_owed)
+                pause_usec = UNSETTLED_POLL_USEC;
         for (size_t i = 0; i < registry->n_entries; i++)
                 if (is_unsettled(registry->entries[i]))
                         pause_usec = UNSETTLED_POLL_USEC;

@@ -460,9 +460,8 @@ def clock(world, build):
     """The daemon's time of day, to be set by so many seconds."""
     file = world.base / "clock"
     file.write_bytes(struct.pack("@q", 0))
-    world.site.environment |= {
+    world.site.environment |= process.SANITIZER_BEHIND_PRELOAD | {
         "LD_PRELOAD": str(build / "tests/faults/jumping-clock.so"), "HOLDFAST_CLOCK_OFFSET": str(file),
-        "ASAN_OPTIONS": f"{process.SANITIZER_ENVIRONMENT['ASAN_OPTIONS']}:verify_asan_link_order=0",
     }
     return lambda seconds: file.write_bytes(struct.pack("@q", seconds))
 

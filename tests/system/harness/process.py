@@ -16,6 +16,10 @@ SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:abort_on_error=1",
 }
+# With a library of ours preloaded, which calls the sanitizer's functions and so comes before it: that is no mistake.
+SANITIZER_BEHIND_PRELOAD = {
+    "ASAN_OPTIONS": f"{SANITIZER_ENVIRONMENT['ASAN_OPTIONS']}:verify_asan_link_order=0",
+}
 SANITIZER_FINDING = r"ERROR: (Address|Leak)Sanitizer|runtime error:"
 
 
