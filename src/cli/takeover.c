@@ -234,18 +234,21 @@ static int clear_flags(struct takeover *takeover) {
         return r;
 }
 
-/* The flag is the kernel's only while no daemon answers: NVML asks that first. */
+/* The flag is the kernel's only while no daemon answers: NVML asks that first. Whatever comes of it, a daemon is to run
+ * again before we let go. */
 static int restart(struct takeover *takeover) {
-        int r;
+        int r, cleared;
 
         if (!takeover->starts)
                 return 0;
         if (!chosen_by(takeover)->clear_legacy_flag)
                 return control(takeover, "restart", SERVICE_UNIT);
         r = control(takeover, "stop", SERVICE_UNIT);
-        if (r == 0)
-                r = clear_flags(takeover);
-        return r == 0 ? control(takeover, "start", SERVICE_UNIT) : r;
+        if (r < 0)
+                return r;
+        cleared = clear_flags(takeover);
+        r = control(takeover, "start", SERVICE_UNIT);
+        return r < 0 ? r : cleared;
 }
 
 static int restart_back(struct takeover *takeover) {

@@ -315,6 +315,16 @@ def test_what_does_not_go_together_is_wrong_usage(systemd, arguments):
 # ---- the kernel's flag, on the simulated driver --------------------------------
 
 
+def test_a_flag_that_cannot_be_cleared_leaves_no_daemon_stopped(systemd):
+    program = systemd.root / "usr/bin/nvidia-persistenced"
+    program.unlink()
+    program.symlink_to(systemd.installed(DAEMON))
+    result = systemd.takeover("--clear-legacy-flag", "--nvml=/nonexistent/libnvidia-ml.so.1")
+    assert result.status == NOT_DONE and "/nonexistent/libnvidia-ml.so.1" in result.err
+    assert systemd.calls == ["stop nvidia-persistenced.service", "start nvidia-persistenced.service"]
+    assert systemd.open_at("start") == ["nvidia0", "nvidia2"]
+
+
 @pytest.fixture
 def driver(build):
     """The simulated driver, no daemon."""
