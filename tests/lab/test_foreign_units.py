@@ -25,11 +25,6 @@ FOREIGN = (
 )
 
 
-def users_of(node):
-    """How many have each GPU open."""
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 def property_of(node, name):
     return node.exec("systemctl", "show", f"--property={name}", "--value", SERVICE).strip()
 
@@ -60,10 +55,10 @@ def test_a_unit_for_nvidias_daemon_runs_ours_unedited(foreign, name, user, holds
 
     # Its start command returns when every GPU was tried.
     node.exec("systemctl", "start", SERVICE)
-    assert users_of(node) == ([1, 1] if holds else [0, 0])
+    assert node.gpus.users() == ([1, 1] if holds else [0, 0])
     if not holds:
         node.exec("holdfast", "set", "on")
-        assert users_of(node) == [1, 1]
+        assert node.gpus.users() == [1, 1]
 
     pid = property_of(node, "MainPID")
     assert node.read(PID_FILE).strip() == pid
@@ -76,7 +71,7 @@ def test_a_unit_for_nvidias_daemon_runs_ours_unedited(foreign, name, user, holds
 
     node.exec("systemctl", "stop", SERVICE)
     assert property_of(node, "Result") == "success"
-    assert users_of(node) == [0, 0]
+    assert node.gpus.users() == [0, 0]
     assert node.try_exec("test", "-e", SOCKET).status == 1
 
 
@@ -87,9 +82,9 @@ def test_the_drop_in_of_nvidias_ansible_role_works_on_our_unit(node):
                "ExecStart=/usr/bin/nvidia-persistenced --user root --persistence-mode --verbose\n")
     node.exec("systemctl", "daemon-reload")
     node.exec("systemctl", "enable", "--now", SERVICE)
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     assert property_of(node, "Type") == "notify"
     assert "asked for user 'root'" in node.journal(unit=SERVICE)
 
     node.exec("systemctl", "stop", SERVICE)
-    assert users_of(node) == [0, 0]
+    assert node.gpus.users() == [0, 0]

@@ -19,11 +19,6 @@ about_the_dead = pytest.mark.parametrize("init", ["sysv"], indirect=True)
 RUNS, DEAD, STOPPED = 0, 1, 3
 
 
-def users_of(node):
-    """How many have each GPU open."""
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 @pytest.fixture(params=INITS)
 def init(request):
     """Which of them the script is for."""
@@ -62,7 +57,7 @@ def kill(node, pid):
 
 def test_start_returns_when_the_gpus_are_held_and_again_does_nothing(node):
     pid = start(node)
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     assert node.exec("ps", "-o", "user:32=", "-p", str(pid)).strip() == "nvidia-persistenced"
     assert start(node) == pid
 
@@ -71,7 +66,7 @@ def test_stop_returns_when_they_are_released_and_again_does_nothing(node):
     start(node)
     for _ in range(2):
         assert node.service("stop").status == 0
-        assert users_of(node) == [0, 0]
+        assert node.gpus.users() == [0, 0]
         assert node.try_exec("test", "-e", PID_FILE).status == 1
 
 
@@ -80,7 +75,7 @@ def test_restart_is_another_process_and_starts_one_that_did_not_run(node):
     first = pid_of(node)
     assert node.service("restart").status == 0
     assert pid_of(node) != first
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
 
 
 def test_status_tells_running_and_stopped_apart(node):
@@ -99,12 +94,12 @@ def test_status_tells_of_a_daemon_that_was_killed(node):
 def test_a_daemon_that_was_killed_can_be_started_again(node):
     kill(node, start(node))
     assert node.service("restart").status == 0
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
 
 
 def test_reload_has_the_configuration_read_again_by_the_same_process(node):
     pid = start(node)
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
     assert node.service("reload").status == 0
-    wait_until(lambda: users_of(node) == [0, 0], "both GPUs released")
+    wait_until(lambda: node.gpus.users() == [0, 0], "both GPUs released")
     assert pid_of(node) == pid

@@ -17,22 +17,17 @@ def run_installer(node, *options):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def users_of(node):
-    """How many have each GPU open."""
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 def test_an_image_with_it_boots_with_gpus_held_and_without_it_as_before(bare_node):
     node = bare_node.simulate()
     before = node.exec(OURS)
     run_installer(node)
     node.reboot()
     assert node.exec("systemctl", "is-active", SERVICE) == "active\n"
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     assert node.exec("systemctl", "is-system-running") == "running\n"
 
     run_installer(node, "--uninstall")
     node.reboot()
     assert node.try_exec("systemctl", "cat", SERVICE).status != 0
-    assert users_of(node) == [0, 0]
+    assert node.gpus.users() == [0, 0]
     assert node.exec(OURS) == before

@@ -20,11 +20,6 @@ CAP_SYS_ADMIN = 21
 NUMA_ONLINE = 3  # of the driver's enum nv_numa_status
 
 
-def users_of(node):
-    """How many have each GPU open."""
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 def state_of(node, unit):
     return node.try_exec("systemctl", "is-active", unit).out.strip()
 
@@ -42,7 +37,7 @@ def status_of(node):
 @pytest.fixture
 def running(node):
     node.exec("systemctl", "enable", "--now", SERVICE)
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     return node
 
 
@@ -62,11 +57,11 @@ def test_the_sandbox_is_in_force_and_as_tight_as_promised(running):
 def test_from_within_the_sandbox_roots_orders_are_told_from_a_containers(running):
     node = running
     node.exec("holdfast", "set", "off", "--gpu", "0")
-    assert users_of(node) == [0, 1]
+    assert node.gpus.users() == [0, 1]
     inside = node.try_exec("unshare", "--pid", "--fork", "--mount-proc", "holdfast", "set", "on", "--gpu", "0")
     assert inside.status != 0
     assert "another PID namespace" in node.journal(unit=SERVICE)
-    assert users_of(node) == [0, 1]
+    assert node.gpus.users() == [0, 1]
 
 
 def test_after_a_stop_nothing_is_left_and_nobody_starts_it_again(running):
@@ -76,19 +71,19 @@ def test_after_a_stop_nothing_is_left_and_nobody_starts_it_again(running):
     assert node.exec("ls", "-A", FOLDER) == ""
     assert node.try_exec("holdfast", "check").status == 2
     assert (state_of(node, SERVICE), state_of(node, SOCKET_UNIT)) == ("inactive", "inactive")
-    assert users_of(node) == [0, 0]
+    assert node.gpus.users() == [0, 0]
 
     # A container that has the folder mounted finds the next daemon in it.
     node.exec("systemctl", "start", SERVICE)
     assert node.path(FOLDER).stat().st_ino == folder
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
 
 
 def test_a_reload_has_the_configuration_read_again(running):
     node = running
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
     node.exec("systemctl", "reload", SERVICE)
-    wait_until(lambda: users_of(node) == [0, 0], "both GPUs released")
+    wait_until(lambda: node.gpus.users() == [0, 0], "both GPUs released")
     assert "Configuration read again" in node.journal(unit=SERVICE)
 
 
@@ -97,10 +92,10 @@ def test_our_two_services_take_turns(running):
     node = running
     node.exec("systemctl", "start", "holdfast.service")
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("inactive", "active")
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     node.exec("systemctl", "start", SERVICE)
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("active", "inactive")
-    assert users_of(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
 
 
 def test_a_daemon_that_dies_again_and_again_is_started_again_and_again(node):

@@ -74,6 +74,10 @@ class Control:
     def gpu(self, address):
         return next(gpu for gpu in self.status()["gpus"] if gpu["address"] == address)
 
+    def users(self):
+        """How many have each GPU open."""
+        return [gpu["usage_count"] for gpu in self.status()["gpus"]]
+
     def journal(self, *names):
         """What was done to the model so far, oldest first; only events of these names if any are given."""
         records = self.ctl("journal")["records"]
