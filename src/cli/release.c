@@ -26,6 +26,7 @@ enum {
 
 static struct release_options {
         struct ids gpus;
+        bool all;
         bool force;
         bool dry_run;
         bool json;
@@ -36,6 +37,12 @@ static struct release_options {
 
 static const struct option_spec options[] = {
         OPTION_GPU(struct release_options, "only this GPU; may be given several times (default: all)"),
+        {
+                .name = "all",
+                .help = "all GPUs, which is the default; for scripts that say what they mean",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct release_options, all),
+        },
         {
                 .name = "dry-run",
                 .help = "only say what would be done, and whether it could be",
@@ -197,6 +204,8 @@ static int check_words(const struct invocation *invocation) {
 
         if (chosen->json && !chosen->dry_run)
                 return complain_usage(invocation, "--json needs --dry-run: standard output is COMMAND's");
+        if (chosen->all && chosen->gpus.n > 0)
+                return complain_usage(invocation, "--all and --gpu contradict each other");
         if (invocation->n_words == 0 && !chosen->dry_run)
                 return complain_usage(invocation, "COMMAND is missing");
         return STATUS_DONE;

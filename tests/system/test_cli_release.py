@@ -283,6 +283,7 @@ def test_a_daemon_that_does_not_take_the_call_is_an_error(three):
     (["--"], "COMMAND is missing"),
     (["--forec", "true"], "unknown option '--forec'; did you mean '--force'?"),
     (["--timeout=x", "--", "true"], "'x' is no number of seconds"),
+    (["--all", "--gpu=0", "--", "true"], "--all and --gpu contradict each other"),
 ])
 def test_wrong_usage_is_told_apart_from_the_commands_failure(node, arguments, words):
     result = holdfast(node.root, "release", *arguments)
@@ -292,6 +293,11 @@ def test_wrong_usage_is_told_apart_from_the_commands_failure(node, arguments, wo
 def test_options_after_the_command_are_the_commands(three):
     result = holdfast(three.root, "release", "--force", "echo", "--gpu", "9", "--json", "--", "-x")
     assert (result.status, result.out) == (DONE, "--gpu 9 --json -- -x\n")
+
+
+def test_all_is_said_aloud(three):
+    plan = holdfast(three.root, "release", "--all", "--dry-run", "--json").json("release")
+    assert len(plan["gpus"]) == 3
 
 
 def test_json_is_of_the_plan_only(three):
