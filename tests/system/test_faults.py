@@ -31,6 +31,9 @@ TRIES = None if os.environ.get("HOLDFAST_FAULTS") == "all" else 25
 # Of the process that fails at its start: what it says has one of these, and then the reason.
 WHY = r"cannot |failed|no memory|stop it first"
 
+# A sanitizer cannot go on without memory of its own, for the stack of a new thread say: that told nothing of the daemon.
+SANITIZER_GAVE_UP = r"Sanitizer: CHECK failed"
+
 # What a fault may leave behind that the next start takes over: what cannot be removed, and a pid file that cannot be
 # locked, which may be another daemon's.
 MAY_STAY = re.compile("unlink|fcntl")
@@ -87,14 +90,15 @@ class SystemCalls:
 
 
 def ask(path, method, *arguments):
-    """A call as a client that tries once more when its connection breaks. One that gets no answer does not."""
+    """A call as a client that tries once more when it is hung up on, or rejected for want of memory. One that gets no answer
+    does not."""
     for last in (False, True):
         try:
             with holdfast_rpc.Connection(path, 10) as connection:
                 return getattr(connection, method)(*arguments)
         except TimeoutError:
             raise AssertionError(f"{method} was not answered") from None
-        except (OSError, EOFError) as error:
+        except (AssertionError, OSError, EOFError) as error:
             if last:
                 raise AssertionError(f"{method} failed twice: {error}") from None
 
@@ -268,7 +272,8 @@ def live_with(world, fault, n, rest=None):
         life.daemon.clean_up()
         check_nothing_is_left(life, failed)
     except AssertionError as error:
-        wrong = described(n, failed, error, life.daemon.log.text())
+        gave_up = life.daemon.log.has(SANITIZER_GAVE_UP)
+        wrong = None if gave_up else described(n, failed, error, life.daemon.log.text())
     return now, wrong
 
 
