@@ -61,7 +61,10 @@ def prepare(root):
 def make(root, packages):
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     chosen = ",".join(choose(package) for package in packages)
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={chosen}", release, root, sources()]
+    # In a mount namespace of its own: were it killed, its mounts of /proc and /dev would stay below the folder, and be
+    # there when that is removed.
+    command = ["unshare", "--mount", "--propagation=private",
+               "mmdebstrap", "--quiet", "--variant=minbase", f"--include={chosen}", release, root, sources()]
     with timed("root file system (mmdebstrap)"):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"mmdebstrap could not make the nodes' root file system:\n{done.stderr}"
