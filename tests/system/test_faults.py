@@ -31,7 +31,7 @@ TRIES = None if os.environ.get("HOLDFAST_FAULTS") == "all" else 25
 # Of the process that fails at its start: what it says has one of these, and then the reason.
 WHY = r"cannot |failed|no memory|stop it first"
 
-# A sanitizer cannot go on without memory of its own, for the stack of a new thread say: that told nothing of the daemon.
+# A sanitizer cannot go on without memory of its own, for a new thread say: that tells nothing of the daemon.
 SANITIZER_GAVE_UP = r"Sanitizer: CHECK failed"
 
 # What a fault may leave behind that the next start takes over: what cannot be removed, and a pid file that cannot be
@@ -90,8 +90,8 @@ class SystemCalls:
 
 
 def ask(path, method, *arguments):
-    """A call as a client that tries once more when it is hung up on, or rejected for want of memory. One that gets no answer
-    does not."""
+    """A call as a client that tries once more when it is hung up on, or rejected for want of memory. One that gets no
+    answer does not."""
     for last in (False, True):
         try:
             with holdfast_rpc.Connection(path, 10) as connection:
@@ -228,8 +228,8 @@ GOES_ON, NO_START, TAKEN_OVER = "went on", "did not start", "taken over by the n
 
 
 def try_all(fault, one, record_property):
-    """one(n) gives what became of the daemon, and what is wrong with that (None: nothing); with 0 there is no fault. What
-    was tried goes into the report, for docs/reliability.md."""
+    """one(n) gives what became of the daemon, and what is wrong with that (None: nothing); with 0 there is no fault.
+    What was tried goes into the report, for docs/reliability.md."""
     _, wrong = one(0)
     assert not wrong, wrong
     count, _ = fault.report()
