@@ -21,6 +21,8 @@ PACKAGES = (
     "libjansson4", "libseccomp2", "libudev1",
     "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3", "strace",
 )
+# For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf.
+FLEET = ("munge", "prometheus-node-exporter", "slurm-client", "slurmctld", "slurmd")
 # Of a machine's life, not of a node's: they would only wake it up.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "console-getty.service", "getty.target", "motd-news.timer")
@@ -73,8 +75,10 @@ def make(root, packages):
 
 def used(packages=()):
     """For a with statement: the root file system with PACKAGES and these besides. Never to be written to."""
+    # Each set of packages is a kind of its own: making one does not throw the others away.
+    kind = "+".join(("base", *sorted(packages)))
     packages = (*PACKAGES, *packages)
     decides = hashlib.sha256(repr((sorted(packages), platform.freedesktop_os_release())).encode())
     for file in (Path(__file__), *sorted(path for path in TREE.rglob("*") if path.is_file())):
         decides.update(file.read_bytes())
-    return cache.kept("base", decides, lambda root: make(root, packages))
+    return cache.kept(kind, decides, lambda root: make(root, packages))
