@@ -22,7 +22,7 @@ PACKAGES = (
     "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3", "strace",
 )
 # For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf.
-FLEET = ("munge", "prometheus-node-exporter", "slurm-client", "slurmctld", "slurmd")
+FLEET = ("munge", "prometheus-node-exporter", "python3-apt", "slurm-client", "slurmctld", "slurmd")
 # Of a machine's life, not of a node's: they would only wake it up.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "console-getty.service", "getty.target", "motd-news.timer")
