@@ -21,7 +21,8 @@ PACKAGES = (
     "libjansson4", "libseccomp2", "libudev1",
     "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3", "strace",
 )
-# For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf.
+# For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf; python3-apt is
+# for Ansible's package modules.
 FLEET = ("munge", "prometheus-node-exporter", "python3-apt", "slurm-client", "slurmctld", "slurmd")
 # Of a machine's life, not of a node's: they would only wake it up.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
