@@ -36,6 +36,7 @@ enum expectation {
         EXPECT_ON,
         EXPECT_OFF,
         EXPECT_ANY,
+        EXPECT_DAEMON, /* GPUs are not judged */
         N_EXPECTATIONS,
 };
 
@@ -46,7 +47,7 @@ enum format {
         FORMAT_JSON,
 };
 
-static const char *const expectation_words[] = {"on", "off", "any", NULL};
+static const char *const expectation_words[] = {"on", "off", "any", "daemon", NULL};
 static const char *const format_words[] = {"nagios", "nhc", "npd", "json", NULL};
 
 static struct check_options {
@@ -63,8 +64,9 @@ static struct check_options {
 static const struct option_spec options[] = {
         {
                 .name = "expect",
-                .argument = "on|off|any",
-                .help = "what the GPUs should be: held by the daemon, not held, or either (default on)",
+                .argument = "on|off|any|daemon",
+                .help = "what the GPUs should be: held by the daemon, not held, or either (default on); daemon: only "
+                        "that one answers, whatever its GPUs are",
                 .kind = OPTION_CHOICE,
                 .offset = offsetof(struct check_options, expectation),
                 .choices = expectation_words,
@@ -164,7 +166,7 @@ static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *g
         return true;
 }
 
-/* The first that applies decides. */
+/* The first that applies decides. When only a daemon is expected all is VERDICT_OK, which is 0. */
 static const struct condition conditions[] = {
         /*                      on                off               any */
         {is_stuck, {VERDICT_CRITICAL, VERDICT_CRITICAL, VERDICT_CRITICAL}, "stuck in the driver"},
@@ -282,6 +284,7 @@ static void judge_gpus(struct judgement *judgement) {
 }
 
 static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
+        bool judges_gpus = judgement->expectation != EXPECT_DAEMON;
         char cause[128];
 
         if (judgement->n_gpus < gpus_min) {
@@ -289,8 +292,8 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
                                   judgement->n_gpus == 1 ? "" : "s", (unsigned long long)gpus_min);
                 blame(judgement, VERDICT_CRITICAL, cause);
         } else if (judgement->n_gpus == 0)
-                blame(judgement, VERDICT_UNKNOWN, "there are no GPUs to check");
-        else if (judgement->snapshot->daemon == DAEMON_HOLDFAST && !judgement->snapshot->head.ready)
+                blame(judgement, judges_gpus ? VERDICT_UNKNOWN : VERDICT_OK, "there are no GPUs to check");
+        else if (judges_gpus && judgement->snapshot->daemon == DAEMON_HOLDFAST && !judgement->snapshot->head.ready)
                 blame(judgement, VERDICT_WARNING, "the daemon is still starting");
 }
 

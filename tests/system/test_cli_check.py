@@ -55,7 +55,7 @@ def test_a_failed_gpu_is_named_with_its_reason(three):
 ])
 def test_each_state_has_its_verdict_for_each_expectation(three, state, fields, on, off, either):
     three.start_daemon(rows=[Row(A, state, **fields), Row(B), Row(C)])
-    for expected, verdict in (("on", on), ("off", off), ("any", either)):
+    for expected, verdict in (("on", on), ("off", off), ("any", either), ("daemon", OK)):
         document = holdfast(three.root, "check", "--gpu=0", "--expect", expected, "--json").json("check")
         assert (expected, document["verdict"]) == (expected, VERDICTS[verdict])
         assert (document["exit_status"], len(document["problems"])) == (verdict, verdict != OK)
@@ -85,12 +85,24 @@ def test_a_daemon_that_is_starting_is_a_warning(three):
     assert result.status == WARNING and "still starting" in result.out
 
 
+def test_where_only_a_daemon_is_expected_its_gpus_and_its_start_are_no_matter(node):
+    """What asks so would restart the daemon, which makes no GPU better and tears the others down."""
+    node.start_daemon(rows=[], ready=False)
+    result = holdfast(node.root, "check", "--expect=daemon")
+    assert (result.status, result.err) == (OK, "") and "there are no GPUs to check" in result.out
+    node.daemon.rows[:] = [Row(A, FAILED, error="no power"), Row(B)]
+    result = holdfast(node.root, "check", "--expect=daemon")
+    assert result.status == OK and "1 of 2 GPUs held by Holdfast" in result.out and "failed" not in result.out
+    assert holdfast(node.root, "check", "--expect=daemon", "--min-gpus=3").status == CRITICAL
+
+
 def test_no_daemon_is_critical_unless_off_is_expected(three):
     result = holdfast(three.root, "check")
     assert result.status == CRITICAL and "no persistence daemon is running" in result.out
     assert result.out.endswith("| gpus=3 held=0 problems=0\n")
     assert holdfast(three.root, "check", "--expect=any").status == CRITICAL
     assert holdfast(three.root, "check", "--expect=off").status == OK
+    assert holdfast(three.root, "check", "--expect=daemon").status == CRITICAL
 
 
 def test_a_dead_daemons_socket_is_critical_too(three):
@@ -183,7 +195,7 @@ def test_each_monitor_gets_its_own_words_and_numbers(three, rows, nhc, npd):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--expect=yes"], "--expect: 'yes' is none of on, off, any"),
+    (["--expect=yes"], "--expect: 'yes' is none of on, off, any, daemon"),
     (["--format=xml"], "--format: 'xml' is none of nagios, nhc, npd, json"),
     (["--min-gpus=many"], "--min-gpus: 'many' is no number"),
     (["--mingpus=1"], "unknown option '--mingpus'; did you mean '--min-gpus'?"),
