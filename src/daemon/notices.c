@@ -27,6 +27,7 @@ struct notices {
         char root[PATH_MAX];
         struct rm_events *events; /* NULL: not subscribed */
         struct event *readable;
+        struct event *retry; /* of a job that could not be started */
         bool wanted;
         bool refused;   /* the last try failed: not again before it is wanted anew */
         bool read_due;  /* there may be something to read */
@@ -120,15 +121,30 @@ static void job_done(struct worker_job *worker_job) {
         advance(notices);
 }
 
-static void start(struct notices *notices, enum task task) {
+static bool try_start(struct notices *notices, enum task task) {
         struct notices_job *job = calloc(1, sizeof(*job));
 
         if (!job)
-                return;
+                return false;
         *job = (struct notices_job){.job = {.run = job_run, .done = job_done}, .notices = notices, .task = task};
         notices->busy = worker_start(notices->worker, &job->job) == 0;
         if (!notices->busy)
                 free(job);
+        return notices->busy;
+}
+
+/* Without memory or a thread it is tried again: a lease waits for the subscription's end, and GPUs for its begin. */
+static void start(struct notices *notices, enum task task) {
+        static const struct timeval pause = {.tv_sec = 1};
+
+        if (try_start(notices, task))
+                return;
+        notices->read_due |= task == TASK_READ;
+        (void)event_add(notices->retry, &pause);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *userdata) {
+        advance(userdata);
 }
 
 static void unwatch(struct notices *notices) {
@@ -160,6 +176,11 @@ int notices_new(struct notices **ret_notices, struct event_base *loop, struct wo
         notices->worker = worker;
         notices->callbacks = *callbacks;
         (void)text_copy(notices->root, sizeof(notices->root), root);
+        notices->retry = event_new(loop, -1, 0, on_retry, notices);
+        if (!notices->retry) {
+                free(notices);
+                return -ENOMEM;
+        }
         *ret_notices = notices;
         return 0;
 }
@@ -168,6 +189,7 @@ void notices_free(struct notices *notices) {
         if (!notices)
                 return;
         unwatch(notices);
+        event_free(notices->retry);
         rm_events_free(notices->events);
         free(notices);
 }
