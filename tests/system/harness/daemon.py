@@ -198,11 +198,14 @@ class ForegroundDaemon(Daemon):
 
 
 class ForkingDaemon(Daemon):
-    """Either daemon as a unit of Type=forking starts it: the command returns, the daemon's pid is in its file."""
+    """Either daemon as a unit of Type=forking starts it: the command returns, the daemon's pid is in its file.
 
-    def __init__(self, site, *options, timeout=30):
+    how: see run_command.
+    """
+
+    def __init__(self, site, *options, **how):
         self.log = site.machine.log
-        started = run_command(site, *options, timeout=timeout)
+        started = run_command(site, *options, **how)
         assert started.returncode == 0, f"exit status {started.returncode}: {started.stderr}"
         super().__init__(site, site.pid_in_file())
 

@@ -80,8 +80,8 @@ class World:
         """Ours as a service of a manager that keeps its descriptors; not yet started. how: see Supervisor."""
         return self._keep(Supervisor(self.site, *options, **how))
 
-    def start_forking(self, *options, timeout=30) -> ForkingDaemon:
-        return self._keep(ForkingDaemon(self.site, *options, timeout=timeout))
+    def start_forking(self, *options, **how) -> ForkingDaemon:
+        return self._keep(ForkingDaemon(self.site, *options, **how))
 
     def run(self, *options, **how):
         """The daemon's command, to its return: for what is expected to fail or only to print."""

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What the operator's command costs: time, memory, system calls, and that it initialises no GPU.
+
+The limit is a program that does nothing, started in the same way. The daemon holds half of the GPUs; the other half is
+cold, so that a command that opened one would be seen in the simulator's books.
+"""
+
+import os
+import statistics
+import subprocess
+import time
+
+from harness import rpc
+
+from figure import OURS, Figure
+from latency import GPUS, QUICK
+
+COMMANDS = (("check", ["--expect", "any"]), ("status", []))
+CHECK_GOAL_MSEC = 3
+
+
+def run(command):
+    """(milliseconds, peak memory in kB), from the fork to the end of the process."""
+    begin = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        duration = time.monotonic() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode in (0, 1), f"{command} ended with {child.returncode}"
+    return duration * 1000, usage.ru_maxrss
+
+
+def count_calls(command, log):
+    """System calls, of all its threads."""
+    subprocess.run(["strace", "-f", "-o", log, *command], stdout=subprocess.DEVNULL, check=False)
+    return sum("(" in line and "resumed>" not in line for line in log.read_text().splitlines())
+
+
+def initialisations(simulator):
+    return sum(gpu["initialisations"] for gpu in simulator.status()["gpus"])
+
+
+def figures(name, command, plan, simulator):
+    before = initialisations(simulator)
+    ours, bare = [], []
+    for _ in range(plan.commands):
+        ours.append(run(command))
+        bare.append(run(["/bin/true"]))
+    calls = count_calls(command, plan.scratch / "strace"), count_calls(["/bin/true"], plan.scratch / "strace")
+    opened = initialisations(simulator) - before
+    for at, what, unit, goal in ((0, "wall time", "ms", CHECK_GOAL_MSEC if name == "check" else None),
+                                 (1, "peak memory", "kB", None)):
+        value, limit = (statistics.median(sample[at] for sample in samples) for samples in (ours, bare))
+        yield Figure("command", f"holdfast {name}, {what}", unit, {OURS: value}, limit, "/bin/true", goal=goal)
+    yield Figure("command", f"holdfast {name}, system calls", "", {OURS: calls[0]}, calls[1], "/bin/true")
+    yield Figure("command", f"holdfast {name}, GPUs initialised", "", {OURS: opened}, goal=0)
+
+
+def measure(contenders, plan):
+    with contenders[0].running(GPUS, QUICK) as running:
+        for address in running.world.gpus[:GPUS // 2]:
+            assert running.daemon.set(address, rpc.DISABLED) == rpc.SUCCESS
+        for name, options in COMMANDS:
+            command = [plan.build / "src/cli/holdfast", "--root", running.world.site.root, name, *options]
+            yield from figures(name, command, plan, running.simulator)

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The echo server (bench/echo.c), and clients that call it or a daemon (bench/latency.c)."""
+
+import contextlib
+import subprocess
+
+UNLIMITED_SEC = 600
+FAILED = None
+
+
+@contextlib.contextmanager
+def echo_server(build, path):
+    """Gives its process."""
+    with subprocess.Popen([build / "bench/bench-echo", path], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n", "bench-echo did not start"
+            yield process
+        finally:
+            process.terminate()
+
+
+def call_durations(build, path, address, *, calls, clients=1, limit_sec=UNLIMITED_SEC):
+    """Microseconds of each call, FAILED for one that was not answered; fewer calls when the time is over."""
+    command = [build / "bench/bench-latency", path, address, str(calls), str(clients), str(limit_sec)]
+    lines = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout.split()
+    return [FAILED if line == "failed" else int(line) / 1000 for line in lines]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What is measured: one figure of each contender, its limit from the same run, and the goal."""
+
+import dataclasses
+
+OURS = "holdfast"
+PEER = "peer"
+
+
+@dataclasses.dataclass
+class Figure:
+    """values: by contender; None where it did not answer at all. limit: what is possible, in the same unit.
+
+    A goal is a ratio to the limit (ratio_goal), or a value of the unit (goal); some figures have none.
+    """
+    group: str
+    name: str
+    unit: str
+    values: dict
+    limit: float | None = None
+    limit_is: str = ""
+    ratio_goal: float | None = None
+    goal: float | None = None
+
+    def ratio(self, who):
+        """To the limit; None without one."""
+        value = self.values.get(who)
+        return value / self.limit if value is not None and self.limit else None
+
+    def against_peer(self):
+        """Theirs to ours: 2 is half their value."""
+        ours, theirs = self.values.get(OURS), self.values.get(PEER)
+        return theirs / ours if ours and theirs is not None else None
+
+    @property
+    def is_met(self):
+        """None where there is no goal."""
+        if self.ratio_goal is not None:
+            ratio = self.ratio(OURS)
+            return ratio is not None and ratio <= self.ratio_goal
+        return None if self.goal is None else self.values[OURS] is not None and self.values[OURS] <= self.goal
+
+    def goal_text(self):
+        if self.ratio_goal is not None:
+            return f"{self.ratio_goal:g} x"
+        return "" if self.goal is None else f"{self.goal:g} {self.unit}".rstrip()
+
+    def as_json(self):
+        ratios = {who: self.ratio(who) for who in self.values}
+        return dataclasses.asdict(self) | {"ratios": ratios, "peer_to_ours": self.against_peer(), "met": self.is_met}
+
+
+def quantile(values, share):
+    """The smallest value that so large a share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

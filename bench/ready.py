@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Seconds until the daemon's command returns: every GPU was tried then.
+
+The limit is the model's own time: the driver initialises one GPU after another for the share under its lock, and all of
+them at once for the rest.
+"""
+
+import statistics
+
+from figure import Figure
+
+# Milliseconds under the driver's one lock, outside it, and outside it for the slowest GPU.
+SHARES = (
+    (10, 500, 500),
+    (50, 500, 500),
+    (100, 100, 100),
+    (50, 300, 1000),
+)
+GPUS = (1, 8, 16)
+GOAL = 1.1
+
+
+def start_sec(contender, gpus, shares):
+    lock, init, slowest = shares
+    defaults = f"lock = {lock}ms\ninit = {init}ms\nteardown = 1ms\n"
+    with contender.running(gpus, defaults, gpu0=f"init = {slowest}ms") as running:
+        return running.ready_sec
+
+
+def measure(contenders, plan):
+    for shares in plan.some(SHARES):
+        for gpus in GPUS:
+            times = {contender.name: [] for contender in contenders}
+            for _ in range(plan.rounds):
+                for contender in contenders:
+                    times[contender.name].append(start_sec(contender, gpus, shares))
+            lock, init, slowest = shares
+            name = f"{gpus} GPU{'s' * (gpus > 1)}, each {lock} ms under the lock and {init} ms outside it"
+            yield Figure("ready", name + f", one {slowest} ms" * (slowest != init), "s",
+                         {who: statistics.median(values) for who, values in times.items()},
+                         limit=(gpus * lock + slowest) / 1000, limit_is="the model's time", ratio_goal=GOAL)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""A daemon that holds eight GPUs and is asked nothing: memory of its own, threads, how often it wakes up.
+
+The echo server's memory is the limit: a process that does hardly anything.
+"""
+
+import time
+from pathlib import Path
+
+from harness import process
+
+from echo import echo_server
+from figure import Figure
+from latency import ECHO, GPUS, QUICK
+
+MEMORY_GOAL_KB = 560
+
+
+def private_kb(pid):
+    """Pages that nobody else has: what the process costs the machine."""
+    fields = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    return sum(int(field[1]) for field in fields if field[0] in ("Private_Clean:", "Private_Dirty:"))
+
+
+def wakeups(pid):
+    """How often its threads were given the processor, so far."""
+    threads = process.thread_fields(pid)
+    return sum(int(thread["voluntary_ctxt_switches"]) + int(thread["nonvoluntary_ctxt_switches"]) for thread in threads)
+
+
+def at_rest(contender, plan):
+    with contender.running(GPUS, QUICK) as running:
+        pid = running.daemon.pid
+        running.daemon.get(running.world.gpus[0])
+        begin = wakeups(pid)
+        time.sleep(plan.rest_sec)
+        return {"wakeups": wakeups(pid) - begin, "memory": private_kb(pid),
+                "threads": int(process.status_fields(pid)["Threads"])}
+
+
+def measure(contenders, plan):
+    found = {contender.name: at_rest(contender, plan) for contender in contenders}
+    with echo_server(plan.build, plan.scratch / "echo") as echo:
+        limit = private_kb(echo.pid)
+
+    def of(what):
+        return {who: values[what] for who, values in found.items()}
+
+    yield Figure("rest", f"private memory, holding {GPUS} GPUs", "kB", of("memory"), limit=limit, limit_is=ECHO,
+                 goal=MEMORY_GOAL_KB)
+    yield Figure("rest", "threads", "", of("threads"), limit=1, limit_is="a process", goal=1)
+    yield Figure("rest", f"wake-ups in {plan.rest_sec} s", "", of("wakeups"), goal=0)
