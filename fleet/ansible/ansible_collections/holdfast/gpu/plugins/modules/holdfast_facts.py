@@ -1,0 +1,233 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+
+# Runs on nodes with Python 3.6 and later.
+
+DOCUMENTATION = """
+module: holdfast_facts
+short_description: Tells what keeps a node's GPUs initialised, and what is wrong with it
+description:
+  - Asks systemd for the service, and C(holdfast) for the GPUs. It opens no GPU and changes nothing.
+  - Works also where Holdfast is not installed, and then says so.
+author: The Holdfast authors
+options:
+  min_gpus:
+    description: Fewer GPUs than that are a fault.
+    type: int
+    default: 0
+  timeout:
+    description: Seconds to wait for the daemon's answer.
+    type: int
+    default: 5
+attributes:
+  check_mode:
+    support: full
+"""
+
+EXAMPLES = """
+- name: Look at the node
+  holdfast.gpu.holdfast_facts:
+    min_gpus: 8
+
+- name: Stop when something is wrong
+  ansible.builtin.assert:
+    that: ansible_facts.holdfast.fault is none
+    fail_msg: "{{ ansible_facts.holdfast.fault }}"
+"""
+
+RETURN = """
+ansible_facts:
+  description: What was found.
+  returned: always
+  type: complex
+  contains:
+    holdfast:
+      description: The node's state.
+      returned: always
+      type: complex
+      contains:
+        installed:
+          description: Whether the command C(holdfast) is there.
+          type: bool
+          returned: always
+        version:
+          description: Its version.
+          type: str
+          returned: when installed
+        service:
+          description: The unit that runs a persistence daemon, or would.
+          type: dict
+          returned: always
+          sample:
+            {"name": "nvidia-persistenced.service", "load_state": "loaded", "active_state": "active",
+             "enabled": "enabled", "program": "/usr/bin/nvidia-persistenced", "owner": "holdfast-nvidia-persistenced",
+             "foreign": false, "taken_over": false}
+        status:
+          description: What C(holdfast status --json) prints.
+          type: dict
+          returned: when installed
+        check:
+          description: What C(holdfast check --json) prints.
+          type: dict
+          returned: when installed
+        verdict:
+          description: OK, WARNING, CRITICAL or UNKNOWN.
+          type: str
+          returned: always
+        fault:
+          description: What is wrong, in words; null when the service is active and every GPU held by its daemon.
+          type: str
+          returned: always
+"""
+
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+SERVICES = ("nvidia-persistenced.service", "holdfast.service")
+PROPERTIES = ("ActiveState", "ExecStart", "FragmentPath", "LoadState", "UnitFileState")
+MANIFEST = "/var/lib/holdfast/manifest"  # what packaging/install has installed
+TAKEOVER = "/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf"  # `holdfast takeover` makes it
+OUR_PACKAGES = ("holdfast", "holdfast-nvidia-persistenced")
+STARTS_BY_ITSELF = ("enabled", "enabled-runtime", "static", "indirect", "generated", "linked")
+
+
+# ---- the service ---------------------------------------------------------------
+
+
+def read_unit(module, name):
+    """systemd's properties of a unit; all empty where systemd does not run."""
+    command = ["systemctl", "show", "--property=" + ",".join(PROPERTIES), name]
+    if not module.get_bin_path("systemctl"):
+        return dict.fromkeys(PROPERTIES, "")
+    _, out, _ = module.run_command(command)
+    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    return {key: found.get(key, "") for key in PROPERTIES}
+
+
+def program_of(unit):
+    """systemd prints ExecStart as { path=/usr/bin/x ; argv[]=... }."""
+    words = unit["ExecStart"].split()
+    return next((word[len("path="):] for word in words if word.startswith("path=")), None)
+
+
+def spellings(path):
+    """/lib may be a link to /usr/lib, and systemd and packages name either."""
+    return [path, path[len("/usr"):] if path.startswith("/usr/") else "/usr" + path]
+
+
+def owner_of(module, path):
+    """The package that a file belongs to, or None."""
+    for command in (["dpkg-query", "--search"], ["rpm", "--query", "--file", "--queryformat=%{NAME}: "]):
+        if not module.get_bin_path(command[0]):
+            continue
+        for name in spellings(path):
+            status, out, _ = module.run_command(command + [name])
+            if status == 0:
+                return out.split(":")[0]
+    return None
+
+
+def is_listed(path, manifest=MANIFEST):
+    if not os.path.exists(manifest):
+        return False
+    with open(manifest) as lines:
+        return not set(spellings(path)).isdisjoint(lines.read().splitlines())
+
+
+def describe(module, name, unit):
+    path = unit["FragmentPath"]
+    owner = owner_of(module, path) if path else None
+    loaded = unit["LoadState"] == "loaded"
+    return {
+        "name": name,
+        "load_state": unit["LoadState"],
+        "active_state": unit["ActiveState"],
+        "enabled": unit["UnitFileState"],
+        "program": program_of(unit),
+        "owner": owner,
+        # Somebody else's: its own package stays, and `holdfast takeover` has it run our daemon.
+        "foreign": loaded and owner not in OUR_PACKAGES and not is_listed(path),
+        "taken_over": os.path.islink(TAKEOVER) and name == SERVICES[0],
+    }
+
+
+def find_service(module):
+    """The service that runs; or else that would be the one at a boot; or else the one of the well-known name."""
+    units = [(name, read_unit(module, name)) for name in SERVICES]
+    for key, value in (("ActiveState", "active"), ("UnitFileState", "enabled")):
+        for name, unit in units:
+            if unit[key] == value:
+                return describe(module, name, unit)
+    return describe(module, *units[0])
+
+
+# ---- the GPUs ------------------------------------------------------------------
+
+
+def ask(module, command):
+    """What a command of holdfast's prints as JSON, or None."""
+    _, out, _ = module.run_command(command)
+    try:
+        return json.loads(out)
+    except ValueError:
+        return None
+
+
+def read_version(module, holdfast):
+    _, out, _ = module.run_command([holdfast, "--version"])
+    return out.split()[-1] if out.split() else None
+
+
+# ---- what is wrong -------------------------------------------------------------
+
+
+def faults_of(facts):
+    service = facts["service"]
+    if not facts["installed"]:
+        yield "Holdfast is not installed"
+    if service["load_state"] != "loaded":
+        yield "{name} is {state}".format(name=service["name"], state=service["load_state"] or "not known to systemd")
+        return
+    if service["active_state"] != "active":
+        yield "{name} is {active_state}".format(**service)
+    if service["enabled"] not in STARTS_BY_ITSELF:
+        yield "{name} is {enabled}, so that it would not start at a boot".format(**service)
+    if facts["installed"] and facts["check"] is None:
+        yield "holdfast check gives no answer"
+    elif facts["installed"] and facts["check"]["verdict"] != "OK":
+        yield facts["check"]["summary"]
+
+
+def verdict_of(facts, faults):
+    """Holdfast's own; CRITICAL for what it does not look at."""
+    if not faults:
+        return "OK"
+    check = facts["check"]
+    return check["verdict"] if check and check["verdict"] != "OK" and len(faults) == 1 else "CRITICAL"
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={"min_gpus": {"type": "int", "default": 0}, "timeout": {"type": "int", "default": 5}},
+        supports_check_mode=True,
+    )
+    holdfast = module.get_bin_path("holdfast")
+    facts = {"installed": holdfast is not None, "service": find_service(module), "version": None, "status": None,
+             "check": None}
+    if holdfast:
+        limit = ["--timeout", str(module.params["timeout"])]
+        least = ["--min-gpus", str(module.params["min_gpus"])] if module.params["min_gpus"] else []
+        facts["version"] = read_version(module, holdfast)
+        facts["status"] = ask(module, [holdfast, "status", "--json"] + limit)
+        facts["check"] = ask(module, [holdfast, "check", "--json"] + least + limit)
+    faults = list(faults_of(facts))
+    facts["verdict"] = verdict_of(facts, faults)
+    facts["fault"] = "; ".join(faults) or None
+    module.exit_json(changed=False, ansible_facts={"holdfast": facts})
+
+
+if __name__ == "__main__":
+    main()

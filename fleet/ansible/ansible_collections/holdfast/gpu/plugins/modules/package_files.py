@@ -1,0 +1,124 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+
+# Runs on nodes with Python 3.6 and later.
+
+DOCUMENTATION = """
+module: package_files
+short_description: Installs package files (.deb, .rpm) that belong together, in one transaction
+description:
+  - Installs, upgrades or downgrades to exactly the versions that the files have, with C(apt-get) or C(dnf).
+  - Packages that need each other in one version, as Holdfast's do, cannot be changed one after another, which is all that
+    M(ansible.builtin.apt) does with files.
+  - In check mode a file that is not there yet, since a task before this one would copy it, counts as a change.
+author: The Holdfast authors
+options:
+  paths:
+    description: The files, on the node. All of one kind.
+    type: list
+    elements: path
+    required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+"""
+
+EXAMPLES = """
+- name: Install what was copied before
+  holdfast.gpu.package_files:
+    paths:
+      - /var/cache/holdfast/holdfast_0.1.0_amd64.deb
+      - /var/cache/holdfast/holdfast-nvidia-persistenced_0.1.0_all.deb
+"""
+
+RETURN = """
+packages:
+  description: The version of each package that the files have, or null in check mode for a file that is not there.
+  returned: always
+  type: dict
+  sample: {"holdfast": "0.1.0"}
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+DEB = {
+    "in_file": ["dpkg-deb", "--show", "--showformat=${Package} ${Version}"],
+    "installed": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}"],
+    # What it asks is what the administrator decided by giving these files to these nodes.
+    "install": ["apt-get", "install", "--yes", "--allow-downgrades", "--no-install-recommends",
+                "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"],
+}
+RPM = {
+    "in_file": ["rpm", "--query", "--queryformat=%{NAME} %{EVR}", "--package"],
+    "installed": ["rpm", "--query", "--queryformat=installed %{EVR}"],
+    "install": ["dnf", "--assumeyes", "--setopt=install_weak_deps=False", "install"],
+}
+
+
+def choose_tools(module, paths):
+    kinds = {os.path.splitext(path)[1] for path in paths}
+    if kinds == {".deb"}:
+        return DEB
+    if kinds == {".rpm"}:
+        return RPM
+    module.fail_json(msg="{0}: files must be all .deb or all .rpm".format(", ".join(paths)))
+
+
+def read_file(module, tools, path):
+    """Name and version in a package file."""
+    _, out, _ = module.run_command(tools["in_file"] + [path], check_rc=True)
+    name, version = out.split()
+    return name, version
+
+
+def read_installed(module, tools, name):
+    """The version that is installed, or None."""
+    status, out, _ = module.run_command(tools["installed"] + [name])
+    words = out.split()
+    return words[1] if status == 0 and len(words) == 2 and words[0] == "installed" else None
+
+
+def installed_of(module, tools, names):
+    return {name: read_installed(module, tools, name) for name in names}
+
+
+def as_lines(versions):
+    return "".join("{0} {1}\n".format(name, version) for name, version in sorted(versions.items()) if version)
+
+
+def install(module, tools, paths, wanted):
+    environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    command = tools["install"] + paths
+    status, out, errors = module.run_command(command, environ_update=environment)
+    if status != 0:
+        module.fail_json(msg="{0} failed: {1}".format(command[0], (errors or out).strip()[-2000:]), stdout=out)
+    now = installed_of(module, tools, wanted)
+    if now != wanted:
+        module.fail_json(msg="{0} reports success, but there is\n{1}instead of\n{2}".format(
+            command[0], as_lines(now), as_lines(wanted)), stdout=out)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={"paths": {"type": "list", "elements": "path", "required": True}},
+        supports_check_mode=True,
+    )
+    paths = module.params["paths"]
+    tools = choose_tools(module, paths)
+    to_come = [path for path in paths if not os.path.exists(path)] if module.check_mode else []
+    wanted = dict(read_file(module, tools, path) for path in paths if path not in to_come)
+    before = installed_of(module, tools, wanted)
+    changed = before != wanted or bool(to_come)
+    if changed and not module.check_mode:
+        install(module, tools, paths, wanted)
+    after = as_lines(wanted) + "".join("{0}\n".format(os.path.basename(path)) for path in to_come)
+    module.exit_json(changed=changed, packages=wanted, diff={"before": as_lines(before), "after": after})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The collection holdfast.gpu over several nodes: enabled from nothing, checked, broken and found, upgraded, rolled back,
+and taken over from other daemons."""
+
+import csv
+import shutil
+
+import pytest
+
+from controller import Controller
+from lab import base
+from lab.lab import TOP
+from lab.packages import run
+
+UNIT = "nvidia-persistenced.service"
+THEIRS = "/usr/bin/nvidia-persistenced"
+OURS = "/usr/libexec/holdfast/nvidia-persistenced"
+NAMES = ("holdfast", "holdfast-nvidia-persistenced")
+NODE = {"packages": base.FLEET}
+GPUS = 2
+
+
+@pytest.fixture(scope="module")
+def controller(lab):
+    if not shutil.which("ansible-playbook"):
+        pytest.skip("ansible-playbook is missing (scripts/setup lab-fleet installs it)")
+    return Controller(lab)
+
+
+def files(*paths):
+    return {"persistence_install_from": "files", "persistence_package_files": paths}
+
+
+@pytest.fixture(scope="module")
+def current(packages):
+    return files(*map(packages.file, NAMES))
+
+
+@pytest.fixture(scope="module")
+def newer(packages):
+    return files(*map(packages.newer, NAMES))
+
+
+class Fleet:
+    """Three nodes that were enabled from nothing, and the two runs of that: in check mode first."""
+
+    def __init__(self, controller, nodes, variables):
+        self.controller = controller
+        self.nodes = nodes
+        self.predicted = controller.apply("enable", nodes, "--check", "--diff", **variables)
+        assert [opens(node) for node in nodes] == [[0] * GPUS] * len(nodes), "a run in check mode changed something"
+        self.enabled = controller.apply("enable", nodes, **variables)
+
+    def check(self):
+        """What the check says in the end, and of each node that is not well what is wrong."""
+        run = self.controller.play("check", self.nodes)
+        verdict = run.message("Every node is as it should be")
+        assert (run.status == 0) == verdict.endswith("hold all their GPUs"), run.text
+        return verdict, run.message("Show all nodes")
+
+
+@pytest.fixture(scope="module")
+def fleet(lab, controller, current):
+    nodes = [node.simulate(gpus=GPUS) for node in lab.boot(3, **NODE)]
+    yield Fleet(controller, nodes, current)
+    for node in nodes:
+        node.remove()
+
+
+@pytest.fixture
+def healthy(fleet):
+    """The fleet, to be left as well as it is found."""
+    yield fleet
+    assert [opens(node) for node in fleet.nodes] == [[1] * GPUS] * 3, "a test left a node that is not well"
+
+
+@pytest.fixture
+def fresh(lab):
+    """A node with simulated GPUs and nothing of ours."""
+    node = lab.node(**NODE).boot().simulate(gpus=GPUS)
+    yield node
+    node.remove()
+
+
+@pytest.fixture(scope="module")
+def nvml(lab):
+    """The stand-in for NVML over the simulated driver; the lab's build has no tests."""
+    library = lab.folder / "libnvidia-ml.so.1"
+    sources = [TOP / name for name in ("tests/nvml/nvml.c", "src/base/text.c", "src/gpu/pci.c")]
+    run("cc", "-shared", "-fPIC", "-D_GNU_SOURCE", f"-I{TOP}/src", "-o", library, *sources, "-ljansson")
+    return library
+
+
+def opens(node):
+    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
+
+
+def teardowns(node):
+    return sum(gpu["teardowns"] for gpu in node.gpus.status()["gpus"])
+
+
+def assert_warm(node):
+    assert (opens(node), teardowns(node)) == ([1] * GPUS, 0)
+
+
+def program(node):
+    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+    return node.exec("readlink", f"/proc/{pid}/exe").strip()
+
+
+# ---- enabling ------------------------------------------------------------------
+
+
+def test_a_run_over_three_new_nodes_leaves_every_gpu_held_at_every_boot(healthy):
+    for node in healthy.nodes:
+        assert program(node) == OURS
+        assert_warm(node)
+        assert node.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
+    healthy.nodes[0].reboot()
+    assert_warm(healthy.nodes[0])
+
+
+def test_check_mode_on_new_nodes_told_what_the_run_then_changed(fleet):
+    for node in fleet.nodes:
+        assert fleet.enabled.changed(node), fleet.enabled.text
+        assert fleet.predicted.changed(node) == fleet.enabled.changed(node)
+
+
+def test_one_node_is_first_and_the_others_follow(fleet):
+    first, *others = fleet.enabled.order("Look at the service")
+    assert first == "node1" and sorted(others) == ["node2", "node3"]
+
+
+def test_a_second_run_changes_nothing(healthy, current):
+    again = healthy.controller.apply("enable", healthy.nodes, holdfast_serial=3, **current)
+    assert [again.changed(node) for node in healthy.nodes] == [[], [], []], again.text
+
+
+def test_when_the_first_node_fails_no_other_is_touched(healthy, newer):
+    node = healthy.nodes[0]
+    node.gpus.ctl("lose", gpu=0)
+    node.exec("holdfast", "set", "off", "--gpu", "0")
+    try:
+        run = healthy.controller.play("enable", healthy.nodes, persistence_install_from="nothing",
+                                      persistence_wait_sec=1)
+        assert run.status != 0
+        assert "GPU 0" in run.message("Every GPU is held, and will be after a boot")
+        assert set(run.order("Look at the service")) == {"node1"}
+    finally:
+        node.gpus.ctl("reset", gpu=0)
+        node.exec("holdfast", "set", "on")
+
+
+# ---- checking ------------------------------------------------------------------
+
+
+def test_a_fleet_that_is_well_passes_the_check(healthy):
+    verdict, table = healthy.check()
+    assert verdict == "3 nodes hold all their GPUs"
+    assert table.count("active, enabled") == 3 and table.count("2/2") == 3
+
+
+def test_a_daemon_that_was_stopped_is_found(healthy):
+    node = healthy.nodes[1]
+    node.exec("systemctl", "stop", UNIT)
+    verdict, table = healthy.check()
+    node.exec("systemctl", "start", UNIT)
+    assert verdict == "1 of 3 nodes: node2"
+    assert f"{UNIT} is inactive" in table and "no persistence daemon is running" in table
+
+
+def test_a_gpu_that_failed_is_found(healthy):
+    node = healthy.nodes[2]
+    node.exec("holdfast", "set", "off", "--gpu", "1")
+    node.gpus.ctl("fail", gpu=1, count="all")
+    assert node.try_exec("holdfast", "set", "on", "--gpu", "1").status == 1
+    verdict, table = healthy.check()
+    node.gpus.ctl("fail", gpu=1, count=0)
+    node.exec("holdfast", "set", "on", "--gpu", "1")
+    assert verdict == "1 of 3 nodes: node3"
+    assert "GPU 1" in table and "1/2" in table
+
+
+def test_gpus_kept_by_the_legacy_flag_alone_are_found(healthy):
+    node = healthy.nodes[0]
+    node.exec("systemctl", "disable", "--now", UNIT)
+    node.gpus.ctl("legacy", gpu="all")
+    assert [gpu["initialised"] for gpu in node.gpus.status()["gpus"]] == [True] * GPUS
+    verdict, table = healthy.check()
+    node.gpus.ctl("legacy", gpu="all", on=False)
+    node.exec("systemctl", "enable", "--now", UNIT)
+    assert verdict == "1 of 3 nodes: node1"
+    assert "is disabled, so that it would not start at a boot" in table and "0/2" in table
+
+
+def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_looked_at(healthy):
+    node = healthy.nodes[1]
+    node.poweroff()
+    healthy.nodes[2].exec("systemctl", "stop", UNIT)
+    verdict, table = healthy.check()
+    healthy.nodes[2].exec("systemctl", "start", UNIT)
+    node.boot()
+    assert verdict.startswith("2 of 3 nodes:") and {"node2", "node3"} == set(verdict.split(": ")[1].split(", "))
+    assert "UNREACHABLE" in table and "CRITICAL" in table and "OK" in table
+
+
+def test_a_node_without_holdfast_is_named(controller, fresh):
+    run = controller.play("check", [fresh])
+    assert run.status != 0
+    assert "Holdfast is not installed" in run.message("Show all nodes")
+
+
+# ---- the report ----------------------------------------------------------------
+
+
+def test_the_report_has_every_node_also_one_that_cannot_be_reached(healthy, lab):
+    gone = lab.node(**NODE)  # not on
+    healthy.controller.apply("report", [*healthy.nodes, gone], holdfast_report_folder=lab.folder,
+                             holdfast_report_program=TOP / "fleet/report/holdfast-fleet-report")
+    with open(lab.folder / "fleet.csv", encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    nodes = {row["node"] for row in rows}
+    assert nodes == {"node1", "node2", "node3", gone.name}
+    assert len([row for row in rows if row["node"] == "node1"]) == GPUS
+    assert "cannot be reached" in (lab.folder / "fleet.html").read_text()
+    lab.nodes.remove(gone)
+
+
+# ---- changing ------------------------------------------------------------------
+
+
+def test_another_configuration_is_applied_without_a_teardown_and_a_wrong_one_is_refused(healthy):
+    node = healthy.nodes[0]
+    before = teardowns(node)
+    changed = {"persistence_install_from": "nothing", "persistence_config": {"daemon": {"stuck-timeout": 90}}}
+    run = healthy.controller.apply("enable", [node], **changed)
+    assert [task.split(" : ")[-1] for task in run.changed(node)] == ["Write the configuration", "Reload Holdfast"]
+    assert "stuck-timeout = 90" in node.read("/etc/holdfast/holdfast.conf")
+    assert healthy.controller.apply("enable", [node], **changed).changed(node) == []
+
+    wrong = healthy.controller.play("enable", [node], **changed | {"persistence_config": {"daemon": {"x": 1}}})
+    assert wrong.status != 0 and "unknown key" in wrong.text, wrong.text
+    assert "stuck-timeout = 90" in node.read("/etc/holdfast/holdfast.conf")
+    assert teardowns(node) == before
+
+
+def test_an_upgrade_and_a_way_back_tear_no_gpu_down(healthy, newer, current, packages):
+    node = healthy.nodes[1]
+    before = teardowns(node)
+    for variables, version in ((newer, f"{packages.version('holdfast')}+1"), (current, packages.version("holdfast"))):
+        predicted = healthy.controller.apply("enable", [node], "--check", **variables)
+        run = healthy.controller.apply("enable", [node], **variables)
+        assert run.changed(node) == predicted.changed(node) != []
+        assert node.exec("dpkg-query", "--show", "--showformat=${Version}", "holdfast") == version
+        assert program(node) == OURS
+    assert (opens(node), teardowns(node)) == ([1] * GPUS, before)
+
+
+# ---- other ways in, and out ----------------------------------------------------
+
+
+def test_packages_by_name_are_installed_and_a_rollback_leaves_nothing(controller, fresh, packages):
+    for name in NAMES:
+        fresh.put(packages.file(name), f"/srv/repository/{packages.file(name).name}")
+    fresh.exec("cd /srv/repository && apt-ftparchive packages . >Packages")
+    fresh.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n")
+    fresh.exec("apt-get", "update")
+    predicted = controller.apply("enable", [fresh], "--check")
+    assert controller.apply("enable", [fresh]).changed(fresh) == predicted.changed(fresh) != []
+    assert_warm(fresh)
+
+    assert controller.apply("rollback", [fresh], "--check").changed(fresh) != []
+    assert opens(fresh) == [1] * GPUS
+    controller.apply("rollback", [fresh])
+    assert opens(fresh) == [0] * GPUS
+    assert fresh.try_exec("which", "holdfast").status == 1
+    assert controller.apply("rollback", [fresh]).changed(fresh) == []
+
+
+def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, fresh, lab):
+    archive = lab.folder / "holdfast.tar.gz"
+    shutil.make_archive(str(archive).removesuffix(".tar.gz"), "gztar", lab.installation)
+    how = {"persistence_install_from": "archive", "persistence_archive": archive,
+           "persistence_installer": TOP / "packaging/install"}
+    predicted = controller.apply("enable", [fresh], "--check", **how)
+    assert controller.apply("enable", [fresh], **how).changed(fresh) == predicted.changed(fresh) != []
+    assert_warm(fresh)
+    assert controller.apply("enable", [fresh], **how).changed(fresh) == []
+    controller.apply("rollback", [fresh])
+    assert opens(fresh) == [0] * GPUS
+    assert fresh.try_exec("which", "holdfast").status == 1
+
+
+# ---- from other daemons --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["nvidia-compute-utils-595", "nvidia-persistenced"])
+def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_they_are(name, controller, fresh, packages,
+                                                                                      lab, current):
+    theirs = packages.drivers(name, lab.build)
+    fresh.put(theirs, f"/root/{theirs.name}")
+    fresh.exec("dpkg", "--install", f"/root/{theirs.name}")
+    assert program(fresh) == THEIRS
+    predicted = controller.apply("enable", [fresh], "--check", **current)
+    assert controller.apply("enable", [fresh], **current).changed(fresh) == predicted.changed(fresh) != []
+    assert program(fresh) == OURS
+    assert_warm(fresh)
+    assert controller.apply("enable", [fresh], **current).changed(fresh) == []
+
+    controller.apply("rollback", [fresh])
+    assert program(fresh) == THEIRS
+    assert_warm(fresh)
+
+
+def test_nvidias_package_is_replaced_if_that_is_asked_for(controller, fresh, packages, lab, current):
+    theirs = packages.drivers("nvidia-persistenced", lab.build)
+    fresh.put(theirs, f"/root/{theirs.name}")
+    fresh.exec("dpkg", "--install", f"/root/{theirs.name}")
+    controller.apply("enable", [fresh], persistence_replace_package=True, **current)
+    assert program(fresh) == OURS and opens(fresh) == [1] * GPUS
+    assert fresh.try_exec("dpkg-query", "--status", "nvidia-persistenced").status == 1
+
+
+def test_the_legacy_flag_is_switched_off_with_the_gpus_held(controller, fresh, current, nvml):
+    fresh.gpus.ctl("legacy", gpu="all")
+    fresh.put(nvml, "/usr/lib/libnvidia-ml.so.1")
+    fresh.exec("echo HOLDFAST_SIM_SOCKET=/run/holdfast-sim/socket >>/etc/environment")
+    how = {"persistence_clear_legacy_flag": True, "persistence_nvml": "/usr/lib/libnvidia-ml.so.1", **current}
+    controller.apply("enable", [fresh], **how)
+    assert [gpu["legacy"] for gpu in fresh.gpus.status()["gpus"]] == [False] * GPUS
+    assert_warm(fresh)
+    assert controller.apply("enable", [fresh], **how).changed(fresh) == []
