@@ -58,8 +58,7 @@ static bool parse_switch(const char *value, bool *ret_on) {
         return false;
 }
 
-/* ---- [daemon]
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- [daemon] ---- */
 
 static int set_admin_group(struct reading *reading, const char *value) {
         const struct group *group = getgrnam(value);
@@ -116,8 +115,7 @@ static int read_daemon_key(struct reading *reading, const char *name, const char
                      name);
 }
 
-/* ---- [gpu ...]
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- [gpu ...] ---- */
 
 static bool parse_selector(const char *text, struct config_rule *ret_rule) {
         *ret_rule = (struct config_rule){.all = text_equal(text, "*")};
@@ -166,8 +164,7 @@ static int on_line(void *userdata, const char *section, const char *name, const 
         return wrong(reading, "unknown section [%s]; there are [daemon] and [gpu ...]", section);
 }
 
-/* ---- the file
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- the file ---- */
 
 void config_init(struct config *config) {
         *config = (struct config){0};

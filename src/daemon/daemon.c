@@ -72,8 +72,7 @@ struct daemon {
         int status; /* to exit with */
 };
 
-/* ---- configuration
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 static int config_path(const struct options *options, char path[static PATH_MAX]) {
         if (options->config[0] != '\0')
@@ -163,7 +162,7 @@ static void reload(struct daemon *daemon) {
 
         /* Before we are ready, READY=1 at the end would say more than that the reload is over. */
         if (registry_is_ready(daemon->registry))
-                notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+                (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
         if (read_config(daemon) < 0) {
                 log_write(LOG_ERR, "the configuration in force stays");
         } else {
@@ -175,17 +174,16 @@ static void reload(struct daemon *daemon) {
                 log_always(LOG_NOTICE, "Configuration read again");
         }
         if (registry_is_ready(daemon->registry))
-                notify_send("READY=1");
+                (void)notify_send("READY=1");
 }
 
-/* ---- what the registry tells
- * --------------------------------------------------------------------------------------------- */
+/* ---- what the registry tells ---- */
 
-static void notify_status(struct daemon *daemon, const char *prefix) {
+static int notify_status(struct daemon *daemon, const char *prefix) {
         struct registry_counts counts = registry_count(daemon->registry);
 
-        notify_send("%sSTATUS=%zu of %zu GPUs held%s", prefix, counts.held, counts.gpus,
-                    daemon->stopping ? ", stopping" : "");
+        return notify_send("%sSTATUS=%zu of %zu GPUs held%s", prefix, counts.held, counts.gpus,
+                           daemon->stopping ? ", stopping" : "");
 }
 
 static void on_change(void *userdata) {
@@ -194,9 +192,15 @@ static void on_change(void *userdata) {
 
         if (registry_is_listed(daemon->registry))
                 server_start(daemon->server);
-        notify_status(daemon, "");
+        (void)notify_status(daemon, "");
         notices_want(daemon->notices, counts.using > 0 || counts.unbinding > 0);
         methods_on_change(&daemon->methods);
+}
+
+/* Without READY=1 the manager would end us when the start takes too long: until it is sent, the timer tries again. */
+static void tell_ready(struct daemon *daemon) {
+        if (notify_status(daemon, "READY=1\n") == 0)
+                (void)event_del(daemon->extend);
 }
 
 static void end_loop(struct daemon *daemon, int status) {
@@ -214,8 +218,7 @@ static void on_ready(void *userdata) {
                 return;
         }
         log_write(LOG_INFO, "Ready: %zu of %zu GPUs held", counts.held, counts.gpus);
-        notify_status(daemon, "READY=1\n");
-        (void)event_del(daemon->extend);
+        tell_ready(daemon);
         startup_tell(daemon->startup, EXIT_SUCCESS);
 }
 
@@ -231,8 +234,7 @@ static void on_stopped(void *userdata) {
         end_loop(userdata, EXIT_SUCCESS);
 }
 
-/* ---- what the driver and the kernel tell
- * --------------------------------------------------------------------------------- */
+/* ---- what the driver and the kernel tell ---- */
 
 static void on_notice(const struct rm_event *event, void *userdata) {
         registry_note_event(((struct daemon *)userdata)->registry, event);
@@ -251,17 +253,21 @@ static void on_hotplug(enum hotplug_action action, const struct pci_address *add
                 registry_rescan(daemon->registry);
 }
 
-/* ---- timers and signals
- * --------------------------------------------------------------------------------------------------- */
+/* ---- timers and signals ---- */
 
 static void on_extend(evutil_socket_t fd, short what, void *userdata) {
-        notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
+        struct daemon *daemon = userdata;
+
+        if (registry_is_ready(daemon->registry))
+                tell_ready(daemon);
+        else
+                (void)notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
 }
 
 /* Sent from the loop: a loop that does not turn is what the watchdog is for. GPUs stuck in the driver do not stop it.
  */
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata) {
-        notify_send("WATCHDOG=1");
+        (void)notify_send("WATCHDOG=1");
 }
 
 static void stop(struct daemon *daemon, bool keep_gpus) {
@@ -273,7 +279,7 @@ static void stop(struct daemon *daemon, bool keep_gpus) {
         if (daemon->stopping)
                 return;
         daemon->stopping = true;
-        notify_send("STOPPING=1");
+        (void)notify_send("STOPPING=1");
         (void)event_add(daemon->stop_limit, &limit);
         registry_stop(daemon->registry, keep_gpus);
 }
@@ -312,8 +318,7 @@ static void on_list_limit(evutil_socket_t fd, short what, void *userdata) {
         server_start(((struct daemon *)userdata)->server);
 }
 
-/* ---- starting
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- starting ---- */
 
 /* Left alone, libevent tells standard error, which in the background is nobody. */
 static void on_loop_message(int severity, const char *message) {
@@ -576,8 +581,7 @@ static int start(struct daemon *daemon) {
         return r;
 }
 
-/* ---- the whole
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static void free_event(struct event **event) {
         if (*event)

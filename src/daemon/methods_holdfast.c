@@ -16,8 +16,7 @@
 
 enum { HEARTBEAT_SEC = 60 };
 
-/* ---- List
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- List ---- */
 
 static uint32_t state_on_wire(enum gpu_state state) {
         static const uint32_t states[] = {
@@ -140,8 +139,7 @@ void method_list(struct call *call) {
         registry_refresh(methods->registry);
 }
 
-/* ---- Watch
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Watch ---- */
 
 struct watcher {
         struct session_resource resource;
@@ -224,8 +222,7 @@ void method_watch(struct call *call) {
                 (void)event_add(methods->heartbeat, &period);
 }
 
-/* ---- Stats
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- Stats ---- */
 
 void method_stats(struct call *call) {
         const struct methods *methods = call->methods;
@@ -252,8 +249,7 @@ void method_stats(struct call *call) {
         session_reply(call->session, buffer, xdr_writer_size(&writer));
 }
 
-/* ---- Release
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- Release ---- */
 
 /* A lease and the connection that it lasts as long as. */
 struct release {
@@ -343,8 +339,7 @@ void method_release(struct call *call) {
         registry_lease_begin(call->methods->registry, lease);
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 int methods_init(struct methods *methods, struct event_base *loop, const char *backend) {
         *methods = (struct methods){

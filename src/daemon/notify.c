@@ -85,16 +85,16 @@ static int send_message(const char *text, int fd) {
         return sendmsg(notify_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-void notify_send(const char *format, ...) {
+int notify_send(const char *format, ...) {
         char text[512];
         va_list arguments;
 
         if (notify_fd < 0)
-                return;
+                return 0;
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        (void)send_message(text, -1);
+        return send_message(text, -1);
 }
 
 int notify_store(const char *name, int fd) {

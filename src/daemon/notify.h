@@ -15,8 +15,11 @@
 void notify_open(void);
 bool notify_is_open(void);
 
-/* Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held"). A manager that does not listen is no error of ours. */
-void notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/*
+ * Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held"). Returns 0, also when there is no manager, or the negative errno of
+ * sendmsg(2): -EAGAIN when its queue stayed full.
+ */
+int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Hands a copy of fd to the manager's descriptor store under a name (no colon in it). Returns 0 or negative errno. */
 int notify_store(const char *name, int fd);

@@ -22,8 +22,7 @@ enum {
         START_TIME_FIELD = 22, /* proc_pid_stat(5) */
 };
 
-/* ---- the texts of /proc
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the texts of /proc ---- */
 
 /*
  * The line that begins with the label, without it. The last one counts: the process chooses what stands in "Name:",
@@ -91,8 +90,7 @@ int origin_parse_start(const char *text, uint64_t *ret_ticks) {
         return text_parse_u64(word, 10, UINT64_MAX / USEC_PER_SEC, ret_ticks) < 0 ? -EINVAL : 0;
 }
 
-/* ---- reading them
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- reading them ---- */
 
 /* ESRCH comes from reading a file that was opened while the process still was. */
 static bool says_gone(ssize_t error) {

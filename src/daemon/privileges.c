@@ -18,8 +18,7 @@ enum { CAPABILITIES_MAX = 64 }; /* capset(2) has two words for each set */
 
 #define PRIVILEGES_UNCHANGED ((struct privileges){.uid = (uid_t)-1, .gid = (gid_t)-1})
 
-/* ---- who
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- who ---- */
 
 static int find_user(const char *name, struct privileges *privileges) {
         const struct passwd *user = getpwnam(name);
@@ -104,8 +103,7 @@ int privileges_resolve(struct privileges *ret_privileges, const char *user, cons
         return r;
 }
 
-/* ---- what root keeps
- * --------------------------------------------------------------------------------------------------- */
+/* ---- what root keeps ---- */
 
 static bool always(const struct privileges *privileges) {
         return true;
@@ -144,8 +142,7 @@ static bool exists(unsigned capability) {
         return capability < CAPABILITIES_MAX && prctl(PR_CAPBSET_READ, capability) >= 0;
 }
 
-/* ---- dropping
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- dropping ---- */
 
 /* What a container did not give is not there to be kept. */
 static void select_kept(const struct privileges *privileges, capng_type_t sets, const bool *had) {
@@ -214,8 +211,7 @@ static int take_ids(const struct privileges *privileges, const bool *had) {
         return 0;
 }
 
-/* ---- trying to get it back
- * --------------------------------------------------------------------------------------------- */
+/* ---- trying to get it back ---- */
 
 static bool regains_root(const struct privileges *privileges) {
         return !stays_root(privileges) && (setuid(0) == 0 || seteuid(0) == 0);

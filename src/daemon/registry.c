@@ -18,8 +18,7 @@ struct flight {
         struct entry *entry;
 };
 
-/* ---- one GPU
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- one GPU ---- */
 
 const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]) {
         return pci_address_format(&entry->gpu.info.address, buffer);
@@ -61,8 +60,7 @@ bool registry_gpu_is_leased(const struct gpu *gpu) {
         return container_of(gpu, struct entry, gpu)->leased;
 }
 
-/* ---- jobs
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- jobs ---- */
 
 /* What is said of each job's end. The texts of open and close are those of NVIDIA's daemon: they are grepped for. */
 static const struct {
@@ -177,8 +175,7 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         }
 }
 
-/* ---- driving
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- driving ---- */
 
 static void report_stuck(struct entry *entry, uint64_t now_usec) {
         uint64_t limit_usec = entry->registry->config.stuck_usec;
@@ -325,8 +322,7 @@ static void on_scan_timer(evutil_socket_t fd, short what, void *userdata) {
         registry_rescan(userdata);
 }
 
-/* ---- the set of GPUs
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the set of GPUs ---- */
 
 /* What a process before us has opened of this GPU, if anything. */
 static void inherit(struct registry *registry, struct gpu *gpu) {
@@ -415,8 +411,7 @@ void registry_apply_policy(struct registry *registry) {
         registry_advance(registry);
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 int registry_new(struct registry **ret_registry, const struct registry_config *config) {
         struct registry *registry = calloc(1, sizeof(*registry));
@@ -506,8 +501,7 @@ void registry_stop(struct registry *registry, bool keep_gpus) {
         registry_advance(registry);
 }
 
-/* ---- questions
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 void registry_refresh(struct registry *registry) {
         uint64_t now_usec = clock_monotonic_usec();

@@ -78,8 +78,7 @@ void registry_start(struct registry *registry);
  */
 void registry_stop(struct registry *registry, bool keep_gpus);
 
-/* ---- what is told from outside
- * ----------------------------------------------------------------------------------------- */
+/* ---- what is told from outside ---- */
 
 /* GPUs may have come or gone: looks again. */
 void registry_rescan(struct registry *registry);
@@ -97,8 +96,7 @@ void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
 /* The policy's answers may have changed: applies those that did. */
 void registry_apply_policy(struct registry *registry);
 
-/* ---- questions
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 struct registry_counts {
         size_t gpus;
@@ -122,8 +120,7 @@ bool registry_gpu_is_leased(const struct gpu *gpu);
 /* By domain, bus and slot; the function is ignored, as clients send 0 for it. NULL: no such GPU. */
 const struct gpu *registry_find(const struct registry *registry, const struct nvpd_device *device);
 
-/* ---- requests
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 enum registry_request_kind {
         REGISTRY_SET_MODE,      /* and then the memory, where the GPU has NUMA memory */
@@ -145,8 +142,7 @@ struct registry_request {
 /* For the GPU that registry_find() gave. */
 void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request);
 
-/* ---- leases
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- leases ---- */
 
 /*
  * While a lease lasts, its GPUs stay released. Owned by the caller from registry_lease_begin() to registry_lease_end().

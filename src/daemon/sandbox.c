@@ -21,8 +21,7 @@ enum { SANDBOX_NO_FILTERS = 1 };
 #define REFUSED SCMP_ACT_ERRNO(EPERM)
 #define UNKNOWN SCMP_ACT_ERRNO(ENOSYS)
 
-/* ---- the tables
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the tables ---- */
 
 /* What no daemon of ours ever does, with or without a library that we do not know. */
 static const int forbidden[] = {
@@ -238,8 +237,7 @@ static const struct rule {
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_UNREGISTER_GPU},
 };
 
-/* ---- the filter
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the filter ---- */
 
 static void filter_done(scmp_filter_ctx *filter) {
         if (*filter)

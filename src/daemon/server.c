@@ -184,8 +184,7 @@ struct server_counts server_count(const struct server *server) {
         return counts;
 }
 
-/* ---- the listener
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the listener ---- */
 
 /* Out of descriptors or memory: the event would come again at once, so listening pauses instead of spinning. */
 static void pause_listening(struct server *server, int error) {
@@ -274,8 +273,7 @@ void server_free(struct server *server) {
         free(server);
 }
 
-/* ---- binding
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- binding ---- */
 
 static bool somebody_listens(const struct sockaddr_un *address) {
         CLEANUP(fd_done) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

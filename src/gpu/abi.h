@@ -20,8 +20,7 @@ enum {
         NV_NUMA_OFFLINE_MAX = 64,
 };
 
-/* ---- ioctls of /dev/nvidiactl and /dev/nvidiaN ---------------------------------------------------------------------
- */
+/* ---- ioctls of /dev/nvidiactl and /dev/nvidiaN ---- */
 
 struct nv_pci_info {
         uint32_t domain;
@@ -135,8 +134,7 @@ struct nv_transfer {
 #define NV_ESC_SET_NUMA_STATUS NV_IOCTL(216, sizeof(int32_t))                /* GPU; CAP_SYS_ADMIN */
 #define NV_ESC_WAIT_OPEN_COMPLETE NV_IOCTL(218, sizeof(struct nv_wait_open)) /* GPU; ctl: zeros */
 
-/* ---- the resource manager (RM) -------------------------------------------------------------------------------------
- */
+/* ---- the resource manager (RM) ---- */
 
 struct nv_rm_free {
         uint32_t root;
@@ -239,8 +237,7 @@ static inline uint32_t nv_gpu_id(uint32_t domain, uint8_t bus, uint8_t slot) {
         return (domain & 0xffff) << 16 | (uint32_t)bus << 8 | slot;
 }
 
-/* ---- /dev/nvidia-uvm: raw numbers; ioctl() gives 0 or an errno, the result is in rm_status -------------------------
- */
+/* ---- /dev/nvidia-uvm: raw numbers; ioctl() gives 0 or an errno, the result is in rm_status ---- */
 
 enum {
         UVM_INITIALIZE = 0x30000001,
@@ -274,8 +271,7 @@ struct uvm_unregister_gpu {
         uint32_t rm_status;
 };
 
-/* ---- NV_STATUS (src/common/sdk/nvidia/inc/nvstatuscodes.h) ----------------------------------------------------------
- */
+/* ---- NV_STATUS (src/common/sdk/nvidia/inc/nvstatuscodes.h) ---- */
 
 enum {
         NV_OK = 0x00,

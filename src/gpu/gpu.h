@@ -103,8 +103,7 @@ void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const str
 /* Notes that the running job is over its limit. Returns whether this is news. */
 bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec);
 
-/* ---- one job, as a worker thread runs it
- * ------------------------------------------------------------------------------ */
+/* ---- one job, as a worker thread runs it ---- */
 
 struct gpu_task {
         const struct gpu_ops *ops;

@@ -239,8 +239,7 @@ int inventory_driver_version(const char *root, char *buffer, size_t size) {
         return -EBADMSG;
 }
 
-/* ---- initialised or not
- * -------------------------------------------------------------------------------------------- */
+/* ---- initialised or not ---- */
 
 int inventory_read_initialised(const char *root, const struct pci_address *address, bool *ret_initialised) {
         static const char label[] = "Runtime D3 status:";

@@ -438,6 +438,31 @@ def test_ready_comes_only_when_every_gpu_was_attempted_even_if_it_reloads_meanwh
     daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 
 
+@pytest.fixture
+def busy_manager(world):
+    """A manager's socket whose queue is full: nobody reads it, and it takes no more."""
+    world.simulate(gpus=1)
+    path = world.site.base / "busy"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as other:
+        manager.bind(str(path))
+        path.chmod(0o777)
+        manager.settimeout(20)
+        with pytest.raises(BlockingIOError):
+            while True:
+                other.sendto(b"X_OTHER=1", str(path))
+        yield manager
+
+
+def test_ready_is_told_again_when_the_manager_was_too_busy(world, busy_manager):
+    service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": busy_manager.getsockname()})
+    daemon = service.start()
+    daemon.wait_for_log("Ready: 1 of 1 GPUs held")
+    assert daemon.get(world.gpus[0]) == ENABLED  # the loop turns: that READY=1 is lost
+    while "READY=1" not in busy_manager.recv(65536).decode().split("\n"):
+        pass
+
+
 def test_a_gpu_that_hangs_for_too_long_counts_as_attempted(world):
     world.simulate(gpus=2, gpu1="hang = open")
     service = world.supervise("--stuck-timeout", "1")

@@ -26,8 +26,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-/* ---- NSpid
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- NSpid ---- */
 
 static void depth_is_the_count_of_numbers(void **state) {
         static const struct {
@@ -70,8 +69,7 @@ static void a_name_that_looks_like_the_line_does_not_count(void **state) {
         assert_int_equal(depth, 2);
 }
 
-/* ---- the start time
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the start time ---- */
 
 #define AFTER_NAME " S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 "
 
@@ -122,8 +120,7 @@ static void what_is_no_stat_is_refused(void **state) {
         }
 }
 
-/* ---- real processes
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- real processes ---- */
 
 struct child {
         pid_t pid;

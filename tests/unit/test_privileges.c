@@ -61,8 +61,7 @@ static void in_child_of_root(void (*run)(void)) {
         in_child(run);
 }
 
-/* ---- what /proc/self/status says
- * --------------------------------------------------------------------------------------- */
+/* ---- what /proc/self/status says ---- */
 
 static const char *field(const char *name) {
         static char text[8192];
@@ -91,8 +90,7 @@ static void check_capabilities(uint64_t kept) {
         CHECK(strcmp(field("NoNewPrivs"), "1") == 0);
 }
 
-/* ---- cases
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- cases ---- */
 
 static void run_user(void) {
         const gid_t groups[] = {0, 1, 2};
@@ -206,8 +204,7 @@ static void a_way_back_to_root_is_an_error(void **state) {
         in_child_of_root(run_saved_uid);
 }
 
-/* ---- names
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 static void run_resolve_unprivileged(void) {
         struct privileges privileges;

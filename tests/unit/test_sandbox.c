@@ -82,8 +82,7 @@ static void expect_other(const struct attempt *attempts, size_t n, const struct 
                         fail_msg("%s: %s even so", attempts[i].what, strerror(error));
 }
 
-/* ---- forbidden in any case; the arguments are such that the kernel itself would not say EPERM
- * ------------------------- */
+/* ---- forbidden in any case; the arguments are such that the kernel itself would not say EPERM ---- */
 
 static int try_execve(void) {
         char *const none[] = {NULL};
@@ -218,8 +217,7 @@ static void what_only_root_could_do_is_refused_to_root(void **state) {
         expect_other(attempts, ARRAY_SIZE(attempts), NULL, EPERM);
 }
 
-/* ---- of no use to us
- * --------------------------------------------------------------------------------------------------- */
+/* ---- of no use to us ---- */
 
 static int try_fork(void) {
         pid_t pid = fork();
@@ -312,8 +310,7 @@ static void a_closed_library_may_do_what_is_not_forbidden(void **state) {
         expect_other(useless, ARRAY_SIZE(useless), &with_library, EPERM);
 }
 
-/* ---- what the daemon does
- * ---------------------------------------------------------------------------------------------- */
+/* ---- what the daemon does ---- */
 
 static void *thread_main(void *argument) {
         char text[64];
