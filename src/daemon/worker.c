@@ -4,15 +4,19 @@
 #include "daemon/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+
+enum { STACK_SIZE = 8 << 20 }; /* as much as a thread has by default: a library of others runs on it */
 
 struct worker {
         pthread_mutex_t lock;
@@ -37,6 +41,36 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
+/*
+ * Stacks are our own because glibc keeps those of ended threads for threads to come, each with the pages it had used;
+ * a daemon that holds GPUs for months needs none of them.
+ */
+static int map_stack(void **ret_stack) {
+        void *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+        if (stack == MAP_FAILED)
+                return -errno;
+        /* The guard: stacks grow downwards. */
+        if (mprotect(stack, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) < 0) {
+                int r = -errno;
+
+                (void)munmap(stack, STACK_SIZE);
+                return r;
+        }
+        *ret_stack = stack;
+        return 0;
+}
+
+static void unmap_stack(struct worker_job *job) {
+        (void)munmap(job->stack, STACK_SIZE);
+}
+
+/* The thread has told its end and has only to return; its stack is in use until it has. */
+static void join(struct worker_job *job) {
+        (void)pthread_join(job->thread, NULL);
+        unmap_stack(job);
+}
+
 static void on_ended(evutil_socket_t fd, short what, void *userdata) {
         struct worker *worker = userdata;
         struct worker_job *job;
@@ -50,9 +84,12 @@ static void on_ended(evutil_socket_t fd, short what, void *userdata) {
                 struct worker_job *next = job->next;
 
                 worker->running--;
+                join(job);
                 job->done(job);
                 job = next;
         }
+        if (worker->running == 0) /* at rest again, maybe for months */
+                (void)malloc_trim(0);
 }
 
 static void worker_done(struct worker **worker_pointer) {
@@ -86,10 +123,6 @@ int worker_new(struct worker **ret_worker, struct event_base *loop) {
 bool worker_free(struct worker *worker) {
         if (worker && worker->running > 0)
                 return false;
-        if (worker) { /* the last thread may still be about to leave its critical section */
-                (void)pthread_mutex_lock(&worker->lock);
-                (void)pthread_mutex_unlock(&worker->lock);
-        }
         worker_done(&worker);
         return true;
 }
@@ -98,16 +131,15 @@ bool worker_free(struct worker *worker) {
 static int create_thread(struct worker_job *job) {
         sigset_t all, saved;
         pthread_attr_t attributes;
-        pthread_t thread;
         int r;
 
         r = pthread_attr_init(&attributes);
         if (r != 0)
                 return -r;
-        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        (void)pthread_attr_setstack(&attributes, job->stack, STACK_SIZE);
         (void)sigfillset(&all);
         (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
-        r = pthread_create(&thread, &attributes, thread_main, job);
+        r = pthread_create(&job->thread, &attributes, thread_main, job);
         (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
         (void)pthread_attr_destroy(&attributes);
         return -r;
@@ -117,8 +149,13 @@ int worker_start(struct worker *worker, struct worker_job *job) {
         int r;
 
         job->worker = worker;
+        r = map_stack(&job->stack);
+        if (r < 0)
+                return r;
         r = create_thread(job);
-        if (r == 0)
+        if (r < 0)
+                unmap_stack(job);
+        else
                 worker->running++;
         return r;
 }

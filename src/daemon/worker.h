@@ -7,6 +7,7 @@
  * starts and gone when it ends: at rest there is none. The end of a job is told in the loop, by calling its `done`.
  */
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include <event2/event.h>
@@ -16,8 +17,11 @@ struct worker;
 struct worker_job {
         void (*run)(struct worker_job *job);  /* on a thread of its own */
         void (*done)(struct worker_job *job); /* in the loop, after run has returned; may free the job */
+        /* the rest is the worker's */
         struct worker *worker;
         struct worker_job *next;
+        pthread_t thread;
+        void *stack;
 };
 
 int worker_new(struct worker **ret_worker, struct event_base *loop);
