@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""fleet/slurm and fleet/nhc under Debian's slurmctld and slurmd, on nodes of the lab."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from harness.events import wait_until
+from harness.simulator import scenario
+from lab import base
+from lab.clock import timed
+from lab.lab import TOP
+
+SERVICE = "nvidia-persistenced.service"
+FOLDER = TOP / "fleet/slurm"
+PROLOG = "/etc/slurm/prolog.d/20-holdfast"
+HEALTH_CHECK = "/etc/slurm/holdfast-healthcheck"
+INTERVAL = 5  # seconds between health checks, where slurmd is to make them
+NEVER = 3600  # where the test makes them
+
+# Minors in another order than PCI addresses, which is holdfast's: Slurm numbers GPUs by minor.
+GPUS = scenario(gpu0="address = 0000:9a:00.0", gpu1="address = 0000:17:00.0")
+
+# Less than a machine's: a node is a container, without control groups of its own.
+CLUSTER = """
+ClusterName=lab
+SlurmctldHost={controller.name}({controller.address})
+AuthType=auth/munge
+SlurmUser=slurm
+StateSaveLocation=/var/lib/slurm/slurmctld
+SlurmdSpoolDir=/var/lib/slurm/slurmd
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+ReturnToService=1
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+{ours}
+{nodes}
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=10 State=UP
+"""
+NODE = ("NodeName={node.name} NodeAddr={node.address} CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 "
+        "ThreadsPerCore=1 RealMemory=500 {gres} State=UNKNOWN")
+
+
+class Slurm:
+    """A cluster: the first node controls it, all of them compute."""
+
+    def __init__(self, nodes, interval, gres):
+        self.nodes = nodes
+        self.controller = nodes[0]
+        with timed("Slurm's start"):
+            for node in nodes:
+                self._configure(node, interval, gres)
+            self.controller.exec("systemctl", "start", "munge", "slurmctld")
+            for node in nodes:
+                node.exec("systemctl", "start", "munge", "slurmd")
+                self.wait_idle(node)
+
+    def _configure(self, node, interval, gres):
+        ours = re.sub(r"(?<=\nHealthCheckInterval=)\d+", str(interval), (FOLDER / "slurm.conf").read_text())
+        nodes = "\n".join(NODE.format(node=each, gres=gres) for each in self.nodes)
+        node.write("/etc/slurm/slurm.conf", CLUSTER.format(controller=self.controller, ours=ours, nodes=nodes))
+        # Slurm gives out character devices, of which simulated GPUs are none. It numbers them as the names do.
+        for number in range(2):
+            node.exec("mknod", f"/dev/slurm-gpu{number}", "c", "1", "3")
+        node.write("/etc/slurm/gres.conf", "Name=gpu File=/dev/slurm-gpu[0-1]\n" if gres else "")
+        # It sees which control groups the machine has, not the node.
+        node.write("/etc/slurm/cgroup.conf", "CgroupPlugin=cgroup/v1\n")
+        node.put(FOLDER / "prolog", PROLOG)
+        node.put(FOLDER / "healthcheck", HEALTH_CHECK)
+        node.exec("install", "-d", "-o", "slurm", "/var/lib/slurm/slurmctld", "/var/lib/slurm/slurmd")
+
+    # ---- asking
+
+    def _field(self, node, pattern):
+        found = re.search(pattern, self.controller.exec("scontrol", "-o", "show", "node", node.name))
+        return found and found[1]
+
+    def state(self, node):
+        return self._field(node, r" State=(\S+)")
+
+    def reason(self, node):
+        """Why it is in that state, without who said so and when."""
+        return self._field(node, r" Reason=(.*?) \[")
+
+    def wait_idle(self, node, timeout=30):
+        wait_until(lambda: self.state(node) == "IDLE" and not self.reason(node), f"{node.name} idle", timeout)
+
+    def wait_drained(self, node, timeout=30):
+        """Gives the reason."""
+        wait_until(lambda: self.state(node) == "IDLE+DRAIN", f"{node.name} drained", timeout)
+        return self.reason(node)
+
+    # ---- doing
+
+    def run(self, line, gpus=1, node=None):
+        """A shell's line as a job: its output."""
+        where = [f"--nodelist={node.name}"] if node else []
+        return self.controller.exec("srun", f"--gres=gpu:{gpus}", *where, "sh", "-c", line)
+
+    def check_health(self, node):
+        """What slurmd does each HealthCheckInterval; here it has to end well before slurmd would kill it."""
+        node.exec(HEALTH_CHECK, environment={"SLURMD_NODENAME": node.name}, timeout=50)
+
+
+@pytest.fixture
+def cluster(lab):
+    """cluster(2, interval=INTERVAL): two nodes with two GPUs each, held, in a Slurm."""
+    nodes = []
+
+    def start(count=1, interval=NEVER, gres="Gres=gpu:2"):
+        nodes.extend(lab.boot(count, packages=base.FLEET))
+        for node in nodes:
+            node.simulate(GPUS).install()
+            node.exec("systemctl", "enable", "--now", SERVICE)
+        return Slurm(nodes, interval, gres)
+
+    yield start
+    for node in nodes:
+        node.remove()
+
+
+def held(status):
+    """Which minors are held, by what `holdfast status --json` says."""
+    return {gpu["minor"] for gpu in status["gpus"] if gpu["held"]}
+
+
+def held_on(node):
+    return held(json.loads(node.exec("holdfast", "status", "--json")))
+
+
+# ---- jobs
+
+
+def test_a_job_finds_its_gpu_held_since_before(cluster):
+    slurm = cluster(2)
+    for node in slurm.nodes:
+        number, status = slurm.run('echo "$SLURM_STEP_GPUS" && holdfast status --json', node=node).split("\n", 1)
+        assert int(number) in held(json.loads(status))
+        assert [gpu["initialisations"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "the Prolog had nothing to do"
+        assert not node.journal("--identifier=holdfast-prolog")
+
+
+def test_the_prolog_switches_on_what_was_switched_off_of_the_jobs_gpus_only(cluster):
+    slurm = cluster()
+    node = slurm.controller
+    node.exec("holdfast", "set", "off")
+    assert held_on(node) == set()
+    number, status = slurm.run('echo "$SLURM_STEP_GPUS" && holdfast status --json').split("\n", 1)
+    assert held(json.loads(status)) == {int(number)}
+    assert "held now: GPU 1 (0000:9a:00.0) persistence mode is off" in node.journal("--identifier=holdfast-prolog")
+    assert slurm.state(node) == "IDLE"
+
+
+def test_a_gpu_that_cannot_be_held_costs_only_its_own_job_which_is_requeued_and_drains_the_node(cluster):
+    slurm = cluster()
+    node = slurm.controller
+    node.exec("holdfast", "set", "off")
+    node.gpus.ctl("fail", gpu=1, count="all")
+    assert held(json.loads(slurm.run("holdfast status --json"))) == {0}, "the other job's trouble is not this one's"
+    job = node.exec("sbatch", "--parsable", "--gres=gpu:2", "--output=/dev/null", "--wrap=true").strip()
+    assert slurm.wait_drained(node) == "Prolog error"
+    shown = node.exec("scontrol", "-o", "show", "job", job)
+    assert " JobState=PENDING " in shown and " Restarts=1 " in shown
+    said = node.journal("--identifier=holdfast-prolog")
+    assert f"job {job}: refused, the node will be drained: GPU 0 (0000:17:00.0)" in said
+
+
+def test_the_prolog_waits_for_a_daemon_that_is_being_started(cluster):
+    node = cluster().controller
+    node.exec("systemctl", "stop", SERVICE)
+    with subprocess.Popen(node.command(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"})) as prolog:
+        wait_until(lambda: node.try_exec("pgrep", "--full", "^holdfast wait").status == 0, "it waits", timeout=20)
+        node.exec("systemctl", "start", SERVICE)
+        assert prolog.wait(timeout=60) == 0
+    assert held_on(node) == {0, 1}
+
+
+def test_without_a_daemon_the_prolog_refuses_in_time_and_tries_no_nvml(cluster):
+    node = cluster().controller
+    node.exec("systemctl", "stop", SERVICE)
+    refused = node.try_exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, timeout=80)
+    assert refused.status == 1
+    said = node.journal("--identifier=holdfast-prolog")
+    assert "job 7: refused" in said and "cannot load /dev/null" in said
+
+
+def test_a_number_that_is_no_gpus_stands_for_all_and_no_gpu_for_none(cluster):
+    """As where Slurm gives out slices."""
+    node = cluster().controller
+    node.exec("holdfast", "set", "off")
+    node.exec(PROLOG, environment={"SLURM_JOB_ID": "7"})
+    assert held_on(node) == set()
+    node.exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "12"})
+    assert held_on(node) == {0, 1}
+
+
+# ---- nodes
+
+
+def test_a_node_whose_daemon_stopped_is_drained_at_the_next_check_and_comes_back_when_it_runs(cluster):
+    slurm = cluster(2, interval=INTERVAL)
+    well, ill = slurm.nodes
+    ill.exec("systemctl", "stop", SERVICE)
+    with timed("from a daemon's stop to the drain, checks each 5 s"):
+        # A check waits 5 s for a daemon that is perhaps being restarted.
+        assert re.match("holdfast: .*(no daemon|nvidia-persistenced)", slurm.wait_drained(ill, timeout=INTERVAL + 15))
+    assert slurm.state(well) == "IDLE"
+    ill.exec("systemctl", "start", SERVICE)
+    with timed("from its start to the resume"):
+        slurm.wait_idle(ill, timeout=INTERVAL + 15)
+
+
+def test_a_node_that_somebody_else_drained_stays_drained_by_him(cluster):
+    slurm = cluster()
+    node = slurm.controller
+    for reason, verb in (("rack 4 is moved", "stop"), ("holdfast is being upgraded", "start")):
+        node.exec("scontrol", "update", f"NodeName={node.name}", "State=DRAIN", f"Reason={reason}")
+        node.exec("systemctl", verb, SERVICE)
+        slurm.check_health(node)
+        assert slurm.wait_drained(node) == reason
+
+
+def test_a_node_that_is_drained_here_and_then_by_somebody_else_is_his(cluster):
+    slurm = cluster()
+    node = slurm.controller
+    node.exec("systemctl", "stop", SERVICE)
+    slurm.check_health(node)
+    assert slurm.wait_drained(node).startswith("holdfast: ")
+    node.exec("scontrol", "update", f"NodeName={node.name}", "State=DRAIN", "Reason=looked at")
+    node.exec("systemctl", "start", SERVICE)
+    slurm.check_health(node)
+    assert slurm.wait_drained(node) == "looked at"
+
+
+def test_a_gpu_that_fails_drains_the_node_until_it_is_held_and_not_just_tried_again(cluster):
+    slurm = cluster()
+    node = slurm.controller
+    node.gpus.ctl("fail", gpu=1, count="all")
+    node.exec("holdfast", "set", "off")
+    assert node.try_exec("holdfast", "set", "on").status == 1
+    slurm.check_health(node)
+    assert slurm.wait_drained(node).startswith("holdfast: GPU 0 (0000:17:00.0) failed: ")
+
+    node.gpus.ctl("hang", gpu=1)
+    node.gpus.ctl("fail", gpu=1, count=0)
+    assert node.try_exec("holdfast", "set", "on", "--gpu", "0", "--timeout", "1").status == 6, "it is being opened"
+    slurm.check_health(node)
+    assert slurm.state(node) == "IDLE+DRAIN"
+
+    node.gpus.ctl("hang", gpu=1, on=False)
+    node.exec("holdfast", "wait")
+    slurm.check_health(node)
+    slurm.wait_idle(node)
+
+
+def test_a_switched_off_gpu_is_the_prologs_business_and_drains_no_node(cluster):
+    slurm = cluster()
+    slurm.controller.exec("holdfast", "set", "off")
+    slurm.check_health(slurm.controller)
+    assert slurm.state(slurm.controller) == "IDLE"
+
+
+def test_a_node_to_which_slurm_gives_no_gpus_is_left_alone(cluster):
+    slurm = cluster(gres="")
+    slurm.controller.exec("systemctl", "stop", SERVICE)
+    slurm.check_health(slurm.controller)
+    assert slurm.state(slurm.controller) == "IDLE"
+
+
+def test_without_slurmctld_the_health_check_ends_in_time_and_drains_when_it_is_back(cluster):
+    slurm = cluster(2)
+    controller, node = slurm.nodes
+    controller.exec("systemctl", "stop", "slurmctld")
+    node.exec("systemctl", "stop", SERVICE)
+    with timed("a health check without slurmctld"):
+        slurm.check_health(node)
+    assert "slurmctld does not answer" in node.journal("--identifier=holdfast-healthcheck")
+    controller.exec("systemctl", "start", "slurmctld")
+    wait_until(lambda: "UP" in controller.try_exec("scontrol", "ping").out, "slurmctld", timeout=60)
+    slurm.check_health(node)
+    assert slurm.wait_drained(node).startswith("holdfast: ")
+
+
+# ---- LBNL Node Health Check
+
+# What it is to a check: a shell that has read the check's file, and a function that takes a status and a message.
+NHC = 'die() { echo "$1 $2"; }; . /etc/nhc/scripts/holdfast.nhc; '
+
+
+def test_nhcs_check_passes_and_says_what_is_wrong(node):
+    def nhc(line):
+        return node.try_exec("bash", "-uc", NHC + line)
+
+    node.put(TOP / "fleet/nhc/holdfast.nhc", "/etc/nhc/scripts/holdfast.nhc")
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    good, few = nhc("check_holdfast"), nhc("check_holdfast --min-gpus 8")
+    assert (good.status, good.out, good.err) == (0, "", "")
+    assert (few.status, few.out.split(";")[0]) == (1, "2 check_holdfast:  2 GPUs, fewer than 8")
+    node.exec("systemctl", "stop", SERVICE)
+    bad = nhc("check_holdfast")
+    assert bad.status == 1 and bad.out.startswith("2 check_holdfast:  ")
