@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""A persistence daemon under trial: ours in the foreground, or NVIDIA's, which forks. Each is ended by its pid, in time."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from harness import events, holdfast_rpc, process
+
+from .record import Failed, NotPossible
+
+READY_SEC = 180  # many GPUs, cold, one after another in a driver before 550
+STOP_SEC = 60  # beyond the contract's 5 s only where the driver itself is slower
+HONEST_SEC = 2
+CONTROL = "nvidiactl"
+
+
+class Daemon:
+    """What the checks ask of a daemon that runs: pid, socket, what it has open."""
+
+    def __init__(self, runtime_directory, pid):
+        self.runtime_directory = runtime_directory
+        self.pid = pid
+
+    @property
+    def socket(self):
+        return self.runtime_directory / "socket"
+
+    def connect(self, timeout=HONEST_SEC):
+        return holdfast_rpc.Connection(self.socket, timeout)
+
+    def get(self, address):
+        """One query on a connection of its own, as NVML does it: (status, mode)."""
+        with self.connect() as connection:
+            return connection.get(address)
+
+    def list(self):
+        with self.connect() as connection:
+            return connection.list()
+
+    def gpu(self, address):
+        with self.connect() as connection:
+            return connection.gpu(address)
+
+    def calls(self):
+        """How many calls it has answered so far, this one included."""
+        with self.connect() as connection:
+            return connection.stats()["calls"]
+
+    def _opened(self):
+        return [Path(target).name for target in process.open_files(self.pid).values() if "/dev/nvidia" in target]
+
+    def nodes(self):
+        """How often it has each of the driver's nodes open but nvidiactl: {"nvidia0": 1}."""
+        names = self._opened()
+        return {name: names.count(name) for name in sorted(set(names) - {CONTROL})}
+
+    def controls(self):
+        """How often it has nvidiactl open: also for a moment, for each question to the driver."""
+        return self._opened().count(CONTROL)
+
+    def fields(self):
+        return process.status_fields(self.pid)
+
+
+class Ours(Daemon):
+    """Holdfast's, in the foreground below a root of links, or (root "") at the real paths. Ends with its block."""
+
+    def __init__(self, program, root, runtime_directory, folder, *options):
+        configuration = folder / "empty.conf"  # what the machine may have in /etc is not under trial
+        configuration.touch()
+        notifications = events.Datagrams("notifications", folder / f"notify.{os.urandom(4).hex()}")
+        command = [str(program), *(["--root", str(root)] if root else []), "--foreground", "--verbose",
+                   "--config", str(configuration), *options]
+        environment = {name: value for name, value in os.environ.items()
+                       if name not in ("HOLDFAST_ROOT", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "JOURNAL_STREAM")}
+        begin = time.monotonic()
+        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/",
+                                      stderr=subprocess.PIPE,
+                                      env=environment | {"NOTIFY_SOCKET": str(notifications.path)})
+        super().__init__(runtime_directory, self.child.pid)
+        self.log = events.Lines("the daemon's log", self.child.stderr)
+        try:
+            notifications.wait_for("^READY=1$", READY_SEC)
+        except AssertionError:
+            self.end()
+            raise Failed(f"{' '.join(command)} was not ready within {READY_SEC} s, or ended with status "
+                         f"{self.child.returncode}; its log: {self.log.text()}") from None
+        finally:
+            notifications.close()
+        self.ready_sec = time.monotonic() - begin
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def is_running(self):
+        return self.child.poll() is None
+
+    def stop(self):
+        """SIGTERM; gives exit status and seconds."""
+        begin = time.monotonic()
+        self.child.terminate()
+        try:
+            status = self.child.wait(STOP_SEC)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"it has not ended {STOP_SEC} s after SIGTERM; its log: {self.log.text()[-500:]}") from None
+        return status, time.monotonic() - begin
+
+    def end(self):
+        """However its checks went: it is gone, or said to be stuck in the driver."""
+        for ask in (self.child.terminate, self.child.kill):
+            if self.is_running():
+                ask()
+                try:
+                    self.child.wait(STOP_SEC)
+                except subprocess.TimeoutExpired:
+                    continue
+        if self.is_running():
+            raise Failed(f"process {self.pid} outlives SIGKILL: it is in the driver")
+        self.log.wait_end(5)
+
+
+def is_nvidias(program):
+    """NVIDIA's daemon, and not ours under its name."""
+    done = subprocess.run([program, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+                          check=False)
+    return not re.search("--fd-store", done.stdout + done.stderr)
+
+
+class Theirs(Daemon):
+    """NVIDIA's, at its real paths: it knows no others. Its pid is in its file."""
+
+    def __init__(self, program, runtime_directory):
+        done = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_SEC,
+                              check=False)
+        try:
+            pid = int((runtime_directory / "nvidia-persistenced.pid").read_text())
+        except (OSError, ValueError):
+            raise NotPossible(f"{program} does not start here (status {done.returncode}): "
+                              f"{(done.stderr or done.stdout).strip()[:300]}") from None
+        super().__init__(runtime_directory, pid)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if not process.wait_gone(self.pid, 0):
+            os.kill(self.pid, signal.SIGTERM)
+        # It has left us for process 1, or for whoever adopts orphans here: there is no status to wait for.
+        if not process.wait_gone(self.pid, STOP_SEC):
+            raise Failed(f"NVIDIA's daemon (process {self.pid}) has not ended {STOP_SEC} s after SIGTERM")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""What every check is given: the machine, the programs under trial, a folder that goes at the end, the record."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from harness.process import NOBODY
+
+from . import attacks
+from .daemon import Ours
+from .machine import CAP_SYS_PTRACE, has_capability
+from .record import Failed, NotPossible
+
+PROGRAMS = {
+    "daemon": "src/daemon/nvidia-persistenced",
+    "command": "src/cli/holdfast",
+    "probe": "tests/hardware/hardware-probe",
+    "echo": "bench/bench-echo",
+    "latency": "bench/bench-latency",
+}
+
+
+class Setting:
+    def __init__(self, machine, smi, record, folder, options):
+        self.machine = machine
+        self.smi = smi
+        self.record = record
+        self.folder = folder
+        self.calls = options.calls
+        self.nvml = options.nvml
+        self.peer = options.peer
+        self.programs = {name: options.build / path for name, path in PROGRAMS.items()}
+        self.settings = {}  # before anything was done
+        self.legacy = {}  # {address: whether the kernel's flag is on}
+        self.has_notices = False  # of GPUs that are bound and unbound: from 575.51.02 on
+        self.uvm_before = {gpu.address: machine.uvm_folder(gpu).exists() for gpu in machine.usable}
+        self.is_root = os.geteuid() == 0
+        self.has_nobody = not self.is_root or attacks.can_become_nobody()
+        self.links = folder / "root"
+        self._link_root()
+
+    def _link_root(self):
+        """A root with a /run of its own, and everything else where it really is: a daemon that nobody meets by chance."""
+        (self.links / "run").mkdir(parents=True)
+        for name in ("dev", "proc", "sys"):
+            (self.links / name).symlink_to(self.machine.path(f"/{name}"))
+
+    # ---- daemons
+
+    @property
+    def user(self):
+        """The options that make our daemon run as nobody; none where its /proc/PID/fd would then be closed to us."""
+        if not (self.is_root and self.has_nobody and has_capability(CAP_SYS_PTRACE)):
+            return []
+        return ["--user", pwd.getpwuid(NOBODY).pw_name]
+
+    def start_private(self, *options):
+        return Ours(self.programs["daemon"], self.links, self.links / "run/nvidia-persistenced", self.folder,
+                    *self.user, *options)
+
+    def start_uvm(self):
+        if not self.machine.path("/dev/nvidia-uvm").exists():
+            raise NotPossible("there is no /dev/nvidia-uvm")
+        if any(fields.get("mig_mode/current_mig") == "Enabled" for fields in self.settings.values()):
+            raise NotPossible("a GPU is in MIG mode: UVM knows its instances, not the GPU")
+        return self.start_private("--uvm-persistence-mode")
+
+    def start_real(self):
+        self.require_real_paths()
+        return Ours(self.programs["daemon"], self.machine.root, self.machine.runtime_directory, self.folder)
+
+    def require_real_paths(self):
+        folder = self.machine.runtime_directory
+        if not self.is_root:
+            raise NotPossible(f"only root can serve at {folder}")
+        if os.path.lexists(folder) and os.listdir(folder):
+            raise NotPossible(f"{folder} is another daemon's: {', '.join(sorted(os.listdir(folder)))}")
+        if not os.access(folder.parent, os.W_OK):
+            raise NotPossible(f"{folder.parent} cannot be written")
+
+    def clear_real_paths(self, was_there):
+        """The daemon leaves its folder, as NVIDIA's does; where there was none, none stays."""
+        folder = self.machine.runtime_directory
+        if not was_there and folder.is_dir() and not os.listdir(folder):
+            folder.rmdir()
+
+    # ---- programs
+
+    def run(self, name, *arguments, user=None):
+        """Runs one of ours to its end; its output is kept in the record."""
+        command = [str(self.programs[name]), *map(str, arguments)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+                              check=False, user=user, group=user, extra_groups=[] if user else None)
+        shown = " ".join([self.programs[name].name, *(f"'{text}'" if not text else str(text) for text in arguments)])
+        self.record.outputs[f"{shown}{' (as nobody)' if user else ''}"] = \
+            f"{done.stdout}{done.stderr}\n[exit status {done.returncode}]"
+        return done
+
+    def probe(self, *arguments, user=None):
+        done = self.run("probe", self.machine.root, *arguments, user=user)
+        if done.returncode == 3:
+            raise NotPossible(done.stderr.strip())
+        if done.returncode:
+            raise Failed(done.stderr.strip())
+        return done.stdout.splitlines()
+
+    # ---- what is often asked for
+
+    def require_root(self):
+        if not self.is_root:
+            raise NotPossible("it takes root")
+
+    def require_nobody(self):
+        if not self.has_nobody:
+            raise NotPossible("this container does not let root become nobody (CAP_SETUID, CAP_SETGID)")
+
+    def require_safe_release(self):
+        """What a Set may do: not where memory of the GPU is a NUMA node, which a release would take from the system."""
+        self.require_root()
+        if any(self.machine.has_numa_memory(gpu) for gpu in self.machine.usable):
+            raise NotPossible("a GPU here has NUMA memory, which its release would take offline")
+
+    @property
+    def as_nobody(self):
+        return NOBODY if self.is_root else None
+
+
+def which(program):
+    found = shutil.which(program) if program else None
+    return Path(found).resolve() if found else None

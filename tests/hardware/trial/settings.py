@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The GPUs' settings as the stock nvidia-smi tells them. Read, compared, never set."""
+
+import subprocess
+from xml.etree import ElementTree
+
+from .machine import normal_address
+from .record import NotPossible
+
+# Of `nvidia-smi -q -x`: what somebody may have set. Names differ between branches of the driver: what one lacks is left out.
+FIELDS = (
+    "accounting_mode", "applications_clocks/graphics_clock", "applications_clocks/mem_clock", "clock_policy/auto_boost",
+    "compute_mode", "ecc_mode/current_ecc", "ecc_mode/pending_ecc", "gpu_operation_mode/current_gom",
+    "gpu_operation_mode/pending_gom", "gpu_power_readings/current_power_limit",
+    "gpu_power_readings/requested_power_limit", "mig_mode/current_mig", "mig_mode/pending_mig", "persistence_mode",
+    "power_readings/enforced_power_limit", "power_readings/power_limit",
+)
+
+
+class Smi:
+    """The stock nvidia-smi, or one that the caller names."""
+
+    def __init__(self, program):
+        self.program = program
+
+    def run(self, *arguments):
+        if not self.program:
+            raise NotPossible("there is no nvidia-smi in PATH; name one with --nvidia-smi")
+        try:
+            done = subprocess.run([self.program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                  timeout=120, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotPossible(f"{self.program} cannot be used: {error}") from None
+        if done.returncode:
+            raise NotPossible(f"{self.program} {' '.join(arguments)} ends with {done.returncode}: "
+                              f"{(done.stderr or done.stdout).strip()[:300]}")
+        return done.stdout
+
+    def settings(self):
+        """{address: {field: value}}."""
+        tree = ElementTree.fromstring(self.run("-q", "-x"))
+        found = {}
+        for gpu in tree.iter("gpu"):
+            texts = {field: gpu.findtext(field) for field in FIELDS}
+            found[normal_address(gpu.get("id"))] = {field: text.strip() for field, text in texts.items() if text}
+        return found
+
+    def persistence(self):
+        """{address: "Enabled" or "Disabled"}, asked as operators ask."""
+        lines = self.run("--query-gpu=pci.bus_id,persistence_mode", "--format=csv,noheader").splitlines()
+        pairs = (line.split(",") for line in lines if line.strip())
+        return {normal_address(address): mode.strip() for address, mode in pairs}
+
+    def is_confidential(self):
+        """Whether the GPUs run in Confidential Computing mode. Older ones know no such subcommand."""
+        try:
+            return "ON" in self.run("conf-compute", "-f").upper().replace(":", " ").split()
+        except NotPossible:
+            return False
+
+
+def changes(before, after):
+    """What differs, as sentences."""
+    found = []
+    for address in sorted(before.keys() | after.keys()):
+        old, new = before.get(address, {}), after.get(address, {})
+        found += [f"{address} {field}: {old.get(field)} before, {new.get(field)} now"
+                  for field in sorted(old.keys() | new.keys()) if old.get(field) != new.get(field)]
+    return found
