@@ -3,21 +3,25 @@
 """The collection holdfast.gpu over several nodes: enabled from nothing, checked, broken and found, upgraded, rolled back,
 and taken over from other daemons."""
 
+import ast
 import csv
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from controller import Controller
+from controller import COLLECTION, Controller
 from lab import base
 from lab.lab import TOP
-from lab.packages import run
+from lab.packages import install, run
 
 UNIT = "nvidia-persistenced.service"
 THEIRS = "/usr/bin/nvidia-persistenced"
 OURS = "/usr/libexec/holdfast/nvidia-persistenced"
 NAMES = ("holdfast", "holdfast-nvidia-persistenced")
 NODE = {"packages": base.FLEET}
+METRICS = "/var/lib/prometheus/node-exporter/holdfast.prom"
 GPUS = 2
 
 
@@ -54,10 +58,10 @@ class Fleet:
 
     def check(self):
         """What the check says in the end, and of each node that is not well what is wrong."""
-        run = self.controller.play("check", self.nodes)
-        verdict = run.message("Every node is as it should be")
-        assert (run.status == 0) == verdict.endswith("hold all their GPUs"), run.text
-        return verdict, run.message("Show all nodes")
+        ended = self.controller.play("check", self.nodes)
+        verdict = ended.message("Every node is as it should be")
+        assert (ended.status == 0) == verdict.endswith("hold all their GPUs"), ended.text
+        return verdict, ended.message("Show all nodes")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,31 @@ def program(node):
     return node.exec("readlink", f"/proc/{pid}/exe").strip()
 
 
+# ---- the collection itself -----------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("ansible-lint", "--profile=production", "--offline"), ("yamllint", "--strict", ".")],
+                         ids=["ansible-lint", "yamllint"])
+def test_it_is_written_as_collections_should_be(command, controller):
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is missing (scripts/setup lab-fleet installs it)")
+    folder = COLLECTION if command[0] == "ansible-lint" else TOP / "fleet/ansible"
+    done = subprocess.run(command, cwd=folder, env=controller.environment, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_its_modules_are_written_in_python_3_6():
+    for module in (COLLECTION / "plugins/modules").glob("*.py"):
+        ast.parse(module.read_text(), feature_version=(3, 6))
+
+
+def test_wrong_variables_are_refused_before_anything_is_done(controller, fresh):
+    ended = controller.play("enable", [fresh], persistence_install_from="floppy")
+    assert ended.status != 0 and "value of persistence_install_from must be one of" in ended.text
+    assert ended.changed(fresh) == []
+
+
 # ---- enabling ------------------------------------------------------------------
 
 
@@ -142,11 +171,11 @@ def test_when_the_first_node_fails_no_other_is_touched(healthy, newer):
     node.gpus.ctl("lose", gpu=0)
     node.exec("holdfast", "set", "off", "--gpu", "0")
     try:
-        run = healthy.controller.play("enable", healthy.nodes, persistence_install_from="nothing",
+        ended = healthy.controller.play("enable", healthy.nodes, persistence_install_from="nothing",
                                       persistence_wait_sec=1)
-        assert run.status != 0
-        assert "GPU 0" in run.message("Every GPU is held, and will be after a boot")
-        assert set(run.order("Look at the service")) == {"node1"}
+        assert ended.status != 0
+        assert "GPU 0" in ended.message("Every GPU is held, and will be after a boot")
+        assert set(ended.order("Look at the service")) == {"node1"}
     finally:
         node.gpus.ctl("reset", gpu=0)
         node.exec("holdfast", "set", "on")
@@ -206,16 +235,17 @@ def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_looked_at(hea
 
 
 def test_a_node_without_holdfast_is_named(controller, fresh):
-    run = controller.play("check", [fresh])
-    assert run.status != 0
-    assert "Holdfast is not installed" in run.message("Show all nodes")
+    ended = controller.play("check", [fresh])
+    assert ended.status != 0
+    assert "Holdfast is not installed" in ended.message("Show all nodes")
 
 
 # ---- the report ----------------------------------------------------------------
 
 
 def test_the_report_has_every_node_also_one_that_cannot_be_reached(healthy, lab):
-    gone = lab.node(**NODE)  # not on
+    gone = lab.node(**NODE).boot()
+    gone.cut_power()
     healthy.controller.apply("report", [*healthy.nodes, gone], holdfast_report_folder=lab.folder,
                              holdfast_report_program=TOP / "fleet/report/holdfast-fleet-report")
     with open(lab.folder / "fleet.csv", encoding="utf-8", newline="") as text:
@@ -224,7 +254,7 @@ def test_the_report_has_every_node_also_one_that_cannot_be_reached(healthy, lab)
     assert nodes == {"node1", "node2", "node3", gone.name}
     assert len([row for row in rows if row["node"] == "node1"]) == GPUS
     assert "cannot be reached" in (lab.folder / "fleet.html").read_text()
-    lab.nodes.remove(gone)
+    gone.remove()
 
 
 # ---- changing ------------------------------------------------------------------
@@ -234,8 +264,8 @@ def test_another_configuration_is_applied_without_a_teardown_and_a_wrong_one_is_
     node = healthy.nodes[0]
     before = teardowns(node)
     changed = {"persistence_install_from": "nothing", "persistence_config": {"daemon": {"stuck-timeout": 90}}}
-    run = healthy.controller.apply("enable", [node], **changed)
-    assert [task.split(" : ")[-1] for task in run.changed(node)] == ["Write the configuration", "Reload Holdfast"]
+    ended = healthy.controller.apply("enable", [node], **changed)
+    assert [task.split(" : ")[-1] for task in ended.changed(node)] == ["Write the configuration", "Reload Holdfast"]
     assert "stuck-timeout = 90" in node.read("/etc/holdfast/holdfast.conf")
     assert healthy.controller.apply("enable", [node], **changed).changed(node) == []
 
@@ -250,8 +280,8 @@ def test_an_upgrade_and_a_way_back_tear_no_gpu_down(healthy, newer, current, pac
     before = teardowns(node)
     for variables, version in ((newer, f"{packages.version('holdfast')}+1"), (current, packages.version("holdfast"))):
         predicted = healthy.controller.apply("enable", [node], "--check", **variables)
-        run = healthy.controller.apply("enable", [node], **variables)
-        assert run.changed(node) == predicted.changed(node) != []
+        ended = healthy.controller.apply("enable", [node], **variables)
+        assert ended.changed(node) == predicted.changed(node) != []
         assert node.exec("dpkg-query", "--show", "--showformat=${Version}", "holdfast") == version
         assert program(node) == OURS
     assert (opens(node), teardowns(node)) == ([1] * GPUS, before)
@@ -282,10 +312,13 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
     archive = lab.folder / "holdfast.tar.gz"
     shutil.make_archive(str(archive).removesuffix(".tar.gz"), "gztar", lab.installation)
     how = {"persistence_install_from": "archive", "persistence_archive": archive,
-           "persistence_installer": TOP / "packaging/install"}
+           "persistence_installer": TOP / "packaging/install", "persistence_metrics_file": METRICS}
+    fresh.exec("mkdir", "-p", Path(METRICS).parent)
     predicted = controller.apply("enable", [fresh], "--check", **how)
     assert controller.apply("enable", [fresh], **how).changed(fresh) == predicted.changed(fresh) != []
     assert_warm(fresh)
+    fresh.exec("systemctl", "start", "holdfast-metrics.service")  # which the timer does each minute
+    assert "holdfast_up 1" in fresh.read(METRICS)
     assert controller.apply("enable", [fresh], **how).changed(fresh) == []
     controller.apply("rollback", [fresh])
     assert opens(fresh) == [0] * GPUS
@@ -299,8 +332,7 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
 def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_they_are(name, controller, fresh, packages,
                                                                                       lab, current):
     theirs = packages.drivers(name, lab.build)
-    fresh.put(theirs, f"/root/{theirs.name}")
-    fresh.exec("dpkg", "--install", f"/root/{theirs.name}")
+    install(fresh, theirs)
     assert program(fresh) == THEIRS
     predicted = controller.apply("enable", [fresh], "--check", **current)
     assert controller.apply("enable", [fresh], **current).changed(fresh) == predicted.changed(fresh) != []
@@ -315,11 +347,11 @@ def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_the
 
 def test_nvidias_package_is_replaced_if_that_is_asked_for(controller, fresh, packages, lab, current):
     theirs = packages.drivers("nvidia-persistenced", lab.build)
-    fresh.put(theirs, f"/root/{theirs.name}")
-    fresh.exec("dpkg", "--install", f"/root/{theirs.name}")
+    install(fresh, theirs)
     controller.apply("enable", [fresh], persistence_replace_package=True, **current)
     assert program(fresh) == OURS and opens(fresh) == [1] * GPUS
-    assert fresh.try_exec("dpkg-query", "--status", "nvidia-persistenced").status == 1
+    status = fresh.exec("dpkg-query", "--show", "--showformat=${db:Status-Status}", "nvidia-persistenced")
+    assert status == "config-files"
 
 
 def test_the_legacy_flag_is_switched_off_with_the_gpus_held(controller, fresh, current, nvml):
