@@ -124,19 +124,11 @@ void procfs_power(FILE *out, const struct procfs_source *source) {
 }
 
 void procfs_numa_status(FILE *out, const struct procfs_source *source) {
-        static const char *const words[] = {
-                [NV_NUMA_DISABLED] = "disabled",
-                [NV_NUMA_OFFLINE] = "offline",
-                [NV_NUMA_ONLINE_IN_PROGRESS] = "online_in_progress",
-                [NV_NUMA_ONLINE] = "online",
-                [NV_NUMA_ONLINE_FAILED] = "online_failed",
-                [NV_NUMA_OFFLINE_IN_PROGRESS] = "offline_in_progress",
-                [NV_NUMA_OFFLINE_FAILED] = "offline_failed",
-        };
         const struct model_numa *numa = &source->gpu->numa;
 
         fprintf(out, "Node:      %d\n", numa->node);
-        fprintf(out, "Status:    %s\n", numa->status < ARRAY_SIZE(words) ? words[numa->status] : "invalid");
+        fprintf(out, "Status:    %s\n",
+                numa->status < ARRAY_SIZE(scenario_numa_words) ? scenario_numa_words[numa->status] : "invalid");
         if (!source->gpu->initialised)
                 return;
         fprintf(out, "Address:   %" PRIx64 "\n", numa->memory_address);

@@ -108,19 +108,19 @@ static int parse_lost(const char *value, void *field) {
         return parse_bool(value, &gpu->lost);
 }
 
-static int parse_numa(const char *value, void *field) {
-        static const char *const words[] = {
-                [NV_NUMA_DISABLED] = "disabled",
-                [NV_NUMA_OFFLINE] = "offline",
-                [NV_NUMA_ONLINE_IN_PROGRESS] = "online_in_progress",
-                [NV_NUMA_ONLINE] = "online",
-                [NV_NUMA_ONLINE_FAILED] = "online_failed",
-                [NV_NUMA_OFFLINE_IN_PROGRESS] = "offline_in_progress",
-                [NV_NUMA_OFFLINE_FAILED] = "offline_failed",
-        };
+const char *const scenario_numa_words[] = {
+        [NV_NUMA_DISABLED] = "disabled",
+        [NV_NUMA_OFFLINE] = "offline",
+        [NV_NUMA_ONLINE_IN_PROGRESS] = "online_in_progress",
+        [NV_NUMA_ONLINE] = "online",
+        [NV_NUMA_ONLINE_FAILED] = "online_failed",
+        [NV_NUMA_OFFLINE_IN_PROGRESS] = "offline_in_progress",
+        [NV_NUMA_OFFLINE_FAILED] = "offline_failed",
+};
 
-        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-                if (text_equal(value, words[i])) {
+static int parse_numa(const char *value, void *field) {
+        for (size_t i = 0; i < ARRAY_SIZE(scenario_numa_words); i++)
+                if (text_equal(value, scenario_numa_words[i])) {
                         *(enum nv_numa_status *)field = (enum nv_numa_status)i;
                         return 0;
                 }

@@ -147,20 +147,6 @@ static void free_json(json_t **json) {
         json_decref(*json);
 }
 
-static int send_all(int fd, const char *bytes, size_t length) {
-        while (length > 0) {
-                ssize_t count = send(fd, bytes, length, MSG_NOSIGNAL);
-
-                if (count < 0 && errno == EINTR)
-                        continue;
-                if (count < 0)
-                        return -errno;
-                bytes += count;
-                length -= (size_t)count;
-        }
-        return 0;
-}
-
 /* Takes over the reference to result. */
 static int send_answer(struct connection *connection, json_t *result, const char *error) {
         CLEANUP(free_json)
@@ -171,8 +157,8 @@ static int send_answer(struct connection *connection, json_t *result, const char
 
         if (!text)
                 return -ENOMEM;
-        r = send_all(connection->fd, text, strlen(text));
-        return r < 0 ? r : send_all(connection->fd, "\n", 1);
+        r = fd_send_all(connection->fd, text, strlen(text));
+        return r < 0 ? r : fd_send_all(connection->fd, "\n", 1);
 }
 
 static int answer_line(struct connection *connection, const char *line, size_t length) {

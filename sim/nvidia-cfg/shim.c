@@ -70,20 +70,6 @@ static int connect_simulator(void) {
         return fd;
 }
 
-static int send_all(int fd, const char *bytes, size_t length) {
-        while (length > 0) {
-                ssize_t count = send(fd, bytes, length, MSG_NOSIGNAL);
-
-                if (count < 0 && errno == EINTR)
-                        continue;
-                if (count < 0)
-                        return -errno;
-                bytes += count;
-                length -= (size_t)count;
-        }
-        return 0;
-}
-
 /* Reads one line; the simulator sends nothing after it. */
 static json_t *receive(int fd) {
         CLEANUP(free_ptr) char *line = malloc(ANSWER_MAX_BYTES);
@@ -110,7 +96,7 @@ static json_t *ask(int fd, json_t *request, const char *what) {
         CLEANUP(free_ptr) char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
         const char *error;
 
-        if (text && send_all(fd, text, strlen(text)) == 0 && send_all(fd, "\n", 1) == 0)
+        if (text && fd_send_all(fd, text, strlen(text)) == 0 && fd_send_all(fd, "\n", 1) == 0)
                 answer = receive(fd);
         if (json_is_true(json_object_get(answer, "ok")))
                 return json_incref(json_object_get(answer, "result"));

@@ -8,6 +8,7 @@
  */
 
 #include <errno.h>
+#include <stddef.h>
 #include <unistd.h>
 
 /* Closes fd unless it is negative, keeps errno, returns -1: fd = fd_close(fd). */
@@ -32,3 +33,6 @@ static inline int take_fd(int *fd) {
         *fd = -1;
         return taken;
 }
+
+/* Sends all bytes to a socket that blocks, without SIGPIPE. Returns 0 or negative errno. */
+int fd_send_all(int fd, const char *bytes, size_t length);

@@ -89,6 +89,23 @@ static int check_results(struct client *client, const struct xdr_reader *results
         return 0;
 }
 
+/* For a call whose answer is a status. */
+static int finish_for_status(struct client *client, struct connection_call *call, uint32_t *ret_status) {
+        struct xdr_reader results;
+        uint32_t status;
+        int r;
+
+        r = connection_finish_call(&client->connection, call, &results);
+        if (r < 0)
+                return r;
+        status = xdr_read_u32(&results);
+        r = check_results(client, &results);
+        if (r < 0)
+                return r;
+        *ret_status = status;
+        return 0;
+}
+
 static struct nvpd_device device_of(const struct pci_address *address) {
         return (struct nvpd_device){
                 .domain = (int32_t)address->domain,
@@ -127,22 +144,11 @@ int client_set_mode(struct client *client, const struct pci_address *address, bo
                 .device = device_of(address),
                 .value = enabled ? NVPD_MODE_ENABLED : NVPD_MODE_DISABLED,
         };
-        struct xdr_reader results;
         struct connection_call call;
-        uint32_t status;
-        int r;
 
         connection_begin_call(&client->connection, &call, NVPD_PROGRAM, NVPD_VERSION_1, NVPD_SET_PERSISTENCE_MODE);
         nvpd_set_args_encode(&call.writer, &args);
-        r = connection_finish_call(&client->connection, &call, &results);
-        if (r < 0)
-                return r;
-        status = xdr_read_u32(&results);
-        r = check_results(client, &results);
-        if (r < 0)
-                return r;
-        *ret_status = status;
-        return 0;
+        return finish_for_status(client, &call, ret_status);
 }
 
 static int decode_list(struct client *client, struct xdr_reader *results, struct hf_list_head *ret_head,
@@ -247,21 +253,10 @@ static void encode_lease(struct xdr_writer *writer, const struct pci_address *ad
 }
 
 int client_lease(struct client *client, const struct pci_address *addresses, size_t n, uint32_t *ret_status) {
-        struct xdr_reader results;
         struct connection_call call;
-        uint32_t status;
-        int r;
 
         assert(n <= HF_GPUS_MAX);
         connection_begin_call(&client->connection, &call, HF_PROGRAM, HF_VERSION, HF_RELEASE);
         encode_lease(&call.writer, addresses, n);
-        r = connection_finish_call(&client->connection, &call, &results);
-        if (r < 0)
-                return r;
-        status = xdr_read_u32(&results);
-        r = check_results(client, &results);
-        if (r < 0)
-                return r;
-        *ret_status = status;
-        return 0;
+        return finish_for_status(client, &call, ret_status);
 }

@@ -53,31 +53,26 @@ static enum clnt_stat call_get(CLIENT *client, const struct arguments *arguments
         return outcome;
 }
 
-static enum clnt_stat call_set(CLIENT *client, const struct arguments *arguments) {
+static enum clnt_stat call_setting(CLIENT *client, const struct arguments *arguments,
+                                   enum clnt_stat (*procedure)(nvpd_setting *, nvpd_status *, CLIENT *)) {
         nvpd_setting setting = {.device = arguments->device, .value = arguments->value};
         nvpd_status status = NVPD_SUCCESS;
-        enum clnt_stat outcome = nvpd_set_mode_1(&setting, &status, client);
+        enum clnt_stat outcome = procedure(&setting, &status, client);
 
         print_status(outcome, status);
         return outcome;
+}
+
+static enum clnt_stat call_set(CLIENT *client, const struct arguments *arguments) {
+        return call_setting(client, arguments, nvpd_set_mode_1);
 }
 
 static enum clnt_stat call_set_only(CLIENT *client, const struct arguments *arguments) {
-        nvpd_setting setting = {.device = arguments->device, .value = arguments->value};
-        nvpd_status status = NVPD_SUCCESS;
-        enum clnt_stat outcome = nvpd_set_mode_only_2(&setting, &status, client);
-
-        print_status(outcome, status);
-        return outcome;
+        return call_setting(client, arguments, nvpd_set_mode_only_2);
 }
 
 static enum clnt_stat call_set_numa(CLIENT *client, const struct arguments *arguments) {
-        nvpd_setting setting = {.device = arguments->device, .value = arguments->value};
-        nvpd_status status = NVPD_SUCCESS;
-        enum clnt_stat outcome = nvpd_set_numa_2(&setting, &status, client);
-
-        print_status(outcome, status);
-        return outcome;
+        return call_setting(client, arguments, nvpd_set_numa_2);
 }
 
 static const struct call {

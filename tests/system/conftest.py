@@ -71,6 +71,19 @@ def world(build, backend):
 
 
 @pytest.fixture
+def driver(build):
+    """The simulated driver with two GPUs at its paths, no daemon."""
+    if missing_for("kernel"):
+        pytest.skip(missing_for("kernel"))
+    world = World(build, "kernel")
+    try:
+        world.simulate(2)
+        yield world
+    finally:
+        world.clean_up()
+
+
+@pytest.fixture
 def daemon(world):
     """The daemon, ready, on two GPUs."""
     return world.start("--verbose")

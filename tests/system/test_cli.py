@@ -22,7 +22,6 @@ from conftest import BUILD, TOP
 from harness import process
 from harness.command import Job, commands, environment, holdfast, opened
 from harness.node import CLOSING, FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
-from harness.world import World, missing_for
 
 A, B, C = THREE
 DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
@@ -686,19 +685,6 @@ def test_looking_never_opens_a_gpu(world, ask):
         assert [row["State"] for row in rows_of(ask().out)] == ["not initialised"] * 2
         assert ask("query", "--fields=index,uuid,persistence_mode,holdfast.held_by").status == DONE
     assert world.sim.journal("open", "opened", "initialised") == []
-
-
-@pytest.fixture
-def driver(build):
-    """The simulated driver in sight, no daemon."""
-    if missing_for("kernel"):
-        pytest.skip(missing_for("kernel"))
-    world = World(build, "kernel")
-    try:
-        world.simulate(2)
-        yield world
-    finally:
-        world.clean_up()
 
 
 def legacy(driver, *arguments, **how):

@@ -14,7 +14,6 @@ from conftest import BUILD
 from harness import process
 from harness.command import holdfast
 from harness.node import FAILED, RELEASED, THREE, Row
-from harness.world import World, missing_for
 
 A, B, C = THREE
 DONE, NOT_DONE, USAGE, NOT_PERMITTED = 0, 1, 2, 4
@@ -323,19 +322,6 @@ def test_a_flag_that_cannot_be_cleared_leaves_no_daemon_stopped(systemd):
     assert result.status == NOT_DONE and "/nonexistent/libnvidia-ml.so.1" in result.err
     assert systemd.calls == ["stop nvidia-persistenced.service", "start nvidia-persistenced.service"]
     assert systemd.open_at("start") == ["nvidia0", "nvidia2"]
-
-
-@pytest.fixture
-def driver(build):
-    """The simulated driver, no daemon."""
-    if missing_for("kernel"):
-        pytest.skip(missing_for("kernel"))
-    world = World(build, "kernel")
-    try:
-        world.simulate(2)
-        yield world
-    finally:
-        world.clean_up()
 
 
 def end_daemon(world):

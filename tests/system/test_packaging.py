@@ -251,13 +251,19 @@ def rpm_distribution(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
+def put_program(root, text):
+    """Somebody's file where ours is to go."""
+    program = root / "usr/bin/nvidia-persistenced"
+    program.parent.mkdir(parents=True)
+    program.write_text(text)
+    return program
+
+
 @PACKAGERS
 @pytest.mark.usefixtures("rpm_distribution")
 def test_another_packages_files_are_left_to_it(build, root, tool, own):
     need(tool)
-    program = root / "usr/bin/nvidia-persistenced"
-    program.parent.mkdir(parents=True)
-    program.write_text("theirs")
+    program = put_program(root, "theirs")
     own(root, "/usr/bin/nvidia-persistenced")
     done = install(build, root)
     assert done.returncode == 1
@@ -270,9 +276,7 @@ def test_another_packages_files_are_left_to_it(build, root, tool, own):
 @pytest.mark.usefixtures("rpm_distribution")
 def test_files_that_no_package_owns_are_replaced(build, root, tool, own):
     need(tool)
-    program = root / "usr/bin/nvidia-persistenced"
-    program.parent.mkdir(parents=True)
-    program.write_text("nobody's")
+    put_program(root, "nobody's")
     own(root, "/usr/bin/another")
     done = install(build, root)
     assert done.returncode == 0, done.stderr
