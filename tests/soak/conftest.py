@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The soak stands on the harness of the system tests.
+
+    HOLDFAST_BUILD=DIR         the build under test (default: build/)
+    HOLDFAST_SOAK_MINUTES=N    how long, for each seed (default: 1)
+    HOLDFAST_SOAK_SEED=N       this seed only; otherwise a fixed one and a random one
+    CI=true                    a skipped test is a failure
+"""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
+
+from harness import process, skips  # noqa: E402
+from harness.command import BUILD  # noqa: E402
+from harness.world import World, missing_for  # noqa: E402
+
+FIXED_SEED = 35006
+SEED = os.environ.get("HOLDFAST_SOAK_SEED")
+SEEDS = [int(SEED)] if SEED else [FIXED_SEED, random.SystemRandom().randrange(10**6)]
+
+
+def pytest_configure(config):
+    skips.forbid(config)
+    process.adopt_orphans()
+
+
+def pytest_report_header():
+    return [f"build: {BUILD}", f"seeds: {', '.join(map(str, SEEDS))}"]
+
+
+@pytest.fixture(params=SEEDS)
+def seed(request):
+    return request.param
+
+
+@pytest.fixture
+def minutes():
+    return float(os.environ.get("HOLDFAST_SOAK_MINUTES") or 1)
+
+
+@pytest.fixture
+def world():
+    """A simulated driver and a daemon on it, by the kernel backend."""
+    lacking = missing_for("kernel")
+    if lacking:
+        pytest.skip(lacking)
+    world = World(BUILD, "kernel")
+    try:
+        yield world
+    finally:
+        world.clean_up()

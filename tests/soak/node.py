@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The node that is soaked: what happens on it, and what must be so by now.
+
+Every action goes to the daemon or to the simulated driver, and is noted in `Gpu` as well: who has the GPU, whether it is
+wanted, whether it is there. check() then compares that with what the daemon says, with what it has open, with what is in
+the supervisor's store, and with the simulator's books. Nothing here asks the daemon what to do next, so that a seed
+gives the same actions again.
+"""
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+from harness import holdfast_rpc, process, rpc
+from harness.events import wait_until
+
+SETTLE_SEC = 90  # a failed open is tried again after a pause, which doubles
+STOP_SEC = 20
+ANSWER_SEC = 60
+MEMORY_GROWTH_KB = 512  # of one process, from one check to the next ones
+
+
+class Gpu:
+    """What we know of one."""
+
+    def __init__(self, address):
+        self.address = address
+        self.is_bound = True
+        self.is_wanted = True      # by the last Set
+        self.jobs = []             # other clients that have it open
+        self.n_leases = 0
+        self.was_let_go = False    # since the last check: something was asked for that tears it down
+        self.teardowns = 0         # at the last check
+
+    @property
+    def is_held(self):
+        return self.is_bound and self.is_wanted and self.n_leases == 0
+
+
+class Lease:
+    def __init__(self, connection, gpus):
+        self.connection = connection
+        self.gpus = gpus
+
+    def end(self):
+        self.connection.close()
+        for gpu in self.gpus:
+            gpu.n_leases -= 1
+
+
+class Node:
+    def __init__(self, world, n_gpus):
+        self.world = world
+        self.sim = world.simulate(gpus=n_gpus)
+        self.gpus = [Gpu(address) for address in world.gpus]
+        self.leases = []
+        self.hostile = []  # open connections of attackers
+        self._memory = {}  # {pid: private memory in kB at its first check}
+        self.service = world.supervise("--fd-store", socket_unit=True)
+        self.service.start().wait_ready()
+        self._descriptors = self._other_descriptors()
+
+    @property
+    def daemon(self):
+        return self.service.run
+
+    def connect(self):
+        return holdfast_rpc.Connection(self.daemon.socket_path, ANSWER_SEC)
+
+    # ---- jobs
+
+    def begin_job(self, gpu):
+        job = contextlib.ExitStack()
+        process_of_job = job.enter_context(self.sim.open_gpu(gpu.address))
+        gpu.jobs.append((job, process_of_job))
+
+    def end_job(self, gpu, *, killed=False):
+        job, process_of_job = gpu.jobs.pop()
+        if killed:
+            process_of_job.kill()
+        job.close()
+        if not gpu.is_held:
+            gpu.was_let_go = True
+
+    def end_jobs(self, gpu):
+        while gpu.jobs:
+            self.end_job(gpu)
+
+    # ---- orders
+
+    def set(self, gpu, mode):
+        answer = self.daemon.set_only(gpu.address, mode, ANSWER_SEC)
+        if not gpu.is_bound:
+            assert answer == rpc.DEVICE_NOT_FOUND, f"a Set on a GPU that is not there is answered with {answer}"
+            return
+        gpu.is_wanted = mode == rpc.ENABLED
+        gpu.was_let_go |= not gpu.is_wanted
+        expected = rpc.DRIVER if gpu.is_wanted and gpu.n_leases else rpc.SUCCESS
+        assert answer == expected, f"a Set of {gpu.address} to {mode} is answered with {answer}, not {expected}"
+
+    def begin_lease(self, gpus):
+        connection = self.connect()
+        status = connection.release(*(gpu.address for gpu in gpus))
+        if not all(gpu.is_bound for gpu in gpus):
+            assert status == rpc.DEVICE_NOT_FOUND, f"a lease of a GPU that is not there is answered with {status}"
+            connection.close()
+            return
+        assert status == rpc.SUCCESS, f"a lease is answered with {status}"
+        for gpu in gpus:
+            gpu.n_leases += 1
+            gpu.was_let_go = True
+        self.leases.append(Lease(connection, gpus))
+
+    def end_lease(self, at):
+        self.leases.pop(at).end()
+
+    # ---- what administrators do to GPUs
+
+    def take_away(self, gpu, verb):
+        """unbind or remove: waits for the last user, and the daemon lets go by itself."""
+        self.end_jobs(gpu)
+        self.sim.ctl(verb, gpu=gpu.address, timeout=ANSWER_SEC)
+        gpu.is_bound = False
+        gpu.was_let_go = True
+        self._wait_known(gpu)
+
+    def bring_back(self, gpu):
+        present = self.sim.gpu(gpu.address)["present"]
+        self.sim.ctl("bind" if present else "add", gpu=gpu.address)
+        gpu.is_bound = True
+        self._wait_known(gpu)
+
+    def _wait_known(self, gpu):
+        """The daemon hears of it after the kernel has done it; what is asked before that is answered as before."""
+        wait_until(lambda: (self.daemon.get(gpu.address)[0] == rpc.SUCCESS) == gpu.is_bound,
+                   f"the daemon knows that {gpu.address} is {'back' if gpu.is_bound else 'gone'}", ANSWER_SEC)
+
+    def reset(self, gpu):
+        """Under a lease, as `holdfast release` has it."""
+        self.end_jobs(gpu)
+        self.begin_lease([gpu])
+        self.sim.ctl("reset", gpu=gpu.address)
+        self.end_lease(-1)
+
+    def fail_once(self, gpu):
+        """The daemon says so, and tries again by itself."""
+        self.set(gpu, rpc.DISABLED)
+        self.sim.ctl("fail", gpu=gpu.address)
+        answer = self.daemon.set_only(gpu.address, rpc.ENABLED, ANSWER_SEC)
+        assert answer == rpc.DRIVER, f"a Set whose open fails is answered with {answer}"
+        gpu.is_wanted = True
+
+    # ---- what happens to the daemon
+
+    def restart(self, number):
+        """Leases end with the process, and Sets are forgotten; what is held stays so."""
+        self.service.end(number, STOP_SEC)
+        while self.leases:
+            self.end_lease(-1)
+        self.close_hostile()
+        for gpu in self.gpus:
+            gpu.is_wanted = True
+        self.service.start().wait_ready(ANSWER_SEC)
+
+    def reload(self):
+        self.daemon.notifications.wait_for("^READY=1$")
+        seen = len(self.daemon.notifications.all)
+        os.kill(self.daemon.pid, signal.SIGHUP)
+        wait_until(lambda: "READY=1" in self.daemon.notifications.all[seen:], "the reload", ANSWER_SEC)
+
+    def keep_hostile(self, connection, limit=50):
+        """An attacker's connection that stays; root's may be many, and honest clients want some as well."""
+        self.hostile.append(connection)
+        if len(self.hostile) > limit:
+            self.hostile.pop(0).close()
+
+    def close_hostile(self):
+        while self.hostile:
+            self.hostile.pop().close()
+
+    # ---- what must be so
+
+    def check(self):
+        """Waits until everything is as it should be, and says what is not."""
+        self.close_hostile()
+        try:
+            wait_until(lambda: not self._differences(), "agreement", SETTLE_SEC)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {'; '.join(self._differences())}") from None
+        self._check_books()
+        self._check_descriptors()
+        self._check_memory()
+
+    def _differences(self):
+        books = {gpu["address"]: gpu for gpu in self.sim.status()["gpus"]}
+        stored = sorted(f"gpu-{gpu.address.replace(':', '.')}" for gpu in self.gpus if gpu.is_held)
+        found = [difference for gpu in self.gpus for difference in self._differences_of(gpu, books[gpu.address])]
+        if self.service.stored != stored:
+            found.append(f"the store has {self.service.stored}, not {stored}")
+        return found
+
+    def _differences_of(self, gpu, book):
+        told = (rpc.SUCCESS, rpc.ENABLED if gpu.is_held else rpc.DISABLED) if gpu.is_bound else \
+               (rpc.DEVICE_NOT_FOUND, None)
+        users = len(gpu.jobs) + gpu.is_held
+        answer = self.daemon.get(gpu.address)
+        if answer != told:
+            yield f"the daemon says {answer} of {gpu.address}, not {told}"
+        if book["usage_count"] != users:
+            yield f"{book['usage_count']} use {gpu.address}, not {users}: {book['handles']}"
+        if book["bound"] != gpu.is_bound:
+            yield f"{gpu.address} is {'' if book['bound'] else 'not '}bound"
+
+    def _check_books(self):
+        """Nobody's GPU was torn down for nothing, by restarts or by attacks either."""
+        status = self.sim.status()
+        assert not status["unknown_ioctls"], f"the driver knows nothing of {status['unknown_ioctls']}"
+        faults = [note for note in self.sim.journal("note") if "FAULT" in str(note)]
+        assert not faults, faults
+        for gpu, book in zip(self.gpus, status["gpus"]):
+            up = book["initialisations"] - book["teardowns"]
+            assert up == book["initialised"], f"the books of {gpu.address} do not balance: {book}"
+            new = book["teardowns"] - gpu.teardowns
+            assert gpu.was_let_go or new == 0, f"{gpu.address} was torn down {new} times, and nobody asked for it"
+            gpu.teardowns, gpu.was_let_go = book["teardowns"], not gpu.is_held
+
+    def _other_descriptors(self):
+        """What the daemon has open besides GPUs, without the numbers that differ from one to the next."""
+        return sorted(re.sub(r"\d+", "N", target) for target in process.open_files(self.daemon.pid).values()
+                      if not re.search(r"/dev/nvidia\d", target))
+
+    def _check_descriptors(self):
+        held = sorted(f"nvidia{self.sim.gpu(gpu.address)['minor']}" for gpu in self.gpus if gpu.is_held)
+        assert self.daemon.open_nodes() == held, f"it has {self.daemon.open_nodes()} open, not {held}"
+        wanted = sorted(self._descriptors + ["socket:[N]"] * len(self.leases))
+        wait_until(lambda: self._other_descriptors() == wanted, f"the descriptors {wanted}; there are more or fewer")
+
+    def _check_memory(self):
+        pid = self.daemon.pid
+        if "libasan" in Path(f"/proc/{pid}/maps").read_text():
+            return  # it keeps what is freed, on purpose; its leak check at the end of each process does better
+        fields = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+        now = next(int(field[1]) for field in fields if field[0] == "Private_Dirty:")
+        first = self._memory.setdefault(pid, now)
+        assert now - first <= MEMORY_GROWTH_KB, f"it has grown from {first} to {now} kB"
+
+    def leave(self):
+        """All clients go."""
+        for gpu in self.gpus:
+            self.end_jobs(gpu)
+        while self.leases:
+            self.end_lease(-1)
+        self.close_hostile()
+
+    def check_last(self):
+        """Everybody has gone, every GPU is back: what is left is as it was in the beginning."""
+        self.leave()
+        for gpu in self.gpus:
+            if not gpu.is_bound:
+                self.bring_back(gpu)
+        self.check()

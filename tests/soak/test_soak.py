@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""A node's months in minutes: jobs, Sets, leases, hot-plugs, unbinds, resets, failures, restarts and attacks at random."""
+
+import collections
+import random
+import time
+
+import pytest
+
+from actions import ACTIONS
+from node import Node
+
+GPUS = 4
+CHECK_EVERY = 25  # actions
+TOLD = 40         # of the last actions, after a failure
+
+
+class Soak:
+    def __init__(self, node, seed):
+        self.node = node
+        self.counts = collections.Counter()
+        self.last = collections.deque(maxlen=TOLD)
+        self._source = random.Random(seed)
+        self._functions, self._weights = zip(*ACTIONS)
+
+    def act(self):
+        """One action that applies."""
+        while True:
+            function = self._source.choices(self._functions, self._weights)[0]
+            step = function(self.node, self._source)
+            sentence = next(step, None)
+            if sentence:
+                self.counts[function.__name__] += 1
+                self.last.append(f"{sum(self.counts.values()):6} {sentence}")
+                for _ in step:
+                    raise AssertionError(f"{function.__name__} tells more than one sentence")
+                return
+
+    def run_until(self, end):
+        while time.monotonic() < end:
+            for _ in range(CHECK_EVERY):
+                self.act()
+            self.last.append("       check")
+            self.node.check()
+        self.last.append("       everybody goes; the last check")
+        self.node.check_last()
+
+
+@pytest.mark.timeout(0)
+def test_after_all_that_daemon_and_simulator_agree(world, seed, minutes, capsys):
+    soak = Soak(Node(world, GPUS), seed)
+    try:
+        soak.run_until(time.monotonic() + 60 * minutes)
+    except Exception as error:
+        lines = "\n".join(soak.last)
+        log = "\n".join(soak.node.daemon.log.all[-TOLD:])
+        raise AssertionError(f"SEED={seed}: {error!r}\nthe last actions:\n{lines}\nthe daemon's last words:\n{log}") \
+            from error
+    finally:
+        soak.node.leave()
+    with capsys.disabled():
+        total = sum(soak.counts.values())
+        print(f"\nSEED={seed}: {total} actions in {minutes:g} min, every {CHECK_EVERY} and the end checked: " +
+              ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in soak.counts.most_common()))
