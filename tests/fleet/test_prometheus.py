@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import urllib.request
 
 import pytest
 import yaml
@@ -14,9 +13,8 @@ from conftest import TOP
 from harness import events
 from harness.command import holdfast
 from harness.node import THREE, Row
+from harness.prometheus import FOLDER, RULES, Prometheus, Server
 
-FOLDER = TOP / "fleet/prometheus"
-RULES = FOLDER / "holdfast.rules.yml"
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())
 
 METRIC = re.compile(r"\bholdfast_\w+")
@@ -204,66 +202,18 @@ def test_failures_come_first():
 # ---- all of it, for real -----------------------------------------------------
 
 
-class Server:
-    """A server of Prometheus' family on a port of the kernel's choice, which it tells in its log."""
-
-    def __init__(self, program, *options):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is missing (scripts/setup fleet installs it)")
-        self._process = subprocess.Popen([program, *options, "--web.listen-address=127.0.0.1:0"], stderr=subprocess.PIPE,
-                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.log = events.Lines(program, self._process.stderr)
-
-    def wait_listening(self):
-        self.address = self.log.wait_for(r'msg="Listening on" address=(\S+)', 30)[1]
-        return self
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
-            return answer.read().decode()
-
-    def stop(self):
-        self._process.terminate()
-        assert self._process.wait(timeout=20) in (0, -15), self.log.text()
-
-
 @pytest.fixture
 def servers():
+    """servers(kind, ...): started, and stopped in the end."""
     started = []
 
-    def start(program, *options):
-        started.append(Server(program, *options))
+    def start(kind, *options):
+        started.append(kind(*options))
         return started[-1].wait_listening()
 
     yield start
     for server in reversed(started):
         server.stop()
-
-
-def shortened(tmp_path, target):
-    """Our configuration and rules with seconds for minutes, and one target."""
-    rules = yaml.safe_load(RULES.read_text())
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            if "for" in rule:
-                rule["for"] = "1s"
-    (tmp_path / RULES.name).write_text(yaml.safe_dump(rules))
-    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"}
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
-    file = tmp_path / "prometheus.yml"
-    file.write_text(yaml.safe_dump(config))
-    return file
-
-
-def firing(prometheus):
-    alerts = json.loads(prometheus.get("/api/v1/alerts"))["data"]["alerts"]
-    return {(alert["labels"]["alertname"], alert["labels"].get("gpu")) for alert in alerts if alert["state"] == "firing"}
-
-
-def total_held(prometheus):
-    (series,) = json.loads(prometheus.get("/api/v1/query?query=job:holdfast_gpu_held:sum"))["data"]["result"]
-    return int(series["value"][1])
 
 
 def test_alerts_come_and_go_in_a_real_prometheus_behind_a_real_node_exporter(world, tmp_path, servers):
@@ -274,7 +224,7 @@ def test_alerts_come_and_go_in_a_real_prometheus_behind_a_real_node_exporter(wor
         result = holdfast(world.site.root, "metrics", "--textfile", collector / "holdfast.prom")
         assert result.status == 0, result.err
 
-    exporter = servers("prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile",
+    exporter = servers(Server, "prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile",
                        f"--collector.textfile.directory={collector}")
     world.simulate(gpu1="fail_opens = all")
     daemon = world.begin("--verbose")
@@ -283,14 +233,14 @@ def test_alerts_come_and_go_in_a_real_prometheus_behind_a_real_node_exporter(wor
     scraped = exporter.get("/metrics")
     assert "node_textfile_scrape_error 0" in scraped and re.search(r'^holdfast_gpu_held\{gpu="0",.*\} 1$', scraped, re.M)
 
-    prometheus = servers("prometheus", f"--config.file={shortened(tmp_path, exporter.address)}",
-                         f"--storage.tsdb.path={tmp_path / 'tsdb'}")
-    prometheus.log.wait_for("Server is ready to receive web requests", 30)
-    events.wait_until(lambda: firing(prometheus) == {("HoldfastGpuFailed", "1")}, "only GPU 1 is told as failed", 30)
+    prometheus = servers(Prometheus, tmp_path, [exporter.address])
+    prometheus.wait_ready()
+    events.wait_until(lambda: prometheus.firing("gpu") == {("HoldfastGpuFailed", "1")}, "GPU 1 alone is told as failed", 30)
     daemon.stop()
     write()
-    events.wait_until(lambda: ("HoldfastDown", None) in firing(prometheus), "the daemon is told as down", 30)
+    events.wait_until(lambda: ("HoldfastDown", None) in prometheus.firing("gpu"), "the daemon is told as down", 30)
     world.sim.ctl("fail", gpu=world.gpus[1], count=0)
     world.start()
     write()
-    events.wait_until(lambda: not firing(prometheus) and total_held(prometheus) == 2, "no alert, and all GPUs held", 30)
+    events.wait_until(lambda: not prometheus.firing("gpu") and prometheus.value("job:holdfast_gpu_held:sum") == 2,
+                      "no alert, and all GPUs held", 30)
