@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The collection holdfast.gpu over several nodes: enabled from nothing, checked, broken and found, upgraded, rolled back,
-and taken over from other daemons."""
+"""The collection holdfast.gpu over several nodes: enabled from nothing, checked, broken and found, upgraded, rolled
+back; taking over from other daemons, and giving back."""
 
 import ast
 import csv
@@ -116,14 +116,15 @@ def program(node):
 # ---- the collection itself -----------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [("ansible-lint", "--profile=production", "--offline"), ("yamllint", "--strict", ".")],
-                         ids=["ansible-lint", "yamllint"])
-def test_it_is_written_as_collections_should_be(command, controller):
-    if not shutil.which(command[0]):
-        pytest.skip(f"{command[0]} is missing (scripts/setup lab-fleet installs it)")
-    folder = COLLECTION if command[0] == "ansible-lint" else TOP / "fleet/ansible"
-    done = subprocess.run(command, cwd=folder, env=controller.environment, stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=300, check=False)
+@pytest.mark.parametrize(("folder", "tool", "options"), [
+    (COLLECTION, "ansible-lint", ("--profile=production", "--offline")),
+    (TOP / "fleet/ansible", "yamllint", ("--strict", ".")),
+], ids=["ansible-lint", "yamllint"])
+def test_it_is_written_as_collections_should_be(folder, tool, options, controller):
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is missing (scripts/setup lab-fleet installs it)")
+    done = subprocess.run([tool, *options], cwd=folder, env=controller.environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -246,8 +247,9 @@ def test_a_node_without_holdfast_is_named(controller, fresh):
 def test_the_report_has_every_node_also_one_that_cannot_be_reached(healthy, lab):
     gone = lab.node(**NODE).boot()
     gone.cut_power()
-    healthy.controller.apply("report", [*healthy.nodes, gone], holdfast_report_folder=lab.folder,
-                             holdfast_report_program=TOP / "fleet/report/holdfast-fleet-report")
+    # From the checkout, which has the program beside it.
+    healthy.controller.apply(COLLECTION / "playbooks/report.yml", [*healthy.nodes, gone],
+                             holdfast_report_folder=lab.folder)
     with open(lab.folder / "fleet.csv", encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     nodes = {row["node"] for row in rows}
