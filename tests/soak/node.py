@@ -8,6 +8,7 @@ the supervisor's store, and with the simulator's books. Nothing here asks the da
 gives the same actions again.
 """
 
+import collections
 import contextlib
 import os
 import re
@@ -61,6 +62,8 @@ class Node:
         self._memory = {}  # {pid: private memory in kB at its first check}
         self.service = world.supervise("--fd-store", socket_unit=True)
         self.service.start().wait_ready()
+        wait_until(self._knows_legacy_flags, "all that is asked of the driver in the beginning is answered", SETTLE_SEC)
+        self._wait_rest()
         self._descriptors = self._other_descriptors()
 
     @property
@@ -120,10 +123,10 @@ class Node:
     # ---- what administrators do to GPUs
 
     def take_away(self, gpu, verb):
-        """unbind or remove: waits for the last user, and the daemon lets go by itself."""
+        """unbind or remove: waits for the last user, and the daemon lets go by itself, and forgets the GPU."""
         self.end_jobs(gpu)
         self.sim.ctl(verb, gpu=gpu.address, timeout=ANSWER_SEC)
-        gpu.is_bound = False
+        gpu.is_bound, gpu.is_wanted = False, True
         gpu.was_let_go = True
         self._wait_known(gpu)
 
@@ -135,7 +138,10 @@ class Node:
 
     def _wait_known(self, gpu):
         """The daemon hears of it after the kernel has done it; what is asked before that is answered as before."""
-        wait_until(lambda: (self.daemon.get(gpu.address)[0] == rpc.SUCCESS) == gpu.is_bound,
+        def is_known():
+            with self.connect() as observer:
+                return gpu.address in [listed["address"] for listed in observer.list()["gpus"]]
+        wait_until(lambda: is_known() == gpu.is_bound,
                    f"the daemon knows that {gpu.address} is {'back' if gpu.is_bound else 'gone'}", ANSWER_SEC)
 
     def reset(self, gpu):
@@ -186,6 +192,7 @@ class Node:
     def check(self):
         """Waits until everything is as it should be, and says what is not."""
         self.close_hostile()
+        self._wait_rest()
         try:
             wait_until(lambda: not self._differences(), "agreement", SETTLE_SEC)
         except AssertionError as error:
@@ -227,16 +234,31 @@ class Node:
             assert gpu.was_let_go or new == 0, f"{gpu.address} was torn down {new} times, and nobody asked for it"
             gpu.teardowns, gpu.was_let_go = book["teardowns"], not gpu.is_held
 
+    def _knows_legacy_flags(self):
+        with self.connect() as observer:
+            return all(gpu["legacy_flag"] != holdfast_rpc.UNKNOWN for gpu in observer.list()["gpus"])
+
+    def _wait_rest(self):
+        """Until no job is under way: it may have a descriptor of its own."""
+        wait_until(lambda: process.status_fields(self.daemon.pid)["Threads"] == "1", "the daemon rests", SETTLE_SEC)
+
     def _other_descriptors(self):
         """What the daemon has open besides GPUs, without the numbers that differ from one to the next."""
-        return sorted(re.sub(r"\d+", "N", target) for target in process.open_files(self.daemon.pid).values()
-                      if not re.search(r"/dev/nvidia\d", target))
+        return collections.Counter(re.sub(r"\d+", "N", target)
+                                   for target in process.open_files(self.daemon.pid).values()
+                                   if not re.search(r"/dev/nvidia\d", target))
 
     def _check_descriptors(self):
         held = sorted(f"nvidia{self.sim.gpu(gpu.address)['minor']}" for gpu in self.gpus if gpu.is_held)
         assert self.daemon.open_nodes() == held, f"it has {self.daemon.open_nodes()} open, not {held}"
-        wanted = sorted(self._descriptors + ["socket:[N]"] * len(self.leases))
-        wait_until(lambda: self._other_descriptors() == wanted, f"the descriptors {wanted}; there are more or fewer")
+        wanted = self._descriptors + collections.Counter({"socket:[N]": len(self.leases)})
+        if not held:  # then it has nothing of the driver's, which can be unloaded
+            wanted = collections.Counter({target: n for target, n in wanted.items() if "nvidiactl" not in target})
+        try:
+            wait_until(lambda: self._other_descriptors() == wanted, "other descriptors as in the beginning")
+        except AssertionError as error:
+            now = self._other_descriptors()
+            raise AssertionError(f"{error}: too many {dict(now - wanted)}, missing {dict(wanted - now)}") from None
 
     def _check_memory(self):
         pid = self.daemon.pid

@@ -15,6 +15,7 @@ LIST, WATCH, STATS, RELEASE = 1, 2, 3, 4
 
 RELEASED, OPENING, HELD, CLOSING, FAILED = range(5)
 UVM_OFF, UVM_WAITING, UVM_ON = range(3)
+NO, YES, UNKNOWN = range(3)
 
 STATS_FIELDS = (
     ("started_realtime", 2), ("sessions", 1), ("sessions_max", 1), ("leases", 1), ("accepted", 2), ("evicted", 2),
