@@ -487,7 +487,7 @@ static int start_server(struct daemon *daemon) {
         daemon->methods.registry = daemon->registry;
         if (daemon->listen_fd < 0) {
                 daemon->listen_fd = server_listen(daemon->runtime.socket);
-                daemon->runtime.owns_socket = daemon->listen_fd >= 0;
+                daemon->runtime.removes_socket = daemon->listen_fd >= 0 && !daemon->options->keep_socket;
         }
         if (daemon->listen_fd < 0)
                 return daemon->listen_fd;

@@ -33,6 +33,7 @@ enum option_id {
         OPTION_STUCK_TIMEOUT,
         OPTION_REQUIRE_GPU,
         OPTION_FD_STORE,
+        OPTION_KEEP_SOCKET,
         OPTION_NO_SANDBOX,
         OPTION_ADMIN_GROUP,
         OPTION_ALLOW_CONTAINERS,
@@ -68,6 +69,7 @@ static const struct {
         {OPTION_REQUIRE_GPU, "require-gpu", NULL, "fail when there is no GPU at the start, instead of waiting for one"},
         {OPTION_FD_STORE, "fd-store", NULL,
          "keep GPUs over restarts in systemd's descriptor store (FileDescriptorStoreMax=)"},
+        {OPTION_KEEP_SOCKET, "keep-socket", NULL, "leave the socket's path at the end, for containers that mount it"},
         {OPTION_NO_SANDBOX, "no-sandbox", NULL, "do without the filter of system calls"},
         {OPTION_ADMIN_GROUP, "admin-group", "GROUPNAME", "let members of this group change persistence, besides root"},
         {OPTION_ALLOW_CONTAINERS, "allow-containers", NULL, "let root of other PID namespaces do so as well"},
@@ -154,6 +156,9 @@ static void set_flag(struct options *options, int id) {
                 break;
         case OPTION_FD_STORE:
                 options->fd_store = true;
+                break;
+        case OPTION_KEEP_SOCKET:
+                options->keep_socket = true;
                 break;
         case OPTION_NO_SANDBOX:
                 options->sandbox = false;

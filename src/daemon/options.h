@@ -20,6 +20,7 @@ struct options {
         unsigned stuck_sec; /* a GPU in the driver for longer is reported */
         bool require_gpu;   /* no GPU at the start is an error */
         bool fd_store;      /* leave GPU descriptors with the service manager when we end */
+        bool keep_socket;   /* leave the socket's path behind at the end */
         bool sandbox;
         const char *admin_group;
         bool allow_containers;

@@ -115,7 +115,7 @@ int runtime_lock(struct runtime *runtime) {
 void runtime_done(struct runtime *runtime) {
         if (runtime->pid_fd < 0) /* the lock says whose they are */
                 return;
-        if (runtime->owns_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
+        if (runtime->removes_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);
         if (unlink(runtime->pid_file) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the pid file %s", runtime->pid_file);

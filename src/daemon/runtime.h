@@ -17,7 +17,7 @@ struct runtime {
         char pid_file[PATH_MAX + 32];
         char uevents[PATH_MAX + 16]; /* a simulated driver's uevents (daemon/hotplug.h) */
         int pid_fd;                  /* holds the lock; -1: none */
-        bool owns_socket;            /* it is ours to remove; otherwise the service manager's */
+        bool removes_socket;         /* at the end; otherwise it is the service manager's, or to be kept */
 };
 
 /* Makes the paths. Returns 0 or -ENAMETOOLONG (logged). */

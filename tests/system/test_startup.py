@@ -87,6 +87,19 @@ def test_both_signals_of_an_administrator_end_it_and_release_the_gpus(world, dae
     assert [world.sim.gpu(address)["usage_count"] for address in world.gpus] == [0, 0]
 
 
+@pytest.mark.holdfast_only("NVIDIA's has no --keep-socket")
+def test_with_keep_socket_the_path_is_there_between_two_daemons(world):
+    """Containers whose specification lists it can be made meanwhile."""
+    first = world.start("--keep-socket")
+    assert first.stop() == 0
+    assert first.socket_path.is_socket() and not first.pid_file.exists()
+    with pytest.raises(ConnectionRefusedError):
+        first.connect()
+    second = world.start()
+    assert second.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+    assert second.stop() == 0 and not second.socket_path.exists()
+
+
 def test_files_left_by_a_killed_daemon_are_replaced(world):
     first = world.start()
     first.kill()
