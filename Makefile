@@ -16,7 +16,7 @@ DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test fleet lint demo bench faults fuzz install deb rpm lab lab-fleet setup clean help
+.PHONY: all release test fleet lint demo bench soak faults fuzz install deb rpm lab lab-fleet setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -52,8 +52,16 @@ demo: ## installs what is missing, builds, and shows what a held GPU is worth, w
 	@$(MAKE) --no-print-directory release
 	@scripts/demo
 
-bench: release ## measures, against limits and against another daemon
-	@bench/run
+bench: ## measures, against limits and against PEER=/path/to/nvidia-persistenced (OPTIONS="--quick ..."; root)
+	@scripts/setup build bench
+	@$(MAKE) --no-print-directory release
+	@PEER=$(PEER) $(PYTHON) bench/run $(OPTIONS)
+
+soak: ## whatever happens on a node, at random, for MINUTES=1 (SEED=n does the same again)
+	@scripts/setup build test
+	@$(MAKE) --no-print-directory release
+	HOLDFAST_BUILD=build-release HOLDFAST_SOAK_MINUTES=$(MINUTES) HOLDFAST_SOAK_SEED=$(SEED) \
+		$(PYTHON) -B -m pytest tests/soak
 
 faults: ## fails every allocation and every system call once (half an hour); docs/reliability.md gets the result
 	@scripts/setup build test
@@ -84,7 +92,7 @@ lab-fleet: ## the same for several nodes: Ansible, Slurm, Prometheus on them; ru
 	@scripts/lab $(or $(TESTS),tests/lab/fleet)
 
 setup: ## installs whatever any of the above needs
-	@scripts/setup build test lint deb demo fleet lab lab-fleet rpm
+	@scripts/setup build test lint deb demo fleet lab lab-fleet rpm bench
 
 clean: ## removes every build directory
 	rm -rf dist build build-release build-lab build-lint-gcc build-lint-clang build-fuzz
