@@ -2,8 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A stand-in for libnvidia-ml.so.1 over the simulated driver: as much of NVML as switching the kernel's persistence
- * flag needs. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one JSON object a line.
+ * A stand-in for libnvidia-ml.so.1 over the simulated driver: as much of NVML as asking for persistence and switching
+ * the kernel's flag need. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one JSON object a line. Like the
+ * real one it asks the persistence daemon (below HOLDFAST_ROOT) first, and joins its answer and the flag by "or".
  */
 
 #include <stdbool.h>
@@ -20,6 +21,9 @@
 #include "base/fd.h"
 #include "base/text.h"
 #include "gpu/pci.h"
+#include "rpc/message.h"
+#include "rpc/nvpd.h"
+#include "rpc/record.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -47,20 +51,29 @@ static size_t n_devices;
 EXPORT int nvmlInit_v2(void);
 EXPORT int nvmlShutdown(void);
 EXPORT int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device);
+EXPORT int nvmlDeviceGetPersistenceMode(void *device, int *mode);
 EXPORT int nvmlDeviceSetPersistenceMode(void *device, int mode);
 EXPORT const char *nvmlErrorString(int result);
 
-/* ---- the simulator's socket ---------------------------------------------------------------------------------- */
+/* ---- the sockets --------------------------------------------------------------------------------------------- */
 
-static int connect_simulator(void) {
+static int connect_to(const char *path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
-        const char *path = getenv("HOLDFAST_SIM_SOCKET");
         CLEANUP(fd_done) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         if (fd < 0 || !path || !text_copy(address.sun_path, sizeof(address.sun_path), path) ||
             connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
                 return -1;
         return take_fd(&fd);
+}
+
+static int connect_daemon(void) {
+        const char *root = getenv("HOLDFAST_ROOT");
+        char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+        if (!root || text_format(path, sizeof(path), "%s/run/nvidia-persistenced/socket", root) < 0)
+                return -1;
+        return connect_to(path);
 }
 
 static void stream_done(FILE **stream) {
@@ -75,7 +88,7 @@ static void json_done(json_t **json) {
 /* Asks one question, whose reference it takes over; returns the result as a new reference, or NULL. */
 static json_t *ask(json_t *question) {
         CLEANUP(json_done) json_t *owned = question, *answer = NULL;
-        CLEANUP(fd_done) int fd = connect_simulator();
+        CLEANUP(fd_done) int fd = connect_to(getenv("HOLDFAST_SIM_SOCKET"));
         CLEANUP(stream_done) FILE *stream = NULL;
         json_t *result;
 
@@ -133,6 +146,60 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device) {
                         return SUCCESS;
                 }
         return ERROR_NOT_FOUND;
+}
+
+/* A connection for each question, as NVML makes it. False too when nobody answers. */
+static bool is_held(const struct pci_address *address) {
+        const struct rpc_call call = {1, NVPD_PROGRAM, NVPD_VERSION_1, NVPD_GET_PERSISTENCE_MODE};
+        const struct nvpd_device device = {(int32_t)address->domain, address->bus, address->slot, 0};
+        CLEANUP(fd_done) int fd = connect_daemon();
+        struct nvpd_get_result result = {0};
+        struct rpc_reply reply;
+        struct xdr_writer writer;
+        struct xdr_reader reader;
+        uint8_t bytes[128];
+        ssize_t n;
+
+        xdr_writer_init(&writer, bytes + RECORD_HEADER_SIZE, sizeof(bytes) - RECORD_HEADER_SIZE);
+        rpc_call_encode(&writer, &call);
+        nvpd_device_encode(&writer, &device);
+        record_header_encode(bytes, (uint32_t)xdr_writer_size(&writer));
+        if (fd < 0 || send(fd, bytes, RECORD_HEADER_SIZE + xdr_writer_size(&writer), MSG_NOSIGNAL) < 0)
+                return false;
+        n = recv(fd, bytes, sizeof(bytes), 0);
+        if (n < RECORD_HEADER_SIZE)
+                return false;
+        xdr_reader_init(&reader, bytes + RECORD_HEADER_SIZE, (size_t)n - RECORD_HEADER_SIZE);
+        if (rpc_reply_decode(&reader, &reply) < 0)
+                return false;
+        nvpd_get_result_decode(&reader, &result);
+        return xdr_reader_ok(&reader) && result.status == NVPD_SUCCESS && result.mode == NVPD_MODE_ENABLED;
+}
+
+static bool has_flag(const char *address) {
+        CLEANUP(json_done) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
+        json_t *gpu;
+        size_t i;
+
+        json_array_foreach(json_object_get(status, "gpus"), i, gpu) {
+                const char *known = json_string_value(json_object_get(gpu, "address"));
+
+                if (known && text_equal(known, address))
+                        return json_is_true(json_object_get(gpu, "legacy"));
+        }
+        return false;
+}
+
+int nvmlDeviceGetPersistenceMode(void *device, int *mode) {
+        const char *text = ((struct device *)device)->address;
+        struct pci_address address;
+
+        if (!initialised)
+                return ERROR_UNINITIALIZED;
+        if (pci_address_parse(text, &address) < 0)
+                return ERROR_UNKNOWN;
+        *mode = is_held(&address) || has_flag(text);
+        return SUCCESS;
 }
 
 int nvmlDeviceSetPersistenceMode(void *device, int mode) {

@@ -279,8 +279,6 @@ def compared_with_nvidias(setting, daemon):
         return measured(setting, "Get against the daemon that runs here", {"ours": daemon.socket, "running": running})
     if not setting.peer:
         raise NotPossible("no nvidia-persistenced in PATH or PEER, and none runs")
-    if setting.machine.simulated:
-        raise NotPossible("NVIDIA's daemon knows no root")
     if not is_nvidias(setting.peer):
         raise NotPossible(f"{setting.peer} is Holdfast's")
     setting.require_real_paths()

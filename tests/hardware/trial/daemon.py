@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """A persistence daemon under trial: ours in the foreground, or NVIDIA's, which forks. Each is ended by its pid, in time."""
 
+import contextlib
 import os
 import re
 import signal
@@ -85,13 +86,15 @@ class Ours(Daemon):
         super().__init__(runtime_directory, self.child.pid)
         self.log = events.Lines("the daemon's log", self.child.stderr)
         try:
-            notifications.wait_for("^READY=1$", READY_SEC)
+            events.wait_until(lambda: notifications.has("^READY=1$") or not self.is_running(), "READY=1", READY_SEC)
         except AssertionError:
             self.end()
-            raise Failed(f"{' '.join(command)} was not ready within {READY_SEC} s, or ended with status "
-                         f"{self.child.returncode}; its log: {self.log.text()}") from None
         finally:
             notifications.close()
+        if not self.is_running():
+            self.log.wait_end(5)
+            raise Failed(f"{' '.join(command)} was not ready within {READY_SEC} s, or ended by itself (status "
+                         f"{self.child.returncode}); its log: {self.log.text()}")
         self.ready_sec = time.monotonic() - begin
 
     def __enter__(self):
@@ -153,6 +156,7 @@ class Theirs(Daemon):
     def __exit__(self, *_):
         if not process.wait_gone(self.pid, 0):
             os.kill(self.pid, signal.SIGTERM)
-        # It has left us for process 1, or for whoever adopts orphans here: there is no status to wait for.
         if not process.wait_gone(self.pid, STOP_SEC):
             raise Failed(f"NVIDIA's daemon (process {self.pid}) has not ended {STOP_SEC} s after SIGTERM")
+        with contextlib.suppress(ChildProcessError):  # its parent left it to us, or where that is not allowed, to process 1
+            os.waitpid(self.pid, 0)

@@ -22,6 +22,7 @@ def echo_server(program, path):
             yield path
         finally:
             child.terminate()
+            path.unlink(missing_ok=True)
 
 
 def round_nsec(program, path, address, calls):
