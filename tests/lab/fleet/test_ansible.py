@@ -225,13 +225,13 @@ def test_gpus_kept_by_the_legacy_flag_alone_are_found(healthy):
 
 
 def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_looked_at(healthy):
-    node = healthy.nodes[1]
+    node = healthy.nodes[0]  # also the one that the last tasks would run on
     node.poweroff()
     healthy.nodes[2].exec("systemctl", "stop", UNIT)
     verdict, table = healthy.check()
     healthy.nodes[2].exec("systemctl", "start", UNIT)
     node.boot()
-    assert verdict.startswith("2 of 3 nodes:") and {"node2", "node3"} == set(verdict.split(": ")[1].split(", "))
+    assert verdict.startswith("2 of 3 nodes: ") and "node1" in verdict and "node3" in verdict
     assert "UNREACHABLE" in table and "CRITICAL" in table and "OK" in table
 
 
