@@ -13,6 +13,7 @@ import pytest
 
 from controller import COLLECTION, Controller
 from lab import base
+from lab.clock import timed
 from lab.lab import TOP
 from lab.packages import install, run
 
@@ -90,9 +91,11 @@ def fresh(lab):
 @pytest.fixture(scope="module")
 def nvml(lab):
     """The stand-in for NVML over the simulated driver; the lab's build has no tests."""
-    library = lab.folder / "libnvidia-ml.so.1"
-    sources = [TOP / name for name in ("tests/nvml/nvml.c", "src/base/text.c", "src/gpu/pci.c")]
-    run("cc", "-shared", "-fPIC", "-D_GNU_SOURCE", f"-I{TOP}/src", "-o", library, *sources, "-ljansson")
+    build = lab.folder / "nvml"
+    library = build / "tests/nvml/libnvidia-ml.so.1"
+    with timed("stand-in for NVML"):
+        run(TOP / "scripts/configure", build, "-Dtests=enabled")
+        run("ninja", "-C", build, library.relative_to(build))
     return library
 
 
