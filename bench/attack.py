@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import process, rpc
 
 import crowd
-from echo import FAILED, call_durations
+from echo import FAILED, call_durations, short_path
 from figure import Figure, quantile
 from latency import GPUS, QUICK
 
@@ -26,10 +26,12 @@ CROWD = Path(crowd.__file__).read_text()
 def attacked(path, kind, address):
     """By another user, with descriptors enough. (A source text and not a file: that user may not reach our files.)"""
     record = rpc.record(rpc.call_message(1, rpc.V1_GET, rpc.device(address)))
-    command = [sys.executable, "-I", "-c", CROWD, path, kind, str(CONNECTIONS), record.hex()]
     limits = (2 * CONNECTIONS, 2 * CONNECTIONS)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, user=process.NOBODY, group=process.NOBODY, extra_groups=[],
-                          cwd="/", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits)) as attacker:
+    with short_path(path) as (folder, name), \
+            subprocess.Popen([sys.executable, "-I", "-c", CROWD, name, kind, str(CONNECTIONS), record.hex()],
+                             stdout=subprocess.PIPE, pass_fds=[folder], cwd="/",
+                             user=process.NOBODY, group=process.NOBODY, extra_groups=[],
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits)) as attacker:
         try:
             assert attacker.stdout.readline() == b"ready\n", "the attack did not begin"
             yield
