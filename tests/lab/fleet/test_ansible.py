@@ -330,6 +330,23 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
     assert fresh.try_exec("which", "holdfast").status == 1
 
 
+def test_what_an_image_has_already_is_enabled_and_started(controller, fresh):
+    fresh.install()
+    how = {"persistence_install_from": "nothing"}
+    predicted = controller.apply("enable", [fresh], "--check", **how)
+    assert controller.apply("enable", [fresh], **how).changed(fresh) == predicted.changed(fresh) != []
+    assert_warm(fresh)
+    assert controller.apply("enable", [fresh], **how).changed(fresh) == []
+
+
+def test_a_node_with_a_unit_of_the_own_name_keeps_to_it(controller, fresh, packages, current):
+    controller.apply("enable", [fresh], **files(packages.file("holdfast")))
+    assert fresh.exec("systemctl", "is-active", "holdfast.service") == "active\n"
+    assert_warm(fresh)
+    assert controller.apply("enable", [fresh], **current).changed(fresh) == []
+    assert_warm(fresh)
+
+
 # ---- from other daemons --------------------------------------------------------
 
 

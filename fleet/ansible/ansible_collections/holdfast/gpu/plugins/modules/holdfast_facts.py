@@ -61,8 +61,7 @@ ansible_facts:
           returned: always
           sample:
             {"name": "nvidia-persistenced.service", "load_state": "loaded", "active_state": "active",
-             "enabled": "enabled", "program": "/usr/bin/nvidia-persistenced", "owner": "holdfast-nvidia-persistenced",
-             "foreign": false, "taken_over": false}
+             "enabled": "enabled", "program": "/usr/bin/nvidia-persistenced", "foreign": false, "taken_over": false}
         status:
           description: What C(holdfast status --json) prints.
           type: dict
@@ -88,9 +87,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 SERVICES = ("nvidia-persistenced.service", "holdfast.service")
 PROPERTIES = ("ActiveState", "ExecStart", "FragmentPath", "LoadState", "UnitFileState")
-MANIFEST = "/var/lib/holdfast/manifest"  # what packaging/install has installed
 TAKEOVER = "/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf"  # `holdfast takeover` makes it
-OUR_PACKAGES = ("holdfast", "holdfast-nvidia-persistenced")
 STARTS_BY_ITSELF = ("enabled", "enabled-runtime", "static", "indirect", "generated", "linked")
 
 
@@ -113,55 +110,34 @@ def program_of(unit):
     return next((word[len("path="):] for word in words if word.startswith("path=")), None)
 
 
-def spellings(path):
-    """/lib may be a link to /usr/lib, and systemd and packages name either."""
-    return [path, path[len("/usr"):] if path.startswith("/usr/") else "/usr" + path]
+def is_ours(program):
+    """Under whatever name: /usr/bin/nvidia-persistenced may be a link to it."""
+    return program is not None and os.path.realpath(program).endswith("/holdfast/nvidia-persistenced")
 
 
-def owner_of(module, path):
-    """The package that a file belongs to, or None."""
-    for command in (["dpkg-query", "--search"], ["rpm", "--query", "--file", "--queryformat=%{NAME}: "]):
-        if not module.get_bin_path(command[0]):
-            continue
-        for name in spellings(path):
-            status, out, _ = module.run_command(command + [name])
-            if status == 0:
-                return out.split(":")[0]
-    return None
-
-
-def is_listed(path, manifest=MANIFEST):
-    if not os.path.exists(manifest):
-        return False
-    with open(manifest) as lines:
-        return not set(spellings(path)).isdisjoint(lines.read().splitlines())
-
-
-def describe(module, name, unit):
-    path = unit["FragmentPath"]
-    owner = owner_of(module, path) if path else None
-    loaded = unit["LoadState"] == "loaded"
+def describe(name, unit):
+    program = program_of(unit)
+    taken_over = name == SERVICES[0] and os.path.islink(TAKEOVER)
     return {
         "name": name,
         "load_state": unit["LoadState"],
         "active_state": unit["ActiveState"],
         "enabled": unit["UnitFileState"],
-        "program": program_of(unit),
-        "owner": owner,
+        "program": program,
         # Somebody else's: its own package stays, and `holdfast takeover` has it run our daemon.
-        "foreign": loaded and owner not in OUR_PACKAGES and not is_listed(path),
-        "taken_over": os.path.islink(TAKEOVER) and name == SERVICES[0],
+        "foreign": unit["LoadState"] == "loaded" and (taken_over or not is_ours(program)),
+        "taken_over": taken_over,
     }
 
 
 def find_service(module):
-    """The service that runs; or else that would be the one at a boot; or else the one of the well-known name."""
+    """The service that runs; or else that would at a boot; or else that is there; or else the well-known name."""
     units = [(name, read_unit(module, name)) for name in SERVICES]
-    for key, value in (("ActiveState", "active"), ("UnitFileState", "enabled")):
+    for key, value in (("ActiveState", "active"), ("UnitFileState", "enabled"), ("LoadState", "loaded")):
         for name, unit in units:
             if unit[key] == value:
-                return describe(module, name, unit)
-    return describe(module, *units[0])
+                return describe(name, unit)
+    return describe(*units[0])
 
 
 # ---- the GPUs ------------------------------------------------------------------
