@@ -3,10 +3,10 @@
 """Ansible on this machine, over the lab's nodes: with the collection as operators get it, built and installed."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 from lab.clock import timed
@@ -46,6 +46,7 @@ class Controller:
         self._lab = lab
         self.folder = lab.folder / "controller"
         self.folder.mkdir()
+        self._runs = itertools.count()
         with timed("ansible-galaxy"):
             self._galaxy("build", COLLECTION, "--output-path", self.folder)
             archive, = self.folder.glob("*.tar.gz")
@@ -87,7 +88,7 @@ class Controller:
 
     def play(self, playbook, nodes, *options, **variables):
         """Runs a playbook of the collection, or one at a path; variables are extra vars."""
-        record = Path(tempfile.mktemp(prefix="record-", dir=self.folder))
+        record = self.folder / f"record-{next(self._runs)}"
         name = playbook if isinstance(playbook, Path) else f"holdfast.gpu.{playbook}"
         command = [*self._lab.prefix, "ansible-playbook", f"--inventory={self._inventory(nodes)}", *options,
                    f"--extra-vars={json.dumps(variables, default=str)}", name]
