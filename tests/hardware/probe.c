@@ -26,11 +26,20 @@ enum {
         EXIT_FAILED = 1,
         EXIT_USAGE = 2,
         EXIT_NOT_HERE = 3, /* this driver has no such thing */
+        EXIT_BARRED = 4,   /* the node lets nobody in: a container's device rules, or the administrator's exclusion */
 };
 
 static int fail(int error, const struct gpu_failure *failure) {
         fprintf(stderr, "%s\n", failure->text[0] != '\0' ? failure->text : strerror(-error));
-        return error == -EOPNOTSUPP ? EXIT_NOT_HERE : EXIT_FAILED;
+        switch (error) {
+        case -EOPNOTSUPP:
+                return EXIT_NOT_HERE;
+        case -EPERM:
+        case -EACCES:
+                return EXIT_BARRED;
+        default:
+                return EXIT_FAILED;
+        }
 }
 
 /* ---- notices ---- */

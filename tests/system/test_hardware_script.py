@@ -11,6 +11,7 @@ import pytest
 
 from harness import process, rpc
 from harness.command import BUILD, TOP
+from harness.machine import Machine
 
 pytestmark = pytest.mark.parametrize("backend", ["kernel"])  # the script holds as the daemon does by default
 
@@ -118,6 +119,27 @@ def test_a_container_with_one_of_two_gpus_and_no_uvm_is_tried_as_far_as_it_goes(
     assert result.evidence(f"GPU {world.gpus[1]}") == [f"no node {container}/dev/nvidia1: No such file or directory"]
     assert "there is no /dev/nvidia-uvm" in result.evidence("our daemon starts")
     assert "the stock nvidia-smi asks us, and says Enabled" in result.checks(PASS)
+
+
+def test_a_gpu_that_lets_nobody_in_is_left_out(world):
+    world.simulate(gpu1="fail_opens = all\nfail_errno = EPERM")
+    result = trial(world)
+    assert "Operation not permitted" in result.evidence(f"GPU {world.gpus[1]}")[0]
+    assert result.status == DONE, result.said
+    assert "it holds every GPU" in result.checks(PASS)
+
+
+def test_at_the_real_paths_it_runs_without_a_root(world):
+    world.simulate()
+    machine = Machine(world.base, with_driver=True)
+    try:
+        result = trial(world, root="/", prefix=machine.prefix)
+    finally:
+        machine.close()
+    assert result.status == DONE, result.said
+    hidden = "UVM has the GPUs registered that it had"  # that machine has no /proc/driver/nvidia-uvm
+    assert set(result.checks(NOT_POSSIBLE)) == {BY_NUMBER, AGAINST_NVIDIAS, hidden}
+    assert not (machine.run / "nvidia-persistenced").exists()
 
 
 def test_without_the_capabilities_of_roots_it_says_what_it_could_not_do(world):

@@ -69,7 +69,7 @@ class Daemon:
 
 
 class Ours(Daemon):
-    """Holdfast's, in the foreground below a root of links, or (root "") at the real paths. Ends with its block."""
+    """Holdfast's, in the foreground below a root of links, or (root "") at the real paths. Ended by end()."""
 
     def __init__(self, program, root, runtime_directory, folder, *options):
         configuration = folder / "empty.conf"  # what the machine may have in /etc is not under trial
@@ -78,7 +78,7 @@ class Ours(Daemon):
         command = [str(program), *(["--root", str(root)] if root else []), "--foreground", "--verbose",
                    "--config", str(configuration), *options]
         environment = {name: value for name, value in os.environ.items()
-                       if name not in ("HOLDFAST_ROOT", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "JOURNAL_STREAM")}
+                       if name not in ("LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "JOURNAL_STREAM")}
         begin = time.monotonic()
         self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/",
                                       stderr=subprocess.PIPE,
@@ -96,12 +96,6 @@ class Ours(Daemon):
             raise Failed(f"{' '.join(command)} was not ready within {READY_SEC} s, or ended by itself (status "
                          f"{self.child.returncode}); its log: {self.log.text()}")
         self.ready_sec = time.monotonic() - begin
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()
 
     def is_running(self):
         return self.child.poll() is None
@@ -128,6 +122,7 @@ class Ours(Daemon):
         if self.is_running():
             raise Failed(f"process {self.pid} outlives SIGKILL: it is in the driver")
         self.log.wait_end(5)
+        return f"process {self.pid} has ended with status {self.child.returncode}"
 
 
 def is_nvidias(program):

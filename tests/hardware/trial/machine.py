@@ -55,10 +55,10 @@ def has_capability(capability):
 
 
 class Machine:
-    """root: in front of /dev, /proc, /sys and /run; "" is the real system."""
+    """root: in front of /dev, /proc, /sys and /run; "" is the real system, "/" a simulated driver at the real paths."""
 
     def __init__(self, root):
-        self.root = root
+        self.root = "" if root == "/" else root
         self.simulated = bool(root)
         self.driver = self._driver_version()
         self.gpus = self._list_gpus()
@@ -128,8 +128,10 @@ class Machine:
     def has_numa_memory(self, gpu):
         return self.path(f"/proc/driver/nvidia/gpus/{gpu.address}/numa_status").exists()
 
-    def uvm_folder(self, gpu):
-        return self.path(f"/proc/driver/nvidia-uvm/gpus/{gpu.uuid}")
+    def is_registered(self, gpu):
+        """With UVM, by whomever: True or False; None where the list cannot be seen."""
+        folder = self.path("/proc/driver/nvidia-uvm/gpus")
+        return (folder / gpu.uuid).exists() if folder.is_dir() else None
 
     def nodes(self):
         """The driver's device nodes: {path: mode and number}."""

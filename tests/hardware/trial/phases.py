@@ -2,10 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """In which order what is checked: the tables, and the one loop that walks them."""
 
-import contextlib
-
 from . import attacks, checks
-from .record import FAIL, NOT_POSSIBLE, PASS, NotPossible
 
 BEFORE, AFTERWARDS = "Before any daemon of ours", "Afterwards"
 
@@ -91,14 +88,14 @@ def walk(setting):
 def walk_with_daemon(setting, phase, start, table):
     record = setting.record
     was_there = setting.machine.runtime_directory.exists()
-    with contextlib.ExitStack() as stack:
-        try:
-            daemon = stack.enter_context(start())
-        except Exception as fault:
-            impossible = isinstance(fault, NotPossible)
-            record.add(phase, "our daemon starts", NOT_POSSIBLE if impossible else FAIL, fault)
-            return
-        record.add(phase, "our daemon starts", PASS, f"process {daemon.pid}")
+    started = []
+    if not record.check(phase, "our daemon starts", lambda: started.append(start()) or f"process {started[0].pid}"):
+        return
+    daemon = started[0]
+    try:
         for title, check in table:
             record.check(phase, title, check, setting, daemon)
-    setting.clear_real_paths(was_there)
+    finally:
+        record.check(phase, "it is gone", daemon.end)
+        record.outputs[f"our daemon's log: {phase}"] = daemon.log.text()
+        setting.clear_real_paths(was_there)

@@ -22,6 +22,8 @@ PROGRAMS = {
     "echo": "bench/bench-echo",
     "latency": "bench/bench-latency",
 }
+# Exit statuses of the probe, besides failure.
+NOT_HERE, BARRED = 3, 4
 
 
 class Setting:
@@ -34,10 +36,12 @@ class Setting:
         self.nvml = options.nvml
         self.peer = options.peer
         self.programs = {name: options.build / path for name, path in PROGRAMS.items()}
+        # Nobody need not get to where it was unpacked.
+        self.programs["probe"] = Path(shutil.copy(self.programs["probe"], folder))
         self.settings = {}  # before anything was done
         self.legacy = {}  # {address: whether the kernel's flag is on}
         self.has_notices = False  # of GPUs that are bound and unbound: from 575.51.02 on
-        self.uvm_before = {gpu.address: machine.uvm_folder(gpu).exists() for gpu in machine.usable}
+        self.uvm_before = {gpu.address: machine.is_registered(gpu) for gpu in machine.usable}
         self.is_root = os.geteuid() == 0
         self.has_nobody = not self.is_root or attacks.can_become_nobody()
         self.links = folder / "root"
@@ -102,11 +106,18 @@ class Setting:
 
     def probe(self, *arguments, user=None):
         done = self.run("probe", self.machine.root, *arguments, user=user)
-        if done.returncode == 3:
+        if done.returncode == NOT_HERE:
             raise NotPossible(done.stderr.strip())
         if done.returncode:
             raise Failed(done.stderr.strip())
         return done.stdout.splitlines()
+
+    def leave_out_the_barred(self):
+        """GPUs whose node lets nobody in, whatever its mode: a container's device rules."""
+        for gpu in self.machine.usable:
+            done = self.run("probe", self.machine.root, "opens", gpu.address, 1)
+            if done.returncode == BARRED:
+                gpu.unusable = done.stderr.strip()
 
     # ---- what is often asked for
 
