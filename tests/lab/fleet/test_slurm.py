@@ -34,7 +34,7 @@ StateSaveLocation=/var/lib/slurm/slurmctld
 SlurmdSpoolDir=/var/lib/slurm/slurmd
 SlurmctldPidFile=/run/slurmctld.pid
 SlurmdPidFile=/run/slurmd.pid
-ReturnToService=1
+ReturnToService=2
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -69,13 +69,15 @@ class Slurm:
         nodes = "\n".join(NODE.format(node=each, gres=gres) for each in self.nodes)
         node.write("/etc/slurm/slurm.conf", CLUSTER.format(controller=self.controller, ours=ours, nodes=nodes))
         # Slurm gives out character devices, of which simulated GPUs are none. It numbers them as the names do.
-        for number in range(2):
-            node.exec("mknod", f"/dev/slurm-gpu{number}", "c", "1", "3")
+        node.write("/etc/tmpfiles.d/slurm-gpus.conf", "".join(f"c+ /dev/slurm-gpu{n} - - - - 1:3\n" for n in range(2)))
+        node.exec("systemd-tmpfiles", "--create", "slurm-gpus.conf")
         node.write("/etc/slurm/gres.conf", "Name=gpu File=/dev/slurm-gpu[0-1]\n" if gres else "")
         # It sees which control groups the machine has, not the node.
         node.write("/etc/slurm/cgroup.conf", "CgroupPlugin=cgroup/v1\n")
         node.put(FOLDER / "prolog", PROLOG)
         node.put(FOLDER / "healthcheck", HEALTH_CHECK)
+        node.put(FOLDER / "20-holdfast.conf", "/etc/systemd/system/slurmd.service.d/20-holdfast.conf")
+        node.exec("systemctl", "daemon-reload")
         node.exec("install", "-d", "-o", "slurm", "/var/lib/slurm/slurmctld", "/var/lib/slurm/slurmd")
 
     # ---- asking
@@ -116,10 +118,10 @@ def cluster(lab):
     """cluster(2, interval=INTERVAL): two nodes with two GPUs each, held, in a Slurm."""
     nodes = []
 
-    def start(count=1, interval=NEVER, gres="Gres=gpu:2"):
+    def start(count=1, interval=NEVER, gres="Gres=gpu:2", gpus=GPUS):
         nodes.extend(lab.boot(count, packages=base.FLEET))
         for node in nodes:
-            node.simulate(GPUS).install()
+            node.simulate(gpus).install()
             node.exec("systemctl", "enable", "--now", SERVICE)
         return Slurm(nodes, interval, gres)
 
@@ -219,6 +221,14 @@ def test_a_node_whose_daemon_stopped_is_drained_at_the_next_check_and_comes_back
         slurm.wait_idle(ill, timeout=INTERVAL + 15)
 
 
+def test_slurmd_starts_when_the_gpus_are_held(cluster):
+    """As at a boot. The GPUs take their time, so that it shows who waits for whom."""
+    node = cluster(gpus=scenario(defaults="init = 2s\n")).controller
+    node.exec("systemctl", "stop", "slurmd", SERVICE)
+    node.exec("systemctl", "start", "slurmd")
+    assert held_on(node) == {0, 1}
+
+
 def test_a_node_that_somebody_else_drained_stays_drained_by_him(cluster):
     slurm = cluster()
     node = slurm.controller
@@ -292,19 +302,22 @@ def test_without_slurmctld_the_health_check_ends_in_time_and_drains_when_it_is_b
 
 # ---- LBNL Node Health Check
 
-# What it is to a check: a shell that has read the check's file, and a function that takes a status and a message.
-NHC = 'die() { echo "$1 $2"; }; . /etc/nhc/scripts/holdfast.nhc; '
+# What it is to a check: a shell that has read the check's file, and a function for a status and a message. The message
+# becomes part of a command line.
+NHC = """die() { eval echo "'$1'" "'$2'"; }; . /etc/nhc/scripts/holdfast.nhc; """
 
 
 def test_nhcs_check_passes_and_says_what_is_wrong(node):
     def nhc(line):
-        return node.try_exec("bash", "-uc", NHC + line)
+        result = node.try_exec("bash", "-uc", NHC + line)
+        assert result.err == ""
+        return result.status, result.out.split(";")[0].strip()
 
     node.put(TOP / "fleet/nhc/holdfast.nhc", "/etc/nhc/scripts/holdfast.nhc")
     node.exec("systemctl", "enable", "--now", SERVICE)
-    good, few = nhc("check_holdfast"), nhc("check_holdfast --min-gpus 8")
-    assert (good.status, good.out, good.err) == (0, "", "")
-    assert (few.status, few.out.split(";")[0]) == (1, "2 check_holdfast:  2 GPUs, fewer than 8")
-    node.exec("systemctl", "stop", SERVICE)
-    bad = nhc("check_holdfast")
-    assert bad.status == 1 and bad.out.startswith("2 check_holdfast:  ")
+    assert nhc("check_holdfast") == (0, "")
+    assert nhc("check_holdfast --min-gpus 8") == (1, "2 check_holdfast:  2 GPUs, fewer than 8")
+    node.exec("holdfast", "set", "off")
+    assert nhc("check_holdfast --expect any") == (0, "")
+    wrong = nhc("""check_holdfast --gpu "no'GPU" """)
+    assert wrong[0] == 1 and wrong[1].startswith("3 check_holdfast:  ") and "noGPU is no GPU" in wrong[1]
