@@ -206,17 +206,20 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         session->callbacks = *callbacks;
         session->active_usec = clock_monotonic_usec();
         record_reader_init(&session->reader, session->record, sizeof(session->record));
-        session->readable = event_new(loop, fd, EV_READ, on_readable, session);
+        session->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, session);
         session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
         session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
         session->deadline = event_new(loop, -1, 0, on_deadline, session);
-        if (!session->readable || !session->writable || !session->closed || !session->deadline ||
-            session_arm(session) != 0) {
+        if (!session->readable || !session->writable || !session->closed || !session->deadline) {
                 session_free(session);
                 return -ENOMEM;
         }
         *ret_session = session;
         return 0;
+}
+
+void session_start(struct session *session) {
+        on_readable(session->fd, EV_READ, session);
 }
 
 /* The whole record is queued, and sent at once as far as the socket takes it. */
