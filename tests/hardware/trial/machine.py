@@ -72,7 +72,8 @@ class Machine:
 
     @property
     def runtime_directory(self):
-        return self.path("/run/nvidia-persistenced")
+        """As the contract has it: /var/run, which is /run nearly everywhere; a root has only the one."""
+        return self.path("/run/nvidia-persistenced" if self.root else "/var/run/nvidia-persistenced")
 
     def _driver_version(self):
         try:
@@ -124,6 +125,12 @@ class Machine:
         except OSError:
             return None
         return None if state is None else state != "?"
+
+    @property
+    def is_open_to_all(self):
+        """Whether the nodes' modes let everybody in, as the driver makes them unless it is told otherwise."""
+        nodes = [self.path("/dev/nvidiactl"), *(gpu.node for gpu in self.usable)]
+        return all(node.exists() and node.stat().st_mode & 0o006 == 0o006 for node in nodes)
 
     def has_numa_memory(self, gpu):
         return self.path(f"/proc/driver/nvidia/gpus/{gpu.address}/numa_status").exists()

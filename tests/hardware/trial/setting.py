@@ -57,8 +57,8 @@ class Setting:
 
     @property
     def user(self):
-        """The options that make our daemon run as nobody; none where its /proc/PID/fd would then be closed to us."""
-        if not (self.is_root and self.has_nobody and has_capability(CAP_SYS_PTRACE)):
+        """The options that make our daemon run as nobody; none where it could then open nothing, or not be looked into."""
+        if not (self.is_root and self.has_nobody and has_capability(CAP_SYS_PTRACE) and self.machine.is_open_to_all):
             return []
         return ["--user", pwd.getpwuid(NOBODY).pw_name]
 
@@ -106,7 +106,7 @@ class Setting:
 
     def probe(self, *arguments, user=None):
         done = self.run("probe", self.machine.root, *arguments, user=user)
-        if done.returncode == NOT_HERE:
+        if done.returncode == NOT_HERE or (user and done.returncode == BARRED):
             raise NotPossible(done.stderr.strip())
         if done.returncode:
             raise Failed(done.stderr.strip())
