@@ -25,6 +25,7 @@ FOLDER = TOP / "fleet/kubernetes"
 OVERLAYS = ("base", "overlays/privileged", "overlays/gke", "overlays/gpu-operator")
 NPD = json.loads((TOP / "fleet/node-problem-detector/holdfast.json").read_text())
 MODELS = Path(__file__).resolve().parent / "kubernetes"
+CAP_DAC_OVERRIDE = 1 << 1  # linux/capability.h
 NPD_DEFAULT_LENGTH = 80  # of a message, unless max_output_length says otherwise
 
 
@@ -285,8 +286,7 @@ def test_a_node_without_driver_is_unknown_and_a_silent_daemon_a_problem_in_time(
 
 
 class Image:
-    """The image, and containers of it: buildah runs them in a root of their own, without capabilities, in the node's PID
-    namespace. The simulated driver's tree is mounted, and stands in for what the NVIDIA runtime mounts."""
+    """The image, and containers of it: buildah runs them in a root of their own, in the node's PID namespace. The simulated driver's tree is mounted, and stands in for what the NVIDIA runtime mounts."""
 
     def __init__(self, folder):
         self.environment = os.environ | process.SANITIZER_ENVIRONMENT | {
@@ -300,9 +300,9 @@ class Image:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
-    def command(self, name, root, *arguments):
+    def command(self, name, root, *arguments, capabilities="--cap-drop=ALL"):
         settings = [f"--env={key}={value}" for key, value in process.SANITIZER_ENVIRONMENT.items()]
-        return ["buildah", "run", "--isolation=chroot", "--cap-drop=ALL", "--env=HOLDFAST_ROOT=/mnt", *settings,
+        return ["buildah", "run", "--isolation=chroot", capabilities, "--env=HOLDFAST_ROOT=/mnt", *settings,
                 f"--volume={root}:/mnt", name, "--", *arguments]
 
     def run(self, name, root, *arguments):
@@ -342,17 +342,21 @@ def test_the_image_starts_what_the_manifest_expects_and_has_no_shell(image, cont
     assert "Version: " in (root / "var/lib/dpkg/status.d/libc6").read_text()
 
 
-def test_the_image_holds_gpus_as_root_without_any_capability_and_its_probes_answer(image, containers, world):
+@pytest.mark.parametrize("capabilities, kept", [("--cap-drop=ALL", 0), ("--cap-add=CAP_SYS_ADMIN", CAP_DAC_OVERRIDE)])
+def test_the_image_holds_gpus_with_hardly_any_capability_and_its_probes_answer(image, containers, world, capabilities, kept):
+    """As `base` starts it; and of what a privileged container has, the daemon keeps no more than it needs."""
     world.simulate()
     name, root = containers(), world.site.root
-    daemon = subprocess.Popen(image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", *container()["args"]),
-                              env=image.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", *container()["args"],
+                            capabilities=capabilities)
+    daemon = subprocess.Popen(command, env=image.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)
     log = events.Lines("the container's log", daemon.stderr)
     try:
         log.wait_for("Ready: 2 of 2 GPUs held", 30)
         pid = world.site.pid_in_file()
         status = Path(f"/proc/{pid}/status").read_text()
-        assert re.search(r"^CapEff:\t0+$", status, re.M) and re.search(r"^CapBnd:\t0+$", status, re.M)
+        assert {int(mask, 16) for mask in re.findall(r"^Cap(?:Prm|Eff|Bnd):\t(\w+)$", status, re.MULTILINE)} == {kept}
         assert re.search(r"^NSpid:\t\d+$", status, re.M)
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
             done = image.run(name, root, *container()[kind]["exec"]["command"])
