@@ -77,17 +77,17 @@ def legacy_flag_agrees_with_smi(setting):
 
 def holds_every_gpu(setting, daemon):
     told = {gpu.address: daemon.gpu(gpu.address) for gpu in setting.machine.usable}
-    lost = [f"{address}: {gpu['error_text']}" for address, gpu in told.items() if gpu["state"] != holdfast_rpc.HELD]
+    lost = [f"{address}: state {gpu['state']} {gpu['error_text']}" for address, gpu in told.items() if gpu["state"] != holdfast_rpc.HELD]
     expect(not lost, "; ".join(lost))
     said = [f"{address} opened in {gpu['open_duration']} us" for address, gpu in told.items()]
     return f"ready {daemon.ready_sec:.3f} s after its start; {'; '.join(said)}"
 
 
 def nodes_expected(setting, daemon):
-    """One descriptor of each GPU that is held, one of UVM for each that is registered, and nothing else."""
-    held = [gpu for gpu in setting.machine.usable if daemon.gpu(gpu.address)["state"] == holdfast_rpc.HELD]
-    registered_gpus = sum(daemon.gpu(gpu.address)["uvm"] == holdfast_rpc.UVM_ON for gpu in held)
-    return {gpu.node.name: 1 for gpu in held} | ({"nvidia-uvm": registered_gpus} if registered_gpus else {})
+    """One descriptor of each GPU, one of UVM for each that the daemon says is registered, and nothing else."""
+    gpus = setting.machine.usable
+    with_uvm = sum(daemon.gpu(gpu.address)["uvm"] == holdfast_rpc.UVM_ON for gpu in gpus)
+    return {gpu.node.name: 1 for gpu in gpus} | ({"nvidia-uvm": with_uvm} if with_uvm else {})
 
 
 def has_the_right_nodes(setting, daemon):
@@ -293,8 +293,7 @@ def registered(setting):
 
 def uvm_is_on(setting, daemon):
     def settled():
-        return all(gpu["uvm"] == holdfast_rpc.UVM_ON for gpu in daemon.list()["gpus"]
-                   if gpu["state"] == holdfast_rpc.HELD)
+        return all(daemon.gpu(gpu.address)["uvm"] == holdfast_rpc.UVM_ON for gpu in setting.machine.usable)
     try:
         events.wait_until(settled, "UVM persistence of every GPU", UVM_SEC)
     except AssertionError:
