@@ -87,7 +87,10 @@ class Node(Host):
         wanted = self._boots
 
         def has_booted(_):
-            return self._ready.all.count("READY=1") >= wanted
+            # Each boot has a process 1 of its own. That may say READY=1 again later, after a job that takes long.
+            said = list(self._ready.all)
+            begins = [i for i, event in enumerate(said) if event.startswith("X_NSPAWN_LEADER_PID=")]
+            return len(begins) >= wanted and "READY=1" in said[begins[wanted - 1]:]
 
         try:
             self._ready.wait(has_booted, f"boot number {wanted}", timeout)
