@@ -174,7 +174,6 @@ static void add_session(struct server *server, int fd) {
         server->sessions[server->n_sessions++] = session;
         user_add_session(server, peer.uid);
         server->counts.accepted++;
-        session_start(session);
 }
 
 struct server_counts server_count(const struct server *server) {

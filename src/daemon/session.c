@@ -210,16 +210,17 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
         session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
         session->deadline = event_new(loop, -1, 0, on_deadline, session);
-        if (!session->readable || !session->writable || !session->closed || !session->deadline) {
+        /*
+         * Not read at once, which would save a turn of the loop: a client that ends its lease and then asks on another
+         * connection must find the lease ended, and the kernel tells of both in that order.
+         */
+        if (!session->readable || !session->writable || !session->closed || !session->deadline ||
+            session_arm(session) != 0) {
                 session_free(session);
                 return -ENOMEM;
         }
         *ret_session = session;
         return 0;
-}
-
-void session_start(struct session *session) {
-        on_readable(session->fd, EV_READ, session);
 }
 
 /* The whole record is queued, and sent at once as far as the socket takes it. */

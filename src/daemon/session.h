@@ -42,11 +42,6 @@ struct session_callbacks {
 /* Takes the descriptor over, also on failure. */
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
                 const struct session_callbacks *callbacks);
-/*
- * Begins to serve. Most clients have sent their call by now, so it is looked for before it is waited for: a short call
- * costs no turn of the loop. The session may have ended when this returns.
- */
-void session_start(struct session *session);
 /* Ends the session from outside; calls on_closed. */
 void session_close(struct session *session);
 

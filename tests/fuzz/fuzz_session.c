@@ -164,7 +164,6 @@ static void connect_client(struct client *client, bool root) {
         peer.connected_boottime_usec = clock_usec(CLOCK_BOOTTIME);
         record_reader_init(&client->reader, client->reply, sizeof(client->reply));
         fuzz_require(session_new(&daemon_parts.session, daemon_parts.loop, fds[1], &peer, &callbacks) == 0);
-        session_start(daemon_parts.session);
 }
 
 static void check_reply(const struct client *client) {

@@ -160,6 +160,30 @@ def test_a_gpu_is_held_again_when_the_last_of_its_leases_ends(world, daemon, cli
     assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [2] * 3
 
 
+@contextlib.contextmanager
+def stopped(pid):
+    """The process sleeps: what comes meanwhile, it finds at once."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: process.status_fields(pid)["State"].startswith("T"), "the stop")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_lease_that_ended_before_a_set_was_sent_is_over_for_it(world, daemon, client):
+    """Also when the daemon had a connection to take before the lease's ended: it takes the Set's as well then."""
+    assert client.release(world.gpus[0]) == rpc.SUCCESS
+    with contextlib.ExitStack() as connections:
+        with stopped(daemon.pid):
+            connections.enter_context(connect(daemon))
+            client.close()
+            setter = connections.enter_context(connect(daemon))
+            setter.send(rpc.record(rpc.call_message(2, rpc.V2_SET_ONLY, rpc.device(world.gpus[0]) +
+                                                    rpc.words(rpc.ENABLED))))
+        assert setter.receive().results == [rpc.SUCCESS]
+
+
 def test_a_lease_on_a_gpu_that_is_not_there_is_none(world, daemon, client):
     assert client.release(world.gpus[0], "00ff:17:00.0") == rpc.DEVICE_NOT_FOUND
     assert usage(world) == [1] * 3 and client.stats()["leases"] == 0
