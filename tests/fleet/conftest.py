@@ -16,8 +16,8 @@ sys.path.insert(0, str(TOP / "tests/system"))
 
 from harness import process, skips  # noqa: E402
 from harness.command import BUILD  # noqa: E402
+from harness.fixtures import open_world  # noqa: E402
 from harness.node import Node  # noqa: E402
-from harness.world import World, missing_for  # noqa: E402
 
 
 def pytest_configure(config):
@@ -28,14 +28,8 @@ def pytest_configure(config):
 @pytest.fixture
 def world():
     """A simulated driver and daemons on it, as in the system tests, by the kernel backend."""
-    lacking = missing_for("kernel")
-    if lacking:
-        pytest.skip(lacking)
-    world = World(BUILD, "kernel")
-    try:
+    with open_world(BUILD) as world:
         yield world
-    finally:
-        world.clean_up()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 
 from harness import process, skips  # noqa: E402
 from harness.command import BUILD  # noqa: E402
-from harness.world import World, missing_for  # noqa: E402
+from harness.fixtures import open_world  # noqa: E402
 
 FIXED_SEED = 35006
 SEED = os.environ.get("HOLDFAST_SOAK_SEED")
@@ -48,11 +48,5 @@ def minutes():
 @pytest.fixture
 def world():
     """A simulated driver and a daemon on it, by the kernel backend."""
-    lacking = missing_for("kernel")
-    if lacking:
-        pytest.skip(lacking)
-    world = World(BUILD, "kernel")
-    try:
+    with open_world(BUILD) as world:
         yield world
-    finally:
-        world.clean_up()

@@ -15,8 +15,8 @@ import pytest
 
 from harness import process, skips
 from harness.daemon import other_daemon
+from harness.fixtures import open_world
 from harness.node import THREE, Node
-from harness.world import World, missing_for
 
 TOP = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("HOLDFAST_BUILD", TOP / "build")).resolve()
@@ -60,27 +60,16 @@ def backend(request):
 @pytest.fixture
 def world(build, backend):
     """A world to set up as the test likes: world.simulate(...), world.start(...)."""
-    lacking = missing_for(backend)
-    if lacking:
-        pytest.skip(lacking)
-    world = World(build, backend)
-    try:
+    with open_world(build, backend) as world:
         yield world
-    finally:
-        world.clean_up()
 
 
 @pytest.fixture
 def driver(build):
     """The simulated driver with two GPUs at its paths, no daemon."""
-    if missing_for("kernel"):
-        pytest.skip(missing_for("kernel"))
-    world = World(build, "kernel")
-    try:
+    with open_world(build) as world:
         world.simulate(2)
         yield world
-    finally:
-        world.clean_up()
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ import pytest
 from conftest import BUILD, TOP
 from harness import process
 from harness.command import holdfast, opened
+from harness.fixtures import open_world
 from harness.node import FAILED, OPENING, RELEASED, THREE, YES, Row
-from harness.world import World, missing_for
 
 A, B, C = THREE
 
@@ -759,13 +759,8 @@ def test_the_help_and_the_manual_page_tell_of_it():
 @pytest.fixture
 def world(build):
     """A simulated driver in sight; the shim's backend has none."""
-    if missing_for("kernel"):
-        pytest.skip(missing_for("kernel"))
-    world = World(build, "kernel")
-    try:
+    with open_world(build) as world:
         yield world
-    finally:
-        world.clean_up()
 
 
 def doctor(world, *arguments):
