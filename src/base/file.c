@@ -51,6 +51,19 @@ ssize_t file_read(const char *path, char *buffer, size_t size) {
         return file_read_at(AT_FDCWD, path, buffer, size);
 }
 
+int file_read_text_at(int directory_fd, const char *path, size_t size, char **ret_text) {
+        CLEANUP(free_ptr) char *text = malloc(size);
+        ssize_t length;
+
+        if (!text)
+                return -ENOMEM;
+        length = file_read_at(directory_fd, path, text, size);
+        if (length < 0)
+                return (int)length;
+        *ret_text = take_ptr(text);
+        return 0;
+}
+
 static int write_all(int fd, const char *bytes, size_t size) {
         while (size > 0) {
                 ssize_t count = write(fd, bytes, size);

@@ -30,6 +30,9 @@ ssize_t file_read(const char *path, char *buffer, size_t size);
 /* The same for a path that is relative to the open directory. */
 ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t size);
 
+/* The same into memory of its own, for texts that are too large for a stack: *ret_text is to be freed. -ENOMEM, too. */
+int file_read_text_at(int directory_fd, const char *path, size_t size, char **ret_text);
+
 /*
  * Puts a file of this content and mode in the place of whatever path names: readers see the old one or the new one,
  * whole, also after a crash. On failure the old one stays, and nothing else is left behind. Returns 0 or negative

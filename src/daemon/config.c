@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <ini.h>
@@ -186,23 +187,28 @@ static int describe_error(const struct reading *reading, const char *path, int l
         return -EINVAL;
 }
 
+static void reading_done(struct reading **reading) {
+        if (*reading && (*reading)->file)
+                (void)fclose((*reading)->file);
+        free(*reading);
+}
+
 int config_read(struct config *ret_config, const char *path, char error[static CONFIG_ERROR_SIZE]) {
-        struct reading reading = {0};
+        CLEANUP(reading_done) struct reading *reading = calloc(1, sizeof(*reading));
         int line, r = 0;
 
-        config_init(&reading.config);
-        reading.file = fopen(path, "re");
-        if (!reading.file) {
-                r = -errno;
+        if (reading)
+                reading->file = fopen(path, "re");
+        if (!reading || !reading->file) {
+                r = reading ? -errno : -ENOMEM;
                 (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s: %s", path, strerror(-r));
                 return r;
         }
-        line = ini_parse_stream(read_line, &reading, on_line, &reading);
-        if (line != 0 || reading.error < 0)
-                r = describe_error(&reading, path, line, error);
-        (void)fclose(reading.file);
+        line = ini_parse_stream(read_line, reading, on_line, reading);
+        if (line != 0 || reading->error < 0)
+                r = describe_error(reading, path, line, error);
         if (r == 0)
-                *ret_config = reading.config;
+                *ret_config = reading->config;
         return r;
 }
 

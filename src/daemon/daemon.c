@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -75,12 +76,18 @@ struct daemon {
 /* ---- configuration ---- */
 
 static int config_path(const struct options *options, char path[static PATH_MAX]) {
-        if (options->config[0] != '\0')
+        if (options->config)
                 return text_format(path, PATH_MAX, "%s", options->config);
         return file_rooted(path, options->root, "/etc/holdfast/holdfast.conf");
 }
 
-int daemon_read_config(const struct options *options, struct config *ret_config, char error[static CONFIG_ERROR_SIZE]) {
+enum { NO_CONFIG = 1 };
+
+/*
+ * Returns 0; NO_CONFIG when none was named and none is at the usual place, and *ret_config is empty; or negative errno,
+ * with a sentence in error and *ret_config as it was.
+ */
+static int find_config(const struct options *options, struct config *ret_config, char error[static CONFIG_ERROR_SIZE]) {
         char path[PATH_MAX];
         int r;
 
@@ -90,11 +97,25 @@ int daemon_read_config(const struct options *options, struct config *ret_config,
                 return r;
         }
         r = config_read(ret_config, path, error);
-        if (r == -ENOENT && options->config[0] == '\0') {
+        if (r == -ENOENT && !options->config) {
                 config_init(ret_config);
-                return DAEMON_NO_CONFIG;
+                return NO_CONFIG;
         }
         return r;
+}
+
+int daemon_check_config(const struct options *options) {
+        char error[CONFIG_ERROR_SIZE];
+        struct config config;
+        int r;
+
+        r = find_config(options, &config, error);
+        if (r < 0) {
+                fprintf(stderr, "%s\n", error);
+                return EXIT_FAILURE;
+        }
+        puts(r == NO_CONFIG ? "there is no configuration file, and none is needed" : "the configuration is good");
+        return EXIT_SUCCESS;
 }
 
 /* On failure, which is logged, the configuration stays as it is. */
@@ -102,7 +123,7 @@ static int read_config(struct daemon *daemon) {
         char error[CONFIG_ERROR_SIZE];
         int r;
 
-        r = daemon_read_config(daemon->options, &daemon->config, error);
+        r = find_config(daemon->options, &daemon->config, error);
         if (r < 0)
                 log_write(LOG_ERR, "%s", error);
         return r;

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "daemon/inherited.h"
 #include "daemon/notify.h"
@@ -36,21 +35,6 @@ static void clean_descriptors(void) {
         (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
 }
 
-static int check_config(const struct options *options) {
-        char error[CONFIG_ERROR_SIZE];
-        struct config config;
-        int r;
-
-        r = daemon_read_config(options, &config, error);
-        if (r < 0) {
-                fprintf(stderr, "%s\n", error);
-                return EXIT_FAILURE;
-        }
-        puts(r == DAEMON_NO_CONFIG ? "there is no configuration file, and none is needed"
-                                   : "the configuration is good");
-        return EXIT_SUCCESS;
-}
-
 int main(int argc, char *argv[]) {
         struct startup startup = {.pipe_fd = -1};
         struct privileges privileges;
@@ -61,7 +45,7 @@ int main(int argc, char *argv[]) {
         if (r != OPTIONS_OK)
                 return r == OPTIONS_DONE ? EXIT_SUCCESS : EXIT_USAGE;
         if (options.check_config)
-                return check_config(&options);
+                return daemon_check_config(&options);
         inherited_open();
         clean_descriptors();
         (void)umask(022);

@@ -4,7 +4,6 @@
 #include "daemon/notices.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -24,7 +23,7 @@ struct notices {
         struct event_base *loop;
         struct worker *worker;
         struct notices_callbacks callbacks;
-        char root[PATH_MAX];
+        const char *root;
         struct rm_events *events; /* NULL: not subscribed */
         struct event *readable;
         struct event *retry; /* of a job that could not be started */
@@ -175,7 +174,7 @@ int notices_new(struct notices **ret_notices, struct event_base *loop, struct wo
         notices->loop = loop;
         notices->worker = worker;
         notices->callbacks = *callbacks;
-        (void)text_copy(notices->root, sizeof(notices->root), root);
+        notices->root = root;
         notices->retry = event_new(loop, -1, 0, on_retry, notices);
         if (!notices->retry) {
                 free(notices);

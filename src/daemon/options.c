@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,25 +105,27 @@ static int refuse(const char *what, const char *argument, const char *why) {
 }
 
 static int set_root(struct options *options, const char *argument) {
-        if (!realpath(argument, options->root)) {
+        static char root[PATH_MAX];
+
+        if (!realpath(argument, root)) {
                 fprintf(stderr, "%s: --root %s: %s; give an existing directory, see %s --help\n", program, argument,
                         strerror(errno), program);
                 return -EINVAL;
         }
-        if (text_equal(options->root, "/"))
-                options->root[0] = '\0';
+        options->root = text_equal(root, "/") ? "" : root;
         return 0;
 }
 
 /* Absolute, for a daemon leaves its folder; but not resolved: on SIGHUP a link may lead to another file. */
 static int set_config(struct options *options, const char *argument) {
+        static char config[PATH_MAX];
         char folder[PATH_MAX] = "";
 
         if (argument[0] != '/' && !getcwd(folder, sizeof(folder)))
                 return refuse("--config", argument, " cannot be found from a folder that is gone");
-        if (text_format(options->config, sizeof(options->config), "%s%s%s", folder, folder[0] == '\0' ? "" : "/",
-                        argument) < 0)
+        if (text_format(config, sizeof(config), "%s%s%s", folder, folder[0] == '\0' ? "" : "/", argument) < 0)
                 return refuse("--config", argument, " is too long for a path");
+        options->config = config;
         return 0;
 }
 
@@ -244,6 +247,7 @@ int options_parse(int argc, char *argv[], struct options *ret_options) {
         char letters[2 * ARRAY_SIZE(table) + 2];
         struct options options = {
                 .persistence = true,
+                .root = "",
                 .stuck_sec = 60,
                 .sandbox = true,
         };

@@ -4,7 +4,6 @@
 
 /* The command line: the options of NVIDIA's daemon, unchanged, and ours. */
 
-#include <limits.h>
 #include <stdbool.h>
 
 struct options {
@@ -16,7 +15,7 @@ struct options {
         const char *group;
         const char *nvidia_cfg_path;
         const char *backend;
-        char root[PATH_MAX];
+        const char *root;   /* "": none */
         unsigned stuck_sec; /* a GPU in the driver for longer is reported */
         bool require_gpu;   /* no GPU at the start is an error */
         bool fd_store;      /* leave GPU descriptors with the service manager when we end */
@@ -24,9 +23,9 @@ struct options {
         bool sandbox;
         const char *admin_group;
         bool allow_containers;
-        char config[PATH_MAX]; /* absolute; "": the usual one, if there is one (daemon.h) */
-        bool check_config;     /* only say whether the configuration is right */
-        bool make_nodes;       /* only make the device nodes that are missing */
+        const char *config; /* absolute; NULL: the usual one, if there is one (daemon.h) */
+        bool check_config;  /* only say whether the configuration is right */
+        bool make_nodes;    /* only make the device nodes that are missing */
 };
 
 enum {
@@ -35,6 +34,7 @@ enum {
 };
 
 /*
- * Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard error: exit 2. The strings are argv's.
+ * Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard error: exit 2. The strings live as long as
+ * the process.
  */
 int options_parse(int argc, char *argv[], struct options *ret_options);

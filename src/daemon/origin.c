@@ -97,11 +97,15 @@ static bool says_gone(ssize_t error) {
         return error == -ESRCH || error == -ENOENT;
 }
 
-static int read_own_depth(unsigned *ret_depth) {
-        char text[STATUS_MAX];
-        ssize_t length = file_read("/proc/self/status", text, sizeof(text));
+static int read_depth(int directory, const char *status, unsigned *ret_depth) {
+        CLEANUP(free_ptr) char *text = NULL;
+        int r = file_read_text_at(directory, status, STATUS_MAX, &text);
 
-        return length < 0 ? (int)length : origin_parse_depth(text, ret_depth);
+        return r < 0 ? r : origin_parse_depth(text, ret_depth);
+}
+
+static int read_own_depth(unsigned *ret_depth) {
+        return read_depth(AT_FDCWD, "/proc/self/status", ret_depth);
 }
 
 static enum origin compare_depths(unsigned peer, unsigned own) {
@@ -142,13 +146,6 @@ static int has_started_by(int directory, uint64_t boottime_usec) {
         return ticks * USEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK) <= boottime_usec;
 }
 
-static int read_depth(int directory, unsigned *ret_depth) {
-        char text[STATUS_MAX];
-        ssize_t length = file_read_at(directory, "status", text, sizeof(text));
-
-        return length < 0 ? (int)length : origin_parse_depth(text, ret_depth);
-}
-
 enum origin origin_of_pid(pid_t pid, uint64_t connected_boottime_usec) {
         CLEANUP(fd_done) int directory = -1;
         unsigned depth, own_depth;
@@ -166,7 +163,7 @@ enum origin origin_of_pid(pid_t pid, uint64_t connected_boottime_usec) {
         if (r == 0 || says_gone(r))
                 return ORIGIN_GONE;
         if (r > 0)
-                r = read_depth(directory, &depth);
+                r = read_depth(directory, "status", &depth);
         if (r < 0)
                 return says_gone(r) ? ORIGIN_GONE : ORIGIN_UNKNOWN;
         return compare_depths(depth, own_depth);

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,18 +16,25 @@
 #include "base/log.h"
 #include "base/text.h"
 
+static char *make_path(const char *folder, const char *name) {
+        char *path;
+
+        return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
 int runtime_init(struct runtime *runtime, const char *root) {
         /* The contract says /var/run, which is /run wherever systemd is; a root has only the one. */
         bool rooted = root && root[0] != '\0';
 
         *runtime = (struct runtime){.pid_fd = -1};
-        if (text_format(runtime->directory, sizeof(runtime->directory), "%s%s/nvidia-persistenced", rooted ? root : "",
-                        rooted ? "/run" : "/var/run") < 0)
-                return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot use the root %s", root);
-        (void)text_format(runtime->socket, sizeof(runtime->socket), "%s/socket", runtime->directory);
-        (void)text_format(runtime->uevents, sizeof(runtime->uevents), "%s/uevents", runtime->directory);
-        (void)text_format(runtime->pid_file, sizeof(runtime->pid_file), "%s/nvidia-persistenced.pid",
-                          runtime->directory);
+        runtime->directory = make_path(rooted ? root : "/var", "run/nvidia-persistenced");
+        if (runtime->directory) {
+                runtime->socket = make_path(runtime->directory, "socket");
+                runtime->uevents = make_path(runtime->directory, "uevents");
+                runtime->pid_file = make_path(runtime->directory, "nvidia-persistenced.pid");
+        }
+        if (!runtime->socket || !runtime->uevents || !runtime->pid_file)
+                return log_errno(LOG_ERR, -ENOMEM, "cannot make the paths of the runtime directory");
         return 0;
 }
 
@@ -112,12 +121,19 @@ int runtime_lock(struct runtime *runtime) {
         return 0;
 }
 
-void runtime_done(struct runtime *runtime) {
-        if (runtime->pid_fd < 0) /* the lock says whose they are */
-                return;
+static void remove_files(struct runtime *runtime) {
         if (runtime->removes_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);
         if (unlink(runtime->pid_file) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the pid file %s", runtime->pid_file);
         runtime->pid_fd = fd_close(runtime->pid_fd);
+}
+
+void runtime_done(struct runtime *runtime) {
+        if (runtime->pid_fd >= 0) /* the lock says whose they are */
+                remove_files(runtime);
+        free(runtime->directory);
+        free(runtime->socket);
+        free(runtime->uevents);
+        free(runtime->pid_file);
 }

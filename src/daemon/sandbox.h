@@ -15,8 +15,9 @@
  *
  * What is turned away appears in the kernel log (audit type 1326, with the number of the call).
  *
- * sandbox.c is it, with libseccomp; sandbox_none.c is linked where there is no libseccomp, and into builds with
- * sanitizers, which trace the process at its end.
+ * sandbox.c loads what sandbox_filters.c, a program that runs while we are built, has put together with libseccomp.
+ * sandbox_none.c is linked where there is no libseccomp, and into builds with sanitizers, which trace the process at
+ * its end.
  */
 
 #include <stdbool.h>

@@ -50,7 +50,7 @@ struct gpu_keeper {
 #define GPU_KIND_UVM "uvm"    /* a descriptor of /dev/nvidia-uvm with that GPU registered */
 
 struct gpu_backend_config {
-        const char *root;            /* in front of /dev, /proc, /sys; "" for the real system */
+        const char *root; /* in front of /dev, /proc, /sys; "" for the real system; lives longer than the backend */
         const char *nvidia_cfg_path; /* folder of libnvidia-cfg.so.1, or NULL for the loader's own search */
         struct gpu_keeper *keeper;   /* or NULL */
 };

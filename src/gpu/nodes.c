@@ -4,6 +4,7 @@
 #include "gpu/nodes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,16 +27,12 @@
 
 enum { PROC_FILE_SIZE_MAX = 16384 };
 
-static int read_proc(const char *root, const char *file, char *text, size_t size) {
+static int read_proc(const char *root, const char *file, char **ret_text) {
         char path[PATH_MAX];
-        ssize_t length;
         int r;
 
         r = file_rooted(path, root, file);
-        if (r < 0)
-                return r;
-        length = file_read(path, text, size);
-        return length < 0 ? (int)length : 0;
+        return r < 0 ? r : file_read_text_at(AT_FDCWD, path, PROC_FILE_SIZE_MAX, ret_text);
 }
 
 /* ---- what the module says ---- */
@@ -54,11 +51,11 @@ static void take_parameter(struct node_parameters *parameters, const char *name,
 /* "Name: decimal" a line; strings and negative numbers are none of ours. */
 int node_parameters_read(const char *root, struct node_parameters *ret_parameters) {
         struct node_parameters parameters = {.ours = true, .mode = 0666}; /* the module's own defaults */
-        char text[PROC_FILE_SIZE_MAX];
+        CLEANUP(free_ptr) char *text = NULL;
         char *line, *rest = NULL;
         int r;
 
-        r = read_proc(root, "/proc/driver/nvidia/params", text, sizeof(text));
+        r = read_proc(root, "/proc/driver/nvidia/params", &text);
         if (r < 0)
                 return r;
         for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
@@ -142,9 +139,9 @@ static void make_driver_node(struct work *work, unsigned minor) {
 static void make_uvm_node(struct work *work) {
         static const char *const arguments[] = {MODPROBE, "-u", "-c", "0", NULL};
         struct node node = {.path = "/dev/nvidia-uvm"};
-        char devices[PROC_FILE_SIZE_MAX];
+        CLEANUP(free_ptr) char *devices = NULL;
 
-        if (read_proc(work->root, "/proc/devices", devices, sizeof(devices)) == 0 &&
+        if (read_proc(work->root, "/proc/devices", &devices) == 0 &&
             find_major(devices, "nvidia-uvm", &node.major) == 0)
                 make_node(work, &node, arguments);
 }

@@ -42,9 +42,6 @@ MAY_STAY = re.compile("unlink|fcntl")
 class Allocations:
     """tests/faults/failing_malloc.c"""
 
-    # libseccomp (2.5.4) dies of a failed allocation while it makes the filter, and makes thousands.
-    options = ["--no-sandbox"]
-
     def __init__(self, site, report):
         self._report = report
         self._library = site.build / "tests/faults/failing-malloc.so"
@@ -64,8 +61,6 @@ class Allocations:
 
 class SystemCalls:
     """tests/faults/fail_syscall.c"""
-
-    options = []
 
     def __init__(self, site, report, how="fail"):
         self._report = report
@@ -106,9 +101,9 @@ def ask(path, method, *arguments):
 class Life:
     """One process with one fault, from start to stop. Every step leaves what the next one expects."""
 
-    def __init__(self, world, prefix=(), options=()):
+    def __init__(self, world, prefix=()):
         self.world = world
-        self.daemon = ForegroundDaemon(world.site, "--verbose", *options, prefix=prefix)
+        self.daemon = ForegroundDaemon(world.site, "--verbose", prefix=prefix)
 
     def ask(self, method, *arguments):
         return ask(self.daemon.socket_path, method, *arguments)
@@ -251,7 +246,7 @@ def described(n, failed, wrong, log):
 def live_with(world, fault, n, rest=None):
     """One life with the n-th fault. rest: the descriptors of a life without one. Returns the descriptors at rest (None:
     it did not start), and what is wrong."""
-    life = Life(world, fault.prefix(n), fault.options)
+    life = Life(world, fault.prefix(n))
     now = wrong = None
     try:
         now = life.live()

@@ -32,7 +32,7 @@
 #include "gpu/uvm.h"
 
 struct kernel {
-        char root[PATH_MAX];
+        const char *root;
         struct gpu_keeper *keeper;
 };
 
@@ -41,7 +41,7 @@ static int kernel_start(const struct gpu_backend_config *config, void **ret_cont
 
         if (!kernel)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot start the kernel backend");
-        (void)text_copy(kernel->root, sizeof(kernel->root), config->root);
+        kernel->root = config->root;
         kernel->keeper = config->keeper;
         *ret_context = kernel;
         return 0;
