@@ -17,15 +17,18 @@
 
 enum { SANDBOX_NO_FILTERS = 1 };
 
-/* Returns 0, SANDBOX_NO_FILTERS, or negative errno. */
+/*
+ * Returns 0, SANDBOX_NO_FILTERS, or negative errno. Kernels before 4.14 do not log; and a service manager's own filter
+ * may keep seccomp() from us, but not prctl().
+ */
 static int load(struct sock_filter *instructions, size_t n, unsigned flags) {
         const struct sock_fprog program = {.len = (unsigned short)n, .filter = instructions};
 
-        if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) == 0)
+        if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) == 0 ||
+            syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 ||
+            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0)
                 return 0;
-        if (errno != EINVAL && errno != ENOSYS)
-                return -errno;
-        return flags == 0 ? SANDBOX_NO_FILTERS : load(instructions, n, 0); /* kernels before 4.14 log nothing */
+        return errno == EINVAL ? SANDBOX_NO_FILTERS : -errno;
 }
 
 /* The one comparison with a pid: that of abort(), which sends a signal to ourselves. */
