@@ -13,7 +13,8 @@
  *      permitted (a table)    goes through
  *      anything else          ENOSYS, as on a kernel that does not have the call: C libraries know what to do then
  *
- * What is turned away appears in the kernel log (audit type 1326, with the number of the call).
+ * What is turned away appears in the kernel log (audit type 1326, with the number of the call), unless a filter of the
+ * service manager keeps seccomp(2) from us: prctl(2) then loads ours, which cannot log.
  *
  * sandbox.c loads what sandbox_filters.c, a program that runs while we are built, has put together with libseccomp.
  * sandbox_none.c is linked where there is no libseccomp, and into builds with sanitizers, which trace the process at
