@@ -314,9 +314,10 @@ def test_a_crowd_of_connections_ends_no_lease(world):
 
 
 def test_watch_with_an_old_serial_is_answered_at_once(client):
-    now = client.list()
-    assert client.watch(now["serial"] - 1) == now
-    assert client.watch(0) == now
+    serial = client.list()["serial"]
+    for old in (serial - 1, 0):
+        # Or a later one: after the start the driver is asked for the legacy flags, one by one.
+        assert client.watch(old)["serial"] >= serial
 
 
 def test_watch_is_answered_when_something_changes(world, daemon, client):
