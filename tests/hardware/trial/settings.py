@@ -8,13 +8,17 @@ from xml.etree import ElementTree
 from .machine import normal_address
 from .record import NotPossible
 
-# Of `nvidia-smi -q -x`: what somebody may have set. Names differ between branches of the driver: what one lacks is left out.
+# Of `nvidia-smi -q -x`: what somebody may have set, by the names in published outputs of the branches 515, 535, 575 and 590.
+# They differ between branches: what one lacks is left out. (Locked clocks are in none of them.)
 FIELDS = (
-    "accounting_mode", "applications_clocks/graphics_clock", "applications_clocks/mem_clock", "clock_policy/auto_boost",
-    "compute_mode", "ecc_mode/current_ecc", "ecc_mode/pending_ecc", "gpu_operation_mode/current_gom",
-    "gpu_operation_mode/pending_gom", "gpu_power_readings/current_power_limit",
-    "gpu_power_readings/requested_power_limit", "mig_mode/current_mig", "mig_mode/pending_mig", "persistence_mode",
-    "power_readings/enforced_power_limit", "power_readings/power_limit",
+    "accounting_mode", "applications_clocks/graphics_clock", "applications_clocks/mem_clock", "c2c_mode",
+    "clock_policy/auto_boost", "compute_mode", "dram_encryption_mode/current_dram_encryption",
+    "dram_encryption_mode/pending_dram_encryption", "ecc_mode/current_ecc", "ecc_mode/pending_ecc", "edpp_multiplier",
+    "gpu_operation_mode/current_gom", "gpu_operation_mode/pending_gom", "gpu_power_readings/current_power_limit",
+    "gpu_power_readings/requested_power_limit", "gpu_virtualization_mode/virtualization_mode", "mig_mode/current_mig",
+    "mig_mode/pending_mig", "module_power_readings/requested_power_limit", "persistence_mode",
+    "power_profiles/power_profile_requested_profiles", "power_readings/enforced_power_limit", "power_readings/power_limit",
+    "temperature/gpu_target_temperature",
 )
 
 
