@@ -19,6 +19,7 @@
 enum {
         BACKGROUND_MAX = 512, /* RELEASEs under way: the kernel's 12 would queue the closes of one busy process */
         GENERATION = 1,
+        LASTING_SEC = 3600,
 };
 
 struct fuse_front {
@@ -52,7 +53,14 @@ static void on_init(void *data, struct fuse_conn_info *connection) {
         connection->congestion_threshold = BACKGROUND_MAX;
 }
 
-/* GPUs come and go, so the kernel may keep nothing: the timeouts are zero everywhere. */
+/*
+ * For so long the kernel may keep what it was told of a node: not at all, since GPUs come and go, but for the folders.
+ * The root is always asked about, which is how a mount is recognised whose server was killed (mount.c).
+ */
+static double seconds_valid(fuse_ino_t node) {
+        return node != TREE_ROOT && tree_is_lasting(node) ? LASTING_SEC : 0;
+}
+
 static void on_lookup(fuse_req_t request, fuse_ino_t folder, const char *name) {
         struct fuse_entry_param entry = {.generation = GENERATION};
         struct fuse_front *front = front_of(request);
@@ -66,6 +74,7 @@ static void on_lookup(fuse_req_t request, fuse_ino_t folder, const char *name) {
                 return;
         }
         entry.ino = node;
+        entry.entry_timeout = entry.attr_timeout = seconds_valid(node);
         (void)fuse_reply_entry(request, &entry);
 }
 
@@ -76,7 +85,7 @@ static void on_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_inf
         if (r < 0)
                 (void)fuse_reply_err(request, -r);
         else
-                (void)fuse_reply_attr(request, &status, 0);
+                (void)fuse_reply_attr(request, &status, seconds_valid(node));
 }
 
 /* Only what an open with O_TRUNC asks of a device node, which has no size; nothing else can be changed. */

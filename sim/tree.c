@@ -465,6 +465,12 @@ int tree_stat(struct tree *tree, uint64_t node, struct stat *ret_stat) {
         return 0;
 }
 
+bool tree_is_lasting(uint64_t node) {
+        enum row_id row = node_row(node);
+
+        return S_ISDIR(rows[row].mode) && !is_of_gpu(row) && !is_below(row, ROW_MEMORY_BLOCK);
+}
+
 bool tree_is_device(uint64_t node, enum model_node *ret_device, unsigned *ret_minor) {
         switch (node_row(node)) {
         case ROW_DEV_CTL:

@@ -29,6 +29,9 @@ void tree_add_open_files(struct tree *tree, int change);
 int tree_lookup(struct tree *tree, uint64_t folder, const char *name, uint64_t *ret_node);
 int tree_stat(struct tree *tree, uint64_t node, struct stat *ret_stat);
 
+/* Whether the node is there as long as the tree is, and always the same: a folder that is about no GPU. */
+bool tree_is_lasting(uint64_t node);
+
 /* What a folder holds: called for each, until it returns false. */
 typedef bool (*tree_visitor)(void *user, uint64_t node, const char *name, mode_t mode);
 int tree_list(struct tree *tree, uint64_t folder, tree_visitor visit, void *user);

@@ -549,7 +549,7 @@ static bool has_numa_memory(const char *root) {
         bool found = false;
         size_t n = 0;
 
-        if (inventory_read(root, &gpus, &n) < 0)
+        if (inventory_read_addresses(root, &gpus, &n) < 0)
                 return false;
         for (size_t i = 0; i < n; i++)
                 found |= numa_is_present(root, &gpus[i].address);

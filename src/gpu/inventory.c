@@ -172,13 +172,14 @@ static int open_gpus(const char *root, DIR **ret_dir) {
         return 0;
 }
 
-static int add_entry(struct gpu_list *list, const char *root, const char *name) {
+static int add_entry(struct gpu_list *list, const char *root, const char *name, bool addresses_only) {
         struct gpu_info info = {.minor = GPU_MINOR_UNKNOWN};
 
         if (pci_address_parse(name, &info.address) < 0)
                 return 0; /* "." and "..", or something that a later driver puts there */
         /* Unreadable for a moment, as while a GPU is being removed: it is there, and that is what we can tell. */
-        (void)read_information(root, name, &info);
+        if (!addresses_only)
+                (void)read_information(root, name, &info);
         return gpu_list_add(list, &info);
 }
 
@@ -188,7 +189,7 @@ static int compare_gpus(const void *a, const void *b) {
         return pci_address_compare(&first->address, &second->address);
 }
 
-int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) {
+static int read_folder(const char *root, bool addresses_only, struct gpu_info **ret_gpus, size_t *ret_n) {
         CLEANUP(gpu_list_done) struct gpu_list list = {0};
         CLEANUP(dir_done) DIR *dir = NULL;
         struct dirent *entry;
@@ -198,7 +199,7 @@ int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) 
         if (r < 0)
                 return r;
         while (dir && (errno = 0, entry = readdir(dir))) {
-                r = add_entry(&list, root, entry->d_name);
+                r = add_entry(&list, root, entry->d_name, addresses_only);
                 if (r < 0)
                         return r;
         }
@@ -210,6 +211,14 @@ int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) 
         *ret_gpus = take_ptr(list.gpus);
         *ret_n = list.n;
         return 0;
+}
+
+int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) {
+        return read_folder(root, false, ret_gpus, ret_n);
+}
+
+int inventory_read_addresses(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) {
+        return read_folder(root, true, ret_gpus, ret_n);
 }
 
 /* ---- the driver's version ---------------------------------------------------- */

@@ -33,6 +33,9 @@ struct gpu_info {
  */
 int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n);
 
+/* The same, with nothing of them but their addresses: the driver is not asked about each. */
+int inventory_read_addresses(const char *root, struct gpu_info **ret_gpus, size_t *ret_n);
+
 /* Reads one GPU's information afresh. Returns 0, -ENODEV when it is not there (any more), or negative errno. */
 int inventory_read_gpu(const char *root, const struct pci_address *address, struct gpu_info *ret_gpu);
 

@@ -193,6 +193,20 @@ static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
         assert_string_equal(gpus[0].model, "");
 }
 
+static void addresses_are_read_without_asking_about_each(void **state) {
+        const struct tree *tree = *state;
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n;
+
+        put_gpu(tree, "0000:ca:00.0", INFORMATION);
+        put_gpu(tree, "0000:17:00.0", INFORMATION);
+        assert_int_equal(inventory_read_addresses(tree->root, &gpus, &n), 0);
+        assert_int_equal(n, 2);
+        assert_int_equal(gpus[0].address.bus, 0x17);
+        assert_int_equal(gpus[0].minor, GPU_MINOR_UNKNOWN);
+        assert_string_equal(gpus[0].uuid, "");
+}
+
 static void a_driver_without_gpus_is_an_empty_list(void **state) {
         const struct tree *tree = *state;
         struct gpu_info *gpus = NULL;
@@ -302,6 +316,7 @@ int main(void) {
                 TREE_TEST(gpus_come_in_the_order_of_their_addresses),
                 TREE_TEST(more_gpus_than_any_machine_has_are_all_listed),
                 TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
+                TREE_TEST(addresses_are_read_without_asking_about_each),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
                 TREE_TEST(interrupts_and_uvm_registrations_are_seen),
                 TREE_TEST(no_driver_is_enoent),
