@@ -18,7 +18,7 @@ from .clock import timed
 PACKAGES = (
     "apparmor", "systemd", "systemd-sysv", "dbus", "udev", "kmod", "openssh-server", "libpam-systemd",
     "fuse3", "libcap-ng0", "libevent-core-2.1-7|libevent-core-2.1-7t64", "libfuse3-3|libfuse3-4", "libinih1",
-    "libjansson4", "libseccomp2", "libudev1",
+    "libjansson4", "libudev1",
     "apt-utils", "iproute2", "libtirpc3|libtirpc3t64", "procps", "python3", "strace",
 )
 # For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf; python3-apt is
