@@ -154,13 +154,22 @@ static void scan_run(struct worker_job *job) {
         scan->result = config->ops->list(config->context, &scan->infos, &scan->n_infos);
 }
 
+/* What fails at the start may be over in a moment: ready with none of the GPUs is worse than ready a second later. */
+static bool is_first_failure(const struct registry *registry, int result) {
+        return result < 0 && !registry->scanned && registry->scan_result == 0;
+}
+
 static void scan_done(struct worker_job *job) {
         CLEANUP(scan_free) struct scan *scan = container_of(job, struct scan, job);
         struct registry *registry = scan->registry;
 
         registry->scanning = false;
-        registry->changed |= !registry->scanned;
-        registry->scanned = true;
+        if (is_first_failure(registry, scan->result)) {
+                registry->scan_owed = true;
+        } else {
+                registry->changed |= !registry->scanned;
+                registry->scanned = true;
+        }
         if (scan->result < 0 && scan->result != registry->scan_result)
                 (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again every %u s",
                                 (unsigned)(registry->config.poll_usec / USEC_PER_SEC));
@@ -170,7 +179,8 @@ static void scan_done(struct worker_job *job) {
                 drop_inheritances(registry);
         }
         registry_sweep(registry);
-        tell_empty(registry);
+        if (registry->scanned)
+                tell_empty(registry);
         if (take_bool(&registry->scan_again))
                 registry_rescan(registry);
         registry_arm_scan(registry);

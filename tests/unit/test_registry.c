@@ -524,6 +524,20 @@ static void a_gpu_that_fails_is_tried_again_until_it_is_held(void **state) {
         finish(&world);
 }
 
+static void a_first_list_that_fails_once_delays_readiness(void **state) {
+        struct world world;
+
+        prepare(&world, 2);
+        world.driver.list.result[CALL_LIST] = -EMFILE;
+        registry_start(world.registry);
+        AWAIT(&world, world.driver.list.ended[CALL_LIST] == 1);
+        world.driver.list.result[CALL_LIST] = 0;
+        AWAIT(&world, world.n_ready == 1);
+        assert_int_equal(registry_count(world.registry).held, 2);
+        assert_int_equal(world.driver.list.ended[CALL_LIST], 2);
+        finish(&world);
+}
+
 static void a_list_that_cannot_be_read_takes_nothing_away_and_is_read_again(void **state) {
         struct world world;
 
@@ -1214,6 +1228,7 @@ static void after_a_stop_nothing_is_opened_whatever_comes(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_first_list_that_fails_once_delays_readiness),
                 cmocka_unit_test(a_gpu_bound_under_another_minor_is_opened_only_once),
                 cmocka_unit_test(a_gpu_removed_before_it_could_be_adopted_is_opened_anew),
                 cmocka_unit_test(a_gpu_replaced_under_another_minor_is_opened_anew),
