@@ -172,6 +172,9 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
                 (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
                 end_job(entry, r, &entry->gpu.hold, &failure);
+                if (job == GPU_JOB_ADOPT) /* what there is to take over is still there */
+                        gpu_adopt(&entry->gpu, &entry->gpu.hold, clock_monotonic_usec() + gpu_retry_pause_usec(r, 1));
+                entry->registry->again = true; /* whoever waits for it is answered, and the pause begins */
         }
 }
 
@@ -333,7 +336,7 @@ static void inherit(struct registry *registry, struct gpu *gpu) {
                         continue;
                 inheritance = *next;
                 *next = inheritance->next;
-                gpu_adopt(gpu, &inheritance->hold);
+                gpu_adopt(gpu, &inheritance->hold, 0);
                 return;
         }
 }

@@ -35,10 +35,11 @@ uint64_t gpu_retry_pause_usec(int error, unsigned n) {
         return pause_usec < maximum_usec ? pause_usec : maximum_usec;
 }
 
-void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold) {
+void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec) {
         assert(gpu->state == GPU_RELEASED && gpu->job == GPU_JOB_NONE);
         gpu->hold = *hold;
         gpu->adopting = true;
+        gpu->retry_usec = due_usec;
 }
 
 void gpu_want(struct gpu *gpu, bool wanted) {
@@ -80,7 +81,7 @@ enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wa
         if (gpu->job != GPU_JOB_NONE)
                 return GPU_JOB_NONE;
         if (gpu->adopting) /* also when it is not wanted: it is ours then, and to be closed properly */
-                return GPU_JOB_ADOPT;
+                return after_pause(GPU_JOB_ADOPT, gpu->retry_usec, now_usec, ret_wake_usec);
         if (gpu->state == GPU_HELD)
                 return next_of_held(gpu, now_usec, ret_wake_usec);
         return gpu->wanted ? after_pause(GPU_JOB_OPEN, gpu->retry_usec, now_usec, ret_wake_usec) : GPU_JOB_NONE;
@@ -130,6 +131,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
 /* What cannot be adopted is opened anew, at once. */
 static void end_adopt(struct gpu *gpu, int result) {
         gpu->adopting = false;
+        gpu->retry_usec = 0;
         gpu->state = result < 0 ? GPU_RELEASED : GPU_HELD;
         gpu->attempted |= result >= 0;
         gpu->query_due = result >= 0;

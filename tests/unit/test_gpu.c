@@ -91,7 +91,7 @@ static void a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody
 static void a_gpu_is_taken_over_from_the_process_before_without_an_open(void **state) {
         struct gpu gpu = wanted_gpu();
 
-        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1});
+        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1}, 0);
         job_succeeds(&gpu, GPU_JOB_ADOPT, 1000, 2000);
         assert_int_equal(gpu.state, GPU_HELD);
         assert_int_equal(gpu.hold.device_fd, 7);
@@ -103,7 +103,7 @@ static void what_cannot_be_taken_over_is_opened_anew_at_once(void **state) {
         struct gpu gpu = wanted_gpu();
         struct gpu_failure failure = {.error = -ENODEV};
 
-        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1});
+        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1}, 0);
         assert_int_equal(next(&gpu, 1000), GPU_JOB_ADOPT);
         gpu_begin(&gpu, GPU_JOB_ADOPT, 1000);
         gpu_end(&gpu, -ENODEV, &GPU_HOLD_NONE, &failure, 2000);
@@ -116,7 +116,7 @@ static void what_is_taken_over_and_not_wanted_is_closed(void **state) {
         struct gpu gpu = wanted_gpu();
 
         gpu_want(&gpu, false);
-        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1});
+        gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1}, 0);
         job_succeeds(&gpu, GPU_JOB_ADOPT, 1000, 2000);
         job_succeeds(&gpu, GPU_JOB_CLOSE, 2000, 3000);
         assert_int_equal(gpu.state, GPU_RELEASED);

@@ -440,6 +440,22 @@ struct asked {
         enum nvpd_status status;
 };
 
+/* The n-th thread from now is not to be had. */
+static unsigned refused_thread;
+
+static void refuse_thread(unsigned n) {
+        refused_thread = n;
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
+        if (refused_thread > 0 && --refused_thread == 0)
+                return EAGAIN;
+        return __real_pthread_create(thread, attributes, run, argument);
+}
+
 static void on_answered(struct registry_request *request, enum nvpd_status status) {
         struct asked *asked = container_of(request, struct asked, request);
 
@@ -530,7 +546,8 @@ static void a_first_list_that_fails_once_delays_readiness(void **state) {
         prepare(&world, 2);
         world.driver.list.result[CALL_LIST] = -EMFILE;
         registry_start(world.registry);
-        AWAIT(&world, world.driver.list.ended[CALL_LIST] == 1);
+        AWAIT(&world, world.registry->scan_result == -EMFILE);
+        assert_int_equal(world.n_ready, 0);
         world.driver.list.result[CALL_LIST] = 0;
         AWAIT(&world, world.n_ready == 1);
         assert_int_equal(registry_count(world.registry).held, 2);
@@ -1154,6 +1171,21 @@ static void a_lease_of_a_gpu_that_is_stuck_says_so(void **state) {
         finish(&world);
 }
 
+static void a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again(void **state) {
+        struct asked asked;
+        struct world world;
+
+        start(&world, 1);
+        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        refuse_thread(1);
+        ask(&world, 0, &asked, REGISTRY_SET_MODE_ONLY, true);
+        assert_true(asked.answered);
+        assert_int_equal(asked.status, NVPD_DRIVER);
+        assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
+        AWAIT(&world, is_fresh(&world, 0));
+        finish(&world);
+}
+
 /* ---- the process before us ---- */
 
 static void a_gpu_that_was_kept_is_adopted_and_not_opened(void **state) {
@@ -1169,6 +1201,24 @@ static void a_gpu_that_was_kept_is_adopted_and_not_opened(void **state) {
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         assert_int_equal(begun(&world, 1, CALL_OPEN), 0);
         assert_true(is_fresh(&world, 1));
+        (void)fd_close(hold.device_fd);
+        finish(&world);
+}
+
+static void a_gpu_for_whose_adoption_there_is_no_thread_is_adopted_later(void **state) {
+        struct pci_address address = address_of(0);
+        struct gpu_hold hold = GPU_HOLD_NONE;
+        struct world world;
+
+        prepare(&world, 1);
+        hold.device_fd = eventfd(0, EFD_CLOEXEC);
+        assert_int_equal(registry_adopt(world.registry, &address, &hold), 0);
+        refuse_thread(2); /* the first one makes the list */
+        registry_start(world.registry);
+        AWAIT(&world, world.n_ready == 1 && is_idle(&world));
+        assert_int_equal(begun(&world, 0, CALL_ADOPT), 1);
+        assert_int_equal(begun(&world, 0, CALL_OPEN), 0);
+        assert_true(is_fresh(&world, 0));
         (void)fd_close(hold.device_fd);
         finish(&world);
 }
@@ -1230,6 +1280,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_first_list_that_fails_once_delays_readiness),
                 cmocka_unit_test(a_gpu_bound_under_another_minor_is_opened_only_once),
+                cmocka_unit_test(a_gpu_for_whose_adoption_there_is_no_thread_is_adopted_later),
                 cmocka_unit_test(a_gpu_removed_before_it_could_be_adopted_is_opened_anew),
                 cmocka_unit_test(a_gpu_replaced_under_another_minor_is_opened_anew),
                 cmocka_unit_test(a_gpu_stuck_in_its_close_is_forgotten_when_that_ends),
@@ -1252,6 +1303,7 @@ int main(void) {
                 cmocka_unit_test(a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver),
                 cmocka_unit_test(a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released),
                 cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
+                cmocka_unit_test(a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again),
                 cmocka_unit_test(a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver),
                 cmocka_unit_test(a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once),
                 cmocka_unit_test(a_stop_waits_for_what_is_in_the_driver_and_then_releases_it),
