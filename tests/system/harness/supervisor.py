@@ -80,8 +80,8 @@ class NotifySocket(events.Datagrams):
 class Run(Daemon):
     """One process of the service, from its start to its end."""
 
-    def __init__(self, site, command, environment, fds):
-        self.notifications = events.Texts("this process's notifications")
+    def __init__(self, site, command, environment, fds, notifications=None):
+        self.notifications = notifications
         numbers = range(FIRST_FD, FIRST_FD + len(fds))
 
         def place():
@@ -129,6 +129,7 @@ class Supervisor:
         self.site = site
         self.store = Store()
         self.run = None
+        self._told = events.Texts("what was told before any process")
         self._runs = []
         self._marks = itertools.count()
         self._command = site.command(*options)
@@ -147,8 +148,7 @@ class Supervisor:
         return listener
 
     def _tell(self, line):
-        if self.run:
-            self.run.notifications.add(line)
+        self._told.add(line)
 
     @property
     def stored(self):
@@ -163,7 +163,9 @@ class Supervisor:
         environment = dict(self._environment)
         if named:
             environment |= {"LISTEN_FDS": str(len(named)), "LISTEN_FDNAMES": ":".join(name for name, _ in named)}
-        self.run = Run(self.site, [*self._command, *options], environment, [fd for _, fd in named])
+        # Before the process is there: it may be ready before this thread is woken up.
+        self._told = events.Texts("this process's notifications")
+        self.run = Run(self.site, [*self._command, *options], environment, [fd for _, fd in named], self._told)
         self._runs.append(self.run)
         return self.run
 
