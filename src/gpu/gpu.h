@@ -75,7 +75,10 @@ void gpu_init(struct gpu *gpu, const struct gpu_info *info);
 /* The pause before the n-th retry in a row (n from 1): doubling, quick for errors that pass by themselves. */
 uint64_t gpu_retry_pause_usec(int error, unsigned n);
 
-/* Hands descriptors of a process before us to a GPU that nothing has happened to yet, to be taken over from then on. */
+/*
+ * Hands descriptors of a process before us to a GPU that nothing has happened to yet. They are taken over when due_usec
+ * (CLOCK_MONOTONIC) has come; 0: at once.
+ */
 void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec);
 
 /* Sets what is wanted. A GPU that failed and is not wanted any more is RELEASED. */

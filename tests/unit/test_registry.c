@@ -1188,49 +1188,53 @@ static void a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again(vo
 
 /* ---- the process before us ---- */
 
-static void a_gpu_that_was_kept_is_adopted_and_not_opened(void **state) {
-        struct pci_address address = address_of(1);
+/* A descriptor of this GPU, as it is left by the process before: the caller's to close, as the driver here does not. */
+static int hand_over(struct world *world, size_t index) {
+        struct pci_address address = address_of(index);
         struct gpu_hold hold = GPU_HOLD_NONE;
+
+        hold.device_fd = eventfd(0, EFD_CLOEXEC);
+        assert_int_equal(registry_adopt(world->registry, &address, &hold), 0);
+        return hold.device_fd;
+}
+
+static void a_gpu_that_was_kept_is_adopted_and_not_opened(void **state) {
         struct world world;
+        int fd;
 
         prepare(&world, 2);
-        hold.device_fd = eventfd(0, EFD_CLOEXEC);
-        assert_int_equal(registry_adopt(world.registry, &address, &hold), 0);
+        fd = hand_over(&world, 1);
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1 && is_idle(&world));
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         assert_int_equal(begun(&world, 1, CALL_OPEN), 0);
         assert_true(is_fresh(&world, 1));
-        (void)fd_close(hold.device_fd);
+        (void)fd_close(fd);
         finish(&world);
 }
 
 static void a_gpu_for_whose_adoption_there_is_no_thread_is_adopted_later(void **state) {
-        struct pci_address address = address_of(0);
-        struct gpu_hold hold = GPU_HOLD_NONE;
         struct world world;
+        int fd;
 
         prepare(&world, 1);
-        hold.device_fd = eventfd(0, EFD_CLOEXEC);
-        assert_int_equal(registry_adopt(world.registry, &address, &hold), 0);
+        fd = hand_over(&world, 0);
         refuse_thread(2); /* the first one makes the list */
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1 && is_idle(&world));
         assert_int_equal(begun(&world, 0, CALL_ADOPT), 1);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 0);
         assert_true(is_fresh(&world, 0));
-        (void)fd_close(hold.device_fd);
+        (void)fd_close(fd);
         finish(&world);
 }
 
 static void a_gpu_removed_before_it_could_be_adopted_is_opened_anew(void **state) {
-        struct pci_address address = address_of(0);
-        struct gpu_hold hold = GPU_HOLD_NONE;
         struct world world;
+        int fd;
 
         prepare(&world, 1);
-        hold.device_fd = eventfd(0, EFD_CLOEXEC);
-        assert_int_equal(registry_adopt(world.registry, &address, &hold), 0);
+        fd = hand_over(&world, 0);
         hold_back(&world, 0, CALL_ADOPT);
         registry_start(world.registry);
         AWAIT(&world, begun(&world, 0, CALL_ADOPT) == 1);
@@ -1238,7 +1242,7 @@ static void a_gpu_removed_before_it_could_be_adopted_is_opened_anew(void **state
         AWAIT(&world, !world.registry->scanning);
         let_go(&world, 0, CALL_ADOPT, 0);
         AWAIT(&world, begun(&world, 0, CALL_OPEN) == 1 && is_fresh(&world, 0));
-        (void)fd_close(hold.device_fd);
+        (void)fd_close(fd);
         finish(&world);
 }
 

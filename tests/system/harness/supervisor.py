@@ -78,7 +78,7 @@ class NotifySocket(events.Datagrams):
 
 
 class Run(Daemon):
-    """One process of the service, from its start to its end."""
+    """One process of the service, from its start to its end. notifications: what its manager hears, if it has one."""
 
     def __init__(self, site, command, environment, fds, notifications=None):
         self.notifications = notifications
