@@ -407,7 +407,7 @@ static int start_privileged(struct daemon *daemon) {
         r = runtime_make_directory(&daemon->runtime, daemon->privileges->uid, daemon->privileges->gid);
         if (r < 0)
                 return r;
-        nodes_make(daemon->options->root);
+        nodes_make(daemon->options->root, NULL);
         daemon->ops = gpu_ops_find(daemon->options->backend);
         return daemon->ops->start(&config, &daemon->backend);
 }

@@ -54,7 +54,7 @@ int main(int argc, char *argv[]) {
         (void)mallopt(M_ARENA_MAX, 1);
         log_open("nvidia-persistenced", LOG_TO_STDERR, options.verbose);
         if (options.make_nodes)
-                return nodes_make(options.root) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+                return nodes_make(options.root, &options.nodes) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         if (privileges_resolve(&privileges, options.user, options.group) < 0)
                 return EXIT_FAILURE;
         if (!options.foreground) {

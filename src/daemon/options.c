@@ -46,7 +46,7 @@ enum option_id {
 static const struct {
         enum option_id id;
         const char *name;
-        const char *argument;
+        const char *argument; /* "[NAME]": may be left out */
         const char *help;
 } table[] = {
         {OPTION_VERSION, "version", NULL, "print the version and exit"},
@@ -76,8 +76,23 @@ static const struct {
         {OPTION_ALLOW_CONTAINERS, "allow-containers", NULL, "let root of other PID namespaces do so as well"},
         {OPTION_CONFIG, "config", "FILE", "read this configuration instead of /etc/holdfast/holdfast.conf"},
         {OPTION_CHECK_CONFIG, "check-config", NULL, "say whether the configuration is right, and exit 0 or 1"},
-        {OPTION_MAKE_NODES, "make-nodes", NULL, "make the device nodes that are missing, as root, and exit 0 or 1"},
+        {OPTION_MAKE_NODES, "make-nodes", "[GPU|uvm]",
+         "make the device nodes that are missing (of this GPU, of UVM), as root, and exit 0 or 1"},
 };
+
+static bool is_optional(const char *argument) {
+        return argument && argument[0] == '[';
+}
+
+/* "--root=DIR", "--make-nodes[=WHAT]" */
+static void format_name(char *buffer, size_t size, const char *name, const char *argument) {
+        if (!argument)
+                (void)text_format(buffer, size, "--%s", name);
+        else if (is_optional(argument))
+                (void)text_format(buffer, size, "--%s[=%s", name, argument + 1);
+        else
+                (void)text_format(buffer, size, "--%s=%s", name, argument);
+}
 
 static void print_help(void) {
         printf("Usage: %s [OPTION]...\n\nKeeps NVIDIA GPUs initialised while no client uses them, by holding them "
@@ -88,8 +103,7 @@ static void print_help(void) {
 
                 if (table[i].id < 256)
                         (void)text_format(letter, sizeof(letter), "-%c, ", table[i].id);
-                (void)text_format(name, sizeof(name), "--%s%s%s", table[i].name, table[i].argument ? "=" : "",
-                                  table[i].argument ? table[i].argument : "");
+                format_name(name, sizeof(name), table[i].name, table[i].argument);
                 printf("  %s%-28s %s\n", letter, name, table[i].help);
         }
         printf("\nExit status: 0 running (or stopped in order), 1 could not start, 2 wrong usage.\n"
@@ -145,6 +159,19 @@ static int set_backend(struct options *options, const char *argument) {
         return 0;
 }
 
+static int set_nodes(struct options *options, const char *argument) {
+        options->make_nodes = true;
+        if (!argument)
+                options->nodes.kind = NODES_ALL;
+        else if (text_equal(argument, "uvm"))
+                options->nodes.kind = NODES_OF_UVM;
+        else if (pci_address_parse(argument, &options->nodes.gpu) == 0)
+                options->nodes.kind = NODES_OF_GPU;
+        else
+                return refuse("--make-nodes", argument, " is neither a GPU's PCI address nor uvm");
+        return 0;
+}
+
 /* The options without an argument. */
 static void set_flag(struct options *options, int id) {
         switch (id) {
@@ -171,9 +198,6 @@ static void set_flag(struct options *options, int id) {
                 break;
         case OPTION_CHECK_CONFIG:
                 options->check_config = true;
-                break;
-        case OPTION_MAKE_NODES:
-                options->make_nodes = true;
                 break;
         case OPTION_PERSISTENCE:
         case OPTION_NO_PERSISTENCE:
@@ -216,11 +240,19 @@ static int set_option(struct options *options, int id, const char *argument) {
                 return set_config(options, argument);
         case OPTION_STUCK_TIMEOUT:
                 return set_stuck_timeout(options, argument);
+        case OPTION_MAKE_NODES:
+                return set_nodes(options, argument);
         default:
                 set_flag(options, id);
                 break;
         }
         return OPTIONS_OK;
+}
+
+static int kind_of(const char *argument) {
+        if (!argument)
+                return no_argument;
+        return is_optional(argument) ? optional_argument : required_argument;
 }
 
 /* getopt's two views of the table. letters has room for ":", and a letter and a colon each. */
@@ -229,7 +261,7 @@ static void fill_getopt(struct option *long_options, char *letters) {
         for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
                 long_options[i] = (struct option){
                         .name = table[i].name,
-                        .has_arg = table[i].argument ? required_argument : no_argument,
+                        .has_arg = kind_of(table[i].argument),
                         .val = table[i].id,
                 };
                 if (table[i].id >= 256)

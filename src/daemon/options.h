@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+#include "gpu/nodes.h"
+
 struct options {
         bool verbose;
         bool foreground;
@@ -23,9 +25,10 @@ struct options {
         bool sandbox;
         const char *admin_group;
         bool allow_containers;
-        const char *config; /* absolute; NULL: the usual one, if there is one (daemon.h) */
-        bool check_config;  /* only say whether the configuration is right */
-        bool make_nodes;    /* only make the device nodes that are missing */
+        const char *config;          /* absolute; NULL: the usual one, if there is one (daemon.h) */
+        bool check_config;           /* only say whether the configuration is right */
+        bool make_nodes;             /* only make the device nodes that are missing */
+        struct node_selection nodes; /* of these */
 };
 
 enum {

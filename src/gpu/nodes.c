@@ -146,6 +146,26 @@ static void make_uvm_node(struct work *work) {
                 make_node(work, &node, arguments);
 }
 
+static void make_gpu_node(struct work *work, const struct gpu_info *gpu) {
+        if (gpu->minor != GPU_MINOR_UNKNOWN)
+                make_driver_node(work, (unsigned)gpu->minor);
+}
+
+static int make_node_of(struct work *work, const struct pci_address *address) {
+        char text[PCI_ADDRESS_SIZE];
+        struct gpu_info gpu;
+        int r;
+
+        r = inventory_read_gpu(work->root, address, &gpu);
+        if (r == -ENODEV) /* not there any more, or not the driver's */
+                return 0;
+        if (r < 0)
+                return log_errno(LOG_WARNING, r, "cannot read the minor number of %s: its device node is not made",
+                                 pci_address_format(address, text));
+        make_gpu_node(work, &gpu);
+        return 0;
+}
+
 static int make_gpu_nodes(struct work *work) {
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         size_t n_gpus;
@@ -155,12 +175,26 @@ static int make_gpu_nodes(struct work *work) {
         if (r < 0)
                 return log_errno(LOG_WARNING, r, "cannot list the driver's GPUs, so that device nodes may be missing");
         for (size_t i = 0; i < n_gpus; i++)
-                if (gpus[i].minor != GPU_MINOR_UNKNOWN)
-                        make_driver_node(work, (unsigned)gpus[i].minor);
+                make_gpu_node(work, &gpus[i]);
         return 0;
 }
 
-int nodes_make_with(const char *root, const struct node_ops *ops) {
+static int make_selected(struct work *work, const struct node_selection *selection) {
+        int r = 0;
+
+        if (selection->kind != NODES_OF_UVM)
+                make_driver_node(work, NV_MINOR_CTL);
+        if (selection->kind == NODES_OF_GPU)
+                r = make_node_of(work, &selection->gpu);
+        else if (selection->kind == NODES_ALL)
+                r = make_gpu_nodes(work);
+        if (selection->kind != NODES_OF_GPU)
+                make_uvm_node(work);
+        return r < 0 ? r : work->result;
+}
+
+int nodes_make_with(const char *root, const struct node_selection *selection, const struct node_ops *ops) {
+        static const struct node_selection all = {.kind = NODES_ALL};
         struct work work = {.root = root, .ops = ops};
         char path[PATH_MAX];
         int r;
@@ -173,14 +207,11 @@ int nodes_make_with(const char *root, const struct node_ops *ops) {
         if (!work.parameters.ours)
                 return 0;
         work.has_modprobe = file_rooted(path, root, MODPROBE) == 0 && access(path, X_OK) == 0;
-        make_driver_node(&work, NV_MINOR_CTL);
-        r = make_gpu_nodes(&work);
-        make_uvm_node(&work);
-        return r < 0 ? r : work.result;
+        return make_selected(&work, selection ? selection : &all);
 }
 
-int nodes_make(const char *root) {
-        return file_root_is_simulated(root) ? 0 : nodes_make_with(root, &node_system_ops);
+int nodes_make(const char *root, const struct node_selection *selection) {
+        return file_root_is_simulated(root) ? 0 : nodes_make_with(root, selection, &node_system_ops);
 }
 
 /* ---- the system's ways ---- */

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "gpu/pci.h"
+
 struct node {
         char path[32]; /* "/dev/nvidia3" */
         unsigned major;
@@ -38,13 +40,26 @@ struct node_ops {
 extern const struct node_ops node_system_ops;
 
 /*
- * Makes what is missing of /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm; never
- * over anything that is there, and never through a symbolic link. To be called with root's rights, before any thread
- * starts. Does nothing below a root, where a simulated driver has nodes of its own, without a driver, and where
- * ModifyDeviceFiles is 0. Returns 0, or the first negative errno; each was logged with what to do and is no reason to
- * stop: GPUs whose node is missing are tried again later.
+ * Which nodes. A GPU's minor number is in its `information` file, and a driver from 590 on logs a line each time that
+ * the file of a GPU is read which was never initialised: so the fewer the better.
  */
-int nodes_make(const char *root);
+struct node_selection {
+        enum {
+                NODES_ALL,
+                NODES_OF_GPU, /* /dev/nvidiactl and that GPU's; no other GPU's file is read */
+                NODES_OF_UVM, /* /dev/nvidia-uvm; no GPU's file is read */
+        } kind;
+        struct pci_address gpu; /* NODES_OF_GPU */
+};
+
+/*
+ * Makes what is missing of /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm, as far
+ * as it is selected (NULL: all); never over anything that is there, and never through a symbolic link. To be called
+ * with root's rights, before any thread starts. Does nothing below a root, where a simulated driver has nodes of its
+ * own, without a driver, and where ModifyDeviceFiles is 0. Returns 0, or the first negative errno; each was logged with
+ * what to do and is no reason to stop: GPUs whose node is missing are tried again later.
+ */
+int nodes_make(const char *root, const struct node_selection *selection);
 
 /* The same below any root and with ways of the caller's. */
-int nodes_make_with(const char *root, const struct node_ops *ops);
+int nodes_make_with(const char *root, const struct node_selection *selection, const struct node_ops *ops);

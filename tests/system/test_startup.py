@@ -215,6 +215,14 @@ def test_an_option_without_its_argument_exits_2_with_one_line_and_a_pointer_to_h
     assert_one_line_and_pointer_to_help(world.run(option), option)
 
 
+@pytest.mark.holdfast_only("NVIDIA's makes nodes through its library")
+def test_nodes_are_made_of_a_gpu_or_of_uvm_and_of_nothing_else(world):
+    assert_one_line_and_pointer_to_help(world.run("--make-nodes=card0"), "card0")
+    for what in ("--make-nodes", "--make-nodes=0000:17:00.0", "--make-nodes=uvm"):
+        done = world.run(what)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "a simulated driver has its own"
+
+
 def test_a_wrong_option_leaves_nothing_behind(world):
     world.run("--bogus")
     assert not world.site.socket_path.exists() and not world.site.pid_file.exists()

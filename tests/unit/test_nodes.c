@@ -109,7 +109,7 @@ static int setup(void **state) {
 }
 
 static int make(void) {
-        return nodes_make_with(seen.tree->root, &fake_ops);
+        return nodes_make_with(seen.tree->root, NULL, &fake_ops);
 }
 
 static void give_modprobe(void) {
@@ -123,6 +123,45 @@ static void missing_nodes_are_made_as_the_module_says(void **state) {
                                           "/dev/nvidia3 195:3 12:34 660\n"
                                           "/dev/nvidia7 195:7 12:34 660\n"
                                           "/dev/nvidia-uvm 511:0 12:34 660\n");
+}
+
+/* The information of the others cannot be read: whoever tried would fail. */
+static void hide_information(const char *address) {
+        char path[128];
+
+        (void)snprintf(path, sizeof(path), "/proc/driver/nvidia/gpus/%s/information", address);
+        assert_int_equal(unlink(tree_path(seen.tree, path)), 0);
+        assert_int_equal(mkdir(tree_path(seen.tree, path), 0755), 0);
+}
+
+static void for_one_gpu_no_other_is_read(void **state) {
+        struct node_selection selection = {.kind = NODES_OF_GPU};
+
+        assert_int_equal(pci_address_parse("0000:3b:00.0", &selection.gpu), 0);
+        hide_information("0000:17:00.0");
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n"
+                                          "/dev/nvidia7 195:7 12:34 660\n");
+        assert_int_equal(pci_address_parse("0000:17:00.0", &selection.gpu), 0);
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), -EISDIR);
+}
+
+static void for_a_gpu_that_is_gone_there_is_nothing_to_make(void **state) {
+        struct node_selection selection = {.kind = NODES_OF_GPU};
+
+        assert_int_equal(pci_address_parse("0000:99:00.0", &selection.gpu), 0);
+        tree_put(seen.tree, "/dev/nvidiactl", "");
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_string_equal(seen.journal, "");
+}
+
+static void for_uvm_no_gpu_is_read(void **state) {
+        const struct node_selection selection = {.kind = NODES_OF_UVM};
+
+        hide_information("0000:17:00.0");
+        hide_information("0000:3b:00.0");
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_string_equal(seen.journal, "/dev/nvidia-uvm 511:0 12:34 660\n");
 }
 
 static void what_is_there_is_left_alone(void **state) {
@@ -180,7 +219,7 @@ static void one_failure_does_not_keep_the_others_from_being_made(void **state) {
 }
 
 static void a_simulated_driver_has_its_own(void **state) {
-        assert_int_equal(nodes_make(seen.tree->root), 0);
+        assert_int_equal(nodes_make(seen.tree->root, NULL), 0);
         assert_null(tree_get(seen.tree, "/dev/nvidiactl"));
 }
 
@@ -203,7 +242,7 @@ static void nodes_are_made_whatever_the_umask(void **state) {
                 skip();
         }
         mask = umask(077);
-        assert_int_equal(nodes_make_with(seen.tree->root, &node_system_ops), 0);
+        assert_int_equal(nodes_make_with(seen.tree->root, NULL, &node_system_ops), 0);
         assert_int_equal(umask(mask), 077); /* and it is put back */
         assert_node("/dev/nvidiactl", 195, 255);
         assert_node("/dev/nvidia7", 195, 7);
@@ -273,6 +312,9 @@ static void a_program_that_is_not_there_is_an_error(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(missing_nodes_are_made_as_the_module_says),
+                TEST(for_one_gpu_no_other_is_read),
+                TEST(for_a_gpu_that_is_gone_there_is_nothing_to_make),
+                TEST(for_uvm_no_gpu_is_read),
                 TEST(what_is_there_is_left_alone),
                 TEST(nvidia_modprobe_makes_them_where_it_is_installed),
                 TEST(a_failing_nvidia_modprobe_is_asked_once),
