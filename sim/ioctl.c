@@ -174,6 +174,9 @@ static int wait_open(struct ioctl_call *call) {
         uint32_t adapter_status;
         int r, rc;
 
+        if (!scenario_driver_is(model_scenario(model_of(call)), 550, 40, 7)) /* nv.c logs it as unknown */
+                model_note_unknown_ioctl(model_of(call), model_file_node(call->file->model_file), &call->caller,
+                                         call->command);
         r = model_wait_open(call->file->model_file, call->wait, &rc, &adapter_status);
         if (r == 0)
                 *wait = (struct nv_wait_open){.rc = rc, .adapter_status = adapter_status};

@@ -520,7 +520,7 @@ static uint32_t control_get_event(struct control *control) {
         uint32_t status;
 
         if (!has_notices(control)) /* that number is GET_SYSTEM_EVENT_STATUS there, of 8 bytes: nobody asks it */
-                return NV_ERR_INVALID_PARAM_STRUCT;
+                return NV_ERR_INVALID_ARGUMENT;
         lock(control->file->rm);
         status = take_notice(control);
         unlock(control->file->rm);

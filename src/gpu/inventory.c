@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -246,6 +247,20 @@ int inventory_driver_version(const char *root, char *buffer, size_t size) {
                 if (looks_like_version(word))
                         return text_copy(buffer, size, word) ? 0 : -EBADMSG;
         return -EBADMSG;
+}
+
+bool inventory_driver_is_before(const char *root, unsigned major, unsigned minor, unsigned patch) {
+        const unsigned other[] = {major, minor, patch};
+        unsigned version[ARRAY_SIZE(other)] = {0}; /* "555.42" is 555.42.0 */
+        char text[32];
+
+        if (inventory_driver_version(root, text, sizeof(text)) < 0 ||
+            sscanf(text, "%u.%u.%u", &version[0], &version[1], &version[2]) < 2)
+                return false;
+        for (size_t i = 0; i < ARRAY_SIZE(other); i++)
+                if (version[i] != other[i])
+                        return version[i] < other[i];
+        return false;
 }
 
 /* ---- initialised or not ---- */

@@ -47,6 +47,12 @@ void gpu_info_parse(char *text, struct gpu_info *info);
 int inventory_driver_version(const char *root, char *buffer, size_t size);
 
 /*
+ * Whether the driver is known to be older than that version; false also when its version cannot be read. A driver can
+ * be replaced at any time, so this reads the file anew.
+ */
+bool inventory_driver_is_before(const char *root, unsigned major, unsigned minor, unsigned patch);
+
+/*
  * Whether the GPU is initialised now, by whomever: its `power` file tells. Never initialises anything, but waits, for
  * seconds or more, while the driver initialises another GPU: ask only when no daemon can be asked. Returns 0, -ENODEV,
  * or other negative errno (-EBADMSG when the file does not say).

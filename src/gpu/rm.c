@@ -193,12 +193,16 @@ static int fetch(struct rm_events *events, struct rm_event *ret_event, struct gp
 
 /*
  * Drivers before 575.51.02 have a notifier of that number and take the subscription, but it is another one. What tells
- * them apart is the control that fetches: theirs has the same number and another size.
+ * them apart is the control that fetches: theirs has the same number and another size, and they refuse ours with
+ * NV_ERR_INVALID_ARGUMENT (seen on 535.261.03 and 550.163.01).
  */
 static int check_driver(struct rm_events *events, struct gpu_failure *ret_failure) {
         int r = fetch(events, &events->first, ret_failure);
 
         events->fetched = r == 0;
+        if (r == -EINVAL || r == -EOPNOTSUPP)
+                return gpu_failure_explain(ret_failure, -EOPNOTSUPP, ret_failure->nv_status, NULL,
+                                           "this driver has no bind notices");
         return r == -ENOENT ? 0 : r;
 }
 

@@ -47,6 +47,18 @@ def test_the_daemons_own_process_has_each_node_open_exactly_once(world):
     assert daemon.open_nodes() == ["nvidia0", "nvidia1", "nvidia3"]
 
 
+@pytest.mark.parametrize("backend", ["kernel"])
+@pytest.mark.holdfast_only("NVIDIA's reaches the driver through its library")
+@pytest.mark.parametrize("version", ["535.261.03", "550.163.01"])
+def test_an_older_driver_is_asked_for_nothing_that_it_does_not_have(world, version):
+    world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
+    daemon = world.start("--verbose")
+    daemon.wait_for_log("the driver will not announce unbinds: .*this driver has no bind notices")
+    assert modes(daemon, world) == [ENABLED] * 2
+    assert world.sim.status()["unknown_ioctls"] == []
+    assert world.sim.journal("ioctl-unknown") == []
+
+
 def test_a_job_on_a_held_gpu_costs_no_initialisation_and_no_teardown(world, daemon):
     for _ in range(3):
         with world.sim.open_gpu(world.gpus[0]):

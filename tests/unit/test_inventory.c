@@ -265,6 +265,27 @@ static void a_version_line_without_a_version_is_refused(void **state) {
         }
 }
 
+static void an_older_driver_is_told_from_a_newer_one(void **state) {
+        static const struct {
+                const char *version;
+                bool before; /* 550.40.07 */
+        } cases[] = {
+                {"535.261.03", true}, {"550.40.06", true},  {"550.39.99", true}, {"550.40", true},
+                {"550.40.07", false}, {"550.54.14", false}, {"595.45", false},   {"1000.1", false},
+        };
+        const struct tree *tree = *state;
+
+        assert_false(inventory_driver_is_before(tree->root, 550, 40, 7)); /* not known */
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                char line[96];
+
+                (void)snprintf(line, sizeof(line), "NVRM version: NVIDIA UNIX x86_64 Kernel Module  %s  Mon\n",
+                               cases[i].version);
+                put(tree, "/proc/driver/nvidia/version", line);
+                assert_int_equal(inventory_driver_is_before(tree->root, 550, 40, 7), cases[i].before);
+        }
+}
+
 static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
         static const struct {
                 const char *text;
@@ -323,6 +344,7 @@ int main(void) {
                 TREE_TEST(the_power_file_tells_whether_a_gpu_is_initialised),
                 TREE_TEST(the_version_is_found_in_either_kind_of_line),
                 TREE_TEST(a_version_line_without_a_version_is_refused),
+                TREE_TEST(an_older_driver_is_told_from_a_newer_one),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,8 +8,8 @@
  *      open(O_NONBLOCK) -- hands the initialisation to the driver's own thread for that GPU (550.40.07 and later)
  *      WAIT_OPEN_COMPLETE -- sleeps until it is done and tells how it went
  *
- * Older drivers ignore O_NONBLOCK, initialise within open() and answer the ioctl with EINVAL: then the open has
- * succeeded.
+ * Older drivers ignore O_NONBLOCK and initialise within open(): then the open has succeeded. They are not asked, as
+ * they would log a line about an ioctl that they do not know.
  */
 
 #include "gpu/backend.h"
@@ -112,11 +112,13 @@ static uint32_t adapter_status(const struct kernel *kernel, const struct pci_add
 }
 
 /* Sleeps until the driver has finished an open that it deferred. Returns the open's result. */
-static int wait_open(int fd, uint32_t *ret_nv_status) {
+static int wait_open(const struct kernel *kernel, int fd, uint32_t *ret_nv_status) {
         struct nv_wait_open wait = {0};
 
+        if (inventory_driver_is_before(kernel->root, 550, 40, 7))
+                return 0;
         while (ioctl(fd, NV_ESC_WAIT_OPEN_COMPLETE, &wait) < 0) {
-                if (errno == EINVAL || errno == ENOTTY) /* a driver before 550.40.07: open() itself has waited */
+                if (errno == EINVAL || errno == ENOTTY) /* likewise a driver before 550.40.07 */
                         return 0;
                 if (errno != EINTR)
                         return -errno;
@@ -135,7 +137,7 @@ static int finish_open(const struct kernel *kernel, const struct gpu_info *info,
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "%s is not character device %d:%d", path, NV_MAJOR,
                                        info->minor);
-        r = wait_open(fd, &nv_status);
+        r = wait_open(kernel, fd, &nv_status);
         return r < 0 ? gpu_failure_set(ret_failure, r, nv_status, "cannot open %s", path) : 0;
 }
 
