@@ -119,6 +119,8 @@ struct model_gpu_view {
         bool initialised;         /* also when only the legacy flag keeps it so */
         bool ever_initialised;    /* Video BIOS and firmware are known from then on */
         bool initialising;
+        bool interrupts;     /* message-signalled interrupts are on: from before an initialisation to the teardown */
+        bool had_interrupts; /* at some time since the bind: sysfs has the folder msi_irqs from then on */
         unsigned usage_count;
         uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
         unsigned initialisations;

@@ -80,6 +80,7 @@ void gpu_probe(struct model *model, struct gpu *gpu) {
         gpu->minor = minor;
         gpu->probed = gpu->bound = gpu->accepting = true;
         gpu->ever_initialised = false;
+        gpu->had_interrupts = false;
         gpu->adapter_status = NV_ERR_INVALID_STATE;
         journal_add(model, gpu, NULL, "bound", "minor %u", minor);
 }
@@ -117,7 +118,8 @@ static int wait_unused(struct model *model, struct gpu *gpu) {
 static void forget(struct model *model, struct gpu *gpu) {
         gpu->bound = gpu->probed = false;
         gpu->minor = MODEL_MINOR_NONE;
-        gpu->spec.legacy = false; /* the flag is a state of the driver's, not of the hardware's */
+        gpu->had_interrupts = false; /* the folder goes with the driver's resources of the device */
+        gpu->spec.legacy = false;    /* the flag is a state of the driver's, not of the hardware's */
         if (gpu->remove_device)
                 gpu->spec.present = false;
         journal_add(model, gpu, NULL, gpu->remove_device ? "removed" : "unbound", "minor is free");

@@ -325,6 +325,8 @@ static void fill_view(const struct model *model, const struct gpu *gpu, struct m
                 .initialised = gpu->initialised || gpu->kept,
                 .ever_initialised = gpu->ever_initialised,
                 .initialising = gpu->initialising,
+                .interrupts = gpu->initialised || gpu->kept || gpu->initialising,
+                .had_interrupts = gpu->had_interrupts,
                 .usage_count = gpu->usage,
                 .adapter_status = gpu->adapter_status,
                 .initialisations = gpu->initialisations,

@@ -85,6 +85,7 @@ static int initialise(struct model *model, struct gpu *gpu, const struct who *wh
 
         journal_add(model, gpu, who, "initialising", "initialisation %u", gpu->initialisations + 1);
         gpu->initialising = true;
+        gpu->had_interrupts = true; /* nv_start_device() asks for them before rm_init_adapter() */
         result = initialise_hardware(model, gpu);
         gpu->initialising = false;
         if (result == 0)

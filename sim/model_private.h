@@ -64,7 +64,8 @@ struct gpu {
         bool kept;        /* by the legacy flag */
         bool initialising;
         bool ever_initialised;
-        bool spent; /* confidential: has been initialised since the last reset */
+        bool had_interrupts; /* since the bind */
+        bool spent;          /* confidential: has been initialised since the last reset */
 
         unsigned usage;
         unsigned deferred; /* deferred opens that are not done */

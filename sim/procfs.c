@@ -87,13 +87,17 @@ void procfs_registry(FILE *out, const struct procfs_source *source) {
         fputs("Binary: \"\"\n", out);
 }
 
+unsigned procfs_interrupt(const struct model_gpu_view *gpu) {
+        return 64 + gpu->minor;
+}
+
 void procfs_information(FILE *out, const struct procfs_source *source) {
         const struct model_gpu_view *gpu = source->gpu;
         const struct pci_address *address = &gpu->spec.address;
         bool known = gpu->ever_initialised; /* cached from the first initialisation on */
 
         fprintf(out, "Model: \t\t %s\n", gpu->spec.model);
-        fprintf(out, "IRQ:   \t\t %u\n", 64 + gpu->minor);
+        fprintf(out, "IRQ:   \t\t %u\n", procfs_interrupt(gpu));
         fprintf(out, "GPU UUID: \t %s\n", gpu->spec.uuid);
         fprintf(out, "Video BIOS: \t %s\n", known ? "96.00.89.00.01" : "??.??.??.??.??");
         fprintf(out, "Bus Type: \t PCIe\n");
@@ -157,6 +161,10 @@ void procfs_pci_class(FILE *out, const struct procfs_source *source) {
 
 void procfs_pci_numa_node(FILE *out, const struct procfs_source *source) {
         fputs("-1\n", out);
+}
+
+void procfs_pci_msi_irq(FILE *out, const struct procfs_source *source) {
+        fputs("msi\n", out);
 }
 
 void procfs_memory_block_size(FILE *out, const struct procfs_source *source) {

@@ -27,6 +27,8 @@ void procfs_version(FILE *out, const struct procfs_source *source);
 void procfs_params(FILE *out, const struct procfs_source *source);
 void procfs_registry(FILE *out, const struct procfs_source *source);
 void procfs_information(FILE *out, const struct procfs_source *source);
+/* The number of the GPU's interrupt. */
+unsigned procfs_interrupt(const struct model_gpu_view *gpu);
 void procfs_power(FILE *out, const struct procfs_source *source);
 void procfs_numa_status(FILE *out, const struct procfs_source *source);
 
@@ -37,6 +39,7 @@ void procfs_pci_vendor(FILE *out, const struct procfs_source *source);
 void procfs_pci_device(FILE *out, const struct procfs_source *source);
 void procfs_pci_class(FILE *out, const struct procfs_source *source);
 void procfs_pci_numa_node(FILE *out, const struct procfs_source *source);
+void procfs_pci_msi_irq(FILE *out, const struct procfs_source *source);
 void procfs_memory_block_size(FILE *out, const struct procfs_source *source);
 void procfs_memory_auto_online(FILE *out, const struct procfs_source *source);
 void procfs_memory_nothing(FILE *out, const struct procfs_source *source); /* of a file that is only written */

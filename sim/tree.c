@@ -64,6 +64,7 @@ enum row_id {
         ROW_PCI_NUMA_NODE,
         ROW_PCI_DRIVER,
         ROW_PCI_MSI_IRQS,
+        ROW_PCI_MSI_IRQ,
         ROW_PCI_DRIVERS,
         ROW_PCI_DRIVERS_NVIDIA,
         ROW_PCI_BOUND,
@@ -90,8 +91,12 @@ static bool is_on_bus(const struct model_gpu_view *gpu) {
         return gpu->spec.present;
 }
 
-static bool is_initialised(const struct model_gpu_view *gpu) {
-        return gpu->initialised;
+static bool has_interrupts(const struct model_gpu_view *gpu) {
+        return gpu->interrupts;
+}
+
+static bool had_interrupts(const struct model_gpu_view *gpu) {
+        return gpu->had_interrupts;
 }
 
 static bool has_numa(const struct model_gpu_view *gpu) {
@@ -108,6 +113,10 @@ static void name_by_address(const struct model_gpu_view *gpu, char name[static N
         (void)text_copy(name, NAME_SIZE, pci_address_format(&gpu->spec.address, text));
 }
 
+static void name_by_interrupt(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
+        (void)text_format(name, NAME_SIZE, "%u", procfs_interrupt(gpu));
+}
+
 static void name_by_uuid(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
         (void)text_copy(name, NAME_SIZE, gpu->spec.uuid);
 }
@@ -122,7 +131,7 @@ static void name_by_uuid(const struct model_gpu_view *gpu, char name[static NAME
 #define LINK (S_IFLNK | 0777)
 
 /*
- * One row for each file, and one for each kind of file that there is once per GPU (gpu_name). `shown` says for which
+ * One row for each file, and one for each kind of file whose name is a GPU's own (gpu_name). `shown` says for which
  * GPUs; below a GPU's folder everything is about that GPU.
  */
 static const struct row {
@@ -170,7 +179,8 @@ static const struct row {
         [ROW_PCI_CLASS] = {ROW_PCI_DEVICE, FILE_READ, "class", procfs_pci_class},
         [ROW_PCI_NUMA_NODE] = {ROW_PCI_DEVICE, FILE_READ, "numa_node", procfs_pci_numa_node},
         [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", procfs_link_driver, is_probed},
-        [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, is_initialised},
+        [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, had_interrupts},
+        [ROW_PCI_MSI_IRQ] = {ROW_PCI_MSI_IRQS, FILE_READ, NULL, procfs_pci_msi_irq, has_interrupts, name_by_interrupt},
         [ROW_PCI_DRIVERS] = {ROW_SYS_PCI, FOLDER, "drivers"},
         [ROW_PCI_DRIVERS_NVIDIA] = {ROW_PCI_DRIVERS, FOLDER, "nvidia"},
         [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, procfs_link_device, is_probed, name_by_address},
@@ -321,13 +331,15 @@ static bool list_blocks(const struct tree *tree, tree_visitor visit, void *user)
         return true;
 }
 
-static bool list_gpus(const struct tree *tree, enum row_id row, tree_visitor visit, void *user) {
+/* A folder of one GPU has that GPU's files only. */
+static bool list_gpus(const struct tree *tree, uint64_t folder, enum row_id row, tree_visitor visit, void *user) {
+        const struct model_gpu_view *only = find_gpu(tree, folder);
         char name[NAME_SIZE];
 
         for (size_t i = 0; i < tree->n_gpus; i++) {
                 const struct model_gpu_view *gpu = &tree->gpus[i];
 
-                if (!rows[row].shown(gpu))
+                if ((only && gpu != only) || !rows[row].shown(gpu))
                         continue;
                 rows[row].gpu_name(gpu, name);
                 if (!visit(user, make_node(row, address_key(&gpu->spec.address)), name, rows[row].mode))
@@ -344,7 +356,7 @@ static bool list_row(const struct tree *tree, uint64_t folder, enum row_id row, 
         if (row == ROW_MEMORY_BLOCK)
                 return list_blocks(tree, visit, user);
         if (rows[row].gpu_name)
-                return list_gpus(tree, row, visit, user);
+                return list_gpus(tree, folder, row, visit, user);
         return !node_exists(tree, node) || visit(user, node, rows[row].name, rows[row].mode);
 }
 

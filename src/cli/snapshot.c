@@ -195,9 +195,12 @@ static enum hf_tristate find_initialised(const struct snapshot *snapshot, const 
         return initialised ? HF_YES : HF_NO;
 }
 
+/* The driver has a GPU's interrupts on from the begin of an initialisation, which may still fail, to the end of the
+ * teardown. A GPU that failed is being tried again. */
 static bool is_changing(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
-               (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING);
+               (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING ||
+                gpu->detail.state == HF_GPU_FAILED);
 }
 
 /* Initialised with nobody to hold it: then the kernel keeps it so on its own account. */

@@ -292,11 +292,26 @@ static bool exists(const char *root, const char *path) {
         return file_rooted(rooted, root, path) == 0 && access(rooted, F_OK) == 0;
 }
 
+/* False also for a folder that is not there or cannot be read. */
+static bool has_entries(const char *root, const char *path) {
+        CLEANUP(dir_done) DIR *folder = NULL;
+        const struct dirent *entry;
+        char rooted[PATH_MAX];
+
+        if (file_rooted(rooted, root, path) < 0)
+                return false;
+        folder = opendir(rooted);
+        while (folder && (entry = readdir(folder)))
+                if (entry->d_name[0] != '.')
+                        return true;
+        return false;
+}
+
 bool inventory_has_interrupts(const char *root, const struct pci_address *address) {
         char path[64], name[PCI_ADDRESS_SIZE];
 
         (void)text_format(path, sizeof(path), "/sys/bus/pci/devices/%s/msi_irqs", pci_address_format(address, name));
-        return exists(root, path);
+        return has_entries(root, path);
 }
 
 bool inventory_has_uvm(const char *root, const char *uuid) {

@@ -61,7 +61,8 @@ int inventory_read_initialised(const char *root, const struct pci_address *addre
 
 /*
  * The same without any wait, from sysfs: the driver has the GPU's message-signalled interrupts on from the first open
- * to the teardown (nv.c, nv_start_device and nv_shutdown_adapter). True is certain; false also when the driver was told
+ * to the teardown (nv.c, nv_start_device and nv_shutdown_adapter). Each is a file in msi_irqs; the folder itself stays,
+ * empty, until the driver is unbound. True means initialised, or being initialised; false also when the driver was told
  * to do without MSI.
  */
 bool inventory_has_interrupts(const char *root, const struct pci_address *address);

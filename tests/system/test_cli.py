@@ -145,6 +145,28 @@ def test_an_initialised_gpu_that_nobody_has_open_must_have_the_kernels_flag(node
     assert (row["Persistence-M"], row["Held by"]) == ("On", "kernel flag (inferred)")
 
 
+@pytest.mark.parametrize("daemon", (
+    {"rows": [Row(A), Row(B, FAILED, error="no power"), Row(C, RELEASED)]},
+    {"modes": {"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 0)}},
+))
+def test_a_gpu_that_was_torn_down_is_not_kept_by_the_kernels_flag(node, daemon):
+    node.load_driver()
+    for minor, address in enumerate((A, B, C)):
+        node.add_gpu(address, minor, initialised=True)
+    node.tear_down(B)
+    node.tear_down(C)
+    node.start_daemon(**daemon)
+    rows = rows_of(holdfast(node.root).out)[1:]
+    assert [(row["Persistence-M"], row["Held by"]) for row in rows] == [("Off", "-")] * 2
+
+
+def test_a_gpu_that_is_tried_again_is_not_kept_by_the_kernels_flag(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)  # so far only its interrupts are on
+    node.start_daemon(rows=[Row(A, FAILED, error="no power")])
+    assert rows_of(holdfast(node.root).out)[0]["Held by"] == "-"
+
+
 def test_with_displays_driven_by_the_kernel_the_flag_is_not_inferred(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)

@@ -575,7 +575,7 @@ def test_gpus_that_are_still_being_opened_are_a_note(patient):
 
 
 def test_persistence_off_in_nvidias_daemon_is_found(patient):
-    shutil.rmtree(patient.root / f"sys/bus/pci/devices/{B}/msi_irqs")  # cold: else the kernel's flag keeps it
+    patient.node.tear_down(B)  # else the kernel's flag keeps it
     patient.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 1)})
     assert "off in NVIDIA's daemon" in evidence(patient.only_problem("persistence"))
 
@@ -654,6 +654,13 @@ def test_other_holders_are_notes_until_they_are_in_the_way(patient):
     assert patient.problems() == {}
     patient.node.daemon.rows[1] = Row(B, RELEASED, leased=1)
     assert "a released GPU is not free" in patient.problems()["other-holder"]["summary"]
+
+
+def test_a_failed_gpu_and_a_released_one_are_not_blamed_on_the_kernels_flag(patient):
+    patient.node.tear_down(B)
+    patient.node.tear_down(C)
+    patient.start_daemon(rows=[Row(A), Row(B, FAILED, error="no power"), Row(C, RELEASED)])
+    assert patient.examine()["other-holder"]["verdict"] == "ok"
 
 
 def test_the_legacy_flag_is_a_note(patient):

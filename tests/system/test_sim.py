@@ -261,17 +261,30 @@ def test_device_nodes_are_regular_files_for_everybody(sim):
 
 
 def test_sysfs_and_power_tell_an_initialised_gpu(sim):
+    """The folder of a GPU's interrupts stays, empty, after the teardown, until an unbind."""
     address = sim.addresses[0]
     power = sim.root / f"proc/driver/nvidia/gpus/{address}/power"
     interrupts = sim.root / f"sys/bus/pci/devices/{address}/msi_irqs"
     assert power.read_text().startswith("Runtime D3 status:          ?\n") and not interrupts.exists()
     with opened(sim, "nvidia0"):
         assert power.read_text().startswith("Runtime D3 status:          Disabled by default\n")
-        assert interrupts.is_dir()
+        assert (interrupts / "64").read_text() == "msi\n"
+        assert os.listdir(interrupts) == ["64"]
+        assert not (interrupts.parent.with_name(sim.addresses[1]) / "msi_irqs").exists()
         assert (sim.root / "sys/module/nvidia/refcnt").read_text() == "1\n"
-    assert power.read_text().startswith("Runtime D3 status:          ?\n") and not interrupts.exists()
+    assert power.read_text().startswith("Runtime D3 status:          ?\n") and os.listdir(interrupts) == []
     information = power.with_name("information").read_text()
     assert "??" not in information and "N/A" not in information, "what the first initialisation found is cached"
+    sim.ctl("unbind", gpu=0)
+    assert not interrupts.exists()
+
+
+def test_a_gpu_that_fails_leaves_an_empty_folder_of_interrupts(sim):
+    sim.ctl("fail", gpu=0)
+    with pytest.raises(OSError):
+        with opened(sim, "nvidia0"):
+            pass
+    assert os.listdir(sim.root / f"sys/bus/pci/devices/{sim.addresses[0]}/msi_irqs") == []
 
 
 def test_files_of_proc_and_sys_cannot_be_written(sim):

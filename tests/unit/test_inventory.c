@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 
 /* As the driver prints it, white space included. */
 #define INFORMATION                                                                                                    \
@@ -311,6 +312,17 @@ static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
         }
 }
 
+static void an_empty_interrupts_folder_is_not_an_initialised_gpu(void **state) {
+        const struct pci_address address = {0, 0x17, 0, 0};
+        const struct tree *tree = *state;
+        char path[PATH_MAX];
+
+        put(tree, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42", "");
+        assert_int_equal(file_rooted(path, tree->root, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42"), 0);
+        assert_int_equal(unlink(path), 0);
+        assert_false(inventory_has_interrupts(tree->root, &address));
+}
+
 static void interrupts_and_uvm_registrations_are_seen(void **state) {
         const struct pci_address address = {0, 0x17, 0, 0};
         const struct tree *tree = *state;
@@ -339,6 +351,7 @@ int main(void) {
                 TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
                 TREE_TEST(addresses_are_read_without_asking_about_each),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
+                TREE_TEST(an_empty_interrupts_folder_is_not_an_initialised_gpu),
                 TREE_TEST(interrupts_and_uvm_registrations_are_seen),
                 TREE_TEST(no_driver_is_enoent),
                 TREE_TEST(the_power_file_tells_whether_a_gpu_is_initialised),

@@ -60,6 +60,12 @@ class Node:
         if initialised:
             self.write(f"sys/bus/pci/devices/{address}/msi_irqs/42", "")
 
+    def tear_down(self, address):
+        """As the driver leaves a GPU after its last close: the folder of its interrupts stays, empty."""
+        for interrupt in (self.root / f"sys/bus/pci/devices/{address}/msi_irqs").iterdir():
+            interrupt.unlink()
+        self.write(f"proc/driver/nvidia/gpus/{address}/power", "Runtime D3 status:          ?\n")
+
     def start_daemon(self, **how):
         self.socket_path.parent.mkdir(parents=True, exist_ok=True)
         self.daemon = ScriptedDaemon(self.socket_path, **how)
