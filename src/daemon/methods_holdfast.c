@@ -173,6 +173,11 @@ static void watcher_answer(struct watcher *watcher) {
         reply_list(methods, session, xid);
 }
 
+/* It could not ask again, and would keep its place for nothing. */
+static void on_watcher_half_closed(struct session_resource *resource) {
+        watcher_answer(container_of(resource, struct watcher, resource));
+}
+
 /* An answer brings the client's next call and may change the list of watchers: each look begins anew. */
 static void answer_watchers(struct methods *methods, bool all) {
         struct watcher *watcher = methods->watchers;
@@ -209,7 +214,7 @@ void method_watch(struct call *call) {
                 return;
         }
         *watcher = (struct watcher){
-                .resource = {.gone = on_watcher_gone},
+                .resource = {.gone = on_watcher_gone, .half_closed = on_watcher_half_closed},
                 .methods = methods,
                 .session = call->session,
                 .xid = call->header.xid,

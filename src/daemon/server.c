@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/closer.h"
 #include "daemon/ratelimit.h"
 
 enum {
@@ -165,7 +166,7 @@ static void add_session(struct server *server, int fd) {
         struct peer peer;
 
         if (peer_read(fd, &peer) < 0) {
-                (void)fd_close(fd);
+                closer_close(fd);
                 return;
         }
         make_room(server, peer.uid);
@@ -186,23 +187,50 @@ struct server_counts server_count(const struct server *server) {
 
 /* ---- the listener ---- */
 
-/* Out of descriptors or memory: the event would come again at once, so listening pauses instead of spinning. */
-static void pause_listening(struct server *server, int error) {
+static void pause_listening(struct server *server) {
         static const struct timeval pause = {.tv_usec = 100 * USEC_PER_MSEC};
+
+        (void)event_del(server->acceptable);
+        (void)event_add(server->resume, &pause);
+}
+
+/* Out of descriptors or memory: the event would come again at once, so listening pauses instead of spinning. */
+static void fail_accept(struct server *server, int error) {
         static struct ratelimit limit = RATELIMIT(3, 60);
 
         if (ratelimit_pass(&limit))
                 (void)log_errno(LOG_WARNING, error, "cannot accept a connection; trying again every 0.1 s");
         if (server->n_sessions > 0)
                 evict(server, greediest_uid(server));
-        (void)event_del(server->acceptable);
-        (void)event_add(server->resume, &pause);
+        pause_listening(server);
+}
+
+/*
+ * The closer's threads are all kept waiting by the kernel, and sockets pile up behind them. A new client could only be
+ * added to the pile: those that are here are served on, others wait in the kernel's queue.
+ */
+static bool is_clogged(const struct server *server) {
+        static struct ratelimit limit = RATELIMIT(3, 60);
+        unsigned waiting = closer_count();
+
+        if (waiting <= server->limits.sessions / 2)
+                return false;
+        if (ratelimit_pass(&limit))
+                log_write(LOG_WARNING,
+                          "%u sockets of clients that passed descriptors are not closed yet: the kernel "
+                          "keeps us waiting; no new clients until it has closed some",
+                          waiting);
+        return true;
 }
 
 static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata) {
         struct server *server = userdata;
 
         for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+                if (is_clogged(server)) {
+                        pause_listening(server);
+                        return;
+                }
                 int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
                 if (fd >= 0)
@@ -210,7 +238,7 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata)
                 else if (errno == EAGAIN)
                         return;
                 else if (errno != ECONNABORTED && errno != EINTR) {
-                        pause_listening(server, -errno);
+                        fail_accept(server, -errno);
                         return;
                 }
         }
@@ -221,7 +249,7 @@ static void on_resume(evutil_socket_t fd, short what, void *userdata) {
         struct server *server = userdata;
 
         if (event_add(server->acceptable, NULL) < 0)
-                pause_listening(server, -ENOMEM);
+                fail_accept(server, -ENOMEM);
 }
 
 void server_start(struct server *server) {
@@ -231,6 +259,18 @@ void server_start(struct server *server) {
 
 void server_set_limits(struct server *server, const struct server_limits *limits) {
         server->limits = *limits;
+}
+
+/*
+ * A unit of others may ask for credentials in each message (PassCredentials=). Sessions inherit that, and could not
+ * tell them from descriptors.
+ */
+static void clear_control_data(int listen_fd) {
+        static const int options[] = {SO_PASSCRED, SO_PASSSEC};
+        const int no = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                (void)setsockopt(listen_fd, SOL_SOCKET, options[i], &no, sizeof(no));
 }
 
 static void server_done(struct server **server) {
@@ -254,8 +294,10 @@ int server_new(struct server **ret_server, struct event_base *loop, int listen_f
         server->userdata = userdata;
         server->acceptable = event_new(loop, listen_fd, EV_READ | EV_PERSIST, on_acceptable, server);
         server->resume = event_new(loop, -1, 0, on_resume, server);
-        if (!server->acceptable || !server->resume)
+        if (!server->acceptable || !server->resume || closer_start(loop) < 0)
                 return -ENOMEM;
+        closer_refuse_rights(listen_fd);
+        clear_control_data(listen_fd);
         *ret_server = take_ptr(server);
         return 0;
 }
@@ -269,7 +311,8 @@ void server_free(struct server *server) {
                 event_free(server->acceptable);
         if (server->resume)
                 event_free(server->resume);
-        server->listen_fd = fd_close(server->listen_fd);
+        closer_close(server->listen_fd); /* with those that wait in its queue */
+        closer_stop();
         free(server);
 }
 

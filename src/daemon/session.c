@@ -11,7 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/fd.h"
+#include "daemon/closer.h"
 #include "rpc/holdfast.h"
 #include "rpc/record.h"
 
@@ -22,7 +22,8 @@ enum {
          * are Release's, 8 bytes and 16 for each GPU, of which there are at most HF_GPUS_MAX.
          */
         SESSION_RECORD_MAX = 24 + 2 * 408 + 8 + 16 * HF_GPUS_MAX,
-        SESSION_INPUT_MAX = 1024,
+        SESSION_READ_MAX = 4096,   /* at once */
+        SESSION_SEND_BYTES = 4096, /* the kernel doubles it */
 };
 
 struct session {
@@ -35,8 +36,6 @@ struct session {
         struct event *deadline;
         uint64_t active_usec;
 
-        uint8_t input[SESSION_INPUT_MAX]; /* read and not yet taken into the record */
-        size_t input_start, input_end;
         struct record_reader reader;
         uint8_t record[SESSION_RECORD_MAX];
 
@@ -45,6 +44,8 @@ struct session {
 
         struct session_resource *resources;
         bool busy;        /* a call is in work */
+        bool replied;     /* at least once */
+        bool full;        /* the client has not fetched what was sent: its next call waits */
         bool half_closed; /* the client sends no more, and reads on */
         bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
         bool broken;
@@ -62,7 +63,7 @@ static void session_free(struct session *session) {
                 event_free(session->closed);
         if (session->deadline)
                 event_free(session->deadline);
-        session->fd = fd_close(session->fd);
+        closer_close(session->fd);
         free(session->output);
         free(session);
 }
@@ -82,16 +83,62 @@ void session_close(struct session *session) {
         session_end(session, SESSION_HUNG_UP);
 }
 
-/* Reads what is there. Returns false when the connection is over. */
-static bool session_fill(struct session *session) {
-        ssize_t count;
+/*
+ * Looks at what the client has sent, without taking it. Returns the number of bytes, 0 at the end of the stream,
+ * -EAGAIN when there is nothing, -EBADMSG when descriptors lie among them, or other negative errno.
+ *
+ * A descriptor that we took would be closed in this thread (closer.h). Without room for control data a look at one is
+ * marked MSG_CTRUNC, and takes a reference that is dropped again: the last one stays in the socket.
+ */
+static ssize_t session_peek(const struct session *session, void *buffer, size_t size) {
+        struct iovec bytes = {.iov_base = buffer, .iov_len = size};
+        struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
+        ssize_t count = recvmsg(session->fd, &message, MSG_PEEK | MSG_DONTWAIT);
 
-        count = recv(session->fd, session->input, sizeof(session->input), 0);
         if (count < 0)
-                return errno == EAGAIN || errno == EINTR;
-        session->input_start = 0;
-        session->input_end = (size_t)count;
-        return count > 0;
+                return -errno;
+        return message.msg_flags & MSG_CTRUNC ? -EBADMSG : count;
+}
+
+static void session_begin_call(struct session *session) {
+        session->busy = true;
+        session->active_usec = clock_monotonic_usec();
+        (void)event_del(session->deadline);
+        session->callbacks.on_record(session, session->record, session->reader.length, session->callbacks.userdata);
+        record_reader_reset(&session->reader);
+}
+
+/*
+ * Takes one call at most, and nothing that was sent behind it: the rest is for the next turn of the loop. Returns false
+ * when the connection is over.
+ *
+ * Descriptors may arrive between the look and the read. The read asks for no more than what was looked at, and the
+ * kernel takes bytes in the order in which they were sent (unix_stream_read_generic()): it passes over the end of a
+ * message without descriptors, and ends behind the first one with them. So it would take them with the bytes behind
+ * those that were looked at, which it is not asked for.
+ */
+static bool session_read(struct session *session) {
+        uint8_t bytes[SESSION_READ_MAX];
+        ssize_t count = session_peek(session, bytes, sizeof(bytes));
+        size_t used;
+        int r;
+
+        if (count == -EAGAIN || count == -EINTR)
+                return true;
+        if (count == -EBADMSG)
+                session->end = SESSION_MALFORMED;
+        if (count <= 0)
+                return false;
+        r = record_reader_feed(&session->reader, bytes, (size_t)count, &used);
+        if (r < 0) {
+                session->end = SESSION_MALFORMED;
+                return false;
+        }
+        if (recv(session->fd, bytes, used, MSG_DONTWAIT) != (ssize_t)used)
+                return false;
+        if (r == RECORD_COMPLETE)
+                session_begin_call(session);
+        return !session->broken;
 }
 
 /* Sends what it can of the output. Returns false when the connection is over. */
@@ -112,39 +159,15 @@ static bool session_flush(struct session *session) {
         return true;
 }
 
-/* Feeds the input to the record reader and hands out what becomes complete, until a call is in work. */
-static bool session_consume(struct session *session) {
-        while (!session->busy && !session->output && !session->broken && session->input_start < session->input_end) {
-                size_t used;
-                int r = record_reader_feed(&session->reader, session->input + session->input_start,
-                                           session->input_end - session->input_start, &used);
-
-                if (r < 0) {
-                        session->end = SESSION_MALFORMED;
-                        return false;
-                }
-                session->input_start += used;
-                if (r == RECORD_COMPLETE) {
-                        session->busy = true;
-                        session->active_usec = clock_monotonic_usec();
-                        (void)event_del(session->deadline);
-                        session->callbacks.on_record(session, session->record, session->reader.length,
-                                                     session->callbacks.userdata);
-                        record_reader_reset(&session->reader);
-                }
-        }
-        return !session->broken;
-}
-
 /* Listens for what the session waits for, and no more. */
 static int session_arm(struct session *session) {
         static const struct timeval limit = {.tv_sec = SESSION_DEADLINE_SEC};
-        bool reads = !session->busy && !session->output;
+        bool reads = !session->busy && !session->output && !session->full;
         bool owed = session->output || (!session->busy && record_reader_is_partial(&session->reader));
         int r = 0;
 
         r |= reads ? event_add(session->readable, NULL) : event_del(session->readable);
-        r |= session->output ? event_add(session->writable, NULL) : event_del(session->writable);
+        r |= session->output || session->full ? event_add(session->writable, NULL) : event_del(session->writable);
         r |= session->busy && !session->half_closed ? event_add(session->closed, NULL) : event_del(session->closed);
         if (!owed)
                 r |= event_del(session->deadline);
@@ -154,25 +177,46 @@ static int session_arm(struct session *session) {
 }
 
 /* Goes as far as it can; the only place where a session ends by itself. */
-static void session_run(struct session *session) {
+static void session_go(struct session *session, bool reads) {
         bool alive;
 
         if (session->running)
                 return;
         session->running = true;
-        alive = session_flush(session) && session_consume(session) && session_arm(session) == 0;
+        alive = session_flush(session) && (!reads || session_read(session)) && !session->broken &&
+                session_arm(session) == 0;
         session->running = false;
         if (!alive)
                 session_end(session, session->end);
 }
 
+static void session_run(struct session *session) {
+        session_go(session, false);
+}
+
+/* Whether the client has fetched its replies, but for so little that the kernel counts the socket as writable. */
+static bool has_fetched(const struct session *session) {
+        struct pollfd pollfd = {.fd = session->fd, .events = POLLOUT};
+
+        return poll(&pollfd, 1, 0) != 0;
+}
+
+/* What is sent and not fetched is kept in our name: whoever does not fetch is not asked what it wants next. */
 static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
 
-        if (!session_fill(session))
-                session_close(session);
-        else
-                session_run(session);
+        session->full = session->replied && !record_reader_is_partial(&session->reader) && !has_fetched(session);
+        session_go(session, !session->full);
+}
+
+/* A Watch is answered now; others are left to end as they would. */
+static void session_tell_half_closed(struct session *session) {
+        for (struct session_resource *resource = session->resources; resource; resource = resource->next)
+                if (resource->half_closed) {
+                        resource->half_closed(resource); /* changes the list */
+                        return;
+                }
+        session_run(session);
 }
 
 /* Its end may be shut for writing only, and answers still be read: then nothing more is told, and the reply tells. */
@@ -183,14 +227,30 @@ static void on_closed(evutil_socket_t fd, short what, void *userdata) {
         session->half_closed = poll(&pollfd, 1, 0) == 0;
         if (!session->half_closed)
                 session_close(session);
+        else
+                session_tell_half_closed(session);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *userdata) {
-        session_run(userdata);
+        struct session *session = userdata;
+
+        session->full = false;
+        session_run(session);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
         session_end(userdata, SESSION_EXPIRED);
+}
+
+/*
+ * What we send and the client does not fetch is kept in our name: little. And a byte sent out of band is a byte like
+ * others: otherwise the kernel would drop it when we read past it, with the descriptors that came with it.
+ */
+static void prepare_socket(int fd) {
+        const int send_bytes = SESSION_SEND_BYTES, yes = 1;
+
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
+        (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes));
 }
 
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
@@ -198,9 +258,10 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         struct session *session = calloc(1, sizeof(*session));
 
         if (!session) {
-                (void)fd_close(fd);
+                closer_close(fd);
                 return -ENOMEM;
         }
+        prepare_socket(fd);
         session->fd = fd;
         session->peer = *peer;
         session->callbacks = *callbacks;
@@ -237,6 +298,7 @@ static int session_queue(struct session *session, const void *record, size_t len
 
 void session_reply(struct session *session, const void *record, size_t length) {
         session->busy = false;
+        session->replied = true;
         session->active_usec = clock_monotonic_usec();
         if (session_queue(session, record, length) < 0 || !session_flush(session))
                 session->broken = true;

@@ -4,10 +4,13 @@
 
 /*
  * One client's connection. Never blocks the loop: a record is collected in whatever pieces it comes, and what the
- * socket does not take of a reply is kept until it does. One call at a time is in work; while it is, or while a reply
- * waits to be sent, nothing more is read, so that a client cannot make us keep more than one record and one reply.
+ * socket does not take of a reply is kept until it does. One call at a time is in work, and one is begun in each turn
+ * of the loop; while it is in work, or while the client has not fetched the reply, nothing more is read, so that a
+ * client cannot make us keep more than one record and one reply.
  *
- *      socket -> input -> record -> on_record() -> ... session_reply() -> output -> socket
+ *      socket -> record -> on_record() -> ... session_reply() -> output -> socket
+ *
+ * Descriptors that a client passes are never taken: its session ends, and closer.h closes the socket with them.
  *
  * A client that goes is noticed at once, also while its call is in work: a lease and a watch end then.
  *
@@ -61,6 +64,8 @@ bool session_is_busy(const struct session *session);
  */
 struct session_resource {
         void (*gone)(struct session_resource *resource);
+        /* May be NULL: the client sends no more, and can still take an answer. It may detach. */
+        void (*half_closed)(struct session_resource *resource);
         struct session_resource *next;
 };
 void session_attach(struct session *session, struct session_resource *resource);

@@ -12,6 +12,7 @@ import ctypes
 import os
 import random
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -257,6 +258,111 @@ def test_more_connections_of_another_user_than_it_has_descriptors(few_descriptor
         with daemon.connect(timeout=HONEST_SEC) as root:
             assert root.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "root cannot Set"
         crowd.stdin.close()
+
+
+# ---- descriptors that it is passed
+
+
+@contextlib.contextmanager
+def slow_to_close():
+    """A TCP socket whose last close waits for a minute: its other end never reads what was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    near.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            near.send(bytes(1 << 20))
+    try:
+        yield near
+    finally:
+        far.close()  # a reset: from now on no close waits
+        near.close()
+
+
+def is_passed(connection, data, slow, flags=0):
+    """Whether the daemon's socket took the descriptor, so that the daemon may be the last who has it."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", slow.fileno()))]
+    try:
+        connection.socket.sendmsg([data], rights, flags)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def stopped(daemon):
+    """It does nothing meanwhile: what it is passed, only it has afterwards."""
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+
+
+def pass_alone(connection, record, slow):
+    return is_passed(connection, b"x", slow)
+
+
+def pass_in_a_call(connection, record, slow):
+    connection.send(record[:20])
+    return is_passed(connection, record[20:], slow)
+
+
+def pass_behind_a_call(connection, record, slow):
+    connection.send(record)
+    return is_passed(connection, record, slow)
+
+
+def pass_out_of_band(connection, record, slow):
+    taken = is_passed(connection, b"x", slow, socket.MSG_OOB)
+    with contextlib.suppress(OSError):
+        connection.send(record)
+    return taken
+
+
+@pytest.fixture(params=["this kernel", "an older kernel"])
+def kernel(request, world, build):
+    """Older ones cannot refuse descriptors, nor name the process that connected."""
+    if request.param == "an older kernel":
+        world.site.environment |= process.SANITIZER_BEHIND_PRELOAD | {
+            "LD_PRELOAD": str(build / "tests/faults/older-kernel.so")}
+
+
+@pytest.mark.parametrize("hang_up", [False, True], ids=["stays", "hangs up"])
+@pytest.mark.parametrize("way", [pass_alone, pass_in_a_call, pass_behind_a_call, pass_out_of_band])
+def test_a_passed_descriptor_whose_close_takes_a_minute(kernel, world, daemon, way, hang_up):
+    with contextlib.ExitStack() as stack:
+        with stopped(daemon):
+            slow = stack.enter_context(slow_to_close())
+            connection = stack.enter_context(daemon.connect())
+            if way(connection, get_record(world), slow):
+                slow.close()
+            if hang_up:
+                connection.close()
+        for _ in range(3):
+            assert_serves(daemon, world)
+        assert_stops(daemon)
+
+
+def assert_stops(daemon):
+    daemon.terminate()
+    if not process.wait_gone(daemon.pid, 5):
+        raise AssertionError("it does not stop within 5 s")
+    daemon.status = process.reap(daemon.pid, 1)
+
+
+def test_many_passed_descriptors_whose_close_takes_a_minute(kernel, world, daemon):
+    with contextlib.ExitStack() as stack:
+        with stopped(daemon):
+            for _ in range(40):
+                slow = stack.enter_context(slow_to_close())
+                connection = stack.enter_context(daemon.connect(timeout=HONEST_SEC))
+                if pass_behind_a_call(connection, get_record(world), slow):
+                    slow.close()
+        for _ in range(10):
+            assert_serves(daemon, world)
 
 
 # ---- who gives orders
