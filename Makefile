@@ -16,7 +16,7 @@ DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test fleet lint demo bench soak faults fuzz install deb rpm lab lab-fleet hardware-kit setup clean help
+.PHONY: all release test fleet lint demo bench soak faults fuzz install deb rpm lab lab-driver lab-fleet hardware-kit setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -91,12 +91,15 @@ lab-fleet: ## the same for several nodes: Ansible, Slurm, Prometheus on them; ru
 	@scripts/setup lab-fleet
 	@scripts/lab $(or $(TESTS),tests/lab/fleet)
 
+lab-driver: ## NVIDIA's own kernel driver in a virtual machine, on fake GPUs; runs tests/driver (BRANCH=550: that one)
+	@scripts/lab-driver $(if $(BRANCH),--branch $(BRANCH)) $(TESTS)
+
 hardware-kit: ## packs dist/holdfast-hardware-kit.tar.gz, to be tried on a machine with a GPU (docs/hardware.md)
 	@scripts/setup build kit
 	@scripts/hardware-kit
 
 setup: ## installs whatever any of the above needs
-	@scripts/setup build test lint deb demo fleet lab lab-fleet rpm bench kit
+	@scripts/setup build test lint deb demo fleet lab lab-driver lab-fleet rpm bench kit
 
 clean: ## removes every build directory
 	rm -rf dist build build-release build-kit build-lab build-lint-gcc build-lint-clang build-fuzz

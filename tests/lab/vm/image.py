@@ -77,9 +77,10 @@ def make(folder, root, version):
         shutil.rmtree(work)
 
 
-def used(root, version):
-    """For a with statement: a folder with vmlinuz, initrd and root.img. Never to be written to."""
+def used(root, version, kind="vm"):
+    """For a with statement: a folder with vmlinuz, initrd and root.img. Never to be written to. One is kept of each
+    kind."""
     decides = hashlib.sha256(f"{root} {version}".encode())
     for file in (Path(__file__), HERE / "init", *sorted(path for path in (HERE / "tree").rglob("*") if path.is_file())):
         decides.update(file.read_bytes())
-    return cache.kept("vm", decides, lambda folder: make(folder, root, version))
+    return cache.kept(kind, decides, lambda folder: make(folder, root, version))

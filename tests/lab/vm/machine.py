@@ -23,12 +23,14 @@ KERNEL_WORDS = "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog net.ifna
 class Machine(Host):
     name = "vm"
 
-    def __init__(self, lab, image, seed):
-        """seed: a disk whose content is laid over the image's at the boot."""
+    def __init__(self, lab, image, seed, memory="1G", kernel_words=""):
+        """seed: a disk whose content is laid over the image's at the boot. kernel_words: for its command line."""
         self.lab = lab
         self.gpus = Gpus(self)
         self._image = image
         self._seed = seed
+        self._memory = memory
+        self._kernel_words = f"{KERNEL_WORDS} {kernel_words}".strip()
         self._control = lab.folder / "vm.control"
         self._qemu = None
         self._console = None
@@ -41,9 +43,9 @@ class Machine(Host):
                  for word in ("-drive", f"file={file},format=raw,if=none,id=disk{number},snapshot=on",
                               "-device", f"virtio-blk-pci,drive=disk{number}")]
         return ["qemu-system-x86_64", "-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot",
-                "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G",
+                "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", self._memory,
                 "-display", "none", "-serial", "file:/dev/stdout",
-                "-kernel", self._image / "vmlinuz", "-initrd", self._image / "initrd", "-append", KERNEL_WORDS,
+                "-kernel", self._image / "vmlinuz", "-initrd", self._image / "initrd", "-append", self._kernel_words,
                 "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{PORT}-:22",
                 "-device", "virtio-net-pci,netdev=net,romfile=", *disks]
 
@@ -79,6 +81,10 @@ class Machine(Host):
                 process.kill_and_reap(child.pid)
 
     # ---- commands
+
+    def terminal(self):
+        """The command line of a shell for whoever sits before this program's terminal."""
+        return [*self.lab.prefix, "ssh", "-t", *self._ssh_options("-o", "ControlMaster=no"), "127.0.0.1"]
 
     def command(self, *words, environment=None):
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]

@@ -15,16 +15,21 @@ MODULES = "/usr/lib/lab/modules"
 PROGRAM = "/usr/lib/lab/holdfast-sim"
 
 
+def lay_out(lab, folder):
+    """What every seed has. Its folders are root's alone to write, like those that they are laid over."""
+    shutil.copytree(lab.installation, folder, symlinks=True)
+    (folder / "root/.ssh").mkdir(parents=True)
+    (folder / "root").chmod(0o700)
+    shutil.copy(f"{lab.key}.pub", folder / "root/.ssh/authorized_keys")
+    (folder / PROGRAM.lstrip("/")).parent.mkdir(parents=True)
+    shutil.copy(lab.build / "sim/holdfast-sim", folder / PROGRAM.lstrip("/"))
+
+
 def make(lab, modules):
-    """The disk's file. Its folders are root's alone to write, like those that they are laid over."""
+    """The disk's file."""
     folder, file = lab.folder / "vm.seed", lab.folder / "vm.seed.img"
     with timed("virtual machine's disk"):
-        shutil.copytree(lab.installation, folder, symlinks=True)
-        (folder / "root/.ssh").mkdir(parents=True)
-        (folder / "root").chmod(0o700)
-        shutil.copy(f"{lab.key}.pub", folder / "root/.ssh/authorized_keys")
-        (folder / PROGRAM.lstrip("/")).parent.mkdir(parents=True)
-        shutil.copy(lab.build / "sim/holdfast-sim", folder / PROGRAM.lstrip("/"))
+        lay_out(lab, folder)
         for module in sorted(modules.glob("*/*.ko")):
             target = folder / MODULES.lstrip("/") / module.parent.name
             target.mkdir(parents=True, exist_ok=True)
