@@ -174,7 +174,7 @@ static int wait_open(struct ioctl_call *call) {
         uint32_t adapter_status;
         int r, rc;
 
-        if (!scenario_driver_is(model_scenario(model_of(call)), 550, 40, 7)) /* nv.c logs it as unknown */
+        if (!scenario_driver_has(model_scenario(model_of(call)), DRIVER_DEFERS_OPENS)) /* nv.c logs it as unknown */
                 model_note_unknown_ioctl(model_of(call), model_file_node(call->file->model_file), &call->caller,
                                          call->command);
         r = model_wait_open(call->file->model_file, call->wait, &rc, &adapter_status);
@@ -289,7 +289,7 @@ static bool size_fits(const struct ioctl_call *call, const struct ioctl_row *row
         if (row->is_array)
                 return call->size_bytes > 0 && call->size_bytes % row->size_bytes == 0;
         if (row->number == 215) { /* one size per driver version */
-                bool is_new = scenario_driver_is(model_scenario(model_of(call)), 535, 43, 2);
+                bool is_new = scenario_driver_has(model_scenario(model_of(call)), DRIVER_NUMA_AUTO_ONLINE);
 
                 return call->size_bytes == (is_new ? row->size_bytes : row->other_size_bytes);
         }

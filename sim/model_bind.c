@@ -129,7 +129,7 @@ static void forget(struct model *model, struct gpu *gpu) {
 }
 
 static void begin_removal(struct model *model, struct gpu *gpu) {
-        bool off_the_list_first = scenario_driver_is(&model->scenario, 595, 44, 2);
+        bool off_the_list_first = scenario_driver_has(&model->scenario, DRIVER_UNLISTS_BEFORE_WAITING);
 
         while (gpu->deferred > 0)
                 model_sleep(model);

@@ -267,7 +267,7 @@ int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_r
         int result;
         MODEL_LOCKED(model);
 
-        if (!scenario_driver_is(&model->scenario, 550, 40, 7))
+        if (!scenario_driver_has(&model->scenario, DRIVER_DEFERS_OPENS))
                 return -EINVAL;
         result = wait_done(file, wait);
         if (result < 0)

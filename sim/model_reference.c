@@ -140,14 +140,15 @@ static uint32_t status_of_use(int result) {
 }
 
 /* What RM answers about a GPU that UVM has begun to use. */
-static uint32_t check_uvm(const struct gpu *gpu, bool accessible) {
+static uint32_t check_uvm(const struct model *model, const struct gpu *gpu, bool accessible) {
         if (!accessible)
                 return NV_ERR_INSUFFICIENT_PERMISSIONS;
         if (gpu->spec.lost)
                 return NV_ERR_GPU_IS_LOST;
         if (!gpu->spec.has_uvm)
                 return NV_ERR_NOT_SUPPORTED;
-        if (clock_monotonic_usec() < gpu->fabric_ready_usec)
+        if (scenario_driver_has(&model->scenario, DRIVER_CHECKS_FABRIC) &&
+            clock_monotonic_usec() < gpu->fabric_ready_usec)
                 return NV_ERR_NVLINK_FABRIC_NOT_READY;
         return NV_OK;
 }
@@ -178,7 +179,7 @@ static uint32_t register_locked(struct model *model, struct model_file *file, co
         if (result < 0)
                 return uvm_refuse(model, NULL, who, status_of_use(result));
         gpu = reference->gpu;
-        status = check_uvm(gpu, accessible);
+        status = check_uvm(model, gpu, accessible);
         if (status != NV_OK) {
                 reference_drop(model, file, reference);
                 return uvm_refuse(model, gpu, who, status);

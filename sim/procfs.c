@@ -31,56 +31,80 @@ void procfs_version(FILE *out, const struct procfs_source *source) {
                 source->scenario->driver_version);
 }
 
-/* nv-reg.h, nv_parms: the integers, in its order, with their defaults; then the strings. */
+/*
+ * nv-reg.h, nv_parms: the integers, in its order, with their defaults; one has two rows where its default changed. Then
+ * the strings (nv-procfs.c, nv_procfs_read_params).
+ */
 static const struct {
         const char *name;
         uint32_t value;
+        struct version_span versions;
 } parameters[] = {
-        {"ResmanDebugLevel", UINT32_MAX},
-        {"RmLogonRC", 1},
-        {"ModifyDeviceFiles", 1},
-        {"DeviceFileUID", 0},
-        {"DeviceFileGID", 0},
-        {"DeviceFileMode", 0666},
-        {"InitializeSystemMemoryAllocations", 1},
-        {"UsePageAttributeTable", UINT32_MAX},
-        {"EnableMSI", 1},
-        {"EnablePCIeGen3", 0},
-        {"MemoryPoolSize", 0},
-        {"KMallocHeapMaxSize", 0},
-        {"VMallocHeapMaxSize", 0},
-        {"IgnoreMMIOCheck", 0},
-        {"EnableStreamMemOPs", 0},
-        {"EnableUserNUMAManagement", 1},
-        {"NvLinkDisable", 0},
-        {"RmProfilingAdminOnly", 1},
-        {"PreserveVideoMemoryAllocations", 2},
-        {"UseKernelSuspendNotifiers", 0},
-        {"EnableS0ixPowerManagement", 0},
-        {"S0ixPowerManagementVideoMemoryThreshold", 256},
-        {"DynamicPowerManagement", 3},
-        {"DynamicPowerManagementVideoMemoryThreshold", 200},
-        {"RegisterPCIDriver", 1},
-        {"EnablePCIERelaxedOrderingMode", 0},
-        {"EnableResizableBar", 0},
-        {"EnableGpuFirmware", 18},
-        {"EnableDbgBreakpoint", 0},
-        {"OpenRmEnableUnsupportedGpus", 1},
-        {"DmaRemapPeerMmio", 1},
-        {"ImexChannelCount", 2048},
-        {"CreateImexChannel0", 0},
+        {"ResmanDebugLevel", UINT32_MAX, {0}},
+        {"RmLogonRC", 1, {0}},
+        {"ModifyDeviceFiles", 1, {0}},
+        {"DeviceFileUID", 0, {0}},
+        {"DeviceFileGID", 0, {0}},
+        {"DeviceFileMode", 0666, {0}},
+        {"InitializeSystemMemoryAllocations", 1, {0}},
+        {"UsePageAttributeTable", UINT32_MAX, {0}},
+        {"EnableMSI", 1, {0}},
+        {"EnablePCIeGen3", 0, {0}},
+        {"MemoryPoolSize", 0, {0}},
+        {"KMallocHeapMaxSize", 0, {0}},
+        {"VMallocHeapMaxSize", 0, {0}},
+        {"IgnoreMMIOCheck", 0, {0}},
+        {"TCEBypassMode", 0, {.until = DRIVER_VERSION(570, 86, 15)}},
+        {"EnableStreamMemOPs", 0, {0}},
+        {"EnableUserNUMAManagement", 1, {0}},
+        {"NvLinkDisable", 0, {0}},
+        {"RmProfilingAdminOnly", 1, {0}},
+        {"PreserveVideoMemoryAllocations", 0, {.until = DRIVER_VERSION(595, 44, 2)}},
+        {"PreserveVideoMemoryAllocations", 2, {.from = DRIVER_VERSION(595, 44, 2)}},
+        {"UseKernelSuspendNotifiers", 0, {.from = DRIVER_VERSION(595, 44, 2)}},
+        {"EnableS0ixPowerManagement", 0, {0}},
+        {"S0ixPowerManagementVideoMemoryThreshold", 256, {0}},
+        {"DynamicPowerManagement", 3, {0}},
+        {"DynamicPowerManagementVideoMemoryThreshold", 200, {0}},
+        {"TegraGpuPgMask", UINT32_MAX, {.from = DRIVER_VERSION(590, 44, 1)}},
+        {"RegisterPCIDriver", 1, {0}},
+        {"EnablePCIERelaxedOrderingMode", 0, {0}},
+        {"EnableResizableBar", 0, {0}},
+        {"EnableGpuFirmware", 18, {0}},
+        {"EnableGpuFirmwareLogs", 2, {0}},
+        {"RmNvlinkBandwidthLinkCount", 0, {.from = DRIVER_VERSION(565, 57, 1)}},
+        {"EnableDbgBreakpoint", 0, {0}},
+        {"OpenRmEnableUnsupportedGpus", 0, {.until = DRIVER_VERSION(545, 23, 6)}},
+        {"OpenRmEnableUnsupportedGpus", 1, {.from = DRIVER_VERSION(545, 23, 6)}},
+        {"DmaRemapPeerMmio", 1, {.from = DRIVER_VERSION(515, 48, 7)}},
+        {"ImexChannelCount", 2048, {.from = DRIVER_VERSION(550, 40, 53)}},
+        {"CreateImexChannel0", 0, {.from = DRIVER_VERSION(555, 42, 2)}},
+        {"GrdmaPciTopoCheckOverride", 0, {.from = DRIVER_VERSION(570, 86, 15)}},
+        {"EnableSystemMemoryPools", 0x211, {.from = DRIVER_VERSION(590, 44, 1)}},
 };
 
-static const char *const string_parameters[] = {
-        "CoherentGPUMemoryMode", "RegistryDwords", "RegistryDwordsPerDevice", "RmMsg", "GpuBlacklist",
-        "TemporaryFilePath",     "ExcludedGpus",
+static const struct {
+        const char *name;
+        struct version_span versions;
+} string_parameters[] = {
+        {"CoherentGPUMemoryMode", {.from = DRIVER_VERSION(580, 65, 6)}},
+        {"RegistryDwords", {0}},
+        {"RegistryDwordsPerDevice", {0}},
+        {"RmMsg", {0}},
+        {"GpuBlacklist", {0}},
+        {"TemporaryFilePath", {0}},
+        {"ExcludedGpus", {0}},
 };
 
 void procfs_params(FILE *out, const struct procfs_source *source) {
+        uint64_t version = version_parse(source->scenario->driver_version);
+
         for (size_t i = 0; i < ARRAY_SIZE(parameters); i++)
-                fprintf(out, "%s: %" PRIu32 "\n", parameters[i].name, parameters[i].value);
+                if (version_in(version, &parameters[i].versions))
+                        fprintf(out, "%s: %" PRIu32 "\n", parameters[i].name, parameters[i].value);
         for (size_t i = 0; i < ARRAY_SIZE(string_parameters); i++)
-                fprintf(out, "%s: \"\"\n", string_parameters[i]);
+                if (version_in(version, &string_parameters[i].versions))
+                        fprintf(out, "%s: \"\"\n", string_parameters[i].name);
 }
 
 void procfs_registry(FILE *out, const struct procfs_source *source) {
@@ -91,6 +115,14 @@ unsigned procfs_interrupt(const struct model_gpu_view *gpu) {
         return 64 + gpu->minor;
 }
 
+/* The driver learns the UUID from the GPU, with the first initialisation since it was bound. */
+static void print_uuid(FILE *out, const struct procfs_source *source) {
+        if (source->gpu->ever_initialised)
+                fprintf(out, "GPU UUID: \t %s\n", source->gpu->spec.uuid);
+        else if (!scenario_driver_has(source->scenario, DRIVER_HIDES_UNKNOWN_UUID))
+                fputs("GPU UUID: \t GPU-\?\?\?\?\?\?\?\?-\?\?\?\?-\?\?\?\?-\?\?\?\?-\?\?\?\?\?\?\?\?\?\?\?\?\n", out);
+}
+
 void procfs_information(FILE *out, const struct procfs_source *source) {
         const struct model_gpu_view *gpu = source->gpu;
         const struct pci_address *address = &gpu->spec.address;
@@ -98,7 +130,7 @@ void procfs_information(FILE *out, const struct procfs_source *source) {
 
         fprintf(out, "Model: \t\t %s\n", gpu->spec.model);
         fprintf(out, "IRQ:   \t\t %u\n", procfs_interrupt(gpu));
-        fprintf(out, "GPU UUID: \t %s\n", gpu->spec.uuid);
+        print_uuid(out, source);
         fprintf(out, "Video BIOS: \t %s\n", known ? "96.00.89.00.01" : "??.??.??.??.??");
         fprintf(out, "Bus Type: \t PCIe\n");
         fprintf(out, "DMA Size: \t 52 bits\n");
@@ -115,7 +147,7 @@ void procfs_power(FILE *out, const struct procfs_source *source) {
         bool initialised = source->gpu->initialised;
 
         fprintf(out, "Runtime D3 status:          %s\n", initialised ? "Disabled by default" : "?");
-        if (scenario_driver_is(source->scenario, 590, 44, 1))
+        if (scenario_driver_has(source->scenario, DRIVER_SHOWS_RAIL_GATING))
                 fprintf(out, "Tegra iGPU Rail-Gating:     Disabled\n");
         fprintf(out, "Video Memory:               %s\n\n", initialised ? "Active" : "?");
         fprintf(out, "GPU Hardware Support:\n");

@@ -184,12 +184,6 @@ void scenario_default(struct scenario *ret_scenario, size_t n_gpus) {
                 default_gpu(&ret_scenario->gpus[i], i);
 }
 
-bool scenario_driver_is(const struct scenario *scenario, unsigned major, unsigned minor, unsigned patch) {
-        unsigned have[3] = {0}, want[3] = {major, minor, patch};
-
-        (void)sscanf(scenario->driver_version, "%u.%u.%u", &have[0], &have[1], &have[2]);
-        for (size_t i = 0; i < ARRAY_SIZE(want); i++)
-                if (have[i] != want[i])
-                        return have[i] > want[i];
-        return true;
+bool scenario_driver_has(const struct scenario *scenario, enum driver_trait trait) {
+        return version_has(version_parse(scenario->driver_version), trait);
 }

@@ -13,6 +13,7 @@
 
 #include "gpu/abi.h"
 #include "gpu/pci.h"
+#include "sim/versions.h"
 
 enum {
         SCENARIO_GPUS_MAX = 64,
@@ -56,9 +57,9 @@ struct scenario_event {
 };
 
 struct scenario {
-        char driver_version[32]; /* decides what the driver can do: bind notices from 575.51, and so on */
-        bool nonblocking_open;   /* NVreg_EnableNonblockingOpen, and the driver knows it (550.40.07) */
-        bool bind_notices;       /* RM announces bind and unbind (575.51.02) */
+        char driver_version[32]; /* decides what the driver does: versions.h */
+        bool nonblocking_open;   /* NVreg_EnableNonblockingOpen, and the driver knows it (DRIVER_DEFERS_OPENS) */
+        bool bind_notices;       /* RM announces bind and unbind (DRIVER_ANNOUNCES_UNBINDS) */
         bool memory_probe;       /* the kernel takes GPU memory in by `probe`, as on POWER9 */
         size_t n_gpus;
         struct scenario_gpu gpus[SCENARIO_GPUS_MAX];
@@ -103,5 +104,5 @@ int scenario_parse_status(const char *text, uint32_t *ret_status);
 /* "EIO" or "5". Returns 0 or -EINVAL. */
 int scenario_parse_errno(const char *text, int *ret_errno);
 
-/* Whether the scenario's driver is that version or a later one. */
-bool scenario_driver_is(const struct scenario *scenario, unsigned major, unsigned minor, unsigned patch);
+/* Whether the scenario's driver, by its version, behaves so. */
+bool scenario_driver_has(const struct scenario *scenario, enum driver_trait trait);

@@ -379,9 +379,9 @@ static void derive_abilities(struct reader *reader) {
         struct scenario *scenario = reader->scenario;
 
         if (!reader->nonblocking_given)
-                scenario->nonblocking_open = scenario_driver_is(scenario, 550, 40, 7);
+                scenario->nonblocking_open = scenario_driver_has(scenario, DRIVER_DEFERS_OPENS);
         if (!reader->notices_given)
-                scenario->bind_notices = scenario_driver_is(scenario, 575, 51, 2);
+                scenario->bind_notices = scenario_driver_has(scenario, DRIVER_ANNOUNCES_UNBINDS);
 }
 
 static int check_identities(struct reader *reader) {

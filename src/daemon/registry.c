@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 
 /* A job of one GPU on its way through a worker thread. */
 struct flight {
@@ -101,6 +102,26 @@ static bool is_repetition(const struct gpu *gpu, int result) {
         return gpu->job == GPU_JOB_OPEN && gpu->failures_in_row > 0 && gpu->failure.error == result;
 }
 
+static void apply_policy(struct entry *entry) {
+        const struct registry *registry = entry->registry;
+        struct registry_policy before = entry->policy;
+
+        entry->policy = registry->config.policy(&entry->gpu.info, registry->config.userdata);
+        entry->gpu.uvm_wanted = entry->policy.uvm;
+        if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
+                entry_enable(entry, entry->policy.persistence);
+}
+
+/* The driver tells a GPU's UUID only once it has initialised the GPU; then rules that name it begin to count. */
+static void learn_uuid(struct entry *entry) {
+        struct gpu *gpu = &entry->gpu;
+
+        if (gpu->hold.uuid[0] == '\0' || text_equal(gpu->hold.uuid, gpu->info.uuid))
+                return;
+        (void)text_copy(gpu->info.uuid, sizeof(gpu->info.uuid), gpu->hold.uuid);
+        apply_policy(entry);
+}
+
 static void end_job(struct entry *entry, int result, const struct gpu_hold *hold, const struct gpu_failure *failure) {
         struct gpu *gpu = &entry->gpu;
         enum gpu_state before = gpu->state;
@@ -112,6 +133,7 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
         if (job == GPU_JOB_NUMA_ONLINE || job == GPU_JOB_NUMA_OFFLINE)
                 entry->numa_result = result;
         gpu_end(gpu, result, hold, failure, clock_monotonic_usec());
+        learn_uuid(entry);
         if (gpu->state == GPU_RELEASED && entry->stale) {
                 entry->stale = false;
                 entry_update_want(entry);
@@ -401,15 +423,8 @@ void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec) {
 }
 
 void registry_apply_policy(struct registry *registry) {
-        for (size_t i = 0; i < registry->n_entries; i++) {
-                struct entry *entry = registry->entries[i];
-                struct registry_policy before = entry->policy;
-
-                entry->policy = registry->config.policy(&entry->gpu.info, registry->config.userdata);
-                entry->gpu.uvm_wanted = entry->policy.uvm;
-                if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
-                        entry_enable(entry, entry->policy.persistence);
-        }
+        for (size_t i = 0; i < registry->n_entries; i++)
+                apply_policy(registry->entries[i]);
         registry->changed = true;
         registry_advance(registry);
 }

@@ -53,6 +53,15 @@ static bool is_outdated(const struct entry *entry, const struct gpu_info *info, 
         return is_other_minor(minor, info) || is_other_gpu(gpu, info);
 }
 
+/* A look that began before the GPU was initialised does not know its UUID. */
+static void take_info(struct gpu *gpu, const struct gpu_info *info) {
+        struct gpu_info before = gpu->info;
+
+        gpu->info = *info;
+        if (info->uuid[0] == '\0')
+                (void)text_copy(gpu->info.uuid, sizeof(gpu->info.uuid), before.uuid);
+}
+
 static void update_entry(struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
         bool outdated = is_outdated(entry, info, seen_usec);
 
@@ -62,7 +71,7 @@ static void update_entry(struct entry *entry, const struct gpu_info *info, uint6
                 entry->unbinding = false;
         outdated |= take_bool(&entry->gone);  /* back before it was forgotten */
         if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
-                entry->gpu.info = *info;
+                take_info(&entry->gpu, info);
         if (outdated)
                 entry_spoil(entry);
         else

@@ -31,6 +31,7 @@ struct gpu_hold {
         bool uvm;      /* UVM persistence is on */
         int minor;     /* which it was when it was opened; GPU_MINOR_UNKNOWN where it could not be read */
         enum gpu_legacy legacy;
+        char uuid[GPU_UUID_SIZE]; /* the driver learns it by the first initialisation; empty where it does not tell */
 };
 
 #define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1, .minor = GPU_MINOR_UNKNOWN})

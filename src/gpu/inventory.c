@@ -50,6 +50,8 @@ static void take_field(struct gpu_info *info, const char *label, const char *val
                 if (text_equal(label, text_fields[i].label))
                         (void)text_copy((char *)info + text_fields[i].offset, text_fields[i].size, value);
 
+        if (strchr(info->uuid, '?')) /* drivers before 590: as unknown as no line at all is later */
+                info->uuid[0] = '\0';
         if (text_equal(label, "Device Minor") && text_parse_u64(value, 10, INT16_MAX, &minor) == 0)
                 info->minor = (int)minor;
         if (text_equal(label, "GPU Excluded"))

@@ -83,9 +83,11 @@ def test_addresses_may_be_spelt_as_people_do(world, config, spelling):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_gpu_is_left_alone_by_its_uuid(world, config):
+def test_a_gpu_is_let_go_of_by_its_uuid_once_the_driver_tells_it(world, config):
+    """The driver learns the UUID from the GPU, so the GPU is initialised once."""
     daemon = start(world, config, f"[gpu {world.sim.gpu(world.gpus[2])['uuid']}]\npersistence = off\n")
-    assert states(daemon) == [HELD, HELD, RELEASED]
+    wait_states(daemon, HELD, HELD, RELEASED)
+    assert books(world)[2] == (1, 1)
 
 
 def test_what_is_said_last_counts(world, config):

@@ -64,6 +64,18 @@ def daemon(world):
     return world.start("--verbose")
 
 
+@kernel_only
+def test_a_uuid_that_becomes_known_is_no_other_gpu(world):
+    """Drivers before 590 print question marks for the UUID of a GPU that was never initialised."""
+    world.simulate(gpus=3, defaults=QUICK + "[driver]\nversion = 550.163.01\n", gpu2="present = no")
+    daemon = world.start("--verbose")
+    for address in world.gpus[:2]:
+        wait_held(world, daemon, address)
+    world.sim.ctl("add", gpu=world.gpus[2])  # looked for: the others are looked at again
+    wait_held(world, daemon, world.gpus[2])
+    assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 0, 0]
+
+
 # ---- on a driver that announces unbinds
 
 

@@ -238,7 +238,7 @@ def test_a_gpu_shows_in_proc_and_sys_as_the_driver_prints_it(sim):
     gpu = sim.status()["gpus"][1]
     information = (sim.root / f"proc/driver/nvidia/gpus/{gpu['address']}/information").read_text()
     assert information.startswith("Model: \t\t Simulated H100 80GB\nIRQ:   \t\t ")
-    assert f"\nGPU UUID: \t {gpu['uuid']}\n" in information
+    assert "UUID" not in information, "the driver learns it from the GPU"
     assert "\nVideo BIOS: \t ??.??.??.??.??\n" in information
     assert "\nDevice Minor: \t 1\n" in information
     assert information.endswith("\nGPU Firmware: \t N/A\nGPU Excluded:\t No\n")
@@ -250,6 +250,46 @@ def test_a_gpu_shows_in_proc_and_sys_as_the_driver_prints_it(sim):
     assert (device / "vendor").read_text() == "0x10de\n"
     assert (device / "driver").resolve() == sim.root / "sys/bus/pci/drivers/nvidia"
     assert (sim.root / "sys/bus/pci/drivers/nvidia" / gpu["address"]).resolve() == device
+
+
+VERSIONS = ("535.261.03", "550.163.01", "575.64.05", "590.48.01", "595.45.04")
+
+
+def driver(version, *arguments, **how):
+    return f"[driver]\nversion = {version}\n" + scenario(*arguments, **how)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_uuid_is_unknown_until_a_gpu_was_initialised(make_sim, version):
+    sim = make_sim(driver(version, 1))
+    information = sim.root / f"proc/driver/nvidia/gpus/{sim.addresses[0]}/information"
+    unknown = "GPU UUID: \t GPU-????????-????-????-????-????????????\n"
+    assert (unknown in information.read_text()) == (version < "590")
+    assert ("UUID" in information.read_text()) == (version < "590")
+    with opened(sim, "nvidia0"):
+        pass
+    assert f"GPU UUID: \t {sim.status()['gpus'][0]['uuid']}\n" in information.read_text(), "and cached from then on"
+    sim.ctl("unbind", gpu=0)
+    sim.ctl("bind", gpu=0)
+    assert sim.status()["gpus"][0]["uuid"] not in information.read_text()
+
+
+@pytest.mark.parametrize("version, some, none", (
+    ("535.261.03", ["TCEBypassMode: 0", "PreserveVideoMemoryAllocations: 0", "OpenRmEnableUnsupportedGpus: 0"],
+     ["ImexChannelCount", "RmNvlinkBandwidthLinkCount", "CoherentGPUMemoryMode", "TegraGpuPgMask"]),
+    ("550.163.01", ["TCEBypassMode: 0", "ImexChannelCount: 2048", "OpenRmEnableUnsupportedGpus: 1"],
+     ["CreateImexChannel0", "RmNvlinkBandwidthLinkCount"]),
+    ("575.64.05", ["RmNvlinkBandwidthLinkCount: 0", "GrdmaPciTopoCheckOverride: 0"], ["TCEBypassMode", "TegraGpuPgMask"]),
+    ("590.48.01", ["TegraGpuPgMask: 4294967295", "EnableSystemMemoryPools: 529", 'CoherentGPUMemoryMode: ""'],
+     ["UseKernelSuspendNotifiers"]),
+    ("595.45.04", ["UseKernelSuspendNotifiers: 0", "PreserveVideoMemoryAllocations: 2", "EnableGpuFirmwareLogs: 2"],
+     ["TCEBypassMode"]),
+))
+def test_each_version_has_its_parameters(make_sim, version, some, none):
+    lines = (make_sim(driver(version, 1)).root / "proc/driver/nvidia/params").read_text().splitlines()
+    names = [line.partition(":")[0] for line in lines]
+    assert set(some) <= set(lines) and not set(none) & set(names)
+    assert len(names) == len(set(names))
 
 
 def test_device_nodes_are_regular_files_for_everybody(sim):

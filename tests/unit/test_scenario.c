@@ -299,17 +299,28 @@ static void statuses_and_errors_have_names_and_numbers(void **state) {
         assert_int_equal(scenario_parse_errno("enodev", &error), -EINVAL);
 }
 
-static void versions_are_compared_as_numbers(void **state) {
+static bool has(const char *version, enum driver_trait trait) {
         struct scenario scenario;
 
         scenario_default(&scenario, 1);
-        strcpy(scenario.driver_version, "575.51.02");
-        assert_true(scenario_driver_is(&scenario, 575, 51, 2));
-        assert_true(scenario_driver_is(&scenario, 575, 51, 1));
-        assert_true(scenario_driver_is(&scenario, 550, 163, 99));
-        assert_false(scenario_driver_is(&scenario, 575, 51, 3));
-        assert_false(scenario_driver_is(&scenario, 575, 100, 0));
-        assert_false(scenario_driver_is(&scenario, 1000, 0, 0));
+        strcpy(scenario.driver_version, version);
+        return scenario_driver_has(&scenario, trait);
+}
+
+static void versions_are_compared_as_numbers(void **state) {
+        assert_true(version_parse("575.51.02") == DRIVER_VERSION(575, 51, 2));
+        assert_true(version_parse("575.51.02") < version_parse("575.51.03"));
+        assert_true(version_parse("575.51.02") < version_parse("575.100"));
+        assert_true(version_parse("575.51.02") > version_parse("550.163.99"));
+        assert_true(version_parse("595") == 0);
+        assert_true(version_parse("") == 0);
+}
+
+static void a_behaviour_begins_and_ends_with_a_version(void **state) {
+        assert_true(has("575.51.02", DRIVER_ANNOUNCES_UNBINDS) && has("595.45.04", DRIVER_ANNOUNCES_UNBINDS));
+        assert_false(has("570.211.01", DRIVER_ANNOUNCES_UNBINDS) || has("535.261.03", DRIVER_ANNOUNCES_UNBINDS));
+        assert_true(has("535.288.01", DRIVER_OPENS_ONE_BY_ONE) && has("470.1.1", DRIVER_OPENS_ONE_BY_ONE));
+        assert_false(has("545.23.06", DRIVER_OPENS_ONE_BY_ONE) || has("595.45.04", DRIVER_OPENS_ONE_BY_ONE));
 }
 
 static void the_examples_are_right(void **state) {
@@ -327,6 +338,7 @@ static void the_examples_are_right(void **state) {
 int main(int argc, char **argv) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_missing_file_is_an_error),
+                cmocka_unit_test(a_behaviour_begins_and_ends_with_a_version),
                 cmocka_unit_test(a_mistake_is_named_with_file_and_line),
                 cmocka_unit_test(abilities_that_are_given_stand_whatever_the_version),
                 cmocka_unit_test(an_address_brings_its_own_uuid),

@@ -179,16 +179,17 @@ static int read_info(const struct kernel *kernel, const struct pci_address *addr
  * The minor was read before the open and may have been another GPU's by then. Now that the node is open its minor is
  * not given away any more, so a second look is certain.
  */
-static int check_minor(const struct kernel *kernel, const struct pci_address *address, int minor,
+static int check_minor(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold,
                        struct gpu_failure *ret_failure) {
         struct gpu_info info;
         int r = read_info(kernel, address, &info, ret_failure);
 
         if (r < 0)
                 return r;
-        if (info.minor != minor)
+        if (info.minor != hold->minor)
                 return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the GPU became minor %d while %d was opened",
-                                       info.minor, minor);
+                                       info.minor, hold->minor);
+        (void)text_copy(hold->uuid, sizeof(hold->uuid), info.uuid);
         return 0;
 }
 
@@ -206,12 +207,12 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         r = open_node(kernel, &info, &hold.device_fd, ret_failure);
         if (r < 0)
                 return r;
-        r = check_minor(kernel, address, info.minor, ret_failure);
+        hold.minor = info.minor;
+        r = check_minor(kernel, address, &hold, ret_failure);
         if (r < 0) {
                 (void)end_fd(kernel, address, GPU_KIND_DEVICE, hold.device_fd);
                 return r;
         }
-        hold.minor = info.minor;
         *ret_hold = hold;
         return 0;
 }
@@ -272,6 +273,7 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot look at /dev/nvidia%d", info.minor);
         hold->minor = info.minor;
+        (void)text_copy(hold->uuid, sizeof(hold->uuid), info.uuid);
         r = finish_open(kernel, &info, hold->device_fd, path, ret_failure);
         return r < 0 ? r : check_bound(path, ret_failure);
 }

@@ -1,0 +1,39 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * What differs between versions of NVIDIA's driver: one row for each behaviour in versions.c, asked for by name.
+ * Nothing else in the simulator compares versions. docs/simulator.md repeats the table for people.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A version as one number that can be compared. */
+#define DRIVER_VERSION(major, minor, patch)                                                                            \
+        ((uint64_t)(major) << 32 | (uint64_t)(minor) << 16 | (uint64_t)(patch)) /* none has a part above 65535 */
+
+/* From the first version that has something on, up to the first that has it no more. 0: always had, still has. */
+struct version_span {
+        uint64_t from;
+        uint64_t until;
+};
+
+enum driver_trait {
+        DRIVER_OPENS_ONE_BY_ONE,
+        DRIVER_NUMA_AUTO_ONLINE,
+        DRIVER_DEFERS_OPENS,
+        DRIVER_OVERLAPS_INITIALISATIONS,
+        DRIVER_CHECKS_FABRIC,
+        DRIVER_ANNOUNCES_UNBINDS,
+        DRIVER_HIDES_UNKNOWN_UUID,
+        DRIVER_SHOWS_RAIL_GATING,
+        DRIVER_UNLISTS_BEFORE_WAITING,
+        N_DRIVER_TRAITS,
+};
+
+/* "595.45.04", or with two numbers as "550.78". 0 for what is no version. */
+uint64_t version_parse(const char *text);
+bool version_in(uint64_t version, const struct version_span *span);
+bool version_has(uint64_t version, enum driver_trait trait);
