@@ -460,6 +460,7 @@ struct control {
                 struct nv_system_event system_event;
                 struct nv_persistence persistence;
                 struct nv_gpu_id_info id_info;
+                struct nv_drain_state drain;
         } parameters;
 };
 
@@ -603,6 +604,24 @@ static uint32_t control_modify_persistence(struct control *control) {
         return set_legacy(control, minor, wanted == 0);
 }
 
+/* Of any GPU that the driver has probed, initialised or not. */
+static uint32_t control_query_drain(struct control *control) {
+        struct nv_drain_state *drain = &control->parameters.drain;
+        struct model_gpu_view views[SCENARIO_GPUS_MAX];
+        size_t n_views = model_list(control->file->rm->model, views);
+
+        for (size_t i = 0; i < n_views; i++) {
+                const struct pci_address *address = &views[i].spec.address;
+
+                if (!views[i].probed || nv_gpu_id(address->domain, address->bus, address->slot) != drain->gpu_id)
+                        continue;
+                drain->state = views[i].spec.drain;
+                drain->flags = 0;
+                return NV_OK;
+        }
+        return NV_ERR_INVALID_ARGUMENT;
+}
+
 static const struct control_row {
         uint32_t command;
         uint32_t size;
@@ -611,6 +630,7 @@ static const struct control_row {
         {NV_CONTROL_EVENT_SET_NOTIFICATION, sizeof(struct nv_set_notification), control_set_notification},
         {NV_CONTROL_GET_SYSTEM_EVENT_DATA, sizeof(struct nv_system_event), control_get_event},
         {NV_CONTROL_GPU_GET_ID_INFO_V2, sizeof(struct nv_gpu_id_info), control_get_id_info},
+        {NV_CONTROL_GPU_QUERY_DRAIN_STATE, sizeof(struct nv_drain_state), control_query_drain},
         {NV_CONTROL_QUERY_PERSISTENCE, sizeof(struct nv_persistence), control_query_persistence},
         {NV_CONTROL_MODIFY_PERSISTENCE, sizeof(struct nv_persistence), control_modify_persistence},
 };

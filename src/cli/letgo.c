@@ -159,7 +159,8 @@ static int begin_lease(struct letgo *letgo) {
 struct again {
         size_t n_held;
         size_t n_waiting;
-        size_t n_gone; /* from the driver, or nobody wants them held any more */
+        size_t n_refused; /* by the driver, until somebody ends a drain: more time is no help */
+        size_t n_gone;    /* from the driver, or nobody wants them held any more */
 };
 
 static bool is_answering(const struct snapshot *snapshot) {
@@ -188,6 +189,8 @@ static struct again count_again(const struct letgo *letgo, const struct snapshot
                         again.n_gone++;
                 else if (row->held == HF_YES)
                         again.n_held++;
+                else if (row->detail.error_number == EBUSY)
+                        again.n_refused++;
                 else
                         again.n_waiting++;
         }
@@ -211,7 +214,7 @@ static void name_not_held(const struct letgo *letgo, const struct snapshot *now)
 
 static int tell_again(const struct letgo *letgo, const struct snapshot *now, uint64_t start_usec) {
         struct again again = count_again(letgo, now);
-        size_t n = again.n_held + again.n_waiting + again.n_gone;
+        size_t n = again.n_held + again.n_waiting + again.n_refused + again.n_gone;
         char elapsed[32];
 
         if (letgo->repeated && again.n_held == n)
@@ -224,10 +227,10 @@ static int tell_again(const struct letgo *letgo, const struct snapshot *now, uin
                        plural(n), elapsed, is_answering(now) ? "" : "; ", now->daemon_error);
         if (is_answering(now))
                 name_not_held(letgo, now);
-        return again.n_waiting == 0 ? STATUS_DONE : letgo->not_held_status;
+        return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : letgo->not_held_status;
 }
 
-/* Looks until all are held again that were before. */
+/* Looks until all are held again that were before, but for those that the driver refuses. */
 static int wait_again(const struct letgo *letgo, uint64_t start_usec) {
         const struct snapshot_request request = {
                 .root = letgo->invocation->root,

@@ -63,7 +63,8 @@ static const struct option_spec options[] = {
 
 static const struct command_exit exits[] = {
         {0, "COMMAND did well, and the GPUs are held again; any other number below 124: COMMAND's own"},
-        {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again within the time"},
+        {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again within the time, or one is drained "
+                                 "and cannot be"},
         {RELEASE_FAILED, "COMMAND was not run: wrong usage, not permitted, other processes are in the way, the daemon "
                          "refused"},
         {CHILD_NOT_EXECUTABLE, "COMMAND cannot be run"},

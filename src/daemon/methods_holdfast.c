@@ -58,7 +58,7 @@ static void encode_gpu(struct xdr_writer *writer, const struct gpu *gpu) {
                 .error_number = -gpu->failure.error,
                 .error_nv_status = gpu->failure.nv_status,
                 .uvm = uvm_on_wire(gpu),
-                .legacy_flag = legacy_on_wire(gpu->hold.legacy),
+                .legacy_flag = legacy_on_wire(gpu->legacy),
                 .leased = registry_gpu_is_leased(gpu),
         };
 

@@ -78,8 +78,6 @@ static const struct {
                                 "UVM persistence mode not enabled."},
         [GPU_JOB_UVM_DISABLE] = {LOG_NOTICE, "UVM persistence mode disabled.", LOG_WARNING,
                                  "UVM persistence mode not disabled."},
-        [GPU_JOB_QUERY] = {LOG_DEBUG, "legacy persistence flag asked for.", LOG_DEBUG,
-                           "the legacy persistence flag cannot be had."},
         [GPU_JOB_NUMA_ONLINE] = {LOG_DEBUG, "NUMA memory is online or none.", LOG_ERR, "NUMA memory not onlined."},
         [GPU_JOB_NUMA_OFFLINE] = {LOG_DEBUG, "NUMA memory is offline or none.", LOG_ERR, "NUMA memory not offlined."},
 };
@@ -96,10 +94,12 @@ static void log_outcome(const struct entry *entry, enum gpu_job job, int result,
 }
 
 /* A retry that fails as the one before is no news; the status tells how often it was tried. */
-static bool is_repetition(const struct gpu *gpu, int result) {
+static bool is_repetition(const struct entry *entry, int result) {
+        const struct gpu *gpu = &entry->gpu;
+
         if (gpu->job == GPU_JOB_UVM_ENABLE)
                 return gpu->uvm_failures_in_row > 0 && gpu->uvm_failure.error == result;
-        return gpu->job == GPU_JOB_OPEN && gpu->failures_in_row > 0 && gpu->failure.error == result;
+        return gpu->job == GPU_JOB_OPEN && gpu->failures_in_row > 0 && entry->failed_result == result;
 }
 
 static void apply_policy(struct entry *entry) {
@@ -126,12 +126,13 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
         struct gpu *gpu = &entry->gpu;
         enum gpu_state before = gpu->state;
         enum gpu_job job = gpu->job;
-        bool news = job != GPU_JOB_QUERY || hold->legacy != gpu->hold.legacy;
 
-        if (result >= 0 || !is_repetition(gpu, result))
+        if (result >= 0 || !is_repetition(entry, result))
                 log_outcome(entry, job, result, failure);
         if (job == GPU_JOB_NUMA_ONLINE || job == GPU_JOB_NUMA_OFFLINE)
                 entry->numa_result = result;
+        if (job == GPU_JOB_OPEN)
+                entry->failed_result = result;
         gpu_end(gpu, result, hold, failure, clock_monotonic_usec());
         learn_uuid(entry);
         if (gpu->state == GPU_RELEASED && entry->stale) {
@@ -141,8 +142,7 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
         /* Bound again since we looked: what we know of it is old, not what we hold. */
         if (job == GPU_JOB_OPEN && result >= 0 && gpu->hold.minor != gpu->info.minor)
                 registry_rescan(entry->registry);
-        if (news)
-                entry_changed(entry, before);
+        entry_changed(entry, before);
 }
 
 static void flight_run(struct worker_job *job) {
@@ -188,8 +188,7 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         gpu_begin(&entry->gpu, job, clock_monotonic_usec());
         if (job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT)
                 entry->opened_usec = entry->gpu.job_since_usec;
-        if (job != GPU_JOB_QUERY) /* asking is no change: whoever watches would be woken by those who look */
-                entry_changed(entry, before);
+        entry_changed(entry, before);
         r = launch(entry, job);
         if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
                 (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
@@ -218,22 +217,32 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
 /* A subscription takes a millisecond; a driver that keeps it for longer is not to keep all GPUs from being held. */
 #define HEARING_LIMIT_USEC (2 * USEC_PER_SEC)
 
-/* Whether the job is an open that has to wait. *ret_wake_usec is until when. */
-static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, uint64_t *ret_wake_usec) {
-        const struct registry_config *config = &entry->registry->config;
-        bool opens = job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT;
-        bool waits = opens && !config->hears_unbinds(config->userdata);
+static bool is_hearing(struct registry *registry) {
+        bool hearing = registry->config.hears_unbinds(registry->config.userdata);
 
-        if (waits && entry->waiting_usec == 0) {
-                entry->waiting_usec = now_usec;
-                entry->registry->changed = true; /* counts.using: whoever subscribes learns of it */
-        }
-        if (waits && now_usec < entry->waiting_usec + HEARING_LIMIT_USEC) {
-                *ret_wake_usec = entry->waiting_usec + HEARING_LIMIT_USEC;
-                return true;
-        }
-        entry->waiting_usec = 0;
-        return false;
+        if (hearing)
+                registry->deaf_usec = 0;
+        return hearing;
+}
+
+/*
+ * Whether the job is an open that has to wait. *ret_wake_usec is until when. A subscription that is late once delays no
+ * open after that, until it has come.
+ */
+static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        bool opens = job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT;
+        struct registry *registry = entry->registry;
+        bool waits = opens && !is_hearing(registry);
+
+        if (waits && registry->deaf_usec == 0)
+                registry->deaf_usec = now_usec;
+        waits = waits && now_usec < registry->deaf_usec + HEARING_LIMIT_USEC;
+        if (waits)
+                *ret_wake_usec = registry->deaf_usec + HEARING_LIMIT_USEC;
+        if (waits && !entry->waiting)
+                registry->changed = true; /* counts.using: whoever subscribes learns of it */
+        entry->waiting = waits;
+        return waits;
 }
 
 /* Does what is due for one GPU. Returns when to look again if nothing happens before. */
@@ -277,7 +286,10 @@ static bool all_attempted(const struct registry *registry) {
         return registry->scanned;
 }
 
-/* At rest: no thread uses the registry, and what is to be released is. */
+/*
+ * What is to be released is. A question or a look for GPUs may still be on its thread: it has nothing that anybody
+ * waits for, and may hang with a GPU that does.
+ */
 static bool all_stopped(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
@@ -285,7 +297,7 @@ static bool all_stopped(const struct registry *registry) {
                 if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && (gpu->state != GPU_RELEASED || gpu->adopting)))
                         return false;
         }
-        return !registry->scanning;
+        return true;
 }
 
 static void tell(struct registry *registry) {
@@ -307,15 +319,16 @@ static void tell(struct registry *registry) {
 static void advance_once(struct registry *registry) {
         uint64_t now_usec = clock_monotonic_usec();
         uint64_t nearest_usec = UINT64_MAX;
+        uint64_t wake_usec;
 
         for (size_t i = 0; i < registry->n_entries; i++) {
-                uint64_t wake_usec = advance_entry(registry->entries[i], now_usec);
-
+                wake_usec = advance_entry(registry->entries[i], now_usec);
                 if (wake_usec < nearest_usec)
                         nearest_usec = wake_usec;
         }
-        arm_timer(registry, nearest_usec, now_usec);
-        registry_tell_leases(registry);
+        registry_ask(registry);
+        wake_usec = registry_tell_leases(registry, now_usec);
+        arm_timer(registry, wake_usec < nearest_usec ? wake_usec : nearest_usec, now_usec);
 }
 
 /*
@@ -336,6 +349,7 @@ void registry_advance(struct registry *registry) {
 }
 
 void registry_poke(struct registry *registry) {
+        (void)is_hearing(registry);
         registry_advance(registry);
 }
 
@@ -539,8 +553,7 @@ struct registry_counts registry_count(const struct registry *registry) {
                 counts.held += gpu->state == GPU_HELD;
                 counts.failed += gpu->state == GPU_FAILED;
                 counts.busy += gpu->job != GPU_JOB_NONE;
-                counts.using +=
-                        gpu->state == GPU_HELD || gpu->state == GPU_OPENING || registry->entries[i]->waiting_usec;
+                counts.using += gpu->state == GPU_HELD || gpu->state == GPU_OPENING || registry->entries[i]->waiting;
                 counts.unbinding += registry->entries[i]->unbinding;
         }
         return counts;

@@ -50,8 +50,8 @@ struct registry_config {
          */
         bool (*hears_unbinds)(void *userdata);
         /*
-         * Whether nothing else of ours uses the driver while no GPU is held: a lease is answered only then, so that the
-         * kernel module can be unloaded. See registry_poke().
+         * Whether nothing else of ours uses the driver while no GPU is held: a lease is answered only then, or after a
+         * moment, so that the kernel module can be unloaded. See registry_poke().
          */
         bool (*is_quiet)(void *userdata);
         /* Once, after registry_stop(): nothing runs any more. */
@@ -155,7 +155,8 @@ struct registry_lease {
         /* Once: all are released (NVPD_SUCCESS), or one of them cannot be (NVPD_DRIVER: stuck, or its close failed). */
         void (*answered)(struct registry_lease *lease, enum nvpd_status status);
 
-        bool told; /* the registry's own */
+        bool told;               /* the registry's own */
+        uint64_t quiet_due_usec; /* likewise: is_quiet() is not waited for after that; 0: not waited for yet */
         struct registry_lease *next;
 };
 

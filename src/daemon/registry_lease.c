@@ -3,7 +3,11 @@
 
 #include "daemon/registry_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+
+/* Ending a subscription takes a millisecond; one that hangs is not to keep a lease from being answered. */
+#define QUIET_LIMIT_USEC (1 * USEC_PER_SEC)
 
 static bool covers(const struct registry_lease *lease, const struct pci_address *address) {
         if (lease->all)
@@ -48,6 +52,7 @@ static void update_entries(struct registry *registry) {
 
 void registry_lease_begin(struct registry *registry, struct registry_lease *lease) {
         lease->told = false;
+        lease->quiet_due_usec = 0;
         lease->next = registry->leases;
         registry->leases = lease;
         update_entries(registry);
@@ -68,8 +73,23 @@ enum progress {
         CANNOT,
 };
 
-static enum progress lease_progress(const struct registry *registry, const struct registry_lease *lease) {
-        bool any_held = registry_count(registry).held > 0;
+/* No GPU pins the kernel module: what else of ours does is worth waiting for. */
+static bool is_driver_free(const struct registry *registry) {
+        struct registry_counts counts = registry_count(registry);
+
+        return counts.using == 0 && counts.busy == 0;
+}
+
+/* Whether the lease is answered now as far as the rest of us is concerned. */
+static bool is_quiet(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
+        if (!is_driver_free(registry) || (!registry->asking && registry->config.is_quiet(registry->config.userdata)))
+                return true;
+        if (lease->quiet_due_usec == 0)
+                lease->quiet_due_usec = now_usec + QUIET_LIMIT_USEC;
+        return now_usec >= lease->quiet_due_usec;
+}
+
+static enum progress lease_progress(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
         enum progress progress = RELEASED;
 
         for (size_t i = 0; i < registry->n_entries; i++) {
@@ -81,19 +101,20 @@ static enum progress lease_progress(const struct registry *registry, const struc
                         return CANNOT;
                 progress = RELEASING;
         }
-        if (progress == RELEASED && !any_held && !registry->config.is_quiet(registry->config.userdata))
-                return RELEASING;
-        return progress;
+        return progress == RELEASED && !is_quiet(registry, lease, now_usec) ? RELEASING : progress;
 }
 
 /* An answer may end leases: then the list is another, and the look begins anew. */
-void registry_tell_leases(struct registry *registry) {
+uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
         struct registry_lease *lease = registry->leases;
+        uint64_t wake_usec = UINT64_MAX;
 
         while (lease) {
-                enum progress progress = lease->told ? RELEASING : lease_progress(registry, lease);
+                enum progress progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
 
                 if (progress == RELEASING) {
+                        if (!lease->told && lease->quiet_due_usec != 0 && lease->quiet_due_usec < wake_usec)
+                                wake_usec = lease->quiet_due_usec;
                         lease = lease->next;
                         continue;
                 }
@@ -101,4 +122,5 @@ void registry_tell_leases(struct registry *registry) {
                 lease->answered(lease, progress == RELEASED ? NVPD_SUCCESS : NVPD_DRIVER);
                 lease = registry->leases;
         }
+        return wake_usec;
 }

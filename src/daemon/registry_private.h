@@ -9,6 +9,7 @@
  *      registry_scan.c      GPUs that come and go
  *      registry_request.c   Set requests, one after another for each GPU
  *      registry_lease.c     leases
+ *      registry_question.c  what the driver is asked besides
  */
 
 #include "daemon/registry.h"
@@ -27,7 +28,9 @@ struct entry {
         bool seen;                     /* by the scan being merged */
         bool doubtful;                 /* a scan did not see it, but is older than what we hold */
         uint64_t opened_usec;          /* when the last open began */
-        uint64_t waiting_usec;         /* since when an open waits for hears_unbinds(); 0: none does */
+        bool waiting;                  /* an open waits for hears_unbinds() */
+        int failed_result;             /* of the last open, as that gave it */
+        int told_error;                /* of the last explanation of a failure that was logged */
 
         struct registry_request *request; /* the one being served, and those behind it */
         int numa_result;                  /* of the last NUMA job */
@@ -46,7 +49,9 @@ struct registry {
         size_t n_entries;
         struct inheritance *inheritances;
         struct registry_lease *leases;
-        struct event *timer; /* the end of the nearest pause or limit */
+        struct event *timer;     /* the end of the nearest pause or limit */
+        struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
+        uint64_t deaf_usec;      /* since when hears_unbinds() says no; 0: it says yes, or nobody has asked */
 
         struct event *scan_timer; /* the next look by ourselves */
         bool polling;             /* nobody tells of changes */
@@ -87,5 +92,9 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info);
 void registry_sweep(struct registry *registry);
 void registry_arm_scan(struct registry *registry);
 
+/* Asks the driver the next question that is due, unless it would keep us waiting. */
+void registry_ask(struct registry *registry);
+
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);
-void registry_tell_leases(struct registry *registry);
+/* Answers the leases that can be. Returns when to look again if nothing happens before. */
+uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec);

@@ -173,6 +173,7 @@ enum {
         NV_CLASS_DEVICE = 0x80,
 
         NV_CONTROL_GPU_GET_ID_INFO_V2 = 0x205,
+        NV_CONTROL_GPU_QUERY_DRAIN_STATE = 0x279, /* unprivileged: CUDA asks it, too */
         NV_CONTROL_EVENT_SET_NOTIFICATION = 0x501,
         NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502, /* before 575.51.02 another control, with 8 bytes */
         NV_CONTROL_QUERY_PERSISTENCE = 0x800288,  /* struct nv_persistence, on an NV_CLASS_DEVICE object */
@@ -226,6 +227,12 @@ struct nv_gpu_id_info {  /* NV0000_CTRL_GPU_GET_ID_INFO_V2_PARAMS */
         uint32_t board_id;
         uint32_t gpu_instance;
         int32_t numa_node;
+};
+
+struct nv_drain_state { /* NV0000_CTRL_GPU_QUERY_DRAIN_STATE_PARAMS */
+        uint32_t gpu_id;
+        uint32_t state; /* 0 not drained, 1 drained */
+        uint32_t flags; /* 1: to be removed at the last close */
 };
 
 struct nv_persistence {
@@ -303,6 +310,7 @@ _Static_assert(sizeof(struct nv_numa_info) == 560 && offsetof(struct nv_numa_inf
                "nv_numa_info");
 _Static_assert(sizeof(struct nv_numa_info_before_535) == 552, "nv_numa_info_before_535");
 _Static_assert(sizeof(struct nv_gpu_id_info) == 32, "nv_gpu_id_info");
+_Static_assert(sizeof(struct nv_drain_state) == 12, "nv_drain_state");
 _Static_assert(sizeof(struct nv_rm_free) == 16, "nv_rm_free");
 _Static_assert(sizeof(struct nv_rm_control) == 32 && sizeof(struct nv_rm_alloc) == 32, "RM calls");
 _Static_assert(sizeof(struct nv_device_params) == 56 && sizeof(struct nv_event_params) == 24, "RM parameters");

@@ -30,7 +30,6 @@ struct gpu_hold {
         void *handle;  /* nvidia-cfg: NvCfgDeviceHandle */
         bool uvm;      /* UVM persistence is on */
         int minor;     /* which it was when it was opened; GPU_MINOR_UNKNOWN where it could not be read */
-        enum gpu_legacy legacy;
         char uuid[GPU_UUID_SIZE]; /* the driver learns it by the first initialisation; empty where it does not tell */
 };
 
@@ -88,9 +87,20 @@ struct gpu_ops {
         int (*uvm_disable)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
                            struct gpu_failure *ret_failure);
 
-        /* Asks the driver for the legacy flag into hold->legacy. NULL: cannot be done. */
-        int (*query)(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+        /*
+         * Questions. They open the driver's control node, which can sleep for as long as any GPU initialises, also one
+         * of others (before 550.40.07: in state D). So they have a thread to themselves, use nothing of a hold, and
+         * nothing waits for their end. NULL: cannot be done.
+         */
+
+        /* The legacy flag. Only for a GPU that this process has open. */
+        int (*query)(void *context, const struct gpu_info *info, enum gpu_legacy *ret_legacy,
                      struct gpu_failure *ret_failure);
+        /*
+         * Why an open has failed, as far as the driver tells: failure comes as the open left it. A GPU in drain state
+         * gets the error -EBUSY, whatever the open gave.
+         */
+        void (*explain)(void *context, const struct gpu_info *info, struct gpu_failure *failure);
 
         /* Brings the GPU's memory on- or offline as a NUMA node where that is ours to do (gpu/numa.h). hold may be
          * empty. */

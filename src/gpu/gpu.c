@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 
 /* Pauses: a transient error (a node not made yet) is tried again at once, the others with respect for the driver. */
 #define TRANSIENT_PAUSE_USEC (100 * USEC_PER_MSEC)
@@ -53,8 +54,8 @@ void gpu_retry_now(struct gpu *gpu) {
 }
 
 void gpu_refresh(struct gpu *gpu, uint64_t now_usec) {
-        if (gpu->state == GPU_HELD && now_usec >= gpu->query_usec + REFRESH_USEC)
-                gpu->query_due = true;
+        if (gpu->state == GPU_HELD && now_usec >= gpu->legacy_usec + REFRESH_USEC)
+                gpu->legacy_due = true;
 }
 
 static enum gpu_job after_pause(enum gpu_job job, uint64_t due_usec, uint64_t now_usec, uint64_t *ret_wake_usec) {
@@ -66,14 +67,12 @@ static enum gpu_job after_pause(enum gpu_job job, uint64_t due_usec, uint64_t no
 }
 
 static enum gpu_job next_of_held(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec) {
-        enum gpu_job job = GPU_JOB_NONE;
-
         if (!gpu->wanted)
                 return after_pause(GPU_JOB_CLOSE, gpu->retry_usec, now_usec, ret_wake_usec);
         if (gpu->uvm_wanted != gpu->hold.uvm)
-                job = after_pause(gpu->uvm_wanted ? GPU_JOB_UVM_ENABLE : GPU_JOB_UVM_DISABLE, gpu->uvm_retry_usec,
-                                  now_usec, ret_wake_usec);
-        return job == GPU_JOB_NONE && gpu->query_due ? GPU_JOB_QUERY : job;
+                return after_pause(gpu->uvm_wanted ? GPU_JOB_UVM_ENABLE : GPU_JOB_UVM_DISABLE, gpu->uvm_retry_usec,
+                                   now_usec, ret_wake_usec);
+        return GPU_JOB_NONE;
 }
 
 enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec) {
@@ -95,14 +94,19 @@ void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
                 gpu->state = GPU_OPENING;
         else if (job == GPU_JOB_CLOSE)
                 gpu->state = GPU_CLOSING;
-        else if (job == GPU_JOB_QUERY)
-                gpu->query_due = false;
 }
 
 static void note_success(struct gpu *gpu) {
         gpu->failure = (struct gpu_failure){0};
+        gpu->failure_due = false;
         gpu->failures_in_row = 0;
         gpu->retry_usec = 0;
+}
+
+/* The driver of a GPU that is held, and by this process, tells; of any other it is not known. */
+static void note_held(struct gpu *gpu, bool held) {
+        gpu->legacy = GPU_LEGACY_UNKNOWN;
+        gpu->legacy_due = held;
 }
 
 static void note_failure(struct gpu *gpu, const struct gpu_failure *failure, uint64_t now_usec) {
@@ -117,6 +121,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         if (result < 0) {
                 gpu->state = gpu->wanted ? GPU_FAILED : GPU_RELEASED;
                 note_failure(gpu, failure, now_usec);
+                gpu->failure_due = result == -EIO || result == -EBUSY; /* others say enough by themselves */
                 return;
         }
         gpu->state = GPU_HELD;
@@ -124,7 +129,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         gpu->open_duration_usec = now_usec - gpu->job_since_usec;
         gpu->uvm_retry_usec = 0;
         gpu->uvm_failures_in_row = 0;
-        gpu->query_due = true;
+        note_held(gpu, true);
         note_success(gpu);
 }
 
@@ -134,7 +139,7 @@ static void end_adopt(struct gpu *gpu, int result) {
         gpu->retry_usec = 0;
         gpu->state = result < 0 ? GPU_RELEASED : GPU_HELD;
         gpu->attempted |= result >= 0;
-        gpu->query_due = result >= 0;
+        note_held(gpu, result >= 0);
 }
 
 static void end_close(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
@@ -145,6 +150,7 @@ static void end_close(struct gpu *gpu, int result, const struct gpu_failure *fai
         }
         gpu->state = GPU_RELEASED;
         gpu->uvm_failure = (struct gpu_failure){0};
+        note_held(gpu, false);
         note_success(gpu);
 }
 
@@ -181,8 +187,6 @@ void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const str
                 end_close(gpu, result, failure, now_usec);
         else if (job == GPU_JOB_UVM_ENABLE || job == GPU_JOB_UVM_DISABLE)
                 end_uvm(gpu, result, failure, now_usec);
-        else if (job == GPU_JOB_QUERY)
-                gpu->query_usec = now_usec;
 }
 
 bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec) {
@@ -212,9 +216,6 @@ void gpu_task_run(struct gpu_task *task) {
         case GPU_JOB_UVM_DISABLE:
                 task->result = ops->uvm_disable(task->context, &task->info, &task->hold, &task->failure);
                 break;
-        case GPU_JOB_QUERY:
-                task->result = ops->query ? ops->query(task->context, &task->info, &task->hold, &task->failure) : 0;
-                break;
         case GPU_JOB_NUMA_ONLINE:
         case GPU_JOB_NUMA_OFFLINE:
                 task->result = ops->numa_set(task->context, &task->info.address, &task->hold,
@@ -223,4 +224,60 @@ void gpu_task_run(struct gpu_task *task) {
         case GPU_JOB_NONE:
                 break;
         }
+}
+
+/* ---- questions ---- */
+
+enum gpu_question gpu_next_question(const struct gpu *gpu) {
+        if (gpu->state == GPU_HELD && gpu->legacy_due)
+                return GPU_QUESTION_LEGACY;
+        if (gpu->state == GPU_FAILED && gpu->failure_due)
+                return GPU_QUESTION_FAILURE;
+        return GPU_QUESTION_NONE;
+}
+
+void gpu_begin_question(struct gpu *gpu, enum gpu_question question, struct gpu_inquiry *inquiry) {
+        inquiry->question = question;
+        inquiry->info = gpu->info;
+        inquiry->opens = gpu->opens;
+        inquiry->failures = gpu->failures;
+        inquiry->legacy = GPU_LEGACY_UNKNOWN;
+        inquiry->failure = gpu->failure;
+        if (question == GPU_QUESTION_LEGACY)
+                gpu->legacy_due = false;
+        else
+                gpu->failure_due = false;
+}
+
+void gpu_inquiry_run(struct gpu_inquiry *inquiry) {
+        const struct gpu_ops *ops = inquiry->ops;
+
+        if (inquiry->question == GPU_QUESTION_LEGACY && ops->query)
+                inquiry->result = ops->query(inquiry->context, &inquiry->info, &inquiry->legacy, &inquiry->failure);
+        else if (inquiry->question == GPU_QUESTION_FAILURE && ops->explain)
+                ops->explain(inquiry->context, &inquiry->info, &inquiry->failure);
+}
+
+static bool take_legacy(struct gpu *gpu, const struct gpu_inquiry *inquiry, uint64_t now_usec) {
+        bool news = inquiry->legacy != gpu->legacy;
+
+        if (gpu->state != GPU_HELD || gpu->opens != inquiry->opens)
+                return false;
+        gpu->legacy = inquiry->legacy;
+        gpu->legacy_usec = now_usec;
+        return news;
+}
+
+static bool take_explanation(struct gpu *gpu, const struct gpu_inquiry *inquiry) {
+        bool news = !text_equal(gpu->failure.text, inquiry->failure.text);
+
+        if (gpu->failure.error == 0 || gpu->failures != inquiry->failures)
+                return false;
+        gpu->failure = inquiry->failure;
+        return news;
+}
+
+bool gpu_end_question(struct gpu *gpu, const struct gpu_inquiry *inquiry, uint64_t now_usec) {
+        return inquiry->question == GPU_QUESTION_LEGACY ? take_legacy(gpu, inquiry, now_usec)
+                                                        : take_explanation(gpu, inquiry);
 }

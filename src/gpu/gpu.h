@@ -34,9 +34,15 @@ enum gpu_job {
         GPU_JOB_CLOSE,
         GPU_JOB_UVM_ENABLE,
         GPU_JOB_UVM_DISABLE,
-        GPU_JOB_QUERY, /* of the legacy flag */
         GPU_JOB_NUMA_ONLINE,
         GPU_JOB_NUMA_OFFLINE,
+};
+
+/* What the driver is asked about a GPU, besides: never in the GPU's job, which would wait for the answer. */
+enum gpu_question {
+        GPU_QUESTION_NONE,
+        GPU_QUESTION_LEGACY,  /* whether it has the legacy flag */
+        GPU_QUESTION_FAILURE, /* why the last open failed */
 };
 
 struct gpu {
@@ -61,8 +67,10 @@ struct gpu {
         unsigned uvm_failures_in_row;
         uint64_t uvm_retry_usec; /* UINT64_MAX: it cannot be had */
 
-        bool query_due;      /* the legacy flag is to be asked for */
-        uint64_t query_usec; /* when it last was */
+        enum gpu_legacy legacy; /* while held */
+        bool legacy_due;        /* is to be asked for */
+        uint64_t legacy_usec;   /* when it last was */
+        bool failure_due;       /* the driver is to be asked about the failure */
 
         uint64_t since_realtime_usec; /* of the last change of state; set by the driver of this machine */
         uint64_t open_duration_usec;  /* of the last successful open */
@@ -106,6 +114,9 @@ void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const str
 /* Notes that the running job is over its limit. Returns whether this is news. */
 bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec);
 
+/* The question to ask now, or GPU_QUESTION_NONE. */
+enum gpu_question gpu_next_question(const struct gpu *gpu);
+
 /* ---- one job, as a worker thread runs it ---- */
 
 struct gpu_task {
@@ -120,3 +131,25 @@ struct gpu_task {
 
 /* Enters the driver and may sleep. Touches nothing but the task. */
 void gpu_task_run(struct gpu_task *task);
+
+/* ---- one question, likewise ---- */
+
+struct gpu_inquiry {
+        const struct gpu_ops *ops;
+        void *context;
+        enum gpu_question question;
+        struct gpu_info info;
+        uint32_t opens, failures; /* of the GPU when it was asked: another count makes the answer an old one */
+        enum gpu_legacy legacy;   /* out */
+        int result;               /* out */
+        struct gpu_failure failure;
+};
+
+/* Begins a question that gpu_next_question() told: fills inquiry but for ops and context. */
+void gpu_begin_question(struct gpu *gpu, enum gpu_question question, struct gpu_inquiry *inquiry);
+
+/* Enters the driver and may sleep. Touches nothing but the inquiry. */
+void gpu_inquiry_run(struct gpu_inquiry *inquiry);
+
+/* Takes the answer, unless it is an old one. Returns whether it is news. */
+bool gpu_end_question(struct gpu *gpu, const struct gpu_inquiry *inquiry, uint64_t now_usec);

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "gpu/abi.h"
+#include "gpu/inventory.h"
 
 /* ---- one call ---- */
 
@@ -207,7 +208,7 @@ static int check_driver(struct rm_events *events, struct gpu_failure *ret_failur
 }
 
 int rm_events_open(struct rm_events **ret_events, const char *root, struct gpu_failure *ret_failure) {
-        CLEANUP(free_events) struct rm_events *events = calloc(1, sizeof(*events));
+        CLEANUP(free_events) struct rm_events *events = NULL;
         static int (*const steps[])(struct rm_events * events, struct gpu_failure * ret_failure) = {
                 offer_descriptor,
                 make_event_object,
@@ -216,6 +217,10 @@ int rm_events_open(struct rm_events **ret_events, const char *root, struct gpu_f
         };
         int r;
 
+        /* Their control node may keep us waiting, for nothing. */
+        if (inventory_driver_is_before(root, 575, 51, 2))
+                return gpu_failure_explain(ret_failure, -EOPNOTSUPP, NV_OK, NULL, "this driver has no bind notices");
+        events = calloc(1, sizeof(*events));
         if (!events)
                 return gpu_failure_explain(ret_failure, -ENOMEM, NV_OK, NULL, "cannot subscribe to bind notices");
         events->client = CLIENT_NONE;
@@ -306,5 +311,24 @@ int rm_query_legacy(const char *root, const struct pci_address *address, bool *r
         if (r < 0)
                 return r;
         *ret_enabled = persistence.state == 0;
+        return 0;
+}
+
+/* ---- drain state ---- */
+
+int rm_query_drain(const char *root, const struct pci_address *address, bool *ret_drained,
+                   struct gpu_failure *ret_failure) {
+        struct nv_drain_state drain = {.gpu_id = nv_gpu_id(address->domain, address->bus, address->slot)};
+        CLEANUP(client_done) struct client client = CLIENT_NONE;
+        int r;
+
+        r = client_open(&client, root, ret_failure);
+        if (r < 0)
+                return r;
+        r = control(&client, client.handle, NV_CONTROL_GPU_QUERY_DRAIN_STATE, &drain, sizeof(drain),
+                    "ask for the drain state", ret_failure);
+        if (r < 0)
+                return r;
+        *ret_drained = drain.state != 0;
         return 0;
 }

@@ -4,7 +4,7 @@
 
 /*
  * Questions to the driver's resource manager (RM) over /dev/nvidiactl: who is being bound or unbound, and whether a GPU
- * has the legacy persistence flag. None needs a privilege or initialises a GPU.
+ * has the legacy persistence flag or is drained. None needs a privilege or initialises a GPU.
  *
  * Every call here but rm_events_fd() may sleep on RM's one lock for as long as a GPU initialises: for seconds, or for
  * ever when one hangs. They are for worker threads, never for the event loop.
@@ -72,3 +72,9 @@ bool rm_event_is_for(const struct rm_event *event, const struct pci_address *add
  */
 int rm_query_legacy(const char *root, const struct pci_address *address, bool *ret_enabled,
                     struct gpu_failure *ret_failure);
+
+/* ---- drain state ---- */
+
+/* Whether the GPU takes no new users (nvidia-smi drain -m 1). It need not be initialised. */
+int rm_query_drain(const char *root, const struct pci_address *address, bool *ret_drained,
+                   struct gpu_failure *ret_failure);

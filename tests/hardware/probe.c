@@ -93,6 +93,7 @@ static int subject_close(struct subject *subject, struct gpu_failure *ret_failur
 
 static int show_legacy(struct subject *subject, const char *root) {
         struct gpu_failure refused = {0}, failure = {0};
+        enum gpu_legacy legacy;
         bool enabled;
         int r;
 
@@ -103,9 +104,9 @@ static int show_legacy(struct subject *subject, const char *root) {
         r = subject_open(subject, &failure);
         if (r < 0)
                 return fail(r, &failure);
-        r = gpu_kernel_ops.query(subject->context, &subject->info, &subject->hold, &failure);
+        r = gpu_kernel_ops.query(subject->context, &subject->info, &legacy, &failure);
         if (r == 0)
-                printf("open: %s\n", subject->hold.legacy == GPU_LEGACY_ON ? "on" : "off");
+                printf("open: %s\n", legacy == GPU_LEGACY_ON ? "on" : "off");
         else
                 r = fail(r, &failure);
         (void)subject_close(subject, &failure);

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from harness import events, process
 from harness.command import PROGRAM, Job, environment, holdfast, opened
 from harness.node import THREE, Row
 from harness.terminal import CTRL_C, on_terminal
+from harness.world import QUICK
 
 A, B, C = THREE
 DONE, NOT_HELD_AGAIN, NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 0, 124, 125, 126, 127
@@ -115,6 +117,37 @@ def test_the_exit_status_is_the_commands_and_the_gpus_are_held_again(world, daem
     assert "2 of 2 GPUs held again" in result.err and is_held(world, *world.gpus)
     if status >= NOT_EXECUTABLE and status <= NOT_FOUND:
         assert f"cannot run {command[0]}: " in result.err
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_a_gpu_that_is_drained_meanwhile_is_named_and_not_waited_for(world, daemon, release):
+    first, second = world.gpus
+    world.sim.ctl("drain", gpu=second)
+    start = time.monotonic()
+    result = release("--", "true")
+    assert time.monotonic() - start < 20, "the limit is 120 s"
+    assert result.status == NOT_HELD_AGAIN
+    assert "1 of 2 GPUs held again" in result.err
+    assert re.search(rf"GPU 1 .*: failed: the GPU is drained and takes no new users.* nvidia-smi drain -p {second} -m 0",
+                     result.err), result.err
+    assert is_held(world, first) and not is_held(world, second)
+    world.sim.ctl("drain", gpu=second, on=False)
+    wait_held(world)
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+@pytest.mark.parametrize("version", ["535.261.03", "550.163.01", "595.45.04"])
+def test_beside_a_gpu_that_hangs_another_is_released_at_once(world, version):
+    world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n", gpu1="hang = open")
+    daemon = world.begin("--verbose")
+    daemon.wait_for_log(rf"device {world.gpus[0]} - persistence mode enabled\.")
+    start = time.monotonic()
+    with running(world, "--gpu", world.gpus[0], script=":") as child:
+        took = time.monotonic() - start
+        world.sim.ctl("hang", gpu=world.gpus[1], on=False)
+        assert child.wait(timeout=30) == DONE
+    assert took < 3
+    assert world.sim.gpu(world.gpus[0])["teardowns"] == 1
 
 
 def test_killed_it_leaves_the_gpus_held_again(world, daemon):

@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """GPUs that fail, hang, or may not be had: reasons in words, growing pauses, and nothing else stalled."""
 
+import errno
+
 import pytest
 
 from harness import holdfast_rpc, rpc
@@ -55,13 +57,33 @@ def test_a_reason_has_the_errno_the_drivers_status_and_what_to_do(world):
 @pytest.mark.parametrize("keys, words", [
     ("excluded = yes", "NVreg_ExcludedGpus"),
     ("lost = surprise", "unbound or removed"),
-    ("drain = yes", "kernel log"),
 ])
 def test_a_gpu_that_may_not_be_had_is_told_why(world, keys, words):
     world.simulate(gpus=2, gpu1=keys)
     daemon = world.start()
     assert daemon.get(world.gpus[0]) == ENABLED
     assert words in reason(daemon, 1)
+
+
+@kernel_only
+@pytest.mark.parametrize("version", ["535.261.03", "595.45.04"])
+def test_a_drained_gpu_is_told_from_one_that_is_broken(world, version):
+    world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n", gpu1="drain = yes")
+    daemon = world.start("--verbose")
+    daemon.wait_for_log(f"device {world.gpus[1]} - the GPU is drained and takes no new users: .*"
+                        f"nvidia-smi drain -p {world.gpus[1]} -m 0")
+    assert listed(daemon)[1]["error_number"] == errno.EBUSY
+    world.sim.ctl("drain", gpu=world.gpus[1], on=False)
+    daemon.wait_for_log(rf"device {world.gpus[1]} - persistence mode enabled\.", timeout=30)
+
+
+@kernel_only
+def test_the_reason_of_a_blocking_open_is_asked_for_afterwards(world):
+    world.simulate(gpus=1, defaults=QUICK + "[driver]\nversion = 535.261.03\n",
+                   gpu0="fail_opens = all\nfail_status = NV_ERR_GPU_IS_LOST")
+    daemon = world.start("--verbose")
+    daemon.wait_for_log(f"device {world.gpus[0]} - cannot open .*NV_ERR_GPU_IS_LOST")
+    assert listed(daemon)[0]["error_number"] == errno.EIO
 
 
 def test_pauses_between_tries_grow(world):

@@ -61,6 +61,15 @@ static struct gpu held_gpu(void) {
         return gpu;
 }
 
+static struct gpu_inquiry asked(struct gpu *gpu, enum gpu_question question) {
+        struct gpu_inquiry inquiry = {0};
+
+        assert_int_equal(gpu_next_question(gpu), question);
+        gpu_begin_question(gpu, question, &inquiry);
+        assert_int_equal(gpu_next_question(gpu), GPU_QUESTION_NONE);
+        return inquiry;
+}
+
 static void a_wanted_gpu_is_opened_and_held(void **state) {
         struct gpu gpu = wanted_gpu();
 
@@ -78,14 +87,48 @@ static void a_wanted_gpu_is_opened_and_held(void **state) {
 
 static void a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody_looks(void **state) {
         struct gpu gpu = held_gpu();
+        struct gpu_inquiry inquiry = asked(&gpu, GPU_QUESTION_LEGACY);
 
-        job_succeeds(&gpu, GPU_JOB_QUERY, 5000, 6000);
-        assert_int_equal(next(&gpu, 7000), GPU_JOB_NONE);
+        assert_int_equal(gpu_next_question(&gpu), GPU_QUESTION_NONE);
+        inquiry.legacy = GPU_LEGACY_ON;
+        assert_true(gpu_end_question(&gpu, &inquiry, 6000));
+        assert_int_equal(gpu.legacy, GPU_LEGACY_ON);
         gpu_refresh(&gpu, 7000); /* only just asked */
-        assert_int_equal(next(&gpu, 7000), GPU_JOB_NONE);
+        assert_int_equal(gpu_next_question(&gpu), GPU_QUESTION_NONE);
         gpu_refresh(&gpu, 6000 + 5 * USEC_PER_SEC);
-        assert_int_equal(next(&gpu, 6000 + 5 * USEC_PER_SEC), GPU_JOB_QUERY);
-        assert_int_equal(gpu.state, GPU_HELD);
+        inquiry = asked(&gpu, GPU_QUESTION_LEGACY);
+        inquiry.legacy = GPU_LEGACY_ON;
+        assert_false(gpu_end_question(&gpu, &inquiry, 9000)); /* which is no news */
+}
+
+static void a_question_is_in_the_way_of_no_job_and_an_old_answer_is_not_taken(void **state) {
+        struct gpu gpu = held_gpu();
+        struct gpu_inquiry inquiry = asked(&gpu, GPU_QUESTION_LEGACY);
+
+        inquiry.legacy = GPU_LEGACY_ON;
+        gpu_want(&gpu, false);
+        job_succeeds(&gpu, GPU_JOB_CLOSE, 5000, 6000);
+        assert_false(gpu_end_question(&gpu, &inquiry, 6000));
+        gpu_want(&gpu, true);
+        job_succeeds(&gpu, GPU_JOB_OPEN, 7000, 8000);
+        assert_false(gpu_end_question(&gpu, &inquiry, 9000)); /* it is of the hold before */
+        assert_int_equal(gpu.legacy, GPU_LEGACY_UNKNOWN);
+}
+
+static void the_driver_is_asked_why_an_open_failed(void **state) {
+        struct gpu gpu = wanted_gpu();
+        struct gpu_inquiry inquiry;
+
+        job_fails(&gpu, GPU_JOB_OPEN, -ENOENT, 1000); /* that says enough */
+        assert_int_equal(gpu_next_question(&gpu), GPU_QUESTION_NONE);
+        job_fails(&gpu, GPU_JOB_OPEN, -EIO, 10 * USEC_PER_SEC);
+        inquiry = asked(&gpu, GPU_QUESTION_FAILURE);
+        (void)gpu_failure_explain(&inquiry.failure, -EBUSY, 0, NULL, "drained");
+        assert_true(gpu_end_question(&gpu, &inquiry, 11 * USEC_PER_SEC));
+        assert_int_equal(gpu.failure.error, -EBUSY);
+        job_fails(&gpu, GPU_JOB_OPEN, -EIO, 100 * USEC_PER_SEC);
+        assert_false(gpu_end_question(&gpu, &inquiry, 101 * USEC_PER_SEC)); /* of the failure before */
+        assert_int_equal(gpu.failure.error, -EIO);
 }
 
 static void a_gpu_is_taken_over_from_the_process_before_without_an_open(void **state) {
@@ -226,7 +269,6 @@ static void uvm_persistence_follows_the_hold_and_never_undoes_it(void **state) {
         assert_int_equal(gpu.state, GPU_HELD);
         assert_int_equal(gpu.failure.error, 0);
         assert_int_equal(gpu.uvm_failure.error, -EAGAIN);
-        job_succeeds(&gpu, GPU_JOB_QUERY, 5001, 5002);
         assert_int_equal(next(&gpu, 5003), GPU_JOB_NONE);
         job_succeeds(&gpu, GPU_JOB_UVM_ENABLE, 5000 + USEC_PER_SEC, 6 * USEC_PER_SEC);
         assert_int_equal(gpu.uvm_failure.error, 0);
@@ -240,7 +282,6 @@ static void uvm_persistence_that_cannot_be_had_is_not_asked_for_again(void **sta
 
         gpu.uvm_wanted = true;
         job_fails(&gpu, GPU_JOB_UVM_ENABLE, -EOPNOTSUPP, 5000);
-        job_succeeds(&gpu, GPU_JOB_QUERY, 6000, 7000);
         assert_int_equal(next(&gpu, UINT64_MAX - 1), GPU_JOB_NONE);
 }
 
@@ -275,6 +316,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_wanted_gpu_is_opened_and_held),
                 cmocka_unit_test(a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody_looks),
+                cmocka_unit_test(a_question_is_in_the_way_of_no_job_and_an_old_answer_is_not_taken),
+                cmocka_unit_test(the_driver_is_asked_why_an_open_failed),
                 cmocka_unit_test(a_gpu_is_taken_over_from_the_process_before_without_an_open),
                 cmocka_unit_test(what_cannot_be_taken_over_is_opened_anew_at_once),
                 cmocka_unit_test(what_is_taken_over_and_not_wanted_is_closed),

@@ -46,6 +46,8 @@ enum call {
         CALL_UVM_ENABLE,
         CALL_UVM_DISABLE,
         CALL_NUMA,
+        CALL_QUERY,
+        CALL_EXPLAIN,
         N_CALLS,
 };
 
@@ -67,8 +69,9 @@ struct driver {
         pthread_cond_t changed;
         int wake_fd; /* into the loop: a call has begun or ended */
         struct driver_gpu gpus[N_GPUS];
-        struct driver_gpu list; /* the list's calls */
-        const char *fault;      /* what must never happen */
+        struct driver_gpu list;      /* the list's calls */
+        struct driver_gpu questions; /* and those of questions, about whichever GPU */
+        const char *fault;           /* what must never happen */
 };
 
 static void wake(struct driver *driver) {
@@ -212,6 +215,23 @@ static int driver_numa(void *context, const struct pci_address *address, struct 
         return leave(driver, r);
 }
 
+static int driver_query(void *context, const struct gpu_info *info, enum gpu_legacy *ret_legacy,
+                        struct gpu_failure *ret_failure) {
+        struct driver *driver = context;
+        int r = pass(driver, &driver->questions, CALL_QUERY);
+
+        *ret_legacy = GPU_LEGACY_ON;
+        return leave(driver, r);
+}
+
+static void driver_explain(void *context, const struct gpu_info *info, struct gpu_failure *failure) {
+        struct driver *driver = context;
+
+        (void)pass(driver, &driver->questions, CALL_EXPLAIN);
+        (void)gpu_failure_explain(failure, -EBUSY, 0, NULL, "drained");
+        (void)leave(driver, 0);
+}
+
 static const struct gpu_ops driver_ops = {
         .name = "test",
         .list = driver_list,
@@ -221,6 +241,8 @@ static const struct gpu_ops driver_ops = {
         .uvm_enable = driver_uvm_enable,
         .uvm_disable = driver_uvm_disable,
         .numa_set = driver_numa,
+        .query = driver_query,
+        .explain = driver_explain,
 };
 
 /* ---- the world ---- */
@@ -336,6 +358,7 @@ static void start(struct world *world, size_t n_gpus) {
 static void let_all_go(struct driver *driver) {
         (void)pthread_mutex_lock(&driver->mutex);
         memset(driver->list.held_back, 0, sizeof(driver->list.held_back));
+        memset(driver->questions.held_back, 0, sizeof(driver->questions.held_back));
         for (size_t i = 0; i < N_GPUS; i++)
                 memset(driver->gpus[i].held_back, 0, sizeof(driver->gpus[i].held_back));
         wake(driver);
@@ -346,7 +369,7 @@ static void let_all_go(struct driver *driver) {
 static void finish(struct world *world) {
         let_all_go(&world->driver);
         registry_stop(world->registry, false);
-        AWAIT(world, world->n_stopped == 1);
+        AWAIT(world, world->n_stopped == 1 && !world->registry->scanning && !world->registry->asking);
         for (size_t i = 0; i < N_GPUS; i++)
                 assert_int_equal(world->driver.gpus[i].held_binding, 0);
         if (world->driver.fault)
@@ -697,6 +720,22 @@ static void who_stays_deaf_holds_all_the_same(void **state) {
         world.deaf = true;
         registry_start(world.registry);
         AWAIT(&world, is_fresh(&world, 0) && world.n_ready == 1);
+        finish(&world);
+}
+
+static void a_subscription_that_is_late_delays_no_second_open(void **state) {
+        uint64_t begun_usec;
+        struct world world;
+
+        prepare(&world, 2);
+        world.policy.persistence = false;
+        world.deaf = true;
+        registry_start(world.registry);
+        AWAIT(&world, world.n_ready == 1);
+        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS); /* after the limit */
+        begun_usec = clock_monotonic_usec();
+        assert_int_equal(set_mode(&world, 1, true), NVPD_SUCCESS);
+        assert_true(clock_monotonic_usec() < begun_usec + USEC_PER_SEC);
         finish(&world);
 }
 
@@ -1150,6 +1189,40 @@ static void a_lease_waits_until_nothing_of_ours_uses_the_driver(void **state) {
         assert_int_equal(lessee.n_answers, 0);
         world.quiet = true;
         registry_poke(world.registry);
+        AWAIT(&world, lessee.n_answers == 1);
+        registry_lease_end(world.registry, &lessee.lease);
+        finish(&world);
+}
+
+static void a_lease_is_answered_in_the_end_when_it_does_not_become_quiet(void **state) {
+        struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
+        uint64_t begun_usec = clock_monotonic_usec();
+        struct world world;
+
+        start(&world, 1);
+        world.quiet = false;
+        registry_lease_begin(world.registry, &lessee.lease);
+        AWAIT(&world, lessee.n_answers == 1);
+        assert_int_equal(lessee.status, NVPD_SUCCESS);
+        assert_true(clock_monotonic_usec() >= begun_usec + USEC_PER_SEC);
+        registry_lease_end(world.registry, &lessee.lease);
+        finish(&world);
+}
+
+/* It keeps the kernel module where it is: there is nothing to be quiet for. */
+static void beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else(void **state) {
+        struct pci_address address = address_of(0);
+        struct lessee lessee = {.lease = {.addresses = &address, .n_addresses = 1, .answered = on_lease}};
+        struct world world;
+
+        prepare(&world, 2);
+        hold_back(&world, 1, CALL_OPEN);
+        registry_start(world.registry);
+        AWAIT(&world, find(&world, 0) && is_fresh(&world, 0) && begun(&world, 1, CALL_OPEN) == 1);
+        assert_int_equal(world.driver.questions.begun[CALL_QUERY], 0); /* it would wait */
+        world.quiet = false;
+        registry_lease_begin(world.registry, &lessee.lease);
+        AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
         assert_int_equal(lessee.n_answers, 1);
         registry_lease_end(world.registry, &lessee.lease);
         finish(&world);
@@ -1246,7 +1319,80 @@ static void a_gpu_removed_before_it_could_be_adopted_is_opened_anew(void **state
         finish(&world);
 }
 
+/* ---- questions ---- */
+
+static void hold_questions_back(struct world *world, enum call call, bool held_back) {
+        (void)pthread_mutex_lock(&world->driver.mutex);
+        world->driver.questions.held_back[call] = held_back;
+        wake(&world->driver);
+        (void)pthread_mutex_unlock(&world->driver.mutex);
+}
+
+static void once_no_gpu_is_in_the_driver_each_is_asked_about(void **state) {
+        struct world world;
+
+        prepare(&world, 2);
+        hold_back(&world, 1, CALL_OPEN);
+        registry_start(world.registry);
+        AWAIT(&world, find(&world, 0) && is_fresh(&world, 0));
+        assert_int_equal(world.driver.questions.begun[CALL_QUERY], 0);
+        let_go(&world, 1, CALL_OPEN, 0);
+        AWAIT(&world, find(&world, 0)->legacy == GPU_LEGACY_ON && find(&world, 1)->legacy == GPU_LEGACY_ON);
+        assert_int_equal(world.driver.questions.begun[CALL_QUERY], 2);
+        finish(&world);
+}
+
+static void a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting(void **state) {
+        struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
+        struct world world;
+
+        prepare(&world, 2);
+        hold_questions_back(&world, CALL_QUERY, true);
+        registry_start(world.registry);
+        AWAIT(&world, world.n_ready == 1 && world.driver.questions.begun[CALL_QUERY] == 1);
+        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS);
+        registry_lease_begin(world.registry, &lessee.lease);
+        AWAIT(&world, lessee.n_answers == 1);
+        assert_int_equal(lessee.status, NVPD_SUCCESS);
+        registry_lease_end(world.registry, &lessee.lease);
+        AWAIT(&world, is_fresh(&world, 0) && is_fresh(&world, 1));
+        registry_stop(world.registry, false);
+        AWAIT(&world, world.n_stopped == 1);
+        assert_int_equal(world.driver.questions.begun[CALL_QUERY], 1);
+        assert_int_equal(world.driver.questions.ended[CALL_QUERY], 0);
+        finish(&world);
+}
+
+static void an_open_that_fails_is_told_of_before_it_is_explained(void **state) {
+        struct world world;
+
+        prepare(&world, 1);
+        set_result(&world, 0, CALL_OPEN, -EIO);
+        hold_questions_back(&world, CALL_EXPLAIN, true);
+        registry_start(world.registry);
+        AWAIT(&world, world.n_ready == 1 && world.driver.questions.begun[CALL_EXPLAIN] == 1);
+        assert_int_equal(find(&world, 0)->failure.error, -EIO);
+        hold_questions_back(&world, CALL_EXPLAIN, false);
+        AWAIT(&world, find(&world, 0)->failure.error == -EBUSY);
+        finish(&world);
+}
+
 /* ---- the end ---- */
+
+static void a_look_for_gpus_that_hangs_does_not_keep_a_stop_waiting(void **state) {
+        struct world world;
+
+        start(&world, 1);
+        (void)pthread_mutex_lock(&world.driver.mutex);
+        world.driver.list.held_back[CALL_LIST] = true;
+        (void)pthread_mutex_unlock(&world.driver.mutex);
+        registry_rescan(world.registry);
+        registry_stop(world.registry, false);
+        AWAIT(&world, world.n_stopped == 1);
+        assert_true(world.registry->scanning);
+        finish(&world);
+}
 
 static void a_stop_waits_for_what_is_in_the_driver_and_then_releases_it(void **state) {
         struct world world;
@@ -1298,11 +1444,14 @@ int main(void) {
                 cmocka_unit_test(a_gpu_that_goes_is_let_go_of_and_forgotten),
                 cmocka_unit_test(a_gpu_that_is_not_wanted_any_more_does_not_wait),
                 cmocka_unit_test(a_gpu_that_was_kept_is_adopted_and_not_opened),
+                cmocka_unit_test(a_lease_is_answered_in_the_end_when_it_does_not_become_quiet),
                 cmocka_unit_test(a_lease_of_a_gpu_that_is_stuck_says_so),
                 cmocka_unit_test(a_lease_of_all_covers_what_comes_meanwhile),
                 cmocka_unit_test(a_lease_waits_until_nothing_of_ours_uses_the_driver),
                 cmocka_unit_test(a_list_older_than_the_hold_does_not_cost_it),
                 cmocka_unit_test(a_list_that_cannot_be_read_takes_nothing_away_and_is_read_again),
+                cmocka_unit_test(a_look_for_gpus_that_hangs_does_not_keep_a_stop_waiting),
+                cmocka_unit_test(a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting),
                 cmocka_unit_test(a_released_gpu_that_was_replaced_is_held_when_told_to),
                 cmocka_unit_test(a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver),
                 cmocka_unit_test(a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released),
@@ -1313,16 +1462,20 @@ int main(void) {
                 cmocka_unit_test(a_stop_waits_for_what_is_in_the_driver_and_then_releases_it),
                 cmocka_unit_test(a_storm_of_comings_and_goings_ends_with_all_held),
                 cmocka_unit_test(a_stuck_gpu_keeps_nobody_waiting_and_is_held_when_it_comes_back),
+                cmocka_unit_test(a_subscription_that_is_late_delays_no_second_open),
                 cmocka_unit_test(after_a_stop_nothing_is_opened_whatever_comes),
+                cmocka_unit_test(an_open_that_fails_is_told_of_before_it_is_explained),
                 cmocka_unit_test(an_unbind_during_an_open_is_obeyed_when_the_open_ends),
                 cmocka_unit_test(an_unbind_notice_releases_and_a_bind_notice_holds_again),
                 cmocka_unit_test(an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held),
                 cmocka_unit_test(an_unbind_that_is_over_and_followed_by_a_bind_unseen_leaves_the_gpu_held),
+                cmocka_unit_test(beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else),
                 cmocka_unit_test(every_gpu_is_opened_once_and_then_it_is_ready),
                 cmocka_unit_test(memory_in_use_brings_the_old_mode_back_where_memory_was_meant),
                 cmocka_unit_test(memory_that_cannot_be_changed_brings_the_old_mode_back),
                 cmocka_unit_test(nothing_is_opened_before_unbinds_are_heard_of),
                 cmocka_unit_test(notices_of_other_gpus_and_at_any_time_do_no_harm),
+                cmocka_unit_test(once_no_gpu_is_in_the_driver_each_is_asked_about),
                 cmocka_unit_test(uvm_does_not_hold_up_readiness),
                 cmocka_unit_test(uvm_is_had_again_with_the_gpu_after_an_unbind),
                 cmocka_unit_test(uvm_that_fails_never_costs_the_hold),

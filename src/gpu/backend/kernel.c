@@ -96,8 +96,7 @@ static int check_node(const struct kernel *kernel, int fd, int minor, const char
         return status.st_dev == node.st_dev && status.st_ino == node.st_ino ? 0 : -ENOTTY;
 }
 
-/* NV_STATUS of the GPU's last initialisation, for the message about an open that failed; NV_OK when it cannot be had.
- */
+/* NV_STATUS of the GPU's last initialisation; NV_OK when it cannot be had. */
 static uint32_t adapter_status(const struct kernel *kernel, const struct pci_address *address) {
         struct nv_status_code query = {.domain = address->domain, .bus = address->bus, .slot = address->slot};
         CLEANUP(fd_done) int fd = -1;
@@ -143,7 +142,6 @@ static int finish_open(const struct kernel *kernel, const struct gpu_info *info,
 
 static int open_node(const struct kernel *kernel, const struct gpu_info *info, int *ret_fd,
                      struct gpu_failure *ret_failure) {
-        uint32_t nv_status = NV_OK;
         char path[PATH_MAX];
         int fd, r;
 
@@ -151,11 +149,8 @@ static int open_node(const struct kernel *kernel, const struct gpu_info *info, i
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot open /dev/nvidia%d", info->minor);
         fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0) {
-                r = -errno;
-                nv_status = r == -EIO ? adapter_status(kernel, &info->address) : NV_OK;
-                return gpu_failure_set(ret_failure, r, nv_status, "cannot open %s", path);
-        }
+        if (fd < 0)
+                return gpu_failure_set(ret_failure, -errno, NV_OK, "cannot open %s", path);
         keep(kernel, &info->address, GPU_KIND_DEVICE, fd);
         r = finish_open(kernel, info, fd, path, ret_failure);
         if (r < 0)
@@ -318,18 +313,43 @@ static int kernel_uvm_enable(void *context, const struct gpu_info *info, struct 
         return 0;
 }
 
-static int kernel_query(void *context, const struct gpu_info *info, struct gpu_hold *hold,
+static int kernel_query(void *context, const struct gpu_info *info, enum gpu_legacy *ret_legacy,
                         struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
         bool enabled;
         int r;
 
         r = rm_query_legacy(kernel->root, &info->address, &enabled, ret_failure);
-        if (r < 0)
-                hold->legacy = GPU_LEGACY_UNKNOWN;
-        else
-                hold->legacy = enabled ? GPU_LEGACY_ON : GPU_LEGACY_OFF;
+        if (r >= 0)
+                *ret_legacy = enabled ? GPU_LEGACY_ON : GPU_LEGACY_OFF;
         return r;
+}
+
+static void explain_drain(const struct pci_address *address, struct gpu_failure *failure) {
+        char text[PCI_ADDRESS_SIZE], cure[96];
+
+        (void)text_format(cure, sizeof(cure), "end the drain with: nvidia-smi drain -p %s -m 0",
+                          pci_address_format(address, text));
+        (void)gpu_failure_explain(failure, -EBUSY, NV_OK, cure, "the GPU is drained and takes no new users");
+}
+
+/* A GPU in drain state that is not initialised gives EIO, as one that is broken does. */
+static void kernel_explain(void *context, const struct gpu_info *info, struct gpu_failure *failure) {
+        struct gpu_failure unused;
+        struct kernel *kernel = context;
+        bool drained = false;
+        char path[PATH_MAX];
+        uint32_t nv_status;
+
+        if (rm_query_drain(kernel->root, &info->address, &drained, &unused) == 0 && drained) {
+                explain_drain(&info->address, failure);
+                return;
+        }
+        if (failure->error != -EIO || failure->nv_status != NV_OK || node_path(kernel, info->minor, path) < 0)
+                return;
+        nv_status = adapter_status(kernel, &info->address);
+        if (nv_status != NV_OK)
+                (void)gpu_failure_set(failure, failure->error, nv_status, "cannot open %s", path);
 }
 
 static int kernel_numa_set(void *context, const struct pci_address *address, struct gpu_hold *hold, bool online,
@@ -350,5 +370,6 @@ const struct gpu_ops gpu_kernel_ops = {
         .uvm_enable = kernel_uvm_enable,
         .uvm_disable = kernel_uvm_disable,
         .query = kernel_query,
+        .explain = kernel_explain,
         .numa_set = kernel_numa_set,
 };
