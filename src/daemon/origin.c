@@ -5,7 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -19,6 +23,7 @@ enum {
         STATUS_MAX = 16384,
         STAT_MAX = 1024,
         FDINFO_MAX = 1024,
+        UID_MAP_MAX = 4096,    /* the kernel's limit on what is written there is a page */
         START_TIME_FIELD = 22, /* proc_pid_stat(5) */
 };
 
@@ -90,6 +95,17 @@ int origin_parse_start(const char *text, uint64_t *ret_ticks) {
         return text_parse_u64(word, 10, UINT64_MAX / USEC_PER_SEC, ret_ticks) < 0 ? -EINVAL : 0;
 }
 
+int origin_parse_capable(const char *text, const char *label, bool *ret_capable) {
+        const char *cursor = find_line(text, label);
+        char word[24];
+        uint64_t set;
+
+        if (!cursor || !next_word(&cursor, word, sizeof(word)) || text_parse_u64(word, 16, UINT64_MAX, &set) < 0)
+                return -EINVAL;
+        *ret_capable = set >> CAP_SYS_ADMIN & 1;
+        return 0;
+}
+
 /* ---- reading them ---- */
 
 /* ESRCH comes from reading a file that was opened while the process still was. */
@@ -104,8 +120,13 @@ static int read_depth(int directory, const char *status, unsigned *ret_depth) {
         return r < 0 ? r : origin_parse_depth(text, ret_depth);
 }
 
+/* Ours never changes; nor does that of a process that we could see. */
 static int read_own_depth(unsigned *ret_depth) {
-        return read_depth(AT_FDCWD, "/proc/self/status", ret_depth);
+        static unsigned depth;
+        int r = depth > 0 ? 0 : read_depth(AT_FDCWD, "/proc/self/status", &depth);
+
+        *ret_depth = depth;
+        return r;
 }
 
 static enum origin compare_depths(unsigned peer, unsigned own) {
@@ -114,7 +135,76 @@ static enum origin compare_depths(unsigned peer, unsigned own) {
         return peer > own ? ORIGIN_ELSEWHERE : ORIGIN_BESIDE;
 }
 
-enum origin origin_of_pidfd(int pidfd) {
+/* ---- rights ---- */
+
+static int open_process(pid_t pid) {
+        char path[32];
+        int fd;
+
+        (void)text_format(path, sizeof(path), "/proc/%d", (int)pid);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+/* The map says which users of the host a process can be: ours is another's only if the namespace is the same. */
+static bool has_our_users(int directory) {
+        static char own[UID_MAP_MAX];
+        char text[UID_MAP_MAX];
+
+        if (own[0] == '\0' && file_read("/proc/self/uid_map", own, sizeof(own)) < 0)
+                return true;
+        return file_read_at(directory, "uid_map", text, sizeof(text)) < 0 || text_equal(text, own);
+}
+
+/* By pid: the caller makes sure that the process still has it afterwards. */
+static bool is_capable(pid_t pid) {
+        struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = pid};
+        struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+        if (syscall(SYS_capget, &header, data) < 0)
+                return true;
+        return data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN);
+}
+
+static bool may_become_capable(int directory) {
+        CLEANUP(free_ptr) char *text = NULL;
+        bool capable;
+
+        return file_read_text_at(directory, "status", STATUS_MAX, &text) < 0 ||
+               origin_parse_capable(text, "CapBnd:", &capable) < 0 || capable;
+}
+
+/* directory is the process' in /proc, or negative where /proc does not show it. */
+static enum rights find_rights(int directory, pid_t pid, enum origin_question question) {
+        if (directory >= 0 && !has_our_users(directory))
+                return RIGHTS_OF_A_USER_NAMESPACE;
+        if (question == ORIGIN_CAPABLE && !is_capable(pid))
+                return RIGHTS_TAKEN;
+        if (question == ORIGIN_MAY_BECOME && directory >= 0 && !may_become_capable(directory))
+                return RIGHTS_TAKEN;
+        return RIGHTS_OF_THE_HOST;
+}
+
+/* Named for those only who may look into the process; the others share a number. */
+static uint64_t find_pid_namespace(int directory) {
+        struct stat status, own;
+
+        if (directory < 0 || fstatat(directory, "ns/pid", &status, 0) < 0)
+                return 1;
+        return stat("/proc/self/ns/pid", &own) == 0 && own.st_ino == status.st_ino ? 0 : status.st_ino;
+}
+
+/* The origin is known: what else is asked. */
+static void find_more(struct origin_facts *facts, int directory, pid_t pid, enum origin_question question) {
+        if (facts->origin != ORIGIN_BESIDE)
+                facts->pid_namespace = find_pid_namespace(directory);
+        else if (question != ORIGIN_WHERE)
+                facts->rights = find_rights(directory, pid, question);
+}
+
+/* ---- by pidfd ---- */
+
+static enum origin read_pidfd(int pidfd) {
         char path[64], text[FDINFO_MAX];
         unsigned depth, own_depth;
         int r;
@@ -129,6 +219,32 @@ enum origin origin_of_pidfd(int pidfd) {
                 return ORIGIN_UNKNOWN;
         return compare_depths(depth, own_depth);
 }
+
+static bool has_ended(int pidfd) {
+        struct pollfd pollfd = {.fd = pidfd, .events = POLLIN};
+
+        return poll(&pollfd, 1, 0) != 0;
+}
+
+struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question question) {
+        struct origin_facts facts = {.origin = read_pidfd(pidfd), .pid_namespace = 1};
+        CLEANUP(fd_done) int directory = -1;
+
+        if (facts.origin != ORIGIN_BESIDE && facts.origin != ORIGIN_ELSEWHERE)
+                return facts;
+        if (facts.origin == ORIGIN_BESIDE)
+                facts.pid_namespace = 0;
+        if (facts.origin == ORIGIN_BESIDE && question == ORIGIN_WHERE)
+                return facts;
+        directory = open_process(pid);
+        find_more(&facts, directory, pid, question);
+        /* The process has kept its pid all the while if it is there now: what was found is its own. */
+        if (facts.origin == ORIGIN_BESIDE && has_ended(pidfd))
+                facts.origin = ORIGIN_GONE;
+        return facts;
+}
+
+/* ---- by pid ---- */
 
 /* Whether the process had started by then. Its start is known to a clock tick, which is rounded down. */
 static int has_started_by(int directory, uint64_t boottime_usec) {
@@ -146,19 +262,14 @@ static int has_started_by(int directory, uint64_t boottime_usec) {
         return ticks * USEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK) <= boottime_usec;
 }
 
-enum origin origin_of_pid(pid_t pid, uint64_t connected_boottime_usec) {
-        CLEANUP(fd_done) int directory = -1;
+static enum origin read_process(int directory, uint64_t connected_boottime_usec) {
         unsigned depth, own_depth;
-        char path[32];
         int r;
 
         if (read_own_depth(&own_depth) < 0 || own_depth != 1)
                 return ORIGIN_UNKNOWN;
-        (void)text_format(path, sizeof(path), "/proc/%d", (int)pid);
-        /* The directory stays with its process: both files are of one and the same, or cannot be read. */
-        directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (directory < 0)
-                return says_gone(-errno) ? ORIGIN_GONE : ORIGIN_UNKNOWN;
+                return says_gone(directory) ? ORIGIN_GONE : ORIGIN_UNKNOWN;
         r = has_started_by(directory, connected_boottime_usec);
         if (r == 0 || says_gone(r))
                 return ORIGIN_GONE;
@@ -167,4 +278,26 @@ enum origin origin_of_pid(pid_t pid, uint64_t connected_boottime_usec) {
         if (r < 0)
                 return says_gone(r) ? ORIGIN_GONE : ORIGIN_UNKNOWN;
         return compare_depths(depth, own_depth);
+}
+
+struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question) {
+        /* The directory stays with its process: all of its files are of one and the same, or cannot be read. */
+        int opened = open_process(pid);
+        CLEANUP(fd_done) int directory = opened < 0 ? -1 : opened;
+        struct origin_facts facts = {.origin = ORIGIN_UNKNOWN, .pid_namespace = 1};
+
+        if (question == ORIGIN_WHERE) {
+                facts.pid_namespace = find_pid_namespace(directory);
+                return facts;
+        }
+        facts.origin = read_process(opened, connected_boottime_usec);
+        if (facts.origin != ORIGIN_BESIDE && facts.origin != ORIGIN_ELSEWHERE)
+                return facts;
+        if (facts.origin == ORIGIN_BESIDE)
+                facts.pid_namespace = 0;
+        find_more(&facts, directory, pid, question);
+        /* Capabilities are asked by pid: it was this process' if it is there now. */
+        if (has_started_by(directory, connected_boottime_usec) <= 0)
+                facts.origin = ORIGIN_GONE;
+        return facts;
 }

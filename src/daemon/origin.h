@@ -25,6 +25,7 @@
  * Times are microseconds of CLOCK_BOOTTIME, which is the clock of start times in /proc.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -35,8 +36,43 @@ enum origin {
         ORIGIN_UNKNOWN,   /* /proc does not tell */
 };
 
-enum origin origin_of_pidfd(int pidfd);
-enum origin origin_of_pid(pid_t pid, uint64_t connected_boottime_usec);
+/*
+ * Who may act for this host's root has its rights, too. A container can share the host's PID namespace (hostPID:, --pid
+ * host); its root has uid 0 and a pid beside us, and lacks CAP_SYS_ADMIN, which the driver itself asks of whoever
+ * resets a GPU or switches persistence mode.
+ *
+ * Mount namespaces tell nothing: services of the host have their own (PrivateTmp=), the daemon too.
+ */
+enum rights {
+        RIGHTS_OF_THE_HOST, /* also where the kernel does not tell otherwise: an LSM forbids it, /proc is hidden */
+        RIGHTS_OF_A_USER_NAMESPACE,
+        RIGHTS_TAKEN, /* it is without CAP_SYS_ADMIN */
+};
+
+/* What is known of the process that connected. */
+struct origin_facts {
+        enum origin origin;
+        uint64_t pid_namespace; /* 0: ours; 1: one that cannot be named; otherwise its inode */
+        enum rights rights;     /* if it is beside us */
+};
+
+/* How much is asked: each takes system calls. */
+enum origin_question {
+        ORIGIN_WHERE,      /* pid_namespace, and origin if that is no more work: by pidfd */
+        ORIGIN_CAPABLE,    /* all, rights being whether CAP_SYS_ADMIN is in effect */
+        ORIGIN_MAY_BECOME, /* all, rights being whether it could ever have it (the bounding set) */
+};
+
+/*
+ * ORIGIN_WHERE by pid reads no text of the process: /proc/PID/status and stat borrow its memory, and who gives that
+ * back as the last one has to free it, in our case in the event loop. It is asked of everybody, the others of uid 0 and
+ * of admins.
+ */
+struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question question);
+struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question);
+
+/* Whether CAP_SYS_ADMIN is in the set of that label ("CapBnd:") of /proc/PID/status. Returns 0 or -EINVAL. */
+int origin_parse_capable(const char *text, const char *label, bool *ret_capable);
 
 /*
  * How many numbers the line "NSpid:" has, in the text of /proc/PID/status or /proc/PID/fdinfo/FD. Returns 0, -ESRCH

@@ -9,27 +9,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "daemon/origin.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5, include/uapi/asm-generic/socket.h; the headers may be older than the kernel */
 #endif
-
-int peer_read(int fd, struct peer *ret_peer) {
-        struct ucred credentials;
-        socklen_t size = sizeof(credentials);
-
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
-                return -errno;
-        *ret_peer = (struct peer){
-                .fd = fd,
-                .pid = credentials.pid,
-                .uid = credentials.uid,
-                .gid = credentials.gid,
-                .connected_boottime_usec = clock_usec(CLOCK_BOOTTIME),
-        };
-        return 0;
-}
 
 /* The groups are those of the time of connecting as well; the kernel tells the size that it wants with ERANGE. */
 static bool has_supplementary_group(int fd, gid_t gid) {
@@ -54,36 +37,76 @@ static bool is_admin_by_ids(const struct peer *peer, const struct peer_policy *p
                (peer->gid == policy->admin_gid || has_supplementary_group(peer->fd, policy->admin_gid));
 }
 
-static enum origin find_origin(const struct peer *peer) {
+static struct origin_facts find_facts(const struct peer *peer, enum origin_question question) {
         CLEANUP(fd_done) int pidfd = -1;
+        struct origin_facts facts = {.origin = ORIGIN_UNKNOWN, .pid_namespace = 1};
         socklen_t size = sizeof(pidfd);
 
-        if (peer->pid == 0)
-                return ORIGIN_ELSEWHERE; /* neither in our PID namespace nor below it */
-        if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
-                return origin_of_pidfd(pidfd);
-        switch (errno) {
-        case ENOPROTOOPT: /* before Linux 6.5 */
-                return origin_of_pid(peer->pid, peer->connected_boottime_usec);
-        case EINVAL: /* Linux 6.5 says this of a process that was reaped */
-        case ESRCH:
-                return ORIGIN_GONE;
-        default:
-                return ORIGIN_UNKNOWN;
+        if (peer->pid == 0) { /* neither in our PID namespace nor below it */
+                facts.origin = ORIGIN_ELSEWHERE;
+                return facts;
         }
+        if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
+                return origin_of_pidfd(pidfd, peer->pid, question);
+        if (errno == ENOPROTOOPT) /* before Linux 6.5 */
+                return origin_of_pid(peer->pid, peer->connected_boottime_usec, question);
+        if (errno == EINVAL || errno == ESRCH) /* of a process that was reaped; EINVAL in Linux 6.5 */
+                facts.origin = ORIGIN_GONE;
+        return facts;
 }
 
-enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_policy *policy) {
+int peer_read(int fd, struct peer *ret_peer) {
+        struct ucred credentials;
+        socklen_t size = sizeof(credentials);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+                return -errno;
+        *ret_peer = (struct peer){
+                .fd = fd,
+                .pid = credentials.pid,
+                .uid = credentials.uid,
+                .gid = credentials.gid,
+                .connected_boottime_usec = clock_usec(CLOCK_BOOTTIME),
+        };
+        ret_peer->facts = find_facts(ret_peer, credentials.uid == 0 ? ORIGIN_CAPABLE : ORIGIN_WHERE);
+        return 0;
+}
+
+static enum peer_verdict judge(const struct origin_facts *facts) {
         static const enum peer_verdict by_origin[] = {
                 [ORIGIN_BESIDE] = PEER_ADMIN,
                 [ORIGIN_ELSEWHERE] = PEER_IN_CONTAINER,
                 [ORIGIN_GONE] = PEER_GONE,
                 [ORIGIN_UNKNOWN] = PEER_UNKNOWN,
         };
+        static const enum peer_verdict by_rights[] = {
+                [RIGHTS_OF_THE_HOST] = PEER_ADMIN,
+                [RIGHTS_OF_A_USER_NAMESPACE] = PEER_IN_USER_NAMESPACE,
+                [RIGHTS_TAKEN] = PEER_WITHOUT_RIGHTS,
+        };
+
+        return facts->origin == ORIGIN_BESIDE ? by_rights[facts->rights] : by_origin[facts->origin];
+}
+
+bool peer_is_host_root(const struct peer *peer) {
+        return peer->uid == 0 && judge(&peer->facts) == PEER_ADMIN;
+}
+
+enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_policy *policy) {
+        struct origin_facts facts;
 
         if (!is_admin_by_ids(peer, policy))
                 return PEER_NOT_ROOT;
-        return policy->allow_containers ? PEER_ADMIN : by_origin[find_origin(peer)];
+        if (policy->allow_containers)
+                return PEER_ADMIN;
+        if (peer->uid == 0 && judge(&peer->facts) != PEER_ADMIN)
+                return judge(&peer->facts);
+        /*
+         * Asked again: whoever has ended gives no orders, whoever has its connection. Of a member counts what it may
+         * ever become: who may choose its groups can have that of the admins.
+         */
+        facts = find_facts(peer, peer->uid == 0 ? ORIGIN_CAPABLE : ORIGIN_MAY_BECOME);
+        return judge(&facts);
 }
 
 const char *peer_verdict_text(enum peer_verdict verdict) {
@@ -92,6 +115,10 @@ const char *peer_verdict_text(enum peer_verdict verdict) {
                 [PEER_NOT_ROOT] = "only root and members of --admin-group may change persistence",
                 [PEER_IN_CONTAINER] = "it is in another PID namespace, and a container's root is not this machine's; "
                                       "--allow-containers permits it",
+                [PEER_IN_USER_NAMESPACE] = "it is in another user namespace, whose root is not this machine's; "
+                                           "--allow-containers permits it",
+                [PEER_WITHOUT_RIGHTS] = "it is without CAP_SYS_ADMIN, as a container is that shares this machine's PID "
+                                        "namespace; --allow-containers permits it",
                 [PEER_GONE] = "it ended before it could be told whether it was in a container",
                 [PEER_UNKNOWN] = "/proc does not tell whether it is in a container; is /proc there, of the daemon's "
                                  "own PID namespace?",

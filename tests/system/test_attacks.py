@@ -394,9 +394,20 @@ def opaque_auth_sys(uid):
 CLIENT = Path(rpc.__file__).read_text()
 
 
-def test_a_set_by_a_containers_root(daemon, world):
+def test_a_set_by_a_containers_root(kernel, world, daemon):
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-I", "-c", CLIENT,
                str(daemon.socket_path), f"set_only({world.gpus[0]!r}, {rpc.DISABLED})"]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_not_obeyed(daemon, world)
+
+
+@pytest.mark.parametrize("taken", [["setpriv", "--bounding-set=-sys_admin"], ["unshare", "--user"]],
+                         ids=["capabilities", "users"])
+def test_a_set_by_root_of_a_container_that_shares_the_hosts_pids(kernel, world, daemon, taken):
+    """As with hostPID: in Kubernetes: uid 0, and a pid beside the daemon's."""
+    command = [*taken, sys.executable, "-I", "-c", CLIENT, str(daemon.socket_path),
+               f"set_only({world.gpus[0]!r}, {rpc.DISABLED})"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert_not_obeyed(daemon, world)
@@ -432,7 +443,7 @@ def process_with_pid(pid):
         assert process.kill_and_reap(child)
 
 
-def test_a_set_on_a_connection_of_a_container_whose_pid_root_has_by_now(daemon, world):
+def test_a_set_on_a_connection_of_a_container_whose_pid_root_has_by_now(kernel, world, daemon):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = ["unshare", "--pid", "--fork", sys.executable, "-I", "-c", LENDER, str(daemon.socket_path),

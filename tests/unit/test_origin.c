@@ -154,35 +154,60 @@ static void a_child_is_beside_us_until_it_is_gone(void **state) {
         struct child child = start(0);
         uint64_t now_usec = clock_usec(CLOCK_BOOTTIME);
 
-        assert_int_equal(origin_of_pidfd(child.pidfd), ORIGIN_BESIDE);
-        assert_int_equal(origin_of_pid(child.pid, now_usec), ORIGIN_BESIDE);
+        assert_int_equal(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_CAPABLE).origin, ORIGIN_BESIDE);
+        assert_int_equal(origin_of_pid(child.pid, now_usec, ORIGIN_CAPABLE).origin, ORIGIN_BESIDE);
         end(&child);
-        assert_int_equal(origin_of_pidfd(child.pidfd), ORIGIN_GONE);
-        assert_int_equal(origin_of_pid(child.pid, now_usec), ORIGIN_GONE);
+        assert_int_equal(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_CAPABLE).origin, ORIGIN_GONE);
+        assert_int_equal(origin_of_pid(child.pid, now_usec, ORIGIN_CAPABLE).origin, ORIGIN_GONE);
         (void)fd_close(child.pidfd);
 }
 
 static void a_child_in_a_namespace_of_its_own_is_elsewhere(void **state) {
         struct child child = start(CLONE_NEWPID);
 
-        assert_int_equal(origin_of_pidfd(child.pidfd), ORIGIN_ELSEWHERE);
-        assert_int_equal(origin_of_pid(child.pid, clock_usec(CLOCK_BOOTTIME)), ORIGIN_ELSEWHERE);
+        assert_int_equal(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_CAPABLE).origin, ORIGIN_ELSEWHERE);
+        assert_int_equal(origin_of_pid(child.pid, clock_usec(CLOCK_BOOTTIME), ORIGIN_CAPABLE).origin, ORIGIN_ELSEWHERE);
+        assert_true(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_WHERE).pid_namespace > 1); /* root may name it */
+        assert_int_equal(origin_of_pid(child.pid, 0, ORIGIN_WHERE).pid_namespace,
+                         origin_of_pidfd(child.pidfd, child.pid, ORIGIN_WHERE).pid_namespace);
         end(&child);
         (void)fd_close(child.pidfd);
+}
+
+static void a_child_beside_us_is_in_our_pid_namespace(void **state) {
+        struct child child = start(0);
+
+        assert_int_equal(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_WHERE).pid_namespace, 0);
+        assert_int_equal(origin_of_pid(child.pid, 0, ORIGIN_WHERE).pid_namespace, 0);
+        end(&child);
+        (void)fd_close(child.pidfd);
+}
+
+static void a_set_has_the_capability_or_not(void **state) {
+        bool capable = false;
+
+        assert_int_equal(origin_parse_capable("CapBnd:\t000001ffffffffff\n", "CapBnd:", &capable), 0);
+        assert_true(capable);
+        assert_int_equal(origin_parse_capable("CapBnd:\t00000000a80425fb\n", "CapBnd:", &capable), 0); /* Docker's */
+        assert_false(capable);
+        assert_int_equal(origin_parse_capable("CapBnd:\n", "CapBnd:", &capable), -EINVAL);
+        assert_int_equal(origin_parse_capable("CapBnd:\tx\n", "CapBnd:", &capable), -EINVAL);
+        assert_int_equal(origin_parse_capable("CapEff:\t0\n", "CapBnd:", &capable), -EINVAL);
 }
 
 static void a_process_that_started_after_the_connection_is_not_the_peer(void **state) {
         uint64_t now_usec = clock_usec(CLOCK_BOOTTIME);
 
-        assert_int_equal(origin_of_pid(getpid(), now_usec), ORIGIN_BESIDE);
-        assert_int_equal(origin_of_pid(getpid(), 1), ORIGIN_GONE); /* a microsecond after the boot */
+        assert_int_equal(origin_of_pid(getpid(), now_usec, ORIGIN_CAPABLE).origin, ORIGIN_BESIDE);
+        assert_int_equal(origin_of_pid(getpid(), 1, ORIGIN_CAPABLE).origin,
+                         ORIGIN_GONE); /* a microsecond after the boot */
 }
 
 static void what_is_no_pidfd_tells_nothing(void **state) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-        assert_int_equal(origin_of_pidfd(fd), ORIGIN_UNKNOWN);
-        assert_int_equal(origin_of_pidfd(1 << 20), ORIGIN_UNKNOWN);
+        assert_int_equal(origin_of_pidfd(fd, 1, ORIGIN_WHERE).origin, ORIGIN_UNKNOWN);
+        assert_int_equal(origin_of_pidfd(1 << 20, 1, ORIGIN_WHERE).origin, ORIGIN_UNKNOWN);
 }
 
 int main(void) {
@@ -193,6 +218,8 @@ int main(void) {
                 cmocka_unit_test(what_is_no_stat_is_refused),
                 cmocka_unit_test(a_child_is_beside_us_until_it_is_gone),
                 cmocka_unit_test(a_child_in_a_namespace_of_its_own_is_elsewhere),
+                cmocka_unit_test(a_child_beside_us_is_in_our_pid_namespace),
+                cmocka_unit_test(a_set_has_the_capability_or_not),
                 cmocka_unit_test(a_process_that_started_after_the_connection_is_not_the_peer),
                 cmocka_unit_test(what_is_no_pidfd_tells_nothing),
         };

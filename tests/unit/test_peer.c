@@ -14,8 +14,10 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -30,6 +32,7 @@ enum { SOMEBODY = 12345, ADMINS = 23456 };
 /* Who calls. All zero: as the test itself. */
 struct caller {
         unsigned long clone_flags;
+        bool without_rights;
         uid_t uid;
         gid_t gid;
         size_t n_groups;
@@ -56,10 +59,22 @@ static int listen_anywhere(struct sockaddr_un *ret_address, socklen_t *ret_size)
         return fd;
 }
 
+/* As in a container that was given nothing. Who becomes another user loses the rest by that. */
+static int give_up_rights(const struct caller *caller) {
+        struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+        struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+
+        if (prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) < 0)
+                return -1;
+        return caller->uid != 0 ? 0 : (int)syscall(SYS_capset, &header, none);
+}
+
 /* In the child: nothing of the test's own may run here. */
 static void call_and_wait(const struct caller *caller, const struct sockaddr_un *address, socklen_t size) {
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+        if (caller->without_rights && give_up_rights(caller) < 0)
+                _exit(1);
         if (caller->uid != 0 &&
             (setgroups(caller->n_groups, caller->groups) < 0 || setresgid(caller->gid, caller->gid, caller->gid) < 0 ||
              setresuid(caller->uid, caller->uid, caller->uid) < 0))
@@ -76,7 +91,7 @@ static struct connection take(const struct caller *caller) {
         CLEANUP(fd_done) int listener = listen_anywhere(&address, &size);
         struct connection connection;
 
-        if (geteuid() != 0 && (caller->clone_flags || caller->uid != 0)) {
+        if (geteuid() != 0 && (caller->clone_flags || caller->without_rights || caller->uid != 0)) {
                 print_message("root is missing: a caller of another uid or PID namespace\n");
                 skip();
         }
@@ -139,6 +154,29 @@ static void root_of_another_pid_namespace_may_only_if_containers_may(void **stat
         drop(&connection);
 }
 
+static void root_that_shares_our_pid_namespace_only_may_not(void **state) {
+        const struct {
+                struct caller caller;
+                enum peer_verdict verdict;
+        } cases[] = {
+                {{.without_rights = true}, PEER_WITHOUT_RIGHTS},
+                {{.clone_flags = CLONE_NEWUSER}, PEER_IN_USER_NAMESPACE},
+                {{.clone_flags = CLONE_NEWNS}, PEER_ADMIN}, /* as services of the host */
+                {{.uid = SOMEBODY, .gid = ADMINS, .without_rights = true}, PEER_WITHOUT_RIGHTS},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct peer_policy policy = {.has_admin_group = true, .admin_gid = ADMINS};
+                struct connection connection = take(&cases[i].caller);
+
+                assert_int_equal(peer_is_admin(&connection.peer, &policy), cases[i].verdict);
+                assert_int_equal(peer_is_host_root(&connection.peer), i == 2);
+                policy.allow_containers = true;
+                assert_int_equal(peer_is_admin(&connection.peer, &policy), PEER_ADMIN);
+                drop(&connection);
+        }
+}
+
 static void a_caller_that_ended_may_not(void **state) {
         const struct peer_policy policy = our_group();
         struct connection connection = take(&(struct caller){0});
@@ -149,8 +187,8 @@ static void a_caller_that_ended_may_not(void **state) {
 }
 
 static void a_caller_whose_pid_we_cannot_see_may_not(void **state) {
-        const struct peer_policy policy = our_group();
-        struct connection connection = take(&(struct caller){0});
+        const struct peer_policy policy = {.has_admin_group = true, .admin_gid = ADMINS};
+        struct connection connection = take(&(struct caller){.uid = SOMEBODY, .gid = ADMINS});
 
         connection.peer.pid = 0;
         assert_int_equal(peer_is_admin(&connection.peer, &policy), PEER_IN_CONTAINER);
@@ -192,6 +230,7 @@ int main(void) {
                 cmocka_unit_test(an_admin_beside_us_may),
                 cmocka_unit_test(root_may_by_the_strictest_policy_and_others_not),
                 cmocka_unit_test(root_of_another_pid_namespace_may_only_if_containers_may),
+                cmocka_unit_test(root_that_shares_our_pid_namespace_only_may_not),
                 cmocka_unit_test(a_caller_that_ended_may_not),
                 cmocka_unit_test(a_caller_whose_pid_we_cannot_see_may_not),
                 cmocka_unit_test(members_of_the_admin_group_may_by_any_of_their_groups),
