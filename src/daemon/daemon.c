@@ -166,9 +166,10 @@ static struct server_limits limits_of(const struct daemon *daemon) {
         if (daemon->config.sessions != 0 && daemon->config.sessions < limits.sessions)
                 limits.sessions = daemon->config.sessions;
         if (daemon->config.sessions_per_uid != 0)
-                limits.sessions_per_uid = daemon->config.sessions_per_uid;
-        if (limits.sessions_per_uid > limits.sessions)
-                limits.sessions_per_uid = limits.sessions;
+                limits.sessions_per_user = daemon->config.sessions_per_uid;
+        if (limits.sessions_per_user > limits.sessions)
+                limits.sessions_per_user = limits.sessions;
+        limits.members_matter = daemon->methods.policy.has_admin_group;
         return limits;
 }
 
@@ -354,9 +355,13 @@ static int make_loop(struct daemon *daemon) {
                 /* One thread uses the loop, and the environment is not to configure a root daemon. */
                 (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
                 (void)event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
+                (void)event_config_set_max_dispatch_interval(config, NULL, SERVER_CALLBACKS_BEFORE_A_LOOK,
+                                                             SERVER_FIRST + 1);
                 daemon->loop = event_base_new_with_config(config);
                 event_config_free(config);
         }
+        if (daemon->loop)
+                (void)event_base_priority_init(daemon->loop, SERVER_PRIORITIES);
         return daemon->loop ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot make the event loop");
 }
 

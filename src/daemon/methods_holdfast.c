@@ -309,7 +309,7 @@ static struct release *release_new(struct call *call, const struct hf_release_he
                 .n_addresses = head->n_gpus,
                 .answered = on_release_answered,
         };
-        release->resource.gone = on_release_gone;
+        release->resource = (struct session_resource){.gone = on_release_gone, .keeps = true};
         release->registry = call->methods->registry;
         release->session = call->session;
         release->xid = call->header.xid;

@@ -58,7 +58,7 @@ static void begin_set(struct call *call, const struct gpu *gpu, enum registry_re
         }
         *pending = (struct pending_set){
                 .request = {.kind = kind, .enable = enable, .answered = on_set_answered},
-                .resource = {.gone = on_set_gone},
+                .resource = {.gone = on_set_gone, .keeps = true},
                 .session = call->session,
                 .xid = call->header.xid,
         };

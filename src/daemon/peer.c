@@ -67,9 +67,13 @@ int peer_read(int fd, struct peer *ret_peer) {
                 .uid = credentials.uid,
                 .gid = credentials.gid,
                 .connected_boottime_usec = clock_usec(CLOCK_BOOTTIME),
+                .facts = {.origin = ORIGIN_UNKNOWN},
         };
-        ret_peer->facts = find_facts(ret_peer, credentials.uid == 0 ? ORIGIN_CAPABLE : ORIGIN_WHERE);
         return 0;
+}
+
+void peer_find_origin(struct peer *peer) {
+        peer->facts = find_facts(peer, peer->uid == 0 ? ORIGIN_CAPABLE : ORIGIN_WHERE);
 }
 
 static enum peer_verdict judge(const struct origin_facts *facts) {

@@ -40,8 +40,10 @@ enum peer_verdict {
         PEER_UNKNOWN,
 };
 
-/* Reads the credentials that the kernel took when the peer connected, and finds its origin. 0 or negative errno. */
+/* Reads the credentials that the kernel took when the peer connected. Returns 0 or negative errno. */
 int peer_read(int fd, struct peer *ret_peer);
+/* Finds where the process runs; call it once, at once. Nobody is root of this host before. */
+void peer_find_origin(struct peer *peer);
 
 /* Root of this host: not a container's, whatever namespaces it shares, and nobody whom the policy makes an admin. */
 bool peer_is_host_root(const struct peer *peer);

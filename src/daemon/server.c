@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,18 +18,17 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/accounts.h"
 #include "daemon/closer.h"
 #include "daemon/ratelimit.h"
 
 enum {
         SESSIONS_MAX = 512,
-        ACCEPTS_PER_TURN = 32, /* then the sessions get their turn */
-};
-
-/* Who has sessions, and how many. */
-struct user {
-        uid_t uid;
-        unsigned n_sessions;
+        /* Who connects waits behind as many. Others wait before the queue, which costs nobody anything. */
+        BACKLOG = 256,
+        ACCEPTS_PER_TURN = 32,  /* then the sessions get their turn */
+        OUTPUT_MAX = 8 << 20,   /* bytes of replies that sockets have not taken, of all sessions */
+        FIRST_CALL_MSEC = 1000, /* a newcomer that has not called by then has no privilege any more */
 };
 
 struct server {
@@ -38,10 +38,12 @@ struct server {
         struct event *resume; /* ends the pause after a failed accept */
         bool waiting;         /* for server_start() */
         struct server_limits limits;
-        struct session *sessions[SESSIONS_MAX];
+        struct seat {
+                struct session *session;
+                struct account *account;
+        } seats[SESSIONS_MAX];
         unsigned n_sessions;
-        struct user users[SESSIONS_MAX]; /* of whom there are sessions, in no order */
-        unsigned n_users;
+        struct accounts accounts;
         struct server_counts counts; /* of what has happened */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
         void *userdata;
@@ -54,66 +56,33 @@ struct server_limits server_limits_for(unsigned max_fds) {
                 sessions = 4;
         return (struct server_limits){
                 .sessions = sessions,
-                .sessions_per_uid = sessions / 4,
+                .sessions_per_user = sessions / 4,
         };
-}
-
-/* ---- users ---- */
-
-/* The users with sessions are few, so a list of them it is; a crowd must not make each accept a walk over all pairs. */
-static struct user *find_user(struct server *server, uid_t uid) {
-        for (unsigned i = 0; i < server->n_users; i++)
-                if (server->users[i].uid == uid)
-                        return &server->users[i];
-        return NULL;
-}
-
-static void user_add_session(struct server *server, uid_t uid) {
-        struct user *user = find_user(server, uid);
-
-        if (!user) {
-                user = &server->users[server->n_users++];
-                *user = (struct user){.uid = uid};
-        }
-        user->n_sessions++;
-}
-
-static void user_drop_session(struct server *server, uid_t uid) {
-        struct user *user = find_user(server, uid);
-
-        user->n_sessions--;
-        if (user->n_sessions == 0)
-                *user = server->users[--server->n_users];
-}
-
-static unsigned count_of_uid(struct server *server, uid_t uid) {
-        const struct user *user = find_user(server, uid);
-
-        return user ? user->n_sessions : 0;
-}
-
-static uid_t greediest_uid(const struct server *server) {
-        const struct user *greediest = &server->users[0];
-
-        for (unsigned i = 1; i < server->n_users; i++)
-                if (server->users[i].n_sessions > greediest->n_sessions)
-                        greediest = &server->users[i];
-        return greediest->uid;
 }
 
 /* ---- sessions ---- */
 
+static bool is_root(const struct server *server, const struct account *account) {
+        return account == &server->accounts.root;
+}
+
+static struct seat *find_seat(struct server *server, const struct session *session) {
+        for (unsigned i = 0; i < server->n_sessions; i++)
+                if (server->seats[i].session == session)
+                        return &server->seats[i];
+        return NULL;
+}
+
 static void on_session_closed(struct session *session, enum session_end end, void *userdata) {
         struct server *server = userdata;
+        struct seat *seat = find_seat(server, session);
 
         server->counts.expired += end == SESSION_EXPIRED;
         server->counts.malformed += end == SESSION_MALFORMED;
-        for (unsigned i = 0; i < server->n_sessions; i++)
-                if (server->sessions[i] == session) {
-                        user_drop_session(server, session_peer(session)->uid);
-                        server->sessions[i] = server->sessions[--server->n_sessions];
-                        return;
-                }
+        if (!seat)
+                return;
+        seat->account->n_sessions--;
+        *seat = server->seats[--server->n_sessions];
 }
 
 static void on_session_record(struct session *session, const uint8_t *record, size_t length, void *userdata) {
@@ -122,58 +91,187 @@ static void on_session_record(struct session *session, const uint8_t *record, si
         server->on_record(session, record, length, server->userdata);
 }
 
-/* A call in work, somebody who waits for news, or a lease: ended only when there is nobody else. */
-static bool is_in_use(const struct session *session) {
-        return session_is_busy(session) || session_has_resources(session);
+/* ---- who has to go ---- */
+
+/* Who is ended before whom. A lease or a Set in progress is ended for nobody. */
+enum claim {
+        CLAIM_NONE,  /* idle, or it does not fetch its reply */
+        CLAIM_WATCH, /* waits for news */
+        CLAIM_FIRST, /* has just come, and its first call may be under way */
+        CLAIM_KEPT,
+};
+
+static enum claim claim_of(const struct session *session, uint64_t now_usec) {
+        if (session_is_kept(session))
+                return CLAIM_KEPT;
+        if (!session_was_served(session) && now_usec < session_active_usec(session) + FIRST_CALL_MSEC * USEC_PER_MSEC)
+                return CLAIM_FIRST;
+        return session_is_busy(session) ? CLAIM_WATCH : CLAIM_NONE;
 }
 
-static bool goes_before(const struct session *session, const struct session *other) {
-        if (is_in_use(session) != is_in_use(other))
-                return !is_in_use(session);
-        return session_active_usec(session) < session_active_usec(other);
-}
-
-/* Ends the session of that uid that has been idle longest. */
-static void evict(struct server *server, uid_t uid) {
+/* Of that account the session with the least claim, and of these the one that has been idle longest. */
+static struct session *find_victim(const struct server *server, const struct account *account) {
+        uint64_t now_usec = clock_monotonic_usec();
         struct session *victim = NULL;
+        enum claim least = CLAIM_KEPT;
 
         for (unsigned i = 0; i < server->n_sessions; i++) {
-                struct session *session = server->sessions[i];
+                struct session *session = server->seats[i].session;
+                enum claim claim;
 
-                if (session_peer(session)->uid == uid && (!victim || goes_before(session, victim)))
+                if (server->seats[i].account != account)
+                        continue;
+                claim = claim_of(session, now_usec);
+                if (claim < least ||
+                    (claim == least && victim && session_active_usec(session) < session_active_usec(victim))) {
                         victim = session;
+                        least = claim;
+                }
         }
-        if (!victim)
-                return;
-        server->counts.evicted++;
-        session_close(victim);
+        return victim;
 }
 
-static void make_room(struct server *server, uid_t uid) {
-        if (uid != 0 && count_of_uid(server, uid) >= server->limits.sessions_per_uid)
-                evict(server, uid);
-        else if (server->n_sessions >= server->limits.sessions)
-                evict(server, greediest_uid(server));
+/*
+ * Ends a session of that account, if there is one that may be ended. Whoever has sent its first call is answered
+ * before: so this may end other sessions too, and keep the one that was meant.
+ */
+static bool evict_from(struct server *server, const struct account *account) {
+        unsigned before = server->n_sessions;
+        struct session *victim;
+
+        while (server->n_sessions >= before && (victim = find_victim(server, account))) {
+                if (!session_was_served(victim))
+                        session_serve(victim);
+                if (!find_seat(server, victim) || session_is_kept(victim))
+                        continue;
+                server->counts.evicted++;
+                session_close(victim);
+        }
+        return server->n_sessions < before;
+}
+
+/* Of those who are not root of this host, or of that account if they have nothing to give. */
+static bool evict_stranger(struct server *server, const struct account *account) {
+        return evict_from(server, accounts_greediest(&server->accounts)) || evict_from(server, account);
+}
+
+/* Slots that only root of this host gets. */
+static unsigned reserve(const struct server *server) {
+        return (server->limits.sessions + 7) / 8;
+}
+
+static bool make_room_for_root(struct server *server, const struct account *root) {
+        bool greedy = root->n_sessions >= server->limits.sessions / 2;
+
+        if (server->n_sessions < server->limits.sessions)
+                return true;
+        return greedy ? evict_from(server, root) || evict_stranger(server, root) : evict_stranger(server, root);
+}
+
+static bool make_room(struct server *server, const struct account *account) {
+        unsigned n_strangers = server->n_sessions - server->accounts.root.n_sessions;
+
+        if (is_root(server, account))
+                return make_room_for_root(server, account);
+        if (account->n_sessions >= server->limits.sessions_per_user)
+                return evict_from(server, account);
+        if (n_strangers + reserve(server) >= server->limits.sessions || server->n_sessions >= server->limits.sessions)
+                return evict_stranger(server, account);
+        return true;
+}
+
+/* ---- what they do not fetch ---- */
+
+static size_t output_of(const struct server *server, const struct account *account) {
+        size_t bytes = 0;
+
+        for (unsigned i = 0; i < server->n_sessions; i++)
+                if (!account || server->seats[i].account == account)
+                        bytes += session_output_bytes(server->seats[i].session);
+        return bytes;
+}
+
+/* The account that keeps us most, and root of this host only if nobody else keeps anything. */
+static const struct account *worst_reader(const struct server *server) {
+        const struct account *worst = &server->accounts.root;
+        size_t most = 0;
+
+        for (unsigned i = 0; i < server->n_sessions; i++) {
+                const struct account *account = server->seats[i].account;
+                size_t bytes = is_root(server, account) ? 0 : output_of(server, account);
+
+                if (bytes > most) {
+                        most = bytes;
+                        worst = account;
+                }
+        }
+        return worst;
+}
+
+static struct session *slowest_reader(const struct server *server, const struct account *account) {
+        struct session *slowest = NULL;
+
+        for (unsigned i = 0; i < server->n_sessions; i++) {
+                struct session *session = server->seats[i].session;
+
+                if (server->seats[i].account == account && session_output_bytes(session) > 0 &&
+                    (!slowest || session_active_usec(session) < session_active_usec(slowest)))
+                        slowest = session;
+        }
+        return slowest;
+}
+
+static void on_session_output(struct session *session, void *userdata) {
+        struct server *server = userdata;
+
+        while (output_of(server, NULL) > OUTPUT_MAX) {
+                struct session *slowest = slowest_reader(server, worst_reader(server));
+
+                server->counts.evicted++;
+                session_close(slowest); /* which frees its output */
+        }
+}
+
+/* ---- newcomers ---- */
+
+static bool has_hung_up(int fd) {
+        struct pollfd pollfd = {.fd = fd};
+
+        return poll(&pollfd, 1, 0) != 0;
+}
+
+/* A Set is carried out also when its client has gone. Of those who may only ask nothing is left to do. */
+static bool matters(const struct server *server, const struct peer *peer) {
+        return peer->uid == 0 || server->limits.members_matter;
 }
 
 static void add_session(struct server *server, int fd) {
         const struct session_callbacks callbacks = {
                 .on_record = on_session_record,
+                .on_output = on_session_output,
                 .on_closed = on_session_closed,
                 .userdata = server,
         };
+        struct account *account;
         struct session *session;
         struct peer peer;
 
-        if (peer_read(fd, &peer) < 0) {
+        if (peer_read(fd, &peer) < 0 || (has_hung_up(fd) && !matters(server, &peer))) {
                 closer_close(fd);
                 return;
         }
-        make_room(server, peer.uid);
+        peer_find_origin(&peer);
+        account = accounts_find(&server->accounts, &peer);
+        if (!make_room(server, account)) {
+                server->counts.evicted++;
+                closer_close(fd);
+                return;
+        }
         if (session_new(&session, server->loop, fd, &peer, &callbacks) < 0)
                 return;
-        server->sessions[server->n_sessions++] = session;
-        user_add_session(server, peer.uid);
+        account = accounts_find(&server->accounts, &peer); /* the room may have been its own last session */
+        server->seats[server->n_sessions++] = (struct seat){.session = session, .account = account};
+        account->n_sessions++;
         server->counts.accepted++;
 }
 
@@ -200,8 +298,7 @@ static void fail_accept(struct server *server, int error) {
 
         if (ratelimit_pass(&limit))
                 (void)log_errno(LOG_WARNING, error, "cannot accept a connection; trying again every 0.1 s");
-        if (server->n_sessions > 0)
-                evict(server, greediest_uid(server));
+        (void)evict_stranger(server, &server->accounts.root);
         pause_listening(server);
 }
 
@@ -223,16 +320,25 @@ static bool is_clogged(const struct server *server) {
         return true;
 }
 
+/* The sessions get their turn before more are taken. */
+static void take_turns(struct server *server) {
+        static const struct timeval at_once = {0};
+
+        (void)event_del(server->acceptable);
+        (void)event_add(server->resume, &at_once);
+}
+
 static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata) {
         struct server *server = userdata;
 
         for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+                int fd;
+
                 if (is_clogged(server)) {
                         pause_listening(server);
                         return;
                 }
-                int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
+                fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (fd >= 0)
                         add_session(server, fd);
                 else if (errno == EAGAIN)
@@ -242,6 +348,7 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata)
                         return;
                 }
         }
+        take_turns(server);
 }
 
 /* A kernel that is short of memory may not even let us listen: it is asked again until it does. */
@@ -296,8 +403,11 @@ int server_new(struct server **ret_server, struct event_base *loop, int listen_f
         server->resume = event_new(loop, -1, 0, on_resume, server);
         if (!server->acceptable || !server->resume || closer_start(loop) < 0)
                 return -ENOMEM;
+        if (listen(listen_fd, BACKLOG) < 0) /* a service manager made the queue longer */
+                return -errno;
         closer_refuse_rights(listen_fd);
         clear_control_data(listen_fd);
+        (void)event_priority_set(server->acceptable, SERVER_FIRST);
         *ret_server = take_ptr(server);
         return 0;
 }
@@ -306,7 +416,7 @@ void server_free(struct server *server) {
         if (!server)
                 return;
         while (server->n_sessions > 0)
-                session_close(server->sessions[0]);
+                session_close(server->seats[0].session);
         if (server->acceptable)
                 event_free(server->acceptable);
         if (server->resume)
@@ -329,7 +439,7 @@ static bool somebody_listens(const struct sockaddr_un *address) {
 static int open_to_all(int fd, const char *path) {
         if (chmod(path, 0777) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot set the mode of %s", path);
-        if (listen(fd, SOMAXCONN) < 0)
+        if (listen(fd, BACKLOG) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot listen at %s", path);
         return 0;
 }

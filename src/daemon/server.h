@@ -5,7 +5,7 @@
 /*
  * The listening socket and the sessions behind it, with their limits. The socket is 0777 and is mounted into
  * containers: whoever connects is taken for an attacker. No number of connections keeps another client out: when a
- * limit is reached, the session that has been idle longest of the uid that has most is ended for the new one.
+ * limit is reached, an idle session of the account that has most is ended for the new one (accounts.h).
  */
 
 #include <event2/event.h>
@@ -14,14 +14,21 @@
 
 struct server;
 
+/*
+ * Priorities of the loop's events: the listening socket and root of this host come before all others. The loop must
+ * have been given both, and look for the first after every few callbacks of the rest.
+ */
+enum { SERVER_FIRST, SERVER_PRIORITIES = 2, SERVER_CALLBACKS_BEFORE_A_LOOK = 16 };
+
 struct server_limits {
-        unsigned sessions;         /* in all; well below the limit on descriptors, so that GPUs always get theirs */
-        unsigned sessions_per_uid; /* for each uid but 0 */
+        unsigned sessions;          /* in all; well below the limit on descriptors, so that GPUs always get theirs */
+        unsigned sessions_per_user; /* of each account but that of root of this host */
+        bool members_matter;        /* users other than uid 0 may change something */
 };
 
 /*
  * The limits for a process that may have max_fds descriptors: half of them, the rest is kept for GPUs, at most 512; and
- * a quarter of that for each uid.
+ * a quarter of that for each account.
  */
 struct server_limits server_limits_for(unsigned max_fds);
 

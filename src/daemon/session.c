@@ -44,7 +44,8 @@ struct session {
 
         struct session_resource *resources;
         bool busy;        /* a call is in work */
-        bool replied;     /* at least once */
+        bool served;      /* at least one call has come */
+        bool replied;     /* and was answered */
         bool full;        /* the client has not fetched what was sent: its next call waits */
         bool half_closed; /* the client sends no more, and reads on */
         bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
@@ -80,7 +81,10 @@ static void session_end(struct session *session, enum session_end end) {
 }
 
 void session_close(struct session *session) {
-        session_end(session, SESSION_HUNG_UP);
+        if (session->running)
+                session->broken = true;
+        else
+                session_end(session, SESSION_HUNG_UP);
 }
 
 /*
@@ -102,6 +106,7 @@ static ssize_t session_peek(const struct session *session, void *buffer, size_t 
 
 static void session_begin_call(struct session *session) {
         session->busy = true;
+        session->served = true;
         session->active_usec = clock_monotonic_usec();
         (void)event_del(session->deadline);
         session->callbacks.on_record(session, session->record, session->reader.length, session->callbacks.userdata);
@@ -253,6 +258,15 @@ static void prepare_socket(int fd) {
         (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes));
 }
 
+/* Does nothing in a loop without priorities, nor to events that could not be made. */
+static void put_first(struct session *session) {
+        struct event *const events[] = {session->readable, session->writable, session->closed};
+
+        for (size_t i = 0; i < ARRAY_SIZE(events); i++)
+                if (events[i])
+                        (void)event_priority_set(events[i], 0);
+}
+
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
                 const struct session_callbacks *callbacks) {
         struct session *session = calloc(1, sizeof(*session));
@@ -271,6 +285,8 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
         session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
         session->deadline = event_new(loop, -1, 0, on_deadline, session);
+        if (peer_is_host_root(peer))
+                put_first(session);
         /*
          * Not read at once, which would save a turn of the loop: a client that ends its lease and then asks on another
          * connection must find the lease ended, and the kernel tells of both in that order.
@@ -297,11 +313,17 @@ static int session_queue(struct session *session, const void *record, size_t len
 }
 
 void session_reply(struct session *session, const void *record, size_t length) {
+        bool was_running = session->running;
+
         session->busy = false;
         session->replied = true;
         session->active_usec = clock_monotonic_usec();
+        session->running = true; /* it must not be freed below */
         if (session_queue(session, record, length) < 0 || !session_flush(session))
                 session->broken = true;
+        if (session->output && session->callbacks.on_output)
+                session->callbacks.on_output(session, session->callbacks.userdata);
+        session->running = was_running;
         session_run(session);
 }
 
@@ -322,6 +344,18 @@ bool session_is_busy(const struct session *session) {
         return session->busy;
 }
 
+bool session_was_served(const struct session *session) {
+        return session->served;
+}
+
+size_t session_output_bytes(const struct session *session) {
+        return session->output && !session->broken ? session->output_length : 0;
+}
+
+void session_serve(struct session *session) {
+        on_readable(session->fd, EV_READ, session);
+}
+
 void session_attach(struct session *session, struct session_resource *resource) {
         resource->next = session->resources;
         session->resources = resource;
@@ -333,6 +367,13 @@ void session_detach(struct session *session, struct session_resource *resource) 
                         *next = resource->next;
                         return;
                 }
+}
+
+bool session_is_kept(const struct session *session) {
+        for (const struct session_resource *resource = session->resources; resource; resource = resource->next)
+                if (resource->keeps)
+                        return true;
+        return false;
 }
 
 bool session_has_resources(const struct session *session) {

@@ -37,6 +37,8 @@ struct session_callbacks {
          * that gets none.
          */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
+        /* The socket has not taken all of a reply. May be NULL. The callee may close any session, this one too. */
+        void (*on_output)(struct session *session, void *userdata);
         /* The session is gone after this returns. */
         void (*on_closed)(struct session *session, enum session_end end, void *userdata);
         void *userdata;
@@ -57,6 +59,12 @@ const struct peer *session_peer(const struct session *session);
 uint64_t session_active_usec(const struct session *session);
 /* A call of this session is in work. */
 bool session_is_busy(const struct session *session);
+/* Whether it has called at least once. */
+bool session_was_served(const struct session *session);
+/* What is kept of a reply until the socket takes it. */
+size_t session_output_bytes(const struct session *session);
+/* Takes a call now that has come, without waiting for the loop's next turn. May end the session. */
+void session_serve(struct session *session);
 
 /*
  * Something of the daemon's that must hear of the session's end: a call that is in work, a lease. `gone` is called
@@ -66,8 +74,10 @@ struct session_resource {
         void (*gone)(struct session_resource *resource);
         /* May be NULL: the client sends no more, and can still take an answer. It may detach. */
         void (*half_closed)(struct session_resource *resource);
+        bool keeps; /* a lease, a Set in progress: the session is not ended for the sake of others */
         struct session_resource *next;
 };
 void session_attach(struct session *session, struct session_resource *resource);
 void session_detach(struct session *session, struct session_resource *resource);
 bool session_has_resources(const struct session *session);
+bool session_is_kept(const struct session *session);

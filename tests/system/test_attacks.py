@@ -9,6 +9,7 @@ test_privileges.py and others.
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import random
 import resource
@@ -17,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -24,6 +26,7 @@ from pathlib import Path
 import pytest
 
 from harness import holdfast_rpc, process, rpc
+from harness.crowd import crowd
 from harness.daemon import Daemon, other_daemon, return_of_command
 
 START_SEC = 10
@@ -258,6 +261,50 @@ def test_more_connections_of_another_user_than_it_has_descriptors(few_descriptor
         with daemon.connect(timeout=HONEST_SEC) as root:
             assert root.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "root cannot Set"
         crowd.stdin.close()
+
+
+def assert_always_serves(daemon, world, calls=200):
+    for _ in range(calls):
+        assert_serves(daemon, world)
+
+
+def test_six_hundred_connections_of_as_many_users(daemon, world):
+    """An ordinary user has 65,536 subordinate uids."""
+    with crowd(daemon, 600, users=600):
+        assert_always_serves(daemon, world)
+
+
+def test_six_hundred_watches_of_a_containers_root(daemon, world):
+    with crowd(daemon, 600, data=watch_record(daemon), prefix=["unshare", "--pid", "--fork", "--kill-child"]):
+        assert_always_serves(daemon, world)
+
+
+def watch_record(daemon):
+    """Of the list as it is: it waits for another."""
+    serial = 0
+    if not other_daemon():
+        with holdfast_rpc.Connection(daemon.socket_path) as connection:
+            serial = connection.list()["serial"]
+    return rpc.record(rpc.call_message(holdfast_rpc.VERSION, holdfast_rpc.WATCH, rpc.words(0, serial),
+                                       program=holdfast_rpc.PROGRAM))
+
+
+def test_two_hundred_clients_that_never_read_their_lists(daemon, world):
+    """What the kernel keeps of replies that nobody fetches, it charges to the daemon."""
+    message = rpc.call_message(holdfast_rpc.VERSION, holdfast_rpc.LIST, program=holdfast_rpc.PROGRAM)
+    before = memory_kib(daemon)
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(daemon.connect(timeout=HONEST_SEC)) for _ in range(200)]
+        for reader in readers:
+            send_what_is_taken(reader, rpc.record(message) * 2000, limit_sec=0.01)
+        assert_serves(daemon, world)
+        unread = sum(bytes_to_read(reader) for reader in readers)
+        assert unread <= 200 * 8192, f"{unread >> 10} KiB of replies are charged to it"
+        assert memory_kib(daemon) - before < 16384, "its memory grows with what is not read"
+
+
+def bytes_to_read(connection):
+    return struct.unpack("i", fcntl.ioctl(connection.socket, termios.FIONREAD, bytes(4)))[0]
 
 
 # ---- descriptors that it is passed

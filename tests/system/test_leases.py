@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from harness import events, holdfast_rpc, process, rpc
+from harness.crowd import crowd
 from harness.events import wait_until
 from harness.holdfast_rpc import HELD, RELEASED
 from harness.world import QUICK
@@ -91,6 +92,39 @@ def test_a_lease_ends_when_its_client_hangs_up(world, daemon, client):
     assert usage(world) == [1] * 3
     with connect(daemon) as other:
         assert other.stats()["leases"] == 0
+
+
+def as_container():
+    return {"prefix": ["unshare", "--pid", "--fork", "--kill-child"]}
+
+
+@pytest.mark.parametrize("who", [{"users": 600}, as_container(), {"user": process.NOBODY, "group": process.NOBODY},
+                                 {}], ids=["600 users", "a container's root", "a user", "root"])
+def test_a_lease_outlasts_six_hundred_watches_of_anybody(world, daemon, client, who):
+    assert client.release(world.gpus[0]) == rpc.SUCCESS
+    wait_states(daemon, RELEASED, HELD, HELD)
+    with crowd(daemon, 600, data=watch_record(client.list()["serial"]), **who):
+        for _ in range(100):
+            assert client.list()["gpus"][0]["leased"]
+            assert daemon.get(world.gpus[1]) == ENABLED
+        assert client.stats()["evicted"] > 0, "the crowd is as large as it can be"
+    assert client.list()["gpus"][0]["leased"]
+
+
+def watch_record(serial):
+    """Of the list as it is: it waits for another."""
+    return rpc.record(rpc.call_message(holdfast_rpc.VERSION, holdfast_rpc.WATCH, rpc.words(0, serial),
+                                       program=holdfast_rpc.PROGRAM))
+
+
+def test_a_set_in_progress_outlasts_six_hundred_connections_of_its_own_user(world):
+    world.simulate(gpus=2, gpu0="teardown = 3s")
+    daemon = world.start("--verbose")
+    with connect(daemon) as setter:
+        args = rpc.device(world.gpus[0]) + rpc.words(rpc.DISABLED)
+        setter.send_until_taken(rpc.record(rpc.call_message(2, rpc.V2_SET_ONLY, args)))
+        with crowd(daemon, 600):
+            assert setter.receive().results == [rpc.SUCCESS]
 
 
 class Peer:

@@ -100,6 +100,7 @@ static struct connection take(const struct caller *caller) {
                 call_and_wait(caller, &address, size);
         assert_true(connection.pid > 0);
         assert_int_equal(peer_read(accept4(listener, NULL, NULL, SOCK_CLOEXEC), &connection.peer), 0);
+        peer_find_origin(&connection.peer);
         assert_int_equal(connection.peer.pid, connection.pid);
         return connection;
 }

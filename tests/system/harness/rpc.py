@@ -99,7 +99,17 @@ class Connection:
     def __init__(self, path, timeout=5):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
-        self.socket.connect(str(path))
+        self._connect(str(path), time.monotonic() + timeout)
+
+    def _connect(self, path, deadline):
+        """A socket with a time limit does not wait for a place in the daemon's queue: EAGAIN."""
+        while True:
+            try:
+                return self.socket.connect(path)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"no place in the queue of {path}") from None
+                time.sleep(0.001)
 
     def close(self):
         self.socket.close()
