@@ -4,6 +4,7 @@
 #include "cli/child.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +16,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
+
+enum { AGAIN_MSEC = 200 };
 
 /* Those that a caller sends to have us stop, or to tell the command something. Ctrl-Z and fg stay as they are. */
 static const int passed_on[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -97,33 +101,54 @@ static _Noreturn void become(const char *program, char *const *command, const ch
 }
 
 /* What the terminal sends it sends to the whole process group: the command has it already. */
-static bool is_for_us_alone(const siginfo_t *signal) {
-        return signal->si_code <= 0;
+static bool is_for_us_alone(const struct signalfd_siginfo *signal) {
+        return signal->ssi_code <= 0;
 }
 
-static int wait_for(pid_t pid) {
-        sigset_t set = kept_signals();
+static void pass_on(int signals, pid_t pid) {
+        struct signalfd_siginfo signal;
+
+        while (read(signals, &signal, sizeof(signal)) == sizeof(signal))
+                if (signal.ssi_signo != SIGCHLD && is_for_us_alone(&signal))
+                        (void)kill(pid, (int)signal.ssi_signo);
+}
+
+/* Whether the watch's time has come. What is readable once stays so, and is not polled again. */
+static bool is_over(const struct child_watch *watch, struct pollfd *watched) {
+        if (watched->revents != 0)
+                watched->fd = -1;
+        return watch->fd >= 0 && watched->fd < 0 && watch->is_over(watch->userdata);
+}
+
+static int wait_for(pid_t pid, int signals, const struct child_watch *watch) {
+        struct pollfd fds[] = {{.fd = signals, .events = POLLIN}, {.fd = watch->fd, .events = POLLIN}};
 
         for (;;) {
-                siginfo_t signal;
                 int status;
 
                 if (waitpid(pid, &status, WNOHANG) == pid)
                         return WIFSIGNALED(status) ? CHILD_SIGNALLED + WTERMSIG(status) : WEXITSTATUS(status);
-                if (sigwaitinfo(&set, &signal) > 0 && signal.si_signo != SIGCHLD && is_for_us_alone(&signal))
-                        (void)kill(pid, signal.si_signo);
+                if (is_over(watch, &fds[1]))
+                        return CHILD_LEFT;
+                fds[1].revents = 0;
+                (void)poll(fds, ARRAY_SIZE(fds), watch->fd >= 0 && fds[1].fd < 0 ? AGAIN_MSEC : -1);
+                pass_on(signals, pid);
         }
 }
 
-int child_run(const char *program, char *const *command, const char *variable, const char *value) {
-        pid_t pid;
+int child_run(const char *program, char *const *command, const char *variable, const char *value,
+              struct child_watch *watch) {
+        sigset_t set = kept_signals();
+        CLEANUP(fd_done) int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 
+        if (signals < 0)
+                return -errno;
         (void)fflush(stdout);
         (void)fflush(stderr);
-        pid = fork();
-        if (pid < 0)
+        watch->pid = fork();
+        if (watch->pid < 0)
                 return -errno;
-        if (pid == 0)
+        if (watch->pid == 0)
                 become(program, command, variable, value);
-        return wait_for(pid);
+        return wait_for(watch->pid, signals, watch);
 }

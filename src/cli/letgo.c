@@ -266,6 +266,16 @@ static int end_lease(struct letgo *letgo) {
         return wait_again(letgo, start_usec);
 }
 
+int letgo_lease_fd(const struct letgo *letgo) {
+        return letgo->lease ? client_fd(letgo->lease) : -1;
+}
+
+bool letgo_is_lost(const struct letgo *letgo) {
+        CLEANUP(client_done) struct client *client = NULL;
+
+        return client_connect(&client, letgo->snapshot->daemon_socket, POLL_USEC) == 0;
+}
+
 /* ---- with NVIDIA's daemon: off and on ------------------------------------------------------------------------- */
 
 static int set_mode(const struct letgo *letgo, const struct snapshot_gpu *gpu, bool on) {

@@ -41,5 +41,12 @@ int letgo_begin(struct letgo *letgo);
 /* Takes hold again, and waits until the GPUs are held that were before; also after a letgo_begin() that failed. */
 int letgo_end(struct letgo *letgo);
 
+/*
+ * A descriptor that is readable when the lease may be lost while its user is at work, -1 where there is none. Then
+ * letgo_is_lost() says whether a daemon is there that may hold the GPUs again. (One that has only ended holds nothing.)
+ */
+int letgo_lease_fd(const struct letgo *letgo);
+bool letgo_is_lost(const struct letgo *letgo);
+
 /* Whether the row is selected and was held when we looked. */
 bool letgo_was_held(const struct letgo *letgo, size_t row);

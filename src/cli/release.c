@@ -20,6 +20,7 @@
 
 /* As timeout(1), env(1) and others that run a command: numbers that commands rarely use themselves. */
 enum {
+        RELEASE_LEASE_LOST = 123,
         RELEASE_NOT_HELD_AGAIN = 124,
         RELEASE_FAILED = 125,
 };
@@ -62,7 +63,8 @@ static const struct option_spec options[] = {
 };
 
 static const struct command_exit exits[] = {
-        {0, "COMMAND did well, and the GPUs are held again; any other number below 124: COMMAND's own"},
+        {0, "COMMAND did well, and the GPUs are held again; any other number below 123: COMMAND's own"},
+        {RELEASE_LEASE_LOST, "the daemon may have taken hold of the GPUs while COMMAND works on them; COMMAND goes on"},
         {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again within the time, or one is drained "
                                  "and cannot be"},
         {RELEASE_FAILED, "COMMAND was not run: wrong usage, not permitted, other processes are in the way, the daemon "
@@ -86,8 +88,20 @@ static void release_done(struct release *release) {
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
+static bool is_lost(void *userdata) {
+        return letgo_is_lost(userdata);
+}
+
+static int complain_lost(const struct release *release, pid_t pid) {
+        return complain(release->invocation, RELEASE_LEASE_LOST,
+                        "the lease is lost: the daemon has closed the connection, and may hold the GPUs again while "
+                        "COMMAND (pid %d) works on them. COMMAND was left running. See the daemon's log",
+                        (int)pid);
+}
+
 static int run_released(struct release *release) {
         const struct invocation *invocation = release->invocation;
+        struct child_watch watch = {.is_over = is_lost, .userdata = &release->letgo};
         uint64_t start_usec = clock_monotonic_usec();
         int status, again;
         char elapsed[32];
@@ -101,7 +115,10 @@ static int run_released(struct release *release) {
                                report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)),
                                release->addresses);
         child_keep_signals();
-        status = child_run(invocation->program, invocation->words, "HOLDFAST_GPUS", release->addresses);
+        watch.fd = letgo_lease_fd(&release->letgo);
+        status = child_run(invocation->program, invocation->words, "HOLDFAST_GPUS", release->addresses, &watch);
+        if (status == CHILD_LEFT)
+                return complain_lost(release, watch.pid);
         if (status < 0)
                 status = complain(invocation, RELEASE_FAILED, "cannot start a process: %s", strerror(-status));
         again = letgo_end(&release->letgo);

@@ -20,6 +20,7 @@ from harness.terminal import CTRL_C, on_terminal
 from harness.world import QUICK
 
 A, B, C = THREE
+LEASE_LOST = 123
 DONE, NOT_HELD_AGAIN, NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 0, 124, 125, 126, 127
 
 pytestmark = pytest.mark.holdfast_only("the command looks below a root")
@@ -161,6 +162,18 @@ def test_killed_it_leaves_the_gpus_held_again(world, daemon):
         assert not process.wait_gone(command_pid, 0), "the command goes on: ending it halfway could do harm"
         child.stdin.close()
         process.reap(command_pid, 10)  # it is ours now: an orphan comes to the test
+
+
+def test_when_the_lease_is_lost_it_ends_at_once_and_the_command_goes_on(world, daemon):
+    with running(world, script="exec 1>&- 2>&-; read line") as child:
+        daemon.kill()
+        assert not process.wait_gone(child.pid, 0.5), "nobody holds the GPUs yet"
+        world.start()
+        child.errors.wait_for(rf"the lease is lost: .*COMMAND \(pid {child.command_pid}\) works on them", timeout=10)
+        assert child.wait(timeout=10) == LEASE_LOST
+        assert not process.wait_gone(child.command_pid, 0)
+        child.stdin.close()
+        process.reap(child.command_pid, 10)  # it is ours now: an orphan comes to the test
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
