@@ -3,15 +3,23 @@
 
 #include "base/log.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOG_LINE_MAX 1024
+
+enum {
+        QUEUE_MAX = 128, /* messages */
+        STACK_SIZE = 128 << 10,
+};
 
 static struct {
         unsigned targets;
@@ -21,6 +29,25 @@ static struct {
 } sink = {
         .targets = LOG_TO_STDERR,
         .error_copy_fd = -1,
+};
+
+struct message {
+        int level;
+        char text[LOG_LINE_MAX];
+};
+
+/* What waits for the thread that writes. Until there is one everybody writes by himself. */
+static struct {
+        pthread_mutex_t lock;
+        pthread_cond_t more;
+        bool running;
+        struct message messages[QUEUE_MAX]; /* a ring; from its beginning whenever it was empty */
+        unsigned first, n;
+        bool writing;       /* one that is not in the ring any more */
+        unsigned long lost; /* because it was full; not told yet */
+} queue = {
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .more = PTHREAD_COND_INITIALIZER,
 };
 
 /* JOURNAL_STREAM names the device and inode of the journal's stream (systemd.exec(5)); ours is it if they agree. */
@@ -62,7 +89,8 @@ static void write_line(int fd, const char *prefix, const char *text) {
                 return;
 }
 
-static void emit(int level, const char *text) {
+/* May wait as long as whoever reads the log likes. */
+static void write_message(int level, const char *text) {
         char prefix[8] = "";
 
         if (sink.level_prefix)
@@ -71,9 +99,116 @@ static void emit(int level, const char *text) {
                 write_line(STDERR_FILENO, prefix, text);
         if (sink.targets & LOG_TO_SYSLOG)
                 syslog(level, "%s", text);
+}
+
+/* ---- the thread ---- */
+
+static void take_message(struct message *message) {
+        *message = queue.messages[queue.first];
+        queue.n--;
+        queue.first = queue.n == 0 ? 0 : (queue.first + 1) % QUEUE_MAX;
+}
+
+static void tell_lost(struct message *message) {
+        message->level = LOG_WARNING;
+        (void)snprintf(message->text, sizeof(message->text),
+                       "%lu messages were lost before this one: the log did not take them in time", queue.lost);
+        queue.lost = 0;
+}
+
+static void *thread_main(void *argument) {
+        struct message message;
+
+        (void)pthread_mutex_lock(&queue.lock);
+        for (;;) {
+                if (queue.n > 0) {
+                        take_message(&message);
+                } else if (queue.lost > 0) {
+                        tell_lost(&message);
+                } else {
+                        (void)pthread_cond_wait(&queue.more, &queue.lock);
+                        continue;
+                }
+                queue.writing = true;
+                (void)pthread_mutex_unlock(&queue.lock);
+                write_message(message.level, message.text);
+                (void)pthread_mutex_lock(&queue.lock);
+                queue.writing = false;
+        }
+        return NULL;
+}
+
+/* Under the lock. */
+static void enqueue(int level, const char *text) {
+        struct message *message = &queue.messages[(queue.first + queue.n) % QUEUE_MAX];
+
+        if (queue.n == QUEUE_MAX) {
+                queue.lost++;
+                return;
+        }
+        message->level = level;
+        (void)snprintf(message->text, sizeof(message->text), "%s", text);
+        queue.n++;
+        (void)pthread_cond_signal(&queue.more);
+}
+
+static void emit(int level, const char *text) {
+        bool queued;
+
+        (void)pthread_mutex_lock(&queue.lock);
+        queued = queue.running;
+        if (queued)
+                enqueue(level, text);
+        (void)pthread_mutex_unlock(&queue.lock);
+        if (!queued)
+                write_message(level, text);
         if (sink.error_copy_fd >= 0 && level <= LOG_ERR)
                 write_line(sink.error_copy_fd, "", text);
 }
+
+/* Born with all signals blocked: they are the loop's. */
+int log_start(void) {
+        pthread_attr_t attributes;
+        sigset_t all, saved;
+        pthread_t thread;
+        int r;
+
+        r = pthread_attr_init(&attributes);
+        if (r != 0)
+                return -r;
+        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
+        r = pthread_create(&thread, &attributes, thread_main, NULL);
+        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        (void)pthread_attr_destroy(&attributes);
+        if (r != 0)
+                return -r;
+        (void)pthread_mutex_lock(&queue.lock);
+        queue.running = true;
+        (void)pthread_mutex_unlock(&queue.lock);
+        return 0;
+}
+
+static bool is_written(void) {
+        bool written;
+
+        (void)pthread_mutex_lock(&queue.lock);
+        written = !queue.running || (queue.n == 0 && queue.lost == 0 && !queue.writing);
+        (void)pthread_mutex_unlock(&queue.lock);
+        return written;
+}
+
+/* Looks every millisecond: a wait with a time limit would follow the time of day, which may be set meanwhile. */
+void log_flush(unsigned limit_msec) {
+        static const struct timespec pause = {.tv_nsec = 1000000};
+
+        for (unsigned i = 0; i < limit_msec && !is_written(); i++)
+                (void)nanosleep(&pause, NULL);
+}
+
+/* ---- what is called ---- */
 
 static bool is_shown(int level) {
         return sink.verbose || level <= LOG_WARNING;

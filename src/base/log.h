@@ -21,6 +21,16 @@ enum log_target {
 void log_open(const char *identifier, unsigned targets, bool verbose);
 
 /*
+ * From now on a thread writes, and who logs never waits: neither for a full pipe nor for a syslog that takes nothing. A
+ * message that finds 128 others waiting is lost, and their number is logged. Call it when the process has forked and
+ * given up what it gives up. Returns 0 or negative errno; then logging waits as before.
+ */
+int log_start(void);
+
+/* At the end: waits until all is written, but no longer than this. */
+void log_flush(unsigned limit_msec);
+
+/*
  * A further receiver of every message of level LOG_ERR and worse: the parent that waits for a forking start. fd stays
  * the caller's; -1 ends it.
  */

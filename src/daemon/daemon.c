@@ -37,6 +37,7 @@
 enum {
         /* Everybody waits 5 s at most for the end (NVIDIA's driver container does); the rest is for the exit itself. */
         STOP_LIMIT_MSEC = 4500,
+        LOG_LIMIT_MSEC = 200,
         /* How often the service manager is asked for more time while GPUs start or stop, and for how much. */
         EXTEND_PERIOD_SEC = 5,
         EXTEND_SEC = 15,
@@ -584,10 +585,14 @@ static int make_methods(struct daemon *daemon) {
 
 static int start_holding(struct daemon *daemon) {
         static const struct timeval list_limit = {.tv_sec = LIST_LIMIT_SEC};
+        int r;
 
         start_hotplug(daemon);
         if (enter_sandbox(daemon) < 0)
                 return -EPERM;
+        r = log_start();
+        if (r < 0)
+                (void)log_errno(LOG_WARNING, r, "cannot log from a thread: a log that is full may stop the daemon");
         (void)event_add(daemon->list_limit, &list_limit);
         registry_start(daemon->registry);
         return 0;
@@ -621,6 +626,7 @@ static bool finish(struct daemon *daemon) {
         bool started = daemon->runtime.pid_fd >= 0;
 
         server_free(daemon->server);
+        refusals_done(&daemon->methods.refusals);
         hotplug_free(daemon->hotplug);
         daemon->listen_fd = fd_close(daemon->listen_fd);
         runtime_done(&daemon->runtime);
@@ -654,13 +660,16 @@ int daemon_run(const struct options *options, const struct privileges *privilege
                 .listen_fd = -1,
                 .status = EXIT_SUCCESS,
         };
+        bool finished;
 
         if (start(&daemon) < 0)
                 daemon.status = EXIT_FAILURE;
         else
                 (void)event_base_dispatch(daemon.loop);
         startup_tell(startup, daemon.status);
-        if (!finish(&daemon))
+        finished = finish(&daemon);
+        log_flush(LOG_LIMIT_MSEC);
+        if (!finished)
                 _exit(daemon.status);
         return daemon.status;
 }

@@ -4,8 +4,6 @@
 #include "daemon/methods_private.h"
 
 #include "base/cleanup.h"
-#include "base/log.h"
-#include "daemon/ratelimit.h"
 #include "rpc/holdfast.h"
 
 enum permission {
@@ -108,16 +106,14 @@ static void reject(struct session *session, const struct rpc_call *header) {
         session_reply(session, buffer, xdr_writer_size(&writer));
 }
 
-static bool is_permitted(const struct methods *methods, const struct method *method, const struct peer *peer) {
-        static struct ratelimit limit = RATELIMIT(10, 60);
+static bool is_permitted(struct methods *methods, const struct method *method, const struct peer *peer) {
         enum peer_verdict verdict;
 
         if (method->permission == PERMIT_ANYBODY)
                 return true;
         verdict = peer_is_admin(peer, &methods->policy);
-        if (verdict != PEER_ADMIN && ratelimit_pass(&limit))
-                log_write(LOG_WARNING, "refused %s from uid %u, pid %d: %s", method->name, (unsigned)peer->uid,
-                          (int)peer->pid, peer_verdict_text(verdict));
+        if (verdict != PEER_ADMIN)
+                refusals_log(&methods->refusals, peer, method->name, peer_verdict_text(verdict));
         return verdict == PEER_ADMIN;
 }
 

@@ -8,6 +8,7 @@
  */
 
 #include "daemon/peer.h"
+#include "daemon/refusals.h"
 #include "daemon/registry.h"
 #include "daemon/server.h"
 
@@ -29,6 +30,7 @@ struct methods {
         uint64_t calls;
         uint64_t rejected;
         uint64_t refused;
+        struct refusals refusals;
 };
 
 /* The caller fills in registry, server (before the first record) and policy. */

@@ -352,13 +352,14 @@ int methods_init(struct methods *methods, struct event_base *loop, const char *b
                 .started_realtime_usec = clock_realtime_usec(),
                 .heartbeat = event_new(loop, -1, 0, on_heartbeat, methods),
         };
-        return methods->heartbeat ? 0 : -ENOMEM;
+        return methods->heartbeat ? refusals_init(&methods->refusals, loop) : -ENOMEM;
 }
 
 void methods_done(struct methods *methods) {
         if (methods->heartbeat)
                 event_free(methods->heartbeat);
         methods->heartbeat = NULL;
+        refusals_done(&methods->refusals);
         free(methods->list);
         methods->list = NULL;
 }

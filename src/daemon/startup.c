@@ -85,6 +85,8 @@ int startup_fork(struct startup *ret_startup) {
                 _exit(wait_for_status(ends[0], child));
         }
         (void)fd_close(ends[0]);
+        /* The parent may be kept from printing what it reads: an error line that does not fit is lost. */
+        (void)fcntl(ends[1], F_SETFL, O_WRONLY | O_NONBLOCK);
         ret_startup->pipe_fd = ends[1];
         log_copy_errors_to(ends[1]);
         return detach();

@@ -603,6 +603,52 @@ def test_a_full_disk_for_the_pid_file(full_disk, start, world):
         assert_serves(daemon, world)
 
 
+# ---- where it logs
+
+
+def fill_log(daemon, world, calls):
+    """Each of these calls is worth a line or two to a daemon that is to say much."""
+    for _ in range(calls):
+        try:
+            with daemon.connect(timeout=HONEST_SEC) as root:
+                root.set_only(world.gpus[0], rpc.ENABLED)
+        except (OSError, EOFError):
+            return
+
+
+def test_a_system_log_that_takes_nothing(world):
+    daemon = world.start_forking("--verbose")
+    with daemon.log.held():
+        fill_log(daemon, world, 200)
+        try:
+            assert_serves(daemon, world)
+        finally:
+            if other_daemon():
+                process.kill_and_reap(daemon.pid)
+                daemon.status = 0
+    if not other_daemon():
+        daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not take them in time")
+
+
+@pytest.mark.holdfast_only("NVIDIA's logs to syslog alone")
+def test_a_standard_error_that_nobody_reads(world):
+    daemon = world.start("--verbose")
+    fcntl.fcntl(daemon.log.pipe, fcntl.F_SETPIPE_SZ, 4096)
+    with daemon.log.held():
+        fill_log(daemon, world, 400)
+        assert_serves(daemon, world)
+    daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not take them in time")
+
+
+@pytest.mark.holdfast_only("NVIDIA's logs to syslog alone")
+def test_a_standard_error_that_nobody_reads_at_the_stop(world):
+    daemon = world.start("--verbose")
+    fcntl.fcntl(daemon.log.pipe, fcntl.F_SETPIPE_SZ, 4096)
+    with daemon.log.held():
+        fill_log(daemon, world, 100)
+        assert_stops(daemon)
+
+
 # ---- at any time
 
 

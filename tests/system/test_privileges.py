@@ -4,6 +4,7 @@
 
 import grp
 import os
+import re
 import signal
 import socket
 import stat
@@ -226,3 +227,13 @@ def test_an_unknown_admin_group_is_named_and_fails(world):
     done = world.run("--foreground", "--admin-group", "no-such-group")
     assert done.returncode == 1
     assert "no-such-group" in done.stderr and "--admin-group" in done.stderr, done.stderr
+
+
+def test_refusals_of_one_user_are_counted_after_a_few_and_hide_nobody_elses(world, daemon):
+    for _ in range(12):
+        assert call(daemon, set_off(world), prefix=as_user(process.NOBODY)) == str(rpc.PERMISSIONS)
+    assert call(daemon, set_off(world), prefix=as_user(process.NOBODY - 1)) == str(rpc.PERMISSIONS)
+    daemon.wait_for_log(rf"refused SetPersistenceModeOnly from uid {process.NOBODY - 1}, ")
+    assert len(re.findall(rf"refused \w+ from uid {process.NOBODY}, ", daemon.log.text())) == 5
+    daemon.stop()
+    daemon.wait_for_log(rf"refused calls of uid {process.NOBODY}: 7 more suppressed")

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Waiting for what a process says, without sleeping: lines of a pipe and datagrams of a socket, each in one list."""
 
+import contextlib
 import re
 import selectors
 import socket
@@ -72,14 +73,27 @@ class Lines(Texts):
 
     def __init__(self, what, pipe):
         super().__init__(what)
-        self._pipe = pipe
+        self.pipe = pipe
+        self._reads = threading.Event()
+        self._reads.set()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        for line in iter(self._pipe.readline, b""):
+        for line in iter(self.pipe.readline, b""):
             self.add(line.decode(errors="replace").rstrip("\n"))
-        self._pipe.close()
+            self._reads.wait()
+        self.pipe.close()
         self.end()
+
+
+    @contextlib.contextmanager
+    def held(self):
+        """Nothing is read meanwhile, but for one more line: whoever writes finds it full."""
+        self._reads.clear()
+        try:
+            yield
+        finally:
+            self._reads.set()
 
 
 class Datagrams(Lines):
@@ -99,6 +113,7 @@ class Datagrams(Lines):
             selector.register(self._stopped, selectors.EVENT_READ)
             while True:
                 ready = {key.fileobj for key, _ in selector.select()}
+                self._reads.wait()
                 if self._socket in ready:
                     for line in self.receive().decode(errors="replace").rstrip("\n\0").split("\n"):
                         self.add(line)
