@@ -17,6 +17,7 @@
 #include "cli/report.h"
 
 #define POLL_USEC (50 * USEC_PER_MSEC)
+#define LOST_USEC (100 * USEC_PER_MSEC)
 #define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
 
 void letgo_done(struct letgo *letgo) {
@@ -272,8 +273,14 @@ int letgo_lease_fd(const struct letgo *letgo) {
 
 bool letgo_is_lost(const struct letgo *letgo) {
         CLEANUP(client_done) struct client *client = NULL;
+        struct hf_stats stats;
+        int r;
 
-        return client_connect(&client, letgo->snapshot->daemon_socket, POLL_USEC) == 0;
+        /* One that is about to end may be connected to, and does not answer any more. */
+        r = client_connect(&client, letgo->snapshot->daemon_socket, LOST_USEC);
+        if (r == 0)
+                r = client_stats(client, &stats);
+        return r == 0 || r == -EOPNOTSUPP; /* NVIDIA's answers that */
 }
 
 /* ---- with NVIDIA's daemon: off and on ------------------------------------------------------------------------- */
