@@ -179,6 +179,13 @@ void closer_refuse_rights(int listen_fd) {
         (void)setsockopt(listen_fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
 }
 
+static bool is_listening(int fd) {
+        int listening = 0;
+        socklen_t size = sizeof(listening);
+
+        return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening;
+}
+
 void closer_close(int fd) {
         if (fd < 0)
                 return;
@@ -186,8 +193,10 @@ void closer_close(int fd) {
                 (void)fd_close(fd);
                 return;
         }
-        /* The client hears of it now, and can put nothing more into the socket. */
-        (void)shutdown(fd, SHUT_RDWR);
+        /* The client hears of it now, and can put nothing more into the socket. Not of a listening one: the service
+         * manager has it, too, and a shutdown is one for everybody. */
+        if (!is_listening(fd))
+                (void)shutdown(fd, SHUT_RDWR);
         (void)pthread_mutex_lock(&closer.lock);
         assert(closer.queued < QUEUE_MAX); /* the server sees to it */
         closer.queue[(closer.first + closer.queued) % QUEUE_MAX] = fd;

@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -41,8 +42,10 @@ int __wrap_close(int fd) {
         return __real_close(fd);
 }
 
-/* Of all options closer.c asks for one only: whether the socket takes descriptors. */
+/* Whether the socket takes descriptors is the test's to say. */
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size) {
+        if (option == SO_ACCEPTCONN)
+                return __real_getsockopt(fd, level, option, value, size);
         if (!refuses) {
                 errno = ENOPROTOOPT;
                 return -1;
@@ -114,6 +117,28 @@ static void a_socket_that_refuses_descriptors_is_closed_at_once(void **state) {
         (void)pthread_mutex_unlock(&gate);
 }
 
+static void a_listening_socket_goes_on_for_the_manager_that_has_it_too(void **state) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX}; /* the kernel chooses a name */
+        socklen_t size = sizeof(address);
+        int listening, manager, client, accepted;
+
+        refuses = false;
+        listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(listening, (struct sockaddr *)&address, sizeof(sa_family_t)), 0);
+        assert_int_equal(listen(listening, 1), 0);
+        assert_int_equal(getsockname(listening, (struct sockaddr *)&address, &size), 0);
+        manager = fcntl(listening, F_DUPFD_CLOEXEC, 0);
+        closer_close(listening);
+        wait_until_closed();
+        client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(client, (struct sockaddr *)&address, size), 0);
+        accepted = accept(manager, NULL, NULL);
+        assert_true(accepted >= 0);
+        (void)close(accepted);
+        (void)close(client);
+        (void)close(manager);
+}
+
 static void no_descriptor_is_nothing_to_close(void **state) {
         closer_close(-1);
         assert_int_equal(closer_count(), 0);
@@ -124,6 +149,7 @@ int main(void) {
                 cmocka_unit_test(nobody_waits_for_closes_that_wait),
                 cmocka_unit_test(nobody_waits_for_closes_that_wait), /* by threads that have rested */
                 cmocka_unit_test(a_socket_that_refuses_descriptors_is_closed_at_once),
+                cmocka_unit_test(a_listening_socket_goes_on_for_the_manager_that_has_it_too),
                 cmocka_unit_test(no_descriptor_is_nothing_to_close),
         };
         int failed;
