@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The daemon and the command on a driver, whichever it is: below the simulator's root, or installed on this machine."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from harness import events, process
+from harness.daemon import ForegroundDaemon, Site
+
+
+class InstalledSite(Site):
+    """What `make install prefix=/usr` laid down, at the real paths."""
+
+    def __init__(self, base):
+        super().__init__(base, base, "kernel", None)
+        self.root = Path("/")
+
+    @property
+    def program(self):
+        return Path("/usr/bin/nvidia-persistenced")
+
+    def command(self, *options):
+        return [str(self.program), *options]
+
+
+class Service:
+    """One test's. daemon is the running one; start() starts another after its end."""
+
+    def __init__(self, driver, build, base):
+        self.driver = driver
+        self.site = InstalledSite(base) if driver.name == "nvidia" else Site(build, base, "kernel", None)
+        self._command = "/usr/bin/holdfast" if driver.name == "nvidia" else build / "src/cli/holdfast"
+        self.daemon = None
+
+    def begin(self, *options):
+        """Not yet ready."""
+        self.daemon = ForegroundDaemon(self.site, "--verbose", *options)
+        return self.daemon
+
+    def start(self, *options):
+        self.begin(*options).wait_ready(30)
+        return self.daemon
+
+    # ---- the command
+
+    def command(self, *words):
+        """The whole command line of `holdfast WORDS`."""
+        where = [] if self.site.root == Path("/") else ["--root", str(self.site.root)]
+        return [str(self._command), *where, *map(str, words)]
+
+    def holdfast(self, *words, timeout=60):
+        """How it ended: returncode, stdout, stderr."""
+        environment = self.site.environment | process.SANITIZER_ENVIRONMENT
+        return subprocess.run(self.command(*words), env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=timeout, check=False)
+
+    def gpus(self):
+        """{address: what the daemon says of it}."""
+        done = self.holdfast("status", "--json")
+        return {gpu["address"]: gpu for gpu in json.loads(done.stdout)["gpus"]}
+
+    # ---- waiting
+
+    def is_held(self, gpu):
+        told = self.gpus().get(self.driver.addresses[gpu])
+        return bool(told and told["held"]) and self.driver.gpu(gpu)["usage_count"] == 1
+
+    def wait_held(self, *gpus, timeout=30):
+        events.wait_until(lambda: all(self.is_held(gpu) for gpu in gpus), f"GPUs {gpus} are held", timeout)
+
+    def clean_up(self):
+        """The driver's hangs are over by now."""
+        self.site.machine.close()
+        if self.daemon is not None:
+            self.daemon.clean_up()

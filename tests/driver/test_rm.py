@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Objects and controls of the resource manager, and UVM's refusals."""
+
+import errno
+import select
+import struct
+
+import pytest
+
+from harness import abi
+
+
+def test_a_root_client_on_a_gpus_file_is_einval(driver):
+    with driver.opened(0) as fd, pytest.raises(OSError) as raised:
+        abi.rm_alloc(fd, 0, 0, 0, abi.ROOT_CLIENT)
+    assert raised.value.errno == errno.EINVAL
+
+
+def test_a_control_of_an_object_that_is_not_there_is_0x57(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd:
+        client = abi.Client(fd)
+        assert client.control(0xbad, abi.SET_NOTIFICATION, struct.pack("II", 3, 2))[0] == abi.OBJECT_NOT_FOUND
+
+
+def test_a_device_object_of_a_cold_gpu_without_an_open_node_is_refused(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd:
+        assert abi.Client(fd).device(0) != abi.NV_OK
+
+
+def test_the_id_of_a_cold_gpu_is_unknown_to_the_resource_manager(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd:
+        client = abi.Client(fd)
+        question = struct.pack("I", abi.gpu_id(driver.addresses[0])) + bytes(28)
+        assert client.control(client.handle, abi.GET_ID_INFO, question)[0] == abi.INVALID_ARGUMENT
+
+
+def test_the_subscription_to_notices_is_taken(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd, driver.opened(abi.CONTROL_NODE) as event_fd:
+        assert abi.Client(fd).subscribe(event_fd) == (abi.NV_OK, abi.NV_OK, abi.NV_OK)
+
+
+def test_a_notice_cannot_be_fetched_before_575(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd, driver.opened(abi.CONTROL_NODE) as event_fd:
+        client = abi.Client(fd)
+        client.subscribe(event_fd)
+        status = client.control(client.handle, abi.GET_SYSTEM_EVENT_DATA, bytes(12))[0]
+        assert status == (abi.INVALID_ARGUMENT if driver.numbers < (575, 51, 2) else abi.OBJECT_NOT_FOUND)
+
+
+def test_no_notice_comes_at_an_unbind_before_575(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd, driver.opened(abi.CONTROL_NODE) as event_fd:
+        abi.Client(fd).subscribe(event_fd)
+        poll = select.poll()
+        poll.register(event_fd, select.POLLIN)
+        driver.later(driver.unbind, 0).result()
+        told = bool(poll.poll(1000))
+        driver.bind(0)
+        assert told == (driver.numbers >= (575, 51, 2))
+
+
+def test_a_bad_pointer_is_an_error_of_the_call(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd:
+        client = abi.Client(fd)
+        answer = abi.ioctl(fd, 0x2a, struct.pack("IIIIQII", client.handle, client.handle, abi.SET_NOTIFICATION, 0, 8,
+                                                 8, 0))
+        assert struct.unpack("IIIIQII", answer)[6] == 0x1e
+
+
+# ---- UVM
+
+
+def test_uvm_registers_nothing_before_it_is_initialised(driver):
+    with driver.opened(abi.UVM_NODE) as fd:
+        assert abi.uvm_register(fd, driver.gpu(0)["uuid"]) == abi.ILLEGAL_ACTION
+
+
+def test_uvm_does_not_know_a_gpu_that_the_driver_does_not_list(driver):
+    with driver.opened(abi.UVM_NODE) as fd:
+        assert abi.uvm_initialize(fd) == abi.NV_OK
+        assert abi.uvm_register(fd, b"no such GPU here") == abi.GPU_UUID_NOT_FOUND
+
+
+def test_uvm_initialises_a_cold_gpu_that_it_then_refuses(driver):
+    with driver.opened(abi.UVM_NODE) as fd:
+        assert abi.uvm_initialize(fd) == abi.NV_OK
+        assert abi.uvm_register(fd, driver.gpu(0)["uuid"]) != abi.NV_OK, "this process has not its node open"
+        gpu = driver.gpu(0)
+        assert (gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) == (1, 1, 0)
+
+
+def test_uvm_unregisters_nothing_that_is_not_registered(driver):
+    with driver.opened(abi.UVM_NODE) as fd:
+        assert abi.uvm_initialize(fd) == abi.NV_OK
+        assert abi.uvm_unregister(fd, driver.gpu(0)["uuid"]) == abi.INVALID_DEVICE
+
+
+def test_uvm_searches_for_a_gpu_that_was_never_initialised_by_initialising_one_after_the_other(driver):
+    uuid = driver.gpu(3)["uuid"]
+    for gpu in range(4):
+        driver.unbind(gpu)
+    for gpu in range(4):
+        driver.bind(gpu)
+    before = [gpu["initialisations"] for gpu in driver.gpus()]
+    with driver.opened(abi.UVM_NODE) as fd:
+        assert abi.uvm_initialize(fd) == abi.NV_OK
+        abi.uvm_register(fd, uuid)
+    tried = [now["initialisations"] - then for now, then in zip(driver.gpus(), before)]
+    assert tried[3] == 1 and sum(tried) >= 1

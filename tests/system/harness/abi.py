@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The driver's ioctls as system calls on a descriptor (src/gpu/abi.h), whichever driver is behind it."""
+
+import ctypes
+import fcntl
+import struct
+
+CONTROL_NODE, UVM_NODE = "nvidiactl", "nvidia-uvm"
+
+NV_OK = 0x00
+GPU_IS_LOST = 0x0f
+GPU_UUID_NOT_FOUND = 0x12
+ILLEGAL_ACTION = 0x16
+INSUFFICIENT_PERMISSIONS = 0x1b
+INSUFFICIENT_POWER = 0x1c
+INVALID_ARGUMENT = 0x1f
+INVALID_DEVICE = 0x26
+INVALID_STATE = 0x40
+OBJECT_NOT_FOUND = 0x57
+OPERATING_SYSTEM = 0x59
+
+ROOT_CLIENT, OS_EVENT, DEVICE = 0x41, 0x79, 0x80
+GET_SYSTEM_EVENT_DATA, SET_NOTIFICATION, GET_ID_INFO = 0x502, 0x501, 0x205
+QUERY_DRAIN_STATE, MODIFY_DRAIN_STATE = 0x279, 0x278
+
+
+def command(number, size):
+    """The command of the driver's ioctl of that number with an argument of so many bytes."""
+    return 3 << 30 | size << 16 | ord("F") << 8 | number
+
+
+def ioctl(fd, number, data):
+    """The argument as the driver left it. Raises OSError."""
+    buffer = bytearray(data)
+    fcntl.ioctl(fd, command(number, len(data)), buffer)
+    return bytes(buffer)
+
+
+def ioctl_errno(fd, number, data):
+    """0, or the errno of the call."""
+    try:
+        ioctl(fd, number, data)
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def pointed(data):
+    """A block of memory with the data in it, and its address."""
+    block = ctypes.create_string_buffer(bytes(data), len(data))
+    return block, ctypes.addressof(block)
+
+
+def gpu_id(address):
+    """The driver's number of a GPU: 0001:17:02.0 is 0x11702."""
+    domain, bus, slot = address.split(".")[0].split(":")
+    return int(domain, 16) << 16 | int(bus, 16) << 8 | int(slot, 16)
+
+
+# ---- of nvidiactl and GPUs ----
+
+
+def card_info(fd, room=32):
+    """{address: minor} of the GPUs that the driver lists."""
+    data = ioctl(fd, 200, bytes(72 * room))
+    found = {}
+    for offset in range(0, len(data), 72):
+        valid, domain, bus, slot = struct.unpack_from("B3xIBB", data, offset)
+        if valid:
+            found[f"{domain:04x}:{bus:02x}:{slot:02x}.0"] = struct.unpack_from("I", data, offset + 56)[0]
+    return found
+
+
+def status_code(fd, address):
+    """NV_STATUS of a GPU's last initialisation."""
+    domain, bus, slot = (int(part, 16) for part in address.split(".")[0].split(":"))
+    return struct.unpack("IBB2xI", ioctl(fd, 209, struct.pack("IBB2xI", domain, bus, slot, 99)))[3]
+
+
+def check_version(fd, version, how=ord("2")):
+    """(recognised, the driver's own version)."""
+    answer = ioctl(fd, 210, struct.pack("II64s", how, 0, version.encode()))
+    return struct.unpack_from("I", answer, 4)[0] == 1, answer[8:].split(b"\0")[0].decode()
+
+
+def attach_gpus(fd, *ids):
+    """0, or the errno."""
+    return ioctl_errno(fd, 212, struct.pack(f"{len(ids)}I", *ids))
+
+
+def sys_params(fd, size):
+    return ioctl_errno(fd, 214, struct.pack("Q", size))
+
+
+def numa_info(fd):
+    """0, or the errno."""
+    return ioctl_errno(fd, 215, bytes(560))
+
+
+def set_numa_status(fd, status):
+    return ioctl_errno(fd, 216, struct.pack("i", status))
+
+
+def wait_open(fd):
+    """(0 or negative errno of the open, NV_STATUS of the initialisation)."""
+    return struct.unpack("iI", ioctl(fd, 218, b"\xff" * 8))
+
+
+# ---- UVM: its ioctls have no size, the address is the argument ----
+
+
+def _uvm(fd, number, data):
+    block, address = pointed(data)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+    if libc.ioctl(fd, number, address) < 0:
+        raise OSError(ctypes.get_errno(), "ioctl")
+    return block.raw
+
+
+def uvm_initialize(fd):
+    return struct.unpack("QII", _uvm(fd, 0x30000001, struct.pack("QII", 2, 99, 0)))[1]
+
+
+def uvm_register(fd, uuid):
+    answer = _uvm(fd, 37, uuid + struct.pack("=B3xiiIII", 0, 0, -1, 0, 0, 99))
+    return struct.unpack_from("I", answer, 36)[0]
+
+
+def uvm_unregister(fd, uuid):
+    return struct.unpack_from("I", _uvm(fd, 38, uuid + struct.pack("I", 99)), 16)[0]
+
+
+# ---- the resource manager ----
+
+
+def rm_alloc(fd, root, parent, handle, rm_class, parameters=b""):
+    """(NV_STATUS, handle). Raises OSError."""
+    block, address = pointed(parameters) if parameters else (None, 0)
+    answer = ioctl(fd, 0x2b, struct.pack("IIIIQII", root, parent, handle, rm_class, address, len(parameters), 99))
+    fields = struct.unpack("IIIIQII", answer)
+    del block
+    return fields[6], fields[2]
+
+
+class Client:
+    """A root client of the resource manager, on a descriptor of nvidiactl."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        status, self.handle = rm_alloc(fd, 0, 0, 0, ROOT_CLIENT)
+        assert status == NV_OK and self.handle != 0
+
+    def alloc(self, parent, handle, rm_class, parameters=b""):
+        """NV_STATUS."""
+        return rm_alloc(self.fd, self.handle, parent, handle, rm_class, parameters)[0]
+
+    def control(self, handle, number, parameters):
+        """(NV_STATUS, the parameters as they are then)."""
+        block, address = pointed(parameters)
+        answer = ioctl(self.fd, 0x2a, struct.pack("IIIIQII", self.handle, handle, number, 0, address, len(parameters),
+                                                  99))
+        return struct.unpack("IIIIQII", answer)[6], block.raw
+
+    def subscribe(self, event_fd):
+        """To notices of bind and unbind, woken through another descriptor of nvidiactl. NV_STATUS of the three steps."""
+        event = ioctl(event_fd, 206, struct.pack("IIII", self.handle, 0, event_fd, 99))
+        parameters = struct.pack("IIIIQ", self.handle, self.handle, OS_EVENT, 3, event_fd)
+        return (struct.unpack("IIII", event)[3], self.alloc(self.handle, 0xca11, OS_EVENT, parameters),
+                self.control(self.handle, SET_NOTIFICATION, struct.pack("II", 3, 2))[0])
+
+    def device(self, instance):
+        """NV_STATUS of making a device object."""
+        return self.alloc(self.handle, 0xde000 + instance, DEVICE, struct.pack("I", instance) + bytes(52))
+
+    def set_drain(self, address, on):
+        """NV_STATUS of making the driver refuse new users of a GPU, or take them again."""
+        return self.control(self.handle, MODIFY_DRAIN_STATE, struct.pack("III", gpu_id(address), int(on), 0))[0]
