@@ -11,7 +11,6 @@ KNOWN = {
     "test_a_root_client_on_a_gpus_file_is_einval": (BOTH, "it is made"),
     "test_gpus_are_initialised_at_the_same_time_where_the_driver_does_that": (("535",), "they overlap"),
     "test_initialisations_of_different_gpus_overlap_from_550_on": (("535",), "they overlap"),
-    "test_the_information_of_a_gpu_has_its_minor_and_after_an_initialisation_its_uuid": (BOTH, "always its UUID"),
     "test_the_status_of_a_gpu_is_told_behind_the_list_of_devices": (("550",), "it is told at once"),
     "test_while_a_gpu_initialises_nvidiactl_opens_from_550_on": (("535",), "it opens"),
     "test_while_a_gpu_initialises_others_open_from_550_on": (("535",), "they open"),
