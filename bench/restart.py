@@ -63,7 +63,7 @@ def teardowns(simulator):
 def restart_service(contender):
     """(seconds without a socket, GPUs torn down), under a manager that keeps socket and descriptors."""
     with contender.world(GPUS, SCENARIO) as world:
-        service = world.supervise("--fd-store", socket_unit=True)
+        service = world.supervise(socket_unit=True)
         service.start().wait_ready()
         with Prober(world.site.socket_path) as prober:
             service.restart(signal.SIGTERM)

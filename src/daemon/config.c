@@ -89,6 +89,10 @@ static int set_stuck_timeout(struct reading *reading, const char *value) {
         return set_number(reading, value, &reading->config.stuck_sec);
 }
 
+static int set_keeper_timeout(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.keeper_sec);
+}
+
 static int set_max_sessions(struct reading *reading, const char *value) {
         return set_number(reading, value, &reading->config.sessions);
 }
@@ -101,8 +105,11 @@ static const struct {
         const char *name;
         int (*set)(struct reading *reading, const char *value);
 } daemon_keys[] = {
-        {"admin-group", set_admin_group},     {"allow-containers", set_allow_containers},
-        {"max-sessions", set_max_sessions},   {"max-sessions-per-user", set_max_sessions_per_user},
+        {"admin-group", set_admin_group},
+        {"allow-containers", set_allow_containers},
+        {"keeper-timeout", set_keeper_timeout},
+        {"max-sessions", set_max_sessions},
+        {"max-sessions-per-user", set_max_sessions_per_user},
         {"stuck-timeout", set_stuck_timeout},
 };
 
@@ -111,8 +118,8 @@ static int read_daemon_key(struct reading *reading, const char *name, const char
                 if (text_equal(daemon_keys[i].name, name))
                         return daemon_keys[i].set(reading, value);
         return wrong(reading,
-                     "unknown key '%s' in [daemon]; there are admin-group, allow-containers, max-sessions, "
-                     "max-sessions-per-user, stuck-timeout",
+                     "unknown key '%s' in [daemon]; there are admin-group, allow-containers, keeper-timeout, "
+                     "max-sessions, max-sessions-per-user, stuck-timeout",
                      name);
 }
 

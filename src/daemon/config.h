@@ -8,6 +8,7 @@
  *      [daemon]
  *      admin-group = gpu-admins     ; may Set, besides root
  *      allow-containers = no        ; whether root of another PID namespace may
+ *      keeper-timeout = 60          ; seconds that the keeper waits for the next daemon
  *      stuck-timeout = 60           ; seconds
  *      max-sessions = 512
  *      max-sessions-per-user = 128
@@ -44,6 +45,7 @@ struct config_rule {
 struct config {
         struct peer_policy policy;
         unsigned stuck_sec;        /* 0: not said */
+        unsigned keeper_sec;       /* 0: not said */
         unsigned sessions;         /* 0: not said */
         unsigned sessions_per_uid; /* 0: not said */
         size_t n_rules;

@@ -24,12 +24,13 @@
 #include "daemon/config.h"
 #include "daemon/hotplug.h"
 #include "daemon/inherited.h"
+#include "daemon/keeper_link.h"
+#include "daemon/keeper_message.h"
 #include "daemon/methods.h"
 #include "daemon/notices.h"
 #include "daemon/notify.h"
 #include "daemon/runtime.h"
 #include "daemon/sandbox.h"
-#include "daemon/store.h"
 #include "daemon/worker.h"
 #include "gpu/nodes.h"
 #include "gpu/numa.h"
@@ -45,6 +46,8 @@ enum {
         LIST_LIMIT_SEC = 2,
         /* How often to look for GPUs where nobody tells of changes, or there are none. */
         POLL_SEC = 5,
+        /* How long a keeper waits for the next daemon: longer than any restart. */
+        KEEPER_SEC = 60,
 };
 
 struct daemon {
@@ -57,13 +60,14 @@ struct daemon {
         void *backend;
 
         struct event_base *loop;
-        struct event *signals[3];
+        struct event *signals[4];
         struct event *stop_limit;
         struct event *list_limit;
         struct event *extend;
         struct event *watchdog;
 
         struct worker *worker;
+        struct keeper_link *keeper;
         struct registry *registry;
         struct notices *notices;
         struct hotplug *hotplug;
@@ -71,7 +75,8 @@ struct daemon {
         struct server *server;
         int listen_fd; /* until the server has it */
         bool stopping;
-        int status; /* to exit with */
+        bool keeps_gpus; /* when it stops: with the keeper */
+        int status;      /* to exit with */
 };
 
 /* ---- configuration ---- */
@@ -180,6 +185,12 @@ static uint64_t stuck_usec_of(const struct daemon *daemon) {
         return seconds * USEC_PER_SEC;
 }
 
+static unsigned keeper_sec_of(const struct daemon *daemon) {
+        if (daemon->config.keeper_sec != 0)
+                return daemon->config.keeper_sec;
+        return daemon->options->keeper_sec != 0 ? daemon->options->keeper_sec : KEEPER_SEC;
+}
+
 static void reload(struct daemon *daemon) {
         struct server_limits limits;
 
@@ -193,6 +204,7 @@ static void reload(struct daemon *daemon) {
                 limits = limits_of(daemon);
                 server_set_limits(daemon->server, &limits);
                 registry_set_stuck_limit(daemon->registry, stuck_usec_of(daemon));
+                keeper_link_set_wait(daemon->keeper, keeper_sec_of(daemon));
                 registry_apply_policy(daemon->registry);
                 log_always(LOG_NOTICE, "Configuration read again");
         }
@@ -302,14 +314,19 @@ static void stop(struct daemon *daemon, bool keep_gpus) {
         if (daemon->stopping)
                 return;
         daemon->stopping = true;
+        daemon->keeps_gpus = keep_gpus;
         (void)notify_send("STOPPING=1");
         (void)event_add(daemon->stop_limit, &limit);
         registry_stop(daemon->registry, keep_gpus);
 }
 
-/* Whether what we hold is left with the service manager, for the next process. */
-static bool keeps_gpus(const struct daemon *daemon) {
-        return daemon->options->fd_store && notify_is_open() && daemon->ops->adopt;
+/* Whether what we hold can be left with the keeper, for the next daemon. Without one it is better released in order. */
+static bool can_hand_over(const struct daemon *daemon) {
+        bool up = keeper_link_is_up(daemon->keeper);
+
+        if (!up)
+                log_write(LOG_WARNING, "there is no keeper to leave the GPUs with: releasing them");
+        return up;
 }
 
 static void on_signal(evutil_socket_t signal_number, short what, void *userdata) {
@@ -317,7 +334,7 @@ static void on_signal(evutil_socket_t signal_number, short what, void *userdata)
 
         log_write(LOG_DEBUG, "Received signal %d", (int)signal_number);
         if (signal_number != SIGHUP)
-                stop(daemon, signal_number == SIGTERM && keeps_gpus(daemon));
+                stop(daemon, signal_number == SIGUSR1 && can_hand_over(daemon));
         else if (!daemon->stopping)
                 reload(daemon);
 }
@@ -333,6 +350,8 @@ static void on_stop_limit(evutil_socket_t fd, short what, void *userdata) {
                         log_write(LOG_WARNING,
                                   "device %s - the driver has not let go of it yet; the kernel goes on with that",
                                   pci_address_format(&gpu->info.address, text));
+        if (!daemon->keeps_gpus)
+                keeper_link_drop_all(daemon->keeper);
         end_loop(daemon, EXIT_SUCCESS);
 }
 
@@ -367,7 +386,7 @@ static int make_loop(struct daemon *daemon) {
 }
 
 static int make_signals(struct daemon *daemon) {
-        static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+        static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
                 daemon->signals[i] = evsignal_new(daemon->loop, numbers[i], on_signal, daemon);
@@ -400,10 +419,9 @@ static int make_timers(struct daemon *daemon) {
 
 /* With root's rights, where we have them. */
 static int start_privileged(struct daemon *daemon) {
-        const struct gpu_backend_config config = {
+        struct gpu_backend_config config = {
                 .root = daemon->options->root,
                 .nvidia_cfg_path = daemon->options->nvidia_cfg_path,
-                .keeper = daemon->options->fd_store && notify_is_open() ? &store_keeper : NULL,
         };
         int r;
 
@@ -413,6 +431,10 @@ static int start_privileged(struct daemon *daemon) {
         r = runtime_make_directory(&daemon->runtime, daemon->privileges->uid, daemon->privileges->gid);
         if (r < 0)
                 return r;
+        r = keeper_link_new(&daemon->keeper);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot make the keeper's link");
+        config.keeper = keeper_link_keeper(daemon->keeper);
         nodes_make(daemon->options->root, NULL);
         daemon->ops = gpu_ops_find(daemon->options->backend);
         return daemon->ops->start(&config, &daemon->backend);
@@ -461,36 +483,71 @@ static bool is_listening(int fd) {
 }
 
 /*
- * A descriptor of a GPU. Those of one GPU come one by one: each is handed in alone, and they meet in the registry. A
- * backend that cannot go on with them must not leave them open either: nobody else would ever let go of that GPU.
+ * A descriptor of a GPU that a daemon before us has held. Those of one GPU come one by one: each is handed in alone,
+ * and they meet in the registry. Returns whether it is one of a GPU's; then the descriptor is the registry's.
  */
-static void inherit_gpu(struct daemon *daemon, const struct pci_address *address, const char *kind, int fd) {
+static bool inherit_gpu(struct daemon *daemon, const char *name, int fd) {
         struct gpu_hold hold = GPU_HOLD_NONE;
+        struct pci_address address;
 
-        if (text_equal(kind, GPU_KIND_DEVICE))
+        if (keeper_name_parse(name, GPU_KIND_DEVICE, &address))
                 hold.device_fd = fd;
-        else
+        else if (keeper_name_parse(name, GPU_KIND_UVM, &address))
                 hold.uvm_fd = fd;
-        if (daemon->ops->adopt && registry_adopt(daemon->registry, address, &hold) == 0)
-                return;
-        (void)fd_close(fd);
-        store_keeper.forget(&store_keeper, address, kind);
+        else
+                return false;
+        return daemon->ops->adopt && registry_adopt(daemon->registry, &address, &hold) == 0;
+}
+
+static bool on_have(const char *name, int fd, void *userdata) {
+        return inherit_gpu(userdata, name, fd);
+}
+
+/* Version 0.1.0 left GPUs with systemd: they go to the keeper, and from there on systemd has no part in it. */
+static bool inherit_stored(struct daemon *daemon, const char *name, int fd) {
+        struct gpu_keeper *keeper = keeper_link_keeper(daemon->keeper);
+        struct pci_address address;
+        bool is_device = keeper_name_parse(name, GPU_KIND_DEVICE, &address);
+
+        if (!is_device && !keeper_name_parse(name, GPU_KIND_UVM, &address))
+                return false;
+        if (!inherit_gpu(daemon, name, fd))
+                return false;
+        keeper->keep(keeper, &address, is_device ? GPU_KIND_DEVICE : GPU_KIND_UVM, fd);
+        (void)notify_send("FDSTOREREMOVE=1\nFDNAME=%s", name);
+        return true;
 }
 
 static void inherit(struct daemon *daemon, int fd, const char *name) {
-        struct pci_address address;
-
-        if (store_name_parse(name, GPU_KIND_DEVICE, &address)) {
-                inherit_gpu(daemon, &address, GPU_KIND_DEVICE, fd);
-        } else if (store_name_parse(name, GPU_KIND_UVM, &address)) {
-                inherit_gpu(daemon, &address, GPU_KIND_UVM, fd);
-        } else if (daemon->listen_fd < 0 && is_listening(fd)) {
+        if (inherit_stored(daemon, name, fd))
+                return;
+        if (daemon->listen_fd < 0 && is_listening(fd)) {
                 /* systemd's blocks unless the unit says NonBlocking=: an accept too many would stop the loop. */
                 (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
                 daemon->listen_fd = fd;
         } else {
                 (void)fd_close(fd);
         }
+}
+
+static int find_keeper(struct daemon *daemon) {
+        const struct keeper_link_config config = {
+                .loop = daemon->loop,
+                .worker = daemon->worker,
+                .choice = daemon->options->keeper_from,
+                .root = daemon->options->root,
+                .directory = daemon->runtime.directory,
+                .sandbox = daemon->options->sandbox,
+                .wait_sec = keeper_sec_of(daemon),
+                .on_have = on_have,
+                .userdata = daemon,
+        };
+
+        if (daemon->ops->adopt)
+                keeper_link_start(daemon->keeper, &config);
+        else /* a library's descriptors are its own business */
+                keeper_link_reset_others(&config);
+        return 0;
 }
 
 /* What the service manager hands us: the socket, and GPUs that a process before us held. */
@@ -600,8 +657,8 @@ static int start_holding(struct daemon *daemon) {
 
 /* The steps in their order; each logs why it fails. */
 static int (*const steps[])(struct daemon *daemon) = {
-        read_config, start_privileged, drop_privileges, lock_runtime, make_loop,    make_signals,  make_timers,
-        make_worker, make_registry,    make_methods,    inherit_all,  start_server, start_holding,
+        read_config, start_privileged, drop_privileges, lock_runtime, make_loop,   make_signals, make_timers,
+        make_worker, make_registry,    make_methods,    find_keeper,  inherit_all, start_server, start_holding,
 };
 
 static int start(struct daemon *daemon) {
@@ -638,6 +695,7 @@ static bool finish(struct daemon *daemon) {
                 notices_free(daemon->notices);
         methods_done(&daemon->methods);
         registry_free(daemon->registry);
+        keeper_link_free(daemon->keeper);
         if (daemon->backend)
                 daemon->ops->stop(daemon->backend);
         for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++)

@@ -11,9 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "daemon/daemon.h"
 #include "daemon/inherited.h"
+#include "daemon/keeper.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/privileges.h"
@@ -33,6 +35,22 @@ static void clean_descriptors(void) {
                 fd = open("/dev/null", O_RDWR); /* without O_CLOEXEC only as 0-2, or closed just below */
         while (fd >= 0 && fd <= STDERR_FILENO);
         (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
+}
+
+/* The keeper's socket: systemd's, or one that we make where nobody else does, for a daemon in another container. */
+static int be_keeper(const struct options *options) {
+        struct keeper_config config = {.listen_fd = -1, .ends_idle = true, .sandbox = options->sandbox};
+        char path[PATH_MAX], name[64];
+
+        if (inherited_count() == 1) {
+                config.listen_fd = inherited_take(0, name, sizeof(name));
+                (void)fcntl(config.listen_fd, F_SETFL, O_RDWR | O_NONBLOCK);
+        } else if (file_rooted(path, options->root, KEEPER_PATH) == 0) {
+                config.listen_fd = keeper_listen(path);
+                config.ends_idle = false;
+        }
+        inherited_done();
+        return config.listen_fd < 0 ? EXIT_FAILURE : keeper_run(&config);
 }
 
 int main(int argc, char *argv[]) {
@@ -55,6 +73,8 @@ int main(int argc, char *argv[]) {
         log_open("nvidia-persistenced", LOG_TO_STDERR, options.verbose);
         if (options.make_nodes)
                 return nodes_make(options.root, &options.nodes) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        if (options.keeper)
+                return be_keeper(&options);
         if (privileges_resolve(&privileges, options.user, options.group) < 0)
                 return EXIT_FAILURE;
         if (!options.foreground) {

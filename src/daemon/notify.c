@@ -4,8 +4,6 @@
 #include "daemon/notify.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -61,30 +59,6 @@ bool notify_is_open(void) {
         return notify_fd >= 0;
 }
 
-/* fd: a descriptor to send along, or -1. */
-static int send_message(const char *text, int fd) {
-        union {
-                struct cmsghdr header;
-                char bytes[CMSG_SPACE(sizeof(int))];
-        } control = {0};
-        struct iovec lines = {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
-        struct msghdr message = {.msg_iov = &lines, .msg_iovlen = 1};
-
-        if (notify_fd < 0)
-                return -ENOTCONN;
-        if (fd >= 0) {
-                message.msg_control = control.bytes;
-                message.msg_controllen = sizeof(control.bytes);
-                control.header = (struct cmsghdr){
-                        .cmsg_level = SOL_SOCKET,
-                        .cmsg_type = SCM_RIGHTS,
-                        .cmsg_len = CMSG_LEN(sizeof(int)),
-                };
-                memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-        }
-        return sendmsg(notify_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 int notify_send(const char *format, ...) {
         char text[512];
         va_list arguments;
@@ -94,34 +68,7 @@ int notify_send(const char *format, ...) {
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        return send_message(text, -1);
-}
-
-int notify_store(const char *name, int fd) {
-        char text[128];
-
-        /* FDPOLL=0: a driver's descriptor that polls as an error must not make the manager drop it. */
-        (void)text_format(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
-        return send_message(text, fd);
-}
-
-void notify_forget(const char *name, int timeout_msec) {
-        CLEANUP(fd_done) int read_end = -1;
-        char text[128];
-        struct pollfd hangup;
-        int ends[2], r;
-
-        if (notify_fd < 0 || pipe2(ends, O_CLOEXEC) < 0)
-                return;
-        read_end = ends[0];
-        (void)text_format(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-        r = send_message(text, -1);
-        if (r == 0)
-                r = send_message("BARRIER=1", ends[1]);
-        (void)fd_close(ends[1]);
-        hangup = (struct pollfd){.fd = read_end};
-        if (r == 0)
-                (void)poll(&hangup, 1, timeout_msec);
+        return send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 uint64_t notify_watchdog_usec(void) {

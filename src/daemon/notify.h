@@ -21,14 +21,5 @@ bool notify_is_open(void);
  */
 int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Hands a copy of fd to the manager's descriptor store under a name (no colon in it). Returns 0 or negative errno. */
-int notify_store(const char *name, int fd);
-
-/*
- * Has the manager close what it keeps under that name, and returns when it has (BARRIER, systemd 246; an older one
- * closes the barrier's descriptor as well), or after timeout_msec.
- */
-void notify_forget(const char *name, int timeout_msec);
-
 /* The period of WATCHDOG=1 that the manager wants, in microseconds: half of WATCHDOG_USEC. 0: none. */
 uint64_t notify_watchdog_usec(void);

@@ -34,6 +34,9 @@ enum option_id {
         OPTION_STUCK_TIMEOUT,
         OPTION_REQUIRE_GPU,
         OPTION_FD_STORE,
+        OPTION_KEEPER,
+        OPTION_KEEPER_FROM,
+        OPTION_KEEPER_TIMEOUT,
         OPTION_KEEP_SOCKET,
         OPTION_NO_SANDBOX,
         OPTION_ADMIN_GROUP,
@@ -68,8 +71,13 @@ static const struct {
         {OPTION_STUCK_TIMEOUT, "stuck-timeout", "SECONDS",
          "report a GPU that the driver does not answer for within so long (60)"},
         {OPTION_REQUIRE_GPU, "require-gpu", NULL, "fail when there is no GPU at the start, instead of waiting for one"},
-        {OPTION_FD_STORE, "fd-store", NULL,
-         "keep GPUs over restarts in systemd's descriptor store (FileDescriptorStoreMax=)"},
+        {OPTION_KEEPER_FROM, "keeper-from", "WHICH",
+         "auto (the default): the keeper at /run/holdfast/keeper, or one that is forked; socket: only the former; "
+         "none"},
+        {OPTION_KEEPER_TIMEOUT, "keeper-timeout", "SECONDS",
+         "how long the keeper waits for the next daemon before it releases the GPUs (60)"},
+        {OPTION_KEEPER, "keeper", NULL, "be the keeper: hold copies of a daemon's descriptors while it restarts"},
+        {OPTION_FD_STORE, "fd-store", NULL, "accepted and ignored: the keeper does what this did in version 0.1.0"},
         {OPTION_KEEP_SOCKET, "keep-socket", NULL, "leave the socket's path at the end, for containers that mount it"},
         {OPTION_NO_SANDBOX, "no-sandbox", NULL, "do without the filter of system calls"},
         {OPTION_ADMIN_GROUP, "admin-group", "GROUPNAME", "let members of this group change persistence, besides root"},
@@ -107,9 +115,9 @@ static void print_help(void) {
                 printf("  %s%-28s %s\n", letter, name, table[i].help);
         }
         printf("\nExit status: 0 running (or stopped in order), 1 could not start, 2 wrong usage.\n"
-               "Signals: TERM and INT release every GPU and end the daemon; with --fd-store, TERM leaves the GPUs with "
-               "the\n"
-               "service manager for the next process. HUP reads the configuration again.\n"
+               "Signals: TERM and INT release every GPU and end the daemon; USR1 ends it and leaves the GPUs with the "
+               "keeper\n"
+               "for the next daemon. HUP reads the configuration again.\n"
                "Socket and pid file: /var/run/nvidia-persistenced/. See also: holdfast(1), holdfast.conf(5).\n");
 }
 
@@ -152,6 +160,30 @@ static int set_stuck_timeout(struct options *options, const char *argument) {
         return 0;
 }
 
+static int set_keeper_timeout(struct options *options, const char *argument) {
+        uint64_t seconds;
+
+        if (text_parse_u64(argument, 10, 86400, &seconds) < 0 || seconds == 0)
+                return refuse("--keeper-timeout", argument, " is not a number of seconds from 1 to 86400");
+        options->keeper_sec = (unsigned)seconds;
+        return 0;
+}
+
+static int set_keeper_from(struct options *options, const char *argument) {
+        static const char *const names[] = {
+                [KEEPER_AUTO] = "auto",
+                [KEEPER_SOCKET] = "socket",
+                [KEEPER_NONE] = "none",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (text_equal(names[i], argument)) {
+                        options->keeper_from = (enum keeper_choice)i;
+                        return 0;
+                }
+        return refuse("--keeper-from", argument, " is neither auto nor socket nor none");
+}
+
 static int set_backend(struct options *options, const char *argument) {
         if (!gpu_ops_find(argument))
                 return refuse("--backend", argument, " is neither kernel nor nvidia-cfg");
@@ -184,8 +216,8 @@ static void set_flag(struct options *options, int id) {
         case OPTION_REQUIRE_GPU:
                 options->require_gpu = true;
                 break;
-        case OPTION_FD_STORE:
-                options->fd_store = true;
+        case OPTION_KEEPER:
+                options->keeper = true;
                 break;
         case OPTION_KEEP_SOCKET:
                 options->keep_socket = true;
@@ -238,6 +270,10 @@ static int set_option(struct options *options, int id, const char *argument) {
                 break;
         case OPTION_CONFIG:
                 return set_config(options, argument);
+        case OPTION_KEEPER_FROM:
+                return set_keeper_from(options, argument);
+        case OPTION_KEEPER_TIMEOUT:
+                return set_keeper_timeout(options, argument);
         case OPTION_STUCK_TIMEOUT:
                 return set_stuck_timeout(options, argument);
         case OPTION_MAKE_NODES:

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "daemon/keeper_link.h"
 #include "gpu/nodes.h"
 
 struct options {
@@ -20,13 +21,15 @@ struct options {
         const char *root;   /* "": none */
         unsigned stuck_sec; /* a GPU in the driver for longer is reported */
         bool require_gpu;   /* no GPU at the start is an error */
-        bool fd_store;      /* leave GPU descriptors with the service manager when we end */
         bool keep_socket;   /* leave the socket's path behind at the end */
         bool sandbox;
         const char *admin_group;
         bool allow_containers;
         const char *config;          /* absolute; NULL: the usual one, if there is one (daemon.h) */
         bool check_config;           /* only say whether the configuration is right */
+        bool keeper;                 /* be the keeper (daemon/keeper.h) */
+        enum keeper_choice keeper_from;
+        unsigned keeper_sec;         /* how long the keeper waits for the next daemon; 0: not said */
         bool make_nodes;             /* only make the device nodes that are missing */
         struct node_selection nodes; /* of these */
 };

@@ -50,15 +50,29 @@ static int load_filters(const struct sandbox_config *config) {
         return r != 0 ? r : load(only_permitted, ARRAY_SIZE(only_permitted), SECCOMP_FILTER_FLAG_LOG);
 }
 
-int sandbox_enter(const struct sandbox_config *config) {
-        int r = load_filters(config);
-
+static int report(int r, const char *how) {
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot filter system calls; --no-sandbox does without");
         if (r == SANDBOX_NO_FILTERS) /* CONFIG_SECCOMP_FILTER is off: not worth a GPU */
                 log_write(LOG_WARNING, "this kernel has no filters of system calls: running without one");
         else
-                log_write(LOG_INFO, "System calls are filtered%s",
-                          config->closed_library ? " by what is forbidden: a closed library is loaded" : "");
+                log_write(LOG_INFO, "System calls are filtered%s", how);
         return 0;
+}
+
+int sandbox_enter_keeper(void) {
+        int r;
+
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return report(-errno, "");
+        put_own_pid(keeper_permitted_only, ARRAY_SIZE(keeper_permitted_only));
+        r = load(without_clone3, ARRAY_SIZE(without_clone3), 0);
+        if (r == 0)
+                r = load(keeper_permitted_only, ARRAY_SIZE(keeper_permitted_only), SECCOMP_FILTER_FLAG_LOG);
+        return report(r, "");
+}
+
+int sandbox_enter(const struct sandbox_config *config) {
+        return report(load_filters(config),
+                      config->closed_library ? " by what is forbidden: a closed library is loaded" : "");
 }

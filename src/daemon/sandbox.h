@@ -37,3 +37,6 @@ struct sandbox_config {
  * negative errno (logged).
  */
 int sandbox_enter(const struct sandbox_config *config);
+
+/* The same for a keeper (daemon/keeper.h), which needs far less: it opens, connects and executes nothing. */
+int sandbox_enter_keeper(void);

@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,12 @@ static const int permitted[] = {
         SCMP_SYS(sendto),
         SCMP_SYS(setsockopt),
         SCMP_SYS(shutdown),
+        /* another keeper, when the one that we have ends (keeper_link.c); making the process is in the other table */
+        SCMP_SYS(bind),
+        SCMP_SYS(fchmod),
+        SCMP_SYS(listen),
+        SCMP_SYS(setsid),
+        SCMP_SYS(signalfd4),
         /* the time, where the vDSO does not tell it */
         SCMP_SYS(clock_getres),
         SCMP_SYS(clock_gettime),
@@ -223,8 +230,9 @@ static const struct rule {
         {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
         {SCMP_SYS(mmap), 2, PROT_WRITE, 0},
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
-        /* threads, but no processes */
+        /* threads; and of processes only what fork() makes, which cannot execute anything */
         {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
+        {SCMP_SYS(clone), 0, UINT64_MAX, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD},
         /* abort() */
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
         /* limits are read, not set */
@@ -239,6 +247,59 @@ static const struct rule {
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_DEINITIALIZE},
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_REGISTER_GPU},
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_UNREGISTER_GPU},
+};
+
+/* What a keeper and libc do: descriptors come, are sent, and are closed on threads. It opens and connects nothing. */
+static const int keeper_permitted[] = {
+        /* memory */
+        SCMP_SYS(brk),
+        SCMP_SYS(madvise),
+        SCMP_SYS(mremap),
+        SCMP_SYS(munmap),
+        /* threads */
+        SCMP_SYS(clone3),
+        SCMP_SYS(exit),
+        SCMP_SYS(exit_group),
+        SCMP_SYS(futex),
+        SCMP_SYS(gettid),
+        SCMP_SYS(membarrier),
+        SCMP_SYS(restart_syscall),
+        SCMP_SYS(rseq),
+        SCMP_SYS(sched_getaffinity),
+        SCMP_SYS(sched_yield),
+        SCMP_SYS(set_robust_list),
+        /* signals */
+        SCMP_SYS(rt_sigaction),
+        SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(rt_sigreturn),
+        /* descriptors; sendto() is the log's */
+        SCMP_SYS(accept4),
+        SCMP_SYS(close),
+        SCMP_SYS(fstat),
+        SCMP_SYS(getsockopt),
+        SCMP_SYS(poll),
+        SCMP_SYS(ppoll),
+        SCMP_SYS(read),
+        SCMP_SYS(recvmsg),
+        SCMP_SYS(sendmsg),
+        SCMP_SYS(sendto),
+        SCMP_SYS(write),
+        /* the time, where the vDSO does not tell it */
+        SCMP_SYS(clock_gettime),
+        SCMP_SYS(clock_nanosleep),
+        SCMP_SYS(gettimeofday),
+        SCMP_SYS(time),
+        /* what we are */
+        SCMP_SYS(geteuid),
+        SCMP_SYS(getpid),
+        SCMP_SYS(getrandom),
+};
+
+static const struct rule keeper_conditional[] = {
+        {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
+        {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
+        {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
+        {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
 };
 
 /* ---- the filters ---- */
@@ -263,11 +324,11 @@ static int add_calls(scmp_filter_ctx filter, uint32_t action, const int *calls, 
         return r;
 }
 
-static int add_conditional(scmp_filter_ctx filter) {
+static int add_rules(scmp_filter_ctx filter, const struct rule *rules, size_t n) {
         int r = 0;
 
-        for (size_t i = 0; i < ARRAY_SIZE(conditional) && r == 0; i++) {
-                const struct rule *rule = &conditional[i];
+        for (size_t i = 0; i < n && r == 0; i++) {
+                const struct rule *rule = &rules[i];
                 const struct scmp_arg_cmp comparison = {
                         .arg = rule->argument,
                         .op = SCMP_CMP_MASKED_EQ,
@@ -301,7 +362,13 @@ static int add_permitted(scmp_filter_ctx filter) {
 
         if (r == 0)
                 r = add_calls(filter, SCMP_ACT_ALLOW, permitted, ARRAY_SIZE(permitted));
-        return r < 0 ? r : add_conditional(filter);
+        return r < 0 ? r : add_rules(filter, conditional, ARRAY_SIZE(conditional));
+}
+
+static int add_keeper(scmp_filter_ctx filter) {
+        int r = add_calls(filter, SCMP_ACT_ALLOW, keeper_permitted, ARRAY_SIZE(keeper_permitted));
+
+        return r < 0 ? r : add_rules(filter, keeper_conditional, ARRAY_SIZE(keeper_conditional));
 }
 
 /*
@@ -320,6 +387,7 @@ static const struct recipe {
         {"only_permitted", UNKNOWN, add_permitted},
         {"not_forbidden", SCMP_ACT_ALLOW, add_forbidden},
         {"without_clone3", SCMP_ACT_ALLOW, add_clone3},
+        {"keeper_permitted_only", UNKNOWN, add_keeper},
 };
 
 /* ---- as C ---- */

@@ -127,6 +127,10 @@ bool worker_free(struct worker *worker) {
         return true;
 }
 
+bool worker_is_idle(const struct worker *worker) {
+        return worker->running == 0;
+}
+
 /* Signals are the loop's: threads are born with all of them blocked. */
 static int create_thread(struct worker_job *job) {
         sigset_t all, saved;

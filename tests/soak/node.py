@@ -60,7 +60,7 @@ class Node:
         self.leases = []
         self.hostile = []  # open connections of attackers
         self._memory = {}  # {pid: private memory in kB at its first check}
-        self.service = world.supervise("--fd-store", socket_unit=True)
+        self.service = world.supervise(socket_unit=True)
         self.service.start().wait_ready()
         wait_until(self._knows_legacy_flags, "all that is asked of the driver in the beginning is answered", SETTLE_SEC)
         self._wait_rest()
@@ -203,10 +203,10 @@ class Node:
 
     def _differences(self):
         books = {gpu["address"]: gpu for gpu in self.sim.status()["gpus"]}
-        stored = sorted(f"gpu-{gpu.address.replace(':', '.')}" for gpu in self.gpus if gpu.is_held)
+        kept = sorted(f"nvidia{books[gpu.address]['minor']}" for gpu in self.gpus if gpu.is_held)
         found = [difference for gpu in self.gpus for difference in self._differences_of(gpu, books[gpu.address])]
-        if self.service.stored != stored:
-            found.append(f"the store has {self.service.stored}, not {stored}")
+        if self.service.kept != kept:
+            found.append(f"the keeper has {self.service.kept}, not {kept}")
         return found
 
     def _differences_of(self, gpu, book):

@@ -322,11 +322,11 @@ def test_during_a_lease_of_all_nothing_keeps_the_kernel_module_loaded(world, dae
 @kernel_only
 def test_a_kill_of_the_daemon_during_a_lease_leaves_the_gpus_to_their_user(world):
     world.simulate(gpus=2)
-    service = world.supervise("--fd-store", "--verbose")
+    service = world.supervise("--verbose")
     daemon = service.start().wait_ready()
     with connect(daemon) as client:
         assert client.release() == rpc.SUCCESS
-        assert service.stored == []
+        assert service.kept == []
         service.end(signal.SIGKILL)
         assert usage(world) == [0, 0]
 

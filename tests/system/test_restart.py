@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Restarts drop nothing: descriptors in the service manager's store, its socket, what the daemon tells it.
+"""Restarts drop nothing: the keeper's descriptors, the service manager's socket, what the daemon tells it.
 
-The manager is harness/supervisor.py; what happened to the GPUs is asked of the simulated driver.
+The manager is harness/supervisor.py; the keeper is forked by the daemon, as where no manager starts one; what happened to the GPUs is asked of the simulated driver.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 import threading
 
@@ -29,9 +30,16 @@ ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 HELD_ONCE = (1, 0, 1)  # initialisations, teardowns, open files
 
 
-def names(world, *kinds):
-    """What the store should have: sorted names."""
-    return sorted(f"{kind}-{address.replace(':', '.')}" for kind in kinds for address in world.gpus)
+def nodes(world, uvm=False):
+    """What the keeper should have: a descriptor of each GPU, and one of UVM for each."""
+    return ["nvidia-uvm"] * (len(world.gpus) if uvm else 0) + [f"nvidia{minor}" for minor in range(len(world.gpus))]
+
+
+def keeper(world):
+    """The keeper's pid."""
+    pids = world.site.keepers()
+    assert len(pids) == 1, pids
+    return pids[0]
 
 
 def books(world):
@@ -49,30 +57,30 @@ def listed(daemon):
 
 @pytest.fixture
 def service(world):
-    """Four GPUs held by a service with a store."""
+    """Four GPUs held by a service."""
     world.simulate(gpus=4)
-    service = world.supervise("--fd-store", "--verbose")
+    service = world.supervise("--verbose")
     service.start().wait_ready()
     return service
 
 
-# ---- the store
+# ---- the keeper
 
 
-def test_every_held_gpu_is_in_the_store(world, service):
-    assert service.stored == names(world, "gpu")
+def test_the_keeper_has_every_held_gpu(world, service):
+    assert service.kept == nodes(world)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_a_restart_costs_no_teardown_and_no_initialisation(world, service, number):
     for _ in range(3):
         status = service.end(number)
-        assert status == (0 if number == signal.SIGTERM else -number)
-        assert [gpu["initialised"] for gpu in world.sim.status()["gpus"]] == [True] * 4, "held by the store"
+        assert status == (0 if number == signal.SIGUSR1 else -number)
+        assert [gpu["initialised"] for gpu in world.sim.status()["gpus"]] == [True] * 4, "the keeper has them"
         daemon = service.start().wait_ready()
         assert modes(daemon, world) == [ENABLED] * 4, "enabled as soon as it is ready"
         assert books(world) == [HELD_ONCE] * 4
-        assert service.stored == names(world, "gpu")
+        assert service.kept == nodes(world)
 
 
 def test_after_a_restart_status_tells_all_are_held(world, service):
@@ -83,51 +91,195 @@ def test_after_a_restart_status_tells_all_are_held(world, service):
     assert [gpu["state"] for gpu in json.loads(done.stdout)["gpus"]] == ["held"] * 4
 
 
-def test_an_interrupt_releases_everything_from_the_store_as_well(world, service):
-    assert service.end(signal.SIGINT) == 0
-    assert service.stored == []
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_releases_everything_and_ends_the_keeper(world, service, number):
+    pid = keeper(world)
+    assert service.end(number) == 0
     assert books(world) == [(1, 1, 0)] * 4, "torn down when the daemon had ended"
+    assert process.wait_gone(pid, 5), "a keeper with nothing to keep stays"
 
 
-def test_an_interrupt_right_after_a_restart_releases_what_was_kept(world, service):
+def test_a_stop_right_after_a_restart_releases_what_was_kept(world, service):
     service.end(signal.SIGKILL)
     service.start()
     assert service.end(signal.SIGINT) in (0, -signal.SIGINT), "the latter: before it listened for signals"
     if service.run.status == 0:
-        assert service.stored == []
+        assert service.kept == []
         assert books(world) == [(1, 1, 0)] * 4
 
 
-def test_without_the_option_nothing_is_stored_and_a_stop_releases(world):
-    world.simulate()
-    service = world.supervise()
-    service.start().wait_ready()
-    assert service.stored == []
+def test_a_signal_to_daemon_and_keeper_releases_everything(world, service):
+    """What `killall nvidia-persistenced` does."""
+    pid = keeper(world)
+    os.kill(pid, signal.SIGTERM)
     assert service.end(signal.SIGTERM) == 0
+    assert process.wait_gone(pid, 5)
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU torn down")
+
+
+def test_a_killed_keeper_is_replaced_by_one_that_has_everything(world, service):
+    before = keeper(world)
+    os.kill(before, signal.SIGKILL)
+    assert process.wait_gone(before, 5)
+    wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+    assert keeper(world) != before
+    service.restart(signal.SIGKILL)
+    assert books(world) == [HELD_ONCE] * 4
+
+
+def test_a_keeper_that_is_told_to_end_takes_no_gpu_away(world, service):
+    before = keeper(world)
+    os.kill(before, signal.SIGTERM)
+    assert process.wait_gone(before, 5)
+    assert books(world) == [HELD_ONCE] * 4
+    wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+
+
+def test_while_the_keeper_stands_still_an_off_is_refused_and_the_gpu_said_to_be_held(world, service):
+    """Its copy would keep the GPU initialised: an answer that it is off would be a lie."""
+    daemon, pid = service.run, keeper(world)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.DRIVER
+        assert daemon.get(world.gpus[1]) == ENABLED, "nobody else waits"
+        daemon.wait_for_log("the keeper does not let go of it")
+        assert books(world)[0] == HELD_ONCE
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.SUCCESS
+    assert books(world)[0] == (1, 1, 0)
+
+
+def test_a_keeper_that_stands_still_keeps_no_daemon_from_starting(world, service):
+    pid = keeper(world)
+    service.end(signal.SIGKILL)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        daemon = service.start().wait_ready()
+        assert modes(daemon, world) == [ENABLED] * 4
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "what it had is given up")
+    assert service.kept == nodes(world)
+    assert [teardowns for _, teardowns, _ in books(world)] == [0] * 4
+
+
+def test_without_another_daemon_the_keeper_releases_everything_after_its_time(world):
+    world.simulate()
+    service = world.supervise("--keeper-timeout", "1")
+    service.start().wait_ready()
+    pid = keeper(world)
+    service.end(signal.SIGKILL)
+    assert books(world) == [HELD_ONCE] * 2
+    assert process.wait_gone(pid, 10)
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+
+
+def test_a_gpu_that_hangs_in_its_teardown_hangs_only_its_thread_of_the_keeper(world):
+    world.simulate(gpus=3, gpu1="hang = close")
+    service = world.supervise("--keeper-timeout", "1", "--verbose")
+    service.start().wait_ready()
+    pid = keeper(world)
+    service.end(signal.SIGKILL)
+    wait_until(lambda: [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [1, 0, 1], "the others' teardown")
+    assert not process.wait_gone(pid, 0)
+    daemon = service.start()
+    daemon.wait_for_log("Local RPC services initialized")
+    wait_until(lambda: [daemon.get(world.gpus[number]) for number in (0, 2)] == [ENABLED] * 2, "the others held")
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False, which="close")
+    daemon.wait_ready()
+
+
+def test_with_keeper_from_none_there_is_no_keeper_and_a_kill_tears_down(world):
+    world.simulate()
+    service = world.supervise("--keeper-from", "none")
+    service.start().wait_ready()
+    assert world.site.keepers() == []
+    service.end(signal.SIGKILL)
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+
+
+def test_with_keeper_from_none_a_hand_over_releases(world):
+    world.simulate()
+    service = world.supervise("--keeper-from", "none")
+    service.start().wait_ready()
+    assert service.end(signal.SIGUSR1) == 0
     assert books(world) == [(1, 1, 0)] * 2
 
 
-def test_a_set_off_takes_the_gpu_from_the_store_before_it_is_answered(world, service):
+@pytest.fixture
+def container(world):
+    """A keeper as a second container has it: a process of its own, at the path that all know."""
+    world.simulate(gpus=4)
+    (world.site.root / "run/holdfast").mkdir()
+    command = [world.site.program, "--root", world.site.root, "--keeper"]
+    with subprocess.Popen(command, env=world.site.environment, stdin=subprocess.DEVNULL) as keeper_process:
+        wait_until((world.site.root / "run/holdfast/keeper").exists, "the keeper's socket")
+        yield keeper_process
+        keeper_process.terminate()
+        assert keeper_process.wait(10) == 0
+
+
+def test_a_keeper_that_is_there_is_used_and_outlives_every_daemon(world, container):
+    service = world.supervise("--keeper-from", "socket")
+    service.start().wait_ready()
+    for number in (signal.SIGKILL, signal.SIGUSR1):
+        assert world.site.keepers() == [container.pid]
+        service.restart(number)
+        assert books(world) == [HELD_ONCE] * 4
+    assert service.end(signal.SIGTERM) == 0
+    assert books(world) == [(1, 1, 0)] * 4
+    assert not process.wait_gone(container.pid, 0)
+
+
+def test_a_daemon_waits_for_a_keeper_that_starts_at_the_same_time(world):
+    world.simulate()
+    service = world.supervise("--keeper-from", "socket", "--verbose")
+    daemon = service.start()
+    (world.site.root / "run/holdfast").mkdir()
+    command = [world.site.program, "--root", world.site.root, "--keeper"]
+    with subprocess.Popen(command, env=world.site.environment, stdin=subprocess.DEVNULL) as late:
+        daemon.wait_ready()
+        wait_until(lambda: service.kept == nodes(world), "the keeper has both")
+        assert service.end(signal.SIGTERM) == 0
+        late.terminate()
+        assert late.wait(10) == 0
+
+
+def test_what_version_0_1_0_has_left_with_the_service_manager_goes_to_the_keeper(world):
+    world.simulate(gpus=2)
+    service = world.supervise("--verbose")
+    for minor, address in enumerate(world.gpus):
+        node = os.open(world.sim.mount / f"dev/nvidia{minor}", os.O_RDWR | os.O_CLOEXEC)
+        service.store.add(f"gpu-{address.replace(':', '.')}", node)
+    daemon = service.start().wait_ready()
+    assert modes(daemon, world) == [ENABLED] * 2
+    wait_until(lambda: service.store.names == [], "the manager's store is empty")
+    assert service.kept == nodes(world)
+    assert books(world) == [HELD_ONCE] * 2
+
+
+def test_a_set_off_takes_the_gpu_from_the_keeper_before_it_is_answered(world, service):
     daemon = service.run
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     assert books(world)[0] == (1, 1, 0), "torn down when the answer came"
-    assert service.stored == names(world, "gpu")[1:]
+    assert service.kept == nodes(world)[1:]
     assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
-    assert service.stored == names(world, "gpu")
+    assert service.kept == nodes(world)
 
 
-def test_a_gpu_that_failed_to_open_leaves_nothing_in_the_store(world):
+def test_a_gpu_that_failed_to_open_leaves_nothing_with_the_keeper(world):
     world.simulate(gpus=2, gpu1="fail_opens = all")
-    service = world.supervise("--fd-store")
+    service = world.supervise()
     service.start().wait_ready()
-    assert service.stored == names(world, "gpu")[:1]
+    assert service.kept == nodes(world)[:1]
 
 
 def test_a_kill_in_the_midst_of_an_open_leaves_that_open_to_the_next_process(world):
     world.simulate(gpus=2, defaults=QUICK + "hang = open\n")
-    service = world.supervise("--fd-store")
+    service = world.supervise()
     service.start()
-    wait_until(lambda: service.stored == names(world, "gpu"), "both descriptors in the store")
+    wait_until(lambda: service.kept == nodes(world), "both descriptors with the keeper")
     service.end(signal.SIGKILL)
     daemon = service.start()
     assert [gpu["initialising"] for gpu in world.sim.status()["gpus"]] == [True] * 2
@@ -143,9 +295,9 @@ def test_a_kill_in_the_midst_of_an_open_leaves_that_open_to_the_next_process(wor
 @pytest.fixture
 def uvm_service(world):
     world.simulate(gpus=2)
-    service = world.supervise("--fd-store", "--verbose")
+    service = world.supervise("--verbose")
     service.start("--uvm-persistence-mode").wait_ready()
-    wait_until(lambda: service.stored == names(world, "gpu", "uvm"), "UVM's descriptors in the store")
+    wait_until(lambda: service.kept == nodes(world, uvm=True), "UVM's descriptors with the keeper")
     return service
 
 
@@ -159,19 +311,19 @@ def test_uvm_registrations_outlive_a_kill_and_are_not_made_again(world, uvm_serv
     daemon = uvm_service.start("--uvm-persistence-mode").wait_ready()
     assert [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 2
     assert len(world.sim.journal("uvm-registered")) == 2
-    assert uvm_service.stored == names(world, "gpu", "uvm")
+    assert uvm_service.kept == nodes(world, uvm=True)
 
 
-def test_an_interrupt_gives_up_uvm_as_well(world, uvm_service):
+def test_a_stop_gives_up_uvm_as_well(world, uvm_service):
     assert uvm_service.end(signal.SIGINT) == 0
-    assert uvm_service.stored == [] and registrations(world) == [0] * 2
+    assert uvm_service.kept == [] and registrations(world) == [0] * 2
     assert books(world) == [(1, 1, 0)] * 2
 
 
 def test_a_process_that_wants_no_uvm_keeps_the_gpus_and_drops_uvm(world, uvm_service):
     uvm_service.end(signal.SIGKILL)
     daemon = uvm_service.start().wait_ready()
-    wait_until(lambda: uvm_service.stored == names(world, "gpu"), "UVM's descriptors out of the store")
+    wait_until(lambda: uvm_service.kept == nodes(world), "UVM's descriptors given up by the keeper")
     wait_until(lambda: registrations(world) == [0] * 2, "the registrations' end")
     assert modes(daemon, world) == [ENABLED] * 2
     assert books(world) == [HELD_ONCE] * 2
@@ -181,7 +333,7 @@ def test_a_process_that_wants_no_uvm_keeps_the_gpus_and_drops_uvm(world, uvm_ser
 
 
 def test_a_descriptor_of_a_gpu_that_is_gone_is_closed_and_dropped(world, service):
-    """It was removed while no process ran, when nobody heard the driver's notice. The removal waits for the store."""
+    """It was removed while no process ran, when nobody heard the driver's notice. The removal waits for the keeper."""
     service.end(signal.SIGKILL)
     removal = threading.Thread(target=world.sim.ctl, args=["remove"], kwargs={"gpu": world.gpus[1], "timeout": 60})
     removal.start()
@@ -190,65 +342,91 @@ def test_a_descriptor_of_a_gpu_that_is_gone_is_closed_and_dropped(world, service
     removal.join(30)
     assert not removal.is_alive(), "the removal still waits for somebody to let go"
     assert len(daemon.open_nodes()) == 3
-    assert service.stored == [name for name in names(world, "gpu") if world.gpus[1].replace(":", ".") not in name]
+    assert service.kept == ["nvidia0", "nvidia2", "nvidia3"]
     wait_until(lambda: daemon.get(world.gpus[1])[0] == rpc.DEVICE_NOT_FOUND, "the GPU forgotten", timeout=20)
     assert daemon.get(world.gpus[0]) == ENABLED
 
 
-def test_a_descriptor_whose_gpu_the_driver_does_not_list_is_closed_and_dropped(world, service):
-    """Its name leads to nothing: here by another name, as after a change of the bus's numbers."""
-    service.end(signal.SIGKILL)
-    name, fd = service.store.entries[0]
-    service.store.entries[0] = ("gpu-00f0.17.00.0", fd)
-    daemon = service.start().wait_ready()
+class StandIn:
+    """A daemon before ours, as its keeper knows it: leaves descriptors under names of the test's choice."""
+
+    KINDS = {"RESET": 5, "WAIT": 6, "KEEP": 7}
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(str(path))
+        assert self._socket.recv(100)[:4] == struct.pack("=I", 1), "HELLO"
+        self.send("RESET")
+
+    def send(self, kind, name="", fd=None):
+        message = struct.pack("=II40s", self.KINDS[kind], 0, name.encode())
+        socket.send_fds(self._socket, [message], [] if fd is None else [fd])
+
+    def keep(self, name, path):
+        node = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.send("KEEP", name, node)
+        os.close(node)
+
+    def close(self):
+        self._socket.close()
+
+
+@pytest.fixture
+def left_behind(world, container):
+    """Four GPUs that a daemon has left with a keeper; lets the test say what instead."""
+    stand_in = StandIn(world.site.root / "run/holdfast/keeper")
+    yield stand_in
+    stand_in.close()
+
+
+def name_of(address):
+    return f"gpu-{address.replace(':', '.')}"
+
+
+def start_after(world, stand_in, *options):
+    stand_in.close()
+    return world.supervise("--verbose", *options).start().wait_ready()
+
+
+def test_a_descriptor_whose_gpu_the_driver_does_not_list_is_closed_and_dropped(world, left_behind):
+    """Its name leads to nothing: as after a change of the bus's numbers."""
+    left_behind.keep("gpu-00f0.17.00.0", world.sim.mount / "dev/nvidia0")
+    daemon = start_after(world, left_behind)
     assert modes(daemon, world) == [ENABLED] * 4
-    assert "gpu-00f0.17.00.0" not in service.stored and name in service.stored
+    wait_until(lambda: world.site.kept() == nodes(world), "the keeper has four")
     assert len(daemon.open_nodes()) == 4
-    assert [usage for _, _, usage in books(world)] == [1] * 4
+    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "one user of each")
     assert daemon.get("00f0:17:00.0")[0] == rpc.DEVICE_NOT_FOUND
 
 
-def test_descriptors_of_another_gpu_are_not_taken_for_this_ones(world, service):
-    service.end(signal.SIGKILL)
-    (first, first_fd), (second, second_fd), *others = service.store.entries
-    service.store.entries = [(first, second_fd), (second, first_fd), *others]
-    daemon = service.start().wait_ready()
+def test_descriptors_of_another_gpu_are_not_taken_for_this_ones(world, left_behind):
+    left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia1")
+    left_behind.keep(name_of(world.gpus[1]), world.sim.mount / "dev/nvidia0")
+    daemon = start_after(world, left_behind)
     assert modes(daemon, world) == [ENABLED] * 4
     assert len(daemon.open_nodes()) == len(set(daemon.open_nodes())) == 4
     assert [usage for _, _, usage in books(world)] == [1] * 4
-    assert service.stored == names(world, "gpu")
+    assert world.site.kept() == nodes(world)
 
 
-def test_a_descriptor_that_is_no_gpus_is_closed_and_the_gpu_opened(world):
-    world.simulate()
-    service = world.supervise("--fd-store")
-    service.store.add(names(world, "gpu")[0], os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC))
-    service.store.add("uvm-0000.17.00.0.7", os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC))
-    service.store.add("another", os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC))
-    daemon = service.start().wait_ready()
-    assert modes(daemon, world) == [ENABLED] * 2
-    assert "/dev/zero" not in process.open_files(daemon.pid).values()
-
-
-def test_of_two_descriptors_of_one_name_none_stays_behind(world, service):
-    service.end(signal.SIGKILL)
-    minor = world.sim.gpu(world.gpus[0])["minor"]
-    second = os.open(world.sim.mount / f"dev/nvidia{minor}", os.O_RDWR | os.O_CLOEXEC)
-    service.store.add(names(world, "gpu")[0], second)
-    daemon = service.start().wait_ready()
-    assert sorted(daemon.open_nodes()) == [f"nvidia{number}" for number in range(4)]
-    assert service.end(signal.SIGINT) == 0
-    assert service.stored == []
-    assert [usage for _, _, usage in books(world)] == [0] * 4
-
-
-def test_the_other_backend_drops_what_it_cannot_go_on_with(world, service):
-    service.end(signal.SIGKILL)
-    daemon = service.start("--backend", "nvidia-cfg", "--nvidia-cfg-path", str(world.build / "sim/nvidia-cfg"))
-    daemon.wait_ready()
+def test_a_descriptor_that_is_no_gpus_is_closed_and_the_gpu_opened(world, left_behind):
+    for name in (name_of(world.gpus[0]), "uvm-0000.17.00.0.7", "another"):
+        left_behind.keep(name, "/dev/zero")
+    daemon = start_after(world, left_behind)
     assert modes(daemon, world) == [ENABLED] * 4
-    assert service.stored == [] and daemon.open_nodes() == []
-    assert [usage for _, _, usage in books(world)] == [1] * 4
+    assert "/dev/zero" not in process.open_files(daemon.pid).values()
+    keeper_pid, = world.site.keepers()
+    wait_until(lambda: "/dev/zero" not in process.open_files(keeper_pid).values(), "the keeper has none")
+
+
+def test_the_other_backend_drops_what_it_cannot_go_on_with(world, left_behind):
+    left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia0")
+    daemon = start_after(world, left_behind, "--backend", "nvidia-cfg", "--nvidia-cfg-path",
+                         str(world.build / "sim/nvidia-cfg"))
+    assert modes(daemon, world) == [ENABLED] * 4
+    assert daemon.open_nodes() == []
+    wait_until(lambda: world.site.kept() == [], "the keeper has none")
+    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "one user of each")
 
 
 # ---- at any moment
@@ -290,17 +468,17 @@ class Setter(threading.Thread):
 def test_a_hundred_kills_at_random_moments_tear_nothing_down(world):
     """While it starts, in the midst of opens, at rest, and while two of the GPUs are set on and off.
 
-    The other two are initialised once and never torn down, from the moment on that the store has them, which is long
+    The other two are initialised once and never torn down, from the moment on that the keeper has them, which is long
     before they are initialised. Of those that are set, each teardown needs a Set: an off; or an on that the kill hit
-    between the driver's open and the store, where nobody can help.
+    between the driver's open and the keeper, where nobody can help.
     """
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.SystemRandom().randrange(2**32)))
     print(f"HOLDFAST_TEST_SEED={seed}")
     moments = random.Random(seed)
     world.simulate(gpus=4, defaults="lock = 0ms\ninit = 60ms\nteardown = 10ms\n")
-    service = world.supervise("--fd-store", "--verbose", socket_unit=True)
+    service = world.supervise("--verbose", socket_unit=True)
     daemon = service.start()
-    wait_until(lambda: set(names(world, "gpu")[:2]) <= set(service.stored), "the first two in the store", timeout=20)
+    wait_until(lambda: set(nodes(world)[:2]) <= set(service.kept), "the keeper has the first two", timeout=20)
     setter = Setter(world, world.gpus[2:], seed)
     for _ in range(100):
         threading.Event().wait(moments.uniform(0, 0.2))
@@ -317,7 +495,7 @@ def test_a_hundred_kills_at_random_moments_tear_nothing_down(world):
     for address, (initialisations, teardowns, usage) in zip(world.gpus[2:], books(world)[2:]):
         assert (initialisations - teardowns, usage) == (1, 1), f"HOLDFAST_TEST_SEED={seed}"
         assert teardowns <= setter.sent[address], f"HOLDFAST_TEST_SEED={seed}"
-    assert service.stored == names(world, "gpu")
+    assert service.kept == nodes(world)
     assert sum(setter.sent.values()) > 0
 
 
@@ -356,10 +534,10 @@ class Caller(threading.Thread):
 @pytest.mark.timeout(300)
 def test_no_connection_is_refused_while_the_service_restarts(world):
     world.simulate()
-    service = world.supervise("--fd-store", socket_unit=True)
+    service = world.supervise(socket_unit=True)
     service.start().wait_ready()
     caller = Caller(world)
-    for number in [signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 5:
+    for number in [signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM] * 5:
         answered = len(caller.answers)
         service.restart(number)
         wait_until(lambda: len(caller.answers) > answered, "an answer of the new process", timeout=20)
@@ -382,7 +560,7 @@ def test_the_managers_socket_is_never_removed(world):
 
 def test_who_asked_while_no_process_ran_is_answered_by_the_next_one_which_knows_its_gpus(world):
     world.simulate(gpus=8)
-    service = world.supervise("--fd-store", socket_unit=True)
+    service = world.supervise(socket_unit=True)
     with rpc.Connection(world.site.socket_path, timeout=30) as early:
         early.send(rpc.record(rpc.call_message(1, rpc.V1_GET, rpc.device(world.gpus[7]))))
         service.start()
@@ -532,7 +710,7 @@ def test_require_gpu_is_content_with_one_that_fails(world):
 
 def test_a_manager_that_is_gone_keeps_nobody_from_holding(world):
     world.simulate()
-    service = world.supervise("--fd-store", "--verbose", environment={"NOTIFY_SOCKET": str(world.base / "nobody")})
+    service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": str(world.base / "nobody")})
     daemon = service.start()
     daemon.wait_for_log("cannot reach the service manager")
     daemon.wait_for_log("Local RPC services initialized")

@@ -68,10 +68,14 @@ static void keep(const struct kernel *kernel, const struct pci_address *address,
                 kernel->keeper->keep(kernel->keeper, address, kind, fd);
 }
 
-/* Ends a descriptor for good: the keeper's copy first, so that ours is the last and the driver's work is done here. */
+/* The keeper's copy goes first, so that our close is the last one and the driver's work is done here. */
+static int forget(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
+        return fd >= 0 && kernel->keeper ? kernel->keeper->forget(kernel->keeper, address, kind) : 0;
+}
+
+/* Ends a descriptor that is of no use, whatever the keeper says. Returns -1. */
 static int end_fd(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
-        if (fd >= 0 && kernel->keeper)
-                kernel->keeper->forget(kernel->keeper, address, kind);
+        (void)forget(kernel, address, kind, fd);
         return fd_close(fd);
 }
 
@@ -212,6 +216,16 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         return 0;
 }
 
+/* While a keeper that stands still has a copy, our close would tear nothing down: then the GPU is said to be held. */
+static int forget_or_fail(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd,
+                          struct gpu_failure *ret_failure) {
+        int r = forget(kernel, address, kind, fd);
+
+        return r < 0 ? gpu_failure_set(ret_failure, r, NV_OK,
+                                       "the keeper does not let go of it; end the keeper, another is started")
+                     : 0;
+}
+
 /* close() gives the descriptor up even when it reports an error: there is nothing to fail. */
 static void end_device(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         hold->device_fd = end_fd(kernel, address, GPU_KIND_DEVICE, hold->device_fd);
@@ -229,11 +243,17 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
         struct kernel *kernel = context;
         int r;
 
+        r = forget_or_fail(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd, ret_failure);
+        if (r == 0)
+                r = forget_or_fail(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd, ret_failure);
+        if (r < 0)
+                return r;
         if (hold->uvm)
                 uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
         r = numa_let_go(kernel->root, &info->address, hold->device_fd, ret_failure);
         if (r < 0) { /* the system still uses the GPU's memory: held it stays */
+                keep(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd);
                 ret_failure->numa = true;
                 return r;
         }
@@ -290,7 +310,10 @@ static int kernel_adopt(void *context, const struct pci_address *address, struct
 static int kernel_uvm_disable(void *context, const struct gpu_info *info, struct gpu_hold *hold,
                               struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
+        int r = forget_or_fail(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd, ret_failure);
 
+        if (r < 0)
+                return r;
         uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
         return 0;

@@ -64,6 +64,21 @@ class Site:
             where += ["--nvidia-cfg-path", str(self.build / "sim/nvidia-cfg")]
         return [str(self.program), *where, *options]
 
+    def keepers(self):
+        """The keepers that daemons here have forked: one, unless something is wrong."""
+        return process.keepers(self.root)
+
+    def kept(self):
+        """What the keeper has: names of nodes, sorted, one for each descriptor."""
+        targets = [target for pid in self.keepers() for target in process.open_files(pid).values()]
+        return sorted(Path(target).name for target in targets if "/dev/nvidia" in target)
+
+    def end_keepers(self):
+        """What a daemon that was killed has left behind."""
+        for pid in self.keepers():
+            os.kill(pid, signal.SIGTERM)
+            process.wait_gone(pid, STOP_LIMIT_SEC)
+
     def pid_in_file(self):
         text = self.pid_file.read_text()
         assert text.endswith("\n"), f"{self.pid_file} holds {text!r}"

@@ -90,6 +90,21 @@ def open_files(pid):
     return found
 
 
+def keepers(root):
+    """Pids of the keepers of daemons below this root: they have the daemon's command line, but no loop of libevent's."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(root) not in (entry / "cmdline").read_text().split("\0"):
+                continue
+            targets = set(open_files(entry.name).values())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "anon_inode:[signalfd]" in targets and "anon_inode:[eventpoll]" not in targets:
+            found.append(int(entry.name))
+    return found
+
+
 def cpu_seconds(pid):
     """User and system time that the process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -109,7 +124,8 @@ def children():
 
 def daemons():
     """The children of ours, adopted ones too, that are persistence daemons, of whomever."""
-    return [pid for pid in children() if Path(f"/proc/{pid}/comm").read_text().startswith("nvidia-persi")]
+    named = [pid for pid in children() if Path(f"/proc/{pid}/comm").read_text().startswith("nvidia-persi")]
+    return [pid for pid in named if "anon_inode:[signalfd]" not in open_files(pid).values()]  # a keeper's
 
 
 def assert_childless(timeout=5):

@@ -2,9 +2,8 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """A service manager of the tests' own: what of systemd a daemon of Type=notify sees.
 
-It starts the daemon again and again with the same socket and the same descriptor store: NOTIFY_SOCKET with its messages
-(sd_notify(3)), LISTEN_FDS (sd_listen_fds(3)), WATCHDOG_USEC. Messages are taken by a thread, so that a daemon that waits
-for the manager (BARRIER=1) is served whatever the test does.
+It starts the daemon again and again with the same socket: NOTIFY_SOCKET with its messages (sd_notify(3)), LISTEN_FDS
+(sd_listen_fds(3)), WATCHDOG_USEC. Its descriptor store has what a daemon of version 0.1.0 has left in it.
 """
 
 import array
@@ -19,7 +18,6 @@ from . import events, process
 from .daemon import Daemon
 
 FIRST_FD = 3
-STORE_MAX = 64  # FileDescriptorStoreMax=
 
 
 class Store:
@@ -33,10 +31,7 @@ class Store:
         return sorted(name for name, _ in self.entries)
 
     def add(self, name, fd):
-        if len(self.entries) < STORE_MAX:
-            self.entries.append((name, fd))
-        else:
-            os.close(fd)
+        self.entries.append((name, fd))
 
     def remove(self, *names):
         for entry in [entry for entry in self.entries if entry[0] in names]:
@@ -66,14 +61,9 @@ class NotifySocket(events.Datagrams):
         return data
 
     def _obey(self, fields, fds):
-        name = fields.get("FDNAME", "stored")
-        if fields.get("FDSTORE") == "1":
-            for fd in fds:
-                self._store.add(name, fd)
-            return
         if fields.get("FDSTOREREMOVE") == "1":
-            self._store.remove(name)
-        for fd in fds:  # a barrier's among them: that it is closed is the answer
+            self._store.remove(fields["FDNAME"])
+        for fd in fds:
             os.close(fd)
 
 
@@ -120,7 +110,7 @@ class Run(Daemon):
 
 
 class Supervisor:
-    """One service: its options, its store, its socket. start() and end() as often as the test likes.
+    """One service: its options, its socket. start() and end() as often as the test likes.
 
     socket: the listener is the manager's, as of a socket unit; blocking, as systemd's is unless NonBlocking= is set.
     """
@@ -151,9 +141,9 @@ class Supervisor:
         self._told.add(line)
 
     @property
-    def stored(self):
-        """The names in the store, sorted."""
-        return self.store.names
+    def kept(self):
+        """What the keeper has: names of nodes, sorted."""
+        return self.site.kept()
 
     def start(self, *options):
         """A process of the service; not yet ready."""

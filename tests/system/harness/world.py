@@ -95,6 +95,7 @@ class World:
 
     def clean_up(self):
         ends = [daemon.clean_up for daemon in reversed(self._daemons)]
+        ends += [self._site.end_keepers] if self._site else []
         ends += [self.sim.stop] if self.sim else []
         ends += [self._site.machine.close] if self._site else []
         ends.append(process.assert_childless)
