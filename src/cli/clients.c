@@ -62,6 +62,8 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
                 row->is_daemon = snapshot_is_daemon(snapshot, holder);
                 if (!row->is_daemon && !snapshot_is_client(snapshot, gpu, holder))
                         continue;
+                if (holder->is_keeper && gpu->held == HF_YES) /* beside its daemon it says nothing new */
+                        continue;
                 row->gpu = gpu;
                 row->holder = holder;
                 process_read(holder->pid, &row->process);
@@ -101,6 +103,7 @@ static const char *command_text(const struct process *process, const struct repo
 
 static void fill_row(struct table *table, const struct client_row *row, const struct report_style *style) {
         const struct process *process = &row->process;
+        const char *role = row->holder->is_keeper ? "(keeper) " : row->is_daemon ? "(daemon) " : "";
         char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
 
         table_row(table);
@@ -109,8 +112,7 @@ static void fill_row(struct table *table, const struct client_row *row, const st
         table_cell(table, COLOUR_NONE, "%s", process->user[0] ? process->user : "?");
         table_cell(table, COLOUR_NONE, "%s", report_time_local(process->start_realtime_usec, since, sizeof(since)));
         table_cell(table, COLOUR_NONE, "%s", container_text(process, container, sizeof(container)));
-        table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", row->is_daemon ? "(daemon) " : "",
-                   command_text(process, style));
+        table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", role, command_text(process, style));
 }
 
 static int print_table(const struct client_rows *list, const struct report_style *style) {

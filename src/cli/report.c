@@ -139,12 +139,18 @@ static void append_clients(const struct snapshot *snapshot, const struct snapsho
 const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
                            char *buffer, size_t size) {
         bool nobody = gpu->held != HF_YES && gpu->n_clients == 0;
+        bool kept = false;
+
+        for (size_t i = 0; i < gpu->n_clients; i++)
+                kept |= gpu->clients[i].is_keeper;
 
         buffer[0] = '\0';
         if (gpu->held == HF_YES)
                 append(buffer, size, "daemon");
         if (gpu->legacy == HF_YES)
                 append(buffer, size, gpu->legacy_inferred ? "kernel flag (inferred)" : "kernel flag");
+        if (kept && gpu->held != HF_YES) /* for the next daemon */
+                append(buffer, size, "keeper");
         append_clients(snapshot, gpu, n_named_max, buffer, size);
         if (nobody && snapshot->modeset && gpu->initialised == HF_YES)
                 append(buffer, size, "nvidia-drm (inferred)");

@@ -304,14 +304,13 @@ static int32_t find_daemon_pid(const struct snapshot *snapshot) {
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder) {
         int32_t daemon_pid = find_daemon_pid(snapshot);
 
-        return (daemon_pid != 0 && holder->pid == daemon_pid) ||
-               (holder->pid == 1 && text_equal(holder->name, "systemd"));
+        return holder->is_keeper || (daemon_pid != 0 && holder->pid == daemon_pid);
 }
 
 bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder) {
         if (holder->pid == getpid())
                 return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
-        return gpu->held != HF_YES || !snapshot_is_daemon(snapshot, holder);
+        return !holder->is_keeper && (gpu->held != HF_YES || !snapshot_is_daemon(snapshot, holder));
 }
 
 static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {

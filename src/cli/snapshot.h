@@ -99,7 +99,7 @@ const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const 
 
 size_t snapshot_count_held(const struct snapshot *snapshot);
 
-/* Whether the process is the daemon, or systemd, which has what the daemon left in its descriptor store. */
+/* Whether the process is the daemon, or its keeper, which has copies of its descriptors. */
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder);
 
 /* A client as opposed to the daemon that holds the GPU. */

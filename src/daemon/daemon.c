@@ -48,6 +48,9 @@ enum {
         POLL_SEC = 5,
         /* How long a keeper waits for the next daemon: longer than any restart. */
         KEEPER_SEC = 60,
+        /* At a hand-over a keeper that is just being restarted is waited for. */
+        HAND_OVER_LIMIT_MSEC = 3000,
+        HAND_OVER_PERIOD_MSEC = 20,
 };
 
 struct daemon {
@@ -62,6 +65,7 @@ struct daemon {
         struct event_base *loop;
         struct event *signals[4];
         struct event *stop_limit;
+        struct event *hand_over;
         struct event *list_limit;
         struct event *extend;
         struct event *watchdog;
@@ -75,8 +79,9 @@ struct daemon {
         struct server *server;
         int listen_fd; /* until the server has it */
         bool stopping;
-        bool keeps_gpus; /* when it stops: with the keeper */
-        int status;      /* to exit with */
+        uint64_t hand_over_until_usec; /* USR1 has come: until when a keeper is waited for; 0: it has not */
+        bool keeps_gpus;               /* when it stops: with the keeper */
+        int status;                    /* to exit with */
 };
 
 /* ---- configuration ---- */
@@ -320,23 +325,45 @@ static void stop(struct daemon *daemon, bool keep_gpus) {
         registry_stop(daemon->registry, keep_gpus);
 }
 
-/* Whether what we hold can be left with the keeper, for the next daemon. Without one it is better released in order. */
-static bool can_hand_over(const struct daemon *daemon) {
+/*
+ * Leaves what we hold with the keeper, for the next daemon. One that is restarted itself (an upgrade does that just
+ * before) is waited for; without any the GPUs are better released in order.
+ */
+static void on_hand_over(evutil_socket_t fd, short what, void *userdata) {
+        static const struct timeval period = {.tv_usec = HAND_OVER_PERIOD_MSEC * 1000};
+        struct daemon *daemon = userdata;
         bool up = keeper_link_is_up(daemon->keeper);
+        bool late = clock_monotonic_usec() >= daemon->hand_over_until_usec;
 
+        if (!up && !late) {
+                (void)event_add(daemon->hand_over, &period);
+                return;
+        }
         if (!up)
-                log_write(LOG_WARNING, "there is no keeper to leave the GPUs with: releasing them");
-        return up;
+                log_always(LOG_WARNING, "there is no keeper to leave the GPUs with: releasing them");
+        stop(daemon, up);
+}
+
+static void begin_hand_over(struct daemon *daemon) {
+        bool keeps = daemon->options->keeper_from != KEEPER_NONE && daemon->ops->adopt;
+        uint64_t limit_usec = keeps ? HAND_OVER_LIMIT_MSEC * USEC_PER_MSEC : 0;
+
+        daemon->hand_over_until_usec = clock_monotonic_usec() + limit_usec;
+        on_hand_over(-1, 0, daemon);
 }
 
 static void on_signal(evutil_socket_t signal_number, short what, void *userdata) {
         struct daemon *daemon = userdata;
 
         log_write(LOG_DEBUG, "Received signal %d", (int)signal_number);
-        if (signal_number != SIGHUP)
-                stop(daemon, signal_number == SIGUSR1 && can_hand_over(daemon));
-        else if (!daemon->stopping)
+        if (daemon->stopping || daemon->hand_over_until_usec != 0) /* systemd sends TERM after ExecStop= in any case */
+                return;
+        if (signal_number == SIGUSR1)
+                begin_hand_over(daemon);
+        else if (signal_number == SIGHUP)
                 reload(daemon);
+        else
+                stop(daemon, false);
 }
 
 /* The driver is slower than anybody waits: what is still in it ends with the process, in the kernel. */
@@ -410,7 +437,8 @@ static int add_periodic(struct daemon *daemon, struct event **ret_event, event_c
 static int make_timers(struct daemon *daemon) {
         daemon->stop_limit = event_new(daemon->loop, -1, 0, on_stop_limit, daemon);
         daemon->list_limit = event_new(daemon->loop, -1, 0, on_list_limit, daemon);
-        if (!daemon->stop_limit || !daemon->list_limit ||
+        daemon->hand_over = event_new(daemon->loop, -1, 0, on_hand_over, daemon);
+        if (!daemon->stop_limit || !daemon->hand_over || !daemon->list_limit ||
             add_periodic(daemon, &daemon->extend, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC) < 0 ||
             add_periodic(daemon, &daemon->watchdog, on_watchdog, notify_watchdog_usec()) < 0)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
@@ -538,6 +566,8 @@ static int find_keeper(struct daemon *daemon) {
                 .root = daemon->options->root,
                 .directory = daemon->runtime.directory,
                 .sandbox = daemon->options->sandbox,
+                .title = daemon->options->arguments,
+                .title_size = daemon->options->arguments_size,
                 .wait_sec = keeper_sec_of(daemon),
                 .on_have = on_have,
                 .userdata = daemon,
@@ -701,6 +731,7 @@ static bool finish(struct daemon *daemon) {
         for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++)
                 free_event(&daemon->signals[i]);
         free_event(&daemon->stop_limit);
+        free_event(&daemon->hand_over);
         free_event(&daemon->list_limit);
         free_event(&daemon->extend);
         free_event(&daemon->watchdog);

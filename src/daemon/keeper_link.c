@@ -30,6 +30,7 @@ enum {
         ANSWER_LIMIT_MSEC = 2000, /* of a keeper: then it is taken for one that stands still */
         APPEAR_LIMIT_MSEC = 5000, /* of KEEPER_SOCKET's at our start: it may be started at the same time */
         APPEAR_PERIOD_MSEC = 20,
+        FIRST_RETRY_MSEC = 10,
         RETRY_MSEC = 500,
 };
 
@@ -173,8 +174,9 @@ static int forget(struct gpu_keeper *keeper, const struct pci_address *address, 
 
 /* ---- the loop's side ---- */
 
+/* The first new try comes at once: the keeper may just have been restarted. */
 static void go_down(struct keeper_link *link) {
-        static const struct timeval pause = {.tv_usec = RETRY_MSEC * 1000};
+        static const struct timeval pause = {.tv_usec = FIRST_RETRY_MSEC * 1000};
 
         if (link->readable)
                 event_free(link->readable);
@@ -273,6 +275,10 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         if (ready_fd != 4 && dup3(ready_fd, 4, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
         closelog();
+        if (link->config.title_size > 0) { /* for whoever looks with ps */
+                memset(link->config.title, 0, link->config.title_size);
+                (void)text_copy(link->config.title, link->config.title_size, "--keeper");
+        }
         if (close_range(5, ~0U, 0) < 0)
                 for (int fd = 5; fd < 1024; fd++)
                         (void)close(fd);

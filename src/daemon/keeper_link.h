@@ -36,6 +36,8 @@ struct keeper_link_config {
         const char *root;      /* in front of /run; "" for the real system */
         const char *directory; /* the runtime directory, where a forked keeper's socket is */
         bool sandbox;          /* a forked keeper filters its system calls */
+        char *title;           /* a forked keeper's command line, from its first argument on: "--keeper" is put there */
+        size_t title_size;     /* 0: there is no argument */
         unsigned wait_sec;     /* how long the keeper waits for the next daemon */
         /* A descriptor that a daemon before us has left. Returns whether it is of use: then fd is the callee's. */
         bool (*on_have)(const char *name, int fd, void *userdata);

@@ -340,6 +340,10 @@ int options_parse(int argc, char *argv[], struct options *ret_options) {
                 options.foreground = true;
         if (options.root[0] == '\0' && getenv("HOLDFAST_ROOT") && set_root(&options, getenv("HOLDFAST_ROOT")) < 0)
                 return -EINVAL;
+        if (argc > 1) {
+                options.arguments = argv[1];
+                options.arguments_size = (size_t)(argv[argc - 1] - argv[1]) + strlen(argv[argc - 1]) + 1;
+        }
         *ret_options = options;
         return OPTIONS_OK;
 }

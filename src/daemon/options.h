@@ -32,6 +32,8 @@ struct options {
         unsigned keeper_sec;         /* how long the keeper waits for the next daemon; 0: not said */
         bool make_nodes;             /* only make the device nodes that are missing */
         struct node_selection nodes; /* of these */
+        char *arguments;             /* the memory of all arguments, which follow one another */
+        size_t arguments_size;
 };
 
 enum {

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -50,6 +51,24 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
         return 0;
 }
 
+enum { LOCK_OF_THE_DEAD = 1 };
+
+/*
+ * Whether the process has ended but for a thread that the driver does not give back. It stays in the process table with
+ * its lock, maybe for ever, and serves nobody.
+ */
+static bool is_dead(pid_t pid) {
+        char path[64], text[1024];
+        const char *name_end;
+
+        (void)text_format(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        if (pid <= 0 || file_read(path, text, sizeof(text)) < 0)
+                return false;
+        name_end = strrchr(text, ')'); /* the state follows the name, in which anything may stand */
+        return name_end && text_starts_with(name_end, ") Z");
+}
+
+/* Returns 0, LOCK_OF_THE_DEAD, or negative errno (logged). */
 static int lock(int fd, const char *path) {
         struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         struct flock holder = whole;
@@ -60,6 +79,11 @@ static int lock(int fd, const char *path) {
                 return log_errno(LOG_ERR, -errno, "cannot lock the pid file %s", path);
         if (fcntl(fd, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
                 holder.l_pid = 0;
+        if (is_dead(holder.l_pid)) {
+                log_always(LOG_NOTICE, "the daemon before (pid %d) is dead, but the driver keeps a thread of it",
+                           (int)holder.l_pid);
+                return LOCK_OF_THE_DEAD;
+        }
         log_write(LOG_ERR, "another persistence daemon runs (pid %d holds %s); stop it first", (int)holder.l_pid, path);
         return -EBUSY;
 }
@@ -92,6 +116,12 @@ static int open_locked(const char *path, int *ret_fd) {
         r = lock(fd, path);
         if (r < 0)
                 return r;
+        if (r == LOCK_OF_THE_DEAD) { /* the name is ours; the file is its own for as long as it lasts */
+                *ret_fd = -1;
+                if (is_current(fd, path) && unlink(path) < 0)
+                        return log_errno(LOG_ERR, -errno, "cannot replace the pid file %s", path);
+                return 0;
+        }
         *ret_fd = is_current(fd, path) ? take_fd(&fd) : -1;
         return 0;
 }

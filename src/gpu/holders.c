@@ -29,6 +29,12 @@ struct scan {
         bool complete;
 };
 
+/* By what a keeper is known from outside: the daemon's name and signals as a descriptor, but no event loop. */
+struct marks {
+        bool has_signalfd;
+        bool has_eventpoll;
+};
+
 static void scan_done(struct scan *scan) {
         free(scan->holders);
 }
@@ -74,7 +80,7 @@ static bool is_in_folder(const char *path, const char *folder) {
  * with the right name is asked for its number, and stat() of just any file could hang, on a dead NFS server say. By
  * number, not by path: a container's /dev is another file system.
  */
-static int minor_of_descriptor(const struct scan *scan, int folder_fd, const char *name) {
+static int minor_of_descriptor(const struct scan *scan, int folder_fd, const char *name, struct marks *marks) {
         char path[PATH_MAX];
         struct stat status;
         ssize_t length;
@@ -84,6 +90,8 @@ static int minor_of_descriptor(const struct scan *scan, int folder_fd, const cha
         if (length < 0)
                 return -1;
         path[length] = '\0';
+        marks->has_signalfd |= text_equal(path, "anon_inode:[signalfd]");
+        marks->has_eventpoll |= text_equal(path, "anon_inode:[eventpoll]");
         minor = minor_of_path(path);
         if (minor < 0)
                 return -1;
@@ -116,10 +124,17 @@ static int count_descriptor(struct scan *scan, size_t first, pid_t pid, int mino
         return scan_add(scan, &holder);
 }
 
+static void mark_keeper(struct scan *scan, size_t first, const struct marks *marks) {
+        for (size_t i = first; i < scan->n; i++)
+                scan->holders[i].is_keeper = marks->has_signalfd && !marks->has_eventpoll &&
+                                             text_equal(scan->holders[i].name, "nvidia-persiste");
+}
+
 /* Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno. */
 static int scan_process(struct scan *scan, pid_t pid) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char path[64];
+        struct marks marks = {0};
         struct dirent *entry;
         size_t first = scan->n;
 
@@ -128,12 +143,13 @@ static int scan_process(struct scan *scan, pid_t pid) {
         if (!dir)
                 return errno == ENOENT || errno == ESRCH ? 0 : -errno; /* it has gone */
         while ((entry = readdir(dir))) {
-                int minor = minor_of_descriptor(scan, dirfd(dir), entry->d_name);
+                int minor = minor_of_descriptor(scan, dirfd(dir), entry->d_name, &marks);
                 int r = minor < 0 ? 0 : count_descriptor(scan, first, pid, minor);
 
                 if (r < 0)
                         return r;
         }
+        mark_keeper(scan, first, &marks);
         return 0;
 }
 

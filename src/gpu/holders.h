@@ -19,6 +19,7 @@ struct holder {
         pid_t pid;
         unsigned n_descriptors;
         char name[HOLDER_NAME_SIZE]; /* comm, printable; empty when the process has gone meanwhile */
+        bool is_keeper;              /* it is a keeper of ours (daemon/keeper.h), which uses no GPU */
 };
 
 /*

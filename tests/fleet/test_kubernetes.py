@@ -8,6 +8,7 @@ import operator
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from copy import deepcopy
@@ -77,9 +78,9 @@ def pod(overlay="base"):
     return daemonset(overlay)["spec"]["template"]["spec"]
 
 
-def container(overlay="base"):
-    only, = pod(overlay)["containers"]
-    return only
+def container(overlay="base", name="daemon"):
+    found, = (one for one in pod(overlay)["containers"] if one["name"] == name)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +303,7 @@ class Image:
 
     def command(self, name, root, *arguments, capabilities="--cap-drop=ALL"):
         settings = [f"--env={key}={value}" for key, value in process.SANITIZER_ENVIRONMENT.items()]
+        settings.append(f"--env={process.ROOT_VARIABLE}={root}")
         return ["buildah", "run", "--isolation=chroot", capabilities, "--env=HOLDFAST_ROOT=/mnt", *settings,
                 f"--volume={root}:/mnt", name, "--", *arguments]
 
@@ -332,13 +334,16 @@ def containers(image):
 
 def test_the_image_starts_what_the_manifest_expects_and_has_no_shell(image, containers):
     config = json.loads(image.call("buildah", "inspect", "--type=image", "localhost/holdfast:test"))["OCIv1"]["config"]
-    assert config["Entrypoint"] == ["/usr/libexec/holdfast/nvidia-persistenced"] and config["Cmd"] == container()["args"]
+    assert config["Entrypoint"] == ["/usr/libexec/holdfast/nvidia-persistenced"] and container()["args"] == [
+        *config["Cmd"], "--keeper-from=socket"]
+    assert config["StopSignal"] == "SIGUSR1", "a container that restarts leaves its GPUs with the other one"
     root = Path(image.call("buildah", "mount", containers()))
     assert sorted(path.name for folder in ("bin", "usr/bin", "usr/sbin", "usr/libexec/holdfast")
                   for path in (root / folder).glob("*") if os.access(path, os.X_OK) and path.is_file()) == [
                       "holdfast", "nvidia-persistenced"]
-    mount, = (mount["mountPath"] for mount in container()["volumeMounts"])
-    assert (root / mount[1:]).is_dir() and not (root / "var/run").is_symlink()
+    for mount in container()["volumeMounts"]:
+        assert (root / mount["mountPath"][1:]).is_dir()
+    assert not (root / "var/run").is_symlink()
     assert "Version: " in (root / "var/lib/dpkg/status.d/libc6").read_text()
 
 
@@ -370,3 +375,41 @@ def test_the_image_holds_gpus_with_hardly_any_capability_and_its_probes_answer(i
     log.wait_end(5)
     assert log.has("Shutdown") and not log.has(process.SANITIZER_FINDING)
     assert world.sim.users() == [0, 0]
+
+
+class Container:
+    """A container of the image that runs the program with a container's arguments, until its end."""
+
+    def __init__(self, image, name, root, arguments):
+        command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", *arguments)
+        self._process = subprocess.Popen(command, env=image.environment, stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.log = events.Lines("the container's log", self._process.stderr)
+
+    def wait(self):
+        try:
+            return self._process.wait(timeout=20)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self.log.wait_end(5)
+
+
+def test_a_daemon_of_the_pod_that_is_killed_or_restarted_tears_no_gpu_down(image, containers, world):
+    world.simulate()
+    root = world.site.root
+    (root / "run/holdfast").mkdir()
+    keeper = Container(image, containers(), root, container(name="keeper")["args"])
+    events.wait_until((root / "run/holdfast/keeper").exists, "the keeper's socket", timeout=30)
+    name = containers()
+    for number in (signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM):
+        daemon = Container(image, name, root, container()["args"])
+        daemon.log.wait_for("Ready: 2 of 2 GPUs held", 30)
+        os.kill(world.site.pid_in_file(), number)
+        daemon.wait()
+        expected = 1 if number == signal.SIGTERM else 0
+        assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [expected] * 2
+    keeper_pid, = world.site.keepers()
+    os.kill(keeper_pid, signal.SIGUSR1)
+    assert keeper.wait() == 0

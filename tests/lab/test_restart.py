@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Restarts under a real systemd, whose descriptor store keeps the GPUs: none is torn down, and no client is refused.
+"""Restarts under a real systemd, with the keeper as a unit of its own: no GPU is torn down, and no client is refused.
 
 tests/system/test_restart.py has the daemon's side of it in detail, on a service manager of the test's own.
 """
@@ -11,6 +11,7 @@ from harness.events import wait_until
 from lab.clients import calling
 
 SERVICE = "nvidia-persistenced.service"
+KEEPER = "holdfast-keeper.service"
 SOCKET = "/run/nvidia-persistenced/socket"
 CLIENTS = 4
 TIMES = 4
@@ -101,8 +102,7 @@ def test_without_the_socket_unit_the_gpus_are_kept_all_the_same(held):
     assert_held_all_the_time(held)
 
 
-def test_a_store_of_64_gpus_with_uvm_is_kept(bare_node):
-    """As many as the unit has room for."""
+def test_64_gpus_with_uvm_are_kept(bare_node):
     node = bare_node.simulate(gpus=64).install()
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\nuvm-persistence = on\n")
     node.exec("systemctl", "enable", "--now", SERVICE)
@@ -125,6 +125,63 @@ def test_a_daemon_that_stands_still_is_replaced_by_the_watchdog_with_its_gpus(he
     assert "mode kept over a restart" in held.journal(unit=SERVICE)
 
 
+def kept(node):
+    """How many descriptors the keeper has that are not its own."""
+    pid = node.exec("systemctl", "show", "--value", "--property=MainPID", KEEPER).strip()
+    if pid == "0":
+        return 0
+    # Not by name: /proc does not show the name of a file that was opened in a mount namespace that has ended.
+    targets = [line.split(" -> ")[1] for line in node.exec("ls", "-l", f"/proc/{pid}/fd").splitlines() if " -> " in line]
+    return sum(not target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null")) for target in targets)
+
+
+def opened_by_process_1(node):
+    return node.exec("ls", "-l", "/proc/1/fd").count("nvidia")
+
+
+def test_process_1_never_has_a_gpu_open(held):
+    assert (opened_by_process_1(held), kept(held)) == (0, 4)
+    for end in (restart, kill, reexecute):
+        end(held)
+        held.exec("holdfast", "wait", "--timeout", "60")
+        assert (opened_by_process_1(held), kept(held)) == (0, 4)
+
+
+def test_a_keeper_that_is_stopped_or_killed_takes_no_gpu_away_and_comes_back(held):
+    for verb in (["stop"], ["kill", "--signal=KILL"], ["restart"]):
+        held.exec("systemctl", *verb, KEEPER)
+        wait_until(lambda: kept(held) == 4, "another keeper with every GPU", timeout=20)
+        assert_held_all_the_time(held)
+    restart(held)
+    assert_held_all_the_time(held)
+
+
+def test_a_daemon_that_is_killed_and_not_restarted_leaves_its_gpus_to_the_keeper_for_a_time(bare_node):
+    node = bare_node.simulate(gpus=4).install()
+    node.write("/etc/holdfast/holdfast.conf", "[daemon]\nkeeper-timeout = 3\n")
+    node.write(f"/etc/systemd/system/{SERVICE}.d/once.conf", "[Service]\nRestart=no\n")
+    node.exec("systemctl", "enable", "--now", SERVICE)
+    node.exec("systemctl", "kill", "--signal=KILL", SERVICE)
+    wait_until(lambda: shown(node, "ActiveState") == "failed", "the daemon's end")
+    assert books(node) == [(1, 0, 1)] * 4
+    wait_until(lambda: [teardowns for _, teardowns, _ in books(node)] == [1] * 4, "the keeper's end", timeout=30)
+
+
+def test_a_drop_in_that_replaces_the_command_line_costs_nothing(held):
+    held.write(f"/etc/systemd/system/{SERVICE}.d/own.conf",
+               "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --persistence-mode --verbose\n")
+    held.exec("systemctl", "daemon-reload")
+    for end in (restart, restart, kill):
+        end(held)
+        assert_held_all_the_time(held)
+
+
+def test_killall_releases_every_gpu(held):
+    held.exec("systemctl", "mask", "--runtime", "holdfast-keeper.socket")
+    held.exec("sh", "-c", "kill -TERM $(pgrep nvidia-persiste)")
+    wait_until(lambda: books(held) == [(1, 1, 0)] * 4, "every GPU torn down", timeout=20)
+
+
 def test_a_stop_releases_every_gpu_in_under_a_second(bare_node):
     """Eight GPUs, by the simulator's clock: from before the command to the last teardown, of which each takes 10 ms in
     the model."""
@@ -141,8 +198,8 @@ def test_a_stop_releases_every_gpu_in_under_a_second(bare_node):
 
 
 def test_while_a_stop_waits_for_the_driver_systemd_answers(bare_node):
-    """The daemon closes the GPUs, not process 1 when it drops the store: that would wait as long as the driver takes. This
-    driver does not come back at all; the daemon gives up after 4.5 s, and the kernel goes on with it."""
+    """This driver does not come back at all; the daemon gives up after 4.5 s, and the kernel goes on with it. Process 1 has
+    no part in it."""
     node = bare_node.simulate(gpus=2, gpu1="hang = close").install()
     node.exec("systemctl", "enable", "--now", SERVICE)
     node.exec("systemctl", "stop", "--no-block", SERVICE)

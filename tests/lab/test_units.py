@@ -11,6 +11,7 @@ from harness.simulator import QUICK
 
 SERVICE = "nvidia-persistenced.service"
 SOCKET_UNIT = "nvidia-persistenced.socket"
+KEEPER = "holdfast-keeper.service"
 FOLDER = "/run/nvidia-persistenced"
 
 # Numbers of <linux/capability.h>.
@@ -52,6 +53,17 @@ def test_the_sandbox_is_in_force_and_as_tight_as_promised(running):
     # The network is its own, and so is /proc, where processes of others are hidden.
     assert node.exec("readlink", f"/proc/{pid}/ns/net") != node.exec("readlink", "/proc/1/ns/net")
     assert "hidepid=invisible" in node.read(f"/proc/{pid}/mountinfo")
+
+
+def test_the_keepers_sandbox_is_tighter_still(running):
+    node = running
+    node.exec("systemd-analyze", "security", "--threshold=5", KEEPER)
+    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", KEEPER).strip()
+    lines = node.read(f"/proc/{pid}/status").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert node.exec("stat", "--format=%U %a %F", "/run/holdfast/keeper").strip() == "nvidia-persistenced 600 socket"
 
 
 def test_from_within_the_sandbox_roots_orders_are_told_from_a_containers(running):
@@ -99,7 +111,7 @@ def test_our_two_services_take_turns(running):
 
 
 def test_a_daemon_that_dies_again_and_again_is_started_again_and_again(node):
-    """Giving up would drop the GPUs from the store. A program that is missing is another matter."""
+    """Giving up would lose the GPUs after the keeper's time. A program that is missing is another matter."""
     node.exec("systemctl", "enable", "--now", SERVICE)
     show = ("systemctl", "show", "--property=StartLimitIntervalUSec", "--value", SERVICE)
     assert node.exec(*show).strip() == "0"

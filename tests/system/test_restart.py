@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,12 @@ def test_a_signal_to_daemon_and_keeper_releases_everything(world, service):
     assert service.end(signal.SIGTERM) == 0
     assert process.wait_gone(pid, 5)
     wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU torn down")
+
+
+def test_the_keeper_is_told_from_the_daemon_by_its_command_line(world, service):
+    assert process.status_fields(keeper(world))["Name"] == "nvidia-persiste", "those who look for holders know it"
+    arguments = Path(f"/proc/{keeper(world)}/cmdline").read_text().rstrip("\0").split("\0")
+    assert arguments == [str(world.site.program), "--keeper"]
 
 
 def test_a_killed_keeper_is_replaced_by_one_that_has_everything(world, service):

@@ -10,11 +10,13 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness import process, rpc
+from harness.events import wait_until
 from harness.machine import DAEMON_NOTICE
 from harness.world import QUICK
 
@@ -72,6 +74,31 @@ def test_a_strict_umask_changes_no_mode(world):
     assert stat.S_IMODE(daemon.socket_path.stat().st_mode) == 0o777
     assert stat.S_IMODE(daemon.pid_file.stat().st_mode) == 0o644
     assert stat.S_IMODE(daemon.pid_file.parent.stat().st_mode) == 0o755
+
+
+DEAD_BUT_FOR_A_THREAD = """
+import ctypes, fcntl, sys, threading
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+threading.Thread(target=threading.Event().wait).start()
+print("locked", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.holdfast_only("NVIDIA's has no threads")
+def test_a_daemon_that_is_dead_but_for_a_thread_in_the_driver_keeps_no_other_from_starting(world):
+    """As after a kill -9 while a GPU hangs: its first thread has ended, and the lock stays with the other one."""
+    world.simulate()
+    world.site.runtime_directory.mkdir(parents=True)
+    command = [sys.executable, "-c", DEAD_BUT_FOR_A_THREAD, str(world.site.pid_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as dead:
+        assert dead.stdout.readline() == b"locked\n"
+        wait_until(lambda: process.status_fields(dead.pid)["State"].startswith("Z"), "its first thread's end")
+        daemon = world.start()
+        assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+        assert world.site.pid_in_file() == daemon.pid and is_locked(world.site.pid_file)
+        dead.kill()
 
 
 def test_sigterm_ends_it_in_time_and_removes_socket_and_pid_file(daemon):

@@ -14,10 +14,13 @@
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +68,36 @@ static void assert_holders(size_t n, const int *minors, const unsigned *descript
                 assert_int_equal(holders[i].pid, getpid());
                 assert_int_equal(holders[i].n_descriptors, descriptors[i]);
         }
+}
+
+static bool first_is_keeper(void) {
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        size_t found;
+        bool complete;
+
+        assert_int_equal(holders_scan(root, &holders, &found, &complete), 0);
+        assert_int_equal(found, 1);
+        return holders[0].is_keeper;
+}
+
+static void a_keeper_is_known_by_its_name_and_descriptors(void **state) {
+        CLEANUP(fd_done) int node = open_node("nvidia0");
+        CLEANUP(fd_done) int signals = -1, loop = -1;
+        char before[16];
+        sigset_t none;
+
+        (void)sigemptyset(&none);
+        (void)prctl(PR_GET_NAME, before);
+        signals = signalfd(-1, &none, SFD_CLOEXEC);
+        assert_false(first_is_keeper()); /* another program with signals as a descriptor */
+        (void)prctl(PR_SET_NAME, "nvidia-persistenced");
+        assert_true(first_is_keeper());
+        loop = epoll_create1(EPOLL_CLOEXEC);
+        assert_false(first_is_keeper()); /* a daemon */
+        signals = fd_close(signals);
+        loop = fd_close(loop);
+        assert_false(first_is_keeper()); /* NVIDIA's daemon */
+        (void)prctl(PR_SET_NAME, before);
 }
 
 static void each_process_is_listed_once_for_each_gpu_by_minor(void **state) {
@@ -173,6 +206,7 @@ int main(void) {
                 ROOT_TEST(another_roots_nodes_do_not_count),
                 ROOT_TEST(below_the_real_root_a_file_with_a_nodes_name_does_not_count),
                 ROOT_TEST(each_process_is_listed_once_for_each_gpu_by_minor),
+                ROOT_TEST(a_keeper_is_known_by_its_name_and_descriptors),
                 cmocka_unit_test(no_nodes_at_all_means_no_holders),
                 ROOT_TEST(only_the_nodes_of_gpus_count),
         };

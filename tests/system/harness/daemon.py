@@ -37,6 +37,7 @@ class Site:
         self.environment = os.environ | process.SANITIZER_ENVIRONMENT
         for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC", "HOLDFAST_ROOT", "JOURNAL_STREAM"):
             self.environment.pop(name, None)
+        self.environment[process.ROOT_VARIABLE] = str(self.root)
         if simulator_socket:
             self.environment["HOLDFAST_SIM_SOCKET"] = str(simulator_socket)
 

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+ROOT_VARIABLE = "HOLDFAST_TEST_ROOT"  # in the environment of a test's daemons: below which root they are
 NOBODY = 65534
 
 # A sanitizer's finding must not pass as an ordinary exit status, nor be lost in a log that no test reads.
@@ -91,11 +92,11 @@ def open_files(pid):
 
 
 def keepers(root):
-    """Pids of the keepers of daemons below this root: they have the daemon's command line, but no loop of libevent's."""
+    """Pids of the keepers of daemons below this root. They have the daemons' environment, but no loop of libevent's."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if str(root) not in (entry / "cmdline").read_text().split("\0"):
+            if f"{ROOT_VARIABLE}={root}" not in (entry / "environ").read_text(errors="replace").split("\0"):
                 continue
             targets = set(open_files(entry.name).values())
         except (FileNotFoundError, ProcessLookupError):
