@@ -716,6 +716,8 @@ static bool finish(struct daemon *daemon) {
         refusals_done(&daemon->methods.refusals);
         hotplug_free(daemon->hotplug);
         daemon->listen_fd = fd_close(daemon->listen_fd);
+        if (started && !daemon->keeps_gpus)
+                keeper_link_remove_socket(daemon->keeper);
         runtime_done(&daemon->runtime);
         if (started)
                 log_always(LOG_NOTICE, "Shutdown (%d)", (int)getpid());

@@ -60,6 +60,7 @@ struct keeper_link {
         struct event *retry;
         char *paths[2]; /* the service manager's, and ours */
         bool warned;    /* that there is no keeper */
+        bool forks;     /* the keeper is at our own path */
 
         pthread_mutex_t lock; /* of what follows */
         pthread_cond_t changed;
@@ -341,6 +342,7 @@ static int find_keeper(struct keeper_link *link) {
 
         if (r >= 0 || !forks)
                 return r;
+        link->forks = true;
         r = connect_to(link->paths[1]);
         if (r >= 0 || r == -EAGAIN)
                 return r;
@@ -567,6 +569,11 @@ void keeper_link_set_wait(struct keeper_link *link, unsigned wait_sec) {
         if (link->state == STATE_UP)
                 (void)keeper_send(link->fd, KEEPER_WAIT, wait_sec, NULL, -1);
         unlock(link);
+}
+
+void keeper_link_remove_socket(struct keeper_link *link) {
+        if (link->forks && unlink(link->paths[1]) < 0 && errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove the keeper's socket %s", link->paths[1]);
 }
 
 void keeper_link_drop_all(struct keeper_link *link) {

@@ -67,5 +67,8 @@ bool keeper_link_is_up(struct keeper_link *link);
 /* How long the keeper waits for the next daemon, from now on. */
 void keeper_link_set_wait(struct keeper_link *link, unsigned wait_sec);
 
+/* We end and have released everything: removes the socket of a keeper that was forked, for it ends as well. */
+void keeper_link_remove_socket(struct keeper_link *link);
+
 /* We end while the driver has not let go of something: the keeper is not to keep it. Does not wait. */
 void keeper_link_drop_all(struct keeper_link *link);

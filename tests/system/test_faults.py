@@ -113,15 +113,19 @@ class Life:
         gpus = self.ask("list")["gpus"]
         for gpu in gpus:
             if gpu["state"] == holdfast_rpc.HELD:
-                assert self.daemon.pid in self.holders(gpu["address"]), f"it does not hold {gpu['address']}"
+                assert self.holds(gpu["address"]), f"it does not hold {gpu['address']}"
         return gpus
 
     def holders(self, address):
         return [handle["pid"] for handle in self.world.sim.gpu(address)["handles"] if handle["node"] == "gpu"]
 
+    def holds(self, address):
+        """Whoever has opened it: the descriptor may be one that the keeper had."""
+        return f"nvidia{self.world.sim.gpu(address)['minor']}" in self.daemon.open_nodes()
+
     def wait_released(self, addresses):
         """The answer comes after close(2); FUSE may tell the simulator a moment later."""
-        wait_until(lambda: not any(self.daemon.pid in self.holders(address) for address in addresses),
+        wait_until(lambda: not any(self.holders(address) for address in addresses),
                    "the GPUs let go of", timeout=2)
 
     def is_gone(self):
@@ -258,6 +262,7 @@ def live_with(world, fault, n, rest=None):
     if not life.is_gone():
         process.kill_and_reap(life.daemon.pid)
         life.daemon.status = -signal.SIGKILL
+        world.site.end_keepers()
     _, failed = fault.report()
     try:
         if wrong:
@@ -315,6 +320,7 @@ def start_in_background(world, fault, n):
         wrong = error
     for pid in process.daemons():
         process.kill_and_reap(pid)
+    world.site.end_keepers()
     (_, failed), said = fault.report(), errors.read_text()
     if not wrong and not runs and not failed.startswith("write") and not re.search(WHY, said):
         wrong = "it does not say why it does not start"
@@ -337,7 +343,7 @@ def kill_and_start_again(world, fault, n):
     try:
         killed.daemon.clean_up()
         assert successor.start(), "it does not start"
-        wait_until(lambda: all(successor.holders(address) == [successor.daemon.pid] for address in world.gpus),
+        wait_until(lambda: all(len(successor.holders(address)) == 1 and successor.holds(address) for address in world.gpus),
                    "every GPU held once, by the successor")
         successor.stop()
         successor.daemon.clean_up()

@@ -96,7 +96,9 @@ def test_a_killed_job_takes_nothing_from_the_daemon(world, daemon):
 
 
 def test_a_killed_daemon_releases_every_gpu(world, daemon):
+    """With its keeper, if it has one: tests/system/test_restart.py has what that is for."""
     daemon.kill()
+    world.site.end_keepers()
     for address in world.gpus:
         gpu = wait_until(lambda: (lambda gpu: not gpu["initialised"] and gpu)(world.sim.gpu(address)),
                          f"the teardown of {address} after kill -9")

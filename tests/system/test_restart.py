@@ -98,6 +98,7 @@ def test_a_stop_releases_everything_and_ends_the_keeper(world, service, number):
     assert service.end(number) == 0
     assert books(world) == [(1, 1, 0)] * 4, "torn down when the daemon had ended"
     assert process.wait_gone(pid, 5), "a keeper with nothing to keep stays"
+    assert list(world.site.runtime_directory.iterdir()) == []
 
 
 def test_a_stop_right_after_a_restart_releases_what_was_kept(world, service):

@@ -129,7 +129,7 @@ def is_nvidias(program):
     """NVIDIA's daemon, and not ours under its name."""
     done = subprocess.run([program, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
                           check=False)
-    return not re.search("--fd-store", done.stdout + done.stderr)
+    return not re.search("--keeper", done.stdout + done.stderr)
 
 
 class Theirs(Daemon):

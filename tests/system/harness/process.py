@@ -99,7 +99,7 @@ def keepers(root):
             if f"{ROOT_VARIABLE}={root}" not in (entry / "environ").read_text(errors="replace").split("\0"):
                 continue
             targets = set(open_files(entry.name).values())
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # it has gone, or it is not ours to look into
             continue
         if "anon_inode:[signalfd]" in targets and "anon_inode:[eventpoll]" not in targets:
             found.append(int(entry.name))
