@@ -25,9 +25,9 @@ struct options {
         bool sandbox;
         const char *admin_group;
         bool allow_containers;
-        const char *config;          /* absolute; NULL: the usual one, if there is one (daemon.h) */
-        bool check_config;           /* only say whether the configuration is right */
-        bool keeper;                 /* be the keeper (daemon/keeper.h) */
+        const char *config; /* absolute; NULL: the usual one, if there is one (daemon.h) */
+        bool check_config;  /* only say whether the configuration is right */
+        bool keeper;        /* be the keeper (daemon/keeper.h) */
         enum keeper_choice keeper_from;
         unsigned keeper_sec;         /* how long the keeper waits for the next daemon; 0: not said */
         bool make_nodes;             /* only make the device nodes that are missing */

@@ -25,11 +25,11 @@ enum gpu_legacy {
 
 /* One GPU held. Owned by the GPU's state machine; between jobs nobody else touches it. */
 struct gpu_hold {
-        int device_fd; /* kernel: /dev/nvidiaN */
-        int uvm_fd;    /* kernel: /dev/nvidia-uvm with this GPU registered; -1 without UVM persistence */
-        void *handle;  /* nvidia-cfg: NvCfgDeviceHandle */
-        bool uvm;      /* UVM persistence is on */
-        int minor;     /* which it was when it was opened; GPU_MINOR_UNKNOWN where it could not be read */
+        int device_fd;            /* kernel: /dev/nvidiaN */
+        int uvm_fd;               /* kernel: /dev/nvidia-uvm with this GPU registered; -1 without UVM persistence */
+        void *handle;             /* nvidia-cfg: NvCfgDeviceHandle */
+        bool uvm;                 /* UVM persistence is on */
+        int minor;                /* which it was when it was opened; GPU_MINOR_UNKNOWN where it could not be read */
         char uuid[GPU_UUID_SIZE]; /* the driver learns it by the first initialisation; empty where it does not tell */
 };
 

@@ -97,6 +97,7 @@ static void a_keeper_is_known_by_its_name_and_descriptors(void **state) {
         signals = fd_close(signals);
         loop = fd_close(loop);
         assert_false(first_is_keeper()); /* NVIDIA's daemon */
+        node = fd_close(node);
         (void)prctl(PR_SET_NAME, before);
 }
 

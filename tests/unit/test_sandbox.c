@@ -55,13 +55,18 @@ enum { ENTERED_NOT = 250, ENDED_BY_SIGNAL = 251 };
 
 static const struct sandbox_config ours = {0};
 static const struct sandbox_config with_library = {.closed_library = true};
+static const struct sandbox_config as_keeper = {0}; /* stands for the other filter */
+
+static int enter(const struct sandbox_config *config) {
+        return config == &as_keeper ? sandbox_enter_keeper() : sandbox_enter(config);
+}
 
 static int outcome(const struct attempt *attempt, const struct sandbox_config *config) {
         int status;
         pid_t pid = fork();
 
         if (pid == 0)
-                _exit(config && sandbox_enter(config) < 0 ? ENTERED_NOT : attempt->make());
+                _exit(config && enter(config) < 0 ? ENTERED_NOT : attempt->make());
         assert_true(pid > 0);
         assert_int_equal(waitpid(pid, &status, 0), pid);
         return WIFEXITED(status) ? WEXITSTATUS(status) : ENDED_BY_SIGNAL;
@@ -219,8 +224,8 @@ static void what_only_root_could_do_is_refused_to_root(void **state) {
 
 /* ---- of no use to us ---- */
 
-static int try_fork(void) {
-        pid_t pid = fork();
+static int try_vfork(void) {
+        long pid = syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
 
         if (pid == 0)
                 _exit(0);
@@ -286,7 +291,7 @@ static int try_netlink(void) {
 }
 
 static const struct attempt useless[] = {
-        {"fork", try_fork},
+        {"vfork", try_vfork},
         {"clone3", try_vfork_by_clone3},
         {"kill", try_kill},
         {"tgkill of another process", try_signal_to_init},
@@ -440,6 +445,14 @@ static int do_remove(void) {
         return unlink("/nonexistent/socket") < 0 && errno == ENOENT ? 0 : EIO;
 }
 
+static int do_fork(void) {
+        pid_t pid = fork();
+
+        if (pid == 0)
+                _exit(0);
+        return ERRNO_OF(pid);
+}
+
 static void what_the_daemon_does_goes_through(void **state) {
         static const struct attempt attempts[] = {
                 {"threads", do_threads},
@@ -451,6 +464,7 @@ static void what_the_daemon_does_goes_through(void **state) {
                 {"the log", do_log},
                 {"names of groups", do_find_group},
                 {"removing the socket", do_remove},
+                {"forking a keeper", do_fork},
         };
 
         expect(attempts, ARRAY_SIZE(attempts), &ours, 0);
@@ -467,6 +481,63 @@ static void an_assertion_that_fails_still_ends_the_process(void **state) {
         expect(&attempt, 1, &ours, ENDED_BY_SIGNAL);
 }
 
+/* ---- the keeper ---- */
+
+static int try_open(void) {
+        return ERRNO_OF(open("/dev/null", O_RDWR | O_CLOEXEC));
+}
+
+static int try_socket(void) {
+        return ERRNO_OF(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+
+static int try_connect(void) {
+        return ERRNO_OF(connect(-1, NULL, 0));
+}
+
+static int try_unlink(void) {
+        return ERRNO_OF(unlink("/nonexistent/file"));
+}
+
+static int try_ioctl(void) {
+        return ERRNO_OF(ioctl(STDIN_FILENO, FIONREAD, NULL));
+}
+
+static void a_keeper_opens_connects_and_executes_nothing(void **state) {
+        static const struct attempt attempts[] = {
+                {"open", try_open},     {"socket", try_socket}, {"connect", try_connect}, {"unlink", try_unlink},
+                {"ioctl", try_ioctl},   {"fork", do_fork},      {"execve", try_execve},   {"ptrace", try_ptrace},
+                {"setuid", try_setuid}, {"kill", try_kill},
+        };
+
+        expect(attempts, ARRAY_SIZE(attempts), &as_keeper, ENOSYS);
+        expect_other(attempts, ARRAY_SIZE(attempts), NULL, ENOSYS);
+}
+
+static void *close_nothing(void *data) {
+        *(bool *)data = close(-1) < 0;
+        return NULL;
+}
+
+static int do_close_on_a_thread(void) {
+        bool done = false;
+        pthread_t thread;
+        int r = pthread_create(&thread, NULL, close_nothing, &done);
+
+        if (r == 0)
+                r = pthread_join(thread, NULL);
+        return r == 0 && !done ? EIO : r;
+}
+
+static void what_a_keeper_does_goes_through(void **state) {
+        static const struct attempt attempts[] = {
+                {"a close on a thread", do_close_on_a_thread},
+                {"memory", do_memory},
+        };
+
+        expect(attempts, ARRAY_SIZE(attempts), &as_keeper, 0);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_is_forbidden_is_refused),
@@ -476,6 +547,8 @@ int main(void) {
                 cmocka_unit_test(a_closed_library_may_do_what_is_not_forbidden),
                 cmocka_unit_test(what_the_daemon_does_goes_through),
                 cmocka_unit_test(an_assertion_that_fails_still_ends_the_process),
+                cmocka_unit_test(a_keeper_opens_connects_and_executes_nothing),
+                cmocka_unit_test(what_a_keeper_does_goes_through),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
