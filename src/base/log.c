@@ -191,6 +191,16 @@ int log_start(void) {
         return 0;
 }
 
+void log_forked(void) {
+        /* The lock may have been the thread's at the moment of the fork. */
+        queue.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+        queue.more = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+        queue.running = queue.writing = false;
+        queue.first = queue.n = 0;
+        queue.lost = 0;
+        sink.error_copy_fd = -1;
+}
+
 static bool is_written(void) {
         bool written;
 

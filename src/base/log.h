@@ -27,6 +27,12 @@ void log_open(const char *identifier, unsigned targets, bool verbose);
  */
 int log_start(void);
 
+/*
+ * In a child of fork(), before its first message: the thread is its parent's, and what is queued is said by that. It
+ * may have a thread of its own.
+ */
+void log_forked(void);
+
 /* At the end: waits until all is written, but no longer than this. */
 void log_flush(unsigned limit_msec);
 

@@ -33,6 +33,7 @@ enum {
         END_LIMIT_MSEC = 4500, /* after a signal: what is still in the driver then ends with the process */
         RETRY_MSEC = 200,      /* of a close for which there was no thread */
         STACK_SIZE = 64 * 1024,
+        LOG_LIMIT_MSEC = 500,
 };
 
 struct kept {
@@ -465,7 +466,9 @@ int keeper_run(const struct keeper_config *config) {
         }
         if (config->sandbox && sandbox_enter_keeper() < 0)
                 return EXIT_FAILURE;
+        (void)log_start(); /* without a thread a log that is full stops the keeper, but not the daemon */
         while (turn(&keeper))
                 wait_and_serve(&keeper);
+        log_flush(LOG_LIMIT_MSEC);
         return EXIT_SUCCESS;
 }

@@ -276,6 +276,7 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         if (ready_fd != 4 && dup3(ready_fd, 4, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
         closelog();
+        log_forked();
         if (link->config.title_size > 0) { /* for whoever looks with ps */
                 memset(link->config.title, 0, link->config.title_size);
                 (void)text_copy(link->config.title, link->config.title_size, "--keeper");
@@ -290,7 +291,6 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         for (int fd = STDIN_FILENO; null_fd >= 0 && fd <= STDERR_FILENO; fd++)
                 (void)dup2(null_fd, fd);
         (void)fd_close(null_fd);
-        log_copy_errors_to(-1);
         log_open("nvidia-persistenced", LOG_TO_SYSLOG, log_is_verbose());
         _exit(keeper_run(&config));
 }
@@ -304,8 +304,8 @@ static int wait_for_child(int ready_fd) {
 }
 
 /*
- * Forks a keeper. The fork copies our descriptors: if one were closed here before the child has closed its copy, the
- * last close would be the child's. So it happens while no thread but this one runs.
+ * Forks a keeper. The fork copies our descriptors: if one of a GPU's were closed here before the child has closed its
+ * copy, the last close would be the child's. So it happens while no job runs.
  */
 static int fork_keeper(struct keeper_link *link) {
         CLEANUP(fd_done) int listen_fd = -1, read_end = -1, write_end = -1;

@@ -121,7 +121,9 @@ static void start_daemon(void) {
                 .on_stopped = ignore,
         };
         int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* nobody comes this way */
+        const struct sockaddr any = {.sa_family = AF_UNIX};
 
+        fuzz_require(bind(listen_fd, &any, sizeof(any.sa_family)) == 0); /* a name of the kernel's choice */
         config.loop = daemon_parts.loop = event_base_new();
         fuzz_require(daemon_parts.loop && worker_new(&daemon_parts.worker, daemon_parts.loop) == 0);
         config.worker = daemon_parts.worker;
