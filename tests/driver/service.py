@@ -3,6 +3,7 @@
 """The daemon and the command on a driver, whichever it is: below the simulator's root, or installed on this machine."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class InstalledSite(Site):
     def __init__(self, base):
         super().__init__(base, base, "kernel", None)
         self.root = Path("/")
+        self.environment[process.ROOT_VARIABLE] = "/"
 
     @property
     def program(self):
@@ -42,6 +44,12 @@ class Service:
     def start(self, *options):
         self.begin(*options).wait_ready(30)
         return self.daemon
+
+    def end(self, number, timeout=10):
+        """Ends the daemon by this signal."""
+        os.kill(self.daemon.pid, number)
+        self.daemon.wait_exit(timeout)
+        self.daemon.check_log()
 
     # ---- the command
 
@@ -75,3 +83,4 @@ class Service:
         self.site.machine.close()
         if self.daemon is not None:
             self.daemon.clean_up()
+        self.site.end_keepers()

@@ -263,11 +263,15 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
 
 /*
  * An unbind may have begun while none of us ran: its notice is lost, and it waits for this descriptor for ever. Such a
- * GPU lets nobody else in (from 595.44.02 on; before, it cannot be told). It is initialised, so this costs nothing.
+ * GPU lets nobody else in from 595.44.02 on. It is initialised, so asking costs nothing. Before, an open tells nothing, and
+ * may wait for another GPU's initialisation.
  */
-static int check_bound(const char *path, struct gpu_failure *ret_failure) {
-        CLEANUP(fd_done) int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+static int check_bound(const struct kernel *kernel, const char *path, struct gpu_failure *ret_failure) {
+        CLEANUP(fd_done) int fd = -1;
 
+        if (inventory_driver_is_before(kernel->root, 595, 44, 2))
+                return 0;
+        fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
         return fd < 0 && errno == ENODEV
                        ? gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver is taking leave of %s", path)
                        : 0;
@@ -290,7 +294,7 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
         hold->minor = info.minor;
         (void)text_copy(hold->uuid, sizeof(hold->uuid), info.uuid);
         r = finish_open(kernel, &info, hold->device_fd, path, ret_failure);
-        return r < 0 ? r : check_bound(path, ret_failure);
+        return r < 0 ? r : check_bound(kernel, path, ret_failure);
 }
 
 static int kernel_adopt(void *context, const struct pci_address *address, struct gpu_hold *hold,

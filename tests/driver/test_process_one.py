@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Process 1 never sleeps in the driver, whatever becomes of the daemon while a GPU hangs. With the real unit under the
+machine's systemd, on NVIDIA's driver only."""
+
+import contextlib
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import events, rpc
+
+UNIT, KEEPER, KEEPER_SOCKET = "nvidia-persistenced.service", "holdfast-keeper.service", "holdfast-keeper.socket"
+SOCKET = "/run/nvidia-persistenced/socket"
+DROP_IN = Path(f"/run/systemd/system/{UNIT}.d")
+HUNG, OTHERS = 1, (0, 2, 3)
+# The hang lasts as long as the test: a systemd that waits for it does not answer at all.
+ANSWER_SEC = 10
+
+
+def systemctl(*words):
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=120, check=False).stdout.strip()
+
+
+def shown(name):
+    return systemctl("show", "--value", f"--property={name}", UNIT)
+
+
+def configure(**settings):
+    """The unit with these settings besides its own."""
+    DROP_IN.mkdir(parents=True, exist_ok=True)
+    unit = "".join(f"{name}={settings.pop(name)}\n" for name in list(settings) if name.startswith("StartLimit"))
+    service = "".join(f"{name}={value}\n" for name, value in settings.items())
+    (DROP_IN / "test.conf").write_text(f"[Unit]\n{unit}[Service]\nTimeoutStopSec=2s\nRestartSec=100ms\n{service}")
+    systemctl("daemon-reload")
+
+
+class Watch(threading.Thread):
+    """Looks where process 1 sleeps, and asks systemd again and again. stacks: those in the driver."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stacks = []
+        self.longest_sec = 0.0
+        self._over = threading.Event()
+        self._asker = threading.Thread(target=self._ask, daemon=True)
+
+    def run(self):
+        while not self._over.wait(0.02):
+            stack = Path("/proc/1/stack").read_text()
+            if "[nvidia" in stack:
+                self.stacks.append(stack)
+
+    def _ask(self):
+        while not self._over.is_set():
+            start = time.monotonic()
+            shown("ActiveState")
+            self.longest_sec = max(self.longest_sec, time.monotonic() - start)
+
+    def __enter__(self):
+        self.start()
+        self._asker.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self.join()
+        self._asker.join()
+
+    def check(self, what):
+        assert not self.stacks, f"process 1 was in the driver ({what}):\n{self.stacks[0]}"
+        assert self.longest_sec < ANSWER_SEC, f"systemctl was not answered for {self.longest_sec:.1f} s ({what})"
+
+
+@pytest.fixture
+def unit(driver):
+    configure()
+    systemctl("start", UNIT)
+    yield
+    driver.end_hangs()
+    systemctl("stop", UNIT)
+    systemctl("stop", KEEPER_SOCKET, KEEPER)
+    shutil.rmtree(DROP_IN)
+    systemctl("daemon-reload")
+    systemctl("reset-failed")
+
+
+def is_held(driver, gpu):
+    with contextlib.suppress(OSError, EOFError, TimeoutError):
+        with rpc.Connection(SOCKET, 5) as connection:
+            return connection.get(driver.addresses[gpu]) == (rpc.SUCCESS, rpc.ENABLED)
+    return False
+
+
+def wait_others_held(driver, before):
+    """By another process than that."""
+    events.wait_until(lambda: shown("MainPID") not in ("0", before), "another daemon", timeout=60)
+    events.wait_until(lambda: all(is_held(driver, gpu) for gpu in OTHERS), f"it holds {OTHERS}", timeout=60)
+
+
+def start_if_dead():
+    """What systemd does not know is dead, since the driver keeps a thread of it, somebody has to end."""
+    if shown("ActiveState") == "failed":
+        systemctl("reset-failed", UNIT)
+    systemctl("restart", "--no-block", UNIT)
+
+
+def restart():
+    systemctl("restart", "--no-block", UNIT)
+
+
+def kill():
+    systemctl("kill", "--signal=KILL", UNIT)
+    time.sleep(1)  # RestartSec= has passed if systemd has seen the end
+    if shown("SubState") == "running" and not Path(f"/proc/{shown('MainPID')}/exe").exists():
+        start_if_dead()
+
+
+def kill_for_good():
+    configure(Restart="no")
+    systemctl("kill", "--signal=KILL", UNIT)
+    time.sleep(1)
+    configure()
+    start_if_dead()
+
+
+def kill_at_the_start_limit():
+    configure(StartLimitIntervalSec="100s", StartLimitBurst="1")
+    systemctl("kill", "--signal=KILL", UNIT)
+    time.sleep(1)
+    configure()
+    start_if_dead()
+
+
+def reexecute():
+    systemctl("daemon-reexec")
+    restart()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("which", ["open", "close"])
+def test_while_a_gpu_hangs_no_end_of_the_daemon_puts_process_1_into_the_driver(driver, unit, which):
+    """The other GPUs were held before, so each next daemon has them from the keeper."""
+    events.wait_until(lambda: all(is_held(driver, gpu) for gpu in range(4)), "all held")
+    if which == "open":
+        subprocess.run(["holdfast", "set", "off", "--gpu", str(HUNG)], timeout=60, check=True)
+    driver.hang(HUNG, which)
+    order = ["holdfast", "set", "on" if which == "open" else "off", "--gpu", str(HUNG)]
+    with Watch() as watch, subprocess.Popen(order, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as asks:
+        driver.wait(HUNG, initialising=which == "open")
+        for end in (restart, kill, kill_for_good, kill_at_the_start_limit, reexecute):
+            start, before = time.monotonic(), shown("MainPID")
+            end()
+            wait_others_held(driver, before)
+            watch.check(end.__name__)
+            print(f"{end.__name__}: the others held by another daemon after {time.monotonic() - start:.1f} s")
+        assert [driver.gpu(gpu)["teardowns"] for gpu in OTHERS] == [0] * len(OTHERS)
+        systemctl("stop", "--no-block", UNIT)
+        events.wait_until(lambda: shown("ActiveState") in ("inactive", "failed"), "the stop's end", timeout=60)
+        watch.check("stop")
+        if which == "open" and driver.defers_opens:  # otherwise nobody gets in before the hang ends
+            before = shown("MainPID")
+            start_if_dead()
+            wait_others_held(driver, before)
+            watch.check("start")
+        print(f"systemctl was answered within {watch.longest_sec:.2f} s")
+        driver.end_hangs()
+        asks.kill()
