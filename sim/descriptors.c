@@ -176,3 +176,11 @@ bool descriptors_end_with_program(pid_t thread) {
         fd = open(path, O_RDONLY | O_CLOEXEC);
         return fd < 0 || read(fd, &byte, sizeof(byte)) <= 0;
 }
+
+/* /proc/PID/status takes no lock that execve() holds. */
+bool descriptors_process_exits(pid_t thread) {
+        char path[64], text[4096];
+
+        (void)text_format(path, sizeof(path), "/proc/%d/status", thread);
+        return file_read(path, text, sizeof(text)) > 0 && !strstr(text, "\nVmSize:");
+}

@@ -37,3 +37,6 @@ pid_t descriptors_process_of(pid_t thread);
  * /proc/PID/fd would wait, and the two for each other for ever.
  */
 bool descriptors_end_with_program(pid_t thread);
+
+/* Of those, whether it exits: it has no memory left, where execve() has the new program's. */
+bool descriptors_process_exits(pid_t thread);

@@ -427,15 +427,26 @@ static bool claim_close(struct device_file *file) {
         return claimed;
 }
 
-static void close_in_flush(struct device_call *call) {
-        struct model_file *model_file = call->file->file.model_file;
-        uint32_t adapter_status;
-        int rc;
+/* The last close(2) waits for a deferred open, as nvidia_close() does, unless its process has a signal pending: FUSE
+ * sends an interrupt then. So a process that ends by itself waits, and one that is killed does not. */
+static void wait_deferred_open(struct device_call *call) {
+        if (call->file->node == MODEL_NODE_GPU)
+                model_wait_deferred(call->file->file.model_file, &call->wait);
+}
 
+static void close_in_flush(struct device_call *call) {
         rm_file_done(&call->file->file.rm);
-        if (call->file->node == MODEL_NODE_GPU) /* close(2) waits for a deferred open, as nvidia_close() does */
-                (void)model_wait_open(model_file, &call->wait, &rc, &adapter_status);
-        model_close(model_file);
+        wait_deferred_open(call);
+        model_close(call->file->file.model_file);
+}
+
+static bool is_opening(struct device_file *file) {
+        bool opening;
+
+        lock(file->front);
+        opening = file->node == MODEL_NODE_GPU && !file->closed && model_file_is_opening(file->file.model_file);
+        unlock(file->front);
+        return opening;
 }
 
 static void set_flushing(struct device_file *file, bool flushing) {
@@ -452,6 +463,8 @@ static void run_flush(void *argument) {
                         close_in_flush(call);
                 else
                         set_flushing(call->file, false);
+        } else if (descriptors_process_exits(call->thread) && is_opening(call->file) && is_last_close(call->file)) {
+                wait_deferred_open(call); /* the rest is its release's: closing early would be wrong, waiting is not */
         }
         end_interrupts(call);
         (void)fuse_reply_err(call->request, 0);
@@ -468,9 +481,18 @@ void device_flush(struct device_front *front, fuse_req_t request, struct fuse_fi
         start_call(call, run_flush);
 }
 
+static bool is_character_device(const struct device_file *file) {
+        for (size_t i = 0; i < ARRAY_SIZE(file->front->inodes); i++)
+                if (file->front->inodes[i] != 0 && file->front->inodes[i] == file->inode)
+                        return true;
+        return false;
+}
+
 static void run_release(void *argument) {
         CLEANUP(free_ptr) struct device_call *call = argument;
 
+        if (is_character_device(call->file)) /* its release is waited for: this is its last close(2) */
+                wait_deferred_open(call);
         end_interrupts(call);
         free_file(call->file);
         (void)fuse_reply_err(call->request, 0);

@@ -17,7 +17,8 @@
  *   - other files of the inode are being closed at the same time: each of those might be the one without;
  *   - descriptors are travelling in some socket (SCM_RIGHTS), where they show in no process;
  *   - the process exits: it may have sent its descriptors to a supervisor just before; or it is inside execve(), where
- *     looking at it would wait for the very close that waits for us (descriptors.h).
+ *     looking at it would wait for the very close that waits for us (descriptors.h). A process that exits is kept
+ *     waiting all the same while a deferred open of the file is not done, as the driver does it.
  * In doubt the file is left to its RELEASE: late is right, early would tear a held GPU down. Files just being opened
  * by others are in the books a moment before they show in /proc; therefore, where the inode has other files, both
  * counts are taken twice with a pause between. If all this errs nevertheless, and a call comes for a file that was

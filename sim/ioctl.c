@@ -79,8 +79,11 @@ static int card_info(struct ioctl_call *call) {
 static int status_code(struct ioctl_call *call) {
         struct nv_status_code *code = call->data;
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
-        size_t n_views = model_list(model_of(call), views);
+        size_t n_views;
 
+        model_wait_device_list(model_of(call)); /* nv_get_adapter_state() */
+        model_wait_api(model_of(call));         /* rm_get_adapter_status() */
+        n_views = model_list(model_of(call), views);
         for (size_t i = 0; i < n_views; i++) {
                 const struct pci_address *address = &views[i].spec.address;
 
@@ -228,6 +231,8 @@ static int run_rm_alloc(struct ioctl_call *call) {
         struct rm_alloc_access *access = call->data;
         struct nv_rm_alloc alloc;
 
+        if (model_file_node(call->file->model_file) == MODEL_NODE_GPU && !rm_allows_alloc_on_gpu(access->class))
+                return -EINVAL;
         if (call->size_bytes == sizeof(alloc)) {
                 rm_alloc(&call->file->rm, &call->caller, call->data);
                 return 0;
@@ -261,7 +266,7 @@ static const struct ioctl_row {
         int (*run)(struct ioctl_call *call);
 } rows[] = {
         {0x29, sizeof(struct nv_rm_free), 0, false, ON_CTL, run_rm_free},
-        {0x2a, sizeof(struct nv_rm_control), 0, false, ON_BOTH, run_rm_control},
+        {0x2a, sizeof(struct nv_rm_control), 0, false, ON_CTL, run_rm_control},
         {0x2b, sizeof(struct nv_rm_alloc), RM_ALLOC_SIZE_ACCESS, false, ON_BOTH, run_rm_alloc},
         {200, sizeof(struct nv_card_info), 0, true, ON_CTL, card_info},
         {201, sizeof(int32_t), 0, false, ON_BOTH, register_fd},

@@ -90,6 +90,10 @@ struct model *model_file_model(const struct model_file *file);
  */
 int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_rc, uint32_t *ret_adapter_status);
 
+/* Whether a deferred open is not done; and sleeps until it is, or until interrupted. */
+bool model_file_is_opening(struct model_file *file);
+void model_wait_deferred(struct model_file *file, struct model_wait *wait);
+
 /*
  * What every other ioctl on a GPU's file begins with: sleeps until a deferred open is done; -EIO when it failed,
  * -EINVAL when the GPU is lost (surprise removal), -EINTR.
@@ -136,6 +140,8 @@ struct model_gpu_view {
 size_t model_list(struct model *model, struct model_gpu_view *views);
 /* Sleeps while somebody holds the driver's device-list lock, as NV_ESC_CARD_INFO does. */
 void model_wait_device_list(struct model *model);
+/* Sleeps while somebody holds RM's API lock, as whatever asks RM for something does. */
+void model_wait_api(struct model *model);
 /* The GPU behind a GPU file. Returns 0 or -ENODEV. */
 int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view);
 const struct scenario *model_scenario(const struct model *model);
@@ -164,9 +170,11 @@ uint32_t model_uvm_unregister(struct model_file *file, const uint8_t uuid[static
 /* The shim's nvCfgEnable/DisableUVMPersistence on a GPU file. Return NV_STATUS. */
 uint32_t model_uvm_persistence(struct model_file *file, bool enable);
 
-/* The RM's legacy flag. Setting needs uid 0: -EPERM. */
+/* The RM's legacy flag, by a file, or by minor through a device object. Setting needs uid 0: -EPERM. */
 int model_legacy_get(struct model_file *file, bool *ret_enabled);
 int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled);
+/* -ENODEV when there is no such GPU, or RM has no object of it, for it is not initialised. */
+int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
 
 /*
  * Whether the process has the GPU's node open (RM and UVM ask this). The driver walks the caller's own descriptors, so

@@ -119,7 +119,8 @@ static void forget(struct model *model, struct gpu *gpu) {
         gpu->bound = gpu->probed = false;
         gpu->minor = MODEL_MINOR_NONE;
         gpu->had_interrupts = false; /* the folder goes with the driver's resources of the device */
-        gpu->spec.legacy = false;    /* the flag is a state of the driver's, not of the hardware's */
+        gpu->spec.legacy = false;    /* states of the driver's, not of the hardware's */
+        gpu->spec.drain = false;
         if (gpu->remove_device)
                 gpu->spec.present = false;
         journal_add(model, gpu, NULL, gpu->remove_device ? "removed" : "unbound", "minor is free");

@@ -117,6 +117,14 @@ static struct gpu *find_minor(struct model *model, uint32_t minor) {
         return NULL;
 }
 
+/* Also one that an unbind has taken off the list, and waits for. */
+static struct gpu *find_probed(struct model *model, uint32_t minor) {
+        for (size_t i = 0; i < model->n_gpus; i++)
+                if (model->gpus[i].probed && model->gpus[i].minor == minor)
+                        return &model->gpus[i];
+        return NULL;
+}
+
 static int open_nonblocking(struct model *model, struct model_file *file, uint32_t minor,
                             struct model_file **ret_file) {
         struct gpu *gpu;
@@ -160,38 +168,64 @@ int file_open_address(struct model *model, const struct pci_address *address, co
         return file ? open_blocking(model, file, gpu_has_address, address, ret_file) : -ENOMEM;
 }
 
+/* Drivers that let opens in one by one have their lock around all of an open: nothing interrupts the wait for it. */
+static void enter_opens(struct model *model) {
+        if (scenario_driver_has(&model->scenario, DRIVER_OPENS_ONE_BY_ONE))
+                turnstile_enter(model, &model->open_lock);
+}
+
+static void leave_opens(struct model *model) {
+        if (scenario_driver_has(&model->scenario, DRIVER_OPENS_ONE_BY_ONE))
+                turnstile_leave(model, &model->open_lock);
+}
+
 int model_open_address(struct model *model, const struct pci_address *address, const struct model_caller *caller,
                        struct model_wait *wait, struct model_file **ret_file) {
         struct who who = who_is(caller);
+        int result = -EINTR;
         MODEL_LOCKED(model);
 
-        if (wait && wait->interrupted)
-                return -EINTR;
-        return file_open_address(model, address, &who, ret_file);
+        enter_opens(model);
+        if (!wait || !wait->interrupted)
+                result = file_open_address(model, address, &who, ret_file);
+        leave_opens(model);
+        return result;
 }
 
-int model_open(struct model *model, enum model_node node, unsigned minor, bool nonblock,
-               const struct model_caller *caller, struct model_wait *wait, struct model_file **ret_file) {
-        struct who who = who_is(caller);
-        uint32_t minor_key = minor;
+static int open_gpu(struct model *model, uint32_t minor, bool nonblock, const struct who *who,
+                    const struct model_wait *wait, struct model_file **ret_file) {
         struct model_file *file;
-        MODEL_LOCKED(model);
 
-        if (node != MODEL_NODE_GPU)
-                return open_plain(model, node, &who, ret_file);
         if (model->stopping)
                 return -ESHUTDOWN;
         /* The driver's only interruptible sleep in an open comes first: nv_system_pm_lock. */
         if (wait && wait->interrupted)
                 return -EINTR;
-        file = file_new(model, node, &who);
+        file = file_new(model, MODEL_NODE_GPU, who);
         if (!file)
                 return -ENOMEM;
-        journal_add(model, find_minor(model, minor_key), &who, "open", "minor %u, %s", minor,
+        journal_add(model, find_minor(model, minor), who, "open", "minor %u, %s", minor,
                     nonblock ? "nonblocking" : "blocking");
         if (nonblock && model->scenario.nonblocking_open)
-                return open_nonblocking(model, file, minor_key, ret_file);
-        return open_blocking(model, file, gpu_has_minor, &minor_key, ret_file);
+                return open_nonblocking(model, file, minor, ret_file);
+        return open_blocking(model, file, gpu_has_minor, &minor, ret_file);
+}
+
+int model_open(struct model *model, enum model_node node, unsigned minor, bool nonblock,
+               const struct model_caller *caller, struct model_wait *wait, struct model_file **ret_file) {
+        struct who who = who_is(caller);
+        int result;
+        MODEL_LOCKED(model);
+
+        if (node == MODEL_NODE_UVM) /* a module of its own, with a lock of its own */
+                return open_plain(model, node, &who, ret_file);
+        enter_opens(model);
+        if (node == MODEL_NODE_GPU)
+                result = open_gpu(model, minor, nonblock, &who, wait, ret_file);
+        else
+                result = open_plain(model, node, &who, ret_file);
+        leave_opens(model);
+        return result;
 }
 
 /* ---- close ---- */
@@ -277,6 +311,18 @@ int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_r
         return 0;
 }
 
+bool model_file_is_opening(struct model_file *file) {
+        MODEL_LOCKED(file->model);
+
+        return file->state == FILE_OPENING;
+}
+
+void model_wait_deferred(struct model_file *file, struct model_wait *wait) {
+        MODEL_LOCKED(file->model);
+
+        (void)wait_done(file, wait);
+}
+
 int model_file_usable(struct model_file *file, struct model_wait *wait) {
         struct model *model = file->model;
         int result;
@@ -360,6 +406,12 @@ void model_wait_device_list(struct model *model) {
         turnstile_leave(model, &model->device_list);
 }
 
+void model_wait_api(struct model *model) {
+        MODEL_LOCKED(model);
+
+        model_enter_api(model);
+}
+
 int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view) {
         struct model *model = file->model;
         MODEL_LOCKED(model);
@@ -379,6 +431,21 @@ int model_legacy_get(struct model_file *file, bool *ret_enabled) {
         if (!file->gpu || file->state != FILE_OPEN)
                 return -ENODEV;
         *ret_enabled = file->gpu->spec.legacy;
+        return 0;
+}
+
+int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled) {
+        struct who who = who_is(caller);
+        struct gpu *gpu;
+        MODEL_LOCKED(model);
+
+        if (caller->uid != 0)
+                return -EPERM;
+        gpu = find_probed(model, minor);
+        if (!gpu || !(gpu->initialised || gpu->kept))
+                return -ENODEV;
+        gpu->spec.legacy = enabled;
+        journal_add(model, gpu, &who, "legacy", "%s", enabled ? "on" : "off");
         return 0;
 }
 

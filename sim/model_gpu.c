@@ -51,19 +51,23 @@ static int boot(struct model *model, struct gpu *gpu) {
 }
 
 /* Confidential Computing keeps RM from letting go of its lock meanwhile (kernel_gsp.c, relaxed GSP init locking). */
+static bool boots_under_lock(const struct model *model, const struct gpu *gpu) {
+        return gpu->spec.confidential || !scenario_driver_has(&model->scenario, DRIVER_OVERLAPS_INITIALISATIONS);
+}
+
 static int initialise_hardware(struct model *model, struct gpu *gpu) {
-        bool confidential = gpu->spec.confidential;
+        bool under_lock = boots_under_lock(model, gpu);
         int result;
 
         turnstile_enter(model, &model->api_lock);
         result = model_spend(model, gpu->spec.lock_usec);
         if (result == 0)
                 result = refuse_hardware(gpu);
-        if (!confidential)
+        if (!under_lock)
                 turnstile_leave(model, &model->api_lock);
         if (result == 0)
                 result = boot(model, gpu);
-        if (confidential)
+        if (under_lock)
                 turnstile_leave(model, &model->api_lock);
         return result;
 }
@@ -96,15 +100,22 @@ static int initialise(struct model *model, struct gpu *gpu, const struct who *wh
         return result;
 }
 
+void model_enter_api(struct model *model) {
+        turnstile_enter(model, &model->api_lock);
+        turnstile_leave(model, &model->api_lock);
+}
+
 /* The driver's nv_start_device(). */
 static int start(struct model *model, struct gpu *gpu, const struct who *who) {
         if (gpu->spec.coherent && model->memblock_size == 0)
                 return -EINVAL;
+        if (gpu->spec.drain || gpu->kept)
+                model_enter_api(model);
         if (gpu->spec.drain)
                 return -EIO;
         if (!gpu->kept)
                 return initialise(model, gpu, who);
-        /* The legacy flag has kept the hardware up: nothing to wait for, and no initialisation. */
+        /* The legacy flag has kept the hardware up: little to do, and no initialisation (RmPartiallyInitAdapter). */
         gpu->kept = false;
         gpu->initialised = true;
         return 0;
@@ -135,10 +146,11 @@ int gpu_use(struct model *model, struct gpu *gpu, const struct who *who) {
 /* ---- teardown ---- */
 
 void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who) {
-        /* Outside the API lock, so that a GPU which hangs here stalls no other. */
+        /* All of it under the API lock (rm_disable_adapter, rm_shutdown_adapter): a GPU that hangs here stalls every
+         * initialisation, every teardown, and what RM is asked. */
+        turnstile_enter(model, &model->api_lock);
         while (gpu->spec.hang_close && !model->stopping)
                 model_sleep(model);
-        turnstile_enter(model, &model->api_lock);
         (void)model_spend(model, gpu->spec.teardown_usec);
         turnstile_leave(model, &model->api_lock);
 
@@ -155,6 +167,7 @@ void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who) 
 void gpu_unuse(struct model *model, struct gpu *gpu, const struct who *who) {
         if (--gpu->usage == 0) {
                 if (gpu->spec.legacy) {
+                        model_enter_api(model); /* RmPartiallyDisableAdapter */
                         gpu->initialised = false;
                         gpu->kept = true;
                 } else {
@@ -177,6 +190,42 @@ struct gpu *gpu_enter(struct model *model, bool (*is_it)(const struct gpu *gpu, 
                 turnstile_enter(model, &found->lock);
         turnstile_leave(model, &model->device_list);
         return found;
+}
+
+/* Whether the driver could find it by that UUID: it knows those of GPUs that were initialised since they were bound. */
+static bool is_known_as(const struct gpu *gpu, const void *uuid_bytes) {
+        return gpu->ever_initialised && gpu_has_uuid(gpu, uuid_bytes);
+}
+
+static bool is_unknown(const struct gpu *gpu, const void *nothing) {
+        return !gpu->ever_initialised;
+}
+
+/* The first one that passes, inside its lock. Each is looked at inside its own: a busy one is waited for. */
+static struct gpu *enter_first(struct model *model, bool (*passes)(const struct gpu *gpu, const void *key),
+                               const void *key) {
+        for (size_t i = 0; i < model->n_gpus; i++) {
+                struct gpu *gpu = &model->gpus[i];
+
+                if (!gpu->bound)
+                        continue;
+                turnstile_enter(model, &gpu->lock);
+                if (passes(gpu, key))
+                        return gpu;
+                turnstile_leave(model, &gpu->lock);
+        }
+        return NULL;
+}
+
+struct gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid) {
+        struct gpu *gpu;
+
+        turnstile_enter(model, &model->device_list);
+        gpu = enter_first(model, is_known_as, uuid);
+        if (!gpu)
+                gpu = enter_first(model, is_unknown, NULL);
+        turnstile_leave(model, &model->device_list);
+        return gpu;
 }
 
 void gpu_leave(struct model *model, struct gpu *gpu) {

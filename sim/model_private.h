@@ -7,9 +7,10 @@
  * says otherwise, and lets go of it while it sleeps.
  *
  *      uvm_lock      UVM's global lock: a registration is made or dropped
+ *      open_lock     drivers before 545: the whole of an open of any node of theirs (DRIVER_OPENS_ONE_BY_ONE)
  *      device_list   the driver's nv_linux_devices_lock: taken to find a GPU, kept while waiting for that GPU's lock
  *      gpu->lock     ldata_lock: an open or a close of that GPU is under way
- *      api_lock      RM's API lock: the serial part of every initialisation, and teardown
+ *      api_lock      RM's API lock: the serial part of every initialisation, teardown, and what RM is asked
  *
  * are taken in this order. They are not mutexes but states of the monitor, because they are held across sleeps.
  */
@@ -137,6 +138,7 @@ struct model {
         size_t n_gpus;
         uint64_t memblock_size;
 
+        struct turnstile open_lock;
         struct turnstile device_list;
         struct turnstile api_lock;
         struct turnstile uvm_lock;
@@ -199,6 +201,8 @@ json_t *journal_read(struct model *model, uint64_t since, const char *event);
 
 /* ---- model_gpu.c: one GPU's life; the caller is inside gpu->lock ---- */
 
+/* Waits until RM's API lock is free, as whatever takes it for a moment does. */
+void model_enter_api(struct model *model);
 int gpu_use(struct model *model, struct gpu *gpu, const struct who *who);
 void gpu_unuse(struct model *model, struct gpu *gpu, const struct who *who);
 void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who);
@@ -206,6 +210,11 @@ void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who);
 /* Finds by what identifies it among those on the driver's list, and goes inside its lock, waiting for it inside the
  * device list's: as the driver does, so that one busy GPU holds up every other look-up. NULL when there is none. */
 struct gpu *gpu_enter(struct model *model, bool (*is_it)(const struct gpu *gpu, const void *key), const void *key);
+/*
+ * By UUID: the GPU that is known by it, otherwise one whose UUID is not known; inside its lock. NULL when all are known
+ * and none is it (nv.c, find_uuid_candidate).
+ */
+struct gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid);
 void gpu_leave(struct model *model, struct gpu *gpu);
 bool gpu_has_minor(const struct gpu *gpu, const void *minor);
 bool gpu_has_address(const struct gpu *gpu, const void *address);

@@ -21,27 +21,58 @@ bool file_references(const struct model_file *file, const struct gpu *gpu, bool 
         return false;
 }
 
-/* Looks the GPU up and uses it; the caller is not inside its lock. Returns 0 or negative errno. */
-static int reference_take(struct model *model, struct model_file *file, bool uvm,
-                          bool (*is_it)(const struct gpu *gpu, const void *key), const void *key,
-                          struct reference **ret_reference) {
-        CLEANUP(free_ptr) struct reference *reference = calloc(1, sizeof(*reference));
-        struct gpu *gpu;
+/* nvidia_dev_get(): returns 0, or negative errno. */
+static int use_by_id(struct model *model, const uint32_t *gpu_id, const struct who *who, struct gpu **ret_gpu) {
+        struct gpu *gpu = gpu_enter(model, gpu_has_id, gpu_id);
         int result;
 
-        if (!reference)
-                return -ENOMEM;
-        gpu = gpu_enter(model, is_it, key);
         if (!gpu)
                 return -ENODEV;
-        result = gpu_use(model, gpu, &file->who);
+        result = gpu_use(model, gpu, who);
         gpu_leave(model, gpu);
-        if (result < 0)
-                return result;
+        if (result == 0)
+                *ret_gpu = gpu;
+        return result;
+}
+
+/*
+ * nvidia_dev_get_uuid(): a GPU that was never initialised has no UUID yet, so one after the other is initialised, and
+ * torn down again, until the right one is found. The first that cannot be opened ends the search.
+ */
+static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct who *who, struct gpu **ret_gpu) {
+        struct gpu *gpu;
+        int result = -ENODEV;
+
+        while ((gpu = gpu_enter_candidate(model, uuid))) {
+                result = gpu_use(model, gpu, who);
+                if (result < 0 || gpu_has_uuid(gpu, uuid))
+                        break;
+                gpu_unuse(model, gpu, who);
+                gpu_leave(model, gpu);
+                result = -ENODEV;
+        }
+        if (gpu)
+                gpu_leave(model, gpu);
+        if (result == 0)
+                *ret_gpu = gpu;
+        return result;
+}
+
+/* Notes a use of the GPU. Returns 0, or negative errno, and then the use is given up. */
+static int reference_add(struct model *model, struct model_file *file, struct gpu *gpu, bool uvm,
+                         struct reference **ret_reference) {
+        struct reference *reference = calloc(1, sizeof(*reference));
+
+        if (!reference) {
+                turnstile_enter(model, &gpu->lock);
+                gpu_unuse(model, gpu, &file->who);
+                gpu_leave(model, gpu);
+                return -ENOMEM;
+        }
         *reference = (struct reference){.gpu = gpu, .uvm = uvm, .next = file->references};
         if (uvm)
                 gpu->uvm_registrations++;
-        *ret_reference = file->references = take_ptr(reference);
+        *ret_reference = file->references = reference;
         return 0;
 }
 
@@ -104,6 +135,7 @@ int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_
         struct who who = who_is(caller);
         struct model *model = file->model;
         struct reference *reference;
+        struct gpu *gpu;
         MODEL_LOCKED(model);
 
         if (file->node != MODEL_NODE_CTL || file->attached || n_gpu_ids == 0)
@@ -112,7 +144,8 @@ int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_
         for (size_t i = 0; i < n_gpu_ids; i++) {
                 if (gpu_ids[i] == 0)
                         continue;
-                if (reference_take(model, file, false, gpu_has_id, &gpu_ids[i], &reference) < 0) {
+                if (use_by_id(model, &gpu_ids[i], &file->who, &gpu) < 0 ||
+                    reference_add(model, file, gpu, false, &reference) < 0) {
                         attached_drop(model, file);
                         return -EINVAL;
                 }
@@ -175,10 +208,11 @@ static uint32_t register_locked(struct model *model, struct model_file *file, co
 
         if (find_uvm(file, uuid))
                 return uvm_refuse(model, find_uvm(file, uuid)->gpu, who, NV_ERR_INVALID_DEVICE);
-        result = reference_take(model, file, true, gpu_has_uuid, uuid, &reference);
+        result = use_by_uuid(model, uuid, who, &gpu);
+        if (result == 0)
+                result = reference_add(model, file, gpu, true, &reference);
         if (result < 0)
                 return uvm_refuse(model, NULL, who, status_of_use(result));
-        gpu = reference->gpu;
         status = check_uvm(model, gpu, accessible);
         if (status != NV_OK) {
                 reference_drop(model, file, reference);

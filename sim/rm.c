@@ -18,12 +18,12 @@ enum {
         RM_ERR_INVALID_ADDRESS = 0x1e,
         RM_ERR_INVALID_CLASS = 0x22,
         RM_ERR_INVALID_EVENT = 0x28,
-        RM_ERR_INVALID_OBJECT_HANDLE = 0x33,
         RM_ERR_INVALID_OBJECT_PARENT = 0x36,
         RM_ERR_NO_MEMORY = 0x51,
 
         RM_CLASS_ROOT = 0x0,
         RM_CLASS_ROOT_NON_PRIV = 0x1,
+        RM_CLASS_EVENT = 0x5,
 
         RM_NOTIFIERS = 4,            /* NV0000_NOTIFIERS_MAXCOUNT */
         RM_NOTIFIERS_BEFORE_575 = 5, /* and other ones, number 3 among them */
@@ -404,6 +404,10 @@ static uint32_t alloc_device(struct rm_file *file, const struct model_caller *ca
                 return RM_ERR_INVALID_ADDRESS;
         if (!find_gpu(file->rm->model, parameters.device_id, &view))
                 return RM_ERR_INVALID_CLASS;
+        if (!view.initialised) /* device.c, _deviceInit: RM has no object of the GPU */
+                return NV_ERR_INVALID_STATE;
+        if (view.spec.drain) /* gpumgrIsDeviceEnabled() */
+                return NV_ERR_INVALID_ARGUMENT;
         if (!model_process_has_gpu(file->rm->model, caller->pid, view.minor)) /* osIsGpuAccessible: device.c */
                 return NV_ERR_INSUFFICIENT_PERMISSIONS;
         lock(file->rm);
@@ -438,7 +442,12 @@ static const struct {
         {NV_CLASS_EVENT_OS, alloc_event}, {NV_CLASS_DEVICE, alloc_device},
 };
 
+bool rm_allows_alloc_on_gpu(uint32_t class) {
+        return class == RM_CLASS_EVENT || class == NV_CLASS_EVENT_OS;
+}
+
 void rm_alloc(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc) {
+        model_wait_api(file->rm->model);
         alloc->status = RM_ERR_INVALID_CLASS;
         for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
                 if (classes[i].class == alloc->class) {
@@ -551,15 +560,13 @@ static uint32_t control_get_id_info(struct control *control) {
 
 /* The minor behind the control's device object. */
 static uint32_t find_device(struct control *control, unsigned *ret_minor) {
-        uint32_t status = RM_ERR_INVALID_OBJECT_HANDLE;
+        uint32_t status = NV_ERR_NOT_SUPPORTED; /* no control of that class's */
         struct client *client;
         struct object *object;
 
         lock(control->file->rm);
         client = find_client(control->file, control->call->client);
         object = client ? find_object(client, control->call->object) : NULL;
-        if (!client)
-                status = NV_ERR_INVALID_CLIENT;
         if (object && object->class == NV_CLASS_DEVICE) {
                 *ret_minor = object->minor;
                 status = NV_OK;
@@ -582,14 +589,11 @@ static uint32_t control_query_persistence(struct control *control) {
 }
 
 static uint32_t set_legacy(struct control *control, unsigned minor, bool enabled) {
-        struct model_file *gpu;
-        int r = model_open(control->file->rm->model, MODEL_NODE_GPU, minor, false, control->caller, NULL, &gpu);
+        int r = model_legacy_set_minor(control->file->rm->model, minor, control->caller, enabled);
 
-        if (r < 0)
-                return NV_ERR_GPU_IS_LOST;
-        r = model_legacy_set(gpu, control->caller, enabled);
-        model_close(gpu);
-        return r < 0 ? NV_ERR_INSUFFICIENT_PERMISSIONS : NV_OK;
+        if (r == -EPERM)
+                return NV_ERR_INSUFFICIENT_PERMISSIONS;
+        return r < 0 ? NV_ERR_GPU_IS_LOST : NV_OK;
 }
 
 static uint32_t control_modify_persistence(struct control *control) {
@@ -650,9 +654,27 @@ static uint32_t run_control(const struct control_row *row, struct control *contr
         return status;
 }
 
+/* The client and the object are looked up before the control is (rs_server.c, serverControl). */
+static uint32_t find_target(struct rm_file *file, const struct nv_rm_control *call) {
+        uint32_t status = NV_ERR_INVALID_CLIENT;
+        struct client *client;
+
+        lock(file->rm);
+        client = find_client(file, call->client);
+        if (client)
+                status = call->object == client->handle || find_object(client, call->object) ? (uint32_t)NV_OK
+                                                                                             : NV_ERR_OBJECT_NOT_FOUND;
+        unlock(file->rm);
+        return status;
+}
+
 void rm_control(struct rm_file *file, const struct model_caller *caller, struct nv_rm_control *call) {
         struct control control = {.file = file, .caller = caller, .call = call};
 
+        model_wait_api(file->rm->model);
+        call->status = find_target(file, call);
+        if (call->status != NV_OK)
+                return;
         for (size_t i = 0; i < ARRAY_SIZE(controls); i++)
                 if (controls[i].command == call->command) {
                         call->status = run_control(&controls[i], &control);
@@ -672,7 +694,7 @@ static uint32_t free_object(struct client *client, uint32_t handle) {
                 link = &(*link)->next;
         object = *link;
         if (!object)
-                return RM_ERR_INVALID_OBJECT_HANDLE;
+                return NV_ERR_OBJECT_NOT_FOUND;
         *link = object->next;
         client->n_objects--;
         free(object);
@@ -682,6 +704,7 @@ static uint32_t free_object(struct client *client, uint32_t handle) {
 void rm_free_object(struct rm_file *file, struct nv_rm_free *call) {
         struct client *client;
 
+        model_wait_api(file->rm->model);
         lock(file->rm);
         client = find_client(file, call->root);
         if (!client) {

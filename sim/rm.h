@@ -40,6 +40,8 @@ void rm_file_done(struct rm_file *file);
 bool rm_file_poll(struct rm_file *file);
 
 /* The calls; each leaves its outcome in the argument's status. They may sleep. */
+/* Whether an object of that class may be made on a GPU's file; all others are made on nvidiactl (escape.c). */
+bool rm_allows_alloc_on_gpu(uint32_t class);
 void rm_alloc(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc);
 void rm_control(struct rm_file *file, const struct model_caller *caller, struct nv_rm_control *control);
 void rm_free_object(struct rm_file *file, struct nv_rm_free *free_object);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -742,6 +743,34 @@ static bool finish(struct daemon *daemon) {
         return true;
 }
 
+static bool is_opening(const struct daemon *daemon) {
+        const struct gpu *gpu;
+
+        for (size_t i = 0; daemon->registry && (gpu = registry_gpu(daemon->registry, i)); i++)
+                if (gpu->job == GPU_JOB_OPEN || gpu->job == GPU_JOB_ADOPT)
+                        return true;
+        return false;
+}
+
+/*
+ * Ends the process while a thread of it is in the driver. Closing a file whose open is not done waits for the open
+ * (nv.c, nvidia_close), here in our exit: for as long as the GPU hangs, and not even SIGKILL ends an exit. A process
+ * that a signal ends does not wait, for the signal stays pending: to the process, not to a thread, and no thread may
+ * block it. Service managers take SIGTERM for a clean end.
+ */
+static void leave(const struct daemon *daemon) {
+        sigset_t signals;
+
+        if (is_opening(daemon)) {
+                (void)sigemptyset(&signals);
+                (void)sigaddset(&signals, SIGTERM);
+                (void)pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+                (void)signal(SIGTERM, SIG_DFL);
+                (void)kill(getpid(), SIGTERM);
+        }
+        _exit(daemon->status);
+}
+
 int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup) {
         struct daemon daemon = {
                 .options = options,
@@ -761,6 +790,6 @@ int daemon_run(const struct options *options, const struct privileges *privilege
         finished = finish(&daemon);
         log_flush(LOG_LIMIT_MSEC);
         if (!finished)
-                _exit(daemon.status);
+                leave(&daemon);
         return daemon.status;
 }

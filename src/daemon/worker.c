@@ -142,6 +142,7 @@ static int create_thread(struct worker_job *job) {
                 return -r;
         (void)pthread_attr_setstack(&attributes, job->stack, STACK_SIZE);
         (void)sigfillset(&all);
+        (void)sigdelset(&all, SIGTERM); /* the kernel gives it to the loop's thread; see daemon.c, leave() */
         (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
         r = pthread_create(&job->thread, &attributes, thread_main, job);
         (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);

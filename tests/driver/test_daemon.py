@@ -182,7 +182,8 @@ def test_a_gpu_that_is_bound_again_is_found_again_and_its_mode_kept(driver, serv
     unbind_released(driver, daemon, 0)
     driver.bind(0)
     events.wait_until(lambda: daemon.get(driver.addresses[0]) == (rpc.SUCCESS, rpc.DISABLED), "it is known again", 20)
-    assert daemon.set(driver.addresses[0], rpc.ENABLED) == rpc.SUCCESS
+    # Until the daemon has looked, this may still be what it knew before the unbind.
+    events.wait_until(lambda: daemon.set(driver.addresses[0], rpc.ENABLED) == rpc.SUCCESS, "it is held", 20)
     service.wait_held(*ALL)
 
 

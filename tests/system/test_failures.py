@@ -3,6 +3,7 @@
 """GPUs that fail, hang, or may not be had: reasons in words, growing pauses, and nothing else stalled."""
 
 import errno
+import signal
 
 import pytest
 
@@ -42,6 +43,16 @@ def test_of_eight_one_fails_and_one_hangs_and_six_are_held_and_both_are_named(wo
     assert "6 of 8 GPUs held" in text
     assert all(address.upper() in text.upper() for address in (world.gpus[2], world.gpus[5]))
     assert gpus[2]["error_text"] in text and "stuck in the driver" in text
+
+
+@kernel_only
+def test_a_stop_does_not_wait_for_a_gpu_that_hangs_in_its_initialisation(world):
+    """The driver would keep the process's own end waiting; a process that a signal ends is not."""
+    world.simulate(gpus=2, gpu1="hang = open")
+    daemon = world.start("--stuck-timeout=1")
+    assert daemon.stop(timeout=8) == -signal.SIGTERM
+    assert not daemon.socket_path.exists() and not daemon.pid_file.exists()
+    assert world.sim.journal("close-deferred") and not world.sim.gpu(world.gpus[0])["initialised"]
 
 
 @kernel_only
@@ -128,15 +139,17 @@ def test_a_gpu_that_hung_is_held_when_the_driver_comes_back(world):
     assert (daemon.get(world.gpus[1]), listed(daemon)[1]["stuck"]) == (ENABLED, 0)
 
 
-def test_a_gpu_that_hangs_at_its_close_stalls_no_other_gpu_and_no_client(world):
+def test_a_gpu_that_hangs_at_its_close_stalls_no_client_and_no_gpu_that_is_held(world):
+    """It has the driver's lock, so no other GPU can be initialised or torn down; both go on afterwards."""
     world.simulate(gpus=3, gpu1="hang = close")
     daemon = world.start("--stuck-timeout=1")
     with daemon.connect(timeout=30) as waiting:
         waiting.send(rpc.record(rpc.call_message(1, 1, rpc.device(world.gpus[1]) + rpc.words(rpc.DISABLED))))
-        assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
-        assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
-        wait_until(lambda: daemon.get(world.gpus[1]) == DISABLED, "the close under way, unless the flag is still asked for")
+        wait_until(lambda: world.gpus[1] in [record["gpu"] for record in world.sim.journal("close")], "the close under way")
+        assert daemon.set(world.gpus[0], rpc.DISABLED, timeout=5) == rpc.DRIVER
+        assert daemon.get(world.gpus[2]) == ENABLED and world.sim.gpu(world.gpus[2])["usage_count"] == 1
         world.sim.ctl("hang", gpu=world.gpus[1], on=False, which="close")
+        wait_until(lambda: daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS, "GPU 0 held again")
 
 
 def test_a_gpu_with_confidential_computing_is_never_let_go_over_a_job(world):

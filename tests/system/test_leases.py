@@ -156,13 +156,13 @@ def test_a_lease_ends_with_its_process_however_that_ends(world, daemon, holdfast
 
 
 def test_a_client_that_goes_before_the_answer_leaves_no_lease(world):
-    world.simulate(gpus=2, gpu1="hang = close")
-    daemon = world.start("--verbose")
+    world.simulate(gpus=2, gpu1="hang = open")  # and not at its close, with a lock that GPU 0 needs
+    daemon = world.start("--verbose", "--stuck-timeout", "1")
     with connect(daemon) as client:
         client.begin_release()
-        wait_states(daemon, RELEASED, holdfast_rpc.CLOSING)
-    wait_states(daemon, HELD, holdfast_rpc.CLOSING)
-    world.sim.ctl("hang", gpu=world.gpus[1], which="close", on=False)
+        wait_states(daemon, RELEASED, holdfast_rpc.OPENING)
+    wait_states(daemon, HELD, holdfast_rpc.OPENING)
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     wait_states(daemon, HELD, HELD)
 
 
@@ -249,12 +249,12 @@ def test_everybody_may_list_watch_and_ask_for_statistics(world, daemon):
 
 
 def test_a_lease_on_a_gpu_that_hangs_is_answered_with_an_error_and_lasts(world):
-    world.simulate(gpus=2, gpu1="hang = close")
+    world.simulate(gpus=2, gpu1="hang = open")
     daemon = world.start("--verbose", "--stuck-timeout", "1")
     with connect(daemon) as client:
         assert client.release() == rpc.DRIVER
         assert [gpu["stuck"] for gpu in client.list()["gpus"]] == [0, 1]
-        world.sim.ctl("hang", gpu=world.gpus[1], which="close", on=False)
+        world.sim.ctl("hang", gpu=world.gpus[1], on=False)
         wait_states(daemon, RELEASED, RELEASED)
         assert client.stats()["leases"] == 1 and usage(world) == [0, 0]
     wait_states(daemon, HELD, HELD)

@@ -521,6 +521,99 @@ def test_a_deferred_open_that_fails_leaves_a_dead_file(make_sim):
         assert ioctl_fails(fd, NUMA_INFO, bytes(560)) == errno.EIO
 
 
+def opens_and_ends(sim, how):
+    """A program that opens GPU 0 with O_NONBLOCK and ends."""
+    return (f"import os, signal; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR | os.O_NONBLOCK); "
+            f"print(flush=True); {how}")
+
+
+@pytest.mark.parametrize("how", ("os._exit(0)", "os.close(3); os._exit(0)"), ids=("exit", "close"))
+def test_a_process_that_ends_by_itself_waits_for_its_deferred_open(make_sim, how):
+    sim = make_sim(scenario(1, gpu0="hang = yes"))
+    with subprocess.Popen([sys.executable, "-c", opens_and_ends(sim, how)], stdout=subprocess.PIPE) as program:
+        program.stdout.readline()
+        wait_event(sim, "initialising")
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(0.5)
+        sim.ctl("hang", gpu=0, on=False)
+        assert program.wait(10) == 0
+    assert events(sim, "close-deferred") == []
+    wait_gpu(sim, 0, usage_count=0, teardowns=1)
+
+
+@pytest.mark.parametrize("number", (signal.SIGKILL, signal.SIGTERM))
+def test_a_process_that_is_killed_does_not_wait_for_its_deferred_open(make_sim, number):
+    sim = make_sim(scenario(1, gpu0="hang = yes"))
+    with subprocess.Popen([sys.executable, "-c", opens_and_ends(sim, "signal.pause()")],
+                          stdout=subprocess.PIPE) as program:
+        program.stdout.readline()
+        program.send_signal(number)
+        assert program.wait(10) == -number
+    wait_event(sim, "close-deferred")
+    sim.ctl("hang", gpu=0, on=False)
+    wait_gpu(sim, 0, usage_count=0, teardowns=1)
+
+
+class Background:
+    """A call that may wait, on a thread of its own."""
+
+    def __init__(self, call):
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _run(self, call):
+        self.result = call()
+
+    def waits(self):
+        self._thread.join(0.3)
+        return self._thread.is_alive()
+
+    def end(self):
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return self.result
+
+
+def open_and_close(sim, name):
+    with opened(sim, name):
+        return True
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_before_545_nvidiactl_cannot_be_opened_while_a_gpu_is_initialised(make_sim, version):
+    sim = make_sim(driver(version, 2, gpu0="hang = yes"))
+    first = Background(lambda: open_and_close(sim, "nvidia0"))
+    wait_event(sim, "initialising")
+    ctl = Background(lambda: open_and_close(sim, "nvidiactl"))
+    assert ctl.waits() == (version < "545")
+    assert open_and_close(sim, "nvidia-uvm"), "another module"
+    sim.ctl("hang", gpu=0, on=False)
+    assert first.end() and ctl.end()
+
+
+def test_the_status_of_a_gpu_waits_for_the_device_list_and_for_rms_lock(make_sim):
+    sim = make_sim(scenario(2, gpu0="hang = yes"))
+    question = struct.pack("IBB2xI", 0, int(sim.addresses[1].split(":")[1], 16), 0, 99)
+    with opened(sim, "nvidiactl") as ctl:
+        first = Background(lambda: open_and_close(sim, "nvidia0"))
+        wait_event(sim, "initialising")
+        ioctl(ctl, STATUS_CODE, question)
+        second = Background(lambda: open_and_close(sim, "nvidia0"))  # keeps the device list while it waits
+        assert second.waits()
+        status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
+        assert status.waits()
+        sim.ctl("hang", gpu=0, on=False)
+        assert first.end() and second.end() and status.end()
+        sim.ctl("hang", gpu=0, on=True, which="close")
+        third = Background(lambda: open_and_close(sim, "nvidia0"))
+        assert third.waits()
+        status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
+        client = Background(lambda: Rm(ctl).client)
+        assert status.waits() and client.waits()
+        sim.ctl("hang", gpu=0, on=False, which="close")
+        assert third.end() and status.end() and client.end()
+
+
 def test_a_signal_interrupts_waiting_for_an_open(make_sim):
     sim = make_sim(scenario(1, gpu0="hang = yes"))
     with opened(sim, "nvidia0", os.O_NONBLOCK) as fd, Holder(pass_fds=[fd]) as holder:
@@ -743,8 +836,13 @@ def test_an_event_file_opened_nonblocking_is_never_woken(sim):
 def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
     with opened(sim, "nvidiactl") as ctl:
         rm = Rm(ctl)
-        assert rm.device(0)[0] == INSUFFICIENT_PERMISSIONS
+        assert rm.device(0)[0] == 0x40, "RM has no object of a cold GPU"
+        with Holder() as holder:
+            holder.tell(f"import os; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)")
+            assert rm.device(0)[0] == INSUFFICIENT_PERMISSIONS
+        wait_gpu(sim, 0, usage_count=0)
         with opened(sim, "nvidia0"):
+            opens = len(sim.journal("open"))
             status, device = rm.device(0)
             assert status == NV_OK
             assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 1))
@@ -752,6 +850,21 @@ def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
             assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 0))
             assert rm.control(device, 0x800287, struct.pack("I", 1))[0] == NV_OK
             assert not sim.gpu(sim.addresses[0])["legacy"]
+            assert len(sim.journal("open")) == opens, "the control opens nothing"
+            sim.ctl("drain", gpu=0)
+            assert rm.device(1)[0] == 0x40 and rm.device(0)[0] == INVALID_ARGUMENT
+
+
+def test_objects_are_made_on_nvidiactl_and_looked_up_before_a_control_is(sim):
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
+        for rm_class in (0x0, 0x1, 0x41, 0x80):
+            assert ioctl_fails(gpu, RM_ALLOC, struct.pack("IIIIQII", 0, 0, 0, rm_class, 0, 0, 0)) == errno.EINVAL
+        assert ioctl_fails(gpu, RM_CONTROL, bytes(32)) == errno.EINVAL
+        rm = Rm(ctl)
+        for command in (0x800288, 0x501, 0x12345678):
+            assert rm.control(0xdead, command, bytes(4))[0] == OBJECT_NOT_FOUND
+        assert rm.control(0xdead, 0x800288, bytes(4), client=0xbeef)[0] == INVALID_CLIENT
+    assert sim.status()["unknown_ioctls"] == []
 
 
 def test_the_device_instance_is_found_by_the_gpus_id(sim):

@@ -511,20 +511,70 @@ static void *close_on_thread(void *file) {
         return NULL;
 }
 
-static void a_close_can_hang_and_stalls_no_other(void **state) {
+/* Where a teardown hangs, it has RM's lock: GPUs that are initialised can be opened, no other can become so. */
+static void a_close_that_hangs_stalls_all_initialisations(void **state) {
         CLEANUP(world_done) struct world world;
+        struct opener other;
+        struct model_file *held;
         pthread_t thread;
 
-        world_prepare(&world, 2);
+        world_prepare(&world, 3);
         world.scenario.gpus[0].hang_close = true;
         world_start(&world);
+        held = world_open(&world, 2);
         assert_int_equal(pthread_create(&thread, NULL, close_on_thread, world_open(&world, 0)), 0);
         world_await(&world, "close", 0, 1);
-        assert_int_equal(world_try_open(&world, 1, false), 0);
-        assert_int_equal(world_count(&world, "torn-down", 0), 0);
+        opener_start(&other, &world, 1);
+        world_await(&world, "initialising", 1, 1);
+        assert_int_equal(world_try_open(&world, 2, false), 0);
+        assert_int_equal(world_count(&world, "torn-down", 0) + world_count(&world, "initialised", 1), 0);
         world_do(&world, "hang", "{'gpu':0,'on':false,'which':'close'}");
         assert_int_equal(pthread_join(thread, NULL), 0);
-        assert_int_equal(world_count(&world, "torn-down", 0), 1);
+        assert_int_equal(opener_join(&other), 0);
+        assert_true(world_time_usec(&world, "torn-down", 0, 0) <= world_time_usec(&world, "initialised", 1, 0));
+        model_close(other.file);
+        model_close(held);
+}
+
+/* Both GPUs are opened at the same time. Returns whether the second's open was let in before the first was initialised,
+ * and whether the second began to be initialised then. */
+static void open_two(const char *version, bool *ret_let_in, bool *ret_overlapped) {
+        CLEANUP(world_done) struct world world;
+        struct opener openers[2];
+        uint64_t first_usec;
+
+        world_prepare(&world, 2);
+        strcpy(world.scenario.driver_version, version);
+        world.scenario.gpus[0].init_usec = world.scenario.gpus[1].init_usec = 200 * USEC_PER_MSEC;
+        world_start(&world);
+        opener_start(&openers[0], &world, 0);
+        world_await(&world, "initialising", 0, 1);
+        opener_start(&openers[1], &world, 1);
+        assert_int_equal(opener_join(&openers[0]), 0);
+        assert_int_equal(opener_join(&openers[1]), 0);
+        first_usec = world_time_usec(&world, "initialised", 0, 0);
+        *ret_let_in = world_time_usec(&world, "open", 1, 0) < first_usec;
+        *ret_overlapped = world_time_usec(&world, "initialised", 1, 0) < first_usec + 200 * USEC_PER_MSEC;
+        model_close(openers[0].file);
+        model_close(openers[1].file);
+}
+
+static void initialisations_overlap_from_550_on_and_opens_wait_for_one_another_before_545(void **state) {
+        static const struct {
+                const char *version;
+                bool let_in, overlapped;
+        } cases[] = {
+                {"535.261.03", false, false}, {"545.29.06", true, false}, {"550.163.01", true, true},
+                {"575.64.05", true, true},    {"590.48.01", true, true},  {"595.45.04", true, true},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                bool let_in, overlapped;
+
+                open_two(cases[i].version, &let_in, &overlapped);
+                assert_int_equal(let_in, cases[i].let_in);
+                assert_int_equal(overlapped, cases[i].overlapped);
+        }
 }
 
 /* ---- the end ---- */
@@ -625,7 +675,7 @@ static void many_callers_leave_the_books_balanced(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_close_can_hang_and_stalls_no_other),
+                cmocka_unit_test(a_close_that_hangs_stalls_all_initialisations),
                 cmocka_unit_test(a_confidential_gpu_initialises_once_per_reset),
                 cmocka_unit_test(a_confidential_gpu_keeps_the_global_lock),
                 cmocka_unit_test(a_failed_deferred_open_leaves_a_dead_file),
@@ -648,6 +698,7 @@ int main(void) {
                 cmocka_unit_test(ioctls_of_a_gpu_lost_by_surprise_fail),
                 cmocka_unit_test(many_callers_leave_the_books_balanced),
                 cmocka_unit_test(opens_overlap_as_the_locks_allow),
+                cmocka_unit_test(initialisations_overlap_from_550_on_and_opens_wait_for_one_another_before_545),
                 cmocka_unit_test(stopping_ends_every_sleep),
                 cmocka_unit_test(teardowns_are_one_after_the_other),
                 cmocka_unit_test(the_first_open_initialises_and_the_last_close_tears_down),

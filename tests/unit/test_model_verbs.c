@@ -257,6 +257,61 @@ static void uvm_registers_a_gpu_once_per_file(void **state) {
         assert_int_equal(world_gpu(&world, 0).uvm_registrations, 0);
 }
 
+/* The driver finds a GPU by its UUID only once it was initialised, so it initialises one after the other. */
+static void uvm_initialises_gpu_after_gpu_to_find_a_uuid(void **state) {
+        CLEANUP(world_done) struct world world;
+        struct model_file *uvm;
+
+        world_prepare(&world, 4);
+        world.scenario.gpus[3].fail_opens = -1u;
+        world_start(&world);
+        uvm = open_uvm(&world);
+        assert_int_equal(model_uvm_initialize(uvm, 0), NV_OK);
+        assert_int_equal(model_uvm_register(uvm, uuid_of(&world, 1), &world.root, NULL),
+                         NV_ERR_INSUFFICIENT_PERMISSIONS);
+        for (size_t i = 0; i < 4; i++) {
+                assert_int_equal(world_gpu(&world, i).initialisations, i <= 1);
+                assert_int_equal(world_gpu(&world, i).teardowns, i <= 1);
+        }
+        /* Known now, and the only one that is touched. */
+        assert_int_equal(model_uvm_register(uvm, uuid_of(&world, 0), &world.root, NULL),
+                         NV_ERR_INSUFFICIENT_PERMISSIONS);
+        assert_int_equal(world_gpu(&world, 0).initialisations, 2);
+        assert_int_equal(world_gpu(&world, 1).initialisations, 1);
+        /* One that does not open ends the search. */
+        assert_int_equal(model_uvm_register(uvm, (const uint8_t[NV_UUID_SIZE]){1}, &world.root, NULL), NV_ERR_GENERIC);
+        assert_int_equal(world_gpu(&world, 2).initialisations, 1);
+        model_close(uvm);
+}
+
+static void a_drain_ends_with_an_unbind(void **state) {
+        CLEANUP(world_done) struct world world;
+
+        world_prepare(&world, 1);
+        world_start(&world);
+        world_do(&world, "drain", "{'gpu':0}");
+        assert_int_equal(world_try_open(&world, 0, false), -EIO);
+        world_do(&world, "unbind", "{'gpu':0}");
+        world_do(&world, "bind", "{'gpu':0}");
+        assert_int_equal(world_try_open(&world, 0, false), 0);
+}
+
+static void the_fabric_is_asked_about_from_570_on(void **state) {
+        CLEANUP(world_done) struct world world;
+        struct model_file *file, *uvm;
+
+        world_prepare(&world, 1);
+        strcpy(world.scenario.driver_version, "550.163.01");
+        world.scenario.gpus[0].fabric_delay_usec = 3600 * USEC_PER_SEC;
+        world_start(&world);
+        file = world_open(&world, 0);
+        uvm = open_uvm(&world);
+        assert_int_equal(model_uvm_initialize(uvm, 2), NV_OK);
+        assert_int_equal(model_uvm_register(uvm, uuid_of(&world, 0), &world.root, NULL), NV_OK);
+        model_close(uvm);
+        model_close(file);
+}
+
 static void uvm_wants_the_gpu_open_in_the_calling_process(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file, *uvm;
@@ -770,6 +825,9 @@ int main(void) {
                 cmocka_unit_test(the_shims_uvm_persistence_goes_on_and_off),
                 cmocka_unit_test(uevents_are_told_in_the_order_of_the_kernel),
                 cmocka_unit_test(unknown_ioctls_are_counted_by_node_and_number),
+                cmocka_unit_test(a_drain_ends_with_an_unbind),
+                cmocka_unit_test(the_fabric_is_asked_about_from_570_on),
+                cmocka_unit_test(uvm_initialises_gpu_after_gpu_to_find_a_uuid),
                 cmocka_unit_test(uvm_refuses_a_lost_gpu_and_one_without_uvm),
                 cmocka_unit_test(uvm_refuses_until_the_fabric_is_ready),
                 cmocka_unit_test(uvm_registers_a_gpu_once_per_file),

@@ -180,7 +180,7 @@ class Supervisor:
     def clean_up(self):
         try:
             if self.run and self.run.status is None:
-                assert self.end(signal.SIGINT) == 0, "the daemon did not end with status 0"
+                assert self.end(signal.SIGINT) in (0, -signal.SIGTERM), "the daemon did not end well"
         finally:
             if self.run and self.run.status is None:
                 process.kill_and_reap(self.run.pid)
