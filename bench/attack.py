@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What an honest client waits while another user has a thousand connections and does its worst with them.
+"""What honest clients wait while others have a thousand connections and do their worst with them.
 
-The limit of each daemon is itself without the attack. A call that is not answered within two seconds has failed.
+There are two honest clients: root, and a user who is none of the attackers. The limit of each daemon is itself without
+the attack. A call that is not answered within two seconds has failed.
 """
 
 import contextlib
+import dataclasses
+import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from harness import process, rpc
+from harness import holdfast_rpc, process, rpc
 
 import crowd
 from echo import FAILED, call_durations, short_path
@@ -20,49 +24,98 @@ from latency import GPUS, QUICK
 
 CONNECTIONS = 1000
 CROWD = Path(crowd.__file__).read_text()
+HONEST = {"root": 0, "a user": 4711}
+GOAL_USEC = {"root": 5_000, "a user": 50_000}  # of the 99th percentile
+
+
+@dataclasses.dataclass
+class Attack:
+    """users: of so many uids, where not of one. record: what they send, of a GPU's address and a serial."""
+    name: str
+    kind: str
+    users: int = 0
+    prefix: tuple = ()
+    record: object = lambda address, serial: get_record(address)
+
+
+def get_record(address):
+    return rpc.record(rpc.call_message(1, rpc.V1_GET, rpc.device(address)))
+
+
+def holdfast_record(procedure, args=b""):
+    return rpc.record(rpc.call_message(holdfast_rpc.VERSION, procedure, args, program=holdfast_rpc.PROGRAM))
+
+
+ATTACKS = (
+    *(Attack(f"{CONNECTIONS} connections {kind}", kind) for kind in crowd.KINDS if kind != "never read"),
+    Attack(f"{CONNECTIONS} connections of as many users", "idle", users=CONNECTIONS),
+    Attack(f"{CONNECTIONS} connections of as many users flood", "flood", users=CONNECTIONS),
+    Attack(f"{CONNECTIONS} Watches of a container's root", "flood", prefix=("unshare", "--pid", "--fork", "--kill-child"),
+           record=lambda address, serial: holdfast_record(holdfast_rpc.WATCH, rpc.words(0, serial))),
+    Attack(f"{CONNECTIONS} connections never read their lists", "never read",
+           record=lambda address, serial: holdfast_record(holdfast_rpc.LIST)),
+)
+
+
+def serial_of(path):
+    """Of another daemon, which has none, 0."""
+    with holdfast_rpc.Connection(path) as connection:
+        try:
+            return connection.list()["serial"]
+        except AssertionError:
+            return 0
 
 
 @contextlib.contextmanager
-def attacked(path, kind, address):
-    """By another user, with descriptors enough. (A source text and not a file: that user may not reach our files.)"""
-    record = rpc.record(rpc.call_message(1, rpc.V1_GET, rpc.device(address)))
+def attacked(path, attack, address):
+    """By nobody, or by root as others; with descriptors enough. (A source text: that user may not reach our files.)"""
+    record = attack.record(address, serial_of(path))
     limits = (2 * CONNECTIONS, 2 * CONNECTIONS)
+    who = {} if attack.users or attack.prefix else {"user": process.NOBODY, "group": process.NOBODY, "extra_groups": []}
     with short_path(path) as (folder, name), \
-            subprocess.Popen([sys.executable, "-I", "-c", CROWD, name, kind, str(CONNECTIONS), record.hex()],
-                             stdout=subprocess.PIPE, pass_fds=[folder], cwd="/",
-                             user=process.NOBODY, group=process.NOBODY, extra_groups=[],
-                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits)) as attacker:
+            subprocess.Popen([*attack.prefix, sys.executable, "-I", "-c", CROWD, name, attack.kind, str(CONNECTIONS),
+                              str(attack.users), record.hex()],
+                             stdout=subprocess.PIPE, pass_fds=[folder], cwd="/", start_new_session=True,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits), **who) as attacker:
         try:
             assert attacker.stdout.readline() == b"ready\n", "the attack did not begin"
             yield
         finally:
-            attacker.kill()
+            os.killpg(attacker.pid, signal.SIGKILL)
 
 
-def sample(contender, kind, plan):
-    """(durations at peace, durations under attack) of an honest client, one call after another."""
+def sample(contender, attack, plan):
+    """{honest client: (durations at peace, durations under attack)}, one call after another."""
     with contender.running(GPUS, QUICK) as running:
-        def ask():
-            return call_durations(plan.build, running.daemon.socket_path, running.world.gpus[0], calls=plan.calls,
-                                  limit_sec=plan.attack_sec)
-        peace = ask()
-        with attacked(running.daemon.socket_path, kind, running.world.gpus[0]):
-            return peace, ask()
+        address = running.world.gpus[0]
+
+        def ask(uid):
+            return call_durations(plan.build, running.daemon.socket_path, address, calls=plan.attack_calls,
+                                  limit_sec=plan.attack_sec, uid=uid)
+        peace = {name: ask(uid) for name, uid in HONEST.items()}
+        with attacked(running.daemon.socket_path, attack, address):
+            return {name: (peace[name], ask(uid)) for name, uid in HONEST.items()}
 
 
 def answered(durations):
     return [duration for duration in durations if duration is not FAILED]
 
 
+def figures(attack, honest, samples, ours):
+    """samples: {contender: (peace, attacked)}; ours: whose peace is the limit."""
+    peace = samples[ours][0]
+    for name, share, goal in (("median", 0.5, None), ("99th percentile", 0.99, GOAL_USEC[honest])):
+        yield Figure("attack", f"{attack.name}, {honest}: {name}", "us",
+                     {who: quantile(answered(durations), share) if answered(durations) else None
+                      for who, (_, durations) in samples.items()},
+                     limit=quantile(answered(peace), share), limit_is="without the attack", goal=goal)
+    yield Figure("attack", f"{attack.name}, {honest}: calls not answered in 2 s", "%",
+                 {who: 100 * durations.count(FAILED) / len(durations) for who, (_, durations) in samples.items()},
+                 goal=0)
+
+
 def measure(contenders, plan):
-    for kind in crowd.KINDS:
-        samples = {contender.name: sample(contender, kind, plan) for contender in contenders}
-        peace = samples[contenders[0].name][0]
-        for name, share in (("median", 0.5), ("99th percentile", 0.99)):
-            yield Figure("attack", f"{CONNECTIONS} connections {kind}, {name}", "us",
-                         {who: quantile(answered(durations), share) if answered(durations) else None
-                          for who, (_, durations) in samples.items()},
-                         limit=quantile(answered(peace), share), limit_is="without the attack")
-        yield Figure("attack", f"{CONNECTIONS} connections {kind}, calls not answered in 2 s", "%",
-                     {who: 100 * durations.count(FAILED) / len(durations) for who, (_, durations) in samples.items()},
-                     goal=0)
+    for attack in ATTACKS:
+        samples = {contender.name: sample(contender, attack, plan) for contender in contenders}
+        for honest in HONEST:
+            yield from figures(attack, honest, {who: of[honest] for who, of in samples.items()}, contenders[0].name)

@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""crowd.py SOCKET KIND CONNECTIONS RECORD: so many hostile connections of one process, until it is killed.
+"""crowd.py SOCKET KIND CONNECTIONS USERS RECORD: so many hostile connections of one process, until it is killed.
 
-Says "ready" when it has tried each once. A connection that the daemon has ended is made anew at once.
+Says "ready" when it has tried each once. A connection that the daemon has ended is made anew at once. USERS other than
+0: the connections are of so many uids in turn, which takes root.
 """
 
-import contextlib
 import itertools
+import os
 import socket
 import sys
+
+FIRST_UID = 100_000  # where subordinate uids begin
 
 
 def idle(connection, record, turn):
@@ -34,17 +37,34 @@ def hang_up(connection, record, turn):
     raise ConnectionAbortedError
 
 
-KINDS = {"idle": idle, "trickle": trickle, "flood": flood, "hang up": hang_up}
+def never_read(connection, record, turn):
+    """Calls, and never fetches an answer."""
+    connection.send(record * 20)
 
 
-def connect(path):
+def pass_descriptors(connection, record, turn):
+    """Calls with a descriptor beside each call."""
+    socket.send_fds(connection, [record], [0])
+
+
+KINDS = {"idle": idle, "trickle": trickle, "flood": flood, "hang up": hang_up, "never read": never_read,
+         "pass descriptors": pass_descriptors}
+
+
+def connect(path, uid):
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
-    with contextlib.suppress(OSError):
+    if uid:
+        os.seteuid(uid)
+    try:
         connection.connect(path)
         return connection
-    connection.close()
-    return None
+    except OSError:
+        connection.close()
+        return None
+    finally:
+        if uid:
+            os.seteuid(0)
 
 
 def is_ended(connection):
@@ -67,12 +87,12 @@ def behave(connection, kind, record, turn):
     return not is_ended(connection)
 
 
-def main(path, kind, count, record):
-    record = bytes.fromhex(record)
+def main(path, kind, count, users, record):
+    record, users = bytes.fromhex(record), int(users)
     crowd = [None] * int(count)
     for turn in itertools.count():
         for at, connection in enumerate(crowd):
-            crowd[at] = connection = connection or connect(path)
+            crowd[at] = connection = connection or connect(path, users and FIRST_UID + at % users)
             if connection and not behave(connection, kind, record, turn):
                 connection.close()
                 crowd[at] = None

@@ -32,9 +32,18 @@ def short_path(path):
         os.close(folder)
 
 
-def call_durations(build, path, address, *, calls, clients=1, limit_sec=UNLIMITED_SEC):
-    """Microseconds of each call, FAILED for one that was not answered; fewer calls when the time is over."""
-    with short_path(path) as (folder, name):
-        command = [build / "bench/bench-latency", name, address, str(calls), str(clients), str(limit_sec)]
-        lines = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, pass_fds=[folder]).stdout.split()
+def call_durations(build, path, address, *, calls, clients=1, limit_sec=UNLIMITED_SEC, uid=0):
+    """Microseconds of each call, FAILED for one that was not answered; fewer calls when the time is over.
+
+    The program is run by its descriptor: another user may not reach our files.
+    """
+    program = os.open(build / "bench/bench-latency", os.O_PATH)
+    try:
+        with short_path(path) as (folder, name):
+            command = ["bench-latency", name, address, str(calls), str(clients), str(limit_sec)]
+            lines = subprocess.run(command, executable=f"/proc/self/fd/{program}", check=True, text=True, cwd="/",
+                                   stdout=subprocess.PIPE, pass_fds=[folder, program], user=uid, group=uid,
+                                   extra_groups=[]).stdout.split()
+    finally:
+        os.close(program)
     return [FAILED if line == "failed" else int(line) / 1000 for line in lines]

@@ -427,6 +427,16 @@ def test_watchers_that_go_are_forgotten_at_once(world, daemon, client):
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
 
 
+def test_a_watch_whose_client_sends_no_more_is_answered_and_gives_its_place_back(world, daemon, client):
+    with connect(daemon, timeout=5) as watcher:
+        serial = watcher.list()["serial"]
+        watcher.begin_watch(serial)
+        watcher.socket.shutdown(socket.SHUT_WR)
+        assert watcher.finish_watch()["serial"] == serial
+        assert watcher.socket.recv(1) == b""
+    wait_until(lambda: client.stats()["sessions"] == 1, "its place is free")
+
+
 def test_a_lease_whose_owner_watches_ends_with_it_all_the_same(world, daemon, client):
     assert client.release() == rpc.SUCCESS
     client.begin_watch(client.list()["serial"])
