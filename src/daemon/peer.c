@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -12,6 +14,9 @@
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5, include/uapi/asm-generic/socket.h; the headers may be older than the kernel */
+#endif
+#ifndef PID_FS_MAGIC
+#define PID_FS_MAGIC 0x50494446 /* include/uapi/linux/magic.h */
 #endif
 
 /* The groups are those of the time of connecting as well; the kernel tells the size that it wants with ERANGE. */
@@ -37,23 +42,85 @@ static bool is_admin_by_ids(const struct peer *peer, const struct peer_policy *p
                (peer->gid == policy->admin_gid || has_supplementary_group(peer->fd, policy->admin_gid));
 }
 
-static struct origin_facts find_facts(const struct peer *peer, enum origin_question question) {
-        CLEANUP(fd_done) int pidfd = -1;
-        struct origin_facts facts = {.origin = ORIGIN_UNKNOWN, .pid_namespace = 1};
+/* Its owner closes it. -ENOPROTOOPT: before Linux 6.5. -ESRCH: the process has ended. */
+static int open_pidfd(const struct peer *peer) {
+        int pidfd = -1;
         socklen_t size = sizeof(pidfd);
 
-        if (peer->pid == 0) { /* neither in our PID namespace nor below it */
-                facts.origin = ORIGIN_ELSEWHERE;
-                return facts;
-        }
         if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
+                return pidfd;
+        return errno == EINVAL ? -ESRCH : -errno; /* Linux 6.5 says EINVAL of a process that was reaped */
+}
+
+static struct origin_facts find_facts(const struct peer *peer, int pidfd, enum origin_question question) {
+        struct origin_facts facts = {.origin = ORIGIN_UNKNOWN, .pid_namespace = 1};
+
+        if (peer->pid == 0) /* neither in our PID namespace nor below it */
+                facts.origin = ORIGIN_ELSEWHERE;
+        else if (pidfd >= 0)
                 return origin_of_pidfd(pidfd, peer->pid, question);
-        if (errno == ENOPROTOOPT) /* before Linux 6.5 */
+        else if (pidfd == -ENOPROTOOPT)
                 return origin_of_pid(peer->pid, peer->connected_boottime_usec, question);
-        if (errno == EINVAL || errno == ESRCH) /* of a process that was reaped; EINVAL in Linux 6.5 */
+        else if (pidfd == -ESRCH)
                 facts.origin = ORIGIN_GONE;
         return facts;
 }
+
+static struct origin_facts ask(const struct peer *peer, enum origin_question question) {
+        int opened = open_pidfd(peer);
+        CLEANUP(fd_done) int pidfd = opened < 0 ? -1 : opened;
+
+        return find_facts(peer, opened, question);
+}
+
+/* ---- processes that have connected before ---- */
+
+/*
+ * A monitor connects each second, and a crowd as fast as it can. The inode of a pidfd names a process for as long as
+ * the system runs (Linux 6.9 on 64 bits), so what was found need not be looked for again; it decides on places only,
+ * and is asked again for every change.
+ */
+enum { KNOWN_MAX = 64 };
+
+struct known {
+        uint64_t inode; /* 0: nobody */
+        bool is_root;
+        struct origin_facts facts;
+};
+
+static bool has_names(int pidfd) {
+        static int names = -1; /* not known yet: all pidfds are alike */
+        struct statfs file_system;
+
+        if (names < 0 && fstatfs(pidfd, &file_system) == 0)
+                names = sizeof(ino_t) >= sizeof(uint64_t) && file_system.f_type == PID_FS_MAGIC;
+        return names > 0;
+}
+
+static uint64_t name_process(int pidfd) {
+        struct stat status;
+
+        return pidfd >= 0 && has_names(pidfd) && fstat(pidfd, &status) == 0 ? status.st_ino : 0;
+}
+
+void peer_find_origin(struct peer *peer) {
+        static struct known all[KNOWN_MAX];
+        int opened = open_pidfd(peer);
+        CLEANUP(fd_done) int pidfd = opened < 0 ? -1 : opened;
+        uint64_t inode = name_process(pidfd);
+        struct known *known = &all[inode % KNOWN_MAX];
+        bool is_root = peer->uid == 0;
+
+        if (inode != 0 && known->inode == inode && known->is_root == is_root) {
+                peer->facts = known->facts;
+                return;
+        }
+        peer->facts = find_facts(peer, opened, is_root ? ORIGIN_CAPABLE : ORIGIN_WHERE);
+        if (inode != 0 && (peer->facts.origin == ORIGIN_BESIDE || peer->facts.origin == ORIGIN_ELSEWHERE))
+                *known = (struct known){.inode = inode, .is_root = is_root, .facts = peer->facts};
+}
+
+/* ---- what is asked ---- */
 
 int peer_read(int fd, struct peer *ret_peer) {
         struct ucred credentials;
@@ -70,10 +137,6 @@ int peer_read(int fd, struct peer *ret_peer) {
                 .facts = {.origin = ORIGIN_UNKNOWN},
         };
         return 0;
-}
-
-void peer_find_origin(struct peer *peer) {
-        peer->facts = find_facts(peer, peer->uid == 0 ? ORIGIN_CAPABLE : ORIGIN_WHERE);
 }
 
 static enum peer_verdict judge(const struct origin_facts *facts) {
@@ -109,7 +172,7 @@ enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_polic
          * Asked again: whoever has ended gives no orders, whoever has its connection. Of a member counts what it may
          * ever become: who may choose its groups can have that of the admins.
          */
-        facts = find_facts(peer, peer->uid == 0 ? ORIGIN_CAPABLE : ORIGIN_MAY_BECOME);
+        facts = ask(peer, peer->uid == 0 ? ORIGIN_CAPABLE : ORIGIN_MAY_BECOME);
         return judge(&facts);
 }
 

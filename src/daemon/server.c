@@ -25,8 +25,8 @@
 enum {
         SESSIONS_MAX = 512,
         /* Who connects waits behind as many. Others wait before the queue, which costs nobody anything. */
-        BACKLOG = 256,
-        ACCEPTS_PER_TURN = 32,  /* then the sessions get their turn */
+        BACKLOG = 16,
+        ACCEPTS_PER_TURN = 4,   /* then the sessions get their turn */
         OUTPUT_MAX = 8 << 20,   /* bytes of replies that sockets have not taken, of all sessions */
         FIRST_CALL_MSEC = 1000, /* a newcomer that has not called by then has no privilege any more */
 };
@@ -256,7 +256,7 @@ static void add_session(struct server *server, int fd) {
         struct session *session;
         struct peer peer;
 
-        if (peer_read(fd, &peer) < 0 || (has_hung_up(fd) && !matters(server, &peer))) {
+        if (peer_read(fd, &peer) < 0 || (!matters(server, &peer) && has_hung_up(fd))) {
                 closer_close(fd);
                 return;
         }
