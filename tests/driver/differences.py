@@ -3,11 +3,7 @@
 """Where the simulator is known to differ from NVIDIA's code: {test: (branches, what it does)}. Each entry is a fault of
 the simulator that waits for its cure."""
 
-BOTH = ("535", "550")
-KNOWN = {
-    "test_a_release_of_one_gpu_beside_another_that_hangs_takes_under_3_seconds": (
-        ("535",), "no fault: before 550 the driver itself keeps any teardown behind any initialisation"),
-}
+KNOWN = {}
 
 
 def known(test, version):

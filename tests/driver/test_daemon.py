@@ -149,21 +149,20 @@ def test_a_lease_of_all_is_had_when_every_gpu_is_torn_down_and_ends_with_all_hel
     assert counts(driver) == [(2, 1, 1)] * 4
 
 
-def test_a_release_of_one_gpu_beside_another_that_hangs_takes_under_3_seconds(driver, service, daemon):
+def test_a_release_of_one_gpu_beside_another_that_hangs_takes_under_3_seconds_from_550_on(driver, service, daemon):
+    """Before, the driver itself keeps any teardown behind any initialisation (test_open.py)."""
     assert daemon.set(driver.addresses[1], rpc.DISABLED) == rpc.SUCCESS
     driver.hang(1)
     stuck = driver.open_later(1)
     driver.wait(1, initialising=True)
+    flag = service.site.base / "released"
     start = time.monotonic()
-    release = driver.later(service.holdfast, "release", "--no-wait", "--gpu", driver.addresses[0], "--", "true") \
-        if "--no-wait" in service.holdfast("release", "--help").stdout else None
-    if release is None:
-        flag = service.site.base / "released"
-        release = driver.later(service.holdfast, "release", "--gpu", driver.addresses[0], "--", "touch", flag)
+    release = driver.later(service.holdfast, "release", "--gpu", driver.addresses[0], "--", "touch", flag)
+    if driver.defers_opens:
         events.wait_until(flag.exists, "the command runs", 10)
+        assert time.monotonic() - start < 3
     else:
-        release.result()
-    assert time.monotonic() - start < 3
+        assert not release.ended(2)
     driver.hang(1, on=False)
     release.result(60)
     stuck.close()

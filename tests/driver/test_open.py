@@ -146,6 +146,18 @@ def test_the_status_of_a_gpu_is_told_behind_the_list_of_devices(driver):
         assert status.result() in (abi.INVALID_STATE, abi.NV_OK)
 
 
+def test_while_a_gpu_initialises_others_are_torn_down_from_550_on(driver):
+    fd = driver.open(1)
+    driver.hang(0)
+    first = driver.open_later(0)
+    driver.wait(0, initialising=True)
+    close = driver.later(os.close, fd)
+    assert close.ended(SHORT) == driver.defers_opens
+    driver.hang(0, on=False)
+    close.result()
+    first.close()
+
+
 def test_a_hanging_teardown_stalls_opens_of_other_gpus(driver):
     fd = driver.open(0)
     driver.hang(0, "close")
