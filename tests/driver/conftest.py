@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items):
         version = getattr(item, "callspec", None) and item.callspec.params.get("driver_version")
         reason = version and differences.known(item.originalname, version)
         if reason:
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
+            item.add_marker(pytest.mark.xfail(reason=reason))
 
 
 def times_of(item):
