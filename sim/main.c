@@ -22,6 +22,7 @@
 #include "sim/ctl.h"
 #include "sim/cuse.h"
 #include "sim/fuse.h"
+#include "sim/kernel_log.h"
 #include "sim/model.h"
 #include "sim/mount.h"
 #include "sim/server.h"
@@ -45,6 +46,7 @@ struct simulator {
         struct server *server;
         struct uevents *uevents;
         int run_fd;
+        struct kernel_log *kernel_log;
 };
 
 static const char usage[] =
@@ -173,6 +175,9 @@ static int start_front(struct simulator *simulator, const char *root) {
         r = uevents_new(&simulator->uevents, simulator->model, simulator->run_fd);
         if (r < 0)
                 return complain(r, "cannot send uevents: %s", strerror(-r));
+        r = kernel_log_new(&simulator->kernel_log, simulator->model, simulator->run_fd);
+        if (r < 0)
+                return complain(r, "cannot make the kernel log: %s", strerror(-r));
         uevents_send_loaded(simulator->uevents);
         return 0;
 }
@@ -209,6 +214,7 @@ static void stop(struct simulator *simulator) {
                 model_stop(simulator->model);
         server_free(simulator->server);
         uevents_free(simulator->uevents);
+        kernel_log_free(simulator->kernel_log);
         cuse_front_stop(simulator->devices);
         fuse_front_stop(simulator->front);
         cuse_front_free(simulator->devices);

@@ -205,6 +205,10 @@ void model_unlisten(struct model *model, struct model_listener *listener);
 typedef void (*model_uevent)(void *user, const char *action, const struct pci_address *address);
 void model_set_uevents(struct model *model, model_uevent uevent, void *user);
 
+/* What the driver says in the kernel log, one line without its end; likewise. */
+typedef void (*model_kernel_line)(void *user, const char *line);
+void model_set_kernel_log(struct model *model, model_kernel_line line, void *user);
+
 /* ---- control ---- */
 
 /*

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 
+#include "base/text.h"
 #include "sim/model_private.h"
 
 /* ---- notices ---- */
@@ -63,6 +64,25 @@ void gpu_uevent(struct model *model, const struct gpu *gpu, const char *action) 
                 model->uevent(model->uevent_user, action, &gpu->spec.address);
 }
 
+/* ---- the kernel log ---- */
+
+void model_set_kernel_log(struct model *model, model_kernel_line line, void *user) {
+        MODEL_LOCKED(model);
+
+        model->kernel_line = line;
+        model->kernel_line_user = user;
+}
+
+/* As nv-pci.c does when it begins to wait. */
+static void say_that_it_waits(struct model *model, const struct gpu *gpu) {
+        char line[128], address[PCI_ADDRESS_SIZE];
+
+        (void)text_format(line, sizeof(line), "NVRM: Attempting to remove device %s with non-zero usage count!",
+                          pci_address_format(&gpu->spec.address, address));
+        if (model->kernel_line)
+                model->kernel_line(model->kernel_line_user, line);
+}
+
 /* ---- probe ---- */
 
 static bool minor_is_free(const struct model *model, uint32_t minor) {
@@ -103,6 +123,8 @@ static bool is_free_to_go(const struct gpu *gpu) {
 
 /* Returns inside both locks with no user to wait for, or -ESHUTDOWN outside them. */
 static int wait_unused(struct model *model, struct gpu *gpu) {
+        if (!is_free_to_go(gpu))
+                say_that_it_waits(model, gpu);
         for (;;) {
                 while (!is_free_to_go(gpu) && !model->stopping)
                         model_sleep(model);

@@ -155,6 +155,8 @@ struct model {
         void *process_check_user;
         model_uevent uevent;
         void *uevent_user;
+        model_kernel_line kernel_line;
+        void *kernel_line_user;
 
         pthread_mutex_t listen_mutex; /* taken without the model's: held while listeners are told */
         struct model_listener *listeners;

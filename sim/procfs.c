@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "sim/kernel_log.h"
 #include "sim/memory.h"
 
 void procfs_devices(FILE *out, const struct procfs_source *source) {
@@ -227,6 +228,10 @@ void procfs_link_device(FILE *out, const struct procfs_source *source) {
         char text[PCI_ADDRESS_SIZE];
 
         fprintf(out, "../../devices/%s", pci_address_format(&source->gpu->spec.address, text));
+}
+
+void procfs_link_kmsg(FILE *out, const struct procfs_source *source) {
+        fputs("../run/" KERNEL_LOG_FIFO, out);
 }
 
 void procfs_link_run(FILE *out, const struct procfs_source *source) {

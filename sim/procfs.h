@@ -49,4 +49,5 @@ void procfs_block_valid_zones(FILE *out, const struct procfs_source *source);
 /* Symbolic links' targets. */
 void procfs_link_driver(FILE *out, const struct procfs_source *source);
 void procfs_link_device(FILE *out, const struct procfs_source *source);
+void procfs_link_kmsg(FILE *out, const struct procfs_source *source);
 void procfs_link_run(FILE *out, const struct procfs_source *source);

@@ -33,6 +33,7 @@ enum row_id {
         ROW_DEV_CTL,
         ROW_DEV_GPU,
         ROW_DEV_UVM,
+        ROW_DEV_KMSG,
         ROW_PROC,
         ROW_PROC_DEVICES,
         ROW_PROC_DRIVER,
@@ -147,6 +148,7 @@ static const struct row {
         [ROW_DEV_CTL] = {ROW_DEV, DEVICE, "nvidiactl"},
         [ROW_DEV_GPU] = {ROW_DEV, DEVICE, NULL}, /* nvidia0, nvidia1, ...: list_minors() */
         [ROW_DEV_UVM] = {ROW_DEV, DEVICE, "nvidia-uvm"},
+        [ROW_DEV_KMSG] = {ROW_DEV, LINK, "kmsg", procfs_link_kmsg},
 
         [ROW_PROC] = {ROW_ROOT, FOLDER, "proc"},
         [ROW_PROC_DEVICES] = {ROW_PROC, FILE_READ, "devices", procfs_devices},

@@ -36,6 +36,7 @@ static const struct probe probes[] = {
         {"socket", "the socket answers, for everybody", "socket", probe_socket},
         {"socket-inode", "daemon and containers have the same socket", "socket", probe_socket_inode},
         {"persistence", "persistence mode is on", "persistence-off", probe_persistence},
+        {"unbind", "the daemon hears of unbinds", "gpu-stuck", probe_unbind},
         {"excluded", "no GPU is excluded from the driver", "gpu-excluded", probe_excluded},
         {"initialisation", "every GPU initialises", "gpu-lost-or-failing", probe_initialisation},
         {"stuck", "no GPU is stuck in the driver", "gpu-stuck", probe_stuck},

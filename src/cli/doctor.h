@@ -99,6 +99,9 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
 void probe_socket(const struct examination *examination, struct finding *finding);
 void probe_socket_inode(const struct examination *examination, struct finding *finding);
 
+/* cli/doctor_unbind.c */
+void probe_unbind(const struct examination *examination, struct finding *finding);
+
 /* cli/doctor_persistence.c */
 void probe_persistence(const struct examination *examination, struct finding *finding);
 

@@ -27,9 +27,11 @@
 #include "daemon/inherited.h"
 #include "daemon/keeper_link.h"
 #include "daemon/keeper_message.h"
+#include "daemon/kernel_messages.h"
 #include "daemon/methods.h"
 #include "daemon/notices.h"
 #include "daemon/notify.h"
+#include "daemon/ratelimit.h"
 #include "daemon/runtime.h"
 #include "daemon/sandbox.h"
 #include "daemon/worker.h"
@@ -52,6 +54,8 @@ enum {
         /* At a hand-over a keeper that is just being restarted is waited for. */
         HAND_OVER_LIMIT_MSEC = 3000,
         HAND_OVER_PERIOD_MSEC = 20,
+        /* As many GPUs as List has: each is unbound once. */
+        UNBINDS_PER_MINUTE = 256,
 };
 
 struct daemon {
@@ -75,10 +79,14 @@ struct daemon {
         struct keeper_link *keeper;
         struct registry *registry;
         struct notices *notices;
+        struct kernel_messages *messages; /* NULL: the kernel log cannot be read */
+        struct ratelimit messages_limit;
+        bool messages_told; /* whether unbinds are heard of without the driver's notices */
         struct hotplug *hotplug;
         struct methods methods;
         struct server *server;
         int listen_fd; /* until the server has it */
+        int log_fd;    /* of the kernel log, until messages has it; -1: none */
         bool stopping;
         uint64_t hand_over_until_usec; /* USR1 has come: until when a keeper is waited for; 0: it has not */
         bool keeps_gpus;               /* when it stops: with the keeper */
@@ -281,7 +289,32 @@ static void on_notice(const struct rm_event *event, void *userdata) {
         registry_note_event(((struct daemon *)userdata)->registry, event);
 }
 
+/* Drivers before 575.51.02 post no notices, but say in the kernel log that they wait. */
+static void listen_to_log(struct daemon *daemon) {
+        bool wanted = notices_are_refused(daemon->notices);
+
+        if (daemon->messages)
+                kernel_messages_want(daemon->messages, wanted);
+        if (!wanted || daemon->messages_told)
+                return;
+        daemon->messages_told = true;
+        if (daemon->messages)
+                log_write(LOG_INFO, "listening to the kernel log for unbinds");
+        else
+                log_write(LOG_INFO, "the kernel log cannot be read either: release a GPU before you unbind it "
+                                    "(holdfast release)");
+}
+
+/* A driver waits once for each unbind; whatever else would say so is not to keep us busy. */
+static void on_log_unbind(const struct pci_address *address, void *userdata) {
+        struct daemon *daemon = userdata;
+
+        if (ratelimit_pass(&daemon->messages_limit))
+                registry_note_unbind(daemon->registry, address);
+}
+
 static void on_notices_change(void *userdata) {
+        listen_to_log(userdata);
         registry_poke(((struct daemon *)userdata)->registry);
 }
 
@@ -465,6 +498,7 @@ static int start_privileged(struct daemon *daemon) {
                 return log_errno(LOG_ERR, r, "cannot make the keeper's link");
         config.keeper = keeper_link_keeper(daemon->keeper);
         nodes_make(daemon->options->root, NULL);
+        daemon->log_fd = kernel_messages_open(daemon->options->root);
         daemon->ops = gpu_ops_find(daemon->options->backend);
         return daemon->ops->start(&config, &daemon->backend);
 }
@@ -554,6 +588,9 @@ static void inherit(struct daemon *daemon, int fd, const char *name) {
                 /* systemd's blocks unless the unit says NonBlocking=: an accept too many would stop the loop. */
                 (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
                 daemon->listen_fd = fd;
+        } else if (text_equal(name, KERNEL_MESSAGES_NAME) && daemon->log_fd < 0 && kernel_messages_is_log(fd)) {
+                (void)fcntl(fd, F_SETFL, O_RDONLY | O_NONBLOCK);
+                daemon->log_fd = fd;
         } else {
                 (void)fd_close(fd);
         }
@@ -593,6 +630,15 @@ static int inherit_all(struct daemon *daemon) {
         }
         inherited_done();
         return 0;
+}
+
+static int make_messages(struct daemon *daemon) {
+        const struct kernel_messages_callbacks callbacks = {.on_unbind = on_log_unbind, .userdata = daemon};
+        int r = 0;
+
+        if (daemon->log_fd >= 0)
+                r = kernel_messages_new(&daemon->messages, daemon->loop, take_fd(&daemon->log_fd), &callbacks);
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot listen to the kernel log") : 0;
 }
 
 static int start_server(struct daemon *daemon) {
@@ -688,8 +734,9 @@ static int start_holding(struct daemon *daemon) {
 
 /* The steps in their order; each logs why it fails. */
 static int (*const steps[])(struct daemon *daemon) = {
-        read_config, start_privileged, drop_privileges, lock_runtime, make_loop,   make_signals, make_timers,
-        make_worker, make_registry,    make_methods,    find_keeper,  inherit_all, start_server, start_holding,
+        read_config,  start_privileged, drop_privileges, lock_runtime,  make_loop,
+        make_signals, make_timers,      make_worker,     make_registry, make_methods,
+        find_keeper,  inherit_all,      make_messages,   start_server,  start_holding,
 };
 
 static int start(struct daemon *daemon) {
@@ -719,6 +766,8 @@ static bool finish(struct daemon *daemon) {
         daemon->listen_fd = fd_close(daemon->listen_fd);
         if (started && !daemon->keeps_gpus)
                 keeper_link_remove_socket(daemon->keeper);
+        daemon->log_fd = fd_close(daemon->log_fd);
+        kernel_messages_free(daemon->messages);
         runtime_done(&daemon->runtime);
         if (started)
                 log_always(LOG_NOTICE, "Shutdown (%d)", (int)getpid());
@@ -778,6 +827,8 @@ int daemon_run(const struct options *options, const struct privileges *privilege
                 .startup = startup,
                 .runtime = {.pid_fd = -1},
                 .listen_fd = -1,
+                .log_fd = -1,
+                .messages_limit = RATELIMIT(UNBINDS_PER_MINUTE, 60),
                 .status = EXIT_SUCCESS,
         };
         bool finished;

@@ -11,11 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "daemon/daemon.h"
 #include "daemon/inherited.h"
 #include "daemon/keeper.h"
+#include "daemon/kernel_messages.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/privileges.h"
@@ -53,6 +55,38 @@ static int be_keeper(const struct options *options) {
         return config.listen_fd < 0 ? EXIT_FAILURE : keeper_run(&config);
 }
 
+/*
+ * For a daemon that is not root: it gets the descriptor with its socket. One of an earlier start is replaced. Without
+ * it the daemon does as well, but for unbinds on drivers before 575.51.02; so this never fails.
+ */
+static void pass_kernel_log(const char *root) {
+        int fd, r;
+
+        notify_open();
+        if (!notify_is_open()) {
+                log_write(LOG_WARNING, "--pass-kernel-log: there is no service manager to leave the kernel log with");
+                return;
+        }
+        fd = kernel_messages_open(root);
+        if (fd < 0) {
+                (void)log_errno(LOG_INFO, fd, "cannot open the kernel log; the daemon does without");
+                return;
+        }
+        r = notify_store(KERNEL_MESSAGES_NAME, fd);
+        if (r < 0)
+                (void)log_errno(LOG_WARNING, r, "cannot leave the kernel log with the service manager");
+        (void)fd_close(fd);
+}
+
+/* What is done as root for a daemon that is not. */
+static int prepare(const struct options *options) {
+        if (options->pass_kernel_log)
+                pass_kernel_log(options->root);
+        if (options->make_nodes && nodes_make(options->root, &options->nodes) < 0)
+                return EXIT_FAILURE;
+        return EXIT_SUCCESS;
+}
+
 int main(int argc, char *argv[]) {
         struct startup startup = {.pipe_fd = -1};
         struct privileges privileges;
@@ -71,8 +105,8 @@ int main(int argc, char *argv[]) {
         /* One arena: threads that live for one open would otherwise leave one each behind. */
         (void)mallopt(M_ARENA_MAX, 1);
         log_open("nvidia-persistenced", LOG_TO_STDERR, options.verbose);
-        if (options.make_nodes)
-                return nodes_make(options.root, &options.nodes) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        if (options.make_nodes || options.pass_kernel_log)
+                return prepare(&options);
         if (options.keeper)
                 return be_keeper(&options);
         if (privileges_resolve(&privileges, options.user, options.group) < 0)

@@ -72,12 +72,11 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         advance(notices);
 }
 
-/* Without notices an unbind waits until somebody has the GPU released; everything else is as ever. */
+/* Unbinds are then heard of from the kernel log, or not at all (daemon.c); everything else is as ever. */
 static void log_refusal(int error, const struct gpu_failure *failure) {
         bool expected = error == -EOPNOTSUPP || error == -ENOENT || error == -ENXIO || error == -ENODEV;
 
-        log_write(expected ? LOG_INFO : LOG_WARNING,
-                  "the driver will not announce unbinds: %s; release a GPU before you unbind it", failure->text);
+        log_write(expected ? LOG_INFO : LOG_WARNING, "the driver will not announce unbinds: %s", failure->text);
 }
 
 static void end_open(struct notices *notices, const struct notices_job *job) {
@@ -203,6 +202,10 @@ void notices_want(struct notices *notices, bool wanted) {
 
 bool notices_is_settled(const struct notices *notices) {
         return notices->wanted && (notices->refused || notices->readable);
+}
+
+bool notices_are_refused(const struct notices *notices) {
+        return notices->wanted && notices->refused;
 }
 
 bool notices_is_open(const struct notices *notices) {

@@ -33,5 +33,8 @@ void notices_want(struct notices *notices, bool wanted);
 /* What is wanted is so: an unbind that begins now will be told, or that cannot be had. */
 bool notices_is_settled(const struct notices *notices);
 
+/* The driver was asked, and will not announce unbinds. */
+bool notices_are_refused(const struct notices *notices);
+
 /* Descriptors of the driver's are open, or may be. */
 bool notices_is_open(const struct notices *notices);

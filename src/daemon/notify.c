@@ -71,6 +71,35 @@ int notify_send(const char *format, ...) {
         return send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* Copies of an earlier start go first. They are two messages, as the manager takes one command from each. */
+int notify_store(const char *name, int fd) {
+        union {
+                struct cmsghdr header;
+                char bytes[CMSG_SPACE(sizeof(int))];
+        } control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
+        char text[128];
+        struct iovec lines = {.iov_base = text};
+        struct msghdr message = {
+                .msg_iov = &lines,
+                .msg_iovlen = 1,
+                .msg_control = control.bytes,
+                .msg_controllen = sizeof(control.bytes),
+        };
+        int r;
+
+        if (notify_fd < 0)
+                return -ENOTCONN;
+        r = notify_send("FDSTOREREMOVE=1\nFDNAME=%s", name);
+        if (r < 0)
+                return r;
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+        /* FDPOLL=0: a descriptor that polls as an error, as the kernel log's after a loss, must not be dropped for it.
+         */
+        (void)text_format(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+        lines.iov_len = strlen(text);
+        return sendmsg(notify_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 uint64_t notify_watchdog_usec(void) {
         const char *period = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
         uint64_t usec, watched;

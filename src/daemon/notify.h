@@ -21,5 +21,11 @@ bool notify_is_open(void);
  */
 int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/*
+ * Has the manager pass a copy of fd at the next start, by that name (no colon in it), in place of what it has by that
+ * name. Returns 0 or negative errno.
+ */
+int notify_store(const char *name, int fd);
+
 /* The period of WATCHDOG=1 that the manager wants, in microseconds: half of WATCHDOG_USEC. 0: none. */
 uint64_t notify_watchdog_usec(void);

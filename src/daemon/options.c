@@ -44,6 +44,7 @@ enum option_id {
         OPTION_CONFIG,
         OPTION_CHECK_CONFIG,
         OPTION_MAKE_NODES,
+        OPTION_PASS_KERNEL_LOG,
 };
 
 static const struct {
@@ -86,6 +87,8 @@ static const struct {
         {OPTION_CHECK_CONFIG, "check-config", NULL, "say whether the configuration is right, and exit 0 or 1"},
         {OPTION_MAKE_NODES, "make-nodes", "[GPU|uvm]",
          "make the device nodes that are missing (of this GPU, of UVM), as root, and exit 0 or 1"},
+        {OPTION_PASS_KERNEL_LOG, "pass-kernel-log", NULL,
+         "as root, before the daemon: leave the kernel log with systemd for it, and exit"},
 };
 
 static bool is_optional(const char *argument) {
@@ -230,6 +233,9 @@ static void set_flag(struct options *options, int id) {
                 break;
         case OPTION_CHECK_CONFIG:
                 options->check_config = true;
+                break;
+        case OPTION_PASS_KERNEL_LOG:
+                options->pass_kernel_log = true;
                 break;
         case OPTION_PERSISTENCE:
         case OPTION_NO_PERSISTENCE:

@@ -31,6 +31,7 @@ struct options {
         enum keeper_choice keeper_from;
         unsigned keeper_sec;         /* how long the keeper waits for the next daemon; 0: not said */
         bool make_nodes;             /* only make the device nodes that are missing */
+        bool pass_kernel_log;        /* only leave a descriptor of the kernel log with the service manager */
         struct node_selection nodes; /* of these */
         char *arguments;             /* the memory of all arguments, which follow one another */
         size_t arguments_size;

@@ -88,6 +88,8 @@ void registry_set_polling(struct registry *registry, bool needed);
 void registry_note_removed(struct registry *registry, const struct pci_address *address);
 /* The driver announces that a GPU is about to be unbound, and waits for us to let go of it; or that it was bound. */
 void registry_note_event(struct registry *registry, const struct rm_event *event);
+/* The driver waits for the users of this GPU, as the kernel log says. Nothing to do where we are none. */
+void registry_note_unbind(struct registry *registry, const struct pci_address *address);
 /* Somebody looks at the list: has what the driver alone knows asked for again, for the next look. */
 void registry_refresh(struct registry *registry);
 /* Something that the callbacks were asked about has changed. */

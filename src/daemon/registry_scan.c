@@ -289,6 +289,15 @@ static void end_unbind(struct entry *entry) {
         entry_update_want(entry);
 }
 
+void registry_note_unbind(struct registry *registry, const struct pci_address *address) {
+        struct entry *entry = find_entry(registry, address);
+
+        if (!entry || (entry->gpu.state != GPU_HELD && entry->gpu.state != GPU_OPENING))
+                return;
+        begin_unbind(entry);
+        registry_advance(registry);
+}
+
 void registry_note_event(struct registry *registry, const struct rm_event *event) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 struct entry *entry = registry->entries[i];

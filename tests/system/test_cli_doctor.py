@@ -663,6 +663,20 @@ def test_a_failed_gpu_and_a_released_one_are_not_blamed_on_the_kernels_flag(pati
     assert patient.examine()["other-holder"]["verdict"] == "ok"
 
 
+def test_a_daemon_that_does_not_hear_of_unbinds_is_a_note_with_an_old_driver(patient):
+    """The scripted daemon has the pid of this process, which does not read the kernel log, and then does."""
+    patient.start_daemon(rows=[Row(A), Row(B), Row(C)])
+    assert patient.examine()["unbind"]["verdict"] == "ok"
+    patient.node.load_driver("550.163.01")
+    check = patient.examine()["unbind"]
+    assert check["verdict"] == "note" and "driver 550.163.01" in evidence(check)
+    assert check["cure"].startswith("holdfast release --gpu")
+    log = patient.root / "dev/kmsg"
+    log.write_text("")
+    with log.open():
+        assert patient.examine()["unbind"]["verdict"] == "ok"
+
+
 def test_the_legacy_flag_is_a_note(patient):
     patient.start_daemon(rows=[Row(A), Row(B, legacy=YES), Row(C)])
     check = patient.examine()["other-holder"]
@@ -687,7 +701,7 @@ def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
     (patient.root / "dev/nvidia2").unlink()
     result = patient.run(COLUMNS="80")
     lines = result.out.splitlines()
-    assert result.status == 2 and lines[0].startswith("2 problems found by 21 checks")
+    assert result.status == 2 and lines[0].startswith("2 problems found by 22 checks")
     assert [line.split()[0] for line in lines if re.match("[A-Z]+ ", line)][:4] == ["PROBLEM", "PROBLEM", "NOTE", "NOTE"]
     assert "    cure     nvidia-modprobe -c 2" in lines
     assert any(line.startswith("UNKNOWN unit, unit-exec") for line in lines)

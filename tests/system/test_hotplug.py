@@ -5,6 +5,7 @@
 import contextlib
 import json
 import socket
+import time
 
 import pytest
 
@@ -212,10 +213,70 @@ def test_over_the_library_a_gpu_that_is_to_go_is_found_by_looking(world):
 # ---- on a driver that does not
 
 
+OLD_DRIVERS = pytest.mark.parametrize("version", ["535.261.03", "550.163.01", "570.86.15"])
+
+
+def forge(world, record):
+    """Writes a record into the simulated kernel log."""
+    with open(world.base / "root/run/kmsg", "w", encoding="utf-8") as log:
+        log.write(record + "\n")
+
+
+def waits(address):
+    return f"NVRM: Attempting to remove device {address} with non-zero usage count!"
+
+
 @kernel_only
-def test_without_notices_an_unbind_waits_for_a_set_off_and_the_bind_is_followed(world):
+@OLD_DRIVERS
+def test_without_notices_the_kernel_log_tells_of_an_unbind_and_the_bind_is_followed(world, version):
+    world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
+    daemon = world.start("--verbose")
+    daemon.wait_for_log("listening to the kernel log for unbinds")
+    start = time.monotonic()
+    world.sim.ctl("unbind", gpu=world.gpus[0])
+    assert time.monotonic() - start < 2
+    daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to let go of it")
+    assert daemon.get(world.gpus[1]) == ENABLED
+    world.sim.ctl("bind", gpu=world.gpus[0])
+    wait_held(world, daemon, world.gpus[0])
+    world.sim.ctl("remove", gpu=world.gpus[0])
+    wait_forgotten(daemon, world.gpus[0])
+    world.sim.ctl("add", gpu=world.gpus[0])
+    wait_held(world, daemon, world.gpus[0])
+
+
+@kernel_only
+def test_what_others_write_into_the_kernel_log_lets_go_of_nothing(world):
+    world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 550.163.01\n")
+    daemon = world.start("--verbose")
+    first, second = world.gpus
+    for record in (f"12,1,2,-;{waits(first)}", f"6,1,2,-; {waits(first)}", f"6,1,2,-;{waits('0000:99:00.0')}", "x", ""):
+        forge(world, record)
+    forge(world, f"3,1,2,-;{waits(second)}")
+    daemon.wait_for_log(f"device {second} - the driver is about to let go of it")
+    assert daemon.get(first) == ENABLED
+    assert world.sim.gpu(first)["teardowns"] == 0
+
+
+@kernel_only
+def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
+    world.simulate(gpus=1, defaults=QUICK + "[driver]\nversion = 550.163.01\n")
+    daemon = world.start("--verbose")
+    flood = "".join(f"6,{i},2,-;usb 1-1: new high-speed USB device number {i}\n" for i in range(900))
+    forge(world, flood)
+    start = time.monotonic()
+    assert daemon.get(world.gpus[0]) == ENABLED
+    assert time.monotonic() - start < 1
+    world.sim.ctl("unbind", gpu=world.gpus[0])
+    daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to let go of it")
+
+
+@kernel_only
+def test_with_neither_notices_nor_the_log_an_unbind_waits_for_a_set_off_and_the_bind_is_followed(world):
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
-    daemon = world.start()
+    (world.base / "root/run/kmsg").unlink()
+    daemon = world.start("--verbose")
+    daemon.wait_for_log("the kernel log cannot be read either: release a GPU before you unbind it")
     with unbinding(world, world.gpus[0]):
         assert daemon.get(world.gpus[0]) == ENABLED
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS

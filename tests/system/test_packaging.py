@@ -294,3 +294,11 @@ def test_what_cannot_be_done_is_said(build, root, options, status, says):
     assert done.returncode == status
     assert says in done.stderr
     assert not files(root)
+
+
+@pytest.mark.parametrize("unit", DAEMON_UNITS)
+def test_the_unit_has_room_and_leave_for_the_kernel_log_that_it_passes(image, unit):
+    text = find(image, unit).read_text()
+    assert re.search(r"^ExecStartPre=-\+.* --pass-kernel-log$", text, re.M)
+    assert re.search(r"^NotifyAccess=exec$", text, re.M) and re.search(r"^DeviceAllow=/dev/kmsg r$", text, re.M)
+    assert int(re.search(r"^FileDescriptorStoreMax=(\d+)$", text, re.M)[1]) >= 1
