@@ -39,15 +39,31 @@ int runtime_init(struct runtime *runtime, const char *root) {
         return 0;
 }
 
-int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) {
-        if (mkdir(runtime->directory, 0755) < 0)
-                return errno == EEXIST
-                               ? 0
-                               : log_errno(LOG_ERR, -errno, "cannot make the runtime directory %s", runtime->directory);
+/* By its descriptor: its former owner may put something else in its place at any time. */
+static int give_directory(const char *path, int fd, uid_t uid, gid_t gid) {
         /* The umask is not to decide who reaches the socket. */
-        if (chmod(runtime->directory, 0755) < 0 || chown(runtime->directory, uid, gid) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot give the runtime directory %s to its user",
-                                 runtime->directory);
+        if (fchown(fd, uid, gid) < 0 || fchmod(fd, 0755) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot give the runtime directory %s to its user", path);
+        return 0;
+}
+
+/*
+ * A directory that is there is made the user's if it was another's: a daemon with another --user left it. One that is
+ * no directory, or a link to one, stays as it is; it shows later whether it is of use.
+ */
+int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) {
+        const char *path = runtime->directory;
+        bool made = mkdir(path, 0755) == 0;
+        CLEANUP(fd_done) int fd = -1;
+        struct stat status;
+
+        if (!made && errno != EEXIST)
+                return log_errno(LOG_ERR, -errno, "cannot make the runtime directory %s", path);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &status) < 0)
+                return made ? log_errno(LOG_ERR, -errno, "cannot open the runtime directory %s", path) : 0;
+        if (made || (geteuid() == 0 && status.st_uid != uid))
+                return give_directory(path, fd, uid, gid);
         return 0;
 }
 
@@ -106,11 +122,28 @@ static bool is_current(int fd, const char *path) {
                ours.st_ino == current.st_ino;
 }
 
+/*
+ * The directory is ours, but not the file: a daemon of another user left it. If nobody has it locked it is removed, and
+ * 0 returned: then there is another to try.
+ */
+static int remove_foreign(const char *path) {
+        CLEANUP(fd_done) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK || !is_current(fd, path) ||
+            unlink(path) < 0)
+                return log_errno(LOG_ERR, -EACCES, "cannot open the pid file %s", path);
+        return 0;
+}
+
 /* Opens and locks the pid file; *ret_fd is -1 when it was removed meanwhile, and there is another to try. */
 static int open_locked(const char *path, int *ret_fd) {
         CLEANUP(fd_done) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
         int r;
 
+        *ret_fd = -1;
+        if (fd < 0 && errno == EACCES)
+                return remove_foreign(path);
         if (fd < 0)
                 return log_errno(LOG_ERR, -errno, "cannot open the pid file %s", path);
         r = lock(fd, path);

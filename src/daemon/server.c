@@ -435,13 +435,16 @@ static bool somebody_listens(const struct sockaddr_un *address) {
         return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
 }
 
-/* Everybody may ask; who may change is decided by credentials. */
-static int open_to_all(int fd, const char *path) {
-        if (chmod(path, 0777) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot set the mode of %s", path);
-        if (listen(fd, BACKLOG) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot listen at %s", path);
-        return 0;
+/*
+ * Everybody may ask; who may change is decided by credentials. The mode is set by the bind itself: between a bind and a
+ * chmod() whoever else may write to the folder could put a link in the socket's place.
+ */
+static int bind_for_all(int fd, const struct sockaddr_un *address) {
+        mode_t mask = umask(0);
+        int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+
+        (void)umask(mask);
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot bind the socket %s", address->sun_path) : 0;
 }
 
 int server_listen(const char *path) {
@@ -460,10 +463,12 @@ int server_listen(const char *path) {
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
                 return log_errno(LOG_ERR, -errno, "cannot make a socket");
-        if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot bind the socket %s", path);
-        r = open_to_all(fd, path);
-        if (r < 0) {
+        r = bind_for_all(fd, &address);
+        if (r < 0)
+                return r;
+        closer_refuse_rights(fd); /* before anybody can connect */
+        if (listen(fd, BACKLOG) < 0) {
+                r = log_errno(LOG_ERR, -errno, "cannot listen at %s", path);
                 (void)unlink(path);
                 return r;
         }

@@ -380,10 +380,34 @@ def make_unwritable_runtime_directory(world):
 @pytest.mark.parametrize("foreground", [False, True])
 def test_a_runtime_directory_that_the_user_cannot_write_fails_and_is_named(world, foreground):
     directory = make_unwritable_runtime_directory(world)
-    done = world.run("--user", "nobody", *(["--foreground"] if foreground else []))
+    directory.chmod(0o755)
+    done = world.run(*(["--foreground"] if foreground else []),
+                     prefix=["setpriv", f"--reuid={process.NOBODY}", f"--regid={process.NOBODY}", "--clear-groups"])
     assert done.returncode not in (0, 2)
     assert str(directory) in done.stderr, done.stderr
     assert re.search(rf"\bnobody\b|\b{process.NOBODY}\b", done.stderr), done.stderr
+
+
+def test_what_a_daemon_of_another_user_left_is_taken_over(world):
+    """After a change of --user, without an rm by hand: its directory, its pid file and its socket."""
+    directory = make_unwritable_runtime_directory(world)
+    for path in (world.site.pid_file, world.site.socket_path):
+        path.write_text("1234\n")
+        path.chmod(0o644)
+    daemon = world.start("--user", "nobody")
+    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+    assert (directory.stat().st_uid, directory.stat().st_mode & 0o777) == (process.NOBODY, 0o755)
+    assert world.site.pid_in_file() == daemon.pid
+
+
+@pytest.mark.holdfast_only("NVIDIA's follows the link")
+def test_a_link_in_the_place_of_the_runtime_directory_gives_nothing_away(world):
+    target = world.base / "target"
+    target.mkdir(mode=0o700)
+    world.site.runtime_directory.symlink_to(target)
+    done = world.run("--user", "nobody")
+    assert done.returncode not in (0, 2)
+    assert (target.stat().st_uid, target.stat().st_mode & 0o777) == (0, 0o700)
 
 
 @pytest.mark.holdfast_only("NVIDIA's parent says nothing of why")
