@@ -31,6 +31,11 @@ static bool is_kernel_log(int folder_fd, const char *name) {
         return last && text_equal(last, "/kmsg");
 }
 
+/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
+static unsigned pid_of_daemon(const struct snapshot *snapshot) {
+        return snapshot->daemon_pid > 1 ? (unsigned)snapshot->daemon_pid : snapshot->head.pid;
+}
+
 /* Returns 1 when the daemon has the kernel log open, 0 when not, or negative errno. The daemon's pid is not below root.
  */
 static int reads_kernel_log(const struct snapshot *snapshot) {
@@ -38,7 +43,7 @@ static int reads_kernel_log(const struct snapshot *snapshot) {
         char path[64];
         struct dirent *entry;
 
-        (void)text_format(path, sizeof(path), "/proc/%u/fd", (unsigned)snapshot->daemon_pid);
+        (void)text_format(path, sizeof(path), "/proc/%u/fd", pid_of_daemon(snapshot));
         dir = opendir(path);
         if (!dir)
                 return -errno;
@@ -63,7 +68,7 @@ void probe_unbind(const struct examination *examination, struct finding *finding
                 return;
         if (r < 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "cannot see whether the daemon hears of unbinds");
-                finding_quote(finding, "/proc/%u/fd: %s", (unsigned)snapshot->daemon_pid, strerror(-r));
+                finding_quote(finding, "/proc/%u/fd: %s", pid_of_daemon(snapshot), strerror(-r));
                 return;
         }
         finding_set(
@@ -71,6 +76,6 @@ void probe_unbind(const struct examination *examination, struct finding *finding
                 "an unbind of a held GPU waits until the daemon is told to release it: this driver does not announce "
                 "unbinds, and the daemon cannot read the kernel log");
         finding_quote(finding, "driver %s; drivers from 575.51.02 on announce them", snapshot->driver_version);
-        finding_quote(finding, "process %u has no descriptor of /dev/kmsg", (unsigned)snapshot->daemon_pid);
+        finding_quote(finding, "process %u has no descriptor of /dev/kmsg", pid_of_daemon(snapshot));
         finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
 }

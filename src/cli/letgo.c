@@ -41,7 +41,7 @@ static const char *plural(size_t n) {
 int letgo_look(struct letgo *letgo) {
         const struct snapshot_request request = {
                 .root = letgo->invocation->root,
-                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, /* /proc waits for a GPU that hangs */
                 .timeout_usec = ANSWER_USEC,
         };
         const struct snapshot *snapshot;

@@ -167,8 +167,11 @@ static void find_excluded(struct snapshot *snapshot, const char *root) {
 static int gather_quick(struct snapshot *snapshot, const struct snapshot_request *request) {
         int r = snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
 
-        if (r == 0 && snapshot->daemon == DAEMON_HOLDFAST)
+        if (r == 0 && snapshot->daemon == DAEMON_HOLDFAST) {
+                (void)inventory_driver_version(request->root, snapshot->driver_version,
+                                               sizeof(snapshot->driver_version));
                 find_excluded(snapshot, request->root);
+        }
         if (r < 0 || snapshot->daemon == DAEMON_HOLDFAST)
                 return r;
         r = gather_driver(snapshot, request);

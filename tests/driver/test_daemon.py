@@ -172,6 +172,17 @@ def test_a_release_of_one_gpu_beside_another_that_hangs_takes_under_3_seconds_fr
 # ---- hot-plug
 
 
+@pytest.mark.parametrize("how", ["unbind", "remove"])
+def test_an_unbind_of_a_held_gpu_ends_within_2_seconds(driver, service, daemon, how):
+    """By the driver's notice, or before 575.51.02 by its line in the kernel log. It looks for users each half second."""
+    start = time.monotonic()
+    driver.later(getattr(driver, how), 0).result(20)
+    assert time.monotonic() - start < 2
+    (driver.bind if how == "unbind" else driver.add)(0)
+    service.wait_held(*ALL)
+    assert counts(driver)[1:] == [(1, 0, 1)] * 3
+
+
 def unbind_released(driver, daemon, gpu):
     assert daemon.set(driver.addresses[gpu], rpc.DISABLED) == rpc.SUCCESS
     driver.later(driver.unbind, gpu).result()

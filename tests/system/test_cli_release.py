@@ -137,8 +137,9 @@ def test_a_gpu_that_is_drained_meanwhile_is_named_and_not_waited_for(world, daem
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-@pytest.mark.parametrize("version", ["535.261.03", "550.163.01", "595.45.04"])
+@pytest.mark.parametrize("version", ["550.163.01", "595.45.04"])
 def test_beside_a_gpu_that_hangs_another_is_released_at_once(world, version):
+    """Before 550.40.07 the driver itself keeps every teardown behind any initialisation (tests/driver)."""
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n", gpu1="hang = open")
     daemon = world.begin("--verbose")
     daemon.wait_for_log(rf"device {world.gpus[0]} - persistence mode enabled\.")

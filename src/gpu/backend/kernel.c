@@ -263,8 +263,8 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
 
 /*
  * An unbind may have begun while none of us ran: its notice is lost, and it waits for this descriptor for ever. Such a
- * GPU lets nobody else in from 595.44.02 on. It is initialised, so asking costs nothing. Before, an open tells nothing, and
- * may wait for another GPU's initialisation.
+ * GPU lets nobody else in from 595.44.02 on. It is initialised, so asking costs nothing. Before, an open tells nothing,
+ * and may wait for another GPU's initialisation.
  */
 static int check_bound(const struct kernel *kernel, const char *path, struct gpu_failure *ret_failure) {
         CLEANUP(fd_done) int fd = -1;
