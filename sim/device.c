@@ -415,6 +415,13 @@ static bool is_last_close(struct device_file *file) {
         return wait_none_in_flight() && has_no_reference(file, &alone);
 }
 
+/* Likewise when a program ends, but in doubt no: nobody should wait for an open that is somebody else's, too. */
+static bool has_gone_with_program(struct device_file *file) {
+        bool alone;
+
+        return has_no_reference(file, &alone) && !descriptors_in_flight();
+}
+
 /* Takes the file out of use, unless a call has come for it meanwhile. */
 static bool claim_close(struct device_file *file) {
         bool claimed;
@@ -463,7 +470,8 @@ static void run_flush(void *argument) {
                         close_in_flush(call);
                 else
                         set_flushing(call->file, false);
-        } else if (descriptors_process_exits(call->thread) && is_opening(call->file) && is_last_close(call->file)) {
+        } else if (descriptors_process_exits(call->thread) && is_opening(call->file) &&
+                   has_gone_with_program(call->file)) {
                 wait_deferred_open(call); /* the rest is its release's: closing early would be wrong, waiting is not */
         }
         end_interrupts(call);

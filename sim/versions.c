@@ -37,6 +37,10 @@ static const struct version_span traits[N_DRIVER_TRAITS] = {
 
         /* An unbind takes the GPU off the driver's list before it waits for users; before, afterwards (nv-pci.c). */
         [DRIVER_UNLISTS_BEFORE_WAITING] = {.from = DRIVER_VERSION(595, 44, 2)},
+
+        /* Sizes are checked ahead of everything (nv.c, nv_validate_ioctls); before, by each ioctl for itself, and not
+         * by WAIT_OPEN_COMPLETE. */
+        [DRIVER_CHECKS_ALL_SIZES] = {.from = DRIVER_VERSION(595, 44, 2)},
 };
 
 uint64_t version_parse(const char *text) {

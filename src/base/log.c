@@ -179,6 +179,7 @@ int log_start(void) {
         (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
         (void)sigfillset(&all);
+        (void)sigdelset(&all, SIGTERM); /* a process can end by it, with all its threads (daemon.c, leave()) */
         (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
         r = pthread_create(&thread, &attributes, thread_main, NULL);
         (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);

@@ -83,7 +83,7 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* Born with every signal blocked but the nudge: the others are the loop's. */
+/* Born with every signal blocked but the nudge, and the one that ends them: the others are the loop's. */
 static int create(struct thread *thread) {
         pthread_attr_t attributes;
         sigset_t others, saved;
@@ -96,6 +96,7 @@ static int create(struct thread *thread) {
         (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
         (void)sigfillset(&others);
         (void)sigdelset(&others, NUDGE);
+        (void)sigdelset(&others, SIGTERM); /* daemon.c, leave() */
         (void)pthread_sigmask(SIG_SETMASK, &others, &saved);
         r = pthread_create(&thread->id, &attributes, thread_main, thread);
         (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);

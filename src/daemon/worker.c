@@ -131,7 +131,7 @@ bool worker_is_idle(const struct worker *worker) {
         return worker->running == 0;
 }
 
-/* Signals are the loop's: threads are born with all of them blocked. */
+/* Signals are the loop's: threads are born with all of them blocked, but the one that ends them. */
 static int create_thread(struct worker_job *job) {
         sigset_t all, saved;
         pthread_attr_t attributes;

@@ -643,6 +643,18 @@ def test_sizes_are_exact_and_nodes_are_the_right_ones(sim):
     assert sim.status()["unknown_ioctls"] == []
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_before_595_a_wait_on_nvidiactl_may_have_any_size(make_sim, version):
+    sim = make_sim(driver(version, 1))
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
+        for size in (4, 16):
+            if "550" < version < "595":
+                assert ioctl(ctl, nv(218, size), b"\xff" * size)[:8] == bytes(8)[:size]
+            else:
+                assert ioctl_fails(ctl, nv(218, size), bytes(size)) == errno.EINVAL
+            assert ioctl_fails(gpu, nv(218, size), bytes(size)) == errno.EINVAL
+
+
 def test_an_older_driver_has_its_smaller_numa_structure(make_sim):
     sim = make_sim("[driver]\nversion = 525.60.13\n" + scenario(1))
     with opened(sim, "nvidia0") as fd:
