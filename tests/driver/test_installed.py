@@ -47,9 +47,6 @@ def wait_held(driver, *gpus, timeout=30):
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
-unheard = pytest.mark.xfail(reason="this driver has no notices, and the daemon hears of no unbind", strict=False)
-
-
 # ---- GPUs and the driver come and go
 
 
@@ -64,7 +61,6 @@ def test_the_module_is_in_use_while_gpus_are_held_and_is_exchanged_under_a_relea
     assert show("MainPID") == pid
 
 
-@unheard
 def test_an_unbind_of_a_held_gpu_ends_and_a_bind_has_it_held_again(unit):
     start = time.monotonic()
     unit.later(unit.unbind, 0).result(10)
@@ -75,14 +71,12 @@ def test_an_unbind_of_a_held_gpu_ends_and_a_bind_has_it_held_again(unit):
     assert [gpu["teardowns"] for gpu in unit.gpus()] == [1, 0, 0, 0]
 
 
-@unheard
 def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(unit):
     unit.later(unit.remove, 1).result(10)
     unit.add(1)
     wait_held(unit, *ALL)
 
 
-@unheard
 def test_a_stopped_daemon_delays_an_unbind_until_it_goes_on(unit):
     systemctl("kill", "--signal=STOP", UNIT)
     unbind = unit.later(unit.unbind, 0)

@@ -128,6 +128,15 @@ def test_the_folder_of_interrupts_has_a_file_while_the_gpu_is_initialised(driver
     assert driver.interrupts(0) == [], "after a teardown it stays, empty"
 
 
+def test_an_initialisation_that_fails_leaves_an_empty_folder_of_interrupts(driver):
+    driver.unbind(0)
+    driver.bind(0)
+    assert driver.interrupts(0) is None
+    driver.fail(0)
+    assert driver.open_errno(0) == errno.EIO
+    assert driver.interrupts(0) == []
+
+
 def test_the_information_of_a_gpu_has_its_minor_and_after_an_initialisation_its_uuid(driver):
     driver.unbind(0)
     driver.bind(0)

@@ -170,6 +170,19 @@ def test_a_hanging_teardown_stalls_opens_of_other_gpus(driver):
     other.close()
 
 
+def test_a_hanging_teardown_stalls_opens_of_gpus_that_are_initialised_as_well(driver):
+    with driver.opened(1):
+        fd = driver.open(0)
+        driver.hang(0, "close")
+        close = driver.later(os.close, fd)
+        assert not close.ended(SHORT)
+        other = driver.open_later(1)
+        assert not other.ended(SHORT)
+        driver.hang(0, "close", on=False)
+        close.result()
+        other.close()
+
+
 # ---- O_NONBLOCK
 
 
@@ -339,6 +352,13 @@ def test_a_signal_does_not_interrupt_an_open_that_waits_for_its_turn(driver):
         close_all(first, second)
         process.wait(20)
     assert not interrupted
+
+
+def test_an_unbind_ends_the_drain(driver):
+    driver.drain(0)
+    driver.unbind(0)
+    driver.bind(0)
+    assert driver.open_errno(0) == 0
 
 
 # ---- the legacy flag

@@ -3,6 +3,7 @@
 """Objects and controls of the resource manager, and UVM's refusals."""
 
 import errno
+import os
 import select
 import struct
 
@@ -21,6 +22,15 @@ def test_a_control_of_an_object_that_is_not_there_is_0x57(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         client = abi.Client(fd)
         assert client.control(0xbad, abi.SET_NOTIFICATION, struct.pack("II", 3, 2))[0] == abi.OBJECT_NOT_FOUND
+
+
+def test_a_client_ends_with_its_file(driver):
+    with driver.opened(abi.CONTROL_NODE) as fd, driver.opened(abi.CONTROL_NODE) as other:
+        client = abi.Client(fd)
+        os.close(fd)
+        client.fd = other
+        status = client.control(client.handle, abi.SET_NOTIFICATION, struct.pack("II", 3, 2))[0]
+        assert status in (abi.INVALID_CLIENT, abi.OBJECT_NOT_FOUND)
 
 
 def test_a_device_object_of_a_cold_gpu_without_an_open_node_is_refused(driver):
