@@ -62,7 +62,7 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &status) < 0)
                 return made ? log_errno(LOG_ERR, -errno, "cannot open the runtime directory %s", path) : 0;
-        if (made || (geteuid() == 0 && status.st_uid != uid))
+        if (made || (geteuid() == 0 && status.st_uid != (uid == (uid_t)-1 ? 0 : uid)))
                 return give_directory(path, fd, uid, gid);
         return 0;
 }
