@@ -10,6 +10,7 @@ import contextlib
 import os
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +21,8 @@ FIRST_UID = 100_000  # where subordinate uids begin
 
 def connect(path, uid, data):
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(0.5)
+    # It waits for a place in the daemon's queue, half a second at most. (A socket with Python's time limit would not.)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 500_000))
     if uid:
         os.seteuid(uid)
     try:
