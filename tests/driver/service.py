@@ -84,3 +84,6 @@ class Service:
         if self.daemon is not None:
             self.daemon.clean_up()
         self.site.end_keepers()
+        if self.driver.name == "nvidia":  # where systemd listens for it the daemon has no keeper of its own
+            subprocess.run(["systemctl", "stop", "holdfast-keeper.service"], stdin=subprocess.DEVNULL, check=False,
+                           timeout=60)
