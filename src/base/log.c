@@ -179,8 +179,8 @@ int log_start(void) {
         (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
         (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
         (void)sigfillset(&all);
-        (void)sigdelset(&all, SIGTERM); /* a process can end by it, with all its threads (daemon.c, leave()) */
-        (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
+        (void)sigdelset(&all, SIGTERM); /* as the caller has it: a process can end by it (daemon.c, leave()) */
+        (void)pthread_sigmask(SIG_BLOCK, &all, &saved);
         r = pthread_create(&thread, &attributes, thread_main, NULL);
         (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
         (void)pthread_attr_destroy(&attributes);

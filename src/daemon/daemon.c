@@ -390,7 +390,7 @@ static void on_signal(evutil_socket_t signal_number, short what, void *userdata)
         struct daemon *daemon = userdata;
 
         log_write(LOG_DEBUG, "Received signal %d", (int)signal_number);
-        if (daemon->stopping || daemon->hand_over_until_usec != 0) /* systemd sends TERM after ExecStop= in any case */
+        if (daemon->stopping || daemon->hand_over_until_usec != 0) /* one end is enough */
                 return;
         if (signal_number == SIGUSR1)
                 begin_hand_over(daemon);

@@ -139,8 +139,9 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
-        /* Bound again since we looked: what we know of it is old, not what we hold. */
-        if (job == GPU_JOB_OPEN && result >= 0 && gpu->hold.minor != gpu->info.minor)
+        /* Bound again since we looked, or taken over before we did: the next look shows whether it still is this GPU's.
+         */
+        if ((job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT) && result >= 0 && gpu->hold.minor != gpu->info.minor)
                 registry_rescan(entry->registry);
         entry_changed(entry, before);
 }
@@ -518,6 +519,8 @@ int registry_adopt(struct registry *registry, const struct pci_address *address,
 }
 
 void registry_start(struct registry *registry) {
+        registry_take_inheritances(registry);
+        registry_advance(registry);
         registry_rescan(registry);
 }
 

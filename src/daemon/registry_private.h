@@ -90,6 +90,8 @@ void entry_spoil(struct entry *entry);
 int registry_add_entry(struct registry *registry, const struct gpu_info *info);
 /* Forgets the entries that are gone and released. */
 void registry_sweep(struct registry *registry);
+/* GPUs of which descriptors were handed in become entries. */
+void registry_take_inheritances(struct registry *registry);
 void registry_arm_scan(struct registry *registry);
 
 /* Asks the driver the next question that is due, unless it would keep us waiting. */

@@ -123,10 +123,10 @@ static void merge(struct registry *registry, const struct scan *scan) {
 }
 
 /*
- * Descriptors of GPUs that are not there (any more): each becomes a GPU that is gone, so that it is let go of as every
- * other is, on a worker thread.
+ * What a daemon before us has held is held again without waiting for the driver's list, which may never come while a
+ * GPU hangs. What the list then does not have is let go of as every GPU that is gone.
  */
-static void drop_inheritances(struct registry *registry) {
+void registry_take_inheritances(struct registry *registry) {
         while (registry->inheritances) {
                 const struct gpu_info info = {
                         .address = registry->inheritances->address,
@@ -135,11 +135,10 @@ static void drop_inheritances(struct registry *registry) {
                 int r = registry_add_entry(registry, &info);
 
                 if (r < 0) { /* the next scan tries again */
-                        (void)log_errno(LOG_ERR, r, "cannot let go of a GPU that is gone");
+                        (void)log_errno(LOG_ERR, r, "cannot take a GPU over");
                         registry->scan_owed = true;
                         return;
                 }
-                lose_entry(find_entry(registry, &info.address));
         }
 }
 
@@ -184,8 +183,8 @@ static void scan_done(struct worker_job *job) {
                                 (unsigned)(registry->config.poll_usec / USEC_PER_SEC));
         registry->scan_result = scan->result;
         if (scan->result >= 0) {
+                registry_take_inheritances(registry); /* for which there was no memory before */
                 merge(registry, scan);
-                drop_inheritances(registry);
         }
         registry_sweep(registry);
         if (registry->scanned)

@@ -6,15 +6,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -24,6 +27,8 @@
 
 #define MODPROBE "/usr/bin/nvidia-modprobe"
 #define MODPROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)
+
+enum { LIMIT_MSEC = 7000 }; /* of all of it, a slow nvidia-modprobe included */
 
 enum { PROC_FILE_SIZE_MAX = 16384 };
 
@@ -210,8 +215,39 @@ int nodes_make_with(const char *root, const struct node_selection *selection, co
         return make_selected(&work, selection ? selection : &all);
 }
 
+/* Until the child has ended, but not for ever: a process that sleeps in the driver is left to whoever inherits it. */
+static int wait_for(pid_t child, int end_fd) {
+        struct pollfd end = {.fd = end_fd, .events = POLLIN};
+        int status = 0;
+
+        if (poll(&end, 1, LIMIT_MSEC) <= 0)
+                return log_errno(LOG_WARNING, -ETIMEDOUT,
+                                 "the driver tells nothing of its GPUs: no device node is made");
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+                ;
+        return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS ? 0 : -EIO;
+}
+
+/*
+ * In a process of its own: the driver answers nobody while a GPU hangs in its teardown, and neither a daemon's start
+ * nor a unit's ExecStartPre= is to hang with it.
+ */
 int nodes_make(const char *root, const struct node_selection *selection) {
-        return file_root_is_simulated(root) ? 0 : nodes_make_with(root, selection, &node_system_ops);
+        CLEANUP(fd_done) int read_end = -1;
+        int ends[2];
+        pid_t child;
+
+        if (file_root_is_simulated(root))
+                return 0;
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return log_errno(LOG_WARNING, -errno, "cannot make a pipe: no device node is made");
+        read_end = ends[0];
+        child = fork();
+        if (child == 0)
+                _exit(nodes_make_with(root, selection, &node_system_ops) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+        (void)fd_close(ends[1]);
+        return child < 0 ? log_errno(LOG_WARNING, -errno, "cannot fork: no device node is made")
+                         : wait_for(child, read_end);
 }
 
 /* ---- the system's ways ---- */

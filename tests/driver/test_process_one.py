@@ -26,6 +26,11 @@ def systemctl(*words):
     return subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=120, check=False).stdout.strip()
 
 
+def journal():
+    return subprocess.run(["journalctl", "--no-pager", "--lines=60", f"--unit={UNIT}", f"--unit={KEEPER}"],
+                          capture_output=True, text=True, timeout=60, check=False).stdout
+
+
 def shown(name):
     return systemctl("show", "--value", f"--property={name}", UNIT)
 
@@ -35,8 +40,18 @@ def configure(**settings):
     DROP_IN.mkdir(parents=True, exist_ok=True)
     unit = "".join(f"{name}={settings.pop(name)}\n" for name in list(settings) if name.startswith("StartLimit"))
     service = "".join(f"{name}={value}\n" for name, value in settings.items())
-    (DROP_IN / "test.conf").write_text(f"[Unit]\n{unit}[Service]\nTimeoutStopSec=2s\nRestartSec=100ms\n{service}")
+    (DROP_IN / "test.conf").write_text(f"[Unit]\n{unit}[Service]\nTimeoutStopSec=6s\nRestartSec=100ms\n{service}")
+    reload()
+
+
+RELOADS = [0, 0]  # begun, done
+
+
+def reload():
+    """systemd answers nobody while it waits for its generators."""
+    RELOADS[0] += 1
     systemctl("daemon-reload")
+    RELOADS[1] += 1
 
 
 class Watch(threading.Thread):
@@ -57,9 +72,10 @@ class Watch(threading.Thread):
 
     def _ask(self):
         while not self._over.is_set():
-            start = time.monotonic()
+            start, reloads = time.monotonic(), RELOADS[1]
             shown("ActiveState")
-            self.longest_sec = max(self.longest_sec, time.monotonic() - start)
+            if reloads == RELOADS[0]:
+                self.longest_sec = max(self.longest_sec, time.monotonic() - start)
 
     def __enter__(self):
         self.start()
@@ -137,7 +153,9 @@ def kill_at_the_start_limit():
 
 
 def reexecute():
+    RELOADS[0] += 1
     systemctl("daemon-reexec")
+    RELOADS[1] += 1
     restart()
 
 
@@ -158,7 +176,7 @@ def test_while_a_gpu_hangs_no_end_of_the_daemon_puts_process_1_into_the_driver(d
             wait_others_held(driver, before)
             watch.check(end.__name__)
             print(f"{end.__name__}: the others held by another daemon after {time.monotonic() - start:.1f} s")
-        assert [driver.gpu(gpu)["teardowns"] for gpu in OTHERS] == [0] * len(OTHERS)
+            assert [driver.gpu(gpu)["teardowns"] for gpu in OTHERS] == [0] * len(OTHERS), journal()
         systemctl("stop", "--no-block", UNIT)
         events.wait_until(lambda: shown("ActiveState") in ("inactive", "failed"), "the stop's end", timeout=60)
         watch.check("stop")

@@ -277,6 +277,23 @@ static int check_bound(const struct kernel *kernel, const char *path, struct gpu
                        : 0;
 }
 
+/*
+ * The minor is the descriptor's own. The driver is not asked for it: while a GPU hangs in its teardown it answers
+ * nobody, and the other GPUs are to be held all the same. Should the address have become another GPU's, the next list
+ * of GPUs shows another minor. A simulated node has no number.
+ */
+static int find_minor(const struct kernel *kernel, const struct pci_address *address, int fd, struct gpu_info *ret_info,
+                      struct gpu_failure *ret_failure) {
+        struct stat status;
+
+        if (file_root_is_simulated(kernel->root))
+                return read_info(kernel, address, ret_info, ret_failure);
+        if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode) || major(status.st_rdev) != NV_MAJOR)
+                return gpu_failure_set(ret_failure, -ENOTTY, NV_OK, "what was kept is no descriptor of a GPU");
+        *ret_info = (struct gpu_info){.address = *address, .minor = (int)minor(status.st_rdev)};
+        return 0;
+}
+
 static int adopt_node(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold,
                       struct gpu_failure *ret_failure) {
         struct gpu_info info;
@@ -285,7 +302,7 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
 
         if (hold->device_fd < 0)
                 return gpu_failure_set(ret_failure, -EBADF, NV_OK, "no descriptor of the GPU was kept");
-        r = read_info(kernel, address, &info, ret_failure);
+        r = find_minor(kernel, address, hold->device_fd, &info, ret_failure);
         if (r < 0)
                 return r;
         r = node_path(kernel, info.minor, path);
