@@ -50,14 +50,30 @@ def wait_held(driver, *gpus, timeout=30):
 # ---- GPUs and the driver come and go
 
 
-def test_the_module_is_in_use_while_gpus_are_held_and_is_exchanged_under_a_release(unit):
+@pytest.fixture
+def loaded(unit):
+    """The same, with both of the driver's modules loaded again in the end, whatever became of them."""
+    load()
+    yield unit
+    load()
+
+
+def load():
+    for name, file in (("nvidia", "nvidia.ko"), ("nvidia_uvm", "nvidia-uvm.ko")):
+        line = f"grep -q '^{name} ' /proc/modules || insmod {MODULES}/{file}"
+        subprocess.run(line, shell=True, stdin=subprocess.DEVNULL, check=True)
+
+
+def test_the_module_is_in_use_while_gpus_are_held_and_is_exchanged_under_a_release(loaded):
     pid = show("MainPID")
-    assert subprocess.run(["rmmod", "nvidia_uvm", "nvidia"], check=False, capture_output=True).returncode != 0
-    subprocess.run(f"grep -q ^nvidia_uvm /proc/modules || insmod {MODULES}/nvidia-uvm.ko", shell=True, check=True)
+    refused = subprocess.run(["rmmod", "nvidia_uvm", "nvidia"], stdin=subprocess.DEVNULL, check=False,
+                             capture_output=True)
+    assert refused.returncode != 0
+    load()
     exchange = f"rmmod nvidia_uvm nvidia && insmod {MODULES}/nvidia.ko && insmod {MODULES}/nvidia-uvm.ko"
     done = holdfast("release", "--", "sh", "-c", exchange, timeout=90)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    wait_held(unit, *ALL)
+    wait_held(loaded, *ALL)
     assert show("MainPID") == pid
 
 
