@@ -135,8 +135,10 @@ int gpu_use(struct model *model, struct gpu *gpu, const struct who *who) {
                 result = start(model, gpu, who);
                 if (result < 0)
                         return result;
-        } else if (gpu->spec.drain) {
-                return -EBUSY;
+        } else {
+                model_enter_api(model); /* RM is asked whether it is drained */
+                if (gpu->spec.drain)
+                        return -EBUSY;
         }
         gpu->usage++;
         model_changed(model);

@@ -202,7 +202,7 @@ void log_forked(void) {
         sink.error_copy_fd = -1;
 }
 
-static bool is_written(void) {
+bool log_is_written(void) {
         bool written;
 
         (void)pthread_mutex_lock(&queue.lock);
@@ -215,7 +215,7 @@ static bool is_written(void) {
 void log_flush(unsigned limit_msec) {
         static const struct timespec pause = {.tv_nsec = 1000000};
 
-        for (unsigned i = 0; i < limit_msec && !is_written(); i++)
+        for (unsigned i = 0; i < limit_msec && !log_is_written(); i++)
                 (void)nanosleep(&pause, NULL);
 }
 

@@ -33,6 +33,9 @@ int log_start(void);
  */
 void log_forked(void);
 
+/* Whether every message has been written, and none is being written. */
+bool log_is_written(void);
+
 /* At the end: waits until all is written, but no longer than this. */
 void log_flush(unsigned limit_msec);
 

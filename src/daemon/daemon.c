@@ -771,6 +771,8 @@ static bool finish(struct daemon *daemon) {
         runtime_done(&daemon->runtime);
         if (started)
                 log_always(LOG_NOTICE, "Shutdown (%d)", (int)getpid());
+        if (daemon->keeper)
+                keeper_link_end(daemon->keeper);
         if (daemon->worker && !worker_free(daemon->worker))
                 return false;
         if (daemon->notices)

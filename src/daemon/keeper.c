@@ -157,8 +157,8 @@ static void lose_daemon(struct keeper *keeper) {
 }
 
 static void tell(struct keeper *keeper, enum keeper_kind kind, uint32_t value, const char *name, int fd) {
-        if (keeper->daemon_fd >= 0 && keeper_send(keeper->daemon_fd, kind, value, name, fd) < 0)
-                lose_daemon(keeper);
+        if (keeper->daemon_fd >= 0) /* one that is gone is noticed when all that it has sent is read */
+                (void)keeper_send(keeper->daemon_fd, kind, value, name, fd);
 }
 
 static void forget_closing(struct keeper *keeper, struct closing *closing) {
@@ -265,21 +265,30 @@ static void obey(struct keeper *keeper, const struct keeper_message *message, in
                 (void)let_go(keeper, message->name, fd);
 }
 
-static void on_daemon(struct keeper *keeper) {
+/* Takes one message. Returns false when there is none. */
+static bool hear_daemon(struct keeper *keeper) {
         struct keeper_message message;
         int fd = -1;
         int r = keeper_receive(keeper->daemon_fd, &message, &fd);
 
         if (r == -EAGAIN)
-                return;
+                return false;
         if (r == 0) {
                 obey(keeper, &message, fd);
-                return;
+                return true;
         }
         if (fd >= 0)
                 (void)let_go(keeper, "what came with no message", fd);
         if (r != -EBADMSG)
                 lose_daemon(keeper);
+        return r == -EBADMSG;
+}
+
+/* Reads what is left before the connection is closed: a descriptor in it would be closed by us, here. */
+static void dismiss_daemon(struct keeper *keeper) {
+        while (keeper->daemon_fd >= 0 && hear_daemon(keeper))
+                ;
+        keeper->daemon_fd = fd_close(keeper->daemon_fd);
 }
 
 /* ---- visitors ---- */
@@ -289,7 +298,7 @@ static void on_daemon(struct keeper *keeper) {
  * connection stays open until the driver gives the thread back.
  */
 static void welcome(struct keeper *keeper, struct visitor *visitor, const struct keeper_message *message) {
-        (void)fd_close(keeper->daemon_fd);
+        dismiss_daemon(keeper);
         keeper->daemon_fd = take_fd(&visitor->fd);
         keeper->n_daemons++;
         obey(keeper, message, -1);
@@ -411,7 +420,7 @@ static void wait_and_serve(struct keeper *keeper) {
         if (fds[1].revents)
                 on_closed(keeper);
         if (fds[3].revents && keeper->daemon_fd == fds[3].fd)
-                on_daemon(keeper);
+                (void)hear_daemon(keeper);
         for (unsigned i = 0; i < VISITORS_MAX; i++)
                 if (fds[4 + i].revents && keeper->visitors[i].fd >= 0)
                         on_visitor(keeper, &keeper->visitors[i]);
@@ -469,6 +478,9 @@ int keeper_run(const struct keeper_config *config) {
         (void)log_start(); /* without a thread a log that is full stops the keeper, but not the daemon */
         while (turn(&keeper))
                 wait_and_serve(&keeper);
+        /* A thread in the driver would keep them open after our end, and the daemon would take us for alive. */
+        dismiss_daemon(&keeper);
+        (void)fd_close(config->listen_fd);
         log_flush(LOG_LIMIT_MSEC);
         return EXIT_SUCCESS;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -32,6 +33,7 @@ enum {
         APPEAR_PERIOD_MSEC = 20,
         FIRST_RETRY_MSEC = 10,
         RETRY_MSEC = 500,
+        GREETING_LIMIT_SEC = 5,
 };
 
 enum state {
@@ -104,13 +106,19 @@ static void take_away(struct keeper_link *link, struct copy *copy) {
         *copy = link->copies[--link->n_copies];
 }
 
-/* A keeper that does not read is not waited for: what it has not got it gets when it is greeted again. */
-static int send_copy(struct keeper_link *link, const struct copy *copy) {
+/* Ends the connection, which the loop notices: the next one begins with everything that there is to keep. */
+static void start_anew(struct keeper_link *link) {
+        (void)shutdown(link->fd, SHUT_RDWR);
+}
+
+/* A keeper that does not read is not waited for. */
+static void send_copy(struct keeper_link *link, const struct copy *copy) {
         int r = keeper_send(link->fd, KEEPER_KEEP, 0, copy->name, copy->fd);
 
-        return r < 0 ? log_errno(LOG_WARNING, r, "cannot leave %s with the keeper: a restart may tear it down",
-                                 copy->name)
-                     : 0;
+        if (r == 0)
+                return;
+        (void)log_errno(LOG_WARNING, r, "cannot leave %s with the keeper yet", copy->name);
+        start_anew(link);
 }
 
 /* ---- for the backend, on worker threads ---- */
@@ -126,7 +134,7 @@ static void keep(struct gpu_keeper *keeper, const struct pci_address *address, c
         if (!copy)
                 log_write(LOG_WARNING, "no room to keep %s: a restart may tear it down", name);
         else if (link->state == STATE_UP)
-                (void)send_copy(link, copy);
+                send_copy(link, copy);
         unlock(link);
 }
 
@@ -161,13 +169,13 @@ static int forget(struct gpu_keeper *keeper, const struct pci_address *address, 
         if (copy && link->state == STATE_UP) {
                 copy->state = COPY_DROPPING;
                 copy->token = ++link->last_token;
-                r = keeper_send(link->fd, KEEPER_DROP, copy->token, name, -1) == -EAGAIN ? -ETIMEDOUT
-                                                                                         : wait_dropped(link, name);
+                r = keeper_send(link->fd, KEEPER_DROP, copy->token, name, -1);
+                if (r == -EAGAIN)
+                        start_anew(link);
+                r = r == -EAGAIN ? -ETIMEDOUT : wait_dropped(link, name);
         }
         copy = find(link, name); /* it may have moved meanwhile */
-        if (copy && r < 0)
-                copy->state = COPY_KEPT;
-        else if (copy)
+        if (copy) /* also when it is late: whoever then does not close the descriptor has it kept again */
                 take_away(link, copy);
         unlock(link);
         return r;
@@ -199,7 +207,7 @@ static void send_all(struct keeper_link *link) {
         (void)keeper_send(link->fd, KEEPER_WAIT, link->config.wait_sec, NULL, -1);
         for (unsigned i = 0; i < link->n_copies; i++)
                 if (link->copies[i].state == COPY_KEPT)
-                        (void)send_copy(link, &link->copies[i]);
+                        send_copy(link, &link->copies[i]);
         link->state = STATE_UP;
         unlock(link);
         if (take_bool(&link->warned))
@@ -208,6 +216,7 @@ static void send_all(struct keeper_link *link) {
 
 /* A keeper that was there all the time, and did not answer before, may have what a daemon before us has left. */
 static void greet_again(struct keeper_link *link) {
+        (void)event_remove_timer(link->readable);
         if (keeper_send(link->fd, KEEPER_RESET, 0, NULL, -1) == 0)
                 send_all(link);
 }
@@ -221,7 +230,7 @@ static void note_dropped(struct keeper_link *link, const char *name, uint32_t to
                 copy->state = COPY_DROPPED;
         else if (copy &&
                  copy->state == COPY_KEPT) /* too late, we did not wait: the GPU is still held, and to be kept */
-                (void)send_copy(link, copy);
+                send_copy(link, copy);
         (void)pthread_cond_broadcast(&link->changed);
         unlock(link);
 }
@@ -231,6 +240,10 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct keeper_message message;
         int received_fd = -1, r;
 
+        if (what & EV_TIMEOUT) { /* nobody greets: perhaps another one does */
+                go_down(link);
+                return;
+        }
         while ((r = keeper_receive(link->fd, &message, &received_fd)) == 0) {
                 received_fd = fd_close(received_fd); /* a HAVE that we did not wait for: the keeper has it */
                 if (message.kind == KEEPER_HELLO && link->state == STATE_GREETING)
@@ -238,6 +251,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
                 else if (message.kind == KEEPER_DROPPED)
                         note_dropped(link, message.name, message.value);
         }
+        received_fd = fd_close(received_fd);
         if (r == -EAGAIN || r == -EBADMSG)
                 return;
         log_always(LOG_WARNING, "the keeper is gone: until there is another, the end of this process tears GPUs down");
@@ -246,8 +260,10 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
 }
 
 static void watch(struct keeper_link *link) {
+        static const struct timeval limit = {.tv_sec = GREETING_LIMIT_SEC};
+
         link->readable = event_new(link->config.loop, link->fd, EV_READ | EV_PERSIST, on_readable, link);
-        if (!link->readable || event_add(link->readable, NULL) < 0)
+        if (!link->readable || event_add(link->readable, link->state == STATE_UP ? NULL : &limit) < 0)
                 go_down(link);
 }
 
@@ -275,7 +291,6 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
                 _exit(EXIT_FAILURE);
         if (ready_fd != 4 && dup3(ready_fd, 4, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
-        closelog();
         log_forked();
         if (link->config.title_size > 0) { /* for whoever looks with ps */
                 memset(link->config.title, 0, link->config.title_size);
@@ -284,6 +299,7 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         if (close_range(5, ~0U, 0) < 0)
                 for (int fd = 5; fd < 1024; fd++)
                         (void)close(fd);
+        closelog();
         (void)!write(4, "", 1);
         (void)close(4);
         (void)setsid(); /* a terminal's signals are for the daemon */
@@ -292,6 +308,7 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
                 (void)dup2(null_fd, fd);
         (void)fd_close(null_fd);
         log_open("nvidia-persistenced", LOG_TO_SYSLOG, log_is_verbose());
+        openlog("nvidia-persistenced", LOG_NDELAY, LOG_DAEMON); /* the filter permits no connection later */
         _exit(keeper_run(&config));
 }
 
@@ -313,7 +330,8 @@ static int fork_keeper(struct keeper_link *link) {
         int ends[2], r = 0;
         pid_t child;
 
-        if (!worker_is_idle(link->config.worker))
+        /* A syslog(3) that is under way has a lock, which the child would wait for. */
+        if (!worker_is_idle(link->config.worker) || !log_is_written())
                 return -EBUSY;
         listen_fd = keeper_listen(link->paths[1]);
         if (listen_fd < 0)
@@ -384,7 +402,9 @@ static int await(struct keeper_link *link, struct keeper_message *ret_message, i
         struct pollfd readable = {.fd = link->fd, .events = POLLIN};
         int r;
 
+        *ret_fd = -1;
         do {
+                *ret_fd = fd_close(*ret_fd); /* it came with what was no message */
                 if (poll(&readable, 1, ANSWER_LIMIT_MSEC) <= 0)
                         return -ETIMEDOUT;
                 r = keeper_receive(link->fd, ret_message, ret_fd);
@@ -406,8 +426,9 @@ static int await_hello(struct keeper_link *link) {
 /* What is of no use to us is of no use to the keeper. */
 static void take_over_one(struct keeper_link *link, const char *name, int fd) {
         if (!link->config.on_have(name, fd, link->config.userdata)) {
+                (void)fd_close(
+                        fd); /* the keeper closes its copy later, on a thread: the driver may take its time there */
                 (void)keeper_send(link->fd, KEEPER_DROP, 0, name, -1);
-                (void)fd_close(fd); /* the keeper closes its copy on a thread: there the driver may take its time */
                 return;
         }
         lock(link);
@@ -467,12 +488,14 @@ static int start(struct keeper_link *link) {
 }
 
 void keeper_link_start(struct keeper_link *link, const struct keeper_link_config *config) {
+        bool greeted;
         int r;
 
         link->config = *config;
         if (config->choice == KEEPER_NONE)
                 return;
         r = start(link);
+        greeted = r == 0;
         if (r == 0) {
                 r = take_over(link);
                 if (r == 0)
@@ -483,7 +506,7 @@ void keeper_link_start(struct keeper_link *link, const struct keeper_link_config
                 (void)log_errno(LOG_WARNING, r, "there is no keeper yet: the end of this process tears GPUs down");
                 link->warned = true;
         }
-        if (r == 0 || r == -ETIMEDOUT) /* the latter stands still, and greets us when it goes on */
+        if (r == 0 || (r == -ETIMEDOUT && !greeted)) /* the latter stands still, and greets us when it goes on */
                 watch(link);
         else
                 go_down(link);
@@ -568,6 +591,13 @@ void keeper_link_set_wait(struct keeper_link *link, unsigned wait_sec) {
         link->config.wait_sec = wait_sec;
         if (link->state == STATE_UP)
                 (void)keeper_send(link->fd, KEEPER_WAIT, wait_sec, NULL, -1);
+        unlock(link);
+}
+
+void keeper_link_end(struct keeper_link *link) {
+        lock(link);
+        if (link->fd >= 0)
+                (void)shutdown(link->fd, SHUT_RDWR);
         unlock(link);
 }
 

@@ -67,6 +67,9 @@ bool keeper_link_is_up(struct keeper_link *link);
 /* How long the keeper waits for the next daemon, from now on. */
 void keeper_link_set_wait(struct keeper_link *link, unsigned wait_sec);
 
+/* The process ends; from now on the keeper waits for the next daemon, even if a thread of ours stays in the driver. */
+void keeper_link_end(struct keeper_link *link);
+
 /* We end and have released everything: removes the socket of a keeper that was forked, for it ends as well. */
 void keeper_link_remove_socket(struct keeper_link *link);
 

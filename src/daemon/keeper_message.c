@@ -63,9 +63,10 @@ int keeper_receive(int socket_fd, struct keeper_message *ret_message, int *ret_f
 
         do
                 count = recvmsg(socket_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        while (count < 0 && errno == EINTR);
+        while (count < 0 &&
+               (errno == EINTR || errno == ECONNRESET)); /* the latter is told once, before what is queued */
         if (count < 0)
-                return errno == ECONNRESET ? -ENOTCONN : -errno;
+                return -errno;
         *ret_fd = received_fd(&header);
         if (count == 0 && *ret_fd < 0)
                 return -ENOTCONN;

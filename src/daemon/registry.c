@@ -102,7 +102,7 @@ static bool is_repetition(const struct entry *entry, int result) {
         return gpu->job == GPU_JOB_OPEN && gpu->failures_in_row > 0 && entry->failed_result == result;
 }
 
-static void apply_policy(struct entry *entry) {
+void entry_apply_policy(struct entry *entry) {
         const struct registry *registry = entry->registry;
         struct registry_policy before = entry->policy;
 
@@ -119,7 +119,7 @@ static void learn_uuid(struct entry *entry) {
         if (gpu->hold.uuid[0] == '\0' || text_equal(gpu->hold.uuid, gpu->info.uuid))
                 return;
         (void)text_copy(gpu->info.uuid, sizeof(gpu->info.uuid), gpu->hold.uuid);
-        apply_policy(entry);
+        entry_apply_policy(entry);
 }
 
 static void end_job(struct entry *entry, int result, const struct gpu_hold *hold, const struct gpu_failure *failure) {
@@ -410,6 +410,11 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info) {
         entry->gpu.uvm_wanted = entry->policy.uvm;
         entry->leased = registry_lease_covers(registry, &info->address);
         inherit(registry, &entry->gpu);
+        entry->assumed = entry->gpu.adopting && info->minor == GPU_MINOR_UNKNOWN;
+        if (entry->assumed) {
+                entry->policy.persistence = true;
+                entry->policy.uvm = entry->gpu.uvm_wanted = entry->gpu.hold.uvm_fd >= 0;
+        }
         log_write(LOG_DEBUG, "device %s - registered", entry_address(entry, text));
         entry_enable(entry, entry->policy.persistence);
         (void)take_ptr(entry);
@@ -439,7 +444,7 @@ void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec) {
 
 void registry_apply_policy(struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++)
-                apply_policy(registry->entries[i]);
+                entry_apply_policy(registry->entries[i]);
         registry->changed = true;
         registry_advance(registry);
 }

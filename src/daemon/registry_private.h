@@ -26,11 +26,12 @@ struct entry {
         bool stale;                    /* what is held is of a GPU that was taken away: close it, then open anew */
         bool gone;                     /* not listed any more: forgotten once it is released */
         bool seen;                     /* by the scan being merged */
-        bool doubtful;                 /* a scan did not see it, but is older than what we hold */
-        uint64_t opened_usec;          /* when the last open began */
-        bool waiting;                  /* an open waits for hears_unbinds() */
-        int failed_result;             /* of the last open, as that gave it */
-        int told_error;                /* of the last explanation of a failure that was logged */
+        bool assumed;         /* taken over, and not listed yet: wanted as it was, for rules may name its UUID */
+        bool doubtful;        /* a scan did not see it, but is older than what we hold */
+        uint64_t opened_usec; /* when the last open began */
+        bool waiting;         /* an open waits for hears_unbinds() */
+        int failed_result;    /* of the last open, as that gave it */
+        int told_error;       /* of the last explanation of a failure that was logged */
 
         struct registry_request *request; /* the one being served, and those behind it */
         int numa_result;                  /* of the last NUMA job */
@@ -90,6 +91,9 @@ void entry_spoil(struct entry *entry);
 int registry_add_entry(struct registry *registry, const struct gpu_info *info);
 /* Forgets the entries that are gone and released. */
 void registry_sweep(struct registry *registry);
+/* What the configuration says of it now; only a difference counts. */
+void entry_apply_policy(struct entry *entry);
+
 /* GPUs of which descriptors were handed in become entries. */
 void registry_take_inheritances(struct registry *registry);
 void registry_arm_scan(struct registry *registry);

@@ -72,6 +72,8 @@ static void update_entry(struct entry *entry, const struct gpu_info *info, uint6
         outdated |= take_bool(&entry->gone);  /* back before it was forgotten */
         if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
                 take_info(&entry->gpu, info);
+        if (take_bool(&entry->assumed))
+                entry_apply_policy(entry);
         if (outdated)
                 entry_spoil(entry);
         else

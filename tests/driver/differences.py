@@ -3,9 +3,7 @@
 """Where the simulator is known to differ from NVIDIA's code: {test: (branches, what it does)}. Each entry is a fault of
 the simulator that waits for its cure."""
 
-KNOWN = {
-    "test_a_hanging_teardown_stalls_opens_of_gpus_that_are_initialised_as_well": (("535", "550"), "not those"),
-}
+KNOWN = {}
 
 
 def known(test, version):

@@ -221,6 +221,8 @@ static int forget_or_fail(const struct kernel *kernel, const struct pci_address 
                           struct gpu_failure *ret_failure) {
         int r = forget(kernel, address, kind, fd);
 
+        if (r < 0) /* it stays open, so it stays kept */
+                keep(kernel, address, kind, fd);
         return r < 0 ? gpu_failure_set(ret_failure, r, NV_OK,
                                        "the keeper does not let go of it; end the keeper, another is started")
                      : 0;
@@ -244,10 +246,14 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
         int r;
 
         r = forget_or_fail(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd, ret_failure);
-        if (r == 0)
-                r = forget_or_fail(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd, ret_failure);
         if (r < 0)
                 return r;
+        r = forget_or_fail(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd, ret_failure);
+        if (r < 0) {
+                if (hold->uvm_fd >= 0)
+                        keep(kernel, &info->address, GPU_KIND_UVM, hold->uvm_fd);
+                return r;
+        }
         if (hold->uvm)
                 uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
