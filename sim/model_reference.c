@@ -135,7 +135,7 @@ int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_
         struct who who = who_is(caller);
         struct model *model = file->model;
         struct reference *reference;
-        struct gpu *gpu;
+        struct gpu *gpu = NULL; /* gcc does not see that use_by_id() sets it */
         MODEL_LOCKED(model);
 
         if (file->node != MODEL_NODE_CTL || file->attached || n_gpu_ids == 0)

@@ -67,10 +67,11 @@ static struct origin_facts find_facts(const struct peer *peer, int pidfd, enum o
 }
 
 static struct origin_facts ask(const struct peer *peer, enum origin_question question) {
-        int opened = open_pidfd(peer);
-        CLEANUP(fd_done) int pidfd = opened < 0 ? -1 : opened;
+        int pidfd = open_pidfd(peer); /* or why there is none */
+        struct origin_facts facts = find_facts(peer, pidfd, question);
 
-        return find_facts(peer, opened, question);
+        (void)fd_close(pidfd);
+        return facts;
 }
 
 /* ---- processes that have connected before ---- */

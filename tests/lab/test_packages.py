@@ -88,7 +88,7 @@ def test_once_installed_the_daemon_runs_and_holds_every_gpu(holder):
     assert holder.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
     assert opens(holder) == [1, 1]
     assert holder.exec("which", "nvidia-persistenced") == "/usr/bin/nvidia-persistenced\n"
-    assert holder.exec("ps", "-o", "user:32=", "-C", "nvidia-persiste").split() == ["nvidia-persistenced"]
+    assert holder.exec("ps", "-o", "user:32=", "-C", "nvidia-persiste").split() == ["nvidia-persistenced"] * 2, "and its keeper"
     assert "OK" in holder.exec("holdfast", "check")
     for page in ("nvidia-persistenced.1.gz", "holdfast.1.gz"):
         assert holder.exec("zcat", f"/usr/share/man/man1/{page}").startswith('.\\"')

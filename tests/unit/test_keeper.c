@@ -292,6 +292,7 @@ static void a_visitor_that_is_no_daemon_takes_no_daemons_place(void **state) {
         assert_true(is_readable(visitor, LIMIT_MSEC)); /* dismissed */
         assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, name, -1), 0);
         assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
+        assert_true(is_readable(kept, 0));
 }
 
 static void without_a_daemon_everything_is_closed_after_the_time_that_the_last_one_said(void **state) {
