@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """What a restart costs: how long nobody can connect, and how many GPUs are torn down.
 
-Ours also as systemd restarts it, with socket unit and descriptor store (tests/system/harness/supervisor.py stands for
+Ours also as systemd restarts it, with socket unit and keeper (tests/system/harness/supervisor.py stands for
 systemd). The limit is none: without a supervisor a GPU is initialised anew, and that takes the model's time.
 """
 
@@ -66,7 +66,7 @@ def restart_service(contender):
         service = world.supervise(socket_unit=True)
         service.start().wait_ready()
         with Prober(world.site.socket_path) as prober:
-            service.restart(signal.SIGTERM)
+            service.restart(signal.SIGUSR1)
         return prober.longest_sec, teardowns(world.sim)
 
 
@@ -87,7 +87,7 @@ def measure(contenders, plan):
     for contender in contenders:
         runs[contender.name] = [restart_alone(contender) for _ in range(plan.rounds)]
     managed = runs.pop(BY_SYSTEMD)
-    for way, goal, found in (("with systemd's socket and store", 0, {OURS: managed}), ("stopped and started", None, runs)):
+    for way, goal, found in (("with systemd's socket and the keeper", 0, {OURS: managed}), ("stopped and started", None, runs)):
         for at, what, unit in ((0, "time without a socket", "ms"), (1, "GPUs torn down", "")):
             scale = 1000 if unit else 1
             yield Figure("restart", f"{way}, {what}", unit,

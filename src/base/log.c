@@ -119,6 +119,7 @@ static void tell_lost(struct message *message) {
 static void *thread_main(void *argument) {
         struct message message;
 
+        (void)pthread_setname_np(pthread_self(), "log");
         (void)pthread_mutex_lock(&queue.lock);
         for (;;) {
                 if (queue.n > 0) {

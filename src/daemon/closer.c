@@ -62,6 +62,7 @@ static int take(void) {
 static void *thread_main(void *argument) {
         struct thread *self = argument;
 
+        (void)pthread_setname_np(pthread_self(), "closer");
         (void)pthread_mutex_lock(&closer.lock);
         while (closer.queued > 0 || closer.idle == 0) {
                 if (closer.queued == 0) {

@@ -126,7 +126,7 @@ def a_failing_initialisation(node, source):
 
 @action(3)
 def a_restart(node, source):
-    number = source.choice((signal.SIGTERM, signal.SIGKILL))
+    number = source.choice((signal.SIGUSR1, signal.SIGKILL))
     yield f"restart by {number.name}"
     node.restart(number)
 

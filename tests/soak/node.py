@@ -240,7 +240,12 @@ class Node:
 
     def _wait_rest(self):
         """Until no job is under way: it may have a descriptor of its own."""
-        wait_until(lambda: process.status_fields(self.daemon.pid)["Threads"] == "1", "the daemon rests", SETTLE_SEC)
+        wait_until(lambda: len(self._threads_of_work()) == 1, "the daemon rests", SETTLE_SEC)
+
+    def _threads_of_work(self):
+        """The loop's and those of jobs; the one that writes the log and the one that closes sockets stay."""
+        names = [fields["Name"] for fields in process.thread_fields(self.daemon.pid)]
+        return [name for name in names if name not in ("log", "closer")]
 
     def _other_descriptors(self):
         """What the daemon has open besides GPUs, without the numbers that differ from one to the next."""
