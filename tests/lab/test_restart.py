@@ -204,7 +204,8 @@ def test_while_a_stop_waits_for_the_driver_systemd_answers(bare_node):
     node.exec("systemctl", "enable", "--now", SERVICE)
     node.exec("systemctl", "stop", "--no-block", SERVICE)
     # The other GPU may be torn down before, or wait behind it for the driver's lock.
-    wait_until(lambda: len(node.gpus.journal("close")) == 2, "both closes under way", timeout=20)
+    wait_until(lambda: len([record for record in node.gpus.journal("close") if record["gpu"]]) == 2,
+               "both GPUs' closes under way", timeout=20)
     assert shown(node, "LoadState") == "loaded", "systemd answers"
     wait_until(lambda: shown(node, "ActiveState") != "deactivating", "the end of the stop", timeout=60)
     node.gpus.ctl("hang", gpu=1, on=False, which="close")
