@@ -33,6 +33,7 @@ enum verdict {
 };
 
 enum expectation {
+        EXPECT_CONFIGURED, /* EXPECT_ON, or EXPECT_ANY of a GPU that the configuration leaves off */
         EXPECT_ON,
         EXPECT_OFF,
         EXPECT_ANY,
@@ -47,7 +48,7 @@ enum format {
         FORMAT_JSON,
 };
 
-static const char *const expectation_words[] = {"on", "off", "any", "daemon", NULL};
+static const char *const expectation_words[] = {"configured", "on", "off", "any", "daemon", NULL};
 static const char *const format_words[] = {"nagios", "nhc", "npd", "json", NULL};
 
 static struct check_options {
@@ -64,9 +65,10 @@ static struct check_options {
 static const struct option_spec options[] = {
         {
                 .name = "expect",
-                .argument = "on|off|any|daemon",
-                .help = "what the GPUs should be: held by the daemon, not held, or either (default on); daemon: only "
-                        "that one answers, whatever its GPUs are",
+                .argument = "configured|on|off|any|daemon",
+                .help = "what the GPUs should be: held by the daemon unless its configuration leaves them off "
+                        "(configured, the default), held (on), not held (off), or either (any); daemon: only that one "
+                        "answers, whatever its GPUs are",
                 .kind = OPTION_CHOICE,
                 .offset = offsetof(struct check_options, expectation),
                 .choices = expectation_words,
@@ -93,7 +95,7 @@ static const struct option_spec options[] = {
 };
 
 static const struct command_exit exits[] = {
-        {VERDICT_OK, "OK: a daemon runs, and every GPU is as expected"},
+        {VERDICT_OK, "OK: a daemon runs, and every GPU is as expected: held, unless it is configured off"},
         {VERDICT_WARNING,
          "WARNING: it will pass, or somebody wants it so: opening, closing, leased, UVM not on yet, the "
          "daemon still starting"},
@@ -166,27 +168,25 @@ static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *g
         return true;
 }
 
+#define ON_OFF_ANY(on, off, any)                                                                                       \
+        { [EXPECT_ON] = VERDICT_##on, [EXPECT_OFF] = VERDICT_##off, [EXPECT_ANY] = VERDICT_##any }
+
 /* The first that applies decides. When only a daemon is expected all is VERDICT_OK, which is 0. */
 static const struct condition conditions[] = {
-        /*                      on                off               any */
-        {is_stuck, {VERDICT_CRITICAL, VERDICT_CRITICAL, VERDICT_CRITICAL}, "stuck in the driver"},
-        {is_failed, {VERDICT_CRITICAL, VERDICT_WARNING, VERDICT_CRITICAL}, NULL},
-        {is_not_known_to_daemon, {VERDICT_CRITICAL, VERDICT_WARNING, VERDICT_CRITICAL}, "not known to the daemon"},
-        {is_not_open,
-         {VERDICT_CRITICAL, VERDICT_CRITICAL, VERDICT_CRITICAL},
-         "said to be held, but the daemon has not opened it"},
-        {is_leased, {VERDICT_WARNING, VERDICT_OK, VERDICT_OK}, "leased: released while somebody works on it"},
-        {is_opening, {VERDICT_WARNING, VERDICT_WARNING, VERDICT_OK}, "opening"},
-        {is_closing, {VERDICT_WARNING, VERDICT_WARNING, VERDICT_OK}, "closing"},
-        {is_waiting_for_uvm, {VERDICT_WARNING, VERDICT_CRITICAL, VERDICT_WARNING}, "held, UVM persistence not on yet"},
-        {is_held, {VERDICT_OK, VERDICT_CRITICAL, VERDICT_OK}, "held"},
-        {is_kept_by_flag,
-         {VERDICT_CRITICAL, VERDICT_CRITICAL, VERDICT_OK},
+        /* on, off, any */
+        {is_stuck, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "stuck in the driver"},
+        {is_failed, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), NULL},
+        {is_not_known_to_daemon, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), "not known to the daemon"},
+        {is_not_open, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "said to be held, but the daemon has not opened it"},
+        {is_leased, ON_OFF_ANY(WARNING, OK, OK), "leased: released while somebody works on it"},
+        {is_opening, ON_OFF_ANY(WARNING, WARNING, OK), "opening"},
+        {is_closing, ON_OFF_ANY(WARNING, WARNING, OK), "closing"},
+        {is_waiting_for_uvm, ON_OFF_ANY(WARNING, CRITICAL, WARNING), "held, UVM persistence not on yet"},
+        {is_held, ON_OFF_ANY(OK, CRITICAL, OK), "held"},
+        {is_kept_by_flag, ON_OFF_ANY(CRITICAL, CRITICAL, OK),
          "kept by the kernel's deprecated flag only, not by the daemon"},
-        {is_wanted,
-         {VERDICT_CRITICAL, VERDICT_WARNING, VERDICT_WARNING},
-         "released, though the daemon wants to hold it"},
-        {is_off, {VERDICT_CRITICAL, VERDICT_OK, VERDICT_OK}, "persistence mode is off"},
+        {is_wanted, ON_OFF_ANY(CRITICAL, WARNING, WARNING), "released, though the daemon wants to hold it"},
+        {is_off, ON_OFF_ANY(CRITICAL, OK, OK), "persistence mode is off"},
 };
 
 static const struct condition *find_condition(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
@@ -195,6 +195,14 @@ static const struct condition *find_condition(const struct snapshot *snapshot, c
         while (!condition->applies(snapshot, gpu))
                 condition++;
         return condition;
+}
+
+/* How bad it is for this GPU. */
+static enum verdict verdict_of(const struct condition *condition, const struct snapshot_gpu *gpu,
+                               enum expectation expectation) {
+        if (expectation == EXPECT_CONFIGURED)
+                expectation = gpu->configured == HF_NO ? EXPECT_ANY : EXPECT_ON;
+        return condition->verdicts[expectation];
 }
 
 static const char *describe(const struct condition *condition, const struct snapshot_gpu *gpu, char *buffer,
@@ -218,6 +226,7 @@ struct judgement {
         bool *selected;
         size_t n_gpus; /* selected */
         size_t n_held; /* of those */
+        size_t n_off;  /* neither held nor to be held, as configured */
         size_t n_problems;
         char cause[512]; /* what is wrong before any GPU is looked at; empty: nothing */
 };
@@ -275,9 +284,11 @@ static void judge_gpus(struct judgement *judgement) {
 
                 if (!judgement->selected[i])
                         continue;
-                verdict = find_condition(snapshot, gpu)->verdicts[judgement->expectation];
+                verdict = verdict_of(find_condition(snapshot, gpu), gpu, judgement->expectation);
                 judgement->n_gpus++;
                 judgement->n_held += gpu->held == HF_YES;
+                judgement->n_off += judgement->expectation == EXPECT_CONFIGURED && gpu->configured == HF_NO &&
+                                    gpu->held == HF_NO && verdict == VERDICT_OK;
                 judgement->n_problems += verdict != VERDICT_OK;
                 judgement_worsen(judgement, verdict);
         }
@@ -336,7 +347,7 @@ static void append_problems(const struct judgement *judgement, char *line) {
                 const struct condition *condition = find_condition(snapshot, gpu);
                 char address[PCI_ADDRESS_SIZE], reason[REASON_SIZE];
 
-                if (!judgement->selected[i] || condition->verdicts[judgement->expectation] == VERDICT_OK)
+                if (!judgement->selected[i] || verdict_of(condition, gpu, judgement->expectation) == VERDICT_OK)
                         continue;
                 if (++n > PROBLEMS_SHOWN_MAX)
                         continue;
@@ -358,6 +369,8 @@ static void append_summary(const struct judgement *judgement, char *line) {
                judgement->n_gpus == 1 ? "" : "s",
                snapshot->daemon == DAEMON_HOLDFAST ? "Holdfast " : "NVIDIA's nvidia-persistenced",
                snapshot->daemon == DAEMON_HOLDFAST ? snapshot->head.version : "");
+        if (judgement->n_off > 0)
+                append(line, "", ", %zu off as configured", judgement->n_off);
 }
 
 static void write_line(const struct judgement *judgement, char line[static LINE_SIZE]) {
@@ -391,7 +404,7 @@ static json_t *problems_json(const struct judgement *judgement) {
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];
                 const struct condition *condition = find_condition(snapshot, gpu);
-                enum verdict verdict = condition->verdicts[judgement->expectation];
+                enum verdict verdict = verdict_of(condition, gpu, judgement->expectation);
                 char address[PCI_ADDRESS_SIZE], reason[REASON_SIZE];
 
                 if (judgement->selected[i] && verdict != VERDICT_OK)

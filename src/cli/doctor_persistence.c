@@ -146,6 +146,11 @@ static void set_cure(const struct examination *examination, size_t n, const char
                 finding_cure(finding, "holdfast wait --timeout infinity");
 }
 
+/* The configuration leaves it off: nothing is wrong with that. */
+static bool is_meant(const struct snapshot_gpu *gpu) {
+        return gpu->configured == HF_NO && !gpu->detail.leased;
+}
+
 static bool any_unknown(const struct snapshot *snapshot) {
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN && !snapshot->gpus[i].info.excluded)
@@ -176,7 +181,7 @@ static void judge_awaited(const struct snapshot *snapshot, struct finding *findi
 void probe_persistence(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         struct instructions instructions;
-        size_t n_off = 0, n_cured = 0;
+        size_t n_off = 0, n_meant = 0, n_cured = 0;
         char ids[200] = "";
 
         read_instructions(&instructions, examination);
@@ -186,11 +191,15 @@ void probe_persistence(const struct examination *examination, struct finding *fi
                 if (!is_off(snapshot, gpu))
                         continue;
                 n_off++;
+                n_meant += is_meant(gpu);
                 blame(examination, gpu, &instructions, finding);
-                if (!gpu->detail.leased)
+                if (!gpu->detail.leased && !is_meant(gpu))
                         add_to_cure(gpu, &n_cured, ids, sizeof(ids));
         }
-        if (n_off > 0) {
+        if (n_off > 0 && n_off == n_meant)
+                finding_set(finding, VERDICT_NOTE, "persistence mode is off for %zu of %zu GPUs, as configured", n_off,
+                            snapshot->n_gpus);
+        else if (n_off > 0) {
                 finding_set(finding, VERDICT_PROBLEM, "persistence mode is off for %zu of %zu GPUs", n_off,
                             snapshot->n_gpus);
                 set_cure(examination, n_cured, ids, finding);

@@ -207,6 +207,10 @@ static struct value get_legacy(const struct sample *sample, const struct snapsho
         return value_if(gpu->legacy != HF_UNKNOWN, gpu->legacy == HF_YES);
 }
 
+static struct value get_configured(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(gpu->configured != HF_UNKNOWN, gpu->configured == HF_YES);
+}
+
 static struct value get_excluded(const struct sample *sample, const struct snapshot_gpu *gpu) {
         return value_of(gpu->info.excluded);
 }
@@ -254,6 +258,8 @@ static const struct {
         {"holdfast_gpu_excluded", "gauge", "Whether the administrator has excluded the GPU from the driver.",
          get_excluded},
         {"holdfast_gpu_wanted", "gauge", "Whether the daemon wants to hold the GPU.", get_gpu_wanted},
+        {"holdfast_gpu_configured", "gauge", "Whether the daemon's options and configuration file say persistence on.",
+         get_configured},
         {"holdfast_gpu_leased", "gauge", "Whether a lease keeps the GPU released.", get_gpu_leased},
         {"holdfast_gpu_stuck", "gauge", "Whether the GPU has been in the driver for longer than the limit.",
          get_gpu_stuck},

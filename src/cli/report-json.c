@@ -66,13 +66,14 @@ static json_t *detail_json(const struct snapshot *snapshot, const struct snapsho
 
         if (snapshot->daemon != DAEMON_HOLDFAST || !gpu->in_daemon)
                 return json_null();
-        return json_pack(
-                "{s:b, s:b, s:b, s:o, s:o, s:I, s:I, s:o, s:s, s:o}", "wanted", detail->wanted, "leased",
-                detail->leased, "stuck", detail->stuck, "since", time_or_null(detail->since_realtime_usec), "open_ms",
-                detail->open_duration_usec ? json_real((double)detail->open_duration_usec / (double)USEC_PER_MSEC)
-                                           : json_null(),
-                "opens", (json_int_t)detail->opens, "failures", (json_int_t)detail->failures, "error", error_json(gpu),
-                "uvm", uvm[detail->uvm], "uvm_reason", text_or_null(detail->uvm_text));
+        return json_pack("{s:b, s:o, s:b, s:b, s:o, s:o, s:I, s:I, s:o, s:s, s:o}", "wanted", detail->wanted,
+                         "configured", tristate(gpu->configured), "leased", detail->leased, "stuck", detail->stuck,
+                         "since", time_or_null(detail->since_realtime_usec), "open_ms",
+                         detail->open_duration_usec
+                                 ? json_real((double)detail->open_duration_usec / (double)USEC_PER_MSEC)
+                                 : json_null(),
+                         "opens", (json_int_t)detail->opens, "failures", (json_int_t)detail->failures, "error",
+                         error_json(gpu), "uvm", uvm[detail->uvm], "uvm_reason", text_or_null(detail->uvm_text));
 }
 
 static json_t *clients_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {

@@ -43,13 +43,17 @@ static void note_no_answer(struct snapshot *snapshot, int error, const struct cl
 
 /* ---- Holdfast: List ---------------------------------------------------------- */
 
-static int take_detail(struct snapshot *snapshot, const struct hf_gpu *detail) {
-        const struct pci_address address = {
-                .domain = detail->address.domain,
-                .bus = (uint8_t)detail->address.bus,
-                .slot = (uint8_t)detail->address.slot,
-                .function = (uint8_t)detail->address.function,
+static struct pci_address address_of(const struct hf_address *address) {
+        return (struct pci_address){
+                .domain = address->domain,
+                .bus = (uint8_t)address->bus,
+                .slot = (uint8_t)address->slot,
+                .function = (uint8_t)address->function,
         };
+}
+
+static int take_detail(struct snapshot *snapshot, const struct hf_gpu *detail) {
+        const struct pci_address address = address_of(&detail->address);
         struct snapshot_gpu *row;
         int r;
 
@@ -85,6 +89,24 @@ static int take_list(struct snapshot *snapshot, const struct hf_gpu *details) {
 
                 if (r < 0)
                         return r;
+        }
+        return 0;
+}
+
+static int take_configured(struct snapshot *snapshot, struct client *client) {
+        CLEANUP(free_ptr) struct hf_gpu_configured *gpus = NULL;
+        size_t n = 0;
+        int r;
+
+        r = client_configured(client, &gpus, &n);
+        if (r < 0)
+                return r == -EOPNOTSUPP ? 0 : r;
+        for (size_t i = 0; i < n; i++) {
+                const struct pci_address address = address_of(&gpus[i].address);
+
+                for (size_t j = 0; j < snapshot->n_gpus; j++)
+                        if (pci_address_compare(&snapshot->gpus[j].info.address, &address) == 0)
+                                snapshot->gpus[j].configured = gpus[i].persistence ? HF_YES : HF_NO;
         }
         return 0;
 }
@@ -136,9 +158,11 @@ int snapshot_ask_daemon(struct snapshot *snapshot, const char *root, uint64_t ti
 
         snapshot->daemon_pid = client_peer_pid(client);
         r = client_list(client, &snapshot->head, &details);
-        if (r == 0)
-                return take_list(snapshot, details);
-        if (r == -EOPNOTSUPP)
+        if (r == 0) {
+                r = take_list(snapshot, details);
+                if (r == 0)
+                        r = take_configured(snapshot, client);
+        } else if (r == -EOPNOTSUPP)
                 r = ask_get_all(snapshot, client);
         if (r == -ENOMEM)
                 return r;

@@ -36,6 +36,7 @@ int snapshot_get_row(struct snapshot *snapshot, const struct pci_address *addres
         snapshot->gpus = gpus;
         gpus[snapshot->n_gpus] = (struct snapshot_gpu){
                 .info = {.address = *address, .minor = GPU_MINOR_UNKNOWN},
+                .configured = HF_UNKNOWN,
                 .held = HF_UNKNOWN,
                 .initialised = HF_UNKNOWN,
                 .legacy = HF_UNKNOWN,

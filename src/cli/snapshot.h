@@ -57,6 +57,7 @@ struct snapshot_gpu {
         bool in_daemon;               /* DAEMON_HOLDFAST: `detail` is its row; DAEMON_NVIDIA: it knows the GPU */
         struct hf_gpu detail;         /* strings made printable */
         uint32_t get_status;          /* DAEMON_NVIDIA: enum nvpd_status */
+        enum hf_tristate configured;  /* to be held, by the daemon's options and file; NVIDIA's does not tell */
         enum hf_tristate held;        /* by the daemon */
         enum hf_tristate initialised; /* in the driver, by whomever */
         enum hf_tristate legacy;      /* the kernel's persistence flag */

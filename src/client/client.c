@@ -151,6 +151,10 @@ int client_set_mode(struct client *client, const struct pci_address *address, bo
         return finish_for_status(client, &call, ret_status);
 }
 
+static int out_of_memory(struct client *client) {
+        return connection_fail(&client->connection, -ENOMEM, "answered, but there is no memory to hold the answer");
+}
+
 static int decode_list(struct client *client, struct xdr_reader *results, struct hf_list_head *ret_head,
                        struct hf_gpu **ret_gpus) {
         CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
@@ -161,8 +165,7 @@ static int decode_list(struct client *client, struct xdr_reader *results, struct
         /* One more, so that no GPUs at all are an array too. The decoder bounds n_gpus. */
         gpus = calloc((size_t)head.n_gpus + 1, sizeof(*gpus));
         if (!gpus)
-                return connection_fail(&client->connection, -ENOMEM,
-                                       "answered, but there is no memory to hold the answer");
+                return out_of_memory(client);
         for (uint32_t i = 0; i < head.n_gpus; i++)
                 hf_gpu_decode(results, &gpus[i]);
         r = check_results(client, results);
@@ -216,6 +219,31 @@ int client_watch_end(struct client *client, struct hf_list_head *ret_head, struc
 
 int client_fd(const struct client *client) {
         return client->connection.fd;
+}
+
+int client_configured(struct client *client, struct hf_gpu_configured **ret_gpus, size_t *ret_n) {
+        CLEANUP(free_ptr) struct hf_gpu_configured *gpus = NULL;
+        struct xdr_reader results;
+        struct connection_call call;
+        uint32_t n;
+        int r;
+
+        connection_begin_call(&client->connection, &call, HF_PROGRAM, HF_VERSION, HF_CONFIGURED);
+        r = connection_finish_call(&client->connection, &call, &results);
+        if (r < 0)
+                return r;
+        n = hf_configured_decode_count(&results);
+        gpus = calloc((size_t)n + 1, sizeof(*gpus));
+        if (!gpus)
+                return out_of_memory(client);
+        for (uint32_t i = 0; i < n; i++)
+                hf_gpu_configured_decode(&results, &gpus[i]);
+        r = check_results(client, &results);
+        if (r < 0)
+                return r;
+        *ret_gpus = take_ptr(gpus);
+        *ret_n = n;
+        return 0;
 }
 
 int client_stats(struct client *client, struct hf_stats *ret_stats) {

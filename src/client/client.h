@@ -62,6 +62,12 @@ int client_watch_begin(struct client *client, uint64_t serial);
 int client_watch_end(struct client *client, struct hf_list_head *ret_head, struct hf_gpu **ret_gpus);
 int client_fd(const struct client *client);
 
+/*
+ * What the configuration says of each GPU, an array of *ret_n that the caller frees. Also -EOPNOTSUPP: a daemon of
+ * version 0.1, which does not tell.
+ */
+int client_configured(struct client *client, struct hf_gpu_configured **ret_gpus, size_t *ret_n);
+
 int client_stats(struct client *client, struct hf_stats *ret_stats);
 
 /*

@@ -72,6 +72,7 @@ static const struct method {
         {HF_PROGRAM, HF_VERSION, HF_WATCH, PERMIT_ANYBODY, "Watch", method_watch},
         {HF_PROGRAM, HF_VERSION, HF_STATS, PERMIT_ANYBODY, "Stats", method_stats},
         {HF_PROGRAM, HF_VERSION, HF_RELEASE, PERMIT_ADMIN, "Release", method_release},
+        {HF_PROGRAM, HF_VERSION, HF_CONFIGURED, PERMIT_ANYBODY, "Configured", method_configured},
 };
 
 static const struct method *find_method(const struct rpc_call *header) {

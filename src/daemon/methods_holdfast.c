@@ -43,10 +43,13 @@ static uint32_t legacy_on_wire(enum gpu_legacy legacy) {
         return flags[legacy];
 }
 
+static struct hf_address address_on_wire(const struct pci_address *address) {
+        return (struct hf_address){address->domain, address->bus, address->slot, address->function};
+}
+
 static void encode_gpu(struct xdr_writer *writer, const struct gpu *gpu) {
         struct hf_gpu entry = {
-                .address = {gpu->info.address.domain, gpu->info.address.bus, gpu->info.address.slot,
-                            gpu->info.address.function},
+                .address = address_on_wire(&gpu->info.address),
                 .minor = gpu->info.minor,
                 .state = state_on_wire(gpu->state),
                 .wanted = gpu->wanted,
@@ -137,6 +140,40 @@ void method_list(struct call *call) {
 
         reply_list(methods, call->session, call->header.xid);
         registry_refresh(methods->registry);
+}
+
+/* ---- Configured ---- */
+
+void method_configured(struct call *call) {
+        const struct registry *registry = call->methods->registry;
+        size_t n_gpus = registry_count(registry).gpus;
+        CLEANUP(free_ptr) uint8_t *reply = NULL;
+        struct xdr_writer writer;
+        size_t size;
+
+        if (n_gpus > HF_GPUS_MAX)
+                n_gpus = HF_GPUS_MAX;
+        size = REPLY_MAX + 4 + n_gpus * HF_GPU_CONFIGURED_ENCODED_MAX;
+        reply = malloc(size);
+        if (!reply) {
+                reply_accepted(call->session, call->header.xid, RPC_SYSTEM_ERR);
+                return;
+        }
+        xdr_writer_init(&writer, reply, size);
+        rpc_encode_accepted(&writer, call->header.xid, RPC_SUCCESS);
+        xdr_write_u32(&writer, (uint32_t)n_gpus);
+        for (size_t i = 0; i < n_gpus; i++) {
+                const struct gpu *gpu = registry_gpu(registry, i);
+                const struct registry_policy policy = registry_gpu_policy(gpu);
+                const struct hf_gpu_configured configured = {
+                        .address = address_on_wire(&gpu->info.address),
+                        .persistence = policy.persistence,
+                        .uvm_persistence = policy.uvm,
+                };
+
+                hf_gpu_configured_encode(&writer, &configured);
+        }
+        session_reply(call->session, reply, xdr_writer_size(&writer));
 }
 
 /* ---- Watch ---- */

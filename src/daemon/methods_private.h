@@ -36,5 +36,6 @@ void method_set_numa(struct call *call);
 
 void method_list(struct call *call);
 void method_watch(struct call *call);
+void method_configured(struct call *call);
 void method_stats(struct call *call);
 void method_release(struct call *call);

@@ -61,6 +61,10 @@ bool registry_gpu_is_leased(const struct gpu *gpu) {
         return container_of(gpu, struct entry, gpu)->leased;
 }
 
+struct registry_policy registry_gpu_policy(const struct gpu *gpu) {
+        return container_of(gpu, struct entry, gpu)->policy;
+}
+
 /* ---- jobs ---- */
 
 /* What is said of each job's end. The texts of open and close are those of NVIDIA's daemon: they are grepped for. */

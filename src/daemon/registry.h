@@ -118,6 +118,7 @@ bool registry_is_ready(const struct registry *registry);
 /* GPUs by ascending address; NULL past the end. Valid until control returns to the loop. */
 const struct gpu *registry_gpu(const struct registry *registry, size_t index);
 bool registry_gpu_is_leased(const struct gpu *gpu);
+struct registry_policy registry_gpu_policy(const struct gpu *gpu);
 
 /* By domain, bus and slot; the function is ignored, as clients send 0 for it. NULL: no such GPU. */
 const struct gpu *registry_find(const struct registry *registry, const struct nvpd_device *device);

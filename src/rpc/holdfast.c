@@ -132,6 +132,22 @@ void hf_release_head_encode(struct xdr_writer *writer, const struct hf_release_h
         xdr_write_u32(writer, head->n_gpus);
 }
 
+uint32_t hf_configured_decode_count(struct xdr_reader *reader) {
+        return xdr_read_at_most(reader, HF_GPUS_MAX);
+}
+
+void hf_gpu_configured_decode(struct xdr_reader *reader, struct hf_gpu_configured *gpu) {
+        hf_address_decode(reader, &gpu->address);
+        gpu->persistence = xdr_read_bool(reader);
+        gpu->uvm_persistence = xdr_read_bool(reader);
+}
+
+void hf_gpu_configured_encode(struct xdr_writer *writer, const struct hf_gpu_configured *gpu) {
+        hf_address_encode(writer, &gpu->address);
+        xdr_write_bool(writer, gpu->persistence);
+        xdr_write_bool(writer, gpu->uvm_persistence);
+}
+
 const char *hf_gpu_state_name(uint32_t state) {
         return state < ARRAY_SIZE(state_names) ? state_names[state] : "?";
 }

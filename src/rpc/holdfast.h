@@ -16,6 +16,7 @@ enum {
         HF_WATCH = 2,
         HF_STATS = 3,
         HF_RELEASE = 4,
+        HF_CONFIGURED = 5,
 
         HF_GPUS_MAX = 256,
         HF_NAME_SIZE = 96,  /* HF_NAME_MAX and the terminator */
@@ -24,6 +25,7 @@ enum {
         /* Upper bounds of the encodings, in bytes: for the buffers of server and client. */
         HF_GPU_ENCODED_MAX = 4 * 4 + 4 + 2 * (4 + HF_NAME_SIZE) + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4 + 4 +
                              (4 + HF_TEXT_SIZE) + 4 + (4 + HF_TEXT_SIZE) + 4 + 4,
+        HF_GPU_CONFIGURED_ENCODED_MAX = 4 * 4 + 4 + 4,
         HF_LIST_HEAD_ENCODED_MAX = 2 * (4 + HF_NAME_SIZE) + 4 + 8 + 4 + 8 + 4,
 };
 
@@ -104,6 +106,17 @@ struct hf_release_head {
         bool all;
         uint32_t n_gpus;
 };
+
+struct hf_gpu_configured {
+        struct hf_address address;
+        bool persistence;
+        bool uvm_persistence;
+};
+
+/* The number of GPUs comes first. It fails the reader when it is over HF_GPUS_MAX. */
+uint32_t hf_configured_decode_count(struct xdr_reader *reader);
+void hf_gpu_configured_decode(struct xdr_reader *reader, struct hf_gpu_configured *gpu);
+void hf_gpu_configured_encode(struct xdr_writer *writer, const struct hf_gpu_configured *gpu);
 
 void hf_stats_decode(struct xdr_reader *reader, struct hf_stats *stats);
 void hf_stats_encode(struct xdr_writer *writer, const struct hf_stats *stats);

@@ -132,6 +132,16 @@ def test_each_gpu_has_its_own_findings(answers):
     assert "UVM persistence is not on yet: NV_ERR_NVLINK_FABRIC_NOT_READY" in rows[6]["findings"]
 
 
+def test_a_gpu_that_is_off_as_configured_is_fine(healthy):
+    healthy["gpus"][0] |= {"state": "released", "held": False, "persistence_mode": "off"}
+    healthy["gpus"][0]["detail"] |= {"wanted": False, "configured": False}
+    rows = table("-", lines=[{"node": "n", "status": healthy}])
+    assert (rows[0]["verdict"], rows[0]["findings"], rows[0]["configured"]) == ("ok", "", "no")
+    healthy["gpus"][0]["detail"]["configured"] = True
+    rows = table("-", lines=[{"node": "n", "status": healthy}])
+    assert rows[0]["verdict"] == "critical" and "persistence mode is off" in rows[0]["findings"]
+
+
 def test_a_spreadsheet_runs_nothing_of_what_a_node_says(healthy):
     healthy["gpus"][0]["name"] = "=HYPERLINK(A1)"
     rows = table("-", lines=[{"node": "@n", "status": healthy}, {"node": "-2+3", "error": "+1"}])

@@ -62,6 +62,33 @@ def test_each_state_has_its_verdict_for_each_expectation(three, state, fields, o
     assert holdfast(three.root, "check", "--gpu=0").status == on
 
 
+@pytest.mark.parametrize("state, fields, verdict", [
+    (RELEASED, {"wanted": 0}, OK),
+    (HELD, {}, OK),  # somebody switched it on, as a daemon with --no-persistence-mode is for
+    (FAILED, {"error": "no power", "errno": 5}, CRITICAL),
+    (OPENING, {"stuck": 1}, CRITICAL),
+    (RELEASED, {"wanted": 1}, WARNING),
+])
+def test_a_gpu_that_the_configuration_leaves_off_is_off_on_purpose(three, state, fields, verdict):
+    three.start_daemon(rows=[Row(A, state, configured=0, **fields), Row(B), Row(C)])
+    document = holdfast(three.root, "check", "--json").json("check")
+    assert (document["expect"], document["verdict"]) == ("configured", VERDICTS[verdict])
+    assert (", 1 off as configured" in document["summary"]) == (state == RELEASED and verdict == OK)
+    assert holdfast(three.root, "check", "--expect=on").status == (OK if state == HELD else CRITICAL)
+
+
+def test_a_gpu_that_somebody_switched_off_is_not_as_configured(three):
+    three.start_daemon(rows=[Row(A, RELEASED, wanted=0), Row(B, RELEASED, wanted=0, configured=0), Row(C)])
+    result = holdfast(three.root, "check")
+    assert result.status == CRITICAL and f"GPU 0 ({A}) persistence mode is off; 1 of 3" in result.out
+
+
+def test_where_a_daemon_does_not_tell_its_configuration_every_gpu_should_be_held(three):
+    three.start_daemon(rows=[Row(A, RELEASED, wanted=0, configured=0), Row(B), Row(C)], lacks={5})
+    assert holdfast(three.root, "check").status == CRITICAL
+    assert holdfast(three.root, "status", "--json").json("status")["gpus"][0]["detail"]["configured"] is None
+
+
 def test_the_worst_verdict_counts_and_a_long_list_is_cut(node):
     addresses = [f"0000:{bus:02x}:00.0" for bus in range(1, 8)]
     node.start_daemon(rows=[Row(addresses[0], OPENING)] + [Row(address, RELEASED) for address in addresses[1:]])
@@ -195,7 +222,7 @@ def test_each_monitor_gets_its_own_words_and_numbers(three, rows, nhc, npd):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--expect=yes"], "--expect: 'yes' is none of on, off, any, daemon"),
+    (["--expect=yes"], "--expect: 'yes' is none of configured, on, off, any, daemon"),
     (["--format=xml"], "--format: 'xml' is none of nagios, nhc, npd, json"),
     (["--min-gpus=many"], "--min-gpus: 'many' is no number"),
     (["--mingpus=1"], "unknown option '--mingpus'; did you mean '--min-gpus'?"),

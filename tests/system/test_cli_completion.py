@@ -61,7 +61,7 @@ def test_bash_completes_commands_options_words_and_gpus(three):
     assert "completion" not in complete(three.root, "")
     assert complete(three.root, "set", "o") == ["on", "off"]
     assert complete(three.root, "--root", "/", "check", "--min") == ["--min-gpus"]
-    assert complete(three.root, "check", "--expect", "") == ["on", "off", "any", "daemon"]
+    assert complete(three.root, "check", "--expect", "") == ["configured", "on", "off", "any", "daemon"]
     assert complete(three.root, "check", "--format", "n") == ["nagios", "nhc", "npd"]
     assert complete(three.root, "status", "--gpu", "") == [
         "all", *(word for minor in range(len(THREE))

@@ -561,6 +561,15 @@ def test_persistence_that_the_configuration_has_off_is_found(patient):
     assert second == f"GPU 1 {B}: off by the configuration, {patient.root}/etc/holdfast/holdfast.conf"
 
 
+def test_persistence_that_is_off_as_configured_is_a_note(patient):
+    patient.node.write("etc/holdfast/holdfast.conf", f"[gpu {B}]\npersistence = off\n")
+    patient.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0, configured=0), Row(C)])
+    check = patient.examine()["persistence"]
+    assert (check["verdict"], check["cure"]) == ("note", None)
+    assert check["summary"] == "persistence mode is off for 1 of 3 GPUs, as configured"
+    assert "off by the configuration" in evidence(check)
+
+
 def test_a_lease_is_found_and_nothing_is_to_be_done_but_wait(patient):
     patient.start_daemon(rows=[Row(A), Row(B, RELEASED, leased=1), Row(C)])
     check = patient.only_problem("persistence")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import holdfast_rpc, process, rpc
+from harness.command import holdfast
 from harness.events import wait_until
 from harness.holdfast_rpc import HELD, RELEASED, UVM_OFF, UVM_ON
 
@@ -157,6 +158,32 @@ def test_a_reload_applies_what_has_changed(world, config):
     assert "read again" in reload(daemon, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
     wait_states(daemon, HELD, RELEASED, HELD)
     wait_until(lambda: books(world) == [(1, 0), (1, 1), (1, 0)], "one teardown and no other")
+
+
+def configured(daemon):
+    with holdfast_rpc.Connection(daemon.socket_path) as connection:
+        return [connection.configured()[address] for address in sorted(connection.configured())]
+
+
+def test_what_is_configured_is_told_apart_from_what_a_client_set(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n[gpu {world.gpus[1]}]\nuvm-persistence = on\n")
+    assert configured(daemon) == [(0, 0), (1, 1), (1, 0)]
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[2], rpc.DISABLED) == rpc.SUCCESS
+    assert configured(daemon) == [(0, 0), (1, 1), (1, 0)]
+    reload(daemon, config, "[gpu *]\npersistence = off\n")
+    assert configured(daemon) == [(0, 0)] * 3
+
+
+def test_check_and_doctor_expect_what_is_configured(world, config):
+    daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    wait_states(daemon, RELEASED, HELD, HELD)
+    result = holdfast(world.site.root, "check")
+    assert result.status == 0 and ", 1 off as configured" in result.out
+    found = {check["id"]: check for check in holdfast(world.site.root, "doctor", "--json").json("doctor")["checks"]}
+    assert found["persistence"]["verdict"] == "note" and "as configured" in found["persistence"]["summary"]
+    assert daemon.set(world.gpus[1], rpc.DISABLED) == rpc.SUCCESS
+    assert holdfast(world.site.root, "check").status == 2
 
 
 def test_a_reload_applies_uvm_without_letting_go(world, config):

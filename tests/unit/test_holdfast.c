@@ -212,6 +212,41 @@ static void no_damaged_list_is_misread(void **state) {
         hostile_flip(head_encoded.bytes, head_encoded.size, judge_damaged_head);
 }
 
+/* ---- Configured ---- */
+
+static void what_is_configured_is_read_back_as_written(void **state) {
+        const struct hf_gpu_configured gpu = {
+                .address = {1, 0x2a, 3, 4}, .persistence = false, .uvm_persistence = true};
+        struct hf_gpu_configured again;
+        struct encoded encoded;
+        struct xdr_writer writer;
+        struct xdr_reader reader;
+
+        xdr_writer_init(&writer, encoded.bytes, sizeof(encoded.bytes));
+        xdr_write_u32(&writer, 1);
+        hf_gpu_configured_encode(&writer, &gpu);
+        assert_int_equal(xdr_writer_size(&writer), 4 + HF_GPU_CONFIGURED_ENCODED_MAX);
+        xdr_reader_init(&reader, encoded.bytes, xdr_writer_size(&writer));
+        assert_int_equal(hf_configured_decode_count(&reader), 1);
+        hf_gpu_configured_decode(&reader, &again);
+        assert_true(xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0);
+        assert_memory_equal(&again.address, &gpu.address, sizeof(gpu.address));
+        assert_false(again.persistence);
+        assert_true(again.uvm_persistence);
+}
+
+static void more_configured_gpus_than_there_can_be_are_refused(void **state) {
+        uint8_t bytes[4];
+        struct xdr_writer writer;
+        struct xdr_reader reader;
+
+        xdr_writer_init(&writer, bytes, sizeof(bytes));
+        xdr_write_u32(&writer, HF_GPUS_MAX + 1);
+        xdr_reader_init(&reader, bytes, sizeof(bytes));
+        (void)hf_configured_decode_count(&reader);
+        assert_false(xdr_reader_ok(&reader));
+}
+
 /* ---- Stats, and the head of Release's arguments ---- */
 
 static struct encoded encode_stats(const struct hf_stats *stats) {
@@ -358,6 +393,8 @@ int main(void) {
                 cmocka_unit_test(a_value_out_of_range_is_refused),
                 cmocka_unit_test(a_string_one_too_long_is_refused),
                 cmocka_unit_test(no_damaged_list_is_misread),
+                cmocka_unit_test(what_is_configured_is_read_back_as_written),
+                cmocka_unit_test(more_configured_gpus_than_there_can_be_are_refused),
                 cmocka_unit_test(stats_are_read_back_as_written),
                 cmocka_unit_test(a_release_head_is_read_back_as_written),
                 cmocka_unit_test(a_release_of_too_many_or_of_neither_all_nor_not_is_refused),

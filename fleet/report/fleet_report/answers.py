@@ -121,6 +121,7 @@ def read_gpu(gpu):
     if detail:
         error = detail.object_or_none("error")
         found.wanted = detail.flag("wanted")
+        found.configured = detail.flag("configured")
         found.since = detail.text("since")
         found.open_ms = detail.number("open_ms")
         found.opens = detail.count("opens")

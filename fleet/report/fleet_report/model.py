@@ -32,6 +32,7 @@ class Gpu:
     held: Optional[bool]
     clients: List[str]
     wanted: Optional[bool] = None
+    configured: Optional[bool] = None
     since: Optional[str] = None
     open_ms: Optional[float] = None
     opens: Optional[int] = None

@@ -25,6 +25,7 @@ GPU_COLUMNS = (
     "state",
     "held",
     "wanted",
+    "configured",
     "since",
     "open_ms",
     "opens",

@@ -36,7 +36,9 @@ DAEMONS = {
 
 
 def judge_gpu(gpu):
-    if gpu.state in STATES:
+    if gpu.state == "released" and gpu.configured is False:
+        pass  # off on purpose
+    elif gpu.state in STATES:
         verdict, text = STATES[gpu.state]
         reason = f": {gpu.error}" if gpu.error else ""
         yield Finding(verdict, f"GPU {gpu.index} {gpu.bus_id} {text}{reason}", gpu.index)

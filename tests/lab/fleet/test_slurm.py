@@ -162,6 +162,19 @@ def test_the_prolog_switches_on_what_was_switched_off_of_the_jobs_gpus_only(clus
     assert slurm.state(node) == "IDLE"
 
 
+def test_the_prolog_leaves_a_gpu_off_that_the_configuration_leaves_off(cluster):
+    """Also where another of the job's GPUs has to be switched on."""
+    node = cluster().controller
+    node.write("/etc/holdfast/holdfast.conf", "[gpu 0000:17:00.0]\npersistence = off\n")
+    node.exec("systemctl", "reload", SERVICE)
+    wait_until(lambda: len(held_on(node)) == 1, "the configuration is followed")
+    other = held_on(node)
+    node.exec("holdfast", "set", "off", "--gpu=0000:9a:00.0")
+    assert held_on(node) == set()
+    assert node.try_exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"}).status == 0
+    assert held_on(node) == other
+
+
 def test_a_gpu_that_cannot_be_held_costs_only_its_own_job_which_is_requeued_and_drains_the_node(cluster):
     slurm = cluster()
     node = slurm.controller

@@ -11,7 +11,7 @@ from . import rpc
 
 PROGRAM = 0x20484644
 VERSION = 1
-LIST, WATCH, STATS, RELEASE = 1, 2, 3, 4
+LIST, WATCH, STATS, RELEASE, CONFIGURED = 1, 2, 3, 4, 5
 
 RELEASED, OPENING, HELD, CLOSING, FAILED = range(5)
 UVM_OFF, UVM_WAITING, UVM_ON = range(3)
@@ -104,6 +104,11 @@ class Connection(rpc.Connection):
 
     def finish_watch(self):
         return self._read(self.receive(), read_list)
+
+    def configured(self):
+        """What the configuration says: {address: (persistence, uvm_persistence)}."""
+        return self._ask(CONFIGURED, lambda reader: {read_address(reader): (reader.number(), reader.number())
+                                                     for _ in range(reader.number())})
 
     def stats(self):
         return self._ask(STATS, lambda reader: {name: reader.number(size) for name, size in STATS_FIELDS})

@@ -90,16 +90,23 @@ class Row:
             "minor": 0, "uuid": "", "model": "", "state": state, "wanted": 1, "since": 1_800_000_000_123_456,
             "open_duration": 1_473_000, "opens": 1, "failures": 0, "stuck": 0, "errno": 0, "nv_status": 0,
             "error": "", "uvm": 0, "uvm_text": "", "legacy": NO, "leased": 0,
+            "configured": 1,  # told by Configured
         }
         unknown = set(fields) - set(self.fields)
         assert not unknown, f"List has no {unknown}"
         self.fields |= fields
 
-    def encode(self):
-        f = self.fields
+    def _encode_address(self):
         domain, bus, slot_function = self.address.split(":")
         slot, function = slot_function.split(".")
-        return (words(int(domain, 16), int(bus, 16), int(slot, 16), int(function, 16), f["minor"]) +
+        return words(int(domain, 16), int(bus, 16), int(slot, 16), int(function, 16))
+
+    def encode_configured(self):
+        return self._encode_address() + words(self.fields["configured"], self.fields["uvm"] > 0)
+
+    def encode(self):
+        f = self.fields
+        return (self._encode_address() + words(f["minor"]) +
                 opaque(f["uuid"].encode()) + opaque(f["model"].encode()) + words(f["state"], f["wanted"]) +
                 hyper(f["since"]) + hyper(f["open_duration"]) +
                 words(f["opens"], f["failures"], f["stuck"], f["errno"], f["nv_status"]) +
@@ -111,13 +118,14 @@ class ScriptedDaemon:
     """Answers from a table, on a thread. `rows`: List is served, as by Holdfast; without: NVIDIA's contract only."""
 
     def __init__(self, path, *, rows=None, modes=None, set_status=0, ready=True, silent=False, after_list=None,
-                 stats=None, silent_to=()):
+                 stats=None, silent_to=(), lacks=()):
         self.rows = rows
         self.modes = modes or {}  # address without function, as in "0000:17:00" -> (status, mode)
         self.set_status = set_status
         self.ready = ready
         self.silent = silent  # takes calls and answers none
         self.silent_to = silent_to  # procedures of Holdfast's program that get no answer
+        self.lacks = lacks  # those that it does not serve
         self.after_list = after_list  # called after each List, to let time pass
         self.stats = stats or {}  # what Stats counts; 0 for what is not named
         self.sets = []
@@ -170,7 +178,9 @@ class ScriptedDaemon:
         if program == HOLDFAST_PROGRAM and procedure in self.silent_to:
             return None
         if program == HOLDFAST_PROGRAM and self.rows is not None:
-            results = {2: self._watch, 3: self._stats}.get(procedure, self._list)()
+            if procedure in self.lacks:
+                return accepted + words(3)
+            results = {2: self._watch, 3: self._stats, 5: self._configured}.get(procedure, self._list)()
             return results and accepted + words(0) + results
         if program != PROGRAM:
             return accepted + words(1)
@@ -181,6 +191,9 @@ class ScriptedDaemon:
         return (hyper(1_799_999_999_000_000) + words(*(count(name, 0) for name in ("sessions", "sessions_max", "leases"))) +
                 b"".join(hyper(count(name, 0)) for name in ("accepted", "evicted", "expired", "malformed", "calls",
                                                             "rejected", "refused")))
+
+    def _configured(self):
+        return words(len(self.rows)) + b"".join(row.encode_configured() for row in self.rows)
 
     def _watch(self):
         """At once when the list is another than the last that was told. Without news there is no answer."""
