@@ -5,12 +5,14 @@
 
 #include <ini.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/doctor.h"
+#include "cli/ids.h"
 
 enum { COMMAND_LINE_SIZE = 4096 };
 
@@ -51,25 +53,27 @@ static void read_instructions(struct instructions *instructions, const struct ex
 
 /* The last line of holdfast.conf(5) that is about one GPU. */
 struct lookup {
-        const struct gpu_info *info;
+        const struct snapshot *snapshot;
+        const struct snapshot_gpu *gpu;
         bool off;
 };
 
-static bool is_about(const struct gpu_info *info, const char *section) {
-        struct pci_address address;
+static bool is_about(const struct lookup *lookup, const char *section) {
+        CLEANUP(free_ptr) bool *meant = calloc(lookup->snapshot->n_gpus + 1, sizeof(*meant));
+        struct ids ids = {0};
+        char error[192];
 
-        if (!text_starts_with(section, "gpu "))
-                return false;
-        section += strlen("gpu ");
-        return text_equal(section, "*") || text_equal_nocase(section, info->uuid) ||
-               (pci_address_parse(section, &address) == 0 && pci_address_compare(&address, &info->address) == 0);
+        return meant && text_starts_with(section, "gpu ") &&
+               ids_add(&ids, section + strlen("gpu "), error, sizeof(error)) == 0 &&
+               ids_resolve(&ids, lookup->snapshot, meant, error, sizeof(error)) == 0 &&
+               meant[lookup->gpu - lookup->snapshot->gpus];
 }
 
 static int on_line(void *userdata, const char *section, const char *name, const char *value) {
         static const char *const off[] = {"off", "no", "false", "0", "disabled"};
         struct lookup *lookup = userdata;
 
-        if (!text_equal(name, "persistence") || !is_about(lookup->info, section))
+        if (!text_equal(name, "persistence") || !is_about(lookup, section))
                 return 1;
         lookup->off = false;
         for (size_t i = 0; i < ARRAY_SIZE(off); i++)
@@ -87,7 +91,7 @@ static void quote(const struct snapshot_gpu *gpu, const char *who, struct findin
 
 static void blame_holdfast(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                            const struct instructions *instructions, struct finding *finding) {
-        struct lookup lookup = {.info = &gpu->info};
+        struct lookup lookup = {.snapshot = snapshot, .gpu = gpu};
         char who[EVIDENCE_SIZE], since[32];
 
         if (gpu->detail.leased) {

@@ -14,7 +14,7 @@
 static bool parse(struct id *id) {
         uint64_t index;
 
-        if (text_equal_nocase(id->text, "all"))
+        if (text_equal_nocase(id->text, "all") || text_equal(id->text, "*"))
                 id->kind = ID_ALL;
         else if (text_parse_u64(id->text, 10, INT32_MAX, &index) == 0) {
                 id->kind = ID_INDEX;

@@ -4,7 +4,7 @@
 
 /*
  * How people name GPUs: by index (the order of PCI addresses, as nvidia-smi counts), PCI address in any spelling, UUID
- * or the beginning of one, or "all"; several with commas between. Parsing needs no GPU; resolving does.
+ * or the beginning of one, or "all" (also "*"); several with commas between. Parsing needs no GPU; resolving does.
  */
 
 #include <stdbool.h>

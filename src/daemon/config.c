@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <ini.h>
 
@@ -126,11 +127,21 @@ static int read_daemon_key(struct reading *reading, const char *name, const char
 /* ---- [gpu ...] ---- */
 
 static bool parse_selector(const char *text, struct config_rule *ret_rule) {
-        *ret_rule = (struct config_rule){.all = text_equal(text, "*")};
-        if (ret_rule->all)
+        uint64_t index;
+
+        *ret_rule = (struct config_rule){.selector = CONFIG_ALL};
+        if (text_equal(text, "*") || text_equal_nocase(text, "all"))
                 return true;
-        if (text_starts_with(text, "GPU-"))
+        if (text_parse_u64(text, 10, INT32_MAX, &index) == 0) {
+                ret_rule->selector = CONFIG_INDEX;
+                ret_rule->index = (unsigned)index;
+                return true;
+        }
+        if (strncasecmp(text, "GPU-", 4) == 0) {
+                ret_rule->selector = CONFIG_UUID;
                 return text_copy(ret_rule->uuid, sizeof(ret_rule->uuid), text);
+        }
+        ret_rule->selector = CONFIG_ADDRESS;
         return pci_address_parse(text, &ret_rule->address) == 0;
 }
 
@@ -141,7 +152,8 @@ static int read_gpu_key(struct reading *reading, const char *selector, const cha
         bool on;
 
         if (!parse_selector(selector, &rule))
-                return wrong(reading, "[gpu %s] names no GPU; give *, a PCI address or a UUID (GPU-...)", selector);
+                return wrong(reading, "[gpu %s] names no GPU; give *, an index, a PCI address or a UUID (GPU-...)",
+                             selector);
         if (text_equal(name, "persistence"))
                 which = &rule.persistence;
         else if (text_equal(name, "uvm-persistence"))
@@ -219,28 +231,34 @@ int config_read(struct config *ret_config, const char *path, char error[static C
         return r;
 }
 
-static bool matches(const struct config_rule *rule, const struct gpu_info *info) {
-        if (rule->all)
+static bool matches(const struct config_rule *rule, const struct gpu_info *info, int index) {
+        switch (rule->selector) {
+        case CONFIG_ALL:
                 return true;
-        if (rule->uuid[0] != '\0')
-                return text_equal_nocase(rule->uuid, info->uuid);
-        return pci_address_compare(&rule->address, &info->address) == 0;
+        case CONFIG_INDEX:
+                return index >= 0 && rule->index == (unsigned)index;
+        case CONFIG_ADDRESS:
+                return pci_address_compare(&rule->address, &info->address) == 0;
+        case CONFIG_UUID:
+                return strncasecmp(info->uuid, rule->uuid, strlen(rule->uuid)) == 0;
+        }
+        return false;
 }
 
-enum config_switch config_persistence(const struct config *config, const struct gpu_info *info) {
+enum config_switch config_persistence(const struct config *config, const struct gpu_info *info, int index) {
         enum config_switch said = CONFIG_UNSET;
 
         for (size_t i = 0; i < config->n_rules; i++)
-                if (config->rules[i].persistence != CONFIG_UNSET && matches(&config->rules[i], info))
+                if (config->rules[i].persistence != CONFIG_UNSET && matches(&config->rules[i], info, index))
                         said = config->rules[i].persistence;
         return said;
 }
 
-enum config_switch config_uvm(const struct config *config, const struct gpu_info *info) {
+enum config_switch config_uvm(const struct config *config, const struct gpu_info *info, int index) {
         enum config_switch said = CONFIG_UNSET;
 
         for (size_t i = 0; i < config->n_rules; i++)
-                if (config->rules[i].uvm != CONFIG_UNSET && matches(&config->rules[i], info))
+                if (config->rules[i].uvm != CONFIG_UNSET && matches(&config->rules[i], info, index))
                         said = config->rules[i].uvm;
         return said;
 }

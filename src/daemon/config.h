@@ -13,7 +13,7 @@
  *      max-sessions = 512
  *      max-sessions-per-user = 128
  *
- *      [gpu *]                      ; or a PCI address, or a UUID: what is said last counts
+ *      [gpu *]                      ; or an index, a PCI address, a UUID: what is said last counts
  *      persistence = on
  *      uvm-persistence = off
  *
@@ -34,10 +34,18 @@ enum config_switch {
         CONFIG_OFF,
 };
 
+enum config_selector {
+        CONFIG_ALL,
+        CONFIG_INDEX,
+        CONFIG_ADDRESS,
+        CONFIG_UUID,
+};
+
 struct config_rule {
-        bool all;                   /* [gpu *] */
-        char uuid[GPU_UUID_SIZE];   /* "" : by address */
-        struct pci_address address; /* meaningful without all and uuid */
+        enum config_selector selector;
+        unsigned index;             /* CONFIG_INDEX */
+        struct pci_address address; /* CONFIG_ADDRESS */
+        char uuid[GPU_UUID_SIZE];   /* CONFIG_UUID: the beginning of one */
         enum config_switch persistence;
         enum config_switch uvm;
 };
@@ -62,6 +70,8 @@ void config_init(struct config *config);
  */
 int config_read(struct config *ret_config, const char *path, char error[static CONFIG_ERROR_SIZE]);
 
-/* What the rules say of this GPU: the last that matches and says something. */
-enum config_switch config_persistence(const struct config *config, const struct gpu_info *info);
-enum config_switch config_uvm(const struct config *config, const struct gpu_info *info);
+enum { CONFIG_NO_INDEX = -1 };
+
+/* What the rules say of this GPU: the last that matches and says something. The index may be CONFIG_NO_INDEX. */
+enum config_switch config_persistence(const struct config *config, const struct gpu_info *info, int index);
+enum config_switch config_uvm(const struct config *config, const struct gpu_info *info, int index);

@@ -149,10 +149,10 @@ static int read_config(struct daemon *daemon) {
         return r;
 }
 
-static struct registry_policy policy_of(const struct gpu_info *info, void *userdata) {
+static struct registry_policy policy_of(const struct gpu_info *info, int index, void *userdata) {
         const struct daemon *daemon = userdata;
-        enum config_switch persistence = config_persistence(&daemon->config, info);
-        enum config_switch uvm = config_uvm(&daemon->config, info);
+        enum config_switch persistence = config_persistence(&daemon->config, info, index);
+        enum config_switch uvm = config_uvm(&daemon->config, info, index);
 
         return (struct registry_policy){
                 .persistence = persistence == CONFIG_UNSET ? daemon->options->persistence : persistence == CONFIG_ON,

@@ -110,7 +110,7 @@ void entry_apply_policy(struct entry *entry) {
         const struct registry *registry = entry->registry;
         struct registry_policy before = entry->policy;
 
-        entry->policy = registry->config.policy(&entry->gpu.info, registry->config.userdata);
+        entry->policy = registry->config.policy(&entry->gpu.info, entry->index, registry->config.userdata);
         entry->gpu.uvm_wanted = entry->policy.uvm;
         if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
                 entry_enable(entry, entry->policy.persistence);
@@ -397,7 +397,7 @@ static int insert(struct registry *registry, struct entry *entry) {
         return 0;
 }
 
-int registry_add_entry(struct registry *registry, const struct gpu_info *info) {
+int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index) {
         CLEANUP(free_ptr) struct entry *entry = calloc(1, sizeof(*entry));
         char text[PCI_ADDRESS_SIZE];
         int r;
@@ -406,11 +406,12 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info) {
                 return -ENOMEM;
         gpu_init(&entry->gpu, info);
         entry->registry = registry;
+        entry->index = index;
         entry->seen = true;
         r = insert(registry, entry);
         if (r < 0)
                 return r;
-        entry->policy = registry->config.policy(info, registry->config.userdata);
+        entry->policy = registry->config.policy(info, index, registry->config.userdata);
         entry->gpu.uvm_wanted = entry->policy.uvm;
         entry->leased = registry_lease_covers(registry, &info->address);
         inherit(registry, &entry->gpu);

@@ -38,7 +38,9 @@ struct registry_config {
         uint64_t stuck_usec; /* a job in the driver for longer is reported */
         uint64_t poll_usec;  /* how often to look for GPUs while there are none, or nobody tells of changes; 0: never */
 
-        struct registry_policy (*policy)(const struct gpu_info *info, void *userdata);
+        /* index: where the GPU stood among those that the driver listed when it was first seen, those excluded from the
+         * driver not counted; -1: it is one of these, or was not listed yet. */
+        struct registry_policy (*policy)(const struct gpu_info *info, int index, void *userdata);
         /* Something changed, or may have: a GPU, a count. */
         void (*on_change)(void *userdata);
         /* Once: every GPU present at the start was attempted. */

@@ -19,6 +19,7 @@ struct entry {
         struct gpu gpu;
         struct registry *registry;
 
+        int index;                     /* see registry_config.policy */
         struct registry_policy policy; /* as last asked for */
         bool enabled;                  /* the policy's persistence, or what an RPC set last */
         bool leased;                   /* a lease covers it */
@@ -88,7 +89,7 @@ const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDR
 /* What is held of the GPU is worth nothing any more: it is closed, and then opened anew if wanted. */
 void entry_spoil(struct entry *entry);
 
-int registry_add_entry(struct registry *registry, const struct gpu_info *info);
+int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index);
 /* Forgets the entries that are gone and released. */
 void registry_sweep(struct registry *registry);
 /* What the configuration says of it now; only a difference counts. */

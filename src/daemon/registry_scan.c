@@ -62,7 +62,7 @@ static void take_info(struct gpu *gpu, const struct gpu_info *info) {
                 (void)text_copy(gpu->info.uuid, sizeof(gpu->info.uuid), before.uuid);
 }
 
-static void update_entry(struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
+static void update_entry(struct entry *entry, const struct gpu_info *info, int index, uint64_t seen_usec) {
         bool outdated = is_outdated(entry, info, seen_usec);
 
         entry->seen = true;
@@ -72,6 +72,8 @@ static void update_entry(struct entry *entry, const struct gpu_info *info, uint6
         outdated |= take_bool(&entry->gone);  /* back before it was forgotten */
         if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
                 take_info(&entry->gpu, info);
+        if (entry->index < 0)
+                entry->index = index;
         if (take_bool(&entry->assumed))
                 entry_apply_policy(entry);
         if (outdated)
@@ -104,16 +106,19 @@ static void miss_entry(struct entry *entry, uint64_t seen_usec) {
 }
 
 static void merge(struct registry *registry, const struct scan *scan) {
+        int n_counted = 0;
+
         for (size_t i = 0; i < registry->n_entries; i++)
                 registry->entries[i]->seen = false;
         for (size_t i = 0; i < scan->n_infos; i++) {
                 struct entry *entry = find_entry(registry, &scan->infos[i].address);
+                int index = scan->infos[i].excluded ? -1 : n_counted++;
                 int r = 0;
 
                 if (entry)
-                        update_entry(entry, &scan->infos[i], scan->started_usec);
+                        update_entry(entry, &scan->infos[i], index, scan->started_usec);
                 else
-                        r = registry_add_entry(registry, &scan->infos[i]);
+                        r = registry_add_entry(registry, &scan->infos[i], index);
                 if (r < 0) {
                         (void)log_errno(LOG_ERR, r, "cannot register a GPU");
                         registry->scan_owed = true;
@@ -134,7 +139,7 @@ void registry_take_inheritances(struct registry *registry) {
                         .address = registry->inheritances->address,
                         .minor = GPU_MINOR_UNKNOWN,
                 };
-                int r = registry_add_entry(registry, &info);
+                int r = registry_add_entry(registry, &info, -1);
 
                 if (r < 0) { /* the next scan tries again */
                         (void)log_errno(LOG_ERR, r, "cannot take a GPU over");

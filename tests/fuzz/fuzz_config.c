@@ -17,7 +17,7 @@ static void ask(const struct config *config) {
         fuzz_require(config->n_rules <= CONFIG_RULES_MAX);
         fuzz_require(config->stuck_sec <= 1000000 && config->sessions <= 1000000 &&
                      config->sessions_per_uid <= 1000000);
-        fuzz_require(config_persistence(config, &info) <= CONFIG_OFF && config_uvm(config, &info) <= CONFIG_OFF);
+        fuzz_require(config_persistence(config, &info, 0) <= CONFIG_OFF && config_uvm(config, &info, 0) <= CONFIG_OFF);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

@@ -82,7 +82,7 @@ static struct {
         struct session *session; /* NULL: it has ended */
 } daemon_parts;
 
-static struct registry_policy policy_of(const struct gpu_info *info, void *userdata) {
+static struct registry_policy policy_of(const struct gpu_info *info, int index, void *userdata) {
         return (struct registry_policy){.persistence = true};
 }
 

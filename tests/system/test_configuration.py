@@ -160,9 +160,19 @@ def test_a_reload_applies_what_has_changed(world, config):
     wait_until(lambda: books(world) == [(1, 0), (1, 1), (1, 0)], "one teardown and no other")
 
 
+def test_a_gpu_is_named_by_its_index_too_and_keeps_it_when_another_goes(world, config):
+    daemon = start(world, config, "[gpu 1]\npersistence = off\n")
+    wait_states(daemon, HELD, RELEASED, HELD)
+    world.sim.ctl("remove", gpu=world.gpus[0])
+    wait_until(lambda: len(configured(daemon)) == 2, "the daemon sees it")
+    assert configured(daemon) == [(0, 0), (1, 0)]
+    assert "read again" in reload(daemon, config, "[gpu 1]\npersistence = off\n")
+    wait_states(daemon, RELEASED, HELD)
+
+
 def configured(daemon):
     with holdfast_rpc.Connection(daemon.socket_path) as connection:
-        return [connection.configured()[address] for address in sorted(connection.configured())]
+        return [said for _, said in sorted(connection.configured().items())]
 
 
 def test_what_is_configured_is_told_apart_from_what_a_client_set(world, config):

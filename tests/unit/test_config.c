@@ -53,8 +53,8 @@ static void an_empty_file_says_nothing(void **state) {
         assert_int_equal(config.stuck_sec, 0);
         assert_int_equal(config.sessions, 0);
         assert_int_equal(config.sessions_per_uid, 0);
-        assert_int_equal(config_persistence(&config, &gpu), CONFIG_UNSET);
-        assert_int_equal(config_uvm(&config, &gpu), CONFIG_UNSET);
+        assert_int_equal(config_persistence(&config, &gpu, CONFIG_NO_INDEX), CONFIG_UNSET);
+        assert_int_equal(config_uvm(&config, &gpu, CONFIG_NO_INDEX), CONFIG_UNSET);
 }
 
 static void the_daemons_keys_are_read(void **state) {
@@ -89,7 +89,7 @@ static void a_switch_has_many_words(void **state) {
 
                 (void)text_format(text, sizeof(text), "[gpu *]\npersistence = %s\n", words[i].word);
                 config = read_good(text);
-                assert_int_equal(config_persistence(&config, &gpu), words[i].meaning);
+                assert_int_equal(config_persistence(&config, &gpu, CONFIG_NO_INDEX), words[i].meaning);
         }
 }
 
@@ -99,18 +99,33 @@ static void the_last_rule_that_matches_and_says_something_counts(void **state) {
                                          "[gpu GPU-7F0C0E5C-6d1b-4f0a-9b1e-0123456789ab]\nuvm-persistence = off\n"
                                          "[gpu 10000:AF:03.0]\npersistence = off\n");
 
-        assert_int_equal(config_persistence(&config, &gpu), CONFIG_ON);
-        assert_int_equal(config_uvm(&config, &gpu), CONFIG_OFF);
-        assert_int_equal(config_persistence(&config, &other), CONFIG_OFF);
-        assert_int_equal(config_uvm(&config, &other), CONFIG_ON);
+        assert_int_equal(config_persistence(&config, &gpu, CONFIG_NO_INDEX), CONFIG_ON);
+        assert_int_equal(config_uvm(&config, &gpu, CONFIG_NO_INDEX), CONFIG_OFF);
+        assert_int_equal(config_persistence(&config, &other, CONFIG_NO_INDEX), CONFIG_OFF);
+        assert_int_equal(config_uvm(&config, &other, CONFIG_NO_INDEX), CONFIG_ON);
 }
 
 static void a_gpu_without_uuid_matches_no_rule_for_one(void **state) {
         struct config config = read_good("[gpu GPU-7f0c0e5c-6d1b-4f0a-9b1e-0123456789ab]\npersistence = off\n");
         struct gpu_info unknown = {.address = gpu.address};
 
-        assert_int_equal(config_persistence(&config, &gpu), CONFIG_OFF);
-        assert_int_equal(config_persistence(&config, &unknown), CONFIG_UNSET);
+        assert_int_equal(config_persistence(&config, &gpu, CONFIG_NO_INDEX), CONFIG_OFF);
+        assert_int_equal(config_persistence(&config, &unknown, CONFIG_NO_INDEX), CONFIG_UNSET);
+}
+
+static void an_index_counts_where_the_gpu_stands_in_the_drivers_list(void **state) {
+        struct config config = read_good("[gpu 1]\npersistence = off\n");
+
+        assert_int_equal(config_persistence(&config, &gpu, 1), CONFIG_OFF);
+        assert_int_equal(config_persistence(&config, &gpu, 0), CONFIG_UNSET);
+        assert_int_equal(config_persistence(&config, &gpu, CONFIG_NO_INDEX), CONFIG_UNSET);
+}
+
+static void names_are_those_that_the_command_takes(void **state) {
+        struct config config = read_good("[gpu ALL]\npersistence = off\n[gpu gpu-7f0c0e5c]\npersistence = on\n");
+
+        assert_int_equal(config_persistence(&config, &gpu, 0), CONFIG_ON);
+        assert_int_equal(config_persistence(&config, &other, 0), CONFIG_OFF);
 }
 
 /* What is wrong, and where: the first of several, and ours told apart from what is no line at all. */
@@ -182,7 +197,7 @@ static void judge(const uint8_t *bytes, size_t size) {
         assert_true(r == 0 || r == -EINVAL);
         assert_int_equal(error[0] == '\0', r == 0);
         assert_int_equal(config.stuck_sec, r == 0 ? 0 : 4711);
-        (void)config_persistence(&config, &gpu);
+        (void)config_persistence(&config, &gpu, CONFIG_NO_INDEX);
 }
 
 static void no_damaged_file_breaks_anything(void **state) {
@@ -204,6 +219,8 @@ int main(void) {
                 cmocka_unit_test(a_switch_has_many_words),
                 cmocka_unit_test(the_last_rule_that_matches_and_says_something_counts),
                 cmocka_unit_test(a_gpu_without_uuid_matches_no_rule_for_one),
+                cmocka_unit_test(an_index_counts_where_the_gpu_stands_in_the_drivers_list),
+                cmocka_unit_test(names_are_those_that_the_command_takes),
                 cmocka_unit_test(a_mistake_is_told_with_its_line_and_changes_nothing),
                 cmocka_unit_test(a_rule_too_many_is_refused),
                 cmocka_unit_test(a_file_that_cannot_be_read_is_told),

@@ -259,7 +259,7 @@ struct world {
         uint64_t deadline_usec;
 };
 
-static struct registry_policy policy_of(const struct gpu_info *info, void *userdata) {
+static struct registry_policy policy_of(const struct gpu_info *info, int index, void *userdata) {
         return ((struct world *)userdata)->policy;
 }
 
