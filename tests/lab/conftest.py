@@ -17,13 +17,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 
 from harness import process, skips  # found by the line above
-from lab import base
+from lab import archive, base
 from lab.clock import report, spent, timed
 from lab.lab import BUILD, Lab
-from lab.packages import Packages
 from vm import image, kernel, seed
 from vm.machine import Machine
 
+# What the tests of modules with the mark each_debian run on, this machine's own first.
+DEBIANS = ("bookworm", "trixie")
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
 VM_TOOLS = ("apt-get", "busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
 
@@ -39,10 +40,17 @@ def missing():
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "each_debian: runs on nodes of each of DEBIANS")
     skips.forbid(config)
     process.adopt_orphans()
     # Under nohup it is ignored, and whoever we start would inherit that: also the nodes' process 1.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.definition.get_closest_marker("each_debian") and "debian" in metafunc.fixturenames:
+        names = sorted(DEBIANS, key=lambda name: name != archive.OWN) if archive.OWN in DEBIANS else [archive.OWN]
+        metafunc.parametrize("debian", names, indirect=True, scope="session")
 
 
 def pytest_report_header():
@@ -77,10 +85,16 @@ def lab():
         lab.close()
 
 
+@pytest.fixture(scope="session")
+def debian(request):
+    """Which release nodes are: this machine's, and with the mark each_debian one after the other."""
+    return getattr(request, "param", archive.OWN)
+
+
 @pytest.fixture
-def bare_node(lab):
+def bare_node(lab, debian):
     """A booted node with nothing of ours on it."""
-    node = lab.node().boot()
+    node = lab.node(debian=debian).boot()
     yield node
     node.remove()
 
@@ -92,9 +106,9 @@ def node(bare_node):
 
 
 @pytest.fixture(scope="session")
-def packages(lab):
-    """The Debian packages, built once."""
-    return Packages(lab.folder)
+def packages(lab, debian):
+    """The Debian packages, built once, on the release that nodes are."""
+    return lab.release(debian).packages
 
 
 def missing_for_vm():

@@ -10,6 +10,8 @@ import pytest
 from harness.events import wait_until
 from lab.clients import calling
 
+pytestmark = pytest.mark.each_debian
+
 SERVICE = "nvidia-persistenced.service"
 KEEPER = "holdfast-keeper.service"
 SOCKET = "/run/nvidia-persistenced/socket"
@@ -131,7 +133,7 @@ def kept(node):
     if pid == "0":
         return 0
     # Not by name: /proc does not show the name of a file that was opened in a mount namespace that has ended.
-    targets = [line.split(" -> ")[1] for line in node.exec("ls", "-l", f"/proc/{pid}/fd").splitlines() if " -> " in line]
+    targets = [line.split(" -> ")[1] for line in node.try_exec("ls", "-l", f"/proc/{pid}/fd").out.splitlines() if " -> " in line]
     return sum(not target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null")) for target in targets)
 
 

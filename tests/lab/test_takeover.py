@@ -19,7 +19,7 @@ LINKS = ("/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf",
 def ubuntu(bare_node, packages, lab):
     """A node whose driver package has the daemon and its unit, and holds both GPUs; and Holdfast's package."""
     bare_node.simulate()
-    install(bare_node, packages.drivers(DRIVER, lab.build))
+    install(bare_node, packages.drivers(DRIVER))
     install(bare_node, packages.file("holdfast"))
     assert program(bare_node) == THEIRS
     assert_warm(bare_node)
@@ -61,7 +61,7 @@ def test_it_outlives_reboots_and_upgrades_of_either_package(ubuntu, packages, la
     install(ubuntu, packages.newer("holdfast"))
     assert program(ubuntu) == OURS
     assert_warm(ubuntu)
-    install(ubuntu, packages.drivers(DRIVER, lab.build, version="595.99.01"))
+    install(ubuntu, packages.drivers(DRIVER, version="595.99.01"))
     assert program(ubuntu) == OURS
     assert_warm(ubuntu)
     ubuntu.reboot()

@@ -9,6 +9,8 @@ import pytest
 from harness.events import wait_until
 from harness.simulator import QUICK
 
+pytestmark = pytest.mark.each_debian
+
 SERVICE = "nvidia-persistenced.service"
 SOCKET_UNIT = "nvidia-persistenced.socket"
 KEEPER = "holdfast-keeper.service"

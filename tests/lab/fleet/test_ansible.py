@@ -315,7 +315,7 @@ def test_packages_by_name_are_installed_and_a_rollback_leaves_nothing(controller
 
 def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, fresh, lab):
     archive = lab.folder / "holdfast.tar.gz"
-    shutil.make_archive(str(archive).removesuffix(".tar.gz"), "gztar", lab.installation)
+    shutil.make_archive(str(archive).removesuffix(".tar.gz"), "gztar", lab.own.installation)
     how = {"persistence_install_from": "archive", "persistence_archive": archive,
            "persistence_installer": TOP / "packaging/install", "persistence_metrics_file": METRICS}
     fresh.exec("mkdir", "-p", Path(METRICS).parent)
@@ -353,7 +353,7 @@ def test_a_node_with_a_unit_of_the_own_name_keeps_to_it(controller, fresh, packa
 @pytest.mark.parametrize("name", ["nvidia-compute-utils-595", "nvidia-persistenced"])
 def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_they_are(name, controller, fresh, packages,
                                                                                       lab, current):
-    theirs = packages.drivers(name, lab.build)
+    theirs = packages.drivers(name)
     install(fresh, theirs)
     assert program(fresh) == THEIRS
     predicted = controller.apply("enable", [fresh], "--check", **current)
@@ -368,7 +368,7 @@ def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_the
 
 
 def test_nvidias_package_is_replaced_if_that_is_asked_for(controller, fresh, packages, lab, current):
-    theirs = packages.drivers("nvidia-persistenced", lab.build)
+    theirs = packages.drivers("nvidia-persistenced")
     install(fresh, theirs)
     controller.apply("enable", [fresh], persistence_replace_package=True, **current)
     assert program(fresh) == OURS and opens(fresh) == [1] * GPUS

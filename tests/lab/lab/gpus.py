@@ -24,7 +24,7 @@ class Gpus(Control):
         """Loads the driver with a scenario's text, or one made as harness.simulator.scenario() does; again with another
         is as a reload of the driver, and needs that nobody uses its GPUs."""
         node = self._node
-        node.put(node.lab.build / "sim/holdfast-sim", PROGRAM)
+        node.put(node.release.simulator, PROGRAM)
         node.write(FILE, text or scenario(gpus, defaults, **overrides))
         node.exec("systemctl", "enable", "--quiet", UNIT)
         node.exec("systemctl", "restart", UNIT)

@@ -24,7 +24,7 @@ class Result:
 
 
 class Host:
-    """Whoever inherits says how a command gets there: command(), and has name and lab."""
+    """Whoever inherits says how a command gets there: command(), and has name, lab and release."""
 
     def command(self, *words, environment=None):
         """The whole command line, on this machine, that runs the words over there, as root."""
@@ -83,7 +83,7 @@ class Host:
 
     def install(self):
         """The release build as `make install prefix=/usr DESTDIR=...` lays it down, without packages: files, user."""
-        self.put_tree(self.lab.installation)
+        self.put_tree(self.release.installation)
         self.exec("systemctl", "daemon-reload")
         self.exec("systemd-sysusers")
         return self

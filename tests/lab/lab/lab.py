@@ -9,20 +9,14 @@ import os
 import subprocess
 from pathlib import Path
 
-from . import base, cache
+from . import archive, cache
 from .clock import timed
 from .node import Node
+from .release import OtherRelease, OwnRelease
 from .space import Space
 
 TOP = Path(__file__).resolve().parent.parent.parent.parent
 BUILD = Path(os.environ.get("HOLDFAST_BUILD", TOP / "build-lab")).resolve()
-
-
-def install(build, folder):
-    """What `meson install` lays down, below a folder."""
-    done = subprocess.run([os.environ.get("MESON", "meson"), "install", "--no-rebuild", "--quiet", "-C", build,
-                           "--destdir", folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"cannot install {build}: {done.stdout}{done.stderr}"
 
 
 class Lab:
@@ -35,30 +29,22 @@ class Lab:
         self.folder = self._stack.enter_context(cache.scratch())  # keys, what was installed
         self.key = self.folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
-        self._bases = {}
-        self._installation = None
+        self.own = OwnRelease(self._stack, self.folder, build)
+        self._releases = {archive.OWN: self.own}
         self.space = Space(f"{self.network[1]}/{self.network.prefixlen}")
 
-    @property
-    def installation(self):
-        """The build, installed into a folder; once."""
-        if self._installation is None:
-            self._installation = self.folder / "installation"
-            with timed("meson install"):
-                install(self.build, self._installation)
-        return self._installation
+    def release(self, name):
+        """What nodes of that release of Debian are made of (release.py)."""
+        if name not in self._releases:
+            self._releases[name] = OtherRelease(self._stack, self.folder, name)
+        return self._releases[name]
 
-    def _base(self, packages):
-        if packages not in self._bases:
-            self._bases[packages] = self._stack.enter_context(base.used(packages))
-        return self._bases[packages]
-
-    def node(self, packages=()):
+    def node(self, packages=(), debian=archive.OWN):
         """A node, not yet on. packages: what its root file system has besides base.PACKAGES, sorted out once for all
-        nodes that want the same."""
+        nodes that want the same. debian: its release."""
         names = {node.name for node in self.nodes}
         number = next(number for number in itertools.count(1) if f"node{number}" not in names)
-        node = Node(self, f"node{number}", self.network[10 + number], self._base(tuple(packages)))
+        node = Node(self, f"node{number}", self.network[10 + number], self.release(debian), tuple(packages))
         self.nodes.append(node)
         return node
 

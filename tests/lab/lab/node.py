@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """A node: Debian with systemd as process 1, an address, a disk of its own. See ../README.md."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -25,6 +26,9 @@ ENVIRONMENT = {
 }
 
 
+GROUP_NUMBERS = itertools.count(1)
+
+
 class Console(events.Lines):
     """What a node prints. When it is off there is no boot to be waited for."""
 
@@ -38,14 +42,15 @@ class Console(events.Lines):
 
 
 class Node(Host):
-    def __init__(self, lab, name, address, base):
+    def __init__(self, lab, name, address, release, packages):
         self.lab = lab
         self.name = name
         self.address = address
         self.gpus = Gpus(self)
-        self._base = base
+        self.release = release
+        self._base = release.base(packages)
         self._folder = lab.space.root / "run/lab" / name
-        self._group = f"{lab.space.group}/{name}"
+        self._group = None
         self._process = None
         self._console = None
         self._ready = None  # systemd-nspawn's word of each boot
@@ -70,6 +75,9 @@ class Node(Host):
         ready = self._folder / f"ready.{uuid.uuid4().hex}"
         self._ready = events.Datagrams(f"{self.name}'s boots", ready)
         self._boots = 0
+        # Never one that was used before: in a control group that cut_power() has killed, newer kernels kill whatever
+        # systemd 257 starts below it.
+        self._group = f"{self.lab.space.group}/{self.name}.{next(GROUP_NUMBERS)}"
         inside = f"/{ready.relative_to(self.lab.space.root)}"
         network = f"{self.address}/{self.lab.network.prefixlen}"
         command = [*self.lab.space.prefix, RUN_PROGRAM, self.name, network, self._base, self._group]

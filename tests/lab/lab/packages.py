@@ -3,13 +3,8 @@
 """The Debian packages as a node gets them: ours as scripts/deb builds them, the same with another version, and stand-ins
 for those of a driver that own the names of NVIDIA's daemon."""
 
-import os
 import shutil
 import subprocess
-from pathlib import Path
-
-from .clock import timed
-from .lab import TOP
 
 FOLDER = "/root/packages"  # in a node
 
@@ -55,14 +50,12 @@ def pack(tree, target):
 
 
 class Packages:
-    def __init__(self, folder):
-        """HOLDFAST_DEBS names a folder with packages that are built already."""
+    def __init__(self, folder, built, daemon):
+        """FOLDER: for what is made of them. BUILT: where they are. daemon(): the program."""
         self.folder = folder
-        self._built = Path(os.environ.get("HOLDFAST_DEBS", folder / "deb"))
-        if not self._built.exists():
-            with timed("packages (scripts/deb)"):
-                subprocess.run([TOP / "scripts/deb", self._built], check=True, stdout=subprocess.DEVNULL,
-                               env=os.environ | {"DEB_BUILD_OPTIONS": "nocheck parallel=2"})
+        self._built = built
+        self._daemon = daemon
+        folder.mkdir()
 
     def file(self, name):
         files = list(self._built.glob(f"{name}_*.deb"))
@@ -88,7 +81,7 @@ class Packages:
             pack(tree, target)
         return target
 
-    def drivers(self, name, build, *, version="595.45.04", fields=""):
+    def drivers(self, name, *, version="595.45.04", fields=""):
         """A driver's package with nvidia-persistenced and its unit. The program is our build's under that name: what
         it does matters here, not whose it is."""
         tree = self.folder / f"{name}-{version}"
@@ -101,7 +94,7 @@ class Packages:
         for script in DRIVERS_SCRIPTS:
             (tree / "DEBIAN" / script).chmod(0o755)
         (tree / "usr/bin").mkdir(parents=True, exist_ok=True)
-        shutil.copy(build / "src/daemon/nvidia-persistenced", tree / "usr/bin")
+        shutil.copy(self._daemon(), tree / "usr/bin/nvidia-persistenced")
         return pack(tree, self.folder / f"{name}_{version}.deb")
 
 

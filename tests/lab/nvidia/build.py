@@ -109,7 +109,7 @@ class Build:
 def make(folder, suite, version, release):
     folder.mkdir()
     with timed("NVIDIA's driver (download)"), cache.locked("apt"):
-        suite.download(version, folder / "package")
+        suite.download(folder / "package", f"{package.NAME}={version}")
     with timed("NVIDIA's driver (gcc)"):
         Build(folder, version, release).make()
     for name in ("headers", "ours", "package"):

@@ -17,7 +17,7 @@ PROGRAM = "/usr/lib/lab/holdfast-sim"
 
 def lay_out(lab, folder):
     """What every seed has. Its folders are root's alone to write, like those that they are laid over."""
-    shutil.copytree(lab.installation, folder, symlinks=True)
+    shutil.copytree(lab.own.installation, folder, symlinks=True)
     (folder / "root/.ssh").mkdir(parents=True)
     (folder / "root").chmod(0o700)
     shutil.copy(f"{lab.key}.pub", folder / "root/.ssh/authorized_keys")
