@@ -156,10 +156,18 @@ def test_files_and_folders_are_answers_by_their_names(answers, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/node1.json").write_text(json.dumps(answers["healthy"]))
     (tmp_path / "a/README.txt").write_text("no answer")
-    (tmp_path / "node2.json").write_text(json.dumps({"node": "other", "error": "unreachable"}))
+    (tmp_path / "node2.json").write_text(json.dumps({"node": "node2", "error": "unreachable"}))
     (tmp_path / "more.jsonl").write_text('{"node": "n3", "error": "a"}\n{"node": "n4", "error": "b"}\n')
     assert findings(tmp_path / "a", tmp_path / "node2.json", tmp_path / "more.jsonl") == {
-        "node1": ("ok", ""), "other": ("unknown", "unreachable"), "n3": ("unknown", "a"), "n4": ("unknown", "b")}
+        "node1": ("ok", ""), "node2": ("unknown", "unreachable"), "n3": ("unknown", "a"), "n4": ("unknown", "b")}
+
+
+def test_a_node_cannot_take_anothers_place_by_what_its_own_answer_says(answers, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"node": "b", "error": "made up"}))
+    (tmp_path / "b.json").write_text(json.dumps(answers["healthy"]))
+    (tmp_path / "c.json").write_text(json.dumps({"node": "b", "status": answers["healthy"]}))
+    stranger = ("unknown", "its answer says that it is another node's: b")
+    assert findings(tmp_path) == {"a": stranger, "b": ("ok", ""), "c": stranger}
 
 
 def test_nodes_of_the_inventory_that_did_not_answer_are_told(answers, tmp_path):

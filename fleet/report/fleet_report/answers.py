@@ -153,11 +153,15 @@ def read_status(name, value):
     )
 
 
-def read_answer(name, value):
-    """A status, or {"node": NAME, "status": ...} or {"node": NAME, "error": TEXT} around it."""
+def read_answer(name, value, named):
+    """A status, or {"node": NAME, "status": ...} or {"node": NAME, "error": TEXT} around it. named: by the file that it is
+    in, which the node has not made; what the node says of itself must not put it in another's place."""
     if isinstance(value, dict) and "node" in value:
         envelope = Object(value, "the line")
-        name = envelope.text("node") or name
+        inside = envelope.text("node") or name
+        if named and inside != name:
+            return Node(name, fault=f"its answer says that it is another node's: {inside}")
+        name = inside
         if "error" in value:
             return Node(name, fault=envelope.text("error") or "no answer")
         value = value.get("status")
@@ -167,13 +171,13 @@ def read_answer(name, value):
         return Node(name, fault=f"its answer cannot be used: {reason}")
 
 
-def read_text(name, text):
+def read_text(name, text, named=False):
     if len(text) > ANSWER_SIZE_MAX:
         return Node(name, fault=f"its answer has more than {ANSWER_SIZE_MAX >> 20} MiB")
     if not text.strip():
         return Node(name, fault="its answer is empty")
     try:
-        return read_answer(name, parse(text))
+        return read_answer(name, parse(text), named)
     except Unusable as reason:
         return Node(name, fault=f"its answer cannot be used: {reason}")
 
@@ -185,7 +189,7 @@ def read_file(path):
     """NODE.json, with the time it was written."""
     name = printable(path.name[:-len(".json")] if path.name.endswith(".json") else path.name)
     with open(path, encoding="utf-8", errors="replace") as file:
-        node = read_text(name, file.read(ANSWER_SIZE_MAX + 1))
+        node = read_text(name, file.read(ANSWER_SIZE_MAX + 1), named=True)
     node.answered = path.stat().st_mtime
     return node
 
