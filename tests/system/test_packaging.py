@@ -5,10 +5,13 @@
 On real nodes it is tested in tests/lab.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -203,6 +206,93 @@ def test_without_systemd_there_is_a_script_and_no_unit(build, root, init):
     daemon = re.search(r"^(?:DAEMON|command)=/(\S+)$", script.read_text(), re.MULTILINE)[1]
     assert (root / daemon).exists()
     assert not [name for name in files(root) if "/systemd/" in name]
+
+
+# What a service's script needs of openrc-run.
+OPENRC = """
+ebegin() { :; }
+eend() { return "$1"; }
+. "$0"
+"$1"
+"""
+
+# Tells of each signal.
+WITNESS = """
+import os, signal, sys
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: os.write(1, signal.Signals(number).name.encode() + b"\\n"))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+class InitScript:
+    """The script of an init, for a daemon and a pid file below a folder."""
+
+    def __init__(self, init, folder):
+        self.init = init
+        self.daemon = Path(shutil.copy(os.path.realpath(sys.executable), folder / "nvidia-persistenced"))
+        self.pid_file = folder / "pid"
+        text = (TOP / f"packaging/{init}/nvidia-persistenced.in").read_text()
+        text = text.replace("@DAEMON@", str(self.daemon))
+        text = re.sub(r"^(PID_FILE|pidfile)=.*", rf"\1={self.pid_file}", text, flags=re.MULTILINE)
+        self.path = folder / "script"
+        self.path.write_text(text)
+
+    def run(self, action):
+        command = ["sh", self.path, action] if self.init == "sysv" else ["sh", "-c", OPENRC, self.path, action]
+        return run(*command, start_new_session=True).returncode  # a signal to "0" is for the whole group
+
+
+@contextlib.contextmanager
+def witness(program, name=None):
+    """A process that says which signals it gets; its comm is the name's beginning."""
+    environment = os.environ | {"PYTHONHOME": sys.base_prefix}
+    code = f"import pathlib; pathlib.Path('/proc/self/comm').write_text({name!r})\n{WITNESS}" if name else WITNESS
+    with subprocess.Popen([program, "-I", "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("init, actions", [("sysv", ["reload", "stop", "restart"]), ("openrc", ["reload"])])
+def test_a_pid_file_that_names_another_process_hits_nobody(tmp_path, init, actions):
+    """The daemon's user can write there, and any process can have the daemon's name."""
+    script = InitScript(init, tmp_path)
+    script.daemon.write_text("#!/bin/sh\n")  # what a restart starts
+    with witness(sys.executable, "nvidia-persiste") as victim:
+        for text in (f"{victim.pid}\n", f"-{victim.pid}\n", f"1 {victim.pid}\n", "0\n", ""):
+            script.pid_file.write_text(text)
+            for action in actions:
+                script.run(action)
+        victim.kill()
+        assert victim.stdout.read() == ""
+
+
+@pytest.mark.parametrize("init", ["sysv", "openrc"])
+def test_a_reload_reaches_the_daemon_also_when_it_was_replaced(tmp_path, init):
+    script = InitScript(init, tmp_path)
+    with witness(script.daemon) as daemon:
+        script.pid_file.write_text(f"{daemon.pid}\n")
+        assert script.run("reload") == 0
+        assert daemon.stdout.readline() == "SIGHUP\n"
+        script.daemon.unlink()
+        script.daemon.write_text("#!/bin/sh\n")
+        script.daemon.chmod(0o755)
+        assert script.run("reload") == 0
+        assert daemon.stdout.readline() == "SIGHUP\n"
+
+
+@pytest.mark.parametrize("init", ["sysv", "openrc"])
+def test_a_fifo_in_the_place_of_the_pid_file_keeps_no_script_waiting(tmp_path, init):
+    script = InitScript(init, tmp_path)
+    os.mkfifo(script.pid_file)
+    start = time.monotonic()
+    assert script.run("reload") != 0
+    assert time.monotonic() - start < 10
 
 
 def test_a_dry_run_only_says_what_it_would_do(build, root):
