@@ -35,9 +35,10 @@ int hold_open(struct hold *hold, const struct snapshot *snapshot, const char *ro
                 int r = 0;
 
                 hold->fds[hold->n] = -1;
-                if (gpu->initialised != HF_YES || gpu->info.minor == GPU_MINOR_UNKNOWN)
+                if (gpu->initialised != HF_YES || (gpu->info.minor == GPU_MINOR_UNKNOWN && snapshot->n_untold == 0))
                         continue;
-                r = open_node(root, gpu->info.minor, &hold->fds[hold->n]);
+                r = gpu->info.minor == GPU_MINOR_UNKNOWN ? -ETIMEDOUT
+                                                         : open_node(root, gpu->info.minor, &hold->fds[hold->n]);
                 hold->n_held += r == 0;
                 if (r < 0 && result == 0) {
                         result = r;

@@ -106,6 +106,7 @@ struct takeover {
         struct service service;    /* before */
         enum unit_state state;     /* before */
         bool starts;               /* the unit is to run afterwards */
+        bool changed;              /* a step has changed something */
         struct hold hold;
         char error[512]; /* why a step failed */
 };
@@ -180,6 +181,8 @@ static int hold(struct takeover *takeover) {
         r = hold_open(&takeover->hold, takeover->snapshot, takeover->invocation->root, &row);
         if (r == -ENOMEM)
                 (void)text_copy(takeover->error, sizeof(takeover->error), "out of memory");
+        else if (r == -ETIMEDOUT)
+                (void)snapshot_untold(takeover->snapshot, takeover->error, sizeof(takeover->error));
         else if (r < 0)
                 (void)text_format(takeover->error, sizeof(takeover->error), "cannot hold %s meanwhile: %s",
                                   report_label(&takeover->snapshot->gpus[row], label, sizeof(label)), strerror(-r));
@@ -187,6 +190,7 @@ static int hold(struct takeover *takeover) {
 }
 
 static int link_units(struct takeover *takeover) {
+        takeover->changed = true;
         return takeover_links_make(takeover->invocation->root, takeover->error, sizeof(takeover->error));
 }
 
@@ -502,6 +506,8 @@ static int carry_out(struct takeover *takeover, const struct step *steps) {
                 return tell_plan(takeover, steps);
         child_keep_signals(); /* half of it is worse than either end */
         r = run_steps(takeover, steps);
+        if (r < 0 && steps == taking && !takeover->changed) /* a restart of the old daemon would let go of the GPUs */
+                return complain(takeover->invocation, STATUS_FAILED, "%s. Nothing was changed", takeover->error);
         if (r < 0 && steps == taking)
                 return roll_back(takeover);
         if (r < 0)

@@ -208,6 +208,27 @@ def assert_sent_back(systemd, result, words):
     assert systemd.open_at("restart") == ["nvidia0", "nvidia2"], "the GPUs are held until the old daemon is back"
 
 
+def test_a_gpu_that_cannot_be_held_meanwhile_is_not_risked(systemd):
+    """The old daemon is not restarted: that alone would let go of it."""
+    systemd.root.joinpath("dev/nvidia2").unlink()
+    systemd.root.joinpath("dev/nvidia2").mkdir()
+    result = systemd.takeover()
+    assert result.status == NOT_DONE and "cannot hold GPU 2" in result.err and "Nothing was changed" in result.err
+    assert (systemd.links, systemd.calls) == ({}, [])
+
+
+def test_a_gpu_whose_node_the_driver_does_not_tell_is_not_risked(systemd):
+    systemd.daemon.rows = None
+    systemd.daemon.modes = {C[:-2]: (0, 1)}
+    information = systemd.root / f"proc/driver/nvidia/gpus/{C}/information"
+    information.unlink()
+    os.mkfifo(information)  # a read waits, as while a GPU hangs in its initialisation
+    result = systemd.takeover()
+    assert result.status == NOT_DONE and "does not answer a read" in result.err
+    assert "Nothing was changed" in result.err
+    assert (systemd.links, systemd.calls) == ({}, [])
+
+
 def test_a_restart_that_fails_is_taken_back(systemd):
     systemd.does("restart", "[ -e failed ] || { touch failed; printf 'Job failed.\\nSee journalctl' >&2; exit 1; }")
     assert_sent_back(systemd, systemd.takeover(), "systemctl restart failed: Job failed. The unit has")
