@@ -54,10 +54,15 @@ static void discard(struct bench_series *series, const char *reason) {
 static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, pid_t ours, char *reason, size_t size) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t n = 0;
-        bool complete;
+        struct holders_sight sight;
 
-        if (holders_scan(bench->invocation->root, &holders, &n, &complete) < 0) {
+        if (holders_scan(bench->invocation->root, &holders, &n, &sight) < 0) {
                 (void)text_copy(reason, size, "it cannot be seen who has it open: /proc cannot be read");
+                return true;
+        }
+        if (sight.n_hanging > 0) {
+                (void)text_format(reason, size, "a look at the files that process %d has open hangs",
+                                  (int)sight.hanging_pid);
                 return true;
         }
         for (size_t i = 0; i < n; i++)

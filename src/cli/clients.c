@@ -39,17 +39,19 @@ static const struct command_exit exits[] = {
 struct client_row {
         const struct snapshot_gpu *gpu;
         const struct holder *holder;
-        struct process process;
+        struct process *process;
         bool is_daemon;
 };
 
 struct client_rows {
         size_t n;
         struct client_row *rows;
+        struct process *processes; /* one for each row */
 };
 
 static void client_rows_done(struct client_rows *list) {
         free(list->rows);
+        free(list->processes);
 }
 
 /* ---- gathering ------------------------------------------------------------------------------------------------ */
@@ -66,21 +68,30 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
                         continue;
                 row->gpu = gpu;
                 row->holder = holder;
-                process_read(holder->pid, &row->process);
-                if (row->process.command[0] == '\0') /* a zombie, or a thread of the kernel's */
-                        (void)text_copy(row->process.command, sizeof(row->process.command), holder->name);
+                row->process = &list->processes[list->n];
+                row->process->pid = holder->pid;
                 list->n++;
         }
 }
 
 static int gather(const struct snapshot *snapshot, const bool *selected, struct client_rows *list) {
+        int r;
+
         list->rows = calloc(snapshot->n_holders + 1, sizeof(*list->rows));
-        if (!list->rows)
+        list->processes = calloc(snapshot->n_holders + 1, sizeof(*list->processes));
+        if (!list->rows || !list->processes)
                 return -ENOMEM;
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (selected[i])
                         add_gpu(list, snapshot, &snapshot->gpus[i]);
-        return 0;
+        r = processes_read(list->processes, list->n);
+        for (size_t i = 0; i < list->n; i++) {
+                struct process *process = &list->processes[i];
+
+                if (process->command[0] == '\0') /* a zombie, or a thread of the kernel's, or the read hangs */
+                        (void)text_copy(process->command, sizeof(process->command), list->rows[i].holder->name);
+        }
+        return r;
 }
 
 /* ---- text ----------------------------------------------------------------------------------------------------- */
@@ -102,7 +113,7 @@ static const char *command_text(const struct process *process, const struct repo
 }
 
 static void fill_row(struct table *table, const struct client_row *row, const struct report_style *style) {
-        const struct process *process = &row->process;
+        const struct process *process = row->process;
         const char *role = row->holder->is_keeper ? "(keeper) " : row->is_daemon ? "(daemon) " : "";
         char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
 
@@ -130,15 +141,37 @@ static int print_table(const struct client_rows *list, const struct report_style
         return table_print(table, stdout, style->width, style->colours);
 }
 
-static void print_notes(const struct snapshot *snapshot, const struct report_style *style) {
+/* A process has a row for each GPU. */
+static const struct process *find_hanging(const struct client_rows *list) {
+        for (size_t i = 0; i < list->n; i++)
+                if (list->processes[i].hanging)
+                        return &list->processes[i];
+        return NULL;
+}
+
+static void print_notes(const struct snapshot *snapshot, const struct client_rows *list,
+                        const struct report_style *style) {
+        const struct process *hanging = find_hanging(list);
+        char gap[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE];
+        const char *why;
+
         if (snapshot->modeset)
                 wrap_print(stdout,
                            "nvidia-drm drives displays (modeset): it keeps every GPU initialised from inside the "
                            "kernel, with no process to show for it.",
                            0, 0, style->width);
-        if (!snapshot->clients_complete)
-                wrap_print(stdout, "processes of other users cannot be seen; run as root to see them.", 0, 0,
-                           style->width);
+        why = snapshot_gap(snapshot, "processes of other users cannot be seen; run as root to see them.", gap,
+                           sizeof(gap));
+        if (why)
+                wrap_print(stdout, why, 0, 0, style->width);
+        if (hanging) {
+                (void)text_format(
+                        text, sizeof(text),
+                        "details are missing: a read of /proc/%d hangs, so the name of the program stands for "
+                        "its command.",
+                        (int)hanging->pid);
+                wrap_print(stdout, text, 0, 0, style->width);
+        }
 }
 
 static int print_text(const struct snapshot *snapshot, const struct client_rows *list) {
@@ -148,9 +181,11 @@ static int print_text(const struct snapshot *snapshot, const struct client_rows 
         if (list->n > 0)
                 r = print_table(list, &style);
         else
-                puts(snapshot->clients_complete ? "no process has a GPU open" : "no process of yours has a GPU open");
+                puts(snapshot->clients_complete      ? "no process has a GPU open"
+                     : snapshot->sight.n_hanging > 0 ? "no process that could be looked at has a GPU open"
+                                                     : "no process of yours has a GPU open");
         if (r == 0)
-                print_notes(snapshot, &style);
+                print_notes(snapshot, list, &style);
         return r;
 }
 
@@ -167,7 +202,7 @@ static json_t *container_json(const struct process *process) {
 }
 
 static json_t *row_json(const struct client_row *row) {
-        const struct process *process = &row->process;
+        const struct process *process = row->process;
         char address[PCI_ADDRESS_SIZE], since[48] = "";
 
         if (process->start_realtime_usec != 0)

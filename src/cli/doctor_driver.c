@@ -228,6 +228,7 @@ static void report_unbound(const struct examination *examination, const struct b
 
 void probe_driver_loaded(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
+        char untold[SNAPSHOT_GAP_SIZE];
         struct bus bus;
 
         if (bus_read(&bus, examination->root) < 0)
@@ -244,4 +245,9 @@ void probe_driver_loaded(const struct examination *examination, struct finding *
         }
         finding_quote(finding, "%s/proc/driver/nvidia/version: %s", examination->root, snapshot->driver_version);
         report_unbound(examination, &bus, finding);
+        if (finding->verdict != VERDICT_OK || !snapshot_untold(snapshot, untold, sizeof(untold)))
+                return;
+        finding_set(finding, VERDICT_PROBLEM, "%s", untold);
+        finding_cure(finding,
+                     "journalctl --dmesg --grep 'NVRM|Xid'    # which GPU hangs; its job, or the node, must end");
 }

@@ -8,6 +8,8 @@
 #include "base/text.h"
 #include "cli/doctor.h"
 
+#define HIDDEN "clients of other users cannot be seen; run as root"
+
 /* Somebody wants this GPU to be let go, or it cannot be used as it is: then other users are in the way. */
 static bool is_to_be_free(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
@@ -80,6 +82,8 @@ static size_t quote_clients(const struct snapshot *snapshot, const struct snapsh
 
 void probe_reset(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
+        char gap[SNAPSHOT_GAP_SIZE];
+        const char *why = snapshot_gap(snapshot, HIDDEN, gap, sizeof(gap));
         size_t n = 0;
 
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
@@ -95,6 +99,8 @@ void probe_reset(const struct examination *examination, struct finding *finding)
                 finding_set(finding, VERDICT_NOTE, "clients have GPUs open: those cannot be reset now");
         if (n > 0)
                 finding_cure(finding, "end those jobs, then: holdfast release -- nvidia-smi --gpu-reset");
-        else if (!snapshot->clients_known || !snapshot->clients_complete)
-                finding_set(finding, VERDICT_UNKNOWN, "clients of other users cannot be seen; run as root");
+        else if (!snapshot->clients_known || why)
+                finding_set(finding, VERDICT_UNKNOWN, "%s", why ? why : HIDDEN);
+        if (n > 0 && why)
+                finding_quote(finding, "%s", why);
 }

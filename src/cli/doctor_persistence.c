@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -43,7 +44,7 @@ static void read_instructions(struct instructions *instructions, const struct ex
         *instructions = (struct instructions){0};
         (void)file_rooted(instructions->config, examination->root, "/etc/holdfast/holdfast.conf");
         (void)text_format(path, sizeof(path), "/proc/%u/cmdline", (unsigned)examination->snapshot->head.pid);
-        length = file_read(path, instructions->words, sizeof(instructions->words) - 1);
+        length = aside_read_file(path, instructions->words, sizeof(instructions->words) - 1);
         if (length < 0)
                 return;
         instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/doctor.h"
+#include "cli/doctor_listeners.h"
 #include "cli/doctor_mounts.h"
 
 #define UNIT "nvidia-persistenced"
@@ -176,45 +177,60 @@ static void report_lost_listeners(const struct examination *examination, size_t 
         const char *path = examination->snapshot->daemon_socket;
 
         finding_set(finding, VERDICT_PROBLEM, "a daemon listens at a socket that was removed or replaced since");
-        finding_quote(finding, "/proc/net/unix has %zu listener%s of %s, and %s", n, n == 1 ? "" : "s", path,
+        finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, n == 1 ? "" : "s", path,
                       examination_has_daemon(examination) ? "only one can be reached" : "none can be reached there");
         finding_cure(finding, "systemctl restart " UNIT);
 }
 
+/* Any user can have a user namespace, and an old socket there: that is worth a look, but no fault of the node. */
 static void report_stale_mounts(const struct stale_mounts *mounts, struct finding *finding) {
-        finding_set(finding, VERDICT_PROBLEM,
+        finding_set(finding, mounts->n_foreign < mounts->n ? VERDICT_PROBLEM : VERDICT_NOTE,
                     "%zu container%s an old socket: there nvidia-smi and NVML do not reach the daemon", mounts->n,
                     mounts->n == 1 ? " has" : "s have");
         for (size_t i = 0; i < mounts->n && i < STALE_MOUNTS_MAX; i++)
-                finding_quote(finding, "pid %d (%s): /proc/%d/mountinfo: %s on %s", (int)mounts->items[i].pid,
+                finding_quote(finding, "pid %d (%s): /proc/%d/mountinfo: %s on %s%s", (int)mounts->items[i].pid,
                               mounts->items[i].name, (int)mounts->items[i].pid, mounts->items[i].source,
-                              mounts->items[i].target);
+                              mounts->items[i].target,
+                              mounts->items[i].foreign ? ", in a user namespace of its own" : "");
         finding_cure(finding, "restart the container of pid %d (docker restart, kubectl delete pod)",
                      (int)mounts->items[0].pid);
 }
 
-void probe_socket_inode(const struct examination *examination, struct finding *finding) {
-        const char *path = examination->snapshot->daemon_socket;
-        size_t n_reached = examination->snapshot->daemon == DAEMON_NONE ? 0 : 1;
+static void report_mounts(const struct socket_place *place, struct finding *finding) {
         struct stale_mounts mounts;
-        size_t n;
-        int r;
 
-        r = listeners_count(path, &n);
-        if (r < 0) {
-                finding_set(finding, VERDICT_UNKNOWN, "/proc/net/unix cannot be read: %s", strerror(-r));
-                return;
-        }
-        if (n > n_reached) {
-                report_lost_listeners(examination, n, finding);
-                return;
-        }
-        stale_mounts_find(&mounts, path);
+        stale_mounts_find(&mounts, place);
         if (mounts.n > 0)
                 report_stale_mounts(&mounts, finding);
+        else if (mounts.hanging_pid > 0)
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "containers may have an old socket: a look at the mounts of process %d hangs",
+                            (int)mounts.hanging_pid);
         else if (!mounts.complete)
                 finding_set(finding, VERDICT_UNKNOWN,
                             "the mounts of other users' containers cannot be seen; run as root");
         else
                 finding_quote(finding, "no process has a removed socket mounted (/proc/*/mountinfo)");
+}
+
+void probe_socket_inode(const struct examination *examination, struct finding *finding) {
+        const char *path = examination->snapshot->daemon_socket;
+        size_t n_reached = examination->snapshot->daemon == DAEMON_NONE ? 0 : 1;
+        struct socket_place place;
+        size_t n = 0;
+        int r;
+
+        r = socket_place_find(path, &place);
+        if (r < 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "/proc/self/mountinfo cannot be read: %s", strerror(-r));
+                return;
+        }
+        r = listeners_count(path, &place, &n);
+        if (r < 0)
+                finding_set(finding, VERDICT_UNKNOWN, "the kernel does not tell who listens (sock_diag): %s",
+                            strerror(-r));
+        else if (n > n_reached)
+                report_lost_listeners(examination, n, finding);
+        else
+                report_mounts(&place, finding);
 }

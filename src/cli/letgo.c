@@ -61,10 +61,10 @@ int letgo_look(struct letgo *letgo) {
 /* ---- who is in the way ---------------------------------------------------------------------------------------- */
 
 static void name_client(const struct snapshot_gpu *gpu, const struct holder *holder) {
-        struct process process;
+        struct process process = {.pid = holder->pid};
         char label[64];
 
-        process_read(holder->pid, &process);
+        (void)processes_read(&process, 1);
         complain_detail("%s: %s (pid %d, user %s%s%s)", report_label(gpu, label, sizeof(label)),
                         process.command[0] ? process.command : holder->name, (int)holder->pid,
                         process.user[0] ? process.user : "?", process.contained ? ", container " : "",
@@ -90,8 +90,28 @@ static size_t each_client(const struct letgo *letgo,
         return n;
 }
 
-int letgo_check_clients(const struct letgo *letgo, bool force) {
+static int complain_gap(const struct letgo *letgo) {
         const struct snapshot *snapshot = letgo->snapshot;
+        char hidden[SNAPSHOT_GAP_SIZE], gap[SNAPSHOT_GAP_SIZE];
+        const char *why;
+
+        if (!snapshot->clients_known)
+                return complain(letgo->invocation, letgo->failed_status,
+                                "cannot see whether other processes have the GPUs open: /proc cannot be read");
+        (void)text_format(
+                hidden, sizeof(hidden),
+                "cannot see whether other users' processes have the GPUs open; this is uid %u: run it as root",
+                (unsigned)geteuid());
+        why = snapshot_gap(snapshot, hidden, gap, sizeof(gap));
+        if (!why)
+                return STATUS_DONE;
+        (void)complain(letgo->invocation, letgo->failed_status, "%s", why);
+        if (snapshot->sight.n_hanging > 0 || snapshot->sight.complete) /* running it as root is no way out */
+                complain_detail("to go on nevertheless, %s", letgo->way_out);
+        return letgo->failed_status;
+}
+
+int letgo_check_clients(const struct letgo *letgo, bool force) {
         size_t n = each_client(letgo, NULL);
 
         if (n > 0 && force)
@@ -103,12 +123,7 @@ int letgo_check_clients(const struct letgo *letgo, bool force) {
         (void)each_client(letgo, name_client);
         if (n > 0 && !force)
                 return letgo->failed_status;
-        if (!force && (!snapshot->clients_known || !snapshot->clients_complete))
-                return complain(letgo->invocation, letgo->failed_status,
-                                "cannot see whether other users' processes have the GPUs open; this is uid %u: run it "
-                                "as root",
-                                (unsigned)geteuid());
-        return STATUS_DONE;
+        return force ? STATUS_DONE : complain_gap(letgo);
 }
 
 /* ---- with Holdfast: a lease ----------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -17,6 +18,7 @@
 
 enum {
         FILE_SIZE_MAX = 8192,
+        STALLS_MAX = 2,
         STAT_FIELDS_AFTER_NAME = 19, /* from the state, field 3, to the start time, field 22: proc(5) */
 };
 
@@ -79,16 +81,63 @@ static void read_start(int folder_fd, struct process *process) {
                 process->start_realtime_usec = now_usec - booted_usec + ticks * USEC_PER_SEC / (uint64_t)ticks_per_sec;
 }
 
-void process_read(pid_t pid, struct process *ret_process) {
-        CLEANUP(fd_done) int folder_fd = open_process(pid);
+/* ---- with a time limit ----------------------------------------------------------------------------------------- */
+
+/* The command line lies in the process' own memory, which may be a file of any file system: it comes second, alone. */
+enum part {
+        PART_KERNEL,
+        PART_COMMAND,
+        N_PARTS,
+};
+
+static void read_part(struct process *process, enum part part) {
+        CLEANUP(fd_done) int folder_fd = open_process(process->pid);
         char text[FILE_SIZE_MAX];
 
-        *ret_process = (struct process){.pid = pid};
         if (folder_fd < 0)
                 return;
-        read_user(folder_fd, ret_process);
-        read_command(folder_fd, ret_process);
-        read_start(folder_fd, ret_process);
+        if (part == PART_COMMAND) {
+                read_command(folder_fd, process);
+                return;
+        }
+        read_user(folder_fd, process);
+        read_start(folder_fd, process);
         if (file_read_at(folder_fd, "cgroup", text, sizeof(text)) > 0)
-                ret_process->contained = container_of_cgroup(text, &ret_process->container);
+                process->contained = container_of_cgroup(text, &process->container);
+}
+
+static int look_at_part(void *userdata, size_t item, struct aside_answer *answer) {
+        struct process process = {.pid = ((const struct process *)userdata)[item / N_PARTS].pid};
+        enum part part = item % N_PARTS;
+
+        read_part(&process, part);
+        if (part == PART_COMMAND)
+                return aside_tell(answer, process.command, sizeof(process.command));
+        return aside_tell(answer, &process, sizeof(process));
+}
+
+static int take_part(void *userdata, size_t item, const char *bytes, size_t size) {
+        struct process *process = (struct process *)userdata + item / N_PARTS;
+
+        if (item % N_PARTS == PART_COMMAND)
+                memcpy(process->command, bytes, size);
+        else
+                memcpy(process, bytes, size);
+        process->hanging = item % N_PARTS == PART_KERNEL; /* until the command is there, too */
+        return 0;
+}
+
+int processes_read(struct process *processes, size_t n) {
+        const struct aside aside = {
+                .n = n * N_PARTS,
+                .stalls_max = STALLS_MAX,
+                .look = look_at_part,
+                .take = take_part,
+                .userdata = processes,
+        };
+        struct aside_gap gap;
+
+        for (size_t i = 0; i < n; i++)
+                processes[i] = (struct process){.pid = processes[i].pid, .hanging = true};
+        return n > 0 ? aside_run(&aside, &gap) : 0;
 }

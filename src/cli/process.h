@@ -24,7 +24,11 @@ struct process {
         uint64_t start_realtime_usec;       /* 0: not known */
         bool contained;
         struct container container;
+        bool hanging; /* a read about it hangs, so some of this is missing */
 };
 
-/* Reads what can be read; what cannot stays empty. */
-void process_read(pid_t pid, struct process *ret_process);
+/*
+ * Fills in what can be read of processes whose pids are set; what cannot stays empty. A process decides what is behind
+ * its own command line, so the read may hang (base/aside.h). Returns 0 or negative errno.
+ */
+int processes_read(struct process *processes, size_t n);

@@ -375,7 +375,8 @@ static void print_daemon_note(const struct snapshot *snapshot, struct remarks *r
 }
 
 static void print_notes(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
-        char text[256];
+        char untold[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE + 1];
+        const char *why;
 
         if (snapshot->inventory_error < 0) {
                 (void)text_format(text, sizeof(text),
@@ -388,8 +389,16 @@ static void print_notes(const struct snapshot *snapshot, const bool *selected, s
                 print_note(remarks,
                            "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
                            "which this command never does.");
-        if (snapshot->clients_known && !snapshot->clients_complete)
-                print_note(remarks, "clients of other users cannot be seen; run as root to see them.");
+        if (snapshot_untold(snapshot, untold, sizeof(untold))) {
+                (void)text_format(text, sizeof(text), "%s.", untold);
+                print_note(remarks, text);
+        }
+        if (!snapshot->clients_known)
+                return;
+        why = snapshot_gap(snapshot, "clients of other users cannot be seen; run as root to see them.", text,
+                           sizeof(text));
+        if (why)
+                print_note(remarks, why);
 }
 
 /* ----------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "cli/driver_files.h"
 #include "cli/snapshot-daemon.h"
 
 void snapshot_done(struct snapshot **snapshot) {
@@ -64,6 +65,8 @@ static int add_driver_row(struct snapshot *snapshot, const struct gpu_info *info
 
 static int copy_inventory(struct snapshot *snapshot, const struct snapshot *from) {
         snapshot->driver_loaded = from->driver_loaded;
+        snapshot->n_untold = from->n_untold;
+        snapshot->untold = from->untold;
         memcpy(snapshot->driver_version, from->driver_version, sizeof(snapshot->driver_version));
         for (size_t i = 0; i < from->n_gpus; i++) {
                 int r = from->gpus[i].in_driver ? add_driver_row(snapshot, &from->gpus[i].info) : 0;
@@ -79,7 +82,7 @@ static int gather_inventory(struct snapshot *snapshot, const char *root) {
         size_t n = 0;
         int r;
 
-        r = inventory_read(root, &gpus, &n);
+        r = driver_files_read(root, &gpus, &n, &snapshot->n_untold, &snapshot->untold);
         if (r == -ENOMEM)
                 return r;
         if (r < 0 && r != -ENOENT)
@@ -97,6 +100,14 @@ static int gather_inventory(struct snapshot *snapshot, const char *root) {
 }
 
 /* ---- who has the nodes open -------------------------------------------------- */
+
+/* Of such a GPU it is not known which processes have it open. */
+static bool is_node_untold(const struct snapshot *snapshot) {
+        for (size_t i = 0; i < snapshot->n_gpus && snapshot->n_untold > 0; i++)
+                if (snapshot->gpus[i].in_driver && snapshot->gpus[i].info.minor == GPU_MINOR_UNKNOWN)
+                        return true;
+        return false;
+}
 
 static void assign_clients(struct snapshot *snapshot) {
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
@@ -127,10 +138,11 @@ static int gather_proof(struct snapshot *snapshot, const char *root) {
 static int gather_clients(struct snapshot *snapshot, const char *root) {
         int r;
 
-        r = holders_scan(root, &snapshot->holders, &snapshot->n_holders, &snapshot->clients_complete);
+        r = holders_scan(root, &snapshot->holders, &snapshot->n_holders, &snapshot->sight);
         if (r == -ENOMEM)
                 return r;
         snapshot->clients_known = r == 0;
+        snapshot->clients_complete = snapshot->sight.complete && !is_node_untold(snapshot);
         snapshot->modeset = holders_has_modeset(root);
         if (r == 0)
                 assign_clients(snapshot);
@@ -154,14 +166,21 @@ static int gather_all(struct snapshot *snapshot, const struct snapshot_request *
 }
 
 /* The daemon finds a GPU excluded from the driver as one that it may not open; the driver knows the difference. */
-static void find_excluded(struct snapshot *snapshot, const char *root) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                struct gpu_info info;
+static int find_excluded(struct snapshot *snapshot, const char *root) {
+        CLEANUP(free_ptr) struct gpu_info *infos = calloc(snapshot->n_gpus + 1, sizeof(*infos));
+        size_t n = 0;
 
-                if (gpu->detail.error_number == EPERM && inventory_read_gpu(root, &gpu->info.address, &info) == 0)
-                        gpu->info.excluded = info.excluded;
-        }
+        if (!infos)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (snapshot->gpus[i].detail.error_number == EPERM)
+                        infos[n++].address = snapshot->gpus[i].info.address;
+        if (n > 0)
+                driver_files_read_gpus(root, infos, n);
+        for (size_t i = 0, next = 0; i < snapshot->n_gpus && next < n; i++)
+                if (pci_address_compare(&snapshot->gpus[i].info.address, &infos[next].address) == 0)
+                        snapshot->gpus[i].info.excluded = infos[next++].excluded;
+        return 0;
 }
 
 /* One question, where the daemon is ours. Another one has to be asked about each GPU, and so they must be known. */
@@ -171,7 +190,7 @@ static int gather_quick(struct snapshot *snapshot, const struct snapshot_request
         if (r == 0 && snapshot->daemon == DAEMON_HOLDFAST) {
                 (void)inventory_driver_version(request->root, snapshot->driver_version,
                                                sizeof(snapshot->driver_version));
-                find_excluded(snapshot, request->root);
+                r = find_excluded(snapshot, request->root);
         }
         if (r < 0 || snapshot->daemon == DAEMON_HOLDFAST)
                 return r;
@@ -185,18 +204,39 @@ static int gather_quick(struct snapshot *snapshot, const struct snapshot_request
 
 static enum hf_tristate find_initialised(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                                          const char *root) {
-        bool initialised;
-
         if (gpu->held == HF_YES)
                 return HF_YES;
         if (!gpu->in_driver)
                 return HF_UNKNOWN;
-        /* With a daemon there may be an opening in work, for which a read of `power` would wait. */
-        if (snapshot->daemon != DAEMON_NONE)
-                return inventory_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
-        if (inventory_read_initialised(root, &gpu->info.address, &initialised) < 0)
-                return HF_UNKNOWN;
-        return initialised ? HF_YES : HF_NO;
+        return inventory_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
+}
+
+/* With a daemon there may be an opening in work, for which a read of `power` would wait. */
+static bool may_ask_driver(const struct snapshot *snapshot) {
+        return snapshot->daemon == DAEMON_NONE && snapshot->n_untold == 0;
+}
+
+/* Rows that only the daemon knows have no file, which says nothing, like one that cannot be read. */
+static int ask_driver_initialised(struct snapshot *snapshot, const char *root) {
+        CLEANUP(free_ptr) struct pci_address *addresses = calloc(snapshot->n_gpus + 1, sizeof(*addresses));
+        CLEANUP(free_ptr) enum hf_tristate *initialised = calloc(snapshot->n_gpus + 1, sizeof(*initialised));
+
+        if (!addresses || !initialised)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                addresses[i] = snapshot->gpus[i].info.address;
+        driver_files_read_initialised(root, addresses, snapshot->n_gpus, initialised);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                snapshot->gpus[i].initialised = initialised[i];
+        return 0;
+}
+
+static int gather_initialised(struct snapshot *snapshot, const char *root) {
+        if (may_ask_driver(snapshot))
+                return ask_driver_initialised(snapshot, root);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                snapshot->gpus[i].initialised = find_initialised(snapshot, &snapshot->gpus[i], root);
+        return 0;
 }
 
 /* The driver has a GPU's interrupts on from the begin of an initialisation, which may still fail, to the end of the
@@ -231,7 +271,6 @@ static void conclude(struct snapshot *snapshot, const char *root) {
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 struct snapshot_gpu *gpu = &snapshot->gpus[i];
 
-                gpu->initialised = find_initialised(snapshot, gpu, root);
                 if (must_be_legacy(snapshot, gpu, root)) {
                         gpu->legacy = HF_YES;
                         gpu->legacy_inferred = true;
@@ -268,6 +307,8 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
                 r = gather_proof(snapshot, request->root);
         if (r == 0 && (request->flags & SNAPSHOT_CLIENTS))
                 r = gather_clients(snapshot, request->root);
+        if (r == 0 && (request->flags & SNAPSHOT_MODE))
+                r = gather_initialised(snapshot, request->root);
         if (r < 0)
                 return r;
         if (request->flags & SNAPSHOT_MODE)
@@ -288,6 +329,39 @@ const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const 
                 if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0)
                         return &snapshot->gpus[i];
         return NULL;
+}
+
+const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_t size) {
+        char address[PCI_ADDRESS_SIZE];
+
+        if (snapshot->n_untold == 0)
+                return NULL;
+        (void)text_format(buffer, size,
+                          "the driver does not answer a read of /proc/driver/nvidia/gpus/%s/information: what it lists "
+                          "of %zu GPU%s is not known, maybe since a GPU hangs in its initialisation",
+                          pci_address_format(&snapshot->untold, address), snapshot->n_untold,
+                          snapshot->n_untold == 1 ? "" : "s");
+        return buffer;
+}
+
+const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, char *buffer, size_t size) {
+        char address[PCI_ADDRESS_SIZE];
+
+        if (snapshot->clients_complete)
+                return NULL;
+        if (snapshot->sight.n_hanging > 0)
+                (void)text_format(buffer, size,
+                                  "clients may be missing: a look at the files that process %d has open hangs; %zu "
+                                  "process%s left out. Look at that process, and at its file systems.",
+                                  (int)snapshot->sight.hanging_pid, snapshot->sight.n_hanging,
+                                  snapshot->sight.n_hanging == 1 ? " was" : "es were");
+        else if (!snapshot->sight.complete)
+                (void)text_copy(buffer, size, hidden);
+        else
+                (void)text_format(buffer, size,
+                                  "clients may be missing: the driver does not tell which device node belongs to %s.",
+                                  pci_address_format(&snapshot->untold, address));
+        return buffer;
 }
 
 size_t snapshot_count_held(const struct snapshot *snapshot) {

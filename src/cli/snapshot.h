@@ -71,6 +71,8 @@ struct snapshot {
         bool driver_loaded;
         char driver_version[32]; /* empty: not known */
         int inventory_error;     /* negative errno when the driver's list could not be read, and it is not -ENOENT */
+        size_t n_untold; /* GPUs of which the driver told nothing in time; -1 is their minor, unless in_daemon */
+        struct pci_address untold; /* the first of them */
         enum snapshot_daemon daemon;
         struct hf_list_head head; /* DAEMON_HOLDFAST; strings made printable */
         int32_t daemon_pid;       /* 0: not known */
@@ -78,10 +80,11 @@ struct snapshot {
         char daemon_error[384]; /* why there is no answer, a sentence; empty when there is one */
         int daemon_errno;       /* the negative errno to that */
         size_t n_gpus;
-        struct snapshot_gpu *gpus; /* by PCI address; those excluded from the driver last, as nvidia-smi counts */
-        bool clients_known;        /* SNAPSHOT_CLIENTS was asked for, and could be done */
-        bool clients_complete;     /* no process was hidden from us */
-        bool modeset;              /* nvidia-drm holds every GPU from inside the kernel */
+        struct snapshot_gpu *gpus;  /* by PCI address; those excluded from the driver last, as nvidia-smi counts */
+        bool clients_known;         /* SNAPSHOT_CLIENTS was asked for, and could be done */
+        bool clients_complete;      /* no process was hidden from us, and every GPU's node is known */
+        struct holders_sight sight; /* what of the processes was seen */
+        bool modeset;               /* nvidia-drm holds every GPU from inside the kernel */
         size_t n_holders;
         struct holder *holders;
 };
@@ -97,6 +100,17 @@ bool snapshot_is_empty(const struct snapshot *snapshot);
 
 /* The GPU's row, or NULL. */
 const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address);
+
+enum { SNAPSHOT_GAP_SIZE = 256 };
+
+/*
+ * Why clients are not complete, a sentence with what to do, or NULL when they are. hidden: what to say when other
+ * users' processes hide.
+ */
+const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, char *buffer, size_t size);
+
+/* What the driver did not tell in time, a sentence without its full stop, or NULL when it did. */
+const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_t size);
 
 size_t snapshot_count_held(const struct snapshot *snapshot);
 

@@ -10,23 +10,34 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/pids.h"
 #include "base/text.h"
 #include "gpu/abi.h"
 
-enum { LIST_ROOM_FIRST = 16 };
+enum {
+        LIST_ROOM_FIRST = 16,
+        STALLS_MAX = 2,
+};
 
 struct scan {
         char device_folder[PATH_MAX]; /* where nodes count when below a root; empty: anywhere, by their device number */
         struct holder *holders;
         size_t n;
         size_t room;
-        bool complete;
+};
+
+/* Of what processes the scan is, and what came of it. */
+struct survey {
+        struct scan scan;
+        pid_t *pids;
+        size_t n_pids;
+        bool hidden; /* some are not ours to see */
 };
 
 /* By what a keeper is known from outside: the daemon's name and signals as a descriptor, but no event loop. */
@@ -35,8 +46,9 @@ struct marks {
         bool has_eventpoll;
 };
 
-static void scan_done(struct scan *scan) {
-        free(scan->holders);
+static void survey_done(struct survey *survey) {
+        free(survey->scan.holders);
+        free(survey->pids);
 }
 
 static void dir_done(DIR **dir) {
@@ -76,13 +88,22 @@ static bool is_in_folder(const char *path, const char *folder) {
 }
 
 /*
- * The minor behind one descriptor, or -1. The link's text is looked at first, since reading it never waits; only a node
- * with the right name is asked for its number, and stat() of just any file could hang, on a dead NFS server say. By
- * number, not by path: a container's /dev is another file system.
+ * Whether it is a GPU's node: the minor, or -1. By number, not by path: a container's /dev is another file system. With
+ * DONT_SYNC a file system tells what the kernel has of the file, and its server is not asked (fs/fuse/dir.c,
+ * fuse_update_get_attr): type and number of a file never change, so they are known since it was opened.
  */
+static int minor_of_node(int folder_fd, const char *name) {
+        struct statx status;
+
+        if (statx(folder_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &status) < 0 ||
+            !S_ISCHR(status.stx_mode) || status.stx_rdev_major != NV_MAJOR)
+                return -1;
+        return (int)status.stx_rdev_minor;
+}
+
+/* The minor behind one descriptor, or -1. The link's text is looked at first: reading it waits for nobody. */
 static int minor_of_descriptor(const struct scan *scan, int folder_fd, const char *name, struct marks *marks) {
         char path[PATH_MAX];
-        struct stat status;
         ssize_t length;
         int minor;
 
@@ -97,9 +118,7 @@ static int minor_of_descriptor(const struct scan *scan, int folder_fd, const cha
                 return -1;
         if (scan->device_folder[0] != '\0')
                 return is_in_folder(path, scan->device_folder) ? minor : -1;
-        if (fstatat(folder_fd, name, &status, 0) < 0 || !S_ISCHR(status.st_mode) || major(status.st_rdev) != NV_MAJOR)
-                return -1;
-        return (int)minor(status.st_rdev);
+        return minor_of_node(folder_fd, name);
 }
 
 static void read_name(pid_t pid, char name[static HOLDER_NAME_SIZE]) {
@@ -153,25 +172,50 @@ static int scan_process(struct scan *scan, pid_t pid) {
         return 0;
 }
 
-static int scan_all(struct scan *scan) {
-        CLEANUP(dir_done) DIR *dir = opendir("/proc");
-        struct dirent *entry;
+/* ---- all processes ------------------------------------------------------------ */
 
-        if (!dir)
-                return -errno;
-        while ((entry = readdir(dir))) {
-                uint64_t pid;
-                int r;
+/* In a child: tells how it went, and the holders. */
+static int look_at_process(void *userdata, size_t item, struct aside_answer *answer) {
+        struct survey *survey = userdata;
+        struct scan *scan = &survey->scan;
+        int result;
 
-                if (text_parse_u64(entry->d_name, 10, INT32_MAX, &pid) < 0)
-                        continue;
-                r = scan_process(scan, (pid_t)pid);
-                if (r == -EACCES || r == -EPERM)
-                        scan->complete = false;
-                else if (r < 0)
-                        return r;
+        scan->n = 0;
+        result = scan_process(scan, survey->pids[item]);
+        if (result == 0 && scan->n == 0)
+                return 0;
+        if (result < 0 && result != -EACCES && result != -EPERM)
+                return result;
+        if (aside_tell(answer, &result, sizeof(result)) < 0)
+                return -ENOMEM;
+        return scan->n > 0 ? aside_tell(answer, scan->holders, scan->n * sizeof(scan->holders[0])) : 0;
+}
+
+static int take_process(void *userdata, size_t item, const char *bytes, size_t size) {
+        struct survey *survey = userdata;
+        struct holder holder;
+        int result;
+
+        memcpy(&result, bytes, sizeof(result));
+        survey->hidden |= result < 0;
+        for (size_t at = sizeof(result); at < size; at += sizeof(holder)) {
+                memcpy(&holder, bytes + at, sizeof(holder));
+                if (scan_add(&survey->scan, &holder) < 0)
+                        return -ENOMEM;
         }
         return 0;
+}
+
+static int look_at_all(struct survey *survey, struct aside_gap *ret_gap) {
+        const struct aside aside = {
+                .n = survey->n_pids,
+                .stalls_max = STALLS_MAX,
+                .look = look_at_process,
+                .take = take_process,
+                .userdata = survey,
+        };
+
+        return aside_run(&aside, ret_gap);
 }
 
 /* Below a root the nodes may be any files: there the path decides, without symbolic links, as the kernel shows it. */
@@ -200,44 +244,58 @@ static void scan_sort(struct scan *scan) {
                 qsort(scan->holders, scan->n, sizeof(scan->holders[0]), compare_holders);
 }
 
-int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, bool *ret_complete) {
-        CLEANUP(scan_done) struct scan scan = {.complete = true};
+int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, struct holders_sight *ret_sight) {
+        CLEANUP(survey_done) struct survey survey = {0};
+        struct aside_gap gap;
         int r;
 
-        r = find_device_folder(&scan, root);
+        r = find_device_folder(&survey.scan, root);
         if (r == -ENOENT) { /* no nodes: nobody has one open */
                 *ret_holders = NULL;
                 *ret_n = 0;
-                *ret_complete = true;
+                *ret_sight = (struct holders_sight){.complete = true};
                 return 0;
         }
+        if (r == 0)
+                r = pids_list(&survey.pids, &survey.n_pids);
+        if (r == 0)
+                r = look_at_all(&survey, &gap);
         if (r < 0)
                 return r;
         /* With the mount option hidepid others' processes are not even listed: then process 1 is not there either. */
         if (access("/proc/1", F_OK) < 0)
-                scan.complete = false;
-        r = scan_all(&scan);
-        if (r < 0)
-                return r;
-        scan_sort(&scan);
-        *ret_holders = take_ptr(scan.holders);
-        *ret_n = scan.n;
-        *ret_complete = scan.complete;
+                survey.hidden = true;
+        scan_sort(&survey.scan);
+        *ret_sight = (struct holders_sight){
+                .complete = !survey.hidden && gap.n_left == 0,
+                .n_hanging = gap.n_left,
+                .hanging_pid = gap.n_left > 0 ? survey.pids[gap.first_left] : 0,
+        };
+        *ret_n = survey.scan.n;
+        *ret_holders = take_ptr(survey.scan.holders);
         return 0;
 }
 
 int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holders, size_t *ret_n) {
-        CLEANUP(scan_done) struct scan scan = {0};
+        CLEANUP(survey_done) struct survey survey = {.n_pids = 1, .pids = malloc(sizeof(pid))};
+        struct aside_gap gap = {0};
         int r;
 
-        r = find_device_folder(&scan, root);
+        if (!survey.pids)
+                return -ENOMEM;
+        survey.pids[0] = pid;
+        r = find_device_folder(&survey.scan, root);
         if (r == 0)
-                r = scan_process(&scan, pid);
+                r = look_at_all(&survey, &gap);
         if (r < 0 && r != -ENOENT)
                 return r;
-        scan_sort(&scan);
-        *ret_n = scan.n;
-        *ret_holders = take_ptr(scan.holders);
+        if (gap.n_left > 0)
+                return -ETIMEDOUT;
+        if (survey.hidden)
+                return -EACCES;
+        scan_sort(&survey.scan);
+        *ret_n = survey.scan.n;
+        *ret_holders = take_ptr(survey.scan.holders);
         return 0;
 }
 

@@ -5,6 +5,10 @@
 /*
  * Who has a GPU's node open: every process' descriptors, as /proc/PID/fd shows them. Looking opens and initialises
  * nothing. The processes are always this system's, whatever root the devices are below.
+ *
+ * Any process may have a file open that is called "nvidia0" and lies on a file system whose server is dead. So names
+ * are compared first, and nothing is asked that the kernel would pass on to the file system; should a process be in the
+ * way all the same, it is left out after a while (base/aside.h). Only for programs with one thread.
  */
 
 #include <stdbool.h>
@@ -22,14 +26,18 @@ struct holder {
         bool is_keeper;              /* it is a keeper of ours (daemon/keeper.h), which uses no GPU */
 };
 
-/*
- * Finds them all, ordered by minor, then pid, in an array that the caller frees. *ret_complete is false when there are
- * processes whose descriptors we may not see. Returns 0 or negative errno.
- */
-int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, bool *ret_complete);
+/* How much of the system was seen. */
+struct holders_sight {
+        bool complete;     /* all of it: the rest says nothing */
+        size_t n_hanging;  /* processes that were left out because a look at one of them hangs; otherwise others hide */
+        pid_t hanging_pid; /* that one, or the first */
+};
 
-/* The same for one process. -EACCES or -EPERM when its descriptors may not be seen; a process that has gone has none.
- */
+/* Finds them all, ordered by minor, then pid, in an array that the caller frees. Returns 0 or negative errno. */
+int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, struct holders_sight *ret_sight);
+
+/* The same for one process. -EACCES or -EPERM when its descriptors may not be seen, -ETIMEDOUT when the look hangs; a
+ * process that has gone has none. */
 int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holders, size_t *ret_n);
 
 /*

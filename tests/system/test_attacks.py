@@ -25,9 +25,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import holdfast_rpc, process, rpc
+from harness import fuse, holdfast_rpc, process, rpc
+from harness.command import PROGRAM, environment
 from harness.crowd import crowd
 from harness.daemon import Daemon, other_daemon, return_of_command
+from harness.node import THREE, Node, Row
 
 START_SEC = 10
 HONEST_SEC = 2  # who asks honestly waits no longer, on a busy machine too
@@ -689,6 +691,70 @@ def test_jumps_of_the_clock(clock, world, daemon):
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
         with holdfast_rpc.Connection(daemon.socket_path) as connection:
             assert connection.gpu(world.gpus[0])["since_realtime"] / 1e6 > time.time() + 9 * 10**6
+
+
+# ---- on the operator's command
+
+
+COMMAND_SEC = 10
+
+
+@pytest.fixture
+def hung():
+    with fuse.hung_file_system("nvidia0") as system:
+        yield system
+
+
+@pytest.fixture
+def node():
+    """One GPU without a daemon, made of files."""
+    node = Node()
+    node.load_driver()
+    node.add_gpu(THREE[0], 0, initialised=True)
+    yield node
+    node.clean_up()
+
+
+def answer_of(hung, root, *words):
+    """What a command of the operator's prints, while that file system hangs. Nothing can end one that waits for it."""
+    arguments = [PROGRAM, *(["--root", root] if root else []), *words]
+    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=environment(), text=True) as command:
+        try:
+            return command.communicate(timeout=COMMAND_SEC)[0]
+        except subprocess.TimeoutExpired:
+            hung.end()
+            raise AssertionError("the operator's command hangs") from None
+
+
+@pytest.mark.holdfast_only("NVIDIA's has no such command")
+@pytest.mark.parametrize("words", [["status"], ["clients"]], ids=lambda words: words[0])
+def test_a_file_called_nvidia0_on_a_file_system_that_hangs(hung, words):
+    with fuse.process_on(hung, fuse.OPEN_FILE):
+        assert "is not loaded" in answer_of(hung, None, *words)
+
+
+LOOKS = [["status"], ["clients"], ["doctor", "--verbose"], ["release", "--", "true"], ["takeover", "--dry-run"]]
+
+
+@pytest.mark.holdfast_only("NVIDIA's has no such command")
+@pytest.mark.parametrize("words", LOOKS, ids=lambda words: words[0])
+def test_a_process_whose_execution_hangs(node, hung, words):
+    node.start_daemon(rows=[Row(THREE[0], minor=0)])
+    with fuse.process_on(hung, fuse.EXECUTE) as job:
+        told = answer_of(hung, node.root, *words)
+    if words[0] != "takeover":
+        assert f"a look at the files that process {job.pid} has open hangs" in " ".join(told.split()), told
+
+
+@pytest.mark.holdfast_only("NVIDIA's has no such command")
+@pytest.mark.parametrize("words", [["clients"], ["release", "--", "true"]], ids=lambda words: words[0])
+def test_a_process_whose_memory_is_locked(node, hung, words):
+    fd = os.open(node.root / "dev/nvidia0", os.O_RDWR)
+    with fuse.process_on(hung, fuse.LOCK_MEMORY, pass_fds=[fd]) as job:
+        os.close(fd)
+        told = answer_of(hung, node.root, *words)
+    assert str(job.pid) in told, told
 
 
 # ---- what only ours reads

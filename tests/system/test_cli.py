@@ -138,6 +138,45 @@ def test_without_a_daemon_status_tells_which_gpus_are_initialised(node):
     assert "start nvidia-persistenced" in result.out
 
 
+def hang(node, address, name):
+    """Who reads that file of the driver's waits, as for a GPU that hangs in its initialisation."""
+    path = node.root / f"proc/driver/nvidia/gpus/{address}/{name}"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def test_a_driver_that_does_not_tell_of_a_gpu_is_waited_for_only_so_long(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    node.add_gpu(B, 1, initialised=True)
+    hang(node, B, "information")
+    with opened(node, 0) as job:
+        result = holdfast(node.root, timeout=10)
+        text = " ".join(result.out.split())
+        clients = holdfast(node.root, "clients", "--json", timeout=10).json("clients")
+    assert result.status == DONE
+    assert [(row["State"], row["Held by"]) for row in rows_of(result.out)] == [
+        ("initialised", job.name), ("initialised", "-")]
+    assert f"the driver does not answer a read of /proc/driver/nvidia/gpus/{B}/information" in text
+    assert f"clients may be missing: the driver does not tell which device node belongs to {B}" in text
+    assert not clients["complete"]
+
+
+def test_whether_a_gpu_is_initialised_is_waited_for_only_so_long(node):
+    node.load_driver()
+    node.add_gpu(A, 0)
+    hang(node, A, "power")
+    result = holdfast(node.root, timeout=10)
+    assert result.status == DONE and [row["State"] for row in rows_of(result.out)] == ["unknown"]
+
+
+def test_a_driver_that_does_not_tell_is_a_problem_for_the_doctor(three):
+    hang(three, A, "information")
+    checks = {check["id"]: check for check in holdfast(three.root, "doctor", "--json", timeout=20).json("doctor")["checks"]}
+    assert checks["driver-loaded"]["verdict"] == "problem"
+    assert "does not answer a read" in checks["driver-loaded"]["summary"]
+
+
 def test_an_initialised_gpu_that_nobody_has_open_must_have_the_kernels_flag(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """holdfast doctor: every kind of trouble is provoked and found, with its evidence and its cure; a healthy node has none."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -516,8 +518,26 @@ def test_a_daemon_whose_socket_was_replaced_is_found(healthy):
     assert "2 listeners" in evidence(check) and "only one can be reached" in evidence(check)
 
 
+OLD_SOCKET = 'mount --bind "$0" "$1" && echo mounted && exec cat'
+
+
+@contextlib.contextmanager
+def namespace(script, *arguments, how=("--mount",)):
+    """A process in a mount namespace of its own; the script's first word is its beginning."""
+    with subprocess.Popen(["unshare", *how, "sh", "-c", script, *arguments], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as container:
+        try:
+            assert container.stdout.readline() == "mounted\n"
+            yield container
+        finally:
+            container.stdin.close()
+            assert container.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("how, verdict", [(["--mount"], "problem"), (["--user", "--map-root-user", "--mount"], "note")],
+                         ids=["of the host's users", "in a user namespace"])
 @pytest.mark.parametrize("what", ["socket", "."])
-def test_a_container_with_an_old_socket_is_found(healthy, what):
+def test_a_container_with_an_old_socket_is_found(healthy, what, how, verdict):
     """What is mounted is an inode: of the socket, or of the folder that ExecStopPost= removes and the daemon makes anew."""
     if os.geteuid() != 0:
         pytest.skip("root is missing: it takes a mount namespace")
@@ -527,20 +547,53 @@ def test_a_container_with_an_old_socket_is_found(healthy, what):
         target.write_text("")
     else:
         target.mkdir()
-    script = 'mount --bind "$0" "$1" && echo mounted && exec cat'
-    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script, directory / what, target], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True) as container:
-        try:
-            assert container.stdout.readline() == "mounted\n"
-            assert healthy.problems() == {}
-            healthy.node.daemon.stop()
-            shutil.rmtree(directory)
-            healthy.start_daemon()
-            check = healthy.only_problem("socket-inode")
-        finally:
-            container.stdin.close()
-            assert container.wait(timeout=10) == 0
+    with namespace(OLD_SOCKET, directory / what, target, how=how) as container:
+        assert healthy.problems() == {}
+        healthy.node.daemon.stop()
+        shutil.rmtree(directory)
+        healthy.start_daemon()
+        check = healthy.examine()["socket-inode"]
+    assert check["verdict"] == verdict
     assert re.search(rf"pid {container.pid} \((cat|sh)\): /proc/{container.pid}/mountinfo: .*//deleted on .*/container", evidence(check))
+
+
+FORGED_MOUNT = """
+mount -t tmpfs none "$1" && mkdir -p "$1$0" && touch "$1$0/socket" "$1/target" &&
+mount --bind "$1$0/socket" "$1/target" && rm "$1$0/socket" && echo mounted && exec cat
+"""
+
+FORGED_LISTENER = """
+mount -t tmpfs none "$0" && exec "$2" -I -c '
+import socket, sys
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("mounted", flush=True)
+    sys.stdin.read()' "$0/socket"
+"""
+
+
+@pytest.mark.parametrize("script", [FORGED_MOUNT, FORGED_LISTENER], ids=["an old mount", "a listener"])
+def test_an_old_socket_that_any_user_can_make_for_itself_is_none(healthy, script):
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: it takes a mount namespace")
+    (healthy.root / "forged").mkdir()
+    with namespace(script, healthy.node.socket_path.parent, healthy.root / "forged", sys.executable):
+        assert healthy.examine()["socket-inode"]["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("user, verdict", [(0, "problem"), (process.NOBODY, "ok")])
+def test_a_listener_of_another_user_at_the_same_place_is_none(healthy, user, verdict):
+    """A user's bind mount of a folder on the same file system."""
+    if os.geteuid() != 0:
+        pytest.skip("root is missing: it takes a mount namespace")
+    other = healthy.root / "other"
+    other.mkdir()
+    other.chmod(0o777)
+    script = FORGED_LISTENER.replace('mount -t tmpfs none "$0"', 'mount --bind "$1" "$0"').replace(
+        'exec "$2"', f'exec setpriv --reuid={user} --clear-groups /usr/bin/python3')
+    with namespace(script, healthy.node.socket_path.parent, other):
+        assert healthy.examine()["socket-inode"]["verdict"] == verdict
 
 
 # ---- GPUs --------------------------------------------------------------------

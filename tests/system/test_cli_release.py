@@ -3,6 +3,7 @@
 """holdfast release: GPUs let go of while a command runs, and held again whatever happens."""
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -301,6 +302,17 @@ def test_with_nvidias_daemon_persistence_is_switched_off_and_on_again(three):
     assert daemon.sets == [("0000:17:00", 0), ("0000:ca:00", 0), ("0000:17:00", 1), ("0000:ca:00", 1)]
     assert "knows no leases" in result.err and "it stays off" in result.err
     assert "2 of 2 GPUs held again" in result.err
+
+
+def test_where_the_driver_does_not_tell_a_gpus_node_only_force_runs_the_command(three):
+    daemon = three.start_daemon(modes={"0000:17:00": (0, 1)})
+    information = three.root / f"proc/driver/nvidia/gpus/{THREE[0]}/information"
+    information.unlink()
+    os.mkfifo(information)  # a read waits, as while a GPU hangs in its initialisation
+    result = holdfast(three.root, "release", "--gpu", THREE[0], "--", "true", timeout=15)
+    assert result.status == NOT_RUN and daemon.sets == []
+    assert "clients may be missing" in result.err and "use --force" in result.err
+    assert holdfast(three.root, "release", "--force", "--gpu", THREE[0], "--", "sh", "-c", "exit 5", timeout=15).status == 5
 
 
 def test_when_nvidias_daemon_refuses_the_command_is_not_run(three):

@@ -59,9 +59,9 @@ static int drop_root(void **state) {
 static void assert_holders(size_t n, const int *minors, const unsigned *descriptors) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t found;
-        bool complete;
+        struct holders_sight sight;
 
-        assert_int_equal(holders_scan(root, &holders, &found, &complete), 0);
+        assert_int_equal(holders_scan(root, &holders, &found, &sight), 0);
         assert_int_equal(found, n);
         for (size_t i = 0; i < n; i++) {
                 assert_int_equal(holders[i].minor, minors[i]);
@@ -73,9 +73,9 @@ static void assert_holders(size_t n, const int *minors, const unsigned *descript
 static bool first_is_keeper(void) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t found;
-        bool complete;
+        struct holders_sight sight;
 
-        assert_int_equal(holders_scan(root, &holders, &found, &complete), 0);
+        assert_int_equal(holders_scan(root, &holders, &found, &sight), 0);
         assert_int_equal(found, 1);
         return holders[0].is_keeper;
 }
@@ -132,13 +132,13 @@ static void another_roots_nodes_do_not_count(void **state) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         char other[] = "/tmp/holdfast-holders-XXXXXX", path[64];
         size_t n = 1;
-        bool complete;
+        struct holders_sight sight;
 
         assert_true(fd >= 0);
         assert_non_null(mkdtemp(other));
         (void)snprintf(path, sizeof(path), "%s/dev", other);
         assert_int_equal(mkdir(path, 0755), 0);
-        assert_int_equal(holders_scan(other, &holders, &n, &complete), 0);
+        assert_int_equal(holders_scan(other, &holders, &n, &sight), 0);
         assert_int_equal(n, 0);
         assert_int_equal(rmdir(path), 0);
         assert_int_equal(rmdir(other), 0);
@@ -149,12 +149,12 @@ static void a_root_may_be_reached_over_a_symbolic_link(void **state) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         char link[80];
         size_t n;
-        bool complete;
+        struct holders_sight sight;
 
         assert_true(fd >= 0);
         (void)snprintf(link, sizeof(link), "%s-link", root);
         assert_int_equal(symlink(root, link), 0);
-        assert_int_equal(holders_scan(link, &holders, &n, &complete), 0);
+        assert_int_equal(holders_scan(link, &holders, &n, &sight), 0);
         assert_int_equal(n, 1);
         assert_int_equal(holders[0].minor, 3);
         assert_int_equal(unlink(link), 0);
@@ -164,10 +164,10 @@ static void below_the_real_root_a_file_with_a_nodes_name_does_not_count(void **s
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t n;
-        bool complete;
+        struct holders_sight sight;
 
         assert_true(fd >= 0);
-        assert_int_equal(holders_scan("", &holders, &n, &complete), 0);
+        assert_int_equal(holders_scan("", &holders, &n, &sight), 0);
         for (size_t i = 0; i < n; i++)
                 assert_int_not_equal(holders[i].pid, getpid());
 }
@@ -177,12 +177,12 @@ static void a_name_that_would_steer_a_terminal_is_made_printable(void **state) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         char before[16];
         size_t n;
-        bool complete;
+        struct holders_sight sight;
 
         assert_true(fd >= 0);
         assert_int_equal(prctl(PR_GET_NAME, before), 0);
         assert_int_equal(prctl(PR_SET_NAME, "\033[2J\nx"), 0);
-        assert_int_equal(holders_scan(root, &holders, &n, &complete), 0);
+        assert_int_equal(holders_scan(root, &holders, &n, &sight), 0);
         assert_int_equal(prctl(PR_SET_NAME, before), 0);
         assert_int_equal(n, 1);
         assert_string_equal(holders[0].name, "?[2J?x");
@@ -191,11 +191,11 @@ static void a_name_that_would_steer_a_terminal_is_made_printable(void **state) {
 static void no_nodes_at_all_means_no_holders(void **state) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t n = 1;
-        bool complete = false;
+        struct holders_sight sight = {0};
 
-        assert_int_equal(holders_scan("/nonexistent", &holders, &n, &complete), 0);
+        assert_int_equal(holders_scan("/nonexistent", &holders, &n, &sight), 0);
         assert_int_equal(n, 0);
-        assert_true(complete);
+        assert_true(sight.complete);
 }
 
 #define ROOT_TEST(function) cmocka_unit_test_setup_teardown(function, make_root, drop_root)

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Looks at things that may hang: here they hang, fail, or tell a great deal. */
+
+#include "base/aside.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum { N_ITEMS = 8, LARGE = 1 << 20 };
+
+struct world {
+        bool hangs[N_ITEMS];
+        int error; /* what the last item ends with */
+        size_t answer_size;
+        size_t n_taken;
+        size_t taken[N_ITEMS];
+};
+
+static int look(void *userdata, size_t item, struct aside_answer *answer) {
+        static char bytes[LARGE];
+        const struct world *world = userdata;
+
+        while (world->hangs[item])
+                (void)pause();
+        if (item == N_ITEMS - 1 && world->error < 0)
+                return world->error;
+        memset(bytes, (int)item, sizeof(bytes));
+        return aside_tell(answer, bytes, world->answer_size);
+}
+
+static int take(void *userdata, size_t item, const char *bytes, size_t size) {
+        struct world *world = userdata;
+
+        assert_int_equal(size, world->answer_size);
+        for (size_t i = 0; i < size; i++)
+                if ((size_t)bytes[i] != item)
+                        return -EBADMSG;
+        world->taken[world->n_taken++] = item;
+        return 0;
+}
+
+static int run(struct world *world, size_t stalls_max, struct aside_gap *gap) {
+        const struct aside aside = {
+                .n = N_ITEMS,
+                .stalls_max = stalls_max,
+                .look = look,
+                .take = take,
+                .userdata = world,
+        };
+
+        return aside_run(&aside, gap);
+}
+
+static void assert_taken(const struct world *world, const char *items) {
+        char taken[N_ITEMS + 1] = "";
+
+        for (size_t i = 0; i < world->n_taken; i++)
+                taken[i] = (char)('0' + world->taken[i]);
+        assert_string_equal(taken, items);
+}
+
+static void assert_no_child(void) {
+        assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+        assert_int_equal(errno, ECHILD);
+}
+
+static void all_answers_arrive_in_order(void **state) {
+        struct world world = {.answer_size = 5};
+        struct aside_gap gap;
+
+        assert_int_equal(run(&world, 0, &gap), 0);
+        assert_int_equal(gap.n_left, 0);
+        assert_taken(&world, "01234567");
+        assert_no_child();
+}
+
+static void answers_larger_than_a_pipe_arrive(void **state) {
+        struct world world = {.answer_size = LARGE};
+        struct aside_gap gap;
+
+        assert_int_equal(run(&world, 0, &gap), 0);
+        assert_taken(&world, "01234567");
+}
+
+static void an_item_without_anything_to_tell_is_not_taken(void **state) {
+        struct world world = {0};
+        struct aside_gap gap;
+
+        assert_int_equal(run(&world, 0, &gap), 0);
+        assert_int_equal(gap.n_left, 0);
+        assert_taken(&world, "");
+}
+
+static void an_error_ends_the_whole(void **state) {
+        struct world world = {.answer_size = 1, .error = -EMFILE};
+        struct aside_gap gap;
+
+        assert_int_equal(run(&world, 0, &gap), -EMFILE);
+        assert_no_child();
+}
+
+static void items_that_hang_are_left_out(void **state) {
+        struct world world = {.answer_size = 1, .hangs = {[2] = true, [5] = true}};
+        struct aside_gap gap;
+
+        assert_int_equal(run(&world, 2, &gap), 0);
+        assert_int_equal(gap.n_left, 2);
+        assert_int_equal(gap.first_left, 2);
+        assert_taken(&world, "013467");
+        assert_no_child();
+}
+
+static void after_too_many_that_hang_all_others_are_left_out(void **state) {
+        struct world world = {.answer_size = 1, .hangs = {[2] = true}};
+        uint64_t start_usec = clock_monotonic_usec();
+        struct aside_gap gap;
+
+        assert_int_equal(run(&world, 0, &gap), 0);
+        assert_int_equal(gap.n_left, 6);
+        assert_int_equal(gap.first_left, 2);
+        assert_taken(&world, "01");
+        assert_true(clock_monotonic_usec() - start_usec < 2 * ASIDE_STALL_MSEC * USEC_PER_MSEC);
+}
+
+static int hold_pipe(void *userdata, size_t item, struct aside_answer *answer) {
+        char end;
+
+        return read(*(int *)userdata, &end, 1) < 0 && errno == EBADF ? 0 : -EEXIST;
+}
+
+static void the_child_has_none_of_our_descriptors(void **state) {
+        struct aside_gap gap;
+        int fds[2];
+
+        assert_int_equal(pipe(fds), 0);
+        for (int i = 0; i < 2; i++) {
+                const struct aside aside = {.n = 1, .look = hold_pipe, .userdata = &fds[i]};
+
+                assert_int_equal(aside_run(&aside, &gap), 0);
+                assert_int_equal(close(fds[i]), 0);
+        }
+}
+
+static void a_file_is_read_or_said_to_hang(void **state) {
+        char folder[] = "/tmp/holdfast-aside-XXXXXX", path[64], text[16];
+        FILE *file;
+
+        assert_non_null(mkdtemp(folder));
+        (void)snprintf(path, sizeof(path), "%s/file", folder);
+        assert_int_equal(aside_read_file(path, text, sizeof(text)), -ENOENT);
+        file = fopen(path, "w");
+        assert_non_null(file);
+        assert_true(fputs("text", file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(aside_read_file(path, text, sizeof(text)), 4);
+        assert_string_equal(text, "text");
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(mkfifo(path, 0600), 0); /* whose other end nobody opens */
+        assert_int_equal(aside_read_file(path, text, sizeof(text)), -ETIMEDOUT);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(rmdir(folder), 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_file_is_read_or_said_to_hang),
+                cmocka_unit_test(after_too_many_that_hang_all_others_are_left_out),
+                cmocka_unit_test(all_answers_arrive_in_order),
+                cmocka_unit_test(an_error_ends_the_whole),
+                cmocka_unit_test(an_item_without_anything_to_tell_is_not_taken),
+                cmocka_unit_test(answers_larger_than_a_pipe_arrive),
+                cmocka_unit_test(items_that_hang_are_left_out),
+                cmocka_unit_test(the_child_has_none_of_our_descriptors),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
