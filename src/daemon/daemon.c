@@ -31,6 +31,7 @@
 #include "daemon/methods.h"
 #include "daemon/notices.h"
 #include "daemon/notify.h"
+#include "daemon/override.h"
 #include "daemon/ratelimit.h"
 #include "daemon/runtime.h"
 #include "daemon/sandbox.h"
@@ -81,6 +82,7 @@ struct daemon {
         struct notices *notices;
         struct kernel_messages *messages; /* NULL: the kernel log cannot be read */
         struct ratelimit messages_limit;
+        bool onlines_numa;  /* GPU memory is there to be onlined, when it was looked for */
         bool messages_told; /* whether unbinds are heard of without the driver's notices */
         struct hotplug *hotplug;
         struct methods methods;
@@ -207,12 +209,15 @@ static unsigned keeper_sec_of(const struct daemon *daemon) {
 
 static void reload(struct daemon *daemon) {
         struct server_limits limits;
+        int r;
 
         /* Before we are ready, READY=1 at the end would say more than that the reload is over. */
         if (registry_is_ready(daemon->registry))
                 (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
-        if (read_config(daemon) < 0) {
-                log_write(LOG_ERR, "the configuration in force stays");
+        r = read_config(daemon);
+        if (r < 0) { /* Landlock knows the folders that were there at the start (sandbox_paths.h) */
+                log_write(LOG_ERR, "the configuration in force stays%s",
+                          r == -EACCES && daemon->options->sandbox ? "; a restart reads files in other folders" : "");
         } else {
                 (void)set_peer_policy(daemon);
                 limits = limits_of(daemon);
@@ -677,7 +682,14 @@ static void start_hotplug(struct daemon *daemon) {
 }
 
 static int enter_sandbox(const struct daemon *daemon) {
-        const struct sandbox_config config = {.closed_library = daemon->ops == &gpu_nvcfg_ops};
+        char config_file[PATH_MAX];
+        const struct sandbox_config config = {
+                .closed_library = daemon->ops == &gpu_nvcfg_ops,
+                .onlines_numa = daemon->onlines_numa,
+                .root = daemon->options->root,
+                .config_path = config_path(daemon->options, config_file) < 0 ? NULL : config_file,
+                .runtime_directory = daemon->runtime.directory,
+        };
 
         return daemon->options->sandbox ? sandbox_enter(&config) : 0;
 }
@@ -698,8 +710,17 @@ static bool has_numa_memory(const char *root) {
 
 static int drop_privileges(struct daemon *daemon) {
         struct privileges privileges = *daemon->privileges;
+        const struct override_question question = {
+                .root = daemon->options->root,
+                .gid = privileges.gid == (gid_t)-1 ? getegid() : privileges.gid,
+                .writes = daemon->ops == &gpu_nvcfg_ops,
+                .uses_keeper = daemon->options->keeper_from != KEEPER_NONE,
+                .runtime_directory = daemon->runtime.directory,
+        };
 
-        privileges.onlines_numa = has_numa_memory(daemon->options->root);
+        daemon->onlines_numa = privileges.onlines_numa = has_numa_memory(daemon->options->root);
+        if (privileges_stay_root(&privileges))
+                privileges.opens_others = override_is_needed(&question, privileges.override_reason);
         return privileges_drop(&privileges);
 }
 

@@ -105,35 +105,42 @@ int privileges_resolve(struct privileges *ret_privileges, const char *user, cons
 
 /* ---- what root keeps ---- */
 
-static bool always(const struct privileges *privileges) {
-        return true;
+static bool if_others(const struct privileges *privileges) {
+        return privileges->opens_others;
 }
 
 static bool if_numa(const struct privileges *privileges) {
         return privileges->onlines_numa;
 }
 
+static const char *why_others(const struct privileges *privileges) {
+        return privileges->override_reason;
+}
+
+static const char *why_numa(const struct privileges *privileges) {
+        return "GPU memory is to be onlined";
+}
+
 static const struct {
         unsigned capability;
+        const char *name;
         bool (*is_needed)(const struct privileges *privileges);
+        const char *(*reason)(const struct privileges *privileges);
 } kept_by_root[] = {
-        /*
-         * The nodes may belong to another user (NVreg_DeviceFileUID, with 0660), and so may the runtime directory and
-         * the pid file that a killed daemon with --user left. Root owns what it would protect anyway.
-         */
-        {CAP_DAC_OVERRIDE, always},
+        /* Nodes may be another user's (NVreg_DeviceFileUID, with 0660), and so may the keeper's socket. */
+        {CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", if_others, why_others},
         /* NV_ESC_SET_NUMA_STATUS wants it; the sandbox denies the rest of what it permits. */
-        {CAP_SYS_ADMIN, if_numa},
+        {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", if_numa, why_numa},
 };
 
-static bool stays_root(const struct privileges *privileges) {
+bool privileges_stay_root(const struct privileges *privileges) {
         return (privileges->uid == (uid_t)-1 ? geteuid() : privileges->uid) == 0;
 }
 
 static bool is_kept(const struct privileges *privileges, unsigned capability) {
         for (size_t i = 0; i < ARRAY_SIZE(kept_by_root); i++)
                 if (kept_by_root[i].capability == capability)
-                        return stays_root(privileges) && kept_by_root[i].is_needed(privileges);
+                        return privileges_stay_root(privileges) && kept_by_root[i].is_needed(privileges);
         return false;
 }
 
@@ -214,7 +221,7 @@ static int take_ids(const struct privileges *privileges, const bool *had) {
 /* ---- trying to get it back ---- */
 
 static bool regains_root(const struct privileges *privileges) {
-        return !stays_root(privileges) && (setuid(0) == 0 || seteuid(0) == 0);
+        return !privileges_stay_root(privileges) && (setuid(0) == 0 || seteuid(0) == 0);
 }
 
 static bool regains_group(const struct privileges *privileges) {
@@ -262,6 +269,21 @@ static int try_to_regain(const struct privileges *privileges) {
         return 0;
 }
 
+/* After the drop. Without --user root stays root, as it does in NVIDIA's, and an operator is to know what that means.
+ */
+static void report_root(const struct privileges *privileges) {
+        char kept[2 * PATH_MAX] = "";
+
+        if (!privileges_stay_root(privileges) || capng_get_caps_process() < 0)
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(kept_by_root); i++)
+                if (capng_have_capability(CAPNG_EFFECTIVE, kept_by_root[i].capability))
+                        text_append(kept, sizeof(kept), "%s%s (%s)", kept[0] == '\0' ? "" : ", ", kept_by_root[i].name,
+                                    kept_by_root[i].reason(privileges));
+        log_write(LOG_NOTICE, "Running as root, because %s; capabilities: %s",
+                  privileges->uid == 0 ? "--user says so" : "--user was not given", kept[0] == '\0' ? "none" : kept);
+}
+
 int privileges_drop(const struct privileges *privileges) {
         bool had[CAPABILITIES_MAX] = {false};
         int r;
@@ -285,5 +307,8 @@ int privileges_drop(const struct privileges *privileges) {
          */
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot set no_new_privs");
-        return try_to_regain(privileges);
+        r = try_to_regain(privileges);
+        if (r == 0)
+                report_root(privileges);
+        return r;
 }

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "daemon/sandbox_filters.h" /* made by sandbox_filters.c: what is forbidden and what permitted is there */
+#include "daemon/sandbox_paths.h"
 
 enum { SANDBOX_NO_FILTERS = 1 };
 
@@ -43,6 +44,7 @@ static int load_filters(const struct sandbox_config *config) {
 
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return -errno;
+        sandbox_limit_paths(config); /* the filter would refuse its calls */
         if (config->closed_library)
                 return load(not_forbidden, ARRAY_SIZE(not_forbidden), SECCOMP_FILTER_FLAG_LOG);
         put_own_pid(only_permitted, ARRAY_SIZE(only_permitted));
@@ -65,6 +67,7 @@ int sandbox_enter_keeper(void) {
 
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return report(-errno, "");
+        sandbox_limit_paths(NULL);
         put_own_pid(keeper_permitted_only, ARRAY_SIZE(keeper_permitted_only));
         r = load(without_clone3, ARRAY_SIZE(without_clone3), 0);
         if (r == 0)

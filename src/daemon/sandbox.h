@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A filter of system calls for the rest of the process' life, threads made later included. A client that found a way to
- * run code in the daemon could neither start a program nor reach the network, load a module, mount, trace, or read
- * another process' memory.
+ * A filter of system calls for the rest of the process' life, threads made later included, and before it a limit on
+ * files (sandbox_paths.h). A client that found a way to run code in the daemon could neither start a program nor reach
+ * the network, load a module, mount, trace, read another process' memory, or write to a file of anybody's.
  *
  * It must never be what keeps a GPU from being held, so nothing is killed:
  *
@@ -29,6 +29,10 @@ struct sandbox_config {
          * forbidden is turned away, and everything else is permitted.
          */
         bool closed_library;
+        bool onlines_numa;             /* writes to /sys/devices/system/memory (gpu/numa.h) */
+        const char *root;              /* of another system or a simulated one; NULL or empty: none */
+        const char *config_path;       /* read again at a reload; NULL: none */
+        const char *runtime_directory; /* NULL: none */
 };
 
 /*

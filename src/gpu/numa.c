@@ -34,7 +34,7 @@ static int send_block_size(const char *root, uint64_t bytes) {
         r = file_rooted(path, root, "/dev/nvidiactl");
         if (r < 0)
                 return r;
-        fd = open(path, O_RDWR | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
         return ioctl(fd, NV_ESC_SYS_PARAMS, &parameters) < 0 ? -errno : 0;

@@ -68,7 +68,7 @@ static int open_ctl(const char *root, int *ret_fd, struct gpu_failure *ret_failu
         r = file_rooted(path, root, "/dev/nvidiactl");
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot open /dev/nvidiactl");
-        fd = open(path, O_RDWR | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return gpu_failure_set(ret_failure, -errno, NV_OK, "cannot open %s", path);
         *ret_fd = fd;

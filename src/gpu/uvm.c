@@ -51,7 +51,7 @@ int uvm_register(const char *path, const char *uuid, int *ret_fd, struct gpu_fai
 
         if (uvm_uuid_parse(uuid, registration.uuid) < 0)
                 return gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK, "the driver does not tell this GPU's UUID");
-        fd = open(path, O_RDWR | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return gpu_failure_set(ret_failure, -errno, NV_OK, "cannot open %s", path);
         r = uvm_call(fd, UVM_INITIALIZE, &initialize, &initialize.rm_status, "cannot initialise UVM", ret_failure);

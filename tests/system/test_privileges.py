@@ -47,14 +47,43 @@ def test_with_user_nothing_is_left_of_root(world):
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
 
-@pytest.mark.parametrize("options", [(), ("--user", "root")], ids=["no user", "root"])
-def test_as_root_it_keeps_only_what_opens_nodes_of_other_owners(world, options):
-    daemon = world.start(*options)
+def capabilities_of_root(kept):
+    return {"CapInh": set(), "CapAmb": set(), "CapPrm": kept, "CapEff": kept, "CapBnd": kept}
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+@pytest.mark.parametrize("options, why", [((), "--user was not given"), (("--user", "root"), "--user says so")],
+                         ids=["no user", "root"])
+def test_as_root_it_keeps_no_capability_and_says_why_it_is_root(world, options, why):
+    daemon = world.start("--verbose", *options)
     fields = process.status_fields(daemon.pid)
     assert fields["Uid"].split() == ["0"] * 4
-    kept = {CAP_DAC_OVERRIDE}
-    assert capabilities(daemon.pid) == {"CapInh": set(), "CapAmb": set(), "CapPrm": kept, "CapEff": kept, "CapBnd": kept}
+    assert capabilities(daemon.pid) == capabilities_of_root(set())
     assert fields["NoNewPrivs"] == "1"
+    daemon.wait_for_log(f"Running as root, because {why}; capabilities: none$")
+
+
+@pytest.mark.parametrize("backend", ["nvidia-cfg"])  # which the tests have without a driver below it
+def test_as_root_without_a_driver_it_keeps_what_opens_nodes_of_any_owner(world):
+    daemon = world.start("--verbose")
+    assert capabilities(daemon.pid) == capabilities_of_root({CAP_DAC_OVERRIDE})
+    daemon.wait_for_log(r"capabilities: CAP_DAC_OVERRIDE \(no driver is loaded that would tell whose its nodes are\)$")
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_as_root_it_keeps_what_opens_a_socket_of_another_owner_and_says_so(world):
+    keeper = world.site.root / "run/holdfast/keeper"
+    keeper.parent.mkdir()
+    keeper.touch(mode=0o600)
+    os.chown(keeper, process.NOBODY, process.NOBODY)
+    daemon = world.start("--verbose")
+    assert capabilities(daemon.pid) == capabilities_of_root({CAP_DAC_OVERRIDE})
+    daemon.wait_for_log(rf"capabilities: CAP_DAC_OVERRIDE \({keeper} belongs to uid {process.NOBODY}, with mode 0600\)$")
+
+
+def test_of_a_daemon_that_is_not_root_nothing_is_said_of_root(world):
+    daemon = world.start("--verbose", "--user", "nobody")
+    assert not daemon.log.has("Running as root")
 
 
 def test_every_thread_has_dropped_the_same(world):

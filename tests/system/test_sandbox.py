@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The daemon behind its filter of system calls, with all that it does. Builds with sanitizers have none, so these tests
+"""The daemon behind its filter of system calls and Landlock, with all that it does. Builds with sanitizers have none, so these tests
 run a release build (make release): build-release/, or HOLDFAST_RELEASE_BUILD.
 """
 
+import ctypes
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,49 @@ def test_no_sandbox_turns_it_off(world):
     daemon = world.start("--no-sandbox", "--verbose")
     assert seccomp_of_threads(daemon.pid) == {UNFILTERED}
     assert not daemon.log.has("System calls are filtered")
+    assert not daemon.log.has("Landlock")
+
+
+@pytest.fixture
+def landlock():
+    """The version that this kernel has."""
+    version = ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1)  # landlock_create_ruleset(2)
+    if version < 1:
+        pytest.skip("this kernel has no Landlock")
+    return version
+
+
+@pytest.fixture
+def elsewhere():
+    """A folder that is no business of the daemon's."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-elsewhere-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("backend", ["kernel"])  # a closed library may read everything
+@pytest.mark.parametrize("options", [(), ("--no-sandbox",)], ids=["limited", "not limited"])
+def test_root_reads_no_file_that_is_none_of_its_business(world, elsewhere, landlock, options):
+    """Seen in what a reload makes of a link in the place of the configuration."""
+    secret, config = elsewhere / "secret", world.base / "conf/holdfast.conf"
+    secret.write_text("[gpu *]\npersistence = off\n")
+    secret.chmod(0o600)
+    config.parent.mkdir()
+    config.write_text("[gpu *]\npersistence = on\n")
+    daemon = world.start("--verbose", "--config", str(config), *options)
+    config.unlink()
+    config.symlink_to(secret)
+    os.kill(daemon.pid, signal.SIGHUP)
+    if options:
+        daemon.wait_for_log("Configuration read again")
+        return
+    daemon.wait_for_log(rf"Files are limited by Landlock \(version {landlock}\)")
+    daemon.wait_for_log(rf"cannot read {config}: Permission denied")
+    daemon.wait_for_log("the configuration in force stays; a restart reads files in other folders")
+    config.unlink()
+    config.write_text("[gpu *]\npersistence = off\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("Configuration read again")
+    wait_until(lambda: daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED), "the GPU's release")
 
 
 def test_behind_it_gpus_are_held_released_and_held_again(world):

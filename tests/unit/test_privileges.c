@@ -131,11 +131,23 @@ static void inherited_and_ambient_capabilities_and_keepcaps_do_not_survive(void 
 static void run_root(void) {
         CHECK(privileges_drop(&NOBODY_ELSE) == 0);
         CHECK(getuid() == 0 && getgroups(0, NULL) == 0);
+        check_capabilities(0);
+}
+
+static void root_keeps_nothing_without_a_reason(void **state) {
+        in_child_of_root(run_root);
+}
+
+static void run_root_with_nodes_of_others(void) {
+        struct privileges privileges = NOBODY_ELSE;
+
+        privileges.opens_others = true;
+        CHECK(privileges_drop(&privileges) == 0);
         check_capabilities(BIT(CAP_DAC_OVERRIDE));
 }
 
-static void root_keeps_the_few_of_the_table(void **state) {
-        in_child_of_root(run_root);
+static void root_keeps_what_opens_nodes_of_others_only_if_there_are_such(void **state) {
+        in_child_of_root(run_root_with_nodes_of_others);
 }
 
 static void run_root_with_numa(void) {
@@ -143,7 +155,7 @@ static void run_root_with_numa(void) {
 
         privileges.onlines_numa = true;
         CHECK(privileges_drop(&privileges) == 0);
-        check_capabilities(BIT(CAP_DAC_OVERRIDE) | BIT(CAP_SYS_ADMIN));
+        check_capabilities(BIT(CAP_SYS_ADMIN));
 }
 
 static void root_keeps_sys_admin_only_to_online_numa_memory(void **state) {
@@ -256,7 +268,8 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(another_user_keeps_nothing),
                 cmocka_unit_test(inherited_and_ambient_capabilities_and_keepcaps_do_not_survive),
-                cmocka_unit_test(root_keeps_the_few_of_the_table),
+                cmocka_unit_test(root_keeps_nothing_without_a_reason),
+                cmocka_unit_test(root_keeps_what_opens_nodes_of_others_only_if_there_are_such),
                 cmocka_unit_test(root_keeps_sys_admin_only_to_online_numa_memory),
                 cmocka_unit_test(a_root_without_capabilities_has_nothing_to_drop),
                 cmocka_unit_test(a_group_alone_keeps_the_user),

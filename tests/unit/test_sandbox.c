@@ -18,6 +18,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -36,12 +39,16 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
+#include "daemon/landlock.h"
 #include "gpu/abi.h"
+#include "tree.h"
 
 /* An attempt gives 0 or errno. */
 struct attempt {
@@ -312,7 +319,6 @@ static void what_we_never_do_is_unknown(void **state) {
 
 static void a_closed_library_may_do_what_is_not_forbidden(void **state) {
         expect_other(useless, ARRAY_SIZE(useless), &with_library, ENOSYS);
-        expect_other(useless, ARRAY_SIZE(useless), &with_library, EPERM);
 }
 
 /* ---- what the daemon does ---- */
@@ -481,6 +487,290 @@ static void an_assertion_that_fails_still_ends_the_process(void **state) {
         expect(&attempt, 1, &ours, ENDED_BY_SIGNAL);
 }
 
+/* ---- files ---- */
+
+/*
+ * As a daemon that runs as root would have it:
+ *
+ *      conf/holdfast.conf, conf/next    the configuration, and what could be put in its place
+ *      run/socket                       the runtime directory
+ *      machine/root/dev/nvidia0         below the root, which may be mounted later
+ *      other/file                       what is none of ours
+ */
+static const struct tree *place;
+
+static struct sandbox_config in_place(void) {
+        static char config[PATH_MAX], runtime[PATH_MAX], root[PATH_MAX];
+
+        (void)text_copy(root, sizeof(root), tree_path(place, "/machine/root"));
+        (void)text_copy(config, sizeof(config), tree_path(place, "/conf/holdfast.conf"));
+        (void)text_copy(runtime, sizeof(runtime), tree_path(place, "/run"));
+        return (struct sandbox_config){.root = root, .config_path = config, .runtime_directory = runtime};
+}
+
+static int place_setup(void **state) {
+        (void)tree_setup(state);
+        place = *state;
+        tree_put(place, "/conf/holdfast.conf", "");
+        tree_put(place, "/conf/next", "");
+        tree_put(place, "/run/socket", "");
+        tree_put(place, "/machine/root/dev/nvidia0", "");
+        tree_put(place, "/other/folder/file", "");
+        return 0;
+}
+
+/* Opens and closes; 0 or errno. */
+static int open_path(const char *path, int flags) {
+        int fd = open(path, flags | O_CLOEXEC, 0600);
+        int error = ERRNO_OF(fd);
+
+        if (fd >= 0)
+                (void)close(fd);
+        return error;
+}
+
+static int open_here(const char *path, int flags) {
+        return open_path(tree_path(place, path), flags);
+}
+
+static int try_cron(void) {
+        return open_path("/etc/holdfast-test", O_WRONLY | O_CREAT | O_EXCL);
+}
+
+static int try_shadow(void) {
+        return open_path("/etc/shadow", O_RDONLY);
+}
+
+static int try_list_root(void) {
+        return open_path("/", O_RDONLY | O_DIRECTORY);
+}
+
+static int try_write_device(void) {
+        return open_path("/dev/zero", O_WRONLY);
+}
+
+static int try_write_node(void) {
+        return open_here("/machine/root/dev/nvidia0", O_RDWR);
+}
+
+static int try_read_other(void) {
+        return open_here("/other/folder/file", O_RDONLY);
+}
+
+static int try_write_other(void) {
+        return open_here("/other/folder/file", O_WRONLY);
+}
+
+static int try_make_other(void) {
+        return open_here("/other/folder/job", O_WRONLY | O_CREAT);
+}
+
+static int try_remove_other(void) {
+        return ERRNO_OF(unlink(tree_path(place, "/other/folder/file")));
+}
+
+static int try_write_config(void) {
+        return open_here("/conf/holdfast.conf", O_WRONLY);
+}
+
+static int try_make_in_runtime(void) {
+        return open_here("/run/program", O_WRONLY | O_CREAT);
+}
+
+static const struct attempt of_root[] = {
+        {"a new file in /etc", try_cron},
+        {"reading /etc/shadow", try_shadow},
+};
+
+static const struct attempt on_files[] = {
+        {"listing /", try_list_root},
+        {"reading elsewhere", try_read_other},
+};
+
+static const struct attempt writing[] = {
+        {"writing elsewhere", try_write_other},          {"a new file elsewhere", try_make_other},
+        {"writing the configuration", try_write_config}, {"a new file in the runtime directory", try_make_in_runtime},
+        {"removing a file elsewhere", try_remove_other}, /* last: without the sandbox it is gone then */
+};
+
+static const struct attempt writing_devices[] = {
+        {"writing to a device", try_write_device},
+        {"writing to a node", try_write_node},
+};
+
+static bool lacks_landlock(void) {
+        struct landlock landlock = LANDLOCK_INIT;
+
+        if (landlock_begin(&landlock) < 0) {
+                print_message("Landlock is missing in this kernel\n");
+                return true;
+        }
+        landlock_done(&landlock);
+        return false;
+}
+
+/* A compromised daemon's attempts, with root's rights if the test has them. */
+static void files_of_others_are_out_of_reach_even_for_root(void **state) {
+        const struct sandbox_config config = in_place();
+
+        if (lacks_landlock())
+                skip();
+        expect(on_files, ARRAY_SIZE(on_files), &config, EACCES);
+        expect(writing, ARRAY_SIZE(writing), &config, EACCES);
+        expect(writing_devices, ARRAY_SIZE(writing_devices), &config, EACCES);
+        expect(of_root, geteuid() == 0 ? 2 : 1, &config, EACCES);
+        expect_other(on_files, ARRAY_SIZE(on_files), NULL, EACCES);
+        expect_other(writing, ARRAY_SIZE(writing), NULL, EACCES);
+        expect_other(writing_devices, ARRAY_SIZE(writing_devices), NULL, EACCES);
+}
+
+static void a_closed_library_reads_what_it_likes_and_writes_to_devices_only(void **state) {
+        struct sandbox_config config = in_place();
+
+        if (lacks_landlock())
+                skip();
+        config.closed_library = true;
+        expect(writing, ARRAY_SIZE(writing), &config, EACCES);
+        expect(of_root, 1, &config, EACCES);
+        expect_other(on_files, ARRAY_SIZE(on_files), &config, EACCES);
+        expect_other(writing_devices, ARRAY_SIZE(writing_devices), &config, EACCES);
+}
+
+static int do_read_proc(void) {
+        return open_path("/proc/self/stat", O_RDONLY);
+}
+
+static int do_list_sys(void) {
+        return open_path("/sys", O_RDONLY | O_DIRECTORY);
+}
+
+static int do_read_config(void) {
+        return open_here("/conf/next", O_RDONLY);
+}
+
+static int do_open_node(void) {
+        return open_here("/machine/root/dev/nvidia0", O_RDONLY | O_NONBLOCK);
+}
+
+static int do_open_device(void) {
+        return open_path("/dev/zero", O_RDONLY);
+}
+
+static int do_open_null(void) {
+        return open_path("/dev/null", O_RDWR);
+}
+
+static int do_remove_socket(void) {
+        return ERRNO_OF(unlink(tree_path(place, "/run/socket")));
+}
+
+static int do_bind(void) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+        (void)text_copy(address.sun_path, sizeof(address.sun_path), tree_path(place, "/run/keeper"));
+        (void)unlink(address.sun_path);
+        return ERRNO_OF(bind(fd, (const struct sockaddr *)&address, sizeof(address)));
+}
+
+static int do_end_ourselves(void) {
+        return ERRNO_OF(kill(getpid(), 0));
+}
+
+static const struct attempt needed[] = {
+        {"the process", do_read_proc},
+        {"/sys", do_list_sys},
+        {"a configuration that was put in its place", do_read_config},
+        {"a node", do_open_node},
+        {"a device", do_open_device},
+        {"/dev/null", do_open_null},
+        {"a socket for a keeper", do_bind},
+        {"names of groups", do_find_group},
+        {"a signal to ourselves", do_end_ourselves},
+        {"removing the socket", do_remove_socket},
+};
+
+static void what_the_daemon_needs_of_files_is_there(void **state) {
+        const struct sandbox_config config = in_place();
+
+        expect(needed, ARRAY_SIZE(needed), &config, 0);
+}
+
+/* Our socket, abstract, in a process that is not limited: the name is bound before. */
+static int try_abstract(void) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0holdfast-test"};
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+        return ERRNO_OF(sendto(fd, "x", 1, MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof(address)));
+}
+
+static void abstract_sockets_of_others_are_out_of_reach(void **state) {
+        static const struct attempt attempt = {"an abstract socket", try_abstract};
+        struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0holdfast-test"};
+        const struct sandbox_config config = in_place();
+        struct landlock landlock = LANDLOCK_INIT;
+        int fd;
+
+        if (landlock_begin(&landlock) < 0 || landlock.version < 6) {
+                print_message("Landlock of Linux 6.12 is missing\n");
+                landlock_done(&landlock);
+                skip();
+        }
+        landlock_done(&landlock);
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+        expect(&attempt, 1, NULL, 0);
+        expect(&attempt, 1, &config, EPERM);
+        (void)close(fd);
+}
+
+/* ---- kernels and service managers that have no Landlock for us ---- */
+
+static int refuse_landlock(int error) {
+        struct sock_filter instructions[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 444, 0, 1), /* landlock_create_ruleset */
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        const struct sock_fprog program = {.len = ARRAY_SIZE(instructions), .filter = instructions};
+
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0
+                       ? ENTERED_NOT
+                       : 0;
+}
+
+static int do_start_where_landlock_says(int error) {
+        const struct sandbox_config config = in_place();
+        int r = refuse_landlock(error);
+
+        if (r == 0 && sandbox_enter(&config) < 0)
+                r = ENTERED_NOT;
+        return r == 0 && try_ptrace() == EPERM && try_read_other() == 0 ? 0 : EIO;
+}
+
+static int do_start_on_an_old_kernel(void) {
+        return do_start_where_landlock_says(ENOSYS);
+}
+
+static int do_start_where_it_is_off(void) {
+        return do_start_where_landlock_says(EOPNOTSUPP);
+}
+
+static int do_start_behind_a_filter(void) {
+        return do_start_where_landlock_says(EPERM);
+}
+
+static void without_landlock_it_starts_with_the_filter_alone(void **state) {
+        static const struct attempt attempts[] = {
+                {"Linux before 5.13", do_start_on_an_old_kernel},
+                {"Linux with lsm= that leaves it out", do_start_where_it_is_off},
+                {"a service manager's filter", do_start_behind_a_filter},
+        };
+
+        expect(attempts, ARRAY_SIZE(attempts), NULL, 0);
+}
+
 /* ---- the keeper ---- */
 
 static int try_open(void) {
@@ -549,6 +839,15 @@ int main(void) {
                 cmocka_unit_test(a_closed_library_may_do_what_is_not_forbidden),
                 cmocka_unit_test(what_the_daemon_does_goes_through),
                 cmocka_unit_test(an_assertion_that_fails_still_ends_the_process),
+                cmocka_unit_test_setup_teardown(files_of_others_are_out_of_reach_even_for_root, place_setup,
+                                                tree_teardown),
+                cmocka_unit_test_setup_teardown(a_closed_library_reads_what_it_likes_and_writes_to_devices_only,
+                                                place_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(what_the_daemon_needs_of_files_is_there, place_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(abstract_sockets_of_others_are_out_of_reach, place_setup,
+                                                tree_teardown),
+                cmocka_unit_test_setup_teardown(without_landlock_it_starts_with_the_filter_alone, place_setup,
+                                                tree_teardown),
                 cmocka_unit_test(a_keeper_opens_connects_and_executes_nothing),
                 cmocka_unit_test(what_a_keeper_does_goes_through),
         };

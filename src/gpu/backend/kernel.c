@@ -108,7 +108,7 @@ static uint32_t adapter_status(const struct kernel *kernel, const struct pci_add
 
         if (file_rooted(path, kernel->root, "/dev/nvidiactl") < 0)
                 return NV_OK;
-        fd = open(path, O_RDWR | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || ioctl(fd, NV_ESC_STATUS_CODE, &query) < 0)
                 return NV_OK;
         return query.status;
@@ -152,7 +152,7 @@ static int open_node(const struct kernel *kernel, const struct gpu_info *info, i
         r = node_path(kernel, info->minor, path);
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot open /dev/nvidia%d", info->minor);
-        fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0)
                 return gpu_failure_set(ret_failure, -errno, NV_OK, "cannot open %s", path);
         keep(kernel, &info->address, GPU_KIND_DEVICE, fd);
@@ -277,7 +277,7 @@ static int check_bound(const struct kernel *kernel, const char *path, struct gpu
 
         if (inventory_driver_is_before(kernel->root, 595, 44, 2))
                 return 0;
-        fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         return fd < 0 && errno == ENODEV
                        ? gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver is taking leave of %s", path)
                        : 0;
