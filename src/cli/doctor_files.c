@@ -138,8 +138,9 @@ struct inspection {
         struct node_parameters parameters;
         struct finding *finding;
         size_t n_right;
-        char make[160]; /* commands for what is missing, and for what has a wrong mode */
-        char change[160];
+        char remove[320]; /* commands for what is another device's, for what is missing, for what has a wrong mode */
+        char make[320];
+        char change[320];
 };
 
 static void append(char *buffer, size_t size, const char *begin, const char *text) {
@@ -194,8 +195,8 @@ static void inspect(struct inspection *inspection, const char *name, int node_mi
                 finding_quote(inspection->finding, "%s is %s%u:%u", path,
                               S_ISCHR(status.st_mode) ? "character device " : "no character device, ",
                               major(status.st_rdev), minor(status.st_rdev));
-                (void)text_format(inspection->make, sizeof(inspection->make), "rm %s && nvidia-modprobe %s", path,
-                                  arguments);
+                append(inspection->remove, sizeof(inspection->remove), "rm ", path);
+                append(inspection->make, sizeof(inspection->make), "nvidia-modprobe ", arguments);
                 return;
         }
         check_mode(inspection, path, &status);
@@ -235,7 +236,7 @@ void probe_nodes(const struct examination *examination, struct finding *finding)
         if (finding->verdict == VERDICT_OK)
                 finding_quote(finding, "%zu nodes in %s/dev as they should be", inspection.n_right, examination->root);
         else
-                finding_cure(finding, "%s%s%s", inspection.make,
-                             inspection.make[0] != '\0' && inspection.change[0] != '\0' ? " && " : "",
+                finding_cure(finding, "%s%s%s%s%s", inspection.remove, inspection.remove[0] != '\0' ? " && " : "",
+                             inspection.make, inspection.make[0] != '\0' && inspection.change[0] != '\0' ? " && " : "",
                              inspection.change);
 }

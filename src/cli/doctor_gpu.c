@@ -137,7 +137,7 @@ void probe_initialisation(const struct examination *examination, struct finding 
         if (n > 0) {
                 finding_set(finding, VERDICT_PROBLEM, "%zu GPU%s not initialise, or %s lost", n,
                             n == 1 ? " does" : "s do", n == 1 ? "is" : "are");
-                finding_cure(finding, "nvidia-smi --gpu-reset -i %s",
+                finding_cure(finding, "holdfast release --gpu %zu -- nvidia-smi --gpu-reset -i %s", first->index,
                              pci_address_format(&first->info.address, address));
         } else if (!examination_has_daemon(examination))
                 finding_set(finding, VERDICT_UNKNOWN, "no daemon answers, and only an open would show it");

@@ -52,6 +52,18 @@ def test_the_nodes_are_the_drivers_character_devices(vm, gpus):
                      "/dev/nvidia1 character special file 666 195:1"]
 
 
+def test_the_cure_of_two_nodes_that_are_no_devices_has_both(vm, gpus):
+    nodes = ["/dev/nvidia0", "/dev/nvidia1"]
+    for node in nodes:
+        vm.exec("sh", "-c", f"mv {node} {node}.aside && touch {node}")
+    try:
+        checks = {check["id"]: check for check in vm.try_exec("holdfast", "doctor", "--json").json()["checks"]}
+        assert checks["nodes"]["cure"] == "rm /dev/nvidia0 /dev/nvidia1 && nvidia-modprobe -c 0 -c 1"
+    finally:
+        for node in nodes:
+            vm.exec("mv", "--force", f"{node}.aside", node)
+
+
 def test_the_service_holds_each_gpu_by_one_descriptor_of_its_device(held, gpus):
     files = held.exec("readlink", *held.exec(f"echo /proc/{service.show(held, 'MainPID')}/fd/*").split()).split()
     assert (files.count("/dev/nvidia0"), files.count("/dev/nvidia1")) == (1, 1)
