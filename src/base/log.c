@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,15 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 #define LOG_LINE_MAX 1024
 
 enum {
         QUEUE_MAX = 128, /* messages */
         STACK_SIZE = 128 << 10,
+        SETTLE_MSEC = 10,
 };
 
 static struct {
@@ -218,6 +223,19 @@ void log_flush(unsigned limit_msec) {
 
         for (unsigned i = 0; i < limit_msec && !log_is_written(); i++)
                 (void)nanosleep(&pause, NULL);
+}
+
+void log_settle(unsigned limit_msec) {
+        const struct timespec pause = {.tv_nsec = SETTLE_MSEC * 1000000L};
+        uint64_t end_usec = clock_monotonic_usec() + limit_msec * USEC_PER_MSEC;
+        int unread = 0;
+
+        if (!getenv("JOURNAL_STREAM"))
+                return;
+        do /* once more after the last byte is read: the look-up comes next */
+                (void)nanosleep(&pause, NULL);
+        while (ioctl(STDERR_FILENO, SIOCOUTQ, &unread) == 0 && unread > 0 && clock_monotonic_usec() < end_usec);
+        (void)nanosleep(&pause, NULL);
 }
 
 /* ---- what is called ---- */

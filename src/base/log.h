@@ -40,6 +40,13 @@ bool log_is_written(void);
 void log_flush(unsigned limit_msec);
 
 /*
+ * Before the exit of a process that could not start: waits until the journal, if standard error leads to it, has read
+ * what was said, but no longer than this. It looks up the unit of a message by the pid, in vain once the process is
+ * gone, and `systemctl status` would then show no reason.
+ */
+void log_settle(unsigned limit_msec);
+
+/*
  * A further receiver of every message of level LOG_ERR and worse: the parent that waits for a forking start. fd stays
  * the caller's; -1 ends it.
  */

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/config.h"
+#include "daemon/exit_status.h"
 #include "daemon/hotplug.h"
 #include "daemon/inherited.h"
 #include "daemon/keeper_link.h"
@@ -754,18 +755,28 @@ static int start_holding(struct daemon *daemon) {
 }
 
 /* The steps in their order; each logs why it fails. */
-static int (*const steps[])(struct daemon *daemon) = {
-        read_config,  start_privileged, drop_privileges, lock_runtime,  make_loop,
-        make_signals, make_timers,      make_worker,     make_registry, make_methods,
-        find_keeper,  inherit_all,      make_messages,   start_server,  start_holding,
+static const struct {
+        int (*run)(struct daemon *daemon);
+        int status; /* to exit with when it fails, other than for want of a permission */
+} steps[] = {
+        {read_config, EXIT_NOT_CONFIGURED},  {start_privileged, EXIT_FAILURE}, {drop_privileges, EXIT_NOT_PERMITTED},
+        {lock_runtime, EXIT_FAILURE},        {make_loop, EXIT_FAILURE},        {make_signals, EXIT_FAILURE},
+        {make_timers, EXIT_FAILURE},         {make_worker, EXIT_FAILURE},      {make_registry, EXIT_FAILURE},
+        {make_methods, EXIT_NOT_CONFIGURED}, {find_keeper, EXIT_FAILURE},      {inherit_all, EXIT_FAILURE},
+        {make_messages, EXIT_FAILURE},       {start_server, EXIT_FAILURE},     {start_holding, EXIT_FAILURE},
 };
 
-static int start(struct daemon *daemon) {
-        int r = 0;
+/* Returns whether every step was taken; otherwise the status to exit with is set. */
+static bool start(struct daemon *daemon) {
+        for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+                int r = steps[i].run(daemon);
 
-        for (size_t i = 0; i < ARRAY_SIZE(steps) && r >= 0; i++)
-                r = steps[i](daemon);
-        return r;
+                if (r >= 0)
+                        continue;
+                daemon->status = r == -EACCES || r == -EPERM || r == -EROFS ? EXIT_NOT_PERMITTED : steps[i].status;
+                return false;
+        }
+        return true;
 }
 
 /* ---- the whole ---- */
@@ -856,9 +867,7 @@ int daemon_run(const struct options *options, const struct privileges *privilege
         };
         bool finished;
 
-        if (start(&daemon) < 0)
-                daemon.status = EXIT_FAILURE;
-        else
+        if (start(&daemon))
                 (void)event_base_dispatch(daemon.loop);
         startup_tell(startup, daemon.status);
         finished = finish(&daemon);

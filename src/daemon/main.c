@@ -3,6 +3,7 @@
 
 /* nvidia-persistenced: the process' beginning and end. What happens between them is daemon.c. */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "daemon/daemon.h"
+#include "daemon/exit_status.h"
 #include "daemon/inherited.h"
 #include "daemon/keeper.h"
 #include "daemon/kernel_messages.h"
@@ -24,7 +26,7 @@
 #include "daemon/startup.h"
 #include "gpu/nodes.h"
 
-enum { EXIT_USAGE = 2 };
+enum { SETTLE_LIMIT_MSEC = 500 };
 
 /*
  * Descriptors 0-2 must exist, or a socket would become one of them. Others that we were not given on purpose are
@@ -87,7 +89,7 @@ static int prepare(const struct options *options) {
         return EXIT_SUCCESS;
 }
 
-int main(int argc, char *argv[]) {
+static int run(int argc, char *argv[]) {
         struct startup startup = {.pipe_fd = -1};
         struct privileges privileges;
         struct options options;
@@ -109,8 +111,9 @@ int main(int argc, char *argv[]) {
                 return prepare(&options);
         if (options.keeper)
                 return be_keeper(&options);
-        if (privileges_resolve(&privileges, options.user, options.group) < 0)
-                return EXIT_FAILURE;
+        r = privileges_resolve(&privileges, options.user, options.group);
+        if (r < 0)
+                return r == -EPERM ? EXIT_NOT_PERMITTED : EXIT_NOT_CONFIGURED;
         if (!options.foreground) {
                 if (startup_fork(&startup) < 0)
                         return EXIT_FAILURE;
@@ -118,4 +121,12 @@ int main(int argc, char *argv[]) {
         }
         notify_open();
         return daemon_run(&options, &privileges, &startup);
+}
+
+int main(int argc, char *argv[]) {
+        int status = run(argc, argv);
+
+        if (status != EXIT_SUCCESS)
+                log_settle(SETTLE_LIMIT_MSEC);
+        return status;
 }

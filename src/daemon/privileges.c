@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -14,7 +16,10 @@
 #include "base/log.h"
 #include "base/text.h"
 
-enum { CAPABILITIES_MAX = 64 }; /* capset(2) has two words for each set */
+enum {
+        CAPABILITIES_MAX = 64, /* capset(2) has two words for each set */
+        GROUPS_MAX = 256,
+};
 
 #define PRIVILEGES_UNCHANGED ((struct privileges){.uid = (uid_t)-1, .gid = (gid_t)-1})
 
@@ -51,25 +56,60 @@ int privileges_find_group(const char *option, const char *name, gid_t *ret_gid) 
         return 0;
 }
 
+static bool is_user(uid_t uid) {
+        uid_t real, effective, saved;
+
+        return getresuid(&real, &effective, &saved) == 0 && real == uid && effective == uid && saved == uid;
+}
+
+static bool is_group(gid_t gid) {
+        gid_t real, effective, saved;
+
+        return getresgid(&real, &effective, &saved) == 0 && real == gid && effective == gid && saved == gid;
+}
+
+/*
+ * What is right already is not asked for again: a unit's filter of system calls (~@privileged) refuses even a change
+ * to what is. A user without a group of its own in the options has the group that the service manager gave (Group=).
+ */
+static void leave_what_is_right(struct privileges *privileges, bool group_asked) {
+        bool may_change = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID);
+
+        if (privileges->uid == (uid_t)-1 && privileges->gid == (gid_t)-1)
+                return;
+        if (privileges->uid != (uid_t)-1 && is_user(privileges->uid)) {
+                privileges->uid = (uid_t)-1;
+                if (!group_asked && !may_change)
+                        privileges->gid = (gid_t)-1;
+        }
+        if (privileges->gid != (gid_t)-1 && is_group(privileges->gid))
+                privileges->gid = (gid_t)-1;
+        if (privileges->uid == (uid_t)-1 && !may_change)
+                privileges->user[0] = '\0'; /* nor can its supplementary groups be changed */
+}
+
+/* The lines to change, where a unit has started us: the options of ExecStart= are only half of the matter. */
+static const char *advice(void) {
+        return getenv("INVOCATION_ID")
+                       ? "in the unit, give User= and Group= what the options of ExecStart= ask for, or remove --user "
+                         "and --group from ExecStart= (systemctl edit --full shows both)"
+                       : "start as root, as that user and group, or without --user and --group";
+}
+
 /* Better said now than after the fork. */
 static int check_permitted(const struct privileges *privileges) {
-        uid_t uid = privileges->uid;
-        gid_t gid = privileges->gid;
-
-        if (capng_get_caps_process() < 0)
-                return log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
-        if (uid != (uid_t)-1 && uid != geteuid() && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
+        if (privileges->uid != (uid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
                 log_write(LOG_ERR,
-                          "cannot become user '%s': started as uid %u without the capability for it (CAP_SETUID); "
-                          "start as root, as that user, or without --user",
-                          privileges->user, (unsigned)geteuid());
+                          "cannot become user '%s' (--user): started as uid %u without the capability for it "
+                          "(CAP_SETUID); %s",
+                          privileges->user, (unsigned)geteuid(), advice());
                 return -EPERM;
         }
-        if (gid != (gid_t)-1 && gid != getegid() && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
+        if (privileges->gid != (gid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
                 log_write(LOG_ERR,
-                          "cannot take group id %u: started with group id %u and without the capability for it "
-                          "(CAP_SETGID); start as root, with that group, or without --user and --group",
-                          (unsigned)gid, (unsigned)getegid());
+                          "cannot take group id %u (--group): started with group id %u and without the capability "
+                          "for it (CAP_SETGID); %s",
+                          (unsigned)privileges->gid, (unsigned)getegid(), advice());
                 return -EPERM;
         }
         return 0;
@@ -96,8 +136,12 @@ int privileges_resolve(struct privileges *ret_privileges, const char *user, cons
                 do_without_root(&privileges);
         if (r == 0 && group)
                 r = privileges_find_group("--group", group, &privileges.gid);
-        if (r == 0)
+        if (r == 0 && capng_get_caps_process() < 0)
+                r = log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
+        if (r == 0) {
+                leave_what_is_right(&privileges, group != NULL);
                 r = check_permitted(&privileges);
+        }
         if (r == 0)
                 *ret_privileges = privileges;
         return r;
@@ -196,11 +240,44 @@ static int drop_capabilities(const struct privileges *privileges, const bool *ha
         return 0;
 }
 
+static int compare_groups(const void *a, const void *b) {
+        gid_t left = *(const gid_t *)a, right = *(const gid_t *)b;
+
+        return (left > right) - (left < right);
+}
+
+/* Whether the process has these supplementary groups already, in whatever order. */
+static bool has_groups(gid_t *groups, int n) {
+        gid_t own[GROUPS_MAX];
+        int n_own = getgroups(ARRAY_SIZE(own), own);
+
+        if (n_own != n)
+                return false;
+        qsort(own, (size_t)n, sizeof(own[0]), compare_groups);
+        qsort(groups, (size_t)n, sizeof(groups[0]), compare_groups);
+        return memcmp(own, groups, (size_t)n * sizeof(own[0])) == 0;
+}
+
 /* Root's supplementary groups must not survive; the user's own (video, say) are wanted. */
 static int take_groups(const struct privileges *privileges) {
-        if (privileges->user[0] != '\0')
-                return initgroups(privileges->user, privileges->gid);
-        return setgroups(0, NULL);
+        gid_t gid = privileges->gid == (gid_t)-1 ? getegid() : privileges->gid;
+        gid_t groups[GROUPS_MAX];
+        int n = 0;
+
+        if (privileges->user[0] != '\0') {
+                n = ARRAY_SIZE(groups);
+                if (getgrouplist(privileges->user, gid, groups, &n) < 0)
+                        return initgroups(privileges->user, gid); /* more than we compare */
+        }
+        return has_groups(groups, n) ? 0 : setgroups((size_t)n, groups);
+}
+
+/* With the capability, only a filter or a user namespace can refuse. */
+static int report_refusal(int error, const char *what) {
+        return log_errno(LOG_ERR, error,
+                         "cannot take %s of --user or --group: the unit's SystemCallFilter= or a user namespace "
+                         "refuses it (remove the option, or give the unit User= and Group=)",
+                         what);
 }
 
 static int take_ids(const struct privileges *privileges, const bool *had) {
@@ -210,11 +287,11 @@ static int take_ids(const struct privileges *privileges, const bool *had) {
 
         /* A user namespace may forbid it whatever the capabilities: then it is an error only if it was asked for. */
         if (had[CAP_SETGID] && take_groups(privileges) < 0 && (asked || errno != EPERM))
-                return log_errno(LOG_ERR, -errno, "cannot set the supplementary groups");
+                return report_refusal(-errno, "the supplementary groups");
         if (gid != (gid_t)-1 && setresgid(gid, gid, gid) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot take group id %u", (unsigned)gid);
+                return report_refusal(-errno, "the group");
         if (uid != (uid_t)-1 && setresuid(uid, uid, uid) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot take user id %u", (unsigned)uid);
+                return report_refusal(-errno, "the user");
         return 0;
 }
 

@@ -47,6 +47,13 @@ static int give_directory(const char *path, int fd, uid_t uid, gid_t gid) {
         return 0;
 }
 
+/* What to change: the unit's lines where one has started us. */
+static const char *advice(void) {
+        return getenv("INVOCATION_ID") ? "in the unit, say RuntimeDirectory=nvidia-persistenced, or start it as root "
+                                         "(no User=) with --user"
+                                       : "give the directory to that user, or remove it and start as root with --user";
+}
+
 /*
  * A directory that is there is made the user's if it was another's: a daemon with another --user left it. One that is
  * no directory, or a link to one, stays as it is; it shows later whether it is of use.
@@ -58,7 +65,8 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
         struct stat status;
 
         if (!made && errno != EEXIST)
-                return log_errno(LOG_ERR, -errno, "cannot make the runtime directory %s", path);
+                return log_errno(LOG_ERR, -errno, "uid %u cannot make the runtime directory %s; %s", (unsigned)getuid(),
+                                 path, advice());
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &status) < 0)
                 return made ? log_errno(LOG_ERR, -errno, "cannot open the runtime directory %s", path) : 0;
@@ -165,10 +173,8 @@ int runtime_lock(struct runtime *runtime) {
         int r = 0;
 
         if (access(runtime->directory, W_OK | X_OK) < 0)
-                return log_errno(LOG_ERR, -errno,
-                                 "uid %u cannot write to the runtime directory %s; give the directory to that user, "
-                                 "or remove it and it will be made",
-                                 (unsigned)getuid(), runtime->directory);
+                return log_errno(LOG_ERR, -errno, "uid %u cannot write to the runtime directory %s; %s",
+                                 (unsigned)getuid(), runtime->directory, advice());
         while (r == 0 && fd < 0)
                 r = open_locked(path, &fd);
         if (r < 0)

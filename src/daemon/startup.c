@@ -15,6 +15,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 
+enum { SETTLE_LIMIT_MSEC = 500 };
+
 /* The child ended without a word: how? */
 static int status_of_dead(pid_t child) {
         int status = 0;
@@ -82,7 +84,10 @@ int startup_fork(struct startup *ret_startup) {
         }
         if (child > 0) {
                 (void)fd_close(ends[1]);
-                _exit(wait_for_status(ends[0], child));
+                r = wait_for_status(ends[0], child);
+                if (r != EXIT_SUCCESS)
+                        log_settle(SETTLE_LIMIT_MSEC);
+                _exit(r);
         }
         (void)fd_close(ends[0]);
         /* The parent may be kept from printing what it reads: an error line that does not fit is lost. */

@@ -132,7 +132,7 @@ def test_the_usual_place_is_below_the_root(world, config):
 @one_backend
 def test_a_named_file_that_is_missing_is_an_error(world, config):
     done = world.run("--foreground", "--config", str(config))
-    assert done.returncode == 1
+    assert done.returncode == 6
     assert str(config) in done.stderr and "No such file" in done.stderr
 
 
@@ -276,7 +276,7 @@ def test_a_daemon_does_not_start_with_a_mistake_and_says_where_it_is(world, conf
     config.write_text("[gpu *]\npersistence = maybe\n")
     for options in [], ["--foreground"]:
         done = world.run("--config", str(config), *options)
-        assert done.returncode == 1 and f"{config}:2: " in done.stderr, done.stderr
+        assert done.returncode == 6 and f"{config}:2: " in done.stderr, done.stderr
     assert not world.site.socket_path.exists() and not world.site.pid_file.exists()
 
 
@@ -364,7 +364,7 @@ def test_the_admin_group_may_be_an_option_too(world, config):
 @one_backend
 def test_an_admin_group_option_that_names_no_group_fails(world, config):
     done = world.run("--foreground", "--admin-group", "no-such-group-here")
-    assert done.returncode == 1 and "no-such-group-here" in done.stderr
+    assert done.returncode == 6 and "no-such-group-here" in done.stderr
 
 
 # ---- limits

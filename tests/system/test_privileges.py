@@ -132,8 +132,42 @@ def test_started_as_an_ordinary_user_it_has_nothing_to_drop(world):
 
 def test_an_ordinary_user_that_asks_for_another_is_told_what_to_do(world):
     done = world.run("--foreground", "--user", "daemon", prefix=as_user(process.NOBODY))
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "daemon" in done.stderr and str(process.NOBODY) in done.stderr and "--user" in done.stderr, done.stderr
+
+
+# As a unit's SystemCallFilter=~@privileged does.
+REFUSING = """
+import ctypes, os, sys
+library = ctypes.CDLL("libseccomp.so.2")
+library.seccomp_init.restype = ctypes.c_void_p
+library.seccomp_init.argtypes = [ctypes.c_uint32]
+library.seccomp_rule_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint]
+library.seccomp_load.argtypes = [ctypes.c_void_p]
+context = library.seccomp_init(0x7fff0000)
+for name in b"setgroups", b"setresgid", b"setresuid":
+    assert library.seccomp_rule_add(context, 0x00050001, library.seccomp_syscall_resolve_name(name), 0) == 0
+assert library.seccomp_load(context) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("options", [("--user", "nobody"), ("--user", "nobody", "--group", "nogroup"),
+                                     ("--group", "nogroup")], ids=["user", "user and group", "group"])
+def test_who_it_already_is_it_does_not_become_again(world, options):
+    """The most common drop-in names the user that the unit has; the unit's filter refuses even a change to what is."""
+    directory = world.site.runtime_directory
+    directory.mkdir()
+    os.chown(directory, process.NOBODY, process.NOBODY)
+    daemon = world.begin(*options, prefix=[*as_user(process.NOBODY), sys.executable, "-c", REFUSING])
+    daemon.wait_ready()
+    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+
+
+def test_a_filter_that_refuses_the_change_is_named(world):
+    done = world.run("--foreground", "--user", "nobody", prefix=[sys.executable, "-c", REFUSING])
+    assert done.returncode == 4
+    assert "SystemCallFilter=" in done.stderr and "--user" in done.stderr, done.stderr
 
 
 def test_an_ordinary_user_that_asks_for_root_stays_what_it_is(world):
@@ -254,7 +288,7 @@ def test_without_an_admin_group_no_group_is_obeyed(world, daemon, admin_group):
 
 def test_an_unknown_admin_group_is_named_and_fails(world):
     done = world.run("--foreground", "--admin-group", "no-such-group")
-    assert done.returncode == 1
+    assert done.returncode == 6
     assert "no-such-group" in done.stderr and "--admin-group" in done.stderr, done.stderr
 
 
