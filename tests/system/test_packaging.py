@@ -87,7 +87,7 @@ def units_here(root, folder):
     folder.mkdir()
     for name in UNITS:
         text = find(root, name).read_text()
-        (folder / name).write_text(re.sub(r"^(Exec\w+=[-+]*)(?=/\S+/(nvidia-persistenced|holdfast) )", rf"\g<1>{root}",
+        (folder / name).write_text(re.sub(r"^(Exec\w+=[-+@]*)(?=/\S+/(nvidia-persistenced|holdfast) )", rf"\g<1>{root}",
                                           text, flags=re.MULTILINE))
     return [folder / name for name in UNITS]
 
@@ -133,18 +133,85 @@ def test_the_daemon_is_exposed_by_at_most_0_6(installed, name):
     ("7.0.0", True),
 ])
 def test_the_units_hide_processes_where_the_kernel_tells_of_clients_otherwise(tmp_path, release, hides):
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "uname").write_text(f"#!/bin/sh\necho {release}\n")
-    (tools / "uname").chmod(0o755)
-    generated = tmp_path / "generated"
-    generated.mkdir()
-    done = run(TOP / "packaging/systemd/holdfast-generator", generated, generated, generated,
-               env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
-    assert (done.returncode, done.stderr) == (0, "")
-    drop_ins = {path.parent.name: path.read_text() for path in generated.glob("*/*.conf")}
-    assert set(drop_ins) == (set() if hides else {f"{unit}.d" for unit in DAEMON_UNITS})
+    drop_ins = generate(tmp_path, uname=release)
+    assert set(drop_ins) == (set() if hides else {(unit, "60-holdfast-kernel.conf") for unit in DAEMON_UNITS})
     assert all("\n[Service]\nProtectProc=default\n" in text for text in drop_ins.values())
+
+
+# ---- the generator
+
+
+def generate(folder, drop_ins=None, ours=True, uname="6.18.1", systemd="252"):
+    """What the generator writes, by unit and name, where our units are, and drop_ins of nvidia-persistenced.service."""
+    tools = folder / "bin"
+    units = folder / "root/usr/lib/systemd/system"
+    for path in tools, units, folder / "root/etc/systemd/system/nvidia-persistenced.service.d", folder / "generated":
+        path.mkdir(parents=True)
+    for name, text in ("uname", uname), ("systemctl", f"'systemd {systemd} ({systemd}.1-1)'"):
+        (tools / name).write_text(f"#!/bin/sh\necho {text}\n")
+        (tools / name).chmod(0o755)
+    for name in DAEMON_UNITS:
+        text = "[Unit]\nDocumentation=man:holdfast(1)\n" if ours else ""
+        (units / name).write_text(f"{text}[Service]\nType=notify\nExecStartPre=-+/ours --make-nodes\nUser=somebody\n")
+    for name, text in (drop_ins or {}).items():
+        (folder / "root/etc/systemd/system/nvidia-persistenced.service.d" / name).write_text(text)
+    done = run(TOP / "packaging/systemd/holdfast-generator", *[folder / "generated"] * 3,
+               env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "HOLDFAST_ROOT": str(folder / "root")})
+    assert (done.returncode, done.stderr) == (0, "")
+    written = (folder / "generated").glob("*/*.conf")
+    return {(path.parent.name.removesuffix(".d"), path.name): path.read_text() for path in written}
+
+
+def commands(generated):
+    """The assignments of the drop-in in which the administrator's commands run as root."""
+    text = generated.get(("nvidia-persistenced.service", "~holdfast-commands.conf"), "")
+    return [line for line in text.splitlines() if line.startswith("Exec")]
+
+
+def test_commands_of_drop_ins_run_as_root_and_ours_are_as_they_were(tmp_path):
+    generated = generate(tmp_path, {"b.conf": "[Service]\nExecStartPre=-/b 1 \\\n  # no part of it\n  2\nExecStopPost=/c\n",
+                                    "a.conf": "# words\n[Service]\nExecStartPre = @/a a\nExecStartPre=+/root already\n"})
+    assert commands(generated) == [
+        "ExecStartPre=", "ExecStartPre=-+/ours --make-nodes", "ExecStartPre=+@/a a", "ExecStartPre=+/root already",
+        "ExecStartPre=+-/b 1    2", "ExecStopPost=", "ExecStopPost=+/c"]
+    assert "etc/systemd/system/nvidia-persistenced.service.d/b.conf\n" in \
+        generated["nvidia-persistenced.service", "~holdfast-commands.conf"]
+    assert "DevicePolicy=auto\n" in generated["nvidia-persistenced.service", "60-holdfast-commands.conf"]
+    assert not [name for unit, name in generated if unit == "holdfast.service"]
+
+
+@pytest.mark.parametrize("text", [
+    "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user x\nLimitNOFILE=4096\n",
+    "[Service]\nExecStartPost=/a\nExecStartPost=\n",
+    "[Service]\nExecStartPost=/a\nUser=x\n",
+    "[Service]\nExecStartPost=/a\nDynamicUser=yes\n",
+    "[Service]\nExecStartPost=+/a\n",
+    "[Unit]\nExecStartPost=/a\n",
+], ids=["no command", "emptied", "a user", "a dynamic user", "root already", "another section"])
+def test_other_drop_ins_change_nobodys_user(tmp_path, text):
+    assert not commands(generate(tmp_path, {"override.conf": text}))
+
+
+def test_the_generator_leaves_units_of_others_alone(tmp_path):
+    assert not generate(tmp_path, {"override.conf": "[Service]\nExecStartPost=/a\n"}, ours=False, uname="5.15.0", systemd="257")
+
+
+@pytest.mark.parametrize(("text", "name", "line"), [
+    ("Type=forking", "60-holdfast-type.conf", "NotifyAccess=none"),
+    ("User=root", "60-holdfast-root.conf", "SystemCallFilter=@setuid capset chown fchown"),
+    ("User=", "60-holdfast-root.conf", "SystemCallFilter=@setuid capset chown fchown"),
+])
+def test_drop_ins_that_bring_a_type_or_a_user_back_get_what_that_needs(tmp_path, text, name, line):
+    generated = generate(tmp_path, {"override.conf": f"[Service]\n{text}\n"})
+    assert set(generated) == {("nvidia-persistenced.service", name)}
+    assert line in generated["nvidia-persistenced.service", name].splitlines()
+
+
+@pytest.mark.parametrize(("systemd", "grows"), [("252", False), ("253.4", False), ("254", True), ("257", True)])
+def test_delays_grow_where_systemd_can(tmp_path, systemd, grows):
+    generated = generate(tmp_path, systemd=systemd)
+    assert bool(generated) == grows
+    assert all("\nRestartMode=direct\n" in text for text in generated.values())
 
 
 def test_the_apparmor_profile_is_understood(installed):
