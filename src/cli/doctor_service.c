@@ -44,7 +44,7 @@ static const struct {
         {"bad-setting", "the unit has a line that systemd does not take", "systemd-analyze verify " SERVICE_UNIT},
         {"error", "systemd cannot read the unit", "systemd-analyze verify " SERVICE_UNIT},
         {"masked", "the unit is masked: nothing starts it",
-         "systemctl unmask " UNIT " && systemctl enable --now " UNIT},
+         "systemctl unmask " UNIT "; systemctl enable " UNIT "; systemctl start " UNIT},
         {"not-found", "there is no unit " SERVICE_UNIT,
          "install the package that has it, then: systemctl daemon-reload && systemctl enable --now " UNIT},
 };
@@ -90,6 +90,26 @@ static bool has_failed_at_exec(const struct service *service) {
         return atoi(service->exec_main_status) == EXIT_EXEC || (status && atoi(status + strlen(label)) == EXIT_EXEC);
 }
 
+/* NVIDIA's daemon, and any other that goes into the background, ends before it told what Type=notify promises. */
+static bool is_foreign(const struct examination *examination) {
+        return service_is_ours(examination->service) && !service_runs_ours(examination->service, examination->root);
+}
+
+static bool has_our_daemon(const struct examination *examination) {
+        char path[PATH_MAX];
+
+        return file_rooted(path, examination->root, HOLDFAST_DAEMON) == 0 && access(path, X_OK) == 0;
+}
+
+/* The .run installer of the driver puts its own daemon into /usr/bin; a drop-in may name that. */
+static void judge_foreign(const struct service *service, const char *program, struct finding *finding) {
+        finding_set(finding, VERDICT_PROBLEM, "the unit starts another program than Holdfast's daemon: %s", program);
+        finding_quote(finding, "ExecStart: %s is not " HOLDFAST_DAEMON "; Result=%s", program, service->result);
+        finding_quote(finding, "systemctl show: DropInPaths=%s", service->drop_in_paths);
+        finding_cure(finding, "remove the drop-in's ExecStart=, or have it start " HOLDFAST_DAEMON
+                              "; then: holdfast takeover && systemctl restart " UNIT);
+}
+
 void probe_unit_exec(const struct examination *examination, struct finding *finding) {
         const struct service *service = examination->service;
         char program[PATH_MAX], path[PATH_MAX];
@@ -99,6 +119,10 @@ void probe_unit_exec(const struct examination *examination, struct finding *find
                 return;
         if (!service_program(service, program, sizeof(program)) || file_rooted(path, examination->root, program) < 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "systemctl show names no program (ExecStart)");
+                return;
+        }
+        if (is_foreign(examination) && has_our_daemon(examination)) {
+                judge_foreign(service, program, finding);
                 return;
         }
         failed = has_failed_at_exec(service);
@@ -144,24 +168,51 @@ static const char *meaning_of(const char *result) {
         return "systemctl status has the reason";
 }
 
+static void judge_command(const struct service *service, struct finding *finding) {
+        finding_quote(finding, "systemctl show: %s: %s", service->failed_command, service->failed_status);
+        finding_set(finding, VERDICT_PROBLEM, "a command of the unit fails, and so the unit does: %s",
+                    service->failed_command);
+        finding_cure(finding, "correct or remove that line (systemctl cat " UNIT
+                              " shows its file), then: systemctl daemon-reload; "
+                              "systemctl reset-failed " UNIT "; systemctl start " UNIT);
+}
+
+static void judge_result(const struct service *service, struct finding *finding) {
+        if (service_flaps(service) && !service_has_failed(service)) {
+                finding_set(finding, VERDICT_PROBLEM, "the unit fails and is started again, %s times so far",
+                            service->n_restarts);
+                finding_cure(finding, "journalctl -b -n 20 -u " UNIT "; systemctl cat " UNIT);
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the unit failed (%s): %s", service->result, meaning_of(service->result));
+        finding_cure(finding,
+                     "journalctl -b -n 20 -u " UNIT "; systemctl reset-failed " UNIT " && systemctl start " UNIT);
+}
+
 void probe_unit_result(const struct examination *examination, struct finding *finding) {
         const struct service *service = examination->service;
 
         if (is_unknown(service, finding))
                 return;
-        finding_quote(finding, "systemctl show: ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s",
-                      service->active_state, service->sub_state, service->result, service->exec_main_status);
-        if (!service_has_failed(service))
+        finding_quote(finding, "systemctl show: ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s",
+                      service->active_state, service->sub_state, service->result, service->exec_main_status,
+                      service->n_restarts);
+        if (!service_has_failed(service) && !service_flaps(service))
                 return;
         if (has_failed_at_exec(service)) {
                 finding_set(finding, VERDICT_UNKNOWN, "the program was not even executed: see unit-exec");
                 return;
         }
+        if (is_foreign(examination)) {
+                finding_set(finding, VERDICT_UNKNOWN, "it is not Holdfast's daemon that failed: see unit-exec");
+                return;
+        }
         if (service->last_words[0] != '\0')
                 finding_quote(finding, "journal: %s", service->last_words);
-        finding_set(finding, VERDICT_PROBLEM, "the unit failed (%s): %s", service->result, meaning_of(service->result));
-        finding_cure(finding,
-                     "journalctl -b -n 20 -u " UNIT "; systemctl reset-failed " UNIT " && systemctl start " UNIT);
+        if (service->failed_command[0] != '\0')
+                judge_command(service, finding);
+        else
+                judge_result(service, finding);
 }
 
 /* ---- the runtime directory --------------------------------------------------- */

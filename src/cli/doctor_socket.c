@@ -16,6 +16,7 @@
 #include "cli/doctor.h"
 #include "cli/doctor_listeners.h"
 #include "cli/doctor_mounts.h"
+#include "cli/service.h"
 
 #define UNIT "nvidia-persistenced"
 
@@ -41,7 +42,7 @@ void probe_daemon(const struct examination *examination, struct finding *finding
         }
         finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");
         finding_quote(finding, "%s: %s", snapshot->daemon_socket, strerror(-snapshot->daemon_errno));
-        finding_cure(finding, "systemctl enable --now " UNIT);
+        finding_cure(finding, "%s", service_start_cure(examination->service));
 }
 
 void probe_daemon_kind(const struct examination *examination, struct finding *finding) {

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -29,7 +30,7 @@ static const struct property {
         const char *name;
         size_t offset;
         size_t size;
-} properties[][13] = {
+} properties[][15] = {
 #define PROPERTY(property_name, member)                                                                                \
         {                                                                                                              \
                 .name = property_name, .offset = offsetof(struct service, member),                                     \
@@ -37,12 +38,14 @@ static const struct property {
         }
         {
                 PROPERTY("ActiveState", active_state),
+                PROPERTY("Documentation", documentation),
                 PROPERTY("DropInPaths", drop_in_paths),
                 PROPERTY("DynamicUser", dynamic_user),
                 PROPERTY("ExecMainStatus", exec_main_status),
                 PROPERTY("ExecStart", exec_start),
                 PROPERTY("FragmentPath", fragment_path),
                 PROPERTY("LoadState", load_state),
+                PROPERTY("NRestarts", n_restarts),
                 PROPERTY("Result", result),
                 PROPERTY("RuntimeDirectory", runtime_directory),
                 PROPERTY("SubState", sub_state),
@@ -80,6 +83,38 @@ static void take_property(struct service *service, size_t unit, const char *name
                         (void)text_copy((char *)service + row->offset, row->size, value);
 }
 
+/* The value after the label in "{ path=... ; argv[]=... ; code=exited ; status=3 }", up to the next " ;" or " }". */
+static bool find_part(const char *command, const char *label, char *buffer, size_t size) {
+        const char *part = strstr(command, label);
+
+        if (!part)
+                return false;
+        part += strlen(label);
+        for (size_t length = 0; part[length] != '\0'; length++)
+                if (text_starts_with(part + length, " ;") || text_starts_with(part + length, " }"))
+                        return text_format(buffer, size, "%.*s", (int)length, part) == 0;
+        return false;
+}
+
+/* A command beside ExecStart=, as often as there are such; kept is the first that failed and may not. */
+static void take_command(struct service *service, const char *name, const char *value) {
+        char path[192], code[16], status[16];
+
+        if (service->failed_command[0] != '\0' || !strstr(value, "ignore_errors=no") ||
+            !find_part(value, "path=", path, sizeof(path)) || !find_part(value, "code=", code, sizeof(code)) ||
+            !find_part(value, "; status=", status, sizeof(status)))
+                return;
+        if (text_equal(code, "(null)") || (text_equal(code, "exited") && atoi(status) == 0))
+                return;
+        (void)text_format(service->failed_command, sizeof(service->failed_command), "%s=%s", name, path);
+        (void)text_format(service->failed_status, sizeof(service->failed_status), "%s, %s", code, status);
+}
+
+static bool is_command(const char *name) {
+        return text_equal(name, "ExecCondition") || text_equal(name, "ExecStartPre") ||
+               text_equal(name, "ExecStartPost");
+}
+
 /* "Name=value" a line; an empty line before the next unit. */
 static void take_output(struct service *service, char *output) {
         size_t unit = 0;
@@ -95,6 +130,8 @@ static void take_output(struct service *service, char *output) {
                         return;
                 if (value) {
                         *value = '\0';
+                        if (unit == 0 && is_command(line))
+                                take_command(service, line, value + 1);
                         take_property(service, unit, line, value + 1);
                 }
                 line = next;
@@ -116,8 +153,8 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
                 NULL,
                 "show",
                 "--no-pager",
-                "--property=ActiveState,DropInPaths,DynamicUser,ExecMainStatus,ExecStart,FragmentPath,LoadState,"
-                "Result,RuntimeDirectory,SubState,UnitFileState,User",
+                "--property=ActiveState,Documentation,DropInPaths,DynamicUser,ExecMainStatus,ExecStart,ExecStartPost,"
+                "ExecStartPre,FragmentPath,LoadState,NRestarts,Result,RuntimeDirectory,SubState,UnitFileState,User",
                 SERVICE_UNIT,
                 SOCKET_UNIT,
                 NULL,
@@ -138,8 +175,14 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
         return -EBADMSG;
 }
 
-/* What the daemon itself said last, as a warning or worse; systemd's own words about it tell less. */
+/*
+ * What the daemon said last, as a warning or worse, or a command of the unit that failed; systemd's own words about
+ * them tell less. By the name under which systemd logs: not its own, from before it executed the program.
+ */
 static void ask_journal(struct service *service, uint64_t timeout_usec) {
+        const char *program = strrchr(service->failed_command, '/');
+        bool anybody = !program && service_flaps(service); /* the command runs again: nobody knows which it was */
+        char identifier[128];
         const char *arguments[] = {
                 NULL,
                 "--boot",
@@ -147,13 +190,15 @@ static void ask_journal(struct service *service, uint64_t timeout_usec) {
                 "--no-pager",
                 "--lines=1",
                 "--output=cat",
-                "--priority=warning",
+                program || anybody ? "--priority=debug" : "--priority=warning",
                 "_SYSTEMD_UNIT=" SERVICE_UNIT,
-                "SYSLOG_IDENTIFIER=nvidia-persistenced", /* not systemd's own, from before it executed the daemon */
+                anybody ? NULL : identifier,
                 NULL,
         };
         char output[OUTPUT_SIZE];
 
+        (void)text_format(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%.100s",
+                          program ? program + 1 : "nvidia-persistenced");
         if (run_program("journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
                 (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
 }
@@ -169,13 +214,37 @@ void service_read(struct service *service, const char *root, uint64_t timeout_us
                 return;
         }
         service->known = ask_systemctl(service, timeout_usec) == 0;
-        if (service_has_failed(service))
+        if (service_has_failed(service) || service_flaps(service))
                 ask_journal(service, timeout_usec);
 }
 
 bool service_has_failed(const struct service *service) {
         return service->known &&
                (text_equal(service->active_state, "failed") || text_equal(service->sub_state, "auto-restart"));
+}
+
+bool service_flaps(const struct service *service) {
+        return service->known && text_equal(service->active_state, "activating") && atoi(service->n_restarts) > 0;
+}
+
+bool service_is_ours(const struct service *service) {
+        return strstr(service->documentation, "man:holdfast(1)") != NULL;
+}
+
+const char *service_start_cure(const struct service *service) {
+        return service->known && text_equal(service->unit_file_state, "static")
+                       ? "systemctl add-wants multi-user.target nvidia-persistenced && systemctl start "
+                         "nvidia-persistenced"
+                       : "systemctl enable --now nvidia-persistenced";
+}
+
+bool service_runs_ours(const struct service *service, const char *root) {
+        char program[PATH_MAX], path[PATH_MAX], ours[PATH_MAX];
+        struct stat a, b;
+
+        return service_program(service, program, sizeof(program)) && file_rooted(path, root, program) == 0 &&
+               file_rooted(ours, root, HOLDFAST_DAEMON) == 0 && stat(path, &a) == 0 && stat(ours, &b) == 0 &&
+               a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 bool service_program(const struct service *service, char *buffer, size_t size) {

@@ -28,7 +28,11 @@ struct service {
         char fragment_path[256];
         char drop_in_paths[512];      /* space between */
         char exec_start[768];         /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
-        char last_words[256];         /* of a daemon that failed, from the journal; empty: none there */
+        char documentation[128];      /* Documentation=: ours names man:holdfast(1) */
+        char n_restarts[16];          /* of automatic restarts since somebody started it */
+        char failed_command[256];     /* "ExecStartPost=/path", of one that failed; empty: none did */
+        char failed_status[32];       /* "exited with 3", of that one */
+        char last_words[256];         /* of what failed, from the journal; empty: none there */
         char socket_file_state[32];   /* of nvidia-persistenced.socket */
         char socket_active_state[32]; /* the same */
 };
@@ -38,6 +42,18 @@ void service_read(struct service *service, const char *root, uint64_t timeout_us
 
 /* It failed, or did and is about to be started again. */
 bool service_has_failed(const struct service *service);
+
+/* It failed and is started again, not for the first time. */
+bool service_flaps(const struct service *service);
+
+/* Whether the unit itself, or what a takeover laid over it, is Holdfast's, by its Documentation=. */
+bool service_is_ours(const struct service *service);
+
+/* Commands that start it now and at each boot; a unit without [Install] cannot be enabled. */
+const char *service_start_cure(const struct service *service);
+
+/* Whether that program is Holdfast's daemon, under whatever name: /usr/bin/nvidia-persistenced may be a link to it. */
+bool service_runs_ours(const struct service *service, const char *root);
 
 /* The program that ExecStart= names. Returns false when there is none. */
 bool service_program(const struct service *service, char *buffer, size_t size);

@@ -91,7 +91,7 @@ static const struct command_exit exits[] = {
 };
 
 enum unit_state {
-        UNIT_OTHER, /* a unit that runs another program */
+        UNIT_OTHER, /* another's, or one that runs another program */
         UNIT_OWN,   /* Holdfast's package owns it */
         UNIT_TAKEN, /* another package's, with our drop-in */
         UNIT_MISSING,
@@ -122,16 +122,6 @@ static const struct takeover_options *chosen_by(const struct takeover *takeover)
 
 /* ---- how it stands -------------------------------------------------------------------------------------------- */
 
-/* Under whatever name: /usr/bin/nvidia-persistenced may be a link to it. */
-static bool runs_our_program(const struct service *service, const char *root) {
-        char program[PATH_MAX], path[PATH_MAX], ours[PATH_MAX];
-        struct stat a, b;
-
-        return service_program(service, program, sizeof(program)) && file_rooted(path, root, program) == 0 &&
-               file_rooted(ours, root, HOLDFAST_DAEMON) == 0 && stat(path, &a) == 0 && stat(ours, &b) == 0 &&
-               a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 static enum unit_state state_of(const struct service *service, const char *root) {
         if (!service->known)
                 return UNIT_UNKNOWN;
@@ -143,7 +133,8 @@ static enum unit_state state_of(const struct service *service, const char *root)
                 return UNIT_UNREADABLE;
         if (takeover_links_are_made(root))
                 return UNIT_TAKEN;
-        return runs_our_program(service, root) ? UNIT_OWN : UNIT_OTHER;
+        /* Another's unit may start our program by the link in /usr/bin, and still stop it at once or as it likes. */
+        return service_is_ours(service) && service_runs_ours(service, root) ? UNIT_OWN : UNIT_OTHER;
 }
 
 static bool is_running(const struct service *service) {
@@ -213,7 +204,7 @@ static int check_unit(struct takeover *takeover) {
         struct service now;
 
         service_read(&now, takeover->invocation->root, chosen_by(takeover)->timeout_usec);
-        if (runs_our_program(&now, takeover->invocation->root))
+        if (service_runs_ours(&now, takeover->invocation->root))
                 return 0;
         if (!now.known) {
                 (void)text_copy(takeover->error, sizeof(takeover->error), now.reason);
@@ -402,8 +393,8 @@ static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
                 report_say("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile", SERVICE_UNIT,
                            elapsed, takeover->hold.n_held, takeover->hold.n_held == 1 ? "" : "s");
         else
-                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: systemctl start "
-                                        "nvidia-persistenced");
+                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s",
+                           service_start_cure(&takeover->service));
         if (takeover->state == UNIT_OTHER)
                 note_options(takeover);
         note_flag(takeover);
@@ -430,7 +421,8 @@ static const struct {
         const char *sentence; /* about SERVICE_UNIT */
         int status;
 } states[] = {
-        [UNIT_OTHER] = {"not-taken-over", "runs another program; 'holdfast takeover' has it run Holdfast's",
+        [UNIT_OTHER] = {"not-taken-over",
+                        "is not Holdfast's; 'holdfast takeover' has it run Holdfast's daemon as Holdfast's unit does",
                         STATUS_FAILED},
         [UNIT_OWN] = {"own", "is Holdfast's own: there is nothing to take over", STATUS_DONE},
         [UNIT_TAKEN] = {"taken-over", "is another package's, and taken over", STATUS_DONE},

@@ -142,6 +142,7 @@ int privileges_resolve(struct privileges *ret_privileges, const char *user, cons
                 leave_what_is_right(&privileges, group != NULL);
                 r = check_permitted(&privileges);
         }
+        privileges.user_given = user != NULL;
         if (r == 0)
                 *ret_privileges = privileges;
         return r;
@@ -358,7 +359,7 @@ static void report_root(const struct privileges *privileges) {
                         text_append(kept, sizeof(kept), "%s%s (%s)", kept[0] == '\0' ? "" : ", ", kept_by_root[i].name,
                                     kept_by_root[i].reason(privileges));
         log_write(LOG_NOTICE, "Running as root, because %s; capabilities: %s",
-                  privileges->uid == 0 ? "--user says so" : "--user was not given", kept[0] == '\0' ? "none" : kept);
+                  privileges->user_given ? "--user says so" : "--user was not given", kept[0] == '\0' ? "none" : kept);
 }
 
 int privileges_drop(const struct privileges *privileges) {

@@ -17,9 +17,10 @@
 #include <sys/types.h>
 
 struct privileges {
-        char user[64]; /* whose supplementary groups we take; empty: none are kept but gid */
-        uid_t uid;     /* (uid_t)-1: stays as it is */
-        gid_t gid;     /* (gid_t)-1: likewise */
+        char user[64];   /* whose supplementary groups we take; empty: none are kept but gid */
+        bool user_given; /* --user was, whatever came of it */
+        uid_t uid;       /* (uid_t)-1: stays as it is */
+        gid_t gid;       /* (gid_t)-1: likewise */
         /* Of a daemon that stays root; false and empty from resolve. */
         bool onlines_numa;              /* brings GPU memory on- and offline (gpu/numa.h) */
         bool opens_others;              /* needs what belongs to others (daemon/override.h) */

@@ -49,6 +49,7 @@ def installed():
 
 
 DAEMON, FOLDER = installed()
+DOCUMENTATION = "man:nvidia-persistenced(1) man:holdfast(1)"  # of our unit, and of our drop-in
 
 
 class Systemd:
@@ -83,6 +84,7 @@ class Systemd:
             "LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "static",
             "FragmentPath": "/lib/systemd/system/nvidia-persistenced.service", "DropInPaths": "",
             "ExecStart": f"{{ path={program} ; argv[]={program} {options} ; ignore_errors=no }}",
+            "Documentation": "",
         } | changes
         text = "\n".join(f"{key}={value}" for key, value in properties.items()) + "\n\nActiveState=inactive\n"
         for name in ("unit", "loaded"):
@@ -316,10 +318,18 @@ def test_status_tells_whose_program_the_unit_runs(systemd):
     assert text.status == DONE and "taken over" in text.out and f"program: {DAEMON}" in text.out
 
 
+def test_a_unit_of_somebody_elses_that_starts_our_program_by_its_link_is_taken_over(systemd):
+    program = systemd.root / "usr/bin/nvidia-persistenced"
+    program.unlink()
+    program.symlink_to(systemd.installed(DAEMON))
+    assert status(systemd)[0] == "not-taken-over"
+
+
 def test_a_unit_of_holdfasts_own_package_is_not_taken_over(systemd):
     program = systemd.root / "usr/bin/nvidia-persistenced"
     program.unlink()
     program.symlink_to(systemd.installed(DAEMON))
+    systemd.unit(Documentation=DOCUMENTATION)
     assert status(systemd)[0] == "own"
     result = systemd.takeover()
     assert (result.status, systemd.calls, systemd.links) == (DONE, [], {}) and "already" in result.out
@@ -339,6 +349,7 @@ def test_a_flag_that_cannot_be_cleared_leaves_no_daemon_stopped(systemd):
     program = systemd.root / "usr/bin/nvidia-persistenced"
     program.unlink()
     program.symlink_to(systemd.installed(DAEMON))
+    systemd.unit(Documentation=DOCUMENTATION)
     result = systemd.takeover("--clear-legacy-flag", "--nvml=/nonexistent/libnvidia-ml.so.1")
     assert result.status == NOT_DONE and "/nonexistent/libnvidia-ml.so.1" in result.err
     assert systemd.calls == ["stop nvidia-persistenced.service", "start nvidia-persistenced.service"]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Set-ups that machines have when Holdfast arrives, beside those of test_drop_ins.py: other programs under our name,
+units that stop, fail or hide ours, and what doctor says of them."""
+
+import re
+
+import pytest
+
+from harness.events import wait_until
+
+SERVICE = "nvidia-persistenced.service"
+FOLDER = f"/etc/systemd/system/{SERVICE}.d"
+PROGRAM = "/usr/bin/nvidia-persistenced"
+OURS = "/usr/libexec/holdfast/nvidia-persistenced"
+
+
+def show(node, name, unit=SERVICE):
+    return node.exec("systemctl", "show", f"--property={name}", "--value", unit).strip()
+
+
+def drop_in(node, text, name="override.conf"):
+    node.write(f"{FOLDER}/{name}", text)
+    node.exec("systemctl", "daemon-reload")
+
+
+def doctor(node):
+    """The checks by id."""
+    return {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
+
+
+def install_foreign_program(node):
+    """As a .run installer does; it goes into the background and knows no option of ours."""
+    node.exec("rm", PROGRAM)
+    node.write(PROGRAM, '#!/bin/sh\necho "unrecognized option: $1" >&2\n')
+    node.exec("chmod", "+x", PROGRAM)
+
+
+def test_another_program_under_the_usual_name_is_not_what_our_unit_starts(node):
+    install_foreign_program(node)
+    node.exec("systemctl", "start", SERVICE)
+    assert node.gpus.users() == [1, 1]
+    assert node.exec("readlink", f"/proc/{show(node, 'MainPID')}/exe").strip() == OURS
+    assert node.exec("pgrep", "-f", f"^{PROGRAM}").split() == [show(node, "MainPID")]
+
+
+def test_a_drop_in_that_starts_another_program_fails_once_and_doctor_names_it(node):
+    install_foreign_program(node)
+    drop_in(node, f"[Service]\nExecStart=\nExecStart={PROGRAM} --user nvidia-persistenced\n")
+    assert node.try_exec("systemctl", "start", SERVICE).status != 0
+    assert (show(node, "ActiveState"), show(node, "NRestarts"), show(node, "Result")) == ("failed", "0", "protocol")
+    check = doctor(node)["unit-exec"]
+    assert check["verdict"] == "problem" and PROGRAM in check["summary"], check
+    assert f"{FOLDER}/override.conf" in "".join(check["evidence"]) and "holdfast takeover" in check["cure"], check
+
+
+def test_a_command_that_fails_fails_the_unit_once_and_doctor_quotes_it(node):
+    node.write("/usr/local/sbin/limits", "#!/bin/sh\necho 'no such clock' >&2\nexit 4\n")
+    node.exec("chmod", "+x", "/usr/local/sbin/limits")
+    drop_in(node, "[Service]\nExecStartPost=/usr/local/sbin/limits\n")
+    assert node.try_exec("systemctl", "start", SERVICE).status != 0
+    assert (show(node, "ActiveState"), show(node, "NRestarts")) == ("failed", "0")
+    check = doctor(node)["unit-result"]
+    assert check["verdict"] == "problem" and "ExecStartPost=/usr/local/sbin/limits" in check["summary"], check
+    assert "journal: no such clock" in check["evidence"], check
+
+
+def test_a_unit_that_flaps_is_a_problem_also_while_it_is_being_started(node):
+    node.write("/usr/local/sbin/limits", "#!/bin/sh\necho 'no such clock' >&2\nexit 4\n")
+    node.exec("chmod", "+x", "/usr/local/sbin/limits")
+    drop_in(node, "[Service]\nRestart=always\nRestartSec=100ms\nExecStartPre=/usr/local/sbin/limits\n")
+    node.exec("systemctl", "start", "--no-block", SERVICE)
+    wait_until(lambda: int(show(node, "NRestarts")) >= 2, "restarts")
+    check = doctor(node)["unit-result"]
+    assert check["verdict"] == "problem", check
+    assert "ExecStartPre=/usr/local/sbin/limits" in check["summary"] or "started again" in check["summary"], check
+    assert "journal: no such clock" in check["evidence"], check
+
+
+@pytest.mark.parametrize(("text", "status"), [
+    ("ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --bogus", "2"),
+    ("ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user no-such-user", "6"),
+    ("ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --config /etc/hostname", "6"),
+], ids=["usage", "user", "configuration"])
+def test_a_permanent_error_is_not_tried_again(node, text, status):
+    node.write("/etc/hostname", "no section\n")
+    drop_in(node, f"[Service]\nRestart=on-failure\n{text}\n")
+    assert node.try_exec("systemctl", "start", SERVICE).status != 0
+    assert (show(node, "ActiveState"), show(node, "NRestarts"), show(node, "ExecMainStatus")) == ("failed", "0", status)
+
+
+@pytest.mark.parametrize("signal", ["SEGV", "KILL", "ABRT"])
+def test_a_daemon_that_is_killed_is_started_again(node, signal):
+    node.exec("systemctl", "start", SERVICE)
+    pid = show(node, "MainPID")
+    node.exec("systemctl", "kill", f"--signal={signal}", "--kill-who=main", SERVICE)
+    wait_until(lambda: show(node, "ActiveState") == "active" and show(node, "MainPID") not in (pid, "0"), "a new daemon", 20)
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
+
+
+def test_a_unit_that_nothing_wants_is_taken_over_for_good(node):
+    """Ubuntu's: StopWhenUnneeded=, and no [Install]."""
+    node.exec("rm", "-f", "/lib/systemd/system/nvidia-persistenced.service", "/lib/systemd/system/nvidia-persistenced.socket")
+    node.write("/lib/systemd/system/nvidia-persistenced.service",
+               "[Unit]\nDescription=A driver package's unit that nothing wants\nStopWhenUnneeded=true\n"
+               "ConditionPathExists=/dev/no-such-node\n[Service]\nType=forking\nKillMode=none\nMemoryMax=1M\nLimitNPROC=1\n"
+               f"ExecStart={PROGRAM} --user nvidia-persistenced --no-persistence-mode\n")
+    node.exec("systemctl", "daemon-reload")
+    said = node.exec("holdfast", "takeover")
+    assert "is not running" in said, said
+    cure = re.search(r"is not running; .*: (.*)", said)[1]
+    node.exec("sh", "-c", cure)
+    assert (show(node, "ActiveState"), node.gpus.users()) == ("active", [1, 1])
+    node.reboot()
+    assert (show(node, "ActiveState"), node.gpus.users()) == ("active", [1, 1])
+    node.exec("systemctl", "stop", SERVICE)
+    assert node.gpus.users() == [0, 0]
+    assert node.exec("systemd-analyze", "verify", "--man=no", SERVICE) == ""
+    cure = doctor(node)["daemon"]["cure"]
+    node.exec("sh", "-c", cure)
+    assert node.gpus.users() == [1, 1]
