@@ -13,10 +13,13 @@ export MESON PYTHON
 # Sanitizers find what tests only pass by; without optimisation every frame of a report is a line of the source.
 DEVELOPER = --buildtype=debug -Db_sanitize=address,undefined
 
+# Races between threads; it does not go with the other two. Its finds need the frames as well.
+THREADS = --buildtype=debug -Db_sanitize=thread
+
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test fleet lint demo bench soak faults fuzz install deb rpm lab lab-driver lab-fleet hardware-kit setup clean help
+.PHONY: all release test fleet lint demo bench soak tsan faults fuzz install deb rpm lab lab-driver lab-fleet hardware-kit setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -63,6 +66,12 @@ soak: ## whatever happens on a node, at random, for MINUTES=1 (SEED=n does the s
 	HOLDFAST_BUILD=build-release HOLDFAST_SOAK_MINUTES=$(MINUTES) HOLDFAST_SOAK_SEED=$(SEED) \
 		$(PYTHON) -B -m pytest tests/soak
 
+tsan: ## the unit tests, a minute of soak and the tests with most threads at work, under ThreadSanitizer (TESTS="...")
+	@scripts/setup build test
+	@scripts/configure build-tsan $(THREADS) -Dtests=enabled
+	$(MESON) compile -C build-tsan
+	@scripts/tsan build-tsan $(TESTS)
+
 faults: ## fails every allocation and every system call once (half an hour); docs/reliability.md gets the result
 	@scripts/setup build test
 	@$(MAKE) --no-print-directory release
@@ -102,7 +111,7 @@ setup: ## installs whatever any of the above needs
 	@scripts/setup build test lint deb demo fleet lab lab-driver lab-fleet rpm bench kit
 
 clean: ## removes every build directory
-	rm -rf dist build build-release build-kit build-lab build-lint-gcc build-lint-clang build-fuzz
+	rm -rf dist build build-release build-tsan build-kit build-lab build-lint-gcc build-lint-clang build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

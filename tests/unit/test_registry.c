@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -51,17 +52,18 @@ enum call {
         N_CALLS,
 };
 
+/* What is atomic is looked at, or set, without the mutex by threads or by the tests. */
 struct driver_gpu {
-        bool listed;
-        bool unreadable; /* its information, for the moment */
-        int minor;
-        unsigned binding;      /* grows with every bind */
-        unsigned held_binding; /* of the open that holds it; 0: none */
-        bool memory_in_use;    /* what a close that fails tells */
+        atomic_bool listed;
+        atomic_bool unreadable; /* its information, for the moment */
+        atomic_int minor;
+        atomic_uint binding;       /* grows with every bind */
+        atomic_uint held_binding;  /* of the open that holds it; 0: none */
+        atomic_bool memory_in_use; /* what a close that fails tells */
         bool in_call;
         bool held_back[N_CALLS]; /* calls of that kind do not return */
-        int result[N_CALLS];
-        unsigned begun[N_CALLS], ended[N_CALLS];
+        atomic_int result[N_CALLS];
+        atomic_uint begun[N_CALLS], ended[N_CALLS];
 };
 
 struct driver {

@@ -21,7 +21,8 @@ SANITIZER_ENVIRONMENT = {
 SANITIZER_BEHIND_PRELOAD = {
     "ASAN_OPTIONS": f"{SANITIZER_ENVIRONMENT['ASAN_OPTIONS']}:verify_asan_link_order=0",
 }
-SANITIZER_FINDING = r"ERROR: (Address|Leak)Sanitizer|runtime error:"
+# ThreadSanitizer's options, and where it reports, are of the whole run (scripts/tsan).
+SANITIZER_FINDING = r"ERROR: (Address|Leak)Sanitizer|ThreadSanitizer|runtime error:"
 
 
 def adopt_orphans():
