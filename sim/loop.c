@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/thread.h"
 #include "sim/device.h"
 
 struct loop {
@@ -105,7 +106,7 @@ int loop_start(struct loop **ret_loop, struct fuse_session *const *sessions, siz
                 return -ENOMEM;
         r = init_waits(loop, sessions, n_sessions);
         if (r == 0)
-                r = -pthread_create(&loop->thread, NULL, loop_main, loop);
+                r = thread_start(&loop->thread, &(struct thread_options){0}, loop_main, loop);
         if (r < 0) {
                 loop_free(loop);
                 return r;

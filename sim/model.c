@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "sim/model_private.h"
 
 /* ---- the monitor ---- */
@@ -113,21 +114,16 @@ static void reap_threads(struct model *model) {
 int model_spawn(struct model *model, void (*run)(struct model *model, void *argument), void *argument) {
         enum { STACK_SIZE = 256 * 1024 }; /* there may be hundreds of them; sanitizers need this much */
         CLEANUP(free_ptr) struct model_thread *thread = calloc(1, sizeof(*thread));
-        pthread_attr_t attributes;
-        int result;
+        const struct thread_options options = {.stack_size = STACK_SIZE};
+        int r;
 
         if (!thread)
                 return -ENOMEM;
         reap_threads(model);
         *thread = (struct model_thread){.model = model, .run = run, .argument = argument, .next = model->threads};
-        result = pthread_attr_init(&attributes);
-        if (result != 0)
-                return -result;
-        (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
-        result = pthread_create(&thread->id, &attributes, thread_main, thread);
-        (void)pthread_attr_destroy(&attributes);
-        if (result != 0)
-                return -result;
+        r = thread_start(&thread->id, &options, thread_main, thread);
+        if (r < 0)
+                return r;
         model->threads = take_ptr(thread);
         return 0;
 }

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "sim/endpoint.h"
 
 enum {
@@ -48,7 +49,6 @@ struct server {
         struct model *model;
         pthread_mutex_t mutex;
         pthread_cond_t ended; /* a connection ended */
-        pthread_attr_t attributes;
         struct connection *connections;
         unsigned n_connections;
         bool ending;
@@ -262,6 +262,7 @@ static bool add_connection(struct server *server, struct connection *connection)
 }
 
 static void start_connection(struct server *server, int fd) {
+        static const struct thread_options options = {.stack_size = STACK_BYTES, .detached = true};
         struct connection *connection = calloc(1, sizeof(*connection));
         struct ucred peer = {0};
         socklen_t size = sizeof(peer);
@@ -281,7 +282,7 @@ static void start_connection(struct server *server, int fd) {
                 free(connection);
                 return;
         }
-        if (pthread_create(&thread, &server->attributes, connection_main, connection) != 0)
+        if (thread_start(&thread, &options, connection_main, connection) < 0)
                 connection_free(connection);
 }
 
@@ -310,9 +311,6 @@ int server_new(struct server **ret_server, struct model *model) {
         server->model = model;
         (void)pthread_mutex_init(&server->mutex, NULL);
         (void)pthread_cond_init(&server->ended, NULL);
-        (void)pthread_attr_init(&server->attributes);
-        (void)pthread_attr_setstacksize(&server->attributes, STACK_BYTES);
-        (void)pthread_attr_setdetachstate(&server->attributes, PTHREAD_CREATE_DETACHED);
         *ret_server = server;
         return 0;
 }
@@ -327,11 +325,11 @@ int server_listen(struct server *server, const char *path) {
         if (fd < 0)
                 return fd;
         *listener = (struct listener){.server = server, .fd = fd, .path = strdup(path)};
-        r = pthread_create(&listener->thread, NULL, listener_main, listener);
-        if (r != 0) {
+        r = thread_start(&listener->thread, &(struct thread_options){0}, listener_main, listener);
+        if (r < 0) {
                 (void)fd_close(fd);
                 free(listener->path);
-                return -r;
+                return r;
         }
         server->n_listeners++;
         return 0;
@@ -360,7 +358,6 @@ void server_free(struct server *server) {
         while (server->connections)
                 (void)pthread_cond_wait(&server->ended, &server->mutex);
         (void)pthread_mutex_unlock(&server->mutex);
-        (void)pthread_attr_destroy(&server->attributes);
         (void)pthread_cond_destroy(&server->ended);
         (void)pthread_mutex_destroy(&server->mutex);
         free(server);

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "base/thread.h"
 
 enum {
         MESSAGE_SIZE = 512,
@@ -208,7 +209,7 @@ int uevents_new(struct uevents **ret_uevents, struct model *model, int run_fd) {
         (void)pthread_cond_init(&uevents->changed, NULL);
         r = open_socket(uevents, run_fd);
         if (r == 0)
-                r = -pthread_create(&uevents->thread, NULL, uevents_main, uevents);
+                r = thread_start(&uevents->thread, &(struct thread_options){0}, uevents_main, uevents);
         if (r < 0) {
                 free_all(uevents);
                 return r;

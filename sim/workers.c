@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 
 enum { WORKER_STACK_BYTES = 256 * 1024 }; /* the default of 8 MiB times hundreds of threads is too much address space */
 
@@ -20,8 +21,7 @@ struct job {
 
 struct workers {
         pthread_mutex_t mutex;
-        pthread_cond_t changed; /* a job came, or the end */
-        pthread_attr_t attributes;
+        pthread_cond_t changed;    /* a job came, or the end */
         struct job *first, **last; /* waiting jobs, oldest first */
         unsigned n_waiting;
         unsigned n_idle;
@@ -71,8 +71,6 @@ int workers_new(struct workers **ret_workers, unsigned maximum) {
         workers->last = &workers->first;
         (void)pthread_mutex_init(&workers->mutex, NULL);
         (void)pthread_cond_init(&workers->changed, NULL);
-        (void)pthread_attr_init(&workers->attributes);
-        (void)pthread_attr_setstacksize(&workers->attributes, WORKER_STACK_BYTES);
         *ret_workers = workers;
         return 0;
 }
@@ -86,7 +84,6 @@ void workers_free(struct workers *workers) {
         (void)pthread_mutex_unlock(&workers->mutex);
         for (unsigned i = 0; i < workers->n_threads; i++)
                 (void)pthread_join(workers->threads[i], NULL);
-        (void)pthread_attr_destroy(&workers->attributes);
         (void)pthread_cond_destroy(&workers->changed);
         (void)pthread_mutex_destroy(&workers->mutex);
         free(workers);
@@ -94,14 +91,15 @@ void workers_free(struct workers *workers) {
 
 /* With the mutex held. A job is served when a thread will come for it: only the very first thread is indispensable. */
 static int start_thread(struct workers *workers) {
+        static const struct thread_options options = {.stack_size = WORKER_STACK_BYTES};
         int r;
 
         if (workers->n_threads == workers->maximum)
                 return 0;
-        r = pthread_create(&workers->threads[workers->n_threads], &workers->attributes, worker_main, workers);
+        r = thread_start(&workers->threads[workers->n_threads], &options, worker_main, workers);
         if (r == 0)
                 workers->n_threads++;
-        return workers->n_threads > 0 ? 0 : -r;
+        return workers->n_threads > 0 ? 0 : r;
 }
 
 int workers_run(struct workers *workers, void (*run)(void *argument), void *argument) {

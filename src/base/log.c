@@ -5,7 +5,6 @@
 
 #include <linux/sockios.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #define LOG_LINE_MAX 1024
 
@@ -172,26 +172,13 @@ static void emit(int level, const char *text) {
                 write_line(sink.error_copy_fd, "", text);
 }
 
-/* Born with all signals blocked: they are the loop's. */
 int log_start(void) {
-        pthread_attr_t attributes;
-        sigset_t all, saved;
+        const struct thread_options options = {.stack_size = STACK_SIZE, .detached = true};
         pthread_t thread;
-        int r;
+        int r = thread_start(&thread, &options, thread_main, NULL);
 
-        r = pthread_attr_init(&attributes);
-        if (r != 0)
-                return -r;
-        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
-        (void)sigfillset(&all);
-        (void)sigdelset(&all, SIGTERM); /* as the caller has it: a process can end by it (daemon.c, leave()) */
-        (void)pthread_sigmask(SIG_BLOCK, &all, &saved);
-        r = pthread_create(&thread, &attributes, thread_main, NULL);
-        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        (void)pthread_attr_destroy(&attributes);
-        if (r != 0)
-                return -r;
+        if (r < 0)
+                return r;
         (void)pthread_mutex_lock(&queue.lock);
         queue.running = true;
         (void)pthread_mutex_unlock(&queue.lock);

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/thread.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* Linux 6.16, include/uapi/asm-generic/socket.h; the headers may be older than the kernel */
@@ -84,29 +85,10 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* Born with every signal blocked but the nudge, and the one that ends them: the others are the loop's. */
-static int create(struct thread *thread) {
-        pthread_attr_t attributes;
-        sigset_t others, saved;
-        int r;
-
-        r = pthread_attr_init(&attributes);
-        if (r != 0)
-                return -r;
-        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
-        (void)sigfillset(&others);
-        (void)sigdelset(&others, NUDGE);
-        (void)sigdelset(&others, SIGTERM); /* daemon.c, leave() */
-        (void)pthread_sigmask(SIG_SETMASK, &others, &saved);
-        r = pthread_create(&thread->id, &attributes, thread_main, thread);
-        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        (void)pthread_attr_destroy(&attributes);
-        return -r;
-}
-
 /* Under the lock. Without a thread (out of memory) the socket waits for the next try. */
 static void find_thread(void) {
+        const struct thread_options options = {.stack_size = STACK_SIZE, .detached = true, .takes = NUDGE};
+
         if (closer.idle > 0) {
                 (void)pthread_cond_signal(&closer.more);
                 return;
@@ -117,7 +99,7 @@ static void find_thread(void) {
                 if (thread->running)
                         continue;
                 thread->since_usec = 0;
-                thread->running = create(thread) == 0;
+                thread->running = thread_start(&thread->id, &options, thread_main, thread) == 0;
                 return;
         }
 }

@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "daemon/keeper_message.h"
 #include "daemon/sandbox.h"
 
@@ -103,17 +104,10 @@ static void *close_main(void *argument) {
 }
 
 static bool start_closing(struct closing *closing) {
-        pthread_attr_t attributes;
+        static const struct thread_options options = {.stack_size = STACK_SIZE, .detached = true};
         pthread_t thread;
-        bool started;
 
-        if (pthread_attr_init(&attributes) != 0)
-                return false;
-        (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
-        started = pthread_create(&thread, &attributes, close_main, closing) == 0;
-        (void)pthread_attr_destroy(&attributes);
-        return started;
+        return thread_start(&thread, &options, close_main, closing) == 0;
 }
 
 static void start_all(struct keeper *keeper) {

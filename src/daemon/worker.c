@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -15,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/thread.h"
 
 enum { STACK_SIZE = 8 << 20 }; /* as much as a thread has by default: a library of others runs on it */
 
@@ -131,33 +131,16 @@ bool worker_is_idle(const struct worker *worker) {
         return worker->running == 0;
 }
 
-/* Signals are the loop's: threads are born with all of them blocked, but the one that ends them. */
-static int create_thread(struct worker_job *job) {
-        sigset_t all, saved;
-        pthread_attr_t attributes;
-        int r;
-
-        r = pthread_attr_init(&attributes);
-        if (r != 0)
-                return -r;
-        (void)pthread_attr_setstack(&attributes, job->stack, STACK_SIZE);
-        (void)sigfillset(&all);
-        (void)sigdelset(&all, SIGTERM); /* the kernel gives it to the loop's thread; see daemon.c, leave() */
-        (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
-        r = pthread_create(&job->thread, &attributes, thread_main, job);
-        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        (void)pthread_attr_destroy(&attributes);
-        return -r;
-}
-
 int worker_start(struct worker *worker, struct worker_job *job) {
+        struct thread_options options = {.stack_size = STACK_SIZE};
         int r;
 
         job->worker = worker;
         r = map_stack(&job->stack);
         if (r < 0)
                 return r;
-        r = create_thread(job);
+        options.stack = job->stack;
+        r = thread_start(&job->thread, &options, thread_main, job);
         if (r < 0)
                 unmap_stack(job);
         else

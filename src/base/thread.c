@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "base/thread.h"
+
+#include <signal.h>
+
+static int set_attributes(pthread_attr_t *attributes, const struct thread_options *options) {
+        int r = 0;
+
+        if (options->stack)
+                r = pthread_attr_setstack(attributes, options->stack, options->stack_size);
+        else if (options->stack_size > 0)
+                r = pthread_attr_setstacksize(attributes, options->stack_size);
+        if (r == 0 && options->detached)
+                r = pthread_attr_setdetachstate(attributes, PTHREAD_CREATE_DETACHED);
+        return -r;
+}
+
+/* A thread has the mask of the one that creates it. */
+static int create(pthread_t *ret_thread, const pthread_attr_t *attributes, int takes, void *(*run)(void *),
+                  void *argument) {
+        sigset_t mask, saved;
+        int r;
+
+        (void)sigfillset(&mask);
+        if (takes != 0)
+                (void)sigdelset(&mask, takes);
+        (void)pthread_sigmask(SIG_SETMASK, NULL, &saved);
+        if (!sigismember(&saved, SIGTERM))
+                (void)sigdelset(&mask, SIGTERM);
+        (void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
+        r = pthread_create(ret_thread, attributes, run, argument);
+        (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        return -r;
+}
+
+int thread_start(pthread_t *ret_thread, const struct thread_options *options, void *(*run)(void *argument),
+                 void *argument) {
+        pthread_attr_t attributes;
+        int r = -pthread_attr_init(&attributes);
+
+        if (r < 0)
+                return r;
+        r = set_attributes(&attributes, options);
+        if (r == 0)
+                r = create(ret_thread, &attributes, options->takes, run, argument);
+        (void)pthread_attr_destroy(&attributes);
+        return r;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "base/thread.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+
+enum { STACK_SIZE = 2 << 20 }; /* glibc's own part is in it, too, and ThreadSanitizer's of 900 KiB */
+
+/* What a thread tells of itself. */
+struct birth {
+        sigset_t blocked;
+        const void *frame;
+};
+
+static void *thread_main(void *argument) {
+        struct birth *birth = argument;
+
+        birth->frame = __builtin_frame_address(0);
+        (void)pthread_sigmask(SIG_SETMASK, NULL, &birth->blocked);
+        return NULL;
+}
+
+static struct birth start_and_join(const struct thread_options *options) {
+        struct birth birth;
+        pthread_t thread;
+
+        assert_int_equal(thread_start(&thread, options, thread_main, &birth), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        return birth;
+}
+
+static void block(int how, int number) {
+        sigset_t set;
+
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, number);
+        (void)pthread_sigmask(how, &set, NULL);
+}
+
+/* All but glibc's own, which nobody can block, and those that the kernel does not let be blocked. */
+static void assert_only_open(const sigset_t *blocked, int first, int second) {
+        for (int number = 1; number <= SIGRTMAX; number++) {
+                bool free = number == first || number == second;
+
+                if (number == SIGKILL || number == SIGSTOP || (number > SIGSYS && number < SIGRTMIN))
+                        continue;
+                assert_int_equal(sigismember(blocked, number), !free);
+        }
+}
+
+static void a_thread_takes_no_signal_but_the_one_that_ends_the_process(void **state) {
+        struct birth birth = start_and_join(&(struct thread_options){0});
+
+        assert_only_open(&birth.blocked, SIGTERM, 0);
+}
+
+static void in_a_process_that_blocks_sigterm_threads_block_it(void **state) {
+        struct birth birth;
+
+        block(SIG_BLOCK, SIGTERM);
+        birth = start_and_join(&(struct thread_options){.takes = SIGUSR1});
+        block(SIG_UNBLOCK, SIGTERM);
+        assert_only_open(&birth.blocked, SIGUSR1, 0);
+}
+
+static void a_thread_takes_its_own_signal_also_if_its_creator_blocks_it(void **state) {
+        struct birth birth;
+
+        block(SIG_BLOCK, SIGURG);
+        birth = start_and_join(&(struct thread_options){.takes = SIGURG});
+        block(SIG_UNBLOCK, SIGURG);
+        assert_only_open(&birth.blocked, SIGTERM, SIGURG);
+}
+
+static void the_creator_has_the_signals_that_it_had(void **state) {
+        sigset_t before, after;
+        pthread_t thread;
+
+        block(SIG_BLOCK, SIGUSR2);
+        (void)pthread_sigmask(SIG_SETMASK, NULL, &before);
+        (void)start_and_join(&(struct thread_options){0});
+        assert_int_equal(thread_start(&thread, &(struct thread_options){.stack_size = 1}, thread_main, NULL), -EINVAL);
+        (void)pthread_sigmask(SIG_SETMASK, NULL, &after);
+        block(SIG_UNBLOCK, SIGUSR2);
+        for (int number = 1; number <= SIGRTMAX; number++)
+                assert_int_equal(sigismember(&before, number), sigismember(&after, number));
+}
+
+static void a_thread_runs_on_the_stack_that_it_is_given(void **state) {
+        CLEANUP(free_ptr) char *stack = aligned_alloc(4096, STACK_SIZE);
+        struct birth birth;
+
+        assert_non_null(stack);
+        birth = start_and_join(&(struct thread_options){.stack = stack, .stack_size = STACK_SIZE});
+        assert_in_range((uintptr_t)birth.frame, (uintptr_t)stack, (uintptr_t)stack + STACK_SIZE);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_thread_runs_on_the_stack_that_it_is_given),
+                cmocka_unit_test(a_thread_takes_its_own_signal_also_if_its_creator_blocks_it),
+                cmocka_unit_test(a_thread_takes_no_signal_but_the_one_that_ends_the_process),
+                cmocka_unit_test(in_a_process_that_blocks_sigterm_threads_block_it),
+                cmocka_unit_test(the_creator_has_the_signals_that_it_had),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
