@@ -5,7 +5,6 @@
 import contextlib
 import ctypes
 import errno
-import fcntl
 import json
 import os
 import select
@@ -22,25 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import process
+from harness import abi, process
+from harness.abi import (CARD_INFO, CHECK_VERSION, FABRIC_NOT_READY, ILLEGAL_ACTION, INSUFFICIENT_PERMISSIONS, INVALID_ARGUMENT,
+                         INVALID_CLIENT, INVALID_DEVICE, INVALID_STATE, NOT_SUPPORTED, NUMA_INFO, NV_OK, OBJECT_NOT_FOUND,
+                         RM_ALLOC, RM_CONTROL, STATUS_CODE, SYS_PARAMS, UVM_INITIALIZE, WAIT_OPEN, XFER, ioctl, ioctl_errno,
+                         pointed, rm_alloc, uvm, uvm_initialize, uvm_register, uvm_unregister)
 from harness.events import wait_until
 from harness.simulator import Simulator, scenario
 from harness.world import missing_for
-
-NV_OK, ILLEGAL_ACTION, INSUFFICIENT_PERMISSIONS, INVALID_CLIENT = 0x00, 0x16, 0x1b, 0x23
-INVALID_ARGUMENT = 0x1f
-INVALID_DEVICE, INVALID_STATE, NOT_SUPPORTED, OBJECT_NOT_FOUND, FABRIC_NOT_READY = 0x26, 0x40, 0x56, 0x57, 0x81
-UVM_INITIALIZE, UVM_REGISTER, UVM_UNREGISTER = 0x30000001, 37, 38
-
-
-def nv(number, size):
-    """The command of the driver's ioctl `number` with an argument of `size` bytes."""
-    return 3 << 30 | size << 16 | ord("F") << 8 | number
-
-
-CARD_INFO, ALLOC_OS_EVENT, STATUS_CODE, CHECK_VERSION, XFER = 200, nv(206, 16), nv(209, 12), nv(210, 72), nv(211, 16)
-SYS_PARAMS, NUMA_INFO, WAIT_OPEN = nv(214, 8), nv(215, 560), nv(218, 8)
-RM_CONTROL, RM_ALLOC = nv(0x2a, 32), nv(0x2b, 32)
 
 
 # ---- fixtures ----
@@ -141,95 +129,25 @@ def events(sim, *names):
     return [record["event"] for record in sim.journal(*names)]
 
 
-def ioctl(fd, command, data):
-    """The argument as the driver left it. Raises OSError."""
-    buffer = bytearray(data)
-    fcntl.ioctl(fd, command, buffer)
-    return bytes(buffer)
-
-
-def ioctl_fails(fd, command, data):
-    with pytest.raises(OSError) as raised:
-        ioctl(fd, command, data)
-    return raised.value.errno
-
-
-def pointed(data):
-    """A block of memory with the data in it, and its address."""
-    block = ctypes.create_string_buffer(bytes(data), len(data))
-    return block, ctypes.addressof(block)
-
-
-def uvm(fd, command, data):
-    """UVM's ioctls carry no size: the address is the argument. Returns the bytes after the call."""
-    block, address = pointed(data)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
-    if libc.ioctl(fd, command, address) < 0:
-        raise OSError(ctypes.get_errno(), "ioctl")
-    return block.raw
-
-
 def uuid_bytes(sim, index):
     return bytes.fromhex(sim.status()["gpus"][index]["uuid"].removeprefix("GPU-").replace("-", ""))
 
 
-def uvm_initialize(fd):
-    return struct.unpack("QII", uvm(fd, UVM_INITIALIZE, struct.pack("QII", 2, 99, 0)))[1]
-
-
-def uvm_register(fd, uuid):
-    answer = uvm(fd, UVM_REGISTER, uuid + struct.pack("=B3xiiIII", 0, 0, -1, 0, 0, 99))
-    return struct.unpack_from("I", answer, 36)[0]
-
-
-def uvm_unregister(fd, uuid):
-    return struct.unpack_from("I", uvm(fd, UVM_UNREGISTER, uuid + struct.pack("I", 99)), 16)[0]
-
-
-class Rm:
-    """An RM root client on a descriptor of nvidiactl."""
-
-    def __init__(self, fd):
-        self.fd = fd
-        status, self.client = self.alloc(0, 0, 0, 0x41)
-        assert status == NV_OK and self.client != 0
-
-    def alloc(self, root, parent, handle, rm_class, parameters=b""):
-        block, address = pointed(parameters) if parameters else (None, 0)
-        answer = ioctl(self.fd, RM_ALLOC, struct.pack("IIIIQII", root, parent, handle, rm_class, address,
-                                                      len(parameters), 99))
-        fields = struct.unpack("IIIIQII", answer)
-        del block
-        return fields[6], fields[2]
-
-    def control(self, handle, command, parameters, client=None):
-        block, address = pointed(parameters)
-        answer = ioctl(self.fd, RM_CONTROL, struct.pack("IIIIQII", client or self.client, handle, command, 0, address,
-                                                        len(parameters), 99))
-        return struct.unpack("IIIIQII", answer)[6], block.raw
+class Rm(abi.Client):
+    """The resource manager's client, to whom notices of bind and unbind come."""
 
     def subscribe(self, event_fd):
-        """To bind and unbind notices, woken through another descriptor of nvidiactl."""
-        assert struct.unpack("IIII", ioctl(event_fd, ALLOC_OS_EVENT, struct.pack("IIII", self.client, 0, event_fd, 99)
-                                           ))[3] == NV_OK
-        parameters = struct.pack("IIIIQ", self.client, self.client, 0x79, 3, event_fd)
-        assert self.alloc(self.client, self.client, 0xca11, 0x79, parameters) == (NV_OK, 0xca11)
-        assert self.control(self.client, 0x501, struct.pack("II", 3, 2))[0] == NV_OK
+        assert super().subscribe(event_fd) == (NV_OK, NV_OK, NV_OK)
 
     def next_notice(self):
         """(GPU id, bound), or None when the queue is empty."""
-        status, data = self.control(self.client, 0x502, bytes(12))
+        status, data = self.control(self.handle, abi.GET_SYSTEM_EVENT_DATA, bytes(12))
         if status == OBJECT_NOT_FOUND:
             return None
         assert status == NV_OK
         event, gpu_id, bound = struct.unpack("IIB3x", data)
         assert event == 3
         return gpu_id, bool(bound)
-
-    def device(self, instance):
-        """The status of allocating a device object, and its handle."""
-        return self.alloc(self.client, self.client, 0xde000 + instance, 0x80, struct.pack("I", instance) + bytes(52))
 
 
 # ---- the file tree ----
@@ -520,7 +438,7 @@ def test_a_deferred_open_that_fails_leaves_a_dead_file(make_sim):
     sim = make_sim(scenario(1, gpu0="fail_opens = all\nfail_status = NV_ERR_GPU_IS_LOST"))
     with opened(sim, "nvidia0", os.O_NONBLOCK) as fd:
         assert struct.unpack("iI", ioctl(fd, WAIT_OPEN, bytes(8))) == (-errno.EIO, 0x0f)
-        assert ioctl_fails(fd, NUMA_INFO, bytes(560)) == errno.EIO
+        assert ioctl_errno(fd, NUMA_INFO, bytes(560)) == errno.EIO
 
 
 def opens_and_ends(sim, how):
@@ -610,7 +528,7 @@ def test_the_status_of_a_gpu_waits_for_the_device_list_and_for_rms_lock(make_sim
         third = Background(lambda: open_and_close(sim, "nvidia0"))
         wait_until(lambda: len(sim.journal("close")) == 3, "the third close")
         status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
-        client = Background(lambda: Rm(ctl).client)
+        client = Background(lambda: Rm(ctl).handle)
         assert status.waits() and client.waits()
         sim.ctl("hang", gpu=0, on=False, which="close")
         assert third.end() and status.end() and client.end()
@@ -621,7 +539,7 @@ def test_a_signal_interrupts_waiting_for_an_open(make_sim):
     with opened(sim, "nvidia0", os.O_NONBLOCK) as fd, Holder(pass_fds=[fd]) as holder:
         holder.tell("import signal, fcntl; signal.signal(signal.SIGALRM, lambda *_: sys.exit(3)); "
                     "signal.setitimer(signal.ITIMER_REAL, 0.2)")
-        holder.process.stdin.write(f"fcntl.ioctl({fd}, {WAIT_OPEN}, bytearray(8))\n")
+        holder.process.stdin.write(f"fcntl.ioctl({fd}, {abi.command(WAIT_OPEN, 8)}, bytearray(8))\n")
         holder.process.stdin.flush()
         assert holder.process.wait(timeout=10) == 3
         sim.ctl("hang", gpu=0, on=False)  # close() waits for the open, too
@@ -634,12 +552,12 @@ def test_sizes_are_exact_and_nodes_are_the_right_ones(sim):
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
         assert struct.unpack("iI", ioctl(ctl, WAIT_OPEN, b"\xff" * 8)) == (0, 0)
         for number, size in ((200, 71), (206, 12), (209, 16), (210, 64), (214, 4), (218, 4), (0x2a, 24), (0x2b, 40)):
-            assert ioctl_fails(ctl, nv(number, size), bytes(size)) == errno.EINVAL
+            assert ioctl_errno(ctl, number, bytes(size)) == errno.EINVAL
         for number, size in ((215, 552), (215, 564), (216, 8), (213, 4)):
-            assert ioctl_fails(gpu, nv(number, size), bytes(size)) == errno.EINVAL
-        assert ioctl_fails(gpu, nv(CARD_INFO, 72 * 32), bytes(72 * 32)) == errno.EINVAL
-        assert ioctl_fails(gpu, SYS_PARAMS, bytes(8)) == errno.EINVAL
-        assert ioctl_fails(ctl, NUMA_INFO, bytes(560)) == errno.EINVAL
+            assert ioctl_errno(gpu, number, bytes(size)) == errno.EINVAL
+        assert ioctl_errno(gpu, CARD_INFO, bytes(72 * 32)) == errno.EINVAL
+        assert ioctl_errno(gpu, SYS_PARAMS, bytes(8)) == errno.EINVAL
+        assert ioctl_errno(ctl, NUMA_INFO, bytes(560)) == errno.EINVAL
         assert len(ioctl(gpu, NUMA_INFO, bytes(560))) == 560
     assert sim.status()["unknown_ioctls"] == []
 
@@ -650,35 +568,35 @@ def test_before_595_a_wait_on_nvidiactl_may_have_any_size(make_sim, version):
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
         for size in (4, 16):
             if "550" < version < "595":
-                assert ioctl(ctl, nv(218, size), b"\xff" * size)[:8] == bytes(8)[:size]
+                assert ioctl(ctl, 218, b"\xff" * size)[:8] == bytes(8)[:size]
             else:
-                assert ioctl_fails(ctl, nv(218, size), bytes(size)) == errno.EINVAL
-            assert ioctl_fails(gpu, nv(218, size), bytes(size)) == errno.EINVAL
+                assert ioctl_errno(ctl, 218, bytes(size)) == errno.EINVAL
+            assert ioctl_errno(gpu, 218, bytes(size)) == errno.EINVAL
 
 
 def test_an_older_driver_has_its_smaller_numa_structure(make_sim):
     sim = make_sim("[driver]\nversion = 525.60.13\n" + scenario(1))
     with opened(sim, "nvidia0") as fd:
-        assert ioctl_fails(fd, NUMA_INFO, bytes(560)) == errno.EINVAL
-        assert len(ioctl(fd, nv(215, 552), bytes(552))) == 552
-        assert ioctl_fails(fd, WAIT_OPEN, bytes(8)) == errno.EINVAL, "not before 550.40.07"
+        assert ioctl_errno(fd, NUMA_INFO, bytes(560)) == errno.EINVAL
+        assert len(ioctl(fd, 215, bytes(552))) == 552
+        assert ioctl_errno(fd, WAIT_OPEN, bytes(8)) == errno.EINVAL, "not before 550.40.07"
 
 
 def test_an_unknown_ioctl_is_refused_and_reported_with_its_number(sim):
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia-uvm") as uvm_fd:
         for _ in range(2):
-            assert ioctl_fails(ctl, nv(77, 8), bytes(8)) == errno.EINVAL
+            assert ioctl_errno(ctl, 77, bytes(8)) == errno.EINVAL
         with pytest.raises(OSError):
             uvm(uvm_fd, 4711, bytes(8))
     unknown = {(item["node"], item["command"]): item["count"] for item in sim.status()["unknown_ioctls"]}
-    assert sorted(unknown.values()) == [1, 2] and {command for _, command in unknown} == {nv(77, 8), 4711}
+    assert sorted(unknown.values()) == [1, 2] and {command for _, command in unknown} == {abi.command(77, 8), 4711}
 
 
 def test_card_info_lists_gpus_and_leaves_out_the_excluded(make_sim):
     sim = make_sim(scenario(3, gpu1="excluded = yes"))
     with opened(sim, "nvidiactl") as fd:
-        assert ioctl_fails(fd, nv(CARD_INFO, 72 * 2), bytes(72 * 2)) == errno.EINVAL, "room for three is needed"
-        answer = ioctl(fd, nv(CARD_INFO, 72 * 32), b"\xff" * 72 * 32)
+        assert ioctl_errno(fd, CARD_INFO, bytes(72 * 2)) == errno.EINVAL, "room for three is needed"
+        answer = ioctl(fd, CARD_INFO, b"\xff" * 72 * 32)
     cards = [struct.unpack_from("=B3xIBBBxHHI", answer, 72 * i) for i in range(32)]
     minors = [struct.unpack_from("I", answer, 72 * i + 56)[0] for i in range(32)]
     buses = [int(address.split(":")[1], 16) for address in sim.addresses]
@@ -693,17 +611,14 @@ def test_the_version_is_checked_and_told(sim):
         assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0x32, 0, b""))[4:] == struct.pack("I", 1) + version
         assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0, 0, version))[4:] == struct.pack("I", 1) + version
         assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0x31, 0, b"595.1"))[4:] == struct.pack("I", 1) + version
-        buffer = bytearray(struct.pack("II64s", 0, 1, b"580.159.04"))
-        with pytest.raises(OSError) as raised:
-            fcntl.ioctl(fd, CHECK_VERSION, buffer)
-        assert raised.value.errno == errno.EINVAL
+        assert ioctl_errno(fd, CHECK_VERSION, struct.pack("II64s", 0, 1, b"580.159.04")) == errno.EINVAL
 
 
 def test_a_refused_version_still_gets_the_right_one_copied_back(sim):
     block, address = pointed(struct.pack("II64s", 0, 1, b"580.159.04"))
     libc = ctypes.CDLL(None, use_errno=True)
     with opened(sim, "nvidiactl") as fd:
-        assert libc.ioctl(fd, ctypes.c_ulong(CHECK_VERSION), ctypes.c_void_p(address)) == -1
+        assert libc.ioctl(fd, ctypes.c_ulong(abi.command(CHECK_VERSION, 72)), ctypes.c_void_p(address)) == -1
         assert ctypes.get_errno() == errno.EINVAL
     assert block.raw == struct.pack("II64s", 0, 0, b"595.45.04")
 
@@ -711,20 +626,20 @@ def test_a_refused_version_still_gets_the_right_one_copied_back(sim):
 def test_a_large_payload_comes_by_pointer(sim):
     block, address = pointed(bytes(72 * 300))
     with opened(sim, "nvidiactl") as fd:
-        assert ioctl_fails(fd, XFER, struct.pack("IIQ", CARD_INFO, 16385, address)) == errno.EINVAL
+        assert ioctl_errno(fd, XFER, struct.pack("IIQ", CARD_INFO, 16385, address)) == errno.EINVAL
         ioctl(fd, XFER, struct.pack("IIQ", CARD_INFO, 72 * 200, address))
         assert [block.raw[72 * i] for i in range(3)] == [1, 1, 0]
-        assert ioctl_fails(fd, XFER, struct.pack("IIQ", CARD_INFO, 72, 0)) == errno.EFAULT
-        assert ioctl_fails(fd, XFER, struct.pack("IIQ", 211, 16, address)) == errno.EINVAL
+        assert ioctl_errno(fd, XFER, struct.pack("IIQ", CARD_INFO, 72, 0)) == errno.EFAULT
+        assert ioctl_errno(fd, XFER, struct.pack("IIQ", 211, 16, address)) == errno.EINVAL
 
 
 def test_attached_gpus_stay_until_the_file_is_closed(sim):
     ids = [int(address.split(":")[1], 16) << 8 for address in sim.addresses]
     with opened(sim, "nvidiactl") as fd:
-        assert ioctl_fails(fd, nv(212, 8), struct.pack("II", ids[0], 0xbad00)) == errno.EINVAL
-        ioctl(fd, nv(212, 12), struct.pack("III", ids[0], 0, ids[1]))
+        assert ioctl_errno(fd, 212, struct.pack("II", ids[0], 0xbad00)) == errno.EINVAL
+        ioctl(fd, 212, struct.pack("III", ids[0], 0, ids[1]))
         assert [gpu["initialised"] for gpu in sim.status()["gpus"]] == [True, True]
-        assert ioctl_fails(fd, nv(212, 4), struct.pack("I", ids[0])) == errno.EINVAL, "once per file"
+        assert ioctl_errno(fd, 212, struct.pack("I", ids[0])) == errno.EINVAL, "once per file"
     assert [gpu["initialised"] for gpu in sim.status()["gpus"]] == [False, False]
 
 
@@ -739,7 +654,7 @@ def test_coherent_memory_needs_the_block_size_first(make_sim):
     with opened(sim, "nvidiactl") as fd:
         ioctl(fd, SYS_PARAMS, struct.pack("Q", size))
         ioctl(fd, SYS_PARAMS, struct.pack("Q", size))
-        assert ioctl_fails(fd, SYS_PARAMS, struct.pack("Q", size * 2)) == errno.EBUSY
+        assert ioctl_errno(fd, SYS_PARAMS, struct.pack("Q", size * 2)) == errno.EBUSY
     with opened(sim, "nvidia0") as fd:
         fields = struct.unpack_from("iiQQQB", ioctl(fd, NUMA_INFO, bytes(560)))
         assert (fields[2], fields[5]) == (size, 1)
@@ -790,7 +705,7 @@ def test_a_bad_pointer_is_an_error_and_nothing_else(sim):
         assert ctypes.get_errno() == errno.EFAULT
     with opened(sim, "nvidiactl") as fd:
         rm = Rm(fd)
-        answer = ioctl(fd, RM_CONTROL, struct.pack("IIIIQII", rm.client, rm.client, 0x501, 0, 8, 8, 0))
+        answer = ioctl(fd, RM_CONTROL, struct.pack("IIIIQII", rm.handle, rm.handle, 0x501, 0, 8, 8, 0))
         assert struct.unpack("IIIIQII", answer)[6] == 0x1e
 
 
@@ -850,15 +765,15 @@ def test_an_event_file_opened_nonblocking_is_never_woken(sim):
 def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
     with opened(sim, "nvidiactl") as ctl:
         rm = Rm(ctl)
-        assert rm.device(0)[0] == 0x40, "RM has no object of a cold GPU"
+        assert rm.device(0) == 0x40, "RM has no object of a cold GPU"
         with Holder() as holder:
             holder.tell(f"import os; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)")
-            assert rm.device(0)[0] == INSUFFICIENT_PERMISSIONS
+            assert rm.device(0) == INSUFFICIENT_PERMISSIONS
         wait_gpu(sim, 0, usage_count=0)
         with opened(sim, "nvidia0"):
             opens = len(sim.journal("open"))
-            status, device = rm.device(0)
-            assert status == NV_OK
+            device = abi.device_handle(0)
+            assert rm.device(0) == NV_OK
             assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 1))
             sim.ctl("legacy", gpu=0, on=True)
             assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 0))
@@ -866,14 +781,14 @@ def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
             assert not sim.gpu(sim.addresses[0])["legacy"]
             assert len(sim.journal("open")) == opens, "the control opens nothing"
             sim.ctl("drain", gpu=0)
-            assert rm.device(1)[0] == 0x40 and rm.device(0)[0] == INVALID_ARGUMENT
+            assert rm.device(1) == 0x40 and rm.device(0) == INVALID_ARGUMENT
 
 
 def test_objects_are_made_on_nvidiactl_and_looked_up_before_a_control_is(sim):
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
         for rm_class in (0x0, 0x1, 0x41, 0x80):
-            assert ioctl_fails(gpu, RM_ALLOC, struct.pack("IIIIQII", 0, 0, 0, rm_class, 0, 0, 0)) == errno.EINVAL
-        assert ioctl_fails(gpu, RM_CONTROL, bytes(32)) == errno.EINVAL
+            assert ioctl_errno(gpu, RM_ALLOC, struct.pack("IIIIQII", 0, 0, 0, rm_class, 0, 0, 0)) == errno.EINVAL
+        assert ioctl_errno(gpu, RM_CONTROL, bytes(32)) == errno.EINVAL
         rm = Rm(ctl)
         for command in (0x800288, 0x501, 0x12345678):
             assert rm.control(0xdead, command, bytes(4))[0] == OBJECT_NOT_FOUND
@@ -886,9 +801,9 @@ def test_the_device_instance_is_found_by_the_gpus_id(sim):
     with opened(sim, "nvidiactl") as ctl:
         rm = Rm(ctl)
         question = struct.pack("I", gpu_id) + bytes(28)
-        assert rm.control(rm.client, 0x205, question)[0] == INVALID_ARGUMENT, "RM does not know a cold GPU"
+        assert rm.control(rm.handle, 0x205, question)[0] == INVALID_ARGUMENT, "RM does not know a cold GPU"
         with opened(sim, "nvidia1"):
-            status, answer = rm.control(rm.client, 0x205, question)
+            status, answer = rm.control(rm.handle, 0x205, question)
             assert status == NV_OK and struct.unpack_from("I", answer, 8)[0] == 1
 
 
@@ -897,17 +812,17 @@ def test_a_driver_before_575_takes_the_subscription_and_has_no_notices_to_fetch(
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidiactl") as event_fd:
         rm = Rm(ctl)
         rm.subscribe(event_fd)
-        assert rm.control(rm.client, 0x502, bytes(12))[0] == INVALID_ARGUMENT
+        assert rm.control(rm.handle, 0x502, bytes(12))[0] == INVALID_ARGUMENT
 
 
 def test_a_client_belongs_to_its_file_and_ends_with_it(sim):
     with opened(sim, "nvidiactl") as one, opened(sim, "nvidiactl") as two:
         mine, other = Rm(one), Rm(two)
-        assert mine.control(other.client, 0x502, bytes(12), client=other.client)[0] == INVALID_CLIENT
+        assert mine.control(other.handle, 0x502, bytes(12), client=other.handle)[0] == INVALID_CLIENT
         os.close(two)
-        assert mine.alloc(0, 0, other.client, 0x41) == (NV_OK, other.client), "the handle is free again"
-        assert mine.control(mine.client, 0x999, bytes(4))[0] == NOT_SUPPORTED
-        assert mine.control(mine.client, 0x501, struct.pack("II", 3, 2))[0] == INVALID_STATE, "no event object yet"
+        assert rm_alloc(one, 0, 0, other.handle, abi.ROOT_CLIENT) == (NV_OK, other.handle), "the handle is free again"
+        assert mine.control(mine.handle, 0x999, bytes(4))[0] == NOT_SUPPORTED
+        assert mine.control(mine.handle, 0x501, struct.pack("II", 3, 2))[0] == INVALID_STATE, "no event object yet"
     assert [item["command"] for item in sim.status()["unknown_ioctls"]] == [0x999]
 
 

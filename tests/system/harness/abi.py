@@ -8,6 +8,12 @@ import struct
 
 CONTROL_NODE, UVM_NODE = "nvidiactl", "nvidia-uvm"
 
+# Numbers of ioctls.
+RM_CONTROL, RM_ALLOC = 0x2a, 0x2b
+CARD_INFO, ALLOC_OS_EVENT, STATUS_CODE, CHECK_VERSION, XFER, ATTACH_GPUS = 200, 206, 209, 210, 211, 212
+SYS_PARAMS, NUMA_INFO, SET_NUMA_STATUS, WAIT_OPEN = 214, 215, 216, 218
+UVM_INITIALIZE, UVM_REGISTER, UVM_UNREGISTER = 0x30000001, 37, 38
+
 NV_OK = 0x00
 GPU_IS_LOST = 0x0f
 GPU_UUID_NOT_FOUND = 0x12
@@ -18,8 +24,10 @@ INVALID_ARGUMENT = 0x1f
 INVALID_CLIENT = 0x23
 INVALID_DEVICE = 0x26
 INVALID_STATE = 0x40
+NOT_SUPPORTED = 0x56
 OBJECT_NOT_FOUND = 0x57
 OPERATING_SYSTEM = 0x59
+FABRIC_NOT_READY = 0x81
 
 ROOT_CLIENT, OS_EVENT, DEVICE = 0x41, 0x79, 0x80
 GET_SYSTEM_EVENT_DATA, SET_NOTIFICATION, GET_ID_INFO = 0x502, 0x501, 0x205
@@ -64,7 +72,7 @@ def gpu_id(address):
 
 def card_info(fd, room=32):
     """{address: minor} of the GPUs that the driver lists."""
-    data = ioctl(fd, 200, bytes(72 * room))
+    data = ioctl(fd, CARD_INFO, bytes(72 * room))
     found = {}
     for offset in range(0, len(data), 72):
         valid, domain, bus, slot = struct.unpack_from("B3xIBB", data, offset)
@@ -76,42 +84,42 @@ def card_info(fd, room=32):
 def status_code(fd, address):
     """NV_STATUS of a GPU's last initialisation."""
     domain, bus, slot = (int(part, 16) for part in address.split(".")[0].split(":"))
-    return struct.unpack("IBB2xI", ioctl(fd, 209, struct.pack("IBB2xI", domain, bus, slot, 99)))[3]
+    return struct.unpack("IBB2xI", ioctl(fd, STATUS_CODE, struct.pack("IBB2xI", domain, bus, slot, 99)))[3]
 
 
 def check_version(fd, version, how=ord("2")):
     """(recognised, the driver's own version)."""
-    answer = ioctl(fd, 210, struct.pack("II64s", how, 0, version.encode()))
+    answer = ioctl(fd, CHECK_VERSION, struct.pack("II64s", how, 0, version.encode()))
     return struct.unpack_from("I", answer, 4)[0] == 1, answer[8:].split(b"\0")[0].decode()
 
 
 def attach_gpus(fd, *ids):
     """0, or the errno."""
-    return ioctl_errno(fd, 212, struct.pack(f"{len(ids)}I", *ids))
+    return ioctl_errno(fd, ATTACH_GPUS, struct.pack(f"{len(ids)}I", *ids))
 
 
 def sys_params(fd, size):
-    return ioctl_errno(fd, 214, struct.pack("Q", size))
+    return ioctl_errno(fd, SYS_PARAMS, struct.pack("Q", size))
 
 
 def numa_info(fd):
     """0, or the errno."""
-    return ioctl_errno(fd, 215, bytes(560))
+    return ioctl_errno(fd, NUMA_INFO, bytes(560))
 
 
 def set_numa_status(fd, status):
-    return ioctl_errno(fd, 216, struct.pack("i", status))
+    return ioctl_errno(fd, SET_NUMA_STATUS, struct.pack("i", status))
 
 
 def wait_open(fd):
     """(0 or negative errno of the open, NV_STATUS of the initialisation)."""
-    return struct.unpack("iI", ioctl(fd, 218, b"\xff" * 8))
+    return struct.unpack("iI", ioctl(fd, WAIT_OPEN, b"\xff" * 8))
 
 
 # ---- UVM: its ioctls have no size, the address is the argument ----
 
 
-def _uvm(fd, number, data):
+def uvm(fd, number, data):
     block, address = pointed(data)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
@@ -121,16 +129,16 @@ def _uvm(fd, number, data):
 
 
 def uvm_initialize(fd):
-    return struct.unpack("QII", _uvm(fd, 0x30000001, struct.pack("QII", 2, 99, 0)))[1]
+    return struct.unpack("QII", uvm(fd, UVM_INITIALIZE, struct.pack("QII", 2, 99, 0)))[1]
 
 
 def uvm_register(fd, uuid):
-    answer = _uvm(fd, 37, uuid + struct.pack("=B3xiiIII", 0, 0, -1, 0, 0, 99))
+    answer = uvm(fd, UVM_REGISTER, uuid + struct.pack("=B3xiiIII", 0, 0, -1, 0, 0, 99))
     return struct.unpack_from("I", answer, 36)[0]
 
 
 def uvm_unregister(fd, uuid):
-    return struct.unpack_from("I", _uvm(fd, 38, uuid + struct.pack("I", 99)), 16)[0]
+    return struct.unpack_from("I", uvm(fd, UVM_UNREGISTER, uuid + struct.pack("I", 99)), 16)[0]
 
 
 # ---- the resource manager ----
@@ -139,10 +147,14 @@ def uvm_unregister(fd, uuid):
 def rm_alloc(fd, root, parent, handle, rm_class, parameters=b""):
     """(NV_STATUS, handle). Raises OSError."""
     block, address = pointed(parameters) if parameters else (None, 0)
-    answer = ioctl(fd, 0x2b, struct.pack("IIIIQII", root, parent, handle, rm_class, address, len(parameters), 99))
+    answer = ioctl(fd, RM_ALLOC, struct.pack("IIIIQII", root, parent, handle, rm_class, address, len(parameters), 99))
     fields = struct.unpack("IIIIQII", answer)
     del block
     return fields[6], fields[2]
+
+
+def device_handle(instance):
+    return 0xde000 + instance
 
 
 class Client:
@@ -157,23 +169,23 @@ class Client:
         """NV_STATUS."""
         return rm_alloc(self.fd, self.handle, parent, handle, rm_class, parameters)[0]
 
-    def control(self, handle, number, parameters):
-        """(NV_STATUS, the parameters as they are then)."""
+    def control(self, handle, number, parameters, client=None):
+        """(NV_STATUS, the parameters as they are then). client: who claims to call, if not this one."""
         block, address = pointed(parameters)
-        answer = ioctl(self.fd, 0x2a, struct.pack("IIIIQII", self.handle, handle, number, 0, address, len(parameters),
-                                                  99))
+        answer = ioctl(self.fd, RM_CONTROL, struct.pack("IIIIQII", client or self.handle, handle, number, 0, address,
+                                                        len(parameters), 99))
         return struct.unpack("IIIIQII", answer)[6], block.raw
 
     def subscribe(self, event_fd):
         """To notices of bind and unbind, woken through another descriptor of nvidiactl. NV_STATUS of the three steps."""
-        event = ioctl(event_fd, 206, struct.pack("IIII", self.handle, 0, event_fd, 99))
+        event = ioctl(event_fd, ALLOC_OS_EVENT, struct.pack("IIII", self.handle, 0, event_fd, 99))
         parameters = struct.pack("IIIIQ", self.handle, self.handle, OS_EVENT, 3, event_fd)
         return (struct.unpack("IIII", event)[3], self.alloc(self.handle, 0xca11, OS_EVENT, parameters),
                 self.control(self.handle, SET_NOTIFICATION, struct.pack("II", 3, 2))[0])
 
     def device(self, instance):
-        """NV_STATUS of making a device object."""
-        return self.alloc(self.handle, 0xde000 + instance, DEVICE, struct.pack("I", instance) + bytes(52))
+        """NV_STATUS of making a device object, device_handle(instance)."""
+        return self.alloc(self.handle, device_handle(instance), DEVICE, struct.pack("I", instance) + bytes(52))
 
     def set_drain(self, address, on):
         """NV_STATUS of making the driver refuse new users of a GPU, or take them again."""
