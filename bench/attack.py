@@ -15,9 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import holdfast_rpc, process, rpc
+from harness import crowd, holdfast_rpc, process, rpc
 
-import crowd
 from echo import FAILED, call_durations, short_path
 from figure import Figure, quantile
 from latency import GPUS, QUICK
@@ -47,7 +46,7 @@ def holdfast_record(procedure, args=b""):
 
 
 ATTACKS = (
-    *(Attack(f"{CONNECTIONS} connections {kind}", kind) for kind in crowd.KINDS if kind != "never read"),
+    *(Attack(f"{CONNECTIONS} connections {kind}", kind) for kind in crowd.ATTACKS if kind != "never read"),
     Attack(f"{CONNECTIONS} connections of as many users", "idle", users=CONNECTIONS),
     Attack(f"{CONNECTIONS} connections of as many users flood", "flood", users=CONNECTIONS),
     Attack(f"{CONNECTIONS} Watches of a container's root", "flood", prefix=("unshare", "--pid", "--fork", "--kill-child"),
@@ -75,10 +74,11 @@ def attacked(path, attack, address):
     with short_path(path) as (folder, name), \
             subprocess.Popen([*attack.prefix, sys.executable, "-I", "-c", CROWD, name, attack.kind, str(CONNECTIONS),
                               str(attack.users), record.hex()],
-                             stdout=subprocess.PIPE, pass_fds=[folder], cwd="/", start_new_session=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[folder], cwd="/",
+                             start_new_session=True,
                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits), **who) as attacker:
         try:
-            assert attacker.stdout.readline() == b"ready\n", "the attack did not begin"
+            assert attacker.stdout.readline() == b"connected\n", "the attack did not begin"
             yield
         finally:
             os.killpg(attacker.pid, signal.SIGKILL)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""So many hostile connections at once, each sending the same bytes; one that the daemon has ended is made anew.
+"""So many hostile connections at once, each behaving alike; one that the daemon has ended is made anew.
 
-crowd() runs this text in a child, which may be of another user or in another PID namespace: it needs only the standard
-library and no other module of the harness.
+crowd() and bench/attack.py run this text in a child, which may be of another user or in another PID namespace: it needs
+only the standard library and no other module of the harness. Its arguments: SOCKET KIND CONNECTIONS USERS RECORD. It
+says "connected" when it has tried each once, and ends with its standard input.
 """
 
 import contextlib
+import itertools
 import os
 import resource
 import socket
@@ -19,10 +21,54 @@ from pathlib import Path
 FIRST_UID = 100_000  # where subordinate uids begin
 
 
-def connect(path, uid, data):
+def once(connection, record, turn):
+    """Has said the record when it came, and says nothing more."""
+
+
+def idle(connection, record, turn):
+    """Says nothing."""
+
+
+def trickle(connection, record, turn):
+    """The record, a byte each time: never the last one."""
+    at = turn % len(record)
+    connection.send(record[at:at + 1] if at < len(record) - 1 else b"")
+
+
+def flood(connection, record, turn):
+    """Calls without waiting for the answer to the call before, but takes the answers."""
+    connection.send(record)
+    connection.recv(4096)
+
+
+def hang_up(connection, record, turn):
+    """Calls, and is gone before the answer."""
+    connection.send(record)
+    raise ConnectionAbortedError
+
+
+def never_read(connection, record, turn):
+    """Calls, and never fetches an answer."""
+    connection.send(record * 20)
+
+
+def pass_descriptors(connection, record, turn):
+    """Calls with a descriptor beside each call."""
+    socket.send_fds(connection, [record], [0])
+
+
+# What never pauses, and waits for nothing.
+ATTACKS = {"idle": idle, "trickle": trickle, "flood": flood, "hang up": hang_up, "never read": never_read,
+           "pass descriptors": pass_descriptors}
+
+
+def connect(path, uid, data, *, waits):
+    """One that has not come is_ended(). waits: for a place in the daemon's queue, half a second at most."""
     connection = socket.socket(socket.AF_UNIX)
-    # It waits for a place in the daemon's queue, half a second at most. (A socket with Python's time limit would not.)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 500_000))
+    if waits:  # a socket with Python's time limit would not
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 500_000))
+    else:
+        connection.setblocking(False)
     if uid:
         os.seteuid(uid)
     try:
@@ -38,7 +84,7 @@ def connect(path, uid, data):
 
 
 def is_ended(connection):
-    """By the daemon: nothing that it sends is taken, so what it sends stays to be seen."""
+    """By the daemon. What that has sent stays to be read."""
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
@@ -47,26 +93,44 @@ def is_ended(connection):
         return True
 
 
-def main(path, count, users, data):
-    count, users, data = int(count), int(users), bytes.fromhex(data)
+def behave(connection, act, record, turn):
+    """Whether the connection is still of use."""
+    try:
+        act(connection, record, turn)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    return not is_ended(connection)
+
+
+def main(path, kind, count, users, record):
+    count, users, record = int(count), int(users), bytes.fromhex(record)
+    act = ATTACKS.get(kind, once)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
     uids = [FIRST_UID + at % users if users else 0 for at in range(count)]
-    connections = [connect(path, uid, data) for uid in uids]
+
+    def come(uid):
+        return connect(path, uid, record if act is once else b"", waits=act is once)
+
+    connections = [come(uid) for uid in uids]
     print("connected", flush=True)
     told_to_end = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), told_to_end.set()), daemon=True).start()
-    while not told_to_end.wait(0.01):
+    for turn in itertools.count():
+        if told_to_end.wait(0.01 if act is once else 0):
+            return
         for at, uid in enumerate(uids):
-            if is_ended(connections[at]):
+            if not behave(connections[at], act, record, turn):
                 connections[at].close()
-                connections[at] = connect(path, uid, data)
+                connections[at] = come(uid)
 
 
 @contextlib.contextmanager
 def crowd(daemon, count, *, users=0, data=b"", prefix=(), **how):
     """So many connections, of so many users (0: of the child's own), each having sent the data. how: for Popen."""
-    command = [*prefix, sys.executable, "-I", "-c", Path(__file__).read_text(), str(daemon.socket_path), str(count),
-               str(users), data.hex()]
+    command = [*prefix, sys.executable, "-I", "-c", Path(__file__).read_text(), str(daemon.socket_path), "once",
+               str(count), str(users), data.hex()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **how) as child:
         try:
             assert child.stdout.readline() == b"connected\n", "the crowd did not come"
