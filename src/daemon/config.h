@@ -9,7 +9,7 @@
  *      admin-group = gpu-admins     ; may Set, besides root
  *      allow-containers = no        ; whether root of another PID namespace may
  *      keeper-timeout = 60          ; seconds that the keeper waits for the next daemon
- *      stuck-timeout = 60           ; seconds
+ *      stuck-timeout = 45           ; seconds
  *      max-sessions = 512
  *      max-sessions-per-user = 128
  *

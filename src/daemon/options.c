@@ -70,7 +70,7 @@ static const struct {
         {OPTION_ROOT, "root", "DIR",
          "look for /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)"},
         {OPTION_STUCK_TIMEOUT, "stuck-timeout", "SECONDS",
-         "report a GPU that the driver does not answer for within so long (60)"},
+         "report a GPU that the driver does not answer for within so long (45)"},
         {OPTION_REQUIRE_GPU, "require-gpu", NULL, "fail when there is no GPU at the start, instead of waiting for one"},
         {OPTION_KEEPER_FROM, "keeper-from", "WHICH",
          "auto (the default): the keeper at /run/holdfast/keeper, or one that is forked; socket: only the former; "
@@ -322,7 +322,7 @@ int options_parse(int argc, char *argv[], struct options *ret_options) {
         struct options options = {
                 .persistence = true,
                 .root = "",
-                .stuck_sec = 60,
+                .stuck_sec = 45,
                 .sandbox = true,
         };
         int id, r;

@@ -264,8 +264,8 @@ static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
         if (!must_wait(entry, job, now_usec, &wake_usec) && job != GPU_JOB_NONE)
                 entry_start_job(entry, job);
         if (entry->gpu.job != GPU_JOB_NONE && !entry->gpu.stuck)
-                return entry->gpu.job_since_usec + registry->config.stuck_usec;
-        return wake_usec;
+                wake_usec = entry->gpu.job_since_usec + registry->config.stuck_usec;
+        return wake_usec < entry_request_due(entry) ? wake_usec : entry_request_due(entry);
 }
 
 static void arm_timer(struct registry *registry, uint64_t wake_usec, uint64_t now_usec) {
@@ -397,6 +397,51 @@ static int insert(struct registry *registry, struct entry *entry) {
         return 0;
 }
 
+/* ---- what was set of GPUs that left ---- */
+
+static void forget(struct memory **next) {
+        struct memory *memory = *next;
+
+        *next = memory->next;
+        free(memory);
+}
+
+/* Without memory to remember it the GPU comes back as configured. */
+static void remember(struct registry *registry, const struct entry *entry) {
+        struct memory *memory;
+
+        if (entry->enabled == entry->policy.persistence)
+                return;
+        memory = calloc(1, sizeof(*memory));
+        if (!memory)
+                return;
+        *memory = (struct memory){
+                .address = entry->gpu.info.address,
+                .configured = entry->policy.persistence,
+                .next = registry->memories,
+        };
+        (void)text_copy(memory->uuid, sizeof(memory->uuid), entry->gpu.info.uuid);
+        registry->memories = memory;
+}
+
+static bool is_other_gpu(const char *first, const char *second) {
+        return first[0] != '\0' && second[0] != '\0' && !text_equal(first, second);
+}
+
+/* What a client set last, if the GPU has been here before and is configured as it was then; else as configured. */
+static bool recall(struct registry *registry, const struct entry *entry) {
+        bool configured = entry->policy.persistence, enabled = configured;
+
+        for (struct memory **next = &registry->memories; *next; next = &(*next)->next)
+                if (pci_address_compare(&(*next)->address, &entry->gpu.info.address) == 0) {
+                        if ((*next)->configured == configured && !is_other_gpu((*next)->uuid, entry->gpu.info.uuid))
+                                enabled = !configured;
+                        forget(next);
+                        break;
+                }
+        return enabled;
+}
+
 int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index) {
         CLEANUP(free_ptr) struct entry *entry = calloc(1, sizeof(*entry));
         char text[PCI_ADDRESS_SIZE];
@@ -421,7 +466,7 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info, i
                 entry->policy.uvm = entry->gpu.uvm_wanted = entry->gpu.hold.uvm_fd >= 0;
         }
         log_write(LOG_DEBUG, "device %s - registered", entry_address(entry, text));
-        entry_enable(entry, entry->policy.persistence);
+        entry_enable(entry, recall(registry, entry));
         (void)take_ptr(entry);
         return 0;
 }
@@ -434,6 +479,7 @@ void registry_sweep(struct registry *registry) {
 
                 if (entry->gone && entry->gpu.job == GPU_JOB_NONE && entry->gpu.state == GPU_RELEASED &&
                     !entry->gpu.adopting && !entry->request) {
+                        remember(registry, entry);
                         free(entry);
                         registry->changed = true;
                 } else {
@@ -489,6 +535,8 @@ void registry_free(struct registry *registry) {
                 free(registry->entries[i]);
         free((void *)registry->entries);
         free_inheritances(registry);
+        while (registry->memories)
+                forget(&registry->memories);
         if (registry->timer)
                 event_free(registry->timer);
         if (registry->scan_timer)

@@ -11,6 +11,9 @@
  *
  *      the default or the configuration < the last RPC Set < a lease < an unbind notice, or the GPU being gone
  *
+ * What was set last is remembered of a GPU that leaves the driver, for when it is bound again, as long as the daemon
+ * runs and its configuration is the same.
+ *
  * A GPU is known by its PCI address. Requests for one GPU are served one after another, in the order in which they
  * came; different GPUs do not wait for one another.
  */
@@ -141,8 +144,12 @@ struct registry_request {
         void (*answered)(struct registry_request *request, enum nvpd_status status);
 
         int stage; /* the registry's own */
+        uint64_t since_usec;
         struct registry_request *next;
 };
+
+/* A request is answered within so long, if with NVPD_DRIVER: NVML waits 50 s for an answer. */
+enum { REQUEST_LIMIT_SEC = 45 };
 
 /* For the GPU that registry_find() gave. */
 void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request);

@@ -38,6 +38,14 @@ struct entry {
         int numa_result;                  /* of the last NUMA job */
 };
 
+/* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does both. */
+struct memory {
+        struct pci_address address;
+        char uuid[GPU_UUID_SIZE]; /* empty: not known */
+        bool configured;          /* what it differed from */
+        struct memory *next;
+};
+
 /* Descriptors of a process before us, until their GPU is found. */
 struct inheritance {
         struct pci_address address;
@@ -50,6 +58,7 @@ struct registry {
         struct entry **entries; /* by ascending address */
         size_t n_entries;
         struct inheritance *inheritances;
+        struct memory *memories;
         struct registry_lease *leases;
         struct event *timer;     /* the end of the nearest pause or limit */
         struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
@@ -83,6 +92,8 @@ void entry_enable(struct entry *entry, bool enabled);
 void entry_start_job(struct entry *entry, enum gpu_job job);
 /* Takes the requests of a GPU as far as they get now. */
 void entry_serve(struct entry *entry);
+/* When its request, if there is one, is answered at the latest. */
+uint64_t entry_request_due(const struct entry *entry);
 /* "0000:17:00.0" */
 const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]);
 

@@ -4,6 +4,7 @@
 #include "daemon/registry_private.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 /* How far the request at the head of a GPU's queue has come. */
@@ -111,6 +112,10 @@ static void serve_gone(struct entry *entry) {
                 answer(entry, NVPD_SUCCESS);
 }
 
+uint64_t entry_request_due(const struct entry *entry) {
+        return entry->request ? entry->request->since_usec + REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
+}
+
 /* Takes the request at the head as far as it gets now. */
 static void serve_head(struct entry *entry) {
         static void (*const serve[])(struct entry * entry) = {
@@ -120,7 +125,7 @@ static void serve_head(struct entry *entry) {
                 [STAGE_ROLLBACK] = serve_rollback,
         };
 
-        if (entry->registry->stopping || entry->gpu.stuck)
+        if (entry->registry->stopping || entry->gpu.stuck || clock_monotonic_usec() >= entry_request_due(entry))
                 answer(entry, NVPD_DRIVER);
         else if (entry->gone)
                 serve_gone(entry);
@@ -144,6 +149,7 @@ void registry_request(struct registry *registry, const struct gpu *gpu, struct r
         struct registry_request **tail = &entry->request;
 
         request->stage = STAGE_NEW;
+        request->since_usec = clock_monotonic_usec();
         request->next = NULL;
         while (*tail)
                 tail = &(*tail)->next;

@@ -123,10 +123,10 @@ class Node:
     # ---- what administrators do to GPUs
 
     def take_away(self, gpu, verb):
-        """unbind or remove: waits for the last user, and the daemon lets go by itself, and forgets the GPU."""
+        """unbind or remove: waits for the last user, and the daemon lets go by itself. What was set last is remembered."""
         self.end_jobs(gpu)
         self.sim.ctl(verb, gpu=gpu.address, timeout=ANSWER_SEC)
-        gpu.is_bound, gpu.is_wanted = False, True
+        gpu.is_bound = False
         gpu.was_let_go = True
         self._wait_known(gpu)
 

@@ -28,6 +28,10 @@ def wait_held(world, daemon, address, timeout=20):
                f"{address} held", timeout=timeout)
 
 
+def wait_listed(daemon, address, timeout=20):
+    wait_until(lambda: daemon.get(address) != NOT_FOUND, f"{address} listed", timeout=timeout)
+
+
 def wait_forgotten(daemon, address, timeout=20):
     wait_until(lambda: daemon.get(address) == NOT_FOUND, f"{address} forgotten", timeout=timeout)
 
@@ -131,6 +135,38 @@ def test_a_gpu_that_was_set_off_stays_off_over_a_short_absence_of_another(world,
     world.sim.ctl("bind", gpu=world.gpus[1])
     wait_held(world, daemon, world.gpus[1])
     assert daemon.get(world.gpus[0]) == DISABLED
+
+
+@kernel_only
+@pytest.mark.parametrize("out, back", [("unbind", "bind"), ("remove", "add")])
+def test_what_was_set_off_stays_off_over_an_unbind_or_a_reset_of_its_own(world, daemon, out, back):
+    """As nvidia-smi's reset does it, and as it is with NVIDIA's daemon."""
+    address = world.gpus[1]
+    assert daemon.set(address, rpc.DISABLED) == rpc.SUCCESS
+    for _ in range(2):
+        world.sim.ctl(out, gpu=address, timeout=20)
+        wait_forgotten(daemon, address)
+        world.sim.ctl(back, gpu=address)
+        wait_listed(daemon, address)
+        assert daemon.get(address) == DISABLED
+    assert world.sim.gpu(address)["initialisations"] == 1
+    assert daemon.set(address, rpc.ENABLED) == rpc.SUCCESS
+    world.sim.ctl(out, gpu=address, timeout=20)
+    wait_forgotten(daemon, address)
+    world.sim.ctl(back, gpu=address)
+    wait_held(world, daemon, address)
+
+
+@kernel_only
+def test_what_was_set_on_stays_on_though_it_is_configured_off(world):
+    world.simulate(gpus=1, defaults=QUICK)
+    daemon = world.start("--no-persistence-mode")
+    address = world.gpus[0]
+    assert daemon.set(address, rpc.ENABLED) == rpc.SUCCESS
+    world.sim.ctl("unbind", gpu=address, timeout=20)
+    wait_forgotten(daemon, address)
+    world.sim.ctl("bind", gpu=address)
+    wait_held(world, daemon, address)
 
 
 @kernel_only
@@ -272,7 +308,7 @@ def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
 
 
 @kernel_only
-def test_with_neither_notices_nor_the_log_an_unbind_waits_for_a_set_off_and_the_bind_is_followed(world):
+def test_with_neither_notices_nor_the_log_an_unbind_waits_for_a_set_off_which_lasts_over_the_bind(world):
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
     (world.base / "root/run/kmsg").unlink()
     daemon = world.start("--verbose")
@@ -282,6 +318,9 @@ def test_with_neither_notices_nor_the_log_an_unbind_waits_for_a_set_off_and_the_
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     wait_forgotten(daemon, world.gpus[0])
     world.sim.ctl("bind", gpu=world.gpus[0])
+    wait_listed(daemon, world.gpus[0])
+    assert daemon.get(world.gpus[0]) == DISABLED
+    assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     wait_held(world, daemon, world.gpus[0])
 
 

@@ -1062,6 +1062,30 @@ static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state)
         finish(&world);
 }
 
+/* Whatever the limit for a GPU in the driver is: NVML waits no longer. */
+static void a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up(void **state) {
+        struct asked first, second;
+        struct world world;
+
+        prepare(&world, 1);
+        hold_back(&world, 0, CALL_OPEN);
+        registry_start(world.registry);
+        AWAIT(&world, find(&world, 0));
+        ask(&world, 0, &first, REGISTRY_SET_MODE, true);
+        ask(&world, 0, &second, REGISTRY_SET_MODE, false);
+        registry_advance(world.registry);
+        assert_false(first.answered);
+        first.request.since_usec -= (REQUEST_LIMIT_SEC + 1) * USEC_PER_SEC;
+        registry_advance(world.registry);
+        assert_true(first.answered);
+        assert_int_equal(first.status, NVPD_DRIVER);
+        assert_false(second.answered);
+        let_go(&world, 0, CALL_OPEN, 0);
+        AWAIT(&world, second.answered);
+        assert_int_equal(second.status, NVPD_SUCCESS);
+        finish(&world);
+}
+
 static void a_set_on_during_an_unbind_is_refused(void **state) {
         struct world world;
 
@@ -1456,6 +1480,7 @@ int main(void) {
                 cmocka_unit_test(a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting),
                 cmocka_unit_test(a_released_gpu_that_was_replaced_is_held_when_told_to),
                 cmocka_unit_test(a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver),
+                cmocka_unit_test(a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up),
                 cmocka_unit_test(a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released),
                 cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
                 cmocka_unit_test(a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again),
