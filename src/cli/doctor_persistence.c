@@ -117,9 +117,11 @@ static void blame_holdfast(const struct snapshot *snapshot, const struct snapsho
 
 /* A GPU that the daemon wants is its failure's, or its start's: other probes tell. */
 static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        if (gpu->info.excluded || gpu->persistence != PERSISTENCE_OFF)
+        if (gpu->info.excluded || gpu->persistence == PERSISTENCE_ON)
                 return false;
-        return snapshot->daemon != DAEMON_HOLDFAST || (gpu->in_daemon && (!gpu->detail.wanted || gpu->detail.leased));
+        if (snapshot->daemon == DAEMON_HOLDFAST)
+                return gpu->in_daemon && (!gpu->detail.wanted || gpu->detail.leased);
+        return gpu->persistence == PERSISTENCE_OFF;
 }
 
 static void blame(const struct examination *examination, const struct snapshot_gpu *gpu,
@@ -159,7 +161,8 @@ static bool is_meant(const struct snapshot_gpu *gpu) {
 
 static bool any_unknown(const struct snapshot *snapshot) {
         for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN && !snapshot->gpus[i].info.excluded)
+                if (snapshot->daemon != DAEMON_HOLDFAST && !snapshot->gpus[i].info.excluded &&
+                    snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN)
                         return true;
         return false;
 }

@@ -374,6 +374,25 @@ static void print_daemon_note(const struct snapshot *snapshot, struct remarks *r
         }
 }
 
+/* NVML leaves out a GPU that does not initialise, and so its numbers are smaller behind one. */
+static void print_count_note(const struct snapshot *snapshot, struct remarks *remarks) {
+        for (size_t i = 0; i + 1 < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char text[192];
+
+                if (snapshot->daemon != DAEMON_HOLDFAST || gpu->detail.state != HF_GPU_FAILED ||
+                    snapshot->gpus[i + 1].info.excluded)
+                        continue;
+                (void)text_format(
+                        text, sizeof(text),
+                        "nvidia-smi leaves out GPU %zu, which does not initialise, and counts those behind it "
+                        "otherwise: name them by address",
+                        gpu->index);
+                print_note(remarks, text);
+                return;
+        }
+}
+
 static void print_notes(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
         char untold[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE + 1];
         const char *why;
@@ -385,6 +404,7 @@ static void print_notes(const struct snapshot *snapshot, const bool *selected, s
                 print_note(remarks, text);
         }
         print_daemon_note(snapshot, remarks);
+        print_count_note(snapshot, remarks);
         if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
                 print_note(remarks,
                            "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "

@@ -152,6 +152,20 @@ static void set_by_nvml(const struct setting *setting, const struct snapshot_gpu
         outcome->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
 }
 
+/* While the path exists, NVML asks there, and sets no flag when nobody answers ("Unknown Error"). */
+static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
+        int r = snapshot->daemon_errno == -ECONNREFUSED ? client_remove_dead_socket(snapshot->daemon_socket) : 0;
+
+        if (r == -EBUSY)
+                return complain(invocation, STATUS_FAILED, "a persistence daemon is just starting: try again");
+        if (r < 0)
+                return complain(invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
+                                "cannot remove %s, which a killed daemon left, and as long as it is there NVML sets "
+                                "nothing: %s",
+                                snapshot->daemon_socket, strerror(-r));
+        return STATUS_DONE;
+}
+
 static int open_nvml(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml **ret_nvml) {
         const struct set_options *chosen = invocation->options;
         char error[256];
@@ -315,6 +329,8 @@ static int run(const struct invocation *invocation) {
         status = select_gpus(invocation, snapshot, selected);
         if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
                 status = open_nvml(invocation, snapshot, &nvml);
+        if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
+                status = remove_dead_socket(invocation, snapshot);
         return status == STATUS_DONE ? set_all(invocation, snapshot, nvml, on, selected) : status;
 }
 

@@ -262,9 +262,11 @@ static enum snapshot_persistence find_persistence(const struct snapshot *snapsho
                 return PERSISTENCE_UNKNOWN;
         if (gpu->legacy == HF_NO || gpu->initialised == HF_NO || gpu->info.excluded)
                 return PERSISTENCE_OFF;
-        /* Where a daemon runs, the tools set the mode through it and the flag is not in use; without one it is all
-         * there is, and cannot be read from outside while somebody else keeps the GPU initialised. */
-        return snapshot->daemon == DAEMON_NONE ? PERSISTENCE_UNKNOWN : PERSISTENCE_OFF;
+        /* The flag cannot be read from outside while somebody else keeps the GPU initialised, and NVML would say on if
+         * it is set, also where a daemon runs. Without a daemon it is all there is. */
+        return snapshot->daemon == DAEMON_NONE || (gpu->initialised == HF_YES && !is_changing(snapshot, gpu))
+                       ? PERSISTENCE_UNKNOWN
+                       : PERSISTENCE_OFF;
 }
 
 static void conclude(struct snapshot *snapshot, const char *root) {

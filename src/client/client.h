@@ -79,3 +79,10 @@ int client_lease(struct client *client, const struct pci_address *addresses, siz
 
 /* Where the daemon's socket is below root: "/var/run/nvidia-persistenced/socket", or <root>/run/... with a root. */
 int client_socket_path(char *buffer, size_t size, const char *root);
+
+/*
+ * Removes the socket that a killed daemon left, to which a connection was refused. No daemon can start meanwhile: the
+ * pid file beside it is locked. Returns 0, also when it was gone already; -EBUSY: a daemon has the pid file locked; or
+ * negative errno.
+ */
+int client_remove_dead_socket(const char *path);

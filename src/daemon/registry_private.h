@@ -38,7 +38,8 @@ struct entry {
         int numa_result;                  /* of the last NUMA job */
 };
 
-/* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does both. */
+/* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does
+ * both. */
 struct memory {
         struct pci_address address;
         char uuid[GPU_UUID_SIZE]; /* empty: not known */

@@ -4,6 +4,7 @@
 then against the simulated driver and whatever daemon is under test."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -766,12 +767,60 @@ def test_without_a_daemon_set_uses_the_kernels_flag_and_warns(driver):
     assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
 
 
+def dead_socket(driver):
+    """What a daemon leaves that was killed."""
+    path = driver.base / "root/run/nvidia-persistenced/socket"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    return path
+
+
+def test_set_falls_back_where_nvml_by_itself_does_not(driver):
+    """NVML insists on an answer as long as the socket is there."""
+    library = BUILD / "tests/nvml/libnvidia-ml.so.1"
+    path = dead_socket(driver)
+    result = legacy(driver, "set", "on", "--gpu=1", "--nvml", library, HOLDFAST_ROOT=str(driver.base / "root"))
+    assert result.status == DONE and "nobody listens on" in result.err
+    assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, True]
+    assert not path.exists()
+
+
+def test_a_dead_socket_stays_while_a_daemon_is_starting(driver):
+    library = BUILD / "tests/nvml/libnvidia-ml.so.1"
+    path = dead_socket(driver)
+    with open(path.parent / "nvidia-persistenced.pid", "w") as pid_file:
+        fcntl.lockf(pid_file, fcntl.LOCK_EX)
+        result = legacy(driver, "set", "on", "--nvml", library)
+    assert result.status == FAILURE and "a persistence daemon is just starting" in result.err
+    assert path.exists()
+
+
 def test_an_ordinary_user_may_not_set_the_kernels_flag(driver):
     program = Path(shutil.copy(BUILD / "src/cli/holdfast", driver.base))
     library = shutil.copy(BUILD / "tests/nvml/libnvidia-ml.so.1", driver.base)
     result = legacy(driver, "set", "on", "--nvml", library, program=program, user=process.NOBODY)
     assert result.status == NOT_PERMITTED and "run this as root" in result.err
     assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
+
+
+def test_persistence_is_unknown_where_the_flag_is_and_somebody_else_has_the_gpu_open(node):
+    """With a daemon too: NVML asks the driver, and says on if the flag is set."""
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    node.add_gpu(B, 1)
+    node.start_daemon(rows=[Row(A, RELEASED, wanted=0, legacy=UNKNOWN), Row(B, RELEASED, wanted=0, legacy=UNKNOWN)])
+    with opened(node, 0):
+        in_use, cold = rows_of(holdfast(node.root, "status").out)
+        assert (in_use["Persistence-M"], cold["Persistence-M"]) == ("?", "Off")
+        assert "[N/A]" in holdfast(node.root, "query", "--fields=persistence_mode").out
+
+
+def test_status_says_where_nvidia_smi_counts_otherwise(three):
+    three.start_daemon(rows=[Row(A, FAILED, error="no power", errno=5), Row(B), Row(C)])
+    assert "note: nvidia-smi leaves out GPU 0" in holdfast(three.root, "status").out.replace("\n      ", " ")
+    three.daemon.rows = [Row(A), Row(B), Row(C, FAILED, error="no power", errno=5)]
+    assert "leaves out" not in holdfast(three.root, "status").out, "none is behind it"
 
 
 def test_a_job_on_the_simulated_driver_is_seen_as_a_client(driver):
