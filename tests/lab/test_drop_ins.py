@@ -13,6 +13,8 @@ import pytest
 
 from harness.events import wait_until
 
+pytestmark = pytest.mark.each_debian
+
 UNITS = Path(__file__).resolve().parent / "foreign-units"
 TOP = Path(__file__).resolve().parents[2]
 SERVICE = "nvidia-persistenced.service"
@@ -72,9 +74,9 @@ def show(node, unit, name):
 
 
 @pytest.fixture(scope="module")
-def prepared(lab):
+def prepared(lab, debian):
     """A node with the users of distributions, programs that drop-ins name, and the udev rule's part for Ubuntu's unit."""
-    node = lab.node().boot().simulate().install()
+    node = lab.node(debian=debian).boot().simulate().install()
     for user in ("nvidia", "nvpd"):
         node.exec("useradd", "--system", "--user-group", user)
     node.exec("mkdir", "-p", "/nix/store/nvidia-persistenced/bin")
@@ -157,7 +159,7 @@ def outcome(node, unit, cursor, started):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("unit", OURS + FOREIGN)
-def test_with_each_drop_in_gpus_are_held_or_the_line_to_change_is_named(clean, unit):
+def test_with_each_drop_in_gpus_are_held_or_the_line_to_change_is_named(clean, debian, unit):
     node, expected = clean, table()
     name = place(node, unit)
     found = {}

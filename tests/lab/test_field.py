@@ -9,6 +9,8 @@ import pytest
 
 from harness.events import wait_until
 
+pytestmark = pytest.mark.each_debian
+
 SERVICE = "nvidia-persistenced.service"
 FOLDER = f"/etc/systemd/system/{SERVICE}.d"
 PROGRAM = "/usr/bin/nvidia-persistenced"
@@ -119,3 +121,62 @@ def test_a_unit_that_nothing_wants_is_taken_over_for_good(node):
     cure = doctor(node)["daemon"]["cure"]
     node.exec("sh", "-c", cure)
     assert node.gpus.users() == [1, 1]
+
+
+# ---- units that require ours
+
+DEPENDENT = "inference.service"
+
+
+@pytest.fixture(params=["Requires", "BindsTo"])
+def depended_on(request, node):
+    """A node with a service that must not be restarted with the daemon: it would lose its model."""
+    node.write(f"/etc/systemd/system/{DEPENDENT}",
+               f"[Unit]\n{request.param}={SERVICE}\nAfter={SERVICE}\n[Service]\nExecStart=/bin/sleep infinity\n")
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "start", DEPENDENT)
+    return node
+
+
+def replace_program(node):
+    """As an upgrade does, up to the package's word on it."""
+    node.exec("sh", "-c", f"cp {OURS} {OURS}.new && mv {OURS}.new {OURS}")
+    return node.exec("/usr/libexec/holdfast/restart-replaced", SERVICE)
+
+
+def test_a_crash_restarts_no_unit_that_requires_ours(depended_on, debian):
+    node = depended_on
+    if debian == "bookworm":
+        pytest.xfail("systemd 252 restarts it: RestartMode=direct came with 254")
+    server, pid = show(node, "MainPID", DEPENDENT), show(node, "MainPID")
+    node.exec("systemctl", "kill", "--signal=SEGV", "--kill-who=main", SERVICE)
+    wait_until(lambda: show(node, "ActiveState") == "active" and show(node, "MainPID") not in (pid, "0"), "a new daemon", 20)
+    assert show(node, "MainPID", DEPENDENT) == server
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
+
+
+def test_an_upgrade_restarts_no_unit_that_requires_ours_and_says_so(depended_on):
+    node = depended_on
+    pids = show(node, "MainPID"), show(node, "MainPID", DEPENDENT)
+    said = replace_program(node)
+    assert f"{SERVICE} still runs the version before: a restart would restart {DEPENDENT}, too" in said, said
+    assert (show(node, "MainPID"), show(node, "MainPID", DEPENDENT)) == pids
+
+
+def test_an_upgrade_restarts_a_unit_that_nothing_requires_with_the_gpus_as_they_are(node):
+    node.exec("systemctl", "start", SERVICE)
+    pid = show(node, "MainPID")
+    assert f"{SERVICE} was restarted" in replace_program(node)
+    assert show(node, "MainPID") != pid
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
+
+
+def test_an_upgrade_leaves_a_unit_of_the_administrators_that_would_release_the_gpus(node):
+    node.write(f"/etc/systemd/system/{SERVICE}",
+               f"[Service]\nType=forking\nExecStart={PROGRAM} --user nvidia-persistenced\n[Install]\nWantedBy=multi-user.target\n")
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "start", SERVICE)
+    pid = show(node, "MainPID")
+    assert "its restart would release the GPUs" in replace_program(node)
+    assert show(node, "MainPID") == pid
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
