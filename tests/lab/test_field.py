@@ -180,3 +180,47 @@ def test_an_upgrade_leaves_a_unit_of_the_administrators_that_would_release_the_g
     assert "its restart would release the GPUs" in replace_program(node)
     assert show(node, "MainPID") == pid
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
+
+
+# ---- a unit that loads and unloads the driver
+
+# Stands for modprobe: refuses to unload while a GPU has a user.
+DRIVER = """#!/bin/sh
+[ "$1" = unload ] || exit 0
+used=$(/usr/lib/lab/holdfast-sim ctl --root /srv/gpus status --json | grep -c '"usage_count": *[1-9]')
+[ "$used" = 0 ] || { echo "modprobe: FATAL: Module nvidia is in use." >&2; exit 1; }
+"""
+DRIVER_UNIT = f"""[Unit]
+Before={SERVICE}
+[Service]
+Type=oneshot
+RemainAfterExit=true
+ExecStart=/usr/local/sbin/driver load
+ExecStop=/usr/local/sbin/driver unload
+[Install]
+RequiredBy={SERVICE}
+"""
+
+
+@pytest.mark.parametrize("name", ["manage-driver.service", "anything.service"])
+def test_a_restart_of_the_unit_that_has_the_driver_releases_the_gpus_and_holds_them_again(node, name):
+    node.write("/usr/local/sbin/driver", DRIVER)
+    node.write(f"/etc/systemd/system/{name}", DRIVER_UNIT)
+    node.exec("chmod", "+x", "/usr/local/sbin/driver")
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "enable", "--now", name, SERVICE)
+    assert node.gpus.users() == [1, 1]
+
+    node.exec("systemctl", "restart", name)
+    assert "in use" not in node.journal(unit=name)
+    wait_until(lambda: show(node, "ActiveState") == "active", "the daemon's start", 20)
+    assert node.gpus.users() == [1, 1]
+    # The simulator makes a teardown known a little after the close.
+    wait_until(lambda: [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "the teardowns")
+
+    node.exec("systemctl", "restart", SERVICE)
+    assert node.gpus.users() == [1, 1]
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "an ordinary restart releases nothing"
+
+    node.exec("systemctl", "stop", name)
+    assert (show(node, "ActiveState"), node.gpus.users()) == ("inactive", [0, 0])

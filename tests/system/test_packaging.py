@@ -87,7 +87,7 @@ def units_here(root, folder):
     folder.mkdir()
     for name in UNITS:
         text = find(root, name).read_text()
-        (folder / name).write_text(re.sub(r"^(Exec\w+=[-+@]*)(?=/\S+/(nvidia-persistenced|holdfast) )", rf"\g<1>{root}",
+        (folder / name).write_text(re.sub(r"^(Exec\w+=[-+@]*)(?=/\S+/(nvidia-persistenced|holdfast|release-for-driver) )", rf"\g<1>{root}",
                                           text, flags=re.MULTILINE))
     return [folder / name for name in UNITS]
 
