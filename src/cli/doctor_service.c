@@ -62,6 +62,68 @@ static void judge_load_state(const struct examination *examination, struct findi
                 }
 }
 
+/* A unit of the administrator's, where ours would be used without it. */
+static void note_hidden(const struct examination *examination, struct finding *finding) {
+        static const char *const packaged[] = {"/usr/lib/systemd/system/" SERVICE_UNIT,
+                                               "/lib/systemd/system/" SERVICE_UNIT};
+        const struct service *service = examination->service;
+        char path[PATH_MAX];
+
+        if (!text_starts_with(service->fragment_path, "/etc/systemd/system/") || service_is_ours(service))
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(packaged); i++) {
+                if (file_rooted(path, examination->root, packaged[i]) < 0 || access(path, F_OK) < 0)
+                        continue;
+                finding_set(finding, VERDICT_NOTE,
+                            "a unit in /etc hides the package's: its user, sandbox and restarts are not in force");
+                finding_quote(finding, "%s hides %s", service->fragment_path, path);
+                finding_cure(finding, "systemctl revert " UNIT "; systemctl restart " UNIT);
+                return;
+        }
+}
+
+/* The file's line of that setting; the last one that says something. Returns false when there is none. */
+static bool find_setting(const char *path, const char *setting, char *buffer, size_t size) {
+        char text[16384];
+        bool found = false;
+
+        if (file_read(path, text, sizeof(text)) < 0)
+                return false;
+        for (char *line = text; *line != '\0';) {
+                size_t length = strcspn(line, "\n");
+                char *next = line + length + (line[length] == '\n');
+
+                line[length] = '\0';
+                if (text_starts_with(line, setting) && line[strlen(setting)] != '\0')
+                        found = text_format(buffer, size, "%.200s", line) == 0;
+                line = next;
+        }
+        return found;
+}
+
+/* What a drop-in that starts the daemon by another line has taken away: nothing but the options of that line. */
+static void note_drop_in(const struct examination *examination, const char *drop_in, struct finding *finding) {
+        char path[PATH_MAX], line[256];
+
+        if (strstr(drop_in, "/50-holdfast.conf") || file_rooted(path, examination->root, drop_in) < 0 ||
+            !find_setting(path, "ExecStart=", line, sizeof(line)))
+                return;
+        if (finding->verdict == VERDICT_OK)
+                finding_set(
+                        finding, VERDICT_NOTE,
+                        "a drop-in starts the daemon by another command line than the unit's; user and sandbox stay");
+        finding_quote(finding, "%s: %s", path, line);
+}
+
+static void note_drop_ins(const struct examination *examination, struct finding *finding) {
+        char paths[sizeof(examination->service->drop_in_paths)];
+        char *rest = NULL;
+
+        (void)text_copy(paths, sizeof(paths), examination->service->drop_in_paths);
+        for (char *path = strtok_r(paths, " ", &rest); path; path = strtok_r(NULL, " ", &rest))
+                note_drop_in(examination, path, finding);
+}
+
 void probe_unit(const struct examination *examination, struct finding *finding) {
         const struct service *service = examination->service;
 
@@ -72,10 +134,15 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
         finding_quote(finding, "systemctl show: LoadState=%s UnitFileState=%s FragmentPath=%s", service->load_state,
                       service->unit_file_state, service->fragment_path);
         judge_load_state(examination, finding);
-        if (finding->verdict != VERDICT_OK || !text_equal(service->unit_file_state, "disabled"))
+        if (finding->verdict != VERDICT_OK)
                 return;
-        if (text_starts_with(service->socket_file_state, "enabled"))
-                return; /* the socket unit starts it */
+        if (!text_equal(service->unit_file_state, "disabled") ||
+            text_starts_with(service->socket_file_state, "enabled")) { /* then the socket unit starts it */
+                note_hidden(examination, finding);
+                if (service_is_ours(service))
+                        note_drop_ins(examination, finding);
+                return;
+        }
         finding_set(finding, VERDICT_PROBLEM, "the unit is disabled: it does not start with the machine");
         finding_cure(finding, "systemctl enable --now " UNIT);
 }

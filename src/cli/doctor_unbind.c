@@ -53,6 +53,23 @@ static int reads_kernel_log(const struct snapshot *snapshot) {
         return 0;
 }
 
+/* It is told of the unbind in time, but this driver cannot drop a UVM registration once an unbind has begun. */
+static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
+        char label[64];
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)
+                        continue;
+                finding_set(finding, VERDICT_NOTE,
+                            "an unbind of a GPU whose UVM state is kept waits for ever: release the GPU first");
+                finding_quote(finding, "%s: UVM state is kept (uvm-persistence), driver %s",
+                              report_label(gpu, label, sizeof(label)), snapshot->driver_version);
+                finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
+        }
+}
+
 void probe_unbind(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         int r;
@@ -61,6 +78,8 @@ void probe_unbind(const struct examination *examination, struct finding *finding
                 finding_set(finding, VERDICT_UNKNOWN, "Holdfast's daemon does not answer");
                 return;
         }
+        if (!inventory_driver_is_before(examination->root, 595, 44, 2))
+                note_uvm(snapshot, finding);
         if (!inventory_driver_is_before(examination->root, 575, 51, 2))
                 return;
         r = reads_kernel_log(snapshot);

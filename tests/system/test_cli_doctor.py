@@ -405,6 +405,48 @@ def test_a_file_in_the_runtime_directorys_place_is_found(patient):
     assert "is no directory" in patient.problems()["runtime-directory"]["summary"]
 
 
+
+# ---- what others have changed of the unit
+
+OURS = "man:nvidia-persistenced(1) man:holdfast(1)"
+
+
+def test_a_unit_in_etc_that_hides_the_packages_is_a_note(healthy):
+    healthy.node.write("usr/lib/systemd/system/nvidia-persistenced.service", "[Service]\n")
+    healthy.boot_systemd(FragmentPath="/etc/systemd/system/nvidia-persistenced.service")
+    check = healthy.examine()["unit"]
+    assert check["verdict"] == "note" and "hides the package's" in check["summary"], check
+    assert "systemctl revert" in check["cure"]
+
+
+def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it(healthy):
+    path = "/etc/systemd/system/nvidia-persistenced.service.d/override.conf"
+    healthy.node.write(path[1:], "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user root\n")
+    healthy.boot_systemd(DropInPaths=f"/a/limits.conf {path}", Documentation=OURS)
+    check = healthy.examine()["unit"]
+    assert check["verdict"] == "note", check
+    assert f"{path}: ExecStart=/usr/bin/nvidia-persistenced --user root" in evidence(check)
+
+
+def test_a_command_of_the_unit_that_fails_is_named(patient):
+    patient.boot_systemd(ActiveState="failed", SubState="failed", Result="exit-code", ExecStartPost=(
+        "{ path=/opt/limits ; argv[]=/opt/limits 250 ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=9 ; "
+        "code=exited ; status=4 }"))
+    check = patient.problems("--timeout=0.5")["unit-result"]
+    assert "a command of the unit fails" in check["summary"] and "ExecStartPost=/opt/limits" in check["summary"], check
+
+
+def test_a_unit_that_is_started_again_and_again_is_a_problem(patient):
+    patient.boot_systemd(ActiveState="activating", SubState="start-pre", NRestarts="7")
+    assert "7 times so far" in patient.problems("--timeout=0.5")["unit-result"]["summary"]
+
+
+def test_uvm_state_that_would_block_an_unbind_is_a_note(patient):
+    patient.start_daemon(rows=[Row(A, minor=0, uvm=2), Row(B, minor=1), Row(C, minor=2)])
+    check = patient.examine()["unbind"]
+    assert check["verdict"] == "note" and "UVM state" in check["summary"], check
+
+
 @pytest.mark.parametrize("told", [{"DynamicUser": "yes", "User": "holder"}, {"ExecStart": SERVICE["ExecStart"].replace(
     "--verbose", "--user $DAEMON_USER")}])
 def test_a_user_that_only_systemd_knows_cannot_be_told(patient, told):
