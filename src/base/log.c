@@ -11,11 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/thread.h"
 
 #define LOG_LINE_MAX 1024
@@ -26,12 +29,19 @@ enum {
         SETTLE_MSEC = 10,
 };
 
+/* Ours, and not syslog(3), which connects: the daemon's sandbox refuses that, and a syslog that is restarted is found.
+ */
+static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+
 static struct {
+        const char *identifier;
+        int syslog_fd;
         unsigned targets;
         bool verbose;
         bool level_prefix; /* standard error is the journal: "<6>text" carries the level (sd-daemon(3)) */
         int error_copy_fd;
 } sink = {
+        .syslog_fd = -1,
         .targets = LOG_TO_STDERR,
         .error_copy_fd = -1,
 };
@@ -69,8 +79,9 @@ void log_open(const char *identifier, unsigned targets, bool verbose) {
         sink.targets = targets;
         sink.verbose = verbose;
         sink.level_prefix = stderr_is_journal();
-        if (targets & LOG_TO_SYSLOG)
-                openlog(identifier, 0, LOG_DAEMON);
+        sink.identifier = identifier;
+        if ((targets & LOG_TO_SYSLOG) && sink.syslog_fd < 0)
+                sink.syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
 void log_copy_errors_to(int fd) {
@@ -94,6 +105,23 @@ static void write_line(int fd, const char *prefix, const char *text) {
                 return;
 }
 
+/* As syslog(3) writes it (RFC 3164): months have English names whatever the locale. */
+static void write_to_syslog(int level, const char *text) {
+        char line[LOG_LINE_MAX + 128], when[32] = "";
+        time_t now = time(NULL);
+        struct tm local;
+        int length;
+
+        if (localtime_r(&now, &local))
+                (void)strftime(when, sizeof(when), "%h %e %T", &local);
+        length = snprintf(line, sizeof(line), "<%d>%s %s: %s", LOG_DAEMON | level, when, sink.identifier, text);
+        if (length >= (int)sizeof(line))
+                length = sizeof(line) - 1;
+        /* A system without a log: the line is lost, as with syslog(3). */
+        (void)sendto(sink.syslog_fd, line, (size_t)length, MSG_NOSIGNAL, (const struct sockaddr *)&syslog_address,
+                     sizeof(syslog_address));
+}
+
 /* May wait as long as whoever reads the log likes. */
 static void write_message(int level, const char *text) {
         char prefix[8] = "";
@@ -103,7 +131,7 @@ static void write_message(int level, const char *text) {
         if (sink.targets & LOG_TO_STDERR)
                 write_line(STDERR_FILENO, prefix, text);
         if (sink.targets & LOG_TO_SYSLOG)
-                syslog(level, "%s", text);
+                write_to_syslog(level, text);
 }
 
 /* ---- the thread ---- */
@@ -193,6 +221,7 @@ void log_forked(void) {
         queue.first = queue.n = 0;
         queue.lost = 0;
         sink.error_copy_fd = -1;
+        sink.syslog_fd = fd_close(sink.syslog_fd);
 }
 
 bool log_is_written(void) {

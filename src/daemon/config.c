@@ -4,7 +4,6 @@
 #include "daemon/config.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "daemon/group.h"
 
 /* One reading of a file. */
 struct reading {
@@ -63,12 +63,9 @@ static bool parse_switch(const char *value, bool *ret_on) {
 /* ---- [daemon] ---- */
 
 static int set_admin_group(struct reading *reading, const char *value) {
-        const struct group *group = getgrnam(value);
-
-        if (!group)
+        if (group_find(value, &reading->config.policy.admin_gid) < 0)
                 return wrong(reading, "there is no group '%s' on this system", value);
         reading->config.policy.has_admin_group = true;
-        reading->config.policy.admin_gid = group->gr_gid;
         return 1;
 }
 

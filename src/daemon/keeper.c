@@ -82,13 +82,13 @@ int keeper_listen(const char *path) {
 
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
                 return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot make the keeper's socket %s", path);
-        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         /* The mode of the inode to come: it is never another one's to reach, not even for a moment. */
         if (fd < 0 || fchmod(fd, 0600) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot make the keeper's socket");
         if (unlink(path) < 0 && errno != ENOENT)
                 return log_errno(LOG_ERR, -errno, "cannot replace the keeper's socket %s", path);
-        if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, VISITORS_MAX) < 0)
+        if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot listen at the keeper's socket %s", path);
         return take_fd(&fd);
 }
@@ -313,10 +313,10 @@ static void on_visitor(struct keeper *keeper, struct visitor *visitor) {
                 visitor->fd = fd_close(visitor->fd);
 }
 
-static void on_connection(struct keeper *keeper) {
-        CLEANUP(fd_done) int fd = accept4(keeper->config.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+static void receive_visitor(struct keeper *keeper, int connection_fd) {
+        CLEANUP(fd_done) int fd = connection_fd;
 
-        if (fd < 0 || !keeper_trusts(fd) || keeper_send(fd, KEEPER_HELLO, KEEPER_VERSION, NULL, -1) < 0)
+        if (keeper_send(fd, KEEPER_HELLO, KEEPER_VERSION, NULL, -1) < 0)
                 return;
         for (unsigned i = 0; i < VISITORS_MAX; i++)
                 if (keeper->visitors[i].fd < 0) {
@@ -326,6 +326,19 @@ static void on_connection(struct keeper *keeper) {
                         };
                         return;
                 }
+}
+
+static void on_call(struct keeper *keeper) {
+        struct keeper_message message;
+        int fd = -1;
+        int r = keeper_receive(keeper->config.listen_fd, &message, &fd);
+
+        if (fd < 0)
+                return;
+        if (r == 0 && message.kind == KEEPER_CALL && keeper_trusts(fd))
+                receive_visitor(keeper, fd);
+        else
+                (void)let_go(keeper, "what came with no call", fd);
 }
 
 static void dismiss_visitors(struct keeper *keeper, uint64_t now_usec) {
@@ -419,7 +432,7 @@ static void wait_and_serve(struct keeper *keeper) {
                 if (fds[4 + i].revents && keeper->visitors[i].fd >= 0)
                         on_visitor(keeper, &keeper->visitors[i]);
         if (fds[2].revents)
-                on_connection(keeper);
+                on_call(keeper);
 }
 
 static int make_signals(struct keeper *keeper) {

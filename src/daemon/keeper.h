@@ -24,13 +24,13 @@
 #define KEEPER_PATH "/run/holdfast/keeper"
 
 struct keeper_config {
-        int listen_fd;  /* SOCK_SEQPACKET, listening; the keeper's from now on */
+        int listen_fd;  /* SOCK_DGRAM, bound: daemons call there; the keeper's from now on */
         bool ends_idle; /* ends when it keeps nothing and no daemon is connected; otherwise only by a signal */
         bool sandbox;   /* filters its own system calls */
 };
 
 /*
- * Binds a socket for a keeper at path, which only our own user may connect to, and listens. What is at path is
+ * Binds a socket for a keeper at path, which only our own user may call. What is at path is
  * replaced. Returns the descriptor, or negative errno (logged).
  */
 int keeper_listen(const char *path);

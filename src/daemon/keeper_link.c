@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -269,19 +268,6 @@ static void watch(struct keeper_link *link) {
 
 /* ---- finding one ---- */
 
-static int connect_to(const char *path) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        CLEANUP(fd_done) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-        if (fd < 0)
-                return -errno;
-        if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
-                return -ENAMETOOLONG;
-        if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-                return -errno;
-        return keeper_trusts(fd) ? take_fd(&fd) : -EPERM;
-}
-
 /* In the child: only 0-2 and the listener stay open. What else was open there may be copies of GPUs' descriptors. */
 static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd) {
         struct keeper_config config = {.listen_fd = 3, .ends_idle = true, .sandbox = link->config.sandbox};
@@ -299,7 +285,6 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         if (close_range(5, ~0U, 0) < 0)
                 for (int fd = 5; fd < 1024; fd++)
                         (void)close(fd);
-        closelog();
         (void)!write(4, "", 1);
         (void)close(4);
         (void)setsid(); /* a terminal's signals are for the daemon */
@@ -308,7 +293,6 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
                 (void)dup2(null_fd, fd);
         (void)fd_close(null_fd);
         log_open("nvidia-persistenced", LOG_TO_SYSLOG, log_is_verbose());
-        openlog("nvidia-persistenced", LOG_NDELAY, LOG_DAEMON); /* the filter permits no connection later */
         _exit(keeper_run(&config));
 }
 
@@ -356,16 +340,16 @@ static int fork_keeper(struct keeper_link *link) {
 /* Returns a connection, or negative errno: that of the last path tried. */
 static int find_keeper(struct keeper_link *link) {
         bool forks = link->config.choice == KEEPER_AUTO;
-        int r = connect_to(link->paths[0]);
+        int r = keeper_call(link->paths[0]);
 
         if (r >= 0 || !forks)
                 return r;
         link->forks = true;
-        r = connect_to(link->paths[1]);
+        r = keeper_call(link->paths[1]);
         if (r >= 0 || r == -EAGAIN)
                 return r;
         r = fork_keeper(link);
-        return r < 0 ? r : connect_to(link->paths[1]);
+        return r < 0 ? r : keeper_call(link->paths[1]);
 }
 
 static int connect_link(struct keeper_link *link) {
@@ -517,7 +501,7 @@ void keeper_link_reset_others(const struct keeper_link_config *config) {
 
         if (make_paths(&link) == 0)
                 for (size_t i = 0; i < ARRAY_SIZE(link.paths); i++) {
-                        link.fd = connect_to(link.paths[i]);
+                        link.fd = keeper_call(link.paths[i]);
                         if (link.fd >= 0 && await_hello(&link) == 0)
                                 (void)keeper_send(link.fd, KEEPER_RESET, 0, NULL, -1);
                         link.fd = fd_close(link.fd);

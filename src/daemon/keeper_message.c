@@ -4,10 +4,14 @@
 #include "daemon/keeper_message.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/text.h"
 
@@ -17,14 +21,17 @@ union control {
         char bytes[CMSG_SPACE(sizeof(int))];
 };
 
-int keeper_send(int socket_fd, enum keeper_kind kind, uint32_t value, const char *name, int fd) {
-        struct keeper_message message = {.kind = kind, .value = value};
-        struct iovec body = {.iov_base = &message, .iov_len = sizeof(message)};
+/* address NULL: over a connection. */
+static int send_message(int socket_fd, struct sockaddr_un *address, struct keeper_message *message, int fd) {
+        struct iovec body = {.iov_base = message, .iov_len = sizeof(*message)};
         union control control = {0};
-        struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1};
+        struct msghdr header = {
+                .msg_name = address,
+                .msg_namelen = address ? sizeof(*address) : 0,
+                .msg_iov = &body,
+                .msg_iovlen = 1,
+        };
 
-        if (name && !text_copy(message.name, sizeof(message.name), name))
-                return -ENAMETOOLONG;
         if (fd >= 0) {
                 header.msg_control = control.bytes;
                 header.msg_controllen = sizeof(control.bytes);
@@ -36,6 +43,14 @@ int keeper_send(int socket_fd, enum keeper_kind kind, uint32_t value, const char
                 memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
         }
         return sendmsg(socket_fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+int keeper_send(int socket_fd, enum keeper_kind kind, uint32_t value, const char *name, int fd) {
+        struct keeper_message message = {.kind = kind, .value = value};
+
+        if (name && !text_copy(message.name, sizeof(message.name), name))
+                return -ENAMETOOLONG;
+        return send_message(socket_fd, NULL, &message, fd);
 }
 
 static int received_fd(struct msghdr *header) {
@@ -77,12 +92,48 @@ int keeper_receive(int socket_fd, struct keeper_message *ret_message, int *ret_f
         return message.kind == 0 ? -EBADMSG : 0;
 }
 
-bool keeper_trusts(int socket_fd) {
-        struct ucred peer;
-        socklen_t size = sizeof(peer);
+static bool is_trusted(uid_t uid) {
+        return uid == 0 || uid == geteuid();
+}
 
-        return getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-               (peer.uid == 0 || peer.uid == geteuid());
+/* Whether nobody else can have put the socket there: it is root's or ours, or only they make files in its folder. */
+static bool is_trusted_path(const char *path) {
+        char copy[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+        struct stat status;
+
+        if (lstat(path, &status) < 0 || is_trusted(status.st_uid))
+                return true; /* nobody there: sending says so */
+        return text_copy(copy, sizeof(copy), path) && stat(dirname(copy), &status) == 0 && is_trusted(status.st_uid) &&
+               (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+int keeper_call(const char *path) {
+        struct keeper_message message = {.kind = KEEPER_CALL};
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        CLEANUP(fd_done) int ours = -1, theirs = -1, fd = -1;
+        int ends[2], r;
+
+        if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
+                return -ENAMETOOLONG;
+        if (!is_trusted_path(path))
+                return -EPERM;
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+                return -errno;
+        ours = ends[0];
+        theirs = ends[1];
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        r = fd < 0 ? -errno : send_message(fd, &address, &message, theirs);
+        return r < 0 ? r : take_fd(&ours);
+}
+
+bool keeper_trusts(int fd) {
+        int domain = 0, type = 0;
+        struct ucred peer;
+        socklen_t size = sizeof(domain), peer_size = sizeof(peer);
+
+        return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+               getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET &&
+               getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) == 0 && is_trusted(peer.uid);
 }
 
 static void replace(char *text, char from, char to) {

@@ -4,12 +4,13 @@
 
 /*
  * What the daemon and its keeper (keeper.h) say to each other: records of one size over a SOCK_SEQPACKET socket, some
- * with a descriptor.
+ * with a descriptor. The daemon calls by a datagram, and not by connect(2), which its sandbox refuses: no filter of
+ * system calls sees where that leads.
  *
  *      daemon                      keeper
- *        | connect ------------------>|
+ *        | CALL, one end of a pair -->|   the only datagram
  *        |<-------------------- HELLO |   only now may a descriptor be sent: one that lies in a socket nobody has
- *        |                            |   accepted yet would be closed by whoever closes the listener, process 1 even
+ *        |                            |   taken yet would be closed by whoever closes that, process 1 even
  *        | TAKE --------------------->|   a daemon's first connection: it wants what a daemon before it has left
  *        |<------- HAVE name, fd ...  |
  *        |<---------------------- END |
@@ -43,6 +44,7 @@ enum keeper_kind {
         KEEPER_KEEP = 7,
         KEEPER_DROP = 8,
         KEEPER_DROPPED = 9,
+        KEEPER_CALL = 10,
 };
 
 struct keeper_message {
@@ -64,8 +66,15 @@ int keeper_send(int socket_fd, enum keeper_kind kind, uint32_t value, const char
  */
 int keeper_receive(int socket_fd, struct keeper_message *ret_message, int *ret_fd);
 
-/* Whether the other side of the connection is root or runs as the user that we are. */
-bool keeper_trusts(int socket_fd);
+/*
+ * Calls whoever reads datagrams at path. Returns a connection, on which a keeper that lives greets; or negative errno:
+ * -ECONNREFUSED or -ENOENT when nobody is there, -EAGAIN when too many calls wait, -EPERM when the socket may be
+ * another user's.
+ */
+int keeper_call(const char *path);
+
+/* Whether it is a socket for such a connection, whose other side is root or runs as the user that we are. */
+bool keeper_trusts(int fd);
 
 /* The name of a kept descriptor: "gpu-0000.17.00.0" (without colons, as systemd's store wanted names in 0.1.0). */
 void keeper_name_format(char *buffer, size_t size, const char *kind, const struct pci_address *address);

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/group.h"
 
 enum {
         CAPABILITIES_MAX = 64, /* capset(2) has two words for each set */
@@ -42,10 +43,12 @@ static int find_user(const char *name, struct privileges *privileges) {
 }
 
 int privileges_find_group(const char *option, const char *name, gid_t *ret_gid) {
-        const struct group *group = getgrnam(name);
+        const struct group *group = NULL;
         uint64_t id;
 
-        if (!group && text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
+        if (group_find(name, ret_gid) == 0)
+                return 0;
+        if (text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
                 group = getgrgid((gid_t)id);
         if (!group) {
                 log_write(LOG_ERR, "there is no group '%s' on this system; make it, or give another with %s", name,

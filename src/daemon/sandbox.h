@@ -5,7 +5,7 @@
 /*
  * A filter of system calls for the rest of the process' life, threads made later included, and before it a limit on
  * files (sandbox_paths.h). A client that found a way to run code in the daemon could neither start a program nor reach
- * the network, load a module, mount, trace, read another process' memory, or write to a file of anybody's.
+ * the network, load a module, mount, trace, read another process' memory, connect to D-Bus, or write to a file.
  *
  * It must never be what keeps a GPU from being held, so nothing is killed:
  *
@@ -26,7 +26,7 @@
 struct sandbox_config {
         /*
          * A library runs in the process whose calls nobody can list (NVIDIA's libnvidia-cfg.so.1): then only what is
-         * forbidden is turned away, and everything else is permitted.
+         * forbidden is turned away, and everything else is permitted, connect(2) too.
          */
         bool closed_library;
         bool onlines_numa;             /* writes to /sys/devices/system/memory (gpu/numa.h) */

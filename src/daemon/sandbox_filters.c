@@ -172,10 +172,12 @@ static const int permitted[] = {
         SCMP_SYS(pipe2),
         SCMP_SYS(poll),
         SCMP_SYS(ppoll),
-        /* clients, the service manager, the log; new sockets are in the other table */
+        /*
+         * clients, the service manager, the log; new sockets are in the other table. No connect(): no filter sees where
+         * it leads, and D-Bus and its like take connections only, while whom we need takes datagrams
+         */
         SCMP_SYS(accept),
         SCMP_SYS(accept4),
-        SCMP_SYS(connect),
         SCMP_SYS(getpeername),
         SCMP_SYS(getsockname),
         SCMP_SYS(getsockopt),
@@ -189,7 +191,6 @@ static const int permitted[] = {
         /* another keeper, when the one that we have ends (keeper_link.c); making the process is in the other table */
         SCMP_SYS(bind),
         SCMP_SYS(fchmod),
-        SCMP_SYS(listen),
         SCMP_SYS(setsid),
         SCMP_SYS(signalfd4),
         /* the time, where the vDSO does not tell it */
@@ -240,7 +241,7 @@ static const struct rule {
         /* limits are read, not set */
         {SCMP_SYS(prlimit64), 2, UINT64_MAX, 0},
         {SCMP_SYS(prctl), 0, UINT32_MAX, PR_SET_NAME},
-        /* the log and name services */
+        /* the log and the keeper */
         {SCMP_SYS(socket), 0, UINT32_MAX, AF_UNIX},
         {SCMP_SYS(socketpair), 0, UINT32_MAX, AF_UNIX},
         /* the driver: its type byte, whatever the number; UVM's numbers have none */
@@ -275,7 +276,6 @@ static const int keeper_permitted[] = {
         SCMP_SYS(rt_sigprocmask),
         SCMP_SYS(rt_sigreturn),
         /* descriptors; sendto() is the log's */
-        SCMP_SYS(accept4),
         SCMP_SYS(close),
         SCMP_SYS(fstat),
         SCMP_SYS(getsockopt),

@@ -360,10 +360,13 @@ class StandIn:
     """A daemon before ours, as its keeper knows it: leaves descriptors under names of the test's choice."""
 
     KINDS = {"RESET": 5, "WAIT": 6, "KEEP": 7}
+    CALL = 10
 
     def __init__(self, path):
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.connect(str(path))
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller, theirs:
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("=i", theirs.fileno()))
+            caller.sendmsg([struct.pack("=II40s", self.CALL, 0, b"")], [rights], 0, str(path))
         assert self._socket.recv(100)[:4] == struct.pack("=I", 1), "HELLO"
         self.send("RESET")
 

@@ -41,7 +41,6 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -401,6 +400,8 @@ static int do_socket(void) {
                 return errno;
         if (send(ends[0], &byte, 1, MSG_NOSIGNAL) != 1 || recv(ends[1], &byte, 1, 0) != 1)
                 return errno;
+        if (socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) < 0)
+                return errno;
         return ERRNO_OF(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 }
 
@@ -437,9 +438,11 @@ static int do_wait(void) {
 }
 
 static int do_log(void) {
-        errno = 0;
-        syslog(LOG_DAEMON | LOG_DEBUG, "a test of Holdfast's sandbox");
-        return errno == EPERM || errno == ENOSYS ? errno : 0;
+        const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        int error = ERRNO_OF(sendto(fd, "x", 1, MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof(address)));
+
+        return error == EPERM || error == ENOSYS || error == EACCES ? error : 0;
 }
 
 /* SIGHUP reads the configuration, with names of groups in it. */
@@ -724,6 +727,59 @@ static void abstract_sockets_of_others_are_out_of_reach(void **state) {
         (void)close(fd);
 }
 
+static void bus_address(struct sockaddr_un *ret_address) {
+        *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+        (void)text_copy(ret_address->sun_path, sizeof(ret_address->sun_path), tree_path(place, "/other/bus"));
+}
+
+static int connect_to_bus(int fd) {
+        struct sockaddr_un address;
+
+        bus_address(&address);
+        return ERRNO_OF(connect(fd, (const struct sockaddr *)&address, sizeof(address)));
+}
+
+static int try_bus(void) {
+        return connect_to_bus(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+
+static int socket_of_an_accomplice = -1;
+
+static int try_bus_with_a_socket_of_an_accomplice(void) {
+        return connect_to_bus(socket_of_an_accomplice);
+}
+
+static int try_bus_with_a_datagram(void) {
+        struct sockaddr_un address;
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        int error;
+
+        bus_address(&address);
+        error = ERRNO_OF(sendto(fd, "x", 1, MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof(address)));
+        return error == EPROTOTYPE ? ENOSYS : error; /* the kernel's own answer */
+}
+
+/* D-Bus: a socket that listens at a path, which everybody may connect to. */
+static void no_bus_can_be_reached_whosever_socket_it_is(void **state) {
+        static const struct attempt attempts[] = {
+                {"a socket of our own", try_bus},
+                {"a socket that a client has passed", try_bus_with_a_socket_of_an_accomplice},
+                {"a datagram", try_bus_with_a_datagram},
+        };
+        const struct sandbox_config config = in_place();
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        struct sockaddr_un address;
+
+        bus_address(&address);
+        assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(fd, 8), 0);
+        socket_of_an_accomplice = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        expect(attempts, ARRAY_SIZE(attempts), &config, ENOSYS);
+        expect(attempts, 2, NULL, 0);
+        (void)close(socket_of_an_accomplice);
+        (void)close(fd);
+}
+
 /* ---- kernels and service managers that have no Landlock for us ---- */
 
 static int refuse_landlock(int error) {
@@ -777,12 +833,12 @@ static int try_open(void) {
         return ERRNO_OF(open("/dev/null", O_RDWR | O_CLOEXEC));
 }
 
-static int try_socket(void) {
-        return ERRNO_OF(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-}
-
 static int try_connect(void) {
         return ERRNO_OF(connect(-1, NULL, 0));
+}
+
+static int try_socket(void) {
+        return ERRNO_OF(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
 }
 
 static int try_unlink(void) {
@@ -845,6 +901,8 @@ int main(void) {
                                                 place_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(what_the_daemon_needs_of_files_is_there, place_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(abstract_sockets_of_others_are_out_of_reach, place_setup,
+                                                tree_teardown),
+                cmocka_unit_test_setup_teardown(no_bus_can_be_reached_whosever_socket_it_is, place_setup,
                                                 tree_teardown),
                 cmocka_unit_test_setup_teardown(without_landlock_it_starts_with_the_filter_alone, place_setup,
                                                 tree_teardown),
