@@ -130,25 +130,39 @@ def restart():
     systemctl("restart", "--no-block", UNIT)
 
 
-def kill():
+def is_kept(pid):
+    """Whether the driver keeps a thread of a process that is dead otherwise, so that systemd does not hear of its end."""
+    if Path(f"/proc/{pid}/exe").exists():
+        return False
+    with contextlib.suppress(OSError):
+        return any("[nvidia" in stack.read_text() for stack in Path(f"/proc/{pid}/task").glob("*/stack"))
+    return False
+
+
+def kill_and_wait():
+    """Until systemd has done what it does about the end, or will never hear of it."""
+    pid = shown("MainPID")
     systemctl("kill", "--signal=KILL", UNIT)
-    time.sleep(1)  # RestartSec= has passed if systemd has seen the end
-    if shown("SubState") == "running" and not Path(f"/proc/{shown('MainPID')}/exe").exists():
+    events.wait_until(lambda: is_kept(pid) or shown("MainPID") not in ("0", pid)
+                      or shown("ActiveState") in ("failed", "inactive"), f"the end of {pid}", timeout=START_SEC)
+    return pid
+
+
+def kill():
+    if is_kept(kill_and_wait()):
         start_if_dead()
 
 
 def kill_for_good():
     configure(Restart="no")
-    systemctl("kill", "--signal=KILL", UNIT)
-    time.sleep(1)
+    kill_and_wait()
     configure()
     start_if_dead()
 
 
 def kill_at_the_start_limit():
     configure(StartLimitIntervalSec="100s", StartLimitBurst="1")
-    systemctl("kill", "--signal=KILL", UNIT)
-    time.sleep(1)
+    kill_and_wait()
     configure()
     start_if_dead()
 
