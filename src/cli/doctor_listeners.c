@@ -99,14 +99,19 @@ static bool is_user(const struct query *query, const struct rtattr *attribute) {
         return uid == 0 || uid == query->owner;
 }
 
+/* The macros of the headers, NLMSG_NEXT and RTA_NEXT, cast to types of larger alignment. */
+static void *next_after(void *item, size_t length) {
+        return (char *)item + NLMSG_ALIGN(length); /* RTA_ALIGN is the same */
+}
+
 /* Without a user's attribute, before Linux 5.3, name and file system decide. */
 static bool is_daemons(const struct query *query, struct nlmsghdr *message) {
         struct unix_diag_msg *socket = NLMSG_DATA(message);
-        int length = (int)NLMSG_PAYLOAD(message, sizeof(*socket));
+        const char *end = (const char *)message + message->nlmsg_len;
         bool named = false, on_device = false, trusted = true;
 
-        for (struct rtattr *attribute = (struct rtattr *)(socket + 1); RTA_OK(attribute, length);
-             attribute = RTA_NEXT(attribute, length)) {
+        for (struct rtattr *attribute = next_after(socket, sizeof(*socket)); RTA_OK(attribute, end - (char *)attribute);
+             attribute = next_after(attribute, attribute->rta_len)) {
                 if (attribute->rta_type == UNIX_DIAG_NAME)
                         named = is_name(query, attribute);
                 else if (attribute->rta_type == UNIX_DIAG_VFS)
@@ -121,9 +126,10 @@ static bool is_daemons(const struct query *query, struct nlmsghdr *message) {
 
 /* Returns 1 when there is more to come, 0 at the end, or negative errno. */
 static int take_messages(struct query *query, char *bytes, size_t size) {
-        size_t left = size;
+        const char *end = bytes + size;
 
-        for (struct nlmsghdr *message = (void *)bytes; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
+        for (struct nlmsghdr *message = (void *)bytes; NLMSG_OK(message, end - (char *)message);
+             message = next_after(message, message->nlmsg_len)) {
                 if (message->nlmsg_type == NLMSG_DONE)
                         return 0;
                 if (message->nlmsg_type == NLMSG_ERROR) {

@@ -431,6 +431,19 @@ def test_a_descriptor_that_is_no_gpus_is_closed_and_the_gpu_opened(world, left_b
     wait_until(lambda: "/dev/zero" not in process.open_files(keeper_pid).values(), "the keeper has none")
 
 
+@pytest.mark.parametrize("false", ["/dev/zero", "dev/nvidia0", "dev/nvidiactl"])
+def test_a_descriptor_that_is_no_uvms_is_closed_and_the_gpu_registered(world, left_behind, false):
+    """Otherwise UVM persistence is said to be on, and nothing keeps UVM's state."""
+    left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia0")
+    left_behind.keep(name_of(world.gpus[0]).replace("gpu-", "uvm-"), world.sim.mount / false)
+    left_behind.close()
+    daemon = world.supervise("--verbose").start("--uvm-persistence-mode").wait_ready()
+    wait_until(lambda: registrations(world) == [1] * 4, "each GPU registered")
+    assert [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 4
+    assert len(world.sim.journal("uvm-registered")) == 4
+    wait_until(lambda: world.site.kept() == nodes(world, uvm=True), "the keeper has nothing else")
+
+
 def test_the_other_backend_drops_what_it_cannot_go_on_with(world, left_behind):
     left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia0")
     daemon = start_after(world, left_behind, "--backend", "nvidia-cfg", "--nvidia-cfg-path",

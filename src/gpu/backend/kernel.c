@@ -320,6 +320,30 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
         return r < 0 ? r : check_bound(kernel, path, ret_failure);
 }
 
+/* By number, since a container's /dev is another file system; simulated nodes may be ordinary files. */
+static bool is_uvm(const struct kernel *kernel, int fd) {
+        struct stat kept, node;
+        char path[PATH_MAX];
+
+        if (file_rooted(path, kernel->root, "/dev/nvidia-uvm") < 0 || stat(path, &node) < 0 || fstat(fd, &kept) < 0)
+                return false;
+        if (S_ISCHR(node.st_mode) || S_ISCHR(kept.st_mode))
+                return S_ISCHR(node.st_mode) && S_ISCHR(kept.st_mode) && node.st_rdev == kept.st_rdev;
+        return node.st_dev == kept.st_dev && node.st_ino == kept.st_ino;
+}
+
+/* Whoever kept it may have another file under that name. Without a registration UVM persistence is enabled anew. */
+static void adopt_uvm(struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
+        char text[PCI_ADDRESS_SIZE];
+
+        hold->uvm = hold->uvm_fd >= 0 && is_uvm(kernel, hold->uvm_fd); /* kept only once the GPU is registered */
+        if (hold->uvm || hold->uvm_fd < 0)
+                return;
+        log_write(LOG_WARNING, "device %s - what was kept as its UVM registration is no descriptor of /dev/nvidia-uvm",
+                  pci_address_format(address, text));
+        end_uvm(kernel, address, hold);
+}
+
 static int kernel_adopt(void *context, const struct pci_address *address, struct gpu_hold *hold,
                         struct gpu_failure *ret_failure) {
         int r;
@@ -330,7 +354,7 @@ static int kernel_adopt(void *context, const struct pci_address *address, struct
                 end_device(context, address, hold);
                 return r;
         }
-        hold->uvm = hold->uvm_fd >= 0; /* kept only once the GPU is registered */
+        adopt_uvm(context, address, hold);
         return 0;
 }
 
