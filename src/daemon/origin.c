@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -185,20 +186,20 @@ static enum rights find_rights(int directory, pid_t pid, enum origin_question qu
         return RIGHTS_OF_THE_HOST;
 }
 
-/* Named for those only who may look into the process; the others share a number. */
-static uint64_t find_pid_namespace(int directory) {
-        struct stat status, own;
+/*
+ * By ioctl (Linux 6.11), not by /proc/PID/ns/pid: a process whose execution hangs in the close of a file makes whoever
+ * reads that link wait (the kernel's exec_update_lock), and any user can be such a process.
+ */
+static uint64_t find_pid_namespace(int pidfd) {
+        CLEANUP(fd_done) int fd = pidfd < 0 ? -1 : ioctl(pidfd, PIDFD_GET_PID_NAMESPACE, 0);
+        struct stat status;
 
-        if (directory < 0 || fstatat(directory, "ns/pid", &status, 0) < 0)
-                return 1;
-        return stat("/proc/self/ns/pid", &own) == 0 && own.st_ino == status.st_ino ? 0 : status.st_ino;
+        return fd >= 0 && fstat(fd, &status) == 0 ? status.st_ino : 1;
 }
 
 /* The origin is known: what else is asked. */
 static void find_more(struct origin_facts *facts, int directory, pid_t pid, enum origin_question question) {
-        if (facts->origin != ORIGIN_BESIDE)
-                facts->pid_namespace = find_pid_namespace(directory);
-        else if (question != ORIGIN_WHERE)
+        if (facts->origin == ORIGIN_BESIDE && question != ORIGIN_WHERE)
                 facts->rights = find_rights(directory, pid, question);
 }
 
@@ -232,14 +233,13 @@ struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question q
 
         if (facts.origin != ORIGIN_BESIDE && facts.origin != ORIGIN_ELSEWHERE)
                 return facts;
-        if (facts.origin == ORIGIN_BESIDE)
-                facts.pid_namespace = 0;
-        if (facts.origin == ORIGIN_BESIDE && question == ORIGIN_WHERE)
+        facts.pid_namespace = facts.origin == ORIGIN_BESIDE ? 0 : find_pid_namespace(pidfd);
+        if (facts.origin != ORIGIN_BESIDE || question == ORIGIN_WHERE)
                 return facts;
         directory = open_process(pid);
         find_more(&facts, directory, pid, question);
         /* The process has kept its pid all the while if it is there now: what was found is its own. */
-        if (facts.origin == ORIGIN_BESIDE && has_ended(pidfd))
+        if (has_ended(pidfd))
                 facts.origin = ORIGIN_GONE;
         return facts;
 }
@@ -280,21 +280,41 @@ static enum origin read_process(int directory, uint64_t connected_boottime_usec)
         return compare_depths(depth, own_depth);
 }
 
-struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question) {
-        /* The directory stays with its process: all of its files are of one and the same, or cannot be read. */
-        int opened = open_process(pid);
-        CLEANUP(fd_done) int directory = opened < 0 ? -1 : opened;
+/* All that can be told of the process that has the pid now, without a read that may wait: its start is not known. */
+static struct origin_facts guess_by_pid(int pidfd, int error, pid_t pid, enum origin_question question) {
         struct origin_facts facts = {.origin = ORIGIN_UNKNOWN, .pid_namespace = 1};
 
+        if (pidfd >= 0)
+                return origin_of_pidfd(pidfd, pid, question);
+        if (error == ESRCH)
+                facts.origin = ORIGIN_GONE;
+        return facts;
+}
+
+/*
+ * Only root of this host is asked when it has started. Whoever else has the pid, the answer is no in any case, and
+ * reading stat could wait for it.
+ */
+struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question) {
+        CLEANUP(fd_done) int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+        int error = errno;
+        struct origin_facts facts = guess_by_pid(pidfd, error, pid, question);
+        CLEANUP(fd_done) int directory = -1;
+        int opened;
+
         if (question == ORIGIN_WHERE) {
-                facts.pid_namespace = find_pid_namespace(directory);
+                facts.origin = ORIGIN_UNKNOWN;
                 return facts;
         }
-        facts.origin = read_process(opened, connected_boottime_usec);
-        if (facts.origin != ORIGIN_BESIDE && facts.origin != ORIGIN_ELSEWHERE)
+        if ((pidfd >= 0 || error == ESRCH) && (facts.origin != ORIGIN_BESIDE || facts.rights != RIGHTS_OF_THE_HOST))
                 return facts;
-        if (facts.origin == ORIGIN_BESIDE)
-                facts.pid_namespace = 0;
+        /* The directory stays with its process: all of its files are of one and the same, or cannot be read. */
+        opened = open_process(pid);
+        directory = opened < 0 ? -1 : opened;
+        facts.origin = read_process(opened, connected_boottime_usec);
+        if (facts.origin != ORIGIN_BESIDE)
+                return facts;
+        facts.pid_namespace = 0;
         find_more(&facts, directory, pid, question);
         /* Capabilities are asked by pid: it was this process' if it is there now. */
         if (has_started_by(directory, connected_boottime_usec) <= 0)

@@ -25,9 +25,15 @@
  * Times are microseconds of CLOCK_BOOTTIME, which is the clock of start times in /proc.
  */
 
+#include <linux/ioctl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* A descriptor of the process' PID namespace (linux/pidfd.h from Linux 6.11 on). */
+#ifndef PIDFD_GET_PID_NAMESPACE
+#define PIDFD_GET_PID_NAMESPACE _IO(0xFF, 5)
+#endif
 
 enum origin {
         ORIGIN_BESIDE,    /* in our PID namespace */
@@ -64,9 +70,10 @@ enum origin_question {
 };
 
 /*
- * ORIGIN_WHERE by pid reads no text of the process: /proc/PID/status and stat borrow its memory, and who gives that
- * back as the last one has to free it, in our case in the event loop. It is asked of everybody, the others of uid 0 and
- * of admins.
+ * ORIGIN_WHERE is asked of everybody, the others of uid 0 and of admins. It reads nothing below /proc/PID: the texts
+ * status and stat borrow the process' memory, and who gives that back as the last one has to free it, in our case in
+ * the event loop; and stat and the links wait while an execution hangs. By pidfd the others read neither stat nor
+ * links, either.
  */
 struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question question);
 struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question);

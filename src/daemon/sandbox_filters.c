@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "daemon/origin.h"
 #include "gpu/abi.h"
 
 #define REFUSED SCMP_ACT_ERRNO(EPERM)
@@ -149,6 +150,7 @@ static const int permitted[] = {
         SCMP_SYS(open),
         SCMP_SYS(openat),
         SCMP_SYS(openat2),
+        SCMP_SYS(pidfd_open), /* on kernels without SO_PEERPIDFD */
         SCMP_SYS(pread64),
         SCMP_SYS(pwrite64),
         SCMP_SYS(read),
@@ -250,6 +252,8 @@ static const struct rule {
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_DEINITIALIZE},
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_REGISTER_GPU},
         {SCMP_SYS(ioctl), 1, UINT32_MAX, UVM_UNREGISTER_GPU},
+        /* which PID namespace a client is in */
+        {SCMP_SYS(ioctl), 1, UINT32_MAX, PIDFD_GET_PID_NAMESPACE},
 };
 
 /* What a keeper and libc do: descriptors come, are sent, and are closed on threads. It opens and connects nothing. */

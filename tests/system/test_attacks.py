@@ -395,6 +395,30 @@ def test_a_passed_descriptor_whose_close_takes_a_minute(kernel, world, daemon, w
         assert_stops(daemon)
 
 
+# In a PID namespace of its own, as any user can have one: connects, and then its execution hangs.
+CONNECT_AND_EXECUTE = """
+import os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[2])
+connection.send(bytes.fromhex(sys.argv[3]))
+connection.set_inheritable(True)
+""" + fuse.EXECUTE
+
+
+@pytest.mark.parametrize("prefix", [
+    ["unshare", "--pid"], ["setpriv", f"--reuid={process.NOBODY}", "--clear-groups", "unshare", "--user", "--pid"],
+    ["setpriv", "--bounding-set=-sys_admin", "unshare"]], ids=["of root", "of a user", "that shares our pids"])
+def test_a_client_in_a_container_whose_execution_hangs(kernel, world, daemon, prefix):
+    """The kernel lets those wait who ask where such a process is."""
+    with fuse.hung_file_system("file") as system, contextlib.ExitStack() as stack:
+        with stopped(daemon):
+            stack.enter_context(fuse.process_on(
+                system, CONNECT_AND_EXECUTE, [daemon.socket_path, get_record(world).hex()],
+                prefix=[*prefix, "--fork", "--kill-child"]))
+        for _ in range(3):
+            assert_serves(daemon, world)
+
+
 def assert_stops(daemon):
     daemon.terminate()
     if not process.wait_gone(daemon.pid, 5):

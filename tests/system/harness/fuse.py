@@ -144,9 +144,9 @@ def wait_for_state(pid, state, limit_sec=10):
 
 
 @contextlib.contextmanager
-def process_on(system, program, pass_fds=()):
+def process_on(system, program, more=(), prefix=(), pass_fds=()):
     """A process that runs the program on the file system's file; afterwards the file system hangs."""
-    arguments = [sys.executable, "-I", "-c", program, system.path]
+    arguments = [*prefix, sys.executable, "-I", "-c", program, system.path, *more]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=pass_fds) as process:
         try:
             assert process.stdout.readline() == b"ready\n"
