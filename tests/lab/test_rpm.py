@@ -13,18 +13,19 @@ from lab.clock import timed
 from lab.lab import TOP
 from lab.packages import run
 
-DRIVER = "595.45.04"
+# What drivers' packages require, with the architecture's name in the place of %{_isa}: NVIDIA's and negativo17's
+# nvidia-driver-cuda, RPM Fusion's xorg-x11-drv-nvidia-cuda, compat-nvidia-repo.
+REQUIRED = ("nvidia-persistenced = 3:610.43.03", "nvidia-persistenced{isa} = 3:595.71.05", "nvidia-persistenced >= 3:450.57")
 UNIT = "nvidia-persistenced.service"
 
 
 @pytest.fixture(scope="session")
 def rpms(lab):
-    """Package by name. HOLDFAST_RPMS names a folder where they are built already, for that driver."""
+    """Package by name. HOLDFAST_RPMS names a folder where they are built already."""
     folder = Path(os.environ.get("HOLDFAST_RPMS", lab.folder / "rpm"))
     if not folder.exists():
         with timed("packages (scripts/rpm)"):
-            subprocess.run([TOP / "scripts/rpm", folder], check=True, stdout=subprocess.DEVNULL,
-                           env=os.environ | {"NVIDIA_VERSION": DRIVER})
+            subprocess.run([TOP / "scripts/rpm", folder], check=True, stdout=subprocess.DEVNULL)
     return {run("rpm", "--query", "--queryformat=%{NAME}", "--package", file): file
             for file in folder.glob("*.rpm") if ".src." not in file.name}
 
@@ -44,9 +45,29 @@ def test_three_packages_part_the_files(rpms):
     assert "/usr/bin/holdfast-sim" in files["holdfast-sim"]
 
 
-def test_it_stands_in_for_the_package_of_one_drivers_version_and_epoch(rpms):
-    assert f"nvidia-persistenced = 3:{DRIVER}" in query(rpms["holdfast-nvidia-persistenced"], "provides")
-    assert "nvidia-persistenced" in query(rpms["holdfast-nvidia-persistenced"], "conflicts")
+def driver(folder, required):
+    """A driver's package that requires this."""
+    spec = folder / "driver.spec"
+    spec.write_text(f"Name: driver\nVersion: 1\nRelease: 1\nSummary: stand-in\nLicense: none\nRequires: {required}\n"
+                    "%description\nstand-in\n%files\n")
+    run("rpmbuild", "-bb", "--define", f"_topdir {folder}", "--define", f"_rpmdir {folder}", spec)
+    return next(folder.rglob("driver*.rpm"))
+
+
+def unmet(folder, *files):
+    """What rpm misses for a transaction with these files on a machine that has nothing."""
+    done = subprocess.run(["rpm", "--upgrade", "--test", "--dbpath", folder / "db", *files], capture_output=True, text=True,
+                          check=False)
+    return [line.strip() for line in done.stderr.splitlines() if " is needed by " in line]
+
+
+@pytest.mark.parametrize("required", REQUIRED)
+def test_it_stands_in_for_nvidias_package_of_every_version(rpms, required, tmp_path):
+    needed = required.format(isa=run("rpm", "--eval", "%{?_isa}").strip())
+    theirs, ours = driver(tmp_path, needed), rpms["holdfast-nvidia-persistenced"]
+    assert unmet(tmp_path, theirs) == [f"{needed} is needed by driver-1-1.{run('rpm', '--eval', '%_arch').strip()}"]
+    assert not [line for line in unmet(tmp_path, theirs, ours) if line.startswith("nvidia-persistenced")]
+    assert "nvidia-persistenced" in query(ours, "conflicts")
 
 
 def test_the_simulators_library_is_not_offered_as_nvidias(rpms):

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Debian's own packages of NVIDIA's driver beside ours, in every order: simulated for the whole archive, and installed on
+nodes for those that need no GPU. The table in docs/install.md says the same."""
+
+import pytest
+
+from lab.packages import install, run
+from nvidia import userspace
+
+pytestmark = pytest.mark.each_debian
+
+OURS = ("holdfast", "holdfast-nvidia-persistenced")
+UNIT = "nvidia-persistenced.service"
+PROGRAM = "/usr/libexec/holdfast/nvidia-persistenced"
+# Those that depend on it or recommend it, or on which somebody installs them: what can be installed together.
+DRIVERS = {
+    "bookworm": (("libcuda1", "nvidia-smi", "nvidia-driver-full"), ("nvidia-tesla-470-driver",),
+                 ("nvidia-tesla-535-driver-full",)),
+    "trixie": (("libcuda1", "nvidia-smi", "nvidia-driver-full"), ("nvidia-tesla-535-driver-full",)),
+}
+
+
+@pytest.fixture(scope="module")
+def archive(debian):
+    with userspace.used(debian) as folder:
+        yield folder
+
+
+@pytest.fixture
+def offered(bare_node, archive, packages):
+    """A node with two GPUs that can install NVIDIA's packages and ours."""
+    bare_node.simulate()
+    userspace.offer(bare_node, archive, *map(packages.file, OURS))
+    return bare_node
+
+
+def program(node):
+    """What runs."""
+    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+    return node.try_exec("readlink", f"/proc/{pid}/exe").out.strip()
+
+
+def assert_ours(node):
+    assert program(node) == PROGRAM
+    assert node.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
+    assert node.gpus.users() == [1, 1]
+
+
+def state(node, package):
+    return node.try_exec("dpkg-query", "--show", "--showformat=${db:Status-Status}", package).out
+
+
+def as_installed(package):
+    """The entry of a dpkg status for a package file."""
+    return run("dpkg-deb", "--field", package).replace("\n", "\nStatus: install ok installed\n", 1) + "\n"
+
+
+def test_no_package_of_the_archive_takes_our_place_when_it_is_installed(lab, debian, packages, tmp_path):
+    status = tmp_path / "status"
+    own = (lab.release(debian).base(()) / "var/lib/dpkg/status").read_text()
+    status.write_text(own + "\n" + "".join(as_installed(packages.file(name)) for name in OURS))
+    for names in DRIVERS[debian]:
+        done = [line.split()[:2] for line in userspace.simulate(debian, status, "install", *names) if " " in line]
+        assert all(["Inst", name] in done for name in names)
+        assert not [line for line in done if line[0] in ("Inst", "Remv") and "persistenced" in line[1]], names
+
+
+def test_ours_stays_when_the_driver_comes_is_upgraded_or_goes(offered, packages):
+    userspace.apt(offered, "install", *OURS)
+    userspace.apt(offered, "install", "nvidia-smi", "libcuda1")
+    assert state(offered, "nvidia-persistenced") in ("", "not-installed")
+    assert_ours(offered)
+
+    install(offered, *[packages.newer(name) for name in OURS])
+    userspace.apt(offered, "dist-upgrade")
+    userspace.apt(offered, "install", "--reinstall", "libcuda1")
+    assert_ours(offered)
+
+    userspace.apt(offered, "purge", "nvidia-smi")
+    assert_ours(offered)
+    userspace.apt(offered, "remove", *OURS)
+    assert state(offered, "libcuda1") == "installed"
+    assert offered.gpus.users() == [0, 0]
+
+
+def test_ours_takes_the_place_of_nvidias_package_until_that_is_asked_for_by_name(offered):
+    userspace.apt(offered, "install", "libcuda1")
+    assert state(offered, "nvidia-persistenced") == "installed"
+    userspace.apt(offered, "install", *OURS)
+    assert state(offered, "nvidia-persistenced") == "config-files"
+    assert_ours(offered)
+
+    # Its script for this disables the unit.
+    userspace.apt(offered, "purge", "nvidia-persistenced")
+    userspace.apt(offered, "autoremove", "--purge")
+    assert_ours(offered)
+    offered.reboot()
+    assert_ours(offered)
+
+    said = userspace.apt(offered, "install", "nvidia-persistenced")
+    assert "REMOVED:\n  holdfast-nvidia-persistenced" in said
+    assert state(offered, "holdfast") == "installed"
+    assert program(offered) != PROGRAM
