@@ -102,3 +102,6 @@ def test_ours_takes_the_place_of_nvidias_package_until_that_is_asked_for_by_name
     assert "REMOVED:\n  holdfast-nvidia-persistenced" in said
     assert state(offered, "holdfast") == "installed"
     assert program(offered) != PROGRAM
+
+    userspace.apt(offered, "install", "holdfast-nvidia-persistenced")
+    assert_ours(offered)
