@@ -273,11 +273,11 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         struct keeper_config config = {.listen_fd = 3, .ends_idle = true, .sandbox = link->config.sandbox};
         int null_fd;
 
+        log_forked(); /* closes the log's descriptor, which may be 3 or 4 */
         if (listen_fd != 3 && dup3(listen_fd, 3, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
         if (ready_fd != 4 && dup3(ready_fd, 4, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
-        log_forked();
         if (link->config.title_size > 0) { /* for whoever looks with ps */
                 memset(link->config.title, 0, link->config.title_size);
                 (void)text_copy(link->config.title, link->config.title_size, "--keeper");
