@@ -8,7 +8,7 @@ import pytest
 from lab.packages import install, run
 from nvidia import userspace
 
-pytestmark = pytest.mark.each_debian
+pytestmark = pytest.mark.each_debian(ci=False)
 
 OURS = ("holdfast", "holdfast-nvidia-persistenced")
 UNIT = "nvidia-persistenced.service"

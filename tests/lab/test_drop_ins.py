@@ -13,7 +13,7 @@ import pytest
 
 from harness.events import wait_until
 
-pytestmark = pytest.mark.each_debian
+pytestmark = pytest.mark.each_debian(ci=False)
 
 UNITS = Path(__file__).resolve().parent / "foreign-units"
 TOP = Path(__file__).resolve().parents[2]

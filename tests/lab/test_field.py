@@ -9,7 +9,7 @@ import pytest
 
 from harness.events import wait_until
 
-pytestmark = pytest.mark.each_debian
+pytestmark = pytest.mark.each_debian(ci=False)
 
 SERVICE = "nvidia-persistenced.service"
 FOLDER = f"/etc/systemd/system/{SERVICE}.d"
