@@ -37,11 +37,6 @@ struct query {
         size_t n;
 };
 
-/* /var/run is /run: a daemon may have bound either. */
-static const char *without_var(const char *path) {
-        return text_starts_with(path, "/var/run/") ? path + strlen("/var") : path;
-}
-
 static int ask(int fd) {
         const struct {
                 struct nlmsghdr header;
@@ -75,7 +70,7 @@ static bool is_name(const struct query *query, const struct rtattr *attribute) {
         if (length >= sizeof(name))
                 return false;
         memcpy(name, RTA_DATA(attribute), length);
-        return text_equal(without_var(name), without_var(query->path));
+        return text_equal(socket_path_without_var(name), socket_path_without_var(query->path));
 }
 
 static bool is_device(const struct query *query, const struct rtattr *attribute) {

@@ -73,8 +73,7 @@ static void take_mount(const struct mount *mount, const char *directory, size_t 
         *length = strlen(mount->target);
 }
 
-/* /var/run is /run: where the folder is gone, nobody else can tell. */
-static const char *without_var(const char *path) {
+const char *socket_path_without_var(const char *path) {
         return text_starts_with(path, "/var/run/") ? path + strlen("/var") : path;
 }
 
@@ -91,7 +90,8 @@ int socket_place_find(const char *socket_path, struct socket_place *ret_place) {
                 return -EINVAL;
         *name = '\0';
         if (!realpath(parent, directory))
-                (void)text_copy(directory, sizeof(directory), without_var(parent));
+                (void)text_copy(directory, sizeof(directory),
+                                socket_path_without_var(parent)); /* only the name is left */
         *ret_place = (struct socket_place){0};
         while (getline(&line, &room, stream) >= 0) {
                 CLEANUP(mount_done) struct mount mount = {0};

@@ -25,6 +25,9 @@ struct socket_place {
         char directory[PATH_MAX]; /* there, too */
 };
 
+/* /var/run is /run, and a daemon may have bound either: the path by its shorter name. */
+const char *socket_path_without_var(const char *path);
+
 /* Returns 0 or negative errno. The folder of the socket may be gone. */
 int socket_place_find(const char *socket_path, struct socket_place *ret_place);
 

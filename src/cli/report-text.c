@@ -385,8 +385,8 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
                         continue;
                 (void)text_format(
                         text, sizeof(text),
-                        "nvidia-smi leaves out GPU %zu, which does not initialise, and counts those behind it "
-                        "otherwise: name them by address",
+                        "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of the GPUs "
+                        "behind it are smaller: name GPUs by address",
                         gpu->index);
                 print_note(remarks, text);
                 return;

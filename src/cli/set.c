@@ -159,10 +159,11 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
         if (r == -EBUSY)
                 return complain(invocation, STATUS_FAILED, "a persistence daemon is just starting: try again");
         if (r < 0)
-                return complain(invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
-                                "cannot remove %s, which a killed daemon left, and as long as it is there NVML sets "
-                                "nothing: %s",
-                                snapshot->daemon_socket, strerror(-r));
+                return complain(
+                        invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
+                        "cannot remove %s, which a killed daemon left: %s. While it is there NVML sets nothing; "
+                        "run this as root, or remove it",
+                        snapshot->daemon_socket, strerror(-r));
         return STATUS_DONE;
 }
 

@@ -424,7 +424,7 @@ static void remember(struct registry *registry, const struct entry *entry) {
         registry->memories = memory;
 }
 
-static bool is_other_gpu(const char *first, const char *second) {
+bool is_other_gpu(const char *first, const char *second) {
         return first[0] != '\0' && second[0] != '\0' && !text_equal(first, second);
 }
 

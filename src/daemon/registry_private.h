@@ -86,6 +86,9 @@ struct registry {
 /* Takes every GPU as far as it gets now. To be called after every event, however small. */
 void registry_advance(struct registry *registry);
 
+/* Whether two UUIDs, of which either may be unknown (""), are certainly of different GPUs. */
+bool is_other_gpu(const char *first, const char *second);
+
 /* Works out anew whether the GPU is wanted. */
 void entry_update_want(struct entry *entry);
 /* An RPC or the policy decides. Ends a pause after a failure: whoever asks wants it tried now. */

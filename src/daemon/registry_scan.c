@@ -36,10 +36,6 @@ static bool is_other_minor(int minor, const struct gpu_info *info) {
         return minor != GPU_MINOR_UNKNOWN && info->minor != GPU_MINOR_UNKNOWN && minor != info->minor;
 }
 
-static bool is_other_gpu(const struct gpu *gpu, const struct gpu_info *info) {
-        return gpu->info.uuid[0] != '\0' && info->uuid[0] != '\0' && !text_equal(gpu->info.uuid, info->uuid);
-}
-
 /*
  * Whether what is held is of the GPU as it was before: taken out and put back while we did not look. An open reads the
  * minor for itself, so while one is under way, or when it began after the look, the hold is the newer of the two.
@@ -50,7 +46,7 @@ static bool is_outdated(const struct entry *entry, const struct gpu_info *info, 
 
         if (gpu->state == GPU_OPENING || seen_usec < entry->opened_usec)
                 return false;
-        return is_other_minor(minor, info) || is_other_gpu(gpu, info);
+        return is_other_minor(minor, info) || is_other_gpu(gpu->info.uuid, info->uuid);
 }
 
 /* A look that began before the GPU was initialised does not know its UUID. */
