@@ -96,7 +96,7 @@ def test_after_a_restart_status_tells_all_are_held(world, service):
 def test_a_stop_releases_everything_and_ends_the_keeper(world, service, number):
     pid = keeper(world)
     assert service.end(number) == 0
-    assert books(world) == [(1, 1, 0)] * 4, "torn down when the daemon had ended"
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
     assert process.wait_gone(pid, 5), "a keeper with nothing to keep stays"
     assert list(world.site.runtime_directory.iterdir()) == []
 
@@ -107,7 +107,7 @@ def test_a_stop_right_after_a_restart_releases_what_was_kept(world, service):
     assert service.end(signal.SIGINT) in (0, -signal.SIGINT), "the latter: before it listened for signals"
     if service.run.status == 0:
         assert service.kept == []
-        assert books(world) == [(1, 1, 0)] * 4
+        wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
 
 
 def test_a_signal_to_daemon_and_keeper_releases_everything(world, service):
@@ -155,7 +155,8 @@ def test_while_the_keeper_stands_still_an_off_is_refused_and_the_gpu_said_to_be_
     finally:
         os.kill(pid, signal.SIGCONT)
     assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.SUCCESS
-    assert books(world)[0] == (1, 1, 0)
+    # Copies that the keeper had not yet taken were under way: the simulator hears of the last close a little later.
+    wait_until(lambda: books(world)[0] == (1, 1, 0), "torn down")
 
 
 def test_a_keeper_that_stands_still_keeps_no_daemon_from_starting(world, service):
@@ -213,7 +214,7 @@ def test_with_keeper_from_none_a_hand_over_releases(world):
     service = world.supervise("--keeper-from", "none")
     service.start().wait_ready()
     assert service.end(signal.SIGUSR1) == 0
-    assert books(world) == [(1, 1, 0)] * 2
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_a_keeper_that_is_there_is_used_and_outlives_every_daemon(world, contain
         service.restart(number)
         assert books(world) == [HELD_ONCE] * 4
     assert service.end(signal.SIGTERM) == 0
-    assert books(world) == [(1, 1, 0)] * 4
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
     assert not process.wait_gone(container.pid, 0)
 
 
@@ -326,7 +327,7 @@ def test_uvm_registrations_outlive_a_kill_and_are_not_made_again(world, uvm_serv
 def test_a_stop_gives_up_uvm_as_well(world, uvm_service):
     assert uvm_service.end(signal.SIGINT) == 0
     assert uvm_service.kept == [] and registrations(world) == [0] * 2
-    assert books(world) == [(1, 1, 0)] * 2
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
 
 
 def test_a_process_that_wants_no_uvm_keeps_the_gpus_and_drops_uvm(world, uvm_service):
@@ -741,4 +742,4 @@ def test_a_manager_that_is_gone_keeps_nobody_from_holding(world):
     daemon.wait_for_log("Local RPC services initialized")
     wait_until(lambda: modes(daemon, world) == [ENABLED] * 2, "both held")
     assert service.end(signal.SIGTERM) == 0
-    assert books(world) == [(1, 1, 0)] * 2
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
