@@ -19,14 +19,14 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "sim/ctl.h"
-#include "sim/cuse.h"
-#include "sim/fuse.h"
-#include "sim/kernel_log.h"
-#include "sim/model.h"
-#include "sim/mount.h"
-#include "sim/server.h"
-#include "sim/uevents.h"
+#include "sim/control/ctl.h"
+#include "sim/control/server.h"
+#include "sim/fronts/cuse.h"
+#include "sim/fronts/fuse.h"
+#include "sim/fronts/kernel_log.h"
+#include "sim/fronts/mount.h"
+#include "sim/fronts/uevents.h"
+#include "sim/model/model.h"
 
 enum { GPUS_DEFAULT = 8, EXIT_MISUSE = 2 };
 

@@ -3,7 +3,7 @@
 
 /*
  * libnvidia-cfg.so.1 as the simulator has it: the functions that a persistence daemon loads from NVIDIA's closed
- * library, answered by holdfast-sim over its socket (sim/server.h). The socket is HOLDFAST_SIM_SOCKET's, or
+ * library, answered by holdfast-sim over its socket (sim/control/server.h). The socket is HOLDFAST_SIM_SOCKET's, or
  * /run/holdfast-sim/socket. The names and shapes are those by which nvidia-persistenced looks them up.
  *
  * One connection per opened GPU: the connection is the hold, so that a killed process lets go of its GPUs here, too.
@@ -21,7 +21,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "gpu/abi.h"
-#include "sim/endpoint.h"
+#include "sim/control/endpoint.h"
 
 #define PUBLIC __attribute__((visibility("default")))
 #define DEFAULT_SOCKET "/run/holdfast-sim/socket"

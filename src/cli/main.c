@@ -8,8 +8,8 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "cli/command.h"
-#include "cli/nearest.h"
+#include "cli/args/command.h"
+#include "cli/args/nearest.h"
 
 enum { PROGRAM_SIZE = 32 };
 

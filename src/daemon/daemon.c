@@ -22,21 +22,21 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "daemon/config.h"
-#include "daemon/exit_status.h"
-#include "daemon/hotplug.h"
-#include "daemon/inherited.h"
-#include "daemon/keeper_link.h"
-#include "daemon/keeper_message.h"
-#include "daemon/kernel_messages.h"
-#include "daemon/methods.h"
-#include "daemon/notices.h"
-#include "daemon/notify.h"
-#include "daemon/override.h"
-#include "daemon/ratelimit.h"
-#include "daemon/runtime.h"
-#include "daemon/sandbox.h"
-#include "daemon/worker.h"
+#include "daemon/gpus/hotplug.h"
+#include "daemon/gpus/kernel_messages.h"
+#include "daemon/gpus/notices.h"
+#include "daemon/gpus/worker.h"
+#include "daemon/manager/inherited.h"
+#include "daemon/manager/keeper_link.h"
+#include "daemon/manager/keeper_message.h"
+#include "daemon/manager/notify.h"
+#include "daemon/process/config.h"
+#include "daemon/process/exit_status.h"
+#include "daemon/process/override.h"
+#include "daemon/process/runtime.h"
+#include "daemon/sandbox/sandbox.h"
+#include "daemon/serve/methods.h"
+#include "daemon/serve/ratelimit.h"
 #include "gpu/nodes.h"
 #include "gpu/numa.h"
 
@@ -216,7 +216,7 @@ static void reload(struct daemon *daemon) {
         if (registry_is_ready(daemon->registry))
                 (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
         r = read_config(daemon);
-        if (r < 0) { /* Landlock knows the folders that were there at the start (sandbox_paths.h) */
+        if (r < 0) { /* Landlock knows the folders that were there at the start (sandbox/paths.h) */
                 log_write(LOG_ERR, "the configuration in force stays%s",
                           r == -EACCES && daemon->options->sandbox ? "; a restart reads files in other folders" : "");
         } else {

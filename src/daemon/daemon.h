@@ -9,9 +9,9 @@
  *              -> hold the GPUs -> ready -> loop -> release the GPUs, or leave them -> remove socket and pid file
  */
 
-#include "daemon/options.h"
-#include "daemon/privileges.h"
-#include "daemon/startup.h"
+#include "daemon/process/options.h"
+#include "daemon/process/privileges.h"
+#include "daemon/process/startup.h"
 
 /* Runs from the start to the end; tells the waiting parent, if any. Returns the exit status, or exits by itself. */
 int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup);

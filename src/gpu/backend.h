@@ -36,9 +36,9 @@ struct gpu_hold {
 #define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1, .minor = GPU_MINOR_UNKNOWN})
 
 /*
- * Somebody who keeps copies of descriptors, so that a hold outlives this process (daemon/keeper.h). Called on worker
- * threads. A descriptor is kept from the moment it exists, also while its open is still in the driver: a
- * process that is killed then leaves the initialisation to its successor instead of a teardown.
+ * Somebody who keeps copies of descriptors, so that a hold outlives this process (daemon/manager/keeper.h). Called on
+ * worker threads. A descriptor is kept from the moment it exists, also while its open is still in the driver: a process
+ * that is killed then leaves the initialisation to its successor instead of a teardown.
  */
 struct gpu_keeper {
         void (*keep)(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind, int fd);

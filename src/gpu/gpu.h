@@ -4,7 +4,8 @@
 
 /*
  * The life of one GPU, as a state machine without threads, clocks or descriptors of its own: what is to be done next in
- * the driver, and what follows from how it went. Whoever drives it (daemon/registry.c) runs one job at a time per GPU.
+ * the driver, and what follows from how it went. Whoever drives it (daemon/gpus/registry.c) runs one job at a time per
+ * GPU.
  *
  *      RELEASED --wanted--> OPENING --ok--> HELD --UVM wanted, released--> HELD
  *         ^  ^                 | failed      | not wanted

@@ -23,7 +23,7 @@ struct holder {
         pid_t pid;
         unsigned n_descriptors;
         char name[HOLDER_NAME_SIZE]; /* comm, printable; empty when the process has gone meanwhile */
-        bool is_keeper;              /* it is a keeper of ours (daemon/keeper.h), which uses no GPU */
+        bool is_keeper;              /* it is a keeper of ours (daemon/manager/keeper.h), which uses no GPU */
 };
 
 /* How much of the system was seen. */

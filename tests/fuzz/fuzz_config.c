@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "daemon/config.h"
+#include "daemon/process/config.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/input_file.h"
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "cli/ids.h"
+#include "cli/args/ids.h"
 #include "tests/fuzz/fuzz.h"
 
 enum { ERROR_SIZE = 256 };

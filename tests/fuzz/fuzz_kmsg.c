@@ -4,7 +4,7 @@
 /* Records of the kernel log: no bytes do harm, and a GPU that is waited for has an address, and a record of facility 0.
  */
 
-#include "daemon/kernel_messages.h"
+#include "daemon/gpus/kernel_messages.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

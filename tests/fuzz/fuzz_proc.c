@@ -17,8 +17,8 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "cli/container.h"
-#include "daemon/origin.h"
+#include "cli/node/container.h"
+#include "daemon/serve/origin.h"
 #include "gpu/holders.h"
 #include "gpu/inventory.h"
 #include "gpu/nodes.h"

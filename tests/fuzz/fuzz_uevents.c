@@ -3,7 +3,7 @@
 
 /* Uevents, which below a root come from a socket: no bytes do harm, and a device that goes has an address. */
 
-#include "daemon/hotplug.h"
+#include "daemon/gpus/hotplug.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

@@ -182,7 +182,7 @@ def test_looking_opens_no_device_node(healthy):
 
 
 def test_every_probe_has_a_runbook_that_tells_what_to_do():
-    source = (TOP / "src/cli/doctor.c").read_text()
+    source = (TOP / "src/cli/doctor/doctor.c").read_text()
     probes = re.findall(r'^        \{"([a-z-]+)", "[^"]+", "([a-z-]+)",\s+probe_\w+\}', source, re.M)
     assert len(probes) == len(re.findall(r"probe_\w+\}", source)) >= 21
     index = (RUNBOOKS / "README.md").read_text()

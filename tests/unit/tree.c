@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "tree.h"
+#include "tests/unit/tree.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

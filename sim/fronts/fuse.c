@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "sim/fronts/fuse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "sim/fronts/descriptors.h"
+#include "sim/fronts/device.h"
+#include "sim/fronts/loop.h"
+#include "sim/fronts/tree.h"
+
+enum {
+        BACKGROUND_MAX = 512, /* RELEASEs under way: the kernel's 12 would queue the closes of one busy process */
+        GENERATION = 1,
+        LASTING_SEC = 3600,
+};
+
+struct fuse_front {
+        struct tree *tree;
+        struct device_front *devices;
+        struct fuse_session *session;
+        struct loop *loop;
+};
+
+/* An open file of /proc or /sys: its text as it was at the open, as seq_file shows it. */
+struct text_file {
+        size_t length;
+        char *text;
+};
+
+static bool is_device(fuse_ino_t node) {
+        enum model_node device;
+        unsigned minor;
+
+        return tree_is_device(node, &device, &minor);
+}
+
+static struct fuse_front *front_of(fuse_req_t request) {
+        return fuse_req_userdata(request);
+}
+
+/* ---- names ---- */
+
+static void on_init(void *data, struct fuse_conn_info *connection) {
+        connection->max_background = BACKGROUND_MAX;
+        connection->congestion_threshold = BACKGROUND_MAX;
+}
+
+/*
+ * For so long the kernel may keep what it was told of a node: not at all, since GPUs come and go, but for the folders.
+ * The root is always asked about, which is how a mount is recognised whose server was killed (mount.c).
+ */
+static double seconds_valid(fuse_ino_t node) {
+        return node != TREE_ROOT && tree_is_lasting(node) ? LASTING_SEC : 0;
+}
+
+static void on_lookup(fuse_req_t request, fuse_ino_t folder, const char *name) {
+        struct fuse_entry_param entry = {.generation = GENERATION};
+        struct fuse_front *front = front_of(request);
+        uint64_t node;
+        int r = tree_lookup(front->tree, folder, name, &node);
+
+        if (r == 0)
+                r = tree_stat(front->tree, node, &entry.attr);
+        if (r < 0) {
+                (void)fuse_reply_err(request, -r);
+                return;
+        }
+        entry.ino = node;
+        entry.entry_timeout = entry.attr_timeout = seconds_valid(node);
+        (void)fuse_reply_entry(request, &entry);
+}
+
+static void on_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        struct stat status;
+        int r = tree_stat(front_of(request)->tree, node, &status);
+
+        if (r < 0)
+                (void)fuse_reply_err(request, -r);
+        else
+                (void)fuse_reply_attr(request, &status, seconds_valid(node));
+}
+
+/* Only what an open with O_TRUNC asks of a device node, which has no size; nothing else can be changed. */
+static void on_setattr(fuse_req_t request, fuse_ino_t node, struct stat *wanted, int which,
+                       struct fuse_file_info *info) {
+        if (is_device(node) && (which & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) == 0)
+                on_getattr(request, node, info);
+        else
+                (void)fuse_reply_err(request, EPERM);
+}
+
+static void on_readlink(fuse_req_t request, fuse_ino_t node) {
+        CLEANUP(free_ptr) char *target = NULL;
+        size_t length;
+        int r = tree_text(front_of(request)->tree, node, &target, &length);
+
+        if (r < 0)
+                (void)fuse_reply_err(request, -r);
+        else
+                (void)fuse_reply_readlink(request, target);
+}
+
+struct listing {
+        fuse_req_t request;
+        char *buffer;
+        size_t size, length;
+        off_t offset, position;
+};
+
+static bool list_entry(void *user, uint64_t node, const char *name, mode_t mode) {
+        struct listing *listing = user;
+        struct stat status = {.st_ino = node, .st_mode = mode};
+        size_t room = listing->size - listing->length, needed;
+
+        if (listing->position++ < listing->offset)
+                return true;
+        needed = fuse_add_direntry(listing->request, listing->buffer + listing->length, room, name, &status,
+                                   listing->position);
+        if (needed > room)
+                return false;
+        listing->length += needed;
+        return true;
+}
+
+static void on_readdir(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *info) {
+        CLEANUP(free_ptr) char *buffer = malloc(size);
+        struct listing listing = {.request = request, .buffer = buffer, .size = size, .offset = offset};
+        int r;
+
+        if (!buffer) {
+                (void)fuse_reply_err(request, ENOMEM);
+                return;
+        }
+        if (list_entry(&listing, node, ".", S_IFDIR) && list_entry(&listing, TREE_ROOT, "..", S_IFDIR)) {
+                r = tree_list(front_of(request)->tree, node, list_entry, &listing);
+                if (r < 0) {
+                        (void)fuse_reply_err(request, -r);
+                        return;
+                }
+        }
+        (void)fuse_reply_buf(request, buffer, listing.length);
+}
+
+/* ---- files ---- */
+
+static void open_text(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        struct text_file *file = calloc(1, sizeof(*file));
+        int r = file ? tree_text(front_of(request)->tree, node, &file->text, &file->length) : -ENOMEM;
+
+        if (r == 0 && (info->flags & O_ACCMODE) != O_RDONLY && !tree_is_writable(node))
+                r = -EACCES;
+        if (r == 0) {
+                info->fh = (uintptr_t)file;
+                info->direct_io = 1; /* its size is 0 or a page by stat(2), as in the real /proc and /sys */
+                if (fuse_reply_open(request, info) == 0)
+                        return;
+        } else {
+                (void)fuse_reply_err(request, -r);
+        }
+        if (file)
+                free(file->text);
+        free(file);
+}
+
+static void open_device(struct fuse_front *front, fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        struct device_node device = {.inode = tree_device_inode(front->tree, node)};
+
+        (void)tree_is_device(node, &device.node, &device.minor);
+        device_open(front->devices, request, &device, info);
+}
+
+static void on_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        if (is_device(node))
+                open_device(front_of(request), request, node, info);
+        else
+                open_text(request, node, info);
+}
+
+static void on_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *info) {
+        const struct text_file *file = (struct text_file *)(uintptr_t)info->fh;
+        size_t rest;
+
+        if (is_device(node)) {
+                (void)fuse_reply_err(request, EINVAL); /* the driver has no read operation */
+                return;
+        }
+        rest = (size_t)offset < file->length ? file->length - (size_t)offset : 0;
+        (void)fuse_reply_buf(request, rest > 0 ? file->text + offset : NULL, size < rest ? size : rest);
+}
+
+/* One write is one word to the kernel, as in sysfs. */
+static void on_write(fuse_req_t request, fuse_ino_t node, const char *bytes, size_t size, off_t offset,
+                     struct fuse_file_info *info) {
+        char text[64];
+        int r = -EINVAL;
+
+        if (!is_device(node) && size < sizeof(text)) {
+                memcpy(text, bytes, size);
+                text[size] = '\0';
+                r = tree_write(front_of(request)->tree, node, text_trim(text));
+        }
+        if (r < 0)
+                (void)fuse_reply_err(request, -r);
+        else
+                (void)fuse_reply_write(request, size);
+}
+
+static void on_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        struct text_file *file = (struct text_file *)(uintptr_t)info->fh;
+
+        if (is_device(node)) {
+                device_release(front_of(request)->devices, request, info);
+                return;
+        }
+        free(file->text);
+        free(file);
+        (void)fuse_reply_err(request, 0);
+}
+
+static void on_flush(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        if (is_device(node))
+                device_flush(front_of(request)->devices, request, info);
+        else
+                (void)fuse_reply_err(request, 0);
+}
+
+static void on_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void *argument, struct fuse_file_info *info,
+                     unsigned flags, const void *data, size_t in_size, size_t out_size) {
+        if (!is_device(node))
+                (void)fuse_reply_err(request, ENOTTY);
+        else if (flags & FUSE_IOCTL_COMPAT)
+                (void)fuse_reply_err(request, ENOSYS); /* a 32-bit caller: the layouts are those of 64 bits */
+        else
+                device_ioctl(front_of(request)->devices, request, command, (uintptr_t)argument, info, data, in_size,
+                             out_size);
+}
+
+static void on_poll(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info,
+                    struct fuse_pollhandle *poll_handle) {
+        if (is_device(node)) {
+                device_poll(front_of(request)->devices, request, info, poll_handle);
+                return;
+        }
+        if (poll_handle)
+                fuse_pollhandle_destroy(poll_handle);
+        (void)fuse_reply_poll(request, POLLIN);
+}
+
+static const struct fuse_lowlevel_ops operations = {
+        .init = on_init,
+        .lookup = on_lookup,
+        .getattr = on_getattr,
+        .setattr = on_setattr,
+        .readlink = on_readlink,
+        .readdir = on_readdir,
+        .open = on_open,
+        .read = on_read,
+        .write = on_write,
+        .flush = on_flush,
+        .release = on_release,
+        .ioctl = on_ioctl,
+        .poll = on_poll,
+};
+
+/* ---- life ---- */
+
+static int start_session(struct fuse_front *front, const char *root) {
+        char *arguments[] = {(char *)"holdfast-sim", (char *)"-o",
+                             (char *)"allow_other,default_permissions,fsname=holdfast-sim,subtype=holdfast-sim", NULL};
+        struct fuse_args args = FUSE_ARGS_INIT(ARRAY_SIZE(arguments) - 1, arguments);
+
+        front->session = fuse_session_new(&args, &operations, sizeof(operations), front);
+        fuse_opt_free_args(&args);
+        if (!front->session)
+                return -ENOMEM;
+        if (fuse_session_mount(front->session, root) < 0)
+                return -EPERM; /* libfuse has said why */
+        return loop_prepare(front->session);
+}
+
+static void front_free(struct fuse_front *front) {
+        /* Workers reply through the session, so they end first. Unmounting then closes the session's descriptor, upon
+         * which the kernel aborts what is still waiting, and detaches lazily. */
+        device_front_free(front->devices);
+        if (front->session) {
+                fuse_session_unmount(front->session);
+                fuse_session_destroy(front->session);
+        }
+        tree_free(front->tree);
+        free(front);
+}
+
+static int front_start(struct fuse_front *front, struct model *model, const char *root) {
+        int r;
+
+        descriptors_remember_flights();
+        r = tree_new(&front->tree, model);
+        if (r == 0)
+                r = device_front_new(&front->devices, model, front->tree);
+        if (r == 0)
+                r = start_session(front, root);
+        return r < 0 ? r : loop_start(&front->loop, &front->session, 1);
+}
+
+int fuse_front_start(struct fuse_front **ret_front, struct model *model, const char *root) {
+        struct fuse_front *front = calloc(1, sizeof(*front));
+        int r;
+
+        if (!front)
+                return -ENOMEM;
+        r = front_start(front, model, root);
+        if (r < 0) {
+                front_free(front);
+                return r;
+        }
+        *ret_front = front;
+        return 0;
+}
+
+void fuse_front_stop(struct fuse_front *front) {
+        if (!front)
+                return;
+        loop_stop(front->loop);
+        front_free(front);
+}
+
+struct device_front *fuse_front_devices(const struct fuse_front *front) {
+        return front->devices;
+}

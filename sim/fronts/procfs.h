@@ -1,0 +1,53 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The texts of the simulated /proc and /sys files, white space and all as the driver prints them
+ * (kernel-open/nvidia/nv-procfs.c): clients parse them.
+ */
+
+#include <stdio.h>
+
+#include "sim/model/model.h"
+
+/* What a text is about. gpu is the one whose folder the file is in, NULL elsewhere. */
+struct procfs_source {
+        const struct scenario *scenario;
+        const struct model_gpu_view *gpu;
+        unsigned n_open_files;
+        bool block_online; /* of a memory block */
+};
+
+typedef void (*procfs_text)(FILE *out, const struct procfs_source *source);
+
+/* /proc */
+void procfs_devices(FILE *out, const struct procfs_source *source);
+void procfs_version(FILE *out, const struct procfs_source *source);
+void procfs_params(FILE *out, const struct procfs_source *source);
+void procfs_registry(FILE *out, const struct procfs_source *source);
+void procfs_information(FILE *out, const struct procfs_source *source);
+/* The number of the GPU's interrupt. */
+unsigned procfs_interrupt(const struct model_gpu_view *gpu);
+void procfs_power(FILE *out, const struct procfs_source *source);
+void procfs_numa_status(FILE *out, const struct procfs_source *source);
+
+/* /sys */
+void procfs_module_version(FILE *out, const struct procfs_source *source);
+void procfs_module_refcnt(FILE *out, const struct procfs_source *source);
+void procfs_pci_vendor(FILE *out, const struct procfs_source *source);
+void procfs_pci_device(FILE *out, const struct procfs_source *source);
+void procfs_pci_class(FILE *out, const struct procfs_source *source);
+void procfs_pci_numa_node(FILE *out, const struct procfs_source *source);
+void procfs_pci_msi_irq(FILE *out, const struct procfs_source *source);
+void procfs_memory_block_size(FILE *out, const struct procfs_source *source);
+void procfs_memory_auto_online(FILE *out, const struct procfs_source *source);
+void procfs_memory_nothing(FILE *out, const struct procfs_source *source); /* of a file that is only written */
+void procfs_block_state(FILE *out, const struct procfs_source *source);
+void procfs_block_valid_zones(FILE *out, const struct procfs_source *source);
+
+/* Symbolic links' targets. */
+void procfs_link_driver(FILE *out, const struct procfs_source *source);
+void procfs_link_device(FILE *out, const struct procfs_source *source);
+void procfs_link_kmsg(FILE *out, const struct procfs_source *source);
+void procfs_link_run(FILE *out, const struct procfs_source *source);

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "sim/fronts/tree.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "sim/fronts/memory.h"
+#include "sim/fronts/procfs.h"
+
+enum {
+        NODE_ROW_BITS = 16, /* a node: key << 16 | row */
+        MINORS_MAX = 256,
+        NAME_SIZE = 64,
+        SYSFS_SIZE = 4096, /* what sysfs says of every file */
+};
+
+#define BLOCK_PREFIX "memory"
+
+enum row_id {
+        ROW_NONE,
+        ROW_ROOT = TREE_ROOT,
+        ROW_DEV,
+        ROW_DEV_CTL,
+        ROW_DEV_GPU,
+        ROW_DEV_UVM,
+        ROW_DEV_KMSG,
+        ROW_PROC,
+        ROW_PROC_DEVICES,
+        ROW_PROC_DRIVER,
+        ROW_PROC_NVIDIA,
+        ROW_PROC_VERSION,
+        ROW_PROC_PARAMS,
+        ROW_PROC_REGISTRY,
+        ROW_PROC_GPUS,
+        ROW_PROC_GPU,
+        ROW_GPU_INFORMATION,
+        ROW_GPU_POWER,
+        ROW_GPU_REGISTRY,
+        ROW_GPU_NUMA_STATUS,
+        ROW_PROC_UVM,
+        ROW_PROC_UVM_GPUS,
+        ROW_PROC_UVM_GPU,
+        ROW_SYS,
+        ROW_SYS_MODULE,
+        ROW_SYS_MODULE_NVIDIA,
+        ROW_MODULE_VERSION,
+        ROW_MODULE_REFCNT,
+        ROW_SYS_BUS,
+        ROW_SYS_PCI,
+        ROW_PCI_DEVICES,
+        ROW_PCI_DEVICE,
+        ROW_PCI_VENDOR,
+        ROW_PCI_DEVICE_ID,
+        ROW_PCI_CLASS,
+        ROW_PCI_NUMA_NODE,
+        ROW_PCI_DRIVER,
+        ROW_PCI_MSI_IRQS,
+        ROW_PCI_MSI_IRQ,
+        ROW_PCI_DRIVERS,
+        ROW_PCI_DRIVERS_NVIDIA,
+        ROW_PCI_BOUND,
+        ROW_SYS_DEVICES,
+        ROW_SYS_SYSTEM,
+        ROW_SYS_MEMORY,
+        ROW_MEMORY_BLOCK_SIZE,
+        ROW_MEMORY_AUTO_ONLINE,
+        ROW_MEMORY_PROBE,
+        ROW_MEMORY_BLOCK,
+        ROW_BLOCK_STATE,
+        ROW_BLOCK_VALID_ZONES,
+        ROW_RUN,
+        ROW_VAR,
+        ROW_VAR_RUN,
+        N_ROWS,
+};
+
+static bool is_probed(const struct model_gpu_view *gpu) {
+        return gpu->probed;
+}
+
+static bool is_on_bus(const struct model_gpu_view *gpu) {
+        return gpu->spec.present;
+}
+
+static bool has_interrupts(const struct model_gpu_view *gpu) {
+        return gpu->interrupts;
+}
+
+static bool had_interrupts(const struct model_gpu_view *gpu) {
+        return gpu->had_interrupts;
+}
+
+static bool has_numa(const struct model_gpu_view *gpu) {
+        return gpu->spec.numa != NV_NUMA_DISABLED;
+}
+
+static bool has_uvm(const struct model_gpu_view *gpu) {
+        return gpu->uvm_registrations > 0;
+}
+
+static void name_by_address(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
+        char text[PCI_ADDRESS_SIZE];
+
+        (void)text_copy(name, NAME_SIZE, pci_address_format(&gpu->spec.address, text));
+}
+
+static void name_by_interrupt(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
+        (void)text_format(name, NAME_SIZE, "%u", procfs_interrupt(gpu));
+}
+
+static void name_by_uuid(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
+        (void)text_copy(name, NAME_SIZE, gpu->spec.uuid);
+}
+
+#define FOLDER (S_IFDIR | 0555)
+#define FILE_READ (S_IFREG | 0444)
+#define FILE_CHANGE (S_IFREG | 0644)
+#define FILE_WRITE (S_IFREG | 0200)
+#define DEVICE                                                                                                         \
+        (S_IFREG | 0666) /* a real node needs the kernel's CUSE; the ioctls work on a plain file just as well          \
+                          */
+#define LINK (S_IFLNK | 0777)
+
+/*
+ * One row for each file, and one for each kind of file whose name is a GPU's own (gpu_name). `shown` says for which
+ * GPUs; below a GPU's folder everything is about that GPU.
+ */
+static const struct row {
+        enum row_id folder;
+        mode_t mode;
+        const char *name;
+        procfs_text text;
+        bool (*shown)(const struct model_gpu_view *gpu);
+        void (*gpu_name)(const struct model_gpu_view *gpu, char name[static NAME_SIZE]);
+} rows[N_ROWS] = {
+        [ROW_ROOT] = {ROW_NONE, FOLDER, ""},
+        [ROW_DEV] = {ROW_ROOT, FOLDER, "dev"},
+        [ROW_DEV_CTL] = {ROW_DEV, DEVICE, "nvidiactl"},
+        [ROW_DEV_GPU] = {ROW_DEV, DEVICE, NULL}, /* nvidia0, nvidia1, ...: list_minors() */
+        [ROW_DEV_UVM] = {ROW_DEV, DEVICE, "nvidia-uvm"},
+        [ROW_DEV_KMSG] = {ROW_DEV, LINK, "kmsg", procfs_link_kmsg},
+
+        [ROW_PROC] = {ROW_ROOT, FOLDER, "proc"},
+        [ROW_PROC_DEVICES] = {ROW_PROC, FILE_READ, "devices", procfs_devices},
+        [ROW_PROC_DRIVER] = {ROW_PROC, FOLDER, "driver"},
+        [ROW_PROC_NVIDIA] = {ROW_PROC_DRIVER, FOLDER, "nvidia"},
+        [ROW_PROC_VERSION] = {ROW_PROC_NVIDIA, FILE_READ, "version", procfs_version},
+        [ROW_PROC_PARAMS] = {ROW_PROC_NVIDIA, FILE_READ, "params", procfs_params},
+        [ROW_PROC_REGISTRY] = {ROW_PROC_NVIDIA, FILE_READ, "registry", procfs_registry},
+        [ROW_PROC_GPUS] = {ROW_PROC_NVIDIA, FOLDER, "gpus"},
+        [ROW_PROC_GPU] = {ROW_PROC_GPUS, FOLDER, NULL, NULL, is_probed, name_by_address},
+        [ROW_GPU_INFORMATION] = {ROW_PROC_GPU, FILE_READ, "information", procfs_information},
+        [ROW_GPU_POWER] = {ROW_PROC_GPU, FILE_READ, "power", procfs_power},
+        [ROW_GPU_REGISTRY] = {ROW_PROC_GPU, FILE_READ, "registry", procfs_registry},
+        [ROW_GPU_NUMA_STATUS] = {ROW_PROC_GPU, FILE_READ, "numa_status", procfs_numa_status, has_numa},
+        [ROW_PROC_UVM] = {ROW_PROC_DRIVER, FOLDER, "nvidia-uvm"},
+        [ROW_PROC_UVM_GPUS] = {ROW_PROC_UVM, FOLDER, "gpus"},
+        [ROW_PROC_UVM_GPU] = {ROW_PROC_UVM_GPUS, FOLDER, NULL, NULL, has_uvm, name_by_uuid},
+
+        [ROW_SYS] = {ROW_ROOT, FOLDER, "sys"},
+        [ROW_SYS_MODULE] = {ROW_SYS, FOLDER, "module"},
+        [ROW_SYS_MODULE_NVIDIA] = {ROW_SYS_MODULE, FOLDER, "nvidia"},
+        [ROW_MODULE_VERSION] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "version", procfs_module_version},
+        [ROW_MODULE_REFCNT] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "refcnt", procfs_module_refcnt},
+        [ROW_SYS_BUS] = {ROW_SYS, FOLDER, "bus"},
+        [ROW_SYS_PCI] = {ROW_SYS_BUS, FOLDER, "pci"},
+        [ROW_PCI_DEVICES] = {ROW_SYS_PCI, FOLDER, "devices"},
+        [ROW_PCI_DEVICE] = {ROW_PCI_DEVICES, FOLDER, NULL, NULL, is_on_bus, name_by_address},
+        [ROW_PCI_VENDOR] = {ROW_PCI_DEVICE, FILE_READ, "vendor", procfs_pci_vendor},
+        [ROW_PCI_DEVICE_ID] = {ROW_PCI_DEVICE, FILE_READ, "device", procfs_pci_device},
+        [ROW_PCI_CLASS] = {ROW_PCI_DEVICE, FILE_READ, "class", procfs_pci_class},
+        [ROW_PCI_NUMA_NODE] = {ROW_PCI_DEVICE, FILE_READ, "numa_node", procfs_pci_numa_node},
+        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", procfs_link_driver, is_probed},
+        [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, had_interrupts},
+        [ROW_PCI_MSI_IRQ] = {ROW_PCI_MSI_IRQS, FILE_READ, NULL, procfs_pci_msi_irq, has_interrupts, name_by_interrupt},
+        [ROW_PCI_DRIVERS] = {ROW_SYS_PCI, FOLDER, "drivers"},
+        [ROW_PCI_DRIVERS_NVIDIA] = {ROW_PCI_DRIVERS, FOLDER, "nvidia"},
+        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, procfs_link_device, is_probed, name_by_address},
+        [ROW_SYS_DEVICES] = {ROW_SYS, FOLDER, "devices"},
+        [ROW_SYS_SYSTEM] = {ROW_SYS_DEVICES, FOLDER, "system"},
+        [ROW_SYS_MEMORY] = {ROW_SYS_SYSTEM, FOLDER, "memory"},
+        [ROW_MEMORY_BLOCK_SIZE] = {ROW_SYS_MEMORY, FILE_READ, "block_size_bytes", procfs_memory_block_size},
+        [ROW_MEMORY_AUTO_ONLINE] = {ROW_SYS_MEMORY, FILE_READ, "auto_online_blocks", procfs_memory_auto_online},
+        [ROW_MEMORY_PROBE] = {ROW_SYS_MEMORY, FILE_WRITE, "probe", procfs_memory_nothing},
+        [ROW_MEMORY_BLOCK] = {ROW_SYS_MEMORY, FOLDER, NULL}, /* memory131072, ...: list_blocks() */
+        [ROW_BLOCK_STATE] = {ROW_MEMORY_BLOCK, FILE_CHANGE, "state", procfs_block_state},
+        [ROW_BLOCK_VALID_ZONES] = {ROW_MEMORY_BLOCK, FILE_READ, "valid_zones", procfs_block_valid_zones},
+
+        [ROW_RUN] = {ROW_ROOT, S_IFDIR | 0755, "run"}, /* a real folder is mounted over it: mount.h */
+        [ROW_VAR] = {ROW_ROOT, FOLDER, "var"},
+        [ROW_VAR_RUN] = {ROW_VAR, LINK, "run", procfs_link_run},
+};
+
+struct tree {
+        struct model *model;
+        struct memory *memory;
+        atomic_int n_open_files;
+        uint64_t inode_tag; /* of this simulator's device files */
+        time_t started;
+        bool minors[MINORS_MAX]; /* that ever were: nobody removes the nodes of a driver that registers none */
+        struct model_gpu_view gpus[SCENARIO_GPUS_MAX];
+        size_t n_gpus;
+};
+
+static uint64_t make_node(enum row_id row, uint64_t key) {
+        return key << NODE_ROW_BITS | row;
+}
+
+static enum row_id node_row(uint64_t node) {
+        return node & ((1U << NODE_ROW_BITS) - 1);
+}
+
+static uint64_t node_key(uint64_t node) {
+        return node >> NODE_ROW_BITS;
+}
+
+static uint64_t address_key(const struct pci_address *address) {
+        return (uint64_t)address->domain << 16 | address->bus << 8 | (address->slot & 0x1f) << 3 |
+               (address->function & 7);
+}
+
+/* Whether rows like this one are about a GPU. */
+static bool is_of_gpu(enum row_id row) {
+        while (row != ROW_NONE && !rows[row].gpu_name)
+                row = rows[row].folder;
+        return row != ROW_NONE;
+}
+
+static bool is_below(enum row_id row, enum row_id folder) {
+        while (row != ROW_NONE && row != folder)
+                row = rows[row].folder;
+        return row == folder;
+}
+
+static void refresh(struct tree *tree) {
+        tree->n_gpus = model_list(tree->model, tree->gpus);
+        for (size_t i = 0; i < tree->n_gpus; i++)
+                if (tree->gpus[i].minor < MINORS_MAX)
+                        tree->minors[tree->gpus[i].minor] = true;
+}
+
+static const struct model_gpu_view *find_gpu(const struct tree *tree, uint64_t node) {
+        if (!is_of_gpu(node_row(node)))
+                return NULL;
+        for (size_t i = 0; i < tree->n_gpus; i++)
+                if (address_key(&tree->gpus[i].spec.address) == node_key(node))
+                        return &tree->gpus[i];
+        return NULL;
+}
+
+/* Whether the node is there: for a GPU's, whether it and the folders above it are shown for that GPU. */
+static bool node_exists(const struct tree *tree, uint64_t node) {
+        const struct model_gpu_view *gpu = find_gpu(tree, node);
+        enum row_id row = node_row(node);
+
+        if (row == ROW_NONE || row >= N_ROWS)
+                return false;
+        if (row == ROW_DEV_GPU)
+                return node_key(node) < MINORS_MAX && tree->minors[node_key(node)];
+        if (is_below(row, ROW_MEMORY_BLOCK))
+                return memory_state(tree->memory, node_key(node)) != MEMORY_NONE;
+        if (row == ROW_MEMORY_PROBE && !model_scenario(tree->model)->memory_probe)
+                return false;
+        if (!is_of_gpu(row))
+                return node_key(node) == 0;
+        for (; gpu && row != ROW_NONE; row = rows[row].folder)
+                if (rows[row].shown && !rows[row].shown(gpu))
+                        return false;
+        return gpu;
+}
+
+int tree_new(struct tree **ret_tree, struct model *model) {
+        struct tree *tree = calloc(1, sizeof(*tree));
+        uint32_t random;
+
+        if (!tree || memory_new(&tree->memory, model) < 0) {
+                free(tree);
+                return -ENOMEM;
+        }
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+                random = (uint32_t)time(NULL);
+        tree->model = model;
+        tree->inode_tag = UINT64_C(0x4846) << 48 | (uint64_t)random << 16;
+        tree->started = time(NULL);
+        *ret_tree = tree;
+        return 0;
+}
+
+void tree_free(struct tree *tree) {
+        if (tree)
+                memory_free(tree->memory);
+        free(tree);
+}
+
+void tree_add_open_files(struct tree *tree, int change) {
+        (void)atomic_fetch_add(&tree->n_open_files, change);
+}
+
+/* ---- folders ---- */
+
+static bool list_minors(const struct tree *tree, tree_visitor visit, void *user) {
+        char name[NAME_SIZE];
+
+        for (unsigned minor = 0; minor < MINORS_MAX; minor++) {
+                if (!tree->minors[minor])
+                        continue;
+                (void)text_format(name, sizeof(name), "nvidia%u", minor);
+                if (!visit(user, make_node(ROW_DEV_GPU, minor), name, rows[ROW_DEV_GPU].mode))
+                        return false;
+        }
+        return true;
+}
+
+static bool list_blocks(const struct tree *tree, tree_visitor visit, void *user) {
+        char name[NAME_SIZE];
+        uint64_t block;
+
+        for (size_t i = 0; memory_nth(tree->memory, i, &block); i++) {
+                (void)text_format(name, sizeof(name), BLOCK_PREFIX "%" PRIu64, block);
+                if (!visit(user, make_node(ROW_MEMORY_BLOCK, block), name, rows[ROW_MEMORY_BLOCK].mode))
+                        return false;
+        }
+        return true;
+}
+
+/* A folder of one GPU has that GPU's files only. */
+static bool list_gpus(const struct tree *tree, uint64_t folder, enum row_id row, tree_visitor visit, void *user) {
+        const struct model_gpu_view *only = find_gpu(tree, folder);
+        char name[NAME_SIZE];
+
+        for (size_t i = 0; i < tree->n_gpus; i++) {
+                const struct model_gpu_view *gpu = &tree->gpus[i];
+
+                if ((only && gpu != only) || !rows[row].shown(gpu))
+                        continue;
+                rows[row].gpu_name(gpu, name);
+                if (!visit(user, make_node(row, address_key(&gpu->spec.address)), name, rows[row].mode))
+                        return false;
+        }
+        return true;
+}
+
+static bool list_row(const struct tree *tree, uint64_t folder, enum row_id row, tree_visitor visit, void *user) {
+        uint64_t node = make_node(row, node_key(folder));
+
+        if (row == ROW_DEV_GPU)
+                return list_minors(tree, visit, user);
+        if (row == ROW_MEMORY_BLOCK)
+                return list_blocks(tree, visit, user);
+        if (rows[row].gpu_name)
+                return list_gpus(tree, folder, row, visit, user);
+        return !node_exists(tree, node) || visit(user, node, rows[row].name, rows[row].mode);
+}
+
+int tree_list(struct tree *tree, uint64_t folder, tree_visitor visit, void *user) {
+        refresh(tree);
+        if (!node_exists(tree, folder))
+                return -ENOENT;
+        for (enum row_id row = ROW_ROOT; row < N_ROWS; row++)
+                if (rows[row].folder == node_row(folder) && !list_row(tree, folder, row, visit, user))
+                        break;
+        return 0;
+}
+
+struct search {
+        const char *name;
+        uint64_t node;
+};
+
+static bool match_name(void *user, uint64_t node, const char *name, mode_t mode) {
+        struct search *search = user;
+
+        if (!text_equal(search->name, name))
+                return true;
+        search->node = node;
+        return false;
+}
+
+/* There are hundreds of blocks, each asked for by name several times: not to be found by listing them all. */
+static bool is_block(const struct tree *tree, uint64_t folder, const char *name, uint64_t *ret_node) {
+        uint64_t block;
+
+        if (node_row(folder) != ROW_SYS_MEMORY || !text_starts_with(name, BLOCK_PREFIX) ||
+            text_parse_u64(name + strlen(BLOCK_PREFIX), 10, UINT32_MAX, &block) < 0)
+                return false;
+        *ret_node = make_node(ROW_MEMORY_BLOCK, block);
+        return node_exists(tree, *ret_node);
+}
+
+int tree_lookup(struct tree *tree, uint64_t folder, const char *name, uint64_t *ret_node) {
+        struct search search = {.name = name};
+        int r;
+
+        if (is_block(tree, folder, name, ret_node))
+                return 0;
+        r = tree_list(tree, folder, match_name, &search);
+
+        if (r < 0 || search.node == 0)
+                return -ENOENT;
+        *ret_node = search.node;
+        return 0;
+}
+
+/* ---- one node ---- */
+
+int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_length) {
+        struct procfs_source source = {.scenario = model_scenario(tree->model)};
+        char *text = NULL;
+        size_t length;
+        FILE *out;
+
+        refresh(tree);
+        if (!node_exists(tree, node) || !rows[node_row(node)].text)
+                return -ENOENT;
+        source.gpu = find_gpu(tree, node);
+        source.block_online = memory_state(tree->memory, node_key(node)) == MEMORY_ONLINE;
+        source.n_open_files = (unsigned)atomic_load(&tree->n_open_files);
+        out = open_memstream(&text, &length);
+        if (!out)
+                return -ENOMEM;
+        rows[node_row(node)].text(out, &source);
+        if (fclose(out) != 0) {
+                free(text);
+                return -ENOMEM;
+        }
+        *ret_text = text;
+        *ret_length = length;
+        return 0;
+}
+
+bool tree_is_writable(uint64_t node) {
+        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE;
+}
+
+int tree_write(struct tree *tree, uint64_t node, const char *text) {
+        if (node_row(node) == ROW_MEMORY_PROBE)
+                return memory_probe(tree->memory, text);
+        if (node_row(node) == ROW_BLOCK_STATE)
+                return memory_set_state(tree->memory, node_key(node), text);
+        return -EACCES;
+}
+
+static off_t node_size(struct tree *tree, uint64_t node) {
+        CLEANUP(free_ptr) char *target = NULL;
+        size_t length;
+
+        if (S_ISLNK(rows[node_row(node)].mode))
+                return tree_text(tree, node, &target, &length) == 0 ? (off_t)length : 0;
+        return S_ISREG(rows[node_row(node)].mode) && is_below(node_row(node), ROW_SYS) ? SYSFS_SIZE : 0;
+}
+
+int tree_stat(struct tree *tree, uint64_t node, struct stat *ret_stat) {
+        enum model_node device;
+        unsigned minor;
+
+        refresh(tree);
+        if (!node_exists(tree, node))
+                return -ENOENT;
+        *ret_stat = (struct stat){
+                .st_ino = tree_is_device(node, &device, &minor) ? tree_device_inode(tree, node) : node,
+                .st_mode = rows[node_row(node)].mode,
+                .st_nlink = S_ISDIR(rows[node_row(node)].mode) ? 2 : 1,
+                .st_size = node_size(tree, node),
+                .st_blksize = SYSFS_SIZE,
+                .st_atim.tv_sec = tree->started,
+                .st_mtim.tv_sec = tree->started,
+                .st_ctim.tv_sec = tree->started,
+        };
+        return 0;
+}
+
+bool tree_is_lasting(uint64_t node) {
+        enum row_id row = node_row(node);
+
+        return S_ISDIR(rows[row].mode) && !is_of_gpu(row) && !is_below(row, ROW_MEMORY_BLOCK);
+}
+
+bool tree_is_device(uint64_t node, enum model_node *ret_device, unsigned *ret_minor) {
+        switch (node_row(node)) {
+        case ROW_DEV_CTL:
+                *ret_device = MODEL_NODE_CTL;
+                *ret_minor = NV_MINOR_CTL;
+                return true;
+        case ROW_DEV_GPU:
+                *ret_device = MODEL_NODE_GPU;
+                *ret_minor = (unsigned)node_key(node);
+                return true;
+        case ROW_DEV_UVM:
+                *ret_device = MODEL_NODE_UVM;
+                *ret_minor = 0;
+                return true;
+        default:
+                return false;
+        }
+}
+
+uint64_t tree_device_inode(const struct tree *tree, uint64_t node) {
+        return tree->inode_tag | (node_row(node) << 8) | node_key(node);
+}
+
+uint64_t tree_gpu_inode(const struct tree *tree, unsigned minor) {
+        return tree_device_inode(tree, make_node(ROW_DEV_GPU, minor));
+}

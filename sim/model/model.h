@@ -1,0 +1,231 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The simulated driver's model: what open, close and the ioctls do to GPUs. It knows nothing of FUSE, sockets or the
+ * ioctl encodings; the two fronts (sim/fronts/fuse.c and sim/control/server.c) call it.
+ *
+ * Calls sleep as the driver's do, so each front runs every call that may sleep on a thread of its own. One mutex and
+ * one condition variable guard everything (a monitor): the driver's locks are states in it, and sleeping on them, on an
+ * initialisation's time and on a hang are all the same wait, which model_stop() and model_interrupt() can end.
+ *
+ *      GPU:  present? -- open files (usage) -- 0: cold, or kept by the legacy flag
+ *                                             >0: initialised
+ *      open(), first user:  own lock -> global lock for lock_usec -> init_usec without it -> initialised
+ *      close(), last user:  own lock -> global lock for teardown_usec -> settings fall back -> cold
+ *
+ * Errors are negative errno as the kernel gives them (docs/simulator.md has the table and its sources).
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <jansson.h>
+
+#include "sim/model/scenario.h"
+
+struct model;
+struct model_file;
+
+#define MODEL_MINOR_NONE UINT32_MAX
+
+enum model_node {
+        MODEL_NODE_CTL,
+        MODEL_NODE_GPU,
+        MODEL_NODE_UVM,
+};
+
+/* Who calls: pid is the process (thread group), not the thread. */
+struct model_caller {
+        pid_t pid;
+        uid_t uid;
+};
+
+/* One sleeping call, so that its front can interrupt it (a signal at the caller): the call then gives -EINTR where the
+ * driver's would. Zero-initialise; may be NULL for calls that nobody interrupts. */
+struct model_wait {
+        bool interrupted;
+};
+
+/* ---- life ---- */
+
+int model_new(struct model **ret_model, const struct scenario *scenario);
+/* Every sleeping call returns -ESHUTDOWN from now on and timed events stop. Files may still be closed. */
+void model_stop(struct model *model);
+/* After model_stop(), when no call is in the model any more. Frees what files are left. */
+void model_free(struct model *model);
+void model_interrupt(struct model *model, struct model_wait *wait);
+
+/* ---- files ---- */
+
+/*
+ * open(2) of a node. minor is meant for MODEL_NODE_GPU. nonblock is O_NONBLOCK: where the driver defers the open,
+ * returns at once and initialises on a thread of the model's. Sleeps. Returns 0 or the driver's negative errno.
+ */
+int model_open(struct model *model, enum model_node node, unsigned minor, bool nonblock,
+               const struct model_caller *caller, struct model_wait *wait, struct model_file **ret_file);
+
+/* Opens by PCI address, blocking: the nvidia-cfg shim's way. -ENODEV when there is no such GPU. */
+int model_open_address(struct model *model, const struct pci_address *address, const struct model_caller *caller,
+                       struct model_wait *wait, struct model_file **ret_file);
+
+/*
+ * The last close of a file (release): gives up its UVM registrations, attached GPUs and its use of a GPU. Sleeps while
+ * the GPU is torn down. Never fails. When the file's deferred open is not done yet, that is left to a thread of the
+ * model's and the call returns, as the driver's does for a killed process; a front that has a live process before it
+ * first sleeps in model_wait_open(), as the driver's close() does.
+ */
+void model_close(struct model_file *file);
+
+enum model_node model_file_node(const struct model_file *file);
+struct model *model_file_model(const struct model_file *file);
+
+/*
+ * NV_ESC_WAIT_OPEN_COMPLETE: sleeps until a deferred open is done. *ret_rc is what the open would have returned,
+ * *ret_adapter_status its NV_STATUS. For MODEL_NODE_CTL both are 0. Returns 0; -EINTR; -EINVAL when the scenario's
+ * driver does not know the ioctl.
+ */
+int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_rc, uint32_t *ret_adapter_status);
+
+/* Whether a deferred open is not done; and sleeps until it is, or until interrupted. */
+bool model_file_is_opening(struct model_file *file);
+void model_wait_deferred(struct model_file *file, struct model_wait *wait);
+
+/*
+ * What every other ioctl on a GPU's file begins with: sleeps until a deferred open is done; -EIO when it failed,
+ * -EINVAL when the GPU is lost (surprise removal), -EINTR.
+ */
+int model_file_usable(struct model_file *file, struct model_wait *wait);
+
+/*
+ * What poll(2) on a GPU's file tells, without sleeping: POLLERR while a deferred open is pending and after it failed,
+ * POLLHUP when the GPU is lost by surprise, else 0.
+ */
+short model_file_poll(struct model_file *file);
+
+/* ---- questions (none initialises anything) ---- */
+
+struct model_numa {
+        enum nv_numa_status status;
+        bool auto_online;
+        int node;
+        uint64_t memblock_size, memory_address, memory_size;
+};
+
+struct model_gpu_view {
+        struct scenario_gpu spec; /* as it is now: control verbs change it */
+        unsigned minor;           /* MODEL_MINOR_NONE unless probed */
+        bool bound;               /* listed by the driver (not unbound, not removed) */
+        bool probed;              /* /proc directory exists: bound, or an unbind still waits for users */
+        bool initialised;         /* also when only the legacy flag keeps it so */
+        bool ever_initialised;    /* Video BIOS and firmware are known from then on */
+        bool initialising;
+        bool interrupts;     /* message-signalled interrupts are on: from before an initialisation to the teardown */
+        bool had_interrupts; /* at some time since the bind: sysfs has the folder msi_irqs from then on */
+        unsigned usage_count;
+        uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
+        unsigned initialisations;
+        unsigned teardowns;
+        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/UUID exists while there are any */
+        struct model_numa numa;
+};
+
+/*
+ * Fills views with every GPU of the scenario, in order of minor, and returns how many; those that have no minor (see
+ * bound, probed, spec.present) come last. views has room for SCENARIO_GPUS_MAX. Never sleeps.
+ */
+size_t model_list(struct model *model, struct model_gpu_view *views);
+/* Sleeps while somebody holds the driver's device-list lock, as NV_ESC_CARD_INFO does. */
+void model_wait_device_list(struct model *model);
+/* Sleeps while somebody holds RM's API lock, as whatever asks RM for something does. */
+void model_wait_api(struct model *model);
+/* The GPU behind a GPU file. Returns 0 or -ENODEV. */
+int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view);
+const struct scenario *model_scenario(const struct model *model);
+
+/* ---- what ioctls do ---- */
+
+/* NV_ESC_SYS_PARAMS: first writer wins; -EBUSY for a different value later. */
+int model_set_sys_params(struct model *model, uint64_t memblock_size);
+
+int model_numa_info(struct model_file *file, struct model_numa *ret_numa);
+/* NV_ESC_SET_NUMA_STATUS: -EINVAL for what is no status, -EACCES unless the caller is root, -EBUSY for
+ * OFFLINE_IN_PROGRESS with more than one user. */
+int model_numa_set(struct model_file *file, const struct model_caller *caller, int32_t status);
+
+/*
+ * NV_ESC_ATTACH_GPUS_TO_FD on a MODEL_NODE_CTL file: uses each GPU until the file is closed; zeros are skipped; once
+ * per file, all or nothing. Every failure is -EINVAL. Sleeps.
+ */
+int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_ids, const struct model_caller *caller);
+
+/* UVM on a MODEL_NODE_UVM file: return NV_STATUS. A registration uses the GPU as an open does. Sleeps (first user). */
+uint32_t model_uvm_initialize(struct model_file *file, uint64_t flags);
+uint32_t model_uvm_register(struct model_file *file, const uint8_t uuid[static NV_UUID_SIZE],
+                            const struct model_caller *caller, struct model_wait *wait);
+uint32_t model_uvm_unregister(struct model_file *file, const uint8_t uuid[static NV_UUID_SIZE]);
+/* The shim's nvCfgEnable/DisableUVMPersistence on a GPU file. Return NV_STATUS. */
+uint32_t model_uvm_persistence(struct model_file *file, bool enable);
+
+/* The RM's legacy flag, by a file, or by minor through a device object. Setting needs uid 0: -EPERM. */
+int model_legacy_get(struct model_file *file, bool *ret_enabled);
+int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled);
+/* -ENODEV when there is no such GPU, or RM has no object of it, for it is not initialised. */
+int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
+
+/*
+ * Whether the process has the GPU's node open (RM and UVM ask this). The driver walks the caller's own descriptors, so
+ * that one received from another process counts; the model's books only know who opened. A front that can look (FUSE)
+ * says how with model_set_process_check(), before the first open; without it the books decide. The check is called
+ * with the model unlocked.
+ */
+typedef bool (*model_process_check)(void *user, pid_t pid, unsigned minor);
+void model_set_process_check(struct model *model, model_process_check check, void *user);
+bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor);
+
+/*
+ * Bind and unbind notices: `notify` is called (with the model unlocked, on any thread) after each for every listener.
+ * A listener ends with model_unlisten(), which returns when no call to it is under way; notify must not call it.
+ */
+struct model_listener {
+        void (*notify)(struct model_listener *listener, uint32_t gpu_id, bool bind);
+        struct model_listener *next;
+};
+void model_listen(struct model *model, struct model_listener *listener);
+void model_unlisten(struct model *model, struct model_listener *listener);
+
+/*
+ * What the kernel's device core tells of a GPU after it was done: "add" and "remove" (the bus), "bind" and "unbind"
+ * (the driver). Called with the model locked, so in the order in which it happened; it must not sleep nor call the
+ * model. NULL ends it.
+ */
+typedef void (*model_uevent)(void *user, const char *action, const struct pci_address *address);
+void model_set_uevents(struct model *model, model_uevent uevent, void *user);
+
+/* What the driver says in the kernel log, one line without its end; likewise. */
+typedef void (*model_kernel_line)(void *user, const char *line);
+void model_set_kernel_log(struct model *model, model_kernel_line line, void *user);
+
+/* ---- control ---- */
+
+/*
+ * A control verb with its JSON arguments, as `holdfast-sim ctl` and a scenario's events give them (docs/simulator.md):
+ * status, fail, hang, lose, drain, remove, add, unbind, bind, reset, set, legacy, fabric, journal. Sleeps where the
+ * driver would: `unbind` and `remove` return when the last user has let go (interrupted, they go on by themselves).
+ * arguments is an object or NULL. Returns a new reference to the result, or NULL with a sentence for people in error.
+ */
+json_t *model_control(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
+                      struct model_wait *wait, char *error, size_t error_size);
+
+/* Adds a line to the journal from a front. */
+void model_note(struct model *model, const struct model_caller *caller, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+/* Counts an ioctl that no driver knows; `status` lists them. */
+void model_note_unknown_ioctl(struct model *model, enum model_node node, const struct model_caller *caller,
+                              unsigned long command);
+
+bool model_has_verb(const char *verb);

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Uses of a GPU other than by its own node: UVM registrations and attached GPUs. Both are taken and dropped through the
+ * driver's list (nvidia_dev_get and nvidia_dev_put look the GPU up), which has a consequence that is modelled here: a
+ * GPU that an unbind has taken off the list is not found any more, and its reference can never be dropped.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "sim/model/private.h"
+
+enum { UVM_FLAGS_ALL = 3 };
+
+bool file_references(const struct model_file *file, const struct gpu *gpu, bool uvm) {
+        for (const struct reference *reference = file->references; reference; reference = reference->next)
+                if (reference->gpu == gpu && reference->uvm == uvm)
+                        return true;
+        return false;
+}
+
+/* nvidia_dev_get(): returns 0, or negative errno. */
+static int use_by_id(struct model *model, const uint32_t *gpu_id, const struct who *who, struct gpu **ret_gpu) {
+        struct gpu *gpu = gpu_enter(model, gpu_has_id, gpu_id);
+        int result;
+
+        if (!gpu)
+                return -ENODEV;
+        result = gpu_use(model, gpu, who);
+        gpu_leave(model, gpu);
+        if (result == 0)
+                *ret_gpu = gpu;
+        return result;
+}
+
+/*
+ * nvidia_dev_get_uuid(): a GPU that was never initialised has no UUID yet, so one after the other is initialised, and
+ * torn down again, until the right one is found. The first that cannot be opened ends the search.
+ */
+static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct who *who, struct gpu **ret_gpu) {
+        struct gpu *gpu;
+        int result = -ENODEV;
+
+        while ((gpu = gpu_enter_candidate(model, uuid))) {
+                result = gpu_use(model, gpu, who);
+                if (result < 0 || gpu_has_uuid(gpu, uuid))
+                        break;
+                gpu_unuse(model, gpu, who);
+                gpu_leave(model, gpu);
+                result = -ENODEV;
+        }
+        if (gpu)
+                gpu_leave(model, gpu);
+        if (result == 0)
+                *ret_gpu = gpu;
+        return result;
+}
+
+/* Notes a use of the GPU. Returns 0, or negative errno, and then the use is given up. */
+static int reference_add(struct model *model, struct model_file *file, struct gpu *gpu, bool uvm,
+                         struct reference **ret_reference) {
+        struct reference *reference = calloc(1, sizeof(*reference));
+
+        if (!reference) {
+                turnstile_enter(model, &gpu->lock);
+                gpu_unuse(model, gpu, &file->who);
+                gpu_leave(model, gpu);
+                return -ENOMEM;
+        }
+        *reference = (struct reference){.gpu = gpu, .uvm = uvm, .next = file->references};
+        if (uvm)
+                gpu->uvm_registrations++;
+        *ret_reference = file->references = reference;
+        return 0;
+}
+
+static void reference_drop(struct model *model, struct model_file *file, struct reference *dropped) {
+        CLEANUP(free_ptr) struct reference *reference = dropped;
+        struct gpu *gpu = reference->gpu;
+        struct reference **link = &file->references;
+
+        while (*link != reference)
+                link = &(*link)->next;
+        *link = reference->next;
+        if (reference->uvm)
+                gpu->uvm_registrations--;
+        if (!gpu_enter(model, gpu_has_address, &gpu->spec.address)) {
+                journal_add(model, gpu, &file->who, "reference-lost", "%s: the GPU is off the driver's list",
+                            reference->uvm ? "uvm" : "attached");
+                return;
+        }
+        gpu_unuse(model, gpu, &file->who);
+        gpu_leave(model, gpu);
+}
+
+/* UVM's global lock makes registrations of all GPUs, by all processes, one after the other. */
+void references_drop(struct model *model, struct model_file *file) {
+        while (file->references) {
+                bool uvm = file->references->uvm;
+
+                if (uvm)
+                        turnstile_enter(model, &model->uvm_lock);
+                reference_drop(model, file, file->references);
+                if (uvm)
+                        turnstile_leave(model, &model->uvm_lock);
+        }
+}
+
+void references_orphan(struct model_file *file, const struct gpu *gpu) {
+        struct reference **link = &file->references;
+
+        while (*link) {
+                struct reference *reference = *link;
+
+                if (reference->gpu != gpu) {
+                        link = &reference->next;
+                        continue;
+                }
+                *link = reference->next;
+                free(reference);
+        }
+}
+
+/* ---- attached GPUs ---- */
+
+static void attached_drop(struct model *model, struct model_file *file) {
+        references_drop(model, file);
+        file->attached = false;
+}
+
+int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_ids,
+                 const struct model_caller *caller) {
+        struct who who = who_is(caller);
+        struct model *model = file->model;
+        struct reference *reference;
+        struct gpu *gpu = NULL; /* gcc does not see that use_by_id() sets it */
+        MODEL_LOCKED(model);
+
+        if (file->node != MODEL_NODE_CTL || file->attached || n_gpu_ids == 0)
+                return -EINVAL;
+        file->attached = true;
+        for (size_t i = 0; i < n_gpu_ids; i++) {
+                if (gpu_ids[i] == 0)
+                        continue;
+                if (use_by_id(model, &gpu_ids[i], &file->who, &gpu) < 0 ||
+                    reference_add(model, file, gpu, false, &reference) < 0) {
+                        attached_drop(model, file);
+                        return -EINVAL;
+                }
+                journal_add(model, reference->gpu, &who, "attached", "usage count %u", reference->gpu->usage);
+        }
+        return 0;
+}
+
+/* ---- UVM ---- */
+
+uint32_t model_uvm_initialize(struct model_file *file, uint64_t flags) {
+        MODEL_LOCKED(file->model);
+
+        if (flags & ~(uint64_t)UVM_FLAGS_ALL)
+                return NV_ERR_INVALID_ARGUMENT;
+        if (file->uvm_initialised)
+                return file->uvm_flags == flags ? NV_OK : NV_ERR_INVALID_ARGUMENT;
+        file->uvm_initialised = true;
+        file->uvm_flags = flags;
+        return NV_OK;
+}
+
+static uint32_t status_of_use(int result) {
+        return result == -ENODEV ? NV_ERR_GPU_UUID_NOT_FOUND : NV_ERR_GENERIC;
+}
+
+/* What RM answers about a GPU that UVM has begun to use. */
+static uint32_t check_uvm(const struct model *model, const struct gpu *gpu, bool accessible) {
+        if (!accessible)
+                return NV_ERR_INSUFFICIENT_PERMISSIONS;
+        if (gpu->spec.lost)
+                return NV_ERR_GPU_IS_LOST;
+        if (!gpu->spec.has_uvm)
+                return NV_ERR_NOT_SUPPORTED;
+        if (scenario_driver_has(&model->scenario, DRIVER_CHECKS_FABRIC) &&
+            clock_monotonic_usec() < gpu->fabric_ready_usec)
+                return NV_ERR_NVLINK_FABRIC_NOT_READY;
+        return NV_OK;
+}
+
+static uint32_t uvm_refuse(struct model *model, const struct gpu *gpu, const struct who *who, uint32_t status) {
+        journal_add(model, gpu, who, "uvm-failed", "NV_STATUS 0x%x", status);
+        return status;
+}
+
+static struct reference *find_uvm(const struct model_file *file, const uint8_t *uuid) {
+        for (struct reference *reference = file->references; reference; reference = reference->next)
+                if (reference->uvm && gpu_has_uuid(reference->gpu, uuid))
+                        return reference;
+        return NULL;
+}
+
+/* Inside UVM's lock. As in the driver the GPU is brought up first and all else is checked then; a failure undoes it. */
+static uint32_t register_locked(struct model *model, struct model_file *file, const uint8_t *uuid,
+                                const struct who *who, bool accessible) {
+        struct reference *reference = NULL;
+        struct gpu *gpu;
+        uint32_t status;
+        int result;
+
+        if (find_uvm(file, uuid))
+                return uvm_refuse(model, find_uvm(file, uuid)->gpu, who, NV_ERR_INVALID_DEVICE);
+        result = use_by_uuid(model, uuid, who, &gpu);
+        if (result == 0)
+                result = reference_add(model, file, gpu, true, &reference);
+        if (result < 0)
+                return uvm_refuse(model, NULL, who, status_of_use(result));
+        status = check_uvm(model, gpu, accessible);
+        if (status != NV_OK) {
+                reference_drop(model, file, reference);
+                return uvm_refuse(model, gpu, who, status);
+        }
+        journal_add(model, gpu, who, "uvm-registered", "usage count %u", gpu->usage);
+        return NV_OK;
+}
+
+static uint32_t uvm_register(struct model *model, struct model_file *file, const uint8_t *uuid, const struct who *who,
+                             bool accessible) {
+        uint32_t status;
+
+        turnstile_enter(model, &model->uvm_lock);
+        status = register_locked(model, file, uuid, who, accessible);
+        turnstile_leave(model, &model->uvm_lock);
+        return status;
+}
+
+static uint32_t uvm_unregister(struct model *model, struct model_file *file, const uint8_t *uuid) {
+        struct reference *reference;
+
+        turnstile_enter(model, &model->uvm_lock);
+        reference = find_uvm(file, uuid);
+        if (reference) {
+                journal_add(model, reference->gpu, &file->who, "uvm-unregistered", "usage count was %u",
+                            reference->gpu->usage);
+                reference_drop(model, file, reference);
+        }
+        turnstile_leave(model, &model->uvm_lock);
+        return reference ? NV_OK : NV_ERR_INVALID_DEVICE;
+}
+
+static uint32_t find_minor_of(struct model *model, const uint8_t *uuid) {
+        MODEL_LOCKED(model);
+
+        for (size_t i = 0; i < model->n_gpus; i++)
+                if (model->gpus[i].bound && gpu_has_uuid(&model->gpus[i], uuid))
+                        return model->gpus[i].minor;
+        return MODEL_MINOR_NONE;
+}
+
+uint32_t model_uvm_register(struct model_file *file, const uint8_t uuid[static NV_UUID_SIZE],
+                            const struct model_caller *caller, struct model_wait *wait) {
+        struct who who = who_is(caller);
+        struct model *model = file->model;
+        uint32_t minor = find_minor_of(model, uuid);
+        /* Asked first, for a front answers without the model's mutex; the answer counts once the GPU is up. */
+        bool accessible = minor != MODEL_MINOR_NONE && model_process_has_gpu(model, caller->pid, minor);
+        MODEL_LOCKED(model);
+
+        if (!file->uvm_initialised)
+                return NV_ERR_ILLEGAL_ACTION;
+        return uvm_register(model, file, uuid, &who, accessible);
+}
+
+uint32_t model_uvm_unregister(struct model_file *file, const uint8_t uuid[static NV_UUID_SIZE]) {
+        MODEL_LOCKED(file->model);
+
+        return file->uvm_initialised ? uvm_unregister(file->model, file, uuid) : (uint32_t)NV_ERR_ILLEGAL_ACTION;
+}
+
+static void uuid_bytes(const struct gpu *gpu, uint8_t ret_uuid[static NV_UUID_SIZE]) {
+        size_t n_digits = 0;
+
+        memset(ret_uuid, 0, NV_UUID_SIZE);
+        for (const char *digit = gpu->spec.uuid + strlen("GPU-"); *digit != '\0' && n_digits < 2 * NV_UUID_SIZE;
+             digit++) {
+                unsigned value = *digit <= '9' ? (unsigned)(*digit - '0') : (unsigned)((*digit | 0x20) - 'a' + 10);
+
+                if (*digit == '-')
+                        continue;
+                ret_uuid[n_digits / 2] = (uint8_t)(ret_uuid[n_digits / 2] << 4 | value);
+                n_digits++;
+        }
+}
+
+uint32_t model_uvm_persistence(struct model_file *file, bool enable) {
+        struct model *model = file->model;
+        uint8_t uuid[NV_UUID_SIZE];
+        MODEL_LOCKED(model);
+
+        if (!file->gpu || file->state != FILE_OPEN)
+                return NV_ERR_INVALID_STATE;
+        uuid_bytes(file->gpu, uuid);
+        if (enable == file_references(file, file->gpu, true))
+                return NV_OK;
+        return enable ? uvm_register(model, file, uuid, &file->who, true) : uvm_unregister(model, file, uuid);
+}

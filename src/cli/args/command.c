@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/args/command.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/report/report.h"
+#include "cli/report/wrap.h"
+
+enum {
+        MESSAGE_SIZE = 4096,
+        INDENT = 6, /* of further lines */
+};
+
+/* Broken into lines where somebody reads it; one line in a log or a pipe. */
+static void print_message(const char *prefix, const char *text) {
+        (void)fflush(stdout); /* what was said before comes before */
+        (void)fputs(prefix, stderr);
+        wrap_print(stderr, text, strlen(prefix), INDENT, report_style_of(stderr).width);
+}
+
+static void print_complaint(const struct invocation *invocation, const char *text) {
+        char prefix[64];
+
+        (void)text_format(prefix, sizeof(prefix), "%s: ", invocation->program);
+        print_message(prefix, text);
+}
+
+int complain(const struct invocation *invocation, int status, const char *format, ...) {
+        char text[MESSAGE_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        print_complaint(invocation, text);
+        return status;
+}
+
+int complain_usage(const struct invocation *invocation, const char *format, ...) {
+        char text[MESSAGE_SIZE];
+        va_list arguments;
+        size_t length;
+
+        va_start(arguments, format);
+        (void)vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        length = strlen(text);
+        (void)text_format(text + length, sizeof(text) - length, " (see %s --help)", invocation->program);
+        print_complaint(invocation, text);
+        return invocation->usage_status;
+}
+
+void complain_detail(const char *format, ...) {
+        char text[MESSAGE_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        print_message("  ", text);
+}

@@ -1,0 +1,85 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A command of `holdfast` as a table row: everything that main() needs to parse its options, to print its help, and to
+ * run it. Each command is one file; it gathers into plain structs and lets a writer print them.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cli/args/options.h"
+
+/* One meaning a number, in all commands; each command's help lists those that it uses. */
+enum exit_status {
+        STATUS_DONE = 0,
+        STATUS_FAILED = 1,
+        STATUS_USAGE = 2,
+        STATUS_NO_DAEMON = 3,
+        STATUS_NOT_PERMITTED = 4,
+        STATUS_NO_GPU = 5,
+        STATUS_TIMEOUT = 6,
+};
+
+struct command_exit {
+        int status; /* enum exit_status, or a number of the command's own where another convention rules */
+        const char *meaning;
+};
+
+/* What a command is called with. */
+struct invocation {
+        const char *program; /* "holdfast status": what messages begin with */
+        int usage_status;    /* for wrong usage */
+        const char *root;    /* in front of /dev, /proc/driver, /sys and /run; "" for the real system */
+        void *options;       /* the command's own struct, filled by its table of options */
+        char **words;
+        int n_words;
+};
+
+struct command {
+        const char *name;
+        const char *words;       /* what follows besides options: "on|off"; NULL: nothing */
+        const char *summary;     /* NULL: not for people, so no help lists it */
+        const char *description; /* a few lines */
+        const char *examples;
+        const struct option_spec *options;
+        const struct command_exit *exits; /* ended by a meaning of NULL */
+        void *defaults;                   /* the struct that the options go into */
+        int usage_status;                 /* exit status for wrong usage; 0: STATUS_USAGE */
+        bool words_are_a_command;         /* options that follow the first word are not ours */
+        int (*run)(const struct invocation *invocation);
+};
+
+extern const struct command bench_command;
+extern const struct command bench_sample_command;
+extern const struct command check_command;
+extern const struct command clients_command;
+extern const struct command completion_command;
+extern const struct command doctor_command;
+extern const struct command metrics_command;
+extern const struct command query_command;
+extern const struct command release_command;
+extern const struct command set_command;
+extern const struct command status_command;
+extern const struct command takeover_command;
+extern const struct command wait_command;
+
+/* The table, and the options that all of them take: src/cli/main.c. */
+extern const struct command *const commands[];
+extern const size_t n_commands;
+extern const struct option_spec common_specs[];
+
+/*
+ * Says "<program>: <text>" on standard error and returns status: return complain(invocation, STATUS_NO_GPU, "...");
+ * On a terminal the text is broken between words.
+ */
+int complain(const struct invocation *invocation, int status, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
+
+/* The same for wrong usage: adds where the help is, and returns its exit status. */
+int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* One of several things that a complaint is about: a line below it, indented. */
+void complain_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));

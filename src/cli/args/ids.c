@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/args/ids.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/text.h"
+
+/* ---- parsing ----------------------------------------------------------------- */
+
+static bool parse(struct id *id) {
+        uint64_t index;
+
+        if (text_equal_nocase(id->text, "all") || text_equal(id->text, "*"))
+                id->kind = ID_ALL;
+        else if (text_parse_u64(id->text, 10, INT32_MAX, &index) == 0) {
+                id->kind = ID_INDEX;
+                id->index = (size_t)index;
+        } else if (pci_address_parse(id->text, &id->address) == 0)
+                id->kind = ID_ADDRESS;
+        else if (strncasecmp(id->text, "GPU-", 4) == 0)
+                id->kind = ID_UUID;
+        else
+                return false;
+        return true;
+}
+
+static int add_one(struct ids *ids, const char *text, size_t length, char *error, size_t error_size) {
+        struct id id = {0};
+
+        if (length < sizeof(id.text)) {
+                memcpy(id.text, text, length);
+                if (parse(&id)) {
+                        if (ids->n == IDS_MAX) {
+                                (void)text_format(error, error_size, "names more than %d GPUs", IDS_MAX);
+                                return -EINVAL;
+                        }
+                        ids->items[ids->n++] = id;
+                        return 0;
+                }
+        }
+        (void)text_format(error, error_size,
+                          "'%.*s' is no GPU: give an index (0), a PCI address (0000:17:00.0), a UUID (GPU-...) or all",
+                          (int)(length < 80 ? length : 80), text);
+        return -EINVAL;
+}
+
+int ids_add(struct ids *ids, const char *list, char *error, size_t error_size) {
+        for (;;) {
+                size_t length = strcspn(list, ",");
+                int r;
+
+                r = add_one(ids, list, length, error, error_size);
+                if (r < 0)
+                        return r;
+                if (list[length] == '\0')
+                        return 0;
+                list += length + 1;
+        }
+}
+
+/* ---- resolving --------------------------------------------------------------- */
+
+static bool matches(const struct id *id, const struct snapshot_gpu *gpu) {
+        switch (id->kind) {
+        case ID_ALL:
+                return !gpu->info.excluded;
+        case ID_INDEX:
+                return gpu->index == id->index;
+        case ID_ADDRESS:
+                return pci_address_compare(&gpu->info.address, &id->address) == 0;
+        case ID_UUID:
+                return strncasecmp(gpu->info.uuid, id->text, strlen(id->text)) == 0;
+        }
+        return false;
+}
+
+static int resolve_one(const struct id *id, const struct snapshot *snapshot, bool *selected, char *error,
+                       size_t error_size) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (matches(id, &snapshot->gpus[i])) {
+                        selected[i] = true;
+                        n++;
+                }
+        if (id->kind == ID_ALL || n == 1)
+                return 0;
+        if (n > 1) {
+                (void)text_format(error, error_size, "'%s' is the beginning of %zu UUIDs: give more of it", id->text,
+                                  n);
+                return -EINVAL;
+        }
+        if (snapshot->n_gpus == 0)
+                (void)text_format(error, error_size, "no GPU '%s': there are no GPUs", id->text);
+        else
+                (void)text_format(error, error_size, "no GPU '%s' among the %zu here; 'holdfast status' lists them",
+                                  id->text, snapshot->n_gpus);
+        return -ENODEV;
+}
+
+int ids_resolve(const struct ids *ids, const struct snapshot *snapshot, bool *ret_selected, char *error,
+                size_t error_size) {
+        static const struct id all = {.kind = ID_ALL};
+
+        memset(ret_selected, 0, snapshot->n_gpus * sizeof(*ret_selected));
+        if (ids->n == 0)
+                return resolve_one(&all, snapshot, ret_selected, error, error_size);
+        for (size_t i = 0; i < ids->n; i++) {
+                int r = resolve_one(&ids->items[i], snapshot, ret_selected, error, error_size);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast bench: what a held GPU is worth on this node. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/args/ids.h"
+#include "cli/bench/bench.h"
+#include "cli/bench/sample.h"
+#include "cli/change/child.h"
+#include "client/cuda.h"
+
+enum { COUNT_MAX = 1000 };
+
+#define LIBRARY_USEC (30 * USEC_PER_SEC) /* to load a library, from a slow disk too */
+
+static struct bench_options {
+        struct ids gpus;
+        uint64_t count;
+        bool held_only;
+        bool yes;
+        const char *cuda;
+        const char *svg;
+        bool json;
+        uint64_t timeout_usec;
+} bench_options = {
+        .count = 5,
+        .timeout_usec = 120 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        OPTION_GPU(struct bench_options, "only this GPU; may be given several times (default: all)"),
+        {
+                .name = "count",
+                .letter = 'n',
+                .argument = "N",
+                .help = "take each time so often (default 5)",
+                .kind = OPTION_NUMBER,
+                .offset = offsetof(struct bench_options, count),
+        },
+        {
+                .name = "held-only",
+                .help = "make no GPU cold: only the times on held ones",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct bench_options, held_only),
+        },
+        {
+                .name = "yes",
+                .letter = 'y',
+                .help = "do not ask before GPUs are made cold",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct bench_options, yes),
+        },
+        {
+                .name = "svg",
+                .argument = "FILE",
+                .help = "also draw the plot into this file",
+                .kind = OPTION_TEXT,
+                .offset = offsetof(struct bench_options, svg),
+        },
+        {
+                .name = "cuda",
+                .argument = "FILE",
+                .help = "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; must be given with "
+                        "--root)",
+                .kind = OPTION_TEXT,
+                .offset = offsetof(struct bench_options, cuda),
+        },
+        OPTION_JSON(struct bench_options, "print JSON (docs/schemas/bench.json)"),
+        OPTION_TIMEOUT(struct bench_options,
+                       "wait that long for a GPU to be released, opened, held again (default 120)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "measured, and every GPU is held again that was"},
+        {STATUS_FAILED, "not measured, or not all of it: GPUs in use, not really cold; not permitted; not agreed to"},
+        {STATUS_USAGE, "wrong usage; also: nobody to ask, and no --yes"},
+        {STATUS_NO_DAEMON, "--held-only, and no daemon holds the GPUs"},
+        {STATUS_NO_GPU, "no such GPU"},
+        {STATUS_TIMEOUT, "the GPUs are not held again within the time"},
+        {CHILD_SIGNALLED, "and a signal's number on top: stopped by that; the GPUs are held again"},
+        {0},
+};
+
+static void bench_done(struct bench *bench) {
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++)
+                        free(bench->gpus[i].series[j / BENCH_STATES][j % BENCH_STATES].nsec);
+        free(bench->gpus);
+        letgo_done(&bench->letgo);
+        bench->signal_fd = fd_close(bench->signal_fd);
+}
+
+static void file_done(FILE **file) {
+        if (*file)
+                (void)fclose(*file);
+}
+
+/* ---- which GPUs ------------------------------------------------------------------------------------------------ */
+
+static int add_gpu(struct bench *bench, size_t row) {
+        struct bench_gpu *gpu = &bench->gpus[bench->n_gpus++];
+
+        *gpu = (struct bench_gpu){.gpu = &bench->letgo.snapshot->gpus[row], .row = row};
+        for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++) {
+                struct bench_series *series = &gpu->series[j / BENCH_STATES][j % BENCH_STATES];
+
+                series->nsec = calloc(bench->count, sizeof(*series->nsec));
+                if (!series->nsec)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int add_gpus(struct bench *bench) {
+        const struct snapshot *snapshot = bench->letgo.snapshot;
+        int r = 0;
+
+        bench->gpus = calloc(snapshot->n_gpus + 1, sizeof(*bench->gpus));
+        if (!bench->gpus)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus && r == 0; i++)
+                if (bench->letgo.selected[i])
+                        r = add_gpu(bench, i);
+        return r;
+}
+
+static int select_gpus(struct bench *bench) {
+        const struct bench_options *chosen = bench->invocation->options;
+        char error[192];
+        int r;
+
+        r = ids_resolve(&chosen->gpus, bench->letgo.snapshot, bench->letgo.selected, error, sizeof(error));
+        if (r < 0)
+                return complain(bench->invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
+        if (add_gpus(bench) < 0)
+                return complain(bench->invocation, STATUS_FAILED, "out of memory");
+        if (bench->n_gpus == 0)
+                return complain(bench->invocation, STATUS_NO_GPU, "there are no GPUs");
+        return STATUS_DONE;
+}
+
+static int check_held(const struct bench *bench) {
+        const struct snapshot *snapshot = bench->letgo.snapshot;
+
+        if (bench->held_only && snapshot->daemon == DAEMON_NONE)
+                return complain(bench->invocation, STATUS_NO_DAEMON,
+                                "%s: nobody holds the GPUs, so --held-only has "
+                                "nothing to measure",
+                                snapshot->daemon_error);
+        return STATUS_DONE;
+}
+
+/* ---- CUDA ------------------------------------------------------------------------------------------------------ */
+
+/* Whether it can be loaded, which a process of its own finds out. */
+static int find_library(struct bench *bench) {
+        const struct bench_options *chosen = bench->invocation->options;
+        const char *library = chosen->cuda ? chosen->cuda : CUDA_LIBRARY;
+        CLEANUP(sample_done) struct sample sample = {.keep_fd = -1, .answer_fd = -1};
+        uint64_t unused_nsec;
+        int r;
+
+        if (!chosen->cuda && file_root_is_simulated(bench->invocation->root)) {
+                (void)text_copy(bench->cuda_reason, sizeof(bench->cuda_reason),
+                                "where the driver is simulated the library must be named by --cuda");
+                return STATUS_DONE;
+        }
+        r = sample_begin(&sample, bench->invocation->root, SAMPLE_LIBRARY, library, NULL);
+        if (r == 0)
+                r = sample_wait(&sample, bench->signal_fd, LIBRARY_USEC, &unused_nsec, bench->cuda_reason,
+                                sizeof(bench->cuda_reason));
+        if (r == 0)
+                bench->library = library;
+        else if (r != -EIO)
+                (void)text_format(bench->cuda_reason, sizeof(bench->cuda_reason), "cannot try to load %s: %s", library,
+                                  strerror(-r));
+        if (r < 0 && chosen->cuda)
+                return complain(bench->invocation, STATUS_FAILED, "%s", bench->cuda_reason);
+        return STATUS_DONE;
+}
+
+/* ---- may it be done -------------------------------------------------------------------------------------------- */
+
+/* By what the daemon's last opens took: each turn opens a GPU for the time, and for the daemon. 0: not known. */
+static unsigned estimate_sec(const struct bench *bench) {
+        uint64_t usec = 0;
+
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                usec += bench->gpus[i].gpu->detail.open_duration_usec;
+        usec *= bench->count * (bench->library ? 3 : 2);
+        return (unsigned)((usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
+}
+
+static void explain(const struct bench *bench) {
+        unsigned seconds = estimate_sec(bench);
+
+        (void)complain(bench->invocation, STATUS_DONE,
+                       "this makes %zu GPU%s cold, one after another, %zu time%s each: the driver tears %s down and "
+                       "initialises %s again. Settings that are not kept (power limits, clocks) fall back to their "
+                       "defaults, and a job that starts meanwhile waits, or spoils a time.",
+                       bench->n_gpus, bench->n_gpus == 1 ? "" : "s", bench->count, bench->count == 1 ? "" : "s",
+                       bench->n_gpus == 1 ? "it" : "them", bench->n_gpus == 1 ? "it" : "them");
+        if (seconds > 0)
+                complain_detail("By what the daemon's last opens took, this takes some %u %s.",
+                                seconds < 120 ? seconds : seconds / 60, seconds < 120 ? "seconds" : "minutes");
+        if (bench->letgo.snapshot->daemon == DAEMON_NVIDIA)
+                complain_detail("NVIDIA's daemon knows no leases: persistence mode is switched off and on. Should this "
+                                "process be killed in between, it stays off: 'holdfast set on' then.");
+        if (bench->letgo.snapshot->daemon == DAEMON_NONE)
+                complain_detail("No daemon runs: for the times on held GPUs a process of this command holds them.");
+}
+
+static bool is_yes(const char *answer) {
+        return text_equal_nocase(answer, "y") || text_equal_nocase(answer, "yes");
+}
+
+static int ask(const struct bench *bench) {
+        const struct bench_options *chosen = bench->invocation->options;
+        char answer[16];
+
+        if (bench->held_only || chosen->yes)
+                return STATUS_DONE;
+        if (isatty(STDIN_FILENO) != 1)
+                return complain(
+                        bench->invocation, STATUS_USAGE,
+                        "it would make GPUs cold, and there is no terminal to ask on: say --yes, or --held-only");
+        explain(bench);
+        (void)fputs("Go on? [y/N] ", stderr);
+        if (!fgets(answer, sizeof(answer), stdin))
+                (void)fputc('\n', stderr);
+        else if (is_yes(text_trim(answer)))
+                return STATUS_DONE;
+        return complain(bench->invocation, STATUS_FAILED, "nothing was done");
+}
+
+/* ---- what came of it ------------------------------------------------------------------------------------------- */
+
+static bool is_complete(const struct bench *bench) {
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++)
+                        if (bench->gpus[i].series[j / BENCH_STATES][j % BENCH_STATES].n_discarded > 0)
+                                return false;
+        return true;
+}
+
+static int report(const struct bench *bench, FILE *svg) {
+        const struct bench_options *chosen = bench->invocation->options;
+        struct report_style style = report_style_of(stdout);
+        int r;
+
+        r = chosen->json ? bench_print_json(bench, stdout) : bench_print_text(bench, &style, stdout);
+        if (r < 0)
+                return complain(bench->invocation, STATUS_FAILED, "out of memory");
+        if (svg)
+                bench_print_svg(bench, svg);
+        if (svg && (fflush(svg) != 0 || ferror(svg)))
+                return complain(bench->invocation, STATUS_FAILED, "cannot write %s: %s", chosen->svg, strerror(errno));
+        return is_complete(bench) ? STATUS_DONE : STATUS_FAILED;
+}
+
+/* ---- the command ----------------------------------------------------------------------------------------------- */
+
+static int prepare(struct bench *bench) {
+        int status;
+
+        bench->signal_fd = child_signal_fd();
+        if (bench->signal_fd < 0)
+                return complain(bench->invocation, STATUS_FAILED, "cannot wait for signals: %s",
+                                strerror(-bench->signal_fd));
+        status = letgo_look(&bench->letgo);
+        if (status == STATUS_DONE)
+                status = select_gpus(bench);
+        if (status == STATUS_DONE)
+                status = check_held(bench);
+        if (status == STATUS_DONE)
+                status = letgo_check_clients(&bench->letgo, false);
+        if (status == STATUS_DONE)
+                status = find_library(bench);
+        return status == STATUS_DONE ? ask(bench) : status;
+}
+
+/* Before anything is measured: a file that cannot be written is to cost no time. */
+static int open_svg(const struct invocation *invocation, FILE **ret_file) {
+        const struct bench_options *chosen = invocation->options;
+
+        *ret_file = chosen->svg ? fopen(chosen->svg, "we") : NULL;
+        if (chosen->svg && !*ret_file)
+                return complain(invocation, STATUS_FAILED, "cannot write %s: %s", chosen->svg, strerror(errno));
+        return STATUS_DONE;
+}
+
+static int check_usage(const struct invocation *invocation) {
+        const struct bench_options *chosen = invocation->options;
+
+        if (chosen->count < 1 || chosen->count > COUNT_MAX)
+                return complain_usage(invocation, "--count must be from 1 to %d", COUNT_MAX);
+        return STATUS_DONE;
+}
+
+static int run(const struct invocation *invocation) {
+        const struct bench_options *chosen = invocation->options;
+        CLEANUP(file_done) FILE *svg = NULL;
+        CLEANUP(bench_done)
+        struct bench bench = {
+                .invocation = invocation,
+                .count = (size_t)chosen->count,
+                .held_only = chosen->held_only,
+                .signal_fd = -1,
+                .letgo = {.invocation = invocation,
+                          .user = "the measurement",
+                          .way_out = "choose others with --gpu",
+                          .failed_status = STATUS_FAILED,
+                          .not_held_status = STATUS_TIMEOUT,
+                          .timeout_usec = chosen->timeout_usec},
+        };
+        int status, told;
+
+        status = check_usage(invocation);
+        if (status == STATUS_DONE)
+                status = prepare(&bench);
+        if (status == STATUS_DONE)
+                status = open_svg(invocation, &svg);
+        if (status != STATUS_DONE)
+                return status;
+        child_keep_signals();
+        status = bench_measure(&bench);
+        told = report(&bench, svg);
+        return status == STATUS_DONE ? told : status;
+}
+
+const struct command bench_command = {
+        .name = "bench",
+        .summary = "measure what a held GPU is worth on this node",
+        .description = "Takes the time of a first open of each GPU, and with CUDA of a first context,\n"
+                       "cold (the daemon has let go of it) and held, in turns, each in a fresh process.\n"
+                       "Refuses GPUs that others use. Whatever happens, the GPUs are held again at the\n"
+                       "end.",
+        .examples = "  holdfast bench --gpu 0 --count 10 --svg cold-and-held.svg\n"
+                    "  holdfast bench --held-only",
+        .options = options,
+        .exits = exits,
+        .defaults = &bench_options,
+        .run = run,
+};

@@ -1,0 +1,85 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The inside of `holdfast bench`:
+ *
+ *      bench.c       options; who is in the way; may it be done
+ *      measure.c     cold and held, again and again
+ *      sample.[ch]   one time, in a process of its own
+ *      process.c     that process
+ *      result.c      names, ratios, notes
+ *      text.c, plot.c, json.c, svg.c     what is printed
+ *      statistics.[ch], axis.[ch]        the figures; where they stand in a plot
+ */
+
+#include "cli/bench/statistics.h"
+#include "cli/change/letgo.h"
+#include "cli/report/report.h"
+
+enum bench_what {
+        BENCH_OPEN, /* open() of the device node */
+        BENCH_CUDA, /* cuInit() and cuDevicePrimaryCtxRetain() */
+        BENCH_WHATS,
+};
+
+enum bench_state {
+        BENCH_COLD,
+        BENCH_HELD,
+        BENCH_STATES,
+};
+
+/* Times of one kind, of one GPU, in one state. */
+struct bench_series {
+        uint64_t *nsec; /* room for all */
+        size_t n;
+        size_t n_discarded; /* that were none: the GPU was not in the state, or the call failed */
+        char reason[256];   /* for the last of them */
+        struct statistics statistics;
+};
+
+struct bench_gpu {
+        const struct snapshot_gpu *gpu;
+        size_t row; /* of the snapshot */
+        struct bench_series series[BENCH_WHATS][BENCH_STATES];
+};
+
+struct bench {
+        const struct invocation *invocation;
+        struct letgo letgo;
+        size_t count; /* of each kind of time */
+        size_t turn;  /* the one that runs, from 0 */
+        bool held_only;
+        const char *library; /* libcuda; NULL: no CUDA, for cuda_reason */
+        char cuda_reason[256];
+        int signal_fd; /* readable when a signal wants us to stop */
+        struct bench_gpu *gpus;
+        size_t n_gpus;
+};
+
+/* The words for them: "open", "cuda"; "cold", "held". For keys, and for people. */
+extern const char *const bench_what_names[BENCH_WHATS];
+extern const char *const bench_what_titles[BENCH_WHATS];
+extern const char *const bench_state_names[BENCH_STATES];
+
+/* Measures. Returns an exit status; whatever it is, the series have what there is, and the GPUs are held again or it is
+ * said that they are not. */
+int bench_measure(struct bench *bench);
+
+/* Whether there is a median in both states, and then how many times longer the cold one is. */
+bool bench_ratio(const struct bench_gpu *gpu, enum bench_what what, double *ret_ratio);
+
+/* The smallest and the greatest of all times of that kind. Returns whether there are any. */
+bool bench_range(const struct bench *bench, enum bench_what what, uint64_t *ret_min_nsec, uint64_t *ret_max_nsec);
+
+/* "1.51 s", "12.3 ms", "0.087 ms": three figures. Returns buffer. */
+const char *bench_time(double nsec, char *buffer, size_t size);
+
+/* Why the times are no more than what they are: sentences for whoever reads them. NULL ends them. */
+const char *const *bench_notes(const struct bench *bench);
+
+int bench_print_text(const struct bench *bench, const struct report_style *style, FILE *stream);
+void bench_print_plot(const struct bench *bench, const struct report_style *style, FILE *stream);
+int bench_print_json(const struct bench *bench, FILE *stream);
+void bench_print_svg(const struct bench *bench, FILE *stream);

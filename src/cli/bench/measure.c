@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * GPU by GPU, cold and held in turns, so that what changes on the node with time is in both:
+ *
+ *      let go --> cold? --> open, CUDA --> take hold --> held? --> open, CUDA --+
+ *        ^                                                                      |
+ *        +---------------------------- count times -----------------------------+
+ *
+ * A time counts only if the GPU was in that state when it began, and nobody else had it open when it ended.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/bench/bench.h"
+#include "cli/bench/sample.h"
+#include "cli/change/child.h"
+
+#define COLD_USEC (5 * USEC_PER_SEC) /* for the driver to tear down what was closed */
+#define COLD_POLL_USEC (5 * USEC_PER_MSEC)
+
+/* ---- progress -------------------------------------------------------------------------------------------------- */
+
+static void show_progress(const struct bench *bench, const struct bench_gpu *gpu, const char *what) {
+        if (isatty(STDERR_FILENO) == 1)
+                (void)fprintf(stderr, "\r\033[KGPU %zu (%zu of %zu), turn %zu of %zu: %s", gpu->gpu->index,
+                              (size_t)(gpu - bench->gpus) + 1, bench->n_gpus, bench->turn + 1, bench->count, what);
+}
+
+static void clear_progress(void) {
+        if (isatty(STDERR_FILENO) == 1)
+                (void)fputs("\r\033[K", stderr);
+}
+
+/* ---- one time -------------------------------------------------------------------------------------------------- */
+
+static void discard(struct bench_series *series, const char *reason) {
+        series->n_discarded++;
+        (void)text_copy(series->reason, sizeof(series->reason), reason);
+}
+
+/*
+ * Another process than ours that has the GPU open, be it the daemon. Returns whether there is one, or that cannot be
+ * told, with a sentence.
+ */
+static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, pid_t ours, char *reason, size_t size) {
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        size_t n = 0;
+        struct holders_sight sight;
+
+        if (holders_scan(bench->invocation->root, &holders, &n, &sight) < 0) {
+                (void)text_copy(reason, size, "it cannot be seen who has it open: /proc cannot be read");
+                return true;
+        }
+        if (sight.n_hanging > 0) {
+                (void)text_format(reason, size, "a look at the files that process %d has open hangs",
+                                  (int)sight.hanging_pid);
+                return true;
+        }
+        for (size_t i = 0; i < n; i++)
+                if (holders[i].minor == gpu->gpu->info.minor && holders[i].pid != ours) {
+                        (void)text_format(reason, size, "%s (pid %d) had it open", holders[i].name,
+                                          (int)holders[i].pid);
+                        return true;
+                }
+        return false;
+}
+
+static bool is_initialised(const struct bench *bench, const struct bench_gpu *gpu) {
+        const struct pci_address *address = &gpu->gpu->info.address;
+        bool initialised;
+
+        if (inventory_read_initialised(bench->invocation->root, address, &initialised) == 0)
+                return initialised;
+        return inventory_has_interrupts(bench->invocation->root, address);
+}
+
+/* A close is over before the driver has torn the GPU down, so this waits a while; no longer than until a signal. */
+static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, char *reason, size_t size) {
+        const struct timespec pause = {.tv_nsec = (long)(COLD_POLL_USEC * 1000)};
+        uint64_t deadline_usec = clock_monotonic_usec() + COLD_USEC;
+
+        do {
+                if (find_other(bench, gpu, 0, reason, size))
+                        return false;
+                if (!is_initialised(bench, gpu))
+                        return true;
+                (void)nanosleep(&pause, NULL);
+        } while (child_signal_kept() == 0 && clock_monotonic_usec() < deadline_usec);
+        (void)text_copy(reason, size,
+                        "it was initialised although nobody had it open: by the kernel's own flag, by nvidia-drm, or "
+                        "by a UVM client");
+        return false;
+}
+
+static const char *const kinds[] = {[BENCH_OPEN] = SAMPLE_OPEN, [BENCH_CUDA] = SAMPLE_CUDA};
+
+static int begin_sample(const struct bench *bench, const struct bench_gpu *gpu, enum bench_what what,
+                        struct sample *ret_sample) {
+        const char *root = bench->invocation->root, *uuid = gpu->gpu->info.uuid;
+        char node[256];
+
+        if (text_format(node, sizeof(node), "%s/dev/nvidia%d", root, gpu->gpu->info.minor) < 0)
+                return -ENAMETOOLONG;
+        return sample_begin(ret_sample, root, kinds[what], what == BENCH_CUDA ? bench->library : node,
+                            what == BENCH_CUDA && uuid[0] != '\0' ? uuid : NULL);
+}
+
+static void describe_failure(int error, char *reason, size_t size) {
+        if (error == -ETIMEDOUT)
+                (void)text_copy(reason, size, "the driver did not answer in time; see the kernel log");
+        else if (error != -EIO) /* then it has its sentence */
+                (void)text_format(reason, size, "cannot start a process: %s", strerror(-error));
+}
+
+static void end_sample(struct sample *sample, const char *address) {
+        if (sample_end(sample) < 0)
+                complain_detail("GPU %s: a process of ours does not come back from the driver, and is left to it",
+                                address);
+}
+
+/* Leaves the process in *sample, which has the GPU open. */
+static void take(const struct bench *bench, struct bench_gpu *gpu, enum bench_what what, enum bench_state state,
+                 struct sample *sample) {
+        struct bench_series *series = &gpu->series[what][state];
+        char reason[sizeof(series->reason)] = "";
+        uint64_t nsec;
+        int r;
+
+        r = begin_sample(bench, gpu, what, sample);
+        if (r == 0)
+                r = sample_wait(sample, bench->signal_fd, bench->letgo.timeout_usec, &nsec, reason, sizeof(reason));
+        if (r == -EINTR)
+                return;
+        if (r < 0)
+                describe_failure(r, reason, sizeof(reason));
+        if (r < 0 || (state == BENCH_COLD && find_other(bench, gpu, sample->pid, reason, sizeof(reason))))
+                discard(series, reason);
+        else
+                series->nsec[series->n++] = nsec;
+}
+
+static void measure_once(const struct bench *bench, struct bench_gpu *gpu, enum bench_what what,
+                         enum bench_state state) {
+        struct sample sample = {.keep_fd = -1, .answer_fd = -1};
+        char reason[256], address[PCI_ADDRESS_SIZE];
+
+        if (child_signal_kept() != 0)
+                return;
+        if (state == BENCH_COLD && !wait_cold(bench, gpu, reason, sizeof(reason))) {
+                if (child_signal_kept() == 0)
+                        discard(&gpu->series[what][state], reason);
+                return;
+        }
+        take(bench, gpu, what, state, &sample);
+        end_sample(&sample, pci_address_format(&gpu->gpu->info.address, address));
+}
+
+static void measure_all(const struct bench *bench, struct bench_gpu *gpu, enum bench_state state) {
+        show_progress(bench, gpu, bench_state_names[state]);
+        measure_once(bench, gpu, BENCH_OPEN, state);
+        if (bench->library)
+                measure_once(bench, gpu, BENCH_CUDA, state);
+}
+
+/* ---- cold, held ------------------------------------------------------------------------------------------------ */
+
+/* Without a daemon a process of ours does what a daemon would: it has the GPU open. */
+static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu) {
+        CLEANUP(sample_done) struct sample keeper = {.keep_fd = -1, .answer_fd = -1};
+        char reason[256] = "";
+        uint64_t nsec;
+        int r;
+
+        r = begin_sample(bench, gpu, BENCH_OPEN, &keeper);
+        if (r == 0)
+                r = sample_wait(&keeper, bench->signal_fd, bench->letgo.timeout_usec, &nsec, reason, sizeof(reason));
+        if (r == 0)
+                measure_all(bench, gpu, BENCH_HELD);
+        else if (r != -EINTR) {
+                describe_failure(r, reason, sizeof(reason));
+                discard(&gpu->series[BENCH_OPEN][BENCH_HELD], reason);
+        }
+}
+
+static void measure_held(const struct bench *bench, struct bench_gpu *gpu) {
+        if (bench->letgo.snapshot->daemon == DAEMON_NONE)
+                measure_held_by_us(bench, gpu);
+        else if (letgo_was_held(&bench->letgo, gpu->row))
+                measure_all(bench, gpu, BENCH_HELD);
+        else
+                discard(&gpu->series[BENCH_OPEN][BENCH_HELD], "the daemon does not hold it: 'holdfast set on' first");
+}
+
+static void select_only(struct bench *bench, const struct bench_gpu *gpu) {
+        memset(bench->letgo.selected, 0, bench->letgo.snapshot->n_gpus * sizeof(bench->letgo.selected[0]));
+        bench->letgo.selected[gpu->row] = true;
+}
+
+static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
+        int status;
+
+        select_only(bench, gpu);
+        if (!bench->held_only) {
+                status = letgo_begin(&bench->letgo);
+                if (status != STATUS_DONE)
+                        return status;
+                measure_all(bench, gpu, BENCH_COLD);
+                show_progress(bench, gpu, "taking hold again");
+                status = letgo_end(&bench->letgo);
+                if (status != STATUS_DONE)
+                        return status;
+        }
+        measure_held(bench, gpu);
+        return STATUS_DONE;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------- */
+
+static int measure_turns(struct bench *bench) {
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                for (bench->turn = 0; bench->turn < bench->count; bench->turn++) {
+                        int status = measure_turn(bench, &bench->gpus[i]);
+
+                        if (status != STATUS_DONE || child_signal_kept() != 0)
+                                return status;
+                }
+        return STATUS_DONE;
+}
+
+/* Whatever came before: ends what is let go of, waits for all, says so. A second signal ends us: all is undone then. */
+static int take_hold_of_all(struct bench *bench) {
+        memset(bench->letgo.selected, 0, bench->letgo.snapshot->n_gpus * sizeof(bench->letgo.selected[0]));
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                bench->letgo.selected[bench->gpus[i].row] = true;
+        bench->letgo.repeated = false;
+        return letgo_end(&bench->letgo);
+}
+
+static int summarise(struct bench *bench) {
+        int r = 0;
+
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES && r == 0; j++) {
+                        struct bench_series *series = &bench->gpus[i].series[j / BENCH_STATES][j % BENCH_STATES];
+
+                        r = statistics_of(series->nsec, series->n, &series->statistics);
+                }
+        return r == 0 ? STATUS_DONE : complain(bench->invocation, STATUS_FAILED, "out of memory");
+}
+
+int bench_measure(struct bench *bench) {
+        int status, again = STATUS_DONE, number;
+
+        bench->letgo.repeated = true;
+        status = measure_turns(bench);
+        clear_progress();
+        number = child_take_signal();
+        if (number != 0)
+                status = complain(bench->invocation, CHILD_SIGNALLED + number, "stopped by %s", strsignal(number));
+        if (!bench->held_only && status != STATUS_TIMEOUT) /* that was waited for, and said */
+                again = take_hold_of_all(bench);
+        if (summarise(bench) != STATUS_DONE)
+                status = STATUS_FAILED;
+        return again != STATUS_DONE ? again : status; /* GPUs that are not held again matter most */
+}

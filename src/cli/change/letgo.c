@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/change/letgo.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/change/child.h"
+#include "cli/node/process.h"
+#include "cli/report/report.h"
+
+#define POLL_USEC (50 * USEC_PER_MSEC)
+#define LOST_USEC (100 * USEC_PER_MSEC)
+#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
+
+void letgo_done(struct letgo *letgo) {
+        client_done(&letgo->lease);
+        snapshot_done(&letgo->snapshot);
+        free(letgo->selected);
+}
+
+static uint64_t deadline_of(const struct letgo *letgo) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        return letgo->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + letgo->timeout_usec;
+}
+
+static const char *plural(size_t n) {
+        return n == 1 ? "" : "s";
+}
+
+/* ---- looking --------------------------------------------------------------------------------------------------- */
+
+int letgo_look(struct letgo *letgo) {
+        const struct snapshot_request request = {
+                .root = letgo->invocation->root,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, /* /proc waits for a GPU that hangs */
+                .timeout_usec = ANSWER_USEC,
+        };
+        const struct snapshot *snapshot;
+
+        if (snapshot_read(&request, &letgo->snapshot) < 0 ||
+            !(letgo->selected = calloc(letgo->snapshot->n_gpus + 1, sizeof(bool))))
+                return complain(letgo->invocation, letgo->failed_status, "out of memory");
+        snapshot = letgo->snapshot;
+        if (snapshot->daemon == DAEMON_SILENT)
+                return complain(letgo->invocation, letgo->failed_status, "%s", snapshot->daemon_error);
+        if (snapshot_is_empty(snapshot))
+                return complain(letgo->invocation, letgo->failed_status, "the NVIDIA driver is not loaded, and %s",
+                                snapshot->daemon_error);
+        return STATUS_DONE;
+}
+
+/* ---- who is in the way ---------------------------------------------------------------------------------------- */
+
+static void name_client(const struct snapshot_gpu *gpu, const struct holder *holder) {
+        struct process process = {.pid = holder->pid};
+        char label[64];
+
+        (void)processes_read(&process, 1);
+        complain_detail("%s: %s (pid %d, user %s%s%s)", report_label(gpu, label, sizeof(label)),
+                        process.command[0] ? process.command : holder->name, (int)holder->pid,
+                        process.user[0] ? process.user : "?", process.contained ? ", container " : "",
+                        process.contained ? process.container.name : "");
+}
+
+/* Calls `tell` for each other process with a selected GPU open, and returns how many there are. */
+static size_t each_client(const struct letgo *letgo,
+                          void (*tell)(const struct snapshot_gpu *gpu, const struct holder *holder)) {
+        const struct snapshot *snapshot = letgo->snapshot;
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                for (size_t j = 0; letgo->selected[i] && j < snapshot->gpus[i].n_clients; j++) {
+                        const struct holder *holder = &snapshot->gpus[i].clients[j];
+
+                        if (holder->pid == getpid() || snapshot_is_daemon(snapshot, holder))
+                                continue;
+                        n++;
+                        if (tell)
+                                tell(&snapshot->gpus[i], holder);
+                }
+        return n;
+}
+
+static int complain_gap(const struct letgo *letgo) {
+        const struct snapshot *snapshot = letgo->snapshot;
+        char hidden[SNAPSHOT_GAP_SIZE], gap[SNAPSHOT_GAP_SIZE];
+        const char *why;
+
+        if (!snapshot->clients_known)
+                return complain(letgo->invocation, letgo->failed_status,
+                                "cannot see whether other processes have the GPUs open: /proc cannot be read");
+        (void)text_format(
+                hidden, sizeof(hidden),
+                "cannot see whether other users' processes have the GPUs open; this is uid %u: run it as root",
+                (unsigned)geteuid());
+        why = snapshot_gap(snapshot, hidden, gap, sizeof(gap));
+        if (!why)
+                return STATUS_DONE;
+        (void)complain(letgo->invocation, letgo->failed_status, "%s", why);
+        if (snapshot->sight.n_hanging > 0 || snapshot->sight.complete) /* running it as root is no way out */
+                complain_detail("to go on nevertheless, %s", letgo->way_out);
+        return letgo->failed_status;
+}
+
+int letgo_check_clients(const struct letgo *letgo, bool force) {
+        size_t n = each_client(letgo, NULL);
+
+        if (n > 0 && force)
+                (void)complain(letgo->invocation, STATUS_DONE,
+                               "other processes have the GPUs open, and keep them initialised:");
+        else if (n > 0)
+                (void)complain(letgo->invocation, letgo->failed_status,
+                               "other processes have the GPUs open; end them, or %s:", letgo->way_out);
+        (void)each_client(letgo, name_client);
+        if (n > 0 && !force)
+                return letgo->failed_status;
+        return force ? STATUS_DONE : complain_gap(letgo);
+}
+
+/* ---- with Holdfast: a lease ----------------------------------------------------------------------------------- */
+
+static size_t list_addresses(const struct letgo *letgo, struct pci_address addresses[static HF_GPUS_MAX]) {
+        size_t n = 0;
+
+        if (letgo->all)
+                return 0; /* all, and those that come meanwhile too */
+        for (size_t i = 0; i < letgo->snapshot->n_gpus && n < HF_GPUS_MAX; i++)
+                if (letgo->selected[i])
+                        addresses[n++] = letgo->snapshot->gpus[i].info.address;
+        return n;
+}
+
+static int complain_lease(const struct letgo *letgo, uint32_t status) {
+        if (status == NVPD_PERMISSIONS)
+                return complain(letgo->invocation, letgo->failed_status,
+                                "the daemon refused: only the host's root, or its --admin-group, may have GPUs "
+                                "released; this is uid %u",
+                                (unsigned)geteuid());
+        if (status == NVPD_DRIVER)
+                return complain(letgo->invocation, letgo->failed_status,
+                                "the driver does not let go of one of the GPUs, so it would be in the way; "
+                                "'holdfast status' tells which. %s was not run",
+                                letgo->user);
+        return complain(letgo->invocation, letgo->failed_status, "the daemon refused: %s", nvpd_status_text(status));
+}
+
+static int begin_lease(struct letgo *letgo) {
+        struct pci_address addresses[HF_GPUS_MAX];
+        size_t n = list_addresses(letgo, addresses);
+        char reason[384];
+        uint32_t status;
+        int r;
+
+        r = client_connect(&letgo->lease, letgo->snapshot->daemon_socket, letgo->timeout_usec);
+        if (r < 0) {
+                client_connect_error(reason, sizeof(reason), letgo->snapshot->daemon_socket, r);
+                return complain(letgo->invocation, letgo->failed_status, "%s", reason);
+        }
+        r = client_lease(letgo->lease, addresses, n, &status);
+        if (r < 0)
+                return complain(letgo->invocation, letgo->failed_status, "%s", client_error(letgo->lease));
+        return status == NVPD_SUCCESS ? STATUS_DONE : complain_lease(letgo, status);
+}
+
+/* What became of the GPUs that were held before. */
+struct again {
+        size_t n_held;
+        size_t n_waiting;
+        size_t n_refused; /* by the driver, until somebody ends a drain: more time is no help */
+        size_t n_gone;    /* from the driver, or nobody wants them held any more */
+};
+
+static bool is_answering(const struct snapshot *snapshot) {
+        return snapshot->daemon == DAEMON_HOLDFAST;
+}
+
+bool letgo_was_held(const struct letgo *letgo, size_t row) {
+        return letgo->selected[row] && letgo->snapshot->gpus[row].held == HF_YES;
+}
+
+static bool is_given_up(const struct snapshot_gpu *now) {
+        return !now || !now->in_daemon || (!now->detail.wanted && !now->detail.leased);
+}
+
+static struct again count_again(const struct letgo *letgo, const struct snapshot *now) {
+        struct again again = {0};
+
+        for (size_t i = 0; i < letgo->snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *row = snapshot_find(now, &letgo->snapshot->gpus[i].info.address);
+
+                if (!letgo_was_held(letgo, i))
+                        continue;
+                if (!is_answering(now))
+                        again.n_waiting++;
+                else if (is_given_up(row))
+                        again.n_gone++;
+                else if (row->held == HF_YES)
+                        again.n_held++;
+                else if (row->detail.error_number == EBUSY)
+                        again.n_refused++;
+                else
+                        again.n_waiting++;
+        }
+        return again;
+}
+
+static void name_not_held(const struct letgo *letgo, const struct snapshot *now) {
+        for (size_t i = 0; i < letgo->snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &letgo->snapshot->gpus[i];
+                const struct snapshot_gpu *row = snapshot_find(now, &gpu->info.address);
+                char label[64];
+
+                if (!letgo_was_held(letgo, i) || (row && row->held == HF_YES))
+                        continue;
+                complain_detail("%s: %s%s%s", report_label(gpu, label, sizeof(label)),
+                                !row || !row->in_daemon ? "not there any more; it is held when it comes back"
+                                                        : snapshot_state(now, row),
+                                row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
+        }
+}
+
+static int tell_again(const struct letgo *letgo, const struct snapshot *now, uint64_t start_usec) {
+        struct again again = count_again(letgo, now);
+        size_t n = again.n_held + again.n_waiting + again.n_refused + again.n_gone;
+        char elapsed[32];
+
+        if (letgo->repeated && again.n_held == n)
+                return STATUS_DONE;
+        (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
+        if (n == 0)
+                return complain(letgo->invocation, STATUS_DONE,
+                                "the lease has ended; none of these GPUs was held before");
+        (void)complain(letgo->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s%s%s", again.n_held, n,
+                       plural(n), elapsed, is_answering(now) ? "" : "; ", now->daemon_error);
+        if (is_answering(now))
+                name_not_held(letgo, now);
+        return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : letgo->not_held_status;
+}
+
+/* Looks until all are held again that were before, but for those that the driver refuses. */
+static int wait_again(const struct letgo *letgo, uint64_t start_usec) {
+        const struct snapshot_request request = {
+                .root = letgo->invocation->root,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_QUICK,
+                .timeout_usec = ANSWER_USEC,
+        };
+        const struct timespec pause = {.tv_nsec = (long)(POLL_USEC * 1000)};
+        uint64_t deadline_usec = deadline_of(letgo);
+
+        for (;;) {
+                CLEANUP(snapshot_done) struct snapshot *now = NULL;
+
+                if (snapshot_read(&request, &now) < 0)
+                        return complain(letgo->invocation, letgo->not_held_status, "out of memory");
+                if (count_again(letgo, now).n_waiting == 0 || clock_monotonic_usec() >= deadline_usec)
+                        return tell_again(letgo, now, start_usec);
+                (void)nanosleep(&pause, NULL);
+        }
+}
+
+static int end_lease(struct letgo *letgo) {
+        CLEANUP(free_ptr) struct hf_gpu *details = NULL;
+        uint64_t start_usec = clock_monotonic_usec();
+        struct hf_list_head head;
+
+        if (letgo->lease && client_list(letgo->lease, &head, &details) < 0)
+                (void)complain(letgo->invocation, STATUS_DONE,
+                               "warning: the lease ended before %s did (%s): the GPUs may have been held meanwhile",
+                               letgo->user, client_error(letgo->lease));
+        client_done(&letgo->lease);
+        if (!letgo->repeated)
+                child_let_signals(); /* all is undone; who waits no longer may go */
+        return wait_again(letgo, start_usec);
+}
+
+int letgo_lease_fd(const struct letgo *letgo) {
+        return letgo->lease ? client_fd(letgo->lease) : -1;
+}
+
+bool letgo_is_lost(const struct letgo *letgo) {
+        CLEANUP(client_done) struct client *client = NULL;
+        struct hf_stats stats;
+        int r;
+
+        /* One that is about to end may be connected to, and does not answer any more. */
+        r = client_connect(&client, letgo->snapshot->daemon_socket, LOST_USEC);
+        if (r == 0)
+                r = client_stats(client, &stats);
+        return r == 0 || r == -EOPNOTSUPP; /* NVIDIA's answers that */
+}
+
+/* ---- with NVIDIA's daemon: off and on ------------------------------------------------------------------------- */
+
+static int set_mode(const struct letgo *letgo, const struct snapshot_gpu *gpu, bool on) {
+        CLEANUP(client_done) struct client *client = NULL;
+        uint32_t status = NVPD_SUCCESS;
+        char label[64], reason[384];
+        int r;
+
+        r = client_connect(&client, letgo->snapshot->daemon_socket, letgo->timeout_usec);
+        if (r < 0)
+                client_connect_error(reason, sizeof(reason), letgo->snapshot->daemon_socket, r);
+        else if ((r = client_set_mode(client, &gpu->info.address, on, &status)) < 0)
+                (void)text_copy(reason, sizeof(reason), client_error(client));
+        else
+                (void)text_copy(reason, sizeof(reason), nvpd_status_text(status));
+        if (r == 0 && status == NVPD_SUCCESS)
+                return STATUS_DONE;
+        return complain(letgo->invocation, letgo->failed_status, "%s: persistence mode cannot be switched %s: %s",
+                        report_label(gpu, label, sizeof(label)), on ? "on" : "off", reason);
+}
+
+static int switch_on(struct letgo *letgo) {
+        uint64_t start_usec = clock_monotonic_usec();
+        size_t n = 0, n_held = 0;
+        char elapsed[32];
+
+        for (size_t i = 0; i < letgo->snapshot->n_gpus; i++)
+                if (letgo_was_held(letgo, i)) {
+                        n++;
+                        n_held += set_mode(letgo, &letgo->snapshot->gpus[i], true) == STATUS_DONE;
+                }
+        if (!letgo->repeated || n_held < n)
+                (void)complain(letgo->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s", n_held, n,
+                               plural(n),
+                               report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)));
+        if (!letgo->repeated)
+                child_let_signals();
+        return n_held == n ? STATUS_DONE : letgo->not_held_status;
+}
+
+static int switch_off(struct letgo *letgo) {
+        int status = STATUS_DONE;
+
+        if (!letgo->repeated)
+                (void)complain(letgo->invocation, STATUS_DONE,
+                               "note: NVIDIA's daemon knows no leases: persistence mode is switched off, and on again "
+                               "after %s. Should this process be killed in between, it stays off: 'holdfast set on' "
+                               "then",
+                               letgo->user);
+        child_keep_signals();
+        for (size_t i = 0; i < letgo->snapshot->n_gpus && status == STATUS_DONE; i++)
+                if (letgo_was_held(letgo, i) && child_signal_kept() == 0)
+                        status = set_mode(letgo, &letgo->snapshot->gpus[i], false);
+        if (status == STATUS_DONE && child_signal_kept() == 0)
+                return STATUS_DONE;
+        (void)switch_on(letgo); /* which lets a signal that came end us */
+        return letgo->failed_status;
+}
+
+/* ---- without a daemon ----------------------------------------------------------------------------------------- */
+
+static int begin_alone(struct letgo *letgo) {
+        if (letgo->repeated)
+                return STATUS_DONE;
+        return complain(letgo->invocation, STATUS_DONE,
+                        "note: %s; so there is nothing to release, and nothing keeps the "
+                        "GPUs free either",
+                        letgo->snapshot->daemon_error);
+}
+
+static int end_alone(struct letgo *letgo) {
+        return STATUS_DONE;
+}
+
+/* ---- either ---------------------------------------------------------------------------------------------------- */
+
+static const struct {
+        int (*begin)(struct letgo *letgo); /* STATUS_DONE, or the exit status */
+        int (*end)(struct letgo *letgo);
+} ways[] = {
+        [DAEMON_NONE] = {begin_alone, end_alone},
+        [DAEMON_HOLDFAST] = {begin_lease, end_lease},
+        [DAEMON_NVIDIA] = {switch_off, switch_on},
+};
+
+int letgo_begin(struct letgo *letgo) {
+        return ways[letgo->snapshot->daemon].begin(letgo);
+}
+
+int letgo_end(struct letgo *letgo) {
+        return ways[letgo->snapshot->daemon].end(letgo);
+}

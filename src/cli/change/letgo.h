@@ -1,0 +1,52 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Letting go of GPUs for somebody, and taking hold of them again, whatever happens.
+ *
+ * With our daemon it is a lease, which ends with our connection and so with us, however we end. NVIDIA's daemon knows
+ * none: there persistence mode is switched off and on again. Without a daemon there is nothing to let go of.
+ */
+
+#include "cli/args/command.h"
+#include "cli/node/snapshot.h"
+#include "client/client.h"
+
+struct letgo {
+        const struct invocation *invocation;
+        const char *user;    /* for whom, as messages name it: "COMMAND" */
+        const char *way_out; /* what to do when others have the GPUs open, besides ending them: "use --force" */
+        int failed_status;
+        int not_held_status;
+        uint64_t timeout_usec; /* for letting go, and for taking hold */
+        bool all;              /* GPUs that come meanwhile are meant too */
+        bool repeated;         /* one of many: signals stay kept, and there is no word while all goes well */
+        struct snapshot *snapshot;
+        bool *selected; /* by row of the snapshot */
+        struct client *lease;
+};
+
+/* For CLEANUP(letgo_done); ends what was begun without a word. */
+void letgo_done(struct letgo *letgo);
+
+/* All of these return STATUS_DONE, or an exit status after a sentence on standard error. */
+
+/* Fills snapshot, and selects nothing. */
+int letgo_look(struct letgo *letgo);
+/* Whether processes that are neither ours nor the daemon have selected GPUs open: they are named. */
+int letgo_check_clients(const struct letgo *letgo, bool force);
+/* Lets go of the selected GPUs. Call child_keep_signals() before, where nothing may be left half done. */
+int letgo_begin(struct letgo *letgo);
+/* Takes hold again, and waits until the GPUs are held that were before; also after a letgo_begin() that failed. */
+int letgo_end(struct letgo *letgo);
+
+/*
+ * A descriptor that is readable when the lease may be lost while its user is at work, -1 where there is none. Then
+ * letgo_is_lost() says whether a daemon is there that may hold the GPUs again. (One that has only ended holds nothing.)
+ */
+int letgo_lease_fd(const struct letgo *letgo);
+bool letgo_is_lost(const struct letgo *letgo);
+
+/* Whether the row is selected and was held when we looked. */
+bool letgo_was_held(const struct letgo *letgo, size_t row);

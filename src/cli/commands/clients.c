@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast clients: which processes have which GPU open. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/args/ids.h"
+#include "cli/node/process.h"
+#include "cli/report/report.h"
+#include "cli/report/wrap.h"
+
+static struct clients_options {
+        struct ids gpus;
+        bool json;
+} clients_options;
+
+static const struct option_spec options[] = {
+        OPTION_GPU(struct clients_options, "only clients of this GPU; may be given several times"),
+        OPTION_JSON(struct clients_options, "print JSON (docs/schemas/clients.json)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "told, whether there are clients or not"},
+        {STATUS_FAILED, "nothing can be told: neither a driver nor a daemon, or /proc cannot be read"},
+        {STATUS_USAGE, "wrong usage"},
+        {STATUS_NO_GPU, "no such GPU"},
+        {0},
+};
+
+/* One line: a process with a GPU open. */
+struct client_row {
+        const struct snapshot_gpu *gpu;
+        const struct holder *holder;
+        struct process *process;
+        bool is_daemon;
+};
+
+struct client_rows {
+        size_t n;
+        struct client_row *rows;
+        struct process *processes; /* one for each row */
+};
+
+static void client_rows_done(struct client_rows *list) {
+        free(list->rows);
+        free(list->processes);
+}
+
+/* ---- gathering ------------------------------------------------------------------------------------------------ */
+
+static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        for (size_t i = 0; i < gpu->n_clients; i++) {
+                const struct holder *holder = &gpu->clients[i];
+                struct client_row *row = &list->rows[list->n];
+
+                row->is_daemon = snapshot_is_daemon(snapshot, holder);
+                if (!row->is_daemon && !snapshot_is_client(snapshot, gpu, holder))
+                        continue;
+                if (holder->is_keeper && gpu->held == HF_YES) /* beside its daemon it says nothing new */
+                        continue;
+                row->gpu = gpu;
+                row->holder = holder;
+                row->process = &list->processes[list->n];
+                row->process->pid = holder->pid;
+                list->n++;
+        }
+}
+
+static int gather(const struct snapshot *snapshot, const bool *selected, struct client_rows *list) {
+        int r;
+
+        list->rows = calloc(snapshot->n_holders + 1, sizeof(*list->rows));
+        list->processes = calloc(snapshot->n_holders + 1, sizeof(*list->processes));
+        if (!list->rows || !list->processes)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i])
+                        add_gpu(list, snapshot, &snapshot->gpus[i]);
+        r = processes_read(list->processes, list->n);
+        for (size_t i = 0; i < list->n; i++) {
+                struct process *process = &list->processes[i];
+
+                if (process->command[0] == '\0') /* a zombie, or a thread of the kernel's, or the read hangs */
+                        (void)text_copy(process->command, sizeof(process->command), list->rows[i].holder->name);
+        }
+        return r;
+}
+
+/* ---- text ----------------------------------------------------------------------------------------------------- */
+
+static const char *container_text(const struct process *process, char *buffer, size_t size) {
+        if (process->contained)
+                (void)text_format(buffer, size, "%s %s", process->container.runtime, process->container.name);
+        else
+                (void)text_copy(buffer, size, "-");
+        return buffer;
+}
+
+/* Where there is a limit, a folder must not take the room of the program's name. */
+static const char *command_text(const struct process *process, const struct report_style *style) {
+        size_t first = strcspn(process->command, " ");
+        const char *slash = style->width > 0 ? memrchr(process->command, '/', first) : NULL;
+
+        return slash ? slash + 1 : process->command;
+}
+
+static void fill_row(struct table *table, const struct client_row *row, const struct report_style *style) {
+        const struct process *process = row->process;
+        const char *role = row->holder->is_keeper ? "(keeper) " : row->is_daemon ? "(daemon) " : "";
+        char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
+
+        table_row(table);
+        table_cell(table, COLOUR_NONE, "%zu", row->gpu->index);
+        table_cell(table, COLOUR_NONE, "%d", (int)process->pid);
+        table_cell(table, COLOUR_NONE, "%s", process->user[0] ? process->user : "?");
+        table_cell(table, COLOUR_NONE, "%s", report_time_local(process->start_realtime_usec, since, sizeof(since)));
+        table_cell(table, COLOUR_NONE, "%s", container_text(process, container, sizeof(container)));
+        table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", role, command_text(process, style));
+}
+
+static int print_table(const struct client_rows *list, const struct report_style *style) {
+        static const struct table_column columns[] = {
+                {.title = "GPU", .right = true},        {.title = "PID", .right = true},
+                {.title = "User", .width_min = 8},      {.title = "Since"},
+                {.title = "Container", .width_min = 9}, {.title = "Command"},
+        };
+        CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
+
+        if (!table)
+                return -ENOMEM;
+        for (size_t i = 0; i < list->n; i++)
+                fill_row(table, &list->rows[i], style);
+        return table_print(table, stdout, style->width, style->colours);
+}
+
+/* A process has a row for each GPU. */
+static const struct process *find_hanging(const struct client_rows *list) {
+        for (size_t i = 0; i < list->n; i++)
+                if (list->processes[i].hanging)
+                        return &list->processes[i];
+        return NULL;
+}
+
+static void print_notes(const struct snapshot *snapshot, const struct client_rows *list,
+                        const struct report_style *style) {
+        const struct process *hanging = find_hanging(list);
+        char gap[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE];
+        const char *why;
+
+        if (snapshot->modeset)
+                wrap_print(stdout,
+                           "nvidia-drm drives displays (modeset): it keeps every GPU initialised from inside the "
+                           "kernel, with no process to show for it.",
+                           0, 0, style->width);
+        why = snapshot_gap(snapshot, "processes of other users cannot be seen; run as root to see them.", gap,
+                           sizeof(gap));
+        if (why)
+                wrap_print(stdout, why, 0, 0, style->width);
+        if (hanging) {
+                (void)text_format(
+                        text, sizeof(text),
+                        "details are missing: a read of /proc/%d hangs, so the name of the program stands for "
+                        "its command.",
+                        (int)hanging->pid);
+                wrap_print(stdout, text, 0, 0, style->width);
+        }
+}
+
+static int print_text(const struct snapshot *snapshot, const struct client_rows *list) {
+        struct report_style style = report_style_of(stdout);
+        int r = 0;
+
+        if (list->n > 0)
+                r = print_table(list, &style);
+        else
+                puts(snapshot->clients_complete      ? "no process has a GPU open"
+                     : snapshot->sight.n_hanging > 0 ? "no process that could be looked at has a GPU open"
+                                                     : "no process of yours has a GPU open");
+        if (r == 0)
+                print_notes(snapshot, list, &style);
+        return r;
+}
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------- */
+
+static json_t *text_or_null(const char *text) {
+        return text[0] != '\0' ? json_string(text) : json_null();
+}
+
+static json_t *container_json(const struct process *process) {
+        if (!process->contained)
+                return json_null();
+        return json_pack("{s:s, s:s}", "runtime", process->container.runtime, "name", process->container.name);
+}
+
+static json_t *row_json(const struct client_row *row) {
+        const struct process *process = row->process;
+        char address[PCI_ADDRESS_SIZE], since[48] = "";
+
+        if (process->start_realtime_usec != 0)
+                (void)report_time_utc(process->start_realtime_usec, since, sizeof(since));
+        return json_pack("{s:I, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b}", "gpu", (json_int_t)row->gpu->index,
+                         "address", pci_address_format(&row->gpu->info.address, address), "pid", (int)process->pid,
+                         "uid", process->uid_known ? json_integer(process->uid) : json_null(), "user",
+                         text_or_null(process->user), "name", text_or_null(row->holder->name), "command",
+                         text_or_null(process->command), "container", container_json(process), "since",
+                         text_or_null(since), "descriptors", (json_int_t)row->holder->n_descriptors, "daemon",
+                         row->is_daemon);
+}
+
+static int print_json(const struct snapshot *snapshot, const struct client_rows *list) {
+        json_t *clients = json_array();
+
+        for (size_t i = 0; i < list->n; i++)
+                (void)json_array_append_new(clients, row_json(&list->rows[i]));
+        return report_json_print(json_pack("{s:s, s:b, s:b, s:o}", "schema", "holdfast.clients/1", "complete",
+                                           snapshot->clients_complete, "modeset", snapshot->modeset, "clients",
+                                           clients),
+                                 stdout);
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static int tell(const struct invocation *invocation, const struct snapshot *snapshot) {
+        const struct clients_options *chosen = invocation->options;
+        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
+        CLEANUP(client_rows_done) struct client_rows list = {0};
+        char error[192];
+        int r;
+
+        if (!selected)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        r = ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error));
+        if (r < 0)
+                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
+        r = gather(snapshot, selected, &list);
+        if (r == 0)
+                r = chosen->json ? print_json(snapshot, &list) : print_text(snapshot, &list);
+        return r < 0 ? complain(invocation, STATUS_FAILED, "out of memory") : STATUS_DONE;
+}
+
+static int run(const struct invocation *invocation) {
+        const struct snapshot_request request = {
+                .root = invocation->root,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS,
+                .timeout_usec = 5 * USEC_PER_SEC,
+        };
+        CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        char nothing[REPORT_NOTHING_SIZE];
+
+        if (snapshot_read(&request, &snapshot) < 0)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (snapshot_is_empty(snapshot))
+                return complain(invocation, STATUS_FAILED, "%s",
+                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+        if (!snapshot->clients_known)
+                return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
+        return tell(invocation, snapshot);
+}
+
+const struct command clients_command = {
+        .name = "clients",
+        .summary = "show which processes have which GPU open",
+        .description = "Shows each process that has a GPU's node open: whose it is, since when it runs,\n"
+                       "in which container. The daemon is one of them. Only root sees processes of\n"
+                       "others.",
+        .examples = "  holdfast clients --gpu 0\n"
+                    "  holdfast clients --json | jq '.clients[] | select(.daemon | not) | .pid'",
+        .options = options,
+        .exits = exits,
+        .defaults = &clients_options,
+        .run = run,
+};

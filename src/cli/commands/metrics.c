@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * holdfast metrics: the daemon's state as Prometheus reads it, in its text format. A scrape without a daemon is a
+ * scrape all the same: it says so. Nothing here touches the driver.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/report/metrics_writer.h"
+#include "cli/report/report.h"
+#include "client/client.h"
+
+enum { GPU_LABELS_MAX = 4 };
+
+static struct metrics_options {
+        bool json;
+        const char *textfile;
+        uint64_t timeout_usec;
+} metrics_options = {
+        .timeout_usec = 5 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        OPTION_JSON(struct metrics_options, "print JSON (docs/schemas/metrics.json)"),
+        {
+                .name = "textfile",
+                .argument = "PATH",
+                .help = "write them to this file, whole or not at all, for node_exporter's textfile collector; its "
+                        "name must end in .prom",
+                .kind = OPTION_TEXT,
+                .offset = offsetof(struct metrics_options, textfile),
+        },
+        OPTION_TIMEOUT(struct metrics_options, "wait that long for the daemon's answer (default 5)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "written, also when no daemon runs (holdfast_up is 0 then)"},
+        {STATUS_FAILED, "the file could not be written; the old one is as it was"},
+        {STATUS_USAGE, "wrong usage"},
+        {0},
+};
+
+/* What all metrics are taken from. */
+struct sample {
+        const struct snapshot *snapshot;
+        struct hf_stats stats;
+        bool stats_known;
+        uint64_t now_realtime_usec;
+        struct metrics_writer writer;
+};
+
+static const struct metrics_label no_labels[] = {{0}};
+
+static double seconds(uint64_t usec) {
+        return (double)usec / (double)USEC_PER_SEC;
+}
+
+/* ---- metrics of the daemon ------------------------------------------------------------------------------------ */
+
+/* A value, or none: an unknown is left out, since 0 would be an answer. */
+struct value {
+        bool known;
+        double number;
+};
+
+static struct value value_of(double number) {
+        return (struct value){.known = true, .number = number};
+}
+
+static struct value value_if(bool known, double number) {
+        return (struct value){.known = known, .number = number};
+}
+
+static bool is_up(const struct snapshot *snapshot) {
+        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
+}
+
+static bool is_ours(const struct sample *sample) {
+        return sample->snapshot->daemon == DAEMON_HOLDFAST;
+}
+
+static struct value get_up(const struct sample *sample) {
+        return value_of(is_up(sample->snapshot));
+}
+
+static struct value get_gpus(const struct sample *sample) {
+        return value_of((double)sample->snapshot->n_gpus);
+}
+
+static struct value get_ready(const struct sample *sample) {
+        return value_if(is_ours(sample), sample->snapshot->head.ready);
+}
+
+static struct value get_started(const struct sample *sample) {
+        return value_if(is_ours(sample), seconds(sample->snapshot->head.started_realtime_usec));
+}
+
+static struct value get_last_check(const struct sample *sample) {
+        return value_of(seconds(sample->now_realtime_usec));
+}
+
+#define STATS_VALUE(member)                                                                                            \
+        static struct value get_##member(const struct sample *sample) {                                                \
+                return value_if(sample->stats_known, (double)sample->stats.member);                                    \
+        }
+
+STATS_VALUE(sessions)
+STATS_VALUE(sessions_max)
+STATS_VALUE(leases)
+STATS_VALUE(accepted)
+STATS_VALUE(evicted)
+STATS_VALUE(expired)
+STATS_VALUE(malformed)
+STATS_VALUE(calls)
+STATS_VALUE(rejected)
+STATS_VALUE(refused)
+
+static const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        struct value (*get)(const struct sample *sample);
+} daemon_metrics[] = {
+        {"holdfast_up", "gauge", "Whether a persistence daemon, Holdfast's or NVIDIA's, answers.", get_up},
+        {"holdfast_gpus", "gauge", "GPUs that the driver or the daemon knows.", get_gpus},
+        {"holdfast_daemon_ready", "gauge", "Whether the daemon has attempted every GPU that was there at its start.",
+         get_ready},
+        {"holdfast_daemon_start_time_seconds", "gauge", "When the daemon started, in seconds since the epoch.",
+         get_started},
+        {"holdfast_last_check_timestamp_seconds", "gauge", "When this was written, in seconds since the epoch.",
+         get_last_check},
+        {"holdfast_sessions", "gauge", "Connections that the daemon has open.", get_sessions},
+        {"holdfast_sessions_limit", "gauge", "Connections that the daemon has room for.", get_sessions_max},
+        {"holdfast_leases", "gauge", "Leases that last now.", get_leases},
+        {"holdfast_connections_total", "counter", "Connections accepted.", get_accepted},
+        {"holdfast_sessions_evicted_total", "counter", "Connections ended to make room for another.", get_evicted},
+        {"holdfast_sessions_expired_total", "counter",
+         "Connections ended for half a call, or an answer not taken, for too long.", get_expired},
+        {"holdfast_sessions_malformed_total", "counter", "Connections ended for a record that is none.", get_malformed},
+        {"holdfast_calls_total", "counter", "Calls of a method that there is.", get_calls},
+        {"holdfast_calls_rejected_total", "counter",
+         "Calls of a program, version or procedure that is not served, or with garbage for arguments.", get_rejected},
+        {"holdfast_calls_refused_total", "counter", "Calls of somebody who may not.", get_refused},
+};
+
+static void tell_daemon_metrics(struct sample *sample) {
+        for (size_t i = 0; i < ARRAY_SIZE(daemon_metrics); i++) {
+                struct value value = daemon_metrics[i].get(sample);
+
+                if (!value.known)
+                        continue;
+                metrics_family(&sample->writer, daemon_metrics[i].name, daemon_metrics[i].type, daemon_metrics[i].help);
+                metrics_series(&sample->writer, no_labels, value.number);
+        }
+}
+
+static void tell_build_info(struct sample *sample) {
+        const struct snapshot *snapshot = sample->snapshot;
+        const struct metrics_label build[] = {{"version", HOLDFAST_VERSION}, {0}};
+        const struct metrics_label daemon[] = {
+                {"kind", is_ours(sample) ? "holdfast" : "nvidia"},
+                {"version", is_ours(sample) ? snapshot->head.version : ""},
+                {"backend", is_ours(sample) ? snapshot->head.backend : ""},
+                {0},
+        };
+
+        metrics_family(&sample->writer, "holdfast_build_info", "gauge",
+                       "The version of the holdfast command that wrote this.");
+        metrics_series(&sample->writer, build, 1);
+        if (!is_up(snapshot))
+                return;
+        metrics_family(&sample->writer, "holdfast_daemon_info", "gauge",
+                       "Which daemon answers; NVIDIA's tells no version.");
+        metrics_series(&sample->writer, daemon, 1);
+}
+
+/* ---- metrics of each GPU -------------------------------------------------------------------------------------- */
+
+static bool has_detail(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return is_ours(sample) && gpu->in_daemon;
+}
+
+static struct value get_held(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(gpu->held != HF_UNKNOWN, gpu->held == HF_YES);
+}
+
+/* NVML's rule. Without a daemon the kernel's flag alone decides, and is not known. */
+static struct value get_persistence(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        bool known =
+                gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN || (is_up(sample->snapshot) && gpu->held == HF_NO);
+
+        return value_if(known, gpu->held == HF_YES || gpu->legacy == HF_YES);
+}
+
+static struct value get_legacy(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(gpu->legacy != HF_UNKNOWN, gpu->legacy == HF_YES);
+}
+
+static struct value get_configured(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(gpu->configured != HF_UNKNOWN, gpu->configured == HF_YES);
+}
+
+static struct value get_excluded(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_of(gpu->info.excluded);
+}
+
+static struct value get_open_duration(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(sample, gpu) && gpu->detail.open_duration_usec != 0,
+                        seconds(gpu->detail.open_duration_usec));
+}
+
+static struct value get_since(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(sample, gpu) && gpu->detail.since_realtime_usec != 0,
+                        seconds(gpu->detail.since_realtime_usec));
+}
+
+static struct value get_uvm(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(sample, gpu), gpu->detail.uvm == HF_UVM_ON);
+}
+
+static struct value get_uvm_waiting(const struct sample *sample, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(sample, gpu), gpu->detail.uvm == HF_UVM_WAITING);
+}
+
+#define DETAIL_VALUE(member)                                                                                           \
+        static struct value get_gpu_##member(const struct sample *sample, const struct snapshot_gpu *gpu) {            \
+                return value_if(has_detail(sample, gpu), (double)gpu->detail.member);                                  \
+        }
+
+DETAIL_VALUE(failures)
+DETAIL_VALUE(leased)
+DETAIL_VALUE(opens)
+DETAIL_VALUE(stuck)
+DETAIL_VALUE(wanted)
+
+static const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        struct value (*get)(const struct sample *sample, const struct snapshot_gpu *gpu);
+} gpu_metrics[] = {
+        {"holdfast_gpu_held", "gauge", "Whether the daemon holds the GPU.", get_held},
+        {"holdfast_gpu_persistence_mode", "gauge",
+         "Persistence mode as NVML tells it: held by the daemon, or kept by the kernel's own flag.", get_persistence},
+        {"holdfast_gpu_legacy_flag", "gauge", "Whether the kernel's own, deprecated persistence flag is on.",
+         get_legacy},
+        {"holdfast_gpu_excluded", "gauge", "Whether the administrator has excluded the GPU from the driver.",
+         get_excluded},
+        {"holdfast_gpu_wanted", "gauge", "Whether the daemon wants to hold the GPU.", get_gpu_wanted},
+        {"holdfast_gpu_configured", "gauge", "Whether the daemon's options and configuration file say persistence on.",
+         get_configured},
+        {"holdfast_gpu_leased", "gauge", "Whether a lease keeps the GPU released.", get_gpu_leased},
+        {"holdfast_gpu_stuck", "gauge", "Whether the GPU has been in the driver for longer than the limit.",
+         get_gpu_stuck},
+        {"holdfast_gpu_state_since_timestamp_seconds", "gauge",
+         "Since when the GPU is in its state, in seconds since the epoch.", get_since},
+        {"holdfast_gpu_open_duration_seconds", "gauge", "How long the driver took to open the GPU last.",
+         get_open_duration},
+        {"holdfast_gpu_opens_total", "counter", "Successful opens of the GPU by this daemon.", get_gpu_opens},
+        {"holdfast_gpu_failures_total", "counter", "Failed opens of the GPU by this daemon.", get_gpu_failures},
+        {"holdfast_gpu_uvm_persistence", "gauge", "Whether UVM persistence is on.", get_uvm},
+        {"holdfast_gpu_uvm_waiting", "gauge", "Whether UVM persistence is asked for and not on yet.", get_uvm_waiting},
+};
+
+/* A GPU's value, under index and address as DCGM's exporter and nvidia-smi spell it, so that series can be joined. */
+static void tell_gpu(struct sample *sample, const struct snapshot_gpu *gpu, const struct metrics_label *more,
+                     double value) {
+        char index[24], bus_id[PCI_ADDRESS_SIZE];
+        struct metrics_label labels[GPU_LABELS_MAX + 1] = {
+                {"gpu", index},
+                {"pci_bus_id", pci_address_format_nvml(&gpu->info.address, bus_id)},
+        };
+        size_t n = 2;
+
+        (void)text_format(index, sizeof(index), "%zu", gpu->index);
+        for (; more->name; more++)
+                labels[n++] = *more;
+        metrics_series(&sample->writer, labels, value);
+}
+
+static void tell_gpu_metrics(struct sample *sample) {
+        const struct snapshot *snapshot = sample->snapshot;
+
+        for (size_t i = 0; i < ARRAY_SIZE(gpu_metrics); i++) {
+                bool begun = false;
+
+                for (size_t j = 0; j < snapshot->n_gpus; j++) {
+                        struct value value = gpu_metrics[i].get(sample, &snapshot->gpus[j]);
+
+                        if (!value.known)
+                                continue;
+                        if (!begun)
+                                metrics_family(&sample->writer, gpu_metrics[i].name, gpu_metrics[i].type,
+                                               gpu_metrics[i].help);
+                        begun = true;
+                        tell_gpu(sample, &snapshot->gpus[j], no_labels, value.number);
+                }
+        }
+}
+
+static void tell_gpu_info(struct sample *sample) {
+        const struct snapshot *snapshot = sample->snapshot;
+
+        if (snapshot->n_gpus > 0)
+                metrics_family(&sample->writer, "holdfast_gpu_info", "gauge",
+                               "Each GPU's names; the value is always 1.");
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct gpu_info *info = &snapshot->gpus[i].info;
+                const struct metrics_label names[] = {{"uuid", info->uuid}, {"model", info->model}, {0}};
+
+                tell_gpu(sample, &snapshot->gpus[i], names, 1);
+        }
+}
+
+/* One series a state, of which exactly one is 1: so alerts can count states without knowing numbers. */
+static void tell_gpu_states(struct sample *sample) {
+        const struct snapshot *snapshot = sample->snapshot;
+
+        if (!is_ours(sample) || snapshot->head.n_gpus == 0)
+                return;
+        metrics_family(&sample->writer, "holdfast_gpu_state", "gauge", "Which state the GPU is in.");
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
+                        const struct metrics_label label[] = {{"state", hf_gpu_state_name(state)}, {0}};
+
+                        if (snapshot->gpus[i].in_daemon)
+                                tell_gpu(sample, &snapshot->gpus[i], label, snapshot->gpus[i].detail.state == state);
+                }
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static void ask_stats(struct sample *sample, const struct invocation *invocation) {
+        const struct metrics_options *chosen = invocation->options;
+        CLEANUP(client_done) struct client *client = NULL;
+
+        if (is_ours(sample) && client_connect(&client, sample->snapshot->daemon_socket, chosen->timeout_usec) == 0)
+                sample->stats_known = client_stats(client, &sample->stats) == 0;
+}
+
+static void tell_all(struct sample *sample) {
+        tell_daemon_metrics(sample);
+        tell_build_info(sample);
+        tell_gpu_info(sample);
+        tell_gpu_metrics(sample);
+        tell_gpu_states(sample);
+}
+
+static int print_json(const struct invocation *invocation, struct sample *sample) {
+        json_t *document;
+
+        sample->writer.families = json_array();
+        tell_all(sample);
+        document = json_pack("{s:s, s:o}", "schema", "holdfast.metrics/1", "metrics", sample->writer.families);
+        if (report_json_print(document, stdout) < 0 || sample->writer.out_of_memory)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        return STATUS_DONE;
+}
+
+static int print_to_memory(struct sample *sample, char **ret_text, size_t *ret_size) {
+        sample->writer.stream = open_memstream(ret_text, ret_size);
+        if (!sample->writer.stream)
+                return -errno;
+        tell_all(sample);
+        return fclose(sample->writer.stream) == 0 ? 0 : -errno;
+}
+
+static int write_textfile(const struct invocation *invocation, struct sample *sample, const char *path) {
+        CLEANUP(free_ptr) char *text = NULL;
+        size_t size;
+        int r = print_to_memory(sample, &text, &size);
+
+        if (r == 0)
+                r = file_replace(path, text, size, 0644);
+        if (r < 0)
+                return complain(invocation, STATUS_FAILED, "cannot write %s: %s; what was there is as it was", path,
+                                strerror(-r));
+        return STATUS_DONE;
+}
+
+/* The collector reads no other names, silently: better to hear of it now. */
+static bool is_collected(const char *path) {
+        size_t length = strlen(path);
+
+        return length > strlen(".prom") && text_equal(path + length - strlen(".prom"), ".prom");
+}
+
+static int run(const struct invocation *invocation) {
+        const struct metrics_options *chosen = invocation->options;
+        const struct snapshot_request request = {
+                .root = invocation->root,
+                .flags = SNAPSHOT_DAEMON,
+                .timeout_usec = chosen->timeout_usec,
+        };
+        CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        struct sample sample = {.now_realtime_usec = clock_realtime_usec()};
+
+        if (chosen->textfile && !is_collected(chosen->textfile))
+                return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",
+                                      chosen->textfile);
+        if (chosen->textfile && chosen->json)
+                return complain_usage(invocation, "--json and --textfile: the collector reads no JSON");
+        if (snapshot_read(&request, &snapshot) < 0)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        sample.snapshot = snapshot;
+        ask_stats(&sample, invocation);
+        if (chosen->textfile)
+                return write_textfile(invocation, &sample, chosen->textfile);
+        if (chosen->json)
+                return print_json(invocation, &sample);
+        sample.writer.stream = stdout;
+        tell_all(&sample);
+        return STATUS_DONE;
+}
+
+const struct command metrics_command = {
+        .name = "metrics",
+        .summary = "print metrics for Prometheus, or write them to a file",
+        .description = "Prints the daemon's state in Prometheus' text format: what it holds, failures,\n"
+                       "leases, calls. Without a daemon holdfast_up is 0. What is not known is left out.",
+        .examples = "  holdfast metrics\n"
+                    "  holdfast metrics --textfile /var/lib/prometheus/node-exporter/holdfast.prom",
+        .options = options,
+        .exits = exits,
+        .defaults = &metrics_options,
+        .run = run,
+};

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * holdfast release: lets go of GPUs while a command works on them, and takes hold again whatever happens.
+ *
+ *      look: who else is there? --> let go --> COMMAND --> take hold --> wait until it is so
+ */
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/args/ids.h"
+#include "cli/change/child.h"
+#include "cli/change/letgo.h"
+#include "cli/report/report.h"
+
+/* As timeout(1), env(1) and others that run a command: numbers that commands rarely use themselves. */
+enum {
+        RELEASE_LEASE_LOST = 123,
+        RELEASE_NOT_HELD_AGAIN = 124,
+        RELEASE_FAILED = 125,
+};
+
+static struct release_options {
+        struct ids gpus;
+        bool all;
+        bool force;
+        bool dry_run;
+        bool json;
+        uint64_t timeout_usec;
+} release_options = {
+        .timeout_usec = 120 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        OPTION_GPU(struct release_options, "only this GPU; may be given several times (default: all)"),
+        {
+                .name = "all",
+                .help = "all GPUs, which is the default; for scripts that say what they mean",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct release_options, all),
+        },
+        {
+                .name = "dry-run",
+                .help = "only say what would be done, and whether it could be",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct release_options, dry_run),
+        },
+        {
+                .name = "force",
+                .help = "also while other processes have the GPUs open",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct release_options, force),
+        },
+        OPTION_JSON(struct release_options, "with --dry-run: print JSON (docs/schemas/release.json)"),
+        OPTION_TIMEOUT(struct release_options,
+                       "wait that long for the GPUs to be released, and to be held again (default 120)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {0, "COMMAND did well, and the GPUs are held again; any other number below 123: COMMAND's own"},
+        {RELEASE_LEASE_LOST, "the daemon may have taken hold of the GPUs while COMMAND works on them; COMMAND goes on"},
+        {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again within the time, or one is drained "
+                                 "and cannot be"},
+        {RELEASE_FAILED, "COMMAND was not run: wrong usage, not permitted, other processes are in the way, the daemon "
+                         "refused"},
+        {CHILD_NOT_EXECUTABLE, "COMMAND cannot be run"},
+        {CHILD_NOT_FOUND, "COMMAND is not found"},
+        {CHILD_SIGNALLED, "and a signal's number on top: that ended COMMAND"},
+        {0},
+};
+
+struct release {
+        const struct invocation *invocation;
+        struct letgo letgo;
+        size_t n_selected;
+        char addresses[IDS_MAX * PCI_ADDRESS_SIZE]; /* "0000:17:00.0,0000:3a:00.0" */
+};
+
+static void release_done(struct release *release) {
+        letgo_done(&release->letgo);
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static bool is_lost(void *userdata) {
+        return letgo_is_lost(userdata);
+}
+
+static int complain_lost(const struct release *release, pid_t pid) {
+        return complain(release->invocation, RELEASE_LEASE_LOST,
+                        "the lease is lost: the daemon has closed the connection, and may hold the GPUs again while "
+                        "COMMAND (pid %d) works on them. COMMAND was left running. See the daemon's log",
+                        (int)pid);
+}
+
+static int run_released(struct release *release) {
+        const struct invocation *invocation = release->invocation;
+        struct child_watch watch = {.is_over = is_lost, .userdata = &release->letgo};
+        uint64_t start_usec = clock_monotonic_usec();
+        int status, again;
+        char elapsed[32];
+
+        status = letgo_begin(&release->letgo);
+        if (status != STATUS_DONE)
+                return status;
+        if (release->letgo.snapshot->daemon != DAEMON_NONE)
+                (void)complain(invocation, STATUS_DONE, "%zu GPU%s released in %s: %s", release->n_selected,
+                               release->n_selected == 1 ? "" : "s",
+                               report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)),
+                               release->addresses);
+        child_keep_signals();
+        watch.fd = letgo_lease_fd(&release->letgo);
+        status = child_run(invocation->program, invocation->words, "HOLDFAST_GPUS", release->addresses, &watch);
+        if (status == CHILD_LEFT)
+                return complain_lost(release, watch.pid);
+        if (status < 0)
+                status = complain(invocation, RELEASE_FAILED, "cannot start a process: %s", strerror(-status));
+        again = letgo_end(&release->letgo);
+        return status != STATUS_DONE ? status : again;
+}
+
+static void plan_in_text(const struct release *release) {
+        static const char *const means[] = {
+                [DAEMON_NONE] = "though there is no daemon that holds any",
+                [DAEMON_HOLDFAST] = "by a lease that ends with this process",
+                [DAEMON_NVIDIA] = "by persistence mode off, and on again afterwards",
+        };
+        const struct snapshot *snapshot = release->letgo.snapshot;
+        char label[64];
+
+        printf("would release %zu GPU%s, %s:\n", release->n_selected, release->n_selected == 1 ? "" : "s",
+               means[snapshot->daemon]);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (release->letgo.selected[i])
+                        printf("  %s: %s\n", report_label(&snapshot->gpus[i], label, sizeof(label)),
+                               letgo_was_held(&release->letgo, i) ? "held, and would be again" : "not held");
+        if (release->invocation->n_words == 0)
+                return;
+        (void)fputs("would run:", stdout);
+        for (int i = 0; i < release->invocation->n_words; i++)
+                printf(" %s", release->invocation->words[i]);
+        printf("\n     with: HOLDFAST_GPUS=%s\n", release->addresses);
+}
+
+static json_t *gpus_json(const struct release *release) {
+        const struct snapshot *snapshot = release->letgo.snapshot;
+        json_t *gpus = json_array();
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char address[PCI_ADDRESS_SIZE];
+
+                if (release->letgo.selected[i])
+                        (void)json_array_append_new(gpus, json_pack("{s:I, s:s, s:b}", "index", (json_int_t)gpu->index,
+                                                                    "address",
+                                                                    pci_address_format(&gpu->info.address, address),
+                                                                    "held", (int)letgo_was_held(&release->letgo, i)));
+        }
+        return gpus;
+}
+
+static int plan_in_json(const struct release *release) {
+        static const char *const ways[] = {
+                [DAEMON_NONE] = "none",
+                [DAEMON_HOLDFAST] = "lease",
+                [DAEMON_NVIDIA] = "mode",
+        };
+        json_t *words = json_array();
+
+        for (int i = 0; i < release->invocation->n_words; i++) {
+                json_t *word = json_string(release->invocation->words[i]);
+
+                (void)json_array_append_new(words, word ? word : json_string("?")); /* it is not UTF-8 */
+        }
+        return report_json_print(json_pack("{s:s, s:s, s:o, s:o}", "schema", "holdfast.release/1", "by",
+                                           ways[release->letgo.snapshot->daemon], "gpus", gpus_json(release), "command",
+                                           words),
+                                 stdout);
+}
+
+static int tell_plan(const struct release *release) {
+        const struct release_options *chosen = release->invocation->options;
+
+        if (!chosen->json)
+                plan_in_text(release);
+        else if (plan_in_json(release) < 0)
+                return complain(release->invocation, RELEASE_FAILED, "out of memory");
+        return STATUS_DONE;
+}
+
+static void note_address(struct release *release, const struct snapshot_gpu *gpu) {
+        size_t length = strlen(release->addresses);
+        char address[PCI_ADDRESS_SIZE];
+
+        (void)text_format(release->addresses + length, sizeof(release->addresses) - length, "%s%s",
+                          length > 0 ? "," : "", pci_address_format(&gpu->info.address, address));
+}
+
+static int select_gpus(struct release *release) {
+        const struct release_options *chosen = release->invocation->options;
+        char error[192];
+
+        if (ids_resolve(&chosen->gpus, release->letgo.snapshot, release->letgo.selected, error, sizeof(error)) < 0)
+                return complain(release->invocation, RELEASE_FAILED, "%s", error);
+        for (size_t i = 0; i < release->letgo.snapshot->n_gpus; i++)
+                if (release->letgo.selected[i]) {
+                        release->n_selected++;
+                        note_address(release, &release->letgo.snapshot->gpus[i]);
+                }
+        return release->n_selected > 0 ? STATUS_DONE
+                                       : complain(release->invocation, RELEASE_FAILED, "there are no GPUs");
+}
+
+static int check_words(const struct invocation *invocation) {
+        const struct release_options *chosen = invocation->options;
+
+        if (chosen->json && !chosen->dry_run)
+                return complain_usage(invocation, "--json needs --dry-run: standard output is COMMAND's");
+        if (chosen->all && chosen->gpus.n > 0)
+                return complain_usage(invocation, "--all and --gpu contradict each other");
+        if (invocation->n_words == 0 && !chosen->dry_run)
+                return complain_usage(invocation, "COMMAND is missing");
+        return STATUS_DONE;
+}
+
+static int run(const struct invocation *invocation) {
+        const struct release_options *chosen = invocation->options;
+        CLEANUP(release_done)
+        struct release release = {
+                .invocation = invocation,
+                .letgo =
+                        {
+                                .invocation = invocation,
+                                .user = "COMMAND",
+                                .way_out = "use --force",
+                                .failed_status = RELEASE_FAILED,
+                                .not_held_status = RELEASE_NOT_HELD_AGAIN,
+                                .timeout_usec = chosen->timeout_usec,
+                                .all = chosen->gpus.n == 0,
+                        },
+        };
+        int status;
+
+        status = check_words(invocation);
+        if (status == STATUS_DONE)
+                status = letgo_look(&release.letgo);
+        if (status == STATUS_DONE)
+                status = select_gpus(&release);
+        if (status == STATUS_DONE)
+                status = letgo_check_clients(&release.letgo, chosen->force);
+        if (status != STATUS_DONE)
+                return status;
+        return chosen->dry_run ? tell_plan(&release) : run_released(&release);
+}
+
+const struct command release_command = {
+        .name = "release",
+        .words = "-- COMMAND [ARGUMENT...]",
+        .summary = "let go of GPUs while a command works on them",
+        .description = "Lets go of the GPUs, runs COMMAND, and takes hold again whatever becomes of it\n"
+                       "or of this process. COMMAND finds their addresses in HOLDFAST_GPUS. Needs root.",
+        .examples = "  holdfast release --gpu 0 -- nvidia-smi --gpu-reset -i 0\n"
+                    "  holdfast release -- sh -c 'rmmod nvidia_uvm nvidia && modprobe nvidia'",
+        .options = options,
+        .exits = exits,
+        .defaults = &release_options,
+        .usage_status = RELEASE_FAILED,
+        .words_are_a_command = true,
+        .run = run,
+};

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * holdfast set: persistence mode on or off, through the daemon; only where there is none, the kernel's own flag, which
+ * the driver deprecates.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/args/ids.h"
+#include "cli/report/report.h"
+#include "client/client.h"
+#include "client/nvml.h"
+
+static struct set_options {
+        struct ids gpus;
+        bool json;
+        uint64_t timeout_usec;
+        const char *nvml;
+} set_options = {
+        .timeout_usec = 120 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        OPTION_GPU(struct set_options, "only this GPU; may be given several times"),
+        OPTION_JSON(struct set_options, "print JSON (docs/schemas/set.json)"),
+        {
+                .name = "nvml",
+                .argument = "FILE",
+                .help = "the library that sets the kernel's flag when there is no daemon (default: " NVML_LIBRARY
+                        "; must be given with --root)",
+                .kind = OPTION_TEXT,
+                .offset = offsetof(struct set_options, nvml),
+        },
+        OPTION_TIMEOUT(struct set_options, "wait that long for each GPU (default 120)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "done for every GPU, or it was so already"},
+        {STATUS_FAILED, "the driver or the daemon refused; the message has the reason"},
+        {STATUS_USAGE, "wrong usage"},
+        {STATUS_NO_DAEMON, "neither a daemon nor NVML to do it"},
+        {STATUS_NOT_PERMITTED, "not permitted: needs root"},
+        {STATUS_NO_GPU, "no such GPU"},
+        {STATUS_TIMEOUT, "the daemon did not answer in time; it may still do it"},
+        {0},
+};
+
+/* One question answered for all GPUs: what is wanted, by which way, and what came of it. */
+struct setting {
+        const struct invocation *invocation;
+        const struct snapshot *snapshot;
+        struct nvml *nvml; /* NULL: through the daemon */
+        bool on;
+        json_t *results; /* NULL: text */
+        int status;      /* of the first failure */
+};
+
+/* What came of one GPU. */
+struct outcome {
+        enum exit_status status;
+        uint64_t duration_usec;
+        char reason[HF_TEXT_SIZE + 256];
+};
+
+static int outcome_fail(struct outcome *outcome, enum exit_status status, const char *reason) {
+        outcome->status = status;
+        (void)text_copy(outcome->reason, sizeof(outcome->reason), reason);
+        return status;
+}
+
+/* ---- through the daemon --------------------------------------------------------------------------------------- */
+
+/* Only Holdfast can say why; it also goes on trying. */
+static void explain_driver_failure(struct client *client, const struct snapshot_gpu *gpu, struct outcome *outcome) {
+        CLEANUP(free_ptr) struct hf_gpu *details = NULL;
+        struct hf_list_head head;
+
+        if (client_list(client, &head, &details) < 0)
+                return;
+        for (uint32_t i = 0; i < head.n_gpus; i++) {
+                const struct hf_address *address = &details[i].address;
+
+                if (address->domain == gpu->info.address.domain && address->bus == gpu->info.address.bus &&
+                    address->slot == gpu->info.address.slot && address->function == gpu->info.address.function &&
+                    details[i].error_text[0] != '\0')
+                        (void)text_format(outcome->reason, sizeof(outcome->reason), "%s%s",
+                                          text_printable(details[i].error_text),
+                                          details[i].wanted ? " (the daemon goes on trying)" : "");
+        }
+}
+
+static void take_status(uint32_t status, struct outcome *outcome) {
+        static const enum exit_status exit_statuses[] = {
+                [NVPD_DEVICE_NOT_FOUND] = STATUS_NO_GPU,
+                [NVPD_PERMISSIONS] = STATUS_NOT_PERMITTED,
+        };
+        enum exit_status mapped = status < ARRAY_SIZE(exit_statuses) ? exit_statuses[status] : STATUS_DONE;
+
+        outcome->status = mapped != STATUS_DONE ? mapped : STATUS_FAILED;
+        if (status == NVPD_PERMISSIONS)
+                (void)text_format(outcome->reason, sizeof(outcome->reason),
+                                  "the daemon refused: only the host's root may change it; this is uid %u",
+                                  (unsigned)geteuid());
+        else
+                (void)text_copy(outcome->reason, sizeof(outcome->reason), nvpd_status_text(status));
+}
+
+static void set_by_daemon(const struct setting *setting, const struct snapshot_gpu *gpu, struct outcome *outcome) {
+        const struct set_options *chosen = setting->invocation->options;
+        CLEANUP(client_done) struct client *client = NULL;
+        uint32_t status;
+        int r;
+
+        /* A connection for each GPU, as NVML does: one that timed out must not spoil the next. */
+        r = client_connect(&client, setting->snapshot->daemon_socket, chosen->timeout_usec);
+        if (r < 0) {
+                (void)text_format(outcome->reason, sizeof(outcome->reason), "cannot connect to the daemon at %s: %s",
+                                  setting->snapshot->daemon_socket, strerror(-r));
+                outcome->status = r == -EACCES ? STATUS_NOT_PERMITTED : STATUS_FAILED;
+                return;
+        }
+        r = client_set_mode(client, &gpu->info.address, setting->on, &status);
+        if (r < 0) {
+                (void)outcome_fail(outcome, r == -ETIMEDOUT ? STATUS_TIMEOUT : STATUS_FAILED, client_error(client));
+                return;
+        }
+        if (status == NVPD_SUCCESS)
+                return;
+        take_status(status, outcome);
+        if (status == NVPD_DRIVER && setting->snapshot->daemon == DAEMON_HOLDFAST)
+                explain_driver_failure(client, gpu, outcome);
+}
+
+/* ---- through NVML --------------------------------------------------------------------------------------------- */
+
+static void set_by_nvml(const struct setting *setting, const struct snapshot_gpu *gpu, struct outcome *outcome) {
+        int r = nvml_set_persistence(setting->nvml, &gpu->info.address, setting->on, outcome->reason,
+                                     sizeof(outcome->reason));
+
+        if (r == 0)
+                return;
+        outcome->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
+}
+
+/* While the path exists, NVML asks there, and sets no flag when nobody answers ("Unknown Error"). */
+static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
+        int r = snapshot->daemon_errno == -ECONNREFUSED ? client_remove_dead_socket(snapshot->daemon_socket) : 0;
+
+        if (r == -EBUSY)
+                return complain(invocation, STATUS_FAILED, "a persistence daemon is just starting: try again");
+        if (r < 0)
+                return complain(
+                        invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
+                        "cannot remove %s, which a killed daemon left: %s. While it is there NVML sets nothing; "
+                        "run this as root, or remove it",
+                        snapshot->daemon_socket, strerror(-r));
+        return STATUS_DONE;
+}
+
+static int open_nvml(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml **ret_nvml) {
+        const struct set_options *chosen = invocation->options;
+        char error[256];
+
+        /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
+        if (invocation->root[0] != '\0' && !chosen->nvml)
+                return complain(invocation, STATUS_NO_DAEMON,
+                                "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "
+                                "--nvml FILE",
+                                snapshot->daemon_error, invocation->root);
+        if (nvml_open(ret_nvml, chosen->nvml ? chosen->nvml : NVML_LIBRARY, error, sizeof(error)) < 0)
+                return complain(invocation, STATUS_NO_DAEMON,
+                                "%s; nor can the kernel's flag be set instead: %s. Start nvidia-persistenced",
+                                snapshot->daemon_error, error);
+        (void)complain(
+                invocation, STATUS_DONE,
+                "warning: %s. Setting the kernel's own persistence flag instead, which the driver deprecates and "
+                "will remove; run nvidia-persistenced",
+                snapshot->daemon_error);
+        return STATUS_DONE;
+}
+
+/* ---- telling -------------------------------------------------------------------------------------------------- */
+
+static void tell_text(const struct setting *setting, const struct snapshot_gpu *gpu, const struct outcome *outcome) {
+        const char *what = setting->nvml ? "kernel flag" : "persistence mode";
+        char label[64], duration[32];
+
+        (void)report_label(gpu, label, sizeof(label));
+        if (outcome->status == STATUS_DONE)
+                printf("%s: %s %s (%s)\n", label, what, setting->on ? "on" : "off",
+                       report_duration(outcome->duration_usec, duration, sizeof(duration)));
+        else
+                (void)complain(setting->invocation, outcome->status, "%s: %s not %s: %s", label, what,
+                               setting->on ? "on" : "off", outcome->reason);
+}
+
+static void tell_json(const struct setting *setting, const struct snapshot_gpu *gpu, const struct outcome *outcome) {
+        char address[PCI_ADDRESS_SIZE];
+        bool ok = outcome->status == STATUS_DONE;
+
+        (void)json_array_append_new(setting->results,
+                                    json_pack("{s:I, s:s, s:b, s:f, s:i, s:o}", "index", (json_int_t)gpu->index,
+                                              "address", pci_address_format(&gpu->info.address, address), "ok", ok,
+                                              "duration_ms", (double)outcome->duration_usec / (double)USEC_PER_MSEC,
+                                              "exit_status", (int)outcome->status, "error",
+                                              ok ? json_null() : json_string(outcome->reason)));
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static void set_one(struct setting *setting, const struct snapshot_gpu *gpu) {
+        struct outcome outcome = {.status = STATUS_DONE};
+        uint64_t start_usec = clock_monotonic_usec();
+
+        if (setting->nvml)
+                set_by_nvml(setting, gpu, &outcome);
+        else
+                set_by_daemon(setting, gpu, &outcome);
+        outcome.duration_usec = clock_monotonic_usec() - start_usec;
+
+        if (setting->status == STATUS_DONE)
+                setting->status = outcome.status;
+        if (setting->results)
+                tell_json(setting, gpu, &outcome);
+        else
+                tell_text(setting, gpu, &outcome);
+        (void)fflush(stdout); /* each may take seconds, and is news */
+}
+
+static int set_all(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml *nvml, bool on,
+                   const bool *selected) {
+        const struct set_options *chosen = invocation->options;
+        struct setting setting = {
+                .invocation = invocation,
+                .snapshot = snapshot,
+                .nvml = nvml,
+                .on = on,
+                .results = chosen->json ? json_array() : NULL,
+        };
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i])
+                        set_one(&setting, &snapshot->gpus[i]);
+        if (chosen->json &&
+            report_json_print(json_pack("{s:s, s:s, s:s, s:o}", "schema", "holdfast.set/1", "mode", on ? "on" : "off",
+                                        "via", nvml ? "nvml" : "daemon", "gpus", setting.results),
+                              stdout) < 0)
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        return setting.status;
+}
+
+static int parse_mode(const struct invocation *invocation, bool *ret_on) {
+        static const struct {
+                const char *word;
+                bool on;
+        } words[] = {
+                {"0", false}, {"1", true}, {"disabled", false}, {"enabled", true}, {"off", false}, {"on", true},
+        };
+
+        if (invocation->n_words != 1)
+                return complain_usage(invocation, invocation->n_words == 0
+                                                          ? "on or off is missing"
+                                                          : "more than one mode; name GPUs with --gpu");
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                if (text_equal_nocase(words[i].word, invocation->words[0])) {
+                        *ret_on = words[i].on;
+                        return STATUS_DONE;
+                }
+        return complain_usage(invocation, "'%.40s' is none of on, off, 1, 0, ENABLED, DISABLED", invocation->words[0]);
+}
+
+static int select_gpus(const struct invocation *invocation, const struct snapshot *snapshot, bool *ret_selected) {
+        const struct set_options *chosen = invocation->options;
+        char error[192];
+        int r;
+
+        r = ids_resolve(&chosen->gpus, snapshot, ret_selected, error, sizeof(error));
+        if (r < 0)
+                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (ret_selected[i])
+                        return STATUS_DONE;
+        return complain(invocation, STATUS_NO_GPU, "there are no GPUs");
+}
+
+static int complain_silent(const struct invocation *invocation, const struct snapshot *snapshot) {
+        enum exit_status status = STATUS_FAILED;
+
+        if (snapshot->daemon_errno == -EACCES)
+                status = STATUS_NOT_PERMITTED;
+        if (snapshot->daemon_errno == -ETIMEDOUT)
+                status = STATUS_TIMEOUT;
+        return complain(invocation, status, "%s", snapshot->daemon_error);
+}
+
+static int run(const struct invocation *invocation) {
+        const struct set_options *chosen = invocation->options;
+        const struct snapshot_request request = {
+                .root = invocation->root,
+                .flags = SNAPSHOT_DAEMON,
+                .timeout_usec = chosen->timeout_usec,
+        };
+        CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        CLEANUP(free_ptr) bool *selected = NULL;
+        CLEANUP(nvml_done) struct nvml *nvml = NULL;
+        char nothing[REPORT_NOTHING_SIZE];
+        int status;
+        bool on = false;
+
+        status = parse_mode(invocation, &on);
+        if (status != STATUS_DONE)
+                return status;
+        if (snapshot_read(&request, &snapshot) < 0 || !(selected = calloc(snapshot->n_gpus + 1, sizeof(*selected))))
+                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (snapshot->daemon == DAEMON_SILENT)
+                return complain_silent(invocation, snapshot);
+        if (snapshot_is_empty(snapshot))
+                return complain(invocation, STATUS_NO_DAEMON, "%s",
+                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+        status = select_gpus(invocation, snapshot, selected);
+        if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
+                status = open_nvml(invocation, snapshot, &nvml);
+        if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
+                status = remove_dead_socket(invocation, snapshot);
+        return status == STATUS_DONE ? set_all(invocation, snapshot, nvml, on, selected) : status;
+}
+
+const struct command set_command = {
+        .name = "set",
+        .words = "on|off",
+        .summary = "switch persistence mode on or off",
+        .description = "Switches persistence mode on or off, for all GPUs or those named, and returns\n"
+                       "when it is done: when off, the GPU is torn down if nobody else uses it. Also\n"
+                       "takes 1, 0, ENABLED and DISABLED. It asks the daemon; where there is none, it\n"
+                       "sets the kernel's own flag through NVML, which the driver deprecates. When\n"
+                       "several GPUs fail, the exit status is that of the first.",
+        .examples = "  holdfast set on\n"
+                    "  holdfast set off --gpu 0 --gpu 0000:5d:00.0",
+        .options = options,
+        .exits = exits,
+        .defaults = &set_options,
+        .run = run,
+};

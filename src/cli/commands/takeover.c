@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * holdfast takeover: has a driver package's nvidia-persistenced.service run our daemon, and gives it back.
+ *
+ *      our process:   opens the initialised GPUs ------------------------------------------ closes them
+ *      unit:          NVIDIA's daemon holds --> drop-in, reload, restart --> ours holds
+ *      driver:        at least one descriptor of each GPU is open throughout: no teardown
+ *
+ * A step that fails sends the whole thing back the way it came, with the GPUs still held.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/change/child.h"
+#include "cli/change/hold.h"
+#include "cli/commands/takeover_links.h"
+#include "cli/node/service.h"
+#include "cli/report/report.h"
+#include "client/nvml.h"
+
+#define SOCKET_UNIT "nvidia-persistenced.socket"
+#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question to the daemon */
+
+static struct takeover_options {
+        bool undo;
+        bool dry_run;
+        bool status;
+        bool json;
+        bool clear_legacy_flag;
+        const char *nvml;
+        uint64_t timeout_usec;
+} takeover_options = {
+        .timeout_usec = 300 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        {
+                .name = "clear-legacy-flag",
+                .help = "also switch off the kernel's own persistence flag, which nvidia-smi -pm 1 sets where no "
+                        "daemon runs: between the two daemons, through NVML",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct takeover_options, clear_legacy_flag),
+        },
+        {
+                .name = "dry-run",
+                .help = "only say what would be done, and whether it could be",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct takeover_options, dry_run),
+        },
+        OPTION_JSON(struct takeover_options, "with --status: print JSON (docs/schemas/takeover.json)"),
+        {
+                .name = "nvml",
+                .argument = "FILE",
+                .help = "the library for --clear-legacy-flag (default: " NVML_LIBRARY "; must be given with --root)",
+                .kind = OPTION_TEXT,
+                .offset = offsetof(struct takeover_options, nvml),
+        },
+        {
+                .name = "status",
+                .help = "only say whether the unit runs Holdfast's daemon",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct takeover_options, status),
+        },
+        OPTION_TIMEOUT(struct takeover_options, "wait that long for systemctl each time (default 300)"),
+        {
+                .name = "undo",
+                .help = "give the unit back its own program",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct takeover_options, undo),
+        },
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "done, or it was so already; with --status: the unit runs Holdfast's daemon"},
+        {STATUS_FAILED, "not done: all is as it was, unless the message says otherwise; with --status: it does not"},
+        {STATUS_USAGE, "wrong usage"},
+        {STATUS_NOT_PERMITTED, "not root"},
+        {0},
+};
+
+enum unit_state {
+        UNIT_OTHER, /* another's, or one that runs another program */
+        UNIT_OWN,   /* Holdfast's package owns it */
+        UNIT_TAKEN, /* another package's, with our drop-in */
+        UNIT_MISSING,
+        UNIT_MASKED,
+        UNIT_UNREADABLE, /* systemd cannot load it */
+        UNIT_UNKNOWN,    /* no systemd to ask */
+};
+
+struct takeover {
+        const struct invocation *invocation;
+        struct snapshot *snapshot; /* before */
+        struct service service;    /* before */
+        enum unit_state state;     /* before */
+        bool starts;               /* the unit is to run afterwards */
+        bool changed;              /* a step has changed something */
+        struct hold hold;
+        char error[512]; /* why a step failed */
+};
+
+static void takeover_done(struct takeover *takeover) {
+        hold_done(&takeover->hold);
+        snapshot_done(&takeover->snapshot);
+}
+
+static const struct takeover_options *chosen_by(const struct takeover *takeover) {
+        return takeover->invocation->options;
+}
+
+/* ---- how it stands -------------------------------------------------------------------------------------------- */
+
+static enum unit_state state_of(const struct service *service, const char *root) {
+        if (!service->known)
+                return UNIT_UNKNOWN;
+        if (text_equal(service->load_state, "masked"))
+                return UNIT_MASKED;
+        if (text_equal(service->load_state, "not-found"))
+                return UNIT_MISSING;
+        if (!text_equal(service->load_state, "loaded"))
+                return UNIT_UNREADABLE;
+        if (takeover_links_are_made(root))
+                return UNIT_TAKEN;
+        /* Another's unit may start our program by the link in /usr/bin, and still stop it at once or as it likes. */
+        return service_is_ours(service) && service_runs_ours(service, root) ? UNIT_OWN : UNIT_OTHER;
+}
+
+static bool is_running(const struct service *service) {
+        return !text_equal(service->active_state, "inactive");
+}
+
+static int read_snapshot(const struct takeover *takeover, unsigned flags, struct snapshot **ret_snapshot) {
+        const struct snapshot_request request = {
+                .root = takeover->invocation->root,
+                .flags = SNAPSHOT_DAEMON | flags,
+                .timeout_usec = ANSWER_USEC,
+        };
+
+        return snapshot_read(&request, ret_snapshot);
+}
+
+static int gather(struct takeover *takeover) {
+        const char *root = takeover->invocation->root;
+
+        if (read_snapshot(takeover, SNAPSHOT_CLIENTS | SNAPSHOT_MODE, &takeover->snapshot) < 0)
+                return complain(takeover->invocation, STATUS_FAILED, "out of memory");
+        service_read(&takeover->service, root, chosen_by(takeover)->timeout_usec);
+        takeover->state = state_of(&takeover->service, root);
+        takeover->starts = is_running(&takeover->service) || chosen_by(takeover)->clear_legacy_flag;
+        return STATUS_DONE;
+}
+
+/* ---- the steps ------------------------------------------------------------------------------------------------ */
+
+static int hold(struct takeover *takeover) {
+        char label[64];
+        size_t row = 0;
+        int r;
+
+        r = hold_open(&takeover->hold, takeover->snapshot, takeover->invocation->root, &row);
+        if (r == -ENOMEM)
+                (void)text_copy(takeover->error, sizeof(takeover->error), "out of memory");
+        else if (r == -ETIMEDOUT)
+                (void)snapshot_untold(takeover->snapshot, takeover->error, sizeof(takeover->error));
+        else if (r < 0)
+                (void)text_format(takeover->error, sizeof(takeover->error), "cannot hold %s meanwhile: %s",
+                                  report_label(&takeover->snapshot->gpus[row], label, sizeof(label)), strerror(-r));
+        return r;
+}
+
+static int link_units(struct takeover *takeover) {
+        takeover->changed = true;
+        return takeover_links_make(takeover->invocation->root, takeover->error, sizeof(takeover->error));
+}
+
+static int unlink_units(struct takeover *takeover) {
+        return takeover_links_remove(takeover->invocation->root, takeover->error, sizeof(takeover->error));
+}
+
+static int control(struct takeover *takeover, const char *verb, const char *unit) {
+        const char *words[] = {verb, unit, NULL};
+
+        return service_control(words, chosen_by(takeover)->timeout_usec, takeover->error, sizeof(takeover->error));
+}
+
+static int reload(struct takeover *takeover) {
+        return control(takeover, "daemon-reload", NULL);
+}
+
+/* A drop-in with a later name may have the last word. */
+static int check_unit(struct takeover *takeover) {
+        struct service now;
+
+        service_read(&now, takeover->invocation->root, chosen_by(takeover)->timeout_usec);
+        if (service_runs_ours(&now, takeover->invocation->root))
+                return 0;
+        if (!now.known) {
+                (void)text_copy(takeover->error, sizeof(takeover->error), now.reason);
+                return -EIO;
+        }
+        (void)text_format(takeover->error, sizeof(takeover->error),
+                          "%s would still not run Holdfast's daemon: another drop-in says otherwise; look at %s",
+                          SERVICE_UNIT, now.drop_in_paths);
+        return -EBUSY;
+}
+
+static int clear_flags(struct takeover *takeover) {
+        const struct takeover_options *chosen = chosen_by(takeover);
+        CLEANUP(nvml_done) struct nvml *nvml = NULL;
+        int r;
+
+        r = nvml_open(&nvml, chosen->nvml ? chosen->nvml : NVML_LIBRARY, takeover->error, sizeof(takeover->error));
+        for (size_t i = 0; i < takeover->snapshot->n_gpus && r == 0; i++)
+                if (takeover->hold.fds[i] >= 0)
+                        r = nvml_set_persistence(nvml, &takeover->snapshot->gpus[i].info.address, false,
+                                                 takeover->error, sizeof(takeover->error));
+        return r;
+}
+
+/* The flag is the kernel's only while no daemon answers: NVML asks that first. Whatever comes of it, a daemon is to run
+ * again before we let go. */
+static int restart(struct takeover *takeover) {
+        int r, cleared;
+
+        if (!takeover->starts)
+                return 0;
+        if (!chosen_by(takeover)->clear_legacy_flag)
+                return control(takeover, "restart", SERVICE_UNIT);
+        r = control(takeover, "stop", SERVICE_UNIT);
+        if (r < 0)
+                return r;
+        cleared = clear_flags(takeover);
+        r = control(takeover, "start", SERVICE_UNIT);
+        return r < 0 ? r : cleared;
+}
+
+static int restart_back(struct takeover *takeover) {
+        return control(takeover, is_running(&takeover->service) ? "restart" : "stop", SERVICE_UNIT);
+}
+
+/* It has none of its own, and ours would be in the way of the one that its daemon makes. */
+static int stop_socket(struct takeover *takeover) {
+        (void)control(takeover, "stop", SOCKET_UNIT); /* not there: as well */
+        return 0;
+}
+
+static bool is_missing(const struct snapshot *snapshot, const struct pci_address *address) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                if (pci_address_compare(&gpu->info.address, address) == 0)
+                        return gpu->in_daemon && gpu->detail.wanted && gpu->held != HF_YES;
+        }
+        return false;
+}
+
+/* The unit is ready once each GPU was tried. One that was initialised and is not held now would be torn down. */
+static int check_daemon(struct takeover *takeover) {
+        const struct snapshot *before = takeover->snapshot;
+        CLEANUP(snapshot_done) struct snapshot *now = NULL;
+        char label[64];
+
+        if (!takeover->starts)
+                return 0;
+        if (read_snapshot(takeover, 0, &now) < 0)
+                return -ENOMEM;
+        if (now->daemon != DAEMON_HOLDFAST) {
+                (void)text_format(takeover->error, sizeof(takeover->error), "Holdfast's daemon does not answer: %s",
+                                  now->daemon == DAEMON_NVIDIA ? "NVIDIA's does" : now->daemon_error);
+                return -ENOTCONN;
+        }
+        for (size_t i = 0; i < before->n_gpus; i++)
+                if (takeover->hold.fds[i] >= 0 && is_missing(now, &before->gpus[i].info.address)) {
+                        (void)text_format(takeover->error, sizeof(takeover->error),
+                                          "%s was initialised, and Holdfast's daemon cannot hold it",
+                                          report_label(&before->gpus[i], label, sizeof(label)));
+                        return -EIO;
+                }
+        return 0;
+}
+
+struct step {
+        const char *what; /* for --dry-run */
+        int (*run)(struct takeover *takeover);
+};
+
+static const struct step taking[] = {
+        {"hold the GPUs that are initialised, until the end", hold},
+        {"link the drop-in and the socket unit", link_units},
+        {"systemctl daemon-reload", reload},
+        {"check that the unit runs " HOLDFAST_DAEMON, check_unit},
+        {"systemctl restart " SERVICE_UNIT ", if it is running", restart},
+        {"check that its daemon answers and holds them", check_daemon},
+        {NULL, NULL},
+};
+
+/* The unit is ours already. */
+static const struct step clearing[] = {
+        {"hold the GPUs that are initialised, until the end", hold},
+        {"systemctl stop " SERVICE_UNIT ", switch the kernel's flag off, systemctl start", restart},
+        {"check that its daemon answers and holds them", check_daemon},
+        {NULL, NULL},
+};
+
+static const struct step giving_back[] = {
+        {"hold the GPUs that are initialised, until the end", hold},
+        {"systemctl stop " SOCKET_UNIT, stop_socket},
+        {"remove the links", unlink_units},
+        {"systemctl daemon-reload", reload},
+        {"systemctl restart " SERVICE_UNIT ", if it is running", restart_back},
+        {NULL, NULL},
+};
+
+static const struct step rolling_back[] = {
+        {NULL, stop_socket}, {NULL, unlink_units}, {NULL, reload}, {NULL, restart_back}, {NULL, NULL},
+};
+
+static int run_steps(struct takeover *takeover, const struct step *steps) {
+        for (const struct step *step = steps; step->run; step++) {
+                int r = step->run(takeover);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* ---- telling -------------------------------------------------------------------------------------------------- */
+
+static const struct {
+        const char *option;
+        const char *instead;
+} former_options[] = {
+        {"--no-persistence-mode", "every GPU is held; 'persistence = off' below [gpu *] is the same"},
+        {"--uvm-persistence-mode", "UVM's state is not kept; 'uvm-persistence = on' below [gpu *] is the same"},
+};
+
+static void note_options(const struct takeover *takeover) {
+        for (size_t i = 0; i < ARRAY_SIZE(former_options); i++)
+                if (strstr(takeover->service.exec_start, former_options[i].option))
+                        report_say("note: the unit's own command line has %s, which does not count now: %s in "
+                                   "/etc/holdfast/holdfast.conf",
+                                   former_options[i].option, former_options[i].instead);
+}
+
+static void note_flag(const struct takeover *takeover) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < takeover->snapshot->n_gpus; i++)
+                n += takeover->snapshot->gpus[i].legacy == HF_YES;
+        if (n > 0 && !chosen_by(takeover)->clear_legacy_flag)
+                report_say(
+                        "note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even when "
+                        "the daemon lets go; 'holdfast takeover --clear-legacy-flag' switches it off",
+                        n, n == 1 ? "" : "s");
+}
+
+static int tell_plan(const struct takeover *takeover, const struct step *steps) {
+        size_t n = 0;
+
+        puts("would:");
+        for (const struct step *step = steps; step->run; step++)
+                printf("  %s\n", step->what);
+        if (steps == taking)
+                for (size_t i = 0; i < n_takeover_links; i++)
+                        report_say("link: %s -> %s", takeover_links[i].path, takeover_links[i].target);
+        for (size_t i = 0; i < takeover->snapshot->n_gpus; i++)
+                n += takeover->snapshot->gpus[i].initialised == HF_YES;
+        report_say("%zu of %zu GPUs are initialised", n, takeover->snapshot->n_gpus);
+        if (steps == taking)
+                note_options(takeover);
+        note_flag(takeover);
+        return STATUS_DONE;
+}
+
+static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
+        char elapsed[32];
+
+        (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
+        if (takeover->starts)
+                report_say("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile", SERVICE_UNIT,
+                           elapsed, takeover->hold.n_held, takeover->hold.n_held == 1 ? "" : "s");
+        else
+                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s",
+                           service_start_cure(&takeover->service));
+        if (takeover->state == UNIT_OTHER)
+                note_options(takeover);
+        note_flag(takeover);
+}
+
+/* NVIDIA's daemon may have been told to hold nothing by itself. */
+static void tell_given_back(const struct takeover *takeover) {
+        CLEANUP(snapshot_done) struct snapshot *now = NULL;
+        size_t n_held;
+
+        puts(SERVICE_UNIT " has its own program back");
+        if (!is_running(&takeover->service) || read_snapshot(takeover, SNAPSHOT_PROOF, &now) < 0)
+                return;
+        n_held = snapshot_count_held(now);
+        if (n_held < takeover->hold.n_held)
+                report_say("note: it holds %zu of the %zu GPUs that were initialised; 'holdfast set on' holds them",
+                           n_held, takeover->hold.n_held);
+}
+
+/* ---- --status ------------------------------------------------------------------------------------------------- */
+
+static const struct {
+        const char *word;     /* in JSON */
+        const char *sentence; /* about SERVICE_UNIT */
+        int status;
+} states[] = {
+        [UNIT_OTHER] = {"not-taken-over",
+                        "is not Holdfast's; 'holdfast takeover' has it run Holdfast's daemon as Holdfast's unit does",
+                        STATUS_FAILED},
+        [UNIT_OWN] = {"own", "is Holdfast's own: there is nothing to take over", STATUS_DONE},
+        [UNIT_TAKEN] = {"taken-over", "is another package's, and taken over", STATUS_DONE},
+        [UNIT_MISSING] = {"missing",
+                          "does not exist: no driver package owns it. Install holdfast-nvidia-persistenced, or: "
+                          "systemctl enable --now holdfast",
+                          STATUS_FAILED},
+        [UNIT_MASKED] = {"masked", "is masked: nothing starts it. First: systemctl unmask nvidia-persistenced",
+                         STATUS_FAILED},
+        [UNIT_UNREADABLE] = {"unreadable", "cannot be read by systemd: systemd-analyze verify " SERVICE_UNIT,
+                             STATUS_FAILED},
+        [UNIT_UNKNOWN] = {"unknown", "cannot be looked at", STATUS_FAILED},
+};
+
+static int tell_status_json(const struct takeover *takeover, const char *program) {
+        static const char *const daemons[] = {
+                [DAEMON_NONE] = "none",
+                [DAEMON_SILENT] = "silent",
+                [DAEMON_HOLDFAST] = "holdfast",
+                [DAEMON_NVIDIA] = "nvidia",
+        };
+        const struct service *service = &takeover->service;
+
+        return report_json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "schema", "holdfast.takeover/1",
+                                           "unit", SERVICE_UNIT, "state", states[takeover->state].word, "unit_file",
+                                           service->fragment_path, "active_state", service->active_state, "program",
+                                           program, "drop_ins", service->drop_in_paths, "daemon",
+                                           daemons[takeover->snapshot->daemon]),
+                                 stdout) < 0
+                       ? complain(takeover->invocation, STATUS_FAILED, "out of memory")
+                       : states[takeover->state].status;
+}
+
+static int tell_status(const struct takeover *takeover) {
+        const struct service *service = &takeover->service;
+        char program[PATH_MAX] = "";
+
+        (void)service_program(service, program, sizeof(program));
+        if (chosen_by(takeover)->json)
+                return tell_status_json(takeover, program);
+        report_say("%s %s", SERVICE_UNIT, states[takeover->state].sentence);
+        if (!service->known)
+                report_say("why: %s", service->reason);
+        if (service->fragment_path[0] != '\0')
+                report_say("unit: %s (%s)", service->fragment_path, service->active_state);
+        if (service->drop_in_paths[0] != '\0')
+                report_say("drop-ins: %s", service->drop_in_paths);
+        if (program[0] != '\0')
+                report_say("program: %s", program);
+        return states[takeover->state].status;
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static int roll_back(struct takeover *takeover) {
+        char first[sizeof(takeover->error)];
+
+        (void)text_copy(first, sizeof(first), takeover->error);
+        if (run_steps(takeover, rolling_back) < 0)
+                return complain(takeover->invocation, STATUS_FAILED,
+                                "%s. Nor could the unit be given back its program (%s): GPUs may not be held; "
+                                "'holdfast takeover --undo' tries again",
+                                first, takeover->error);
+        return complain(takeover->invocation, STATUS_FAILED,
+                        "%s. The unit has its own program back, and all is as it was", first);
+}
+
+static int carry_out(struct takeover *takeover, const struct step *steps) {
+        uint64_t start_usec = clock_monotonic_usec();
+        int r;
+
+        if (chosen_by(takeover)->dry_run)
+                return tell_plan(takeover, steps);
+        child_keep_signals(); /* half of it is worse than either end */
+        r = run_steps(takeover, steps);
+        if (r < 0 && steps == taking && !takeover->changed) /* a restart of the old daemon would let go of the GPUs */
+                return complain(takeover->invocation, STATUS_FAILED, "%s. Nothing was changed", takeover->error);
+        if (r < 0 && steps == taking)
+                return roll_back(takeover);
+        if (r < 0)
+                return complain(takeover->invocation, STATUS_FAILED, "%s. Look at: holdfast takeover --status",
+                                takeover->error);
+        if (steps == giving_back)
+                tell_given_back(takeover);
+        else
+                tell_taken(takeover, start_usec);
+        return STATUS_DONE;
+}
+
+static int give_back(struct takeover *takeover) {
+        if (takeover_links_are_made(takeover->invocation->root) && takeover->service.known)
+                return carry_out(takeover, giving_back);
+        if (!takeover->service.known)
+                return complain(takeover->invocation, STATUS_FAILED, "%s", takeover->service.reason);
+        puts(SERVICE_UNIT " is not taken over: there is nothing to undo");
+        return STATUS_DONE;
+}
+
+static int take(struct takeover *takeover) {
+        bool ours_runs = takeover->snapshot->daemon == DAEMON_HOLDFAST || !is_running(&takeover->service);
+
+        if (takeover->state == UNIT_UNKNOWN)
+                return complain(takeover->invocation, STATUS_FAILED, "%s", takeover->service.reason);
+        if (takeover->state > UNIT_TAKEN)
+                return complain(takeover->invocation, STATUS_FAILED, "%s %s", SERVICE_UNIT,
+                                states[takeover->state].sentence);
+        if (takeover->state == UNIT_OTHER || !ours_runs)
+                return carry_out(takeover, taking);
+        if (chosen_by(takeover)->clear_legacy_flag)
+                return carry_out(takeover, clearing);
+        report_say("%s runs Holdfast's daemon already", SERVICE_UNIT);
+        note_flag(takeover);
+        return STATUS_DONE;
+}
+
+static int check_usage(const struct invocation *invocation) {
+        const struct takeover_options *chosen = invocation->options;
+
+        if (chosen->status && (chosen->undo || chosen->dry_run || chosen->clear_legacy_flag))
+                return complain_usage(invocation, "--status only looks: it goes with --json and --timeout alone");
+        if (chosen->json && !chosen->status)
+                return complain_usage(invocation, "--json needs --status");
+        if (chosen->undo && chosen->clear_legacy_flag)
+                return complain_usage(invocation, "--clear-legacy-flag goes with a takeover, not with --undo");
+        /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
+        if (chosen->clear_legacy_flag && invocation->root[0] != '\0' && !chosen->nvml)
+                return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
+                                      invocation->root);
+        return STATUS_DONE;
+}
+
+static int run(const struct invocation *invocation) {
+        const struct takeover_options *chosen = invocation->options;
+        CLEANUP(takeover_done) struct takeover takeover = {.invocation = invocation};
+        int status;
+
+        status = check_usage(invocation);
+        if (status != STATUS_DONE)
+                return status;
+        if (!chosen->status && !chosen->dry_run && geteuid() != 0)
+                return complain(invocation, STATUS_NOT_PERMITTED,
+                                "run this as root: it changes a unit and restarts it");
+        status = gather(&takeover);
+        if (status != STATUS_DONE)
+                return status;
+        if (chosen->status)
+                return tell_status(&takeover);
+        return chosen->undo ? give_back(&takeover) : take(&takeover);
+}
+
+const struct command takeover_command = {
+        .name = "takeover",
+        .summary = "have a driver package's unit run Holdfast's daemon",
+        .description = "Where a driver package owns nvidia-persistenced.service (Ubuntu's\n"
+                       "nvidia-compute-utils), links a drop-in into /etc/systemd/system that has the\n"
+                       "unit run Holdfast's daemon, and restarts the unit if it runs. It survives\n"
+                       "upgrades of either package. GPUs that are initialised stay so: this process has\n"
+                       "them open until the new daemon holds them. When that fails, the unit gets its\n"
+                       "own program back. Needs root.",
+        .examples = "  holdfast takeover --dry-run\n"
+                    "  holdfast takeover\n"
+                    "  holdfast takeover --status\n"
+                    "  holdfast takeover --undo",
+        .options = options,
+        .exits = exits,
+        .defaults = &takeover_options,
+        .run = run,
+};

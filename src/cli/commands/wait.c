@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast wait: returns when the GPUs are held, telling what happens meanwhile. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/args/ids.h"
+#include "cli/report/report.h"
+#include "client/client.h"
+
+#define POLL_USEC (100 * USEC_PER_MSEC) /* of a daemon that does not tell of changes */
+#define TICK_USEC USEC_PER_SEC
+#define WATCH_USEC (90 * USEC_PER_SEC) /* our daemon answers within a minute */
+#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
+
+static struct wait_options {
+        struct ids gpus;
+        bool json;
+        uint64_t timeout_usec;
+} wait_options = {
+        .timeout_usec = 300 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        OPTION_GPU(struct wait_options,
+                   "this GPU, whether the daemon wants it or not; may be given several times (default: every GPU "
+                   "that the daemon wants to hold)"),
+        OPTION_JSON(struct wait_options, "print JSON at the end (docs/schemas/wait.json)"),
+        OPTION_TIMEOUT(struct wait_options, "give up after that long; 0: look once; infinity: never (default 300)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "every GPU that is waited for is held"},
+        {STATUS_FAILED, "the time is over; the GPUs that are missing are named, with the reasons"},
+        {STATUS_USAGE, "wrong usage"},
+        {STATUS_NO_DAEMON, "the time is over, and no daemon answers"},
+        {0},
+};
+
+/* A look at the daemon, and what it means for what we wait for. */
+struct look {
+        struct snapshot *snapshot;
+        bool *needed; /* by row */
+        size_t n_needed;
+        size_t n_held; /* of those */
+        bool done;
+        char problem[512]; /* why the rows alone do not tell: no daemon, an unknown GPU; empty otherwise */
+};
+
+struct waiting {
+        const struct invocation *invocation;
+        uint64_t start_usec;
+        uint64_t deadline_usec;
+        bool terminal; /* one line that is written again and again */
+        struct look now;
+        struct look before;
+};
+
+static void look_done(struct look *look) {
+        snapshot_done(&look->snapshot);
+        free(look->needed);
+        *look = (struct look){0};
+}
+
+static void waiting_done(struct waiting *waiting) {
+        look_done(&waiting->now);
+        look_done(&waiting->before);
+}
+
+/* ---- looking -------------------------------------------------------------------------------------------------- */
+
+static bool has_daemon(const struct snapshot *snapshot) {
+        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
+}
+
+/* NVIDIA's daemon does not tell what it wants, and holds all by default: there every GPU counts. */
+static bool is_wanted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        if (gpu->info.excluded)
+                return false;
+        return snapshot->daemon == DAEMON_NVIDIA || (gpu->in_daemon && gpu->detail.wanted);
+}
+
+/* Before the daemon has attempted every GPU its list may still grow. */
+static bool is_complete(const struct look *look, bool named) {
+        if (look->snapshot->daemon == DAEMON_HOLDFAST)
+                return named || look->snapshot->head.ready;
+        return look->n_needed > 0;
+}
+
+/* Returns 0; -EINVAL when what we wait for can never be told, with the sentence in look->problem. */
+static int look_judge(struct look *look, const struct ids *ids) {
+        const struct snapshot *snapshot = look->snapshot;
+        int r;
+
+        if (!has_daemon(snapshot)) {
+                (void)text_copy(look->problem, sizeof(look->problem), snapshot->daemon_error);
+                return 0;
+        }
+        r = ids_resolve(ids, snapshot, look->needed, look->problem, sizeof(look->problem));
+        if (r < 0)
+                return r == -EINVAL ? r : 0; /* a GPU that is not there may yet come */
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                if (ids->n == 0)
+                        look->needed[i] = is_wanted(snapshot, &snapshot->gpus[i]);
+                look->n_needed += look->needed[i];
+                look->n_held += look->needed[i] && snapshot->gpus[i].held == HF_YES;
+        }
+        look->done = look->n_held == look->n_needed && is_complete(look, ids->n > 0);
+        return 0;
+}
+
+static uint64_t time_left(const struct waiting *waiting) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        return now_usec < waiting->deadline_usec ? waiting->deadline_usec - now_usec : 0;
+}
+
+static int look_again(struct waiting *waiting) {
+        const struct wait_options *chosen = waiting->invocation->options;
+        uint64_t left_usec = time_left(waiting);
+        struct snapshot_request request = {
+                .root = waiting->invocation->root,
+                .flags = SNAPSHOT_DAEMON,
+                .timeout_usec = left_usec < POLL_USEC     ? POLL_USEC
+                                : left_usec < ANSWER_USEC ? left_usec
+                                                          : ANSWER_USEC,
+        };
+
+        look_done(&waiting->before);
+        waiting->before = waiting->now;
+        waiting->now = (struct look){0};
+        request.inventory = waiting->before.snapshot;
+        if (snapshot_read(&request, &waiting->now.snapshot) < 0)
+                return -ENOMEM;
+        waiting->now.needed = calloc(waiting->now.snapshot->n_gpus + 1, sizeof(bool));
+        if (!waiting->now.needed)
+                return -ENOMEM;
+        return look_judge(&waiting->now, &chosen->gpus);
+}
+
+/* ---- telling -------------------------------------------------------------------------------------------------- */
+
+/* "held after 1.50 s", "failed: <why>", "opening". Returns buffer. */
+static const char *describe(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer,
+                            size_t size) {
+        const char *state = snapshot_state(snapshot, gpu);
+        char duration[32];
+
+        if (gpu->held == HF_YES && gpu->detail.open_duration_usec != 0)
+                (void)text_format(buffer, size, "%s, opened in %s", state,
+                                  report_duration(gpu->detail.open_duration_usec, duration, sizeof(duration)));
+        else if (gpu->detail.error_text[0] != '\0')
+                (void)text_format(buffer, size, "%s: %s", state, gpu->detail.error_text);
+        else if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
+                (void)text_format(buffer, size, "%s: %s", state, nvpd_status_text(gpu->get_status));
+        else if (gpu->held == HF_NO && gpu->in_daemon && !gpu->detail.wanted)
+                (void)text_format(buffer, size, "%s: persistence mode is off; 'holdfast set on --gpu %zu' holds it",
+                                  state, gpu->index);
+        else
+                (void)text_copy(buffer, size, state);
+        return buffer;
+}
+
+static void tell_change(const struct waiting *waiting, const struct snapshot_gpu *gpu) {
+        const struct snapshot_gpu *before =
+                waiting->before.snapshot ? snapshot_find(waiting->before.snapshot, &gpu->info.address) : NULL;
+        char label[64], now_text[HF_TEXT_SIZE + 96], before_text[HF_TEXT_SIZE + 96] = "";
+
+        (void)describe(waiting->now.snapshot, gpu, now_text, sizeof(now_text));
+        if (before && has_daemon(waiting->before.snapshot))
+                (void)describe(waiting->before.snapshot, before, before_text, sizeof(before_text));
+        if (!text_equal(now_text, before_text))
+                printf("%s: %s\n", report_label(gpu, label, sizeof(label)), now_text);
+}
+
+static void tell_lines(const struct waiting *waiting) {
+        const struct look *now = &waiting->now;
+
+        if (now->problem[0] != '\0' && !text_equal(now->problem, waiting->before.problem))
+                printf("waiting: %s\n", now->problem);
+        for (size_t i = 0; i < now->snapshot->n_gpus; i++)
+                if (now->needed[i])
+                        tell_change(waiting, &now->snapshot->gpus[i]);
+}
+
+/* One sign for each GPU that is waited for: "[##!#>>..]". */
+static void append_bar(const struct look *now, char *line, size_t size) {
+        static const struct {
+                const char *state;
+                char sign;
+        } signs[] = {
+                {"closing", '<'}, {"failed", '!'}, {"held", '#'}, {"opening", '>'}, {"stuck", '!'},
+        };
+
+        text_append(line, size, " [");
+        for (size_t i = 0; i < now->snapshot->n_gpus; i++) {
+                const char *state = snapshot_state(now->snapshot, &now->snapshot->gpus[i]);
+                char sign = '.';
+
+                for (size_t j = 0; j < ARRAY_SIZE(signs); j++)
+                        if (text_equal(signs[j].state, state))
+                                sign = signs[j].sign;
+                if (now->needed[i])
+                        text_append(line, size, "%c", sign);
+        }
+        text_append(line, size, "]");
+}
+
+static bool is_missing_as(const struct look *now, size_t i, const char *state) {
+        const struct snapshot_gpu *gpu = &now->snapshot->gpus[i];
+
+        return now->needed[i] && gpu->held != HF_YES && text_equal(snapshot_state(now->snapshot, gpu), state);
+}
+
+/* "; opening 4,5,6; failed 2": the first GPU in a state names all that are in it. */
+static void append_missing(const struct look *now, char *line, size_t size) {
+        size_t n = now->snapshot->n_gpus;
+
+        for (size_t i = 0; i < n; i++) {
+                const char *state = snapshot_state(now->snapshot, &now->snapshot->gpus[i]);
+                size_t first = 0;
+
+                while (first < i && !is_missing_as(now, first, state))
+                        first++;
+                if (first < i || !is_missing_as(now, i, state))
+                        continue;
+                text_append(line, size, "; %s", state);
+                for (size_t j = i; j < n; j++)
+                        if (is_missing_as(now, j, state))
+                                text_append(line, size, "%s%zu", j == i ? " " : ",", now->snapshot->gpus[j].index);
+        }
+}
+
+/* No wider than the terminal: of a line that goes on in the next only the last piece could be written again. */
+static void tell_terminal(const struct waiting *waiting) {
+        const struct look *now = &waiting->now;
+        size_t width = report_style_of(stdout).width;
+        char line[512] = "";
+
+        text_append(line, sizeof(line), "%zu of %zu GPUs held", now->n_held, now->n_needed);
+        if (now->n_needed > 0)
+                append_bar(now, line, sizeof(line));
+        text_append(line, sizeof(line), " %.1f s",
+                    (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_SEC);
+        append_missing(now, line, sizeof(line));
+        if (now->problem[0] != '\0')
+                text_append(line, sizeof(line), "; %s", now->problem);
+        printf("\r\033[K%.*s", width > 0 && width <= sizeof(line) ? (int)width - 1 : (int)sizeof(line), line);
+}
+
+static void tell(const struct waiting *waiting) {
+        const struct wait_options *chosen = waiting->invocation->options;
+
+        if (chosen->json)
+                return;
+        if (waiting->terminal)
+                tell_terminal(waiting);
+        else
+                tell_lines(waiting);
+        (void)fflush(stdout);
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------- */
+
+static int status_of(const struct look *look) {
+        if (look->done)
+                return STATUS_DONE;
+        return has_daemon(look->snapshot) ? STATUS_FAILED : STATUS_NO_DAEMON;
+}
+
+static void end_in_text(const struct waiting *waiting) {
+        const struct look *now = &waiting->now;
+        char elapsed[32];
+
+        if (waiting->terminal)
+                printf("\r\033[K");
+        (void)report_duration(clock_monotonic_usec() - waiting->start_usec, elapsed, sizeof(elapsed));
+        if (now->done && now->n_needed == 0)
+                puts("the daemon wants to hold no GPU: nothing to wait for");
+        else if (now->done)
+                printf("%zu of %zu GPUs held after %s\n", now->n_held, now->n_needed, elapsed);
+        else if (now->problem[0] != '\0')
+                (void)complain(waiting->invocation, STATUS_FAILED, "given up after %s: %s", elapsed, now->problem);
+        else
+                (void)complain(waiting->invocation, STATUS_FAILED, "given up after %s: %zu of %zu GPUs held%s", elapsed,
+                               now->n_held, now->n_needed,
+                               now->n_held == now->n_needed ? ", and the daemon is still starting" : "; missing:");
+}
+
+static void name_missing(const struct waiting *waiting) {
+        const struct look *now = &waiting->now;
+
+        for (size_t i = 0; i < now->snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &now->snapshot->gpus[i];
+                char label[64], text[HF_TEXT_SIZE + 96];
+
+                if (now->needed[i] && gpu->held != HF_YES)
+                        complain_detail("%s: %s", report_label(gpu, label, sizeof(label)),
+                                        describe(now->snapshot, gpu, text, sizeof(text)));
+        }
+}
+
+static json_t *missing_json(const struct look *look) {
+        json_t *missing = json_array();
+
+        for (size_t i = 0; i < look->snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &look->snapshot->gpus[i];
+                char address[PCI_ADDRESS_SIZE], text[HF_TEXT_SIZE + 96];
+
+                if (look->needed[i] && gpu->held != HF_YES)
+                        (void)json_array_append_new(
+                                missing, json_pack("{s:I, s:s, s:s, s:s}", "index", (json_int_t)gpu->index, "address",
+                                                   pci_address_format(&gpu->info.address, address), "state",
+                                                   snapshot_state(look->snapshot, gpu), "reason",
+                                                   describe(look->snapshot, gpu, text, sizeof(text))));
+        }
+        return missing;
+}
+
+static int end_in_json(const struct waiting *waiting) {
+        const struct look *now = &waiting->now;
+        const char *outcome = now->done ? "held" : has_daemon(now->snapshot) ? "timeout" : "no-daemon";
+
+        return report_json_print(
+                json_pack("{s:s, s:s, s:f, s:I, s:I, s:o, s:o}", "schema", "holdfast.wait/1", "outcome", outcome,
+                          "elapsed_ms", (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_MSEC,
+                          "needed", (json_int_t)now->n_needed, "held", (json_int_t)now->n_held, "missing",
+                          missing_json(now), "error",
+                          now->problem[0] != '\0' ? json_string(now->problem) : json_null()),
+                stdout);
+}
+
+static int end(const struct waiting *waiting) {
+        const struct wait_options *chosen = waiting->invocation->options;
+
+        if (chosen->json) {
+                if (end_in_json(waiting) < 0)
+                        return complain(waiting->invocation, STATUS_FAILED, "out of memory");
+        } else {
+                end_in_text(waiting);
+                if (!waiting->now.done)
+                        name_missing(waiting);
+        }
+        return status_of(&waiting->now);
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Our daemon tells when something has changed. Whether it did, or the time to wait for that is over; false when it
+ * cannot be asked. On a terminal the time that has passed is shown, so the wait is no longer than a tick.
+ */
+static bool wait_for_change(const struct waiting *waiting) {
+        const struct snapshot *snapshot = waiting->now.snapshot;
+        uint64_t left_usec = time_left(waiting), limit_usec = waiting->terminal ? TICK_USEC : WATCH_USEC;
+        CLEANUP(client_done) struct client *client = NULL;
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
+        int r;
+
+        if (snapshot->daemon != DAEMON_HOLDFAST)
+                return false;
+        r = client_connect(&client, snapshot->daemon_socket, left_usec < limit_usec ? left_usec : limit_usec);
+        if (r == 0)
+                r = client_watch(client, snapshot->head.serial, &head, &gpus);
+        return r == 0 || r == -ETIMEDOUT;
+}
+
+static void pause_until_next(const struct waiting *waiting) {
+        uint64_t left_usec = time_left(waiting), pause_usec = left_usec < POLL_USEC ? left_usec : POLL_USEC;
+        const struct timespec pause = {.tv_nsec = (long)(pause_usec * 1000)};
+
+        (void)nanosleep(&pause, NULL);
+}
+
+static int run(const struct invocation *invocation) {
+        const struct wait_options *chosen = invocation->options;
+        uint64_t now_usec = clock_monotonic_usec();
+        CLEANUP(waiting_done)
+        struct waiting waiting = {
+                .invocation = invocation,
+                .start_usec = now_usec,
+                .deadline_usec =
+                        chosen->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + chosen->timeout_usec,
+                .terminal = isatty(STDOUT_FILENO) == 1,
+        };
+
+        for (;;) {
+                int r = look_again(&waiting);
+
+                if (r == -ENOMEM)
+                        return complain(invocation, STATUS_FAILED, "out of memory");
+                if (r == -EINVAL)
+                        return complain_usage(invocation, "%s", waiting.now.problem);
+                tell(&waiting);
+                if (waiting.now.done || time_left(&waiting) == 0 || ferror(stdout))
+                        return end(&waiting);
+                if (!wait_for_change(&waiting))
+                        pause_until_next(&waiting);
+        }
+}
+
+const struct command wait_command = {
+        .name = "wait",
+        .summary = "return when the GPUs are held, showing progress",
+        .description = "Waits until every GPU that the daemon wants to hold is held (with NVIDIA's\n"
+                       "daemon: every GPU), and tells what happens meanwhile: one line for each change,\n"
+                       "or one line that is kept up to date on a terminal. Also waits for the daemon\n"
+                       "itself.",
+        .examples = "  holdfast wait --timeout 60 && srun ...\n"
+                    "  ExecStartPre=/usr/bin/holdfast wait --timeout 120",
+        .options = options,
+        .exits = exits,
+        .defaults = &wait_options,
+        .run = run,
+};

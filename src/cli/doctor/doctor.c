@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* holdfast doctor: every kind of trouble, found or not, with the evidence and the cure. */
+
+#include "cli/doctor/doctor.h"
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/args/command.h"
+#include "cli/node/service.h"
+
+enum {
+        STATUS_PROBLEMS_MAX = 100,
+        STATUS_DOCTOR_FAILED = 125,
+};
+
+/* In the order of causes: what is early explains what comes later. */
+static const struct probe probes[] = {
+        {"gpu-on-bus", "the GPUs are on the PCI bus", "kernel-or-gpu-missing", probe_gpu_on_bus},
+        {"driver-module", "this kernel has the driver's module", "kernel-or-gpu-missing", probe_driver_module},
+        {"driver-loaded", "the driver is loaded and has every GPU", "driver-not-loaded", probe_driver_loaded},
+        {"versions", "driver and libraries have the same version", "version-mismatch", probe_versions},
+        {"nodes", "the device nodes are there and can be opened", "nodes-missing", probe_nodes},
+        {"unit", "the unit is there and enabled", "unit-masked-or-disabled", probe_unit},
+        {"unit-exec", "the unit's program can be executed", "exec-failed", probe_unit_exec},
+        {"unit-result", "the unit has not failed", "daemon-not-running", probe_unit_result},
+        {"runtime-directory", "the daemon's user can write to its directory", "runtime-directory",
+         probe_runtime_directory},
+        {"daemon", "a persistence daemon runs", "daemon-not-running", probe_daemon},
+        {"daemon-kind", "the daemon is Holdfast's", "migration-from-nvidia", probe_daemon_kind},
+        {"one-daemon", "only one daemon runs", "socket", probe_one_daemon},
+        {"socket", "the socket answers, for everybody", "socket", probe_socket},
+        {"socket-inode", "daemon and containers have the same socket", "socket", probe_socket_inode},
+        {"persistence", "persistence mode is on", "persistence-off", probe_persistence},
+        {"unbind", "the daemon hears of unbinds", "gpu-stuck", probe_unbind},
+        {"excluded", "no GPU is excluded from the driver", "gpu-excluded", probe_excluded},
+        {"initialisation", "every GPU initialises", "gpu-lost-or-failing", probe_initialisation},
+        {"stuck", "no GPU is stuck in the driver", "gpu-stuck", probe_stuck},
+        {"fabric", "UVM and the NVLink fabric are ready", "fabric-not-ready", probe_fabric},
+        {"other-holder", "only the daemon keeps GPUs initialised", "other-holder", probe_other_holder},
+        {"reset", "no client is in the way of a reset", "reset-and-ecc", probe_reset},
+};
+
+static struct doctor_options {
+        bool json;
+        bool verbose;
+        uint64_t timeout_usec;
+} doctor_options = {
+        .timeout_usec = 5 * USEC_PER_SEC,
+};
+
+static const struct option_spec options[] = {
+        OPTION_JSON(struct doctor_options, "print JSON (docs/schemas/doctor.json)"),
+        {
+                .name = "verbose",
+                .letter = 'v',
+                .help = "also show what is right, and all that is known about the rest",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct doctor_options, verbose),
+        },
+        OPTION_TIMEOUT(struct doctor_options, "wait that long for the daemon's and for systemd's answer (default 5)"),
+        {0},
+};
+
+static const struct command_exit exits[] = {
+        {STATUS_DONE, "no problem was found"},
+        {1, "one problem was found; 2 to 100: so many (100: or more)"},
+        {STATUS_DOCTOR_FAILED, "the command itself failed, or was used wrongly"},
+        {0},
+};
+
+/* Lost output must not look like a count of problems. */
+static int status_of(const struct invocation *invocation, size_t problems) {
+        if (fflush(stdout) != 0 || ferror(stdout))
+                return STATUS_DOCTOR_FAILED;
+        return problems < STATUS_PROBLEMS_MAX ? (int)problems : STATUS_PROBLEMS_MAX;
+}
+
+static int examine(const struct invocation *invocation, const struct examination *examination) {
+        const struct doctor_options *chosen = invocation->options;
+        CLEANUP(free_ptr) struct finding *findings = calloc(ARRAY_SIZE(probes), sizeof(*findings));
+        int r = 0;
+
+        if (!findings)
+                return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
+        for (size_t i = 0; i < ARRAY_SIZE(probes); i++) {
+                finding_set(&findings[i], VERDICT_OK, "%s", probes[i].title);
+                probes[i].examine(examination, &findings[i]);
+        }
+        if (chosen->json)
+                r = doctor_json(probes, findings, ARRAY_SIZE(probes), stdout);
+        else {
+                struct report_style style = report_style_of(stdout);
+
+                doctor_text(probes, findings, ARRAY_SIZE(probes), chosen->verbose, &style, stdout);
+        }
+        if (r < 0)
+                return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
+        return status_of(invocation, doctor_count(findings, ARRAY_SIZE(probes), VERDICT_PROBLEM));
+}
+
+/* The socket's folder. */
+static void find_runtime_directory(struct examination *examination) {
+        char *end;
+
+        (void)text_copy(examination->runtime_directory, sizeof(examination->runtime_directory),
+                        examination->snapshot->daemon_socket);
+        end = strrchr(examination->runtime_directory, '/');
+        if (end)
+                *end = '\0';
+}
+
+static int run(const struct invocation *invocation) {
+        const struct doctor_options *chosen = invocation->options;
+        const struct snapshot_request request = {
+                .root = invocation->root,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
+                .timeout_usec = chosen->timeout_usec,
+        };
+        CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        struct examination examination = {.root = invocation->root};
+        struct service service;
+
+        if (snapshot_read(&request, &snapshot) < 0)
+                return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
+        service_read(&service, invocation->root, chosen->timeout_usec);
+        examination.snapshot = snapshot;
+        examination.service = &service;
+        find_runtime_directory(&examination);
+        return examine(invocation, &examination);
+}
+
+const struct command doctor_command = {
+        .name = "doctor",
+        .summary = "find what is wrong, and how to cure it",
+        .description = "Looks for every kind of trouble: with the driver, the device nodes, the unit,\n"
+                       "the daemon, its socket, and each GPU. For each problem it shows what it read, a\n"
+                       "command that cures it, and the runbook. Notes are not counted as problems. It\n"
+                       "changes nothing and opens no GPU. As root it sees more.",
+        .examples = "  holdfast doctor\n"
+                    "  holdfast doctor --verbose\n"
+                    "  holdfast doctor --json | jq -r '.checks[] | select(.cure) | .cure'",
+        .options = options,
+        .exits = exits,
+        .defaults = &doctor_options,
+        .usage_status = STATUS_DOCTOR_FAILED,
+        .run = run,
+};

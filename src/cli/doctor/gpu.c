@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probes: what is wrong with single GPUs, as the daemon, the PCI bus and the kernel log tell. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/doctor/doctor.h"
+#include "cli/node/kernel_log.h"
+#include "gpu/failure.h"
+
+static bool is_told(const struct examination *examination, const struct snapshot_gpu *gpu) {
+        return examination->snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon;
+}
+
+/* These two ask what only our daemon can tell. */
+static bool is_unknown(const struct examination *examination, struct finding *finding) {
+        if (examination->snapshot->daemon == DAEMON_HOLDFAST)
+                return false;
+        finding_set(finding, VERDICT_UNKNOWN, "only Holdfast's daemon can tell, and it does not answer here");
+        return true;
+}
+
+/* ---- excluded ---------------------------------------------------------------- */
+
+void probe_excluded(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (!snapshot->driver_loaded)
+                finding_set(finding, VERDICT_UNKNOWN, "without the driver nothing is known of it");
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                char label[64], address[PCI_ADDRESS_SIZE];
+
+                if (!snapshot->gpus[i].info.excluded)
+                        continue;
+                finding_set(finding, VERDICT_NOTE, "a GPU is excluded from the driver, so nobody can use it");
+                finding_quote(finding, "%s: %s/proc/driver/nvidia/gpus/%s/information: GPU Excluded: Yes",
+                              report_label(&snapshot->gpus[i], label, sizeof(label)), examination->root,
+                              pci_address_format(&snapshot->gpus[i].info.address, address));
+                finding_cure(finding,
+                             "grep -r -e NVreg_ExcludedGpus -e NVreg_GpuBlacklist /etc/modprobe.d /proc/cmdline");
+        }
+}
+
+/* ---- failing, lost ----------------------------------------------------------- */
+
+/* A device that is off the bus reads as ones: the vendor is then no vendor. */
+static bool is_off_bus(const char *root, const struct pci_address *address) {
+        char relative[96], path[PATH_MAX], name[PCI_ADDRESS_SIZE];
+        unsigned char config[4097];
+
+        (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/config",
+                          pci_address_format(address, name));
+        if (file_rooted(path, root, relative) < 0 || file_read(path, (char *)config, sizeof(config)) < 4)
+                return false;
+        return config[0] == 0xff && config[1] == 0xff && config[2] == 0xff && config[3] == 0xff;
+}
+
+/* Lost since it was opened: an older line may be about what a reset has cured. */
+static bool was_lost(const struct examination *examination, const struct snapshot_gpu *gpu,
+                     const struct kernel_log_line *line) {
+        return strstr(line->text, "fallen off the bus") && is_told(examination, gpu) &&
+               gpu->detail.state == HF_GPU_HELD && line->realtime_usec > gpu->detail.since_realtime_usec;
+}
+
+static bool has_failed(const struct examination *examination, const struct snapshot_gpu *gpu) {
+        if (is_told(examination, gpu))
+                return gpu->detail.state == HF_GPU_FAILED || gpu->detail.error_text[0] != '\0';
+        return examination->snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS;
+}
+
+static void quote_failure(const struct examination *examination, const struct snapshot_gpu *gpu,
+                          struct finding *finding) {
+        const struct hf_gpu *detail = &gpu->detail;
+        const char *status = nv_status_name(detail->error_nv_status);
+        char label[64];
+
+        (void)report_label(gpu, label, sizeof(label));
+        if (!is_told(examination, gpu) || detail->error_text[0] == '\0') {
+                finding_quote(finding, "%s: %s", label,
+                              is_told(examination, gpu) ? "failed" : nvpd_status_text(gpu->get_status));
+                return;
+        }
+        if (status && strstr(detail->error_text, status))
+                status = NULL;
+        finding_quote(finding, "%s: %s (errno %d%s%s; %u failed open%s)", label, detail->error_text,
+                      (int)detail->error_number, status ? ", " : "", status ? status : "", (unsigned)detail->failures,
+                      detail->failures == 1 ? "" : "s");
+}
+
+static void quote_log(const struct examination *examination, int r, const struct kernel_log_line *line,
+                      struct finding *finding) {
+        if (r == 0)
+                finding_quote(finding, "kernel log: %s", line->text);
+        else if (r == -EACCES || r == -EPERM)
+                finding_quote(finding, "kernel log: not for this user (%s/dev/kmsg: %s); run as root",
+                              examination->root, strerror(-r));
+}
+
+/* Returns whether this GPU is in trouble. */
+static bool judge_gpu(const struct examination *examination, const struct snapshot_gpu *gpu, struct finding *finding) {
+        struct kernel_log_line line = {0};
+        bool failed = has_failed(examination, gpu), lost = is_off_bus(examination->root, &gpu->info.address);
+        int r = kernel_log_find(examination->root, &gpu->info.address, &line);
+        char label[64];
+
+        (void)report_label(gpu, label, sizeof(label));
+        lost |= r == 0 && was_lost(examination, gpu, &line);
+        if (!failed && !lost)
+                return false;
+        if (failed)
+                quote_failure(examination, gpu, finding);
+        if (lost)
+                finding_quote(finding, "%s: fell off the bus", label);
+        quote_log(examination, r, &line, finding);
+        return true;
+}
+
+void probe_initialisation(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+        const struct snapshot_gpu *first = NULL;
+        char address[PCI_ADDRESS_SIZE];
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                if (gpu->info.excluded || !judge_gpu(examination, gpu, finding))
+                        continue;
+                first = first ? first : gpu;
+                n++;
+        }
+        if (n > 0) {
+                finding_set(finding, VERDICT_PROBLEM, "%zu GPU%s not initialise, or %s lost", n,
+                            n == 1 ? " does" : "s do", n == 1 ? "is" : "are");
+                finding_cure(finding, "holdfast release --gpu %zu -- nvidia-smi --gpu-reset -i %s", first->index,
+                             pci_address_format(&first->info.address, address));
+        } else if (!examination_has_daemon(examination))
+                finding_set(finding, VERDICT_UNKNOWN, "no daemon answers, and only an open would show it");
+}
+
+/* ---- stuck ------------------------------------------------------------------- */
+
+void probe_stuck(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (is_unknown(examination, finding))
+                return;
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                struct kernel_log_line line;
+                char label[64], since[32];
+
+                if (!is_told(examination, gpu) || !gpu->detail.stuck)
+                        continue;
+                finding_set(finding, VERDICT_PROBLEM, "a GPU is stuck in the driver; the others are not affected");
+                finding_quote(finding, "%s: %s since %s", report_label(gpu, label, sizeof(label)),
+                              hf_gpu_state_name(gpu->detail.state),
+                              report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+                quote_log(examination, kernel_log_find(examination->root, &gpu->info.address, &line), &line, finding);
+                finding_cure(finding, "nvidia-bug-report.sh; then: systemctl reboot");
+        }
+}
+
+/* ---- fabric ------------------------------------------------------------------ */
+
+void probe_fabric(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (is_unknown(examination, finding))
+                return;
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char label[64];
+
+                if (!is_told(examination, gpu) || gpu->detail.uvm != HF_UVM_WAITING || gpu->detail.uvm_text[0] == '\0')
+                        continue;
+                finding_set(finding, VERDICT_PROBLEM, "UVM persistence is not on yet; the daemon goes on trying");
+                finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)), gpu->detail.uvm_text);
+                finding_cure(finding, "systemctl restart nvidia-fabricmanager");
+        }
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probes: who besides the daemon keeps a GPU initialised, and who is in the way of its reset. */
+
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/doctor/doctor.h"
+
+#define HIDDEN "clients of other users cannot be seen; run as root"
+
+/* Somebody wants this GPU to be let go, or it cannot be used as it is: then other users are in the way. */
+static bool is_to_be_free(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+               (gpu->detail.leased || gpu->detail.state == HF_GPU_FAILED || gpu->detail.state == HF_GPU_CLOSING);
+}
+
+/* ---- other holders ----------------------------------------------------------- */
+
+static void judge_modeset(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+        enum verdict verdict = VERDICT_NOTE;
+
+        if (!snapshot->modeset)
+                return;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (is_to_be_free(snapshot, &snapshot->gpus[i]))
+                        verdict = VERDICT_PROBLEM;
+        finding_set(finding, verdict, "nvidia-drm keeps every GPU initialised from inside the kernel%s",
+                    verdict == VERDICT_PROBLEM ? ": a released GPU is not free" : "");
+        finding_quote(finding, "%s/sys/module/nvidia_drm/parameters/modeset: Y", examination->root);
+        finding_cure(finding,
+                     "echo 'options nvidia-drm modeset=0' > /etc/modprobe.d/nvidia-drm.conf && modprobe -r nvidia_drm");
+}
+
+static void judge_flag(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char label[64];
+
+                if (gpu->legacy != HF_YES)
+                        continue;
+                if (finding->verdict == VERDICT_OK) {
+                        finding_set(finding, VERDICT_NOTE,
+                                    "the kernel's own persistence flag is on, which the driver will do without");
+                        finding_cure(finding,
+                                     "systemctl stop nvidia-persistenced && nvidia-smi -pm 0 && systemctl start "
+                                     "nvidia-persistenced");
+                }
+                finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)),
+                              gpu->legacy_inferred ? "initialised, and nobody has it open" : "the driver says so");
+        }
+}
+
+void probe_other_holder(const struct examination *examination, struct finding *finding) {
+        judge_modeset(examination, finding);
+        judge_flag(examination, finding);
+        if (finding->verdict == VERDICT_OK && !examination->snapshot->driver_loaded)
+                finding_set(finding, VERDICT_UNKNOWN, "without the driver nothing is known of it");
+}
+
+/* ---- reset ------------------------------------------------------------------- */
+
+static size_t quote_clients(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, struct finding *finding) {
+        char label[64];
+        size_t n = 0;
+
+        for (size_t i = 0; i < gpu->n_clients; i++) {
+                const struct holder *client = &gpu->clients[i];
+
+                if (!snapshot_is_client(snapshot, gpu, client) || snapshot_is_daemon(snapshot, client))
+                        continue;
+                finding_quote(finding, "%s: %s (pid %d) has it open", report_label(gpu, label, sizeof(label)),
+                              client->name[0] ? client->name : "a process", (int)client->pid);
+                n++;
+        }
+        return n;
+}
+
+void probe_reset(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+        char gap[SNAPSHOT_GAP_SIZE];
+        const char *why = snapshot_gap(snapshot, HIDDEN, gap, sizeof(gap));
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                size_t n_clients = quote_clients(snapshot, gpu, finding);
+
+                n += n_clients;
+                if (n_clients > 0 && is_to_be_free(snapshot, gpu))
+                        finding_set(finding, VERDICT_PROBLEM,
+                                    "a GPU should be free, but clients have it open: it cannot be reset");
+        }
+        if (n > 0 && finding->verdict == VERDICT_OK)
+                finding_set(finding, VERDICT_NOTE, "clients have GPUs open: those cannot be reset now");
+        if (n > 0)
+                finding_cure(finding, "end those jobs, then: holdfast release -- nvidia-smi --gpu-reset");
+        else if (!snapshot->clients_known || why)
+                finding_set(finding, VERDICT_UNKNOWN, "%s", why ? why : HIDDEN);
+        if (n > 0 && why)
+                finding_quote(finding, "%s", why);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probe: persistence mode that is off, and who switched it off. */
+
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/aside.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/args/ids.h"
+#include "cli/doctor/doctor.h"
+#include "cli/node/service.h"
+
+enum { COMMAND_LINE_SIZE = 4096 };
+
+/* ---- what the daemon was told ------------------------------------------------ */
+
+/* How the daemon was started, from /proc/PID/cmdline, and its configuration. */
+struct instructions {
+        char words[COMMAND_LINE_SIZE]; /* each terminated; an empty one ends them */
+        char config[PATH_MAX];
+        bool off_by_option;
+};
+
+static void take_word(struct instructions *instructions, const char *word, const char *next) {
+        if (text_equal(word, "--persistence-mode"))
+                instructions->off_by_option = false;
+        else if (text_equal(word, "--no-persistence-mode"))
+                instructions->off_by_option = true;
+        else if (text_starts_with(word, "--config="))
+                (void)text_copy(instructions->config, sizeof(instructions->config), word + strlen("--config="));
+        else if (text_equal(word, "--config"))
+                (void)text_copy(instructions->config, sizeof(instructions->config), next);
+}
+
+static void read_instructions(struct instructions *instructions, const struct examination *examination) {
+        char path[64];
+        ssize_t length;
+
+        *instructions = (struct instructions){0};
+        (void)file_rooted(instructions->config, examination->root, "/etc/holdfast/holdfast.conf");
+        (void)text_format(path, sizeof(path), "/proc/%u/cmdline", (unsigned)examination->snapshot->head.pid);
+        length = aside_read_file(path, instructions->words, sizeof(instructions->words) - 1);
+        if (length < 0)
+                return;
+        instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';
+        for (const char *word = instructions->words; *word != '\0'; word += strlen(word) + 1)
+                take_word(instructions, word, word + strlen(word) + 1);
+}
+
+/* The last line of holdfast.conf(5) that is about one GPU. */
+struct lookup {
+        const struct snapshot *snapshot;
+        const struct snapshot_gpu *gpu;
+        bool off;
+};
+
+static bool is_about(const struct lookup *lookup, const char *section) {
+        CLEANUP(free_ptr) bool *meant = calloc(lookup->snapshot->n_gpus + 1, sizeof(*meant));
+        struct ids ids = {0};
+        char error[192];
+
+        return meant && text_starts_with(section, "gpu ") &&
+               ids_add(&ids, section + strlen("gpu "), error, sizeof(error)) == 0 &&
+               ids_resolve(&ids, lookup->snapshot, meant, error, sizeof(error)) == 0 &&
+               meant[lookup->gpu - lookup->snapshot->gpus];
+}
+
+static int on_line(void *userdata, const char *section, const char *name, const char *value) {
+        static const char *const off[] = {"off", "no", "false", "0", "disabled"};
+        struct lookup *lookup = userdata;
+
+        if (!text_equal(name, "persistence") || !is_about(lookup, section))
+                return 1;
+        lookup->off = false;
+        for (size_t i = 0; i < ARRAY_SIZE(off); i++)
+                lookup->off |= text_equal_nocase(off[i], value);
+        return 1;
+}
+
+/* ---- who switched it off ----------------------------------------------------- */
+
+static void quote(const struct snapshot_gpu *gpu, const char *who, struct finding *finding) {
+        char label[64];
+
+        finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)), who);
+}
+
+static void blame_holdfast(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                           const struct instructions *instructions, struct finding *finding) {
+        struct lookup lookup = {.snapshot = snapshot, .gpu = gpu};
+        char who[EVIDENCE_SIZE], since[32];
+
+        if (gpu->detail.leased) {
+                quote(gpu, "released by a lease (holdfast release runs); it is held again when that ends", finding);
+                return;
+        }
+        (void)ini_parse(instructions->config, on_line, &lookup);
+        if (lookup.off)
+                (void)text_format(who, sizeof(who), "off by the configuration, %.300s", instructions->config);
+        else if (instructions->off_by_option && gpu->detail.opens == 0)
+                (void)text_format(who, sizeof(who),
+                                  "off by the daemon's option --no-persistence-mode (/proc/%u/cmdline)",
+                                  (unsigned)snapshot->head.pid);
+        else
+                (void)text_format(who, sizeof(who),
+                                  "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
+                                  hf_gpu_state_name(gpu->detail.state),
+                                  report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+        quote(gpu, who, finding);
+}
+
+/* A GPU that the daemon wants is its failure's, or its start's: other probes tell. */
+static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        if (gpu->info.excluded || gpu->persistence == PERSISTENCE_ON)
+                return false;
+        if (snapshot->daemon == DAEMON_HOLDFAST)
+                return gpu->in_daemon && (!gpu->detail.wanted || gpu->detail.leased);
+        return gpu->persistence == PERSISTENCE_OFF;
+}
+
+static void blame(const struct examination *examination, const struct snapshot_gpu *gpu,
+                  const struct instructions *instructions, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (snapshot->daemon == DAEMON_HOLDFAST)
+                blame_holdfast(snapshot, gpu, instructions, finding);
+        else if (snapshot->daemon == DAEMON_NVIDIA)
+                quote(gpu, "off in NVIDIA's daemon, by a client or --no-persistence-mode; it does not tell which",
+                      finding);
+        else
+                quote(gpu, "off: no daemon, and the kernel's flag is off", finding);
+}
+
+/* Off for good, as opposed to leased. */
+static void add_to_cure(const struct snapshot_gpu *gpu, size_t *n, char *ids, size_t size) {
+        size_t length = strlen(ids);
+
+        (void)text_format(ids + length, size - length, "%s%zu", *n > 0 ? "," : "", gpu->index);
+        (*n)++;
+}
+
+static void set_cure(const struct examination *examination, size_t n, const char *ids, struct finding *finding) {
+        if (!examination_has_daemon(examination))
+                finding_cure(finding, "%s", service_start_cure(examination->service));
+        else if (n > 0)
+                finding_cure(finding, "holdfast set on --gpu %s", ids);
+        else
+                finding_cure(finding, "holdfast wait --timeout infinity");
+}
+
+/* The configuration leaves it off: nothing is wrong with that. */
+static bool is_meant(const struct snapshot_gpu *gpu) {
+        return gpu->configured == HF_NO && !gpu->detail.leased;
+}
+
+static bool any_unknown(const struct snapshot *snapshot) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (snapshot->daemon != DAEMON_HOLDFAST && !snapshot->gpus[i].info.excluded &&
+                    snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN)
+                        return true;
+        return false;
+}
+
+/* Those that the daemon wants and has not got: it opens them, or their failure is told elsewhere. */
+static size_t count_awaited(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += snapshot->daemon == DAEMON_HOLDFAST && snapshot->gpus[i].detail.wanted &&
+                     snapshot->gpus[i].held != HF_YES && !snapshot->gpus[i].info.excluded;
+        return n;
+}
+
+static void judge_awaited(const struct snapshot *snapshot, struct finding *finding) {
+        size_t n = count_awaited(snapshot);
+
+        finding_quote(finding, "%zu of %zu GPUs held by the daemon", snapshot_count_held(snapshot), snapshot->n_gpus);
+        if (n == 0)
+                return;
+        finding_set(finding, VERDICT_NOTE, "%zu GPU%s wanted, and not held yet", n, n == 1 ? " is" : "s are");
+        finding_cure(finding, "holdfast wait");
+}
+
+void probe_persistence(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+        struct instructions instructions;
+        size_t n_off = 0, n_meant = 0, n_cured = 0;
+        char ids[200] = "";
+
+        read_instructions(&instructions, examination);
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                if (!is_off(snapshot, gpu))
+                        continue;
+                n_off++;
+                n_meant += is_meant(gpu);
+                blame(examination, gpu, &instructions, finding);
+                if (!gpu->detail.leased && !is_meant(gpu))
+                        add_to_cure(gpu, &n_cured, ids, sizeof(ids));
+        }
+        if (n_off > 0 && n_off == n_meant)
+                finding_set(finding, VERDICT_NOTE, "persistence mode is off for %zu of %zu GPUs, as configured", n_off,
+                            snapshot->n_gpus);
+        else if (n_off > 0) {
+                finding_set(finding, VERDICT_PROBLEM, "persistence mode is off for %zu of %zu GPUs", n_off,
+                            snapshot->n_gpus);
+                set_cure(examination, n_cured, ids, finding);
+        } else if (snapshot->n_gpus == 0 || any_unknown(snapshot))
+                finding_set(finding, VERDICT_UNKNOWN, "%s",
+                            snapshot->n_gpus == 0 ? "there are no GPUs to look at"
+                                                  : "no daemon answers for a GPU, and its kernel flag cannot be read "
+                                                    "without opening it");
+        else
+                judge_awaited(snapshot, finding);
+}

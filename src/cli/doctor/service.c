@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probes: the unit, its program, what came of it, and the directory that its user needs. */
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/doctor/doctor.h"
+#include "cli/node/service.h"
+
+#define UNIT "nvidia-persistenced"
+
+enum {
+        EXIT_EXEC = 203, /* systemd.exec(5), "Process Exit Codes" */
+        GROUPS_MAX = 256,
+};
+
+/* Says that nothing can be told, and why, if so. */
+static bool is_unknown(const struct service *service, struct finding *finding) {
+        if (!service->known)
+                finding_set(finding, VERDICT_UNKNOWN, "%s", service->reason);
+        else if (!text_equal(service->load_state, "loaded"))
+                finding_set(finding, VERDICT_UNKNOWN, "there is no unit to look at (LoadState=%s)",
+                            service->load_state);
+        return finding->verdict == VERDICT_UNKNOWN;
+}
+
+/* ---- the unit file ----------------------------------------------------------- */
+
+static const struct {
+        const char *load_state;
+        const char *summary;
+        const char *cure;
+} load_states[] = {
+        {"bad-setting", "the unit has a line that systemd does not take", "systemd-analyze verify " SERVICE_UNIT},
+        {"error", "systemd cannot read the unit", "systemd-analyze verify " SERVICE_UNIT},
+        {"masked", "the unit is masked: nothing starts it",
+         "systemctl unmask " UNIT "; systemctl enable " UNIT "; systemctl start " UNIT},
+        {"not-found", "there is no unit " SERVICE_UNIT,
+         "install the package that has it, then: systemctl daemon-reload && systemctl enable --now " UNIT},
+};
+
+static void judge_load_state(const struct examination *examination, struct finding *finding) {
+        const char *state = examination->service->load_state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(load_states); i++)
+                if (text_equal(load_states[i].load_state, state)) {
+                        bool elsewhere = text_equal(state, "not-found") && examination_has_daemon(examination);
+
+                        finding_set(finding, elsewhere ? VERDICT_NOTE : VERDICT_PROBLEM, "%s%s", load_states[i].summary,
+                                    elsewhere ? "; the daemon was started by something else" : "");
+                        finding_cure(finding, "%s", load_states[i].cure);
+                }
+}
+
+/* A unit of the administrator's, where ours would be used without it. */
+static void note_hidden(const struct examination *examination, struct finding *finding) {
+        static const char *const packaged[] = {"/usr/lib/systemd/system/" SERVICE_UNIT,
+                                               "/lib/systemd/system/" SERVICE_UNIT};
+        const struct service *service = examination->service;
+        char path[PATH_MAX];
+
+        if (!text_starts_with(service->fragment_path, "/etc/systemd/system/") || service_is_ours(service))
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(packaged); i++) {
+                if (file_rooted(path, examination->root, packaged[i]) < 0 || access(path, F_OK) < 0)
+                        continue;
+                finding_set(finding, VERDICT_NOTE,
+                            "a unit in /etc hides the package's: its user, sandbox and restarts are not in force");
+                finding_quote(finding, "%s hides %s", service->fragment_path, path);
+                finding_cure(finding, "systemctl revert " UNIT "; systemctl restart " UNIT);
+                return;
+        }
+}
+
+/* The file's line of that setting; the last one that says something. Returns false when there is none. */
+static bool find_setting(const char *path, const char *setting, char *buffer, size_t size) {
+        char text[16384];
+        bool found = false;
+
+        if (file_read(path, text, sizeof(text)) < 0)
+                return false;
+        for (char *line = text; *line != '\0';) {
+                size_t length = strcspn(line, "\n");
+                char *next = line + length + (line[length] == '\n');
+
+                line[length] = '\0';
+                if (text_starts_with(line, setting) && line[strlen(setting)] != '\0')
+                        found = text_format(buffer, size, "%.200s", line) == 0;
+                line = next;
+        }
+        return found;
+}
+
+/* What a drop-in that starts the daemon by another line has taken away: nothing but the options of that line. */
+static void note_drop_in(const struct examination *examination, const char *drop_in, struct finding *finding) {
+        char path[PATH_MAX], line[256];
+
+        if (strstr(drop_in, "/50-holdfast.conf") || file_rooted(path, examination->root, drop_in) < 0 ||
+            !find_setting(path, "ExecStart=", line, sizeof(line)))
+                return;
+        if (finding->verdict == VERDICT_OK)
+                finding_set(
+                        finding, VERDICT_NOTE,
+                        "a drop-in starts the daemon by another command line than the unit's; user and sandbox stay");
+        finding_quote(finding, "%s: %s", path, line);
+}
+
+static void note_drop_ins(const struct examination *examination, struct finding *finding) {
+        char paths[sizeof(examination->service->drop_in_paths)];
+        char *rest = NULL;
+
+        (void)text_copy(paths, sizeof(paths), examination->service->drop_in_paths);
+        for (char *path = strtok_r(paths, " ", &rest); path; path = strtok_r(NULL, " ", &rest))
+                note_drop_in(examination, path, finding);
+}
+
+void probe_unit(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+
+        if (!service->known) {
+                (void)is_unknown(service, finding);
+                return;
+        }
+        finding_quote(finding, "systemctl show: LoadState=%s UnitFileState=%s FragmentPath=%s", service->load_state,
+                      service->unit_file_state, service->fragment_path);
+        judge_load_state(examination, finding);
+        if (finding->verdict != VERDICT_OK)
+                return;
+        if (!text_equal(service->unit_file_state, "disabled") ||
+            text_starts_with(service->socket_file_state, "enabled")) { /* then the socket unit starts it */
+                note_hidden(examination, finding);
+                if (service_is_ours(service))
+                        note_drop_ins(examination, finding);
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the unit is disabled: it does not start with the machine");
+        finding_cure(finding, "systemctl enable --now " UNIT);
+}
+
+/* ---- its program ------------------------------------------------------------- */
+
+/* Of a forking unit only the command's own status tells. */
+static bool has_failed_at_exec(const struct service *service) {
+        static const char label[] = "; status=";
+        const char *status = strstr(service->exec_start, label);
+
+        return atoi(service->exec_main_status) == EXIT_EXEC || (status && atoi(status + strlen(label)) == EXIT_EXEC);
+}
+
+/* NVIDIA's daemon, and any other that goes into the background, ends before it told what Type=notify promises. */
+static bool is_foreign(const struct examination *examination) {
+        return service_is_ours(examination->service) && !service_runs_ours(examination->service, examination->root);
+}
+
+static bool has_our_daemon(const struct examination *examination) {
+        char path[PATH_MAX];
+
+        return file_rooted(path, examination->root, HOLDFAST_DAEMON) == 0 && access(path, X_OK) == 0;
+}
+
+/* The .run installer of the driver puts its own daemon into /usr/bin; a drop-in may name that. */
+static void judge_foreign(const struct service *service, const char *program, struct finding *finding) {
+        finding_set(finding, VERDICT_PROBLEM, "the unit starts another program than Holdfast's daemon: %s", program);
+        finding_quote(finding, "ExecStart: %s is not " HOLDFAST_DAEMON "; Result=%s", program, service->result);
+        finding_quote(finding, "systemctl show: DropInPaths=%s", service->drop_in_paths);
+        finding_cure(finding, "remove the drop-in's ExecStart=, or have it start " HOLDFAST_DAEMON
+                              "; then: holdfast takeover && systemctl restart " UNIT);
+}
+
+void probe_unit_exec(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+        char program[PATH_MAX], path[PATH_MAX];
+        bool failed, usable;
+
+        if (is_unknown(service, finding))
+                return;
+        if (!service_program(service, program, sizeof(program)) || file_rooted(path, examination->root, program) < 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "systemctl show names no program (ExecStart)");
+                return;
+        }
+        if (is_foreign(examination) && has_our_daemon(examination)) {
+                judge_foreign(service, program, finding);
+                return;
+        }
+        failed = has_failed_at_exec(service);
+        usable = access(path, X_OK) == 0;
+        finding_quote(finding, "ExecStart: %s: %s", path, usable ? "can be executed" : strerror(errno));
+        if (failed)
+                finding_quote(finding, "systemctl show: ActiveState=%s Result=%s, status 203 (EXEC)",
+                              service->active_state, service->result);
+        if (usable && (!failed || !text_equal(service->active_state, "failed")))
+                return;
+        finding_set(finding, VERDICT_PROBLEM, "the unit's program cannot be executed%s",
+                    failed ? ": it failed at step EXEC" : "");
+        if (usable)
+                finding_cure(finding, "systemctl reset-failed " UNIT " && systemctl start " UNIT);
+        else
+                finding_cure(finding,
+                             "reinstall the package that has %s, then: systemctl reset-failed " UNIT
+                             " && systemctl start " UNIT,
+                             program);
+}
+
+/* ---- what came of it --------------------------------------------------------- */
+
+static const struct {
+        const char *result;
+        const char *meaning;
+} results[] = {
+        {"core-dump", "it crashed"},
+        {"exit-code", "it ended with an error, which its log has"},
+        {"oom-kill", "it was killed for want of memory"},
+        {"protocol", "it did not tell systemd what Type= promises"},
+        {"resources", "systemd could not set up what the unit asks for (user, directories, limits)"},
+        {"signal", "it was killed by a signal"},
+        {"start-limit-hit", "it failed so often that systemd gave up"},
+        {"timeout", "it did not start or end in time"},
+        {"watchdog", "it did not report to systemd in time"},
+};
+
+static const char *meaning_of(const char *result) {
+        for (size_t i = 0; i < ARRAY_SIZE(results); i++)
+                if (text_equal(results[i].result, result))
+                        return results[i].meaning;
+        return "systemctl status has the reason";
+}
+
+static void judge_command(const struct service *service, struct finding *finding) {
+        finding_quote(finding, "systemctl show: %s: %s", service->failed_command, service->failed_status);
+        finding_set(finding, VERDICT_PROBLEM, "a command of the unit fails, and so the unit does: %s",
+                    service->failed_command);
+        finding_cure(finding, "correct or remove that line (systemctl cat " UNIT
+                              " shows its file), then: systemctl daemon-reload; "
+                              "systemctl reset-failed " UNIT "; systemctl start " UNIT);
+}
+
+static void judge_result(const struct service *service, struct finding *finding) {
+        if (service_flaps(service) && !service_has_failed(service)) {
+                finding_set(finding, VERDICT_PROBLEM, "the unit fails and is started again, %s times so far",
+                            service->n_restarts);
+                finding_cure(finding, "journalctl -b -n 20 -u " UNIT "; systemctl cat " UNIT);
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the unit failed (%s): %s", service->result, meaning_of(service->result));
+        finding_cure(finding,
+                     "journalctl -b -n 20 -u " UNIT "; systemctl reset-failed " UNIT " && systemctl start " UNIT);
+}
+
+void probe_unit_result(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+
+        if (is_unknown(service, finding))
+                return;
+        finding_quote(finding, "systemctl show: ActiveState=%s SubState=%s Result=%s ExecMainStatus=%s NRestarts=%s",
+                      service->active_state, service->sub_state, service->result, service->exec_main_status,
+                      service->n_restarts);
+        if (!service_has_failed(service) && !service_flaps(service))
+                return;
+        if (has_failed_at_exec(service)) {
+                finding_set(finding, VERDICT_UNKNOWN, "the program was not even executed: see unit-exec");
+                return;
+        }
+        if (is_foreign(examination)) {
+                finding_set(finding, VERDICT_UNKNOWN, "it is not Holdfast's daemon that failed: see unit-exec");
+                return;
+        }
+        if (service->last_words[0] != '\0')
+                finding_quote(finding, "journal: %s", service->last_words);
+        if (service->failed_command[0] != '\0')
+                judge_command(service, finding);
+        else
+                judge_result(service, finding);
+}
+
+/* ---- the runtime directory --------------------------------------------------- */
+
+struct user {
+        char name[64];
+        uid_t uid;
+        gid_t groups[GROUPS_MAX];
+        int n_groups;
+};
+
+/* The value of --user in ExecStart's arguments, as one word or two. Returns false when there is none. */
+static bool find_user_option(const char *exec_start, char *buffer, size_t size) {
+        static const char *const spellings[] = {" --user=", " --user ", " -u "};
+
+        for (size_t i = 0; i < ARRAY_SIZE(spellings); i++) {
+                const char *option = strstr(exec_start, spellings[i]);
+
+                if (option) {
+                        option += strlen(spellings[i]);
+                        return text_format(buffer, size, "%.*s", (int)strcspn(option, " ;"), option) == 0;
+                }
+        }
+        return false;
+}
+
+/* Whom the unit makes the daemon. Returns 0, or -ENOENT for a name that nobody has. */
+static int find_user(const struct service *service, struct user *ret_user) {
+        struct passwd *entry;
+        uint64_t uid;
+
+        *ret_user = (struct user){.name = "root"};
+        if (!find_user_option(service->exec_start, ret_user->name, sizeof(ret_user->name)) && service->user[0] != '\0')
+                (void)text_copy(ret_user->name, sizeof(ret_user->name), service->user);
+        entry = getpwnam(ret_user->name);
+        if (!entry && text_parse_u64(ret_user->name, 10, UINT32_MAX - 1, &uid) == 0)
+                entry = getpwuid((uid_t)uid);
+        if (!entry)
+                return -ENOENT;
+        ret_user->uid = entry->pw_uid;
+        ret_user->n_groups = GROUPS_MAX;
+        if (getgrouplist(entry->pw_name, entry->pw_gid, ret_user->groups, &ret_user->n_groups) < 0)
+                ret_user->n_groups = GROUPS_MAX;
+        return 0;
+}
+
+/* Read off the mode, since we are not that user. */
+static bool may_write(const struct user *user, const struct stat *status, unsigned bits) {
+        if (user->uid == 0)
+                return true;
+        if (user->uid == status->st_uid)
+                return (status->st_mode >> 6 & bits) == bits;
+        for (int i = 0; i < user->n_groups; i++)
+                if (user->groups[i] == status->st_gid)
+                        return (status->st_mode >> 3 & bits) == bits;
+        return (status->st_mode & bits) == bits;
+}
+
+static void check_writable(const char *path, const struct user *user, unsigned bits, struct finding *finding) {
+        struct stat status;
+
+        if (stat(path, &status) < 0)
+                return;
+        finding_quote(finding, "%s: uid %u, gid %u, mode 0%o; the daemon's user is %s (uid %u)", path,
+                      (unsigned)status.st_uid, (unsigned)status.st_gid, (unsigned)status.st_mode & 07777, user->name,
+                      (unsigned)user->uid);
+        if (may_write(user, &status, bits))
+                return;
+        finding_set(finding, VERDICT_PROBLEM, "the daemon's user, %s, cannot write to its runtime directory",
+                    user->name);
+        finding_cure(finding, "chown -R %s %s", user->name, path);
+}
+
+/* Root makes a missing directory; another user cannot. */
+static void check_missing(const struct examination *examination, const struct user *user, struct finding *finding) {
+        finding_quote(finding, "%s: %s", examination->runtime_directory, strerror(ENOENT));
+        if (examination->service->user[0] == '\0' || user->uid == 0)
+                return;
+        finding_set(finding, VERDICT_PROBLEM,
+                    "there is no runtime directory, and %s, as whom the unit runs, cannot make it", user->name);
+        finding_cure(finding, "install -d -m 0755 -o %s %s", user->name, examination->runtime_directory);
+}
+
+static void check_directory(const struct examination *examination, const struct user *user, struct finding *finding) {
+        const char *directory = examination->runtime_directory;
+        char pid_file[sizeof(examination->runtime_directory) + 32];
+
+        if (access(directory, F_OK) < 0 && errno == ENOENT) {
+                check_missing(examination, user, finding);
+                return;
+        }
+        check_writable(directory, user, 3, finding); /* w and x */
+        (void)text_format(pid_file, sizeof(pid_file), "%s/nvidia-persistenced.pid", directory);
+        if (finding->verdict == VERDICT_OK)
+                check_writable(pid_file, user, 2, finding);
+}
+
+static void report_no_user(const struct service *service, const struct user *user, struct finding *finding) {
+        if (user->name[0] == '$') {
+                finding_set(finding, VERDICT_UNKNOWN, "the daemon's user is what the variable %s has", user->name);
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the unit runs the daemon as '%s', and there is no such user",
+                    user->name);
+        finding_quote(finding, "systemctl show: User=%s ExecStart=%.200s", service->user, service->exec_start);
+        finding_cure(finding, "useradd --system --no-create-home --shell /usr/sbin/nologin %s", user->name);
+}
+
+/* systemd makes the directory of RuntimeDirectory= at each start, and gives it to User=, also one that is there. */
+static bool is_made_by_systemd(const struct service *service) {
+        return service->user[0] != '\0' && strstr(service->runtime_directory, UNIT);
+}
+
+static void check_for_user(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+        struct user user;
+
+        if (text_equal(service->dynamic_user, "yes"))
+                finding_set(finding, VERDICT_UNKNOWN, "the unit's user exists only while it runs (DynamicUser=)");
+        else if (find_user(service, &user) < 0)
+                report_no_user(service, &user, finding);
+        else if (is_made_by_systemd(service))
+                finding_quote(finding, "systemctl show: RuntimeDirectory=%s User=%s", service->runtime_directory,
+                              service->user);
+        else
+                check_directory(examination, &user, finding);
+}
+
+void probe_runtime_directory(const struct examination *examination, struct finding *finding) {
+        const char *directory = examination->runtime_directory;
+        struct stat status;
+
+        if (examination_has_daemon(examination))
+                return; /* it made its socket there */
+        if (stat(directory, &status) == 0 && !S_ISDIR(status.st_mode)) {
+                finding_set(finding, VERDICT_PROBLEM, "the runtime directory is no directory");
+                finding_quote(finding, "%s: %s", directory, strerror(ENOTDIR));
+                finding_cure(finding, "rm %s", directory);
+        } else if (!is_unknown(examination->service, finding))
+                check_for_user(examination, finding);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probes: whether a daemon runs and whose, whether there are two, and what became of its socket. */
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/doctor/doctor.h"
+#include "cli/doctor/listeners.h"
+#include "cli/doctor/mounts.h"
+#include "cli/node/service.h"
+
+#define UNIT "nvidia-persistenced"
+
+/* What comm has of that name: 15 characters. */
+#define DAEMON_COMM "nvidia-persiste"
+
+enum { SOCKET_EVERYBODY = 0222 };
+
+/* ---- does one run, and whose ------------------------------------------------- */
+
+void probe_daemon(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (examination_has_daemon(examination)) {
+                finding_quote(finding, "pid %d answers at %s",
+                              snapshot->daemon == DAEMON_HOLDFAST ? (int)snapshot->head.pid : (int)snapshot->daemon_pid,
+                              snapshot->daemon_socket);
+                return;
+        }
+        if (snapshot->daemon == DAEMON_SILENT) {
+                finding_set(finding, VERDICT_UNKNOWN, "something is at the socket, but gives no answer: see socket");
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");
+        finding_quote(finding, "%s: %s", snapshot->daemon_socket, strerror(-snapshot->daemon_errno));
+        finding_cure(finding, "%s", service_start_cure(examination->service));
+}
+
+void probe_daemon_kind(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (snapshot->daemon == DAEMON_HOLDFAST)
+                finding_quote(finding, "Holdfast %s, %s backend", snapshot->head.version, snapshot->head.backend);
+        else if (snapshot->daemon != DAEMON_NVIDIA)
+                finding_set(finding, VERDICT_UNKNOWN, "no daemon answers");
+        if (snapshot->daemon != DAEMON_NVIDIA)
+                return;
+        finding_set(finding, VERDICT_NOTE,
+                    "NVIDIA's daemon runs: it retries no failed GPU, and tells neither failures nor reasons");
+        finding_quote(finding, "pid %d at %s does not serve Holdfast's own RPC program", (int)snapshot->daemon_pid,
+                      snapshot->daemon_socket);
+        finding_cure(finding, "holdfast takeover --dry-run");
+}
+
+/* ---- are there two ----------------------------------------------------------- */
+
+/* Who listens. A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
+static int32_t find_listener(const struct snapshot *snapshot) {
+        if (snapshot->daemon_pid > 1)
+                return snapshot->daemon_pid;
+        return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
+}
+
+/* Whether a process has that pid in one of its PID namespaces: a daemon in a container writes the pid it has there. */
+static bool has_pid(int32_t process, uint64_t pid) {
+        char path[64], text[4096];
+        char *line, *word, *rest = NULL;
+
+        if ((uint64_t)process == pid)
+                return true;
+        (void)text_format(path, sizeof(path), "/proc/%d/status", (int)process);
+        if (file_read(path, text, sizeof(text)) < 0)
+                return false;
+        line = strstr(text, "\nNSpid:");
+        if (!line)
+                return false;
+        line += strlen("\nNSpid:");
+        line[strcspn(line, "\n")] = '\0';
+        for (word = strtok_r(line, " \t", &rest); word; word = strtok_r(NULL, " \t", &rest)) {
+                uint64_t value;
+
+                if (text_parse_u64(word, 10, INT32_MAX, &value) == 0 && value == pid)
+                        return true;
+        }
+        return false;
+}
+
+static bool is_daemon(uint64_t pid) {
+        char path[64], text[64];
+
+        (void)text_format(path, sizeof(path), "/proc/%u/comm", (unsigned)pid);
+        return file_read(path, text, sizeof(text)) > 0 && text_equal(text_trim(text), DAEMON_COMM);
+}
+
+static void report_other_pid(const char *path, uint64_t pid, int32_t listener, struct finding *finding) {
+        finding_quote(finding, "%s has %u, at the socket listens pid %d", path, (unsigned)pid, (int)listener);
+        if (is_daemon(pid)) {
+                finding_set(finding, VERDICT_PROBLEM, "two daemons run: pid %u, and pid %d", (unsigned)pid,
+                            (int)listener);
+                finding_cure(finding, "kill %u; systemctl restart " UNIT, (unsigned)pid);
+                return;
+        }
+        finding_set(finding, VERDICT_PROBLEM, "the pid file names pid %u, which is not the daemon that listens",
+                    (unsigned)pid);
+        finding_cure(finding, "systemctl restart " UNIT);
+}
+
+void probe_one_daemon(const struct examination *examination, struct finding *finding) {
+        int32_t listener = find_listener(examination->snapshot);
+        char path[256], text[32];
+        uint64_t pid;
+        ssize_t r;
+
+        if (!examination_has_daemon(examination) || listener == 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "nobody knows which process listens at the socket");
+                return;
+        }
+        (void)text_format(path, sizeof(path), "%s/nvidia-persistenced.pid", examination->runtime_directory);
+        r = file_read(path, text, sizeof(text));
+        if (r < 0 || text_parse_u64(text_trim(text), 10, INT32_MAX, &pid) < 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "the pid file tells no pid: %s: %s", path,
+                            r < 0 ? strerror((int)-r) : "no number");
+                return;
+        }
+        if (has_pid(listener, pid))
+                finding_quote(finding, "%s and the socket agree: pid %d", path, (int)listener);
+        else
+                report_other_pid(path, pid, listener, finding);
+}
+
+/* ---- does the socket answer -------------------------------------------------- */
+
+static void report_mode(const char *path, unsigned found, unsigned missing, const char *cure, struct finding *finding) {
+        finding_set(finding, VERDICT_PROBLEM, "not everybody can reach the socket, so their tools report Disabled");
+        finding_quote(finding, "%s has mode 0%o, which lacks 0%o", path, found, missing);
+        finding_cure(finding, "chmod %s %s", cure, path);
+}
+
+static void check_modes(const struct examination *examination, struct finding *finding) {
+        const char *socket = examination->snapshot->daemon_socket, *directory = examination->runtime_directory;
+        struct stat status;
+
+        if (stat(directory, &status) == 0 && (status.st_mode & S_IXOTH) == 0)
+                report_mode(directory, status.st_mode & 0777, S_IXOTH, "0755", finding);
+        else if (stat(socket, &status) == 0 && (status.st_mode & SOCKET_EVERYBODY) != SOCKET_EVERYBODY)
+                report_mode(socket, status.st_mode & 0777, SOCKET_EVERYBODY & ~status.st_mode, "0777", finding);
+}
+
+void probe_socket(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (snapshot->daemon == DAEMON_SILENT) {
+                finding_set(finding, VERDICT_PROBLEM, "the socket gives no right answer");
+                finding_quote(finding, "%s", snapshot->daemon_error);
+                finding_cure(finding, "systemctl restart " UNIT);
+        } else if (snapshot->daemon == DAEMON_NONE && snapshot->daemon_errno == -ECONNREFUSED) {
+                finding_set(finding, VERDICT_PROBLEM, "the socket is stale: its daemon is gone, and did not remove it");
+                finding_quote(finding, "connect to %s: %s", snapshot->daemon_socket, strerror(ECONNREFUSED));
+                finding_cure(finding, "systemctl restart " UNIT);
+        } else if (snapshot->daemon == DAEMON_NONE) {
+                finding_set(finding, VERDICT_UNKNOWN, "there is no socket");
+        } else
+                check_modes(examination, finding);
+}
+
+/* ---- is it the same socket everywhere ---------------------------------------- */
+
+static void report_lost_listeners(const struct examination *examination, size_t n, struct finding *finding) {
+        const char *path = examination->snapshot->daemon_socket;
+
+        finding_set(finding, VERDICT_PROBLEM, "a daemon listens at a socket that was removed or replaced since");
+        finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, n == 1 ? "" : "s", path,
+                      examination_has_daemon(examination) ? "only one can be reached" : "none can be reached there");
+        finding_cure(finding, "systemctl restart " UNIT);
+}
+
+/* Any user can have a user namespace, and an old socket there: that is worth a look, but no fault of the node. */
+static void report_stale_mounts(const struct stale_mounts *mounts, struct finding *finding) {
+        finding_set(finding, mounts->n_foreign < mounts->n ? VERDICT_PROBLEM : VERDICT_NOTE,
+                    "%zu container%s an old socket: there nvidia-smi and NVML do not reach the daemon", mounts->n,
+                    mounts->n == 1 ? " has" : "s have");
+        for (size_t i = 0; i < mounts->n && i < STALE_MOUNTS_MAX; i++)
+                finding_quote(finding, "pid %d (%s): /proc/%d/mountinfo: %s on %s%s", (int)mounts->items[i].pid,
+                              mounts->items[i].name, (int)mounts->items[i].pid, mounts->items[i].source,
+                              mounts->items[i].target,
+                              mounts->items[i].foreign ? ", in a user namespace of its own" : "");
+        finding_cure(finding, "restart the container of pid %d (docker restart, kubectl delete pod)",
+                     (int)mounts->items[0].pid);
+}
+
+static void report_mounts(const struct socket_place *place, struct finding *finding) {
+        struct stale_mounts mounts;
+
+        stale_mounts_find(&mounts, place);
+        if (mounts.n > 0)
+                report_stale_mounts(&mounts, finding);
+        else if (mounts.hanging_pid > 0)
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "containers may have an old socket: a look at the mounts of process %d hangs",
+                            (int)mounts.hanging_pid);
+        else if (!mounts.complete)
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "the mounts of other users' containers cannot be seen; run as root");
+        else
+                finding_quote(finding, "no process has a removed socket mounted (/proc/*/mountinfo)");
+}
+
+void probe_socket_inode(const struct examination *examination, struct finding *finding) {
+        const char *path = examination->snapshot->daemon_socket;
+        size_t n_reached = examination->snapshot->daemon == DAEMON_NONE ? 0 : 1;
+        struct socket_place place;
+        size_t n = 0;
+        int r;
+
+        r = socket_place_find(path, &place);
+        if (r < 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "/proc/self/mountinfo cannot be read: %s", strerror(-r));
+                return;
+        }
+        r = listeners_count(path, &place, &n);
+        if (r < 0)
+                finding_set(finding, VERDICT_UNKNOWN, "the kernel does not tell who listens (sock_diag): %s",
+                            strerror(-r));
+        else if (n > n_reached)
+                report_lost_listeners(examination, n, finding);
+        else
+                report_mounts(&place, finding);
+}

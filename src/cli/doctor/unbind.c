@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Probe: whether the daemon hears that a GPU is being unbound. Otherwise the unbind waits for it, for ever. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "cli/doctor/doctor.h"
+
+static void dir_done(DIR **dir) {
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+/* Of a descriptor that the service manager has passed the path may be another one; its name is the same. */
+static bool is_kernel_log(int folder_fd, const char *name) {
+        char target[PATH_MAX];
+        ssize_t length = readlinkat(folder_fd, name, target, sizeof(target) - 1);
+        const char *last;
+
+        if (length <= 0)
+                return false;
+        target[length] = '\0';
+        last = strrchr(target, '/');
+        return last && text_equal(last, "/kmsg");
+}
+
+/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
+static unsigned pid_of_daemon(const struct snapshot *snapshot) {
+        return snapshot->daemon_pid > 1 ? (unsigned)snapshot->daemon_pid : snapshot->head.pid;
+}
+
+/* Returns 1 when the daemon has the kernel log open, 0 when not, or negative errno. The daemon's pid is not below root.
+ */
+static int reads_kernel_log(const struct snapshot *snapshot) {
+        CLEANUP(dir_done) DIR *dir = NULL;
+        char path[64];
+        struct dirent *entry;
+
+        (void)text_format(path, sizeof(path), "/proc/%u/fd", pid_of_daemon(snapshot));
+        dir = opendir(path);
+        if (!dir)
+                return -errno;
+        while ((entry = readdir(dir)))
+                if (is_kernel_log(dirfd(dir), entry->d_name))
+                        return 1;
+        return 0;
+}
+
+/* It is told of the unbind in time, but this driver cannot drop a UVM registration once an unbind has begun. */
+static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
+        char label[64];
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)
+                        continue;
+                finding_set(finding, VERDICT_NOTE,
+                            "an unbind of a GPU whose UVM state is kept waits for ever: release the GPU first");
+                finding_quote(finding, "%s: UVM state is kept (uvm-persistence), driver %s",
+                              report_label(gpu, label, sizeof(label)), snapshot->driver_version);
+                finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
+        }
+}
+
+void probe_unbind(const struct examination *examination, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
+        int r;
+
+        if (snapshot->daemon != DAEMON_HOLDFAST) {
+                finding_set(finding, VERDICT_UNKNOWN, "Holdfast's daemon does not answer");
+                return;
+        }
+        if (!inventory_driver_is_before(examination->root, 595, 44, 2))
+                note_uvm(snapshot, finding);
+        if (!inventory_driver_is_before(examination->root, 575, 51, 2))
+                return;
+        r = reads_kernel_log(snapshot);
+        if (r > 0)
+                return;
+        if (r < 0) {
+                finding_set(finding, VERDICT_UNKNOWN, "cannot see whether the daemon hears of unbinds");
+                finding_quote(finding, "/proc/%u/fd: %s", pid_of_daemon(snapshot), strerror(-r));
+                return;
+        }
+        finding_set(
+                finding, VERDICT_NOTE,
+                "an unbind of a held GPU waits until the daemon is told to release it: this driver does not announce "
+                "unbinds, and the daemon cannot read the kernel log");
+        finding_quote(finding, "driver %s; drivers from 575.51.02 on announce them", snapshot->driver_version);
+        finding_quote(finding, "process %u has no descriptor of /dev/kmsg", pid_of_daemon(snapshot));
+        finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
+}

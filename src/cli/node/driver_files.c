@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/node/driver_files.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/aside.h"
+#include "base/cleanup.h"
+
+struct reading {
+        const char *root;
+        struct gpu_info *gpus;
+        const struct pci_address *addresses;
+        enum hf_tristate *initialised;
+};
+
+/* ---- information ----------------------------------------------------------------------------------------------- */
+
+static int look_at_information(void *userdata, size_t item, struct aside_answer *answer) {
+        const struct reading *reading = userdata;
+        struct gpu_info info;
+
+        /* Unreadable for a moment, as while a GPU is being removed: then nothing more can be told of it. */
+        if (inventory_read_gpu(reading->root, &reading->gpus[item].address, &info) < 0)
+                return 0;
+        return aside_tell(answer, &info, sizeof(info));
+}
+
+static int take_information(void *userdata, size_t item, const char *bytes, size_t size) {
+        const struct reading *reading = userdata;
+
+        memcpy(&reading->gpus[item], bytes, size);
+        return 0;
+}
+
+static int read_information(const char *root, struct gpu_info *gpus, size_t n, struct aside_gap *ret_gap) {
+        struct reading reading = {.root = root, .gpus = gpus};
+        const struct aside aside = {
+                .n = n,
+                .look = look_at_information,
+                .take = take_information,
+                .userdata = &reading,
+        };
+
+        return aside_run(&aside, ret_gap);
+}
+
+int driver_files_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n, size_t *ret_n_left,
+                      struct pci_address *ret_hanging) {
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        struct aside_gap gap;
+        size_t n = 0;
+        int r;
+
+        r = inventory_read_addresses(root, &gpus, &n);
+        if (r == 0)
+                r = read_information(root, gpus, n, &gap);
+        if (r < 0)
+                return r;
+        *ret_n_left = gap.n_left;
+        if (gap.n_left > 0)
+                *ret_hanging = gpus[gap.first_left].address;
+        *ret_gpus = take_ptr(gpus);
+        *ret_n = n;
+        return 0;
+}
+
+void driver_files_read_gpus(const char *root, struct gpu_info *gpus, size_t n) {
+        struct aside_gap gap;
+
+        (void)read_information(root, gpus, n, &gap);
+}
+
+/* ---- power ----------------------------------------------------------------------------------------------------- */
+
+static int look_at_power(void *userdata, size_t item, struct aside_answer *answer) {
+        const struct reading *reading = userdata;
+        bool initialised;
+
+        if (inventory_read_initialised(reading->root, &reading->addresses[item], &initialised) < 0)
+                return 0;
+        return aside_tell(answer, &initialised, sizeof(initialised));
+}
+
+static int take_power(void *userdata, size_t item, const char *bytes, size_t size) {
+        const struct reading *reading = userdata;
+        bool initialised;
+
+        memcpy(&initialised, bytes, sizeof(initialised));
+        reading->initialised[item] = initialised ? HF_YES : HF_NO;
+        return 0;
+}
+
+void driver_files_read_initialised(const char *root, const struct pci_address *addresses, size_t n,
+                                   enum hf_tristate *initialised) {
+        struct reading reading = {.root = root, .addresses = addresses, .initialised = initialised};
+        const struct aside aside = {.n = n, .look = look_at_power, .take = take_power, .userdata = &reading};
+        struct aside_gap gap;
+
+        for (size_t i = 0; i < n; i++)
+                initialised[i] = HF_UNKNOWN;
+        (void)aside_run(&aside, &gap);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/node/service.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "gpu/modprobe.h"
+
+#define SOCKET_UNIT "nvidia-persistenced.socket"
+
+#define TIMEOUT_MAX_USEC (3600 * USEC_PER_SEC) /* for "infinity" */
+
+enum {
+        OUTPUT_SIZE = 8192,
+        WORDS_MAX = 6,
+};
+
+/* Which property goes where, for the first unit asked about and for the second. */
+static const struct property {
+        const char *name;
+        size_t offset;
+        size_t size;
+} properties[][15] = {
+#define PROPERTY(property_name, member)                                                                                \
+        {                                                                                                              \
+                .name = property_name, .offset = offsetof(struct service, member),                                     \
+                .size = sizeof(((struct service *)0)->member)                                                          \
+        }
+        {
+                PROPERTY("ActiveState", active_state),
+                PROPERTY("Documentation", documentation),
+                PROPERTY("DropInPaths", drop_in_paths),
+                PROPERTY("DynamicUser", dynamic_user),
+                PROPERTY("ExecMainStatus", exec_main_status),
+                PROPERTY("ExecStart", exec_start),
+                PROPERTY("FragmentPath", fragment_path),
+                PROPERTY("LoadState", load_state),
+                PROPERTY("NRestarts", n_restarts),
+                PROPERTY("Result", result),
+                PROPERTY("RuntimeDirectory", runtime_directory),
+                PROPERTY("SubState", sub_state),
+                PROPERTY("UnitFileState", unit_file_state),
+                PROPERTY("User", user),
+                {0},
+        },
+        {
+                PROPERTY("ActiveState", socket_active_state),
+                PROPERTY("UnitFileState", socket_file_state),
+                {0},
+        },
+#undef PROPERTY
+};
+
+/* Finds the program on PATH. */
+static bool find_program(const char *name, char path[static PATH_MAX]) {
+        const char *folders = getenv("PATH");
+
+        for (const char *folder = folders ? folders : "/usr/bin:/bin"; *folder != '\0';) {
+                size_t length = strcspn(folder, ":");
+
+                if (folder[0] == '/' && text_format(path, PATH_MAX, "%.*s/%s", (int)length, folder, name) == 0 &&
+                    access(path, X_OK) == 0)
+                        return true;
+                folder += length;
+                folder += *folder == ':';
+        }
+        return false;
+}
+
+static void take_property(struct service *service, size_t unit, const char *name, const char *value) {
+        for (const struct property *row = properties[unit]; row->name; row++)
+                if (text_equal(row->name, name))
+                        (void)text_copy((char *)service + row->offset, row->size, value);
+}
+
+/* The value after the label in "{ path=... ; argv[]=... ; code=exited ; status=3 }", up to the next " ;" or " }". */
+static bool find_part(const char *command, const char *label, char *buffer, size_t size) {
+        const char *part = strstr(command, label);
+
+        if (!part)
+                return false;
+        part += strlen(label);
+        for (size_t length = 0; part[length] != '\0'; length++)
+                if (text_starts_with(part + length, " ;") || text_starts_with(part + length, " }"))
+                        return text_format(buffer, size, "%.*s", (int)length, part) == 0;
+        return false;
+}
+
+/* A command beside ExecStart=, as often as there are such; kept is the first that failed and may not. */
+static void take_command(struct service *service, const char *name, const char *value) {
+        char path[192], code[16], status[16];
+
+        if (service->failed_command[0] != '\0' || !strstr(value, "ignore_errors=no") ||
+            !find_part(value, "path=", path, sizeof(path)) || !find_part(value, "code=", code, sizeof(code)) ||
+            !find_part(value, "; status=", status, sizeof(status)))
+                return;
+        if (text_equal(code, "(null)") || (text_equal(code, "exited") && atoi(status) == 0))
+                return;
+        (void)text_format(service->failed_command, sizeof(service->failed_command), "%s=%s", name, path);
+        (void)text_format(service->failed_status, sizeof(service->failed_status), "%s, %s", code, status);
+}
+
+static bool is_command(const char *name) {
+        return text_equal(name, "ExecCondition") || text_equal(name, "ExecStartPre") ||
+               text_equal(name, "ExecStartPost");
+}
+
+/* "Name=value" a line; an empty line before the next unit. */
+static void take_output(struct service *service, char *output) {
+        size_t unit = 0;
+
+        for (char *line = output; *line != '\0';) {
+                size_t length = strcspn(line, "\n");
+                char *next = line + length + (line[length] == '\n');
+                char *value;
+
+                line[length] = '\0';
+                value = strchr(line, '=');
+                if (length == 0 && ++unit == ARRAY_SIZE(properties))
+                        return;
+                if (value) {
+                        *value = '\0';
+                        if (unit == 0 && is_command(line))
+                                take_command(service, line, value + 1);
+                        take_property(service, unit, line, value + 1);
+                }
+                line = next;
+        }
+}
+
+/* Runs a program of systemd's; its path goes to arguments[0]. -ENOENT: it is not there. */
+static int run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size) {
+        char path[PATH_MAX];
+
+        if (!find_program(name, path))
+                return -ENOENT;
+        arguments[0] = path;
+        return modprobe_run(arguments, timeout_usec < TIMEOUT_MAX_USEC ? timeout_usec : TIMEOUT_MAX_USEC, output, size);
+}
+
+static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
+        const char *arguments[] = {
+                NULL,
+                "show",
+                "--no-pager",
+                "--property=ActiveState,Documentation,DropInPaths,DynamicUser,ExecMainStatus,ExecStart,ExecStartPost,"
+                "ExecStartPre,FragmentPath,LoadState,NRestarts,Result,RuntimeDirectory,SubState,UnitFileState,User",
+                SERVICE_UNIT,
+                SOCKET_UNIT,
+                NULL,
+        };
+        char output[OUTPUT_SIZE] = "";
+        int r;
+
+        r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        if (r < 0) {
+                (void)text_format(service->reason, sizeof(service->reason), "systemctl show failed: %.60s",
+                                  r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
+                return r;
+        }
+        take_output(service, output);
+        if (service->load_state[0] != '\0')
+                return 0;
+        (void)text_copy(service->reason, sizeof(service->reason), "systemctl show told nothing about " SERVICE_UNIT);
+        return -EBADMSG;
+}
+
+/*
+ * What the daemon said last, as a warning or worse, or a command of the unit that failed; systemd's own words about
+ * them tell less. By the name under which systemd logs: not its own, from before it executed the program.
+ */
+static void ask_journal(struct service *service, uint64_t timeout_usec) {
+        const char *program = strrchr(service->failed_command, '/');
+        bool anybody = !program && service_flaps(service); /* the command runs again: nobody knows which it was */
+        char identifier[128];
+        const char *arguments[] = {
+                NULL,
+                "--boot",
+                "--quiet",
+                "--no-pager",
+                "--lines=1",
+                "--output=cat",
+                program || anybody ? "--priority=debug" : "--priority=warning",
+                "_SYSTEMD_UNIT=" SERVICE_UNIT,
+                anybody ? NULL : identifier,
+                NULL,
+        };
+        char output[OUTPUT_SIZE];
+
+        (void)text_format(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%.100s",
+                          program ? program + 1 : "nvidia-persistenced");
+        if (run_program("journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
+                (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
+}
+
+void service_read(struct service *service, const char *root, uint64_t timeout_usec) {
+        char path[PATH_MAX];
+
+        *service = (struct service){0};
+        /* This folder is how sd_booted(3) tells. Below a root it is that tree's systemd, which nobody can ask. */
+        if (file_rooted(path, root, "/run/systemd/system") < 0 || access(path, F_OK) < 0) {
+                (void)text_format(service->reason, sizeof(service->reason), "systemd does not run here: no %.100s",
+                                  path);
+                return;
+        }
+        service->known = ask_systemctl(service, timeout_usec) == 0;
+        if (service_has_failed(service) || service_flaps(service))
+                ask_journal(service, timeout_usec);
+}
+
+bool service_has_failed(const struct service *service) {
+        return service->known &&
+               (text_equal(service->active_state, "failed") || text_equal(service->sub_state, "auto-restart"));
+}
+
+bool service_flaps(const struct service *service) {
+        return service->known && text_equal(service->active_state, "activating") && atoi(service->n_restarts) > 0;
+}
+
+bool service_is_ours(const struct service *service) {
+        return strstr(service->documentation, "man:holdfast(1)") != NULL;
+}
+
+const char *service_start_cure(const struct service *service) {
+        return service->known && text_equal(service->unit_file_state, "static")
+                       ? "systemctl add-wants multi-user.target nvidia-persistenced && systemctl start "
+                         "nvidia-persistenced"
+                       : "systemctl enable --now nvidia-persistenced";
+}
+
+bool service_runs_ours(const struct service *service, const char *root) {
+        char program[PATH_MAX], path[PATH_MAX], ours[PATH_MAX];
+        struct stat a, b;
+
+        return service_program(service, program, sizeof(program)) && file_rooted(path, root, program) == 0 &&
+               file_rooted(ours, root, HOLDFAST_DAEMON) == 0 && stat(path, &a) == 0 && stat(ours, &b) == 0 &&
+               a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+bool service_program(const struct service *service, char *buffer, size_t size) {
+        static const char label[] = "path=";
+        const char *path = strstr(service->exec_start, label);
+        size_t length;
+
+        if (!path)
+                return false;
+        path += strlen(label);
+        length = strcspn(path, " ;");
+        return length > 0 && length < size && text_format(buffer, size, "%.*s", (int)length, path) == 0;
+}
+
+/* Its first sentence, without end; what follows is where to look. */
+static char *first_sentence(char *output) {
+        size_t length = strcspn(output, "\n");
+
+        output[length > 0 && output[length - 1] == '.' ? length - 1 : length] = '\0';
+        return text_trim(text_printable(output));
+}
+
+int service_control(const char *const words[], uint64_t timeout_usec, char *error, size_t error_size) {
+        const char *arguments[WORDS_MAX + 2] = {NULL};
+        char output[OUTPUT_SIZE] = "";
+        int r;
+
+        for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
+                arguments[i + 1] = words[i];
+        r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        if (r < 0)
+                (void)text_format(error, error_size, "systemctl %s failed: %s", words[0],
+                                  r == -EIO && output[0] != '\0' ? first_sentence(output) : strerror(-r));
+        return r;
+}

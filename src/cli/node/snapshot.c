@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/node/snapshot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "cli/node/driver_files.h"
+#include "cli/node/snapshot_daemon.h"
+
+void snapshot_done(struct snapshot **snapshot) {
+        if (!*snapshot)
+                return;
+        free((*snapshot)->gpus);
+        free((*snapshot)->holders);
+        free(*snapshot);
+        *snapshot = NULL;
+}
+
+int snapshot_get_row(struct snapshot *snapshot, const struct pci_address *address, struct snapshot_gpu **ret_row) {
+        struct snapshot_gpu *gpus;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0) {
+                        *ret_row = &snapshot->gpus[i];
+                        return 0;
+                }
+
+        gpus = reallocarray(snapshot->gpus, snapshot->n_gpus + 1, sizeof(*gpus));
+        if (!gpus)
+                return -ENOMEM;
+        snapshot->gpus = gpus;
+        gpus[snapshot->n_gpus] = (struct snapshot_gpu){
+                .info = {.address = *address, .minor = GPU_MINOR_UNKNOWN},
+                .configured = HF_UNKNOWN,
+                .held = HF_UNKNOWN,
+                .initialised = HF_UNKNOWN,
+                .legacy = HF_UNKNOWN,
+        };
+        *ret_row = &gpus[snapshot->n_gpus++];
+        return 0;
+}
+
+/* ---- what the driver lists --------------------------------------------------- */
+
+static int add_driver_row(struct snapshot *snapshot, const struct gpu_info *info) {
+        struct snapshot_gpu *row;
+        int r;
+
+        r = snapshot_get_row(snapshot, &info->address, &row);
+        if (r < 0)
+                return r;
+        row->info = *info;
+        (void)text_printable(row->info.model);
+        (void)text_printable(row->info.uuid);
+        (void)text_printable(row->info.video_bios);
+        row->in_driver = true;
+        return 0;
+}
+
+static int copy_inventory(struct snapshot *snapshot, const struct snapshot *from) {
+        snapshot->driver_loaded = from->driver_loaded;
+        snapshot->n_untold = from->n_untold;
+        snapshot->untold = from->untold;
+        memcpy(snapshot->driver_version, from->driver_version, sizeof(snapshot->driver_version));
+        for (size_t i = 0; i < from->n_gpus; i++) {
+                int r = from->gpus[i].in_driver ? add_driver_row(snapshot, &from->gpus[i].info) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int gather_inventory(struct snapshot *snapshot, const char *root) {
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        size_t n = 0;
+        int r;
+
+        r = driver_files_read(root, &gpus, &n, &snapshot->n_untold, &snapshot->untold);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0 && r != -ENOENT)
+                snapshot->inventory_error = r;
+        snapshot->driver_loaded = r == 0;
+        if (inventory_driver_version(root, snapshot->driver_version, sizeof(snapshot->driver_version)) < 0)
+                snapshot->driver_version[0] = '\0';
+
+        for (size_t i = 0; i < n; i++) {
+                r = add_driver_row(snapshot, &gpus[i]);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* ---- who has the nodes open -------------------------------------------------- */
+
+/* Of such a GPU it is not known which processes have it open. */
+static bool is_node_untold(const struct snapshot *snapshot) {
+        for (size_t i = 0; i < snapshot->n_gpus && snapshot->n_untold > 0; i++)
+                if (snapshot->gpus[i].in_driver && snapshot->gpus[i].info.minor == GPU_MINOR_UNKNOWN)
+                        return true;
+        return false;
+}
+
+static void assign_clients(struct snapshot *snapshot) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                for (size_t j = 0; j < snapshot->n_holders; j++)
+                        if (snapshot->holders[j].minor == gpu->info.minor) {
+                                /* They are in order of minor, so a GPU's are neighbours. */
+                                if (gpu->n_clients++ == 0)
+                                        gpu->clients = &snapshot->holders[j];
+                        }
+        }
+}
+
+static int gather_proof(struct snapshot *snapshot, const char *root) {
+        int r = -ENOENT;
+
+        if (snapshot->daemon == DAEMON_NVIDIA && snapshot->daemon_pid > 0)
+                r = holders_scan_process(root, snapshot->daemon_pid, &snapshot->holders, &snapshot->n_holders);
+        if (r == -ENOMEM)
+                return r;
+        snapshot->clients_known = r == 0;
+        if (r == 0)
+                assign_clients(snapshot);
+        return 0;
+}
+
+static int gather_clients(struct snapshot *snapshot, const char *root) {
+        int r;
+
+        r = holders_scan(root, &snapshot->holders, &snapshot->n_holders, &snapshot->sight);
+        if (r == -ENOMEM)
+                return r;
+        snapshot->clients_known = r == 0;
+        snapshot->clients_complete = snapshot->sight.complete && !is_node_untold(snapshot);
+        snapshot->modeset = holders_has_modeset(root);
+        if (r == 0)
+                assign_clients(snapshot);
+        return 0;
+}
+
+/* ---- the driver and the daemon ------------------------------------------------ */
+
+static int gather_driver(struct snapshot *snapshot, const struct snapshot_request *request) {
+        if (request->inventory && request->inventory->driver_loaded)
+                return copy_inventory(snapshot, request->inventory);
+        return gather_inventory(snapshot, request->root);
+}
+
+static int gather_all(struct snapshot *snapshot, const struct snapshot_request *request) {
+        int r = gather_driver(snapshot, request);
+
+        if (r < 0 || !(request->flags & SNAPSHOT_DAEMON))
+                return r;
+        return snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+}
+
+/* The daemon finds a GPU excluded from the driver as one that it may not open; the driver knows the difference. */
+static int find_excluded(struct snapshot *snapshot, const char *root) {
+        CLEANUP(free_ptr) struct gpu_info *infos = calloc(snapshot->n_gpus + 1, sizeof(*infos));
+        size_t n = 0;
+
+        if (!infos)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (snapshot->gpus[i].detail.error_number == EPERM)
+                        infos[n++].address = snapshot->gpus[i].info.address;
+        if (n > 0)
+                driver_files_read_gpus(root, infos, n);
+        for (size_t i = 0, next = 0; i < snapshot->n_gpus && next < n; i++)
+                if (pci_address_compare(&snapshot->gpus[i].info.address, &infos[next].address) == 0)
+                        snapshot->gpus[i].info.excluded = infos[next++].excluded;
+        return 0;
+}
+
+/* One question, where the daemon is ours. Another one has to be asked about each GPU, and so they must be known. */
+static int gather_quick(struct snapshot *snapshot, const struct snapshot_request *request) {
+        int r = snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+
+        if (r == 0 && snapshot->daemon == DAEMON_HOLDFAST) {
+                (void)inventory_driver_version(request->root, snapshot->driver_version,
+                                               sizeof(snapshot->driver_version));
+                r = find_excluded(snapshot, request->root);
+        }
+        if (r < 0 || snapshot->daemon == DAEMON_HOLDFAST)
+                return r;
+        r = gather_driver(snapshot, request);
+        if (r < 0 || snapshot->daemon == DAEMON_SILENT)
+                return r;
+        return snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+}
+
+/* ---- conclusions ------------------------------------------------------------- */
+
+static enum hf_tristate find_initialised(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                                         const char *root) {
+        if (gpu->held == HF_YES)
+                return HF_YES;
+        if (!gpu->in_driver)
+                return HF_UNKNOWN;
+        return inventory_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
+}
+
+/* With a daemon there may be an opening in work, for which a read of `power` would wait. */
+static bool may_ask_driver(const struct snapshot *snapshot) {
+        return snapshot->daemon == DAEMON_NONE && snapshot->n_untold == 0;
+}
+
+/* Rows that only the daemon knows have no file, which says nothing, like one that cannot be read. */
+static int ask_driver_initialised(struct snapshot *snapshot, const char *root) {
+        CLEANUP(free_ptr) struct pci_address *addresses = calloc(snapshot->n_gpus + 1, sizeof(*addresses));
+        CLEANUP(free_ptr) enum hf_tristate *initialised = calloc(snapshot->n_gpus + 1, sizeof(*initialised));
+
+        if (!addresses || !initialised)
+                return -ENOMEM;
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                addresses[i] = snapshot->gpus[i].info.address;
+        driver_files_read_initialised(root, addresses, snapshot->n_gpus, initialised);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                snapshot->gpus[i].initialised = initialised[i];
+        return 0;
+}
+
+static int gather_initialised(struct snapshot *snapshot, const char *root) {
+        if (may_ask_driver(snapshot))
+                return ask_driver_initialised(snapshot, root);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                snapshot->gpus[i].initialised = find_initialised(snapshot, &snapshot->gpus[i], root);
+        return 0;
+}
+
+/* The driver has a GPU's interrupts on from the begin of an initialisation, which may still fail, to the end of the
+ * teardown. A GPU that failed is being tried again. */
+static bool is_changing(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+               (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING ||
+                gpu->detail.state == HF_GPU_FAILED);
+}
+
+/* Initialised with nobody to hold it: then the kernel keeps it so on its own account. */
+static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const char *root) {
+        return gpu->legacy == HF_UNKNOWN && gpu->held == HF_NO && gpu->initialised == HF_YES &&
+               snapshot->clients_known && snapshot->clients_complete && gpu->n_clients == 0 && !snapshot->modeset &&
+               !is_changing(snapshot, gpu) && !inventory_has_uvm(root, gpu->info.uuid);
+}
+
+/* NVML's rule: a GPU is persistent when the daemon holds it, or the kernel's flag is on. */
+static enum snapshot_persistence find_persistence(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        if (gpu->held == HF_YES || gpu->legacy == HF_YES)
+                return PERSISTENCE_ON;
+        if (gpu->held == HF_UNKNOWN)
+                return PERSISTENCE_UNKNOWN;
+        if (gpu->legacy == HF_NO || gpu->initialised == HF_NO || gpu->info.excluded)
+                return PERSISTENCE_OFF;
+        /* The flag cannot be read from outside while somebody else keeps the GPU initialised, and NVML would say on if
+         * it is set, also where a daemon runs. Without a daemon it is all there is. */
+        return snapshot->daemon == DAEMON_NONE || (gpu->initialised == HF_YES && !is_changing(snapshot, gpu))
+                       ? PERSISTENCE_UNKNOWN
+                       : PERSISTENCE_OFF;
+}
+
+static void conclude(struct snapshot *snapshot, const char *root) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                struct snapshot_gpu *gpu = &snapshot->gpus[i];
+
+                if (must_be_legacy(snapshot, gpu, root)) {
+                        gpu->legacy = HF_YES;
+                        gpu->legacy_inferred = true;
+                }
+                gpu->persistence = find_persistence(snapshot, gpu);
+        }
+}
+
+/* nvidia-smi does not count GPUs excluded from the driver: after all others they shift no index. */
+static int compare_rows(const void *a, const void *b) {
+        const struct snapshot_gpu *first = a, *second = b;
+
+        if (first->info.excluded != second->info.excluded)
+                return first->info.excluded ? 1 : -1;
+        return pci_address_compare(&first->info.address, &second->info.address);
+}
+
+static void sort_rows(struct snapshot *snapshot) {
+        if (snapshot->n_gpus > 0)
+                qsort(snapshot->gpus, snapshot->n_gpus, sizeof(snapshot->gpus[0]), compare_rows);
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                snapshot->gpus[i].index = i;
+}
+
+int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
+        CLEANUP(snapshot_done) struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
+        int r;
+
+        if (!snapshot)
+                return -ENOMEM;
+        r = request->flags & SNAPSHOT_QUICK ? gather_quick(snapshot, request) : gather_all(snapshot, request);
+        sort_rows(snapshot);
+        if (r == 0 && (request->flags & SNAPSHOT_PROOF))
+                r = gather_proof(snapshot, request->root);
+        if (r == 0 && (request->flags & SNAPSHOT_CLIENTS))
+                r = gather_clients(snapshot, request->root);
+        if (r == 0 && (request->flags & SNAPSHOT_MODE))
+                r = gather_initialised(snapshot, request->root);
+        if (r < 0)
+                return r;
+        if (request->flags & SNAPSHOT_MODE)
+                conclude(snapshot, request->root);
+        *ret_snapshot = take_ptr(snapshot);
+        return 0;
+}
+
+/* ---- questions --------------------------------------------------------------- */
+
+bool snapshot_is_empty(const struct snapshot *snapshot) {
+        return !snapshot->driver_loaded && snapshot->n_gpus == 0 &&
+               (snapshot->daemon == DAEMON_NONE || snapshot->daemon == DAEMON_SILENT);
+}
+
+const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0)
+                        return &snapshot->gpus[i];
+        return NULL;
+}
+
+const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_t size) {
+        char address[PCI_ADDRESS_SIZE];
+
+        if (snapshot->n_untold == 0)
+                return NULL;
+        (void)text_format(buffer, size,
+                          "the driver does not answer a read of /proc/driver/nvidia/gpus/%s/information: what it lists "
+                          "of %zu GPU%s is not known, maybe since a GPU hangs in its initialisation",
+                          pci_address_format(&snapshot->untold, address), snapshot->n_untold,
+                          snapshot->n_untold == 1 ? "" : "s");
+        return buffer;
+}
+
+const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, char *buffer, size_t size) {
+        char address[PCI_ADDRESS_SIZE];
+
+        if (snapshot->clients_complete)
+                return NULL;
+        if (snapshot->sight.n_hanging > 0)
+                (void)text_format(buffer, size,
+                                  "clients may be missing: a look at the files that process %d has open hangs; %zu "
+                                  "process%s left out. Look at that process, and at its file systems.",
+                                  (int)snapshot->sight.hanging_pid, snapshot->sight.n_hanging,
+                                  snapshot->sight.n_hanging == 1 ? " was" : "es were");
+        else if (!snapshot->sight.complete)
+                (void)text_copy(buffer, size, hidden);
+        else
+                (void)text_format(buffer, size,
+                                  "clients may be missing: the driver does not tell which device node belongs to %s.",
+                                  pci_address_format(&snapshot->untold, address));
+        return buffer;
+}
+
+size_t snapshot_count_held(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += snapshot->gpus[i].held == HF_YES;
+        return n;
+}
+
+/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
+static int32_t find_daemon_pid(const struct snapshot *snapshot) {
+        if (snapshot->daemon_pid > 1)
+                return snapshot->daemon_pid;
+        return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
+}
+
+bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder) {
+        int32_t daemon_pid = find_daemon_pid(snapshot);
+
+        return holder->is_keeper || (daemon_pid != 0 && holder->pid == daemon_pid);
+}
+
+bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder) {
+        if (holder->pid == getpid())
+                return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
+        return !holder->is_keeper && (gpu->held != HF_YES || !snapshot_is_daemon(snapshot, holder));
+}
+
+static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {
+        if (!gpu->in_daemon)
+                return "unknown";
+        if (gpu->detail.stuck)
+                return "stuck";
+        if (gpu->detail.leased && gpu->detail.state == HF_GPU_RELEASED)
+                return "leased";
+        return hf_gpu_state_name(gpu->detail.state);
+}
+
+const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const char *const by_held[] = {[HF_NO] = "released", [HF_YES] = "held", [HF_UNKNOWN] = "unknown"};
+        static const char *const by_driver[] = {
+                [HF_NO] = "not initialised", [HF_YES] = "initialised", [HF_UNKNOWN] = "unknown"};
+
+        if (gpu->info.excluded)
+                return "excluded";
+        switch (snapshot->daemon) {
+        case DAEMON_HOLDFAST:
+                return state_by_holdfast(gpu);
+        case DAEMON_NVIDIA:
+                return by_held[gpu->held];
+        case DAEMON_NONE:
+        case DAEMON_SILENT:
+                break;
+        }
+        return by_driver[gpu->initialised];
+}

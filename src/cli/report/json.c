@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/report/report.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+
+/* What is not known is null, never left out: a reader finds every key of the schema. */
+
+static json_t *text_or_null(const char *text) {
+        return text[0] != '\0' ? json_string(text) : json_null();
+}
+
+static json_t *time_or_null(uint64_t realtime_usec) {
+        char text[48];
+
+        return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec, text, sizeof(text))) : json_null();
+}
+
+static json_t *tristate(enum hf_tristate value) {
+        return value == HF_UNKNOWN ? json_null() : json_boolean(value == HF_YES);
+}
+
+/* ---- the daemon and the driver ----------------------------------------------- */
+
+static json_t *daemon_json(const struct snapshot *snapshot) {
+        static const char *const kinds[] = {
+                [DAEMON_NONE] = "none",
+                [DAEMON_SILENT] = "silent",
+                [DAEMON_HOLDFAST] = "holdfast",
+                [DAEMON_NVIDIA] = "nvidia",
+        };
+        bool ours = snapshot->daemon == DAEMON_HOLDFAST;
+        json_int_t pid = ours ? (json_int_t)snapshot->head.pid : (json_int_t)snapshot->daemon_pid;
+
+        return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", kinds[snapshot->daemon], "version",
+                         text_or_null(ours ? snapshot->head.version : ""), "backend",
+                         text_or_null(ours ? snapshot->head.backend : ""), "pid",
+                         pid > 0 ? json_integer(pid) : json_null(), "started",
+                         time_or_null(ours ? snapshot->head.started_realtime_usec : 0), "ready",
+                         ours ? json_boolean(snapshot->head.ready) : json_null(), "socket", snapshot->daemon_socket,
+                         "error", text_or_null(snapshot->daemon_error));
+}
+
+static json_t *driver_json(const struct snapshot *snapshot) {
+        return json_pack("{s:b, s:o}", "loaded", snapshot->driver_loaded, "version",
+                         text_or_null(snapshot->driver_version));
+}
+
+/* ---- GPUs -------------------------------------------------------------------- */
+
+static json_t *error_json(const struct snapshot_gpu *gpu) {
+        if (gpu->detail.error_text[0] == '\0')
+                return json_null();
+        return json_pack("{s:s, s:i, s:I}", "text", gpu->detail.error_text, "errno", (int)gpu->detail.error_number,
+                         "nv_status", (json_int_t)gpu->detail.error_nv_status);
+}
+
+/* What only our daemon tells; null with any other. */
+static json_t *detail_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const char *const uvm[] = {[HF_UVM_OFF] = "off", [HF_UVM_WAITING] = "waiting", [HF_UVM_ON] = "on"};
+        const struct hf_gpu *detail = &gpu->detail;
+
+        if (snapshot->daemon != DAEMON_HOLDFAST || !gpu->in_daemon)
+                return json_null();
+        return json_pack("{s:b, s:o, s:b, s:b, s:o, s:o, s:I, s:I, s:o, s:s, s:o}", "wanted", detail->wanted,
+                         "configured", tristate(gpu->configured), "leased", detail->leased, "stuck", detail->stuck,
+                         "since", time_or_null(detail->since_realtime_usec), "open_ms",
+                         detail->open_duration_usec
+                                 ? json_real((double)detail->open_duration_usec / (double)USEC_PER_MSEC)
+                                 : json_null(),
+                         "opens", (json_int_t)detail->opens, "failures", (json_int_t)detail->failures, "error",
+                         error_json(gpu), "uvm", uvm[detail->uvm], "uvm_reason", text_or_null(detail->uvm_text));
+}
+
+static json_t *clients_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        json_t *clients = json_array();
+
+        for (size_t i = 0; i < gpu->n_clients; i++) {
+                const struct holder *client = &gpu->clients[i];
+
+                if (snapshot_is_client(snapshot, gpu, client))
+                        (void)json_array_append_new(clients,
+                                                    json_pack("{s:i, s:o, s:I}", "pid", (int)client->pid, "name",
+                                                              text_or_null(client->name), "descriptors",
+                                                              (json_int_t)client->n_descriptors));
+        }
+        return clients;
+}
+
+static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const char *const modes[] = {
+                [PERSISTENCE_OFF] = "off", [PERSISTENCE_ON] = "on", [PERSISTENCE_UNKNOWN] = "unknown"};
+        const struct gpu_info *info = &gpu->info;
+        char address[PCI_ADDRESS_SIZE], bus_id[PCI_ADDRESS_SIZE];
+
+        return json_pack("{s:I, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o}", "index",
+                         (json_int_t)gpu->index, "address", pci_address_format(&info->address, address), "bus_id",
+                         pci_address_format_nvml(&info->address, bus_id), "minor",
+                         info->minor >= 0 ? json_integer(info->minor) : json_null(), "uuid", text_or_null(info->uuid),
+                         "name", text_or_null(info->model), "excluded", info->excluded, "persistence_mode",
+                         modes[gpu->persistence], "state", snapshot_state(snapshot, gpu), "held", tristate(gpu->held),
+                         "initialised", tristate(gpu->initialised), "legacy_flag", tristate(gpu->legacy),
+                         "legacy_flag_inferred", gpu->legacy_inferred, "detail", detail_json(snapshot, gpu), "clients",
+                         clients_json(snapshot, gpu));
+}
+
+/* ----------------------------------------------------------------------------- */
+
+int report_json_print(json_t *document, FILE *stream) {
+        if (!document)
+                return -ENOMEM;
+        /* With 16 digits 0.1 stays 0.1, and microseconds since the epoch are whole. A failing stream is told of when it
+         * is closed. */
+        (void)json_dumpf(document, stream, JSON_INDENT(2) | JSON_REAL_PRECISION(16));
+        (void)fputc('\n', stream);
+        json_decref(document);
+        return 0;
+}
+
+json_t *report_json(const struct snapshot *snapshot, const bool *selected) {
+        json_t *gpus = json_array();
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i])
+                        (void)json_array_append_new(gpus, gpu_json(snapshot, &snapshot->gpus[i]));
+        return json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:o}", "schema", "holdfast.status/1", "daemon",
+                         daemon_json(snapshot), "driver", driver_json(snapshot), "count", (json_int_t)snapshot->n_gpus,
+                         "held", (json_int_t)snapshot_count_held(snapshot), "clients_complete",
+                         snapshot->clients_known ? json_boolean(snapshot->clients_complete) : json_null(), "gpus",
+                         gpus);
+}

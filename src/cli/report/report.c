@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/report/report.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/report/wrap.h"
+
+enum {
+        SENTENCE_SIZE = 8192,
+        INDENT = 6, /* of a sentence's further lines */
+};
+
+/* ---- style ------------------------------------------------------------------- */
+
+static size_t width_of(int fd, bool is_terminal) {
+        const char *columns = getenv("COLUMNS");
+        struct winsize size;
+        uint64_t width;
+
+        if (columns && text_parse_u64(columns, 10, 10000, &width) == 0 && width > 0)
+                return (size_t)width;
+        if (is_terminal && ioctl(fd, TIOCGWINSZ, &size) == 0)
+                return size.ws_col;
+        return 0;
+}
+
+struct report_style report_style_of(FILE *stream) {
+        const char *no_color = getenv("NO_COLOR"), *terminal = getenv("TERM");
+        bool is_terminal = isatty(fileno(stream)) == 1;
+
+        return (struct report_style){
+                .width = width_of(fileno(stream), is_terminal),
+                .colours =
+                        is_terminal && (!no_color || no_color[0] == '\0') && terminal && !text_equal(terminal, "dumb"),
+        };
+}
+
+/* ---- sentences --------------------------------------------------------------- */
+
+void report_say(const char *format, ...) {
+        size_t width = isatty(STDOUT_FILENO) == 1 ? report_style_of(stdout).width : 0;
+        char text[SENTENCE_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        wrap_print(stdout, text, 0, INDENT, width);
+}
+
+const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size) {
+        (void)text_format(buffer, size,
+                          "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s; 'holdfast doctor' tells "
+                          "what to do",
+                          root, snapshot->daemon_error);
+        return buffer;
+}
+
+/* ---- names and times --------------------------------------------------------- */
+
+const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size) {
+        char address[PCI_ADDRESS_SIZE];
+
+        (void)text_format(buffer, size, "GPU %zu %s", gpu->index, pci_address_format(&gpu->info.address, address));
+        return buffer;
+}
+
+const char *report_time_local(uint64_t realtime_usec, char *buffer, size_t size) {
+        time_t seconds = (time_t)(realtime_usec / USEC_PER_SEC);
+        struct tm parts;
+
+        if (realtime_usec == 0 || !localtime_r(&seconds, &parts) ||
+            strftime(buffer, size, "%Y-%m-%d %H:%M:%S", &parts) == 0)
+                (void)text_copy(buffer, size, "-");
+        return buffer;
+}
+
+const char *report_time_utc(uint64_t realtime_usec, char *buffer, size_t size) {
+        time_t seconds = (time_t)(realtime_usec / USEC_PER_SEC);
+        char whole[32];
+        struct tm parts;
+
+        if (!gmtime_r(&seconds, &parts) || strftime(whole, sizeof(whole), "%Y-%m-%dT%H:%M:%S", &parts) == 0)
+                whole[0] = '\0';
+        (void)text_format(buffer, size, "%s.%03uZ", whole, (unsigned)(realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
+        return buffer;
+}
+
+const char *report_duration(uint64_t usec, char *buffer, size_t size) {
+        double msec = (double)usec / (double)USEC_PER_MSEC;
+
+        if (usec == 0)
+                (void)text_copy(buffer, size, "-");
+        else if (msec < 10)
+                (void)text_format(buffer, size, "%.1f ms", msec);
+        else if (msec < 1000)
+                (void)text_format(buffer, size, "%.0f ms", msec);
+        else
+                (void)text_format(buffer, size, "%.2f s", msec / 1000);
+        return buffer;
+}
+
+/* ---- holders ----------------------------------------------------------------- */
+
+static void append(char *buffer, size_t size, const char *text) {
+        size_t length = strlen(buffer);
+
+        (void)text_format(buffer + length, size - length, "%s%s", length > 0 ? ", " : "", text);
+}
+
+static void append_clients(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
+                           char *buffer, size_t size) {
+        char text[HOLDER_NAME_SIZE + 32];
+        size_t n = 0;
+
+        for (size_t i = 0; i < gpu->n_clients; i++) {
+                const struct holder *client = &gpu->clients[i];
+
+                if (!snapshot_is_client(snapshot, gpu, client) || n++ >= n_named_max)
+                        continue;
+                (void)text_format(text, sizeof(text), "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
+                append(buffer, size, text);
+        }
+        if (n <= n_named_max)
+                return;
+        (void)text_format(text, sizeof(text), "%zu more", n - n_named_max);
+        append(buffer, size, text);
+}
+
+const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
+                           char *buffer, size_t size) {
+        bool nobody = gpu->held != HF_YES && gpu->n_clients == 0;
+        bool kept = false;
+
+        for (size_t i = 0; i < gpu->n_clients; i++)
+                kept |= gpu->clients[i].is_keeper;
+
+        buffer[0] = '\0';
+        if (gpu->held == HF_YES)
+                append(buffer, size, "daemon");
+        if (gpu->legacy == HF_YES)
+                append(buffer, size, gpu->legacy_inferred ? "kernel flag (inferred)" : "kernel flag");
+        if (kept && gpu->held != HF_YES) /* for the next daemon */
+                append(buffer, size, "keeper");
+        append_clients(snapshot, gpu, n_named_max, buffer, size);
+        if (nobody && snapshot->modeset && gpu->initialised == HF_YES)
+                append(buffer, size, "nvidia-drm (inferred)");
+        if (buffer[0] == '\0')
+                (void)text_copy(buffer, size, "-");
+        return buffer;
+}

@@ -1,0 +1,58 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A snapshot, printed. The writers only choose words: what is known was decided in cli/node/snapshot.c.
+ */
+
+#include <jansson.h>
+
+#include "cli/node/snapshot.h"
+#include "cli/report/table.h"
+
+/* How a report looks where it goes: a terminal's width and colours, or neither. */
+struct report_style {
+        size_t width; /* columns; 0: no limit */
+        bool colours;
+};
+
+/* The style for a stream: colours only on a terminal, and not under NO_COLOR or TERM=dumb. COLUMNS overrides the width.
+ */
+struct report_style report_style_of(FILE *stream);
+
+/* The table for people, of the selected GPUs. Returns 0 or -ENOMEM. */
+int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream);
+
+/* docs/schemas/status.json. NULL: out of memory. */
+json_t *report_json(const struct snapshot *snapshot, const bool *selected);
+
+/* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
+int report_json_print(json_t *document, FILE *stream);
+
+/* A sentence on standard output: one line for programs, broken between words on a terminal. */
+void report_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+enum { REPORT_NOTHING_SIZE = 640 };
+
+/* Why there is nothing to tell of an empty snapshot, and what to do. root: as in the request. Returns buffer. */
+const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size);
+
+/* "GPU 3 0000:5d:00.0": what lines about one GPU begin with. Returns buffer. */
+const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size);
+
+/* "2026-11-23 03:16:12" in local time; "-" for 0. Returns buffer. */
+const char *report_time_local(uint64_t realtime_usec, char *buffer, size_t size);
+
+/* "2026-11-23T03:16:12.345Z". Returns buffer. */
+const char *report_time_utc(uint64_t realtime_usec, char *buffer, size_t size);
+
+/* "1.47 s", "850 ms", "0.3 ms"; "-" for 0. Returns buffer. */
+const char *report_duration(uint64_t usec, char *buffer, size_t size);
+
+/*
+ * Who keeps the GPU initialised, in words: "daemon, kernel flag (inferred), python3(8123), 4 more", with so many
+ * clients by name; "-" for nobody that we know of. Returns buffer.
+ */
+const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
+                           char *buffer, size_t size);

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/report/report.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "cli/report/wrap.h"
+
+enum { INDENT = 6 }; /* of sentences that take more than a line */
+
+/* ---- cells ------------------------------------------------------------------- */
+
+typedef void cell_function(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
+
+static void cell_index(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        table_cell(table, COLOUR_NONE, "%zu", gpu->index);
+}
+
+static void cell_name(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        table_cell(table, COLOUR_NONE, "%s", gpu->info.model[0] ? gpu->info.model : "?");
+}
+
+/* Where there is little room, whose GPUs these are goes without saying. */
+static void cell_name_short(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const char vendor[] = "NVIDIA ";
+        const char *name = gpu->info.model[0] ? gpu->info.model : "?";
+
+        table_cell(table, COLOUR_NONE, "%s", text_starts_with(name, vendor) ? name + strlen(vendor) : name);
+}
+
+static void cell_uuid(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        table_cell(table, COLOUR_NONE, "%s", gpu->info.uuid[0] ? gpu->info.uuid : "?");
+}
+
+static void cell_bus_id(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[PCI_ADDRESS_SIZE];
+
+        table_cell(table, COLOUR_NONE, "%s", pci_address_format_nvml(&gpu->info.address, text));
+}
+
+static void cell_address(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[PCI_ADDRESS_SIZE];
+
+        table_cell(table, COLOUR_NONE, "%s", pci_address_format(&gpu->info.address, text));
+}
+
+static void cell_persistence(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const struct {
+                const char *text;
+                enum colour colour;
+        } modes[] = {
+                [PERSISTENCE_OFF] = {"Off", COLOUR_WARNING},
+                [PERSISTENCE_ON] = {"On", COLOUR_GOOD},
+                [PERSISTENCE_UNKNOWN] = {"?", COLOUR_WARNING},
+        };
+
+        table_cell(table, modes[gpu->persistence].colour, "%s", modes[gpu->persistence].text);
+}
+
+static void cell_state(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        static const struct {
+                const char *state;
+                enum colour colour;
+        } colours[] = {
+                {"closing", COLOUR_WARNING}, {"failed", COLOUR_BAD}, {"held", COLOUR_GOOD},
+                {"opening", COLOUR_WARNING}, {"stuck", COLOUR_BAD},
+        };
+        const char *state = snapshot_state(snapshot, gpu);
+        enum colour colour = COLOUR_NONE;
+
+        for (size_t i = 0; i < ARRAY_SIZE(colours); i++)
+                if (text_equal(colours[i].state, state))
+                        colour = colours[i].colour;
+        table_cell(table, colour, "%s", state);
+}
+
+static void cell_since(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[32];
+
+        table_cell(table, COLOUR_NONE, "%s", report_time_local(gpu->detail.since_realtime_usec, text, sizeof(text)));
+}
+
+static void cell_open(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[32];
+
+        table_cell(table, COLOUR_NONE, "%s", report_duration(gpu->detail.open_duration_usec, text, sizeof(text)));
+}
+
+/* One GPU's many clients must not take the room of all others; 'holdfast clients' has them all. */
+static void print_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                          size_t n_named_max) {
+        char text[TABLE_CELL_SIZE];
+
+        table_cell(table, COLOUR_NONE, "%s", report_held_by(snapshot, gpu, n_named_max, text, sizeof(text)));
+}
+
+static void cell_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        print_held_by(table, snapshot, gpu, 2);
+}
+
+static void cell_held_by_short(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        print_held_by(table, snapshot, gpu, 1);
+}
+
+/* ---- columns ----------------------------------------------------------------- */
+
+/* From all that there is to the least that is of use. The first that fits is shown. */
+enum layout {
+        LAYOUT_WHOLE,
+        LAYOUT_FULL,
+        LAYOUT_NARROW,
+        N_LAYOUTS,
+};
+
+enum {
+        IN_WHOLE = 1 << LAYOUT_WHOLE,
+        IN_FULL = 1 << LAYOUT_WHOLE | 1 << LAYOUT_FULL,
+        IN_NARROW = 1 << LAYOUT_NARROW,
+        IN_ALL = IN_FULL | IN_NARROW,
+};
+
+static const struct {
+        struct table_column column;
+        unsigned layouts;
+        bool only_holdfast; /* no other daemon can tell it */
+        cell_function *cell;
+} columns[] = {
+        {{.title = "GPU", .right = true}, IN_ALL, false, cell_index},
+        {{.title = "Name"}, IN_FULL, false, cell_name},
+        {{.title = "Name", .width_min = 12}, IN_NARROW, false, cell_name_short},
+        {{.title = "Bus-Id"}, IN_FULL, false, cell_bus_id},
+        {{.title = "Bus-Id"}, IN_NARROW, false, cell_address},
+        {{.title = "UUID"}, IN_WHOLE, false, cell_uuid},
+        {{.title = "Persistence-M"}, IN_FULL, false, cell_persistence},
+        {{.title = "Pers-M"}, IN_NARROW, false, cell_persistence},
+        {{.title = "State"}, IN_ALL, false, cell_state},
+        {{.title = "Since"}, IN_FULL, true, cell_since},
+        {{.title = "Open", .right = true}, IN_FULL, true, cell_open},
+        {{.title = "Held by"}, IN_FULL, false, cell_held_by},
+        {{.title = "Held by"}, IN_NARROW, false, cell_held_by_short},
+};
+
+_Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");
+
+struct layout_columns {
+        size_t n;
+        struct table_column shown[ARRAY_SIZE(columns)]; /* the table refers to them */
+        cell_function *cells[ARRAY_SIZE(columns)];
+};
+
+static void choose_columns(const struct snapshot *snapshot, enum layout layout, struct layout_columns *ret_columns) {
+        ret_columns->n = 0;
+        for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
+                if (!(columns[i].layouts & 1u << layout) ||
+                    (columns[i].only_holdfast && snapshot->daemon != DAEMON_HOLDFAST))
+                        continue;
+                ret_columns->shown[ret_columns->n] = columns[i].column;
+                ret_columns->cells[ret_columns->n++] = columns[i].cell;
+        }
+}
+
+static void fill_table(struct table *table, const struct layout_columns *chosen, const struct snapshot *snapshot,
+                       const bool *selected) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                if (!selected[i])
+                        continue;
+                table_row(table);
+                for (size_t j = 0; j < chosen->n; j++)
+                        chosen->cells[j](table, snapshot, &snapshot->gpus[i]);
+        }
+}
+
+static int print_table(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
+                       FILE *stream) {
+        for (int layout = 0; layout < N_LAYOUTS; layout++) {
+                CLEANUP(table_done) struct table *table = NULL;
+                struct layout_columns chosen;
+
+                choose_columns(snapshot, (enum layout)layout, &chosen);
+                table = table_new(chosen.shown, chosen.n);
+                if (!table)
+                        return -ENOMEM;
+                fill_table(table, &chosen, snapshot, selected);
+                if (style->width == 0 || table_width(table) <= style->width || layout + 1 == N_LAYOUTS)
+                        return table_print(table, stream, style->width, style->colours);
+        }
+        return 0;
+}
+
+/* ---- the head line ----------------------------------------------------------- */
+
+static void describe_daemon(const struct snapshot *snapshot, char *buffer, size_t size) {
+        char pid[24] = "";
+
+        if (snapshot->daemon_pid > 0)
+                (void)text_format(pid, sizeof(pid), "pid %d", (int)snapshot->daemon_pid);
+        switch (snapshot->daemon) {
+        case DAEMON_HOLDFAST:
+                (void)text_format(buffer, size, "Holdfast %s (pid %u, %s backend)", snapshot->head.version,
+                                  (unsigned)snapshot->head.pid, snapshot->head.backend);
+                break;
+        case DAEMON_NVIDIA:
+                (void)text_format(buffer, size, "NVIDIA's nvidia-persistenced%s%s%s", pid[0] ? " (" : "", pid,
+                                  pid[0] ? ")" : "");
+                break;
+        case DAEMON_SILENT:
+                (void)text_format(buffer, size, "daemon does not answer%s%s%s", pid[0] ? " (" : "", pid,
+                                  pid[0] ? ")" : "");
+                break;
+        case DAEMON_NONE:
+                (void)text_copy(buffer, size, "no daemon");
+                break;
+        }
+}
+
+static void describe_driver(const struct snapshot *snapshot, char *buffer, size_t size) {
+        if (snapshot->driver_version[0] != '\0')
+                (void)text_format(buffer, size, "driver %s", snapshot->driver_version);
+        else
+                (void)text_copy(buffer, size, snapshot->driver_loaded ? "driver version unknown" : "driver not seen");
+}
+
+static size_t count_initialised(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += snapshot->gpus[i].initialised == HF_YES;
+        return n;
+}
+
+static void describe_gpus(const struct snapshot *snapshot, char *buffer, size_t size) {
+        const char *plural = snapshot->n_gpus == 1 ? "" : "s";
+
+        if (snapshot->n_gpus == 0)
+                (void)text_copy(buffer, size, "no GPUs");
+        else if (snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA)
+                (void)text_format(buffer, size, "%zu of %zu GPU%s held%s", snapshot_count_held(snapshot),
+                                  snapshot->n_gpus, plural,
+                                  snapshot->daemon == DAEMON_HOLDFAST && !snapshot->head.ready ? ", starting" : "");
+        else if (snapshot->daemon == DAEMON_SILENT)
+                (void)text_format(buffer, size, "%zu GPU%s", snapshot->n_gpus, plural);
+        else
+                (void)text_format(buffer, size, "%zu of %zu GPU%s initialised", count_initialised(snapshot),
+                                  snapshot->n_gpus, plural);
+}
+
+static void print_head(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
+        static const char separator[] = "  |  ";
+        char daemon[2 * HF_NAME_SIZE + 48], driver[64], gpus[96];
+        bool fits;
+
+        describe_daemon(snapshot, daemon, sizeof(daemon));
+        describe_driver(snapshot, driver, sizeof(driver));
+        describe_gpus(snapshot, gpus, sizeof(gpus));
+        fits = style->width == 0 ||
+               strlen(daemon) + strlen(driver) + strlen(gpus) + 2 * strlen(separator) <= style->width;
+        colour_print(stream, style->colours, COLOUR_BOLD, daemon);
+        (void)fprintf(stream, "%s%s%s%s\n", fits ? separator : "\n", driver, separator, gpus);
+}
+
+/* ---- what is wrong with single GPUs ------------------------------------------ */
+
+/* Sentences below the table, set off from it by one blank line. */
+struct remarks {
+        const struct report_style *style;
+        FILE *stream;
+        bool begun;
+};
+
+static void begin_remark(struct remarks *remarks) {
+        if (!remarks->begun)
+                (void)fputc('\n', remarks->stream);
+        remarks->begun = true;
+}
+
+static void print_gpu_line(const struct snapshot_gpu *gpu, enum colour colour, const char *what,
+                           struct remarks *remarks) {
+        char label[64];
+
+        begin_remark(remarks);
+        colour_print(remarks->stream, remarks->style->colours, colour, report_label(gpu, label, sizeof(label)));
+        (void)fputs(": ", remarks->stream);
+        wrap_print(remarks->stream, what, strlen(label) + 2, INDENT, remarks->style->width);
+}
+
+static void print_stuck(const struct snapshot_gpu *gpu, struct remarks *remarks) {
+        char what[256], since[32];
+
+        (void)text_format(what, sizeof(what),
+                          "stuck in the driver, %s, since %s: see the kernel log; the other GPUs are not affected",
+                          hf_gpu_state_name(gpu->detail.state),
+                          report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+        print_gpu_line(gpu, COLOUR_BAD, what, remarks);
+}
+
+static void print_error(const struct snapshot_gpu *gpu, struct remarks *remarks) {
+        char what[HF_TEXT_SIZE + 64];
+
+        (void)text_format(what, sizeof(what), "%s (%u failed open%s so far)", gpu->detail.error_text,
+                          (unsigned)gpu->detail.failures, gpu->detail.failures == 1 ? "" : "s");
+        print_gpu_line(gpu, COLOUR_BAD, what, remarks);
+}
+
+static void print_detail(const struct snapshot_gpu *gpu, struct remarks *remarks) {
+        if (gpu->detail.stuck)
+                print_stuck(gpu, remarks);
+        if (gpu->detail.error_text[0] != '\0')
+                print_error(gpu, remarks);
+        if (gpu->detail.uvm == HF_UVM_WAITING) {
+                char what[HF_TEXT_SIZE + 64];
+
+                (void)text_format(what, sizeof(what), "UVM persistence is not on yet: %s",
+                                  gpu->detail.uvm_text[0] ? gpu->detail.uvm_text : "it is being tried");
+                print_gpu_line(gpu, COLOUR_WARNING, what, remarks);
+        }
+}
+
+static void print_trouble(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, struct remarks *remarks) {
+        if (gpu->info.excluded) {
+                print_gpu_line(gpu, COLOUR_WARNING,
+                               "excluded from the driver by the administrator (NVreg_ExcludedGpus): nobody can open it",
+                               remarks);
+                return;
+        }
+        if (snapshot->daemon == DAEMON_HOLDFAST)
+                print_detail(gpu, remarks);
+        if (snapshot->daemon == DAEMON_HOLDFAST && !gpu->in_daemon)
+                print_gpu_line(gpu, COLOUR_WARNING, "the driver lists it, the daemon does not know it (yet)", remarks);
+        if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
+                print_gpu_line(gpu, COLOUR_BAD, nvpd_status_text(gpu->get_status), remarks);
+}
+
+/* ---- what is to be known about the whole ------------------------------------- */
+
+static bool any_persistence_unknown(const struct snapshot *snapshot, const bool *selected) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i] && snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN)
+                        return true;
+        return false;
+}
+
+static void print_note(struct remarks *remarks, const char *text) {
+        static const char head[] = "note: ";
+
+        begin_remark(remarks);
+        (void)fputs(head, remarks->stream);
+        wrap_print(remarks->stream, text, strlen(head), INDENT, remarks->style->width);
+}
+
+static void print_daemon_note(const struct snapshot *snapshot, struct remarks *remarks) {
+        char text[sizeof(snapshot->daemon_error) + 160];
+
+        switch (snapshot->daemon) {
+        case DAEMON_NONE:
+                (void)text_format(text, sizeof(text),
+                                  "%s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
+                                  "keep it ready.",
+                                  snapshot->daemon_error);
+                print_note(remarks, text);
+                break;
+        case DAEMON_SILENT:
+                print_note(remarks, snapshot->daemon_error);
+                break;
+        case DAEMON_NVIDIA:
+                print_note(remarks,
+                           "NVIDIA's daemon tells held or not; since when, failures and their reasons it cannot tell.");
+                break;
+        case DAEMON_HOLDFAST:
+                break;
+        }
+}
+
+/* NVML leaves out a GPU that does not initialise, and so its numbers are smaller behind one. */
+static void print_count_note(const struct snapshot *snapshot, struct remarks *remarks) {
+        for (size_t i = 0; i + 1 < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char text[192];
+
+                if (snapshot->daemon != DAEMON_HOLDFAST || gpu->detail.state != HF_GPU_FAILED ||
+                    snapshot->gpus[i + 1].info.excluded)
+                        continue;
+                (void)text_format(
+                        text, sizeof(text),
+                        "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of the GPUs "
+                        "behind it are smaller: name GPUs by address",
+                        gpu->index);
+                print_note(remarks, text);
+                return;
+        }
+}
+
+static void print_notes(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
+        char untold[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE + 1];
+        const char *why;
+
+        if (snapshot->inventory_error < 0) {
+                (void)text_format(text, sizeof(text),
+                                  "cannot read the driver's list of GPUs (/proc/driver/nvidia): %s.",
+                                  strerror(-snapshot->inventory_error));
+                print_note(remarks, text);
+        }
+        print_daemon_note(snapshot, remarks);
+        print_count_note(snapshot, remarks);
+        if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
+                print_note(remarks,
+                           "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
+                           "which this command never does.");
+        if (snapshot_untold(snapshot, untold, sizeof(untold))) {
+                (void)text_format(text, sizeof(text), "%s.", untold);
+                print_note(remarks, text);
+        }
+        if (!snapshot->clients_known)
+                return;
+        why = snapshot_gap(snapshot, "clients of other users cannot be seen; run as root to see them.", text,
+                           sizeof(text));
+        if (why)
+                print_note(remarks, why);
+}
+
+/* ----------------------------------------------------------------------------- */
+
+int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream) {
+        struct remarks remarks = {.style = style, .stream = stream};
+        int r;
+
+        print_head(snapshot, style, stream);
+        if (snapshot->n_gpus > 0) {
+                (void)fputc('\n', stream);
+                r = print_table(snapshot, selected, style, stream);
+                if (r < 0)
+                        return r;
+        }
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                if (selected[i])
+                        print_trouble(snapshot, &snapshot->gpus[i], &remarks);
+        print_notes(snapshot, selected, &remarks);
+        return 0;
+}

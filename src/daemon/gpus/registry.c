@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/gpus/registry_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/text.h"
+
+/* A job of one GPU on its way through a worker thread. */
+struct flight {
+        struct worker_job job;
+        struct gpu_task task;
+        struct entry *entry;
+};
+
+/* ---- one GPU ---- */
+
+const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]) {
+        return pci_address_format(&entry->gpu.info.address, buffer);
+}
+
+static void entry_changed(struct entry *entry, enum gpu_state before) {
+        if (entry->gpu.state != before)
+                entry->gpu.since_realtime_usec = clock_realtime_usec();
+        entry->registry->changed = true;
+}
+
+void entry_update_want(struct entry *entry) {
+        const struct registry *registry = entry->registry;
+        enum gpu_state before = entry->gpu.state;
+
+        gpu_want(&entry->gpu, entry->enabled && !entry->leased && !entry->unbinding && !entry->stale && !entry->gone &&
+                                      !registry->stopping);
+        entry_changed(entry, before);
+}
+
+void entry_spoil(struct entry *entry) {
+        const struct gpu *gpu = &entry->gpu;
+        bool nothing_held = gpu->state == GPU_RELEASED || gpu->state == GPU_FAILED;
+
+        if (nothing_held && gpu->job == GPU_JOB_NONE && !gpu->adopting)
+                gpu_retry_now(&entry->gpu);
+        else
+                entry->stale = true;
+        entry_update_want(entry);
+}
+
+void entry_enable(struct entry *entry, bool enabled) {
+        entry->enabled = enabled;
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+}
+
+bool registry_gpu_is_leased(const struct gpu *gpu) {
+        return container_of(gpu, struct entry, gpu)->leased;
+}
+
+struct registry_policy registry_gpu_policy(const struct gpu *gpu) {
+        return container_of(gpu, struct entry, gpu)->policy;
+}
+
+/* ---- jobs ---- */
+
+/* What is said of each job's end. The texts of open and close are those of NVIDIA's daemon: they are grepped for. */
+static const struct {
+        int level; /* of a success */
+        const char *success;
+        int failure_level;
+        const char *failure;
+} outcomes[] = {
+        [GPU_JOB_OPEN] = {LOG_NOTICE, "persistence mode enabled.", LOG_ERR, "failed to open."},
+        [GPU_JOB_ADOPT] = {LOG_NOTICE, "persistence mode kept over a restart.", LOG_WARNING,
+                           "cannot be taken over from the process before."},
+        [GPU_JOB_CLOSE] = {LOG_NOTICE, "persistence mode disabled.", LOG_ERR, "failed to close."},
+        [GPU_JOB_UVM_ENABLE] = {LOG_NOTICE, "UVM persistence mode enabled.", LOG_WARNING,
+                                "UVM persistence mode not enabled."},
+        [GPU_JOB_UVM_DISABLE] = {LOG_NOTICE, "UVM persistence mode disabled.", LOG_WARNING,
+                                 "UVM persistence mode not disabled."},
+        [GPU_JOB_NUMA_ONLINE] = {LOG_DEBUG, "NUMA memory is online or none.", LOG_ERR, "NUMA memory not onlined."},
+        [GPU_JOB_NUMA_OFFLINE] = {LOG_DEBUG, "NUMA memory is offline or none.", LOG_ERR, "NUMA memory not offlined."},
+};
+
+static void log_outcome(const struct entry *entry, enum gpu_job job, int result, const struct gpu_failure *failure) {
+        char text[PCI_ADDRESS_SIZE];
+        const char *address = entry_address(entry, text);
+
+        if (result < 0)
+                log_write(outcomes[job].failure_level, "device %s - %s %s", address, outcomes[job].failure,
+                          failure->text);
+        else
+                log_write(outcomes[job].level, "device %s - %s", address, outcomes[job].success);
+}
+
+/* A retry that fails as the one before is no news; the status tells how often it was tried. */
+static bool is_repetition(const struct entry *entry, int result) {
+        const struct gpu *gpu = &entry->gpu;
+
+        if (gpu->job == GPU_JOB_UVM_ENABLE)
+                return gpu->uvm_failures_in_row > 0 && gpu->uvm_failure.error == result;
+        return gpu->job == GPU_JOB_OPEN && gpu->failures_in_row > 0 && entry->failed_result == result;
+}
+
+void entry_apply_policy(struct entry *entry) {
+        const struct registry *registry = entry->registry;
+        struct registry_policy before = entry->policy;
+
+        entry->policy = registry->config.policy(&entry->gpu.info, entry->index, registry->config.userdata);
+        entry->gpu.uvm_wanted = entry->policy.uvm;
+        if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
+                entry_enable(entry, entry->policy.persistence);
+}
+
+/* The driver tells a GPU's UUID only once it has initialised the GPU; then rules that name it begin to count. */
+static void learn_uuid(struct entry *entry) {
+        struct gpu *gpu = &entry->gpu;
+
+        if (gpu->hold.uuid[0] == '\0' || text_equal(gpu->hold.uuid, gpu->info.uuid))
+                return;
+        (void)text_copy(gpu->info.uuid, sizeof(gpu->info.uuid), gpu->hold.uuid);
+        entry_apply_policy(entry);
+}
+
+static void end_job(struct entry *entry, int result, const struct gpu_hold *hold, const struct gpu_failure *failure) {
+        struct gpu *gpu = &entry->gpu;
+        enum gpu_state before = gpu->state;
+        enum gpu_job job = gpu->job;
+
+        if (result >= 0 || !is_repetition(entry, result))
+                log_outcome(entry, job, result, failure);
+        if (job == GPU_JOB_NUMA_ONLINE || job == GPU_JOB_NUMA_OFFLINE)
+                entry->numa_result = result;
+        if (job == GPU_JOB_OPEN)
+                entry->failed_result = result;
+        gpu_end(gpu, result, hold, failure, clock_monotonic_usec());
+        learn_uuid(entry);
+        if (gpu->state == GPU_RELEASED && entry->stale) {
+                entry->stale = false;
+                entry_update_want(entry);
+        }
+        /* Bound again since we looked, or taken over before we did: the next look shows whether it still is this GPU's.
+         */
+        if ((job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT) && result >= 0 && gpu->hold.minor != gpu->info.minor)
+                registry_rescan(entry->registry);
+        entry_changed(entry, before);
+}
+
+static void flight_run(struct worker_job *job) {
+        gpu_task_run(&container_of(job, struct flight, job)->task);
+}
+
+static void flight_done(struct worker_job *job) {
+        CLEANUP(free_ptr) struct flight *flight = container_of(job, struct flight, job);
+        struct registry *registry = flight->entry->registry;
+
+        end_job(flight->entry, flight->task.result, &flight->task.hold, &flight->task.failure);
+        registry_sweep(registry);
+        registry_advance(registry);
+}
+
+static int launch(struct entry *entry, enum gpu_job job) {
+        const struct registry_config *config = &entry->registry->config;
+        struct flight *flight = calloc(1, sizeof(*flight));
+        int r;
+
+        if (!flight)
+                return -ENOMEM;
+        *flight = (struct flight){
+                .job = {.run = flight_run, .done = flight_done},
+                .task = {.ops = config->ops,
+                         .context = config->context,
+                         .job = job,
+                         .info = entry->gpu.info,
+                         .hold = entry->gpu.hold},
+                .entry = entry,
+        };
+        r = worker_start(config->worker, &flight->job);
+        if (r < 0)
+                free(flight);
+        return r;
+}
+
+void entry_start_job(struct entry *entry, enum gpu_job job) {
+        enum gpu_state before = entry->gpu.state;
+        struct gpu_failure failure = {0};
+        int r;
+
+        gpu_begin(&entry->gpu, job, clock_monotonic_usec());
+        if (job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT)
+                entry->opened_usec = entry->gpu.job_since_usec;
+        entry_changed(entry, before);
+        r = launch(entry, job);
+        if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
+                (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
+                end_job(entry, r, &entry->gpu.hold, &failure);
+                if (job == GPU_JOB_ADOPT) /* what there is to take over is still there */
+                        gpu_adopt(&entry->gpu, &entry->gpu.hold, clock_monotonic_usec() + gpu_retry_pause_usec(r, 1));
+                entry->registry->again = true; /* whoever waits for it is answered, and the pause begins */
+        }
+}
+
+/* ---- driving ---- */
+
+static void report_stuck(struct entry *entry, uint64_t now_usec) {
+        uint64_t limit_usec = entry->registry->config.stuck_usec;
+        char text[PCI_ADDRESS_SIZE];
+
+        if (!gpu_check_stuck(&entry->gpu, now_usec, limit_usec))
+                return;
+        entry->registry->changed = true;
+        log_write(LOG_ERR,
+                  "device %s - the driver has not answered for %u s and is waited for in the background; "
+                  "the kernel log may say why",
+                  entry_address(entry, text), (unsigned)(limit_usec / USEC_PER_SEC));
+}
+
+/* A subscription takes a millisecond; a driver that keeps it for longer is not to keep all GPUs from being held. */
+#define HEARING_LIMIT_USEC (2 * USEC_PER_SEC)
+
+static bool is_hearing(struct registry *registry) {
+        bool hearing = registry->config.hears_unbinds(registry->config.userdata);
+
+        if (hearing)
+                registry->deaf_usec = 0;
+        return hearing;
+}
+
+/*
+ * Whether the job is an open that has to wait. *ret_wake_usec is until when. A subscription that is late once delays no
+ * open after that, until it has come.
+ */
+static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        bool opens = job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT;
+        struct registry *registry = entry->registry;
+        bool waits = opens && !is_hearing(registry);
+
+        if (waits && registry->deaf_usec == 0)
+                registry->deaf_usec = now_usec;
+        waits = waits && now_usec < registry->deaf_usec + HEARING_LIMIT_USEC;
+        if (waits)
+                *ret_wake_usec = registry->deaf_usec + HEARING_LIMIT_USEC;
+        if (waits && !entry->waiting)
+                registry->changed = true; /* counts.using: whoever subscribes learns of it */
+        entry->waiting = waits;
+        return waits;
+}
+
+/* Does what is due for one GPU. Returns when to look again if nothing happens before. */
+static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
+        const struct registry *registry = entry->registry;
+        uint64_t wake_usec = UINT64_MAX;
+        enum gpu_job job;
+
+        report_stuck(entry, now_usec);
+        entry_serve(entry);
+        if (registry->stopping && registry->keep_gpus)
+                return UINT64_MAX;
+        job = gpu_next(&entry->gpu, now_usec, &wake_usec);
+        if (!must_wait(entry, job, now_usec, &wake_usec) && job != GPU_JOB_NONE)
+                entry_start_job(entry, job);
+        if (entry->gpu.job != GPU_JOB_NONE && !entry->gpu.stuck)
+                wake_usec = entry->gpu.job_since_usec + registry->config.stuck_usec;
+        return wake_usec < entry_request_due(entry) ? wake_usec : entry_request_due(entry);
+}
+
+static void arm_timer(struct registry *registry, uint64_t wake_usec, uint64_t now_usec) {
+        uint64_t pause_usec = wake_usec > now_usec ? wake_usec - now_usec : 0;
+        struct timeval pause = {
+                .tv_sec = (time_t)(pause_usec / USEC_PER_SEC),
+                .tv_usec = (suseconds_t)(pause_usec % USEC_PER_SEC),
+        };
+
+        if (wake_usec == UINT64_MAX)
+                (void)event_del(registry->timer);
+        else
+                (void)event_add(registry->timer, &pause);
+}
+
+static bool all_attempted(const struct registry *registry) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                const struct gpu *gpu = &registry->entries[i]->gpu;
+
+                if (gpu->adopting || (gpu->wanted && !gpu->attempted))
+                        return false;
+        }
+        return registry->scanned;
+}
+
+/*
+ * What is to be released is. A question or a look for GPUs may still be on its thread: it has nothing that anybody
+ * waits for, and may hang with a GPU that does.
+ */
+static bool all_stopped(const struct registry *registry) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                const struct gpu *gpu = &registry->entries[i]->gpu;
+
+                if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && (gpu->state != GPU_RELEASED || gpu->adopting)))
+                        return false;
+        }
+        return true;
+}
+
+static void tell(struct registry *registry) {
+        const struct registry_config *config = &registry->config;
+
+        if (!registry->ready && !registry->stopping && all_attempted(registry)) {
+                registry->ready = true;
+                registry->changed = true;
+                config->on_ready(config->userdata);
+        }
+        if (take_bool(&registry->changed))
+                config->on_change(config->userdata);
+        if (registry->stopping && !registry->stopped && all_stopped(registry)) {
+                registry->stopped = true;
+                config->on_stopped(config->userdata);
+        }
+}
+
+static void advance_once(struct registry *registry) {
+        uint64_t now_usec = clock_monotonic_usec();
+        uint64_t nearest_usec = UINT64_MAX;
+        uint64_t wake_usec;
+
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                wake_usec = advance_entry(registry->entries[i], now_usec);
+                if (wake_usec < nearest_usec)
+                        nearest_usec = wake_usec;
+        }
+        registry_ask(registry);
+        wake_usec = registry_tell_leases(registry, now_usec);
+        arm_timer(registry, wake_usec < nearest_usec ? wake_usec : nearest_usec, now_usec);
+}
+
+/*
+ * There are few GPUs and the steps are cheap, so every event takes all of them on. A request that is answered may bring
+ * the client's next one: that one finds `advancing` set and is served in another turn.
+ */
+void registry_advance(struct registry *registry) {
+        registry->again = true;
+        if (registry->advancing)
+                return;
+        registry->advancing = true;
+        while (registry->again) {
+                registry->again = false;
+                advance_once(registry);
+        }
+        registry->advancing = false;
+        tell(registry);
+}
+
+void registry_poke(struct registry *registry) {
+        (void)is_hearing(registry);
+        registry_advance(registry);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *userdata) {
+        registry_advance(userdata);
+}
+
+static void on_scan_timer(evutil_socket_t fd, short what, void *userdata) {
+        registry_rescan(userdata);
+}
+
+/* ---- the set of GPUs ---- */
+
+/* What a process before us has opened of this GPU, if anything. */
+static void inherit(struct registry *registry, struct gpu *gpu) {
+        for (struct inheritance **next = &registry->inheritances; *next; next = &(*next)->next) {
+                CLEANUP(free_ptr) struct inheritance *inheritance = NULL;
+
+                if (pci_address_compare(&(*next)->address, &gpu->info.address) != 0)
+                        continue;
+                inheritance = *next;
+                *next = inheritance->next;
+                gpu_adopt(gpu, &inheritance->hold, 0);
+                return;
+        }
+}
+
+static int insert(struct registry *registry, struct entry *entry) {
+        struct entry **entries;
+        size_t at = registry->n_entries;
+
+        entries = reallocarray((void *)registry->entries, registry->n_entries + 1, sizeof(struct entry *));
+        if (!entries)
+                return -ENOMEM;
+        registry->entries = entries;
+        for (; at > 0 && pci_address_compare(&entries[at - 1]->gpu.info.address, &entry->gpu.info.address) > 0; at--)
+                entries[at] = entries[at - 1];
+        entries[at] = entry;
+        registry->n_entries++;
+        return 0;
+}
+
+/* ---- what was set of GPUs that left ---- */
+
+static void forget(struct memory **next) {
+        struct memory *memory = *next;
+
+        *next = memory->next;
+        free(memory);
+}
+
+/* Without memory to remember it the GPU comes back as configured. */
+static void remember(struct registry *registry, const struct entry *entry) {
+        struct memory *memory;
+
+        if (entry->enabled == entry->policy.persistence)
+                return;
+        memory = calloc(1, sizeof(*memory));
+        if (!memory)
+                return;
+        *memory = (struct memory){
+                .address = entry->gpu.info.address,
+                .configured = entry->policy.persistence,
+                .next = registry->memories,
+        };
+        (void)text_copy(memory->uuid, sizeof(memory->uuid), entry->gpu.info.uuid);
+        registry->memories = memory;
+}
+
+bool is_other_gpu(const char *first, const char *second) {
+        return first[0] != '\0' && second[0] != '\0' && !text_equal(first, second);
+}
+
+/* What a client set last, if the GPU has been here before and is configured as it was then; else as configured. */
+static bool recall(struct registry *registry, const struct entry *entry) {
+        bool configured = entry->policy.persistence, enabled = configured;
+
+        for (struct memory **next = &registry->memories; *next; next = &(*next)->next)
+                if (pci_address_compare(&(*next)->address, &entry->gpu.info.address) == 0) {
+                        if ((*next)->configured == configured && !is_other_gpu((*next)->uuid, entry->gpu.info.uuid))
+                                enabled = !configured;
+                        forget(next);
+                        break;
+                }
+        return enabled;
+}
+
+int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index) {
+        CLEANUP(free_ptr) struct entry *entry = calloc(1, sizeof(*entry));
+        char text[PCI_ADDRESS_SIZE];
+        int r;
+
+        if (!entry)
+                return -ENOMEM;
+        gpu_init(&entry->gpu, info);
+        entry->registry = registry;
+        entry->index = index;
+        entry->seen = true;
+        r = insert(registry, entry);
+        if (r < 0)
+                return r;
+        entry->policy = registry->config.policy(info, index, registry->config.userdata);
+        entry->gpu.uvm_wanted = entry->policy.uvm;
+        entry->leased = registry_lease_covers(registry, &info->address);
+        inherit(registry, &entry->gpu);
+        entry->assumed = entry->gpu.adopting && info->minor == GPU_MINOR_UNKNOWN;
+        if (entry->assumed) {
+                entry->policy.persistence = true;
+                entry->policy.uvm = entry->gpu.uvm_wanted = entry->gpu.hold.uvm_fd >= 0;
+        }
+        log_write(LOG_DEBUG, "device %s - registered", entry_address(entry, text));
+        entry_enable(entry, recall(registry, entry));
+        (void)take_ptr(entry);
+        return 0;
+}
+
+void registry_sweep(struct registry *registry) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+
+                if (entry->gone && entry->gpu.job == GPU_JOB_NONE && entry->gpu.state == GPU_RELEASED &&
+                    !entry->gpu.adopting && !entry->request) {
+                        remember(registry, entry);
+                        free(entry);
+                        registry->changed = true;
+                } else {
+                        registry->entries[kept++] = entry;
+                }
+        }
+        registry->n_entries = kept;
+}
+
+void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec) {
+        registry->config.stuck_usec = stuck_usec;
+}
+
+void registry_apply_policy(struct registry *registry) {
+        for (size_t i = 0; i < registry->n_entries; i++)
+                entry_apply_policy(registry->entries[i]);
+        registry->changed = true;
+        registry_advance(registry);
+}
+
+/* ---- life ---- */
+
+int registry_new(struct registry **ret_registry, const struct registry_config *config) {
+        struct registry *registry = calloc(1, sizeof(*registry));
+
+        if (!registry)
+                return -ENOMEM;
+        registry->config = *config;
+        registry->polling = true;
+        registry->timer = event_new(config->loop, -1, 0, on_timer, registry);
+        registry->scan_timer = event_new(config->loop, -1, 0, on_scan_timer, registry);
+        if (!registry->timer || !registry->scan_timer) {
+                registry_free(registry);
+                return -ENOMEM;
+        }
+        *ret_registry = registry;
+        return 0;
+}
+
+static void free_inheritances(struct registry *registry) {
+        while (registry->inheritances) {
+                struct inheritance *inheritance = registry->inheritances;
+
+                registry->inheritances = inheritance->next;
+                free(inheritance); /* its descriptors end with the process */
+        }
+}
+
+void registry_free(struct registry *registry) {
+        if (!registry)
+                return;
+        for (size_t i = 0; i < registry->n_entries; i++)
+                free(registry->entries[i]);
+        free((void *)registry->entries);
+        free_inheritances(registry);
+        while (registry->memories)
+                forget(&registry->memories);
+        if (registry->timer)
+                event_free(registry->timer);
+        if (registry->scan_timer)
+                event_free(registry->scan_timer);
+        free(registry);
+}
+
+static struct inheritance *get_inheritance(struct registry *registry, const struct pci_address *address) {
+        struct inheritance *inheritance;
+
+        for (inheritance = registry->inheritances; inheritance; inheritance = inheritance->next)
+                if (pci_address_compare(&inheritance->address, address) == 0)
+                        return inheritance;
+        inheritance = calloc(1, sizeof(*inheritance));
+        if (!inheritance)
+                return NULL;
+        *inheritance = (struct inheritance){.address = *address, .hold = GPU_HOLD_NONE, .next = registry->inheritances};
+        registry->inheritances = inheritance;
+        return inheritance;
+}
+
+/* Two of one name: a store that missed our word to drop the first. One left open would hold the GPU for ever. */
+static void replace_fd(int *fd, int new_fd) {
+        (void)fd_close(*fd);
+        *fd = new_fd;
+}
+
+int registry_adopt(struct registry *registry, const struct pci_address *address, const struct gpu_hold *hold) {
+        struct inheritance *inheritance = get_inheritance(registry, address);
+
+        if (!inheritance)
+                return -ENOMEM;
+        if (hold->device_fd >= 0)
+                replace_fd(&inheritance->hold.device_fd, hold->device_fd);
+        if (hold->uvm_fd >= 0)
+                replace_fd(&inheritance->hold.uvm_fd, hold->uvm_fd);
+        return 0;
+}
+
+void registry_start(struct registry *registry) {
+        registry_take_inheritances(registry);
+        registry_advance(registry);
+        registry_rescan(registry);
+}
+
+void registry_stop(struct registry *registry, bool keep_gpus) {
+        registry->stopping = true;
+        registry->keep_gpus = keep_gpus;
+        (void)event_del(registry->scan_timer);
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                gpu_retry_now(&registry->entries[i]->gpu);
+                if (!keep_gpus)
+                        entry_update_want(registry->entries[i]);
+        }
+        registry_advance(registry);
+}
+
+/* ---- questions ---- */
+
+void registry_refresh(struct registry *registry) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        for (size_t i = 0; i < registry->n_entries; i++)
+                gpu_refresh(&registry->entries[i]->gpu, now_usec);
+        registry_advance(registry);
+}
+
+struct registry_counts registry_count(const struct registry *registry) {
+        struct registry_counts counts = {.gpus = registry->n_entries};
+
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                const struct gpu *gpu = &registry->entries[i]->gpu;
+
+                counts.wanted += gpu->wanted;
+                counts.held += gpu->state == GPU_HELD;
+                counts.failed += gpu->state == GPU_FAILED;
+                counts.busy += gpu->job != GPU_JOB_NONE;
+                counts.using += gpu->state == GPU_HELD || gpu->state == GPU_OPENING || registry->entries[i]->waiting;
+                counts.unbinding += registry->entries[i]->unbinding;
+        }
+        return counts;
+}
+
+bool registry_is_listed(const struct registry *registry) {
+        return registry->scanned;
+}
+
+bool registry_is_ready(const struct registry *registry) {
+        return registry->ready;
+}
+
+const struct gpu *registry_gpu(const struct registry *registry, size_t index) {
+        return index < registry->n_entries ? &registry->entries[index]->gpu : NULL;
+}
+
+const struct gpu *registry_find(const struct registry *registry, const struct nvpd_device *device) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                const struct pci_address *address = &registry->entries[i]->gpu.info.address;
+
+                if ((uint32_t)device->domain == address->domain && device->bus == address->bus &&
+                    device->slot == address->slot)
+                        return &registry->entries[i]->gpu;
+        }
+        return NULL;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/gpus/registry_private.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+/* Ending a subscription takes a millisecond; one that hangs is not to keep a lease from being answered. */
+#define QUIET_LIMIT_USEC (1 * USEC_PER_SEC)
+
+static bool covers(const struct registry_lease *lease, const struct pci_address *address) {
+        if (lease->all)
+                return true;
+        for (size_t i = 0; i < lease->n_addresses; i++)
+                if (pci_address_compare(&lease->addresses[i], address) == 0)
+                        return true;
+        return false;
+}
+
+bool registry_lease_covers(const struct registry *registry, const struct pci_address *address) {
+        for (const struct registry_lease *lease = registry->leases; lease; lease = lease->next)
+                if (covers(lease, address))
+                        return true;
+        return false;
+}
+
+size_t registry_lease_count(const struct registry *registry) {
+        size_t count = 0;
+
+        for (const struct registry_lease *lease = registry->leases; lease; lease = lease->next)
+                count++;
+        return count;
+}
+
+/* The leases changed: what is wanted of each GPU may have as well. */
+static void update_entries(struct registry *registry) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+                bool leased = registry_lease_covers(registry, &entry->gpu.info.address);
+                char text[PCI_ADDRESS_SIZE];
+
+                if (leased == entry->leased)
+                        continue;
+                entry->leased = leased;
+                log_write(LOG_NOTICE, "device %s - %s.", entry_address(entry, text), leased ? "leased" : "lease ended");
+                gpu_retry_now(&entry->gpu);
+                entry_update_want(entry);
+        }
+        registry_advance(registry);
+}
+
+void registry_lease_begin(struct registry *registry, struct registry_lease *lease) {
+        lease->told = false;
+        lease->quiet_due_usec = 0;
+        lease->next = registry->leases;
+        registry->leases = lease;
+        update_entries(registry);
+}
+
+void registry_lease_end(struct registry *registry, struct registry_lease *lease) {
+        for (struct registry_lease **next = &registry->leases; *next; next = &(*next)->next)
+                if (*next == lease) {
+                        *next = lease->next;
+                        break;
+                }
+        update_entries(registry);
+}
+
+enum progress {
+        RELEASING,
+        RELEASED,
+        CANNOT,
+};
+
+/* No GPU pins the kernel module: what else of ours does is worth waiting for. */
+static bool is_driver_free(const struct registry *registry) {
+        struct registry_counts counts = registry_count(registry);
+
+        return counts.using == 0 && counts.busy == 0;
+}
+
+/* Whether the lease is answered now as far as the rest of us is concerned. */
+static bool is_quiet(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
+        if (!is_driver_free(registry) || (!registry->asking && registry->config.is_quiet(registry->config.userdata)))
+                return true;
+        if (lease->quiet_due_usec == 0)
+                lease->quiet_due_usec = now_usec + QUIET_LIMIT_USEC;
+        return now_usec >= lease->quiet_due_usec;
+}
+
+static enum progress lease_progress(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
+        enum progress progress = RELEASED;
+
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                const struct gpu *gpu = &registry->entries[i]->gpu;
+
+                if (!covers(lease, &gpu->info.address) || (gpu->state == GPU_RELEASED && gpu->job == GPU_JOB_NONE))
+                        continue;
+                if (gpu->stuck || (gpu->state == GPU_HELD && gpu->failure.error != 0))
+                        return CANNOT;
+                progress = RELEASING;
+        }
+        return progress == RELEASED && !is_quiet(registry, lease, now_usec) ? RELEASING : progress;
+}
+
+/* An answer may end leases: then the list is another, and the look begins anew. */
+uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
+        struct registry_lease *lease = registry->leases;
+        uint64_t wake_usec = UINT64_MAX;
+
+        while (lease) {
+                enum progress progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
+
+                if (progress == RELEASING) {
+                        if (!lease->told && lease->quiet_due_usec != 0 && lease->quiet_due_usec < wake_usec)
+                                wake_usec = lease->quiet_due_usec;
+                        lease = lease->next;
+                        continue;
+                }
+                lease->told = true;
+                lease->answered(lease, progress == RELEASED ? NVPD_SUCCESS : NVPD_DRIVER);
+                lease = registry->leases;
+        }
+        return wake_usec;
+}

@@ -1,0 +1,122 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The registry's inside, for its own files:
+ *
+ *      registry.c           GPUs, their jobs, the driving
+ *      registry_scan.c      GPUs that come and go
+ *      registry_request.c   Set requests, one after another for each GPU
+ *      registry_lease.c     leases
+ *      registry_question.c  what the driver is asked besides
+ */
+
+#include "daemon/gpus/registry.h"
+#include "daemon/gpus/worker.h"
+
+struct entry {
+        struct gpu gpu;
+        struct registry *registry;
+
+        int index;                     /* see registry_config.policy */
+        struct registry_policy policy; /* as last asked for */
+        bool enabled;                  /* the policy's persistence, or what an RPC set last */
+        bool leased;                   /* a lease covers it */
+        bool unbinding;                /* the driver waits for us to let go */
+        bool stale;                    /* what is held is of a GPU that was taken away: close it, then open anew */
+        bool gone;                     /* not listed any more: forgotten once it is released */
+        bool seen;                     /* by the scan being merged */
+        bool assumed;         /* taken over, and not listed yet: wanted as it was, for rules may name its UUID */
+        bool doubtful;        /* a scan did not see it, but is older than what we hold */
+        uint64_t opened_usec; /* when the last open began */
+        bool waiting;         /* an open waits for hears_unbinds() */
+        int failed_result;    /* of the last open, as that gave it */
+        int told_error;       /* of the last explanation of a failure that was logged */
+
+        struct registry_request *request; /* the one being served, and those behind it */
+        int numa_result;                  /* of the last NUMA job */
+};
+
+/* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does
+ * both. */
+struct memory {
+        struct pci_address address;
+        char uuid[GPU_UUID_SIZE]; /* empty: not known */
+        bool configured;          /* what it differed from */
+        struct memory *next;
+};
+
+/* Descriptors of a process before us, until their GPU is found. */
+struct inheritance {
+        struct pci_address address;
+        struct gpu_hold hold;
+        struct inheritance *next;
+};
+
+struct registry {
+        struct registry_config config;
+        struct entry **entries; /* by ascending address */
+        size_t n_entries;
+        struct inheritance *inheritances;
+        struct memory *memories;
+        struct registry_lease *leases;
+        struct event *timer;     /* the end of the nearest pause or limit */
+        struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
+        uint64_t deaf_usec;      /* since when hears_unbinds() says no; 0: it says yes, or nobody has asked */
+
+        struct event *scan_timer; /* the next look by ourselves */
+        bool polling;             /* nobody tells of changes */
+        bool scan_owed;           /* there was no memory or thread for a look, or for what it found */
+        bool scanning;            /* a scan is on a worker thread */
+        bool scan_again;
+        int scan_result; /* of the last scan */
+        bool scanned;    /* the first scan is in */
+        bool empty_told;
+
+        bool changed;   /* since on_change was called */
+        bool advancing; /* advance() is running; an answer that asks for more sets `again` */
+        bool again;
+        bool ready;
+        bool stopping;
+        bool keep_gpus;
+        bool stopped;
+};
+
+/* Takes every GPU as far as it gets now. To be called after every event, however small. */
+void registry_advance(struct registry *registry);
+
+/* Whether two UUIDs, of which either may be unknown (""), are certainly of different GPUs. */
+bool is_other_gpu(const char *first, const char *second);
+
+/* Works out anew whether the GPU is wanted. */
+void entry_update_want(struct entry *entry);
+/* An RPC or the policy decides. Ends a pause after a failure: whoever asks wants it tried now. */
+void entry_enable(struct entry *entry, bool enabled);
+void entry_start_job(struct entry *entry, enum gpu_job job);
+/* Takes the requests of a GPU as far as they get now. */
+void entry_serve(struct entry *entry);
+/* When its request, if there is one, is answered at the latest. */
+uint64_t entry_request_due(const struct entry *entry);
+/* "0000:17:00.0" */
+const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]);
+
+/* What is held of the GPU is worth nothing any more: it is closed, and then opened anew if wanted. */
+void entry_spoil(struct entry *entry);
+
+int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index);
+/* Forgets the entries that are gone and released. */
+void registry_sweep(struct registry *registry);
+/* What the configuration says of it now; only a difference counts. */
+void entry_apply_policy(struct entry *entry);
+
+/* GPUs of which descriptors were handed in become entries. */
+void registry_take_inheritances(struct registry *registry);
+void registry_arm_scan(struct registry *registry);
+
+/* Asks the driver the next question that is due, unless it would keep us waiting. */
+void registry_ask(struct registry *registry);
+
+bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);
+/* Answers the leases that can be. Returns when to look again if nothing happens before. */
+uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec);

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/gpus/registry_private.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+/* How far the request at the head of a GPU's queue has come. */
+enum stage {
+        STAGE_NEW,
+        STAGE_MODE,     /* waits for the GPU to be held or released */
+        STAGE_NUMA,     /* waits for the NUMA job */
+        STAGE_ROLLBACK, /* NUMA failed: waits for the old mode */
+};
+
+static void answer(struct entry *entry, enum nvpd_status status) {
+        struct registry_request *request = entry->request;
+
+        entry->request = request->next;
+        request->answered(request, status);
+}
+
+static bool mode_is(const struct entry *entry, bool enabled) {
+        return entry->enabled == enabled && entry->gpu.state == (enabled ? GPU_HELD : GPU_RELEASED) &&
+               entry->gpu.wanted == enabled;
+}
+
+/* The last attempt failed and the next is not due yet, or something stronger than a Set forbids it. */
+static bool mode_failed(const struct entry *entry) {
+        if (entry->gpu.job != GPU_JOB_NONE)
+                return false;
+        if (entry->enabled && !entry->gpu.wanted && !entry->stale)
+                return true;
+        return entry->gpu.failure.error != 0 && entry->gpu.retry_usec != 0;
+}
+
+static void start_numa(struct entry *entry, bool online) {
+        entry->request->stage = STAGE_NUMA;
+        entry_start_job(entry, online ? GPU_JOB_NUMA_ONLINE : GPU_JOB_NUMA_OFFLINE);
+}
+
+static void roll_back(struct entry *entry) {
+        entry_enable(entry, !entry->request->enable);
+        entry->request->stage = STAGE_ROLLBACK;
+}
+
+static void serve_new(struct entry *entry) {
+        struct registry_request *request = entry->request;
+        char text[PCI_ADDRESS_SIZE];
+
+        if (request->kind == REGISTRY_SET_NUMA) {
+                if (entry->gpu.job == GPU_JOB_NONE)
+                        start_numa(entry, request->enable);
+        } else if (mode_is(entry, request->enable)) {
+                log_write(LOG_NOTICE, "device %s - already in requested persistence mode.", entry_address(entry, text));
+                answer(entry, NVPD_SUCCESS);
+        } else {
+                entry_enable(entry, request->enable);
+                request->stage = STAGE_MODE;
+        }
+}
+
+static void serve_mode(struct entry *entry) {
+        struct registry_request *request = entry->request;
+
+        if (mode_is(entry, request->enable)) {
+                if (entry->gpu.job != GPU_JOB_NONE) /* UVM persistence is being changed; NUMA comes after it */
+                        return;
+                if (request->kind == REGISTRY_SET_MODE)
+                        start_numa(entry, request->enable);
+                else
+                        answer(entry, NVPD_SUCCESS);
+        } else if (mode_failed(entry) && request->kind == REGISTRY_SET_MODE && entry->gpu.failure.numa) {
+                roll_back(entry);
+        } else if (mode_failed(entry)) {
+                answer(entry, NVPD_DRIVER);
+        }
+}
+
+static void serve_numa(struct entry *entry) {
+        struct registry_request *request = entry->request;
+
+        if (entry->gpu.job != GPU_JOB_NONE)
+                return;
+        if (entry->numa_result >= 0) {
+                answer(entry, NVPD_SUCCESS);
+        } else if (request->kind == REGISTRY_SET_NUMA) {
+                answer(entry, NVPD_NUMA_FAILURE);
+        } else {
+                roll_back(entry);
+        }
+}
+
+static void serve_rollback(struct entry *entry) {
+        if (mode_is(entry, !entry->request->enable) || mode_failed(entry))
+                answer(entry, NVPD_NUMA_FAILURE);
+}
+
+/*
+ * An unbind that waited for us goes on as soon as we have let go: a Set that was releasing the GPU has done what it was
+ * asked for, whatever became of the GPU then.
+ */
+static void serve_gone(struct entry *entry) {
+        const struct registry_request *request = entry->request;
+        bool releasing = request->kind != REGISTRY_SET_NUMA && !request->enable && request->stage != STAGE_NEW;
+
+        if (!releasing)
+                answer(entry, NVPD_DEVICE_NOT_FOUND);
+        else if (entry->gpu.state == GPU_RELEASED)
+                answer(entry, NVPD_SUCCESS);
+}
+
+uint64_t entry_request_due(const struct entry *entry) {
+        return entry->request ? entry->request->since_usec + REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
+}
+
+/* Takes the request at the head as far as it gets now. */
+static void serve_head(struct entry *entry) {
+        static void (*const serve[])(struct entry * entry) = {
+                [STAGE_NEW] = serve_new,
+                [STAGE_MODE] = serve_mode,
+                [STAGE_NUMA] = serve_numa,
+                [STAGE_ROLLBACK] = serve_rollback,
+        };
+
+        if (entry->registry->stopping || entry->gpu.stuck || clock_monotonic_usec() >= entry_request_due(entry))
+                answer(entry, NVPD_DRIVER);
+        else if (entry->gone)
+                serve_gone(entry);
+        else
+                serve[entry->request->stage](entry);
+}
+
+void entry_serve(struct entry *entry) {
+        while (entry->request) {
+                const struct registry_request *head = entry->request;
+                int stage = head->stage;
+
+                serve_head(entry);
+                if (entry->request == head && head->stage == stage)
+                        return;
+        }
+}
+
+void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request) {
+        struct entry *entry = container_of(gpu, struct entry, gpu);
+        struct registry_request **tail = &entry->request;
+
+        request->stage = STAGE_NEW;
+        request->since_usec = clock_monotonic_usec();
+        request->next = NULL;
+        while (*tail)
+                tail = &(*tail)->next;
+        *tail = request;
+        registry_advance(registry);
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/gpus/registry_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+
+/* An unbind that we have let go for goes on in the kernel; how it ends is seen by looking, where nobody tells. */
+#define UNSETTLED_POLL_USEC (1 * USEC_PER_SEC)
+
+/* Listing reads the driver's /proc files, which can sleep while the system suspends: on a thread, like everything else.
+ */
+struct scan {
+        struct worker_job job;
+        struct registry *registry;
+        uint64_t started_usec;
+        struct gpu_info *infos;
+        size_t n_infos;
+        int result;
+};
+
+static struct entry *find_entry(const struct registry *registry, const struct pci_address *address) {
+        for (size_t i = 0; i < registry->n_entries; i++)
+                if (pci_address_compare(&registry->entries[i]->gpu.info.address, address) == 0)
+                        return registry->entries[i];
+        return NULL;
+}
+
+static bool is_other_minor(int minor, const struct gpu_info *info) {
+        return minor != GPU_MINOR_UNKNOWN && info->minor != GPU_MINOR_UNKNOWN && minor != info->minor;
+}
+
+/*
+ * Whether what is held is of the GPU as it was before: taken out and put back while we did not look. An open reads the
+ * minor for itself, so while one is under way, or when it began after the look, the hold is the newer of the two.
+ */
+static bool is_outdated(const struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
+        const struct gpu *gpu = &entry->gpu;
+        int minor = gpu->hold.minor != GPU_MINOR_UNKNOWN ? gpu->hold.minor : gpu->info.minor;
+
+        if (gpu->state == GPU_OPENING || seen_usec < entry->opened_usec)
+                return false;
+        return is_other_minor(minor, info) || is_other_gpu(gpu->info.uuid, info->uuid);
+}
+
+/* A look that began before the GPU was initialised does not know its UUID. */
+static void take_info(struct gpu *gpu, const struct gpu_info *info) {
+        struct gpu_info before = gpu->info;
+
+        gpu->info = *info;
+        if (info->uuid[0] == '\0')
+                (void)text_copy(gpu->info.uuid, sizeof(gpu->info.uuid), before.uuid);
+}
+
+static void update_entry(struct entry *entry, const struct gpu_info *info, int index, uint64_t seen_usec) {
+        bool outdated = is_outdated(entry, info, seen_usec);
+
+        entry->seen = true;
+        entry->doubtful = false;
+        if (is_other_minor(entry->gpu.info.minor, info)) /* the unbind is over, and a bind, too */
+                entry->unbinding = false;
+        outdated |= take_bool(&entry->gone);  /* back before it was forgotten */
+        if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
+                take_info(&entry->gpu, info);
+        if (entry->index < 0)
+                entry->index = index;
+        if (take_bool(&entry->assumed))
+                entry_apply_policy(entry);
+        if (outdated)
+                entry_spoil(entry);
+        else
+                entry_update_want(entry);
+}
+
+static void lose_entry(struct entry *entry) {
+        char text[PCI_ADDRESS_SIZE];
+
+        if (entry->gone)
+                return;
+        entry->gone = true;
+        entry->doubtful = false;
+        entry->unbinding = false;
+        log_write(LOG_NOTICE, "device %s - gone.", entry_address(entry, text));
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+}
+
+/* Not listed: gone, unless it came back and was opened while the scan was under way. */
+static void miss_entry(struct entry *entry, uint64_t seen_usec) {
+        bool in_use = entry->gpu.state == GPU_OPENING || entry->gpu.state == GPU_HELD;
+
+        if (in_use && seen_usec < entry->opened_usec)
+                entry->doubtful = true;
+        else
+                lose_entry(entry);
+}
+
+static void merge(struct registry *registry, const struct scan *scan) {
+        int n_counted = 0;
+
+        for (size_t i = 0; i < registry->n_entries; i++)
+                registry->entries[i]->seen = false;
+        for (size_t i = 0; i < scan->n_infos; i++) {
+                struct entry *entry = find_entry(registry, &scan->infos[i].address);
+                int index = scan->infos[i].excluded ? -1 : n_counted++;
+                int r = 0;
+
+                if (entry)
+                        update_entry(entry, &scan->infos[i], index, scan->started_usec);
+                else
+                        r = registry_add_entry(registry, &scan->infos[i], index);
+                if (r < 0) {
+                        (void)log_errno(LOG_ERR, r, "cannot register a GPU");
+                        registry->scan_owed = true;
+                }
+        }
+        for (size_t i = 0; i < registry->n_entries; i++)
+                if (!registry->entries[i]->seen)
+                        miss_entry(registry->entries[i], scan->started_usec);
+}
+
+/*
+ * What a daemon before us has held is held again without waiting for the driver's list, which may never come while a
+ * GPU hangs. What the list then does not have is let go of as every GPU that is gone.
+ */
+void registry_take_inheritances(struct registry *registry) {
+        while (registry->inheritances) {
+                const struct gpu_info info = {
+                        .address = registry->inheritances->address,
+                        .minor = GPU_MINOR_UNKNOWN,
+                };
+                int r = registry_add_entry(registry, &info, -1);
+
+                if (r < 0) { /* the next scan tries again */
+                        (void)log_errno(LOG_ERR, r, "cannot take a GPU over");
+                        registry->scan_owed = true;
+                        return;
+                }
+        }
+}
+
+static void tell_empty(struct registry *registry) {
+        bool empty = registry->n_entries == 0;
+
+        if (empty && !registry->empty_told)
+                log_write(LOG_WARNING, "no NVIDIA GPU found; waiting for the driver and GPUs to appear");
+        registry->empty_told = empty;
+}
+
+static void scan_free(struct scan **scan) {
+        free((*scan)->infos);
+        free(*scan);
+}
+
+static void scan_run(struct worker_job *job) {
+        struct scan *scan = container_of(job, struct scan, job);
+        const struct registry_config *config = &scan->registry->config;
+
+        scan->result = config->ops->list(config->context, &scan->infos, &scan->n_infos);
+}
+
+/* What fails at the start may be over in a moment: ready with none of the GPUs is worse than ready a second later. */
+static bool is_first_failure(const struct registry *registry, int result) {
+        return result < 0 && !registry->scanned && registry->scan_result == 0;
+}
+
+static void scan_done(struct worker_job *job) {
+        CLEANUP(scan_free) struct scan *scan = container_of(job, struct scan, job);
+        struct registry *registry = scan->registry;
+
+        registry->scanning = false;
+        if (is_first_failure(registry, scan->result)) {
+                registry->scan_owed = true;
+        } else {
+                registry->changed |= !registry->scanned;
+                registry->scanned = true;
+        }
+        if (scan->result < 0 && scan->result != registry->scan_result)
+                (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again every %u s",
+                                (unsigned)(registry->config.poll_usec / USEC_PER_SEC));
+        registry->scan_result = scan->result;
+        if (scan->result >= 0) {
+                registry_take_inheritances(registry); /* for which there was no memory before */
+                merge(registry, scan);
+        }
+        registry_sweep(registry);
+        if (registry->scanned)
+                tell_empty(registry);
+        if (take_bool(&registry->scan_again))
+                registry_rescan(registry);
+        registry_arm_scan(registry);
+        registry_advance(registry);
+}
+
+void registry_rescan(struct registry *registry) {
+        struct scan *scan;
+
+        if (registry->stopping)
+                return;
+        if (registry->scanning) {
+                registry->scan_again = true;
+                return;
+        }
+        registry->scan_owed = true;
+        scan = calloc(1, sizeof(*scan));
+        if (!scan) {
+                registry_arm_scan(registry);
+                return;
+        }
+        *scan = (struct scan){
+                .job = {.run = scan_run, .done = scan_done},
+                .registry = registry,
+                .started_usec = clock_monotonic_usec(),
+        };
+        if (worker_start(registry->config.worker, &scan->job) < 0) {
+                free(scan);
+                registry_arm_scan(registry);
+                return;
+        }
+        registry->scanning = true;
+        registry->scan_owed = false;
+}
+
+static bool is_unsettled(const struct entry *entry) {
+        return entry->unbinding || entry->gone || entry->doubtful;
+}
+
+/*
+ * When to look again by ourselves: never while there are GPUs, somebody tells of changes, all are settled, and the last
+ * look took everything in.
+ */
+void registry_arm_scan(struct registry *registry) {
+        bool needed = registry->n_entries == 0 || registry->polling || registry->scan_result < 0;
+        uint64_t pause_usec = needed ? registry->config.poll_usec : 0;
+        struct timeval pause;
+
+        if (registry->scan_owed)
+                pause_usec = UNSETTLED_POLL_USEC;
+        for (size_t i = 0; i < registry->n_entries; i++)
+                if (is_unsettled(registry->entries[i]))
+                        pause_usec = UNSETTLED_POLL_USEC;
+        pause = (struct timeval){
+                .tv_sec = (time_t)(pause_usec / USEC_PER_SEC),
+                .tv_usec = (suseconds_t)(pause_usec % USEC_PER_SEC),
+        };
+        if (pause_usec == 0 || registry->stopping)
+                (void)event_del(registry->scan_timer);
+        else
+                (void)event_add(registry->scan_timer, &pause);
+}
+
+void registry_set_polling(struct registry *registry, bool needed) {
+        registry->polling = needed;
+        registry_arm_scan(registry);
+}
+
+void registry_note_removed(struct registry *registry, const struct pci_address *address) {
+        struct entry *entry = find_entry(registry, address);
+
+        if (entry) { /* if it is back already the look below will tell, and what we hold is of the one before */
+                lose_entry(entry);
+                registry_advance(registry);
+                registry_sweep(registry);
+        }
+        registry_rescan(registry);
+}
+
+static void begin_unbind(struct entry *entry) {
+        char text[PCI_ADDRESS_SIZE];
+
+        if (entry->unbinding)
+                return;
+        entry->unbinding = true;
+        log_write(LOG_NOTICE, "device %s - the driver is about to let go of it; releasing it.",
+                  entry_address(entry, text));
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+        registry_arm_scan(entry->registry);
+}
+
+static void end_unbind(struct entry *entry) {
+        if (!take_bool(&entry->unbinding))
+                return;
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+}
+
+void registry_note_unbind(struct registry *registry, const struct pci_address *address) {
+        struct entry *entry = find_entry(registry, address);
+
+        if (!entry || (entry->gpu.state != GPU_HELD && entry->gpu.state != GPU_OPENING))
+                return;
+        begin_unbind(entry);
+        registry_advance(registry);
+}
+
+void registry_note_event(struct registry *registry, const struct rm_event *event) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+
+                if (!rm_event_is_for(event, &entry->gpu.info.address))
+                        continue;
+                if (event->bind)
+                        end_unbind(entry);
+                else
+                        begin_unbind(entry);
+        }
+        if (event->bind)
+                registry_rescan(registry);
+        registry_advance(registry);
+}

@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/manager/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/thread.h"
+#include "daemon/manager/keeper_message.h"
+#include "daemon/sandbox/sandbox.h"
+
+enum {
+        KEPT_MAX = 512,        /* 64 GPUs need 128 */
+        VISITORS_MAX = 4,      /* connections that have not said yet that they are a daemon */
+        VISIT_SEC = 10,        /* how long such a connection may last */
+        FIRST_VISIT_SEC = 30,  /* how long an idle keeper waits for its first daemon */
+        DEFAULT_WAIT_SEC = 60, /* until a daemon says something else */
+        END_LIMIT_MSEC = 4500, /* after a signal: what is still in the driver then ends with the process */
+        RETRY_MSEC = 200,      /* of a close for which there was no thread */
+        STACK_SIZE = 64 * 1024,
+        LOG_LIMIT_MSEC = 500,
+};
+
+struct kept {
+        char name[KEEPER_NAME_SIZE];
+        int fd;
+};
+
+/* A descriptor on its way out: its close(2) is on a thread, or has to wait for one. */
+struct closing {
+        struct keeper *keeper;
+        struct closing *next;
+        char name[KEEPER_NAME_SIZE];
+        int fd;
+        bool started;       /* the thread has it */
+        unsigned answer_to; /* the daemon that asked, by keeper.n_daemons; 0: nobody did */
+        uint32_t token;     /* of its DROP */
+};
+
+struct visitor {
+        int fd;
+        uint64_t until_usec;
+};
+
+struct keeper {
+        struct keeper_config config;
+        int signal_fd;
+        int closed_read_fd, closed_write_fd; /* a pipe: threads send the `struct closing *` that they have done */
+        int daemon_fd;                       /* -1: no daemon is connected */
+        unsigned n_daemons;                  /* so far */
+        struct visitor visitors[VISITORS_MAX];
+        struct kept kept[KEPT_MAX];
+        unsigned n_kept;
+        struct closing *closings;
+        bool owes_threads;      /* some of them wait for a thread */
+        uint64_t wait_usec;     /* how long for the next daemon */
+        uint64_t deadline_usec; /* without a daemon: until when; when ending: until when */
+        bool ending;
+};
+
+/* ---- the socket ---- */
+
+int keeper_listen(const char *path) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        CLEANUP(fd_done) int fd = -1;
+
+        if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
+                return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot make the keeper's socket %s", path);
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        /* The mode of the inode to come: it is never another one's to reach, not even for a moment. */
+        if (fd < 0 || fchmod(fd, 0600) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot make the keeper's socket");
+        if (unlink(path) < 0 && errno != ENOENT)
+                return log_errno(LOG_ERR, -errno, "cannot replace the keeper's socket %s", path);
+        if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot listen at the keeper's socket %s", path);
+        return take_fd(&fd);
+}
+
+/* ---- closing ---- */
+
+static void *close_main(void *argument) {
+        struct closing *closing = argument;
+
+        (void)close(closing->fd); /* may never return */
+        (void)!write(closing->keeper->closed_write_fd, &closing, sizeof(closing));
+        return NULL;
+}
+
+static bool start_closing(struct closing *closing) {
+        static const struct thread_options options = {.stack_size = STACK_SIZE, .detached = true};
+        pthread_t thread;
+
+        return thread_start(&thread, &options, close_main, closing) == 0;
+}
+
+static void start_all(struct keeper *keeper) {
+        keeper->owes_threads = false;
+        for (struct closing *closing = keeper->closings; closing; closing = closing->next) {
+                if (!closing->started)
+                        closing->started = start_closing(closing);
+                keeper->owes_threads |= !closing->started;
+        }
+}
+
+/* Gives the descriptor up. Without memory it stays open: better a GPU held for too long than a loop in the driver. */
+static struct closing *let_go(struct keeper *keeper, const char *name, int fd) {
+        struct closing *closing = calloc(1, sizeof(*closing));
+
+        if (!closing) {
+                log_write(LOG_ERR, "cannot close %s: out of memory; it stays open until this process ends", name);
+                return NULL;
+        }
+        *closing = (struct closing){.keeper = keeper, .next = keeper->closings, .fd = fd};
+        (void)text_copy(closing->name, sizeof(closing->name), name);
+        keeper->closings = closing;
+        start_all(keeper);
+        return closing;
+}
+
+static void let_all_go(struct keeper *keeper) {
+        while (keeper->n_kept > 0) {
+                struct kept *kept = &keeper->kept[--keeper->n_kept];
+
+                (void)let_go(keeper, kept->name, kept->fd);
+        }
+}
+
+/* ---- the daemon ---- */
+
+static void lose_daemon(struct keeper *keeper) {
+        keeper->daemon_fd = fd_close(keeper->daemon_fd);
+        if (!keeper->ending)
+                keeper->deadline_usec = clock_monotonic_usec() + keeper->wait_usec;
+}
+
+static void tell(struct keeper *keeper, enum keeper_kind kind, uint32_t value, const char *name, int fd) {
+        if (keeper->daemon_fd >= 0) /* one that is gone is noticed when all that it has sent is read */
+                (void)keeper_send(keeper->daemon_fd, kind, value, name, fd);
+}
+
+static void forget_closing(struct keeper *keeper, struct closing *closing) {
+        struct closing **next = &keeper->closings;
+
+        while (*next != closing)
+                next = &(*next)->next;
+        *next = closing->next;
+        free(closing);
+}
+
+static void on_closed(struct keeper *keeper) {
+        struct closing *closing;
+
+        while (read(keeper->closed_read_fd, &closing, sizeof(closing)) == sizeof(closing)) {
+                if (closing->answer_to == keeper->n_daemons)
+                        tell(keeper, KEEPER_DROPPED, closing->token, closing->name, -1);
+                forget_closing(keeper, closing);
+        }
+}
+
+static struct kept *find(struct keeper *keeper, const char *name) {
+        for (unsigned i = 0; i < keeper->n_kept; i++)
+                if (text_equal(keeper->kept[i].name, name))
+                        return &keeper->kept[i];
+        return NULL;
+}
+
+static struct closing *find_closing(struct keeper *keeper, const char *name) {
+        struct closing *closing = keeper->closings;
+
+        while (closing && !text_equal(closing->name, name))
+                closing = closing->next;
+        return closing;
+}
+
+/* Begins to close what is kept under the name, or finds it being closed already; NULL: there is no such thing. */
+static struct closing *close_kept(struct keeper *keeper, const char *name) {
+        struct kept *kept = find(keeper, name);
+        int fd;
+
+        if (!kept)
+                return find_closing(keeper, name);
+        fd = kept->fd;
+        *kept = keeper->kept[--keeper->n_kept];
+        return let_go(keeper, name, fd);
+}
+
+static void drop(struct keeper *keeper, const char *name, uint32_t token) {
+        struct closing *closing = close_kept(keeper, name);
+
+        if (!closing) {
+                tell(keeper, KEEPER_DROPPED, token, name, -1);
+                return;
+        }
+        closing->answer_to = keeper->n_daemons;
+        closing->token = token;
+}
+
+static void keep(struct keeper *keeper, const char *name, int fd) {
+        struct kept *kept = find(keeper, name);
+
+        if (fd < 0)
+                return;
+        if (kept) {
+                (void)let_go(keeper, name, kept->fd);
+                kept->fd = fd;
+        } else if (keeper->n_kept == KEPT_MAX || keeper->ending) {
+                (void)let_go(keeper, name, fd);
+        } else {
+                kept = &keeper->kept[keeper->n_kept++];
+                kept->fd = fd;
+                (void)text_copy(kept->name, sizeof(kept->name), name);
+        }
+}
+
+static void hand_over(struct keeper *keeper) {
+        for (unsigned i = 0; i < keeper->n_kept; i++)
+                tell(keeper, KEEPER_HAVE, 0, keeper->kept[i].name, keeper->kept[i].fd);
+        tell(keeper, KEEPER_END, 0, NULL, -1);
+}
+
+static void obey(struct keeper *keeper, const struct keeper_message *message, int fd) {
+        switch (message->kind) {
+        case KEEPER_TAKE:
+                hand_over(keeper);
+                break;
+        case KEEPER_RESET:
+                let_all_go(keeper);
+                break;
+        case KEEPER_WAIT:
+                keeper->wait_usec = message->value * USEC_PER_SEC;
+                break;
+        case KEEPER_KEEP:
+                keep(keeper, message->name, fd);
+                return;
+        case KEEPER_DROP:
+                drop(keeper, message->name, message->value);
+                break;
+        default:
+                break;
+        }
+        if (fd >= 0) /* nobody asked for it */
+                (void)let_go(keeper, message->name, fd);
+}
+
+/* Takes one message. Returns false when there is none. */
+static bool hear_daemon(struct keeper *keeper) {
+        struct keeper_message message;
+        int fd = -1;
+        int r = keeper_receive(keeper->daemon_fd, &message, &fd);
+
+        if (r == -EAGAIN)
+                return false;
+        if (r == 0) {
+                obey(keeper, &message, fd);
+                return true;
+        }
+        if (fd >= 0)
+                (void)let_go(keeper, "what came with no message", fd);
+        if (r != -EBADMSG)
+                lose_daemon(keeper);
+        return r == -EBADMSG;
+}
+
+/* Reads what is left before the connection is closed: a descriptor in it would be closed by us, here. */
+static void dismiss_daemon(struct keeper *keeper) {
+        while (keeper->daemon_fd >= 0 && hear_daemon(keeper))
+                ;
+        keeper->daemon_fd = fd_close(keeper->daemon_fd);
+}
+
+/* ---- visitors ---- */
+
+/*
+ * The newest daemon is the daemon: the one before may be a process that is dead but for a thread in the driver, whose
+ * connection stays open until the driver gives the thread back.
+ */
+static void welcome(struct keeper *keeper, struct visitor *visitor, const struct keeper_message *message) {
+        dismiss_daemon(keeper);
+        keeper->daemon_fd = take_fd(&visitor->fd);
+        keeper->n_daemons++;
+        obey(keeper, message, -1);
+}
+
+static void on_visitor(struct keeper *keeper, struct visitor *visitor) {
+        struct keeper_message message;
+        int fd = -1;
+        int r = keeper_receive(visitor->fd, &message, &fd);
+
+        if (r == -EAGAIN)
+                return;
+        if (fd >= 0)
+                (void)let_go(keeper, "a visitor's descriptor", fd);
+        if (r == 0 && (message.kind == KEEPER_TAKE || message.kind == KEEPER_RESET))
+                welcome(keeper, visitor, &message);
+        else
+                visitor->fd = fd_close(visitor->fd);
+}
+
+static void receive_visitor(struct keeper *keeper, int connection_fd) {
+        CLEANUP(fd_done) int fd = connection_fd;
+
+        if (keeper_send(fd, KEEPER_HELLO, KEEPER_VERSION, NULL, -1) < 0)
+                return;
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                if (keeper->visitors[i].fd < 0) {
+                        keeper->visitors[i] = (struct visitor){
+                                .fd = take_fd(&fd),
+                                .until_usec = clock_monotonic_usec() + VISIT_SEC * USEC_PER_SEC,
+                        };
+                        return;
+                }
+}
+
+static void on_call(struct keeper *keeper) {
+        struct keeper_message message;
+        int fd = -1;
+        int r = keeper_receive(keeper->config.listen_fd, &message, &fd);
+
+        if (fd < 0)
+                return;
+        if (r == 0 && message.kind == KEEPER_CALL && keeper_trusts(fd))
+                receive_visitor(keeper, fd);
+        else
+                (void)let_go(keeper, "what came with no call", fd);
+}
+
+static void dismiss_visitors(struct keeper *keeper, uint64_t now_usec) {
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                if (keeper->visitors[i].fd >= 0 && now_usec >= keeper->visitors[i].until_usec)
+                        keeper->visitors[i].fd = fd_close(keeper->visitors[i].fd);
+}
+
+static bool has_visitors(const struct keeper *keeper) {
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                if (keeper->visitors[i].fd >= 0)
+                        return true;
+        return false;
+}
+
+/* ---- the loop ---- */
+
+static void on_signal(struct keeper *keeper) {
+        struct signalfd_siginfo info;
+
+        if (read(keeper->signal_fd, &info, sizeof(info)) != sizeof(info) || keeper->ending)
+                return;
+        log_write(LOG_INFO, "Received signal %u: releasing what is kept (%u)", info.ssi_signo, keeper->n_kept);
+        keeper->ending = true;
+        keeper->deadline_usec = clock_monotonic_usec() + END_LIMIT_MSEC * USEC_PER_MSEC;
+        let_all_go(keeper);
+}
+
+/* Nobody has come back for it. */
+static void on_deadline(struct keeper *keeper) {
+        if (keeper->n_kept > 0)
+                log_always(LOG_NOTICE, "no daemon has come for %u s: releasing what was kept (%u)",
+                           (unsigned)(keeper->wait_usec / USEC_PER_SEC), keeper->n_kept);
+        let_all_go(keeper);
+}
+
+/* Whether to go on. What happens by time happens here. */
+static bool turn(struct keeper *keeper) {
+        uint64_t now_usec = clock_monotonic_usec();
+        bool late = now_usec >= keeper->deadline_usec;
+
+        if (keeper->owes_threads)
+                start_all(keeper);
+        dismiss_visitors(keeper, now_usec);
+        if (keeper->ending)
+                return keeper->closings && !late;
+        if (keeper->daemon_fd >= 0)
+                return true;
+        if (late)
+                on_deadline(keeper);
+        if (!keeper->config.ends_idle || keeper->n_kept > 0 || keeper->closings || has_visitors(keeper))
+                return true;
+        return keeper->n_daemons == 0 && !late;
+}
+
+static int timeout_msec(const struct keeper *keeper) {
+        uint64_t now_usec = clock_monotonic_usec(), until_usec = UINT64_MAX;
+        bool timed = keeper->ending || (keeper->daemon_fd < 0 && (keeper->n_kept > 0 || keeper->config.ends_idle));
+
+        if (timed && keeper->deadline_usec > now_usec)
+                until_usec = keeper->deadline_usec;
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                if (keeper->visitors[i].fd >= 0 && keeper->visitors[i].until_usec < until_usec)
+                        until_usec = keeper->visitors[i].until_usec;
+        if (keeper->owes_threads)
+                return RETRY_MSEC;
+        if (until_usec == UINT64_MAX)
+                return -1;
+        return until_usec <= now_usec ? 0 : (int)((until_usec - now_usec) / USEC_PER_MSEC) + 1;
+}
+
+static void wait_and_serve(struct keeper *keeper) {
+        struct pollfd fds[4 + VISITORS_MAX] = {
+                {.fd = keeper->signal_fd, .events = POLLIN},
+                {.fd = keeper->closed_read_fd, .events = POLLIN},
+                {.fd = keeper->config.listen_fd, .events = POLLIN},
+                {.fd = keeper->daemon_fd, .events = POLLIN},
+        };
+
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                fds[4 + i] = (struct pollfd){.fd = keeper->visitors[i].fd, .events = POLLIN};
+        if (poll(fds, ARRAY_SIZE(fds), timeout_msec(keeper)) <= 0)
+                return;
+        if (fds[0].revents)
+                on_signal(keeper);
+        if (fds[1].revents)
+                on_closed(keeper);
+        if (fds[3].revents && keeper->daemon_fd == fds[3].fd)
+                (void)hear_daemon(keeper);
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                if (fds[4 + i].revents && keeper->visitors[i].fd >= 0)
+                        on_visitor(keeper, &keeper->visitors[i]);
+        if (fds[2].revents)
+                on_call(keeper);
+}
+
+static int make_signals(struct keeper *keeper) {
+        sigset_t signals;
+
+        (void)sigemptyset(&signals);
+        (void)sigaddset(&signals, SIGTERM);
+        (void)sigaddset(&signals, SIGINT);
+        (void)sigaddset(&signals, SIGUSR1);
+        (void)sigaddset(&signals, SIGHUP); /* of a terminal, or meant for the daemon: nothing to us */
+        if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+                return -errno;
+        (void)sigdelset(&signals, SIGHUP);
+        keeper->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+        return keeper->signal_fd < 0 ? -errno : 0;
+}
+
+static int make_pipe(struct keeper *keeper) {
+        int ends[2];
+
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return -errno;
+        keeper->closed_read_fd = ends[0];
+        keeper->closed_write_fd = ends[1];
+        /* Only the reader does not wait: threads may, and lose nothing. */
+        return fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int keeper_run(const struct keeper_config *config) {
+        static struct keeper keeper;
+        int r;
+
+        keeper = (struct keeper){
+                .config = *config,
+                .daemon_fd = -1,
+                .wait_usec = DEFAULT_WAIT_SEC * USEC_PER_SEC,
+                .deadline_usec = clock_monotonic_usec() + FIRST_VISIT_SEC * USEC_PER_SEC,
+        };
+        for (unsigned i = 0; i < VISITORS_MAX; i++)
+                keeper.visitors[i].fd = -1;
+        r = make_signals(&keeper);
+        if (r >= 0)
+                r = make_pipe(&keeper);
+        if (r < 0) {
+                (void)log_errno(LOG_ERR, r, "cannot start the keeper");
+                return EXIT_FAILURE;
+        }
+        if (config->sandbox && sandbox_enter_keeper() < 0)
+                return EXIT_FAILURE;
+        (void)log_start(); /* without a thread a log that is full stops the keeper, but not the daemon */
+        while (turn(&keeper))
+                wait_and_serve(&keeper);
+        /* A thread in the driver would keep them open after our end, and the daemon would take us for alive. */
+        dismiss_daemon(&keeper);
+        (void)fd_close(config->listen_fd);
+        log_flush(LOG_LIMIT_MSEC);
+        return EXIT_SUCCESS;
+}

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/manager/keeper_link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/gpus/worker.h"
+#include "daemon/manager/keeper.h"
+#include "daemon/manager/keeper_message.h"
+
+enum {
+        COPIES_MAX = 512,         /* as many as a keeper keeps */
+        ANSWER_LIMIT_MSEC = 2000, /* of a keeper: then it is taken for one that stands still */
+        APPEAR_LIMIT_MSEC = 5000, /* of KEEPER_SOCKET's at our start: it may be started at the same time */
+        APPEAR_PERIOD_MSEC = 20,
+        FIRST_RETRY_MSEC = 10,
+        RETRY_MSEC = 500,
+        GREETING_LIMIT_SEC = 5,
+};
+
+enum state {
+        STATE_DOWN,
+        STATE_GREETING,
+        STATE_UP,
+};
+
+enum copy_state {
+        COPY_KEPT,     /* with the keeper, or will be when the link is up */
+        COPY_DROPPING, /* a worker thread waits for DROPPED */
+        COPY_DROPPED,
+};
+
+struct copy {
+        char name[KEEPER_NAME_SIZE];
+        int fd; /* ours, which the hold owns: a copy is dropped before it is closed */
+        enum copy_state state;
+        uint32_t token; /* of its DROP */
+};
+
+struct keeper_link {
+        struct gpu_keeper keeper;
+        struct keeper_link_config config;
+        struct event *readable;
+        struct event *retry;
+        char *paths[2]; /* the service manager's, and ours */
+        bool warned;    /* that there is no keeper */
+        bool forks;     /* the keeper is at our own path */
+
+        pthread_mutex_t lock; /* of what follows */
+        pthread_cond_t changed;
+        enum state state;
+        int fd;
+        struct copy copies[COPIES_MAX];
+        unsigned n_copies;
+        uint32_t last_token;
+};
+
+static void lock(struct keeper_link *link) {
+        (void)pthread_mutex_lock(&link->lock);
+}
+
+static void unlock(struct keeper_link *link) {
+        (void)pthread_mutex_unlock(&link->lock);
+}
+
+/* ---- copies; with the lock ---- */
+
+static struct copy *find(struct keeper_link *link, const char *name) {
+        for (unsigned i = 0; i < link->n_copies; i++)
+                if (text_equal(link->copies[i].name, name))
+                        return &link->copies[i];
+        return NULL;
+}
+
+static struct copy *add(struct keeper_link *link, const char *name, int fd) {
+        struct copy *copy = find(link, name);
+
+        if (!copy && link->n_copies < COPIES_MAX)
+                copy = &link->copies[link->n_copies++];
+        if (!copy)
+                return NULL;
+        *copy = (struct copy){.fd = fd, .state = COPY_KEPT};
+        (void)text_copy(copy->name, sizeof(copy->name), name);
+        return copy;
+}
+
+static void take_away(struct keeper_link *link, struct copy *copy) {
+        *copy = link->copies[--link->n_copies];
+}
+
+/* Ends the connection, which the loop notices: the next one begins with everything that there is to keep. */
+static void start_anew(struct keeper_link *link) {
+        (void)shutdown(link->fd, SHUT_RDWR);
+}
+
+/* A keeper that does not read is not waited for. */
+static void send_copy(struct keeper_link *link, const struct copy *copy) {
+        int r = keeper_send(link->fd, KEEPER_KEEP, 0, copy->name, copy->fd);
+
+        if (r == 0)
+                return;
+        (void)log_errno(LOG_WARNING, r, "cannot leave %s with the keeper yet", copy->name);
+        start_anew(link);
+}
+
+/* ---- for the backend, on worker threads ---- */
+
+static void keep(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind, int fd) {
+        struct keeper_link *link = container_of(keeper, struct keeper_link, keeper);
+        const struct copy *copy;
+        char name[KEEPER_NAME_SIZE];
+
+        keeper_name_format(name, sizeof(name), kind, address);
+        lock(link);
+        copy = add(link, name, fd);
+        if (!copy)
+                log_write(LOG_WARNING, "no room to keep %s: a restart may tear it down", name);
+        else if (link->state == STATE_UP)
+                send_copy(link, copy);
+        unlock(link);
+}
+
+static void deadline_after(unsigned msec, struct timespec *ret_deadline) {
+        uint64_t usec = clock_monotonic_usec() + msec * USEC_PER_MSEC;
+
+        ret_deadline->tv_sec = (time_t)(usec / USEC_PER_SEC);
+        ret_deadline->tv_nsec = (long)(usec % USEC_PER_SEC) * 1000;
+}
+
+/* With the lock: until the keeper has dropped the copy, or is gone, which drops it as well. */
+static int wait_dropped(struct keeper_link *link, const char *name) {
+        struct timespec deadline;
+        struct copy *copy;
+
+        deadline_after(ANSWER_LIMIT_MSEC, &deadline);
+        while ((copy = find(link, name)) && copy->state == COPY_DROPPING && link->state == STATE_UP)
+                if (pthread_cond_timedwait(&link->changed, &link->lock, &deadline) == ETIMEDOUT)
+                        return -ETIMEDOUT;
+        return 0;
+}
+
+static int forget(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind) {
+        struct keeper_link *link = container_of(keeper, struct keeper_link, keeper);
+        char name[KEEPER_NAME_SIZE];
+        struct copy *copy;
+        int r = 0;
+
+        keeper_name_format(name, sizeof(name), kind, address);
+        lock(link);
+        copy = find(link, name);
+        if (copy && link->state == STATE_UP) {
+                copy->state = COPY_DROPPING;
+                copy->token = ++link->last_token;
+                r = keeper_send(link->fd, KEEPER_DROP, copy->token, name, -1);
+                if (r == -EAGAIN)
+                        start_anew(link);
+                r = r == -EAGAIN ? -ETIMEDOUT : wait_dropped(link, name);
+        }
+        copy = find(link, name); /* it may have moved meanwhile */
+        if (copy) /* also when it is late: whoever then does not close the descriptor has it kept again */
+                take_away(link, copy);
+        unlock(link);
+        return r;
+}
+
+/* ---- the loop's side ---- */
+
+/* The first new try comes at once: the keeper may just have been restarted. */
+static void go_down(struct keeper_link *link) {
+        static const struct timeval pause = {.tv_usec = FIRST_RETRY_MSEC * 1000};
+
+        if (link->readable)
+                event_free(link->readable);
+        link->readable = NULL;
+        lock(link);
+        link->state = STATE_DOWN;
+        link->fd = fd_close(link->fd);
+        for (unsigned i = 0; i < link->n_copies; i++)
+                if (link->copies[i].state == COPY_DROPPING)
+                        link->copies[i].state = COPY_DROPPED;
+        (void)pthread_cond_broadcast(&link->changed);
+        unlock(link);
+        if (link->retry)
+                (void)event_add(link->retry, &pause);
+}
+
+static void send_all(struct keeper_link *link) {
+        lock(link);
+        (void)keeper_send(link->fd, KEEPER_WAIT, link->config.wait_sec, NULL, -1);
+        for (unsigned i = 0; i < link->n_copies; i++)
+                if (link->copies[i].state == COPY_KEPT)
+                        send_copy(link, &link->copies[i]);
+        link->state = STATE_UP;
+        unlock(link);
+        if (take_bool(&link->warned))
+                log_always(LOG_NOTICE, "The keeper has the GPUs' descriptors again");
+}
+
+/* A keeper that was there all the time, and did not answer before, may have what a daemon before us has left. */
+static void greet_again(struct keeper_link *link) {
+        (void)event_remove_timer(link->readable);
+        if (keeper_send(link->fd, KEEPER_RESET, 0, NULL, -1) == 0)
+                send_all(link);
+}
+
+static void note_dropped(struct keeper_link *link, const char *name, uint32_t token) {
+        struct copy *copy;
+
+        lock(link);
+        copy = find(link, name);
+        if (copy && copy->state == COPY_DROPPING && copy->token == token)
+                copy->state = COPY_DROPPED;
+        else if (copy &&
+                 copy->state == COPY_KEPT) /* too late, we did not wait: the GPU is still held, and to be kept */
+                send_copy(link, copy);
+        (void)pthread_cond_broadcast(&link->changed);
+        unlock(link);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *userdata) {
+        struct keeper_link *link = userdata;
+        struct keeper_message message;
+        int received_fd = -1, r;
+
+        if (what & EV_TIMEOUT) { /* nobody greets: perhaps another one does */
+                go_down(link);
+                return;
+        }
+        while ((r = keeper_receive(link->fd, &message, &received_fd)) == 0) {
+                received_fd = fd_close(received_fd); /* a HAVE that we did not wait for: the keeper has it */
+                if (message.kind == KEEPER_HELLO && link->state == STATE_GREETING)
+                        greet_again(link);
+                else if (message.kind == KEEPER_DROPPED)
+                        note_dropped(link, message.name, message.value);
+        }
+        received_fd = fd_close(received_fd);
+        if (r == -EAGAIN || r == -EBADMSG)
+                return;
+        log_always(LOG_WARNING, "the keeper is gone: until there is another, the end of this process tears GPUs down");
+        link->warned = true;
+        go_down(link);
+}
+
+static void watch(struct keeper_link *link) {
+        static const struct timeval limit = {.tv_sec = GREETING_LIMIT_SEC};
+
+        link->readable = event_new(link->config.loop, link->fd, EV_READ | EV_PERSIST, on_readable, link);
+        if (!link->readable || event_add(link->readable, link->state == STATE_UP ? NULL : &limit) < 0)
+                go_down(link);
+}
+
+/* ---- finding one ---- */
+
+/* In the child: only 0-2 and the listener stay open. What else was open there may be copies of GPUs' descriptors. */
+static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd) {
+        struct keeper_config config = {.listen_fd = 3, .ends_idle = true, .sandbox = link->config.sandbox};
+        int null_fd;
+
+        log_forked(); /* closes the log's descriptor, which may be 3 or 4 */
+        if (listen_fd != 3 && dup3(listen_fd, 3, O_CLOEXEC) < 0)
+                _exit(EXIT_FAILURE);
+        if (ready_fd != 4 && dup3(ready_fd, 4, O_CLOEXEC) < 0)
+                _exit(EXIT_FAILURE);
+        if (link->config.title_size > 0) { /* for whoever looks with ps */
+                memset(link->config.title, 0, link->config.title_size);
+                (void)text_copy(link->config.title, link->config.title_size, "--keeper");
+        }
+        if (close_range(5, ~0U, 0) < 0)
+                for (int fd = 5; fd < 1024; fd++)
+                        (void)close(fd);
+        (void)!write(4, "", 1);
+        (void)close(4);
+        (void)setsid(); /* a terminal's signals are for the daemon */
+        null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        for (int fd = STDIN_FILENO; null_fd >= 0 && fd <= STDERR_FILENO; fd++)
+                (void)dup2(null_fd, fd);
+        (void)fd_close(null_fd);
+        log_open("nvidia-persistenced", LOG_TO_SYSLOG, log_is_verbose());
+        _exit(keeper_run(&config));
+}
+
+/* Returns when the child has closed its copies of our descriptors. */
+static int wait_for_child(int ready_fd) {
+        struct pollfd ready = {.fd = ready_fd, .events = POLLIN};
+        char byte;
+
+        return poll(&ready, 1, ANSWER_LIMIT_MSEC) == 1 && read(ready_fd, &byte, 1) == 1 ? 0 : -ECHILD;
+}
+
+/*
+ * Forks a keeper. The fork copies our descriptors: if one of a GPU's were closed here before the child has closed its
+ * copy, the last close would be the child's. So it happens while no job runs.
+ */
+static int fork_keeper(struct keeper_link *link) {
+        CLEANUP(fd_done) int listen_fd = -1, read_end = -1, write_end = -1;
+        sigset_t all, saved;
+        int ends[2], r = 0;
+        pid_t child;
+
+        /* A syslog(3) that is under way has a lock, which the child would wait for. */
+        if (!worker_is_idle(link->config.worker) || !log_is_written())
+                return -EBUSY;
+        listen_fd = keeper_listen(link->paths[1]);
+        if (listen_fd < 0)
+                return listen_fd;
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return -errno;
+        read_end = ends[0];
+        write_end = ends[1];
+        (void)signal(SIGCHLD, SIG_IGN); /* the kernel reaps it */
+        (void)sigfillset(&all);
+        (void)sigprocmask(SIG_SETMASK, &all, &saved); /* our handlers are not the child's */
+        child = fork();
+        if (child == 0)
+                become_keeper(link, listen_fd, write_end);
+        if (child < 0)
+                r = log_errno(LOG_WARNING, -errno, "cannot fork a keeper");
+        (void)sigprocmask(SIG_SETMASK, &saved, NULL);
+        write_end = fd_close(write_end);
+        return r < 0 ? r : wait_for_child(read_end);
+}
+
+/* Returns a connection, or negative errno: that of the last path tried. */
+static int find_keeper(struct keeper_link *link) {
+        bool forks = link->config.choice == KEEPER_AUTO;
+        int r = keeper_call(link->paths[0]);
+
+        if (r >= 0 || !forks)
+                return r;
+        link->forks = true;
+        r = keeper_call(link->paths[1]);
+        if (r >= 0 || r == -EAGAIN)
+                return r;
+        r = fork_keeper(link);
+        return r < 0 ? r : keeper_call(link->paths[1]);
+}
+
+static int connect_link(struct keeper_link *link) {
+        int fd = find_keeper(link);
+
+        if (fd < 0)
+                return fd;
+        lock(link);
+        link->fd = fd;
+        link->state = STATE_GREETING;
+        unlock(link);
+        return 0;
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *userdata) {
+        static const struct timeval pause = {.tv_usec = RETRY_MSEC * 1000};
+        struct keeper_link *link = userdata;
+        int r = connect_link(link);
+
+        if (r == 0) {
+                watch(link);
+                return;
+        }
+        if (!link->warned)
+                (void)log_errno(LOG_WARNING, r, "there is no keeper: the end of this process tears GPUs down");
+        link->warned = true;
+        (void)event_add(link->retry, &pause);
+}
+
+/* ---- the start ---- */
+
+/* Sleeps until there is a message, but not for long. */
+static int await(struct keeper_link *link, struct keeper_message *ret_message, int *ret_fd) {
+        struct pollfd readable = {.fd = link->fd, .events = POLLIN};
+        int r;
+
+        *ret_fd = -1;
+        do {
+                *ret_fd = fd_close(*ret_fd); /* it came with what was no message */
+                if (poll(&readable, 1, ANSWER_LIMIT_MSEC) <= 0)
+                        return -ETIMEDOUT;
+                r = keeper_receive(link->fd, ret_message, ret_fd);
+        } while (r == -EAGAIN || r == -EBADMSG);
+        return r;
+}
+
+static int await_hello(struct keeper_link *link) {
+        struct keeper_message message;
+        int fd = -1, r;
+
+        do {
+                r = await(link, &message, &fd);
+                fd = fd_close(fd);
+        } while (r == 0 && message.kind != KEEPER_HELLO);
+        return r;
+}
+
+/* What is of no use to us is of no use to the keeper. */
+static void take_over_one(struct keeper_link *link, const char *name, int fd) {
+        if (!link->config.on_have(name, fd, link->config.userdata)) {
+                (void)fd_close(
+                        fd); /* the keeper closes its copy later, on a thread: the driver may take its time there */
+                (void)keeper_send(link->fd, KEEPER_DROP, 0, name, -1);
+                return;
+        }
+        lock(link);
+        (void)add(link, name, fd);
+        unlock(link);
+}
+
+static int take_over(struct keeper_link *link) {
+        struct keeper_message message = {0};
+        int fd = -1;
+        int r = keeper_send(link->fd, KEEPER_TAKE, 0, NULL, -1);
+
+        while (r == 0 && message.kind != KEEPER_END) {
+                r = await(link, &message, &fd);
+                if (r < 0 || message.kind != KEEPER_HAVE || fd < 0) {
+                        fd = fd_close(fd);
+                        continue;
+                }
+                take_over_one(link, message.name, fd);
+        }
+        return r;
+}
+
+/* The keeper may be a unit or a container that is started at the same time as we are. */
+static int connect_patiently(struct keeper_link *link) {
+        uint64_t until_usec = clock_monotonic_usec() + APPEAR_LIMIT_MSEC * USEC_PER_MSEC;
+        int r;
+
+        while ((r = connect_link(link)) < 0 && link->config.choice == KEEPER_SOCKET &&
+               clock_monotonic_usec() < until_usec)
+                (void)poll(NULL, 0, APPEAR_PERIOD_MSEC);
+        return r;
+}
+
+static int make_paths(struct keeper_link *link) {
+        char path[PATH_MAX];
+
+        if (file_rooted(path, link->config.root, KEEPER_PATH) < 0)
+                return -ENAMETOOLONG;
+        link->paths[0] = strdup(path);
+        if (text_format(path, sizeof(path), "%s/keeper", link->config.directory) < 0)
+                return -ENAMETOOLONG;
+        link->paths[1] = strdup(path);
+        return link->paths[0] && link->paths[1] ? 0 : -ENOMEM;
+}
+
+static int start(struct keeper_link *link) {
+        int r = make_paths(link);
+
+        if (r < 0)
+                return r;
+        link->retry = event_new(link->config.loop, -1, 0, on_retry, link);
+        if (!link->retry)
+                return -ENOMEM;
+        r = connect_patiently(link);
+        return r < 0 ? r : await_hello(link);
+}
+
+void keeper_link_start(struct keeper_link *link, const struct keeper_link_config *config) {
+        bool greeted;
+        int r;
+
+        link->config = *config;
+        if (config->choice == KEEPER_NONE)
+                return;
+        r = start(link);
+        greeted = r == 0;
+        if (r == 0) {
+                r = take_over(link);
+                if (r == 0)
+                        send_all(link);
+        }
+        link->config.sandbox = false; /* of keepers to come: they inherit our own filter, which permits none on top */
+        if (r < 0) {
+                (void)log_errno(LOG_WARNING, r, "there is no keeper yet: the end of this process tears GPUs down");
+                link->warned = true;
+        }
+        if (r == 0 || (r == -ETIMEDOUT && !greeted)) /* the latter stands still, and greets us when it goes on */
+                watch(link);
+        else
+                go_down(link);
+}
+
+void keeper_link_reset_others(const struct keeper_link_config *config) {
+        struct keeper_link link = {.config = *config, .fd = -1};
+
+        if (make_paths(&link) == 0)
+                for (size_t i = 0; i < ARRAY_SIZE(link.paths); i++) {
+                        link.fd = keeper_call(link.paths[i]);
+                        if (link.fd >= 0 && await_hello(&link) == 0)
+                                (void)keeper_send(link.fd, KEEPER_RESET, 0, NULL, -1);
+                        link.fd = fd_close(link.fd);
+                }
+        free(link.paths[0]);
+        free(link.paths[1]);
+}
+
+/* ---- life ---- */
+
+static int make_condition(pthread_cond_t *condition) {
+        pthread_condattr_t attributes;
+        int r = pthread_condattr_init(&attributes);
+
+        if (r != 0)
+                return -r;
+        (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        r = pthread_cond_init(condition, &attributes);
+        (void)pthread_condattr_destroy(&attributes);
+        return -r;
+}
+
+int keeper_link_new(struct keeper_link **ret_link) {
+        struct keeper_link *link = calloc(1, sizeof(*link));
+        int r;
+
+        if (!link)
+                return -ENOMEM;
+        link->keeper = (struct gpu_keeper){.keep = keep, .forget = forget};
+        link->fd = -1;
+        (void)pthread_mutex_init(&link->lock, NULL);
+        r = make_condition(&link->changed);
+        if (r < 0) {
+                free(link);
+                return r;
+        }
+        *ret_link = link;
+        return 0;
+}
+
+void keeper_link_free(struct keeper_link *link) {
+        if (!link)
+                return;
+        if (link->readable)
+                event_free(link->readable);
+        if (link->retry)
+                event_free(link->retry);
+        link->fd = fd_close(link->fd);
+        free(link->paths[0]);
+        free(link->paths[1]);
+        (void)pthread_cond_destroy(&link->changed);
+        (void)pthread_mutex_destroy(&link->lock);
+        free(link);
+}
+
+struct gpu_keeper *keeper_link_keeper(struct keeper_link *link) {
+        return &link->keeper;
+}
+
+bool keeper_link_is_up(struct keeper_link *link) {
+        bool up;
+
+        lock(link);
+        up = link->state == STATE_UP;
+        unlock(link);
+        return up;
+}
+
+void keeper_link_set_wait(struct keeper_link *link, unsigned wait_sec) {
+        lock(link);
+        link->config.wait_sec = wait_sec;
+        if (link->state == STATE_UP)
+                (void)keeper_send(link->fd, KEEPER_WAIT, wait_sec, NULL, -1);
+        unlock(link);
+}
+
+void keeper_link_end(struct keeper_link *link) {
+        lock(link);
+        if (link->fd >= 0)
+                (void)shutdown(link->fd, SHUT_RDWR);
+        unlock(link);
+}
+
+void keeper_link_remove_socket(struct keeper_link *link) {
+        if (link->forks && unlink(link->paths[1]) < 0 && errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove the keeper's socket %s", link->paths[1]);
+}
+
+void keeper_link_drop_all(struct keeper_link *link) {
+        lock(link);
+        for (unsigned i = 0; i < link->n_copies && link->state == STATE_UP; i++)
+                (void)keeper_send(link->fd, KEEPER_DROP, 0, link->copies[i].name, -1);
+        unlock(link);
+}

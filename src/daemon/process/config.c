@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/process/config.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <ini.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "daemon/process/group.h"
+
+/* One reading of a file. */
+struct reading {
+        struct config config;
+        FILE *file;
+        int error;      /* of the file itself, negative errno */
+        int line;       /* the one that inih has now */
+        int wrong_line; /* the first that we have refused */
+        char why[256];  /* what is wrong with it; empty: none was refused */
+};
+
+/* fgets() that counts as inih does, which does not tell its handler where it is. */
+static char *read_line(char *buffer, int size, void *userdata) {
+        struct reading *reading = userdata;
+        char *line = fgets(buffer, size, reading->file);
+
+        reading->line++;
+        if (!line && ferror(reading->file))
+                reading->error = -errno;
+        return line;
+}
+
+/* Says what is wrong with the line and returns 0, as inih wants it. */
+static int __attribute__((format(printf, 2, 3))) wrong(struct reading *reading, const char *format, ...) {
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void)vsnprintf(reading->why, sizeof(reading->why), format, arguments);
+        va_end(arguments);
+        reading->wrong_line = reading->line;
+        return 0;
+}
+
+static bool parse_switch(const char *value, bool *ret_on) {
+        static const char *const on[] = {"on", "yes", "true", "1", "enabled"};
+        static const char *const off[] = {"off", "no", "false", "0", "disabled"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(on); i++) {
+                *ret_on = text_equal_nocase(value, on[i]);
+                if (*ret_on || text_equal_nocase(value, off[i]))
+                        return true;
+        }
+        return false;
+}
+
+/* ---- [daemon] ---- */
+
+static int set_admin_group(struct reading *reading, const char *value) {
+        if (group_find(value, &reading->config.policy.admin_gid) < 0)
+                return wrong(reading, "there is no group '%s' on this system", value);
+        reading->config.policy.has_admin_group = true;
+        return 1;
+}
+
+static int set_allow_containers(struct reading *reading, const char *value) {
+        return parse_switch(value, &reading->config.policy.allow_containers) ||
+               wrong(reading, "'%s' is neither yes nor no", value);
+}
+
+static int set_number(struct reading *reading, const char *value, unsigned *ret_number) {
+        uint64_t number;
+
+        if (text_parse_u64(value, 10, 1000000, &number) < 0 || number == 0)
+                return wrong(reading, "'%s' is not a number from 1 to 1000000", value);
+        *ret_number = (unsigned)number;
+        return 1;
+}
+
+static int set_stuck_timeout(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.stuck_sec);
+}
+
+static int set_keeper_timeout(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.keeper_sec);
+}
+
+static int set_max_sessions(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.sessions);
+}
+
+static int set_max_sessions_per_user(struct reading *reading, const char *value) {
+        return set_number(reading, value, &reading->config.sessions_per_uid);
+}
+
+static const struct {
+        const char *name;
+        int (*set)(struct reading *reading, const char *value);
+} daemon_keys[] = {
+        {"admin-group", set_admin_group},
+        {"allow-containers", set_allow_containers},
+        {"keeper-timeout", set_keeper_timeout},
+        {"max-sessions", set_max_sessions},
+        {"max-sessions-per-user", set_max_sessions_per_user},
+        {"stuck-timeout", set_stuck_timeout},
+};
+
+static int read_daemon_key(struct reading *reading, const char *name, const char *value) {
+        for (size_t i = 0; i < ARRAY_SIZE(daemon_keys); i++)
+                if (text_equal(daemon_keys[i].name, name))
+                        return daemon_keys[i].set(reading, value);
+        return wrong(reading,
+                     "unknown key '%s' in [daemon]; there are admin-group, allow-containers, keeper-timeout, "
+                     "max-sessions, max-sessions-per-user, stuck-timeout",
+                     name);
+}
+
+/* ---- [gpu ...] ---- */
+
+static bool parse_selector(const char *text, struct config_rule *ret_rule) {
+        uint64_t index;
+
+        *ret_rule = (struct config_rule){.selector = CONFIG_ALL};
+        if (text_equal(text, "*") || text_equal_nocase(text, "all"))
+                return true;
+        if (text_parse_u64(text, 10, INT32_MAX, &index) == 0) {
+                ret_rule->selector = CONFIG_INDEX;
+                ret_rule->index = (unsigned)index;
+                return true;
+        }
+        if (strncasecmp(text, "GPU-", 4) == 0) {
+                ret_rule->selector = CONFIG_UUID;
+                return text_copy(ret_rule->uuid, sizeof(ret_rule->uuid), text);
+        }
+        ret_rule->selector = CONFIG_ADDRESS;
+        return pci_address_parse(text, &ret_rule->address) == 0;
+}
+
+static int read_gpu_key(struct reading *reading, const char *selector, const char *name, const char *value) {
+        struct config *config = &reading->config;
+        enum config_switch *which;
+        struct config_rule rule;
+        bool on;
+
+        if (!parse_selector(selector, &rule))
+                return wrong(reading, "[gpu %s] names no GPU; give *, an index, a PCI address or a UUID (GPU-...)",
+                             selector);
+        if (text_equal(name, "persistence"))
+                which = &rule.persistence;
+        else if (text_equal(name, "uvm-persistence"))
+                which = &rule.uvm;
+        else
+                return wrong(reading, "unknown key '%s' in [gpu %s]; there are persistence, uvm-persistence", name,
+                             selector);
+        if (!parse_switch(value, &on))
+                return wrong(reading, "'%s' is neither on nor off", value);
+        if (config->n_rules == CONFIG_RULES_MAX)
+                return wrong(reading, "more than %d lines for GPUs", CONFIG_RULES_MAX);
+        *which = on ? CONFIG_ON : CONFIG_OFF;
+        config->rules[config->n_rules++] = rule;
+        return 1;
+}
+
+static int on_line(void *userdata, const char *section, const char *name, const char *value) {
+        struct reading *reading = userdata;
+
+        if (reading->why[0] != '\0') /* only the first error is told */
+                return 0;
+        if (text_equal(section, "daemon"))
+                return read_daemon_key(reading, name, value);
+        if (text_starts_with(section, "gpu "))
+                return read_gpu_key(reading, section + strlen("gpu "), name, value);
+        if (section[0] == '\0')
+                return wrong(reading, "'%s' stands before any section; there are [daemon] and [gpu ...]", name);
+        return wrong(reading, "unknown section [%s]; there are [daemon] and [gpu ...]", section);
+}
+
+/* ---- the file ---- */
+
+void config_init(struct config *config) {
+        *config = (struct config){0};
+}
+
+/* inih goes on after an error, so ours may be of a later line than its own, which is the one that it returns. */
+static int describe_error(const struct reading *reading, const char *path, int line,
+                          char error[static CONFIG_ERROR_SIZE]) {
+        const char *why = "this is neither [section] nor key = value";
+        int r = line < 0 ? -ENOMEM : reading->error; /* inih's -1 is of a file that it opens itself */
+
+        if (r < 0) {
+                (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s to its end: %s", path, strerror(-r));
+                return r;
+        }
+        if (reading->why[0] != '\0' && reading->wrong_line == line)
+                why = reading->why;
+        (void)text_format(error, CONFIG_ERROR_SIZE, "%s:%d: %s", path, line, why);
+        return -EINVAL;
+}
+
+static void reading_done(struct reading **reading) {
+        if (*reading && (*reading)->file)
+                (void)fclose((*reading)->file);
+        free(*reading);
+}
+
+int config_read(struct config *ret_config, const char *path, char error[static CONFIG_ERROR_SIZE]) {
+        CLEANUP(reading_done) struct reading *reading = calloc(1, sizeof(*reading));
+        int line, r = 0;
+
+        if (reading)
+                reading->file = fopen(path, "re");
+        if (!reading || !reading->file) {
+                r = reading ? -errno : -ENOMEM;
+                (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s: %s", path, strerror(-r));
+                return r;
+        }
+        line = ini_parse_stream(read_line, reading, on_line, reading);
+        if (line != 0 || reading->error < 0)
+                r = describe_error(reading, path, line, error);
+        if (r == 0)
+                *ret_config = reading->config;
+        return r;
+}
+
+static bool matches(const struct config_rule *rule, const struct gpu_info *info, int index) {
+        switch (rule->selector) {
+        case CONFIG_ALL:
+                return true;
+        case CONFIG_INDEX:
+                return index >= 0 && rule->index == (unsigned)index;
+        case CONFIG_ADDRESS:
+                return pci_address_compare(&rule->address, &info->address) == 0;
+        case CONFIG_UUID:
+                return strncasecmp(info->uuid, rule->uuid, strlen(rule->uuid)) == 0;
+        }
+        return false;
+}
+
+enum config_switch config_persistence(const struct config *config, const struct gpu_info *info, int index) {
+        enum config_switch said = CONFIG_UNSET;
+
+        for (size_t i = 0; i < config->n_rules; i++)
+                if (config->rules[i].persistence != CONFIG_UNSET && matches(&config->rules[i], info, index))
+                        said = config->rules[i].persistence;
+        return said;
+}
+
+enum config_switch config_uvm(const struct config *config, const struct gpu_info *info, int index) {
+        enum config_switch said = CONFIG_UNSET;
+
+        for (size_t i = 0; i < config->n_rules; i++)
+                if (config->rules[i].uvm != CONFIG_UNSET && matches(&config->rules[i], info, index))
+                        said = config->rules[i].uvm;
+        return said;
+}

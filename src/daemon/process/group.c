@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/process/group.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+
+/* One of --admin-group, one of the configuration; the eldest goes. */
+static struct known {
+        char name[64];
+        gid_t gid;
+} known_groups[2];
+
+static struct known *find_known(const char *name) {
+        for (size_t i = 0; i < ARRAY_SIZE(known_groups); i++)
+                if (name[0] != '\0' && text_equal(name, known_groups[i].name))
+                        return &known_groups[i];
+        return NULL;
+}
+
+static void remember(const char *name, gid_t gid) {
+        struct known known = {.gid = gid}, *place = find_known(name);
+
+        if (!text_copy(known.name, sizeof(known.name), name))
+                return;
+        if (!place) {
+                known_groups[1] = known_groups[0];
+                place = &known_groups[0];
+        }
+        *place = known;
+}
+
+int group_find(const char *name, gid_t *ret_gid) {
+        const struct group *group = getgrnam(name);
+        const struct known *known = group ? NULL : find_known(name);
+
+        if (!group && !known)
+                return -ENOENT;
+        if (group)
+                remember(name, group->gr_gid);
+        *ret_gid = group ? group->gr_gid : known->gid;
+        return 0;
+}

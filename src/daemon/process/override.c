@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/process/override.h"
+
+#include <dirent.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "daemon/manager/keeper.h"
+#include "gpu/nodes.h"
+
+enum { EXECUTE = 1, WRITE = 2, READ = 4 };
+
+static void dir_done(DIR **dir) {
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+/* Whether root, without capabilities and other groups, has the accesses to something of that owner and mode. */
+static bool root_has(uid_t uid, gid_t gid, mode_t mode, gid_t own_gid, mode_t accesses) {
+        unsigned shift = 0;
+
+        if (uid == 0)
+                shift = 6;
+        else if (gid == own_gid)
+                shift = 3;
+        return (mode >> shift & accesses) == accesses;
+}
+
+static bool refuses(const struct override_question *question, const char *path, mode_t accesses,
+                    char ret_reason[static PATH_MAX]) {
+        struct stat status;
+
+        if (stat(path, &status) < 0 || root_has(status.st_uid, status.st_gid, status.st_mode, question->gid, accesses))
+                return false;
+        (void)text_format(ret_reason, PATH_MAX, "%s belongs to uid %u, with mode %04o", path, (unsigned)status.st_uid,
+                          (unsigned)(status.st_mode & 07777));
+        return true;
+}
+
+static mode_t node_accesses(const struct override_question *question) {
+        return question->writes ? READ | WRITE : READ;
+}
+
+/* /dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidiaN, and what else the driver may have there. */
+static bool nodes_refuse(const struct override_question *question, char ret_reason[static PATH_MAX]) {
+        CLEANUP(dir_done) DIR *dir = NULL;
+        char folder[PATH_MAX], path[PATH_MAX];
+        const struct dirent *entry;
+
+        if (file_rooted(folder, question->root, "/dev") < 0)
+                return false;
+        dir = opendir(folder);
+        while (dir && (entry = readdir(dir)))
+                if (text_starts_with(entry->d_name, "nvidia") && entry->d_type != DT_DIR &&
+                    text_format(path, sizeof(path), "%s/%s", folder, entry->d_name) == 0 &&
+                    refuses(question, path, node_accesses(question), ret_reason))
+                        return true;
+        return false;
+}
+
+/* Those that others make later: whose they will be. */
+static bool later_nodes_refuse(const struct override_question *question, char ret_reason[static PATH_MAX]) {
+        struct node_parameters parameters;
+
+        if (node_parameters_read(question->root, &parameters) < 0) {
+                (void)text_format(ret_reason, PATH_MAX, "no driver is loaded that would tell whose its nodes are");
+                return true;
+        }
+        if (root_has(parameters.uid, parameters.gid, parameters.mode, question->gid, node_accesses(question)))
+                return false;
+        (void)text_format(ret_reason, PATH_MAX, "NVreg_DeviceFileUID and NVreg_DeviceFileMode are %u and %04o",
+                          (unsigned)parameters.uid, (unsigned)parameters.mode);
+        return true;
+}
+
+static bool keeper_refuses(const struct override_question *question, char ret_reason[static PATH_MAX]) {
+        char path[PATH_MAX];
+
+        return question->uses_keeper && file_rooted(path, question->root, KEEPER_PATH) == 0 &&
+               refuses(question, path, WRITE, ret_reason);
+}
+
+bool override_is_needed(const struct override_question *question, char ret_reason[static PATH_MAX]) {
+        return nodes_refuse(question, ret_reason) || later_nodes_refuse(question, ret_reason) ||
+               keeper_refuses(question, ret_reason) ||
+               refuses(question, question->runtime_directory, WRITE | EXECUTE, ret_reason);
+}

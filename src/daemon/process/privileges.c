@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/process/privileges.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/process/group.h"
+
+enum {
+        CAPABILITIES_MAX = 64, /* capset(2) has two words for each set */
+        GROUPS_MAX = 256,
+};
+
+#define PRIVILEGES_UNCHANGED ((struct privileges){.uid = (uid_t)-1, .gid = (gid_t)-1})
+
+/* ---- who ---- */
+
+static int find_user(const char *name, struct privileges *privileges) {
+        const struct passwd *user = getpwnam(name);
+        uint64_t id;
+
+        if (!user && text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
+                user = getpwuid((uid_t)id);
+        if (!user) {
+                log_write(LOG_ERR, "there is no user '%s' on this system; make it, or give another with --user", name);
+                return -ENOENT;
+        }
+        (void)text_copy(privileges->user, sizeof(privileges->user), user->pw_name);
+        privileges->uid = user->pw_uid;
+        privileges->gid = user->pw_gid;
+        return 0;
+}
+
+int privileges_find_group(const char *option, const char *name, gid_t *ret_gid) {
+        const struct group *group = NULL;
+        uint64_t id;
+
+        if (group_find(name, ret_gid) == 0)
+                return 0;
+        if (text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
+                group = getgrgid((gid_t)id);
+        if (!group) {
+                log_write(LOG_ERR, "there is no group '%s' on this system; make it, or give another with %s", name,
+                          option);
+                return -ENOENT;
+        }
+        *ret_gid = group->gr_gid;
+        return 0;
+}
+
+static bool is_user(uid_t uid) {
+        uid_t real, effective, saved;
+
+        return getresuid(&real, &effective, &saved) == 0 && real == uid && effective == uid && saved == uid;
+}
+
+static bool is_group(gid_t gid) {
+        gid_t real, effective, saved;
+
+        return getresgid(&real, &effective, &saved) == 0 && real == gid && effective == gid && saved == gid;
+}
+
+/*
+ * What is right already is not asked for again: a unit's filter of system calls (~@privileged) refuses even a change
+ * to what is. A user without a group of its own in the options has the group that the service manager gave (Group=).
+ */
+static void leave_what_is_right(struct privileges *privileges, bool group_asked) {
+        bool may_change = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID);
+
+        if (privileges->uid == (uid_t)-1 && privileges->gid == (gid_t)-1)
+                return;
+        if (privileges->uid != (uid_t)-1 && is_user(privileges->uid)) {
+                privileges->uid = (uid_t)-1;
+                if (!group_asked && !may_change)
+                        privileges->gid = (gid_t)-1;
+        }
+        if (privileges->gid != (gid_t)-1 && is_group(privileges->gid))
+                privileges->gid = (gid_t)-1;
+        if (privileges->uid == (uid_t)-1 && !may_change)
+                privileges->user[0] = '\0'; /* nor can its supplementary groups be changed */
+}
+
+/* The lines to change, where a unit has started us: the options of ExecStart= are only half of the matter. */
+static const char *advice(void) {
+        return getenv("INVOCATION_ID")
+                       ? "in the unit, give User= and Group= what the options of ExecStart= ask for, or remove --user "
+                         "and --group from ExecStart= (systemctl edit --full shows both)"
+                       : "start as root, as that user and group, or without --user and --group";
+}
+
+/* Better said now than after the fork. */
+static int check_permitted(const struct privileges *privileges) {
+        if (privileges->uid != (uid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
+                log_write(LOG_ERR,
+                          "cannot become user '%s' (--user): started as uid %u without the capability for it "
+                          "(CAP_SETUID); %s",
+                          privileges->user, (unsigned)geteuid(), advice());
+                return -EPERM;
+        }
+        if (privileges->gid != (gid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
+                log_write(LOG_ERR,
+                          "cannot take group id %u (--group): started with group id %u and without the capability "
+                          "for it (CAP_SETGID); %s",
+                          (unsigned)privileges->gid, (unsigned)getegid(), advice());
+                return -EPERM;
+        }
+        return 0;
+}
+
+/*
+ * NVIDIA's Ansible role puts a command line with --user root into whatever unit there is, also ours, which has User=.
+ * Nobody is less safe if the daemon then has less than was asked for.
+ */
+static void do_without_root(struct privileges *privileges) {
+        if (privileges->uid != 0 || geteuid() == 0)
+                return;
+        log_write(LOG_WARNING, "asked for user 'root', but started as uid %u: staying that", (unsigned)geteuid());
+        *privileges = PRIVILEGES_UNCHANGED;
+}
+
+int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group) {
+        struct privileges privileges = PRIVILEGES_UNCHANGED;
+        int r = 0;
+
+        if (user)
+                r = find_user(user, &privileges);
+        if (r == 0)
+                do_without_root(&privileges);
+        if (r == 0 && group)
+                r = privileges_find_group("--group", group, &privileges.gid);
+        if (r == 0 && capng_get_caps_process() < 0)
+                r = log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
+        if (r == 0) {
+                leave_what_is_right(&privileges, group != NULL);
+                r = check_permitted(&privileges);
+        }
+        privileges.user_given = user != NULL;
+        if (r == 0)
+                *ret_privileges = privileges;
+        return r;
+}
+
+/* ---- what root keeps ---- */
+
+static bool if_others(const struct privileges *privileges) {
+        return privileges->opens_others;
+}
+
+static bool if_numa(const struct privileges *privileges) {
+        return privileges->onlines_numa;
+}
+
+static const char *why_others(const struct privileges *privileges) {
+        return privileges->override_reason;
+}
+
+static const char *why_numa(const struct privileges *privileges) {
+        return "GPU memory is to be onlined";
+}
+
+static const struct {
+        unsigned capability;
+        const char *name;
+        bool (*is_needed)(const struct privileges *privileges);
+        const char *(*reason)(const struct privileges *privileges);
+} kept_by_root[] = {
+        /* Nodes may be another user's (NVreg_DeviceFileUID, with 0660), and so may the keeper's socket. */
+        {CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", if_others, why_others},
+        /* NV_ESC_SET_NUMA_STATUS wants it; the sandbox denies the rest of what it permits. */
+        {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", if_numa, why_numa},
+};
+
+bool privileges_stay_root(const struct privileges *privileges) {
+        return (privileges->uid == (uid_t)-1 ? geteuid() : privileges->uid) == 0;
+}
+
+static bool is_kept(const struct privileges *privileges, unsigned capability) {
+        for (size_t i = 0; i < ARRAY_SIZE(kept_by_root); i++)
+                if (kept_by_root[i].capability == capability)
+                        return privileges_stay_root(privileges) && kept_by_root[i].is_needed(privileges);
+        return false;
+}
+
+/* The running kernel may know fewer capabilities than the headers, or more. */
+static bool exists(unsigned capability) {
+        return capability < CAPABILITIES_MAX && prctl(PR_CAPBSET_READ, capability) >= 0;
+}
+
+/* ---- dropping ---- */
+
+/* What a container did not give is not there to be kept. */
+static void select_kept(const struct privileges *privileges, capng_type_t sets, const bool *had) {
+        capng_clear(CAPNG_SELECT_BOTH);
+        for (unsigned capability = 0; exists(capability); capability++)
+                if (had[capability] && is_kept(privileges, capability))
+                        (void)capng_update(CAPNG_ADD, sets, capability);
+}
+
+/* First, as it takes CAP_SETPCAP, which an ordinary user has not: no_new_privs makes up for that. */
+static int drop_bounding_set(const struct privileges *privileges, const bool *had) {
+        if (!had[CAP_SETPCAP])
+                return 0;
+        select_kept(privileges, CAPNG_BOUNDING_SET, had);
+        if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
+                return log_errno(LOG_ERR, -EPERM, "cannot empty the capability bounding set");
+        return 0;
+}
+
+static bool has_any(unsigned capability) {
+        return capng_have_capability(CAPNG_EFFECTIVE, capability) ||
+               capng_have_capability(CAPNG_PERMITTED, capability) ||
+               capng_have_capability(CAPNG_INHERITABLE, capability) ||
+               prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
+}
+
+static bool has_none(void) {
+        if (capng_get_caps_process() < 0)
+                return false;
+        for (unsigned capability = 0; exists(capability); capability++)
+                if (has_any(capability))
+                        return false;
+        return true;
+}
+
+static int drop_capabilities(const struct privileges *privileges, const bool *had) {
+        /* Without any there is nothing to drop, and a unit's filter of system calls may refuse even the attempt. */
+        if (has_none())
+                return 0;
+        /* The kernel has the ambient set emptied with the other two; Linux before 4.3 has none. */
+        select_kept(privileges, CAPNG_EFFECTIVE | CAPNG_PERMITTED, had);
+        if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+                return log_errno(LOG_ERR, -EPERM, "cannot drop the capabilities");
+        return 0;
+}
+
+static int compare_groups(const void *a, const void *b) {
+        gid_t left = *(const gid_t *)a, right = *(const gid_t *)b;
+
+        return (left > right) - (left < right);
+}
+
+/* Whether the process has these supplementary groups already, in whatever order. */
+static bool has_groups(gid_t *groups, int n) {
+        gid_t own[GROUPS_MAX];
+        int n_own = getgroups(ARRAY_SIZE(own), own);
+
+        if (n_own != n)
+                return false;
+        qsort(own, (size_t)n, sizeof(own[0]), compare_groups);
+        qsort(groups, (size_t)n, sizeof(groups[0]), compare_groups);
+        return memcmp(own, groups, (size_t)n * sizeof(own[0])) == 0;
+}
+
+/* Root's supplementary groups must not survive; the user's own (video, say) are wanted. */
+static int take_groups(const struct privileges *privileges) {
+        gid_t gid = privileges->gid == (gid_t)-1 ? getegid() : privileges->gid;
+        gid_t groups[GROUPS_MAX];
+        int n = 0;
+
+        if (privileges->user[0] != '\0') {
+                n = ARRAY_SIZE(groups);
+                if (getgrouplist(privileges->user, gid, groups, &n) < 0)
+                        return initgroups(privileges->user, gid); /* more than we compare */
+        }
+        return has_groups(groups, n) ? 0 : setgroups((size_t)n, groups);
+}
+
+/* With the capability, only a filter or a user namespace can refuse. */
+static int report_refusal(int error, const char *what) {
+        return log_errno(LOG_ERR, error,
+                         "cannot take %s of --user or --group: the unit's SystemCallFilter= or a user namespace "
+                         "refuses it (remove the option, or give the unit User= and Group=)",
+                         what);
+}
+
+static int take_ids(const struct privileges *privileges, const bool *had) {
+        bool asked = privileges->uid != (uid_t)-1 || privileges->gid != (gid_t)-1;
+        uid_t uid = privileges->uid;
+        gid_t gid = privileges->gid;
+
+        /* A user namespace may forbid it whatever the capabilities: then it is an error only if it was asked for. */
+        if (had[CAP_SETGID] && take_groups(privileges) < 0 && (asked || errno != EPERM))
+                return report_refusal(-errno, "the supplementary groups");
+        if (gid != (gid_t)-1 && setresgid(gid, gid, gid) < 0)
+                return report_refusal(-errno, "the group");
+        if (uid != (uid_t)-1 && setresuid(uid, uid, uid) < 0)
+                return report_refusal(-errno, "the user");
+        return 0;
+}
+
+/* ---- trying to get it back ---- */
+
+static bool regains_root(const struct privileges *privileges) {
+        return !privileges_stay_root(privileges) && (setuid(0) == 0 || seteuid(0) == 0);
+}
+
+static bool regains_group(const struct privileges *privileges) {
+        return getegid() != 0 && (setgid(0) == 0 || setegid(0) == 0);
+}
+
+static bool regains_groups(const struct privileges *privileges) {
+        const gid_t root = 0;
+
+        return setgroups(1, &root) == 0;
+}
+
+/* Asks for each by itself: the kernel refuses a set as a whole. */
+static bool regains_capability(const struct privileges *privileges) {
+        for (unsigned capability = 0; exists(capability); capability++) {
+                if (is_kept(privileges, capability))
+                        continue;
+                if (capng_get_caps_process() < 0 || has_any(capability))
+                        return true;
+                (void)capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, capability);
+                if (capng_apply(CAPNG_SELECT_CAPS) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* All of these must fail. The first that does not ends the process, so that it matters not what it changed. */
+static const struct {
+        bool (*regains)(const struct privileges *privileges);
+        const char *what;
+} attempts[] = {
+        {regains_root, "root"},
+        {regains_group, "root's group"},
+        {regains_groups, "other supplementary groups"},
+        {regains_capability, "a capability"},
+};
+
+static int try_to_regain(const struct privileges *privileges) {
+        for (size_t i = 0; i < ARRAY_SIZE(attempts); i++)
+                if (attempts[i].regains(privileges)) {
+                        log_write(LOG_ERR, "%s could be had back after it was dropped: not safe to run",
+                                  attempts[i].what);
+                        return -EPERM;
+                }
+        return 0;
+}
+
+/* After the drop. Without --user root stays root, as it does in NVIDIA's, and an operator is to know what that means.
+ */
+static void report_root(const struct privileges *privileges) {
+        char kept[2 * PATH_MAX] = "";
+
+        if (!privileges_stay_root(privileges) || capng_get_caps_process() < 0)
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(kept_by_root); i++)
+                if (capng_have_capability(CAPNG_EFFECTIVE, kept_by_root[i].capability))
+                        text_append(kept, sizeof(kept), "%s%s (%s)", kept[0] == '\0' ? "" : ", ", kept_by_root[i].name,
+                                    kept_by_root[i].reason(privileges));
+        log_write(LOG_NOTICE, "Running as root, because %s; capabilities: %s",
+                  privileges->user_given ? "--user says so" : "--user was not given", kept[0] == '\0' ? "none" : kept);
+}
+
+int privileges_drop(const struct privileges *privileges) {
+        bool had[CAPABILITIES_MAX] = {false};
+        int r;
+
+        if (capng_get_caps_process() < 0)
+                return log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
+        for (unsigned capability = 0; exists(capability); capability++)
+                had[capability] = capng_have_capability(CAPNG_EFFECTIVE, capability) == 1;
+        r = drop_bounding_set(privileges, had);
+        if (r < 0)
+                return r;
+        r = take_ids(privileges, had);
+        if (r < 0)
+                return r;
+        r = drop_capabilities(privileges, had);
+        if (r < 0)
+                return r;
+        /*
+         * PR_SET_DUMPABLE stays as the kernel has it: off after a change of user, so that others of that user cannot
+         * trace us; on for root, so that operators see /proc/PID/fd and get core files.
+         */
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot set no_new_privs");
+        r = try_to_regain(privileges);
+        if (r == 0)
+                report_root(privileges);
+        return r;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/process/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+
+static char *make_path(const char *folder, const char *name) {
+        char *path;
+
+        return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
+int runtime_init(struct runtime *runtime, const char *root) {
+        /* The contract says /var/run, which is /run wherever systemd is; a root has only the one. */
+        bool rooted = root && root[0] != '\0';
+
+        *runtime = (struct runtime){.pid_fd = -1};
+        runtime->directory = make_path(rooted ? root : "/var", "run/nvidia-persistenced");
+        if (runtime->directory) {
+                runtime->socket = make_path(runtime->directory, "socket");
+                runtime->uevents = make_path(runtime->directory, "uevents");
+                runtime->pid_file = make_path(runtime->directory, "nvidia-persistenced.pid");
+        }
+        if (!runtime->socket || !runtime->uevents || !runtime->pid_file)
+                return log_errno(LOG_ERR, -ENOMEM, "cannot make the paths of the runtime directory");
+        return 0;
+}
+
+/* By its descriptor: its former owner may put something else in its place at any time. */
+static int give_directory(const char *path, int fd, uid_t uid, gid_t gid) {
+        /* The umask is not to decide who reaches the socket. */
+        if (fchown(fd, uid, gid) < 0 || fchmod(fd, 0755) < 0)
+                return log_errno(LOG_ERR, -errno, "cannot give the runtime directory %s to its user", path);
+        return 0;
+}
+
+/* What to change: the unit's lines where one has started us. */
+static const char *advice(void) {
+        return getenv("INVOCATION_ID") ? "in the unit, say RuntimeDirectory=nvidia-persistenced, or start it as root "
+                                         "(no User=) with --user"
+                                       : "give the directory to that user, or remove it and start as root with --user";
+}
+
+/*
+ * A directory that is there is made the user's if it was another's: a daemon with another --user left it. One that is
+ * no directory, or a link to one, stays as it is; it shows later whether it is of use.
+ */
+int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) {
+        const char *path = runtime->directory;
+        bool made = mkdir(path, 0755) == 0;
+        CLEANUP(fd_done) int fd = -1;
+        struct stat status;
+
+        if (!made && errno != EEXIST)
+                return log_errno(LOG_ERR, -errno, "uid %u cannot make the runtime directory %s; %s", (unsigned)getuid(),
+                                 path, advice());
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &status) < 0)
+                return made ? log_errno(LOG_ERR, -errno, "cannot open the runtime directory %s", path) : 0;
+        if (made || (geteuid() == 0 && status.st_uid != (uid == (uid_t)-1 ? 0 : uid)))
+                return give_directory(path, fd, uid, gid);
+        return 0;
+}
+
+enum { LOCK_OF_THE_DEAD = 1 };
+
+/*
+ * Whether the process has ended but for a thread that the driver does not give back. It stays in the process table with
+ * its lock, maybe for ever, and serves nobody.
+ */
+static bool is_dead(pid_t pid) {
+        char path[64], text[1024];
+        const char *name_end;
+
+        (void)text_format(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        if (pid <= 0 || file_read(path, text, sizeof(text)) < 0)
+                return false;
+        name_end = strrchr(text, ')'); /* the state follows the name, in which anything may stand */
+        return name_end && text_starts_with(name_end, ") Z");
+}
+
+/* Returns 0, LOCK_OF_THE_DEAD, or negative errno (logged). */
+static int lock(int fd, const char *path) {
+        struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        struct flock holder = whole;
+
+        if (fcntl(fd, F_SETLK, &whole) == 0)
+                return 0;
+        if (errno != EACCES && errno != EAGAIN)
+                return log_errno(LOG_ERR, -errno, "cannot lock the pid file %s", path);
+        if (fcntl(fd, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
+                holder.l_pid = 0;
+        if (is_dead(holder.l_pid)) {
+                log_always(LOG_NOTICE, "the daemon before (pid %d) is dead, but the driver keeps a thread of it",
+                           (int)holder.l_pid);
+                return LOCK_OF_THE_DEAD;
+        }
+        log_write(LOG_ERR, "another persistence daemon runs (pid %d holds %s); stop it first", (int)holder.l_pid, path);
+        return -EBUSY;
+}
+
+static int write_pid(int fd, const char *path) {
+        char text[16];
+
+        (void)text_format(text, sizeof(text), "%d\n", (int)getpid());
+        /* Emptied first: no digits of a longer pid stay behind. */
+        if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text))
+                return log_errno(LOG_ERR, errno ? -errno : -ENOSPC, "cannot write the pid file %s", path);
+        return 0;
+}
+
+/* Whether the path still leads to the open file: a daemon that ends removes it, and the next one makes another. */
+static bool is_current(int fd, const char *path) {
+        struct stat ours, current;
+
+        return fstat(fd, &ours) == 0 && lstat(path, &current) == 0 && ours.st_dev == current.st_dev &&
+               ours.st_ino == current.st_ino;
+}
+
+/*
+ * The directory is ours, but not the file: a daemon of another user left it. If nobody has it locked it is removed, and
+ * 0 returned: then there is another to try.
+ */
+static int remove_foreign(const char *path) {
+        CLEANUP(fd_done) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK || !is_current(fd, path) ||
+            unlink(path) < 0)
+                return log_errno(LOG_ERR, -EACCES, "cannot open the pid file %s", path);
+        return 0;
+}
+
+/* Opens and locks the pid file; *ret_fd is -1 when it was removed meanwhile, and there is another to try. */
+static int open_locked(const char *path, int *ret_fd) {
+        CLEANUP(fd_done) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+        int r;
+
+        *ret_fd = -1;
+        if (fd < 0 && errno == EACCES)
+                return remove_foreign(path);
+        if (fd < 0)
+                return log_errno(LOG_ERR, -errno, "cannot open the pid file %s", path);
+        r = lock(fd, path);
+        if (r < 0)
+                return r;
+        if (r == LOCK_OF_THE_DEAD) { /* the name is ours; the file is its own for as long as it lasts */
+                *ret_fd = -1;
+                if (is_current(fd, path) && unlink(path) < 0)
+                        return log_errno(LOG_ERR, -errno, "cannot replace the pid file %s", path);
+                return 0;
+        }
+        *ret_fd = is_current(fd, path) ? take_fd(&fd) : -1;
+        return 0;
+}
+
+int runtime_lock(struct runtime *runtime) {
+        const char *path = runtime->pid_file;
+        CLEANUP(fd_done) int fd = -1;
+        int r = 0;
+
+        if (access(runtime->directory, W_OK | X_OK) < 0)
+                return log_errno(LOG_ERR, -errno, "uid %u cannot write to the runtime directory %s; %s",
+                                 (unsigned)getuid(), runtime->directory, advice());
+        while (r == 0 && fd < 0)
+                r = open_locked(path, &fd);
+        if (r < 0)
+                return r;
+        (void)fchmod(fd, 0644);
+        errno = 0;
+        r = write_pid(fd, path);
+        if (r < 0) { /* an empty pid file is worse than none */
+                (void)unlink(path);
+                return r;
+        }
+        runtime->pid_fd = take_fd(&fd);
+        return 0;
+}
+
+static void remove_files(struct runtime *runtime) {
+        if (runtime->removes_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);
+        if (unlink(runtime->pid_file) < 0 && errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove the pid file %s", runtime->pid_file);
+        runtime->pid_fd = fd_close(runtime->pid_fd);
+}
+
+void runtime_done(struct runtime *runtime) {
+        if (runtime->pid_fd >= 0) /* the lock says whose they are */
+                remove_files(runtime);
+        free(runtime->directory);
+        free(runtime->socket);
+        free(runtime->uevents);
+        free(runtime->pid_file);
+}

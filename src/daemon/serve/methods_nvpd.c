@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/serve/methods_private.h"
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+
+void method_get_mode(struct call *call) {
+        struct nvpd_get_result result = {.status = NVPD_DEVICE_NOT_FOUND};
+        struct nvpd_device device;
+        uint8_t buffer[REPLY_MAX];
+        struct xdr_writer writer;
+        const struct gpu *gpu;
+
+        nvpd_device_decode(&call->arguments, &device);
+        if (!call_check_arguments(call))
+                return;
+        gpu = registry_find(call->methods->registry, &device);
+        if (gpu) {
+                result.status = NVPD_SUCCESS;
+                result.mode = gpu->state == GPU_HELD ? NVPD_MODE_ENABLED : NVPD_MODE_DISABLED;
+        }
+        xdr_writer_init(&writer, buffer, sizeof(buffer));
+        rpc_encode_accepted(&writer, call->header.xid, RPC_SUCCESS);
+        nvpd_get_result_encode(&writer, &result);
+        session_reply(call->session, buffer, xdr_writer_size(&writer));
+}
+
+/* A Set on its way: the client may be gone when the GPU is done. */
+struct pending_set {
+        struct registry_request request;
+        struct session_resource resource;
+        struct session *session; /* NULL: gone */
+        uint32_t xid;
+};
+
+static void on_set_gone(struct session_resource *resource) {
+        container_of(resource, struct pending_set, resource)->session = NULL;
+}
+
+static void on_set_answered(struct registry_request *request, enum nvpd_status status) {
+        CLEANUP(free_ptr) struct pending_set *pending = container_of(request, struct pending_set, request);
+
+        if (!pending->session)
+                return;
+        session_detach(pending->session, &pending->resource);
+        reply_status(pending->session, pending->xid, status);
+}
+
+static void begin_set(struct call *call, const struct gpu *gpu, enum registry_request_kind kind, bool enable) {
+        struct pending_set *pending = calloc(1, sizeof(*pending));
+
+        if (!pending) {
+                reply_status(call->session, call->header.xid, NVPD_INSUFFICIENT_RESOURCES);
+                return;
+        }
+        *pending = (struct pending_set){
+                .request = {.kind = kind, .enable = enable, .answered = on_set_answered},
+                .resource = {.gone = on_set_gone, .keeps = true},
+                .session = call->session,
+                .xid = call->header.xid,
+        };
+        session_attach(call->session, &pending->resource);
+        registry_request(call->methods->registry, gpu, &pending->request);
+}
+
+static void method_set(struct call *call, enum registry_request_kind kind) {
+        struct nvpd_set_args args;
+        const struct gpu *gpu;
+
+        nvpd_set_args_decode(&call->arguments, &args);
+        if (!call_check_arguments(call))
+                return;
+        gpu = registry_find(call->methods->registry, &args.device);
+        if (!gpu)
+                reply_status(call->session, call->header.xid, NVPD_DEVICE_NOT_FOUND);
+        else if (args.value != 0 && args.value != 1) /* disabled and enabled, offline and online */
+                reply_status(call->session, call->header.xid, NVPD_INVALID_ARGUMENT);
+        else
+                begin_set(call, gpu, kind, args.value == 1);
+}
+
+void method_set_mode(struct call *call) {
+        method_set(call, REGISTRY_SET_MODE);
+}
+
+void method_set_mode_only(struct call *call) {
+        method_set(call, REGISTRY_SET_MODE_ONLY);
+}
+
+void method_set_numa(struct call *call) {
+        method_set(call, REGISTRY_SET_NUMA);
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/serve/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "daemon/serve/closer.h"
+#include "rpc/holdfast.h"
+#include "rpc/record.h"
+
+enum {
+        SESSION_DEADLINE_SEC = 10,
+        /*
+         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest
+         * are Release's, 8 bytes and 16 for each GPU, of which there are at most HF_GPUS_MAX.
+         */
+        SESSION_RECORD_MAX = 24 + 2 * 408 + 8 + 16 * HF_GPUS_MAX,
+        SESSION_READ_MAX = 4096,   /* at once */
+        SESSION_SEND_BYTES = 4096, /* the kernel doubles it */
+};
+
+struct session {
+        struct session_callbacks callbacks;
+        struct peer peer;
+        int fd;
+        struct event *readable;
+        struct event *writable;
+        struct event *closed; /* the client has gone while we do not read: its call is in work */
+        struct event *deadline;
+        uint64_t active_usec;
+
+        struct record_reader reader;
+        uint8_t record[SESSION_RECORD_MAX];
+
+        uint8_t *output; /* what the socket has not taken yet; NULL: nothing */
+        size_t output_length, output_sent;
+
+        struct session_resource *resources;
+        bool busy;        /* a call is in work */
+        bool served;      /* at least one call has come */
+        bool replied;     /* and was answered */
+        bool full;        /* the client has not fetched what was sent: its next call waits */
+        bool half_closed; /* the client sends no more, and reads on */
+        bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
+        bool broken;
+        enum session_end end; /* why, when it ends by itself */
+};
+
+static void session_run(struct session *session);
+
+static void session_free(struct session *session) {
+        if (session->readable)
+                event_free(session->readable);
+        if (session->writable)
+                event_free(session->writable);
+        if (session->closed)
+                event_free(session->closed);
+        if (session->deadline)
+                event_free(session->deadline);
+        closer_close(session->fd);
+        free(session->output);
+        free(session);
+}
+
+static void session_end(struct session *session, enum session_end end) {
+        while (session->resources) {
+                struct session_resource *resource = session->resources;
+
+                session->resources = resource->next;
+                resource->gone(resource);
+        }
+        session->callbacks.on_closed(session, end, session->callbacks.userdata);
+        session_free(session);
+}
+
+void session_close(struct session *session) {
+        if (session->running)
+                session->broken = true;
+        else
+                session_end(session, SESSION_HUNG_UP);
+}
+
+/*
+ * Looks at what the client has sent, without taking it. Returns the number of bytes, 0 at the end of the stream,
+ * -EAGAIN when there is nothing, -EBADMSG when descriptors lie among them, or other negative errno.
+ *
+ * A descriptor that we took would be closed in this thread (closer.h). Without room for control data a look at one is
+ * marked MSG_CTRUNC, and takes a reference that is dropped again: the last one stays in the socket.
+ */
+static ssize_t session_peek(const struct session *session, void *buffer, size_t size) {
+        struct iovec bytes = {.iov_base = buffer, .iov_len = size};
+        struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
+        ssize_t count = recvmsg(session->fd, &message, MSG_PEEK | MSG_DONTWAIT);
+
+        if (count < 0)
+                return -errno;
+        return message.msg_flags & MSG_CTRUNC ? -EBADMSG : count;
+}
+
+static void session_begin_call(struct session *session) {
+        session->busy = true;
+        session->served = true;
+        session->active_usec = clock_monotonic_usec();
+        (void)event_del(session->deadline);
+        session->callbacks.on_record(session, session->record, session->reader.length, session->callbacks.userdata);
+        record_reader_reset(&session->reader);
+}
+
+/*
+ * Takes one call at most, and nothing that was sent behind it: the rest is for the next turn of the loop. Returns false
+ * when the connection is over.
+ *
+ * Descriptors may arrive between the look and the read. The read asks for no more than what was looked at, and the
+ * kernel takes bytes in the order in which they were sent (unix_stream_read_generic()): it passes over the end of a
+ * message without descriptors, and ends behind the first one with them. So it would take them with the bytes behind
+ * those that were looked at, which it is not asked for.
+ */
+static bool session_read(struct session *session) {
+        uint8_t bytes[SESSION_READ_MAX];
+        ssize_t count = session_peek(session, bytes, sizeof(bytes));
+        size_t used;
+        int r;
+
+        if (count == -EAGAIN || count == -EINTR)
+                return true;
+        if (count == -EBADMSG)
+                session->end = SESSION_MALFORMED;
+        if (count <= 0)
+                return false;
+        r = record_reader_feed(&session->reader, bytes, (size_t)count, &used);
+        if (r < 0) {
+                session->end = SESSION_MALFORMED;
+                return false;
+        }
+        if (recv(session->fd, bytes, used, MSG_DONTWAIT) != (ssize_t)used)
+                return false;
+        if (r == RECORD_COMPLETE)
+                session_begin_call(session);
+        return !session->broken;
+}
+
+/* Sends what it can of the output. Returns false when the connection is over. */
+static bool session_flush(struct session *session) {
+        while (session->output) {
+                ssize_t count = send(session->fd, session->output + session->output_sent,
+                                     session->output_length - session->output_sent, MSG_NOSIGNAL);
+
+                if (count < 0)
+                        return errno == EAGAIN || errno == EINTR;
+                session->output_sent += (size_t)count;
+                if (session->output_sent == session->output_length) {
+                        free(session->output);
+                        session->output = NULL;
+                        (void)event_del(session->deadline);
+                }
+        }
+        return true;
+}
+
+/* Listens for what the session waits for, and no more. */
+static int session_arm(struct session *session) {
+        static const struct timeval limit = {.tv_sec = SESSION_DEADLINE_SEC};
+        bool reads = !session->busy && !session->output && !session->full;
+        bool owed = session->output || (!session->busy && record_reader_is_partial(&session->reader));
+        int r = 0;
+
+        r |= reads ? event_add(session->readable, NULL) : event_del(session->readable);
+        r |= session->output || session->full ? event_add(session->writable, NULL) : event_del(session->writable);
+        r |= session->busy && !session->half_closed ? event_add(session->closed, NULL) : event_del(session->closed);
+        if (!owed)
+                r |= event_del(session->deadline);
+        else if (!event_pending(session->deadline, EV_TIMEOUT, NULL)) /* from the first byte: trickling does not help */
+                r |= event_add(session->deadline, &limit);
+        return r;
+}
+
+/* Goes as far as it can; the only place where a session ends by itself. */
+static void session_go(struct session *session, bool reads) {
+        bool alive;
+
+        if (session->running)
+                return;
+        session->running = true;
+        alive = session_flush(session) && (!reads || session_read(session)) && !session->broken &&
+                session_arm(session) == 0;
+        session->running = false;
+        if (!alive)
+                session_end(session, session->end);
+}
+
+static void session_run(struct session *session) {
+        session_go(session, false);
+}
+
+/* Whether the client has fetched its replies, but for so little that the kernel counts the socket as writable. */
+static bool has_fetched(const struct session *session) {
+        struct pollfd pollfd = {.fd = session->fd, .events = POLLOUT};
+
+        return poll(&pollfd, 1, 0) != 0;
+}
+
+/* What is sent and not fetched is kept in our name: whoever does not fetch is not asked what it wants next. */
+static void on_readable(evutil_socket_t fd, short what, void *userdata) {
+        struct session *session = userdata;
+
+        session->full = session->replied && !record_reader_is_partial(&session->reader) && !has_fetched(session);
+        session_go(session, !session->full);
+}
+
+/* A Watch is answered now; others are left to end as they would. */
+static void session_tell_half_closed(struct session *session) {
+        for (struct session_resource *resource = session->resources; resource; resource = resource->next)
+                if (resource->half_closed) {
+                        resource->half_closed(resource); /* changes the list */
+                        return;
+                }
+        session_run(session);
+}
+
+/* Its end may be shut for writing only, and answers still be read: then nothing more is told, and the reply tells. */
+static void on_closed(evutil_socket_t fd, short what, void *userdata) {
+        struct session *session = userdata;
+        struct pollfd pollfd = {.fd = fd};
+
+        session->half_closed = poll(&pollfd, 1, 0) == 0;
+        if (!session->half_closed)
+                session_close(session);
+        else
+                session_tell_half_closed(session);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *userdata) {
+        struct session *session = userdata;
+
+        session->full = false;
+        session_run(session);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
+        session_end(userdata, SESSION_EXPIRED);
+}
+
+/*
+ * What we send and the client does not fetch is kept in our name: little. And a byte sent out of band is a byte like
+ * others: otherwise the kernel would drop it when we read past it, with the descriptors that came with it.
+ */
+static void prepare_socket(int fd) {
+        const int send_bytes = SESSION_SEND_BYTES, yes = 1;
+
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
+        (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes));
+}
+
+/* Does nothing in a loop without priorities, nor to events that could not be made. */
+static void put_first(struct session *session) {
+        struct event *const events[] = {session->readable, session->writable, session->closed};
+
+        for (size_t i = 0; i < ARRAY_SIZE(events); i++)
+                if (events[i])
+                        (void)event_priority_set(events[i], 0);
+}
+
+int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
+                const struct session_callbacks *callbacks) {
+        struct session *session = calloc(1, sizeof(*session));
+
+        if (!session) {
+                closer_close(fd);
+                return -ENOMEM;
+        }
+        prepare_socket(fd);
+        session->fd = fd;
+        session->peer = *peer;
+        session->callbacks = *callbacks;
+        session->active_usec = clock_monotonic_usec();
+        record_reader_init(&session->reader, session->record, sizeof(session->record));
+        session->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, session);
+        session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
+        session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
+        session->deadline = event_new(loop, -1, 0, on_deadline, session);
+        if (peer_is_host_root(peer))
+                put_first(session);
+        /*
+         * Not read at once, which would save a turn of the loop: a client that ends its lease and then asks on another
+         * connection must find the lease ended, and the kernel tells of both in that order.
+         */
+        if (!session->readable || !session->writable || !session->closed || !session->deadline ||
+            session_arm(session) != 0) {
+                session_free(session);
+                return -ENOMEM;
+        }
+        *ret_session = session;
+        return 0;
+}
+
+/* The whole record is queued, and sent at once as far as the socket takes it. */
+static int session_queue(struct session *session, const void *record, size_t length) {
+        session->output = malloc(RECORD_HEADER_SIZE + length);
+        if (!session->output)
+                return -ENOMEM;
+        record_header_encode(session->output, (uint32_t)length);
+        memcpy(session->output + RECORD_HEADER_SIZE, record, length);
+        session->output_length = RECORD_HEADER_SIZE + length;
+        session->output_sent = 0;
+        return 0;
+}
+
+void session_reply(struct session *session, const void *record, size_t length) {
+        bool was_running = session->running;
+
+        session->busy = false;
+        session->replied = true;
+        session->active_usec = clock_monotonic_usec();
+        session->running = true; /* it must not be freed below */
+        if (session_queue(session, record, length) < 0 || !session_flush(session))
+                session->broken = true;
+        if (session->output && session->callbacks.on_output)
+                session->callbacks.on_output(session, session->callbacks.userdata);
+        session->running = was_running;
+        session_run(session);
+}
+
+void session_ignore(struct session *session) {
+        session->busy = false;
+        session_run(session);
+}
+
+const struct peer *session_peer(const struct session *session) {
+        return &session->peer;
+}
+
+uint64_t session_active_usec(const struct session *session) {
+        return session->active_usec;
+}
+
+bool session_is_busy(const struct session *session) {
+        return session->busy;
+}
+
+bool session_was_served(const struct session *session) {
+        return session->served;
+}
+
+size_t session_output_bytes(const struct session *session) {
+        return session->output && !session->broken ? session->output_length : 0;
+}
+
+void session_serve(struct session *session) {
+        on_readable(session->fd, EV_READ, session);
+}
+
+void session_attach(struct session *session, struct session_resource *resource) {
+        resource->next = session->resources;
+        session->resources = resource;
+}
+
+void session_detach(struct session *session, struct session_resource *resource) {
+        for (struct session_resource **next = &session->resources; *next; next = &(*next)->next)
+                if (*next == resource) {
+                        *next = resource->next;
+                        return;
+                }
+}
+
+bool session_is_kept(const struct session *session) {
+        for (const struct session_resource *resource = session->resources; resource; resource = resource->next)
+                if (resource->keeps)
+                        return true;
+        return false;
+}
+
+bool session_has_resources(const struct session *session) {
+        return session->resources != NULL;
+}

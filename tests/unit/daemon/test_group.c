@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Groups by name, of a system that the test makes up: the linker hands it getgrnam(). */
+
+#include "daemon/process/group.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <grp.h>
+#include <string.h>
+
+static struct group groups[] = {
+        {.gr_name = (char *)"operators", .gr_gid = 1001},
+        {.gr_name = (char *)"gpu", .gr_gid = 1002},
+        {.gr_name = (char *)"video", .gr_gid = 1003},
+};
+static int answers; /* whether the service for names can be asked */
+
+struct group *__wrap_getgrnam(const char *name);
+
+struct group *__wrap_getgrnam(const char *name) {
+        for (size_t i = 0; answers && i < sizeof(groups) / sizeof(groups[0]); i++)
+                if (strcmp(groups[i].gr_name, name) == 0)
+                        return &groups[i];
+        return NULL;
+}
+
+static gid_t find(const char *name) {
+        gid_t gid = 0;
+
+        assert_int_equal(group_find(name, &gid), 0);
+        return gid;
+}
+
+static void a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more(void **state) {
+        gid_t gid = 0;
+
+        answers = 1;
+        assert_int_equal(find("operators"), 1001);
+        assert_int_equal(find("gpu"), 1002);
+        answers = 0;
+        assert_int_equal(find("operators"), 1001);
+        assert_int_equal(find("gpu"), 1002);
+        assert_int_equal(group_find("video", &gid), -ENOENT);
+        assert_int_equal(group_find("", &gid), -ENOENT);
+}
+
+static void what_the_system_says_now_counts(void **state) {
+        answers = 1;
+        groups[0].gr_gid = 2001;
+        assert_int_equal(find("operators"), 2001);
+        answers = 0;
+        assert_int_equal(find("operators"), 2001);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more),
+                cmocka_unit_test(what_the_system_says_now_counts),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/manager/inherited.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+
+/* NULL: not in the environment. */
+static void look(const char *pid, const char *fds, const char *names) {
+        const char *const variables[][2] = {{"LISTEN_PID", pid}, {"LISTEN_FDS", fds}, {"LISTEN_FDNAMES", names}};
+
+        for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
+                if (variables[i][1])
+                        (void)setenv(variables[i][0], variables[i][1], 1);
+                else
+                        (void)unsetenv(variables[i][0]);
+        inherited_open();
+        for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
+                assert_null(getenv(variables[i][0])); /* children must not take them for theirs */
+}
+
+static const char *our_pid(void) {
+        static char text[16];
+
+        (void)text_format(text, sizeof(text), "%d", (int)getpid());
+        return text;
+}
+
+static void what_is_meant_for_us_is_counted(void **state) {
+        look(our_pid(), "3", NULL);
+        assert_int_equal(inherited_count(), 3);
+        inherited_done();
+        assert_int_equal(inherited_count(), 0);
+}
+
+static void what_is_not_meant_for_us_or_is_no_number_is_none(void **state) {
+        static const char *const counts[] = {"", "-1", "1x", " 1", "0x1", "1025", "99999999999999999999", NULL};
+        static const char *const pids[] = {"", "1", "0", "-1", "99999999999", NULL};
+
+        for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+                look(our_pid(), counts[i], "a");
+                assert_int_equal(inherited_count(), 0);
+                inherited_done();
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+                look(pids[i], "1", "a");
+                assert_int_equal(inherited_count(), 0);
+                inherited_done();
+        }
+}
+
+static void assert_name(unsigned i, const char *expected) {
+        char name[8];
+
+        memset(name, 'x', sizeof(name));
+        assert_int_equal(inherited_take(i, name, sizeof(name)), 3 + i);
+        assert_string_equal(name, expected);
+}
+
+static void names_are_told_by_their_place(void **state) {
+        look(our_pid(), "6", "first::third:of8char:too long:");
+        assert_name(0, "first");
+        assert_name(1, "");
+        assert_name(2, "third");
+        assert_name(3, "of8char");
+        assert_name(4, "");
+        assert_name(5, "");
+        inherited_done();
+}
+
+static void fewer_names_than_descriptors_leave_the_rest_without(void **state) {
+        static const char *const names[] = {NULL, "", "one", "one:"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                look(our_pid(), "4", names[i]);
+                assert_name(0, i < 2 ? "" : "one");
+                assert_name(1, "");
+                assert_name(3, "");
+                inherited_done();
+        }
+}
+
+static void a_descriptor_that_is_taken_is_not_for_children(void **state) {
+        char name[8];
+        int fd, saved = fcntl(3, F_DUPFD_CLOEXEC, 10); /* the test's own 3, if it has one */
+
+        fd = open("/dev/null", O_RDWR);
+        assert_true(dup2(fd, 3) == 3);
+        assert_int_equal(fcntl(3, F_GETFD), 0);
+        look(our_pid(), "1", NULL);
+        assert_int_equal(inherited_take(0, name, sizeof(name)), 3);
+        assert_int_equal(fcntl(3, F_GETFD), FD_CLOEXEC);
+        inherited_done();
+        if (fd != 3)
+                (void)close(fd);
+        if (saved < 0)
+                (void)close(3);
+        else
+                (void)dup2(saved, 3);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(what_is_meant_for_us_is_counted),
+                cmocka_unit_test(what_is_not_meant_for_us_or_is_no_number_is_none),
+                cmocka_unit_test(names_are_told_by_their_place),
+                cmocka_unit_test(fewer_names_than_descriptors_leave_the_rest_without),
+                cmocka_unit_test(a_descriptor_that_is_taken_is_not_for_children),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

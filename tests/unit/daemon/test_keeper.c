@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * The keeper, as a process of its own, and this test as its daemon: what is kept is shown by a pipe, whose reader sees
+ * the end when the last copy of the write end is closed.
+ */
+
+#include "daemon/manager/keeper.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/text.h"
+#include "daemon/manager/keeper_message.h"
+#include "gpu/backend.h"
+#include "tests/unit/hostile.h"
+
+enum { LIMIT_MSEC = 10000 };
+
+static const struct pci_address address = {.domain = 0x10000, .bus = 0xaf, .slot = 3};
+static const char name[] = "gpu-10000.af.03.0";
+
+/* ---- names ---- */
+
+static void a_name_is_read_back_as_written(void **state) {
+        struct pci_address again;
+        char buffer[64];
+
+        keeper_name_format(buffer, sizeof(buffer), GPU_KIND_DEVICE, &address);
+        assert_string_equal(buffer, name);
+        assert_null(strchr(buffer, ':')); /* it parts names in LISTEN_FDNAMES */
+        assert_true(keeper_name_parse(buffer, GPU_KIND_DEVICE, &again));
+        assert_int_equal(pci_address_compare(&again, &address), 0);
+        assert_false(keeper_name_parse(buffer, GPU_KIND_UVM, &again));
+}
+
+static void what_is_no_name_of_ours_is_refused(void **state) {
+        static const char *const names[] = {
+                "",
+                "gpu",
+                "gpu-",
+                "gpu-0000",
+                "gpu-0000.17",
+                "gpu-0000.17.00",
+                "gpu-0000.17.00.",
+                "gpu-0000.17.00.8",
+                "gpu-0000.17.20.0",
+                "gpu-0000.17.00.0x",
+                "gpu 0000.17.00.0",
+                "gpux-0000.17.00.0",
+                "GPU-0000.17.00.0",
+                "gpu-0000.17.00.0.0",
+                "gpu-....",
+                "gpu-zzzz.17.00.0",
+                "stored",
+                "gpu-00000000000000000000.17.00.0",
+        };
+        struct pci_address parsed;
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                assert_false(keeper_name_parse(names[i], GPU_KIND_DEVICE, &parsed));
+}
+
+/* Refused, or the name of another GPU. */
+static void judge(const uint8_t *bytes, size_t size) {
+        char text[sizeof(name)], again[64];
+        struct pci_address parsed;
+
+        memcpy(text, bytes, size);
+        text[size] = '\0';
+        if (!keeper_name_parse(text, GPU_KIND_DEVICE, &parsed))
+                return;
+        keeper_name_format(again, sizeof(again), GPU_KIND_DEVICE, &parsed);
+        assert_true(keeper_name_parse(again, GPU_KIND_DEVICE, &parsed));
+}
+
+static void no_damaged_name_is_misread(void **state) {
+        hostile_truncate((const uint8_t *)name, strlen(name), judge);
+        hostile_flip((const uint8_t *)name, strlen(name), judge);
+}
+
+/* ---- the process ---- */
+
+static char folder[] = "/tmp/holdfast-keeper-XXXXXX";
+static char path[sizeof(folder) + 8];
+static pid_t keeper;
+
+static void start_keeper(bool ends_idle) {
+        struct keeper_config config = {.listen_fd = keeper_listen(path), .ends_idle = ends_idle};
+
+        assert_true(config.listen_fd >= 0);
+        keeper = fork();
+        if (keeper == 0)
+                _exit(keeper_run(&config));
+        (void)close(config.listen_fd);
+}
+
+static int start(void **state) {
+        start_keeper(true);
+        return 0;
+}
+
+/* Its exit status, or that it was killed. */
+static int wait_for_end(void) {
+        int status = 0;
+
+        assert_int_equal(waitpid(keeper, &status, 0), keeper);
+        keeper = 0;
+        return status;
+}
+
+static int end(void **state) {
+        if (keeper > 0) {
+                (void)kill(keeper, SIGKILL);
+                (void)wait_for_end();
+        }
+        return 0;
+}
+
+static int make_folder(void **state) {
+        if (!mkdtemp(folder))
+                return -1;
+        (void)text_format(path, sizeof(path), "%s/keeper", folder);
+        return 0;
+}
+
+static int remove_folder(void **state) {
+        (void)unlink(path);
+        return rmdir(folder);
+}
+
+static int connect_only(void) {
+        int fd = keeper_call(path);
+
+        assert_true(fd >= 0);
+        return fd;
+}
+
+static bool is_readable(int fd, int timeout_msec) {
+        struct pollfd readable = {.fd = fd, .events = POLLIN};
+
+        return poll(&readable, 1, timeout_msec) == 1;
+}
+
+/* The next message, of this kind; its descriptor. */
+static int expect(int fd, enum keeper_kind kind, struct keeper_message *ret_message) {
+        int received = -1;
+
+        assert_true(is_readable(fd, LIMIT_MSEC));
+        assert_int_equal(keeper_receive(fd, ret_message, &received), 0);
+        assert_int_equal(ret_message->kind, kind);
+        return received;
+}
+
+/* A connection that has been greeted. */
+static int visit(void) {
+        struct keeper_message message;
+        int fd = connect_only();
+
+        assert_int_equal(expect(fd, KEEPER_HELLO, &message), -1);
+        assert_int_equal(message.value, KEEPER_VERSION);
+        return fd;
+}
+
+/* A daemon that starts and is handed nothing. */
+static int begin(void) {
+        struct keeper_message message;
+        int fd = visit();
+
+        assert_int_equal(keeper_send(fd, KEEPER_TAKE, 0, NULL, -1), 0);
+        assert_int_equal(expect(fd, KEEPER_END, &message), -1);
+        return fd;
+}
+
+/* Gives the write end of a pipe away under a name; returns the read end. */
+static int give(int daemon_fd, const char *as) {
+        int ends[2];
+
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        assert_int_equal(keeper_send(daemon_fd, KEEPER_KEEP, 0, as, ends[1]), 0);
+        (void)close(ends[1]);
+        return ends[0];
+}
+
+/* ---- what it does ---- */
+
+static void a_keepers_socket_is_its_users_alone(void **state) {
+        struct stat status;
+
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_mode & 0777, 0600);
+}
+
+static void what_one_daemon_leaves_the_next_one_gets_and_the_keeper_has_it_still(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+        struct keeper_message message;
+        int received;
+
+        daemon = fd_close(daemon); /* it is killed */
+        daemon = visit();
+        assert_int_equal(keeper_send(daemon, KEEPER_TAKE, 0, NULL, -1), 0);
+        received = expect(daemon, KEEPER_HAVE, &message);
+        assert_string_equal(message.name, name);
+        assert_true(received >= 0);
+        assert_int_equal(expect(daemon, KEEPER_END, &message), -1);
+        (void)close(received);
+        assert_false(is_readable(kept, 50)); /* not the last copy */
+}
+
+static void dropped_is_said_when_the_copy_is_closed(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+        struct keeper_message message;
+
+        assert_false(is_readable(kept, 50));
+        assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, name, -1), 0);
+        assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
+        assert_string_equal(message.name, name);
+        assert_true(is_readable(kept, 0)); /* the end of the pipe */
+}
+
+static void what_it_does_not_have_is_dropped_at_once(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        struct keeper_message message;
+
+        assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, "gpu-0000.00.00.0", -1), 0);
+        assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
+}
+
+static void a_second_descriptor_of_a_name_replaces_the_first(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int first = give(daemon, name);
+        CLEANUP(fd_done) int second = give(daemon, name);
+
+        assert_true(is_readable(first, LIMIT_MSEC));
+        assert_false(is_readable(second, 50));
+}
+
+static void a_reset_closes_everything(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+        CLEANUP(fd_done) int next = visit();
+
+        assert_int_equal(keeper_send(next, KEEPER_RESET, 0, NULL, -1), 0);
+        assert_true(is_readable(kept, LIMIT_MSEC));
+}
+
+/* A daemon that is dead but for a thread in the driver still has its connection. */
+static void the_newest_daemon_is_the_daemon(void **state) {
+        CLEANUP(fd_done) int old = begin();
+        CLEANUP(fd_done) int kept = give(old, name);
+        CLEANUP(fd_done) int next = visit();
+        struct keeper_message message;
+        int received = -1;
+
+        assert_int_equal(keeper_send(next, KEEPER_TAKE, 0, NULL, -1), 0);
+        (void)close(expect(next, KEEPER_HAVE, &message));
+        assert_true(is_readable(old, LIMIT_MSEC));
+        assert_int_equal(keeper_receive(old, &message, &received), -ENOTCONN);
+        assert_false(is_readable(kept, 50));
+}
+
+static void a_visitor_that_is_no_daemon_takes_no_daemons_place(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+        CLEANUP(fd_done) int visitor = visit();
+        struct keeper_message message;
+
+        assert_int_equal(send(visitor, "hello", 5, 0), 5);
+        assert_true(is_readable(visitor, LIMIT_MSEC)); /* dismissed */
+        assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, name, -1), 0);
+        assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
+        assert_true(is_readable(kept, 0));
+}
+
+static void without_a_daemon_everything_is_closed_after_the_time_that_the_last_one_said(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+
+        assert_int_equal(keeper_send(daemon, KEEPER_WAIT, 1, NULL, -1), 0);
+        daemon = fd_close(daemon);
+        assert_false(is_readable(kept, 500));
+        assert_true(is_readable(kept, LIMIT_MSEC));
+        assert_int_equal(wait_for_end(), 0); /* nothing is kept any more */
+}
+
+static void a_signal_closes_everything_and_ends_it(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+        struct keeper_message message;
+
+        assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, "another", -1), 0);
+        (void)expect(daemon, KEEPER_DROPPED, &message); /* it has the one before as well */
+        assert_int_equal(kill(keeper, SIGTERM), 0);
+        assert_true(is_readable(kept, LIMIT_MSEC));
+        assert_int_equal(wait_for_end(), 0);
+}
+
+static void an_idle_keeper_ends_with_its_daemon(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+
+        daemon = fd_close(daemon);
+        assert_int_equal(wait_for_end(), 0);
+}
+
+static void one_that_is_to_stay_stays(void **state) {
+        CLEANUP(fd_done) int daemon = -1;
+
+        (void)end(state);
+        start_keeper(false);
+        daemon = begin();
+        daemon = fd_close(daemon);
+        daemon = begin();
+        assert_true(daemon >= 0);
+}
+
+static void what_is_no_message_harms_nothing(void **state) {
+        CLEANUP(fd_done) int daemon = begin();
+        CLEANUP(fd_done) int kept = give(daemon, name);
+        struct keeper_message message;
+        char bytes[200];
+
+        memset(bytes, 0xff, sizeof(bytes));
+        for (size_t size = 1; size <= sizeof(bytes); size += 7)
+                assert_true(send(daemon, bytes, size, 0) > 0);
+        assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, name, -1), 0);
+        assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
+        assert_true(is_readable(kept, 0));
+}
+
+#define with_keeper(test) cmocka_unit_test_setup_teardown(test, start, end)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_name_is_read_back_as_written),
+                cmocka_unit_test(what_is_no_name_of_ours_is_refused),
+                cmocka_unit_test(no_damaged_name_is_misread),
+                with_keeper(a_keepers_socket_is_its_users_alone),
+                with_keeper(what_one_daemon_leaves_the_next_one_gets_and_the_keeper_has_it_still),
+                with_keeper(dropped_is_said_when_the_copy_is_closed),
+                with_keeper(what_it_does_not_have_is_dropped_at_once),
+                with_keeper(a_second_descriptor_of_a_name_replaces_the_first),
+                with_keeper(a_reset_closes_everything),
+                with_keeper(the_newest_daemon_is_the_daemon),
+                with_keeper(a_visitor_that_is_no_daemon_takes_no_daemons_place),
+                with_keeper(without_a_daemon_everything_is_closed_after_the_time_that_the_last_one_said),
+                with_keeper(a_signal_closes_everything_and_ends_it),
+                with_keeper(an_idle_keeper_ends_with_its_daemon),
+                with_keeper(one_that_is_to_stay_stays),
+                with_keeper(what_is_no_message_harms_nothing),
+        };
+
+        return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Device nodes, in folders of the test's own: what would be made, and, where the test may, nodes that are. */
+
+#include "gpu/nodes.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "gpu/modprobe.h"
+#include "tests/unit/tree.h"
+
+#define PARAMS                                                                                                         \
+        "ResmanDebugLevel: 4294967295\n"                                                                               \
+        "ModifyDeviceFiles: 1\n"                                                                                       \
+        "DeviceFileUID: 12\n"                                                                                          \
+        "DeviceFileGID: 34\n"                                                                                          \
+        "DeviceFileMode: 432\n" /* 0660 */                                                                             \
+        "RegistryDwords: \"a: 1\"\n"
+
+#define DEVICES                                                                                                        \
+        "Character devices:\n"                                                                                         \
+        "  1 mem\n"                                                                                                    \
+        "195 nvidia\n"                                                                                                 \
+        "195 nvidiactl\n"                                                                                              \
+        "510 nvidia-uvm-tools\n"                                                                                       \
+        "511 nvidia-uvm\n"                                                                                             \
+        "\n"                                                                                                           \
+        "Block devices:\n"                                                                                             \
+        "259 blkext\n"
+
+/* ---- ways that only write down what they were asked for ---- */
+
+static struct {
+        const struct tree *tree;
+        char journal[1024];
+        bool modprobe_makes; /* nvidia-modprobe does what it is asked for; otherwise it fails */
+        int make_result;
+} seen;
+
+static void note(const char *text) {
+        (void)strncat(seen.journal, text, sizeof(seen.journal) - strlen(seen.journal) - 1);
+}
+
+static int fake_run(const char *const arguments[]) {
+        static const char *const made[][2] = {
+                {"255", "/dev/nvidiactl"},
+                {"0", "/dev/nvidia-uvm"},
+                {"3", "/dev/nvidia3"},
+                {"7", "/dev/nvidia7"},
+        };
+        const char *last = NULL;
+
+        assert_string_equal(arguments[0], "/usr/bin/nvidia-modprobe");
+        note("modprobe");
+        for (size_t i = 1; arguments[i]; i++) {
+                last = arguments[i];
+                note(" ");
+                note(last);
+        }
+        note("\n");
+        for (size_t i = 0; i < 4 && seen.modprobe_makes; i++)
+                if (strcmp(last, made[i][0]) == 0)
+                        tree_put(seen.tree, made[i][1], "");
+        return seen.modprobe_makes ? 0 : -EIO;
+}
+
+static int fake_make(const char *root, const struct node *node, const struct node_parameters *parameters) {
+        char line[128];
+
+        assert_string_equal(root, seen.tree->root);
+        (void)snprintf(line, sizeof(line), "%s %u:%u %u:%u %o\n", node->path, node->major, node->minor,
+                       (unsigned)parameters->uid, (unsigned)parameters->gid, (unsigned)parameters->mode);
+        note(line);
+        return seen.make_result;
+}
+
+static const struct node_ops fake_ops = {.run = fake_run, .make = fake_make};
+
+/* ---- the tests ---- */
+
+static int setup(void **state) {
+        int r = tree_setup(state);
+
+        memset(&seen, 0, sizeof(seen));
+        seen.tree = *state;
+        tree_put(seen.tree, "/proc/driver/nvidia/params", PARAMS);
+        tree_put(seen.tree, "/proc/driver/nvidia/gpus/0000:17:00.0/information", "Device Minor: \t 3\n");
+        tree_put(seen.tree, "/proc/driver/nvidia/gpus/0000:3b:00.0/information", "Device Minor: \t 7\n");
+        tree_put(seen.tree, "/proc/devices", DEVICES);
+        tree_put(seen.tree, "/dev", NULL);
+        return r;
+}
+
+static int make(void) {
+        return nodes_make_with(seen.tree->root, NULL, &fake_ops);
+}
+
+static void give_modprobe(void) {
+        tree_put(seen.tree, "/usr/bin/nvidia-modprobe", "");
+        assert_int_equal(chmod(tree_path(seen.tree, "/usr/bin/nvidia-modprobe"), 0755), 0);
+}
+
+static void missing_nodes_are_made_as_the_module_says(void **state) {
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n"
+                                          "/dev/nvidia3 195:3 12:34 660\n"
+                                          "/dev/nvidia7 195:7 12:34 660\n"
+                                          "/dev/nvidia-uvm 511:0 12:34 660\n");
+}
+
+/* The information of the others cannot be read: whoever tried would fail. */
+static void hide_information(const char *address) {
+        char path[128];
+
+        (void)snprintf(path, sizeof(path), "/proc/driver/nvidia/gpus/%s/information", address);
+        assert_int_equal(unlink(tree_path(seen.tree, path)), 0);
+        assert_int_equal(mkdir(tree_path(seen.tree, path), 0755), 0);
+}
+
+static void for_one_gpu_no_other_is_read(void **state) {
+        struct node_selection selection = {.kind = NODES_OF_GPU};
+
+        assert_int_equal(pci_address_parse("0000:3b:00.0", &selection.gpu), 0);
+        hide_information("0000:17:00.0");
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n"
+                                          "/dev/nvidia7 195:7 12:34 660\n");
+        assert_int_equal(pci_address_parse("0000:17:00.0", &selection.gpu), 0);
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), -EISDIR);
+}
+
+static void for_a_gpu_that_is_gone_there_is_nothing_to_make(void **state) {
+        struct node_selection selection = {.kind = NODES_OF_GPU};
+
+        assert_int_equal(pci_address_parse("0000:99:00.0", &selection.gpu), 0);
+        tree_put(seen.tree, "/dev/nvidiactl", "");
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_string_equal(seen.journal, "");
+}
+
+static void for_uvm_no_gpu_is_read(void **state) {
+        const struct node_selection selection = {.kind = NODES_OF_UVM};
+
+        hide_information("0000:17:00.0");
+        hide_information("0000:3b:00.0");
+        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_string_equal(seen.journal, "/dev/nvidia-uvm 511:0 12:34 660\n");
+}
+
+static void what_is_there_is_left_alone(void **state) {
+        char target[512];
+
+        tree_put(seen.tree, "/dev/nvidiactl", "");
+        tree_put(seen.tree, "/dev/nvidia-uvm", NULL);
+        (void)snprintf(target, sizeof(target), "%s", tree_path(seen.tree, "/etc/nowhere"));
+        assert_int_equal(symlink(target, tree_path(seen.tree, "/dev/nvidia7")), 0);
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "/dev/nvidia3 195:3 12:34 660\n");
+}
+
+static void nvidia_modprobe_makes_them_where_it_is_installed(void **state) {
+        give_modprobe();
+        seen.modprobe_makes = true;
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "modprobe -c 255\nmodprobe -c 3\nmodprobe -c 7\nmodprobe -u -c 0\n");
+}
+
+static void a_failing_nvidia_modprobe_is_asked_once(void **state) {
+        give_modprobe();
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "modprobe -c 255\n"
+                                          "/dev/nvidiactl 195:255 12:34 660\n"
+                                          "/dev/nvidia3 195:3 12:34 660\n"
+                                          "/dev/nvidia7 195:7 12:34 660\n"
+                                          "/dev/nvidia-uvm 511:0 12:34 660\n");
+}
+
+static void an_administrator_who_makes_them_is_respected(void **state) {
+        tree_put(seen.tree, "/proc/driver/nvidia/params", "ModifyDeviceFiles: 0\n");
+        give_modprobe();
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "");
+}
+
+static void without_a_driver_none_is_made(void **state) {
+        assert_int_equal(unlink(tree_path(seen.tree, "/proc/driver/nvidia/params")), 0);
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "");
+}
+
+static void without_uvm_or_a_minor_there_is_no_node_to_make(void **state) {
+        tree_put(seen.tree, "/proc/devices", "Character devices:\n195 nvidia\n\nBlock devices:\n511 nvidia-uvm\n");
+        tree_put(seen.tree, "/proc/driver/nvidia/gpus/0000:3b:00.0/information", "Model: \t x\n");
+        assert_int_equal(make(), 0);
+        assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n/dev/nvidia3 195:3 12:34 660\n");
+}
+
+static void one_failure_does_not_keep_the_others_from_being_made(void **state) {
+        seen.make_result = -EPERM;
+        assert_int_equal(make(), -EPERM);
+        assert_non_null(strstr(seen.journal, "/dev/nvidia-uvm"));
+}
+
+static void a_simulated_driver_has_its_own(void **state) {
+        assert_int_equal(nodes_make(seen.tree->root, NULL), 0);
+        assert_null(tree_get(seen.tree, "/dev/nvidiactl"));
+}
+
+static void assert_node(const char *path, unsigned major, unsigned minor) {
+        struct stat status;
+
+        assert_int_equal(lstat(tree_path(seen.tree, path), &status), 0);
+        assert_true(S_ISCHR(status.st_mode));
+        assert_int_equal(status.st_mode & 07777, 0660);
+        assert_int_equal(status.st_rdev, makedev(major, minor));
+        assert_int_equal(status.st_uid, 12);
+        assert_int_equal(status.st_gid, 34);
+}
+
+static void nodes_are_made_whatever_the_umask(void **state) {
+        mode_t mask;
+
+        if (mknod(tree_path(seen.tree, "/dev/null"), S_IFCHR | 0600, makedev(1, 3)) < 0) {
+                print_message("skipped: mknod of a device is not permitted here (CAP_MKNOD)\n");
+                skip();
+        }
+        mask = umask(077);
+        assert_int_equal(nodes_make_with(seen.tree->root, NULL, &node_system_ops), 0);
+        assert_int_equal(umask(mask), 077); /* and it is put back */
+        assert_node("/dev/nvidiactl", 195, 255);
+        assert_node("/dev/nvidia7", 195, 7);
+        assert_node("/dev/nvidia-uvm", 511, 0);
+}
+
+/* ---- running a program ---- */
+
+static int run(const char *script, uint64_t timeout_usec, char output[static 64]) {
+        const char *const arguments[] = {"/bin/sh", "-c", script, NULL};
+
+        return modprobe_run(arguments, timeout_usec, output, 64);
+}
+
+static void a_program_gets_nothing_of_ours(void **state) {
+        char output[64];
+
+        for (int fd = 3; fd < 1024; fd++) /* what whoever started the test left open is not the question */
+                (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        assert_int_equal(setenv("HOLDFAST_TEST_SECRET", "1", 1), 0);
+        assert_int_equal(
+                run("echo ${HOLDFAST_TEST_SECRET:-none} $PATH; ls /proc/self/fd | wc -l", 10 * USEC_PER_SEC, output),
+                0);
+        /* 0, 1, 2, and the one with which ls reads the folder */
+        assert_string_equal(output, "none /usr/sbin:/usr/bin:/sbin:/bin\n4\n");
+}
+
+static void a_program_that_fails_is_told_with_its_words(void **state) {
+        char output[64];
+
+        assert_int_equal(run("echo no such device >&2; exit 3", 10 * USEC_PER_SEC, output), -EIO);
+        assert_string_equal(output, "no such device\n");
+        assert_int_equal(run("kill -9 $$", 10 * USEC_PER_SEC, output), -EIO);
+        assert_string_equal(output, "");
+}
+
+static void a_program_that_talks_too_much_is_cut(void **state) {
+        char output[64];
+
+        assert_int_equal(
+                run("i=0; while [ $i -lt 20000 ]; do echo 123456789; i=$((i + 1)); done", 60 * USEC_PER_SEC, output),
+                0);
+        assert_int_equal(strlen(output), sizeof(output) - 1);
+}
+
+static void a_program_that_hangs_is_ended(void **state) {
+        char output[64];
+        pid_t child;
+
+        assert_int_equal(run("echo $$; exec sleep 1000", 200 * USEC_PER_MSEC, output), -ETIMEDOUT);
+        child = (pid_t)strtol(output, NULL, 10);
+        assert_true(child > 0);
+        assert_int_equal(kill(child, 0), -1); /* and reaped */
+        assert_int_equal(errno, ESRCH);
+}
+
+static void a_program_that_is_not_there_is_an_error(void **state) {
+        static const char *const arguments[] = {"/nowhere/nvidia-modprobe", NULL};
+        char output[64];
+        int r = modprobe_run(arguments, 10 * USEC_PER_SEC, output, sizeof(output));
+
+        assert_true(r == -ENOENT || r == -EIO); /* valgrind forks where posix_spawn() would share memory: status 127 */
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, tree_teardown)
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                TEST(missing_nodes_are_made_as_the_module_says),
+                TEST(for_one_gpu_no_other_is_read),
+                TEST(for_a_gpu_that_is_gone_there_is_nothing_to_make),
+                TEST(for_uvm_no_gpu_is_read),
+                TEST(what_is_there_is_left_alone),
+                TEST(nvidia_modprobe_makes_them_where_it_is_installed),
+                TEST(a_failing_nvidia_modprobe_is_asked_once),
+                TEST(an_administrator_who_makes_them_is_respected),
+                TEST(without_a_driver_none_is_made),
+                TEST(without_uvm_or_a_minor_there_is_no_node_to_make),
+                TEST(one_failure_does_not_keep_the_others_from_being_made),
+                TEST(a_simulated_driver_has_its_own),
+                TEST(nodes_are_made_whatever_the_umask),
+                cmocka_unit_test(a_program_gets_nothing_of_ours),
+                cmocka_unit_test(a_program_that_fails_is_told_with_its_words),
+                cmocka_unit_test(a_program_that_talks_too_much_is_cut),
+                cmocka_unit_test(a_program_that_hangs_is_ended),
+                cmocka_unit_test(a_program_that_is_not_there_is_an_error),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
