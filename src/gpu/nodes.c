@@ -23,7 +23,7 @@
 #include "base/text.h"
 #include "gpu/abi.h"
 #include "gpu/inventory.h"
-#include "gpu/modprobe.h"
+#include "base/program.h"
 
 #define MODPROBE "/usr/bin/nvidia-modprobe"
 #define MODPROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)
@@ -254,7 +254,7 @@ int nodes_make(const char *root, const struct node_selection *selection) {
 
 static int run_modprobe(const char *const arguments[]) {
         char output[256];
-        int r = modprobe_run(arguments, MODPROBE_TIMEOUT_USEC, output, sizeof(output));
+        int r = program_run(arguments, MODPROBE_TIMEOUT_USEC, output, sizeof(output));
 
         if (r < 0)
                 (void)log_errno(LOG_WARNING, r, "%s failed, a device node is made without it (it said: %s)", MODPROBE,

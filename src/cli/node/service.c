@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "gpu/modprobe.h"
+#include "base/program.h"
 
 #define SOCKET_UNIT "nvidia-persistenced.socket"
 
@@ -145,7 +145,7 @@ static int run_program(const char *name, const char **arguments, uint64_t timeou
         if (!find_program(name, path))
                 return -ENOENT;
         arguments[0] = path;
-        return modprobe_run(arguments, timeout_usec < TIMEOUT_MAX_USEC ? timeout_usec : TIMEOUT_MAX_USEC, output, size);
+        return program_run(arguments, timeout_usec < TIMEOUT_MAX_USEC ? timeout_usec : TIMEOUT_MAX_USEC, output, size);
 }
 
 static int ask_systemctl(struct service *service, uint64_t timeout_usec) {

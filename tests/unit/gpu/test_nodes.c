@@ -13,8 +13,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +20,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "gpu/modprobe.h"
 #include "tests/unit/tree.h"
 
 #define PARAMS                                                                                                         \
@@ -249,64 +245,6 @@ static void nodes_are_made_whatever_the_umask(void **state) {
         assert_node("/dev/nvidia-uvm", 511, 0);
 }
 
-/* ---- running a program ---- */
-
-static int run(const char *script, uint64_t timeout_usec, char output[static 64]) {
-        const char *const arguments[] = {"/bin/sh", "-c", script, NULL};
-
-        return modprobe_run(arguments, timeout_usec, output, 64);
-}
-
-static void a_program_gets_nothing_of_ours(void **state) {
-        char output[64];
-
-        for (int fd = 3; fd < 1024; fd++) /* what whoever started the test left open is not the question */
-                (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-        assert_int_equal(setenv("HOLDFAST_TEST_SECRET", "1", 1), 0);
-        assert_int_equal(
-                run("echo ${HOLDFAST_TEST_SECRET:-none} $PATH; ls /proc/self/fd | wc -l", 10 * USEC_PER_SEC, output),
-                0);
-        /* 0, 1, 2, and the one with which ls reads the folder */
-        assert_string_equal(output, "none /usr/sbin:/usr/bin:/sbin:/bin\n4\n");
-}
-
-static void a_program_that_fails_is_told_with_its_words(void **state) {
-        char output[64];
-
-        assert_int_equal(run("echo no such device >&2; exit 3", 10 * USEC_PER_SEC, output), -EIO);
-        assert_string_equal(output, "no such device\n");
-        assert_int_equal(run("kill -9 $$", 10 * USEC_PER_SEC, output), -EIO);
-        assert_string_equal(output, "");
-}
-
-static void a_program_that_talks_too_much_is_cut(void **state) {
-        char output[64];
-
-        assert_int_equal(
-                run("i=0; while [ $i -lt 20000 ]; do echo 123456789; i=$((i + 1)); done", 60 * USEC_PER_SEC, output),
-                0);
-        assert_int_equal(strlen(output), sizeof(output) - 1);
-}
-
-static void a_program_that_hangs_is_ended(void **state) {
-        char output[64];
-        pid_t child;
-
-        assert_int_equal(run("echo $$; exec sleep 1000", 200 * USEC_PER_MSEC, output), -ETIMEDOUT);
-        child = (pid_t)strtol(output, NULL, 10);
-        assert_true(child > 0);
-        assert_int_equal(kill(child, 0), -1); /* and reaped */
-        assert_int_equal(errno, ESRCH);
-}
-
-static void a_program_that_is_not_there_is_an_error(void **state) {
-        static const char *const arguments[] = {"/nowhere/nvidia-modprobe", NULL};
-        char output[64];
-        int r = modprobe_run(arguments, 10 * USEC_PER_SEC, output, sizeof(output));
-
-        assert_true(r == -ENOENT || r == -EIO); /* valgrind forks where posix_spawn() would share memory: status 127 */
-}
-
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, tree_teardown)
 
 int main(void) {
@@ -324,11 +262,6 @@ int main(void) {
                 TEST(one_failure_does_not_keep_the_others_from_being_made),
                 TEST(a_simulated_driver_has_its_own),
                 TEST(nodes_are_made_whatever_the_umask),
-                cmocka_unit_test(a_program_gets_nothing_of_ours),
-                cmocka_unit_test(a_program_that_fails_is_told_with_its_words),
-                cmocka_unit_test(a_program_that_talks_too_much_is_cut),
-                cmocka_unit_test(a_program_that_hangs_is_ended),
-                cmocka_unit_test(a_program_that_is_not_there_is_an_error),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "gpu/modprobe.h"
+#include "base/program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,7 +128,7 @@ static void put_down(pid_t child, int output_fd) {
                 (void)reap(child, WNOHANG);
 }
 
-int modprobe_run(const char *const arguments[], uint64_t timeout_usec, char *ret_output, size_t size) {
+int program_run(const char *const arguments[], uint64_t timeout_usec, char *ret_output, size_t size) {
         uint64_t deadline_usec = clock_monotonic_usec() + timeout_usec;
         CLEANUP(fd_done) int read_fd = -1, write_fd = -1;
         int ends[2], r;
