@@ -51,21 +51,3 @@ int inventory_driver_version(const char *root, char *buffer, size_t size);
  * be replaced at any time, so this reads the file anew.
  */
 bool inventory_driver_is_before(const char *root, unsigned major, unsigned minor, unsigned patch);
-
-/*
- * Whether the GPU is initialised now, by whomever: its `power` file tells. Never initialises anything, but waits, for
- * seconds or more, while the driver initialises another GPU: ask only when no daemon can be asked. Returns 0, -ENODEV,
- * or other negative errno (-EBADMSG when the file does not say).
- */
-int inventory_read_initialised(const char *root, const struct pci_address *address, bool *ret_initialised);
-
-/*
- * The same without any wait, from sysfs: the driver has the GPU's message-signalled interrupts on from the first open
- * to the teardown (nv.c, nv_start_device and nv_shutdown_adapter). Each is a file in msi_irqs; the folder itself stays,
- * empty, until the driver is unbound. True means initialised, or being initialised; false also when the driver was told
- * to do without MSI.
- */
-bool inventory_has_interrupts(const char *root, const struct pci_address *address);
-
-/* Whether somebody has the GPU registered with UVM, which keeps it initialised like an open node. */
-bool inventory_has_uvm(const char *root, const char *uuid);

@@ -20,10 +20,10 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/program.h"
 #include "base/text.h"
 #include "gpu/abi.h"
 #include "gpu/inventory.h"
-#include "base/program.h"
 
 #define MODPROBE "/usr/bin/nvidia-modprobe"
 #define MODPROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)

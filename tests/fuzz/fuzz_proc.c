@@ -18,8 +18,9 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "cli/node/container.h"
+#include "cli/node/holders.h"
+#include "cli/node/initialised.h"
 #include "daemon/serve/origin.h"
-#include "gpu/holders.h"
 #include "gpu/inventory.h"
 #include "gpu/nodes.h"
 #include "gpu/uvm.h"
@@ -93,7 +94,7 @@ static void try_inventory(void) {
 
         fuzz_require(inventory_read(root, &gpus, &n) == 0 && n == 1);
         check_info(&gpus[0]);
-        (void)inventory_read_initialised(root, &gpus[0].address, &initialised);
+        (void)initialised_read(root, &gpus[0].address, &initialised);
         if (inventory_driver_version(root, version, sizeof(version)) == 0)
                 fuzz_require(version[strspn(version, "0123456789.")] == '\0');
 }

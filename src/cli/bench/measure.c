@@ -23,6 +23,7 @@
 #include "cli/bench/bench.h"
 #include "cli/bench/sample.h"
 #include "cli/change/child.h"
+#include "cli/node/initialised.h"
 
 #define COLD_USEC (5 * USEC_PER_SEC) /* for the driver to tear down what was closed */
 #define COLD_POLL_USEC (5 * USEC_PER_MSEC)
@@ -78,9 +79,9 @@ static bool is_initialised(const struct bench *bench, const struct bench_gpu *gp
         const struct pci_address *address = &gpu->gpu->info.address;
         bool initialised;
 
-        if (inventory_read_initialised(bench->invocation->root, address, &initialised) == 0)
+        if (initialised_read(bench->invocation->root, address, &initialised) == 0)
                 return initialised;
-        return inventory_has_interrupts(bench->invocation->root, address);
+        return initialised_has_interrupts(bench->invocation->root, address);
 }
 
 /* A close is over before the driver has torn the GPU down, so this waits a while; no longer than until a signal. */

@@ -8,6 +8,7 @@
 
 #include "base/aside.h"
 #include "base/cleanup.h"
+#include "cli/node/initialised.h"
 
 struct reading {
         const char *root;
@@ -79,7 +80,7 @@ static int look_at_power(void *userdata, size_t item, struct aside_answer *answe
         const struct reading *reading = userdata;
         bool initialised;
 
-        if (inventory_read_initialised(reading->root, &reading->addresses[item], &initialised) < 0)
+        if (initialised_read(reading->root, &reading->addresses[item], &initialised) < 0)
                 return 0;
         return aside_tell(answer, &initialised, sizeof(initialised));
 }

@@ -13,8 +13,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/text.h"
 #include "base/program.h"
+#include "base/text.h"
 
 #define SOCKET_UNIT "nvidia-persistenced.socket"
 

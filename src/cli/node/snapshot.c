@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "cli/node/driver_files.h"
+#include "cli/node/initialised.h"
 #include "cli/node/snapshot_daemon.h"
 
 void snapshot_done(struct snapshot **snapshot) {
@@ -208,7 +209,7 @@ static enum hf_tristate find_initialised(const struct snapshot *snapshot, const 
                 return HF_YES;
         if (!gpu->in_driver)
                 return HF_UNKNOWN;
-        return inventory_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
+        return initialised_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
 }
 
 /* With a daemon there may be an opening in work, for which a read of `power` would wait. */
@@ -251,7 +252,7 @@ static bool is_changing(const struct snapshot *snapshot, const struct snapshot_g
 static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const char *root) {
         return gpu->legacy == HF_UNKNOWN && gpu->held == HF_NO && gpu->initialised == HF_YES &&
                snapshot->clients_known && snapshot->clients_complete && gpu->n_clients == 0 && !snapshot->modeset &&
-               !is_changing(snapshot, gpu) && !inventory_has_uvm(root, gpu->info.uuid);
+               !is_changing(snapshot, gpu) && !initialised_has_uvm(root, gpu->info.uuid);
 }
 
 /* NVML's rule: a GPU is persistent when the daemon holds it, or the kernel's flag is on. */

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "gpu/holders.h"
+#include "cli/node/holders.h"
 #include "gpu/inventory.h"
 #include "rpc/holdfast.h"
 #include "rpc/nvpd.h"

@@ -3,7 +3,7 @@
 
 /* Who has a node open, below a root where nodes are ordinary files: this process opens them. */
 
-#include "gpu/holders.h"
+#include "cli/node/holders.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

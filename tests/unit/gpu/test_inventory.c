@@ -13,15 +13,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/file.h"
+#include "tests/unit/tree.h"
 
 /* As the driver prints it, white space included. */
 #define INFORMATION                                                                                                    \
@@ -37,55 +34,11 @@
         "GPU Firmware: \t 595.45.04\n"                                                                                 \
         "GPU Excluded:\t No\n"
 
-struct tree {
-        char root[64];
-};
-
-static void put(const struct tree *tree, const char *path, const char *text) {
-        char full[512];
-        FILE *file;
-
-        assert_true(snprintf(full, sizeof(full), "%s%s", tree->root, path) < (int)sizeof(full));
-        for (char *slash = full + strlen(tree->root) + 1; (slash = strchr(slash, '/')); slash++) {
-                *slash = '\0';
-                assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
-                *slash = '/';
-        }
-        if (!text)
-                return;
-        file = fopen(full, "we");
-        assert_non_null(file);
-        assert_true(fputs(text, file) >= 0);
-        assert_int_equal(fclose(file), 0);
-}
-
 static void put_gpu(const struct tree *tree, const char *address, const char *text) {
         char path[256];
 
         (void)snprintf(path, sizeof(path), "/proc/driver/nvidia/gpus/%s/information", address);
-        put(tree, path, text);
-}
-
-static int make_tree(void **state) {
-        struct tree *tree = calloc(1, sizeof(*tree));
-
-        assert_non_null(tree);
-        (void)snprintf(tree->root, sizeof(tree->root), "/tmp/holdfast-inventory-XXXXXX");
-        assert_non_null(mkdtemp(tree->root));
-        *state = tree;
-        return 0;
-}
-
-static int drop(const char *path, const struct stat *status, int type, struct FTW *walk) {
-        return remove(path);
-}
-
-static int drop_tree(void **state) {
-        struct tree *tree = *state;
-        int r = nftw(tree->root, drop, 16, FTW_DEPTH | FTW_PHYS);
-
-        free(tree);
-        return r;
+        tree_put(tree, path, text);
 }
 
 static void all_fields_of_a_gpu_are_read(void **state) {
@@ -156,7 +109,7 @@ static void gpus_come_in_the_order_of_their_addresses(void **state) {
 
         for (size_t i = 0; i < ARRAY_SIZE(made); i++)
                 put_gpu(tree, made[i], INFORMATION);
-        put(tree, "/proc/driver/nvidia/gpus/not-an-address/information", INFORMATION);
+        tree_put(tree, "/proc/driver/nvidia/gpus/not-an-address/information", INFORMATION);
 
         assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
         assert_int_equal(n, ARRAY_SIZE(expected));
@@ -186,7 +139,7 @@ static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         size_t n;
 
-        put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", "Runtime D3 status: ?\n");
+        tree_put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", "Runtime D3 status: ?\n");
         assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
         assert_int_equal(n, 1);
         assert_int_equal(gpus[0].address.bus, 0x17);
@@ -213,7 +166,7 @@ static void a_driver_without_gpus_is_an_empty_list(void **state) {
         struct gpu_info *gpus = NULL;
         size_t n = 9;
 
-        put(tree, "/proc/driver/nvidia/version", "");
+        tree_put(tree, "/proc/driver/nvidia/version", "");
         assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
         assert_int_equal(n, 0);
         free(gpus);
@@ -243,7 +196,7 @@ static void the_version_is_found_in_either_kind_of_line(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
                 char version[32];
 
-                put(tree, "/proc/driver/nvidia/version", lines[i]);
+                tree_put(tree, "/proc/driver/nvidia/version", lines[i]);
                 assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), 0);
                 assert_string_equal(version, "595.45.04");
         }
@@ -261,7 +214,7 @@ static void a_version_line_without_a_version_is_refused(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
                 char version[32];
 
-                put(tree, "/proc/driver/nvidia/version", lines[i]);
+                tree_put(tree, "/proc/driver/nvidia/version", lines[i]);
                 assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), -EBADMSG);
         }
 }
@@ -282,63 +235,12 @@ static void an_older_driver_is_told_from_a_newer_one(void **state) {
 
                 (void)snprintf(line, sizeof(line), "NVRM version: NVIDIA UNIX x86_64 Kernel Module  %s  Mon\n",
                                cases[i].version);
-                put(tree, "/proc/driver/nvidia/version", line);
+                tree_put(tree, "/proc/driver/nvidia/version", line);
                 assert_int_equal(inventory_driver_is_before(tree->root, 550, 40, 7), cases[i].before);
         }
 }
 
-static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
-        static const struct {
-                const char *text;
-                int result;
-                bool initialised;
-        } cases[] = {
-                {"Runtime D3 status:          ?\nVideo Memory:               ?\n", 0, false},
-                {"Runtime D3 status:          Disabled by default\nVideo Memory:               Active\n", 0, true},
-                {"Runtime D3 status:          Not supported", 0, true},
-                {"Video Memory:               Active\n", -EBADMSG, false},
-                {"", -EBADMSG, false},
-        };
-        const struct pci_address address = {0, 0x17, 0, 0};
-        const struct tree *tree = *state;
-        bool initialised = false;
-
-        assert_int_equal(inventory_read_initialised(tree->root, &address, &initialised), -ENODEV);
-        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", cases[i].text);
-                assert_int_equal(inventory_read_initialised(tree->root, &address, &initialised), cases[i].result);
-                if (cases[i].result == 0)
-                        assert_int_equal(initialised, cases[i].initialised);
-        }
-}
-
-static void an_empty_interrupts_folder_is_not_an_initialised_gpu(void **state) {
-        const struct pci_address address = {0, 0x17, 0, 0};
-        const struct tree *tree = *state;
-        char path[PATH_MAX];
-
-        put(tree, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42", "");
-        assert_int_equal(file_rooted(path, tree->root, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42"), 0);
-        assert_int_equal(unlink(path), 0);
-        assert_false(inventory_has_interrupts(tree->root, &address));
-}
-
-static void interrupts_and_uvm_registrations_are_seen(void **state) {
-        const struct pci_address address = {0, 0x17, 0, 0};
-        const struct tree *tree = *state;
-
-        assert_false(inventory_has_interrupts(tree->root, &address));
-        assert_false(inventory_has_uvm(tree->root, "GPU-1"));
-        assert_false(inventory_has_uvm(tree->root, ""));
-        put(tree, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42", "");
-        put(tree, "/proc/driver/nvidia-uvm/gpus/GPU-1/info", "");
-        assert_true(inventory_has_interrupts(tree->root, &address));
-        assert_true(inventory_has_uvm(tree->root, "GPU-1"));
-        assert_false(inventory_has_uvm(tree->root, "GPU-2"));
-        assert_false(inventory_has_uvm(tree->root, ""));
-}
-
-#define TREE_TEST(function) cmocka_unit_test_setup_teardown(function, make_tree, drop_tree)
+#define TREE_TEST(function) cmocka_unit_test_setup_teardown(function, tree_setup, tree_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
@@ -351,10 +253,7 @@ int main(void) {
                 TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
                 TREE_TEST(addresses_are_read_without_asking_about_each),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
-                TREE_TEST(an_empty_interrupts_folder_is_not_an_initialised_gpu),
-                TREE_TEST(interrupts_and_uvm_registrations_are_seen),
                 TREE_TEST(no_driver_is_enoent),
-                TREE_TEST(the_power_file_tells_whether_a_gpu_is_initialised),
                 TREE_TEST(the_version_is_found_in_either_kind_of_line),
                 TREE_TEST(a_version_line_without_a_version_is_refused),
                 TREE_TEST(an_older_driver_is_told_from_a_newer_one),

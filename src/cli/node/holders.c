@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "gpu/holders.h"
+#include "cli/node/holders.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/node/initialised.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+
+enum { POWER_SIZE_MAX = 4096 }; /* the driver prints a dozen lines */
+
+static void dir_done(DIR **dir) {
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+int initialised_read(const char *root, const struct pci_address *address, bool *ret_initialised) {
+        static const char label[] = "Runtime D3 status:";
+        char path[PATH_MAX], relative[64], name[PCI_ADDRESS_SIZE], text[POWER_SIZE_MAX];
+        ssize_t length;
+        char *status;
+        int r;
+
+        (void)text_format(relative, sizeof(relative), "/proc/driver/nvidia/gpus/%s/power",
+                          pci_address_format(address, name));
+        r = file_rooted(path, root, relative);
+        if (r < 0)
+                return r;
+        length = file_read(path, text, sizeof(text));
+        if (length == -ENOENT || length == -ENOTDIR)
+                return -ENODEV;
+        if (length < 0)
+                return (int)length;
+        status = strstr(text, label);
+        if (!status)
+                return -EBADMSG;
+        status += strlen(label);
+        status[strcspn(status, "\n")] = '\0';
+        /* "?" is what the driver prints while RM has no object of the GPU (dynamic-power.c, rm_get_power_info). */
+        *ret_initialised = !text_equal(text_trim(status), "?");
+        return 0;
+}
+
+static bool exists(const char *root, const char *path) {
+        char rooted[PATH_MAX];
+
+        return file_rooted(rooted, root, path) == 0 && access(rooted, F_OK) == 0;
+}
+
+/* False also for a folder that is not there or cannot be read. */
+static bool has_entries(const char *root, const char *path) {
+        CLEANUP(dir_done) DIR *folder = NULL;
+        const struct dirent *entry;
+        char rooted[PATH_MAX];
+
+        if (file_rooted(rooted, root, path) < 0)
+                return false;
+        folder = opendir(rooted);
+        while (folder && (entry = readdir(folder)))
+                if (entry->d_name[0] != '.')
+                        return true;
+        return false;
+}
+
+bool initialised_has_interrupts(const char *root, const struct pci_address *address) {
+        char path[64], name[PCI_ADDRESS_SIZE];
+
+        (void)text_format(path, sizeof(path), "/sys/bus/pci/devices/%s/msi_irqs", pci_address_format(address, name));
+        return has_entries(root, path);
+}
+
+bool initialised_has_uvm(const char *root, const char *uuid) {
+        char path[64 + GPU_UUID_SIZE];
+
+        return uuid[0] != '\0' && text_format(path, sizeof(path), "/proc/driver/nvidia-uvm/gpus/%s", uuid) == 0 &&
+               exists(root, path);
+}
