@@ -56,8 +56,8 @@ struct notice {
         struct nv_system_event event;
 };
 
-struct client {
-        struct client *next;
+struct root_client {
+        struct root_client *next;
         uint32_t handle;
         struct rm_file *file;
         struct object *objects;
@@ -71,7 +71,7 @@ struct rm {
         struct model *model;
         struct model_listener listener;
         pthread_mutex_t mutex;
-        struct client *clients;
+        struct root_client *clients;
         struct os_event *os_events;
         unsigned n_clients;
         uint32_t next_handle;
@@ -88,14 +88,14 @@ static void unlock(struct rm *rm) {
 /* ---- clients and objects ---- */
 
 /* A client of this file: RM refuses another file's handles (client.c, rmclientValidate). */
-static struct client *find_client(struct rm_file *file, uint32_t handle) {
-        for (struct client *client = file->rm->clients; client; client = client->next)
+static struct root_client *find_client(struct rm_file *file, uint32_t handle) {
+        for (struct root_client *client = file->rm->clients; client; client = client->next)
                 if (client->handle == handle)
                         return client->file == file ? client : NULL;
         return NULL;
 }
 
-static struct object *find_object(const struct client *client, uint32_t handle) {
+static struct object *find_object(const struct root_client *client, uint32_t handle) {
         for (struct object *object = client->objects; object; object = object->next)
                 if (object->handle == handle)
                         return object;
@@ -103,13 +103,13 @@ static struct object *find_object(const struct client *client, uint32_t handle) 
 }
 
 static bool is_handle_taken(const struct rm *rm, uint32_t handle) {
-        for (const struct client *client = rm->clients; client; client = client->next)
+        for (const struct root_client *client = rm->clients; client; client = client->next)
                 if (client->handle == handle)
                         return true;
         return false;
 }
 
-static void drop_notices(struct client *client) {
+static void drop_notices(struct root_client *client) {
         while (client->notices) {
                 struct notice *notice = client->notices;
 
@@ -124,7 +124,7 @@ static void free_os_event(struct rm *rm, struct os_event **link) {
         struct os_event *event = *link;
 
         *link = event->next;
-        for (struct client *client = rm->clients; client; client = client->next)
+        for (struct root_client *client = rm->clients; client; client = client->next)
                 for (struct object *object = client->objects; object; object = object->next)
                         if (object->event == event)
                                 object->event = NULL;
@@ -142,8 +142,8 @@ static void free_os_events(struct rm *rm, const struct rm_file *file, uint32_t c
                         link = &(*link)->next;
 }
 
-static void free_client(struct rm *rm, struct client **link) {
-        struct client *client = *link;
+static void free_client(struct rm *rm, struct root_client **link) {
+        struct root_client *client = *link;
 
         *link = client->next;
         while (client->objects) {
@@ -158,8 +158,8 @@ static void free_client(struct rm *rm, struct client **link) {
         free(client);
 }
 
-static struct client **link_of(struct rm *rm, const struct client *client) {
-        struct client **link = &rm->clients;
+static struct root_client **link_of(struct rm *rm, const struct root_client *client) {
+        struct root_client **link = &rm->clients;
 
         while (*link != client)
                 link = &(*link)->next;
@@ -169,7 +169,7 @@ static struct client **link_of(struct rm *rm, const struct client *client) {
 /* ---- notices ---- */
 
 /* Queues a notice for the client and wakes its event's file. */
-static void deliver(struct client *client, const struct object *object, const struct nv_system_event *event) {
+static void deliver(struct root_client *client, const struct object *object, const struct nv_system_event *event) {
         struct notice *notice;
 
         if (!object->event || client->n_notices == RM_NOTICES_MAX)
@@ -185,7 +185,7 @@ static void deliver(struct client *client, const struct object *object, const st
         object->event->file->wake(object->event->file);
 }
 
-static void notify_client(struct client *client, const struct nv_system_event *event) {
+static void notify_client(struct root_client *client, const struct nv_system_event *event) {
         uint32_t *action = &client->actions[event->event];
 
         if (*action == RM_ACTION_DISABLE)
@@ -202,7 +202,7 @@ static void on_notice(struct model_listener *listener, uint32_t gpu_id, bool bin
         struct nv_system_event event = {.event = NV_NOTIFIER_GPU_BIND_UNBIND, .gpu_id = gpu_id, .bind = bind};
 
         lock(rm);
-        for (struct client *client = rm->clients; client; client = client->next)
+        for (struct root_client *client = rm->clients; client; client = client->next)
                 notify_client(client, &event);
         unlock(rm);
 }
@@ -240,7 +240,7 @@ void rm_file_init(struct rm_file *file, struct rm *rm, void (*wake)(struct rm_fi
 }
 
 void rm_file_done(struct rm_file *file) {
-        struct client **link;
+        struct root_client **link;
 
         if (!file->rm)
                 return;
@@ -315,7 +315,7 @@ void rm_free_os_event(struct rm_file *file, struct nv_os_event *event) {
 
 static uint32_t add_client(struct rm_file *file, struct nv_rm_alloc *alloc) {
         struct rm *rm = file->rm;
-        struct client *client;
+        struct root_client *client;
 
         if (alloc->object != 0 && is_handle_taken(rm, alloc->object))
                 return RM_ERR_INSERT_DUPLICATE_NAME;
@@ -349,7 +349,7 @@ static uint32_t alloc_client(struct rm_file *file, const struct model_caller *ca
 }
 
 /* A handle for a client that leaves the choice to RM. */
-static uint32_t next_handle(const struct client *client) {
+static uint32_t next_handle(const struct root_client *client) {
         uint32_t handle = 0xcaf00000; /* the driver's generated handles begin alike: rs_client.c */
 
         while (find_object(client, handle))
@@ -359,7 +359,7 @@ static uint32_t next_handle(const struct client *client) {
 
 /* With RM locked: adds `filled` below the caller's client. */
 static uint32_t add_object(struct rm_file *file, struct nv_rm_alloc *alloc, const struct object *filled) {
-        struct client *client = find_client(file, alloc->root);
+        struct root_client *client = find_client(file, alloc->root);
         struct object *object;
 
         if (!client)
@@ -480,7 +480,7 @@ static bool has_notices(const struct control *control) {
 /* With RM locked. */
 static uint32_t set_action(struct control *control) {
         const struct nv_set_notification *wanted = &control->parameters.notification;
-        struct client *client = find_client(control->file, control->call->client);
+        struct root_client *client = find_client(control->file, control->call->client);
         uint32_t notifiers = has_notices(control) ? RM_NOTIFIERS : RM_NOTIFIERS_BEFORE_575;
         bool has_event = false;
 
@@ -509,7 +509,7 @@ static uint32_t control_set_notification(struct control *control) {
 
 /* With RM locked. */
 static uint32_t take_notice(struct control *control) {
-        struct client *client = find_client(control->file, control->call->client);
+        struct root_client *client = find_client(control->file, control->call->client);
         struct notice *notice;
 
         if (!client)
@@ -561,7 +561,7 @@ static uint32_t control_get_id_info(struct control *control) {
 /* The minor behind the control's device object. */
 static uint32_t find_device(struct control *control, unsigned *ret_minor) {
         uint32_t status = NV_ERR_NOT_SUPPORTED; /* no control of that class's */
-        struct client *client;
+        struct root_client *client;
         struct object *object;
 
         lock(control->file->rm);
@@ -657,7 +657,7 @@ static uint32_t run_control(const struct control_row *row, struct control *contr
 /* The client and the object are looked up before the control is (rs_server.c, serverControl). */
 static uint32_t find_target(struct rm_file *file, const struct nv_rm_control *call) {
         uint32_t status = NV_ERR_INVALID_CLIENT;
-        struct client *client;
+        struct root_client *client;
 
         lock(file->rm);
         client = find_client(file, call->client);
@@ -686,7 +686,7 @@ void rm_control(struct rm_file *file, const struct model_caller *caller, struct 
 
 /* ---- RM_FREE ---- */
 
-static uint32_t free_object(struct client *client, uint32_t handle) {
+static uint32_t free_object(struct root_client *client, uint32_t handle) {
         struct object **link = &client->objects;
         struct object *object;
 
@@ -702,7 +702,7 @@ static uint32_t free_object(struct client *client, uint32_t handle) {
 }
 
 void rm_free_object(struct rm_file *file, struct nv_rm_free *call) {
-        struct client *client;
+        struct root_client *client;
 
         model_wait_api(file->rm->model);
         lock(file->rm);

@@ -14,9 +14,21 @@
 enum { PROGRAM_SIZE = 32 };
 
 const struct command *const commands[] = {
-        &status_command,   &query_command,      &set_command,          &wait_command,    &check_command,
-        &clients_command,  &metrics_command,    &bench_command,        &release_command, &doctor_command,
-        &takeover_command, &completion_command, &bench_sample_command,
+        /* clang-format off */
+        &status_command,
+        &query_command,
+        &set_command,
+        &wait_command,
+        &check_command,
+        &clients_command,
+        &metrics_command,
+        &bench_command,
+        &release_command,
+        &doctor_command,
+        &takeover_command,
+        &completion_command,
+        &bench_sample_command,
+        /* clang-format on */
 };
 
 const size_t n_commands = ARRAY_SIZE(commands);

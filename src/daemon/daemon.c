@@ -759,11 +759,23 @@ static const struct {
         int (*run)(struct daemon *daemon);
         int status; /* to exit with when it fails, other than for want of a permission */
 } steps[] = {
-        {read_config, EXIT_NOT_CONFIGURED},  {start_privileged, EXIT_FAILURE}, {drop_privileges, EXIT_NOT_PERMITTED},
-        {lock_runtime, EXIT_FAILURE},        {make_loop, EXIT_FAILURE},        {make_signals, EXIT_FAILURE},
-        {make_timers, EXIT_FAILURE},         {make_worker, EXIT_FAILURE},      {make_registry, EXIT_FAILURE},
-        {make_methods, EXIT_NOT_CONFIGURED}, {find_keeper, EXIT_FAILURE},      {inherit_all, EXIT_FAILURE},
-        {make_messages, EXIT_FAILURE},       {start_server, EXIT_FAILURE},     {start_holding, EXIT_FAILURE},
+        /* clang-format off */
+        {read_config, EXIT_NOT_CONFIGURED},
+        {start_privileged, EXIT_FAILURE},
+        {drop_privileges, EXIT_NOT_PERMITTED},
+        {lock_runtime, EXIT_FAILURE},
+        {make_loop, EXIT_FAILURE},
+        {make_signals, EXIT_FAILURE},
+        {make_timers, EXIT_FAILURE},
+        {make_worker, EXIT_FAILURE},
+        {make_registry, EXIT_FAILURE},
+        {make_methods, EXIT_NOT_CONFIGURED},
+        {find_keeper, EXIT_FAILURE},
+        {inherit_all, EXIT_FAILURE},
+        {make_messages, EXIT_FAILURE},
+        {start_server, EXIT_FAILURE},
+        {start_holding, EXIT_FAILURE},
+        /* clang-format on */
 };
 
 /* Returns whether every step was taken; otherwise the status to exit with is set. */

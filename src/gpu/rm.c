@@ -49,14 +49,14 @@ static int call(int fd, unsigned long command, void *arguments, const uint32_t *
 
 /* ---- a root client: goes, with all that is below it, when its descriptor is closed ---- */
 
-struct client {
+struct rm_client {
         int fd;
         uint32_t handle;
 };
 
-#define CLIENT_NONE ((struct client){.fd = -1})
+#define CLIENT_NONE ((struct rm_client){.fd = -1})
 
-static void client_done(struct client *client) {
+static void client_done(struct rm_client *client) {
         client->fd = fd_close(client->fd);
 }
 
@@ -75,7 +75,7 @@ static int open_ctl(const char *root, int *ret_fd, struct gpu_failure *ret_failu
         return 0;
 }
 
-static int alloc(const struct client *client, uint32_t class, void *parameters, uint32_t size, uint32_t *ret_handle,
+static int alloc(const struct rm_client *client, uint32_t class, void *parameters, uint32_t size, uint32_t *ret_handle,
                  const char *what, struct gpu_failure *ret_failure) {
         struct nv_rm_alloc arguments = {
                 .root = client->handle,
@@ -92,7 +92,7 @@ static int alloc(const struct client *client, uint32_t class, void *parameters, 
         return 0;
 }
 
-static int control(const struct client *client, uint32_t object, uint32_t command, void *parameters, uint32_t size,
+static int control(const struct rm_client *client, uint32_t object, uint32_t command, void *parameters, uint32_t size,
                    const char *what, struct gpu_failure *ret_failure) {
         struct nv_rm_control arguments = {
                 .client = client->handle,
@@ -105,7 +105,7 @@ static int control(const struct client *client, uint32_t object, uint32_t comman
         return call(client->fd, NV_ESC_RM_CONTROL, &arguments, &arguments.status, what, ret_failure);
 }
 
-static int client_open(struct client *client, const char *root, struct gpu_failure *ret_failure) {
+static int client_open(struct rm_client *client, const char *root, struct gpu_failure *ret_failure) {
         int r = open_ctl(root, &client->fd, ret_failure);
 
         if (r < 0)
@@ -117,7 +117,7 @@ static int client_open(struct client *client, const char *root, struct gpu_failu
 /* ---- bind and unbind ---- */
 
 struct rm_events {
-        struct client client;
+        struct rm_client client;
         int event_fd;
         bool fetched; /* a notice that came while we subscribed */
         struct rm_event first;
@@ -265,8 +265,8 @@ bool rm_event_is_for(const struct rm_event *event, const struct pci_address *add
 /* ---- the legacy flag ---- */
 
 /* RM numbers its devices in the order in which they are attached; neither minor nor PCI address says which it is. */
-static int find_device_instance(const struct client *client, const struct pci_address *address, uint32_t *ret_instance,
-                                struct gpu_failure *ret_failure) {
+static int find_device_instance(const struct rm_client *client, const struct pci_address *address,
+                                uint32_t *ret_instance, struct gpu_failure *ret_failure) {
         struct nv_gpu_id_info info = {.gpu_id = nv_gpu_id(address->domain, address->bus, address->slot)};
         int r;
 
@@ -281,7 +281,7 @@ static int find_device_instance(const struct client *client, const struct pci_ad
         return 0;
 }
 
-static int query_persistence(const struct client *client, uint32_t instance, struct nv_persistence *ret_persistence,
+static int query_persistence(const struct rm_client *client, uint32_t instance, struct nv_persistence *ret_persistence,
                              struct gpu_failure *ret_failure) {
         struct nv_device_params parameters = {.device_id = instance};
         uint32_t device;
@@ -296,7 +296,7 @@ static int query_persistence(const struct client *client, uint32_t instance, str
 
 int rm_query_legacy(const char *root, const struct pci_address *address, bool *ret_enabled,
                     struct gpu_failure *ret_failure) {
-        CLEANUP(client_done) struct client client = CLIENT_NONE;
+        CLEANUP(client_done) struct rm_client client = CLIENT_NONE;
         struct nv_persistence persistence = {0};
         uint32_t instance = 0;
         int r;
@@ -319,7 +319,7 @@ int rm_query_legacy(const char *root, const struct pci_address *address, bool *r
 int rm_query_drain(const char *root, const struct pci_address *address, bool *ret_drained,
                    struct gpu_failure *ret_failure) {
         struct nv_drain_state drain = {.gpu_id = nv_gpu_id(address->domain, address->bus, address->slot)};
-        CLEANUP(client_done) struct client client = CLIENT_NONE;
+        CLEANUP(client_done) struct rm_client client = CLIENT_NONE;
         int r;
 
         r = client_open(&client, root, ret_failure);

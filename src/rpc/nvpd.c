@@ -5,23 +5,19 @@
 
 #include "base/cleanup.h"
 
-static const struct {
-        const char *name;
-        const char *text;
-} statuses[] = {
-        [NVPD_SUCCESS] = {"SUCCESS", "done"},
-        [NVPD_DAEMON_NOT_PRESENT] = {"DAEMON_NOT_PRESENT", "no persistence daemon is running"},
-        [NVPD_DEVICE_NOT_FOUND] = {"DEVICE_NOT_FOUND", "the daemon knows no GPU at this PCI address"},
-        [NVPD_DRIVER] = {"DRIVER", "the driver refused to open or close the GPU"},
-        [NVPD_INSUFFICIENT_RESOURCES] = {"INSUFFICIENT_RESOURCES", "the daemon ran out of memory or descriptors"},
-        [NVPD_INVALID_ARGUMENT] = {"INVALID_ARGUMENT", "the daemon does not know the value asked for"},
-        [NVPD_IO] = {"IO", "the daemon met an input or output error"},
-        [NVPD_PERMISSIONS] = {"PERMISSIONS", "the caller may not change this; root may"},
-        [NVPD_RPC] = {"RPC", "the call did not get through to the daemon"},
-        [NVPD_USER_NOT_FOUND] = {"USER_NOT_FOUND", "the user is not known on this system"},
-        [NVPD_NUMA_FAILURE] = {"NUMA_FAILURE",
-                               "the GPU's memory could not be brought on- or offline; the mode was put back"},
-        [NVPD_UNKNOWN] = {"UNKNOWN", "the daemon could not tell who calls"},
+static const char *const status_texts[] = {
+        [NVPD_SUCCESS] = "done",
+        [NVPD_DAEMON_NOT_PRESENT] = "no persistence daemon is running",
+        [NVPD_DEVICE_NOT_FOUND] = "the daemon knows no GPU at this PCI address",
+        [NVPD_DRIVER] = "the driver refused to open or close the GPU",
+        [NVPD_INSUFFICIENT_RESOURCES] = "the daemon ran out of memory or descriptors",
+        [NVPD_INVALID_ARGUMENT] = "the daemon does not know the value asked for",
+        [NVPD_IO] = "the daemon met an input or output error",
+        [NVPD_PERMISSIONS] = "the caller may not change this; root may",
+        [NVPD_RPC] = "the call did not get through to the daemon",
+        [NVPD_USER_NOT_FOUND] = "the user is not known on this system",
+        [NVPD_NUMA_FAILURE] = "the GPU's memory could not be brought on- or offline; the mode was put back",
+        [NVPD_UNKNOWN] = "the daemon could not tell who calls",
 };
 
 void nvpd_device_decode(struct xdr_reader *reader, struct nvpd_device *device) {
@@ -59,10 +55,6 @@ void nvpd_get_result_encode(struct xdr_writer *writer, const struct nvpd_get_res
                 xdr_write_u32(writer, result->mode);
 }
 
-const char *nvpd_status_name(uint32_t status) {
-        return status < ARRAY_SIZE(statuses) ? statuses[status].name : "?";
-}
-
 const char *nvpd_status_text(uint32_t status) {
-        return status < ARRAY_SIZE(statuses) ? statuses[status].text : "?";
+        return status < ARRAY_SIZE(status_texts) ? status_texts[status] : "?";
 }

@@ -75,6 +75,5 @@ struct nvpd_get_result {
 void nvpd_get_result_decode(struct xdr_reader *reader, struct nvpd_get_result *result);
 void nvpd_get_result_encode(struct xdr_writer *writer, const struct nvpd_get_result *result);
 
-/* The status' name without prefix ("DEVICE_NOT_FOUND"), and a sentence for people. "?" for an unknown value. */
-const char *nvpd_status_name(uint32_t status);
+/* A sentence for people; "?" for an unknown value. */
 const char *nvpd_status_text(uint32_t status);

@@ -36,7 +36,7 @@ static void try_get_result(struct xdr_reader reader) {
         xdr_writer_init(&writer, again, sizeof(again));
         nvpd_get_result_encode(&writer, &result);
         fuzz_require(memcmp(again, bytes, xdr_writer_size(&writer)) == 0);
-        fuzz_require(nvpd_status_name(result.status) && nvpd_status_text(result.status));
+        fuzz_require(nvpd_status_text(result.status));
 }
 
 static void try_call(struct xdr_reader reader) {

@@ -25,7 +25,7 @@ enum {
 };
 
 /* The plug-in convention of Nagios. */
-enum verdict {
+enum check_verdict {
         VERDICT_OK,
         VERDICT_WARNING,
         VERDICT_CRITICAL,
@@ -110,7 +110,7 @@ static const struct command_exit exits[] = {
 /* A question put to the answers: what is so, and how bad that is when on, off or either is expected. */
 struct condition {
         bool (*applies)(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
-        enum verdict verdicts[N_EXPECTATIONS];
+        enum check_verdict verdicts[N_EXPECTATIONS];
         const char *text; /* NULL: the GPU's last failure */
 };
 
@@ -198,8 +198,8 @@ static const struct condition *find_condition(const struct snapshot *snapshot, c
 }
 
 /* How bad it is for this GPU. */
-static enum verdict verdict_of(const struct condition *condition, const struct snapshot_gpu *gpu,
-                               enum expectation expectation) {
+static enum check_verdict verdict_of(const struct condition *condition, const struct snapshot_gpu *gpu,
+                                     enum expectation expectation) {
         if (expectation == EXPECT_CONFIGURED)
                 expectation = gpu->configured == HF_NO ? EXPECT_ANY : EXPECT_ON;
         return condition->verdicts[expectation];
@@ -222,7 +222,7 @@ static const char *describe(const struct condition *condition, const struct snap
 struct judgement {
         const struct snapshot *snapshot;
         enum expectation expectation;
-        enum verdict verdict;
+        enum check_verdict verdict;
         bool *selected;
         size_t n_gpus; /* selected */
         size_t n_held; /* of those */
@@ -232,7 +232,7 @@ struct judgement {
 };
 
 /* CRITICAL is worse than UNKNOWN: what is known to be broken must not hide behind what is not known. */
-static void judgement_worsen(struct judgement *judgement, enum verdict verdict) {
+static void judgement_worsen(struct judgement *judgement, enum check_verdict verdict) {
         static const int ranks[] = {
                 [VERDICT_OK] = 0,
                 [VERDICT_WARNING] = 1,
@@ -244,7 +244,7 @@ static void judgement_worsen(struct judgement *judgement, enum verdict verdict) 
                 judgement->verdict = verdict;
 }
 
-static void blame(struct judgement *judgement, enum verdict verdict, const char *cause) {
+static void blame(struct judgement *judgement, enum check_verdict verdict, const char *cause) {
         judgement_worsen(judgement, verdict);
         (void)text_copy(judgement->cause, sizeof(judgement->cause), cause);
 }
@@ -280,7 +280,7 @@ static void judge_gpus(struct judgement *judgement) {
 
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                enum verdict verdict;
+                enum check_verdict verdict;
 
                 if (!judgement->selected[i])
                         continue;
@@ -404,7 +404,7 @@ static json_t *problems_json(const struct judgement *judgement) {
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];
                 const struct condition *condition = find_condition(snapshot, gpu);
-                enum verdict verdict = verdict_of(condition, gpu, judgement->expectation);
+                enum check_verdict verdict = verdict_of(condition, gpu, judgement->expectation);
                 char address[PCI_ADDRESS_SIZE], reason[REASON_SIZE];
 
                 if (judgement->selected[i] && verdict != VERDICT_OK)
@@ -430,7 +430,7 @@ static int tell_json(const struct judgement *judgement, const char *line) {
 }
 
 /* node-problem-detector knows no warning: 0 is no problem, 1 a problem, all else unknown. */
-static int npd_status(enum verdict verdict) {
+static int npd_status(enum check_verdict verdict) {
         static const int statuses[] = {
                 [VERDICT_OK] = 0,
                 [VERDICT_WARNING] = 1,

@@ -52,7 +52,7 @@ static const struct command_exit exits[] = {
 };
 
 /* What all metrics are taken from. */
-struct sample {
+struct scrape {
         const struct snapshot *snapshot;
         struct hf_stats stats;
         bool stats_known;
@@ -86,33 +86,33 @@ static bool is_up(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
 }
 
-static bool is_ours(const struct sample *sample) {
-        return sample->snapshot->daemon == DAEMON_HOLDFAST;
+static bool is_ours(const struct scrape *scrape) {
+        return scrape->snapshot->daemon == DAEMON_HOLDFAST;
 }
 
-static struct value get_up(const struct sample *sample) {
-        return value_of(is_up(sample->snapshot));
+static struct value get_up(const struct scrape *scrape) {
+        return value_of(is_up(scrape->snapshot));
 }
 
-static struct value get_gpus(const struct sample *sample) {
-        return value_of((double)sample->snapshot->n_gpus);
+static struct value get_gpus(const struct scrape *scrape) {
+        return value_of((double)scrape->snapshot->n_gpus);
 }
 
-static struct value get_ready(const struct sample *sample) {
-        return value_if(is_ours(sample), sample->snapshot->head.ready);
+static struct value get_ready(const struct scrape *scrape) {
+        return value_if(is_ours(scrape), scrape->snapshot->head.ready);
 }
 
-static struct value get_started(const struct sample *sample) {
-        return value_if(is_ours(sample), seconds(sample->snapshot->head.started_realtime_usec));
+static struct value get_started(const struct scrape *scrape) {
+        return value_if(is_ours(scrape), seconds(scrape->snapshot->head.started_realtime_usec));
 }
 
-static struct value get_last_check(const struct sample *sample) {
-        return value_of(seconds(sample->now_realtime_usec));
+static struct value get_last_check(const struct scrape *scrape) {
+        return value_of(seconds(scrape->now_realtime_usec));
 }
 
 #define STATS_VALUE(member)                                                                                            \
-        static struct value get_##member(const struct sample *sample) {                                                \
-                return value_if(sample->stats_known, (double)sample->stats.member);                                    \
+        static struct value get_##member(const struct scrape *scrape) {                                                \
+                return value_if(scrape->stats_known, (double)scrape->stats.member);                                    \
         }
 
 STATS_VALUE(sessions)
@@ -130,7 +130,7 @@ static const struct {
         const char *name;
         const char *type;
         const char *help;
-        struct value (*get)(const struct sample *sample);
+        struct value (*get)(const struct scrape *scrape);
 } daemon_metrics[] = {
         {"holdfast_up", "gauge", "Whether a persistence daemon, Holdfast's or NVIDIA's, answers.", get_up},
         {"holdfast_gpus", "gauge", "GPUs that the driver or the daemon knows.", get_gpus},
@@ -154,88 +154,88 @@ static const struct {
         {"holdfast_calls_refused_total", "counter", "Calls of somebody who may not.", get_refused},
 };
 
-static void tell_daemon_metrics(struct sample *sample) {
+static void tell_daemon_metrics(struct scrape *scrape) {
         for (size_t i = 0; i < ARRAY_SIZE(daemon_metrics); i++) {
-                struct value value = daemon_metrics[i].get(sample);
+                struct value value = daemon_metrics[i].get(scrape);
 
                 if (!value.known)
                         continue;
-                metrics_family(&sample->writer, daemon_metrics[i].name, daemon_metrics[i].type, daemon_metrics[i].help);
-                metrics_series(&sample->writer, no_labels, value.number);
+                metrics_family(&scrape->writer, daemon_metrics[i].name, daemon_metrics[i].type, daemon_metrics[i].help);
+                metrics_series(&scrape->writer, no_labels, value.number);
         }
 }
 
-static void tell_build_info(struct sample *sample) {
-        const struct snapshot *snapshot = sample->snapshot;
+static void tell_build_info(struct scrape *scrape) {
+        const struct snapshot *snapshot = scrape->snapshot;
         const struct metrics_label build[] = {{"version", HOLDFAST_VERSION}, {0}};
         const struct metrics_label daemon[] = {
-                {"kind", is_ours(sample) ? "holdfast" : "nvidia"},
-                {"version", is_ours(sample) ? snapshot->head.version : ""},
-                {"backend", is_ours(sample) ? snapshot->head.backend : ""},
+                {"kind", is_ours(scrape) ? "holdfast" : "nvidia"},
+                {"version", is_ours(scrape) ? snapshot->head.version : ""},
+                {"backend", is_ours(scrape) ? snapshot->head.backend : ""},
                 {0},
         };
 
-        metrics_family(&sample->writer, "holdfast_build_info", "gauge",
+        metrics_family(&scrape->writer, "holdfast_build_info", "gauge",
                        "The version of the holdfast command that wrote this.");
-        metrics_series(&sample->writer, build, 1);
+        metrics_series(&scrape->writer, build, 1);
         if (!is_up(snapshot))
                 return;
-        metrics_family(&sample->writer, "holdfast_daemon_info", "gauge",
+        metrics_family(&scrape->writer, "holdfast_daemon_info", "gauge",
                        "Which daemon answers; NVIDIA's tells no version.");
-        metrics_series(&sample->writer, daemon, 1);
+        metrics_series(&scrape->writer, daemon, 1);
 }
 
 /* ---- metrics of each GPU -------------------------------------------------------------------------------------- */
 
-static bool has_detail(const struct sample *sample, const struct snapshot_gpu *gpu) {
-        return is_ours(sample) && gpu->in_daemon;
+static bool has_detail(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
+        return is_ours(scrape) && gpu->in_daemon;
 }
 
-static struct value get_held(const struct sample *sample, const struct snapshot_gpu *gpu) {
+static struct value get_held(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
         return value_if(gpu->held != HF_UNKNOWN, gpu->held == HF_YES);
 }
 
 /* NVML's rule. Without a daemon the kernel's flag alone decides, and is not known. */
-static struct value get_persistence(const struct sample *sample, const struct snapshot_gpu *gpu) {
+static struct value get_persistence(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
         bool known =
-                gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN || (is_up(sample->snapshot) && gpu->held == HF_NO);
+                gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN || (is_up(scrape->snapshot) && gpu->held == HF_NO);
 
         return value_if(known, gpu->held == HF_YES || gpu->legacy == HF_YES);
 }
 
-static struct value get_legacy(const struct sample *sample, const struct snapshot_gpu *gpu) {
+static struct value get_legacy(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
         return value_if(gpu->legacy != HF_UNKNOWN, gpu->legacy == HF_YES);
 }
 
-static struct value get_configured(const struct sample *sample, const struct snapshot_gpu *gpu) {
+static struct value get_configured(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
         return value_if(gpu->configured != HF_UNKNOWN, gpu->configured == HF_YES);
 }
 
-static struct value get_excluded(const struct sample *sample, const struct snapshot_gpu *gpu) {
+static struct value get_excluded(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
         return value_of(gpu->info.excluded);
 }
 
-static struct value get_open_duration(const struct sample *sample, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(sample, gpu) && gpu->detail.open_duration_usec != 0,
+static struct value get_open_duration(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(scrape, gpu) && gpu->detail.open_duration_usec != 0,
                         seconds(gpu->detail.open_duration_usec));
 }
 
-static struct value get_since(const struct sample *sample, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(sample, gpu) && gpu->detail.since_realtime_usec != 0,
+static struct value get_since(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(scrape, gpu) && gpu->detail.since_realtime_usec != 0,
                         seconds(gpu->detail.since_realtime_usec));
 }
 
-static struct value get_uvm(const struct sample *sample, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(sample, gpu), gpu->detail.uvm == HF_UVM_ON);
+static struct value get_uvm(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(scrape, gpu), gpu->detail.uvm == HF_UVM_ON);
 }
 
-static struct value get_uvm_waiting(const struct sample *sample, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(sample, gpu), gpu->detail.uvm == HF_UVM_WAITING);
+static struct value get_uvm_waiting(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
+        return value_if(has_detail(scrape, gpu), gpu->detail.uvm == HF_UVM_WAITING);
 }
 
 #define DETAIL_VALUE(member)                                                                                           \
-        static struct value get_gpu_##member(const struct sample *sample, const struct snapshot_gpu *gpu) {            \
-                return value_if(has_detail(sample, gpu), (double)gpu->detail.member);                                  \
+        static struct value get_gpu_##member(const struct scrape *scrape, const struct snapshot_gpu *gpu) {            \
+                return value_if(has_detail(scrape, gpu), (double)gpu->detail.member);                                  \
         }
 
 DETAIL_VALUE(failures)
@@ -248,7 +248,7 @@ static const struct {
         const char *name;
         const char *type;
         const char *help;
-        struct value (*get)(const struct sample *sample, const struct snapshot_gpu *gpu);
+        struct value (*get)(const struct scrape *scrape, const struct snapshot_gpu *gpu);
 } gpu_metrics[] = {
         {"holdfast_gpu_held", "gauge", "Whether the daemon holds the GPU.", get_held},
         {"holdfast_gpu_persistence_mode", "gauge",
@@ -274,7 +274,7 @@ static const struct {
 };
 
 /* A GPU's value, under index and address as DCGM's exporter and nvidia-smi spell it, so that series can be joined. */
-static void tell_gpu(struct sample *sample, const struct snapshot_gpu *gpu, const struct metrics_label *more,
+static void tell_gpu(struct scrape *scrape, const struct snapshot_gpu *gpu, const struct metrics_label *more,
                      double value) {
         char index[24], bus_id[PCI_ADDRESS_SIZE];
         struct metrics_label labels[GPU_LABELS_MAX + 1] = {
@@ -286,100 +286,100 @@ static void tell_gpu(struct sample *sample, const struct snapshot_gpu *gpu, cons
         (void)text_format(index, sizeof(index), "%zu", gpu->index);
         for (; more->name; more++)
                 labels[n++] = *more;
-        metrics_series(&sample->writer, labels, value);
+        metrics_series(&scrape->writer, labels, value);
 }
 
-static void tell_gpu_metrics(struct sample *sample) {
-        const struct snapshot *snapshot = sample->snapshot;
+static void tell_gpu_metrics(struct scrape *scrape) {
+        const struct snapshot *snapshot = scrape->snapshot;
 
         for (size_t i = 0; i < ARRAY_SIZE(gpu_metrics); i++) {
                 bool begun = false;
 
                 for (size_t j = 0; j < snapshot->n_gpus; j++) {
-                        struct value value = gpu_metrics[i].get(sample, &snapshot->gpus[j]);
+                        struct value value = gpu_metrics[i].get(scrape, &snapshot->gpus[j]);
 
                         if (!value.known)
                                 continue;
                         if (!begun)
-                                metrics_family(&sample->writer, gpu_metrics[i].name, gpu_metrics[i].type,
+                                metrics_family(&scrape->writer, gpu_metrics[i].name, gpu_metrics[i].type,
                                                gpu_metrics[i].help);
                         begun = true;
-                        tell_gpu(sample, &snapshot->gpus[j], no_labels, value.number);
+                        tell_gpu(scrape, &snapshot->gpus[j], no_labels, value.number);
                 }
         }
 }
 
-static void tell_gpu_info(struct sample *sample) {
-        const struct snapshot *snapshot = sample->snapshot;
+static void tell_gpu_info(struct scrape *scrape) {
+        const struct snapshot *snapshot = scrape->snapshot;
 
         if (snapshot->n_gpus > 0)
-                metrics_family(&sample->writer, "holdfast_gpu_info", "gauge",
+                metrics_family(&scrape->writer, "holdfast_gpu_info", "gauge",
                                "Each GPU's names; the value is always 1.");
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 const struct gpu_info *info = &snapshot->gpus[i].info;
                 const struct metrics_label names[] = {{"uuid", info->uuid}, {"model", info->model}, {0}};
 
-                tell_gpu(sample, &snapshot->gpus[i], names, 1);
+                tell_gpu(scrape, &snapshot->gpus[i], names, 1);
         }
 }
 
 /* One series a state, of which exactly one is 1: so alerts can count states without knowing numbers. */
-static void tell_gpu_states(struct sample *sample) {
-        const struct snapshot *snapshot = sample->snapshot;
+static void tell_gpu_states(struct scrape *scrape) {
+        const struct snapshot *snapshot = scrape->snapshot;
 
-        if (!is_ours(sample) || snapshot->head.n_gpus == 0)
+        if (!is_ours(scrape) || snapshot->head.n_gpus == 0)
                 return;
-        metrics_family(&sample->writer, "holdfast_gpu_state", "gauge", "Which state the GPU is in.");
+        metrics_family(&scrape->writer, "holdfast_gpu_state", "gauge", "Which state the GPU is in.");
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
                         const struct metrics_label label[] = {{"state", hf_gpu_state_name(state)}, {0}};
 
                         if (snapshot->gpus[i].in_daemon)
-                                tell_gpu(sample, &snapshot->gpus[i], label, snapshot->gpus[i].detail.state == state);
+                                tell_gpu(scrape, &snapshot->gpus[i], label, snapshot->gpus[i].detail.state == state);
                 }
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
-static void ask_stats(struct sample *sample, const struct invocation *invocation) {
+static void ask_stats(struct scrape *scrape, const struct invocation *invocation) {
         const struct metrics_options *chosen = invocation->options;
         CLEANUP(client_done) struct client *client = NULL;
 
-        if (is_ours(sample) && client_connect(&client, sample->snapshot->daemon_socket, chosen->timeout_usec) == 0)
-                sample->stats_known = client_stats(client, &sample->stats) == 0;
+        if (is_ours(scrape) && client_connect(&client, scrape->snapshot->daemon_socket, chosen->timeout_usec) == 0)
+                scrape->stats_known = client_stats(client, &scrape->stats) == 0;
 }
 
-static void tell_all(struct sample *sample) {
-        tell_daemon_metrics(sample);
-        tell_build_info(sample);
-        tell_gpu_info(sample);
-        tell_gpu_metrics(sample);
-        tell_gpu_states(sample);
+static void tell_all(struct scrape *scrape) {
+        tell_daemon_metrics(scrape);
+        tell_build_info(scrape);
+        tell_gpu_info(scrape);
+        tell_gpu_metrics(scrape);
+        tell_gpu_states(scrape);
 }
 
-static int print_json(const struct invocation *invocation, struct sample *sample) {
+static int print_json(const struct invocation *invocation, struct scrape *scrape) {
         json_t *document;
 
-        sample->writer.families = json_array();
-        tell_all(sample);
-        document = json_pack("{s:s, s:o}", "schema", "holdfast.metrics/1", "metrics", sample->writer.families);
-        if (report_json_print(document, stdout) < 0 || sample->writer.out_of_memory)
+        scrape->writer.families = json_array();
+        tell_all(scrape);
+        document = json_pack("{s:s, s:o}", "schema", "holdfast.metrics/1", "metrics", scrape->writer.families);
+        if (report_json_print(document, stdout) < 0 || scrape->writer.out_of_memory)
                 return complain(invocation, STATUS_FAILED, "out of memory");
         return STATUS_DONE;
 }
 
-static int print_to_memory(struct sample *sample, char **ret_text, size_t *ret_size) {
-        sample->writer.stream = open_memstream(ret_text, ret_size);
-        if (!sample->writer.stream)
+static int print_to_memory(struct scrape *scrape, char **ret_text, size_t *ret_size) {
+        scrape->writer.stream = open_memstream(ret_text, ret_size);
+        if (!scrape->writer.stream)
                 return -errno;
-        tell_all(sample);
-        return fclose(sample->writer.stream) == 0 ? 0 : -errno;
+        tell_all(scrape);
+        return fclose(scrape->writer.stream) == 0 ? 0 : -errno;
 }
 
-static int write_textfile(const struct invocation *invocation, struct sample *sample, const char *path) {
+static int write_textfile(const struct invocation *invocation, struct scrape *scrape, const char *path) {
         CLEANUP(free_ptr) char *text = NULL;
         size_t size;
-        int r = print_to_memory(sample, &text, &size);
+        int r = print_to_memory(scrape, &text, &size);
 
         if (r == 0)
                 r = file_replace(path, text, size, 0644);
@@ -404,7 +404,7 @@ static int run(const struct invocation *invocation) {
                 .timeout_usec = chosen->timeout_usec,
         };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct sample sample = {.now_realtime_usec = clock_realtime_usec()};
+        struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
 
         if (chosen->textfile && !is_collected(chosen->textfile))
                 return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",
@@ -413,14 +413,14 @@ static int run(const struct invocation *invocation) {
                 return complain_usage(invocation, "--json and --textfile: the collector reads no JSON");
         if (snapshot_read(&request, &snapshot) < 0)
                 return complain(invocation, STATUS_FAILED, "out of memory");
-        sample.snapshot = snapshot;
-        ask_stats(&sample, invocation);
+        scrape.snapshot = snapshot;
+        ask_stats(&scrape, invocation);
         if (chosen->textfile)
-                return write_textfile(invocation, &sample, chosen->textfile);
+                return write_textfile(invocation, &scrape, chosen->textfile);
         if (chosen->json)
-                return print_json(invocation, &sample);
-        sample.writer.stream = stdout;
-        tell_all(&sample);
+                return print_json(invocation, &scrape);
+        scrape.writer.stream = stdout;
+        tell_all(&scrape);
         return STATUS_DONE;
 }
 

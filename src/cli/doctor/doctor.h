@@ -50,7 +50,7 @@ struct probe {
         void (*examine)(const struct examination *examination, struct finding *finding);
 };
 
-/* ---- filling in a finding (cli/doctor/finding.c) ---- */
+/* ---- filling in a finding (cli/doctor/doctor.c) ---- */
 
 /* Sets verdict and sentence. */
 void finding_set(struct finding *finding, enum verdict verdict, const char *format, ...)

@@ -30,7 +30,7 @@ enum {
         ANSWER_SEC = 2,
 };
 
-struct query {
+struct sock_query {
         const char *path;
         const struct socket_place *place;
         uid_t owner; /* of the socket's folder; root where it is gone */
@@ -63,7 +63,7 @@ static int ask(int fd) {
 
 /* ---- one socket ---------------------------------------------------------------------------------------------- */
 
-static bool is_name(const struct query *query, const struct rtattr *attribute) {
+static bool is_name(const struct sock_query *query, const struct rtattr *attribute) {
         char name[sizeof(((struct sockaddr_un *)0)->sun_path) + 1] = "";
         size_t length = RTA_PAYLOAD(attribute);
 
@@ -73,7 +73,7 @@ static bool is_name(const struct query *query, const struct rtattr *attribute) {
         return text_equal(socket_path_without_var(name), socket_path_without_var(query->path));
 }
 
-static bool is_device(const struct query *query, const struct rtattr *attribute) {
+static bool is_device(const struct sock_query *query, const struct rtattr *attribute) {
         struct unix_diag_vfs vfs;
         char device[24];
 
@@ -85,7 +85,7 @@ static bool is_device(const struct query *query, const struct rtattr *attribute)
         return text_equal(device, query->place->device);
 }
 
-static bool is_user(const struct query *query, const struct rtattr *attribute) {
+static bool is_user(const struct sock_query *query, const struct rtattr *attribute) {
         uint32_t uid;
 
         if (RTA_PAYLOAD(attribute) < sizeof(uid))
@@ -100,7 +100,7 @@ static void *next_after(void *item, size_t length) {
 }
 
 /* Without a user's attribute, before Linux 5.3, name and file system decide. */
-static bool is_daemons(const struct query *query, struct nlmsghdr *message) {
+static bool is_daemons(const struct sock_query *query, struct nlmsghdr *message) {
         struct unix_diag_msg *socket = NLMSG_DATA(message);
         const char *end = (const char *)message + message->nlmsg_len;
         bool named = false, on_device = false, trusted = true;
@@ -120,7 +120,7 @@ static bool is_daemons(const struct query *query, struct nlmsghdr *message) {
 /* ---- all of them --------------------------------------------------------------------------------------------- */
 
 /* Returns 1 when there is more to come, 0 at the end, or negative errno. */
-static int take_messages(struct query *query, char *bytes, size_t size) {
+static int take_messages(struct sock_query *query, char *bytes, size_t size) {
         const char *end = bytes + size;
 
         for (struct nlmsghdr *message = (void *)bytes; NLMSG_OK(message, end - (char *)message);
@@ -140,7 +140,7 @@ static int take_messages(struct query *query, char *bytes, size_t size) {
 int listeners_count(const char *socket_path, const struct socket_place *place, size_t *ret_n) {
         CLEANUP(fd_done) int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
         CLEANUP(free_ptr) char *bytes = malloc(ANSWER_SIZE);
-        struct query query = {.path = socket_path, .place = place};
+        struct sock_query query = {.path = socket_path, .place = place};
         char directory[PATH_MAX];
         struct stat status;
         int r;

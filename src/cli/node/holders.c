@@ -25,7 +25,7 @@ enum {
         STALLS_MAX = 2,
 };
 
-struct scan {
+struct holder_list {
         char device_folder[PATH_MAX]; /* where nodes count when below a root; empty: anywhere, by their device number */
         struct holder *holders;
         size_t n;
@@ -34,7 +34,7 @@ struct scan {
 
 /* Of what processes the scan is, and what came of it. */
 struct survey {
-        struct scan scan;
+        struct holder_list scan;
         pid_t *pids;
         size_t n_pids;
         bool hidden; /* some are not ours to see */
@@ -56,7 +56,7 @@ static void dir_done(DIR **dir) {
                 (void)closedir(*dir);
 }
 
-static int scan_add(struct scan *scan, const struct holder *holder) {
+static int scan_add(struct holder_list *scan, const struct holder *holder) {
         if (scan->n == scan->room) {
                 size_t room = scan->room ? 2 * scan->room : LIST_ROOM_FIRST;
                 struct holder *holders = reallocarray(scan->holders, room, sizeof(*holders));
@@ -102,7 +102,7 @@ static int minor_of_node(int folder_fd, const char *name) {
 }
 
 /* The minor behind one descriptor, or -1. The link's text is looked at first: reading it waits for nobody. */
-static int minor_of_descriptor(const struct scan *scan, int folder_fd, const char *name, struct marks *marks) {
+static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, const char *name, struct marks *marks) {
         char path[PATH_MAX];
         ssize_t length;
         int minor;
@@ -131,7 +131,7 @@ static void read_name(pid_t pid, char name[static HOLDER_NAME_SIZE]) {
 }
 
 /* Counts one more descriptor of this process, whose holders begin at `first`. */
-static int count_descriptor(struct scan *scan, size_t first, pid_t pid, int minor) {
+static int count_descriptor(struct holder_list *scan, size_t first, pid_t pid, int minor) {
         struct holder holder = {.minor = minor, .pid = pid, .n_descriptors = 1};
 
         for (size_t i = first; i < scan->n; i++)
@@ -143,14 +143,14 @@ static int count_descriptor(struct scan *scan, size_t first, pid_t pid, int mino
         return scan_add(scan, &holder);
 }
 
-static void mark_keeper(struct scan *scan, size_t first, const struct marks *marks) {
+static void mark_keeper(struct holder_list *scan, size_t first, const struct marks *marks) {
         for (size_t i = first; i < scan->n; i++)
                 scan->holders[i].is_keeper = marks->has_signalfd && !marks->has_eventpoll &&
                                              text_equal(scan->holders[i].name, "nvidia-persiste");
 }
 
 /* Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno. */
-static int scan_process(struct scan *scan, pid_t pid) {
+static int scan_process(struct holder_list *scan, pid_t pid) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char path[64];
         struct marks marks = {0};
@@ -177,7 +177,7 @@ static int scan_process(struct scan *scan, pid_t pid) {
 /* In a child: tells how it went, and the holders. */
 static int look_at_process(void *userdata, size_t item, struct aside_answer *answer) {
         struct survey *survey = userdata;
-        struct scan *scan = &survey->scan;
+        struct holder_list *scan = &survey->scan;
         int result;
 
         scan->n = 0;
@@ -219,7 +219,7 @@ static int look_at_all(struct survey *survey, struct aside_gap *ret_gap) {
 }
 
 /* Below a root the nodes may be any files: there the path decides, without symbolic links, as the kernel shows it. */
-static int find_device_folder(struct scan *scan, const char *root) {
+static int find_device_folder(struct holder_list *scan, const char *root) {
         char path[PATH_MAX];
         int r;
 
@@ -239,7 +239,7 @@ static int compare_holders(const void *a, const void *b) {
         return (first->pid > second->pid) - (first->pid < second->pid);
 }
 
-static void scan_sort(struct scan *scan) {
+static void scan_sort(struct holder_list *scan) {
         if (scan->n > 0)
                 qsort(scan->holders, scan->n, sizeof(scan->holders[0]), compare_holders);
 }

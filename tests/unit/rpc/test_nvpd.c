@@ -237,14 +237,9 @@ static void no_damaged_arguments_or_results_are_misread(void **state) {
         hostile_flip(get_reply + header_size, sizeof(get_reply) - header_size, judge_damaged_result);
 }
 
-static void every_status_has_a_name_and_a_sentence(void **state) {
-        for (uint32_t status = NVPD_SUCCESS; status <= NVPD_UNKNOWN; status++) {
-                assert_string_not_equal(nvpd_status_name(status), "?");
+static void every_status_has_a_sentence(void **state) {
+        for (uint32_t status = NVPD_SUCCESS; status <= NVPD_UNKNOWN; status++)
                 assert_string_not_equal(nvpd_status_text(status), "?");
-        }
-        assert_string_equal(nvpd_status_name(NVPD_DEVICE_NOT_FOUND), "DEVICE_NOT_FOUND");
-        assert_string_equal(nvpd_status_name(NVPD_NUMA_FAILURE), "NUMA_FAILURE");
-        assert_string_equal(nvpd_status_name(NVPD_UNKNOWN + 1), "?");
         assert_string_equal(nvpd_status_text(UINT32_MAX), "?");
 }
 
@@ -259,7 +254,7 @@ int main(void) {
                 cmocka_unit_test(a_value_out_of_range_is_left_to_the_method),
                 cmocka_unit_test(bytes_behind_the_arguments_are_tolerated),
                 cmocka_unit_test(no_damaged_arguments_or_results_are_misread),
-                cmocka_unit_test(every_status_has_a_name_and_a_sentence),
+                cmocka_unit_test(every_status_has_a_sentence),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
