@@ -24,7 +24,6 @@
 #include "base/text.h"
 #include "daemon/gpus/hotplug.h"
 #include "daemon/gpus/kernel_messages.h"
-#include "daemon/gpus/notices.h"
 #include "daemon/gpus/worker.h"
 #include "daemon/manager/inherited.h"
 #include "daemon/manager/keeper_link.h"
@@ -36,7 +35,6 @@
 #include "daemon/process/runtime.h"
 #include "daemon/sandbox/sandbox.h"
 #include "daemon/serve/methods.h"
-#include "daemon/serve/ratelimit.h"
 #include "gpu/nodes.h"
 #include "gpu/numa.h"
 
@@ -56,8 +54,6 @@ enum {
         /* At a hand-over a keeper that is just being restarted is waited for. */
         HAND_OVER_LIMIT_MSEC = 3000,
         HAND_OVER_PERIOD_MSEC = 20,
-        /* As many GPUs as List has: each is unbound once. */
-        UNBINDS_PER_MINUTE = 256,
 };
 
 struct daemon {
@@ -80,16 +76,12 @@ struct daemon {
         struct worker *worker;
         struct keeper_link *keeper;
         struct registry *registry;
-        struct notices *notices;
-        struct kernel_messages *messages; /* NULL: the kernel log cannot be read */
-        struct ratelimit messages_limit;
-        bool onlines_numa;  /* GPU memory is there to be onlined, when it was looked for */
-        bool messages_told; /* whether unbinds are heard of without the driver's notices */
+        bool onlines_numa; /* GPU memory is there to be onlined, when it was looked for */
         struct hotplug *hotplug;
         struct methods methods;
         struct server *server;
         int listen_fd; /* until the server has it */
-        int log_fd;    /* of the kernel log, until messages has it; -1: none */
+        int log_fd;    /* of the kernel log, until the registry has it; -1: none */
         bool stopping;
         uint64_t hand_over_until_usec; /* USR1 has come: until when a keeper is waited for; 0: it has not */
         bool keeps_gpus;               /* when it stops: with the keeper */
@@ -243,12 +235,10 @@ static int notify_status(struct daemon *daemon, const char *prefix) {
 
 static void on_change(void *userdata) {
         struct daemon *daemon = userdata;
-        struct registry_counts counts = registry_count(daemon->registry);
 
         if (registry_is_listed(daemon->registry))
                 server_start(daemon->server);
         (void)notify_status(daemon, "");
-        notices_want(daemon->notices, counts.using > 0 || counts.unbinding > 0);
         methods_on_change(&daemon->methods);
 }
 
@@ -277,52 +267,11 @@ static void on_ready(void *userdata) {
         startup_tell(daemon->startup, EXIT_SUCCESS);
 }
 
-static bool hears_unbinds(void *userdata) {
-        return notices_is_settled(((struct daemon *)userdata)->notices);
-}
-
-static bool is_quiet(void *userdata) {
-        return !notices_is_open(((struct daemon *)userdata)->notices);
-}
-
 static void on_stopped(void *userdata) {
         end_loop(userdata, EXIT_SUCCESS);
 }
 
-/* ---- what the driver and the kernel tell ---- */
-
-static void on_notice(const struct rm_event *event, void *userdata) {
-        registry_note_event(((struct daemon *)userdata)->registry, event);
-}
-
-/* Drivers before 575.51.02 post no notices, but say in the kernel log that they wait. */
-static void listen_to_log(struct daemon *daemon) {
-        bool wanted = notices_are_refused(daemon->notices);
-
-        if (daemon->messages)
-                kernel_messages_want(daemon->messages, wanted);
-        if (!wanted || daemon->messages_told)
-                return;
-        daemon->messages_told = true;
-        if (daemon->messages)
-                log_write(LOG_INFO, "listening to the kernel log for unbinds");
-        else
-                log_write(LOG_INFO, "the kernel log cannot be read either: release a GPU before you unbind it "
-                                    "(holdfast release)");
-}
-
-/* A driver waits once for each unbind; whatever else would say so is not to keep us busy. */
-static void on_log_unbind(const struct pci_address *address, void *userdata) {
-        struct daemon *daemon = userdata;
-
-        if (ratelimit_pass(&daemon->messages_limit))
-                registry_note_unbind(daemon->registry, address);
-}
-
-static void on_notices_change(void *userdata) {
-        listen_to_log(userdata);
-        registry_poke(((struct daemon *)userdata)->registry);
-}
+/* ---- what the kernel tells ---- */
 
 static void on_hotplug(enum hotplug_action action, const struct pci_address *address, void *userdata) {
         struct daemon *daemon = userdata;
@@ -526,21 +475,11 @@ static int make_registry(struct daemon *daemon) {
                 .policy = policy_of,
                 .on_change = on_change,
                 .on_ready = on_ready,
-                .hears_unbinds = hears_unbinds,
-                .is_quiet = is_quiet,
                 .on_stopped = on_stopped,
                 .userdata = daemon,
         };
-        const struct notices_callbacks notices = {
-                .on_event = on_notice,
-                .on_change = on_notices_change,
-                .userdata = daemon,
-        };
-        int r;
+        int r = registry_new(&daemon->registry, &config);
 
-        r = registry_new(&daemon->registry, &config);
-        if (r >= 0)
-                r = notices_new(&daemon->notices, daemon->loop, daemon->worker, daemon->options->root, &notices);
         return r < 0 ? log_errno(LOG_ERR, r, "cannot make the registry of GPUs") : 0;
 }
 
@@ -638,12 +577,9 @@ static int inherit_all(struct daemon *daemon) {
         return 0;
 }
 
-static int make_messages(struct daemon *daemon) {
-        const struct kernel_messages_callbacks callbacks = {.on_unbind = on_log_unbind, .userdata = daemon};
-        int r = 0;
+static int hand_in_log(struct daemon *daemon) {
+        int r = daemon->log_fd >= 0 ? registry_take_log(daemon->registry, take_fd(&daemon->log_fd)) : 0;
 
-        if (daemon->log_fd >= 0)
-                r = kernel_messages_new(&daemon->messages, daemon->loop, take_fd(&daemon->log_fd), &callbacks);
         return r < 0 ? log_errno(LOG_ERR, r, "cannot listen to the kernel log") : 0;
 }
 
@@ -673,7 +609,7 @@ static void start_hotplug(struct daemon *daemon) {
 
         if (!file_root_is_simulated(daemon->options->root))
                 r = hotplug_new_udev(&daemon->hotplug, daemon->loop, &callbacks);
-        else if (daemon->ops == &gpu_nvcfg_ops) /* a library that stands in for NVIDIA's tells nothing by itself */
+        else if (daemon->ops->closed_library)
                 r = -EOPNOTSUPP;
         else
                 r = hotplug_new_socket(&daemon->hotplug, daemon->loop, daemon->runtime.uevents, &callbacks);
@@ -685,7 +621,7 @@ static void start_hotplug(struct daemon *daemon) {
 static int enter_sandbox(const struct daemon *daemon) {
         char config_file[PATH_MAX];
         const struct sandbox_config config = {
-                .closed_library = daemon->ops == &gpu_nvcfg_ops,
+                .closed_library = daemon->ops->closed_library,
                 .onlines_numa = daemon->onlines_numa,
                 .root = daemon->options->root,
                 .config_path = config_path(daemon->options, config_file) < 0 ? NULL : config_file,
@@ -714,7 +650,7 @@ static int drop_privileges(struct daemon *daemon) {
         const struct override_question question = {
                 .root = daemon->options->root,
                 .gid = privileges.gid == (gid_t)-1 ? getegid() : privileges.gid,
-                .writes = daemon->ops == &gpu_nvcfg_ops,
+                .writes = daemon->ops->closed_library,
                 .uses_keeper = daemon->options->keeper_from != KEEPER_NONE,
                 .runtime_directory = daemon->runtime.directory,
         };
@@ -772,7 +708,7 @@ static const struct {
         {make_methods, EXIT_NOT_CONFIGURED},
         {find_keeper, EXIT_FAILURE},
         {inherit_all, EXIT_FAILURE},
-        {make_messages, EXIT_FAILURE},
+        {hand_in_log, EXIT_FAILURE},
         {start_server, EXIT_FAILURE},
         {start_holding, EXIT_FAILURE},
         /* clang-format on */
@@ -811,7 +747,6 @@ static bool finish(struct daemon *daemon) {
         if (started && !daemon->keeps_gpus)
                 keeper_link_remove_socket(daemon->keeper);
         daemon->log_fd = fd_close(daemon->log_fd);
-        kernel_messages_free(daemon->messages);
         runtime_done(&daemon->runtime);
         if (started)
                 log_always(LOG_NOTICE, "Shutdown (%d)", (int)getpid());
@@ -819,8 +754,6 @@ static bool finish(struct daemon *daemon) {
                 keeper_link_end(daemon->keeper);
         if (daemon->worker && !worker_free(daemon->worker))
                 return false;
-        if (daemon->notices)
-                notices_free(daemon->notices);
         methods_done(&daemon->methods);
         registry_free(daemon->registry);
         keeper_link_free(daemon->keeper);
@@ -874,7 +807,6 @@ int daemon_run(const struct options *options, const struct privileges *privilege
                 .runtime = {.pid_fd = -1},
                 .listen_fd = -1,
                 .log_fd = -1,
-                .messages_limit = RATELIMIT(UNBINDS_PER_MINUTE, 60),
                 .status = EXIT_SUCCESS,
         };
         bool finished;

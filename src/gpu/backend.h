@@ -15,6 +15,7 @@
 
 #include "gpu/failure.h"
 #include "gpu/inventory.h"
+#include "gpu/rm.h"
 
 /* The kernel's own, deprecated persistence flag of a GPU. Zero is "not known". */
 enum gpu_legacy {
@@ -58,6 +59,9 @@ struct gpu_backend_config {
 
 struct gpu_ops {
         const char *name;
+        /* Code of others runs in this process: it opens, writes to and connects to what it likes, and a simulated
+         * driver behind it tells of no hot-plug. */
+        bool closed_library;
 
         /* Loads what the backend needs, while still privileged. Returns 0, or negative errno after logging why. */
         int (*start)(const struct gpu_backend_config *config, void **ret_context);
@@ -107,6 +111,16 @@ struct gpu_ops {
          * empty. */
         int (*numa_set)(void *context, const struct pci_address *address, struct gpu_hold *hold, bool online,
                         struct gpu_failure *ret_failure);
+
+        /*
+         * The driver's bind and unbind notices (gpu/rm.h has the contract). subscribe, read_events and unsubscribe
+         * enter the driver and may sleep there. NULL: nobody tells of unbinds, and none is waited for.
+         */
+        int (*subscribe)(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure);
+        int (*events_fd)(const struct rm_events *events);
+        int (*read_events)(struct rm_events *events, struct rm_event *ret_events, size_t max, size_t *ret_n,
+                           struct gpu_failure *ret_failure);
+        void (*unsubscribe)(struct rm_events *events);
 };
 
 extern const struct gpu_ops gpu_kernel_ops;

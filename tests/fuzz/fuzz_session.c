@@ -93,10 +93,6 @@ static void on_change(void *userdata) {
 static void ignore(void *userdata) {
 }
 
-static bool say_yes(void *userdata) {
-        return true;
-}
-
 /* Turns the loop until nothing is in the driver. */
 static void settle(void) {
         uint64_t deadline_usec = clock_monotonic_usec() + LIMIT_SEC * USEC_PER_SEC;
@@ -116,8 +112,6 @@ static void start_daemon(void) {
                 .policy = policy_of,
                 .on_change = on_change,
                 .on_ready = ignore,
-                .hears_unbinds = say_yes,
-                .is_quiet = say_yes,
                 .on_stopped = ignore,
         };
         int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* nobody comes this way */

@@ -8,10 +8,16 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/ratelimit.h"
 #include "base/text.h"
+#include "daemon/gpus/kernel_messages.h"
 #include "daemon/gpus/worker.h"
 
-enum { EVENTS_PER_READ = 32 };
+enum {
+        EVENTS_PER_READ = 32,
+        /* As many GPUs as List has: each is unbound once. */
+        UNBINDS_PER_MINUTE = 256,
+};
 
 enum task {
         TASK_OPEN,
@@ -20,10 +26,7 @@ enum task {
 };
 
 struct notices {
-        struct event_base *loop;
-        struct worker *worker;
-        struct notices_callbacks callbacks;
-        const char *root;
+        struct notices_config config;
         struct rm_events *events; /* NULL: not subscribed */
         struct event *readable;
         struct event *retry; /* of a job that could not be started */
@@ -32,6 +35,10 @@ struct notices {
         bool read_due;  /* there may be something to read */
         bool busy;      /* a job is on a worker thread, and uses events */
         int told_error; /* the last refusal that was logged: every retry of a GPU that fails tries this anew */
+
+        struct kernel_messages *messages; /* NULL: the kernel log cannot be read */
+        struct ratelimit messages_limit;
+        bool messages_told; /* whether unbinds are heard of without the driver's notices */
 };
 
 struct notices_job {
@@ -49,17 +56,18 @@ static void advance(struct notices *notices);
 static void job_run(struct worker_job *worker_job) {
         struct notices_job *job = container_of(worker_job, struct notices_job, job);
         struct notices *notices = job->notices;
+        const struct gpu_ops *ops = notices->config.ops;
 
         switch (job->task) {
         case TASK_OPEN:
-                job->result = rm_events_open(&notices->events, notices->root, &job->failure);
+                job->result = ops->subscribe(notices->config.context, &notices->events, &job->failure);
                 break;
         case TASK_READ:
                 job->result =
-                        rm_events_read(notices->events, job->events, EVENTS_PER_READ, &job->n_events, &job->failure);
+                        ops->read_events(notices->events, job->events, EVENTS_PER_READ, &job->n_events, &job->failure);
                 break;
         case TASK_CLOSE:
-                rm_events_free(notices->events);
+                ops->unsubscribe(notices->events);
                 notices->events = NULL;
                 break;
         }
@@ -72,7 +80,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         advance(notices);
 }
 
-/* Unbinds are then heard of from the kernel log, or not at all (daemon.c); everything else is as ever. */
+/* Unbinds are then heard of from the kernel log, or not at all; everything else is as ever. */
 static void log_refusal(int error, const struct gpu_failure *failure) {
         bool expected = error == -EOPNOTSUPP || error == -ENOENT || error == -ENXIO || error == -ENODEV;
 
@@ -87,8 +95,8 @@ static void end_open(struct notices *notices, const struct notices_job *job) {
         if (job->result < 0)
                 return;
         /* Watched once and for good, and read once unasked: gpu/rm.h, rm_events_fd(). */
-        notices->readable =
-                event_new(notices->loop, rm_events_fd(notices->events), EV_READ | EV_PERSIST, on_readable, notices);
+        notices->readable = event_new(notices->config.loop, notices->config.ops->events_fd(notices->events),
+                                      EV_READ | EV_PERSIST, on_readable, notices);
         if (notices->readable)
                 (void)event_add(notices->readable, NULL);
         notices->read_due = true;
@@ -102,8 +110,42 @@ static void end_read(struct notices *notices, const struct notices_job *job) {
         }
         notices->read_due |= job->result == RM_EVENTS_MORE;
         for (size_t i = 0; i < job->n_events; i++)
-                notices->callbacks.on_event(&job->events[i], notices->callbacks.userdata);
+                notices->config.on_event(&job->events[i], notices->config.userdata);
 }
+
+/* ---- without notices: the kernel log ---- */
+
+/* A driver waits once for each unbind; whatever else would say so is not to keep us busy. */
+static void on_log_unbind(const struct pci_address *address, void *userdata) {
+        struct notices *notices = userdata;
+
+        if (ratelimit_pass(&notices->messages_limit))
+                notices->config.on_log_unbind(address, notices->config.userdata);
+}
+
+/* Drivers before 575.51.02 post no notices, but say in the kernel log that they wait. */
+static void listen_to_log(struct notices *notices) {
+        bool wanted = notices->wanted && notices->refused;
+
+        if (notices->messages)
+                kernel_messages_want(notices->messages, wanted);
+        if (!wanted || notices->messages_told)
+                return;
+        notices->messages_told = true;
+        if (notices->messages)
+                log_write(LOG_INFO, "listening to the kernel log for unbinds");
+        else
+                log_write(LOG_INFO, "the kernel log cannot be read either: release a GPU before you unbind it "
+                                    "(holdfast release)");
+}
+
+int notices_take_log(struct notices *notices, int log_fd) {
+        const struct kernel_messages_callbacks callbacks = {.on_unbind = on_log_unbind, .userdata = notices};
+
+        return kernel_messages_new(&notices->messages, notices->config.loop, log_fd, &callbacks);
+}
+
+/* ---- jobs ---- */
 
 static void job_done(struct worker_job *worker_job) {
         CLEANUP(free_ptr) struct notices_job *job = container_of(worker_job, struct notices_job, job);
@@ -114,8 +156,10 @@ static void job_done(struct worker_job *worker_job) {
                 end_open(notices, job);
         else if (job->task == TASK_READ)
                 end_read(notices, job);
-        if (job->task != TASK_READ)
-                notices->callbacks.on_change(notices->callbacks.userdata);
+        if (job->task != TASK_READ) {
+                listen_to_log(notices);
+                notices->config.on_change(notices->config.userdata);
+        }
         advance(notices);
 }
 
@@ -125,7 +169,7 @@ static bool try_start(struct notices *notices, enum task task) {
         if (!job)
                 return false;
         *job = (struct notices_job){.job = {.run = job_run, .done = job_done}, .notices = notices, .task = task};
-        notices->busy = worker_start(notices->worker, &job->job) == 0;
+        notices->busy = worker_start(notices->config.worker, &job->job) == 0;
         if (!notices->busy)
                 free(job);
         return notices->busy;
@@ -164,17 +208,14 @@ static void advance(struct notices *notices) {
         }
 }
 
-int notices_new(struct notices **ret_notices, struct event_base *loop, struct worker *worker, const char *root,
-                const struct notices_callbacks *callbacks) {
+int notices_new(struct notices **ret_notices, const struct notices_config *config) {
         struct notices *notices = calloc(1, sizeof(*notices));
 
         if (!notices)
                 return -ENOMEM;
-        notices->loop = loop;
-        notices->worker = worker;
-        notices->callbacks = *callbacks;
-        notices->root = root;
-        notices->retry = event_new(loop, -1, 0, on_retry, notices);
+        notices->config = *config;
+        notices->messages_limit = (struct ratelimit)RATELIMIT(UNBINDS_PER_MINUTE, 60);
+        notices->retry = event_new(config->loop, -1, 0, on_retry, notices);
         if (!notices->retry) {
                 free(notices);
                 return -ENOMEM;
@@ -188,12 +229,14 @@ void notices_free(struct notices *notices) {
                 return;
         unwatch(notices);
         event_free(notices->retry);
-        rm_events_free(notices->events);
+        kernel_messages_free(notices->messages);
+        if (notices->events)
+                notices->config.ops->unsubscribe(notices->events);
         free(notices);
 }
 
 void notices_want(struct notices *notices, bool wanted) {
-        if (wanted == notices->wanted)
+        if (wanted == notices->wanted || !notices->config.ops->subscribe)
                 return;
         notices->wanted = wanted;
         notices->refused = false;
@@ -201,11 +244,7 @@ void notices_want(struct notices *notices, bool wanted) {
 }
 
 bool notices_is_settled(const struct notices *notices) {
-        return notices->wanted && (notices->refused || notices->readable);
-}
-
-bool notices_are_refused(const struct notices *notices) {
-        return notices->wanted && notices->refused;
+        return !notices->config.ops->subscribe || (notices->wanted && (notices->refused || notices->readable));
 }
 
 bool notices_is_open(const struct notices *notices) {

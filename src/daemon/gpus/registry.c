@@ -222,8 +222,12 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
 /* A subscription takes a millisecond; a driver that keeps it for longer is not to keep all GPUs from being held. */
 #define HEARING_LIMIT_USEC (2 * USEC_PER_SEC)
 
+/*
+ * Whether an unbind that begins now would be told to us, or cannot be: a GPU is opened only then, as an unbind that we
+ * missed would wait for us for ever.
+ */
 static bool is_hearing(struct registry *registry) {
-        bool hearing = registry->config.hears_unbinds(registry->config.userdata);
+        bool hearing = notices_is_settled(registry->notices);
 
         if (hearing)
                 registry->deaf_usec = 0;
@@ -245,7 +249,7 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
         if (waits)
                 *ret_wake_usec = registry->deaf_usec + HEARING_LIMIT_USEC;
         if (waits && !entry->waiting)
-                registry->changed = true; /* counts.using: whoever subscribes learns of it */
+                registry->changed = true; /* counts.using: the subscription is wanted */
         entry->waiting = waits;
         return waits;
 }
@@ -305,6 +309,13 @@ static bool all_stopped(const struct registry *registry) {
         return true;
 }
 
+/* Wanted while an unbind would have to wait for us, or does. */
+static void follow_notices(struct registry *registry) {
+        struct registry_counts counts = registry_count(registry);
+
+        notices_want(registry->notices, counts.using > 0 || counts.unbinding > 0);
+}
+
 static void tell(struct registry *registry) {
         const struct registry_config *config = &registry->config;
 
@@ -313,8 +324,10 @@ static void tell(struct registry *registry) {
                 registry->changed = true;
                 config->on_ready(config->userdata);
         }
-        if (take_bool(&registry->changed))
+        if (take_bool(&registry->changed)) {
+                follow_notices(registry);
                 config->on_change(config->userdata);
+        }
         if (registry->stopping && !registry->stopped && all_stopped(registry)) {
                 registry->stopped = true;
                 config->on_stopped(config->userdata);
@@ -353,9 +366,21 @@ void registry_advance(struct registry *registry) {
         tell(registry);
 }
 
-void registry_poke(struct registry *registry) {
-        (void)is_hearing(registry);
-        registry_advance(registry);
+static void on_notice(const struct rm_event *event, void *userdata) {
+        registry_note_event(userdata, event);
+}
+
+static void on_log_unbind(const struct pci_address *address, void *userdata) {
+        registry_note_unbind(userdata, address);
+}
+
+static void on_notices_change(void *userdata) {
+        (void)is_hearing(userdata);
+        registry_advance(userdata);
+}
+
+int registry_take_log(struct registry *registry, int log_fd) {
+        return notices_take_log(registry->notices, log_fd);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *userdata) {
@@ -504,6 +529,16 @@ void registry_apply_policy(struct registry *registry) {
 
 int registry_new(struct registry **ret_registry, const struct registry_config *config) {
         struct registry *registry = calloc(1, sizeof(*registry));
+        const struct notices_config notices = {
+                .loop = config->loop,
+                .worker = config->worker,
+                .ops = config->ops,
+                .context = config->context,
+                .on_event = on_notice,
+                .on_log_unbind = on_log_unbind,
+                .on_change = on_notices_change,
+                .userdata = registry,
+        };
 
         if (!registry)
                 return -ENOMEM;
@@ -511,7 +546,7 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
         registry->polling = true;
         registry->timer = event_new(config->loop, -1, 0, on_timer, registry);
         registry->scan_timer = event_new(config->loop, -1, 0, on_scan_timer, registry);
-        if (!registry->timer || !registry->scan_timer) {
+        if (!registry->timer || !registry->scan_timer || notices_new(&registry->notices, &notices) < 0) {
                 registry_free(registry);
                 return -ENOMEM;
         }
@@ -537,6 +572,7 @@ void registry_free(struct registry *registry) {
         free_inheritances(registry);
         while (registry->memories)
                 forget(&registry->memories);
+        notices_free(registry->notices);
         if (registry->timer)
                 event_free(registry->timer);
         if (registry->scan_timer)

@@ -21,7 +21,6 @@
 #include <event2/event.h>
 
 #include "gpu/gpu.h"
-#include "gpu/rm.h"
 #include "rpc/nvpd.h"
 
 struct registry;
@@ -48,17 +47,6 @@ struct registry_config {
         void (*on_change)(void *userdata);
         /* Once: every GPU present at the start was attempted. */
         void (*on_ready)(void *userdata);
-        /*
-         * Whether an unbind that begins now would be told to us, or cannot be: a GPU is opened only then, as an unbind
-         * that we missed would wait for us for ever. Asked while counts.using tells that there is something to open.
-         * See registry_poke().
-         */
-        bool (*hears_unbinds)(void *userdata);
-        /*
-         * Whether nothing else of ours uses the driver while no GPU is held: a lease is answered only then, or after a
-         * moment, so that the kernel module can be unloaded. See registry_poke().
-         */
-        bool (*is_quiet)(void *userdata);
         /* Once, after registry_stop(): nothing runs any more. */
         void (*on_stopped)(void *userdata);
         void *userdata;
@@ -91,14 +79,10 @@ void registry_rescan(struct registry *registry);
 void registry_set_polling(struct registry *registry, bool needed);
 /* This GPU was taken from the driver or from the bus, perhaps to come back: what is held of it is worth nothing. */
 void registry_note_removed(struct registry *registry, const struct pci_address *address);
-/* The driver announces that a GPU is about to be unbound, and waits for us to let go of it; or that it was bound. */
-void registry_note_event(struct registry *registry, const struct rm_event *event);
-/* The driver waits for the users of this GPU, as the kernel log says. Nothing to do where we are none. */
-void registry_note_unbind(struct registry *registry, const struct pci_address *address);
+/* A descriptor of the kernel log, for drivers that announce no unbinds: taken over, also when this fails. */
+int registry_take_log(struct registry *registry, int log_fd);
 /* Somebody looks at the list: has what the driver alone knows asked for again, for the next look. */
 void registry_refresh(struct registry *registry);
-/* Something that the callbacks were asked about has changed. */
-void registry_poke(struct registry *registry);
 void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
 /* The policy's answers may have changed: applies those that did. */
 void registry_apply_policy(struct registry *registry);
@@ -168,7 +152,7 @@ struct registry_lease {
         void (*answered)(struct registry_lease *lease, enum nvpd_status status);
 
         bool told;               /* the registry's own */
-        uint64_t quiet_due_usec; /* likewise: is_quiet() is not waited for after that; 0: not waited for yet */
+        uint64_t quiet_due_usec; /* likewise: quiet is not waited for after that; 0: not waited for yet */
         struct registry_lease *next;
 };
 

@@ -12,6 +12,7 @@
  *      registry_question.c  what the driver is asked besides
  */
 
+#include "daemon/gpus/notices.h"
 #include "daemon/gpus/registry.h"
 #include "daemon/gpus/worker.h"
 
@@ -30,7 +31,7 @@ struct entry {
         bool assumed;         /* taken over, and not listed yet: wanted as it was, for rules may name its UUID */
         bool doubtful;        /* a scan did not see it, but is older than what we hold */
         uint64_t opened_usec; /* when the last open began */
-        bool waiting;         /* an open waits for hears_unbinds() */
+        bool waiting;         /* an open waits until unbinds are heard of */
         int failed_result;    /* of the last open, as that gave it */
         int told_error;       /* of the last explanation of a failure that was logged */
 
@@ -63,7 +64,8 @@ struct registry {
         struct registry_lease *leases;
         struct event *timer;     /* the end of the nearest pause or limit */
         struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
-        uint64_t deaf_usec;      /* since when hears_unbinds() says no; 0: it says yes, or nobody has asked */
+        struct notices *notices; /* of unbinds; wanted while a GPU is used or unbound */
+        uint64_t deaf_usec;      /* since when unbinds would not be heard of; 0: they are, or nobody has asked */
 
         struct event *scan_timer; /* the next look by ourselves */
         bool polling;             /* nobody tells of changes */
@@ -116,6 +118,11 @@ void registry_arm_scan(struct registry *registry);
 
 /* Asks the driver the next question that is due, unless it would keep us waiting. */
 void registry_ask(struct registry *registry);
+
+/* The driver announces that a GPU is about to be unbound, and waits for us to let go of it; or that it was bound. */
+void registry_note_event(struct registry *registry, const struct rm_event *event);
+/* The driver waits for the users of this GPU, as the kernel log says. Nothing to do where we are none. */
+void registry_note_unbind(struct registry *registry, const struct pci_address *address);
 
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);
 /* Answers the leases that can be. Returns when to look again if nothing happens before. */

@@ -17,10 +17,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/ratelimit.h"
 #include "base/text.h"
 #include "daemon/serve/accounts.h"
 #include "daemon/serve/closer.h"
-#include "daemon/serve/ratelimit.h"
 
 enum {
         SESSIONS_MAX = 512,

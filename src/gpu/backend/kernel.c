@@ -433,6 +433,12 @@ static int kernel_numa_set(void *context, const struct pci_address *address, str
         return numa_set(kernel->root, address, hold->device_fd, online, ret_failure);
 }
 
+static int kernel_subscribe(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure) {
+        struct kernel *kernel = context;
+
+        return rm_events_open(ret_events, kernel->root, ret_failure);
+}
+
 const struct gpu_ops gpu_kernel_ops = {
         .name = "kernel",
         .start = kernel_start,
@@ -446,4 +452,8 @@ const struct gpu_ops gpu_kernel_ops = {
         .query = kernel_query,
         .explain = kernel_explain,
         .numa_set = kernel_numa_set,
+        .subscribe = kernel_subscribe,
+        .events_fd = rm_events_fd,
+        .read_events = rm_events_read,
+        .unsubscribe = rm_events_free,
 };

@@ -194,8 +194,15 @@ static int nvcfg_numa_set(void *context, const struct pci_address *address, stru
                        : 0;
 }
 
+static int nvcfg_subscribe(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure) {
+        struct nvcfg *nvcfg = context;
+
+        return rm_events_open(ret_events, nvcfg->root, ret_failure);
+}
+
 const struct gpu_ops gpu_nvcfg_ops = {
         .name = "nvidia-cfg",
+        .closed_library = true,
         .start = nvcfg_start,
         .stop = nvcfg_stop,
         .list = nvcfg_list,
@@ -204,4 +211,8 @@ const struct gpu_ops gpu_nvcfg_ops = {
         .uvm_enable = nvcfg_uvm_enable,
         .uvm_disable = nvcfg_uvm_disable,
         .numa_set = nvcfg_numa_set,
+        .subscribe = nvcfg_subscribe,
+        .events_fd = rm_events_fd,
+        .read_events = rm_events_read,
+        .unsubscribe = rm_events_free,
 };

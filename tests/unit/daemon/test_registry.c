@@ -49,6 +49,8 @@ enum call {
         CALL_NUMA,
         CALL_QUERY,
         CALL_EXPLAIN,
+        CALL_SUBSCRIBE,
+        CALL_UNSUBSCRIBE,
         N_CALLS,
 };
 
@@ -73,7 +75,9 @@ struct driver {
         struct driver_gpu gpus[N_GPUS];
         struct driver_gpu list;      /* the list's calls */
         struct driver_gpu questions; /* and those of questions, about whichever GPU */
-        const char *fault;           /* what must never happen */
+        struct driver_gpu events;    /* and those of the subscription to notices */
+        int events_fd;
+        const char *fault; /* what must never happen */
 };
 
 static void wake(struct driver *driver) {
@@ -234,6 +238,31 @@ static void driver_explain(void *context, const struct gpu_info *info, struct gp
         (void)leave(driver, 0);
 }
 
+static int driver_subscribe(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure) {
+        struct driver *driver = context;
+        int r = pass(driver, &driver->events, CALL_SUBSCRIBE);
+
+        *ret_events = (struct rm_events *)context;
+        return leave(driver, r);
+}
+
+static int driver_events_fd(const struct rm_events *events) {
+        return ((const struct driver *)events)->events_fd;
+}
+
+/* The tests tell of unbinds by themselves: notice(). */
+static int driver_read_events(struct rm_events *events, struct rm_event *ret_events, size_t max, size_t *ret_n,
+                              struct gpu_failure *ret_failure) {
+        *ret_n = 0;
+        return 0;
+}
+
+static void driver_unsubscribe(struct rm_events *events) {
+        struct driver *driver = (struct driver *)events;
+
+        (void)leave(driver, pass(driver, &driver->events, CALL_UNSUBSCRIBE));
+}
+
 static const struct gpu_ops driver_ops = {
         .name = "test",
         .list = driver_list,
@@ -257,7 +286,6 @@ struct world {
         struct registry *registry;
         struct registry_policy policy;
         unsigned n_ready, n_stopped;
-        bool quiet, deaf; /* what is_quiet() and hears_unbinds() tell */
         uint64_t deadline_usec;
 };
 
@@ -270,14 +298,6 @@ static void on_change(void *userdata) {
 
 static void on_ready(void *userdata) {
         ((struct world *)userdata)->n_ready++;
-}
-
-static bool hears_unbinds(void *userdata) {
-        return !((struct world *)userdata)->deaf;
-}
-
-static bool is_quiet(void *userdata) {
-        return ((struct world *)userdata)->quiet;
 }
 
 static void on_stopped(void *userdata) {
@@ -315,6 +335,7 @@ static void start_loop(struct world *world) {
         static const struct timeval period = {.tv_usec = 100000};
 
         world->driver.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        world->driver.events_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         world->loop = event_base_new();
         world->woken = event_new(world->loop, world->driver.wake_fd, EV_READ | EV_PERSIST, on_woken, NULL);
         world->tick = event_new(world->loop, -1, EV_PERSIST, on_tick, NULL);
@@ -322,24 +343,21 @@ static void start_loop(struct world *world) {
         assert_int_equal(worker_new(&world->worker, world->loop), 0);
 }
 
-/* A driver with that many GPUs and a registry that has not looked yet. */
-static void prepare(struct world *world, size_t n_gpus) {
+static void prepare_with(struct world *world, size_t n_gpus, const struct gpu_ops *ops) {
         const struct registry_config config = {
                 .loop = NULL,
-                .ops = &driver_ops,
+                .ops = ops,
                 .context = &world->driver,
                 .stuck_usec = 3600 * USEC_PER_SEC,
                 .policy = policy_of,
                 .on_change = on_change,
                 .on_ready = on_ready,
-                .hears_unbinds = hears_unbinds,
-                .is_quiet = is_quiet,
                 .on_stopped = on_stopped,
                 .userdata = world,
         };
         struct registry_config complete = config;
 
-        *world = (struct world){.policy = {.persistence = true}, .quiet = true};
+        *world = (struct world){.policy = {.persistence = true}};
         (void)pthread_mutex_init(&world->driver.mutex, NULL);
         (void)pthread_cond_init(&world->driver.changed, NULL);
         for (size_t i = 0; i < N_GPUS; i++)
@@ -351,8 +369,31 @@ static void prepare(struct world *world, size_t n_gpus) {
         registry_set_polling(world->registry, false);
 }
 
+/* A driver with that many GPUs and a registry that has not looked yet. */
+static void prepare(struct world *world, size_t n_gpus) {
+        prepare_with(world, n_gpus, &driver_ops);
+}
+
+/* The same with a driver that announces unbinds. */
+static void prepare_announcing(struct world *world, size_t n_gpus) {
+        static struct gpu_ops ops;
+
+        ops = driver_ops;
+        ops.subscribe = driver_subscribe;
+        ops.events_fd = driver_events_fd;
+        ops.read_events = driver_read_events;
+        ops.unsubscribe = driver_unsubscribe;
+        prepare_with(world, n_gpus, &ops);
+}
+
 static void start(struct world *world, size_t n_gpus) {
         prepare(world, n_gpus);
+        registry_start(world->registry);
+        AWAIT(world, world->n_ready == 1 && is_idle(world));
+}
+
+static void start_announcing(struct world *world, size_t n_gpus) {
+        prepare_announcing(world, n_gpus);
         registry_start(world->registry);
         AWAIT(world, world->n_ready == 1 && is_idle(world));
 }
@@ -361,6 +402,7 @@ static void let_all_go(struct driver *driver) {
         (void)pthread_mutex_lock(&driver->mutex);
         memset(driver->list.held_back, 0, sizeof(driver->list.held_back));
         memset(driver->questions.held_back, 0, sizeof(driver->questions.held_back));
+        memset(driver->events.held_back, 0, sizeof(driver->events.held_back));
         for (size_t i = 0; i < N_GPUS; i++)
                 memset(driver->gpus[i].held_back, 0, sizeof(driver->gpus[i].held_back));
         wake(driver);
@@ -371,7 +413,8 @@ static void let_all_go(struct driver *driver) {
 static void finish(struct world *world) {
         let_all_go(&world->driver);
         registry_stop(world->registry, false);
-        AWAIT(world, world->n_stopped == 1 && !world->registry->scanning && !world->registry->asking);
+        AWAIT(world, world->n_stopped == 1 && !world->registry->scanning && !world->registry->asking &&
+                             !notices_is_open(world->registry->notices));
         for (size_t i = 0; i < N_GPUS; i++)
                 assert_int_equal(world->driver.gpus[i].held_binding, 0);
         if (world->driver.fault)
@@ -382,6 +425,7 @@ static void finish(struct world *world) {
         event_free(world->tick);
         event_base_free(world->loop);
         world->driver.wake_fd = fd_close(world->driver.wake_fd);
+        world->driver.events_fd = fd_close(world->driver.events_fd);
 }
 
 /* ---- what happens to it ---- */
@@ -411,6 +455,12 @@ static bool is_fresh(struct world *world, size_t index) {
 static void hold_back(struct world *world, size_t index, enum call call) {
         (void)pthread_mutex_lock(&world->driver.mutex);
         world->driver.gpus[index].held_back[call] = true;
+        (void)pthread_mutex_unlock(&world->driver.mutex);
+}
+
+static void hold_back_events(struct world *world, enum call call) {
+        (void)pthread_mutex_lock(&world->driver.mutex);
+        world->driver.events.held_back[call] = true;
         (void)pthread_mutex_unlock(&world->driver.mutex);
 }
 
@@ -701,14 +751,13 @@ static void an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held(void 
 static void nothing_is_opened_before_unbinds_are_heard_of(void **state) {
         struct world world;
 
-        prepare(&world, 2);
-        world.deaf = true;
+        prepare_announcing(&world, 2);
+        hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, registry_count(world.registry).using == 2 && is_idle(&world));
         assert_int_equal(begun(&world, 0, CALL_OPEN) + begun(&world, 1, CALL_OPEN), 0);
         assert_int_equal(world.n_ready, 0);
-        world.deaf = false;
-        registry_poke(world.registry);
+        let_all_go(&world.driver);
         AWAIT(&world, world.n_ready == 1 && is_fresh(&world, 0) && is_fresh(&world, 1));
         assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
         assert_int_equal(registry_count(world.registry).using, 1);
@@ -718,8 +767,8 @@ static void nothing_is_opened_before_unbinds_are_heard_of(void **state) {
 static void who_stays_deaf_holds_all_the_same(void **state) {
         struct world world;
 
-        prepare(&world, 1);
-        world.deaf = true;
+        prepare_announcing(&world, 1);
+        hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, is_fresh(&world, 0) && world.n_ready == 1);
         finish(&world);
@@ -729,9 +778,9 @@ static void a_subscription_that_is_late_delays_no_second_open(void **state) {
         uint64_t begun_usec;
         struct world world;
 
-        prepare(&world, 2);
+        prepare_announcing(&world, 2);
         world.policy.persistence = false;
-        world.deaf = true;
+        hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1);
         assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS); /* after the limit */
@@ -744,8 +793,8 @@ static void a_subscription_that_is_late_delays_no_second_open(void **state) {
 static void a_gpu_that_is_not_wanted_any_more_does_not_wait(void **state) {
         struct world world;
 
-        prepare(&world, 1);
-        world.deaf = true;
+        prepare_announcing(&world, 1);
+        hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, registry_count(world.registry).using == 1);
         assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
@@ -1208,13 +1257,12 @@ static void a_lease_waits_until_nothing_of_ours_uses_the_driver(void **state) {
         struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
         struct world world;
 
-        start(&world, 1);
-        world.quiet = false;
+        start_announcing(&world, 1);
+        hold_back_events(&world, CALL_UNSUBSCRIBE);
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, registry_count(world.registry).held == 0 && is_idle(&world));
         assert_int_equal(lessee.n_answers, 0);
-        world.quiet = true;
-        registry_poke(world.registry);
+        let_all_go(&world.driver);
         AWAIT(&world, lessee.n_answers == 1);
         registry_lease_end(world.registry, &lessee.lease);
         finish(&world);
@@ -1225,8 +1273,8 @@ static void a_lease_is_answered_in_the_end_when_it_does_not_become_quiet(void **
         uint64_t begun_usec = clock_monotonic_usec();
         struct world world;
 
-        start(&world, 1);
-        world.quiet = false;
+        start_announcing(&world, 1);
+        hold_back_events(&world, CALL_UNSUBSCRIBE);
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, lessee.n_answers == 1);
         assert_int_equal(lessee.status, NVPD_SUCCESS);
@@ -1241,12 +1289,11 @@ static void beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else(void **state)
         struct lessee lessee = {.lease = {.addresses = &address, .n_addresses = 1, .answered = on_lease}};
         struct world world;
 
-        prepare(&world, 2);
+        prepare_announcing(&world, 2); /* subscribed for as long as any GPU is used */
         hold_back(&world, 1, CALL_OPEN);
         registry_start(world.registry);
         AWAIT(&world, find(&world, 0) && is_fresh(&world, 0) && begun(&world, 1, CALL_OPEN) == 1);
         assert_int_equal(world.driver.questions.begun[CALL_QUERY], 0); /* it would wait */
-        world.quiet = false;
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
         assert_int_equal(lessee.n_answers, 1);
