@@ -35,8 +35,8 @@ void entry_update_want(struct entry *entry) {
         const struct registry *registry = entry->registry;
         enum gpu_state before = entry->gpu.state;
 
-        gpu_want(&entry->gpu, entry->enabled && !entry->leased && !entry->unbinding && !entry->stale && !entry->gone &&
-                                      !registry->stopping);
+        gpu_want(&entry->gpu, entry->enabled && !entry->leased && !entry->unbinding && !entry->stale &&
+                                      entry->presence != PRESENCE_GONE && !registry->stopping);
         entry_changed(entry, before);
 }
 
@@ -477,7 +477,6 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info, i
         gpu_init(&entry->gpu, info);
         entry->registry = registry;
         entry->index = index;
-        entry->seen = true;
         r = insert(registry, entry);
         if (r < 0)
                 return r;
@@ -485,8 +484,8 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info, i
         entry->gpu.uvm_wanted = entry->policy.uvm;
         entry->leased = registry_lease_covers(registry, &info->address);
         inherit(registry, &entry->gpu);
-        entry->assumed = entry->gpu.adopting && info->minor == GPU_MINOR_UNKNOWN;
-        if (entry->assumed) {
+        if (entry->gpu.adopting && info->minor == GPU_MINOR_UNKNOWN) {
+                entry->presence = PRESENCE_ASSUMED;
                 entry->policy.persistence = true;
                 entry->policy.uvm = entry->gpu.uvm_wanted = entry->gpu.hold.uvm_fd >= 0;
         }
@@ -502,8 +501,8 @@ void registry_sweep(struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 struct entry *entry = registry->entries[i];
 
-                if (entry->gone && entry->gpu.job == GPU_JOB_NONE && entry->gpu.state == GPU_RELEASED &&
-                    !entry->gpu.adopting && !entry->request) {
+                if (entry->presence == PRESENCE_GONE && entry->gpu.job == GPU_JOB_NONE &&
+                    entry->gpu.state == GPU_RELEASED && !entry->gpu.adopting && !entry->request) {
                         remember(registry, entry);
                         free(entry);
                         registry->changed = true;

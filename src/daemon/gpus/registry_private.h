@@ -16,6 +16,24 @@
 #include "daemon/gpus/registry.h"
 #include "daemon/gpus/worker.h"
 
+/*
+ * What the looks at the driver's list (scans) say of a GPU:
+ *
+ *      ASSUMED ---listed---> LISTED <--listed--- DOUBTFUL      not listed by a look older than our open
+ *         |                   |  ^                  |
+ *         |        not listed |  | listed again     | not listed by a newer look
+ *         +-----------------> GONE <----------------+
+ *                              \--released--> forgotten
+ *
+ * A GPU that becomes LISTED gets its policy anew.
+ */
+enum presence {
+        PRESENCE_LISTED,
+        PRESENCE_ASSUMED, /* taken over, and not listed yet: wanted as it was, for rules may name its UUID */
+        PRESENCE_DOUBTFUL,
+        PRESENCE_GONE,
+};
+
 struct entry {
         struct gpu gpu;
         struct registry *registry;
@@ -26,10 +44,7 @@ struct entry {
         bool leased;                   /* a lease covers it */
         bool unbinding;                /* the driver waits for us to let go */
         bool stale;                    /* what is held is of a GPU that was taken away: close it, then open anew */
-        bool gone;                     /* not listed any more: forgotten once it is released */
-        bool seen;                     /* by the scan being merged */
-        bool assumed;         /* taken over, and not listed yet: wanted as it was, for rules may name its UUID */
-        bool doubtful;        /* a scan did not see it, but is older than what we hold */
+        enum presence presence;
         uint64_t opened_usec; /* when the last open began */
         bool waiting;         /* an open waits until unbinds are heard of */
         int failed_result;    /* of the last open, as that gave it */

@@ -127,7 +127,7 @@ static void serve_head(struct entry *entry) {
 
         if (entry->registry->stopping || entry->gpu.stuck || clock_monotonic_usec() >= entry_request_due(entry))
                 answer(entry, NVPD_DRIVER);
-        else if (entry->gone)
+        else if (entry->presence == PRESENCE_GONE)
                 serve_gone(entry);
         else
                 serve[entry->request->stage](entry);

@@ -60,17 +60,17 @@ static void take_info(struct gpu *gpu, const struct gpu_info *info) {
 
 static void update_entry(struct entry *entry, const struct gpu_info *info, int index, uint64_t seen_usec) {
         bool outdated = is_outdated(entry, info, seen_usec);
+        enum presence before = entry->presence;
 
-        entry->seen = true;
-        entry->doubtful = false;
+        entry->presence = PRESENCE_LISTED;
         if (is_other_minor(entry->gpu.info.minor, info)) /* the unbind is over, and a bind, too */
                 entry->unbinding = false;
-        outdated |= take_bool(&entry->gone);  /* back before it was forgotten */
+        outdated |= before == PRESENCE_GONE;  /* back before it was forgotten */
         if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
                 take_info(&entry->gpu, info);
         if (entry->index < 0)
                 entry->index = index;
-        if (take_bool(&entry->assumed))
+        if (before != PRESENCE_LISTED)
                 entry_apply_policy(entry);
         if (outdated)
                 entry_spoil(entry);
@@ -81,10 +81,9 @@ static void update_entry(struct entry *entry, const struct gpu_info *info, int i
 static void lose_entry(struct entry *entry) {
         char text[PCI_ADDRESS_SIZE];
 
-        if (entry->gone)
+        if (entry->presence == PRESENCE_GONE)
                 return;
-        entry->gone = true;
-        entry->doubtful = false;
+        entry->presence = PRESENCE_GONE;
         entry->unbinding = false;
         log_write(LOG_NOTICE, "device %s - gone.", entry_address(entry, text));
         gpu_retry_now(&entry->gpu);
@@ -95,17 +94,22 @@ static void lose_entry(struct entry *entry) {
 static void miss_entry(struct entry *entry, uint64_t seen_usec) {
         bool in_use = entry->gpu.state == GPU_OPENING || entry->gpu.state == GPU_HELD;
 
-        if (in_use && seen_usec < entry->opened_usec)
-                entry->doubtful = true;
+        if (in_use && seen_usec < entry->opened_usec && entry->presence != PRESENCE_GONE)
+                entry->presence = PRESENCE_DOUBTFUL;
         else
                 lose_entry(entry);
+}
+
+static bool has_seen(const struct scan *scan, const struct entry *entry) {
+        for (size_t i = 0; i < scan->n_infos; i++)
+                if (pci_address_compare(&scan->infos[i].address, &entry->gpu.info.address) == 0)
+                        return true;
+        return false;
 }
 
 static void merge(struct registry *registry, const struct scan *scan) {
         int n_counted = 0;
 
-        for (size_t i = 0; i < registry->n_entries; i++)
-                registry->entries[i]->seen = false;
         for (size_t i = 0; i < scan->n_infos; i++) {
                 struct entry *entry = find_entry(registry, &scan->infos[i].address);
                 int index = scan->infos[i].excluded ? -1 : n_counted++;
@@ -121,7 +125,7 @@ static void merge(struct registry *registry, const struct scan *scan) {
                 }
         }
         for (size_t i = 0; i < registry->n_entries; i++)
-                if (!registry->entries[i]->seen)
+                if (!has_seen(scan, registry->entries[i]))
                         miss_entry(registry->entries[i], scan->started_usec);
 }
 
@@ -228,7 +232,7 @@ void registry_rescan(struct registry *registry) {
 }
 
 static bool is_unsettled(const struct entry *entry) {
-        return entry->unbinding || entry->gone || entry->doubtful;
+        return entry->unbinding || entry->presence == PRESENCE_GONE || entry->presence == PRESENCE_DOUBTFUL;
 }
 
 /*
