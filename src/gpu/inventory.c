@@ -80,30 +80,27 @@ void gpu_info_parse(char *text, struct gpu_info *info) {
         }
 }
 
-/* Reads gpus/NAME/FILE, terminated. Returns 0 or negative errno. */
-static int read_gpu_file(const char *root, const char *name, const char *file, char *text, size_t size) {
-        char path[PATH_MAX], relative[sizeof(PROC_DRIVER) + NAME_MAX + 32];
-        ssize_t length;
-        int r;
+/* The path of gpus/NAME/FILE. Returns 0 or negative errno. */
+static int gpu_file(char path[static PATH_MAX], const char *root, const char *name, const char *file) {
+        char relative[sizeof(PROC_DRIVER) + NAME_MAX + 32];
+        int r = text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/%s", name, file);
 
-        r = text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/%s", name, file);
-        if (r < 0)
-                return r;
-        r = file_rooted(path, root, relative);
-        if (r < 0)
-                return r;
-        length = file_read(path, text, size);
-        return length < 0 ? (int)length : 0;
+        return r < 0 ? r : file_rooted(path, root, relative);
 }
 
 static int read_information(const char *root, const char *name, struct gpu_info *info) {
-        char text[GPU_FILE_SIZE_MAX];
+        char path[PATH_MAX], text[GPU_FILE_SIZE_MAX];
+        ssize_t length;
         int r;
 
-        r = read_gpu_file(root, name, "information", text, sizeof(text));
+        r = gpu_file(path, root, name, "information");
         if (r < 0)
                 return r;
+        length = file_read(path, text, sizeof(text));
+        if (length < 0)
+                return (int)length;
         gpu_info_parse(text, info);
+        info->lacks_numa = gpu_file(path, root, name, "numa_status") == 0 && access(path, F_OK) < 0 && errno == ENOENT;
         return 0;
 }
 

@@ -24,6 +24,7 @@ struct gpu_info {
         char video_bios[32];        /* "??.??.??.??.??" until the first initialisation */
         char firmware[32];          /* "N/A" until the first initialisation */
         bool excluded;              /* the administrator took it from the driver: an open gives EPERM */
+        bool lacks_numa;            /* it certainly has no memory that is a NUMA node (gpu/numa.h) */
 };
 
 /*

@@ -68,7 +68,7 @@ static void serve_mode(struct entry *entry) {
         if (mode_is(entry, request->enable)) {
                 if (entry->gpu.job != GPU_JOB_NONE) /* UVM persistence is being changed; NUMA comes after it */
                         return;
-                if (request->kind == REGISTRY_SET_MODE)
+                if (request->kind == REGISTRY_SET_MODE && !entry->gpu.info.lacks_numa)
                         start_numa(entry, request->enable);
                 else
                         answer(entry, NVPD_SUCCESS);

@@ -58,6 +58,7 @@ enum call {
 struct driver_gpu {
         atomic_bool listed;
         atomic_bool unreadable; /* its information, for the moment */
+        atomic_bool lacks_numa;
         atomic_int minor;
         atomic_uint binding;       /* grows with every bind */
         atomic_uint held_binding;  /* of the open that holds it; 0: none */
@@ -119,6 +120,7 @@ static void fill_info(const struct driver_gpu *gpu, size_t index, struct gpu_inf
         if (gpu->unreadable)
                 return;
         ret_info->minor = gpu->minor;
+        ret_info->lacks_numa = gpu->lacks_numa;
         (void)text_format(ret_info->uuid, sizeof(ret_info->uuid), "GPU-%zu", index);
 }
 
@@ -1166,6 +1168,24 @@ static void memory_that_cannot_be_changed_brings_the_old_mode_back(void **state)
         finish(&world);
 }
 
+static void a_set_starts_no_job_for_memory_that_a_gpu_does_not_have(void **state) {
+        struct asked asked;
+        struct world world;
+
+        prepare(&world, 2);
+        world.driver.gpus[1].lacks_numa = true;
+        registry_start(world.registry);
+        AWAIT(&world, world.n_ready == 1 && is_idle(&world));
+        for (size_t i = 0; i < 2; i++) {
+                ask(&world, i, &asked, REGISTRY_SET_MODE, false);
+                AWAIT(&world, asked.answered);
+                assert_int_equal(asked.status, NVPD_SUCCESS);
+        }
+        assert_int_equal(begun(&world, 0, CALL_NUMA), 1);
+        assert_int_equal(begun(&world, 1, CALL_NUMA), 0);
+        finish(&world);
+}
+
 static void memory_in_use_brings_the_old_mode_back_where_memory_was_meant(void **state) {
         struct asked asked;
         struct world world;
@@ -1545,6 +1565,7 @@ int main(void) {
                 cmocka_unit_test(an_unbind_that_is_over_and_followed_by_a_bind_unseen_leaves_the_gpu_held),
                 cmocka_unit_test(beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else),
                 cmocka_unit_test(every_gpu_is_opened_once_and_then_it_is_ready),
+                cmocka_unit_test(a_set_starts_no_job_for_memory_that_a_gpu_does_not_have),
                 cmocka_unit_test(memory_in_use_brings_the_old_mode_back_where_memory_was_meant),
                 cmocka_unit_test(memory_that_cannot_be_changed_brings_the_old_mode_back),
                 cmocka_unit_test(nothing_is_opened_before_unbinds_are_heard_of),

@@ -147,6 +147,19 @@ static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
         assert_string_equal(gpus[0].model, "");
 }
 
+static void a_gpu_without_numa_memory_is_told_from_one_with_it(void **state) {
+        const struct pci_address address = {0, 0x17, 0, 0};
+        const struct tree *tree = *state;
+        struct gpu_info info;
+
+        put_gpu(tree, "0000:17:00.0", INFORMATION);
+        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), 0);
+        assert_true(info.lacks_numa);
+        tree_put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/numa_status", "");
+        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), 0);
+        assert_false(info.lacks_numa);
+}
+
 static void addresses_are_read_without_asking_about_each(void **state) {
         const struct tree *tree = *state;
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
@@ -251,6 +264,7 @@ int main(void) {
                 TREE_TEST(gpus_come_in_the_order_of_their_addresses),
                 TREE_TEST(more_gpus_than_any_machine_has_are_all_listed),
                 TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
+                TREE_TEST(a_gpu_without_numa_memory_is_told_from_one_with_it),
                 TREE_TEST(addresses_are_read_without_asking_about_each),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
                 TREE_TEST(no_driver_is_enoent),
