@@ -5,6 +5,7 @@
 /* Time in microseconds. Durations and deadlines use the monotonic clock; only what is shown to people is real time. */
 
 #include <stdint.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define USEC_PER_SEC UINT64_C(1000000)
@@ -23,4 +24,12 @@ static inline uint64_t clock_monotonic_usec(void) {
 
 static inline uint64_t clock_realtime_usec(void) {
         return clock_usec(CLOCK_REALTIME);
+}
+
+/* A duration as timers and sockets take it. */
+static inline struct timeval clock_timeval(uint64_t usec) {
+        return (struct timeval){
+                .tv_sec = (time_t)(usec / USEC_PER_SEC),
+                .tv_usec = (suseconds_t)(usec % USEC_PER_SEC),
+        };
 }

@@ -240,10 +240,7 @@ int connection_finish_call(struct connection *connection, struct connection_call
 static int connect_by(int fd, const struct sockaddr_un *address, uint64_t deadline_usec) {
         for (;;) {
                 uint64_t left_usec = time_left(deadline_usec);
-                struct timeval left = {
-                        .tv_sec = (time_t)(left_usec / USEC_PER_SEC),
-                        .tv_usec = (suseconds_t)(left_usec % USEC_PER_SEC),
-                };
+                struct timeval left = clock_timeval(left_usec);
 
                 if (left_usec == 0)
                         return -ETIMEDOUT; /* and a time of 0 would mean for ever */

@@ -414,10 +414,7 @@ static int make_signals(struct daemon *daemon) {
 
 static int add_periodic(struct daemon *daemon, struct event **ret_event, event_callback_fn callback,
                         uint64_t period_usec) {
-        struct timeval period = {
-                .tv_sec = (time_t)(period_usec / USEC_PER_SEC),
-                .tv_usec = (suseconds_t)(period_usec % USEC_PER_SEC),
-        };
+        struct timeval period = clock_timeval(period_usec);
 
         *ret_event = event_new(daemon->loop, -1, EV_PERSIST, callback, daemon);
         return *ret_event && (period_usec == 0 || event_add(*ret_event, &period) == 0) ? 0 : -ENOMEM;

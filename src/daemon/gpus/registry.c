@@ -274,10 +274,7 @@ static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
 
 static void arm_timer(struct registry *registry, uint64_t wake_usec, uint64_t now_usec) {
         uint64_t pause_usec = wake_usec > now_usec ? wake_usec - now_usec : 0;
-        struct timeval pause = {
-                .tv_sec = (time_t)(pause_usec / USEC_PER_SEC),
-                .tv_usec = (suseconds_t)(pause_usec % USEC_PER_SEC),
-        };
+        struct timeval pause = clock_timeval(pause_usec);
 
         if (wake_usec == UINT64_MAX)
                 (void)event_del(registry->timer);

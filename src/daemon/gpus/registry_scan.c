@@ -249,10 +249,7 @@ void registry_arm_scan(struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++)
                 if (is_unsettled(registry->entries[i]))
                         pause_usec = UNSETTLED_POLL_USEC;
-        pause = (struct timeval){
-                .tv_sec = (time_t)(pause_usec / USEC_PER_SEC),
-                .tv_usec = (suseconds_t)(pause_usec % USEC_PER_SEC),
-        };
+        pause = clock_timeval(pause_usec);
         if (pause_usec == 0 || registry->stopping)
                 (void)event_del(registry->scan_timer);
         else
