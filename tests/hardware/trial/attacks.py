@@ -8,7 +8,6 @@ The closer ones are in tests/system/test_attacks.py; these are those that a real
 import contextlib
 import os
 import random
-import socket
 
 from harness import process, rpc
 
@@ -60,7 +59,7 @@ def random_bytes(path, _address):
 def idle_crowd(path, _address):
     with contextlib.ExitStack() as crowd:
         for _ in range(CROWD):
-            crowd.enter_context(contextlib.closing(socket.socket(socket.AF_UNIX))).connect(str(path))
+            crowd.enter_context(rpc.Connection(path))
 
 
 ATTACKS = {
