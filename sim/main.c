@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/standard.h"
 #include "base/text.h"
 #include "sim/control/ctl.h"
 #include "sim/control/server.h"
@@ -300,23 +301,23 @@ static int parse_options(int argc, char **argv, struct options *options) {
         return 0;
 }
 
+static int help_main(int argc, char **argv) {
+        fputs(usage, stdout);
+        return EXIT_SUCCESS;
+}
+
 static int run_main(int argc, char **argv) {
         struct options options = {.n_gpus = GPUS_DEFAULT};
         int r = parse_options(argc, argv, &options);
 
         if (r < 0)
                 return EXIT_MISUSE;
-        if (r > 0)
-                return fputs(usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-        return run(&options);
-}
-
-static int help_main(int argc, char **argv) {
-        return fputs(usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        return r > 0 ? help_main(argc, argv) : run(&options);
 }
 
 static int version_main(int argc, char **argv) {
-        return puts("holdfast-sim " HOLDFAST_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        puts("holdfast-sim " HOLDFAST_VERSION);
+        return EXIT_SUCCESS;
 }
 
 static const struct {
@@ -326,11 +327,19 @@ static const struct {
         {"run", run_main}, {"ctl", ctl_main}, {"--help", help_main}, {"-h", help_main}, {"--version", version_main},
 };
 
-int main(int argc, char **argv) {
+static int run_command(int argc, char **argv) {
         if (argc < 2)
                 return complain(EXIT_MISUSE, "which command, run or ctl? try --help");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
                 if (text_equal(argv[1], commands[i].name))
                         return commands[i].main(argc - 1, argv + 1);
         return complain(EXIT_MISUSE, "there is no command '%s', only run and ctl; try --help", argv[1]);
+}
+
+int main(int argc, char **argv) {
+        int status;
+
+        standard_open();
+        status = run_command(argc, argv);
+        return standard_close_output("holdfast-sim") < 0 && status == EXIT_SUCCESS ? EXIT_FAILURE : status;
 }

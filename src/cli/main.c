@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cleanup.h"
+#include "base/standard.h"
 #include "base/text.h"
 #include "cli/args/command.h"
 #include "cli/args/nearest.h"
@@ -151,7 +150,8 @@ static int run_command(const struct command *command, struct invocation *invocat
         return command->run(invocation);
 }
 
-static int run(int argc, char **argv) {
+/* *command: what to run without a name; then, what was run. */
+static int run(int argc, char **argv, const struct command **command) {
         const char *root = getenv("HOLDFAST_ROOT");
         struct common_options common = {.root = root ? root : ""};
         struct invocation invocation = {.program = "holdfast", .usage_status = STATUS_USAGE};
@@ -160,7 +160,6 @@ static int run(int argc, char **argv) {
                 .stop_at_word = true,
                 .leave_unknown = true,
         };
-        const struct command *command = &status_command;
         char program[PROGRAM_SIZE], **arguments = argv + 1;
         int n;
 
@@ -173,34 +172,37 @@ static int run(int argc, char **argv) {
                 return STATUS_DONE;
         }
         if (n > 0 && arguments[0][0] != '-') {
-                command = find_command(arguments[0]);
-                if (!command)
+                const struct command *named = find_command(arguments[0]);
+
+                if (!named)
                         return complain_unknown_command(&invocation, arguments[0]);
-                (void)text_format(program, sizeof(program), "holdfast %s", command->name);
+                *command = named;
+                (void)text_format(program, sizeof(program), "holdfast %s", named->name);
                 invocation.program = program;
-                if (command->usage_status != 0)
-                        invocation.usage_status = command->usage_status;
+                if (named->usage_status != 0)
+                        invocation.usage_status = named->usage_status;
                 arguments++;
                 n--;
         }
-        return run_command(command, &invocation, &common, arguments, n);
+        return run_command(*command, &invocation, &common, arguments, n);
 }
 
 /*
  * Output that got lost is a failure: a full disk must not look like a short answer. A reader that has seen enough
- * (`holdfast | head`) is no news to anybody, so only the status tells.
+ * (`holdfast | head`) is no news to anybody, so only the status tells. Where the status is the answer, it stays.
  */
-static int close_output(int status) {
-        bool failed = ferror(stdout) != 0;
-
-        if (fclose(stdout) == 0 && !failed)
+static int close_output(const struct command *command, int status) {
+        if (standard_close_output("holdfast") == 0 || command->status_answers)
                 return status;
-        if (errno != EPIPE)
-                (void)fprintf(stderr, "holdfast: cannot write the output: %s\n", strerror(errno));
         return status == STATUS_DONE ? STATUS_FAILED : status;
 }
 
 int main(int argc, char **argv) {
+        const struct command *command = &status_command;
+        int status;
+
+        standard_open();
         (void)signal(SIGPIPE, SIG_IGN);
-        return close_output(run(argc, argv));
+        status = run(argc, argv, &command);
+        return close_output(command, status);
 }

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/standard.h"
 #include "daemon/daemon.h"
 #include "daemon/gpus/kernel_messages.h"
 #include "daemon/manager/inherited.h"
@@ -27,19 +28,6 @@
 #include "gpu/nodes.h"
 
 enum { SETTLE_LIMIT_MSEC = 500 };
-
-/*
- * Descriptors 0-2 must exist, or a socket would become one of them. Others that we were not given on purpose are
- * closed: one of them could be somebody's hold of a GPU.
- */
-static void clean_descriptors(void) {
-        int fd;
-
-        do
-                fd = open("/dev/null", O_RDWR); /* without O_CLOEXEC only as 0-2, or closed just below */
-        while (fd >= 0 && fd <= STDERR_FILENO);
-        (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
-}
 
 /* The keeper's socket: systemd's, or one that we make where nobody else does, for a daemon in another container. */
 static int be_keeper(const struct options *options) {
@@ -96,12 +84,15 @@ static int run(int argc, char *argv[]) {
         int r;
 
         r = options_parse(argc, argv, &options);
-        if (r != OPTIONS_OK)
-                return r == OPTIONS_DONE ? EXIT_SUCCESS : EXIT_USAGE;
+        if (r == OPTIONS_DONE)
+                return standard_close_output("nvidia-persistenced") < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        if (r < 0)
+                return EXIT_USAGE;
         if (options.check_config)
                 return daemon_check_config(&options);
         inherited_open();
-        clean_descriptors();
+        /* Those that we were not given on purpose: one of them could be somebody's hold of a GPU. */
+        (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN);
         /* One arena: threads that live for one open would otherwise leave one each behind. */
@@ -124,8 +115,10 @@ static int run(int argc, char *argv[]) {
 }
 
 int main(int argc, char *argv[]) {
-        int status = run(argc, argv);
+        int status;
 
+        standard_open();
+        status = run(argc, argv);
         if (status != EXIT_SUCCESS)
                 log_settle(SETTLE_LIMIT_MSEC);
         return status;

@@ -48,6 +48,7 @@ struct command {
         const struct command_exit *exits; /* ended by a meaning of NULL */
         void *defaults;                   /* the struct that the options go into */
         int usage_status;                 /* exit status for wrong usage; 0: STATUS_USAGE */
+        bool status_answers;              /* the exit status is the answer: output that gets lost does not change it */
         bool words_are_a_command;         /* options that follow the first word are not ours */
         int (*run)(const struct invocation *invocation);
 };

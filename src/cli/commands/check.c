@@ -497,5 +497,6 @@ const struct command check_command = {
         .exits = exits,
         .defaults = &check_options,
         .usage_status = VERDICT_UNKNOWN,
+        .status_answers = true,
         .run = run,
 };

@@ -63,8 +63,6 @@ static int detach(void) {
         for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
                 if (dup2(null_fd, fd) < 0)
                         return log_errno(LOG_ERR, -errno, "cannot redirect descriptor %d", fd);
-        if (null_fd <= STDERR_FILENO) /* it was one of them: keep it */
-                (void)take_fd(&null_fd);
         return 0;
 }
 

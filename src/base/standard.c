@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "base/standard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void standard_open(void) {
+        int fd;
+
+        do {
+                fd = open("/dev/null", O_RDWR); /* without O_CLOEXEC: programs that we start have these as well */
+                if (fd < 0)
+                        fd = open("/",
+                                  O_PATH | O_DIRECTORY); /* can be neither read nor written, but takes the number */
+        } while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd >= 0)
+                (void)close(fd);
+}
+
+int standard_close_output(const char *program) {
+        bool failed = ferror(stdout) != 0;
+        int error = errno; /* of a write that failed earlier, if nothing else has failed since */
+
+        if (fclose(stdout) == 0 && !failed)
+                return 0;
+        if (!failed)
+                error = errno;
+        else if (error == 0)
+                error = EIO;
+        if (error != EPIPE)
+                (void)fprintf(stderr, "%s: cannot write the output: %s\n", program, strerror(error));
+        return -error;
+}
