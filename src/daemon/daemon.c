@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,10 +28,10 @@
 #include "daemon/manager/keeper_link.h"
 #include "daemon/manager/keeper_message.h"
 #include "daemon/manager/notify.h"
-#include "daemon/process/config.h"
 #include "daemon/process/exit_status.h"
 #include "daemon/process/override.h"
 #include "daemon/process/runtime.h"
+#include "daemon/process/settings.h"
 #include "daemon/sandbox/sandbox.h"
 #include "daemon/serve/methods.h"
 #include "gpu/nodes.h"
@@ -49,8 +48,6 @@ enum {
         LIST_LIMIT_SEC = 2,
         /* How often to look for GPUs where nobody tells of changes, or there are none. */
         POLL_SEC = 5,
-        /* How long a keeper waits for the next daemon: longer than any restart. */
-        KEEPER_SEC = 60,
         /* At a hand-over a keeper that is just being restarted is waited for. */
         HAND_OVER_LIMIT_MSEC = 3000,
         HAND_OVER_PERIOD_MSEC = 20,
@@ -60,7 +57,7 @@ struct daemon {
         const struct options *options;
         const struct privileges *privileges;
         struct startup *startup;
-        struct config config;
+        struct settings settings;
         struct runtime runtime;
         const struct gpu_ops *ops;
         void *backend;
@@ -90,114 +87,25 @@ struct daemon {
 
 /* ---- configuration ---- */
 
-static int config_path(const struct options *options, char path[static PATH_MAX]) {
-        if (options->config)
-                return text_format(path, PATH_MAX, "%s", options->config);
-        return file_rooted(path, options->root, "/etc/holdfast/holdfast.conf");
-}
-
-enum { NO_CONFIG = 1 };
-
-/*
- * Returns 0; NO_CONFIG when none was named and none is at the usual place, and *ret_config is empty; or negative errno,
- * with a sentence in error and *ret_config as it was.
- */
-static int find_config(const struct options *options, struct config *ret_config, char error[static CONFIG_ERROR_SIZE]) {
-        char path[PATH_MAX];
-        int r;
-
-        r = config_path(options, path);
-        if (r < 0) {
-                (void)text_format(error, CONFIG_ERROR_SIZE, "the path of the configuration is too long");
-                return r;
-        }
-        r = config_read(ret_config, path, error);
-        if (r == -ENOENT && !options->config) {
-                config_init(ret_config);
-                return NO_CONFIG;
-        }
-        return r;
-}
-
-int daemon_check_config(const struct options *options) {
-        char error[CONFIG_ERROR_SIZE];
-        struct config config;
-        int r;
-
-        r = find_config(options, &config, error);
-        if (r < 0) {
-                fprintf(stderr, "%s\n", error);
-                return EXIT_FAILURE;
-        }
-        puts(r == NO_CONFIG ? "there is no configuration file, and none is needed" : "the configuration is good");
-        return EXIT_SUCCESS;
-}
-
 /* On failure, which is logged, the configuration stays as it is. */
-static int read_config(struct daemon *daemon) {
-        char error[CONFIG_ERROR_SIZE];
-        int r;
-
-        r = find_config(daemon->options, &daemon->config, error);
-        if (r < 0)
-                log_write(LOG_ERR, "%s", error);
-        return r;
+static int read_settings(struct daemon *daemon) {
+        return settings_read(&daemon->settings, daemon->options);
 }
 
 static struct registry_policy policy_of(const struct gpu_info *info, int index, void *userdata) {
-        const struct daemon *daemon = userdata;
-        enum config_switch persistence = config_persistence(&daemon->config, info, index);
-        enum config_switch uvm = config_uvm(&daemon->config, info, index);
-
-        return (struct registry_policy){
-                .persistence = persistence == CONFIG_UNSET ? daemon->options->persistence : persistence == CONFIG_ON,
-                .uvm = uvm == CONFIG_UNSET ? daemon->options->uvm : uvm == CONFIG_ON,
-        };
+        return settings_of_gpu(&((struct daemon *)userdata)->settings, info, index);
 }
 
-/* Options come first; the file, which the administrator wrote for this node, has the last word. */
+/* Returns 0, or negative errno, which is logged, when there is no such group as --admin-group names. */
 static int set_peer_policy(struct daemon *daemon) {
-        struct peer_policy *policy = &daemon->methods.policy;
-        int r = 0;
-
-        *policy = daemon->config.policy;
-        policy->allow_containers |= daemon->options->allow_containers;
-        if (!policy->has_admin_group && daemon->options->admin_group) {
-                r = privileges_find_group("--admin-group", daemon->options->admin_group, &policy->admin_gid);
-                policy->has_admin_group = r == 0;
-        }
-        return r;
-}
-
-static unsigned max_fds(void) {
-        struct rlimit limit;
-
-        return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 1048576 ? (unsigned)limit.rlim_cur : 1048576;
+        return settings_peer_policy(&daemon->settings, &daemon->methods.policy);
 }
 
 static struct server_limits limits_of(const struct daemon *daemon) {
-        struct server_limits limits = server_limits_for(max_fds());
+        struct server_limits limits = settings_limits(&daemon->settings);
 
-        if (daemon->config.sessions != 0 && daemon->config.sessions < limits.sessions)
-                limits.sessions = daemon->config.sessions;
-        if (daemon->config.sessions_per_uid != 0)
-                limits.sessions_per_user = daemon->config.sessions_per_uid;
-        if (limits.sessions_per_user > limits.sessions)
-                limits.sessions_per_user = limits.sessions;
         limits.members_matter = daemon->methods.policy.has_admin_group;
         return limits;
-}
-
-static uint64_t stuck_usec_of(const struct daemon *daemon) {
-        unsigned seconds = daemon->config.stuck_sec != 0 ? daemon->config.stuck_sec : daemon->options->stuck_sec;
-
-        return seconds * USEC_PER_SEC;
-}
-
-static unsigned keeper_sec_of(const struct daemon *daemon) {
-        if (daemon->config.keeper_sec != 0)
-                return daemon->config.keeper_sec;
-        return daemon->options->keeper_sec != 0 ? daemon->options->keeper_sec : KEEPER_SEC;
 }
 
 static void reload(struct daemon *daemon) {
@@ -207,7 +115,7 @@ static void reload(struct daemon *daemon) {
         /* Before we are ready, READY=1 at the end would say more than that the reload is over. */
         if (registry_is_ready(daemon->registry))
                 (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
-        r = read_config(daemon);
+        r = read_settings(daemon);
         if (r < 0) { /* Landlock knows the folders that were there at the start (sandbox/paths.h) */
                 log_write(LOG_ERR, "the configuration in force stays%s",
                           r == -EACCES && daemon->options->sandbox ? "; a restart reads files in other folders" : "");
@@ -215,8 +123,8 @@ static void reload(struct daemon *daemon) {
                 (void)set_peer_policy(daemon);
                 limits = limits_of(daemon);
                 server_set_limits(daemon->server, &limits);
-                registry_set_stuck_limit(daemon->registry, stuck_usec_of(daemon));
-                keeper_link_set_wait(daemon->keeper, keeper_sec_of(daemon));
+                registry_set_stuck_limit(daemon->registry, settings_stuck_usec(&daemon->settings));
+                keeper_link_set_wait(daemon->keeper, settings_keeper_sec(&daemon->settings));
                 registry_apply_policy(daemon->registry);
                 log_always(LOG_NOTICE, "Configuration read again");
         }
@@ -467,7 +375,7 @@ static int make_registry(struct daemon *daemon) {
                 .worker = daemon->worker,
                 .ops = daemon->ops,
                 .context = daemon->backend,
-                .stuck_usec = stuck_usec_of(daemon),
+                .stuck_usec = settings_stuck_usec(&daemon->settings),
                 .poll_usec = POLL_SEC * USEC_PER_SEC,
                 .policy = policy_of,
                 .on_change = on_change,
@@ -548,7 +456,7 @@ static int find_keeper(struct daemon *daemon) {
                 .sandbox = daemon->options->sandbox,
                 .title = daemon->options->arguments,
                 .title_size = daemon->options->arguments_size,
-                .wait_sec = keeper_sec_of(daemon),
+                .wait_sec = settings_keeper_sec(&daemon->settings),
                 .on_have = on_have,
                 .userdata = daemon,
         };
@@ -621,7 +529,7 @@ static int enter_sandbox(const struct daemon *daemon) {
                 .closed_library = daemon->ops->closed_library,
                 .onlines_numa = daemon->onlines_numa,
                 .root = daemon->options->root,
-                .config_path = config_path(daemon->options, config_file) < 0 ? NULL : config_file,
+                .config_path = settings_path(daemon->options, config_file) < 0 ? NULL : config_file,
                 .runtime_directory = daemon->runtime.directory,
         };
 
@@ -693,7 +601,7 @@ static const struct {
         int status; /* to exit with when it fails, other than for want of a permission */
 } steps[] = {
         /* clang-format off */
-        {read_config, EXIT_NOT_CONFIGURED},
+        {read_settings, EXIT_NOT_CONFIGURED},
         {start_privileged, EXIT_FAILURE},
         {drop_privileges, EXIT_NOT_PERMITTED},
         {lock_runtime, EXIT_FAILURE},

@@ -15,6 +15,3 @@
 
 /* Runs from the start to the end; tells the waiting parent, if any. Returns the exit status, or exits by itself. */
 int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup);
-
-/* Only reads the configuration file, and prints whether it is good. Returns the exit status. */
-int daemon_check_config(const struct options *options);

@@ -24,6 +24,7 @@
 #include "daemon/process/exit_status.h"
 #include "daemon/process/options.h"
 #include "daemon/process/privileges.h"
+#include "daemon/process/settings.h"
 #include "daemon/process/startup.h"
 #include "gpu/nodes.h"
 
@@ -89,7 +90,7 @@ static int run(int argc, char *argv[]) {
         if (r < 0)
                 return EXIT_USAGE;
         if (options.check_config)
-                return daemon_check_config(&options);
+                return settings_check(&options);
         inherited_open();
         /* Those that we were not given on purpose: one of them could be somebody's hold of a GPU. */
         (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
