@@ -155,8 +155,6 @@ def outcome(node, unit, cursor, started):
         return f"{state}, {restarts} restarts: {words}"
     for cell, sentence in SENTENCES.items():
         if re.search(sentence, words):
-            if unit == "holdfast.service":  # of which doctor knows nothing
-                return cell
             quoted = node.try_exec("holdfast", "doctor").out
             return cell if re.search(sentence, re.sub(r"\s+", " ", quoted)) else f"{cell}, but not in doctor: {quoted}"
     return f"failed, and nothing says why: {words}"

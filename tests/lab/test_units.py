@@ -107,6 +107,8 @@ def test_our_two_services_take_turns(running):
     node.exec("systemctl", "start", "holdfast.service")
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("inactive", "active")
     assert node.gpus.users() == [1, 1]
+    checks = {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
+    assert checks["unit"]["cure"] == "systemctl enable --now holdfast", "doctor looks at the unit that runs"
     node.exec("systemctl", "start", SERVICE)
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("active", "inactive")
     assert node.gpus.users() == [1, 1]

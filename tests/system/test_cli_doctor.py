@@ -39,6 +39,22 @@ SERVICE = {
 }
 
 
+# Words are names and patterns; of a unit that is not there it tells that.
+SYSTEMCTL = """#!/bin/sh
+[ "$1" = show ] || exit 1
+for word; do
+        for file in {units}/$word; do
+                case $word in
+                show | -*) ;;
+                *) if [ -e "$file" ]; then cat "$file"; elif [ "$word" = "${{word#*[*]}}" ]; then
+                           printf 'Id=%s\\nLoadState=not-found\\nActiveState=inactive\\n' "$word"
+                   fi && echo ;;
+                esac
+        done
+done
+"""
+
+
 class Patient:
     """A node on which everything is right, until a test breaks it."""
 
@@ -76,14 +92,17 @@ class Patient:
         link.unlink(missing_ok=True)
         link.symlink_to(f"{library}.{version}")
 
-    def boot_systemd(self, socket_unit="", **changes):
-        """What systemctl show tells, of the service and then of the socket unit."""
+    def boot_systemd(self, unit="nvidia-persistenced", socket_unit="", **changes):
+        """What systemctl show tells of that service and of its socket unit. It knows those of earlier calls, too."""
         (self.root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
-        service = "\n".join(f"{key}={value}" for key, value in (SERVICE | changes).items())
-        text = f"{service}\n\nActiveState=inactive\nUnitFileState={socket_unit}\n"
-        answer = self.node.write("systemctl.txt", text)
-        program = self.node.write("bin/systemctl", f'#!/bin/sh\n[ "$1" = show ] && exec cat {answer}\nexit 1\n')
-        program.chmod(0o755)
+        told = {"Id": f"{unit}.service"} | SERVICE | changes
+        self.node.write(f"units/{unit}.service", "".join(f"{key}={value}\n" for key, value in told.items()))
+        self.node.write(f"units/{unit}.socket", f"ActiveState=inactive\nUnitFileState={socket_unit}\n")
+        self.node.write("bin/systemctl", SYSTEMCTL.format(units=self.root / "units")).chmod(0o755)
+
+    def put_daemon_in(self, group, line="0::"):
+        """It runs in that control group."""
+        self.node.write(f"proc/{os.getpid()}/cgroup", f"{line}{group}\n")
 
     def start_daemon(self, **how):
         if "modes" not in how:  # Holdfast's; with modes it is NVIDIA's
@@ -283,7 +302,7 @@ def test_where_the_administrator_makes_the_nodes_any_mode_is_right(healthy):
 
 @pytest.mark.parametrize("changes, words, cure", [
     ({"LoadState": "masked", "UnitFileState": "masked"}, "masked", "systemctl unmask nvidia-persistenced"),
-    ({"LoadState": "bad-setting"}, "a line that systemd does not take", "systemd-analyze verify"),
+    ({"LoadState": "bad-setting"}, "systemd does not take a line", "systemd-analyze verify nvidia-persistenced.service"),
     ({"UnitFileState": "disabled"}, "disabled", "systemctl enable --now nvidia-persistenced"),
 ])
 def test_a_unit_that_cannot_start_is_found(healthy, changes, words, cure):
@@ -302,6 +321,54 @@ def test_a_missing_unit_is_a_problem_unless_a_daemon_runs_all_the_same(patient):
 def test_a_disabled_service_that_a_socket_unit_starts_is_right(healthy):
     healthy.boot_systemd(UnitFileState="disabled", socket_unit="enabled")
     assert healthy.examine()["unit"]["verdict"] == "ok"
+
+
+# ---- which unit is the daemon's
+
+
+@pytest.mark.parametrize("line", ["0::", "1:name=systemd:"])
+@pytest.mark.parametrize("unit, by_pid", [("holdfast", False), ("nvidia-persistenced@node", False), ("gpu-daemons", False),
+                                          ("gpu-daemons", True)])
+def test_the_unit_that_the_daemon_runs_in_is_looked_at(healthy, unit, by_pid, line):
+    told = {"MainPID": os.getpid(), "ExecStart": "{ path=/opt/start ; argv[]=/opt/start ; status=0/0 }"} if by_pid else {}
+    healthy.boot_systemd(unit, UnitFileState="disabled", **told)
+    healthy.put_daemon_in(f"/system.slice/{unit}.service/part", line)
+    check = healthy.problems()["unit"]
+    assert f"{unit}.service is disabled" in check["summary"] and check["cure"] == f"systemctl enable --now {unit}", check
+
+
+def test_a_unit_in_which_the_daemon_was_started_by_hand_is_not_its_unit(healthy):
+    healthy.boot_systemd("ssh", UnitFileState="disabled", MainPID="1", ExecStart="{ path=/usr/sbin/sshd ; status=0/0 }")
+    healthy.put_daemon_in("/system.slice/ssh.service")
+    assert healthy.examine()["unit"]["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("unit", ["holdfast", "holdfast@node", "nvidia-persistence"])
+def test_without_a_daemon_the_unit_that_is_enabled_is_looked_at(patient, unit):
+    patient.boot_systemd(UnitFileState="disabled", ActiveState="inactive")
+    patient.boot_systemd(unit, ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="6")
+    found = patient.problems()
+    assert "unit" not in found
+    assert f"-u {unit};" in found["unit-result"]["cure"] and found["unit-result"]["cure"].endswith(f"systemctl start {unit}")
+    assert found["daemon"]["cure"] == f"systemctl enable --now {unit}"
+
+
+def test_a_masked_unit_is_looked_at_rather_than_one_that_is_only_there(patient):
+    patient.boot_systemd(LoadState="masked", UnitFileState="masked", ActiveState="inactive")
+    patient.boot_systemd("holdfast", UnitFileState="disabled", ActiveState="inactive")
+    assert "nvidia-persistenced.service" in patient.problems()["unit"]["summary"]
+
+
+def test_the_only_unit_that_is_there_is_looked_at(patient):
+    patient.boot_systemd(LoadState="not-found", UnitFileState="", ExecStart="", FragmentPath="", ActiveState="inactive")
+    patient.boot_systemd("holdfast", UnitFileState="disabled", ActiveState="inactive")
+    assert patient.problems()["unit"]["cure"] == "systemctl enable --now holdfast"
+
+
+def test_a_unit_of_that_name_that_starts_another_program_is_not_looked_at(patient):
+    patient.boot_systemd(UnitFileState="disabled", ActiveState="inactive")
+    patient.boot_systemd("nvidia-persistence-mode", ActiveState="failed", ExecStart="{ path=/usr/bin/nvidia-smi ; status=1 }")
+    assert patient.problems()["unit"]["cure"] == "systemctl enable --now nvidia-persistenced"
 
 
 def test_a_missing_program_is_found_at_step_exec(patient):

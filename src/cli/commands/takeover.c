@@ -156,7 +156,7 @@ static int gather(struct takeover *takeover) {
 
         if (read_snapshot(takeover, SNAPSHOT_CLIENTS | SNAPSHOT_MODE, &takeover->snapshot) < 0)
                 return complain(takeover->invocation, STATUS_FAILED, "out of memory");
-        service_read(&takeover->service, root, chosen_by(takeover)->timeout_usec);
+        service_read(&takeover->service, root, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
         takeover->state = state_of(&takeover->service, root);
         takeover->starts = is_running(&takeover->service) || chosen_by(takeover)->clear_legacy_flag;
         return STATUS_DONE;
@@ -203,7 +203,7 @@ static int reload(struct takeover *takeover) {
 static int check_unit(struct takeover *takeover) {
         struct service now;
 
-        service_read(&now, takeover->invocation->root, chosen_by(takeover)->timeout_usec);
+        service_read(&now, takeover->invocation->root, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
         if (service_runs_ours(&now, takeover->invocation->root))
                 return 0;
         if (!now.known) {
@@ -386,15 +386,15 @@ static int tell_plan(const struct takeover *takeover, const struct step *steps) 
 }
 
 static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
-        char elapsed[32];
+        char elapsed[32], start[256];
 
         (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
+        service_command(&takeover->service, service_start_cure(&takeover->service), start, sizeof(start));
         if (takeover->starts)
                 report_say("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile", SERVICE_UNIT,
                            elapsed, takeover->hold.n_held, takeover->hold.n_held == 1 ? "" : "s");
         else
-                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s",
-                           service_start_cure(&takeover->service));
+                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s", start);
         if (takeover->state == UNIT_OTHER)
                 note_options(takeover);
         note_flag(takeover);

@@ -79,10 +79,24 @@ void finding_cure(struct finding *finding, const char *format, ...) {
         (void)text_printable(finding->cure);
 }
 
+void finding_cure_unit(struct finding *finding, const struct examination *examination, const char *template) {
+        service_command(examination->service, template, finding->cure, sizeof(finding->cure));
+        (void)text_printable(finding->cure);
+}
+
 bool examination_has_daemon(const struct examination *examination) {
         enum snapshot_daemon daemon = examination->snapshot->daemon;
 
         return daemon == DAEMON_HOLDFAST || daemon == DAEMON_NVIDIA;
+}
+
+/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
+int32_t examination_daemon_pid(const struct examination *examination) {
+        const struct snapshot *snapshot = examination->snapshot;
+
+        if (snapshot->daemon_pid > 1)
+                return snapshot->daemon_pid;
+        return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
 }
 
 /* ---- the command ---- */
@@ -169,8 +183,8 @@ static int run(const struct invocation *invocation) {
 
         if (snapshot_read(&request, &snapshot) < 0)
                 return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
-        service_read(&service, invocation->root, chosen->timeout_usec);
         examination.snapshot = snapshot;
+        service_find(&service, invocation->root, examination_daemon_pid(&examination), chosen->timeout_usec);
         examination.service = &service;
         find_runtime_directory(&examination);
         return examine(invocation, &examination);

@@ -61,8 +61,14 @@ void finding_quote(struct finding *finding, const char *format, ...) __attribute
 
 void finding_cure(struct finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same of a template: its words UNIT become the unit's name (service_command()). */
+void finding_cure_unit(struct finding *finding, const struct examination *examination, const char *template);
+
 /* Whether the daemon answers, ours or NVIDIA's. */
 bool examination_has_daemon(const struct examination *examination);
+
+/* The process that listens at the socket; 0: not known. */
+int32_t examination_daemon_pid(const struct examination *examination);
 
 /* ---- printing (cli/doctor/report.c) ---- */
 

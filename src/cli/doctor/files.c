@@ -126,9 +126,9 @@ void probe_versions(const struct examination *examination, struct finding *findi
                 finding_quote(finding, "%zu librar%s of version %s", comparison.n_found,
                               comparison.n_found == 1 ? "y" : "ies", version);
         else
-                finding_cure(finding,
-                             "systemctl stop nvidia-persistenced && modprobe -r nvidia_uvm nvidia_drm "
-                             "nvidia_modeset nvidia && modprobe nvidia && systemctl start nvidia-persistenced");
+                finding_cure_unit(finding, examination,
+                                  "systemctl stop UNIT && modprobe -r nvidia_uvm nvidia_drm nvidia_modeset nvidia && "
+                                  "modprobe nvidia && systemctl start UNIT");
 }
 
 /* ---- nodes ------------------------------------------------------------------- */

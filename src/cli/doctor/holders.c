@@ -46,9 +46,8 @@ static void judge_flag(const struct examination *examination, struct finding *fi
                 if (finding->verdict == VERDICT_OK) {
                         finding_set(finding, VERDICT_NOTE,
                                     "the kernel's own persistence flag is on, which the driver will do without");
-                        finding_cure(finding,
-                                     "systemctl stop nvidia-persistenced && nvidia-smi -pm 0 && systemctl start "
-                                     "nvidia-persistenced");
+                        finding_cure_unit(finding, examination,
+                                          "systemctl stop UNIT && nvidia-smi -pm 0 && systemctl start UNIT");
                 }
                 finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)),
                               gpu->legacy_inferred ? "initialised, and nobody has it open" : "the driver says so");

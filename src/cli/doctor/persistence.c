@@ -147,7 +147,7 @@ static void add_to_cure(const struct snapshot_gpu *gpu, size_t *n, char *ids, si
 
 static void set_cure(const struct examination *examination, size_t n, const char *ids, struct finding *finding) {
         if (!examination_has_daemon(examination))
-                finding_cure(finding, "%s", service_start_cure(examination->service));
+                finding_cure_unit(finding, examination, service_start_cure(examination->service));
         else if (n > 0)
                 finding_cure(finding, "holdfast set on --gpu %s", ids);
         else

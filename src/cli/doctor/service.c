@@ -17,8 +17,6 @@
 #include "cli/doctor/doctor.h"
 #include "cli/node/service.h"
 
-#define UNIT "nvidia-persistenced"
-
 enum {
         EXIT_EXEC = 203, /* systemd.exec(5), "Process Exit Codes" */
         GROUPS_MAX = 256,
@@ -38,46 +36,48 @@ static bool is_unknown(const struct service *service, struct finding *finding) {
 
 static const struct {
         const char *load_state;
-        const char *summary;
+        const char *summary; /* before the unit's name */
         const char *cure;
 } load_states[] = {
-        {"bad-setting", "the unit has a line that systemd does not take", "systemd-analyze verify " SERVICE_UNIT},
-        {"error", "systemd cannot read the unit", "systemd-analyze verify " SERVICE_UNIT},
-        {"masked", "the unit is masked: nothing starts it",
-         "systemctl unmask " UNIT "; systemctl enable " UNIT "; systemctl start " UNIT},
-        {"not-found", "there is no unit " SERVICE_UNIT,
-         "install the package that has it, then: systemctl daemon-reload && systemctl enable --now " UNIT},
+        {"bad-setting", "systemd does not take a line of", "systemd-analyze verify UNIT.service"},
+        {"error", "systemd cannot read", "systemd-analyze verify UNIT.service"},
+        {"masked", "nothing starts the masked unit",
+         "systemctl unmask UNIT; systemctl enable UNIT; systemctl start UNIT"},
+        {"not-found", "there is no unit",
+         "install the package that has it, then: systemctl daemon-reload && systemctl enable --now UNIT"},
 };
 
 static void judge_load_state(const struct examination *examination, struct finding *finding) {
-        const char *state = examination->service->load_state;
+        const struct service *service = examination->service;
+        const char *state = service->load_state;
 
         for (size_t i = 0; i < ARRAY_SIZE(load_states); i++)
                 if (text_equal(load_states[i].load_state, state)) {
                         bool elsewhere = text_equal(state, "not-found") && examination_has_daemon(examination);
 
-                        finding_set(finding, elsewhere ? VERDICT_NOTE : VERDICT_PROBLEM, "%s%s", load_states[i].summary,
+                        finding_set(finding, elsewhere ? VERDICT_NOTE : VERDICT_PROBLEM, "%s %.100s%s",
+                                    load_states[i].summary, service->unit,
                                     elsewhere ? "; the daemon was started by something else" : "");
-                        finding_cure(finding, "%s", load_states[i].cure);
+                        finding_cure_unit(finding, examination, load_states[i].cure);
                 }
 }
 
 /* A unit of the administrator's, where ours would be used without it. */
 static void note_hidden(const struct examination *examination, struct finding *finding) {
-        static const char *const packaged[] = {"/usr/lib/systemd/system/" SERVICE_UNIT,
-                                               "/lib/systemd/system/" SERVICE_UNIT};
+        static const char *const folders[] = {"/usr/lib/systemd/system", "/lib/systemd/system"};
         const struct service *service = examination->service;
-        char path[PATH_MAX];
+        char packaged[SERVICE_UNIT_SIZE + 32], path[PATH_MAX];
 
         if (!text_starts_with(service->fragment_path, "/etc/systemd/system/") || service_is_ours(service))
                 return;
-        for (size_t i = 0; i < ARRAY_SIZE(packaged); i++) {
-                if (file_rooted(path, examination->root, packaged[i]) < 0 || access(path, F_OK) < 0)
+        for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+                (void)text_format(packaged, sizeof(packaged), "%s/%s", folders[i], service->unit);
+                if (file_rooted(path, examination->root, packaged) < 0 || access(path, F_OK) < 0)
                         continue;
                 finding_set(finding, VERDICT_NOTE,
                             "a unit in /etc hides the package's: its user, sandbox and restarts are not in force");
                 finding_quote(finding, "%s hides %s", service->fragment_path, path);
-                finding_cure(finding, "systemctl revert " UNIT "; systemctl restart " UNIT);
+                finding_cure_unit(finding, examination, "systemctl revert UNIT; systemctl restart UNIT");
                 return;
         }
 }
@@ -143,8 +143,8 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
                         note_drop_ins(examination, finding);
                 return;
         }
-        finding_set(finding, VERDICT_PROBLEM, "the unit is disabled: it does not start with the machine");
-        finding_cure(finding, "systemctl enable --now " UNIT);
+        finding_set(finding, VERDICT_PROBLEM, "%.100s is disabled: it does not start with the machine", service->unit);
+        finding_cure_unit(finding, examination, "systemctl enable --now UNIT");
 }
 
 /* ---- its program ------------------------------------------------------------- */
@@ -169,17 +169,20 @@ static bool has_our_daemon(const struct examination *examination) {
 }
 
 /* The .run installer of the driver puts its own daemon into /usr/bin; a drop-in may name that. */
-static void judge_foreign(const struct service *service, const char *program, struct finding *finding) {
+static void judge_foreign(const struct examination *examination, const char *program, struct finding *finding) {
+        const struct service *service = examination->service;
+
         finding_set(finding, VERDICT_PROBLEM, "the unit starts another program than Holdfast's daemon: %s", program);
         finding_quote(finding, "ExecStart: %s is not " HOLDFAST_DAEMON "; Result=%s", program, service->result);
         finding_quote(finding, "systemctl show: DropInPaths=%s", service->drop_in_paths);
-        finding_cure(finding, "remove the drop-in's ExecStart=, or have it start " HOLDFAST_DAEMON
-                              "; then: holdfast takeover && systemctl restart " UNIT);
+        finding_cure_unit(finding, examination,
+                          "remove the drop-in's ExecStart=, or have it start " HOLDFAST_DAEMON
+                          "; then: holdfast takeover && systemctl restart UNIT");
 }
 
 void probe_unit_exec(const struct examination *examination, struct finding *finding) {
         const struct service *service = examination->service;
-        char program[PATH_MAX], path[PATH_MAX];
+        char program[PATH_MAX], path[PATH_MAX], start[sizeof(finding->cure)];
         bool failed, usable;
 
         if (is_unknown(service, finding))
@@ -189,7 +192,7 @@ void probe_unit_exec(const struct examination *examination, struct finding *find
                 return;
         }
         if (is_foreign(examination) && has_our_daemon(examination)) {
-                judge_foreign(service, program, finding);
+                judge_foreign(examination, program, finding);
                 return;
         }
         failed = has_failed_at_exec(service);
@@ -202,13 +205,11 @@ void probe_unit_exec(const struct examination *examination, struct finding *find
                 return;
         finding_set(finding, VERDICT_PROBLEM, "the unit's program cannot be executed%s",
                     failed ? ": it failed at step EXEC" : "");
+        service_command(service, "systemctl reset-failed UNIT && systemctl start UNIT", start, sizeof(start));
         if (usable)
-                finding_cure(finding, "systemctl reset-failed " UNIT " && systemctl start " UNIT);
+                finding_cure(finding, "%s", start);
         else
-                finding_cure(finding,
-                             "reinstall the package that has %s, then: systemctl reset-failed " UNIT
-                             " && systemctl start " UNIT,
-                             program);
+                finding_cure(finding, "reinstall the package that has %s, then: %s", program, start);
 }
 
 /* ---- what came of it --------------------------------------------------------- */
@@ -235,25 +236,29 @@ static const char *meaning_of(const char *result) {
         return "systemctl status has the reason";
 }
 
-static void judge_command(const struct service *service, struct finding *finding) {
+static void judge_command(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+
         finding_quote(finding, "systemctl show: %s: %s", service->failed_command, service->failed_status);
         finding_set(finding, VERDICT_PROBLEM, "a command of the unit fails, and so the unit does: %s",
                     service->failed_command);
-        finding_cure(finding, "correct or remove that line (systemctl cat " UNIT
-                              " shows its file), then: systemctl daemon-reload; "
-                              "systemctl reset-failed " UNIT "; systemctl start " UNIT);
+        finding_cure_unit(finding, examination,
+                          "correct or remove that line (systemctl cat UNIT shows its file), then: "
+                          "systemctl daemon-reload; systemctl reset-failed UNIT; systemctl start UNIT");
 }
 
-static void judge_result(const struct service *service, struct finding *finding) {
+static void judge_result(const struct examination *examination, struct finding *finding) {
+        const struct service *service = examination->service;
+
         if (service_flaps(service) && !service_has_failed(service)) {
                 finding_set(finding, VERDICT_PROBLEM, "the unit fails and is started again, %s times so far",
                             service->n_restarts);
-                finding_cure(finding, "journalctl -b -n 20 -u " UNIT "; systemctl cat " UNIT);
+                finding_cure_unit(finding, examination, "journalctl -b -n 20 -u UNIT; systemctl cat UNIT");
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "the unit failed (%s): %s", service->result, meaning_of(service->result));
-        finding_cure(finding,
-                     "journalctl -b -n 20 -u " UNIT "; systemctl reset-failed " UNIT " && systemctl start " UNIT);
+        finding_cure_unit(finding, examination,
+                          "journalctl -b -n 20 -u UNIT; systemctl reset-failed UNIT && systemctl start UNIT");
 }
 
 void probe_unit_result(const struct examination *examination, struct finding *finding) {
@@ -277,9 +282,9 @@ void probe_unit_result(const struct examination *examination, struct finding *fi
         if (service->last_words[0] != '\0')
                 finding_quote(finding, "journal: %s", service->last_words);
         if (service->failed_command[0] != '\0')
-                judge_command(service, finding);
+                judge_command(examination, finding);
         else
-                judge_result(service, finding);
+                judge_result(examination, finding);
 }
 
 /* ---- the runtime directory --------------------------------------------------- */
@@ -390,7 +395,7 @@ static void report_no_user(const struct service *service, const struct user *use
 
 /* systemd makes the directory of RuntimeDirectory= at each start, and gives it to User=, also one that is there. */
 static bool is_made_by_systemd(const struct service *service) {
-        return service->user[0] != '\0' && strstr(service->runtime_directory, UNIT);
+        return service->user[0] != '\0' && strstr(service->runtime_directory, "nvidia-persistenced");
 }
 
 static void check_for_user(const struct examination *examination, struct finding *finding) {

@@ -18,8 +18,6 @@
 #include "cli/doctor/mounts.h"
 #include "cli/node/service.h"
 
-#define UNIT "nvidia-persistenced"
-
 /* What comm has of that name: 15 characters. */
 #define DAEMON_COMM "nvidia-persiste"
 
@@ -42,7 +40,7 @@ void probe_daemon(const struct examination *examination, struct finding *finding
         }
         finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");
         finding_quote(finding, "%s: %s", snapshot->daemon_socket, strerror(-snapshot->daemon_errno));
-        finding_cure(finding, "%s", service_start_cure(examination->service));
+        finding_cure_unit(finding, examination, service_start_cure(examination->service));
 }
 
 void probe_daemon_kind(const struct examination *examination, struct finding *finding) {
@@ -62,13 +60,6 @@ void probe_daemon_kind(const struct examination *examination, struct finding *fi
 }
 
 /* ---- are there two ----------------------------------------------------------- */
-
-/* Who listens. A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
-static int32_t find_listener(const struct snapshot *snapshot) {
-        if (snapshot->daemon_pid > 1)
-                return snapshot->daemon_pid;
-        return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
-}
 
 /* Whether a process has that pid in one of its PID namespaces: a daemon in a container writes the pid it has there. */
 static bool has_pid(int32_t process, uint64_t pid) {
@@ -101,21 +92,26 @@ static bool is_daemon(uint64_t pid) {
         return file_read(path, text, sizeof(text)) > 0 && text_equal(text_trim(text), DAEMON_COMM);
 }
 
-static void report_other_pid(const char *path, uint64_t pid, int32_t listener, struct finding *finding) {
+static void report_other_pid(const struct examination *examination, const char *path, uint64_t pid,
+                             struct finding *finding) {
+        int32_t listener = examination_daemon_pid(examination);
+        char restart[sizeof(finding->cure)];
+
         finding_quote(finding, "%s has %u, at the socket listens pid %d", path, (unsigned)pid, (int)listener);
         if (is_daemon(pid)) {
                 finding_set(finding, VERDICT_PROBLEM, "two daemons run: pid %u, and pid %d", (unsigned)pid,
                             (int)listener);
-                finding_cure(finding, "kill %u; systemctl restart " UNIT, (unsigned)pid);
+                service_command(examination->service, "systemctl restart UNIT", restart, sizeof(restart));
+                finding_cure(finding, "kill %u; %s", (unsigned)pid, restart);
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "the pid file names pid %u, which is not the daemon that listens",
                     (unsigned)pid);
-        finding_cure(finding, "systemctl restart " UNIT);
+        finding_cure_unit(finding, examination, "systemctl restart UNIT");
 }
 
 void probe_one_daemon(const struct examination *examination, struct finding *finding) {
-        int32_t listener = find_listener(examination->snapshot);
+        int32_t listener = examination_daemon_pid(examination);
         char path[256], text[32];
         uint64_t pid;
         ssize_t r;
@@ -134,7 +130,7 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
         if (has_pid(listener, pid))
                 finding_quote(finding, "%s and the socket agree: pid %d", path, (int)listener);
         else
-                report_other_pid(path, pid, listener, finding);
+                report_other_pid(examination, path, pid, finding);
 }
 
 /* ---- does the socket answer -------------------------------------------------- */
@@ -161,11 +157,11 @@ void probe_socket(const struct examination *examination, struct finding *finding
         if (snapshot->daemon == DAEMON_SILENT) {
                 finding_set(finding, VERDICT_PROBLEM, "the socket gives no right answer");
                 finding_quote(finding, "%s", snapshot->daemon_error);
-                finding_cure(finding, "systemctl restart " UNIT);
+                finding_cure_unit(finding, examination, "systemctl restart UNIT");
         } else if (snapshot->daemon == DAEMON_NONE && snapshot->daemon_errno == -ECONNREFUSED) {
                 finding_set(finding, VERDICT_PROBLEM, "the socket is stale: its daemon is gone, and did not remove it");
                 finding_quote(finding, "connect to %s: %s", snapshot->daemon_socket, strerror(ECONNREFUSED));
-                finding_cure(finding, "systemctl restart " UNIT);
+                finding_cure_unit(finding, examination, "systemctl restart UNIT");
         } else if (snapshot->daemon == DAEMON_NONE) {
                 finding_set(finding, VERDICT_UNKNOWN, "there is no socket");
         } else
@@ -180,7 +176,7 @@ static void report_lost_listeners(const struct examination *examination, size_t 
         finding_set(finding, VERDICT_PROBLEM, "a daemon listens at a socket that was removed or replaced since");
         finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, n == 1 ? "" : "s", path,
                       examination_has_daemon(examination) ? "only one can be reached" : "none can be reached there");
-        finding_cure(finding, "systemctl restart " UNIT);
+        finding_cure_unit(finding, examination, "systemctl restart UNIT");
 }
 
 /* Any user can have a user namespace, and an old socket there: that is worth a look, but no fault of the node. */

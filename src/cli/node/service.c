@@ -16,7 +16,8 @@
 #include "base/program.h"
 #include "base/text.h"
 
-#define SOCKET_UNIT "nvidia-persistenced.socket"
+/* This folder is how sd_booted(3) tells. */
+#define RUNNING "/run/systemd/system"
 
 #define TIMEOUT_MAX_USEC (3600 * USEC_PER_SEC) /* for "infinity" */
 
@@ -138,8 +139,7 @@ static void take_output(struct service *service, char *output) {
         }
 }
 
-/* Runs a program of systemd's; its path goes to arguments[0]. -ENOENT: it is not there. */
-static int run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size) {
+int service_run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size) {
         char path[PATH_MAX];
 
         if (!find_program(name, path))
@@ -148,21 +148,31 @@ static int run_program(const char *name, const char **arguments, uint64_t timeou
         return program_run(arguments, timeout_usec < TIMEOUT_MAX_USEC ? timeout_usec : TIMEOUT_MAX_USEC, output, size);
 }
 
+/* The unit's name without .service. */
+static int short_name_length(const struct service *service) {
+        const char *end = strrchr(service->unit, '.');
+
+        return end ? (int)(end - service->unit) : (int)strlen(service->unit);
+}
+
 static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
+        char socket_unit[SERVICE_UNIT_SIZE];
         const char *arguments[] = {
                 NULL,
                 "show",
                 "--no-pager",
                 "--property=ActiveState,Documentation,DropInPaths,DynamicUser,ExecMainStatus,ExecStart,ExecStartPost,"
                 "ExecStartPre,FragmentPath,LoadState,NRestarts,Result,RuntimeDirectory,SubState,UnitFileState,User",
-                SERVICE_UNIT,
-                SOCKET_UNIT,
+                "--",
+                service->unit,
+                socket_unit,
                 NULL,
         };
         char output[OUTPUT_SIZE] = "";
         int r;
 
-        r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        (void)text_format(socket_unit, sizeof(socket_unit), "%.*s.socket", short_name_length(service), service->unit);
+        r = service_run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
         if (r < 0) {
                 (void)text_format(service->reason, sizeof(service->reason), "systemctl show failed: %.60s",
                                   r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
@@ -171,7 +181,8 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
         take_output(service, output);
         if (service->load_state[0] != '\0')
                 return 0;
-        (void)text_copy(service->reason, sizeof(service->reason), "systemctl show told nothing about " SERVICE_UNIT);
+        (void)text_format(service->reason, sizeof(service->reason), "systemctl show told nothing about %.100s",
+                          service->unit);
         return -EBADMSG;
 }
 
@@ -182,7 +193,7 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
 static void ask_journal(struct service *service, uint64_t timeout_usec) {
         const char *program = strrchr(service->failed_command, '/');
         bool anybody = !program && service_flaps(service); /* the command runs again: nobody knows which it was */
-        char identifier[128];
+        char identifier[128], unit[SERVICE_UNIT_SIZE + 32];
         const char *arguments[] = {
                 NULL,
                 "--boot",
@@ -191,26 +202,31 @@ static void ask_journal(struct service *service, uint64_t timeout_usec) {
                 "--lines=1",
                 "--output=cat",
                 program || anybody ? "--priority=debug" : "--priority=warning",
-                "_SYSTEMD_UNIT=" SERVICE_UNIT,
+                unit,
                 anybody ? NULL : identifier,
                 NULL,
         };
         char output[OUTPUT_SIZE];
 
+        (void)text_format(unit, sizeof(unit), "_SYSTEMD_UNIT=%s", service->unit);
         (void)text_format(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%.100s",
                           program ? program + 1 : "nvidia-persistenced");
-        if (run_program("journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
+        if (service_run_program("journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
                 (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
 }
 
-void service_read(struct service *service, const char *root, uint64_t timeout_usec) {
+bool service_can_ask(const char *root) {
         char path[PATH_MAX];
 
+        return file_rooted(path, root, RUNNING) == 0 && access(path, F_OK) == 0;
+}
+
+void service_read(struct service *service, const char *root, const char *unit, uint64_t timeout_usec) {
         *service = (struct service){0};
-        /* This folder is how sd_booted(3) tells. Below a root it is that tree's systemd, which nobody can ask. */
-        if (file_rooted(path, root, "/run/systemd/system") < 0 || access(path, F_OK) < 0) {
-                (void)text_format(service->reason, sizeof(service->reason), "systemd does not run here: no %.100s",
-                                  path);
+        (void)text_copy(service->unit, sizeof(service->unit), unit);
+        if (!service_can_ask(root)) {
+                (void)text_format(service->reason, sizeof(service->reason), "systemd does not run here: no %.100s%s",
+                                  root ? root : "", RUNNING);
                 return;
         }
         service->known = ask_systemctl(service, timeout_usec) == 0;
@@ -233,9 +249,18 @@ bool service_is_ours(const struct service *service) {
 
 const char *service_start_cure(const struct service *service) {
         return service->known && text_equal(service->unit_file_state, "static")
-                       ? "systemctl add-wants multi-user.target nvidia-persistenced && systemctl start "
-                         "nvidia-persistenced"
-                       : "systemctl enable --now nvidia-persistenced";
+                       ? "systemctl add-wants multi-user.target UNIT && systemctl start UNIT"
+                       : "systemctl enable --now UNIT";
+}
+
+void service_command(const struct service *service, const char *commands, char *buffer, size_t size) {
+        static const char word[] = "UNIT";
+
+        buffer[0] = '\0';
+        for (const char *found; (found = strstr(commands, word)); commands = found + strlen(word))
+                text_append(buffer, size, "%.*s%.*s", (int)(found - commands), commands, short_name_length(service),
+                            service->unit);
+        text_append(buffer, size, "%s", commands);
 }
 
 bool service_runs_ours(const struct service *service, const char *root) {
@@ -274,7 +299,7 @@ int service_control(const char *const words[], uint64_t timeout_usec, char *erro
 
         for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
                 arguments[i + 1] = words[i];
-        r = run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        r = service_run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
         if (r < 0)
                 (void)text_format(error, error_size, "systemctl %s failed: %s", words[0],
                                   r == -EIO && output[0] != '\0' ? first_sentence(output) : strerror(-r));

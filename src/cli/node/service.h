@@ -13,9 +13,12 @@
 
 #define SERVICE_UNIT "nvidia-persistenced.service"
 
+enum { SERVICE_UNIT_SIZE = 256 }; /* systemd's own limit */
+
 struct service {
-        bool known;       /* systemd answered; otherwise only `reason` is filled in */
-        char reason[160]; /* why not, a sentence without end */
+        char unit[SERVICE_UNIT_SIZE]; /* its name, with .service */
+        bool known;                   /* systemd answered; otherwise only `reason` is filled in */
+        char reason[160];             /* why not, a sentence without end */
         char load_state[32];
         char unit_file_state[32];
         char active_state[32];
@@ -33,12 +36,19 @@ struct service {
         char failed_command[256];     /* "ExecStartPost=/path", of one that failed; empty: none did */
         char failed_status[32];       /* "exited with 3", of that one */
         char last_words[256];         /* of what failed, from the journal; empty: none there */
-        char socket_file_state[32];   /* of nvidia-persistenced.socket */
+        char socket_file_state[32];   /* of the socket unit of the same name */
         char socket_active_state[32]; /* the same */
 };
 
 /* Asks systemd below root (where it is not running there is nobody to ask), for at most timeout_usec. */
-void service_read(struct service *service, const char *root, uint64_t timeout_usec);
+void service_read(struct service *service, const char *root, const char *unit, uint64_t timeout_usec);
+
+/*
+ * The same of the unit that is the daemon's (cli/node/service_unit.c): the one in which the process daemon_pid (0: not
+ * known) runs; otherwise, of the units that start a persistence daemon, one that is enabled, or has run; otherwise
+ * SERVICE_UNIT.
+ */
+void service_find(struct service *service, const char *root, int32_t daemon_pid, uint64_t timeout_usec);
 
 /* It failed, or did and is about to be started again. */
 bool service_has_failed(const struct service *service);
@@ -49,14 +59,26 @@ bool service_flaps(const struct service *service);
 /* Whether the unit itself, or what a takeover laid over it, is Holdfast's, by its Documentation=. */
 bool service_is_ours(const struct service *service);
 
-/* Commands that start it now and at each boot; a unit without [Install] cannot be enabled. */
+/* Commands for service_command() that start it now and at each boot; a unit without [Install] cannot be enabled. */
 const char *service_start_cure(const struct service *service);
+
+/* Copies commands, with the unit's name, without .service, in the place of each word UNIT. */
+void service_command(const struct service *service, const char *commands, char *buffer, size_t size);
 
 /* Whether that program is Holdfast's daemon, under whatever name: /usr/bin/nvidia-persistenced may be a link to it. */
 bool service_runs_ours(const struct service *service, const char *root);
 
 /* The program that ExecStart= names. Returns false when there is none. */
 bool service_program(const struct service *service, char *buffer, size_t size);
+
+/* Whether systemd is process 1 of the tree below root: one below another root is not ours to ask. */
+bool service_can_ask(const char *root);
+
+/*
+ * Runs a program of systemd's with arguments, of which the first is set and the last is NULL. Returns 0 with what it
+ * printed, or negative errno (-ENOENT: it is not there, -EIO: it said no, -ETIMEDOUT).
+ */
+int service_run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size);
 
 /*
  * Runs systemctl with these words, ended by NULL, for at most timeout_usec. Returns 0, or negative errno (-EIO: it said
