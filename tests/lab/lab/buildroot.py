@@ -3,7 +3,7 @@
 """Another release of Debian in a folder, with what `scripts/setup` installs there, to build and test in.
 
 A command runs as root in namespaces of its own (mounts, processes). It finds this checkout at its own path, and this
-machine's /dev and /sys; what it writes outside of the checkout, or into build/ and build-release/, is forgotten.
+machine's /dev and /sys; what it writes outside of the checkout, or into the folders of builds, is forgotten.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ while [ "$1" != -- ]; do
         shift
 done
 shift
-for build in build build-release; do
+for build in build build-release build-lint-gcc build-lint-clang; do
         mkdir -p "$checkout/$build" /mnt/$build
         mount --bind /mnt/$build ".$checkout/$build"
 done
