@@ -40,6 +40,10 @@ int complain(const struct invocation *invocation, int status, const char *format
         return status;
 }
 
+int complain_memory(const struct invocation *invocation, int status) {
+        return complain(invocation, status, "out of memory");
+}
+
 int complain_usage(const struct invocation *invocation, const char *format, ...) {
         char text[MESSAGE_SIZE];
         va_list arguments;
@@ -62,4 +66,18 @@ void complain_detail(const char *format, ...) {
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
         print_message("  ", text);
+}
+
+int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,
+                 struct snapshot **ret_snapshot) {
+        const struct snapshot_request request = {
+                .root = invocation->root,
+                .flags = flags,
+                .timeout_usec = timeout_usec,
+        };
+        int r = snapshot_read(&request, ret_snapshot);
+
+        if (r < 0)
+                (void)complain_memory(invocation, STATUS_FAILED);
+        return r;
 }

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "cli/args/options.h"
+#include "cli/node/snapshot.h"
 
 /* One meaning a number, in all commands; each command's help lists those that it uses. */
 enum exit_status {
@@ -79,8 +80,17 @@ extern const struct option_spec common_specs[];
 int complain(const struct invocation *invocation, int status, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
+int complain_memory(const struct invocation *invocation, int status); /* "out of memory" */
+
 /* The same for wrong usage: adds where the help is, and returns its exit status. */
 int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* One of several things that a complaint is about: a line below it, indented. */
 void complain_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Takes a snapshot of this node; flags and timeout_usec are those of struct snapshot_request. Returns 0, or negative
+ * errno after saying why there is none.
+ */
+int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,
+                 struct snapshot **ret_snapshot);

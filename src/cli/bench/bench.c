@@ -145,7 +145,7 @@ static int select_gpus(struct bench *bench) {
         if (r < 0)
                 return complain(bench->invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
         if (add_gpus(bench) < 0)
-                return complain(bench->invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(bench->invocation, STATUS_FAILED);
         if (bench->n_gpus == 0)
                 return complain(bench->invocation, STATUS_NO_GPU, "there are no GPUs");
         return STATUS_DONE;
@@ -262,7 +262,7 @@ static int report(const struct bench *bench, FILE *svg) {
 
         r = chosen->json ? bench_print_json(bench, stdout) : bench_print_text(bench, &style, stdout);
         if (r < 0)
-                return complain(bench->invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(bench->invocation, STATUS_FAILED);
         if (svg)
                 bench_print_svg(bench, svg);
         if (svg && (fflush(svg) != 0 || ferror(svg)))

@@ -255,7 +255,7 @@ static int summarise(struct bench *bench) {
 
                         r = statistics_of(series->nsec, series->n, &series->statistics);
                 }
-        return r == 0 ? STATUS_DONE : complain(bench->invocation, STATUS_FAILED, "out of memory");
+        return r == 0 ? STATUS_DONE : complain_memory(bench->invocation, STATUS_FAILED);
 }
 
 int bench_measure(struct bench *bench) {

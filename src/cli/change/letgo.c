@@ -39,16 +39,15 @@ static const char *plural(size_t n) {
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
 int letgo_look(struct letgo *letgo) {
-        const struct snapshot_request request = {
-                .root = letgo->invocation->root,
-                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, /* /proc waits for a GPU that hangs */
-                .timeout_usec = ANSWER_USEC,
-        };
         const struct snapshot *snapshot;
 
-        if (snapshot_read(&request, &letgo->snapshot) < 0 ||
-            !(letgo->selected = calloc(letgo->snapshot->n_gpus + 1, sizeof(bool))))
-                return complain(letgo->invocation, letgo->failed_status, "out of memory");
+        /* Quick: /proc waits for a GPU that hangs. */
+        if (command_look(letgo->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
+                         &letgo->snapshot) < 0)
+                return letgo->failed_status;
+        letgo->selected = calloc(letgo->snapshot->n_gpus + 1, sizeof(bool));
+        if (!letgo->selected)
+                return complain_memory(letgo->invocation, letgo->failed_status);
         snapshot = letgo->snapshot;
         if (snapshot->daemon == DAEMON_SILENT)
                 return complain(letgo->invocation, letgo->failed_status, "%s", snapshot->daemon_error);
@@ -248,19 +247,14 @@ static int tell_again(const struct letgo *letgo, const struct snapshot *now, uin
 
 /* Looks until all are held again that were before, but for those that the driver refuses. */
 static int wait_again(const struct letgo *letgo, uint64_t start_usec) {
-        const struct snapshot_request request = {
-                .root = letgo->invocation->root,
-                .flags = SNAPSHOT_DAEMON | SNAPSHOT_QUICK,
-                .timeout_usec = ANSWER_USEC,
-        };
         const struct timespec pause = {.tv_nsec = (long)(POLL_USEC * 1000)};
         uint64_t deadline_usec = deadline_of(letgo);
 
         for (;;) {
                 CLEANUP(snapshot_done) struct snapshot *now = NULL;
 
-                if (snapshot_read(&request, &now) < 0)
-                        return complain(letgo->invocation, letgo->not_held_status, "out of memory");
+                if (command_look(letgo->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) < 0)
+                        return letgo->not_held_status;
                 if (count_again(letgo, now).n_waiting == 0 || clock_monotonic_usec() >= deadline_usec)
                         return tell_again(letgo, now, start_usec);
                 (void)nanosleep(&pause, NULL);

@@ -459,7 +459,7 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
                 break;
         case FORMAT_JSON:
                 if (tell_json(judgement, line) < 0)
-                        return complain(invocation, VERDICT_UNKNOWN, "out of memory");
+                        return complain_memory(invocation, VERDICT_UNKNOWN);
                 break;
         }
         return format == FORMAT_NPD ? npd_status(judgement->verdict) : (int)judgement->verdict;
@@ -469,17 +469,15 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
 
 static int run(const struct invocation *invocation) {
         const struct check_options *chosen = invocation->options;
-        const struct snapshot_request request = {
-                .root = invocation->root,
-                .flags = SNAPSHOT_QUICK | SNAPSHOT_PROOF,
-                .timeout_usec = chosen->timeout_usec,
-        };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         CLEANUP(free_ptr) bool *selected = NULL;
         struct judgement judgement = {.expectation = (enum expectation)chosen->expectation};
 
-        if (snapshot_read(&request, &snapshot) < 0 || !(selected = calloc(snapshot->n_gpus + 1, sizeof(*selected))))
-                return complain(invocation, VERDICT_UNKNOWN, "out of memory");
+        if (command_look(invocation, SNAPSHOT_QUICK | SNAPSHOT_PROOF, chosen->timeout_usec, &snapshot) < 0)
+                return VERDICT_UNKNOWN;
+        selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
+        if (!selected)
+                return complain_memory(invocation, VERDICT_UNKNOWN);
         judgement.snapshot = snapshot;
         judgement.selected = selected;
         judge(&judgement, chosen);

@@ -237,27 +237,22 @@ static int tell(const struct invocation *invocation, const struct snapshot *snap
         int r;
 
         if (!selected)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_FAILED);
         r = ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error));
         if (r < 0)
                 return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
         r = gather(snapshot, selected, &list);
         if (r == 0)
                 r = chosen->json ? print_json(snapshot, &list) : print_text(snapshot, &list);
-        return r < 0 ? complain(invocation, STATUS_FAILED, "out of memory") : STATUS_DONE;
+        return r < 0 ? complain_memory(invocation, STATUS_FAILED) : STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
-        const struct snapshot_request request = {
-                .root = invocation->root,
-                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS,
-                .timeout_usec = 5 * USEC_PER_SEC,
-        };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         char nothing[REPORT_NOTHING_SIZE];
 
-        if (snapshot_read(&request, &snapshot) < 0)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS, 5 * USEC_PER_SEC, &snapshot) < 0)
+                return STATUS_FAILED;
         if (snapshot_is_empty(snapshot))
                 return complain(invocation, STATUS_FAILED, "%s",
                                 report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));

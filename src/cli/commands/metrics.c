@@ -364,7 +364,7 @@ static int print_json(const struct invocation *invocation, struct scrape *scrape
         tell_all(scrape);
         document = json_pack("{s:s, s:o}", "schema", "holdfast.metrics/1", "metrics", scrape->writer.families);
         if (report_json_print(document, stdout) < 0 || scrape->writer.out_of_memory)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_FAILED);
         return STATUS_DONE;
 }
 
@@ -398,11 +398,6 @@ static bool is_collected(const char *path) {
 
 static int run(const struct invocation *invocation) {
         const struct metrics_options *chosen = invocation->options;
-        const struct snapshot_request request = {
-                .root = invocation->root,
-                .flags = SNAPSHOT_DAEMON,
-                .timeout_usec = chosen->timeout_usec,
-        };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
 
@@ -411,8 +406,8 @@ static int run(const struct invocation *invocation) {
                                       chosen->textfile);
         if (chosen->textfile && chosen->json)
                 return complain_usage(invocation, "--json and --textfile: the collector reads no JSON");
-        if (snapshot_read(&request, &snapshot) < 0)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot) < 0)
+                return STATUS_FAILED;
         scrape.snapshot = snapshot;
         ask_stats(&scrape, invocation);
         if (chosen->textfile)

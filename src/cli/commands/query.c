@@ -262,23 +262,23 @@ static int print(const struct invocation *invocation, const struct query *query,
         int r;
 
         if (!selected)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_FAILED);
         r = ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error));
         if (r < 0)
                 return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
         if (!chosen->json)
                 print_csv(query, &context, selected);
         else if (print_json(query, &context, selected) < 0)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_FAILED);
         return STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
         const struct query_options *chosen = invocation->options;
-        struct snapshot_request request = {.root = invocation->root, .timeout_usec = 5 * USEC_PER_SEC};
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct query query = {0};
         char nothing[REPORT_NOTHING_SIZE];
+        unsigned flags = 0;
         int status;
 
         if (chosen->list_fields)
@@ -287,16 +287,15 @@ static int run(const struct invocation *invocation) {
         if (status != STATUS_DONE)
                 return status;
         for (size_t i = 0; i < query.n_fields; i++)
-                request.flags |= query.fields[i]->snapshot;
+                flags |= query.fields[i]->snapshot;
 
-        if (snapshot_read(&request, &snapshot) < 0)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (command_look(invocation, flags, 5 * USEC_PER_SEC, &snapshot) < 0)
+                return STATUS_FAILED;
         /* Behind the nvidia-cfg backend the driver may be out of sight, and the daemon alone has the list. */
-        if (!snapshot->driver_loaded && !(request.flags & SNAPSHOT_DAEMON)) {
+        if (!snapshot->driver_loaded && !(flags & SNAPSHOT_DAEMON)) {
                 snapshot_done(&snapshot);
-                request.flags |= SNAPSHOT_DAEMON;
-                if (snapshot_read(&request, &snapshot) < 0)
-                        return complain(invocation, STATUS_FAILED, "out of memory");
+                if (command_look(invocation, flags | SNAPSHOT_DAEMON, 5 * USEC_PER_SEC, &snapshot) < 0)
+                        return STATUS_FAILED;
         }
         if (snapshot_is_empty(snapshot))
                 return complain(invocation, STATUS_FAILED, "%s",

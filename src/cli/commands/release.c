@@ -190,7 +190,7 @@ static int tell_plan(const struct release *release) {
         if (!chosen->json)
                 plan_in_text(release);
         else if (plan_in_json(release) < 0)
-                return complain(release->invocation, RELEASE_FAILED, "out of memory");
+                return complain_memory(release->invocation, RELEASE_FAILED);
         return STATUS_DONE;
 }
 

@@ -255,7 +255,7 @@ static int set_all(const struct invocation *invocation, const struct snapshot *s
             report_json_print(json_pack("{s:s, s:s, s:s, s:o}", "schema", "holdfast.set/1", "mode", on ? "on" : "off",
                                         "via", nvml ? "nvml" : "daemon", "gpus", setting.results),
                               stdout) < 0)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_FAILED);
         return setting.status;
 }
 
@@ -305,11 +305,6 @@ static int complain_silent(const struct invocation *invocation, const struct sna
 
 static int run(const struct invocation *invocation) {
         const struct set_options *chosen = invocation->options;
-        const struct snapshot_request request = {
-                .root = invocation->root,
-                .flags = SNAPSHOT_DAEMON,
-                .timeout_usec = chosen->timeout_usec,
-        };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         CLEANUP(free_ptr) bool *selected = NULL;
         CLEANUP(nvml_done) struct nvml *nvml = NULL;
@@ -320,8 +315,11 @@ static int run(const struct invocation *invocation) {
         status = parse_mode(invocation, &on);
         if (status != STATUS_DONE)
                 return status;
-        if (snapshot_read(&request, &snapshot) < 0 || !(selected = calloc(snapshot->n_gpus + 1, sizeof(*selected))))
-                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot) < 0)
+                return STATUS_FAILED;
+        selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
+        if (!selected)
+                return complain_memory(invocation, STATUS_FAILED);
         if (snapshot->daemon == DAEMON_SILENT)
                 return complain_silent(invocation, snapshot);
         if (snapshot_is_empty(snapshot))

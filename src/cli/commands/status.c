@@ -78,23 +78,18 @@ static int print(const struct invocation *invocation, const struct snapshot *sna
                 return complain(invocation, status_of_selection(r), "%s", error);
         r = chosen->json ? report_json_print(report_json(snapshot, selected), stdout)
                          : report_text(snapshot, selected, &style, stdout);
-        return r < 0 ? complain(invocation, STATUS_FAILED, "out of memory") : STATUS_DONE;
+        return r < 0 ? complain_memory(invocation, STATUS_FAILED) : STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
         const struct status_options *chosen = invocation->options;
-        const struct snapshot_request request = {
-                .root = invocation->root,
-                .flags = STATUS_SNAPSHOT,
-                .timeout_usec = chosen->timeout_usec,
-        };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         char nothing[REPORT_NOTHING_SIZE];
 
         if (chosen->watch)
                 return status_watch(invocation);
-        if (snapshot_read(&request, &snapshot) < 0)
-                return complain(invocation, STATUS_FAILED, "out of memory");
+        if (command_look(invocation, STATUS_SNAPSHOT, chosen->timeout_usec, &snapshot) < 0)
+                return STATUS_FAILED;
         if (!snapshot_is_empty(snapshot))
                 return print(invocation, snapshot);
         if (chosen->json)

@@ -155,7 +155,7 @@ static int gather(struct takeover *takeover) {
         const char *root = takeover->invocation->root;
 
         if (read_snapshot(takeover, SNAPSHOT_CLIENTS | SNAPSHOT_MODE, &takeover->snapshot) < 0)
-                return complain(takeover->invocation, STATUS_FAILED, "out of memory");
+                return complain_memory(takeover->invocation, STATUS_FAILED);
         service_read(&takeover->service, root, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
         takeover->state = state_of(&takeover->service, root);
         takeover->starts = is_running(&takeover->service) || chosen_by(takeover)->clear_legacy_flag;
@@ -452,7 +452,7 @@ static int tell_status_json(const struct takeover *takeover, const char *program
                                            program, "drop_ins", service->drop_in_paths, "daemon",
                                            daemons[takeover->snapshot->daemon]),
                                  stdout) < 0
-                       ? complain(takeover->invocation, STATUS_FAILED, "out of memory")
+                       ? complain_memory(takeover->invocation, STATUS_FAILED)
                        : states[takeover->state].status;
 }
 

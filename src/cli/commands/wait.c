@@ -345,7 +345,7 @@ static int end(const struct waiting *waiting) {
 
         if (chosen->json) {
                 if (end_in_json(waiting) < 0)
-                        return complain(waiting->invocation, STATUS_FAILED, "out of memory");
+                        return complain_memory(waiting->invocation, STATUS_FAILED);
         } else {
                 end_in_text(waiting);
                 if (!waiting->now.done)
@@ -399,7 +399,7 @@ static int run(const struct invocation *invocation) {
                 int r = look_again(&waiting);
 
                 if (r == -ENOMEM)
-                        return complain(invocation, STATUS_FAILED, "out of memory");
+                        return complain_memory(invocation, STATUS_FAILED);
                 if (r == -EINVAL)
                         return complain_usage(invocation, "%s", waiting.now.problem);
                 tell(&waiting);

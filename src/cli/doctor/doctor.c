@@ -142,7 +142,7 @@ static int examine(const struct invocation *invocation, const struct examination
         int r = 0;
 
         if (!findings)
-                return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_DOCTOR_FAILED);
         for (size_t i = 0; i < ARRAY_SIZE(probes); i++) {
                 finding_set(&findings[i], VERDICT_OK, "%s", probes[i].title);
                 probes[i].examine(examination, &findings[i]);
@@ -155,7 +155,7 @@ static int examine(const struct invocation *invocation, const struct examination
                 doctor_text(probes, findings, ARRAY_SIZE(probes), chosen->verbose, &style, stdout);
         }
         if (r < 0)
-                return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
+                return complain_memory(invocation, STATUS_DOCTOR_FAILED);
         return status_of(invocation, doctor_count(findings, ARRAY_SIZE(probes), VERDICT_PROBLEM));
 }
 
@@ -172,17 +172,13 @@ static void find_runtime_directory(struct examination *examination) {
 
 static int run(const struct invocation *invocation) {
         const struct doctor_options *chosen = invocation->options;
-        const struct snapshot_request request = {
-                .root = invocation->root,
-                .flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
-                .timeout_usec = chosen->timeout_usec,
-        };
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct examination examination = {.root = invocation->root};
         struct service service;
 
-        if (snapshot_read(&request, &snapshot) < 0)
-                return complain(invocation, STATUS_DOCTOR_FAILED, "out of memory");
+        if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, chosen->timeout_usec,
+                         &snapshot) < 0)
+                return STATUS_DOCTOR_FAILED;
         examination.snapshot = snapshot;
         service_find(&service, invocation->root, examination_daemon_pid(&examination), chosen->timeout_usec);
         examination.service = &service;
