@@ -5,6 +5,7 @@ nodes for those that need no GPU. The table in docs/install.md says the same."""
 
 import pytest
 
+from harness.simulator import scenario
 from lab.packages import install, run
 from nvidia import userspace
 
@@ -105,3 +106,27 @@ def test_ours_takes_the_place_of_nvidias_package_until_that_is_asked_for_by_name
 
     userspace.apt(offered, "install", "holdfast-nvidia-persistenced")
     assert_ours(offered)
+
+
+def versions(node):
+    """What doctor says of the libraries."""
+    document = node.try_exec("holdfast", "doctor", "--json").json()
+    (check,) = (check for check in document["checks"] if check["id"] == "versions")
+    return check
+
+
+def test_doctor_finds_nvml_where_debian_has_it(offered):
+    """In a folder of its own, behind two links. libnvidia-cfg is beside it, out of the loader's sight."""
+    userspace.apt(offered, "install", *OURS)
+    assert versions(offered)["summary"] == "the loader knows no libnvidia-ml and no libnvidia-cfg"
+
+    userspace.apt(offered, "install", "nvidia-smi")
+    version = offered.exec("dpkg-query", "--show", "--showformat=${Version}", "libnvidia-ml1").split("-")[0]
+    check = versions(offered)
+    assert (check["verdict"], check["evidence"]) == (
+        "problem", [f"/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.{version}"])
+
+    offered.exec("systemctl", "stop", UNIT)
+    offered.gpus.load(f"[driver]\nversion = {version}\n" + scenario(2))
+    check = versions(offered)
+    assert (check["verdict"], check["evidence"]) == ("ok", [f"1 library of version {version}"])

@@ -30,6 +30,11 @@ A, B, C = THREE
 DOCTOR_FAILED = 125
 RUNBOOKS = TOP / "docs/runbooks"
 
+LIBRARIES = {
+    "libnvidia-cfg.so": BUILD / "sim/nvidia-cfg/libnvidia-cfg.so.1",
+    "libnvidia-ml.so": BUILD / "tests/nvml/libnvidia-ml.so.1",
+}
+
 SERVICE = {
     "ActiveState": "active", "SubState": "running", "Result": "success", "ExecMainStatus": "0", "User": "",
     "LoadState": "loaded", "UnitFileState": "enabled", "RuntimeDirectory": "nvidia-persistenced",
@@ -74,6 +79,7 @@ class Patient:
             file.chmod(0o666)
         for library in ("libnvidia-ml.so", "libnvidia-cfg.so"):
             self.install(library, "595.45.04")
+        self.cache_libraries()
         node.write(f"lib/modules/{platform.release()}/modules.dep", "kernel/fs/fuse.ko:\nupdates/dkms/nvidia.ko.zst:\n")
         self.program = node.write("usr/bin/nvidia-persistenced", "#!/bin/sh\n")
         self.program.chmod(0o755)
@@ -86,11 +92,23 @@ class Patient:
         if driver:
             (self.root / device / "driver").symlink_to(f"../../drivers/{driver}")
 
-    def install(self, library, version):
-        self.node.write(f"usr/lib/x86_64-linux-gnu/{library}.{version}", "")
-        link = self.root / f"usr/lib/x86_64-linux-gnu/{library}.1"
+    def install(self, library, version, folder="usr/lib/x86_64-linux-gnu"):
+        """The file, and the link to it by which programs load it. ldconfig passes over what is no library."""
+        file = self.node.write(f"{folder}/{library}.{version}", "")
+        shutil.copy(LIBRARIES[library], file)
+        self.link(f"{folder}/{library}.1", file.name)
+
+    def link(self, path, target):
+        link = self.root / path
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(f"{library}.{version}")
+        link.symlink_to(target)
+
+    def cache_libraries(self):
+        """What a package's installation does last: ldconfig, which changes its root for that."""
+        self.node.write("etc/ld.so.conf", "/usr/lib/x86_64-linux-gnu\n")
+        become_root = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+        subprocess.run([*become_root, "/sbin/ldconfig", "-X", "-r", self.root], check=True, timeout=30)
 
     def boot_systemd(self, unit="nvidia-persistenced", socket_unit="", **changes):
         """What systemctl show tells of that service and of its socket unit. It knows those of earlier calls, too."""
@@ -260,17 +278,47 @@ def test_a_gpu_without_driver_is_a_problem_and_one_given_away_a_note(healthy):
     assert healthy.only_problem("driver-loaded")["cure"] == "echo 0000:d1:00.0 > /sys/bus/pci/drivers/nvidia/bind"
 
 
-@pytest.mark.parametrize("library", ["libnvidia-ml.so", "libnvidia-cfg.so"])
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_of_another_version_is_found(healthy, library):
     healthy.install(library, "595.50.01")
+    healthy.cache_libraries()
     check = healthy.only_problem("versions")
-    assert evidence(check).endswith(f"/usr/lib/x86_64-linux-gnu/{library}.595.50.01")
+    assert check["evidence"] == [f"{healthy.root}/usr/lib/x86_64-linux-gnu/{library}.595.50.01"]
     assert "595.45.04" in check["summary"]
+
+
+def test_a_library_is_found_behind_alternatives_in_a_folder_that_only_they_know(healthy):
+    """As Debian's packages have it; their links are absolute, so below a root they are that root's."""
+    folder = "usr/lib/x86_64-linux-gnu/nvidia/current"
+    healthy.install("libnvidia-ml.so", "595.50.01", folder)
+    healthy.link("etc/alternatives/glx--libnvidia-ml.so.1", f"/{folder}/libnvidia-ml.so.1")
+    healthy.link("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1", "/etc/alternatives/glx--libnvidia-ml.so.1")
+    check = healthy.only_problem("versions")
+    assert check["evidence"] == [f"{healthy.root}/{folder}/libnvidia-ml.so.595.50.01"]
+
+
+def test_of_two_installations_the_one_counts_that_the_loader_takes(healthy):
+    healthy.install("libnvidia-ml.so", "570.10.01", "usr/lib")  # the loader looks there last
+    healthy.cache_libraries()
+    check = healthy.examine()["versions"]
+    assert (check["verdict"], check["evidence"]) == ("ok", ["2 libraries of version 595.45.04"])
 
 
 def test_an_old_library_that_nothing_leads_to_is_no_mismatch(healthy):
     healthy.node.write("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.570.10.01", "")
     assert healthy.examine()["versions"]["verdict"] == "ok"
+
+
+def test_without_libraries_or_the_loaders_cache_versions_cannot_be_told(healthy):
+    for file in (healthy.root / "usr/lib/x86_64-linux-gnu").iterdir():
+        file.unlink()
+    healthy.cache_libraries()
+    check = healthy.examine()["versions"]
+    assert (check["verdict"], check["summary"]) == ("cannot-tell", "the loader knows no libnvidia-ml and no libnvidia-cfg")
+    cache = healthy.root / "etc/ld.so.cache"
+    cache.unlink()
+    check = healthy.examine()["versions"]
+    assert (check["verdict"], check["summary"]) == ("cannot-tell", f"ldconfig cannot read the loader's cache, {cache}")
 
 
 # ---- nodes -------------------------------------------------------------------

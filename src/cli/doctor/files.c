@@ -3,31 +3,28 @@
 
 /* Probes: the libraries' files, the device nodes. */
 
-#include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
+#include "base/program.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "gpu/abi.h"
 #include "gpu/nodes.h"
 
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
-
 /* ---- versions ---------------------------------------------------------------- */
 
-/* Where distributions, NVIDIA's installer and the container toolkit have the libraries. */
-static const char *const library_folders[] = {
-        "/usr/lib",   "/usr/lib/aarch64-linux-gnu", "/usr/lib/nvidia", "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib64", "/usr/local/nvidia/lib64",
+enum {
+        CACHE_TEXT_SIZE = 4 << 20, /* a desktop has some thousand libraries, a line each */
+        LDCONFIG_TIMEOUT_USEC = 5 * USEC_PER_SEC,
+        LINKS_MAX = 40, /* the kernel's limit */
 };
 
 static const char *const library_names[] = {
@@ -35,93 +32,125 @@ static const char *const library_names[] = {
         "libnvidia-ml.so.",
 };
 
-/* "595.45.04" of "libnvidia-ml.so.595.45.04"; NULL for ".so.1" and for all else. */
-static const char *version_in(const char *file, const char *library) {
-        const char *version;
-
-        if (!text_starts_with(file, library))
-                return NULL;
-        version = file + strlen(library);
-        return strchr(version, '.') && version[strspn(version, "0123456789.")] == '\0' ? version : NULL;
-}
-
-/* What programs load: the file that NAME.so.1 leads to. Returns false when there is no such link. */
-static bool read_link(int folder_fd, const char *library, char *buffer, size_t size) {
-        char link[64];
-        const char *name;
-        ssize_t length = -1;
-
-        if (text_format(link, sizeof(link), "%s1", library) == 0)
-                length = readlinkat(folder_fd, link, buffer, size - 1);
-        if (length <= 0)
-                return false;
-        buffer[length] = '\0';
-        name = strrchr(buffer, '/');
-        if (name)
-                memmove(buffer, name + 1, strlen(name + 1) + 1);
-        return version_in(buffer, library) != NULL;
-}
-
 struct comparison {
+        const char *root;
         const char *driver_version;
-        const char *folder; /* with the root */
         size_t n_found;
         struct finding *finding;
 };
 
-static void compare(struct comparison *comparison, const char *file, const char *library) {
+/* "595.45.04" of "/usr/lib/libnvidia-ml.so.595.45.04"; NULL for ".so.1" and for all else. */
+static const char *version_in(const char *path) {
+        const char *name = strrchr(path, '/');
+
+        for (size_t i = 0; name && i < ARRAY_SIZE(library_names); i++) {
+                const char *version = name + 1 + strlen(library_names[i]);
+
+                if (text_starts_with(name + 1, library_names[i]) && strchr(version, '.') &&
+                    version[strspn(version, "0123456789.")] == '\0')
+                        return version;
+        }
+        return NULL;
+}
+
+/* Follows the links that the path ends in, each within the root: Debian's alternatives are two. */
+static int follow_links(const char *root, char path[static PATH_MAX]) {
+        for (unsigned i = 0; i < LINKS_MAX; i++) {
+                char rooted[PATH_MAX], target[PATH_MAX];
+                char *name = path;
+                ssize_t length;
+
+                if (file_rooted(rooted, root, path) < 0)
+                        return -ENAMETOOLONG;
+                length = readlink(rooted, target, sizeof(target) - 1);
+                if (length < 0)
+                        return errno == EINVAL ? 0 : -errno; /* no link */
+                target[length] = '\0';
+                if (target[0] != '/' && strrchr(path, '/'))
+                        name = strrchr(path, '/') + 1;
+                if (!text_copy(name, PATH_MAX - (size_t)(name - path), target))
+                        return -ENAMETOOLONG;
+        }
+        return -ELOOP;
+}
+
+static void compare(struct comparison *comparison, const char *library) {
+        char path[PATH_MAX];
+        const char *version;
+
+        if (!text_copy(path, sizeof(path), library) || follow_links(comparison->root, path) < 0 ||
+            !(version = version_in(path)))
+                return;
         comparison->n_found++;
-        if (text_equal(version_in(file, library), comparison->driver_version))
+        if (text_equal(version, comparison->driver_version))
                 return;
         finding_set(comparison->finding, VERDICT_PROBLEM,
                     "a library has another version than the loaded driver, %s: programs fail with a mismatch",
                     comparison->driver_version);
-        finding_quote(comparison->finding, "%s/%s", comparison->folder, file);
+        finding_quote(comparison->finding, "%s%s", comparison->root, path);
 }
 
-static void compare_library(struct comparison *comparison, DIR *dir, const char *library) {
-        char target[256];
-        struct dirent *entry;
-
-        if (read_link(dirfd(dir), library, target, sizeof(target))) {
-                compare(comparison, target, library);
-                return;
-        }
-        rewinddir(dir);
-        while ((entry = readdir(dir)))
-                if (version_in(entry->d_name, library))
-                        compare(comparison, entry->d_name, library);
-}
-
-static void compare_folder(struct comparison *comparison, const char *root, const char *folder) {
-        CLEANUP(dir_done) DIR *dir = NULL;
-        char path[PATH_MAX];
-        struct stat status;
-
-        /* A link leads to a folder of the list: /usr/lib64 to /usr/lib. */
-        if (file_rooted(path, root, folder) < 0 || lstat(path, &status) < 0 || !S_ISDIR(status.st_mode))
-                return;
-        dir = opendir(path);
-        if (!dir)
-                return;
-        comparison->folder = path;
+static bool is_of_interest(const char *name) {
         for (size_t i = 0; i < ARRAY_SIZE(library_names); i++)
-                compare_library(comparison, dir, library_names[i]);
+                if (text_starts_with(name, library_names[i]))
+                        return true;
+        return false;
+}
+
+/*
+ * The lines of `ldconfig -p` are "\tNAME (KIND) => PATH". Of several with the same name and kind, which are neighbours,
+ * the loader takes the first.
+ */
+static void compare_listed(struct comparison *comparison, char *text) {
+        const char *before = "";
+        char *rest = NULL;
+
+        for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+                char *arrow = strstr(line, " => ");
+
+                if (!arrow || line[0] != '\t' || !is_of_interest(line + 1))
+                        continue;
+                *arrow = '\0';
+                if (!text_equal(line, before))
+                        compare(comparison, arrow + strlen(" => "));
+                before = line;
+        }
+}
+
+/*
+ * The loader's cache says where programs find their libraries, whatever the folder is called; ldconfig reads every
+ * version of its format. Returns 0 or negative errno.
+ */
+static int compare_libraries(struct comparison *comparison) {
+        CLEANUP(free_ptr) char *text = malloc(CACHE_TEXT_SIZE);
+        char cache[PATH_MAX];
+        const char *const arguments[] = {"/sbin/ldconfig", "-C", cache, "-p", NULL};
+        int r;
+
+        if (!text)
+                return -ENOMEM;
+        r = file_rooted(cache, comparison->root, "/etc/ld.so.cache");
+        if (r == 0)
+                r = program_run(arguments, LDCONFIG_TIMEOUT_USEC, text, CACHE_TEXT_SIZE);
+        if (r == 0)
+                compare_listed(comparison, text);
+        return r;
 }
 
 void probe_versions(const struct examination *examination, struct finding *finding) {
         const char *version = examination->snapshot->driver_version;
-        struct comparison comparison = {.driver_version = version, .finding = finding};
+        struct comparison comparison = {.root = examination->root, .driver_version = version, .finding = finding};
 
         if (version[0] == '\0') {
                 finding_set(finding, VERDICT_UNKNOWN,
                             "the driver's version is not known: %s/proc/driver/nvidia/version", examination->root);
                 return;
         }
-        for (size_t i = 0; i < ARRAY_SIZE(library_folders); i++)
-                compare_folder(&comparison, examination->root, library_folders[i]);
-        if (comparison.n_found == 0)
-                finding_set(finding, VERDICT_UNKNOWN, "no libnvidia-ml or libnvidia-cfg is in the usual folders");
+        if (compare_libraries(&comparison) < 0)
+                finding_set(finding, VERDICT_UNKNOWN, "ldconfig cannot read the loader's cache, %s/etc/ld.so.cache",
+                            examination->root);
+        else if (comparison.n_found == 0)
+                finding_set(finding, VERDICT_UNKNOWN, "the loader knows no libnvidia-ml and no libnvidia-cfg");
         else if (finding->verdict == VERDICT_OK)
                 finding_quote(finding, "%zu librar%s of version %s", comparison.n_found,
                               comparison.n_found == 1 ? "y" : "ies", version);
