@@ -116,6 +116,13 @@ int file_replace(const char *path, const void *bytes, size_t size, mode_t mode) 
         return 0;
 }
 
+bool file_is_at(int fd, const char *path) {
+        struct stat ours, current;
+
+        return fstat(fd, &ours) == 0 && lstat(path, &current) == 0 && ours.st_dev == current.st_dev &&
+               ours.st_ino == current.st_ino;
+}
+
 int file_write(const char *path, const char *text) {
         CLEANUP(fd_done) int fd = open(path, O_WRONLY | O_CLOEXEC);
         size_t length = strlen(text);

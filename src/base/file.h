@@ -40,5 +40,8 @@ int file_read_text_at(int directory_fd, const char *path, size_t size, char **re
  */
 int file_replace(const char *path, const void *bytes, size_t size, mode_t mode);
 
+/* Whether path still names the open file, and not one that was put in its place, or a link to it. */
+bool file_is_at(int fd, const char *path);
+
 /* Writes all of the text to an existing file (sysfs, procfs). Returns 0 or negative errno. */
 int file_write(const char *path, const char *text);

@@ -5,13 +5,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/leftover.h"
 #include "base/text.h"
 #include "client/connection.h"
 
@@ -81,24 +81,20 @@ const char *client_error(const struct client *client) {
 
 int client_socket_path(char *buffer, size_t size, const char *root) {
         if (!root || *root == '\0')
-                return text_format(buffer, size, "/var/run/nvidia-persistenced/socket");
-        return text_format(buffer, size, "%s/run/nvidia-persistenced/socket", root);
+                return text_format(buffer, size, "/var/run/nvidia-persistenced/" SOCKET_NAME);
+        return text_format(buffer, size, "%s/run/nvidia-persistenced/" SOCKET_NAME, root);
 }
 
 int client_remove_dead_socket(const char *path) {
-        struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         CLEANUP(fd_done) int fd = -1;
         char pid_file[256];
         const char *name = strrchr(path, '/');
 
-        if (!name ||
-            text_format(pid_file, sizeof(pid_file), "%.*s/nvidia-persistenced.pid", (int)(name - path), path) < 0)
+        if (!name || text_format(pid_file, sizeof(pid_file), "%.*s/" PID_FILE_NAME, (int)(name - path), path) < 0)
                 return -EINVAL;
-        fd = open(pid_file, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        if (fd < 0 && errno != ENOENT)
-                return -errno;
-        if (fd >= 0 && fcntl(fd, F_SETLK, &whole) < 0)
-                return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+        fd = leftover_lock(pid_file);
+        if (fd < 0 && fd != -ENOENT)
+                return fd;
         return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 

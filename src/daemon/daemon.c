@@ -454,6 +454,7 @@ static int find_keeper(struct daemon *daemon) {
                 .root = daemon->options->root,
                 .directory = daemon->runtime.directory,
                 .sandbox = daemon->options->sandbox,
+                .keep_socket = daemon->options->keep_socket,
                 .title = daemon->options->arguments,
                 .title_size = daemon->options->arguments_size,
                 .wait_sec = settings_keeper_sec(&daemon->settings),

@@ -184,6 +184,60 @@ def test_without_another_daemon_the_keeper_releases_everything_after_its_time(wo
     wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
 
 
+def left(world):
+    """Names in the runtime directory, without the one by which the simulator announces GPUs."""
+    return sorted({file.name for file in world.site.runtime_directory.iterdir()} - {"uevents"})
+
+
+@pytest.mark.parametrize("generation", ["forked at the start", "forked again"])
+def test_a_keeper_whose_time_is_up_removes_what_the_killed_daemon_left(world, generation):
+    """While the socket is there NVML asks nobody else."""
+    world.simulate()
+    service = world.supervise("--keeper-timeout", "1")
+    service.start().wait_ready()
+    if generation == "forked again":  # by a daemon that has entered its sandbox, so it is in that one as well
+        first = keeper(world)
+        os.kill(first, signal.SIGKILL)
+        assert process.wait_gone(first, 5)
+        wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+    pid = keeper(world)
+    service.end(signal.SIGKILL)
+    assert left(world) == ["keeper", "nvidia-persistenced.pid", "socket"]
+    assert process.wait_gone(pid, 10)
+    assert left(world) == []
+    service.start().wait_ready()
+
+
+def test_a_keeper_that_a_gpu_keeps_waiting_removes_the_dead_socket_before(world):
+    world.simulate(gpus=2, gpu1="hang = close")
+    service = world.supervise("--keeper-timeout", "1")
+    service.start().wait_ready()
+    pid = keeper(world)
+    service.end(signal.SIGKILL)
+    wait_until(lambda: left(world) == ["keeper", "nvidia-persistenced.pid"], "the dead socket removed")
+    assert keeper(world) == pid
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False, which="close")
+    assert process.wait_gone(pid, 10)
+    assert left(world) == []
+
+
+@pytest.mark.parametrize("options, how", [([], {"socket_unit": True}), (["--keep-socket"], {})])
+def test_a_keeper_leaves_a_socket_alone_that_is_somebodys_or_to_be_kept(world, options, how):
+    """A service manager listens while no daemon runs, and a daemon while it has another keeper."""
+    world.simulate()
+    service = world.supervise("--keeper-timeout", "1", *options, **how)
+    daemon = service.start().wait_ready()
+    first = keeper(world)
+    os.kill(first, signal.SIGTERM)
+    assert process.wait_gone(first, 5)
+    assert modes(daemon, world) == [ENABLED] * 2
+    wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+    pid = keeper(world)
+    service.end(signal.SIGKILL)
+    assert process.wait_gone(pid, 10)
+    assert "socket" in left(world)
+
+
 def test_a_gpu_that_hangs_in_its_teardown_hangs_only_a_thread_of_the_keeper(world):
     """The driver then keeps the other GPUs waiting as well, but the keeper goes on."""
     world.simulate(gpus=3, gpu1="hang = close")

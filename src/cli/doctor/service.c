@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/leftover.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/node/service.h"
@@ -377,7 +378,7 @@ static void check_directory(const struct examination *examination, const struct 
                 return;
         }
         check_writable(directory, user, 3, finding); /* w and x */
-        (void)text_format(pid_file, sizeof(pid_file), "%s/nvidia-persistenced.pid", directory);
+        (void)text_format(pid_file, sizeof(pid_file), "%s/" PID_FILE_NAME, directory);
         if (finding->verdict == VERDICT_OK)
                 check_writable(pid_file, user, 2, finding);
 }

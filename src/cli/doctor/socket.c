@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/leftover.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/doctor/listeners.h"
@@ -120,7 +121,7 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
                 finding_set(finding, VERDICT_UNKNOWN, "nobody knows which process listens at the socket");
                 return;
         }
-        (void)text_format(path, sizeof(path), "%s/nvidia-persistenced.pid", examination->runtime_directory);
+        (void)text_format(path, sizeof(path), "%s/" PID_FILE_NAME, examination->runtime_directory);
         r = file_read(path, text, sizeof(text));
         if (r < 0 || text_parse_u64(text_trim(text), 10, INT32_MAX, &pid) < 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "the pid file tells no pid: %s: %s", path,

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/leftover.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/thread.h"
@@ -354,6 +356,57 @@ static bool has_visitors(const struct keeper *keeper) {
         return false;
 }
 
+/* ---- what a daemon left that was killed ---- */
+
+static bool path_in_directory(const struct keeper *keeper, const char *name, char path[static PATH_MAX]) {
+        return keeper->config.directory && text_format(path, PATH_MAX, "%s/%s", keeper->config.directory, name) == 0;
+}
+
+static void remove_in_directory(const struct keeper *keeper, const char *name) {
+        char path[PATH_MAX];
+
+        if (!path_in_directory(keeper, name, path))
+                return;
+        if (unlink(path) == 0)
+                log_write(LOG_INFO, "Removed %s, which a killed daemon left", path);
+        else if (errno != ENOENT)
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove %s, which a killed daemon left", path);
+}
+
+/*
+ * Whether somebody has the daemons' socket open: a service manager may. connect(2) is not ours to call; a datagram is
+ * refused otherwise (EPROTOTYPE) than by a socket that nobody has (ECONNREFUSED).
+ */
+static bool somebody_listens(const struct keeper *keeper) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        char path[PATH_MAX];
+
+        if (!path_in_directory(keeper, SOCKET_NAME, path) ||
+            !text_copy(address.sun_path, sizeof(address.sun_path), path))
+                return true;
+        return sendto(keeper->config.listen_fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address,
+                      sizeof(address)) == 0 ||
+               (errno != ECONNREFUSED && errno != ENOENT);
+}
+
+/* The pid file, whose lock says that the daemon is dead, and by which we know at our end that it left more, goes last.
+ */
+static void tidy_up(const struct keeper *keeper, bool at_our_end) {
+        CLEANUP(fd_done) int fd = -1;
+        char pid_file[PATH_MAX];
+
+        if (!path_in_directory(keeper, PID_FILE_NAME, pid_file))
+                return;
+        fd = leftover_lock(pid_file);
+        if (fd < 0 || somebody_listens(keeper))
+                return;
+        remove_in_directory(keeper, SOCKET_NAME);
+        if (!at_our_end)
+                return;
+        remove_in_directory(keeper, KEEPER_FORKED_NAME);
+        remove_in_directory(keeper, PID_FILE_NAME);
+}
+
 /* ---- the loop ---- */
 
 static void on_signal(struct keeper *keeper) {
@@ -373,6 +426,7 @@ static void on_deadline(struct keeper *keeper) {
                 log_always(LOG_NOTICE, "no daemon has come for %u s: releasing what was kept (%u)",
                            (unsigned)(keeper->wait_usec / USEC_PER_SEC), keeper->n_kept);
         let_all_go(keeper);
+        tidy_up(keeper, false); /* a GPU that hangs may keep us for long */
 }
 
 /* Whether to go on. What happens by time happens here. */
@@ -480,13 +534,14 @@ int keeper_run(const struct keeper_config *config) {
                 (void)log_errno(LOG_ERR, r, "cannot start the keeper");
                 return EXIT_FAILURE;
         }
-        if (config->sandbox && sandbox_enter_keeper() < 0)
+        if (config->sandbox && sandbox_enter_keeper(config->directory) < 0)
                 return EXIT_FAILURE;
         (void)log_start(); /* without a thread a log that is full stops the keeper, but not the daemon */
         while (turn(&keeper))
                 wait_and_serve(&keeper);
         /* A thread in the driver would keep them open after our end, and the daemon would take us for alive. */
         dismiss_daemon(&keeper);
+        tidy_up(&keeper, true);
         (void)fd_close(config->listen_fd);
         log_flush(LOG_LIMIT_MSEC);
         return EXIT_SUCCESS;

@@ -15,18 +15,22 @@
  *      a pod            a second container: nvidia-persistenced --keeper
  *
  * Without a daemon it waits so long as the last one said, for the next; then it closes everything. TERM, INT and USR1
- * close everything at once and end it.
+ * close everything at once and end it. One that a daemon has forked then removes what that one left if it was killed:
+ * while its socket is there NVML asks nobody else.
  */
 
 #include <stdbool.h>
 
 /* Where the service manager's keeper listens, or a container's: not in the runtime directory, which units remove. */
 #define KEEPER_PATH "/run/holdfast/keeper"
+/* In the runtime directory: where one listens that a daemon has forked. */
+#define KEEPER_FORKED_NAME "keeper"
 
 struct keeper_config {
-        int listen_fd;  /* SOCK_DGRAM, bound: daemons call there; the keeper's from now on */
-        bool ends_idle; /* ends when it keeps nothing and no daemon is connected; otherwise only by a signal */
-        bool sandbox;   /* filters its own system calls */
+        int listen_fd;         /* SOCK_DGRAM, bound: daemons call there; the keeper's from now on */
+        const char *directory; /* the runtime directory, if it is there to be tidied up; NULL: it is not */
+        bool ends_idle;        /* ends when it keeps nothing and no daemon is connected; otherwise only by a signal */
+        bool sandbox;          /* filters its own system calls */
 };
 
 /*

@@ -270,7 +270,12 @@ static void watch(struct keeper_link *link) {
 
 /* In the child: only 0-2 and the listener stay open. What else was open there may be copies of GPUs' descriptors. */
 static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd) {
-        struct keeper_config config = {.listen_fd = 3, .ends_idle = true, .sandbox = link->config.sandbox};
+        struct keeper_config config = {
+                .listen_fd = 3,
+                .directory = link->config.keep_socket ? NULL : link->config.directory,
+                .ends_idle = true,
+                .sandbox = link->config.sandbox,
+        };
         int null_fd;
 
         log_forked(); /* closes the log's descriptor, which may be 3 or 4 */
@@ -453,7 +458,7 @@ static int make_paths(struct keeper_link *link) {
         if (file_rooted(path, link->config.root, KEEPER_PATH) < 0)
                 return -ENAMETOOLONG;
         link->paths[0] = strdup(path);
-        if (text_format(path, sizeof(path), "%s/keeper", link->config.directory) < 0)
+        if (text_format(path, sizeof(path), "%s/" KEEPER_FORKED_NAME, link->config.directory) < 0)
                 return -ENAMETOOLONG;
         link->paths[1] = strdup(path);
         return link->paths[0] && link->paths[1] ? 0 : -ENOMEM;

@@ -36,6 +36,7 @@ struct keeper_link_config {
         const char *root;      /* in front of /run; "" for the real system */
         const char *directory; /* the runtime directory, where a forked keeper's socket is */
         bool sandbox;          /* a forked keeper filters its system calls */
+        bool keep_socket;      /* a forked keeper leaves our socket alone if we are killed */
         char *title;           /* a forked keeper's command line, from its first argument on: "--keeper" is put there */
         size_t title_size;     /* 0: there is no argument */
         unsigned wait_sec;     /* how long the keeper waits for the next daemon */

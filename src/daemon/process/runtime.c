@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/leftover.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -30,9 +32,9 @@ int runtime_init(struct runtime *runtime, const char *root) {
         *runtime = (struct runtime){.pid_fd = -1};
         runtime->directory = make_path(rooted ? root : "/var", "run/nvidia-persistenced");
         if (runtime->directory) {
-                runtime->socket = make_path(runtime->directory, "socket");
+                runtime->socket = make_path(runtime->directory, SOCKET_NAME);
                 runtime->uevents = make_path(runtime->directory, "uevents");
-                runtime->pid_file = make_path(runtime->directory, "nvidia-persistenced.pid");
+                runtime->pid_file = make_path(runtime->directory, PID_FILE_NAME);
         }
         if (!runtime->socket || !runtime->uevents || !runtime->pid_file)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot make the paths of the runtime directory");
@@ -75,7 +77,11 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
         return 0;
 }
 
-enum { LOCK_OF_THE_DEAD = 1 };
+enum {
+        LOCK_OF_THE_DEAD = 1,
+        LOCK_TRIES = 10,
+        LOCK_PAUSE_MSEC = 10,
+};
 
 /*
  * Whether the process has ended but for a thread that the driver does not give back. It stays in the process table with
@@ -92,12 +98,23 @@ static bool is_dead(pid_t pid) {
         return name_end && text_starts_with(name_end, ") Z");
 }
 
+/* Who removes what a killed daemon left has the lock for a moment (base/leftover.h). Returns as fcntl(2). */
+static int lock_patiently(int fd, struct flock *whole) {
+        int r = fcntl(fd, F_SETLK, whole);
+
+        for (unsigned i = 0; i < LOCK_TRIES && r < 0 && (errno == EACCES || errno == EAGAIN); i++) {
+                (void)poll(NULL, 0, LOCK_PAUSE_MSEC);
+                r = fcntl(fd, F_SETLK, whole);
+        }
+        return r;
+}
+
 /* Returns 0, LOCK_OF_THE_DEAD, or negative errno (logged). */
 static int lock(int fd, const char *path) {
         struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         struct flock holder = whole;
 
-        if (fcntl(fd, F_SETLK, &whole) == 0)
+        if (lock_patiently(fd, &whole) == 0)
                 return 0;
         if (errno != EACCES && errno != EAGAIN)
                 return log_errno(LOG_ERR, -errno, "cannot lock the pid file %s", path);
@@ -122,14 +139,6 @@ static int write_pid(int fd, const char *path) {
         return 0;
 }
 
-/* Whether the path still leads to the open file: a daemon that ends removes it, and the next one makes another. */
-static bool is_current(int fd, const char *path) {
-        struct stat ours, current;
-
-        return fstat(fd, &ours) == 0 && lstat(path, &current) == 0 && ours.st_dev == current.st_dev &&
-               ours.st_ino == current.st_ino;
-}
-
 /*
  * The directory is ours, but not the file: a daemon of another user left it. If nobody has it locked it is removed, and
  * 0 returned: then there is another to try.
@@ -138,7 +147,7 @@ static int remove_foreign(const char *path) {
         CLEANUP(fd_done) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
-        if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK || !is_current(fd, path) ||
+        if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK || !file_is_at(fd, path) ||
             unlink(path) < 0)
                 return log_errno(LOG_ERR, -EACCES, "cannot open the pid file %s", path);
         return 0;
@@ -159,11 +168,12 @@ static int open_locked(const char *path, int *ret_fd) {
                 return r;
         if (r == LOCK_OF_THE_DEAD) { /* the name is ours; the file is its own for as long as it lasts */
                 *ret_fd = -1;
-                if (is_current(fd, path) && unlink(path) < 0)
+                if (file_is_at(fd, path) && unlink(path) < 0)
                         return log_errno(LOG_ERR, -errno, "cannot replace the pid file %s", path);
                 return 0;
         }
-        *ret_fd = is_current(fd, path) ? take_fd(&fd) : -1;
+        /* A daemon that ends removes it, and the next one makes another. */
+        *ret_fd = file_is_at(fd, path) ? take_fd(&fd) : -1;
         return 0;
 }
 

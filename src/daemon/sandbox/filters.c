@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -256,7 +257,10 @@ static const struct rule {
         {SCMP_SYS(ioctl), 1, UINT32_MAX, PIDFD_GET_PID_NAMESPACE},
 };
 
-/* What a keeper and libc do: descriptors come, are sent, and are closed on threads. It opens and connects nothing. */
+/*
+ * What a keeper and libc do: descriptors come, are sent, and are closed on threads. It connects nothing. At its end it
+ * removes what a killed daemon left; opening is in the other table.
+ */
 static const int keeper_permitted[] = {
         /* memory */
         SCMP_SYS(brk),
@@ -290,6 +294,12 @@ static const int keeper_permitted[] = {
         SCMP_SYS(sendmsg),
         SCMP_SYS(sendto),
         SCMP_SYS(write),
+        /* the lock on the daemon's pid file; its socket and pid file */
+        SCMP_SYS(fcntl),
+        SCMP_SYS(lstat),
+        SCMP_SYS(newfstatat),
+        SCMP_SYS(unlink),
+        SCMP_SYS(unlinkat),
         /* the time, where the vDSO does not tell it */
         SCMP_SYS(clock_gettime),
         SCMP_SYS(clock_nanosleep),
@@ -306,6 +316,9 @@ static const struct rule keeper_conditional[] = {
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
         {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
+        /* a file that is there, to have it locked: nothing is read, nothing made */
+        {SCMP_SYS(open), 1, O_ACCMODE | O_CREAT, O_WRONLY},
+        {SCMP_SYS(openat), 2, O_ACCMODE | O_CREAT, O_WRONLY},
 };
 
 /* ---- the filters ---- */

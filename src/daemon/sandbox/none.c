@@ -10,7 +10,7 @@ int sandbox_enter(const struct sandbox_config *config) {
         return 0;
 }
 
-int sandbox_enter_keeper(void) {
+int sandbox_enter_keeper(const char *runtime_directory) {
         log_write(LOG_INFO, "this build has no filter of system calls (no libseccomp, or sanitizers)");
         return 0;
 }

@@ -114,30 +114,54 @@ static int permit_config(struct landlock *landlock, const char *path) {
         return r;
 }
 
+/* A keeper that the daemon forks later, with these same rules, removes what the daemon leaves, behind a lock. */
+static int permit_runtime_directory(struct landlock *landlock, const char *path, unsigned more) {
+        return path ? landlock_permit(landlock, path, LANDLOCK_WRITE | LANDLOCK_REMOVE | more) : 0;
+}
+
 static int permit_all(struct landlock *landlock, const struct sandbox_config *config) {
         int r = permit_table(landlock, config);
 
         if (r >= 0)
                 r = permit_config(landlock, config->config_path);
-        if (r >= 0 && config->runtime_directory)
-                r = landlock_permit(landlock, config->runtime_directory, LANDLOCK_MAKE_SOCKET | LANDLOCK_REMOVE);
+        if (r >= 0)
+                r = permit_runtime_directory(landlock, config->runtime_directory, LANDLOCK_MAKE_SOCKET);
         return r;
+}
+
+static int report_failure(int r) { /* of a service manager's filter, most likely */
+        return log_errno(LOG_INFO, r, "files are not limited: Landlock cannot be used");
+}
+
+static int begin(struct landlock *ret_landlock) {
+        int r = landlock_begin(ret_landlock);
+
+        if (r == -ENOSYS || r == -EOPNOTSUPP)
+                log_write(LOG_DEBUG, "this kernel has no Landlock: files are not limited");
+        else if (r < 0)
+                (void)report_failure(r);
+        return r;
+}
+
+static void enter(struct landlock *landlock, int r) {
+        if (r >= 0)
+                r = landlock_enter(landlock);
+        if (r < 0)
+                (void)report_failure(r);
+        else
+                log_write(LOG_INFO, "Files are limited by Landlock (version %u)", landlock->version);
 }
 
 void sandbox_limit_paths(const struct sandbox_config *config) {
         CLEANUP(landlock_done) struct landlock landlock = LANDLOCK_INIT;
-        int r = landlock_begin(&landlock);
 
-        if (r == -ENOSYS || r == -EOPNOTSUPP) {
-                log_write(LOG_DEBUG, "this kernel has no Landlock: files are not limited");
-                return;
-        }
-        if (r >= 0 && config)
-                r = permit_all(&landlock, config);
-        if (r >= 0)
-                r = landlock_enter(&landlock);
-        if (r < 0) /* a service manager's filter, most likely */
-                (void)log_errno(LOG_INFO, r, "files are not limited: Landlock cannot be used");
-        else
-                log_write(LOG_INFO, "Files are limited by Landlock (version %u)", landlock.version);
+        if (begin(&landlock) >= 0)
+                enter(&landlock, permit_all(&landlock, config));
+}
+
+void sandbox_limit_keeper_paths(const char *runtime_directory) {
+        CLEANUP(landlock_done) struct landlock landlock = LANDLOCK_INIT;
+
+        if (begin(&landlock) >= 0)
+                enter(&landlock, permit_runtime_directory(&landlock, runtime_directory, 0));
 }

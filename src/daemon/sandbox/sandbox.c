@@ -62,12 +62,12 @@ static int report(int r, const char *how) {
         return 0;
 }
 
-int sandbox_enter_keeper(void) {
+int sandbox_enter_keeper(const char *runtime_directory) {
         int r;
 
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return report(-errno, "");
-        sandbox_limit_paths(NULL);
+        sandbox_limit_keeper_paths(runtime_directory);
         put_own_pid(keeper_permitted_only, ARRAY_SIZE(keeper_permitted_only));
         r = load(without_clone3, ARRAY_SIZE(without_clone3), 0);
         if (r == 0)

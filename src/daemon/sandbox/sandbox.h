@@ -41,5 +41,8 @@ struct sandbox_config {
  */
 int sandbox_enter(const struct sandbox_config *config);
 
-/* The same for a keeper (daemon/manager/keeper.h), which needs far less: it opens, connects and executes nothing. */
-int sandbox_enter_keeper(void);
+/*
+ * The same for a keeper (daemon/manager/keeper.h), which needs far less: it connects and executes nothing, and opens
+ * nothing but a pid file that a killed daemon left in the runtime directory, to remove it. NULL: it does not.
+ */
+int sandbox_enter_keeper(const char *runtime_directory);

@@ -61,11 +61,9 @@ enum { ENTERED_NOT = 250, ENDED_BY_SIGNAL = 251 };
 
 static const struct sandbox_config ours = {0};
 static const struct sandbox_config with_library = {.closed_library = true};
-static const struct sandbox_config as_keeper = {0}; /* stands for the other filter */
+static const struct sandbox_config as_keeper = {0}, as_forked_keeper = {0}; /* stand for the other filter */
 
-static int enter(const struct sandbox_config *config) {
-        return config == &as_keeper ? sandbox_enter_keeper() : sandbox_enter(config);
-}
+static int enter(const struct sandbox_config *config);
 
 static int outcome(const struct attempt *attempt, const struct sandbox_config *config) {
         int status;
@@ -511,6 +509,12 @@ static struct sandbox_config in_place(void) {
         return (struct sandbox_config){.root = root, .config_path = config, .runtime_directory = runtime};
 }
 
+static int enter(const struct sandbox_config *config) {
+        if (config == &as_keeper)
+                return sandbox_enter_keeper(NULL);
+        return config == &as_forked_keeper ? sandbox_enter_keeper(tree_path(place, "/run")) : sandbox_enter(config);
+}
+
 static int place_setup(void **state) {
         (void)tree_setup(state);
         place = *state;
@@ -830,7 +834,11 @@ static void without_landlock_it_starts_with_the_filter_alone(void **state) {
 /* ---- the keeper ---- */
 
 static int try_open(void) {
-        return ERRNO_OF(open("/dev/null", O_RDWR | O_CLOEXEC));
+        return open_path("/dev/null", O_RDWR);
+}
+
+static int try_read(void) {
+        return open_path("/proc/self/stat", O_RDONLY);
 }
 
 static int try_connect(void) {
@@ -841,18 +849,14 @@ static int try_socket(void) {
         return ERRNO_OF(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
 }
 
-static int try_unlink(void) {
-        return ERRNO_OF(unlink("/nonexistent/file"));
-}
-
 static int try_ioctl(void) {
         return ERRNO_OF(ioctl(STDIN_FILENO, FIONREAD, NULL));
 }
 
 static void a_keeper_opens_connects_and_executes_nothing(void **state) {
         static const struct attempt attempts[] = {
-                {"open", try_open},       {"socket", try_socket},
-                {"connect", try_connect}, {"unlink", try_unlink},
+                {"open", try_open},       {"reading", try_read},
+                {"connect", try_connect}, {"socket", try_socket},
                 {"ioctl", try_ioctl},     {"fork", do_fork},
                 {"execve", try_execve},   {"ptrace", try_ptrace},
                 {"setuid", try_setuid},   {"kill of another process", try_kill},
@@ -886,6 +890,28 @@ static void what_a_keeper_does_goes_through(void **state) {
         expect(attempts, ARRAY_SIZE(attempts), &as_keeper, 0);
 }
 
+static int do_lock_pid_file(void) {
+        return open_here("/run/socket", O_WRONLY);
+}
+
+static void a_keeper_that_was_forked_removes_files_in_the_runtime_directory_alone(void **state) {
+        static const struct attempt tidying[] = {
+                {"locking the pid file", do_lock_pid_file},
+                {"removing the socket", do_remove_socket},
+        };
+        static const struct attempt elsewhere[] = {
+                {"writing elsewhere", try_write_other},
+                {"removing a file elsewhere", try_remove_other},
+        };
+
+        expect(tidying, ARRAY_SIZE(tidying), &as_forked_keeper, 0);
+        if (lacks_landlock())
+                skip();
+        expect(elsewhere, ARRAY_SIZE(elsewhere), &as_forked_keeper, EACCES);
+        expect(elsewhere, ARRAY_SIZE(elsewhere), &as_keeper, EACCES);
+        expect_other(elsewhere, ARRAY_SIZE(elsewhere), NULL, EACCES);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_is_forbidden_is_refused),
@@ -908,6 +934,8 @@ int main(void) {
                                                 tree_teardown),
                 cmocka_unit_test(a_keeper_opens_connects_and_executes_nothing),
                 cmocka_unit_test(what_a_keeper_does_goes_through),
+                cmocka_unit_test_setup_teardown(a_keeper_that_was_forked_removes_files_in_the_runtime_directory_alone,
+                                                place_setup, tree_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
