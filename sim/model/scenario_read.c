@@ -208,11 +208,8 @@ static int refuse_value(struct reader *reader, const char *name, const char *val
 static int refuse_gpu_key(struct reader *reader, const char *name) {
         char list[512] = "";
 
-        for (size_t i = 0; i < ARRAY_SIZE(gpu_keys); i++) {
-                size_t length = strlen(list);
-
-                (void)text_format(list + length, sizeof(list) - length, "%s%s", i > 0 ? ", " : "", gpu_keys[i].name);
-        }
+        for (size_t i = 0; i < ARRAY_SIZE(gpu_keys); i++)
+                text_append_item(list, sizeof(list), ", ", "%s", gpu_keys[i].name);
         return refuse(reader, "unknown key '%s' in [%s]; a GPU's keys are: %s", name, reader->section, list);
 }
 

@@ -31,12 +31,28 @@ int text_format(char *buffer, size_t size, const char *format, ...) {
         return length >= 0 && (size_t)length < size ? 0 : -ENAMETOOLONG;
 }
 
-void text_append(char *buffer, size_t size, const char *format, ...) {
+__attribute__((format(printf, 3, 0))) static void append(char *buffer, size_t size, const char *format,
+                                                         va_list arguments) {
         size_t length = strlen(buffer);
+
+        (void)vsnprintf(buffer + length, size - length, format, arguments);
+}
+
+void text_append(char *buffer, size_t size, const char *format, ...) {
         va_list arguments;
 
         va_start(arguments, format);
-        (void)vsnprintf(buffer + length, size - length, format, arguments);
+        append(buffer, size, format, arguments);
+        va_end(arguments);
+}
+
+void text_append_item(char *buffer, size_t size, const char *separator, const char *format, ...) {
+        va_list arguments;
+
+        if (buffer[0] != '\0')
+                text_append(buffer, size, "%s", separator);
+        va_start(arguments, format);
+        append(buffer, size, format, arguments);
         va_end(arguments);
 }
 

@@ -19,6 +19,10 @@ int text_format(char *buffer, size_t size, const char *format, ...) __attribute_
 /* printf behind the text that is in buffer; what does not fit is cut. */
 void text_append(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* The same for one of several items: with the separator before it, unless the buffer is empty. */
+void text_append_item(char *buffer, size_t size, const char *separator, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
+
 /* Drops white space at both ends, in place; returns the first remaining character. */
 char *text_trim(char *text);
 

@@ -47,13 +47,11 @@ int complain_memory(const struct invocation *invocation, int status) {
 int complain_usage(const struct invocation *invocation, const char *format, ...) {
         char text[MESSAGE_SIZE];
         va_list arguments;
-        size_t length;
 
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        length = strlen(text);
-        (void)text_format(text + length, sizeof(text) - length, " (see %s --help)", invocation->program);
+        text_append(text, sizeof(text), " (see %s --help)", invocation->program);
         print_complaint(invocation, text);
         return invocation->usage_status;
 }

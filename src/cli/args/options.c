@@ -44,14 +44,9 @@ static int parse_seconds(const char *text, uint64_t *ret_usec) {
 
 /* "'yes' is none of on, off, any" */
 static int complain_choice(struct options_parser *parser, const struct option_spec *spec, const char *value) {
-        size_t length;
-
         (void)text_format(parser->error, sizeof(parser->error), "--%s: '%.40s' is none of", spec->name, value);
-        for (const char *const *choice = spec->choices; *choice; choice++) {
-                length = strlen(parser->error);
-                (void)text_format(parser->error + length, sizeof(parser->error) - length, "%s %s",
-                                  choice == spec->choices ? "" : ",", *choice);
-        }
+        for (const char *const *choice = spec->choices; *choice; choice++)
+                text_append(parser->error, sizeof(parser->error), "%s %s", choice == spec->choices ? "" : ",", *choice);
         return -EINVAL;
 }
 

@@ -7,7 +7,6 @@
  */
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -326,17 +325,6 @@ static void judge(struct judgement *judgement, const struct check_options *chose
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 3, 4))) static void append(char *line, const char *separator, const char *format, ...) {
-        size_t length = strlen(line);
-        va_list arguments;
-
-        (void)text_format(line + length, LINE_SIZE - length, "%s", length > 0 ? separator : "");
-        length = strlen(line);
-        va_start(arguments, format);
-        (void)vsnprintf(line + length, LINE_SIZE - length, format, arguments);
-        va_end(arguments);
-}
-
 /* "GPU 3 (0000:5d:00.0) failed: no power; GPU 4 ... ; and 2 more" */
 static void append_problems(const struct judgement *judgement, char *line) {
         const struct snapshot *snapshot = judgement->snapshot;
@@ -351,11 +339,12 @@ static void append_problems(const struct judgement *judgement, char *line) {
                         continue;
                 if (++n > PROBLEMS_SHOWN_MAX)
                         continue;
-                append(line, "; ", "GPU %zu (%s) %s", gpu->index, pci_address_format(&gpu->info.address, address),
-                       describe(condition, gpu, reason, sizeof(reason)));
+                text_append_item(line, LINE_SIZE, "; ", "GPU %zu (%s) %s", gpu->index,
+                                 pci_address_format(&gpu->info.address, address),
+                                 describe(condition, gpu, reason, sizeof(reason)));
         }
         if (n > PROBLEMS_SHOWN_MAX)
-                append(line, "; ", "and %zu more", n - PROBLEMS_SHOWN_MAX);
+                text_append_item(line, LINE_SIZE, "; ", "and %zu more", n - PROBLEMS_SHOWN_MAX);
 }
 
 static bool has_answer(const struct snapshot *snapshot) {
@@ -365,18 +354,18 @@ static bool has_answer(const struct snapshot *snapshot) {
 static void append_summary(const struct judgement *judgement, char *line) {
         const struct snapshot *snapshot = judgement->snapshot;
 
-        append(line, "; ", "%zu of %zu GPU%s held by %s%s", judgement->n_held, judgement->n_gpus,
-               judgement->n_gpus == 1 ? "" : "s",
-               snapshot->daemon == DAEMON_HOLDFAST ? "Holdfast " : "NVIDIA's nvidia-persistenced",
-               snapshot->daemon == DAEMON_HOLDFAST ? snapshot->head.version : "");
+        text_append_item(line, LINE_SIZE, "; ", "%zu of %zu GPU%s held by %s%s", judgement->n_held, judgement->n_gpus,
+                         judgement->n_gpus == 1 ? "" : "s",
+                         snapshot->daemon == DAEMON_HOLDFAST ? "Holdfast " : "NVIDIA's nvidia-persistenced",
+                         snapshot->daemon == DAEMON_HOLDFAST ? snapshot->head.version : "");
         if (judgement->n_off > 0)
-                append(line, "", ", %zu off as configured", judgement->n_off);
+                text_append(line, LINE_SIZE, ", %zu off as configured", judgement->n_off);
 }
 
 static void write_line(const struct judgement *judgement, char line[static LINE_SIZE]) {
         line[0] = '\0';
         if (judgement->cause[0] != '\0')
-                append(line, "", "%s", judgement->cause);
+                text_append(line, LINE_SIZE, "%s", judgement->cause);
         append_problems(judgement, line);
         if (judgement->n_gpus > 0 && has_answer(judgement->snapshot))
                 append_summary(judgement, line);

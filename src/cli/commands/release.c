@@ -195,11 +195,10 @@ static int tell_plan(const struct release *release) {
 }
 
 static void note_address(struct release *release, const struct snapshot_gpu *gpu) {
-        size_t length = strlen(release->addresses);
         char address[PCI_ADDRESS_SIZE];
 
-        (void)text_format(release->addresses + length, sizeof(release->addresses) - length, "%s%s",
-                          length > 0 ? "," : "", pci_address_format(&gpu->info.address, address));
+        text_append_item(release->addresses, sizeof(release->addresses), ",", "%s",
+                         pci_address_format(&gpu->info.address, address));
 }
 
 static int select_gpus(struct release *release) {

@@ -173,9 +173,7 @@ struct inspection {
 };
 
 static void append(char *buffer, size_t size, const char *begin, const char *text) {
-        size_t length = strlen(buffer);
-
-        (void)text_format(buffer + length, size - length, "%s%s", length == 0 ? begin : " ", text);
+        text_append(buffer, size, "%s%s", buffer[0] == '\0' ? begin : " ", text);
 }
 
 static void note_missing(struct inspection *inspection, const char *path, int error, const char *arguments) {

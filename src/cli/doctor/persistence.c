@@ -139,9 +139,7 @@ static void blame(const struct examination *examination, const struct snapshot_g
 
 /* Off for good, as opposed to leased. */
 static void add_to_cure(const struct snapshot_gpu *gpu, size_t *n, char *ids, size_t size) {
-        size_t length = strlen(ids);
-
-        (void)text_format(ids + length, size - length, "%s%zu", *n > 0 ? "," : "", gpu->index);
+        text_append_item(ids, size, ",", "%zu", gpu->index);
         (*n)++;
 }
 

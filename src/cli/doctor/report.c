@@ -105,13 +105,9 @@ static void print_names(const struct probe *probes, const struct finding *findin
                         const struct report_style *style, FILE *stream) {
         char text[1024] = "";
 
-        for (size_t i = 0; i < n; i++) {
-                size_t length = strlen(text);
-
+        for (size_t i = 0; i < n; i++)
                 if (findings[i].verdict == row->verdict)
-                        (void)text_format(text + length, sizeof(text) - length, "%s%s", length > 0 ? ", " : "",
-                                          probes[i].id);
-        }
+                        text_append_item(text, sizeof(text), ", ", "%s", probes[i].id);
         print_begin(row, style, stream);
         wrap_print(stream, text, HEAD_WIDTH, HEAD_WIDTH, style->width);
 }

@@ -111,15 +111,8 @@ const char *report_duration(uint64_t usec, char *buffer, size_t size) {
 
 /* ---- holders ----------------------------------------------------------------- */
 
-static void append(char *buffer, size_t size, const char *text) {
-        size_t length = strlen(buffer);
-
-        (void)text_format(buffer + length, size - length, "%s%s", length > 0 ? ", " : "", text);
-}
-
 static void append_clients(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
                            char *buffer, size_t size) {
-        char text[HOLDER_NAME_SIZE + 32];
         size_t n = 0;
 
         for (size_t i = 0; i < gpu->n_clients; i++) {
@@ -127,13 +120,11 @@ static void append_clients(const struct snapshot *snapshot, const struct snapsho
 
                 if (!snapshot_is_client(snapshot, gpu, client) || n++ >= n_named_max)
                         continue;
-                (void)text_format(text, sizeof(text), "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
-                append(buffer, size, text);
+                text_append_item(buffer, size, ", ", "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
         }
         if (n <= n_named_max)
                 return;
-        (void)text_format(text, sizeof(text), "%zu more", n - n_named_max);
-        append(buffer, size, text);
+        text_append_item(buffer, size, ", ", "%zu more", n - n_named_max);
 }
 
 const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
@@ -146,14 +137,15 @@ const char *report_held_by(const struct snapshot *snapshot, const struct snapsho
 
         buffer[0] = '\0';
         if (gpu->held == HF_YES)
-                append(buffer, size, "daemon");
+                text_append_item(buffer, size, ", ", "daemon");
         if (gpu->legacy == HF_YES)
-                append(buffer, size, gpu->legacy_inferred ? "kernel flag (inferred)" : "kernel flag");
+                text_append_item(buffer, size, ", ", "%s",
+                                 gpu->legacy_inferred ? "kernel flag (inferred)" : "kernel flag");
         if (kept && gpu->held != HF_YES) /* for the next daemon */
-                append(buffer, size, "keeper");
+                text_append_item(buffer, size, ", ", "keeper");
         append_clients(snapshot, gpu, n_named_max, buffer, size);
         if (nobody && snapshot->modeset && gpu->initialised == HF_YES)
-                append(buffer, size, "nvidia-drm (inferred)");
+                text_append_item(buffer, size, ", ", "nvidia-drm (inferred)");
         if (buffer[0] == '\0')
                 (void)text_copy(buffer, size, "-");
         return buffer;

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Text that grows in a buffer. */
+
+#include "base/text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static void items_have_separators_between_them_only(void **state) {
+        char text[32] = "";
+
+        text_append_item(text, sizeof(text), ", ", "%s", "one");
+        assert_string_equal(text, "one");
+        text_append_item(text, sizeof(text), ", ", "%d", 2);
+        text_append_item(text, sizeof(text), "; ", "three");
+        assert_string_equal(text, "one, 2; three");
+}
+
+static void what_does_not_fit_is_cut(void **state) {
+        char text[8] = "";
+
+        for (int i = 0; i < 4; i++)
+                text_append_item(text, sizeof(text), ", ", "item");
+        assert_string_equal(text, "item, i");
+        text_append(text, sizeof(text), "more");
+        assert_string_equal(text, "item, i");
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(items_have_separators_between_them_only),
+                cmocka_unit_test(what_does_not_fit_is_cut),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
