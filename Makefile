@@ -19,7 +19,7 @@ THREADS = --buildtype=debug -Db_sanitize=thread
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release test fleet lint demo bench soak tsan faults fuzz install deb rpm lab lab-driver lab-fleet hardware-kit setup clean help
+.PHONY: all release check test fleet lint demo bench soak tsan faults fuzz install deb rpm lab lab-driver lab-fleet hardware-kit setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -33,7 +33,13 @@ release: ## the optimised, hardened build in build-release/
 	@scripts/configure build-release $(RELEASE)
 	$(MESON) compile -C build-release
 
-test: ## installs what is missing, builds, runs all tests (TESTS="..." goes to pytest)
+check: ## builds, runs the unit tests and each command once: in a minute, without root, installs nothing
+	@scripts/setup --check build check
+	@scripts/configure build $(DEVELOPER) -Dtests=enabled
+	$(MESON) compile -C build
+	@$(MESON) test -C build --no-rebuild --print-errorlogs
+
+test: ## installs what is missing (INSTALL=no: lists it), builds, runs all tests, several at a time (TESTS="...", JOBS=n)
 	@scripts/setup build test
 	@scripts/configure build $(DEVELOPER) -Dtests=enabled
 	$(MESON) compile -C build
