@@ -37,6 +37,15 @@ def pytest_report_header():
     return [f"build: {BUILD}", f"daemon under test: {other_daemon() or BUILD / PROGRAMS[2]}"]
 
 
+def pytest_generate_tests(metafunc):
+    """`backend`, unless the test itself says which. A test that never reaches it (one_backend) runs with the first only."""
+    definition = metafunc.definition
+    own = any(mark.args[0] == "backend" for mark in definition.iter_markers("parametrize"))
+    if "backend" in metafunc.fixturenames and not own:
+        one = definition.get_closest_marker("one_backend") and not definition.get_closest_marker("both_backends")
+        metafunc.parametrize("backend", BACKENDS[:1] if one else BACKENDS)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         for marker in item.iter_markers("holdfast_only"):
@@ -50,11 +59,6 @@ def build():
     missing = [name for name in PROGRAMS if not (BUILD / name).exists()]
     assert not missing, f"not built: {', '.join(missing)} in {BUILD}; run make, or give HOLDFAST_BUILD"
     return BUILD
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
 
 
 @pytest.fixture

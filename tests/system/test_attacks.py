@@ -31,6 +31,8 @@ from harness.crowd import crowd
 from harness.daemon import Daemon, other_daemon, return_of_command
 from harness.node import THREE, Node, Row
 
+pytestmark = pytest.mark.one_backend("the attacks are on the socket, the files and the log, not on the driver")
+
 START_SEC = 10
 HONEST_SEC = 2  # who asks honestly waits no longer, on a busy machine too
 
@@ -253,6 +255,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.both_backends
 def test_more_connections_of_another_user_than_it_has_descriptors(few_descriptors, world, daemon):
     few_descriptors()
     with subprocess.Popen([sys.executable, "-I", "-c", CROWD, daemon.socket_path], stdin=subprocess.PIPE,
@@ -679,6 +682,7 @@ def test_a_standard_error_that_nobody_reads_at_the_stop(world):
 # ---- at any time
 
 
+@pytest.mark.both_backends
 def test_kills_at_random_moments_of_the_start(world):
     """Each start finds what a killed one left, and the last one holds everything."""
     source = random.Random(35006)
@@ -785,7 +789,6 @@ def test_a_process_whose_memory_is_locked(node, hung, words):
 
 
 @pytest.mark.holdfast_only("NVIDIA's hears no uevents")
-@pytest.mark.parametrize("backend", ["kernel"])
 def test_hostile_uevents(world, daemon):
     source = random.Random(35006)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

@@ -103,11 +103,13 @@ def test_uvm_is_wanted_per_gpu(world, config):
     assert [gpu["uvm"] for gpu in world.sim.status()["gpus"]] == [0, 1, 1]
 
 
+@one_backend
 def test_the_file_has_the_last_word_over_the_command_line(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = on\n", "--no-persistence-mode")
     assert states(daemon) == [HELD, RELEASED, RELEASED]
 
 
+@one_backend
 def test_a_rule_that_matches_no_gpu_here_is_none(world, config):
     daemon = start(world, config, "[gpu 00ff:01:00.0]\npersistence = off\n"
                                   "[gpu GPU-00000000-0000-0000-0000-000000000000]\npersistence = off\n")
@@ -136,6 +138,7 @@ def test_a_named_file_that_is_missing_is_an_error(world, config):
     assert str(config) in done.stderr and "No such file" in done.stderr
 
 
+@one_backend
 def test_a_relative_path_means_the_folder_where_it_was_given(world, config):
     """Also after the daemon has left that folder, and at a reload."""
     config.write_text(f"[gpu {world.gpus[0]}]\npersistence = off\n")
@@ -175,6 +178,7 @@ def configured(daemon):
         return [said for _, said in sorted(connection.configured().items())]
 
 
+@one_backend
 def test_what_is_configured_is_told_apart_from_what_a_client_set(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n[gpu {world.gpus[1]}]\nuvm-persistence = on\n")
     assert configured(daemon) == [(0, 0), (1, 1), (1, 0)]
@@ -221,6 +225,7 @@ def test_a_reload_that_speaks_of_a_gpu_ends_what_an_rpc_set(world, config):
     wait_states(daemon, HELD, HELD, HELD)
 
 
+@one_backend
 def test_a_reload_without_the_file_is_one_that_says_nothing_only_at_the_usual_place(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
     config.unlink()
@@ -280,6 +285,7 @@ def test_a_daemon_does_not_start_with_a_mistake_and_says_where_it_is(world, conf
     assert not world.site.socket_path.exists() and not world.site.pid_file.exists()
 
 
+@one_backend
 def test_a_reload_with_a_mistake_changes_nothing(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
     assert "in force stays" in reload(daemon, config, "[gpu *]\npersistence = off\nuvm-persistence = maybe\n")
@@ -339,6 +345,7 @@ def set_as_group(daemon, address, *groups):
     return int(done.stdout)
 
 
+@one_backend
 def test_members_of_the_admin_group_may_set(world, config):
     daemon = start(world, config, f"[daemon]\nadmin-group = {GROUP.gr_name}\n")
     assert set_as_group(daemon, world.gpus[0]) == rpc.PERMISSIONS
@@ -346,6 +353,7 @@ def test_members_of_the_admin_group_may_set(world, config):
     assert states(daemon) == [RELEASED, HELD, HELD]
 
 
+@one_backend
 def test_a_reload_changes_who_may_set(world, config):
     daemon = start(world, config, "")
     assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.PERMISSIONS
@@ -355,6 +363,7 @@ def test_a_reload_changes_who_may_set(world, config):
     assert set_as_group(daemon, world.gpus[1], GROUP.gr_gid) == rpc.PERMISSIONS
 
 
+@one_backend
 def test_the_admin_group_may_be_an_option_too(world, config):
     daemon = world.start("--verbose", "--admin-group", GROUP.gr_name)
     assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.SUCCESS
@@ -370,6 +379,7 @@ def test_an_admin_group_option_that_names_no_group_fails(world, config):
 # ---- limits
 
 
+@one_backend
 def test_a_limit_of_sessions_is_kept_and_may_change(world, config):
     daemon = start(world, config, "[daemon]\nmax-sessions = 5\n")
     with contextlib.ExitStack() as crowd:
@@ -404,6 +414,7 @@ def kept_as_nobody(daemon, count):
     return process.reap(pid, 30)
 
 
+@one_backend
 def test_a_limit_of_a_users_sessions_keeps_nobody_else_out(world, config):
     """Whoever has most gives way to himself; root has no such limit."""
     daemon = start(world, config, "[daemon]\nmax-sessions-per-user = 2\n")

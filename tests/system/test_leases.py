@@ -23,6 +23,7 @@ pytestmark = pytest.mark.holdfast_only("NVIDIA's has no such program")
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+one_backend = pytest.mark.one_backend("it is about clients; no GPU is let go of that another test does not let go of")
 
 
 @pytest.fixture
@@ -98,6 +99,7 @@ def as_container():
     return {"prefix": ["unshare", "--pid", "--fork", "--kill-child"]}
 
 
+@one_backend
 @pytest.mark.parametrize("who", [{"users": 600}, as_container(), {"user": process.NOBODY, "group": process.NOBODY},
                                  {}], ids=["600 users", "a container's root", "a user", "root"])
 def test_a_lease_outlasts_six_hundred_watches_of_anybody(world, daemon, client, who):
@@ -117,6 +119,7 @@ def watch_record(serial):
                                        program=holdfast_rpc.PROGRAM))
 
 
+@one_backend
 def test_a_set_in_progress_outlasts_six_hundred_connections_of_its_own_user(world):
     world.simulate(gpus=2, gpu0="teardown = 3s")
     daemon = world.start("--verbose")
@@ -235,6 +238,7 @@ def test_one_gpu_named_twice_is_one(world, daemon, client):
     assert usage(world) == [0, 1, 1]
 
 
+@one_backend
 def test_nobody_but_an_administrator_gets_a_lease(world, daemon):
     call = f"call({holdfast_rpc.VERSION}, {holdfast_rpc.RELEASE}, words(1, 0), program={holdfast_rpc.PROGRAM})"
     assert daemon.eval_as_nobody(f"{call}.results") == f"[{rpc.PERMISSIONS}]"
@@ -242,6 +246,7 @@ def test_nobody_but_an_administrator_gets_a_lease(world, daemon):
     daemon.wait_for_log(rf"refused Release from uid {process.NOBODY}")
 
 
+@one_backend
 def test_everybody_may_list_watch_and_ask_for_statistics(world, daemon):
     for procedure, args in (holdfast_rpc.LIST, ""), (holdfast_rpc.WATCH, "words(0, 0)"), (holdfast_rpc.STATS, ""):
         call = f"call({holdfast_rpc.VERSION}, {procedure}, {args or b''}, program={holdfast_rpc.PROGRAM})"
@@ -301,6 +306,7 @@ def test_a_stop_during_a_lease_is_in_time(world, daemon, client):
     assert usage(world) == [0] * 3
 
 
+@one_backend
 @pytest.mark.parametrize("args", [b"", rpc.words(0), rpc.words(2, 0), rpc.words(0, 257), rpc.words(0, 1, 0, 0, 0),
                                   rpc.words(0, 0xFFFFFFFF)])
 def test_arguments_that_do_not_decode_are_garbage_and_release_nothing(world, daemon, client, args):
@@ -331,6 +337,7 @@ def test_a_kill_of_the_daemon_during_a_lease_leaves_the_gpus_to_their_user(world
         assert usage(world) == [0, 0]
 
 
+@one_backend
 def test_a_crowd_of_connections_ends_no_lease(world):
     world.simulate(gpus=2)
     config = world.base / "few.conf"
@@ -347,6 +354,7 @@ def test_a_crowd_of_connections_ends_no_lease(world):
 # ---- Watch
 
 
+@one_backend
 def test_watch_with_an_old_serial_is_answered_at_once(client):
     serial = client.list()["serial"]
     for old in (serial - 1, 0):
@@ -379,11 +387,13 @@ def only_news(client, disturb):
     return now
 
 
+@one_backend
 def test_watch_is_not_answered_by_those_who_only_look(world, daemon, client):
     with connect(daemon) as other:
         only_news(client, lambda: (other.list(), other.stats(), other.get(world.gpus[0])))
 
 
+@one_backend
 def test_watch_is_not_answered_when_the_configuration_read_again_is_the_same(daemon, client):
     def reload():
         seen = len(daemon.log.all)
@@ -405,6 +415,7 @@ def test_watch_is_not_answered_by_looks_for_gpus_that_find_the_same(world):
         assert client.finish_watch()["gpus"] != before["gpus"], "an answer without news"
 
 
+@one_backend
 def test_all_who_watch_are_answered(world, daemon):
     with contextlib.ExitStack() as stack:
         watchers = [stack.enter_context(connect(daemon)) for _ in range(50)]
@@ -415,6 +426,7 @@ def test_all_who_watch_are_answered(world, daemon):
         assert all(watcher.finish_watch()["serial"] > serial for watcher in watchers)
 
 
+@one_backend
 def test_watchers_that_go_are_forgotten_at_once(world, daemon, client):
     watchers = [connect(daemon) for _ in range(50)]
     serial = client.list()["serial"]
@@ -427,6 +439,7 @@ def test_watchers_that_go_are_forgotten_at_once(world, daemon, client):
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
 
 
+@one_backend
 def test_a_watch_whose_client_sends_no_more_is_answered_and_gives_its_place_back(world, daemon, client):
     with connect(daemon, timeout=5) as watcher:
         serial = watcher.list()["serial"]
@@ -444,6 +457,7 @@ def test_a_lease_whose_owner_watches_ends_with_it_all_the_same(world, daemon, cl
     wait_states(daemon, HELD, HELD, HELD)
 
 
+@one_backend
 def test_a_client_that_will_send_no_more_is_still_answered(world, daemon, client):
     client.begin_watch(client.list()["serial"])
     client.socket.shutdown(socket.SHUT_WR)
@@ -453,6 +467,7 @@ def test_a_client_that_will_send_no_more_is_still_answered(world, daemon, client
     assert client.finish_watch()["gpus"]
 
 
+@one_backend
 def test_watch_without_a_serial_is_garbage(client):
     reply = client.call(holdfast_rpc.VERSION, holdfast_rpc.WATCH, rpc.words(1), program=holdfast_rpc.PROGRAM)
     assert reply.accept_status == rpc.GARBAGE_ARGS
@@ -461,6 +476,7 @@ def test_watch_without_a_serial_is_garbage(client):
 # ---- Stats
 
 
+@one_backend
 def test_stats_count_connections_and_calls(world, daemon, client):
     before = client.stats()
     for _ in range(10):
@@ -472,6 +488,7 @@ def test_stats_count_connections_and_calls(world, daemon, client):
     assert after["sessions_max"] >= after["sessions"]
 
 
+@one_backend
 def test_stats_count_what_is_rejected(daemon, client):
     before = client.stats()["rejected"]
     client.call(1, 99)
@@ -482,11 +499,13 @@ def test_stats_count_what_is_rejected(daemon, client):
     assert client.stats()["rejected"] - before == 5
 
 
+@one_backend
 def test_stats_count_who_is_refused(world, daemon, client):
     daemon.call_as_nobody("set_only", world.gpus[0], rpc.DISABLED)
     assert client.stats()["refused"] == 1
 
 
+@one_backend
 def test_stats_count_malformed_records(daemon, client):
     with connect(daemon) as huge:
         huge.send(rpc.words(rpc.LAST_FRAGMENT | 0x7FFFFFFF))
@@ -495,6 +514,7 @@ def test_stats_count_malformed_records(daemon, client):
     assert client.stats()["malformed"] == 1
 
 
+@one_backend
 def test_stats_count_who_was_evicted(world):
     world.simulate(gpus=2)
     config = world.base / "few.conf"
@@ -508,6 +528,7 @@ def test_stats_count_who_was_evicted(world):
             assert (stats["sessions_max"], stats["sessions"], stats["evicted"]) == (4, 4, 6)
 
 
+@one_backend
 def test_stats_count_sessions_that_left_half_a_record_for_too_long(daemon, client):
     with connect(daemon) as half:
         half.send(rpc.words(rpc.LAST_FRAGMENT | 40))

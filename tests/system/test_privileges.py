@@ -182,6 +182,8 @@ def test_an_ordinary_user_that_asks_for_root_stays_what_it_is(world):
 
 # ---- whose orders it takes
 
+one_backend = pytest.mark.one_backend("callers are judged before any GPU is touched")
+
 
 def call(daemon, expression, *, prefix=()):
     """Connection.EXPRESSION in a process of its own, started by the prefix."""
@@ -199,29 +201,34 @@ def set_off(world):
     return f"set_only({world.gpus[0]!r}, {rpc.DISABLED})"
 
 
+@one_backend
 def test_root_of_another_pid_namespace_is_refused_and_logged_and_may_ask(world, daemon):
     assert call(daemon, set_off(world), prefix=IN_CONTAINER) == str(rpc.PERMISSIONS)
     daemon.wait_for_log(r"refused SetPersistenceModeOnly from uid 0, pid \d+: .*PID namespace.*--allow-containers")
     assert call(daemon, f"get({world.gpus[0]!r})", prefix=IN_CONTAINER) == str((rpc.SUCCESS, rpc.ENABLED))
 
 
+@one_backend
 def test_the_same_root_outside_is_obeyed(world, daemon):
     assert call(daemon, set_off(world)) == str(rpc.SUCCESS)
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED)
 
 
+@one_backend
 def test_with_allow_containers_root_of_another_pid_namespace_is_obeyed(world):
     daemon = world.start("--allow-containers")
     assert call(daemon, set_off(world), prefix=IN_CONTAINER) == str(rpc.SUCCESS)
     assert call(daemon, set_off(world), prefix=as_user(process.NOBODY)) == str(rpc.PERMISSIONS)
 
 
+@one_backend
 def test_a_daemon_without_privileges_can_tell_containers_apart_too(world):
     daemon = world.start("--user", "nobody")
     assert call(daemon, set_off(world), prefix=IN_CONTAINER) == str(rpc.PERMISSIONS)
     assert call(daemon, set_off(world)) == str(rpc.SUCCESS)
 
 
+@one_backend
 def test_a_daemon_in_a_container_of_its_own_obeys_root_there_and_not_outside(world):
     container = world.begin(prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     container.wait_ready()
@@ -243,6 +250,7 @@ def adopt(fd):
     return connection
 
 
+@one_backend
 def test_a_caller_that_left_before_it_was_heard_is_refused(world, daemon):
     """Nobody can tell any more where it was: its pid may be another's by now."""
     ours, theirs = socket.socketpair()
@@ -273,6 +281,7 @@ def admin_group():
     return grp.getgrnam("daemon")
 
 
+@one_backend
 def test_members_of_the_admin_group_are_obeyed_and_others_not(world, admin_group):
     daemon = world.start("--admin-group", admin_group.gr_name)
     assert call(daemon, set_off(world), prefix=member_of()) == str(rpc.PERMISSIONS)
@@ -282,16 +291,19 @@ def test_members_of_the_admin_group_are_obeyed_and_others_not(world, admin_group
     assert call(daemon, set_off(world), prefix=primary) == str(rpc.SUCCESS)
 
 
+@one_backend
 def test_without_an_admin_group_no_group_is_obeyed(world, daemon, admin_group):
     assert call(daemon, set_off(world), prefix=member_of(0, admin_group.gr_gid)) == str(rpc.PERMISSIONS)
 
 
+@one_backend
 def test_an_unknown_admin_group_is_named_and_fails(world):
     done = world.run("--foreground", "--admin-group", "no-such-group")
     assert done.returncode == 6
     assert "no-such-group" in done.stderr and "--admin-group" in done.stderr, done.stderr
 
 
+@one_backend
 def test_refusals_of_one_user_are_counted_after_a_few_and_hide_nobody_elses(world, daemon):
     for _ in range(12):
         assert call(daemon, set_off(world), prefix=as_user(process.NOBODY)) == str(rpc.PERMISSIONS)

@@ -9,6 +9,8 @@ import pytest
 
 from harness import rpc
 
+pytestmark = pytest.mark.one_backend("bytes are decoded, and callers judged, before any GPU is touched")
+
 NOWHERE = "0000:7f:1f.0"
 
 
@@ -26,6 +28,7 @@ def test_null_procedure_of_each_version_gives_an_empty_reply(client, version):
     assert client.null(version) == []
 
 
+@pytest.mark.both_backends
 def test_get_of_a_held_gpu_says_enabled(client, world):
     for address in world.gpus:
         assert client.get(address) == (rpc.SUCCESS, rpc.ENABLED)
@@ -51,6 +54,7 @@ def test_get_of_an_address_out_of_range_is_device_not_found(client, words):
     assert client.results(1, rpc.V1_GET, rpc.words(*words)) == [rpc.DEVICE_NOT_FOUND]
 
 
+@pytest.mark.both_backends
 def test_set_persistence_mode_switches_off_and_on_again(client, world):
     address = world.gpus[0]
     assert client.set(address, rpc.DISABLED) == rpc.SUCCESS
@@ -59,6 +63,7 @@ def test_set_persistence_mode_switches_off_and_on_again(client, world):
     assert client.get(address) == (rpc.SUCCESS, rpc.ENABLED)
 
 
+@pytest.mark.both_backends
 def test_set_persistence_mode_only_switches_off_and_on_again(client, world):
     address = world.gpus[0]
     assert client.set_only(address, rpc.DISABLED) == rpc.SUCCESS
@@ -67,18 +72,21 @@ def test_set_persistence_mode_only_switches_off_and_on_again(client, world):
     assert client.get(address) == (rpc.SUCCESS, rpc.ENABLED)
 
 
+@pytest.mark.both_backends
 def test_set_of_one_gpu_leaves_the_others_alone(client, world):
     assert client.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     assert client.get(world.gpus[1]) == (rpc.SUCCESS, rpc.ENABLED)
     assert world.sim.gpu(world.gpus[1])["teardowns"] == 0
 
 
+@pytest.mark.both_backends
 def test_set_to_the_mode_that_is_there_succeeds_without_touching_the_gpu(client, world):
     assert client.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     gpu = world.sim.gpu(world.gpus[0])
     assert (gpu["initialisations"], gpu["teardowns"]) == (1, 0)
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("status", [rpc.OFFLINE, rpc.ONLINE])
 def test_set_numa_status_of_a_gpu_without_numa_memory_succeeds_and_leaves_the_mode(client, world, status):
     assert client.set_numa(world.gpus[0], status) == rpc.SUCCESS
@@ -281,6 +289,7 @@ PEER_CALLS = [
 ]
 
 
+@pytest.mark.both_backends
 def test_a_client_generated_by_rpcgen_on_libtirpc_is_served_by_every_procedure(daemon, world, peer):
     for procedure, value, expected in PEER_CALLS:
         arguments = [] if procedure.startswith("null") else [world.gpus[0], *([value] if value else [])]

@@ -23,6 +23,7 @@ from harness.world import QUICK
 
 COMM = "nvidia-persiste"
 
+one_backend = pytest.mark.one_backend("it is over, or looked at, before any GPU is touched")
 exit_status_2 = pytest.mark.holdfast_only("NVIDIA's exits 0 after a wrong option")
 
 
@@ -48,6 +49,7 @@ def is_locked(path):
 # ---- names and files
 
 
+@one_backend
 def test_the_process_is_known_by_the_name_that_health_checks_look_for(daemon):
     assert Path(f"/proc/{daemon.pid}/comm").read_text().strip() == COMM
     for command in (["pgrep", "-x", COMM], ["pidof", "nvidia-persistenced"], ["pgrep", "-f", "nvidia-persistenced"]):
@@ -55,17 +57,20 @@ def test_the_process_is_known_by_the_name_that_health_checks_look_for(daemon):
         assert str(daemon.pid) in found, f"{command} does not find it"
 
 
+@one_backend
 def test_the_socket_is_open_to_everybody(daemon):
     status = daemon.socket_path.stat()
     assert stat.S_ISSOCK(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o777
 
 
+@one_backend
 def test_the_pid_file_has_the_pid_its_mode_and_a_lock(daemon):
     assert daemon.pid_file.read_text() == f"{daemon.pid}\n"
     assert stat.S_IMODE(daemon.pid_file.stat().st_mode) == 0o644
     assert is_locked(daemon.pid_file)
 
 
+@one_backend
 def test_a_strict_umask_changes_no_mode(world):
     before = os.umask(0o077)
     try:
@@ -137,6 +142,7 @@ def test_files_left_by_a_killed_daemon_are_replaced(world):
     assert second.pid_file.read_text() == f"{second.pid}\n"
 
 
+@one_backend
 @pytest.mark.holdfast_only("NVIDIA's leaves them")
 def test_a_longer_pid_in_the_file_leaves_no_digits_behind(world):
     first = world.start()
@@ -188,6 +194,7 @@ def test_without_verbose_a_gpu_that_fails_to_open_is_told(world):
     daemon.wait_for_log(rf"device {world.gpus[1]} - failed to open\.")
 
 
+@one_backend
 def test_in_the_background_it_logs_to_syslog_as_daemon_and_notice(world):
     daemon = world.start_forking("--verbose")
     priority = f"<{DAEMON_NOTICE}>"
@@ -200,6 +207,7 @@ def test_in_the_background_it_logs_to_syslog_as_daemon_and_notice(world):
 # ---- options
 
 
+@one_backend
 @pytest.mark.parametrize("option", ["-v", "--version"])
 def test_version_is_printed_on_standard_output(world, option):
     done = world.run(option)
@@ -211,6 +219,7 @@ OPTIONS = ("version", "help", "verbose", "user", "group", "persistence-mode", "n
            "uvm-persistence-mode", "no-uvm-persistence-mode", "nvidia-cfg-path")
 
 
+@one_backend
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_names_every_option(world, option):
     done = world.run(option)
@@ -226,17 +235,20 @@ def assert_one_line_and_pointer_to_help(done, about):
     assert about in done.stderr and "--help" in done.stderr, done.stderr
 
 
+@one_backend
 @exit_status_2
 @pytest.mark.parametrize("option", ["--bogus", "--persistance-mode", "-x", "--verbose=yes", "--nouser"])
 def test_a_misspelt_option_exits_2_with_one_line_and_a_pointer_to_help(world, option):
     assert_one_line_and_pointer_to_help(world.run(option), option.split("=")[0])
 
 
+@one_backend
 @exit_status_2
 def test_a_stray_argument_exits_2_with_one_line_and_a_pointer_to_help(world):
     assert_one_line_and_pointer_to_help(world.run("stray"), "stray")
 
 
+@one_backend
 @exit_status_2
 @pytest.mark.parametrize("option", ["--user", "--group", "-u", "-g", "--nvidia-cfg-path"])
 def test_an_option_without_its_argument_exits_2_with_one_line_and_a_pointer_to_help(world, option):
@@ -251,11 +263,13 @@ def test_nodes_are_made_of_a_gpu_or_of_uvm_and_of_nothing_else(world):
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "a simulated driver has its own"
 
 
+@one_backend
 def test_a_wrong_option_leaves_nothing_behind(world):
     world.run("--bogus")
     assert not world.site.socket_path.exists() and not world.site.pid_file.exists()
 
 
+@one_backend
 @pytest.mark.parametrize("option, value", [("--user", "no-such-user"), ("--group", "no-such-group")])
 def test_an_unknown_user_or_group_is_named_and_fails(world, option, value):
     done = world.run(option, value)
@@ -333,6 +347,7 @@ def test_the_starting_command_returns_when_every_gpu_was_attempted(world):
     assert daemon.pid_file.read_text() == f"{daemon.pid}\n"
 
 
+@one_backend
 def test_in_the_background_it_is_a_daemon(world):
     daemon = world.start_forking()
     session, terminal = Path(f"/proc/{daemon.pid}/stat").read_text().rsplit(")", 1)[1].split()[3:5]
@@ -377,6 +392,7 @@ def make_unwritable_runtime_directory(world):
     return directory
 
 
+@one_backend
 @pytest.mark.holdfast_only("NVIDIA's parent says nothing of why")
 @pytest.mark.parametrize("foreground", [False, True])
 def test_a_runtime_directory_that_the_user_cannot_write_fails_and_is_named(world, foreground):
@@ -401,6 +417,7 @@ def test_what_a_daemon_of_another_user_left_is_taken_over(world):
     assert world.site.pid_in_file() == daemon.pid
 
 
+@one_backend
 @pytest.mark.holdfast_only("NVIDIA's follows the link")
 def test_a_link_in_the_place_of_the_runtime_directory_gives_nothing_away(world):
     target = world.base / "target"
@@ -411,6 +428,7 @@ def test_a_link_in_the_place_of_the_runtime_directory_gives_nothing_away(world):
     assert (target.stat().st_uid, target.stat().st_mode & 0o777) == (0, 0o700)
 
 
+@one_backend
 @pytest.mark.holdfast_only("NVIDIA's parent says nothing of why")
 def test_the_starting_command_prints_the_childs_error_and_fails(world):
     directory = world.site.runtime_directory
@@ -438,6 +456,7 @@ def test_no_gpu_held_is_still_a_start(world):
     assert [daemon.get(address) for address in world.gpus] == [(rpc.SUCCESS, rpc.DISABLED)] * 2
 
 
+@one_backend
 def test_the_starting_command_lets_go_of_the_pipes_it_was_given(world):
     """output=$(nvidia-persistenced) must return: the harness reads both pipes to their end, with a limit."""
     daemon = world.start_forking(timeout=10)
@@ -445,6 +464,7 @@ def test_the_starting_command_lets_go_of_the_pipes_it_was_given(world):
     assert not ours & set(process.open_files(daemon.pid).values())
 
 
+@one_backend
 def test_the_socket_credentials_are_those_of_the_daemon(daemon):
     """What `holdfast` and others ask SO_PEERCRED for: the pid of the daemon, not that of a parent that is gone."""
     with daemon.connect() as connection:
