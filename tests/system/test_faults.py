@@ -126,7 +126,7 @@ class Life:
     def wait_released(self, addresses):
         """The answer comes after close(2); FUSE may tell the simulator a moment later."""
         wait_until(lambda: not any(self.holders(address) for address in addresses),
-                   "the GPUs let go of", timeout=2)
+                   "the GPUs let go of", timeout=20)
 
     def is_gone(self):
         return process.wait_gone(self.daemon.pid, 0)

