@@ -56,6 +56,8 @@ static pid_t left_behind[LEFT_BEHIND_MAX];
 /* ---- answers --------------------------------------------------------------------------------------------------- */
 
 int aside_tell(struct aside_answer *answer, const void *bytes, size_t size) {
+        if (size == 0)
+                return 0; /* there may be no buffer yet, and memcpy() must not be given NULL even for nothing */
         if (answer->room - answer->size < size) {
                 size_t room = 2 * answer->room + size;
                 char *grown = realloc(answer->bytes, room);

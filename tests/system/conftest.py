@@ -29,8 +29,11 @@ BACKENDS = ("nvidia-cfg",) if other_daemon() else ("kernel", "nvidia-cfg")
 def pytest_configure(config):
     skips.forbid(config)
     process.adopt_orphans()
-    # Under nohup it is ignored, and whoever we start would inherit that: a shell could not even trap it.
+    # Under nohup SIGHUP is ignored, behind "&" in a script the others, and whoever we start would inherit that: a shell
+    # could not even trap it.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_report_header():
