@@ -15,6 +15,8 @@ OPENRC_STATES = ("daemons", "exclusive", "failed", "inactive", "options", "start
 # Debian's OpenRC starts daemons by dpkg's start-stop-daemon, which does not tell it when one has died.
 about_the_dead = pytest.mark.parametrize("init", ["sysv"], indirect=True)
 
+only_openrc = pytest.mark.parametrize("init", ["openrc"], indirect=True)
+
 # What `status` exits with, in LSB's numbers.
 RUNS, DEAD, STOPPED = 0, 1, 3
 
@@ -103,3 +105,18 @@ def test_reload_has_the_configuration_read_again_by_the_same_process(node):
     assert node.service("reload").status == 0
     wait_until(lambda: node.gpus.users() == [0, 0], "both GPUs released")
     assert pid_of(node) == pid
+
+
+@only_openrc
+@pytest.mark.parametrize(("user", "expected"), [('NVPD_USER="nvpd"\n', "nvpd"), ('NVPD_USER=""\n', "root"),
+                                                ("", "nvidia-persistenced")], ids=["another", "none", "not said"])
+def test_user_and_options_of_gentoos_configuration_count(node, user, expected):
+    """As /etc/conf.d/nvidia-persistenced has them for NVIDIA's daemon."""
+    node.exec("useradd", "--system", "nvpd")
+    node.write("/etc/conf.d/nvidia-persistenced", f'{user}ARGS="--no-persistence-mode --uvm-persistence-mode"\n')
+    pid = start(node)
+    assert node.exec("ps", "-o", "user:32=", "-p", str(pid)).strip() == expected
+    arguments = node.exec("ps", "-o", "args=", "-p", str(pid)).split()
+    assert arguments[-2:] == ["--no-persistence-mode", "--uvm-persistence-mode"]
+    assert node.gpus.users() == [0, 0]
+    assert node.service("stop").status == 0
