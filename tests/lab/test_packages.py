@@ -143,6 +143,38 @@ def test_a_unit_that_was_stopped_or_disabled_stays_so_over_an_upgrade(holder, pa
     assert opens(holder) == [0, 0]
 
 
+OWN_UNITS = {
+    "forks": "Type=forking\nExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced",
+    "forks with a pid file": "Type=forking\nPIDFile=/run/nvidia-persistenced/nvidia-persistenced.pid\nRestart=always\n"
+                             "ExecStart=/usr/bin/nvidia-persistenced --verbose\n"
+                             "ExecStopPost=/bin/rm -rf /run/nvidia-persistenced",
+    "notifies": f"Type=notify\nUser=nvidia-persistenced\nRuntimeDirectory=nvidia-persistenced\nExecStart={PROGRAM}",
+    "restarts as ours": f"Type=notify\nUser=nvidia-persistenced\nRuntimeDirectory=nvidia-persistenced\n"
+                        f"RuntimeDirectoryPreserve=restart\nRestartKillSignal=SIGUSR1\nExecStart={PROGRAM}",
+}
+
+
+@pytest.mark.parametrize("text", OWN_UNITS.values(), ids=OWN_UNITS)
+def test_an_upgrade_with_a_unit_of_ones_own_tears_nothing_down(holder, packages, text):
+    """It hides ours. Where a restart would release the GPUs, the package leaves the process, and says so."""
+    holder.write(f"/etc/systemd/system/{UNIT}", f"[Unit]\nDescription=The administrator's\n[Service]\n{text}\n"
+                                                "[Install]\nWantedBy=multi-user.target\n")
+    holder.exec("systemctl", "daemon-reload")
+    holder.exec("systemctl", "restart", UNIT)
+    before, torn_down = show(holder, UNIT, "MainPID"), teardowns(holder)
+    for file in packages.newer, packages.file:
+        said = install(holder, *map(file, OURS))
+        assert (opens(holder), teardowns(holder)) == ([1, 1], torn_down)
+        assert "OK" in holder.exec("holdfast", "check")
+        assert show(holder, UNIT, "FragmentPath") == f"/etc/systemd/system/{UNIT}"
+        if "RestartKillSignal=SIGUSR1" in text:
+            assert show(holder, UNIT, "MainPID") != before
+            before = show(holder, UNIT, "MainPID")
+        else:
+            assert f"{UNIT} still runs the version before" in said, said
+            assert show(holder, UNIT, "MainPID") == before
+
+
 # ---- removing ------------------------------------------------------------------
 
 
