@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The recipes for runit and s6, under Debian's packages of these: readiness, a stop, a restart that lets go of no
+GPU, and what happens after a crash and after an error that no second try would cure."""
+
+import pytest
+
+from harness.events import wait_until
+
+EXAMPLES = "/usr/share/holdfast/examples"
+NAME = "nvidia-persistenced"
+
+
+class Runit:
+    packages = ("runit",)
+    run = "runsvdir -P /srv/service"
+    folder = f"/srv/service/{NAME}"
+    start, stop, restart = f"sv -w 30 start {folder}", f"sv -w 30 stop {folder}", f"sv -w 30 restart {folder}"
+    is_ready = f"sv check {folder}"
+    pid = f"cat {folder}/supervise/pid"
+    is_down = f"sv status {folder} | grep ^down: | grep -qv 'want up'"
+
+
+class S6:
+    packages = ("s6",)
+    run = "s6-svscan /srv/service"
+    folder = f"/srv/service/{NAME}"
+    start, stop = f"s6-svc -wU -T 30000 -u {folder}", f"s6-svc -wD -T 30000 -d {folder}"
+    restart = f"s6-svc -wR -T 30000 -1 {folder}"
+    is_ready = f"test $(s6-svstat -o ready {folder}) = true"
+    pid = f"s6-svstat -o pid {folder}"
+    is_down = f"test \"$(s6-svstat -o up,wantedup {folder})\" = 'false false'"
+
+
+@pytest.fixture(params=[Runit, S6], ids=["runit", "s6"])
+def supervisor(request):
+    return request.param
+
+
+@pytest.fixture
+def node(lab, supervisor):
+    """A node with two GPUs on which the supervisor runs, with our recipe as its one service."""
+    node = lab.node(packages=supervisor.packages).boot().simulate().install()
+    node.exec("mkdir", "-p", "/srv/service")
+    node.exec("cp", "-a", f"{EXAMPLES}/{supervisor.__name__.lower()}", supervisor.folder)
+    yield node
+    node.remove()
+
+
+def run(node, supervisor):
+    """The supervisor, as process 1 would have started it."""
+    node.exec("systemd-run", "--unit=supervisor", "--setenv=PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", supervisor.run)
+
+
+def begin(node, supervisor):
+    """The same, and its service is ready."""
+    run(node, supervisor)
+    wait_until(lambda: node.try_exec(supervisor.is_ready).status == 0, "the service ready", 20)
+    wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
+    return pid_of(node, supervisor)
+
+
+def pid_of(node, supervisor):
+    return node.exec(supervisor.pid).strip()
+
+
+def teardowns(node):
+    return [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]]
+
+
+def test_it_is_ready_when_the_gpus_are_held_and_a_stop_releases_them(node, supervisor):
+    pid = begin(node, supervisor)
+    assert node.exec("ps", "-o", "user:32=", "-p", pid).strip() == "nvidia-persistenced"
+    node.exec(supervisor.stop)
+    wait_until(lambda: node.try_exec(supervisor.is_down).status == 0, "the service down")
+    assert node.gpus.users() == [0, 0]
+    node.exec(supervisor.start)
+    wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
+
+
+def test_a_restart_and_a_crash_tear_no_gpu_down(node, supervisor):
+    pid = begin(node, supervisor)
+    for command in supervisor.restart, f"kill -KILL {pid}":
+        before = pid_of(node, supervisor)
+        node.exec(command.replace(pid, before))
+        wait_until(lambda: pid_of(node, supervisor) not in ("", "0", "-1", before), "another process", 20)
+        wait_until(lambda: node.try_exec("holdfast", "check").status == 0, "both GPUs held by it", 20)
+    assert (node.gpus.users(), teardowns(node)) == ([1, 1], [0, 0])
+
+
+def test_a_wrong_configuration_ends_it_for_good(node, supervisor):
+    node.write("/etc/holdfast/holdfast.conf", "no section\n")
+    run(node, supervisor)
+    wait_until(lambda: "holdfast.conf" in node.journal(), "the daemon's complaint", 20)
+    wait_until(lambda: node.try_exec(supervisor.is_down).status == 0, "the service down", 20)
+    assert node.gpus.users() == [0, 0]
