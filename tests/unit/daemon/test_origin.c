@@ -215,6 +215,10 @@ static void a_set_has_the_capability_or_not(void **state) {
 static void a_process_that_started_after_the_connection_is_not_the_peer(void **state) {
         uint64_t now_usec = clock_usec(CLOCK_BOOTTIME);
 
+        if (geteuid() != 0) {
+                print_message("root is missing: nobody else is asked when it has started\n");
+                skip();
+        }
         assert_int_equal(origin_of_pid(getpid(), now_usec, ORIGIN_CAPABLE).origin, ORIGIN_BESIDE);
         assert_int_equal(origin_of_pid(getpid(), 1, ORIGIN_CAPABLE).origin,
                          ORIGIN_GONE); /* a microsecond after the boot */
