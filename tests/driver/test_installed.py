@@ -4,6 +4,7 @@
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,76 @@ def test_the_module_is_in_use_while_gpus_are_held_and_is_exchanged_under_a_relea
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     wait_held(loaded, *ALL)
     assert show("MainPID") == pid
+
+
+# A unit that has the driver, as administrators write it; ours knows nothing of its name.
+DRIVER_UNIT = "anything.service"
+UNITS = Path("/run/systemd/system")
+REQUIRES = UNITS / f"{UNIT}.requires"
+DRIVER_UNIT_TEXT = f"""[Unit]
+Before={UNIT}
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/sbin/insmod {MODULES}/nvidia.ko
+ExecStart=/sbin/insmod {MODULES}/nvidia-uvm.ko
+ExecStop=/sbin/rmmod nvidia_uvm nvidia
+"""
+
+
+def module_inode():
+    """Another one after each load; None: it is not loaded."""
+    folder = Path("/sys/module/nvidia")
+    return folder.stat().st_ino if folder.exists() else None
+
+
+def journal():
+    """The last of what the three units and their programs said."""
+    units = [f"--unit={name}" for name in (UNIT, DRIVER_UNIT, *KEEPER)]
+    return subprocess.run(["journalctl", "--no-pager", "--output=short-precise", "--lines=60", *units], capture_output=True,
+                          text=True, check=False).stdout
+
+
+@pytest.fixture
+def driver_unit(loaded):
+    """The same, the driver having been loaded by a unit that ours requires."""
+    systemctl("stop", UNIT)
+    subprocess.run(["rmmod", "nvidia_uvm", "nvidia"], stdin=subprocess.DEVNULL, check=True)
+    REQUIRES.mkdir(parents=True)
+    (UNITS / DRIVER_UNIT).write_text(DRIVER_UNIT_TEXT)
+    (REQUIRES / DRIVER_UNIT).symlink_to(UNITS / DRIVER_UNIT)
+    systemctl("daemon-reload")
+    systemctl("start", UNIT)
+    wait_held(loaded, *ALL)
+    yield loaded
+    systemctl("stop", UNIT)
+    systemctl("stop", DRIVER_UNIT, check=False)
+    (REQUIRES / DRIVER_UNIT).unlink()
+    REQUIRES.rmdir()
+    (UNITS / DRIVER_UNIT).unlink()
+    systemctl("daemon-reload")
+    systemctl("reset-failed", DRIVER_UNIT, check=False)
+
+
+def test_a_restart_of_the_unit_that_has_the_driver_exchanges_the_module(driver_unit):
+    """It makes ours a restart, too, at which the GPUs stay with the keeper otherwise: then rmmod finds the module in use."""
+    before = module_inode()
+    done = subprocess.run(["systemctl", "restart", DRIVER_UNIT], stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, journal()
+    assert module_inode() not in (before, None)
+    wait_held(driver_unit, *ALL)
+    teardowns = [gpu["teardowns"] for gpu in driver_unit.gpus()]
+    systemctl("restart", UNIT)
+    wait_held(driver_unit, *ALL)
+    assert [gpu["teardowns"] for gpu in driver_unit.gpus()] == teardowns, "an ordinary restart releases nothing"
+
+
+def test_a_stop_of_the_unit_that_has_the_driver_unloads_the_module(driver_unit):
+    systemctl("stop", DRIVER_UNIT)
+    assert module_inode() is None
+    assert show("ActiveState") == "inactive"
+    systemctl("start", UNIT)
+    wait_held(driver_unit, *ALL)
 
 
 def test_an_unbind_of_a_held_gpu_ends_and_a_bind_has_it_held_again(unit):
