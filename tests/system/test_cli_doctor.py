@@ -531,7 +531,7 @@ def test_a_unit_in_etc_that_hides_the_packages_is_a_note(healthy):
     healthy.boot_systemd(FragmentPath="/etc/systemd/system/nvidia-persistenced.service")
     check = healthy.examine()["unit"]
     assert check["verdict"] == "note" and "hides the package's" in check["summary"], check
-    assert "systemctl revert" in check["cure"]
+    assert "systemctl revert nvidia-persistenced; systemctl enable nvidia-persistenced;" in check["cure"], "a revert disables it"
 
 
 def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it(healthy):

@@ -78,7 +78,8 @@ static void note_hidden(const struct examination *examination, struct finding *f
                 finding_set(finding, VERDICT_NOTE,
                             "a unit in /etc hides the package's: its user, sandbox and restarts are not in force");
                 finding_quote(finding, "%s hides %s", service->fragment_path, path);
-                finding_cure_unit(finding, examination, "systemctl revert UNIT; systemctl restart UNIT");
+                finding_cure_unit(finding, examination, /* a revert disables it */
+                                  "systemctl revert UNIT; systemctl enable UNIT; systemctl restart UNIT");
                 return;
         }
 }
