@@ -22,7 +22,7 @@ def suite(release):
 def simulate(release, status, *words):
     """What `apt-get WORDS...` would do on a machine with that dpkg status: lines of Inst, Remv, Conf."""
     with cache.locked("apt"):
-        done = suite(release).run("apt-get", "--simulate", *words, settings={"Dir::State::status": status})
+        done = suite(release).update().run("apt-get", "--simulate", *words, settings={"Dir::State::status": status})
     assert done.returncode == 0, f"apt-get {' '.join(words)}: {done.stdout[-2000:]}{done.stderr}"
     return done.stdout.splitlines()
 
