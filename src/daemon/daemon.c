@@ -241,26 +241,34 @@ static void on_hand_over(evutil_socket_t fd, short what, void *userdata) {
         stop(daemon, up);
 }
 
+/*
+ * A TERM has the last word, also one that came first (packaging/release-for-driver, at a restart). Signals that wait
+ * together are told by their numbers, USR1 before TERM, so nothing is done before all of them are.
+ */
 static void begin_hand_over(struct daemon *daemon) {
         bool keeps = daemon->options->keeper_from != KEEPER_NONE && daemon->ops->adopt;
         uint64_t limit_usec = keeps ? HAND_OVER_LIMIT_MSEC * USEC_PER_MSEC : 0;
 
+        if (daemon->hand_over_until_usec != 0)
+                return;
         daemon->hand_over_until_usec = clock_monotonic_usec() + limit_usec;
-        on_hand_over(-1, 0, daemon);
+        event_active(daemon->hand_over, EV_TIMEOUT, 0);
 }
 
 static void on_signal(evutil_socket_t signal_number, short what, void *userdata) {
         struct daemon *daemon = userdata;
 
         log_write(LOG_DEBUG, "Received signal %d", (int)signal_number);
-        if (daemon->stopping || daemon->hand_over_until_usec != 0) /* one end is enough */
+        if (daemon->stopping)
                 return;
-        if (signal_number == SIGUSR1)
+        if (signal_number == SIGUSR1) {
                 begin_hand_over(daemon);
-        else if (signal_number == SIGHUP)
+        } else if (signal_number == SIGHUP) {
                 reload(daemon);
-        else
+        } else {
+                (void)event_del(daemon->hand_over);
                 stop(daemon, false);
+        }
 }
 
 /* The driver is slower than anybody waits: what is still in it ends with the process, in the kernel. */

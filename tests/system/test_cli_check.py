@@ -12,6 +12,7 @@ import pytest
 
 from harness import process
 from harness.command import PROGRAM, holdfast
+from harness.events import wait_until
 from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, THREE, YES, Row
 
 A, B, C = THREE
@@ -44,6 +45,7 @@ def test_a_failed_gpu_is_named_with_its_reason(three):
     (HELD, {"uvm": 1, "uvm_text": "the fabric is not ready"}, WARNING, CRITICAL, WARNING),
     (HELD, {"uvm": 2}, OK, CRITICAL, OK),
     (OPENING, {}, WARNING, WARNING, OK),
+    (OPENING, {"error": "no power", "errno": 5}, CRITICAL, WARNING, CRITICAL),
     (OPENING, {"stuck": 1}, CRITICAL, CRITICAL, CRITICAL),
     (CLOSING, {}, WARNING, WARNING, OK),
     (CLOSING, {"stuck": 1}, CRITICAL, CRITICAL, CRITICAL),
@@ -66,6 +68,7 @@ def test_each_state_has_its_verdict_for_each_expectation(three, state, fields, o
     (RELEASED, {"wanted": 0}, OK),
     (HELD, {}, OK),  # somebody switched it on, as a daemon with --no-persistence-mode is for
     (FAILED, {"error": "no power", "errno": 5}, CRITICAL),
+    (OPENING, {"error": "no power", "errno": 5}, CRITICAL),
     (OPENING, {"stuck": 1}, CRITICAL),
     (RELEASED, {"wanted": 1}, WARNING),
 ])
@@ -264,3 +267,20 @@ def test_check_finds_a_gpu_that_fails(world):
     result = holdfast(world.site.root, "check")
     assert result.status == CRITICAL
     assert re.search(rf"GPU 1 \({re.escape(world.gpus[1])}\) failed: \w+", result.out)
+
+
+@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_a_gpu_that_has_failed_stays_failed_while_it_is_tried_again(world):
+    """A check every minute would else find a broken GPU "opening", and an alert's five minutes would begin anew."""
+    world.simulate(2, gpu1="fail_opens = all")
+    world.start()
+    world.sim.ctl("hang", gpu=world.gpus[1])
+    world.sim.ctl("fail", gpu=world.gpus[1], count=0)
+    wait_until(lambda: [gpu["state"] for gpu in holdfast(world.site.root, "status", "--json").json("status")["gpus"]]
+               == ["held", "opening"], "the next try")
+    result = holdfast(world.site.root, "check")
+    assert (result.status, f"GPU 1 ({world.gpus[1]}) failed: " in result.out) == (CRITICAL, True), result.out
+    assert re.search(r'^holdfast_gpu_state\{gpu="1",.*state="failed"\} 1$', holdfast(world.site.root, "metrics").out,
+                     re.MULTILINE)
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False)

@@ -281,6 +281,16 @@ def test_with_keeper_from_none_there_is_no_keeper_and_a_kill_tears_down(world):
     wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
 
 
+def test_a_term_has_the_last_word_when_usr1_comes_before_it_is_heard(world, service):
+    """A restart that takes the driver's unit along: the unit's ExecStop= sends TERM, and systemd USR1 right after it."""
+    pid = service.run.pid
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGUSR1, signal.SIGCONT):
+        os.kill(pid, number)
+    assert service.wait_end() == 0
+    assert service.kept == []
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
+
+
 def test_with_keeper_from_none_a_hand_over_releases(world):
     world.simulate()
     service = world.supervise("--keeper-from", "none")

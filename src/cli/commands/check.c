@@ -117,10 +117,6 @@ static bool is_stuck(const struct snapshot *snapshot, const struct snapshot_gpu 
         return gpu->detail.stuck;
 }
 
-static bool is_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->detail.state == HF_GPU_FAILED;
-}
-
 static bool is_leased(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return gpu->detail.leased;
 }
@@ -174,7 +170,7 @@ static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *g
 static const struct condition conditions[] = {
         /* on, off, any */
         {is_stuck, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "stuck in the driver"},
-        {is_failed, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), NULL},
+        {snapshot_has_failed, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), NULL},
         {is_not_known_to_daemon, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), "not known to the daemon"},
         {is_not_open, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "said to be held, but the daemon has not opened it"},
         {is_leased, ON_OFF_ANY(WARNING, OK, OK), "leased: released while somebody works on it"},

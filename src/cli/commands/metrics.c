@@ -323,19 +323,26 @@ static void tell_gpu_info(struct scrape *scrape) {
         }
 }
 
+/* An alert waits for some minutes of "failed": the moments in which the GPU is tried again must not begin them anew. */
+static uint32_t state_of(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot_has_failed(snapshot, gpu) ? HF_GPU_FAILED : gpu->detail.state;
+}
+
 /* One series a state, of which exactly one is 1: so alerts can count states without knowing numbers. */
 static void tell_gpu_states(struct scrape *scrape) {
         const struct snapshot *snapshot = scrape->snapshot;
 
         if (!is_ours(scrape) || snapshot->head.n_gpus == 0)
                 return;
-        metrics_family(&scrape->writer, "holdfast_gpu_state", "gauge", "Which state the GPU is in.");
+        metrics_family(&scrape->writer, "holdfast_gpu_state", "gauge",
+                       "Which state the GPU is in; failed also while it is tried again.");
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
                         const struct metrics_label label[] = {{"state", hf_gpu_state_name(state)}, {0}};
 
                         if (snapshot->gpus[i].in_daemon)
-                                tell_gpu(scrape, &snapshot->gpus[i], label, snapshot->gpus[i].detail.state == state);
+                                tell_gpu(scrape, &snapshot->gpus[i], label,
+                                         state_of(snapshot, &snapshot->gpus[i]) == state);
                 }
 }
 

@@ -127,7 +127,8 @@ static void take_output(struct search *search, char *output) {
 
 static void find_unit(char unit[static SERVICE_UNIT_SIZE], const char *root, int32_t daemon_pid,
                       uint64_t timeout_usec) {
-        struct search search = {.daemon_pid = daemon_pid, .best.unit = SERVICE_UNIT};
+        /* A unit that is only there, as holdfast.service is on every node, is no reason to look past ours. */
+        struct search search = {.daemon_pid = daemon_pid, .best = {.unit = SERVICE_UNIT, .weight = WEIGHT_IS_THERE}};
         /* Patterns are of units that systemd has in memory, as it has those that are enabled, run, or have failed. */
         const char *arguments[] = {
                 NULL,

@@ -375,6 +375,13 @@ size_t snapshot_count_held(const struct snapshot *snapshot) {
         return n;
 }
 
+bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        const struct hf_gpu *detail = &gpu->detail;
+
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+               (detail->state == HF_GPU_FAILED || (detail->state == HF_GPU_OPENING && detail->error_number != 0));
+}
+
 /* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
 static int32_t find_daemon_pid(const struct snapshot *snapshot) {
         if (snapshot->daemon_pid > 1)

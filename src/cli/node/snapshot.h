@@ -114,6 +114,9 @@ const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_
 
 size_t snapshot_count_held(const struct snapshot *snapshot);
 
+/* Whether its last initialisation failed; so also while it is tried again, when the daemon says "opening". */
+bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
+
 /* Whether the process is the daemon, or its keeper, which has copies of its descriptors. */
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder);
 
