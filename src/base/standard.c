@@ -15,9 +15,8 @@ void standard_open(void) {
 
         do {
                 fd = open("/dev/null", O_RDWR); /* without O_CLOEXEC: programs that we start have these as well */
-                if (fd < 0)
-                        fd = open("/",
-                                  O_PATH | O_DIRECTORY); /* can be neither read nor written, but takes the number */
+                if (fd < 0)                     /* what can be neither read nor written takes the number as well */
+                        fd = open("/", O_PATH | O_DIRECTORY);
         } while (fd >= 0 && fd <= STDERR_FILENO);
         if (fd >= 0)
                 (void)close(fd);

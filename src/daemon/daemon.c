@@ -241,10 +241,6 @@ static void on_hand_over(evutil_socket_t fd, short what, void *userdata) {
         stop(daemon, up);
 }
 
-/*
- * A TERM has the last word, also one that came first (packaging/release-for-driver, at a restart). Signals that wait
- * together are told by their numbers, USR1 before TERM, so nothing is done before all of them are.
- */
 static void begin_hand_over(struct daemon *daemon) {
         bool keeps = daemon->options->keeper_from != KEEPER_NONE && daemon->ops->adopt;
         uint64_t limit_usec = keeps ? HAND_OVER_LIMIT_MSEC * USEC_PER_MSEC : 0;
@@ -252,7 +248,7 @@ static void begin_hand_over(struct daemon *daemon) {
         if (daemon->hand_over_until_usec != 0)
                 return;
         daemon->hand_over_until_usec = clock_monotonic_usec() + limit_usec;
-        event_active(daemon->hand_over, EV_TIMEOUT, 0);
+        on_hand_over(-1, 0, daemon);
 }
 
 static void on_signal(evutil_socket_t signal_number, short what, void *userdata) {
@@ -265,7 +261,7 @@ static void on_signal(evutil_socket_t signal_number, short what, void *userdata)
                 begin_hand_over(daemon);
         } else if (signal_number == SIGHUP) {
                 reload(daemon);
-        } else {
+        } else { /* also while a keeper is waited for */
                 (void)event_del(daemon->hand_over);
                 stop(daemon, false);
         }

@@ -78,6 +78,11 @@ static int prepare(const struct options *options) {
         return EXIT_SUCCESS;
 }
 
+/* Of what was asked for and printed: without it, it is no success. Returns the exit status. */
+static int end_output(int status) {
+        return standard_close_output("nvidia-persistenced") < 0 && status == EXIT_SUCCESS ? EXIT_FAILURE : status;
+}
+
 static int run(int argc, char *argv[]) {
         struct startup startup = {.pipe_fd = -1};
         struct privileges privileges;
@@ -86,11 +91,11 @@ static int run(int argc, char *argv[]) {
 
         r = options_parse(argc, argv, &options);
         if (r == OPTIONS_DONE)
-                return standard_close_output("nvidia-persistenced") < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+                return end_output(EXIT_SUCCESS);
         if (r < 0)
                 return EXIT_USAGE;
         if (options.check_config)
-                return settings_check(&options);
+                return end_output(settings_check(&options));
         inherited_open();
         /* Those that we were not given on purpose: one of them could be somebody's hold of a GPU. */
         (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);

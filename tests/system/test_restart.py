@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
+RELEASE_FOR_DRIVER = Path(__file__).resolve().parent.parent.parent / "packaging/release-for-driver"
 HELD_ONCE = (1, 0, 1)  # initialisations, teardowns, open files
 
 
@@ -281,12 +282,20 @@ def test_with_keeper_from_none_there_is_no_keeper_and_a_kill_tears_down(world):
     wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
 
 
-def test_a_term_has_the_last_word_when_usr1_comes_before_it_is_heard(world, service):
-    """A restart that takes the driver's unit along: the unit's ExecStop= sends TERM, and systemd USR1 right after it."""
+def test_a_restart_that_takes_the_drivers_unit_along_signals_only_when_the_daemon_has_released(world, service, tmp_path):
+    """The unit's ExecStop= sends TERM. systemd's USR1, which comes when that has ended, must not overtake it."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text('#!/bin/sh\n[ "$1" = show ] && echo driver.service || echo "7 driver.service restart waiting"\n')
+    systemctl.chmod(0o755)
     pid = service.run.pid
-    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGUSR1, signal.SIGCONT):
-        os.kill(pid, number)
-    assert service.wait_end() == 0
+    os.kill(pid, signal.SIGSTOP)
+    with subprocess.Popen([RELEASE_FOR_DRIVER, "nvidia-persistenced.service", str(pid)],
+                          env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as script:
+        wait_until(lambda: [child for child in process.children(script.pid)
+                            if f"--pid={pid}" in Path(f"/proc/{child}/cmdline").read_text()], "the script waits for its end")
+        os.kill(pid, signal.SIGCONT)
+        assert service.wait_end() == 0
+        assert script.wait(10) == 0
     assert service.kept == []
     wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
 

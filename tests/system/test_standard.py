@@ -169,10 +169,11 @@ def test_the_status_of_check_is_its_answer_also_with_a_full_disk(world, daemon, 
     assert ("cannot write the output: No space left on device" in done.err) == bool(plain.out)
 
 
-def test_the_other_programs_say_that_output_was_lost(build):
+def test_the_other_programs_say_that_output_was_lost(build, tmp_path):
     for program, arguments in (("sim/holdfast-sim", ["--help"]), ("sim/holdfast-sim", ["--version"]),
                                ("src/daemon/nvidia-persistenced", ["--help"]),
-                               ("src/daemon/nvidia-persistenced", ["--version"])):
+                               ("src/daemon/nvidia-persistenced", ["--version"]),
+                               ("src/daemon/nvidia-persistenced", ["--root", tmp_path, "--check-config"])):
         with open("/dev/full", "w", encoding="utf-8") as full:
             done = subprocess.run([build / program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True,
                                   env=environment(), timeout=30, check=False)

@@ -90,15 +90,6 @@ bool examination_has_daemon(const struct examination *examination) {
         return daemon == DAEMON_HOLDFAST || daemon == DAEMON_NVIDIA;
 }
 
-/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
-int32_t examination_daemon_pid(const struct examination *examination) {
-        const struct snapshot *snapshot = examination->snapshot;
-
-        if (snapshot->daemon_pid > 1)
-                return snapshot->daemon_pid;
-        return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
-}
-
 /* ---- the command ---- */
 
 static struct doctor_options {
@@ -180,7 +171,7 @@ static int run(const struct invocation *invocation) {
                          &snapshot) < 0)
                 return STATUS_DOCTOR_FAILED;
         examination.snapshot = snapshot;
-        service_find(&service, invocation->root, examination_daemon_pid(&examination), chosen->timeout_usec);
+        service_find(&service, invocation->root, snapshot_find_daemon(snapshot), chosen->timeout_usec);
         examination.service = &service;
         find_runtime_directory(&examination);
         return examine(invocation, &examination);

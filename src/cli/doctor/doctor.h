@@ -67,9 +67,6 @@ void finding_cure_unit(struct finding *finding, const struct examination *examin
 /* Whether the daemon answers, ours or NVIDIA's. */
 bool examination_has_daemon(const struct examination *examination);
 
-/* The process that listens at the socket; 0: not known. */
-int32_t examination_daemon_pid(const struct examination *examination);
-
 /* ---- printing (cli/doctor/report.c) ---- */
 
 /* Problems first, then notes; what cannot be told and, if verbose, what is right. findings are in the probes' order. */

@@ -95,7 +95,7 @@ static bool is_daemon(uint64_t pid) {
 
 static void report_other_pid(const struct examination *examination, const char *path, uint64_t pid,
                              struct finding *finding) {
-        int32_t listener = examination_daemon_pid(examination);
+        int32_t listener = snapshot_find_daemon(examination->snapshot);
         char restart[sizeof(finding->cure)];
 
         finding_quote(finding, "%s has %u, at the socket listens pid %d", path, (unsigned)pid, (int)listener);
@@ -112,7 +112,7 @@ static void report_other_pid(const struct examination *examination, const char *
 }
 
 void probe_one_daemon(const struct examination *examination, struct finding *finding) {
-        int32_t listener = examination_daemon_pid(examination);
+        int32_t listener = snapshot_find_daemon(examination->snapshot);
         char path[256], text[32];
         uint64_t pid;
         ssize_t r;

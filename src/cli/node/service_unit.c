@@ -18,12 +18,14 @@ enum {
         CGROUP_SIZE = 4096,
 };
 
-/* How much speaks for a unit; the daemon being in it outweighs all else, and of equals the first is taken. */
+/*
+ * How much speaks for a unit; the daemon being in it outweighs all else, and of equals the first is taken. That it is
+ * there says nothing: holdfast.service is on every node.
+ */
 enum weight {
-        WEIGHT_IS_THERE = 1,
-        WEIGHT_HAS_RUN = 2, /* or tried to */
-        WEIGHT_ENABLED = 4,
-        WEIGHT_DAEMON = 8,
+        WEIGHT_HAS_RUN = 1, /* or tried to */
+        WEIGHT_ENABLED = 2,
+        WEIGHT_DAEMON = 4,
 };
 
 /* What systemctl tells of one unit. */
@@ -84,8 +86,6 @@ static void take_property(struct candidate *candidate, const char *name, const c
                 candidate->main_pid = atoi(value);
         else if (text_equal(name, "ExecStart"))
                 candidate->is_daemons |= strstr(value, "/nvidia-persistenced ") != NULL;
-        else if (text_equal(name, "LoadState") && !text_equal(value, "not-found"))
-                candidate->weight |= WEIGHT_IS_THERE;
         else if (text_equal(name, "ActiveState") && !text_equal(value, "inactive"))
                 candidate->weight |= WEIGHT_HAS_RUN;
         else if (text_equal(name, "UnitFileState") && text_starts_with(value, "enabled"))
@@ -127,14 +127,13 @@ static void take_output(struct search *search, char *output) {
 
 static void find_unit(char unit[static SERVICE_UNIT_SIZE], const char *root, int32_t daemon_pid,
                       uint64_t timeout_usec) {
-        /* A unit that is only there, as holdfast.service is on every node, is no reason to look past ours. */
-        struct search search = {.daemon_pid = daemon_pid, .best = {.unit = SERVICE_UNIT, .weight = WEIGHT_IS_THERE}};
+        struct search search = {.daemon_pid = daemon_pid, .best.unit = SERVICE_UNIT};
         /* Patterns are of units that systemd has in memory, as it has those that are enabled, run, or have failed. */
         const char *arguments[] = {
                 NULL,
                 "show",
                 "--no-pager",
-                "--property=ActiveState,ExecStart,Id,LoadState,MainPID,UnitFileState",
+                "--property=ActiveState,ExecStart,Id,MainPID,UnitFileState",
                 "--",
                 SERVICE_UNIT,
                 "holdfast.service",

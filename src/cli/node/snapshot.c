@@ -382,15 +382,14 @@ bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_
                (detail->state == HF_GPU_FAILED || (detail->state == HF_GPU_OPENING && detail->error_number != 0));
 }
 
-/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
-static int32_t find_daemon_pid(const struct snapshot *snapshot) {
+int32_t snapshot_find_daemon(const struct snapshot *snapshot) {
         if (snapshot->daemon_pid > 1)
                 return snapshot->daemon_pid;
         return snapshot->daemon == DAEMON_HOLDFAST ? (int32_t)snapshot->head.pid : 0;
 }
 
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder) {
-        int32_t daemon_pid = find_daemon_pid(snapshot);
+        int32_t daemon_pid = snapshot_find_daemon(snapshot);
 
         return holder->is_keeper || (daemon_pid != 0 && holder->pid == daemon_pid);
 }

@@ -117,6 +117,12 @@ size_t snapshot_count_held(const struct snapshot *snapshot);
 /* Whether its last initialisation failed; so also while it is tried again, when the daemon says "opening". */
 bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
 
+/*
+ * The process that listens at the socket; 0: not known. A socket that systemd made was listened to by process 1: then
+ * only the daemon itself can tell.
+ */
+int32_t snapshot_find_daemon(const struct snapshot *snapshot);
+
 /* Whether the process is the daemon, or its keeper, which has copies of its descriptors. */
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder);
 

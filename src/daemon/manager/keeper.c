@@ -389,7 +389,9 @@ static bool somebody_listens(const struct keeper *keeper) {
                (errno != ECONNREFUSED && errno != ENOENT);
 }
 
-/* The pid file, whose lock says that the daemon is dead, and by which we know at our end that it left more, goes last.
+/*
+ * Nothing is touched without the lock on the pid file, which a daemon that lives has. So that file is kept until our
+ * end, and removed last.
  */
 static void tidy_up(const struct keeper *keeper, bool at_our_end) {
         CLEANUP(fd_done) int fd = -1;

@@ -113,10 +113,10 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def children():
-    """Pids of all processes whose parent we are, adopted ones too."""
+def children(pid="self"):
+    """Pids of all processes whose parent that process is (we are), adopted ones too."""
     found = []
-    for task in Path("/proc/self/task").iterdir():
+    for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             found += map(int, (task / "children").read_text().split())
         except FileNotFoundError:  # that thread has just ended
