@@ -70,6 +70,7 @@ struct keeper_link {
         struct copy copies[COPIES_MAX];
         unsigned n_copies;
         uint32_t last_token;
+        bool drops_all; /* an open that ends while the process does is not to be kept */
 };
 
 static void lock(struct keeper_link *link) {
@@ -129,6 +130,10 @@ static void keep(struct gpu_keeper *keeper, const struct pci_address *address, c
 
         keeper_name_format(name, sizeof(name), kind, address);
         lock(link);
+        if (link->drops_all) {
+                unlock(link);
+                return;
+        }
         copy = add(link, name, fd);
         if (!copy)
                 log_write(LOG_WARNING, "no room to keep %s: a restart may tear it down", name);
@@ -597,6 +602,7 @@ void keeper_link_remove_socket(struct keeper_link *link) {
 
 void keeper_link_drop_all(struct keeper_link *link) {
         lock(link);
+        link->drops_all = true;
         for (unsigned i = 0; i < link->n_copies && link->state == STATE_UP; i++)
                 (void)keeper_send(link->fd, KEEPER_DROP, 0, link->copies[i].name, -1);
         unlock(link);

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <event2/event.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "daemon/manager/keeper_link.h"
 #include "daemon/manager/keeper_message.h"
 #include "gpu/backend.h"
 #include "tests/unit/hostile.h"
@@ -348,6 +350,43 @@ static void what_is_no_message_harms_nothing(void **state) {
         assert_true(is_readable(kept, 0));
 }
 
+/* ---- the daemon's side ---- */
+
+/* Left with the keeper by the link; the link's caller has closed its own. Returns the end at which its last close shows. */
+static int leave(struct keeper_link *link) {
+        struct gpu_keeper *backends = keeper_link_keeper(link);
+        int ends[2];
+
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        backends->keep(backends, &address, GPU_KIND_DEVICE, ends[1]);
+        (void)close(ends[1]);
+        return ends[0];
+}
+
+/* A thread may come out of the driver with an open while the process ends: nobody would ever close what it left then. */
+static void after_dropping_all_nothing_more_is_left_with_the_keeper(void **state) {
+        CLEANUP(fd_done) int before = -1, after = -1;
+        const struct keeper_link_config config = {
+                .loop = event_base_new(),
+                .root = folder,
+                .directory = folder,
+                .wait_sec = 3600,
+        };
+        struct keeper_link *link;
+
+        assert_int_equal(keeper_link_new(&link), 0);
+        keeper_link_start(link, &config);
+        assert_true(keeper_link_is_up(link));
+        before = leave(link);
+        assert_false(is_readable(before, 0));
+        keeper_link_drop_all(link);
+        assert_true(is_readable(before, LIMIT_MSEC));
+        after = leave(link);
+        assert_true(is_readable(after, LIMIT_MSEC));
+        keeper_link_free(link);
+        event_base_free(config.loop);
+}
+
 #define with_keeper(test) cmocka_unit_test_setup_teardown(test, start, end)
 
 int main(void) {
@@ -368,6 +407,7 @@ int main(void) {
                 with_keeper(an_idle_keeper_ends_with_its_daemon),
                 with_keeper(one_that_is_to_stay_stays),
                 with_keeper(what_is_no_message_harms_nothing),
+                with_keeper(after_dropping_all_nothing_more_is_left_with_the_keeper),
         };
 
         return cmocka_run_group_tests(tests, make_folder, remove_folder);
