@@ -74,6 +74,6 @@ void keeper_link_end(struct keeper_link *link);
 /* We end and have released everything: removes the socket of a keeper that was forked, for it ends as well. */
 void keeper_link_remove_socket(struct keeper_link *link);
 
-/* We end while the driver has not let go of something: the keeper is not to keep it, nor what is opened from now on. Does
- * not wait. */
+/* We end while the driver has not let go of something: the keeper is not to keep it, nor what is opened from now on.
+ * Does not wait. */
 void keeper_link_drop_all(struct keeper_link *link);

@@ -352,7 +352,8 @@ static void what_is_no_message_harms_nothing(void **state) {
 
 /* ---- the daemon's side ---- */
 
-/* Left with the keeper by the link; the link's caller has closed its own. Returns the end at which its last close shows. */
+/* Left with the keeper by the link; the link's caller has closed its own. Returns the end at which its last close
+ * shows. */
 static int leave(struct keeper_link *link) {
         struct gpu_keeper *backends = keeper_link_keeper(link);
         int ends[2];
@@ -363,7 +364,8 @@ static int leave(struct keeper_link *link) {
         return ends[0];
 }
 
-/* A thread may come out of the driver with an open while the process ends: nobody would ever close what it left then. */
+/* A thread may come out of the driver with an open while the process ends: nobody would ever close what it left then.
+ */
 static void after_dropping_all_nothing_more_is_left_with_the_keeper(void **state) {
         CLEANUP(fd_done) int before = -1, after = -1;
         const struct keeper_link_config config = {
