@@ -258,7 +258,7 @@ def live_with(world, fault, n, rest=None):
         if now is not None:
             wait_until(lambda: rest is None or not life.descriptors() - rest, f"only the descriptors of before: {now}")
             life.stop()
-    except AssertionError as error:
+    except (AssertionError, OSError) as error:  # the latter: it has ended
         wrong = error
     if not life.is_gone():
         process.kill_and_reap(life.daemon.pid)
@@ -272,7 +272,7 @@ def live_with(world, fault, n, rest=None):
             check_failed_start(life, failed)
         life.daemon.clean_up()
         check_nothing_is_left(life, failed)
-    except AssertionError as error:
+    except (AssertionError, OSError) as error:
         gave_up = life.daemon.log.has(SANITIZER_GAVE_UP)
         wrong = None if gave_up else described(n, failed, error, life.daemon.log.text())
     return now, wrong

@@ -29,6 +29,7 @@
 
 enum {
         KEPT_MAX = 512,        /* 64 GPUs need 128 */
+        CLOSINGS_MAX = 1024,   /* at a time */
         VISITORS_MAX = 4,      /* connections that have not said yet that they are a daemon */
         VISIT_SEC = 10,        /* how long such a connection may last */
         FIRST_VISIT_SEC = 30,  /* how long an idle keeper waits for its first daemon */
@@ -46,7 +47,7 @@ struct kept {
 
 /* A descriptor on its way out: its close(2) is on a thread, or has to wait for one. */
 struct closing {
-        struct keeper *keeper;
+        struct keeper *keeper; /* NULL: this place is free */
         struct closing *next;
         char name[KEEPER_NAME_SIZE];
         int fd;
@@ -70,9 +71,10 @@ struct keeper {
         struct kept kept[KEPT_MAX];
         unsigned n_kept;
         struct closing *closings;
-        bool owes_threads;      /* some of them wait for a thread */
-        uint64_t wait_usec;     /* how long for the next daemon */
-        uint64_t deadline_usec; /* without a daemon: until when; when ending: until when */
+        struct closing places[CLOSINGS_MAX]; /* of theirs: what is to be closed is, also without memory */
+        bool owes_threads;                   /* some of them wait for a thread */
+        uint64_t wait_usec;                  /* how long for the next daemon */
+        uint64_t deadline_usec;              /* without a daemon: until when; when ending: until when */
         bool ending;
 };
 
@@ -121,12 +123,20 @@ static void start_all(struct keeper *keeper) {
         }
 }
 
-/* Gives the descriptor up. Without memory it stays open: better a GPU held for too long than a loop in the driver. */
+static struct closing *find_place(struct keeper *keeper) {
+        for (unsigned i = 0; i < CLOSINGS_MAX; i++)
+                if (!keeper->places[i].keeper)
+                        return &keeper->places[i];
+        return NULL;
+}
+
+/* Gives the descriptor up. Without a place it stays open: better a GPU held for too long than a loop in the driver. */
 static struct closing *let_go(struct keeper *keeper, const char *name, int fd) {
-        struct closing *closing = calloc(1, sizeof(*closing));
+        struct closing *closing = find_place(keeper);
 
         if (!closing) {
-                log_write(LOG_ERR, "cannot close %s: out of memory; it stays open until this process ends", name);
+                log_write(LOG_ERR, "cannot close %s: the driver keeps %u others; it stays open", name,
+                          (unsigned)CLOSINGS_MAX);
                 return NULL;
         }
         *closing = (struct closing){.keeper = keeper, .next = keeper->closings, .fd = fd};
@@ -163,7 +173,7 @@ static void forget_closing(struct keeper *keeper, struct closing *closing) {
         while (*next != closing)
                 next = &(*next)->next;
         *next = closing->next;
-        free(closing);
+        closing->keeper = NULL;
 }
 
 static void on_closed(struct keeper *keeper) {
@@ -191,27 +201,28 @@ static struct closing *find_closing(struct keeper *keeper, const char *name) {
         return closing;
 }
 
-/* Begins to close what is kept under the name, or finds it being closed already; NULL: there is no such thing. */
+/* Begins to close what is kept under the name, or finds it being closed already; NULL: it is neither, or stays. */
 static struct closing *close_kept(struct keeper *keeper, const char *name) {
         struct kept *kept = find(keeper, name);
-        int fd;
+        struct closing *closing;
 
         if (!kept)
                 return find_closing(keeper, name);
-        fd = kept->fd;
-        *kept = keeper->kept[--keeper->n_kept];
-        return let_go(keeper, name, fd);
+        closing = let_go(keeper, name, kept->fd);
+        if (closing)
+                *kept = keeper->kept[--keeper->n_kept];
+        return closing;
 }
 
 static void drop(struct keeper *keeper, const char *name, uint32_t token) {
         struct closing *closing = close_kept(keeper, name);
 
-        if (!closing) {
+        if (closing) {
+                closing->answer_to = keeper->n_daemons;
+                closing->token = token;
+        } else if (!find(keeper, name)) {
                 tell(keeper, KEEPER_DROPPED, token, name, -1);
-                return;
         }
-        closing->answer_to = keeper->n_daemons;
-        closing->token = token;
 }
 
 static void keep(struct keeper *keeper, const char *name, int fd) {
