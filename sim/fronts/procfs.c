@@ -181,15 +181,15 @@ void procfs_module_refcnt(FILE *out, const struct procfs_source *source) {
 }
 
 void procfs_pci_vendor(FILE *out, const struct procfs_source *source) {
-        fputs("0x10de\n", out);
+        fprintf(out, "0x%04x\n", MODEL_PCI_VENDOR);
 }
 
 void procfs_pci_device(FILE *out, const struct procfs_source *source) {
-        fputs("0x2330\n", out);
+        fprintf(out, "0x%04x\n", MODEL_PCI_DEVICE);
 }
 
 void procfs_pci_class(FILE *out, const struct procfs_source *source) {
-        fputs("0x030200\n", out);
+        fprintf(out, "0x%06x\n", MODEL_PCI_CLASS);
 }
 
 void procfs_pci_numa_node(FILE *out, const struct procfs_source *source) {

@@ -117,14 +117,6 @@ static struct gpu *find_minor(struct model *model, uint32_t minor) {
         return NULL;
 }
 
-/* Also one that an unbind has taken off the list, and waits for. */
-static struct gpu *find_probed(struct model *model, uint32_t minor) {
-        for (size_t i = 0; i < model->n_gpus; i++)
-                if (model->gpus[i].probed && model->gpus[i].minor == minor)
-                        return &model->gpus[i];
-        return NULL;
-}
-
 static int open_nonblocking(struct model *model, struct model_file *file, uint32_t minor,
                             struct model_file **ret_file) {
         struct gpu *gpu;
@@ -378,7 +370,10 @@ static void fill_view(const struct model *model, const struct gpu *gpu, struct m
                 .initialisations = gpu->initialisations,
                 .teardowns = gpu->teardowns,
                 .uvm_registrations = gpu->uvm_registrations,
+                .compute_mode = gpu->settings.compute_mode,
         };
+        for (const struct model_file *file = model->files; file; file = file->next)
+                ret_view->attachments += file_references(file, gpu, false);
         numa_fill(model, gpu, &ret_view->numa);
 }
 
@@ -419,45 +414,5 @@ int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view) {
         if (!file->gpu)
                 return -ENODEV;
         fill_view(model, file->gpu, ret_view);
-        return 0;
-}
-
-/* ---- the legacy flag ---- */
-
-int model_legacy_get(struct model_file *file, bool *ret_enabled) {
-        struct model *model = file->model;
-        MODEL_LOCKED(model);
-
-        if (!file->gpu || file->state != FILE_OPEN)
-                return -ENODEV;
-        *ret_enabled = file->gpu->spec.legacy;
-        return 0;
-}
-
-int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled) {
-        struct who who = who_is(caller);
-        struct gpu *gpu;
-        MODEL_LOCKED(model);
-
-        if (caller->uid != 0)
-                return -EPERM;
-        gpu = find_probed(model, minor);
-        if (!gpu || !(gpu->initialised || gpu->kept))
-                return -ENODEV;
-        gpu->spec.legacy = enabled;
-        journal_add(model, gpu, &who, "legacy", "%s", enabled ? "on" : "off");
-        return 0;
-}
-
-int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled) {
-        struct model *model = file->model;
-        MODEL_LOCKED(model);
-
-        if (caller->uid != 0)
-                return -EPERM;
-        if (!file->gpu || file->state != FILE_OPEN)
-                return -ENODEV;
-        file->gpu->spec.legacy = enabled;
-        journal_add(model, file->gpu, &file->who, "legacy", "%s", enabled ? "on" : "off");
         return 0;
 }

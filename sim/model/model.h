@@ -32,6 +32,15 @@ struct model_file;
 
 #define MODEL_MINOR_NONE UINT32_MAX
 
+/* What every simulated GPU says of itself on the bus: an H100's numbers. */
+enum {
+        MODEL_PCI_VENDOR = 0x10de,
+        MODEL_PCI_DEVICE = 0x2330,
+        MODEL_PCI_SUBSYSTEM = 0x16c1, /* of the same vendor */
+        MODEL_PCI_REVISION = 0xa1,
+        MODEL_PCI_CLASS = 0x030200,
+};
+
 enum model_node {
         MODEL_NODE_CTL,
         MODEL_NODE_GPU,
@@ -129,6 +138,8 @@ struct model_gpu_view {
         uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
         unsigned initialisations;
         unsigned teardowns;
+        unsigned attachments;       /* files of nvidiactl that use it (NV_ESC_ATTACH_GPUS_TO_FD) */
+        const char *compute_mode;   /* "Default", "Prohibited" or "Exclusive_Process" */
         unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/UUID exists while there are any */
         struct model_numa numa;
 };
@@ -175,6 +186,9 @@ int model_legacy_get(struct model_file *file, bool *ret_enabled);
 int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled);
 /* -ENODEV when there is no such GPU, or RM has no object of it, for it is not initialised. */
 int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
+
+/* The drain state, of any GPU that is probed. Needs uid 0: -EPERM; -ENODEV when there is no such GPU. */
+int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on);
 
 /*
  * Whether the process has the GPU's node open (RM and UVM ask this). The driver walks the caller's own descriptors, so

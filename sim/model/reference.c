@@ -275,21 +275,6 @@ uint32_t model_uvm_unregister(struct model_file *file, const uint8_t uuid[static
         return file->uvm_initialised ? uvm_unregister(file->model, file, uuid) : (uint32_t)NV_ERR_ILLEGAL_ACTION;
 }
 
-static void uuid_bytes(const struct gpu *gpu, uint8_t ret_uuid[static NV_UUID_SIZE]) {
-        size_t n_digits = 0;
-
-        memset(ret_uuid, 0, NV_UUID_SIZE);
-        for (const char *digit = gpu->spec.uuid + strlen("GPU-"); *digit != '\0' && n_digits < 2 * NV_UUID_SIZE;
-             digit++) {
-                unsigned value = *digit <= '9' ? (unsigned)(*digit - '0') : (unsigned)((*digit | 0x20) - 'a' + 10);
-
-                if (*digit == '-')
-                        continue;
-                ret_uuid[n_digits / 2] = (uint8_t)(ret_uuid[n_digits / 2] << 4 | value);
-                n_digits++;
-        }
-}
-
 uint32_t model_uvm_persistence(struct model_file *file, bool enable) {
         struct model *model = file->model;
         uint8_t uuid[NV_UUID_SIZE];
@@ -297,7 +282,7 @@ uint32_t model_uvm_persistence(struct model_file *file, bool enable) {
 
         if (!file->gpu || file->state != FILE_OPEN)
                 return NV_ERR_INVALID_STATE;
-        uuid_bytes(file->gpu, uuid);
+        scenario_uuid_bytes(file->gpu->spec.uuid, uuid);
         if (enable == file_references(file, file->gpu, true))
                 return NV_OK;
         return enable ? uvm_register(model, file, uuid, &file->who, true) : uvm_unregister(model, file, uuid);

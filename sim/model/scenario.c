@@ -37,6 +37,20 @@ void scenario_derive_uuid(const struct pci_address *address, char buffer[static 
                           (unsigned long long)(low & UINT64_C(0xffffffffffff)));
 }
 
+void scenario_uuid_bytes(const char *uuid, uint8_t ret_bytes[static NV_UUID_SIZE]) {
+        size_t n_digits = 0;
+
+        memset(ret_bytes, 0, NV_UUID_SIZE);
+        for (const char *digit = uuid + strlen("GPU-"); *digit != '\0' && n_digits < 2 * NV_UUID_SIZE; digit++) {
+                unsigned value = *digit <= '9' ? (unsigned)(*digit - '0') : (unsigned)((*digit | 0x20) - 'a' + 10);
+
+                if (*digit == '-')
+                        continue;
+                ret_bytes[n_digits / 2] = (uint8_t)(ret_bytes[n_digits / 2] << 4 | value);
+                n_digits++;
+        }
+}
+
 static int unit_usec(const char *unit, uint64_t *ret_usec) {
         static const struct {
                 const char *name;
@@ -168,6 +182,9 @@ static void default_gpu(struct scenario_gpu *gpu, size_t index) {
                 .fail_errno = EIO,
                 .numa = NV_NUMA_DISABLED,
                 .has_uvm = true,
+                .memory_mib = 80 * 1024,
+                .temperature = 30,
+                .mig = SCENARIO_MIG_DISABLED,
         };
         scenario_derive_uuid(&gpu->address, gpu->uuid);
 }

@@ -18,6 +18,15 @@
 enum {
         SCENARIO_GPUS_MAX = 64,
         SCENARIO_UUID_SIZE = 64,
+        SCENARIO_MEMORY_MIB_MAX = 1024 * 1024, /* its KiB fit RM's 32 bits */
+        SCENARIO_TEMPERATURE_MAX = 127,
+};
+
+/* As RM's GPU_INFO_INDEX_GPU_SMC_MODE has it. Only the mode: there are no instances. */
+enum scenario_mig {
+        SCENARIO_MIG_UNSUPPORTED = 0,
+        SCENARIO_MIG_ENABLED = 1,
+        SCENARIO_MIG_DISABLED = 2,
 };
 
 struct scenario_gpu {
@@ -44,6 +53,9 @@ struct scenario_gpu {
         enum nv_numa_status numa;   /* NV_NUMA_DISABLED: no NUMA memory */
         uint64_t fabric_delay_usec; /* after initialisation: UVM registration gives 0x81 for so long */
         bool has_uvm;
+        unsigned memory_mib;
+        unsigned temperature; /* degrees Celsius */
+        enum scenario_mig mig;
 };
 
 /* The words of /proc/driver/nvidia/gpus/ADDRESS/numa_status, and of scenarios, by enum nv_numa_status. */
@@ -74,10 +86,11 @@ struct scenario {
  *                       memory_probe = no
  *      [gpus]           count = 8, and any key of a GPU, for all of them; stands before the next
  *      [gpu 3]          one GPU, by index or PCI address: address, uuid, model, present, lock = 200ms, init = 1.3s,
- *                       teardown = 50ms, fail_opens = 2 (or all), fail_status = NV_ERR_OPERATING_SYSTEM, fail_errno =
- * EIO, hang = no|open|close, excluded, lost = no|yes|surprise, drain, legacy, confidential, coherent, numa =
- * disabled|offline|online|..., numa_auto_online, fabric_delay = 20s, uvm [at 5s]          verb = remove, then its
- * arguments: gpu = 3
+ *                       teardown = 50ms, fail_opens = 2 (or all), fail_status = NV_ERR_OPERATING_SYSTEM,
+ *                       fail_errno = EIO, hang = no|open|close, excluded, lost = no|yes|surprise, drain, legacy,
+ *                       confidential, coherent, numa = disabled|offline|online|..., numa_auto_online,
+ *                       fabric_delay = 20s, uvm, memory = 81920, temperature = 30, mig = unsupported|disabled|enabled
+ *      [at 5s]          verb = remove, then its arguments: gpu = 3
  */
 
 /* n_gpus (1..SCENARIO_GPUS_MAX) alike, 0.2 s under the lock and 1.3 s outside it, from 0000:17:00.0 upwards. */
@@ -91,6 +104,9 @@ int scenario_read(struct scenario *scenario, const char *path, char *error, size
 
 /* The UUID that a GPU at this address has unless the scenario says otherwise. */
 void scenario_derive_uuid(const struct pci_address *address, char buffer[static SCENARIO_UUID_SIZE]);
+
+/* The 16 bytes of a UUID, in the order in which the text has them. */
+void scenario_uuid_bytes(const char *uuid, uint8_t ret_bytes[static NV_UUID_SIZE]);
 
 /* "200ms", "1.3s", "2min", "500us". Returns 0 or -EINVAL. */
 int scenario_parse_duration(const char *text, uint64_t *ret_usec);

@@ -127,6 +127,38 @@ static int parse_numa(const char *value, void *field) {
         return -EINVAL;
 }
 
+static int parse_mig(const char *value, void *field) {
+        static const char *const words[] = {
+                [SCENARIO_MIG_UNSUPPORTED] = "unsupported",
+                [SCENARIO_MIG_ENABLED] = "enabled",
+                [SCENARIO_MIG_DISABLED] = "disabled",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                if (text_equal(value, words[i])) {
+                        *(enum scenario_mig *)field = (enum scenario_mig)i;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+static int parse_below(const char *value, uint64_t maximum, void *field) {
+        uint64_t number;
+
+        if (text_parse_u64(value, 10, maximum, &number) < 0)
+                return -EINVAL;
+        *(unsigned *)field = (unsigned)number;
+        return 0;
+}
+
+static int parse_memory(const char *value, void *field) {
+        return parse_below(value, SCENARIO_MEMORY_MIB_MAX, field);
+}
+
+static int parse_temperature(const char *value, void *field) {
+        return parse_below(value, SCENARIO_TEMPERATURE_MAX, field);
+}
+
 #define FIELD(name) offsetof(struct scenario_gpu, name)
 #define WHOLE_GPU 0 /* the parser gets the struct itself */
 #define A_BOOL "yes or no"
@@ -152,12 +184,15 @@ static const struct key {
         {"legacy", parse_bool, FIELD(legacy), A_BOOL},
         {"lock", parse_duration, FIELD(lock_usec), A_DURATION},
         {"lost", parse_lost, WHOLE_GPU, "no, yes or surprise"},
+        {"memory", parse_memory, FIELD(memory_mib), "its size in MiB, up to 1048576"},
+        {"mig", parse_mig, FIELD(mig), "unsupported, disabled or enabled"},
         {"model", parse_model, FIELD(model), "a name of up to 95 characters"},
         {"numa", parse_numa, FIELD(numa),
          "disabled, offline, online_in_progress, online, online_failed, offline_in_progress or offline_failed"},
         {"numa_auto_online", parse_bool, FIELD(numa_auto_online), A_BOOL},
         {"present", parse_bool, FIELD(present), A_BOOL},
         {"teardown", parse_duration, FIELD(teardown_usec), A_DURATION},
+        {"temperature", parse_temperature, FIELD(temperature), "degrees Celsius, up to 127"},
         {"uuid", parse_uuid, FIELD(uuid), "GPU- and 32 hexadecimal digits as 8-4-4-4-12"},
         {"uvm", parse_bool, FIELD(has_uvm), A_BOOL},
 };

@@ -49,11 +49,11 @@ static void fill_card(const struct model_gpu_view *view, struct nv_card_info *re
                 .pci = {.domain = address->domain,
                         .bus = address->bus,
                         .slot = address->slot,
-                        .vendor_id = 0x10de,
-                        .device_id = 0x2330},
+                        .vendor_id = MODEL_PCI_VENDOR,
+                        .device_id = MODEL_PCI_DEVICE},
                 .gpu_id = nv_gpu_id(address->domain, address->bus, address->slot),
                 .reg_size = 16 << 20,
-                .fb_size = UINT64_C(80) << 30,
+                .fb_size = (uint64_t)view->spec.memory_mib << 20,
                 .minor = view->minor,
         };
 }

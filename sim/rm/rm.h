@@ -3,10 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The resource manager as far as a holder of GPUs meets it: root clients, device objects, OS events and the two
- * families of controls for bind/unbind notices and legacy persistence. Anything else is refused and counted.
+ * The resource manager as far as programs meet it that hold GPUs or look at them: root clients, device and subdevice
+ * objects, OS events, and a table of controls (control.c). Anything else is refused and counted.
  *
- *      client (root) --- device object  -> a GPU, by device instance; its legacy flag
+ *      client (root) --- device object --- subdevice object  -> a GPU, by device instance
  *             |  \------ event object   -> an OS event: (client, descriptor number) -> the file that poll() wakes
  *             queue of notices, fetched one by one with GET_SYSTEM_EVENT_DATA
  *

@@ -7,8 +7,10 @@
     CI=true                     a skipped test is a failure
 """
 
+import contextlib
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from harness import process, skips
 from harness.daemon import other_daemon
 from harness.fixtures import open_world
 from harness.node import THREE, Node
+from harness.simulator import Simulator, scenario
+from harness.world import missing_for
 
 TOP = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("HOLDFAST_BUILD", TOP / "build")).resolve()
@@ -62,6 +66,33 @@ def build():
     missing = [name for name in PROGRAMS if not (BUILD / name).exists()]
     assert not missing, f"not built: {', '.join(missing)} in {BUILD}; run make, or give HOLDFAST_BUILD"
     return BUILD
+
+
+@pytest.fixture
+def make_sim(build):
+    """Starts simulators: make_sim(scenario text) mounts one; mount=False serves a socket only."""
+    with contextlib.ExitStack() as stack:
+
+        def make(text=None, mount=True):
+            lacking = missing_for("kernel") if mount else None
+            if lacking:
+                pytest.skip(lacking)
+            base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-sim-")))
+            base.chmod(0o755)
+            (base / "root").mkdir()
+            sim = Simulator(build, base / "root", text or scenario(), mount=mount)
+            stack.callback(sim.stop)
+            sim.root = base / "root"
+            return sim
+
+        yield make
+    process.assert_childless()
+
+
+@pytest.fixture
+def sim(make_sim):
+    """Two quick GPUs, mounted."""
+    return make_sim()
 
 
 @pytest.fixture

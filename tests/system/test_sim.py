@@ -2,7 +2,6 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """The simulated driver's fronts: the file system, the driver's ioctls, the socket, the library and the command."""
 
-import contextlib
 import ctypes
 import errno
 import json
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -27,48 +25,7 @@ from harness.abi import (CARD_INFO, CHECK_VERSION, FABRIC_NOT_READY, ILLEGAL_ACT
                          RM_ALLOC, RM_CONTROL, STATUS_CODE, SYS_PARAMS, UVM_INITIALIZE, WAIT_OPEN, XFER, ioctl, ioctl_errno,
                          pointed, rm_alloc, uvm, uvm_initialize, uvm_register, uvm_unregister)
 from harness.events import wait_until
-from harness.simulator import Simulator, scenario
-from harness.world import missing_for
-
-
-# ---- fixtures ----
-
-
-@pytest.fixture
-def make_sim(build):
-    """Starts simulators: make_sim(scenario text) mounts one; mount=False serves a socket only."""
-    with contextlib.ExitStack() as stack:
-
-        def make(text=None, mount=True):
-            lacking = missing_for("kernel") if mount else None
-            if lacking:
-                pytest.skip(lacking)
-            base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-sim-")))
-            base.chmod(0o755)
-            (base / "root").mkdir()
-            sim = Simulator(build, base / "root", text or scenario(), mount=mount)
-            stack.callback(sim.stop)
-            sim.root = base / "root"
-            return sim
-
-        yield make
-    process.assert_childless()
-
-
-@pytest.fixture
-def sim(make_sim):
-    """Two quick GPUs, mounted."""
-    return make_sim()
-
-
-@contextlib.contextmanager
-def opened(sim, name, flags=0):
-    fd = os.open(sim.root / "dev" / name, os.O_RDWR | os.O_CLOEXEC | flags)
-    try:
-        yield fd
-    finally:
-        with contextlib.suppress(OSError):  # a test may have closed it
-            os.close(fd)
+from harness.simulator import Simulator, opened, scenario
 
 
 class Holder:

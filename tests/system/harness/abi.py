@@ -9,7 +9,7 @@ import struct
 CONTROL_NODE, UVM_NODE = "nvidiactl", "nvidia-uvm"
 
 # Numbers of ioctls.
-RM_CONTROL, RM_ALLOC = 0x2a, 0x2b
+RM_FREE, RM_CONTROL, RM_ALLOC = 0x29, 0x2a, 0x2b
 CARD_INFO, ALLOC_OS_EVENT, STATUS_CODE, CHECK_VERSION, XFER, ATTACH_GPUS = 200, 206, 209, 210, 211, 212
 SYS_PARAMS, NUMA_INFO, SET_NUMA_STATUS, WAIT_OPEN = 214, 215, 216, 218
 UVM_INITIALIZE, UVM_REGISTER, UVM_UNREGISTER = 0x30000001, 37, 38
@@ -23,6 +23,7 @@ INSUFFICIENT_POWER = 0x1c
 INVALID_ARGUMENT = 0x1f
 INVALID_CLIENT = 0x23
 INVALID_DEVICE = 0x26
+INVALID_PARAM_STRUCT = 0x3a
 INVALID_STATE = 0x40
 NOT_SUPPORTED = 0x56
 OBJECT_NOT_FOUND = 0x57
@@ -151,6 +152,11 @@ def rm_alloc(fd, root, parent, handle, rm_class, parameters=b""):
     fields = struct.unpack("IIIIQII", answer)
     del block
     return fields[6], fields[2]
+
+
+def rm_free(fd, root, parent, handle):
+    """NV_STATUS."""
+    return struct.unpack("IIII", ioctl(fd, RM_FREE, struct.pack("IIII", root, parent, handle, 99)))[3]
 
 
 def device_handle(instance):

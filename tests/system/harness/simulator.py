@@ -146,3 +146,13 @@ class Simulator(Control):
         self._process = None
         if self.mount:  # lazily, and so with what is mounted in it: a path through a dead FUSE leads nowhere
             subprocess.run(["umount", "--lazy", str(self.mount)], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def opened(sim, name, flags=0):
+    fd = os.open(sim.root / "dev" / name, os.O_RDWR | os.O_CLOEXEC | flags)
+    try:
+        yield fd
+    finally:
+        with contextlib.suppress(OSError):  # a test may have closed it
+            os.close(fd)

@@ -93,6 +93,9 @@ static void keys_for_all_are_overridden_for_one(void **state) {
                   "lost = surprise\n"
                   "numa = online\n"
                   "uvm = off\n"
+                  "memory = 24576\n"
+                  "temperature = 61\n"
+                  "mig = enabled\n"
                   "[gpu 3]\n"
                   "address = 0001:02:03.0\n"
                   "uuid = GPU-00112233-4455-6677-8899-aabbccddeeff\n"
@@ -113,6 +116,10 @@ static void keys_for_all_are_overridden_for_one(void **state) {
         assert_true(scenario.gpus[2].lost && scenario.gpus[2].surprise);
         assert_int_equal(scenario.gpus[2].numa, NV_NUMA_ONLINE);
         assert_false(scenario.gpus[2].has_uvm);
+        assert_int_equal(scenario.gpus[2].memory_mib, 24576);
+        assert_int_equal(scenario.gpus[2].temperature, 61);
+        assert_int_equal(scenario.gpus[2].mig, SCENARIO_MIG_ENABLED);
+        assert_int_equal(scenario.gpus[1].mig, SCENARIO_MIG_DISABLED);
         assert_int_equal(scenario.gpus[3].address.domain, 1);
         assert_string_equal(scenario.gpus[3].uuid, "GPU-00112233-4455-6677-8899-aabbccddeeff");
         assert_string_equal(scenario.gpus[3].model, "Another GPU");
@@ -186,6 +193,9 @@ static void a_mistake_is_named_with_file_and_line(void **state) {
                 {"[gpus]\nnuma = far\n", ":2: numa = far"},
                 {"[gpus]\nmodel =\n", ":2: model"},
                 {"[gpus]\nuuid = GPU-1\n", ":2: 'uuid' belongs to one GPU"},
+                {"[gpus]\nmemory = 1048577\n", ":2: memory = 1048577: expected its size in MiB"},
+                {"[gpus]\ntemperature = 128\n", ":2: temperature = 128: expected degrees"},
+                {"[gpus]\nmig = maybe\n", ":2: mig = maybe: expected unsupported, disabled or enabled"},
                 {"[gpu 0]\nuuid = GPU-1\n", ":2: uuid = GPU-1: expected GPU- and"},
                 {"[gpu 0]\naddress = here\n", ":2: address = here"},
                 {"[gpu 0]\nlock = 1s\n[gpus]\nlock = 2s\n", ":4: [gpus] must stand before"},

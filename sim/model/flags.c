@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Two states of a GPU that RM keeps and that no open file is needed for: the legacy flag and the drain. */
+
+#include <errno.h>
+
+#include "sim/model/private.h"
+
+/* Also one that an unbind has taken off the list, and waits for. */
+static struct gpu *find_probed(struct model *model, uint32_t minor) {
+        for (size_t i = 0; i < model->n_gpus; i++)
+                if (model->gpus[i].probed && model->gpus[i].minor == minor)
+                        return &model->gpus[i];
+        return NULL;
+}
+
+/* ---- the legacy flag ---- */
+
+int model_legacy_get(struct model_file *file, bool *ret_enabled) {
+        struct model *model = file->model;
+        MODEL_LOCKED(model);
+
+        if (!file->gpu || file->state != FILE_OPEN)
+                return -ENODEV;
+        *ret_enabled = file->gpu->spec.legacy;
+        return 0;
+}
+
+int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled) {
+        struct who who = who_is(caller);
+        struct gpu *gpu;
+        MODEL_LOCKED(model);
+
+        if (caller->uid != 0)
+                return -EPERM;
+        gpu = find_probed(model, minor);
+        if (!gpu || !(gpu->initialised || gpu->kept))
+                return -ENODEV;
+        gpu->spec.legacy = enabled;
+        journal_add(model, gpu, &who, "legacy", "%s", enabled ? "on" : "off");
+        return 0;
+}
+
+int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled) {
+        struct model *model = file->model;
+        MODEL_LOCKED(model);
+
+        if (caller->uid != 0)
+                return -EPERM;
+        if (!file->gpu || file->state != FILE_OPEN)
+                return -ENODEV;
+        file->gpu->spec.legacy = enabled;
+        journal_add(model, file->gpu, &file->who, "legacy", "%s", enabled ? "on" : "off");
+        return 0;
+}
+
+/* ---- drain ---- */
+
+int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on) {
+        struct who who = who_is(caller);
+        MODEL_LOCKED(model);
+
+        if (caller->uid != 0)
+                return -EPERM;
+        for (size_t i = 0; i < model->n_gpus; i++) {
+                struct gpu *gpu = &model->gpus[i];
+
+                if (!gpu->probed || !gpu_has_id(gpu, &gpu_id))
+                        continue;
+                gpu->spec.drain = on;
+                journal_add(model, gpu, &who, "drain", "%s", on ? "on" : "off");
+                return 0;
+        }
+        return -ENODEV;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* RM's clients and objects: RM_ALLOC and RM_FREE. */
+
+#include <stdlib.h>
+
+#include "sim/rm/private.h"
+#include "sim/rm/user_memory.h"
+
+/* ---- finding ---- */
+
+struct root_client *client_find(struct rm_file *file, uint32_t handle) {
+        for (struct root_client *client = file->rm->clients; client; client = client->next)
+                if (client->handle == handle)
+                        return client->file == file ? client : NULL;
+        return NULL;
+}
+
+struct object *object_find(const struct root_client *client, uint32_t handle) {
+        for (struct object *object = client->objects; object; object = object->next)
+                if (object->handle == handle)
+                        return object;
+        return NULL;
+}
+
+static bool is_handle_taken(const struct rm *rm, uint32_t handle) {
+        for (const struct root_client *client = rm->clients; client; client = client->next)
+                if (client->handle == handle)
+                        return true;
+        return false;
+}
+
+void client_free(struct rm *rm, struct root_client **link) {
+        struct root_client *client = *link;
+
+        *link = client->next;
+        while (client->objects) {
+                struct object *object = client->objects;
+
+                client->objects = object->next;
+                free(object);
+        }
+        event_drop_notices(client);
+        event_free_of(rm, NULL, client->handle);
+        rm->n_clients--;
+        free(client);
+}
+
+static struct root_client **link_of(struct rm *rm, const struct root_client *client) {
+        struct root_client **link = &rm->clients;
+
+        while (*link != client)
+                link = &(*link)->next;
+        return link;
+}
+
+unsigned object_count_users(const struct rm *rm, unsigned minor) {
+        unsigned count = 0;
+
+        for (const struct root_client *client = rm->clients; client; client = client->next)
+                for (const struct object *object = client->objects; object; object = object->next)
+                        if (object->class == NV_CLASS_DEVICE && object->minor == minor) {
+                                count++;
+                                break;
+                        }
+        return count;
+}
+
+/* ---- RM_ALLOC ---- */
+
+static uint32_t add_client(struct rm_file *file, struct nv_rm_alloc *alloc) {
+        struct rm *rm = file->rm;
+        struct root_client *client;
+
+        if (alloc->object != 0 && is_handle_taken(rm, alloc->object))
+                return RM_ERR_INSERT_DUPLICATE_NAME;
+        client = rm->n_clients < RM_OBJECTS_MAX ? calloc(1, sizeof(*client)) : NULL;
+        if (!client)
+                return RM_ERR_NO_MEMORY;
+        while (alloc->object == 0) {
+                if (!is_handle_taken(rm, rm->next_handle))
+                        alloc->object = rm->next_handle;
+                rm->next_handle++;
+        }
+        client->handle = alloc->object;
+        client->file = file;
+        client->last_notice = &client->notices;
+        client->next = rm->clients;
+        rm->clients = client;
+        rm->n_clients++;
+        return NV_OK;
+}
+
+static uint32_t alloc_client(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc) {
+        uint32_t status;
+
+        rm_lock(file->rm);
+        status = add_client(file, alloc);
+        rm_unlock(file->rm);
+        if (status == NV_OK && alloc->params != 0 && /* the handle is told there, too */
+            user_memory_write(caller->pid, alloc->params, &alloc->object, sizeof(alloc->object)) < 0)
+                return RM_ERR_INVALID_ADDRESS;
+        return status;
+}
+
+/* A handle for a client that leaves the choice to RM. */
+static uint32_t next_handle(const struct root_client *client) {
+        uint32_t handle = 0xcaf00000; /* the driver's generated handles begin alike: rs_client.c */
+
+        while (object_find(client, handle))
+                handle++;
+        return handle;
+}
+
+uint32_t object_add(struct rm_file *file, struct nv_rm_alloc *alloc, const struct object *filled) {
+        struct root_client *client = client_find(file, alloc->root);
+        struct object *object;
+
+        if (!client)
+                return NV_ERR_INVALID_CLIENT;
+        if (alloc->parent != client->handle && !object_find(client, alloc->parent))
+                return RM_ERR_INVALID_OBJECT_PARENT;
+        if (alloc->object == 0)
+                alloc->object = next_handle(client);
+        if (alloc->object == client->handle || object_find(client, alloc->object))
+                return RM_ERR_INSERT_DUPLICATE_NAME;
+        object = client->n_objects < RM_OBJECTS_MAX ? malloc(sizeof(*object)) : NULL;
+        if (!object)
+                return RM_ERR_NO_MEMORY;
+        *object = *filled;
+        object->handle = alloc->object;
+        object->parent = alloc->parent;
+        object->class = alloc->class;
+        object->next = client->objects;
+        client->objects = object;
+        client->n_objects++;
+        return NV_OK;
+}
+
+static uint32_t alloc_device(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc) {
+        struct nv_device_params parameters = {0};
+        struct model_gpu_view view;
+        uint32_t status;
+
+        if (alloc->params != 0 && user_memory_read(caller->pid, alloc->params, &parameters, sizeof(parameters)) < 0)
+                return RM_ERR_INVALID_ADDRESS;
+        if (!gpu_by_minor(file->rm->model, parameters.device_id, &view))
+                return RM_ERR_INVALID_CLASS;
+        if (!view.initialised) /* device.c, _deviceInit: RM has no object of the GPU */
+                return NV_ERR_INVALID_STATE;
+        if (view.spec.drain) /* gpumgrIsDeviceEnabled() */
+                return NV_ERR_INVALID_ARGUMENT;
+        if (!model_process_has_gpu(file->rm->model, caller->pid, view.minor)) /* osIsGpuAccessible: device.c */
+                return NV_ERR_INSUFFICIENT_PERMISSIONS;
+        rm_lock(file->rm);
+        status = object_add(file, alloc, &(struct object){.minor = view.minor});
+        rm_unlock(file->rm);
+        return status;
+}
+/* A subdevice is its device's GPU again: there are no boards with several (SLI) here. */
+static uint32_t alloc_subdevice(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc) {
+        uint32_t subdevice = 0, status = RM_ERR_INVALID_OBJECT_PARENT;
+        const struct root_client *client;
+        const struct object *device;
+
+        if (alloc->params != 0 && user_memory_read(caller->pid, alloc->params, &subdevice, sizeof(subdevice)) < 0)
+                return RM_ERR_INVALID_ADDRESS;
+        if (subdevice != 0)
+                return NV_ERR_INVALID_ARGUMENT;
+        rm_lock(file->rm);
+        client = client_find(file, alloc->root);
+        device = client ? object_find(client, alloc->parent) : NULL;
+        if (device && device->class == NV_CLASS_DEVICE)
+                status = object_add(file, alloc, &(struct object){.minor = device->minor});
+        rm_unlock(file->rm);
+        return status;
+}
+
+static const struct {
+        uint32_t class;
+        uint32_t (*alloc)(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc);
+} classes[] = {
+        {RM_CLASS_ROOT, alloc_client},    {RM_CLASS_ROOT_NON_PRIV, alloc_client}, {NV_CLASS_ROOT_CLIENT, alloc_client},
+        {NV_CLASS_EVENT_OS, event_alloc}, {NV_CLASS_DEVICE, alloc_device},        {RM_CLASS_SUBDEVICE, alloc_subdevice},
+};
+
+bool rm_allows_alloc_on_gpu(uint32_t class) {
+        return class == RM_CLASS_EVENT || class == NV_CLASS_EVENT_OS;
+}
+
+void rm_alloc(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc) {
+        model_wait_api(file->rm->model);
+        alloc->status = RM_ERR_INVALID_CLASS;
+        for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
+                if (classes[i].class == alloc->class) {
+                        alloc->status = classes[i].alloc(file, caller, alloc);
+                        return;
+                }
+        model_note(file->rm->model, caller, "RM_ALLOC of class 0x%x, which the simulator does not have", alloc->class);
+}
+/* ---- RM_FREE ---- */
+
+static bool object_free(struct root_client *client, uint32_t handle) {
+        struct object **link = &client->objects;
+        struct object *object;
+
+        while (*link && (*link)->handle != handle)
+                link = &(*link)->next;
+        object = *link;
+        if (!object)
+                return false;
+        *link = object->next;
+        client->n_objects--;
+        free(object);
+        return true;
+}
+
+static const struct object *find_orphan(const struct root_client *client) {
+        for (const struct object *object = client->objects; object; object = object->next)
+                if (object->parent != client->handle && !object_find(client, object->parent))
+                        return object;
+        return NULL;
+}
+
+/* What is below an object goes with it. */
+static uint32_t free_with_children(struct root_client *client, uint32_t handle) {
+        const struct object *orphan;
+
+        if (!object_free(client, handle))
+                return NV_ERR_OBJECT_NOT_FOUND;
+        while ((orphan = find_orphan(client)))
+                (void)object_free(client, orphan->handle);
+        return NV_OK;
+}
+
+void rm_free_object(struct rm_file *file, struct nv_rm_free *call) {
+        struct root_client *client;
+
+        model_wait_api(file->rm->model);
+        rm_lock(file->rm);
+        client = client_find(file, call->root);
+        if (!client) {
+                call->status = NV_ERR_INVALID_CLIENT;
+        } else if (call->object == call->root) {
+                client_free(file->rm, link_of(file->rm, client));
+                call->status = NV_OK;
+        } else {
+                call->status = free_with_children(client, call->object);
+        }
+        rm_unlock(file->rm);
+}
