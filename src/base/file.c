@@ -18,12 +18,6 @@ int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path
         return text_format(buffer, PATH_MAX, "%s%s", root ? root : "", path);
 }
 
-bool file_root_is_simulated(const char *root) {
-        const char *fallback = getenv("HOLDFAST_ROOT");
-
-        return (root && root[0] != '\0') || (fallback && text_equal(fallback, "/"));
-}
-
 ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t size) {
         CLEANUP(fd_done) int fd = openat(directory_fd, path, O_RDONLY | O_CLOEXEC);
         size_t length = 0;

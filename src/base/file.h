@@ -11,16 +11,9 @@
 
 /*
  * Puts root in front of an absolute path: file_rooted(buffer, "/srv/sim", "/proc/devices"). root may be "" or NULL.
- * Returns 0 or -ENAMETOOLONG. The same seam serves tests (a simulated driver's root) and containers (a driver root).
+ * Returns 0 or -ENAMETOOLONG. Programs that look at a driver use base/locations.h.
  */
 int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path);
-
-/*
- * Whether devices below root are simulated: their nodes may be any files, and no kernel tells of them. So it is below
- * any root ("" and NULL are none), and also without one when HOLDFAST_ROOT is "/": a simulator's files at the real
- * paths.
- */
-bool file_root_is_simulated(const char *root);
 
 /*
  * Reads a file of at most size - 1 bytes and terminates it. Returns the length, or negative errno (-EFBIG when it is

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/locations.h"
 #include "base/standard.h"
 #include "base/text.h"
 #include "cli/args/command.h"
@@ -35,7 +36,7 @@ const size_t n_commands = ARRAY_SIZE(commands);
 /* ---- options that every command takes ---------------------------------------- */
 
 struct common_options {
-        const char *root;
+        const char *root; /* NULL: not said */
         bool help;
         bool version;
 };
@@ -133,6 +134,8 @@ static int run_command(const struct command *command, struct invocation *invocat
                 .groups = {{command->options, command->defaults}, {common_specs, common}},
                 .stop_at_word = command->words_are_a_command,
         };
+        const char *variable = getenv("HOLDFAST_ROOT");
+        struct locations locations;
 
         if (options_parse(&parser, arguments, n, &invocation->n_words) < 0)
                 return complain_usage(invocation, "%s", parser.error);
@@ -144,7 +147,8 @@ static int run_command(const struct command *command, struct invocation *invocat
         }
         if (!command->words && invocation->n_words > 0)
                 return complain_usage(invocation, "unexpected '%.40s'", arguments[0]);
-        invocation->root = text_equal(common->root, "/") ? "" : common->root;
+        locations = locations_of(common->root ? common->root : variable, variable && text_equal(variable, "/"));
+        invocation->locations = &locations;
         invocation->options = command->defaults;
         invocation->words = arguments;
         return command->run(invocation);
@@ -152,8 +156,7 @@ static int run_command(const struct command *command, struct invocation *invocat
 
 /* *command: what to run without a name; then, what was run. */
 static int run(int argc, char **argv, const struct command **command) {
-        const char *root = getenv("HOLDFAST_ROOT");
-        struct common_options common = {.root = root ? root : ""};
+        struct common_options common = {0};
         struct invocation invocation = {.program = "holdfast", .usage_status = STATUS_USAGE};
         struct options_parser parser = {
                 .groups = {{common_specs, &common}},

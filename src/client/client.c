@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/leftover.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "client/connection.h"
 
@@ -79,10 +80,10 @@ const char *client_error(const struct client *client) {
         return client->connection.error;
 }
 
-int client_socket_path(char *buffer, size_t size, const char *root) {
-        if (!root || *root == '\0')
+int client_socket_path(char *buffer, size_t size, const struct locations *locations) {
+        if (locations->root[0] == '\0')
                 return text_format(buffer, size, "/var/run/nvidia-persistenced/" SOCKET_NAME);
-        return text_format(buffer, size, "%s/run/nvidia-persistenced/" SOCKET_NAME, root);
+        return text_format(buffer, size, "%s/run/nvidia-persistenced/" SOCKET_NAME, locations->root);
 }
 
 int client_remove_dead_socket(const char *path) {

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/locations.h"
 #include "gpu/pci.h"
 #include "rpc/holdfast.h"
 #include "rpc/nvpd.h"
@@ -77,8 +78,8 @@ int client_stats(struct client *client, struct hf_stats *ret_stats);
  */
 int client_lease(struct client *client, const struct pci_address *addresses, size_t n, uint32_t *ret_status);
 
-/* Where the daemon's socket is below root: "/var/run/nvidia-persistenced/socket", or <root>/run/... with a root. */
-int client_socket_path(char *buffer, size_t size, const char *root);
+/* Where the daemon's socket is: "/var/run/nvidia-persistenced/socket", or <root>/run/... with a root. */
+int client_socket_path(char *buffer, size_t size, const struct locations *locations);
 
 /*
  * Removes the socket that a killed daemon left, to which a connection was refused. No daemon can start meanwhile: the

@@ -18,7 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/gpus/hotplug.h"
@@ -346,12 +346,12 @@ static int make_timers(struct daemon *daemon) {
 /* With root's rights, where we have them. */
 static int start_privileged(struct daemon *daemon) {
         struct gpu_backend_config config = {
-                .root = daemon->options->root,
+                .locations = &daemon->options->locations,
                 .nvidia_cfg_path = daemon->options->nvidia_cfg_path,
         };
         int r;
 
-        r = runtime_init(&daemon->runtime, daemon->options->root);
+        r = runtime_init(&daemon->runtime, &daemon->options->locations);
         if (r < 0)
                 return r;
         r = runtime_make_directory(&daemon->runtime, daemon->privileges->uid, daemon->privileges->gid);
@@ -361,8 +361,8 @@ static int start_privileged(struct daemon *daemon) {
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot make the keeper's link");
         config.keeper = keeper_link_keeper(daemon->keeper);
-        nodes_make(daemon->options->root, NULL);
-        daemon->log_fd = kernel_messages_open(daemon->options->root);
+        nodes_make(&daemon->options->locations, NULL);
+        daemon->log_fd = kernel_messages_open(&daemon->options->locations);
         daemon->ops = gpu_ops_find(daemon->options->backend);
         return daemon->ops->start(&config, &daemon->backend);
 }
@@ -455,7 +455,7 @@ static int find_keeper(struct daemon *daemon) {
                 .loop = daemon->loop,
                 .worker = daemon->worker,
                 .choice = daemon->options->keeper_from,
-                .root = daemon->options->root,
+                .locations = &daemon->options->locations,
                 .directory = daemon->runtime.directory,
                 .sandbox = daemon->options->sandbox,
                 .keep_socket = daemon->options->keep_socket,
@@ -517,7 +517,7 @@ static void start_hotplug(struct daemon *daemon) {
         const struct hotplug_callbacks callbacks = {.on_event = on_hotplug, .userdata = daemon};
         int r;
 
-        if (!file_root_is_simulated(daemon->options->root))
+        if (daemon->options->locations.kernel_tells)
                 r = hotplug_new_udev(&daemon->hotplug, daemon->loop, &callbacks);
         else if (daemon->ops->closed_library)
                 r = -EOPNOTSUPP;
@@ -533,7 +533,7 @@ static int enter_sandbox(const struct daemon *daemon) {
         const struct sandbox_config config = {
                 .closed_library = daemon->ops->closed_library,
                 .onlines_numa = daemon->onlines_numa,
-                .root = daemon->options->root,
+                .root = daemon->options->locations.root,
                 .config_path = settings_path(daemon->options, config_file) < 0 ? NULL : config_file,
                 .runtime_directory = daemon->runtime.directory,
         };
@@ -543,29 +543,29 @@ static int enter_sandbox(const struct daemon *daemon) {
 
 /* Known while the driver is loaded; one that is loaded later has to do without (docs/decisions/0002-numa-as-root.md).
  */
-static bool has_numa_memory(const char *root) {
+static bool has_numa_memory(const struct locations *locations) {
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         bool found = false;
         size_t n = 0;
 
-        if (inventory_read_addresses(root, &gpus, &n) < 0)
+        if (inventory_read_addresses(locations, &gpus, &n) < 0)
                 return false;
         for (size_t i = 0; i < n; i++)
-                found |= numa_is_present(root, &gpus[i].address);
+                found |= numa_is_present(locations, &gpus[i].address);
         return found;
 }
 
 static int drop_privileges(struct daemon *daemon) {
         struct privileges privileges = *daemon->privileges;
         const struct override_question question = {
-                .root = daemon->options->root,
+                .locations = &daemon->options->locations,
                 .gid = privileges.gid == (gid_t)-1 ? getegid() : privileges.gid,
                 .writes = daemon->ops->closed_library,
                 .uses_keeper = daemon->options->keeper_from != KEEPER_NONE,
                 .runtime_directory = daemon->runtime.directory,
         };
 
-        daemon->onlines_numa = privileges.onlines_numa = has_numa_memory(daemon->options->root);
+        daemon->onlines_numa = privileges.onlines_numa = has_numa_memory(&daemon->options->locations);
         if (privileges_stay_root(&privileges))
                 privileges.opens_others = override_is_needed(&question, privileges.override_reason);
         return privileges_drop(&privileges);

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/standard.h"
 #include "daemon/daemon.h"
@@ -38,7 +38,7 @@ static int be_keeper(const struct options *options) {
         if (inherited_count() == 1) {
                 config.listen_fd = inherited_take(0, name, sizeof(name));
                 (void)fcntl(config.listen_fd, F_SETFL, O_RDWR | O_NONBLOCK);
-        } else if (file_rooted(path, options->root, KEEPER_PATH) == 0) {
+        } else if (locations_path(path, &options->locations, KEEPER_PATH) == 0) {
                 config.listen_fd = keeper_listen(path);
                 config.ends_idle = false;
         }
@@ -50,7 +50,7 @@ static int be_keeper(const struct options *options) {
  * For a daemon that is not root: it gets the descriptor with its socket. One of an earlier start is replaced. Without
  * it the daemon does as well, but for unbinds on drivers before 575.51.02; so this never fails.
  */
-static void pass_kernel_log(const char *root) {
+static void pass_kernel_log(const struct locations *locations) {
         int fd, r;
 
         notify_open();
@@ -58,7 +58,7 @@ static void pass_kernel_log(const char *root) {
                 log_write(LOG_WARNING, "--pass-kernel-log: there is no service manager to leave the kernel log with");
                 return;
         }
-        fd = kernel_messages_open(root);
+        fd = kernel_messages_open(locations);
         if (fd < 0) {
                 (void)log_errno(LOG_INFO, fd, "cannot open the kernel log; the daemon does without");
                 return;
@@ -72,8 +72,8 @@ static void pass_kernel_log(const char *root) {
 /* What is done as root for a daemon that is not. */
 static int prepare(const struct options *options) {
         if (options->pass_kernel_log)
-                pass_kernel_log(options->root);
-        if (options->make_nodes && nodes_make(options->root, &options->nodes) < 0)
+                pass_kernel_log(&options->locations);
+        if (options->make_nodes && nodes_make(&options->locations, &options->nodes) < 0)
                 return EXIT_FAILURE;
         return EXIT_SUCCESS;
 }
@@ -89,7 +89,7 @@ static int run(int argc, char *argv[]) {
         struct options options;
         int r;
 
-        r = options_parse(argc, argv, &options);
+        r = options_parse(argc, argv, secure_getenv("HOLDFAST_ROOT"), &options);
         if (r == OPTIONS_DONE)
                 return end_output(EXIT_SUCCESS);
         if (r < 0)

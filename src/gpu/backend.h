@@ -13,6 +13,7 @@
  * GPU's: kernel-open/nvidia/nv.c, nv_try_lock_foreground_open). For different GPUs they run concurrently.
  */
 
+#include "base/locations.h"
 #include "gpu/failure.h"
 #include "gpu/inventory.h"
 #include "gpu/rm.h"
@@ -52,9 +53,9 @@ struct gpu_keeper {
 #define GPU_KIND_UVM "uvm"    /* a descriptor of /dev/nvidia-uvm with that GPU registered */
 
 struct gpu_backend_config {
-        const char *root; /* in front of /dev, /proc, /sys; "" for the real system; lives longer than the backend */
-        const char *nvidia_cfg_path; /* folder of libnvidia-cfg.so.1, or NULL for the loader's own search */
-        struct gpu_keeper *keeper;   /* or NULL */
+        const struct locations *locations; /* live longer than the backend */
+        const char *nvidia_cfg_path;       /* folder of libnvidia-cfg.so.1, or NULL for the loader's own search */
+        struct gpu_keeper *keeper;         /* or NULL */
 };
 
 struct gpu_ops {

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 
 #define PROC_DRIVER "/proc/driver/nvidia"
@@ -81,35 +82,36 @@ void gpu_info_parse(char *text, struct gpu_info *info) {
 }
 
 /* The path of gpus/NAME/FILE. Returns 0 or negative errno. */
-static int gpu_file(char path[static PATH_MAX], const char *root, const char *name, const char *file) {
+static int gpu_file(char path[static PATH_MAX], const struct locations *locations, const char *name, const char *file) {
         char relative[sizeof(PROC_DRIVER) + NAME_MAX + 32];
         int r = text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/%s", name, file);
 
-        return r < 0 ? r : file_rooted(path, root, relative);
+        return r < 0 ? r : locations_path(path, locations, relative);
 }
 
-static int read_information(const char *root, const char *name, struct gpu_info *info) {
+static int read_information(const struct locations *locations, const char *name, struct gpu_info *info) {
         char path[PATH_MAX], text[GPU_FILE_SIZE_MAX];
         ssize_t length;
         int r;
 
-        r = gpu_file(path, root, name, "information");
+        r = gpu_file(path, locations, name, "information");
         if (r < 0)
                 return r;
         length = file_read(path, text, sizeof(text));
         if (length < 0)
                 return (int)length;
         gpu_info_parse(text, info);
-        info->lacks_numa = gpu_file(path, root, name, "numa_status") == 0 && access(path, F_OK) < 0 && errno == ENOENT;
+        info->lacks_numa =
+                gpu_file(path, locations, name, "numa_status") == 0 && access(path, F_OK) < 0 && errno == ENOENT;
         return 0;
 }
 
-int inventory_read_gpu(const char *root, const struct pci_address *address, struct gpu_info *ret_gpu) {
+int inventory_read_gpu(const struct locations *locations, const struct pci_address *address, struct gpu_info *ret_gpu) {
         struct gpu_info info = {.address = *address};
         char name[PCI_ADDRESS_SIZE];
         int r;
 
-        r = read_information(root, pci_address_format(address, name), &info);
+        r = read_information(locations, pci_address_format(address, name), &info);
         if (r == -ENOENT || r == -ENOTDIR)
                 return -ENODEV;
         if (r < 0)
@@ -150,19 +152,19 @@ static void dir_done(DIR **dir) {
 }
 
 /* Opens the folder of GPUs. *ret_dir is NULL when the driver is there without it (no GPU was ever probed). */
-static int open_gpus(const char *root, DIR **ret_dir) {
+static int open_gpus(const struct locations *locations, DIR **ret_dir) {
         char path[PATH_MAX];
         DIR *dir;
         int r;
 
-        r = file_rooted(path, root, PROC_DRIVER "/gpus");
+        r = locations_path(path, locations, PROC_DRIVER "/gpus");
         if (r < 0)
                 return r;
         dir = opendir(path); /* close-on-exec by definition */
         if (!dir && errno != ENOENT)
                 return -errno;
         if (!dir) {
-                r = file_rooted(path, root, PROC_DRIVER);
+                r = locations_path(path, locations, PROC_DRIVER);
                 if (r < 0)
                         return r;
                 if (access(path, F_OK) < 0)
@@ -172,14 +174,14 @@ static int open_gpus(const char *root, DIR **ret_dir) {
         return 0;
 }
 
-static int add_entry(struct gpu_list *list, const char *root, const char *name, bool addresses_only) {
+static int add_entry(struct gpu_list *list, const struct locations *locations, const char *name, bool addresses_only) {
         struct gpu_info info = {.minor = GPU_MINOR_UNKNOWN};
 
         if (pci_address_parse(name, &info.address) < 0)
                 return 0; /* "." and "..", or something that a later driver puts there */
         /* Unreadable for a moment, as while a GPU is being removed: it is there, and that is what we can tell. */
         if (!addresses_only)
-                (void)read_information(root, name, &info);
+                (void)read_information(locations, name, &info);
         return gpu_list_add(list, &info);
 }
 
@@ -189,17 +191,18 @@ static int compare_gpus(const void *a, const void *b) {
         return pci_address_compare(&first->address, &second->address);
 }
 
-static int read_folder(const char *root, bool addresses_only, struct gpu_info **ret_gpus, size_t *ret_n) {
+static int read_folder(const struct locations *locations, bool addresses_only, struct gpu_info **ret_gpus,
+                       size_t *ret_n) {
         CLEANUP(gpu_list_done) struct gpu_list list = {0};
         CLEANUP(dir_done) DIR *dir = NULL;
         struct dirent *entry;
         int r;
 
-        r = open_gpus(root, &dir);
+        r = open_gpus(locations, &dir);
         if (r < 0)
                 return r;
         while (dir && (errno = 0, entry = readdir(dir))) {
-                r = add_entry(&list, root, entry->d_name, addresses_only);
+                r = add_entry(&list, locations, entry->d_name, addresses_only);
                 if (r < 0)
                         return r;
         }
@@ -213,12 +216,12 @@ static int read_folder(const char *root, bool addresses_only, struct gpu_info **
         return 0;
 }
 
-int inventory_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) {
-        return read_folder(root, false, ret_gpus, ret_n);
+int inventory_read(const struct locations *locations, struct gpu_info **ret_gpus, size_t *ret_n) {
+        return read_folder(locations, false, ret_gpus, ret_n);
 }
 
-int inventory_read_addresses(const char *root, struct gpu_info **ret_gpus, size_t *ret_n) {
-        return read_folder(root, true, ret_gpus, ret_n);
+int inventory_read_addresses(const struct locations *locations, struct gpu_info **ret_gpus, size_t *ret_n) {
+        return read_folder(locations, true, ret_gpus, ret_n);
 }
 
 /* ---- the driver's version ---------------------------------------------------- */
@@ -228,13 +231,13 @@ static bool looks_like_version(const char *word) {
         return strspn(word, "0123456789.") == strlen(word) && strchr(word, '.') != NULL && word[0] != '.';
 }
 
-int inventory_driver_version(const char *root, char *buffer, size_t size) {
+int inventory_driver_version(const struct locations *locations, char *buffer, size_t size) {
         char path[PATH_MAX], text[GPU_FILE_SIZE_MAX];
         char *word, *rest = NULL;
         ssize_t length;
         int r;
 
-        r = file_rooted(path, root, PROC_DRIVER "/version");
+        r = locations_path(path, locations, PROC_DRIVER "/version");
         if (r < 0)
                 return r;
         length = file_read(path, text, sizeof(text));
@@ -248,12 +251,12 @@ int inventory_driver_version(const char *root, char *buffer, size_t size) {
         return -EBADMSG;
 }
 
-bool inventory_driver_is_before(const char *root, unsigned major, unsigned minor, unsigned patch) {
+bool inventory_driver_is_before(const struct locations *locations, unsigned major, unsigned minor, unsigned patch) {
         const unsigned other[] = {major, minor, patch};
         unsigned version[ARRAY_SIZE(other)] = {0}; /* "555.42" is 555.42.0 */
         char text[32];
 
-        if (inventory_driver_version(root, text, sizeof(text)) < 0 ||
+        if (inventory_driver_version(locations, text, sizeof(text)) < 0 ||
             sscanf(text, "%u.%u.%u", &version[0], &version[1], &version[2]) < 2)
                 return false;
         for (size_t i = 0; i < ARRAY_SIZE(other); i++)

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "gpu/abi.h"
@@ -18,7 +19,7 @@
 
 /* The blocks of a range: numbers first to end - 1. */
 struct blocks {
-        const char *root;
+        const struct locations *locations;
         uint64_t size_bytes;
         uint64_t first, end;
 };
@@ -27,18 +28,18 @@ static int block_path(const struct blocks *blocks, uint64_t number, const char *
         char relative[128];
 
         (void)text_format(relative, sizeof(relative), MEMORY "/memory%" PRIu64 "/%s", number, file);
-        return file_rooted(path, blocks->root, relative);
+        return locations_path(path, blocks->locations, relative);
 }
 
 /* ---- what there is ---- */
 
-int memory_block_size(const char *root, uint64_t *ret_size_bytes) {
+int memory_block_size(const struct locations *locations, uint64_t *ret_size_bytes) {
         char path[PATH_MAX], text[64];
         ssize_t length;
         uint64_t size_bytes;
         int r;
 
-        r = file_rooted(path, root, MEMORY "/block_size_bytes");
+        r = locations_path(path, locations, MEMORY "/block_size_bytes");
         if (r < 0)
                 return r;
         length = file_read(path, text, sizeof(text));
@@ -51,12 +52,12 @@ int memory_block_size(const char *root, uint64_t *ret_size_bytes) {
         return 0;
 }
 
-static int find_blocks(const char *root, const struct memory_range *range, struct blocks *ret_blocks,
+static int find_blocks(const struct locations *locations, const struct memory_range *range, struct blocks *ret_blocks,
                        struct gpu_failure *ret_failure) {
         uint64_t size_bytes, end;
         int r;
 
-        r = memory_block_size(root, &size_bytes);
+        r = memory_block_size(locations, &size_bytes);
         if (r < 0)
                 return gpu_failure_explain(ret_failure, r, NV_OK, "the kernel needs CONFIG_MEMORY_HOTPLUG",
                                            "cannot read " MEMORY "/block_size_bytes");
@@ -67,7 +68,7 @@ static int find_blocks(const char *root, const struct memory_range *range, struc
                                            " is no whole number of blocks of 0x%" PRIx64,
                                            range->address, range->size_bytes, size_bytes);
         *ret_blocks = (struct blocks){
-                .root = root,
+                .locations = locations,
                 .size_bytes = size_bytes,
                 .first = range->address / size_bytes,
                 .end = end / size_bytes,
@@ -105,7 +106,7 @@ static int probe_block(const struct blocks *blocks, uint64_t number) {
                 return r;
         if (access(path, F_OK) == 0)
                 return 0;
-        r = file_rooted(path, blocks->root, MEMORY "/probe");
+        r = locations_path(path, blocks->locations, MEMORY "/probe");
         if (r < 0)
                 return r;
         (void)text_format(text, sizeof(text), "0x%" PRIx64, number * blocks->size_bytes);
@@ -199,13 +200,14 @@ static const char *online_cure(int error) {
         }
 }
 
-int memory_blocks_online(const char *root, const struct memory_range *range, struct gpu_failure *ret_failure) {
+int memory_blocks_online(const struct locations *locations, const struct memory_range *range,
+                         struct gpu_failure *ret_failure) {
         static const block_step steps[] = {probe_block, online_block, check_zone};
         struct blocks blocks;
         uint64_t number;
         int r;
 
-        r = find_blocks(root, range, &blocks, ret_failure);
+        r = find_blocks(locations, range, &blocks, ret_failure);
         if (r < 0)
                 return r;
         number = blocks.end;
@@ -218,12 +220,13 @@ int memory_blocks_online(const char *root, const struct memory_range *range, str
                                    number);
 }
 
-int memory_blocks_offline(const char *root, const struct memory_range *range, struct gpu_failure *ret_failure) {
+int memory_blocks_offline(const struct locations *locations, const struct memory_range *range,
+                          struct gpu_failure *ret_failure) {
         struct blocks blocks;
         uint64_t number;
         int r;
 
-        r = find_blocks(root, range, &blocks, ret_failure);
+        r = find_blocks(locations, range, &blocks, ret_failure);
         if (r < 0)
                 return r;
         number = step_each(&blocks, offline_block, &r);
@@ -234,11 +237,11 @@ int memory_blocks_offline(const char *root, const struct memory_range *range, st
                                    "cannot offline memory block memory%" PRIu64, number);
 }
 
-int memory_page_retire(const char *root, uint64_t address) {
+int memory_page_retire(const struct locations *locations, uint64_t address) {
         char path[PATH_MAX], text[32];
         int r;
 
-        r = file_rooted(path, root, MEMORY "/hard_offline_page");
+        r = locations_path(path, locations, MEMORY "/hard_offline_page");
         if (r < 0)
                 return r;
         (void)text_format(text, sizeof(text), "0x%" PRIx64, address);

@@ -16,6 +16,7 @@
 
 #include <stdint.h>
 
+#include "base/locations.h"
 #include "gpu/failure.h"
 
 /* Physical addresses; both multiples of the block size, or the calls give -EINVAL. */
@@ -25,16 +26,18 @@ struct memory_range {
 };
 
 /* The size of a block. Returns 0 or negative errno; -ENOENT: this kernel has no memory hotplug. */
-int memory_block_size(const char *root, uint64_t *ret_size_bytes);
+int memory_block_size(const struct locations *locations, uint64_t *ret_size_bytes);
 
 /*
  * Onlines every block of the range, making those appear that are not there. All or none: a failure offlines them again.
  * -EOPNOTSUPP: something else had onlined a block outside the movable zone.
  */
-int memory_blocks_online(const char *root, const struct memory_range *range, struct gpu_failure *ret_failure);
+int memory_blocks_online(const struct locations *locations, const struct memory_range *range,
+                         struct gpu_failure *ret_failure);
 
 /* Offlines every block of the range. All or none: a failure (-EBUSY: pages in use) onlines them again. */
-int memory_blocks_offline(const char *root, const struct memory_range *range, struct gpu_failure *ret_failure);
+int memory_blocks_offline(const struct locations *locations, const struct memory_range *range,
+                          struct gpu_failure *ret_failure);
 
 /* Takes one page out of use for good. Returns 0, also when it already is, or negative errno. */
-int memory_page_retire(const char *root, uint64_t address);
+int memory_page_retire(const struct locations *locations, uint64_t address);

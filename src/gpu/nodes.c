@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/program.h"
 #include "base/text.h"
@@ -32,11 +33,11 @@ enum { LIMIT_MSEC = 7000 }; /* of all of it, a slow nvidia-modprobe included */
 
 enum { PROC_FILE_SIZE_MAX = 16384 };
 
-static int read_proc(const char *root, const char *file, char **ret_text) {
+static int read_proc(const struct locations *locations, const char *file, char **ret_text) {
         char path[PATH_MAX];
         int r;
 
-        r = file_rooted(path, root, file);
+        r = locations_path(path, locations, file);
         return r < 0 ? r : file_read_text_at(AT_FDCWD, path, PROC_FILE_SIZE_MAX, ret_text);
 }
 
@@ -54,13 +55,13 @@ static void take_parameter(struct node_parameters *parameters, const char *name,
 }
 
 /* "Name: decimal" a line; strings and negative numbers are none of ours. */
-int node_parameters_read(const char *root, struct node_parameters *ret_parameters) {
+int node_parameters_read(const struct locations *locations, struct node_parameters *ret_parameters) {
         struct node_parameters parameters = {.ours = true, .mode = 0666}; /* the module's own defaults */
         CLEANUP(free_ptr) char *text = NULL;
         char *line, *rest = NULL;
         int r;
 
-        r = read_proc(root, "/proc/driver/nvidia/params", &text);
+        r = read_proc(locations, "/proc/driver/nvidia/params", &text);
         if (r < 0)
                 return r;
         for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
@@ -98,7 +99,7 @@ static int find_major(char *devices, const char *name, unsigned *ret_major) {
 /* ---- what is missing ---- */
 
 struct work {
-        const char *root;
+        const struct locations *locations;
         const struct node_ops *ops;
         struct node_parameters parameters;
         bool has_modprobe;
@@ -109,7 +110,7 @@ static bool is_missing(const struct work *work, const struct node *node) {
         char path[PATH_MAX];
         struct stat status;
 
-        if (file_rooted(path, work->root, node->path) < 0)
+        if (locations_path(path, work->locations, node->path) < 0)
                 return false;
         return lstat(path, &status) < 0 && errno == ENOENT; /* a dangling link is somebody's, too */
 }
@@ -124,7 +125,7 @@ static void make_node(struct work *work, const struct node *node, const char *co
                 work->has_modprobe = work->ops->run(arguments) >= 0;
         if (!is_missing(work, node))
                 return;
-        r = work->ops->make(work->root, node, &work->parameters);
+        r = work->ops->make(work->locations, node, &work->parameters);
         if (work->result == 0)
                 work->result = r;
 }
@@ -146,7 +147,7 @@ static void make_uvm_node(struct work *work) {
         struct node node = {.path = "/dev/nvidia-uvm"};
         CLEANUP(free_ptr) char *devices = NULL;
 
-        if (read_proc(work->root, "/proc/devices", &devices) == 0 &&
+        if (read_proc(work->locations, "/proc/devices", &devices) == 0 &&
             find_major(devices, "nvidia-uvm", &node.major) == 0)
                 make_node(work, &node, arguments);
 }
@@ -161,7 +162,7 @@ static int make_node_of(struct work *work, const struct pci_address *address) {
         struct gpu_info gpu;
         int r;
 
-        r = inventory_read_gpu(work->root, address, &gpu);
+        r = inventory_read_gpu(work->locations, address, &gpu);
         if (r == -ENODEV) /* not there any more, or not the driver's */
                 return 0;
         if (r < 0)
@@ -176,7 +177,7 @@ static int make_gpu_nodes(struct work *work) {
         size_t n_gpus;
         int r;
 
-        r = inventory_read(work->root, &gpus, &n_gpus);
+        r = inventory_read(work->locations, &gpus, &n_gpus);
         if (r < 0)
                 return log_errno(LOG_WARNING, r, "cannot list the driver's GPUs, so that device nodes may be missing");
         for (size_t i = 0; i < n_gpus; i++)
@@ -198,20 +199,21 @@ static int make_selected(struct work *work, const struct node_selection *selecti
         return r < 0 ? r : work->result;
 }
 
-int nodes_make_with(const char *root, const struct node_selection *selection, const struct node_ops *ops) {
+int nodes_make_with(const struct locations *locations, const struct node_selection *selection,
+                    const struct node_ops *ops) {
         static const struct node_selection all = {.kind = NODES_ALL};
-        struct work work = {.root = root, .ops = ops};
+        struct work work = {.locations = locations, .ops = ops};
         char path[PATH_MAX];
         int r;
 
-        r = node_parameters_read(root, &work.parameters);
+        r = node_parameters_read(locations, &work.parameters);
         if (r == -ENOENT) /* no driver: who loads it will make them, or we when it has been */
                 return 0;
         if (r < 0)
                 return log_errno(LOG_WARNING, r, "cannot read /proc/driver/nvidia/params: no device node is made");
         if (!work.parameters.ours)
                 return 0;
-        work.has_modprobe = file_rooted(path, root, MODPROBE) == 0 && access(path, X_OK) == 0;
+        work.has_modprobe = locations_path(path, locations, MODPROBE) == 0 && access(path, X_OK) == 0;
         return make_selected(&work, selection ? selection : &all);
 }
 
@@ -232,19 +234,19 @@ static int wait_for(pid_t child, int end_fd) {
  * In a process of its own: the driver answers nobody while a GPU hangs in its teardown, and neither a daemon's start
  * nor a unit's ExecStartPre= is to hang with it.
  */
-int nodes_make(const char *root, const struct node_selection *selection) {
+int nodes_make(const struct locations *locations, const struct node_selection *selection) {
         CLEANUP(fd_done) int read_end = -1;
         int ends[2];
         pid_t child;
 
-        if (file_root_is_simulated(root))
+        if (!locations->nodes_are_devices)
                 return 0;
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return log_errno(LOG_WARNING, -errno, "cannot make a pipe: no device node is made");
         read_end = ends[0];
         child = fork();
         if (child == 0)
-                _exit(nodes_make_with(root, selection, &node_system_ops) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+                _exit(nodes_make_with(locations, selection, &node_system_ops) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
         (void)fd_close(ends[1]);
         return child < 0 ? log_errno(LOG_WARNING, -errno, "cannot fork: no device node is made")
                          : wait_for(child, read_end);
@@ -276,11 +278,12 @@ static int make_special(const char *path, const struct node *node, const struct 
         return lchown(path, parameters->uid, parameters->gid) < 0 ? -errno : 0;
 }
 
-static int make_by_mknod(const char *root, const struct node *node, const struct node_parameters *parameters) {
+static int make_by_mknod(const struct locations *locations, const struct node *node,
+                         const struct node_parameters *parameters) {
         char path[PATH_MAX];
         int r;
 
-        r = file_rooted(path, root, node->path);
+        r = locations_path(path, locations, node->path);
         if (r >= 0)
                 r = make_special(path, node, parameters);
         if (r >= 0)

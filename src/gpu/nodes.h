@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/locations.h"
 #include "gpu/pci.h"
 
 struct node {
@@ -28,13 +29,14 @@ struct node_parameters {
         mode_t mode;
 };
 
-/* Reads them, from /proc/driver/nvidia/params below root. Returns 0, or negative errno (-ENOENT: no driver). */
-int node_parameters_read(const char *root, struct node_parameters *ret_parameters);
+/* Reads them, from /proc/driver/nvidia/params. Returns 0, or negative errno (-ENOENT: no driver). */
+int node_parameters_read(const struct locations *locations, struct node_parameters *ret_parameters);
 
 /* The two ways to make a node, so that tests can watch. Each returns 0 or negative errno after logging why. */
 struct node_ops {
         int (*run)(const char *const arguments[]); /* nvidia-modprobe's; ends with NULL */
-        int (*make)(const char *root, const struct node *node, const struct node_parameters *parameters);
+        int (*make)(const struct locations *locations, const struct node *node,
+                    const struct node_parameters *parameters);
 };
 
 extern const struct node_ops node_system_ops;
@@ -55,11 +57,12 @@ struct node_selection {
 /*
  * Makes what is missing of /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm, as far
  * as it is selected (NULL: all); never over anything that is there, and never through a symbolic link. To be called
- * with root's rights, before any thread starts. Does nothing below a root, where a simulated driver has nodes of its
- * own, without a driver, and where ModifyDeviceFiles is 0. Returns 0, or the first negative errno; each was logged with
+ * with root's rights, before any thread starts. Does nothing where nodes are no devices, without a driver, and
+ * where ModifyDeviceFiles is 0. Returns 0, or the first negative errno; each was logged with
  * what to do and is no reason to stop: GPUs whose node is missing are tried again later.
  */
-int nodes_make(const char *root, const struct node_selection *selection);
+int nodes_make(const struct locations *locations, const struct node_selection *selection);
 
-/* The same below any root and with ways of the caller's. */
-int nodes_make_with(const char *root, const struct node_selection *selection, const struct node_ops *ops);
+/* The same wherever the nodes are, and with ways of the caller's. */
+int nodes_make_with(const struct locations *locations, const struct node_selection *selection,
+                    const struct node_ops *ops);

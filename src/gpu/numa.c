@@ -11,27 +11,27 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "gpu/abi.h"
 #include "gpu/memory_blocks.h"
 
-bool numa_is_present(const char *root, const struct pci_address *address) {
+bool numa_is_present(const struct locations *locations, const struct pci_address *address) {
         char text[PCI_ADDRESS_SIZE], file[64], path[PATH_MAX];
 
         (void)text_format(file, sizeof(file), "/proc/driver/nvidia/gpus/%s/numa_status",
                           pci_address_format(address, text));
-        return file_rooted(path, root, file) == 0 && access(path, F_OK) == 0;
+        return locations_path(path, locations, file) == 0 && access(path, F_OK) == 0;
 }
 
-static int send_block_size(const char *root, uint64_t bytes) {
+static int send_block_size(const struct locations *locations, uint64_t bytes) {
         struct nv_sys_params parameters = {.memblock_size = bytes};
         CLEANUP(fd_done) int fd = -1;
         char path[PATH_MAX];
         int r;
 
-        r = file_rooted(path, root, "/dev/nvidiactl");
+        r = locations_path(path, locations, "/dev/nvidiactl");
         if (r < 0)
                 return r;
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -40,16 +40,16 @@ static int send_block_size(const char *root, uint64_t bytes) {
         return ioctl(fd, NV_ESC_SYS_PARAMS, &parameters) < 0 ? -errno : 0;
 }
 
-void numa_prepare(const char *root, const struct pci_address *address) {
+void numa_prepare(const struct locations *locations, const struct pci_address *address) {
         char text[PCI_ADDRESS_SIZE];
         uint64_t bytes;
         int r;
 
-        if (!numa_is_present(root, address))
+        if (!numa_is_present(locations, address))
                 return;
-        r = memory_block_size(root, &bytes);
+        r = memory_block_size(locations, &bytes);
         if (r >= 0)
-                r = send_block_size(root, bytes);
+                r = send_block_size(locations, bytes);
         if (r < 0) /* the open that follows fails with EINVAL and says so */
                 (void)log_errno(LOG_WARNING, r, "device %s - cannot tell the driver the memory block size",
                                 pci_address_format(address, text));
@@ -86,7 +86,7 @@ static int read_info(int device_fd, struct nv_numa_info *ret_info) {
 
 /* One GPU's memory on its way on- or offline. */
 struct transition {
-        const char *root;
+        const struct locations *locations;
         int device_fd;
         struct nv_numa_info info;
         struct memory_range range;
@@ -139,7 +139,7 @@ static int retire_pages(const struct transition *transition) {
                 int r = -ERANGE; /* a page of somebody else's memory: never */
 
                 if (address - range->address < range->size_bytes)
-                        r = memory_page_retire(transition->root, address);
+                        r = memory_page_retire(transition->locations, address);
                 if (r < 0)
                         return gpu_failure_explain(transition->failure, r, NV_OK, "the kernel log may say why",
                                                    "cannot retire the bad page at 0x%" PRIx64, address);
@@ -166,12 +166,12 @@ static int go_online(const struct transition *transition) {
         r = begin(transition, NV_NUMA_ONLINE_IN_PROGRESS);
         if (r < 0)
                 return r;
-        r = memory_blocks_online(transition->root, &transition->range, transition->failure);
+        r = memory_blocks_online(transition->locations, &transition->range, transition->failure);
         if (r < 0)
                 return end_failed(transition, NV_NUMA_ONLINE_FAILED, r);
         r = finish_online(transition);
         if (r < 0) {
-                (void)memory_blocks_offline(transition->root, &transition->range, &ignored);
+                (void)memory_blocks_offline(transition->locations, &transition->range, &ignored);
                 return end_failed(transition, NV_NUMA_ONLINE_FAILED, r);
         }
         return 0;
@@ -183,7 +183,7 @@ static int go_offline(const struct transition *transition) {
         r = begin(transition, NV_NUMA_OFFLINE_IN_PROGRESS);
         if (r < 0)
                 return r;
-        r = memory_blocks_offline(transition->root, &transition->range, transition->failure);
+        r = memory_blocks_offline(transition->locations, &transition->range, transition->failure);
         if (r < 0)
                 return end_failed(transition, NV_NUMA_OFFLINE_FAILED, r);
         r = tell_driver(transition, NV_NUMA_OFFLINE);
@@ -212,10 +212,10 @@ static bool is_ours(const struct nv_numa_info *info) {
         return info->status != NV_NUMA_DISABLED && !info->use_auto_online;
 }
 
-static int set_held(const char *root, int device_fd, const struct nv_numa_info *info, bool online,
+static int set_held(const struct locations *locations, int device_fd, const struct nv_numa_info *info, bool online,
                     struct gpu_failure *ret_failure) {
         struct transition transition = {
-                .root = root,
+                .locations = locations,
                 .device_fd = device_fd,
                 .info = *info,
                 .range = {.address = info->memory_address, .size_bytes = info->memory_size},
@@ -231,12 +231,12 @@ static int set_held(const char *root, int device_fd, const struct nv_numa_info *
         return online ? go_online(&transition) : go_offline(&transition);
 }
 
-int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
+int numa_set(const struct locations *locations, const struct pci_address *address, int device_fd, bool online,
              struct gpu_failure *ret_failure) {
         struct nv_numa_info info;
         int r;
 
-        if (!numa_is_present(root, address))
+        if (!numa_is_present(locations, address))
                 return 0;
         if (device_fd < 0 && !online) /* it went offline before the close, by numa_let_go() or by the kernel */
                 return 0;
@@ -246,15 +246,16 @@ int numa_set(const char *root, const struct pci_address *address, int device_fd,
         r = read_info(device_fd, &info);
         if (r < 0)
                 return gpu_failure_explain(ret_failure, r, NV_OK, NULL, "cannot read the GPU's NUMA information");
-        return set_held(root, device_fd, &info, online, ret_failure);
+        return set_held(locations, device_fd, &info, online, ret_failure);
 }
 
-int numa_let_go(const char *root, const struct pci_address *address, int device_fd, struct gpu_failure *ret_failure) {
+int numa_let_go(const struct locations *locations, const struct pci_address *address, int device_fd,
+                struct gpu_failure *ret_failure) {
         struct nv_numa_info info;
 
-        if (device_fd < 0 || !numa_is_present(root, address))
+        if (device_fd < 0 || !numa_is_present(locations, address))
                 return 0;
         if (read_info(device_fd, &info) < 0) /* a GPU that is lost, or split by MIG: the close decides */
                 return 0;
-        return set_held(root, device_fd, &info, false, ret_failure);
+        return set_held(locations, device_fd, &info, false, ret_failure);
 }

@@ -17,18 +17,19 @@
  * After either failure both directions can be tried again.
  */
 
+#include "base/locations.h"
 #include "gpu/failure.h"
 #include "gpu/pci.h"
 
 /* Whether the GPU has such memory: its /proc directory has numa_status. */
-bool numa_is_present(const char *root, const struct pci_address *address);
+bool numa_is_present(const struct locations *locations, const struct pci_address *address);
 
 /*
  * Before an open: tells the driver the system's memory block size (NV_ESC_SYS_PARAMS), without which the first open of
  * a GPU with NUMA memory fails with EINVAL. Needs no privilege; the same value again is fine. Does nothing for other
  * GPUs.
  */
-void numa_prepare(const char *root, const struct pci_address *address);
+void numa_prepare(const struct locations *locations, const struct pci_address *address);
 
 /*
  * Brings the GPU's memory on- or offline. Returns 0 when it is as wanted, also because there is no such memory or the
@@ -38,7 +39,7 @@ void numa_prepare(const char *root, const struct pci_address *address);
  * (docs/decisions/0002-numa-as-root.md). Offlining needs ours to be the only descriptor of the GPU that is open:
  * -EBUSY otherwise.
  */
-int numa_set(const char *root, const struct pci_address *address, int device_fd, bool online,
+int numa_set(const struct locations *locations, const struct pci_address *address, int device_fd, bool online,
              struct gpu_failure *ret_failure);
 
 /*
@@ -46,4 +47,5 @@ int numa_set(const char *root, const struct pci_address *address, int device_fd,
  * offlining is ours it goes offline first. Returns 0 when the GPU may be closed, also because its memory is not ours
  * to see to or the driver does not tell; negative errno when the GPU must stay open. Sleeps.
  */
-int numa_let_go(const char *root, const struct pci_address *address, int device_fd, struct gpu_failure *ret_failure);
+int numa_let_go(const struct locations *locations, const struct pci_address *address, int device_fd,
+                struct gpu_failure *ret_failure);

@@ -10,7 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "gpu/abi.h"
 #include "gpu/inventory.h"
 
@@ -61,11 +61,11 @@ static void client_done(struct rm_client *client) {
 }
 
 /* Without O_NONBLOCK: nvidia_poll() lets nobody wait on a descriptor that has it. */
-static int open_ctl(const char *root, int *ret_fd, struct gpu_failure *ret_failure) {
+static int open_ctl(const struct locations *locations, int *ret_fd, struct gpu_failure *ret_failure) {
         char path[PATH_MAX];
         int fd, r;
 
-        r = file_rooted(path, root, "/dev/nvidiactl");
+        r = locations_path(path, locations, "/dev/nvidiactl");
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot open /dev/nvidiactl");
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -105,8 +105,8 @@ static int control(const struct rm_client *client, uint32_t object, uint32_t com
         return call(client->fd, NV_ESC_RM_CONTROL, &arguments, &arguments.status, what, ret_failure);
 }
 
-static int client_open(struct rm_client *client, const char *root, struct gpu_failure *ret_failure) {
-        int r = open_ctl(root, &client->fd, ret_failure);
+static int client_open(struct rm_client *client, const struct locations *locations, struct gpu_failure *ret_failure) {
+        int r = open_ctl(locations, &client->fd, ret_failure);
 
         if (r < 0)
                 return r;
@@ -207,7 +207,7 @@ static int check_driver(struct rm_events *events, struct gpu_failure *ret_failur
         return r == -ENOENT ? 0 : r;
 }
 
-int rm_events_open(struct rm_events **ret_events, const char *root, struct gpu_failure *ret_failure) {
+int rm_events_open(struct rm_events **ret_events, const struct locations *locations, struct gpu_failure *ret_failure) {
         CLEANUP(free_events) struct rm_events *events = NULL;
         static int (*const steps[])(struct rm_events * events, struct gpu_failure * ret_failure) = {
                 offer_descriptor,
@@ -218,17 +218,17 @@ int rm_events_open(struct rm_events **ret_events, const char *root, struct gpu_f
         int r;
 
         /* Their control node may keep us waiting, for nothing. */
-        if (inventory_driver_is_before(root, 575, 51, 2))
+        if (inventory_driver_is_before(locations, 575, 51, 2))
                 return gpu_failure_explain(ret_failure, -EOPNOTSUPP, NV_OK, NULL, "this driver has no bind notices");
         events = calloc(1, sizeof(*events));
         if (!events)
                 return gpu_failure_explain(ret_failure, -ENOMEM, NV_OK, NULL, "cannot subscribe to bind notices");
         events->client = CLIENT_NONE;
         events->event_fd = -1;
-        r = client_open(&events->client, root, ret_failure);
+        r = client_open(&events->client, locations, ret_failure);
         if (r < 0)
                 return r;
-        r = open_ctl(root, &events->event_fd, ret_failure);
+        r = open_ctl(locations, &events->event_fd, ret_failure);
         for (size_t i = 0; i < ARRAY_SIZE(steps) && r >= 0; i++)
                 r = steps[i](events, ret_failure);
         if (r < 0)
@@ -294,14 +294,14 @@ static int query_persistence(const struct rm_client *client, uint32_t instance, 
                        "ask for the legacy persistence flag", ret_failure);
 }
 
-int rm_query_legacy(const char *root, const struct pci_address *address, bool *ret_enabled,
+int rm_query_legacy(const struct locations *locations, const struct pci_address *address, bool *ret_enabled,
                     struct gpu_failure *ret_failure) {
         CLEANUP(client_done) struct rm_client client = CLIENT_NONE;
         struct nv_persistence persistence = {0};
         uint32_t instance = 0;
         int r;
 
-        r = client_open(&client, root, ret_failure);
+        r = client_open(&client, locations, ret_failure);
         if (r < 0)
                 return r;
         r = find_device_instance(&client, address, &instance, ret_failure);
@@ -316,13 +316,13 @@ int rm_query_legacy(const char *root, const struct pci_address *address, bool *r
 
 /* ---- drain state ---- */
 
-int rm_query_drain(const char *root, const struct pci_address *address, bool *ret_drained,
+int rm_query_drain(const struct locations *locations, const struct pci_address *address, bool *ret_drained,
                    struct gpu_failure *ret_failure) {
         struct nv_drain_state drain = {.gpu_id = nv_gpu_id(address->domain, address->bus, address->slot)};
         CLEANUP(client_done) struct rm_client client = CLIENT_NONE;
         int r;
 
-        r = client_open(&client, root, ret_failure);
+        r = client_open(&client, locations, ret_failure);
         if (r < 0)
                 return r;
         r = control(&client, client.handle, NV_CONTROL_GPU_QUERY_DRAIN_STATE, &drain, sizeof(drain),

@@ -20,6 +20,7 @@
 
 #include <stddef.h>
 
+#include "base/locations.h"
 #include "gpu/failure.h"
 #include "gpu/pci.h"
 
@@ -40,7 +41,7 @@ enum { RM_EVENTS_MORE = 1 };
  * for as long as there is a GPU to hold. Returns 0 or negative errno: -ENOENT, -ENXIO, -ENODEV when there is no driver
  * (yet); -EOPNOTSUPP when this driver is from before 575.51.02 and posts no such notice, which no retry changes.
  */
-int rm_events_open(struct rm_events **ret_events, const char *root, struct gpu_failure *ret_failure);
+int rm_events_open(struct rm_events **ret_events, const struct locations *locations, struct gpu_failure *ret_failure);
 
 /* Unsubscribes; NULL is nothing. The descriptor must not be watched any more. */
 void rm_events_free(struct rm_events *events);
@@ -70,11 +71,11 @@ bool rm_event_is_for(const struct rm_event *event, const struct pci_address *add
  * Whether the kernel's own, deprecated persistence flag is on. Only for a GPU whose node this process has open: -EACCES
  * otherwise (-ENODEV while nobody has it initialised). Leaves nothing behind.
  */
-int rm_query_legacy(const char *root, const struct pci_address *address, bool *ret_enabled,
+int rm_query_legacy(const struct locations *locations, const struct pci_address *address, bool *ret_enabled,
                     struct gpu_failure *ret_failure);
 
 /* ---- drain state ---- */
 
 /* Whether the GPU takes no new users (nvidia-smi drain -m 1). It need not be initialised. */
-int rm_query_drain(const char *root, const struct pci_address *address, bool *ret_drained,
+int rm_query_drain(const struct locations *locations, const struct pci_address *address, bool *ret_drained,
                    struct gpu_failure *ret_failure);

@@ -31,20 +31,19 @@ EXPORT int cuDeviceGet(int *ret_device, int ordinal);
 EXPORT int cuDevicePrimaryCtxRetain(void **ret_context, int device);
 EXPORT int cuGetErrorString(int result, const char **ret_text);
 
-static const char *root(void) {
-        const char *value = getenv("HOLDFAST_ROOT");
-
-        return value ? value : "";
+static struct locations locations(void) {
+        return locations_of(getenv("HOLDFAST_ROOT"), false);
 }
 
 int cuInit(unsigned flags) {
         const char *uuid = getenv("CUDA_VISIBLE_DEVICES");
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        const struct locations there = locations();
         size_t n = 0;
 
         if (flags != 0)
                 return ERROR_INVALID_VALUE;
-        if (inventory_read(root(), &gpus, &n) < 0)
+        if (inventory_read(&there, &gpus, &n) < 0)
                 return ERROR_NO_DEVICE;
         for (size_t i = 0; i < n && uuid; i++)
                 if (text_equal(gpus[i].uuid, uuid))
@@ -65,7 +64,8 @@ int cuDevicePrimaryCtxRetain(void **ret_context, int device) {
         static int context; /* its address is the handle */
         char node[256];
 
-        if (text_format(node, sizeof(node), "%s/dev/nvidia%d", root(), minor) < 0 || open(node, O_RDWR | O_CLOEXEC) < 0)
+        if (text_format(node, sizeof(node), "%s/dev/nvidia%d", locations().root, minor) < 0 ||
+            open(node, O_RDWR | O_CLOEXEC) < 0)
                 return ERROR_DEVICE_UNAVAILABLE;
         *ret_context = &context;
         return SUCCESS;

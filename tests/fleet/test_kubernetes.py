@@ -353,7 +353,7 @@ def test_the_image_holds_gpus_without_a_capability_and_its_probes_answer(image, 
     """As `base` starts it; and of what a privileged container has, the daemon keeps nothing that it does not need."""
     world.simulate()
     name, root = containers(), world.site.root
-    command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", *container()["args"],
+    command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", "--root=/mnt", *container()["args"],
                             capabilities=capabilities)
     daemon = subprocess.Popen(command, env=image.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE)
@@ -382,7 +382,7 @@ class Container:
     """A container of the image that runs the program with a container's arguments, until its end."""
 
     def __init__(self, image, name, root, arguments):
-        command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", *arguments)
+        command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", "--root=/mnt", *arguments)
         self._process = subprocess.Popen(command, env=image.environment, stdin=subprocess.DEVNULL,
                                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.log = events.Lines("the container's log", self._process.stderr)

@@ -30,6 +30,7 @@
 /* ---- the root ---- */
 
 static char root[] = "/tmp/holdfast-fuzz-XXXXXX";
+static const struct locations locations = {.root = root};
 
 static const char *const folders[] = {
         "/dev",
@@ -92,10 +93,10 @@ static void try_inventory(void) {
         bool initialised;
         size_t n = 0;
 
-        fuzz_require(inventory_read(root, &gpus, &n) == 0 && n == 1);
+        fuzz_require(inventory_read(&locations, &gpus, &n) == 0 && n == 1);
         check_info(&gpus[0]);
-        (void)initialised_read(root, &gpus[0].address, &initialised);
-        if (inventory_driver_version(root, version, sizeof(version)) == 0)
+        (void)initialised_read(&locations, &gpus[0].address, &initialised);
+        if (inventory_driver_version(&locations, version, sizeof(version)) == 0)
                 fuzz_require(version[strspn(version, "0123456789.")] == '\0');
 }
 
@@ -104,7 +105,8 @@ static int do_not_run(const char *const arguments[]) {
 }
 
 /* What is to be made is a node of the driver's or UVM's, with no more bits than a mode has. */
-static int check_node(const char *where, const struct node *node, const struct node_parameters *parameters) {
+static int check_node(const struct locations *where, const struct node *node,
+                      const struct node_parameters *parameters) {
         fuzz_require(text_starts_with(node->path, "/dev/nvidia") && !strstr(node->path, ".."));
         fuzz_require((parameters->mode & ~0777U) == 0);
         return 0;
@@ -115,8 +117,8 @@ static void try_nodes(void) {
 
         const struct node_selection one = {.kind = NODES_OF_GPU, .gpu = {0, 0x17, 0, 0}};
 
-        (void)nodes_make_with(root, NULL, &ops);
-        (void)nodes_make_with(root, &one, &ops);
+        (void)nodes_make_with(&locations, NULL, &ops);
+        (void)nodes_make_with(&locations, &one, &ops);
 }
 
 /* ---- the kernel's texts about processes ---- */
@@ -144,7 +146,7 @@ static void try_holders(const char *name) {
         size_t n = 0;
 
         fuzz_require(prctl(PR_SET_NAME, name) == 0);
-        fuzz_require(holders_scan_process(root, getpid(), &holders, &n) == 0 && n == 1);
+        fuzz_require(holders_scan_process(&locations, getpid(), &holders, &n) == 0 && n == 1);
         fuzz_require(holders[0].pid == getpid() && holders[0].minor == 0);
         for (const char *c = holders[0].name; *c; c++)
                 fuzz_require(*c >= ' ' && *c <= '~');

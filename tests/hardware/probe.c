@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "gpu/backend.h"
 #include "gpu/rm.h"
@@ -55,7 +56,7 @@ static unsigned count_descriptors(void) {
         return n;
 }
 
-static int show_notices(const char *root) {
+static int show_notices(const struct locations *locations) {
         unsigned before = count_descriptors(), during;
         struct rm_event events[16];
         struct rm_events *subscription;
@@ -63,7 +64,7 @@ static int show_notices(const char *root) {
         size_t n = 0;
         int r;
 
-        r = rm_events_open(&subscription, root, &failure);
+        r = rm_events_open(&subscription, locations, &failure);
         if (r < 0)
                 return fail(r, &failure);
         during = count_descriptors();
@@ -91,13 +92,13 @@ static int subject_close(struct subject *subject, struct gpu_failure *ret_failur
         return gpu_kernel_ops.close(subject->context, &subject->info, &subject->hold, ret_failure);
 }
 
-static int show_legacy(struct subject *subject, const char *root) {
+static int show_legacy(struct subject *subject, const struct locations *locations) {
         struct gpu_failure refused = {0}, failure = {0};
         enum gpu_legacy legacy;
         bool enabled;
         int r;
 
-        if (rm_query_legacy(root, &subject->info.address, &enabled, &refused) == 0)
+        if (rm_query_legacy(locations, &subject->info.address, &enabled, &refused) == 0)
                 puts("closed: answered");
         else
                 printf("closed: %s\n", refused.text);
@@ -131,35 +132,37 @@ static int show_opens(struct subject *subject, unsigned n) {
         return 0;
 }
 
-static int find_subject(struct subject *subject, const char *root, const char *text) {
-        const struct gpu_backend_config config = {.root = root};
+static int find_subject(struct subject *subject, const struct locations *locations, const char *text) {
+        const struct gpu_backend_config config = {.locations = locations};
         struct pci_address address;
         int r;
 
         subject->hold = GPU_HOLD_NONE;
         r = pci_address_parse(text, &address);
         if (r == 0)
-                r = inventory_read_gpu(root, &address, &subject->info);
+                r = inventory_read_gpu(locations, &address, &subject->info);
         if (r == 0)
                 r = gpu_kernel_ops.start(&config, &subject->context);
         if (r < 0)
-                fprintf(stderr, "there is no GPU %s below %s/proc/driver/nvidia/gpus: %s\n", text, root, strerror(-r));
+                fprintf(stderr, "there is no GPU %s below %s/proc/driver/nvidia/gpus: %s\n", text, locations->root,
+                        strerror(-r));
         return r;
 }
 
 static int run(int argc, char *argv[]) {
         struct subject subject = {0};
         bool legacy = argc == 4 && text_equal(argv[2], "legacy");
+        struct locations locations = locations_of(argv[1], false);
         uint64_t n = 0;
         int status;
 
         if (argc == 3 && text_equal(argv[2], "notices"))
-                return show_notices(argv[1]);
+                return show_notices(&locations);
         if (!legacy && !(argc == 5 && text_equal(argv[2], "opens") && text_parse_u64(argv[4], 10, OPENS_MAX, &n) == 0))
                 return EXIT_USAGE;
-        if (find_subject(&subject, argv[1], argv[3]) < 0)
+        if (find_subject(&subject, &locations, argv[3]) < 0)
                 return EXIT_FAILED;
-        status = legacy ? show_legacy(&subject, argv[1]) : show_opens(&subject, (unsigned)n);
+        status = legacy ? show_legacy(&subject, &locations) : show_opens(&subject, (unsigned)n);
         gpu_kernel_ops.stop(subject.context);
         return status;
 }

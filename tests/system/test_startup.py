@@ -236,6 +236,22 @@ def assert_one_line_and_pointer_to_help(done, about):
 
 
 @one_backend
+@pytest.mark.holdfast_only("NVIDIA's knows no other root")
+def test_root_is_not_sent_to_other_files_by_its_environment(world):
+    def check(root, *options):
+        return subprocess.run([world.site.program, "--check-config", *options], timeout=20, check=False, text=True,
+                              capture_output=True, env=world.site.environment | {"HOLDFAST_ROOT": str(root)})
+
+    there = check(world.site.root)
+    if os.geteuid() == 0:
+        assert_one_line_and_pointer_to_help(there, "give --root")
+    else:
+        assert there.returncode == 0
+    assert check(world.site.root, "--root", world.site.root).returncode == 0
+    assert check("/").returncode == 0
+
+
+@one_backend
 @exit_status_2
 @pytest.mark.parametrize("option", ["--bogus", "--persistance-mode", "-x", "--verbose=yes", "--nouser"])
 def test_a_misspelt_option_exits_2_with_one_line_and_a_pointer_to_help(world, option):

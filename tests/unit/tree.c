@@ -25,6 +25,7 @@ int tree_setup(void **state) {
         assert_non_null(tree);
         (void)snprintf(tree->root, sizeof(tree->root), "/tmp/holdfast-test-XXXXXX");
         assert_non_null(mkdtemp(tree->root));
+        tree->locations = locations_of(tree->root, false);
         *state = tree;
         return 0;
 }
@@ -44,7 +45,7 @@ int tree_teardown(void **state) {
 const char *tree_path(const struct tree *tree, const char *path) {
         static char full[PATH_MAX];
 
-        assert_int_equal(file_rooted(full, tree->root, path), 0);
+        assert_int_equal(locations_path(full, &tree->locations, path), 0);
         return full;
 }
 

@@ -2,13 +2,16 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A folder of a test's own, laid out as /proc, /sys and /dev are, to be given as the root. */
+/* A folder of a test's own, laid out as /proc, /sys and /dev are, whose locations tests give. */
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/locations.h"
+
 struct tree {
         char root[64];
+        struct locations locations; /* of that root */
 };
 
 /* cmocka's set-up and tear-down: *state is a struct tree. */

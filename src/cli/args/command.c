@@ -69,7 +69,7 @@ void complain_detail(const char *format, ...) {
 int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,
                  struct snapshot **ret_snapshot) {
         const struct snapshot_request request = {
-                .root = invocation->root,
+                .locations = invocation->locations,
                 .flags = flags,
                 .timeout_usec = timeout_usec,
         };

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/locations.h"
 #include "cli/args/options.h"
 #include "cli/node/snapshot.h"
 
@@ -33,8 +34,8 @@ struct command_exit {
 struct invocation {
         const char *program; /* "holdfast status": what messages begin with */
         int usage_status;    /* for wrong usage */
-        const char *root;    /* in front of /dev, /proc/driver, /sys and /run; "" for the real system */
-        void *options;       /* the command's own struct, filled by its table of options */
+        const struct locations *locations;
+        void *options; /* the command's own struct, filled by its table of options */
         char **words;
         int n_words;
 };

@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/args/ids.h"
 #include "cli/bench/bench.h"
@@ -172,12 +172,12 @@ static int find_library(struct bench *bench) {
         uint64_t unused_nsec;
         int r;
 
-        if (!chosen->cuda && file_root_is_simulated(bench->invocation->root)) {
+        if (!chosen->cuda && bench->invocation->locations->simulated) {
                 (void)text_copy(bench->cuda_reason, sizeof(bench->cuda_reason),
                                 "where the driver is simulated the library must be named by --cuda");
                 return STATUS_DONE;
         }
-        r = sample_begin(&sample, bench->invocation->root, SAMPLE_LIBRARY, library, NULL);
+        r = sample_begin(&sample, bench->invocation->locations, SAMPLE_LIBRARY, library, NULL);
         if (r == 0)
                 r = sample_wait(&sample, bench->signal_fd, LIBRARY_USEC, &unused_nsec, bench->cuda_reason,
                                 sizeof(bench->cuda_reason));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "base/file.h"
+#include "base/locations.h"
 #include "cli/bench/bench.h"
 
 #define NSEC_PER_MSEC 1e6
@@ -53,7 +53,7 @@ int bench_print_json(const struct bench *bench, FILE *stream) {
                 (void)json_array_append_new(gpus, gpu_json(bench, &bench->gpus[i]));
         return report_json_print(
                 json_pack("{s:s, s:b, s:s, s:s, s:I, s:b, s:o, s:o, s:o}", "schema", "holdfast.bench/1", "model",
-                          file_root_is_simulated(bench->invocation->root), "daemon", daemons[snapshot->daemon],
+                          bench->invocation->locations->simulated, "daemon", daemons[snapshot->daemon],
                           "driver_version", snapshot->driver_version, "count", (json_int_t)bench->count, "held_only",
                           bench->held_only, "cuda_missing",
                           bench->library ? json_null() : json_string(bench->cuda_reason), "notes", notes, "gpus", gpus),

@@ -19,6 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/bench/bench.h"
 #include "cli/bench/sample.h"
@@ -57,7 +58,7 @@ static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, p
         size_t n = 0;
         struct holders_sight sight;
 
-        if (holders_scan(bench->invocation->root, &holders, &n, &sight) < 0) {
+        if (holders_scan(bench->invocation->locations, &holders, &n, &sight) < 0) {
                 (void)text_copy(reason, size, "it cannot be seen who has it open: /proc cannot be read");
                 return true;
         }
@@ -79,9 +80,9 @@ static bool is_initialised(const struct bench *bench, const struct bench_gpu *gp
         const struct pci_address *address = &gpu->gpu->info.address;
         bool initialised;
 
-        if (initialised_read(bench->invocation->root, address, &initialised) == 0)
+        if (initialised_read(bench->invocation->locations, address, &initialised) == 0)
                 return initialised;
-        return initialised_has_interrupts(bench->invocation->root, address);
+        return initialised_has_interrupts(bench->invocation->locations, address);
 }
 
 /* A close is over before the driver has torn the GPU down, so this waits a while; no longer than until a signal. */
@@ -106,12 +107,13 @@ static const char *const kinds[] = {[BENCH_OPEN] = SAMPLE_OPEN, [BENCH_CUDA] = S
 
 static int begin_sample(const struct bench *bench, const struct bench_gpu *gpu, enum bench_what what,
                         struct sample *ret_sample) {
-        const char *root = bench->invocation->root, *uuid = gpu->gpu->info.uuid;
+        const struct locations *locations = bench->invocation->locations;
+        const char *uuid = gpu->gpu->info.uuid;
         char node[256];
 
-        if (text_format(node, sizeof(node), "%s/dev/nvidia%d", root, gpu->gpu->info.minor) < 0)
+        if (text_format(node, sizeof(node), "%s/dev/nvidia%d", locations->root, gpu->gpu->info.minor) < 0)
                 return -ENAMETOOLONG;
-        return sample_begin(ret_sample, root, kinds[what], what == BENCH_CUDA ? bench->library : node,
+        return sample_begin(ret_sample, locations, kinds[what], what == BENCH_CUDA ? bench->library : node,
                             what == BENCH_CUDA && uuid[0] != '\0' ? uuid : NULL);
 }
 

@@ -3,7 +3,7 @@
 
 /* What all the writers of a result need: its names, ratios and range, and the sentences that go with it. */
 
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/bench/bench.h"
 
@@ -56,7 +56,7 @@ const char *const *bench_notes(const struct bench *bench) {
         static const char *notes[4];
         size_t n = 0;
 
-        if (file_root_is_simulated(bench->invocation->root))
+        if (bench->invocation->locations->simulated)
                 notes[n++] = "The times are the simulated driver's model, measured on no GPU.";
         notes[n++] = "The times are good only against each other, on this node: they depend on driver, firmware, GPU, "
                      "clocks and load.";

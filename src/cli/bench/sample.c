@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/locations.h"
 #include "base/text.h"
 
 #define END_USEC (10 * USEC_PER_SEC) /* for a process that has nothing more to do than to end */
@@ -70,8 +71,9 @@ static int spawn(const char *const *arguments, char *const *environment, int in_
         return -r;
 }
 
-int sample_begin(struct sample *sample, const char *root, const char *what, const char *operand, const char *uuid) {
-        const char *arguments[] = {"holdfast", "--root", root, SAMPLE_COMMAND, what, operand, NULL};
+int sample_begin(struct sample *sample, const struct locations *locations, const char *what, const char *operand,
+                 const char *uuid) {
+        const char *arguments[] = {"holdfast", "--root", locations->root, SAMPLE_COMMAND, what, operand, NULL};
         char *environment[ENVIRONMENT_MAX], visible[128];
         CLEANUP(fd_done) int in_fd = -1;
         CLEANUP(fd_done) int out_fd = -1;

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/locations.h"
+
 struct sample {
         pid_t pid;     /* 0: none */
         int keep_fd;   /* it ends when we close this */
@@ -33,7 +35,8 @@ struct sample {
 #define SAMPLE_ERROR "error "
 
 /* uuid is the GPU that CUDA is to see, or NULL. Returns 0 or negative errno. */
-int sample_begin(struct sample *sample, const char *root, const char *what, const char *operand, const char *uuid);
+int sample_begin(struct sample *sample, const struct locations *locations, const char *what, const char *operand,
+                 const char *uuid);
 
 /*
  * Returns 0 and the time; -EIO with its sentence in error; -ETIMEDOUT; -EINTR when interrupt_fd became readable.

@@ -9,22 +9,22 @@
 #include <stdlib.h>
 
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 
-static int open_node(const char *root, int minor, int *ret_fd) {
+static int open_node(const struct locations *locations, int minor, int *ret_fd) {
         char node[32], path[PATH_MAX];
         int r;
 
         (void)text_format(node, sizeof(node), "/dev/nvidia%d", minor);
-        r = file_rooted(path, root, node);
+        r = locations_path(path, locations, node);
         if (r < 0)
                 return r;
         *ret_fd = open(path, O_RDWR | O_CLOEXEC);
         return *ret_fd < 0 ? -errno : 0;
 }
 
-int hold_open(struct hold *hold, const struct snapshot *snapshot, const char *root, size_t *ret_row) {
+int hold_open(struct hold *hold, const struct snapshot *snapshot, const struct locations *locations, size_t *ret_row) {
         int result = 0;
 
         *hold = (struct hold){.fds = calloc(snapshot->n_gpus + 1, sizeof(*hold->fds))};
@@ -38,7 +38,7 @@ int hold_open(struct hold *hold, const struct snapshot *snapshot, const char *ro
                 if (gpu->initialised != HF_YES || (gpu->info.minor == GPU_MINOR_UNKNOWN && snapshot->n_untold == 0))
                         continue;
                 r = gpu->info.minor == GPU_MINOR_UNKNOWN ? -ETIMEDOUT
-                                                         : open_node(root, gpu->info.minor, &hold->fds[hold->n]);
+                                                         : open_node(locations, gpu->info.minor, &hold->fds[hold->n]);
                 hold->n_held += r == 0;
                 if (r < 0 && result == 0) {
                         result = r;

@@ -8,6 +8,7 @@
  * waits nor changes anything.
  */
 
+#include "base/locations.h"
 #include "cli/node/snapshot.h"
 
 struct hold {
@@ -20,7 +21,7 @@ struct hold {
  * Opens every GPU of the snapshot (taken with SNAPSHOT_MODE) that is initialised. Returns 0; -ENOMEM; or another
  * negative errno when one cannot be opened, with its row in *ret_row: the others are held all the same.
  */
-int hold_open(struct hold *hold, const struct snapshot *snapshot, const char *root, size_t *ret_row);
+int hold_open(struct hold *hold, const struct snapshot *snapshot, const struct locations *locations, size_t *ret_row);
 
 /* Lets go. For CLEANUP(hold_done). */
 void hold_done(struct hold *hold);

@@ -255,7 +255,7 @@ static int run(const struct invocation *invocation) {
                 return STATUS_FAILED;
         if (snapshot_is_empty(snapshot))
                 return complain(invocation, STATUS_FAILED, "%s",
-                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+                                report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
         if (!snapshot->clients_known)
                 return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
         return tell(invocation, snapshot);

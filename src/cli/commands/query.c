@@ -299,7 +299,7 @@ static int run(const struct invocation *invocation) {
         }
         if (snapshot_is_empty(snapshot))
                 return complain(invocation, STATUS_FAILED, "%s",
-                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+                                report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
         return print(invocation, &query, snapshot);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/args/command.h"
 #include "cli/args/ids.h"
@@ -172,11 +173,11 @@ static int open_nvml(const struct invocation *invocation, const struct snapshot 
         char error[256];
 
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
-        if (invocation->root[0] != '\0' && !chosen->nvml)
+        if (invocation->locations->root[0] != '\0' && !chosen->nvml)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "
                                 "--nvml FILE",
-                                snapshot->daemon_error, invocation->root);
+                                snapshot->daemon_error, invocation->locations->root);
         if (nvml_open(ret_nvml, chosen->nvml ? chosen->nvml : NVML_LIBRARY, error, sizeof(error)) < 0)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; nor can the kernel's flag be set instead: %s. Start nvidia-persistenced",
@@ -324,7 +325,7 @@ static int run(const struct invocation *invocation) {
                 return complain_silent(invocation, snapshot);
         if (snapshot_is_empty(snapshot))
                 return complain(invocation, STATUS_NO_DAEMON, "%s",
-                                report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+                                report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
         status = select_gpus(invocation, snapshot, selected);
         if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
                 status = open_nvml(invocation, snapshot, &nvml);

@@ -95,7 +95,7 @@ static int run(const struct invocation *invocation) {
         if (chosen->json)
                 (void)report_json_print(report_json(snapshot, NULL), stdout);
         return complain(invocation, STATUS_FAILED, "%s",
-                        report_nothing(snapshot, invocation->root, nothing, sizeof(nothing)));
+                        report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
 }
 
 const struct command status_command = {

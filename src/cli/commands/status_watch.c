@@ -65,7 +65,7 @@ static const char *describe_event(const struct snapshot *before, const struct sn
 static int look_once(struct watching *watching, const struct snapshot *inventory) {
         const struct status_options *chosen = watching->invocation->options;
         const struct snapshot_request request = {
-                .root = watching->invocation->root,
+                .locations = watching->invocation->locations,
                 .flags = STATUS_SNAPSHOT,
                 .timeout_usec = chosen->timeout_usec,
                 .inventory = inventory,
@@ -112,8 +112,9 @@ static int print_text(const struct watching *watching, const bool *selected, con
         if (problem)
                 wrap_print(stream, problem, 0, 0, style.width);
         else if (snapshot_is_empty(watching->now))
-                wrap_print(stream, report_nothing(watching->now, watching->invocation->root, nothing, sizeof(nothing)),
-                           0, 0, style.width);
+                wrap_print(stream,
+                           report_nothing(watching->now, watching->invocation->locations, nothing, sizeof(nothing)), 0,
+                           0, style.width);
         else if (report_text(watching->now, selected, &style, stream) < 0)
                 return -ENOMEM;
         if (watching->now->daemon == DAEMON_NVIDIA)

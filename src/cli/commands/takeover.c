@@ -19,7 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/args/command.h"
 #include "cli/change/child.h"
@@ -122,7 +122,7 @@ static const struct takeover_options *chosen_by(const struct takeover *takeover)
 
 /* ---- how it stands -------------------------------------------------------------------------------------------- */
 
-static enum unit_state state_of(const struct service *service, const char *root) {
+static enum unit_state state_of(const struct service *service, const struct locations *locations) {
         if (!service->known)
                 return UNIT_UNKNOWN;
         if (text_equal(service->load_state, "masked"))
@@ -131,10 +131,10 @@ static enum unit_state state_of(const struct service *service, const char *root)
                 return UNIT_MISSING;
         if (!text_equal(service->load_state, "loaded"))
                 return UNIT_UNREADABLE;
-        if (takeover_links_are_made(root))
+        if (takeover_links_are_made(locations))
                 return UNIT_TAKEN;
         /* Another's unit may start our program by the link in /usr/bin, and still stop it at once or as it likes. */
-        return service_is_ours(service) && service_runs_ours(service, root) ? UNIT_OWN : UNIT_OTHER;
+        return service_is_ours(service) && service_runs_ours(service, locations) ? UNIT_OWN : UNIT_OTHER;
 }
 
 static bool is_running(const struct service *service) {
@@ -143,7 +143,7 @@ static bool is_running(const struct service *service) {
 
 static int read_snapshot(const struct takeover *takeover, unsigned flags, struct snapshot **ret_snapshot) {
         const struct snapshot_request request = {
-                .root = takeover->invocation->root,
+                .locations = takeover->invocation->locations,
                 .flags = SNAPSHOT_DAEMON | flags,
                 .timeout_usec = ANSWER_USEC,
         };
@@ -152,12 +152,12 @@ static int read_snapshot(const struct takeover *takeover, unsigned flags, struct
 }
 
 static int gather(struct takeover *takeover) {
-        const char *root = takeover->invocation->root;
+        const struct locations *locations = takeover->invocation->locations;
 
         if (read_snapshot(takeover, SNAPSHOT_CLIENTS | SNAPSHOT_MODE, &takeover->snapshot) < 0)
                 return complain_memory(takeover->invocation, STATUS_FAILED);
-        service_read(&takeover->service, root, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
-        takeover->state = state_of(&takeover->service, root);
+        service_read(&takeover->service, locations, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
+        takeover->state = state_of(&takeover->service, locations);
         takeover->starts = is_running(&takeover->service) || chosen_by(takeover)->clear_legacy_flag;
         return STATUS_DONE;
 }
@@ -169,7 +169,7 @@ static int hold(struct takeover *takeover) {
         size_t row = 0;
         int r;
 
-        r = hold_open(&takeover->hold, takeover->snapshot, takeover->invocation->root, &row);
+        r = hold_open(&takeover->hold, takeover->snapshot, takeover->invocation->locations, &row);
         if (r == -ENOMEM)
                 (void)text_copy(takeover->error, sizeof(takeover->error), "out of memory");
         else if (r == -ETIMEDOUT)
@@ -182,11 +182,11 @@ static int hold(struct takeover *takeover) {
 
 static int link_units(struct takeover *takeover) {
         takeover->changed = true;
-        return takeover_links_make(takeover->invocation->root, takeover->error, sizeof(takeover->error));
+        return takeover_links_make(takeover->invocation->locations, takeover->error, sizeof(takeover->error));
 }
 
 static int unlink_units(struct takeover *takeover) {
-        return takeover_links_remove(takeover->invocation->root, takeover->error, sizeof(takeover->error));
+        return takeover_links_remove(takeover->invocation->locations, takeover->error, sizeof(takeover->error));
 }
 
 static int control(struct takeover *takeover, const char *verb, const char *unit) {
@@ -203,8 +203,8 @@ static int reload(struct takeover *takeover) {
 static int check_unit(struct takeover *takeover) {
         struct service now;
 
-        service_read(&now, takeover->invocation->root, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
-        if (service_runs_ours(&now, takeover->invocation->root))
+        service_read(&now, takeover->invocation->locations, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
+        if (service_runs_ours(&now, takeover->invocation->locations))
                 return 0;
         if (!now.known) {
                 (void)text_copy(takeover->error, sizeof(takeover->error), now.reason);
@@ -513,7 +513,7 @@ static int carry_out(struct takeover *takeover, const struct step *steps) {
 }
 
 static int give_back(struct takeover *takeover) {
-        if (takeover_links_are_made(takeover->invocation->root) && takeover->service.known)
+        if (takeover_links_are_made(takeover->invocation->locations) && takeover->service.known)
                 return carry_out(takeover, giving_back);
         if (!takeover->service.known)
                 return complain(takeover->invocation, STATUS_FAILED, "%s", takeover->service.reason);
@@ -548,9 +548,9 @@ static int check_usage(const struct invocation *invocation) {
         if (chosen->undo && chosen->clear_legacy_flag)
                 return complain_usage(invocation, "--clear-legacy-flag goes with a takeover, not with --undo");
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
-        if (chosen->clear_legacy_flag && invocation->root[0] != '\0' && !chosen->nvml)
+        if (chosen->clear_legacy_flag && invocation->locations->root[0] != '\0' && !chosen->nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
-                                      invocation->root);
+                                      invocation->locations->root);
         return STATUS_DONE;
 }
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 
 const struct takeover_link takeover_links[] = {
@@ -38,10 +38,10 @@ static int is_ours(const struct takeover_link *link, const char *path) {
         return text_equal(target, link->target);
 }
 
-bool takeover_links_are_made(const char *root) {
+bool takeover_links_are_made(const struct locations *locations) {
         char path[PATH_MAX];
 
-        return file_rooted(path, root, takeover_links[0].path) == 0 && is_ours(&takeover_links[0], path) == 1;
+        return locations_path(path, locations, takeover_links[0].path) == 0 && is_ours(&takeover_links[0], path) == 1;
 }
 
 static int make_folder_of(const char *path) {
@@ -70,11 +70,11 @@ static int make_link(const char *target, const char *path) {
         return r;
 }
 
-static int make_one(const struct takeover_link *link, const char *root, char *error, size_t size) {
+static int make_one(const struct takeover_link *link, const struct locations *locations, char *error, size_t size) {
         char path[PATH_MAX], target[PATH_MAX];
         int r;
 
-        if (file_rooted(path, root, link->path) < 0 || file_rooted(target, root, link->target) < 0)
+        if (locations_path(path, locations, link->path) < 0 || locations_path(target, locations, link->target) < 0)
                 return say(-ENAMETOOLONG, error, size, "cannot link", link->path);
         if (access(target, R_OK) < 0)
                 return say(-errno, error, size, "Holdfast is not wholly installed:", target);
@@ -90,9 +90,9 @@ static int make_one(const struct takeover_link *link, const char *root, char *er
         return r < 0 ? say(r, error, size, "cannot link", path) : 0;
 }
 
-int takeover_links_make(const char *root, char *error, size_t error_size) {
+int takeover_links_make(const struct locations *locations, char *error, size_t error_size) {
         for (size_t i = 0; i < n_takeover_links; i++) {
-                int r = make_one(&takeover_links[i], root, error, error_size);
+                int r = make_one(&takeover_links[i], locations, error, error_size);
 
                 if (r < 0)
                         return r;
@@ -100,12 +100,12 @@ int takeover_links_make(const char *root, char *error, size_t error_size) {
         return 0;
 }
 
-int takeover_links_remove(const char *root, char *error, size_t error_size) {
+int takeover_links_remove(const struct locations *locations, char *error, size_t error_size) {
         char path[PATH_MAX];
         int r = 0;
 
         for (size_t i = 0; i < n_takeover_links && r >= 0; i++) {
-                r = file_rooted(path, root, takeover_links[i].path);
+                r = locations_path(path, locations, takeover_links[i].path);
                 if (r == 0)
                         r = is_ours(&takeover_links[i], path);
                 if (r == 1 && unlink(path) < 0)
@@ -113,7 +113,7 @@ int takeover_links_remove(const char *root, char *error, size_t error_size) {
         }
         if (r < 0)
                 return say(r, error, error_size, "cannot remove", path);
-        (void)file_rooted(path, root, TAKEOVER_DROP_IN);
+        (void)locations_path(path, locations, TAKEOVER_DROP_IN);
         *strrchr(path, '/') = '\0';
         (void)rmdir(path); /* which keeps a folder that others use */
         return 0;

@@ -129,7 +129,7 @@ static int look_again(struct waiting *waiting) {
         const struct wait_options *chosen = waiting->invocation->options;
         uint64_t left_usec = time_left(waiting);
         struct snapshot_request request = {
-                .root = waiting->invocation->root,
+                .locations = waiting->invocation->locations,
                 .flags = SNAPSHOT_DAEMON,
                 .timeout_usec = left_usec < POLL_USEC     ? POLL_USEC
                                 : left_usec < ANSWER_USEC ? left_usec

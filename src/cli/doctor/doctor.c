@@ -164,14 +164,14 @@ static void find_runtime_directory(struct examination *examination) {
 static int run(const struct invocation *invocation) {
         const struct doctor_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct examination examination = {.root = invocation->root};
+        struct examination examination = {.locations = invocation->locations};
         struct service service;
 
         if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, chosen->timeout_usec,
                          &snapshot) < 0)
                 return STATUS_DOCTOR_FAILED;
         examination.snapshot = snapshot;
-        service_find(&service, invocation->root, snapshot_find_daemon(snapshot), chosen->timeout_usec);
+        service_find(&service, invocation->locations, snapshot_find_daemon(snapshot), chosen->timeout_usec);
         examination.service = &service;
         find_runtime_directory(&examination);
         return examine(invocation, &examination);

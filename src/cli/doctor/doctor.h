@@ -10,6 +10,7 @@
  *      snapshot, service --> examination --> probe 1 .. n --> findings --> text or JSON
  */
 
+#include "base/locations.h"
 #include "cli/node/snapshot.h"
 #include "cli/report/report.h"
 
@@ -37,7 +38,7 @@ struct service;
 
 /* All that was gathered once, for the probes to look at. */
 struct examination {
-        const char *root;
+        const struct locations *locations;
         const struct snapshot *snapshot;
         const struct service *service;
         char runtime_directory[128]; /* of the socket and the pid file */

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 
@@ -74,13 +75,13 @@ static void read_driver(int folder_fd, const char *device, char driver[static DR
 }
 
 /* Returns 0 or negative errno. */
-static int bus_read(struct bus *bus, const char *root) {
+static int bus_read(struct bus *bus, const struct locations *locations) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char path[PATH_MAX];
         struct dirent *entry;
 
         bus->n = 0;
-        if (file_rooted(path, root, PCI_DEVICES) < 0)
+        if (locations_path(path, locations, PCI_DEVICES) < 0)
                 return -ENAMETOOLONG;
         dir = opendir(path);
         if (!dir)
@@ -108,10 +109,10 @@ void probe_gpu_on_bus(const struct examination *examination, struct finding *fin
         struct bus bus;
         int r;
 
-        r = bus_read(&bus, examination->root);
+        r = bus_read(&bus, examination->locations);
         if (r < 0) {
-                finding_set(finding, VERDICT_UNKNOWN, "the PCI bus cannot be read: %s%s: %s", examination->root,
-                            PCI_DEVICES, strerror(-r));
+                finding_set(finding, VERDICT_UNKNOWN, "the PCI bus cannot be read: %s%s: %s",
+                            examination->locations->root, PCI_DEVICES, strerror(-r));
                 return;
         }
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
@@ -122,18 +123,18 @@ void probe_gpu_on_bus(const struct examination *examination, struct finding *fin
                 finding_set(finding, VERDICT_PROBLEM,
                             "a GPU that the driver or the daemon has is gone from the PCI bus");
                 finding_quote(finding, "%s: not in %s%s", report_label(&snapshot->gpus[i], label, sizeof(label)),
-                              examination->root, PCI_DEVICES);
+                              examination->locations->root, PCI_DEVICES);
         }
         if (bus.n == 0 && finding->verdict == VERDICT_OK) {
                 finding_set(finding, VERDICT_PROBLEM, "there is no NVIDIA GPU on the PCI bus");
-                finding_quote(finding, "no device of vendor 0x10de and class 0x03.... in %s%s", examination->root,
-                              PCI_DEVICES);
+                finding_quote(finding, "no device of vendor 0x10de and class 0x03.... in %s%s",
+                              examination->locations->root, PCI_DEVICES);
         }
         if (finding->verdict == VERDICT_PROBLEM)
                 finding_cure(finding, "echo 1 > /sys/bus/pci/rescan");
         else
-                finding_quote(finding, "%zu NVIDIA GPU%s in %s%s", bus.n, bus.n == 1 ? "" : "s", examination->root,
-                              PCI_DEVICES);
+                finding_quote(finding, "%zu NVIDIA GPU%s in %s%s", bus.n, bus.n == 1 ? "" : "s",
+                              examination->locations->root, PCI_DEVICES);
 }
 
 /* ---- the module -------------------------------------------------------------- */
@@ -163,7 +164,7 @@ void probe_driver_module(const struct examination *examination, struct finding *
                 return;
         (void)uname(&kernel);
         (void)text_format(relative, sizeof(relative), "/lib/modules/%s/modules.dep", kernel.release);
-        r = file_rooted(path, examination->root, relative);
+        r = locations_path(path, examination->locations, relative);
         if (r == 0)
                 r = has_module(path);
         if (r < 0) {
@@ -191,7 +192,7 @@ static void report_not_loaded(const struct examination *examination, const struc
         bool nouveau = false;
 
         finding_set(finding, VERDICT_PROBLEM, "the NVIDIA driver is not loaded");
-        finding_quote(finding, "%s/proc/driver/nvidia: %s", examination->root, strerror(ENOENT));
+        finding_quote(finding, "%s/proc/driver/nvidia: %s", examination->locations->root, strerror(ENOENT));
         for (size_t i = 0; i < bus->n; i++) {
                 quote_bus_gpu(&bus->gpus[i], finding);
                 nouveau |= text_equal(bus->gpus[i].driver, "nouveau");
@@ -231,19 +232,20 @@ void probe_driver_loaded(const struct examination *examination, struct finding *
         char untold[SNAPSHOT_GAP_SIZE];
         struct bus bus;
 
-        if (bus_read(&bus, examination->root) < 0)
+        if (bus_read(&bus, examination->locations) < 0)
                 bus.n = 0; /* gpu-on-bus has said so */
         if (snapshot->inventory_error < 0) {
                 finding_set(finding, VERDICT_UNKNOWN,
-                            "the driver's list of GPUs cannot be read: %s/proc/driver/nvidia: %s", examination->root,
-                            strerror(-snapshot->inventory_error));
+                            "the driver's list of GPUs cannot be read: %s/proc/driver/nvidia: %s",
+                            examination->locations->root, strerror(-snapshot->inventory_error));
                 return;
         }
         if (!snapshot->driver_loaded) {
                 report_not_loaded(examination, &bus, finding);
                 return;
         }
-        finding_quote(finding, "%s/proc/driver/nvidia/version: %s", examination->root, snapshot->driver_version);
+        finding_quote(finding, "%s/proc/driver/nvidia/version: %s", examination->locations->root,
+                      snapshot->driver_version);
         report_unbound(examination, &bus, finding);
         if (finding->verdict != VERDICT_OK || !snapshot_untold(snapshot, untold, sizeof(untold)))
                 return;

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/program.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
@@ -33,7 +34,7 @@ static const char *const library_names[] = {
 };
 
 struct comparison {
-        const char *root;
+        const struct locations *locations;
         const char *driver_version;
         size_t n_found;
         struct finding *finding;
@@ -54,13 +55,13 @@ static const char *version_in(const char *path) {
 }
 
 /* Follows the links that the path ends in, each within the root: Debian's alternatives are two. */
-static int follow_links(const char *root, char path[static PATH_MAX]) {
+static int follow_links(const struct locations *locations, char path[static PATH_MAX]) {
         for (unsigned i = 0; i < LINKS_MAX; i++) {
                 char rooted[PATH_MAX], target[PATH_MAX];
                 char *name = path;
                 ssize_t length;
 
-                if (file_rooted(rooted, root, path) < 0)
+                if (locations_path(rooted, locations, path) < 0)
                         return -ENAMETOOLONG;
                 length = readlink(rooted, target, sizeof(target) - 1);
                 if (length < 0)
@@ -78,7 +79,7 @@ static void compare(struct comparison *comparison, const char *library) {
         char path[PATH_MAX];
         const char *version;
 
-        if (!text_copy(path, sizeof(path), library) || follow_links(comparison->root, path) < 0 ||
+        if (!text_copy(path, sizeof(path), library) || follow_links(comparison->locations, path) < 0 ||
             !(version = version_in(path)))
                 return;
         comparison->n_found++;
@@ -87,7 +88,7 @@ static void compare(struct comparison *comparison, const char *library) {
         finding_set(comparison->finding, VERDICT_PROBLEM,
                     "a library has another version than the loaded driver, %s: programs fail with a mismatch",
                     comparison->driver_version);
-        finding_quote(comparison->finding, "%s%s", comparison->root, path);
+        finding_quote(comparison->finding, "%s%s", comparison->locations->root, path);
 }
 
 static bool is_of_interest(const char *name) {
@@ -129,7 +130,7 @@ static int compare_libraries(struct comparison *comparison) {
 
         if (!text)
                 return -ENOMEM;
-        r = file_rooted(cache, comparison->root, "/etc/ld.so.cache");
+        r = locations_path(cache, comparison->locations, "/etc/ld.so.cache");
         if (r == 0)
                 r = program_run(arguments, LDCONFIG_TIMEOUT_USEC, text, CACHE_TEXT_SIZE);
         if (r == 0)
@@ -139,16 +140,18 @@ static int compare_libraries(struct comparison *comparison) {
 
 void probe_versions(const struct examination *examination, struct finding *finding) {
         const char *version = examination->snapshot->driver_version;
-        struct comparison comparison = {.root = examination->root, .driver_version = version, .finding = finding};
+        struct comparison comparison = {
+                .locations = examination->locations, .driver_version = version, .finding = finding};
 
         if (version[0] == '\0') {
                 finding_set(finding, VERDICT_UNKNOWN,
-                            "the driver's version is not known: %s/proc/driver/nvidia/version", examination->root);
+                            "the driver's version is not known: %s/proc/driver/nvidia/version",
+                            examination->locations->root);
                 return;
         }
         if (compare_libraries(&comparison) < 0)
                 finding_set(finding, VERDICT_UNKNOWN, "ldconfig cannot read the loader's cache, %s/etc/ld.so.cache",
-                            examination->root);
+                            examination->locations->root);
         else if (comparison.n_found == 0)
                 finding_set(finding, VERDICT_UNKNOWN, "the loader knows no libnvidia-ml and no libnvidia-cfg");
         else if (finding->verdict == VERDICT_OK)
@@ -163,7 +166,7 @@ void probe_versions(const struct examination *examination, struct finding *findi
 /* ---- nodes ------------------------------------------------------------------- */
 
 struct inspection {
-        const char *root;
+        const struct locations *locations;
         struct node_parameters parameters;
         struct finding *finding;
         size_t n_right;
@@ -182,9 +185,9 @@ static void note_missing(struct inspection *inspection, const char *path, int er
         append(inspection->make, sizeof(inspection->make), "nvidia-modprobe ", arguments);
 }
 
-/* Below a root nodes may be any files. UVM's major is dynamic: -1. */
+/* UVM's major is dynamic: -1. */
 static bool is_right_device(const struct inspection *inspection, const struct stat *status, int node_minor) {
-        if (file_root_is_simulated(inspection->root))
+        if (!inspection->locations->nodes_are_devices)
                 return true;
         return S_ISCHR(status->st_mode) && (node_minor < 0 || (major(status->st_rdev) == NV_MAJOR &&
                                                                minor(status->st_rdev) == (unsigned)node_minor));
@@ -200,7 +203,7 @@ static void check_mode(struct inspection *inspection, const char *path, const st
         if (inspection->finding->verdict == VERDICT_OK)
                 finding_set(inspection->finding, VERDICT_PROBLEM, "a device node cannot be opened by all who should");
         finding_quote(inspection->finding, "%s has mode 0%o; %s/proc/driver/nvidia/params says 0%o", path, found,
-                      inspection->root, wanted);
+                      inspection->locations->root, wanted);
         if (inspection->change[0] == '\0')
                 (void)text_format(inspection->change, sizeof(inspection->change), "chmod 0%o", wanted);
         append(inspection->change, sizeof(inspection->change), "", path);
@@ -211,7 +214,7 @@ static void inspect(struct inspection *inspection, const char *name, int node_mi
         struct stat status;
 
         (void)text_format(relative, sizeof(relative), "/dev/%s", name);
-        if (file_rooted(path, inspection->root, relative) < 0)
+        if (locations_path(path, inspection->locations, relative) < 0)
                 return;
         if (stat(path, &status) < 0) {
                 note_missing(inspection, path, errno, arguments);
@@ -229,23 +232,23 @@ static void inspect(struct inspection *inspection, const char *name, int node_mi
         check_mode(inspection, path, &status);
 }
 
-static bool has_uvm(const char *root) {
+static bool has_uvm(const struct locations *locations) {
         char path[PATH_MAX], text[16384];
 
-        return file_rooted(path, root, "/proc/devices") == 0 && file_read(path, text, sizeof(text)) > 0 &&
+        return locations_path(path, locations, "/proc/devices") == 0 && file_read(path, text, sizeof(text)) > 0 &&
                strstr(text, " nvidia-uvm\n");
 }
 
 void probe_nodes(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
-        struct inspection inspection = {.root = examination->root, .finding = finding};
+        struct inspection inspection = {.locations = examination->locations, .finding = finding};
 
         if (!snapshot->driver_loaded) {
                 finding_set(finding, VERDICT_UNKNOWN,
                             "without the driver nobody knows which device nodes there should be");
                 return;
         }
-        if (node_parameters_read(examination->root, &inspection.parameters) < 0)
+        if (node_parameters_read(examination->locations, &inspection.parameters) < 0)
                 inspection.parameters.ours = false; /* then any mode may be meant */
         inspect(&inspection, "nvidiactl", NV_MINOR_CTL, "-c 255");
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
@@ -258,10 +261,11 @@ void probe_nodes(const struct examination *examination, struct finding *finding)
                 (void)text_format(arguments, sizeof(arguments), "-c %d", info->minor);
                 inspect(&inspection, name, info->minor, arguments);
         }
-        if (has_uvm(examination->root))
+        if (has_uvm(examination->locations))
                 inspect(&inspection, "nvidia-uvm", -1, "-u");
         if (finding->verdict == VERDICT_OK)
-                finding_quote(finding, "%zu nodes in %s/dev as they should be", inspection.n_right, examination->root);
+                finding_quote(finding, "%zu nodes in %s/dev as they should be", inspection.n_right,
+                              examination->locations->root);
         else
                 finding_cure(finding, "%s%s%s%s%s", inspection.remove, inspection.remove[0] != '\0' ? " && " : "",
                              inspection.make, inspection.make[0] != '\0' && inspection.change[0] != '\0' ? " && " : "",

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/node/kernel_log.h"
@@ -39,7 +40,7 @@ void probe_excluded(const struct examination *examination, struct finding *findi
                         continue;
                 finding_set(finding, VERDICT_NOTE, "a GPU is excluded from the driver, so nobody can use it");
                 finding_quote(finding, "%s: %s/proc/driver/nvidia/gpus/%s/information: GPU Excluded: Yes",
-                              report_label(&snapshot->gpus[i], label, sizeof(label)), examination->root,
+                              report_label(&snapshot->gpus[i], label, sizeof(label)), examination->locations->root,
                               pci_address_format(&snapshot->gpus[i].info.address, address));
                 finding_cure(finding,
                              "grep -r -e NVreg_ExcludedGpus -e NVreg_GpuBlacklist /etc/modprobe.d /proc/cmdline");
@@ -49,13 +50,13 @@ void probe_excluded(const struct examination *examination, struct finding *findi
 /* ---- failing, lost ----------------------------------------------------------- */
 
 /* A device that is off the bus reads as ones: the vendor is then no vendor. */
-static bool is_off_bus(const char *root, const struct pci_address *address) {
+static bool is_off_bus(const struct locations *locations, const struct pci_address *address) {
         char relative[96], path[PATH_MAX], name[PCI_ADDRESS_SIZE];
         unsigned char config[4097];
 
         (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/config",
                           pci_address_format(address, name));
-        if (file_rooted(path, root, relative) < 0 || file_read(path, (char *)config, sizeof(config)) < 4)
+        if (locations_path(path, locations, relative) < 0 || file_read(path, (char *)config, sizeof(config)) < 4)
                 return false;
         return config[0] == 0xff && config[1] == 0xff && config[2] == 0xff && config[3] == 0xff;
 }
@@ -98,14 +99,14 @@ static void quote_log(const struct examination *examination, int r, const struct
                 finding_quote(finding, "kernel log: %s", line->text);
         else if (r == -EACCES || r == -EPERM)
                 finding_quote(finding, "kernel log: not for this user (%s/dev/kmsg: %s); run as root",
-                              examination->root, strerror(-r));
+                              examination->locations->root, strerror(-r));
 }
 
 /* Returns whether this GPU is in trouble. */
 static bool judge_gpu(const struct examination *examination, const struct snapshot_gpu *gpu, struct finding *finding) {
         struct kernel_log_line line = {0};
-        bool failed = has_failed(examination, gpu), lost = is_off_bus(examination->root, &gpu->info.address);
-        int r = kernel_log_find(examination->root, &gpu->info.address, &line);
+        bool failed = has_failed(examination, gpu), lost = is_off_bus(examination->locations, &gpu->info.address);
+        int r = kernel_log_find(examination->locations, &gpu->info.address, &line);
         char label[64];
 
         (void)report_label(gpu, label, sizeof(label));
@@ -161,7 +162,8 @@ void probe_stuck(const struct examination *examination, struct finding *finding)
                 finding_quote(finding, "%s: %s since %s", report_label(gpu, label, sizeof(label)),
                               hf_gpu_state_name(gpu->detail.state),
                               report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
-                quote_log(examination, kernel_log_find(examination->root, &gpu->info.address, &line), &line, finding);
+                quote_log(examination, kernel_log_find(examination->locations, &gpu->info.address, &line), &line,
+                          finding);
                 finding_cure(finding, "nvidia-bug-report.sh; then: systemctl reboot");
         }
 }

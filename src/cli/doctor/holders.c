@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 
@@ -29,7 +30,7 @@ static void judge_modeset(const struct examination *examination, struct finding 
                         verdict = VERDICT_PROBLEM;
         finding_set(finding, verdict, "nvidia-drm keeps every GPU initialised from inside the kernel%s",
                     verdict == VERDICT_PROBLEM ? ": a released GPU is not free" : "");
-        finding_quote(finding, "%s/sys/module/nvidia_drm/parameters/modeset: Y", examination->root);
+        finding_quote(finding, "%s/sys/module/nvidia_drm/parameters/modeset: Y", examination->locations->root);
         finding_cure(finding,
                      "echo 'options nvidia-drm modeset=0' > /etc/modprobe.d/nvidia-drm.conf && modprobe -r nvidia_drm");
 }

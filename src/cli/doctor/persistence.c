@@ -10,7 +10,7 @@
 
 #include "base/aside.h"
 #include "base/cleanup.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/args/ids.h"
 #include "cli/doctor/doctor.h"
@@ -43,7 +43,7 @@ static void read_instructions(struct instructions *instructions, const struct ex
         ssize_t length;
 
         *instructions = (struct instructions){0};
-        (void)file_rooted(instructions->config, examination->root, "/etc/holdfast/holdfast.conf");
+        (void)locations_path(instructions->config, examination->locations, "/etc/holdfast/holdfast.conf");
         (void)text_format(path, sizeof(path), "/proc/%u/cmdline", (unsigned)examination->snapshot->head.pid);
         length = aside_read_file(path, instructions->words, sizeof(instructions->words) - 1);
         if (length < 0)

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/leftover.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/node/service.h"
@@ -73,7 +74,7 @@ static void note_hidden(const struct examination *examination, struct finding *f
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
                 (void)text_format(packaged, sizeof(packaged), "%s/%s", folders[i], service->unit);
-                if (file_rooted(path, examination->root, packaged) < 0 || access(path, F_OK) < 0)
+                if (locations_path(path, examination->locations, packaged) < 0 || access(path, F_OK) < 0)
                         continue;
                 finding_set(finding, VERDICT_NOTE,
                             "a unit in /etc hides the package's: its user, sandbox and restarts are not in force");
@@ -107,7 +108,7 @@ static bool find_setting(const char *path, const char *setting, char *buffer, si
 static void note_drop_in(const struct examination *examination, const char *drop_in, struct finding *finding) {
         char path[PATH_MAX], line[256];
 
-        if (strstr(drop_in, "/50-holdfast.conf") || file_rooted(path, examination->root, drop_in) < 0 ||
+        if (strstr(drop_in, "/50-holdfast.conf") || locations_path(path, examination->locations, drop_in) < 0 ||
             !find_setting(path, "ExecStart=", line, sizeof(line)))
                 return;
         if (finding->verdict == VERDICT_OK)
@@ -161,13 +162,14 @@ static bool has_failed_at_exec(const struct service *service) {
 
 /* NVIDIA's daemon, and any other that goes into the background, ends before it told what Type=notify promises. */
 static bool is_foreign(const struct examination *examination) {
-        return service_is_ours(examination->service) && !service_runs_ours(examination->service, examination->root);
+        return service_is_ours(examination->service) &&
+               !service_runs_ours(examination->service, examination->locations);
 }
 
 static bool has_our_daemon(const struct examination *examination) {
         char path[PATH_MAX];
 
-        return file_rooted(path, examination->root, HOLDFAST_DAEMON) == 0 && access(path, X_OK) == 0;
+        return locations_path(path, examination->locations, HOLDFAST_DAEMON) == 0 && access(path, X_OK) == 0;
 }
 
 /* The .run installer of the driver puts its own daemon into /usr/bin; a drop-in may name that. */
@@ -189,7 +191,8 @@ void probe_unit_exec(const struct examination *examination, struct finding *find
 
         if (is_unknown(service, finding))
                 return;
-        if (!service_program(service, program, sizeof(program)) || file_rooted(path, examination->root, program) < 0) {
+        if (!service_program(service, program, sizeof(program)) ||
+            locations_path(path, examination->locations, program) < 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "systemctl show names no program (ExecStart)");
                 return;
         }

@@ -78,9 +78,9 @@ void probe_unbind(const struct examination *examination, struct finding *finding
                 finding_set(finding, VERDICT_UNKNOWN, "Holdfast's daemon does not answer");
                 return;
         }
-        if (!inventory_driver_is_before(examination->root, 595, 44, 2))
+        if (!inventory_driver_is_before(examination->locations, 595, 44, 2))
                 note_uvm(snapshot, finding);
-        if (!inventory_driver_is_before(examination->root, 575, 51, 2))
+        if (!inventory_driver_is_before(examination->locations, 575, 51, 2))
                 return;
         r = reads_kernel_log(snapshot);
         if (r > 0)

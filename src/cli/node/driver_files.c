@@ -8,10 +8,11 @@
 
 #include "base/aside.h"
 #include "base/cleanup.h"
+#include "base/locations.h"
 #include "cli/node/initialised.h"
 
 struct reading {
-        const char *root;
+        const struct locations *locations;
         struct gpu_info *gpus;
         const struct pci_address *addresses;
         enum hf_tristate *initialised;
@@ -24,7 +25,7 @@ static int look_at_information(void *userdata, size_t item, struct aside_answer 
         struct gpu_info info;
 
         /* Unreadable for a moment, as while a GPU is being removed: then nothing more can be told of it. */
-        if (inventory_read_gpu(reading->root, &reading->gpus[item].address, &info) < 0)
+        if (inventory_read_gpu(reading->locations, &reading->gpus[item].address, &info) < 0)
                 return 0;
         return aside_tell(answer, &info, sizeof(info));
 }
@@ -36,8 +37,9 @@ static int take_information(void *userdata, size_t item, const char *bytes, size
         return 0;
 }
 
-static int read_information(const char *root, struct gpu_info *gpus, size_t n, struct aside_gap *ret_gap) {
-        struct reading reading = {.root = root, .gpus = gpus};
+static int read_information(const struct locations *locations, struct gpu_info *gpus, size_t n,
+                            struct aside_gap *ret_gap) {
+        struct reading reading = {.locations = locations, .gpus = gpus};
         const struct aside aside = {
                 .n = n,
                 .look = look_at_information,
@@ -48,16 +50,16 @@ static int read_information(const char *root, struct gpu_info *gpus, size_t n, s
         return aside_run(&aside, ret_gap);
 }
 
-int driver_files_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_n, size_t *ret_n_left,
+int driver_files_read(const struct locations *locations, struct gpu_info **ret_gpus, size_t *ret_n, size_t *ret_n_left,
                       struct pci_address *ret_hanging) {
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         struct aside_gap gap;
         size_t n = 0;
         int r;
 
-        r = inventory_read_addresses(root, &gpus, &n);
+        r = inventory_read_addresses(locations, &gpus, &n);
         if (r == 0)
-                r = read_information(root, gpus, n, &gap);
+                r = read_information(locations, gpus, n, &gap);
         if (r < 0)
                 return r;
         *ret_n_left = gap.n_left;
@@ -68,10 +70,10 @@ int driver_files_read(const char *root, struct gpu_info **ret_gpus, size_t *ret_
         return 0;
 }
 
-void driver_files_read_gpus(const char *root, struct gpu_info *gpus, size_t n) {
+void driver_files_read_gpus(const struct locations *locations, struct gpu_info *gpus, size_t n) {
         struct aside_gap gap;
 
-        (void)read_information(root, gpus, n, &gap);
+        (void)read_information(locations, gpus, n, &gap);
 }
 
 /* ---- power ----------------------------------------------------------------------------------------------------- */
@@ -80,7 +82,7 @@ static int look_at_power(void *userdata, size_t item, struct aside_answer *answe
         const struct reading *reading = userdata;
         bool initialised;
 
-        if (initialised_read(reading->root, &reading->addresses[item], &initialised) < 0)
+        if (initialised_read(reading->locations, &reading->addresses[item], &initialised) < 0)
                 return 0;
         return aside_tell(answer, &initialised, sizeof(initialised));
 }
@@ -94,9 +96,9 @@ static int take_power(void *userdata, size_t item, const char *bytes, size_t siz
         return 0;
 }
 
-void driver_files_read_initialised(const char *root, const struct pci_address *addresses, size_t n,
+void driver_files_read_initialised(const struct locations *locations, const struct pci_address *addresses, size_t n,
                                    enum hf_tristate *initialised) {
-        struct reading reading = {.root = root, .addresses = addresses, .initialised = initialised};
+        struct reading reading = {.locations = locations, .addresses = addresses, .initialised = initialised};
         const struct aside aside = {.n = n, .look = look_at_power, .take = take_power, .userdata = &reading};
         struct aside_gap gap;
 

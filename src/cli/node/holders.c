@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/pids.h"
 #include "base/text.h"
 #include "gpu/abi.h"
@@ -26,7 +27,7 @@ enum {
 };
 
 struct holder_list {
-        char device_folder[PATH_MAX]; /* where nodes count when below a root; empty: anywhere, by their device number */
+        char device_folder[PATH_MAX]; /* where nodes count that are no devices; empty: anywhere, by their number */
         struct holder *holders;
         size_t n;
         size_t room;
@@ -218,14 +219,14 @@ static int look_at_all(struct survey *survey, struct aside_gap *ret_gap) {
         return aside_run(&aside, ret_gap);
 }
 
-/* Below a root the nodes may be any files: there the path decides, without symbolic links, as the kernel shows it. */
-static int find_device_folder(struct holder_list *scan, const char *root) {
+/* Of nodes that are no devices the path decides, without symbolic links, as the kernel shows it. */
+static int find_device_folder(struct holder_list *scan, const struct locations *locations) {
         char path[PATH_MAX];
         int r;
 
-        if (!file_root_is_simulated(root))
+        if (locations->nodes_are_devices)
                 return 0;
-        r = file_rooted(path, root, "/dev");
+        r = locations_path(path, locations, "/dev");
         if (r < 0)
                 return r;
         return realpath(path, scan->device_folder) ? 0 : -errno;
@@ -244,12 +245,13 @@ static void scan_sort(struct holder_list *scan) {
                 qsort(scan->holders, scan->n, sizeof(scan->holders[0]), compare_holders);
 }
 
-int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, struct holders_sight *ret_sight) {
+int holders_scan(const struct locations *locations, struct holder **ret_holders, size_t *ret_n,
+                 struct holders_sight *ret_sight) {
         CLEANUP(survey_done) struct survey survey = {0};
         struct aside_gap gap;
         int r;
 
-        r = find_device_folder(&survey.scan, root);
+        r = find_device_folder(&survey.scan, locations);
         if (r == -ENOENT) { /* no nodes: nobody has one open */
                 *ret_holders = NULL;
                 *ret_n = 0;
@@ -276,7 +278,7 @@ int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, s
         return 0;
 }
 
-int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holders, size_t *ret_n) {
+int holders_scan_process(const struct locations *locations, pid_t pid, struct holder **ret_holders, size_t *ret_n) {
         CLEANUP(survey_done) struct survey survey = {.n_pids = 1, .pids = malloc(sizeof(pid))};
         struct aside_gap gap = {0};
         int r;
@@ -284,7 +286,7 @@ int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holder
         if (!survey.pids)
                 return -ENOMEM;
         survey.pids[0] = pid;
-        r = find_device_folder(&survey.scan, root);
+        r = find_device_folder(&survey.scan, locations);
         if (r == 0)
                 r = look_at_all(&survey, &gap);
         if (r < 0 && r != -ENOENT)
@@ -299,9 +301,9 @@ int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holder
         return 0;
 }
 
-bool holders_has_modeset(const char *root) {
+bool holders_has_modeset(const struct locations *locations) {
         char path[PATH_MAX], text[16];
 
-        return file_rooted(path, root, "/sys/module/nvidia_drm/parameters/modeset") == 0 &&
+        return locations_path(path, locations, "/sys/module/nvidia_drm/parameters/modeset") == 0 &&
                file_read(path, text, sizeof(text)) > 0 && (text[0] == 'Y' || text[0] == '1');
 }

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "base/locations.h"
+
 enum { HOLDER_NAME_SIZE = 32 };
 
 /* One process with one GPU's node open. */
@@ -34,14 +36,15 @@ struct holders_sight {
 };
 
 /* Finds them all, ordered by minor, then pid, in an array that the caller frees. Returns 0 or negative errno. */
-int holders_scan(const char *root, struct holder **ret_holders, size_t *ret_n, struct holders_sight *ret_sight);
+int holders_scan(const struct locations *locations, struct holder **ret_holders, size_t *ret_n,
+                 struct holders_sight *ret_sight);
 
 /* The same for one process. -EACCES or -EPERM when its descriptors may not be seen, -ETIMEDOUT when the look hangs; a
  * process that has gone has none. */
-int holders_scan_process(const char *root, pid_t pid, struct holder **ret_holders, size_t *ret_n);
+int holders_scan_process(const struct locations *locations, pid_t pid, struct holder **ret_holders, size_t *ret_n);
 
 /*
  * Whether nvidia-drm drives displays (its parameter modeset, the default since driver 595): it then keeps every GPU
  * initialised from inside the kernel, with no process to show for it.
  */
-bool holders_has_modeset(const char *root);
+bool holders_has_modeset(const struct locations *locations);

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 
 enum { POWER_SIZE_MAX = 4096 }; /* the driver prints a dozen lines */
@@ -19,7 +20,7 @@ static void dir_done(DIR **dir) {
                 (void)closedir(*dir);
 }
 
-int initialised_read(const char *root, const struct pci_address *address, bool *ret_initialised) {
+int initialised_read(const struct locations *locations, const struct pci_address *address, bool *ret_initialised) {
         static const char label[] = "Runtime D3 status:";
         char path[PATH_MAX], relative[64], name[PCI_ADDRESS_SIZE], text[POWER_SIZE_MAX];
         ssize_t length;
@@ -28,7 +29,7 @@ int initialised_read(const char *root, const struct pci_address *address, bool *
 
         (void)text_format(relative, sizeof(relative), "/proc/driver/nvidia/gpus/%s/power",
                           pci_address_format(address, name));
-        r = file_rooted(path, root, relative);
+        r = locations_path(path, locations, relative);
         if (r < 0)
                 return r;
         length = file_read(path, text, sizeof(text));
@@ -46,19 +47,19 @@ int initialised_read(const char *root, const struct pci_address *address, bool *
         return 0;
 }
 
-static bool exists(const char *root, const char *path) {
+static bool exists(const struct locations *locations, const char *path) {
         char rooted[PATH_MAX];
 
-        return file_rooted(rooted, root, path) == 0 && access(rooted, F_OK) == 0;
+        return locations_path(rooted, locations, path) == 0 && access(rooted, F_OK) == 0;
 }
 
 /* False also for a folder that is not there or cannot be read. */
-static bool has_entries(const char *root, const char *path) {
+static bool has_entries(const struct locations *locations, const char *path) {
         CLEANUP(dir_done) DIR *folder = NULL;
         const struct dirent *entry;
         char rooted[PATH_MAX];
 
-        if (file_rooted(rooted, root, path) < 0)
+        if (locations_path(rooted, locations, path) < 0)
                 return false;
         folder = opendir(rooted);
         while (folder && (entry = readdir(folder)))
@@ -67,16 +68,16 @@ static bool has_entries(const char *root, const char *path) {
         return false;
 }
 
-bool initialised_has_interrupts(const char *root, const struct pci_address *address) {
+bool initialised_has_interrupts(const struct locations *locations, const struct pci_address *address) {
         char path[64], name[PCI_ADDRESS_SIZE];
 
         (void)text_format(path, sizeof(path), "/sys/bus/pci/devices/%s/msi_irqs", pci_address_format(address, name));
-        return has_entries(root, path);
+        return has_entries(locations, path);
 }
 
-bool initialised_has_uvm(const char *root, const char *uuid) {
+bool initialised_has_uvm(const struct locations *locations, const char *uuid) {
         char path[64 + GPU_UUID_SIZE];
 
         return uuid[0] != '\0' && text_format(path, sizeof(path), "/proc/driver/nvidia-uvm/gpus/%s", uuid) == 0 &&
-               exists(root, path);
+               exists(locations, path);
 }

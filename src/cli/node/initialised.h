@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "base/locations.h"
 #include "gpu/inventory.h"
 
 /*
@@ -13,7 +14,7 @@
  * seconds or more, while the driver initialises another GPU: ask only when no daemon can be asked. Returns 0, -ENODEV,
  * or other negative errno (-EBADMSG when the file does not say).
  */
-int initialised_read(const char *root, const struct pci_address *address, bool *ret_initialised);
+int initialised_read(const struct locations *locations, const struct pci_address *address, bool *ret_initialised);
 
 /*
  * The same without any wait, from sysfs: the driver has the GPU's message-signalled interrupts on from the first open
@@ -21,7 +22,7 @@ int initialised_read(const char *root, const struct pci_address *address, bool *
  * empty, until the driver is unbound. True means initialised, or being initialised; false also when the driver was told
  * to do without MSI.
  */
-bool initialised_has_interrupts(const char *root, const struct pci_address *address);
+bool initialised_has_interrupts(const struct locations *locations, const struct pci_address *address);
 
 /* Whether somebody has the GPU registered with UVM, which keeps it initialised like an open node. */
-bool initialised_has_uvm(const char *root, const char *uuid);
+bool initialised_has_uvm(const struct locations *locations, const char *uuid);

@@ -14,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 
 enum { RECORD_SIZE_MAX = 16384 }; /* the kernel's own limit is 8192; less than a record is EINVAL */
@@ -65,13 +65,14 @@ static bool take_records(char *records, const char *address, struct kernel_log_l
         return found;
 }
 
-int kernel_log_find(const char *root, const struct pci_address *address, struct kernel_log_line *ret_line) {
+int kernel_log_find(const struct locations *locations, const struct pci_address *address,
+                    struct kernel_log_line *ret_line) {
         CLEANUP(fd_done) int fd = -1;
         char path[PATH_MAX], records[RECORD_SIZE_MAX], name[PCI_ADDRESS_SIZE];
         bool found = false;
         int r;
 
-        r = file_rooted(path, root, "/dev/kmsg");
+        r = locations_path(path, locations, "/dev/kmsg");
         if (r < 0)
                 return r;
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);

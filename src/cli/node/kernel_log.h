@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/locations.h"
 #include "gpu/pci.h"
 
 struct kernel_log_line {
@@ -19,4 +20,5 @@ struct kernel_log_line {
 
 /* Returns 0; -ENOENT: nothing is said of it, or there is no log; -EACCES, -EPERM: not for this user; or other negative
  * errno. */
-int kernel_log_find(const char *root, const struct pci_address *address, struct kernel_log_line *ret_line);
+int kernel_log_find(const struct locations *locations, const struct pci_address *address,
+                    struct kernel_log_line *ret_line);

@@ -12,7 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/program.h"
 #include "base/text.h"
 
@@ -215,18 +215,18 @@ static void ask_journal(struct service *service, uint64_t timeout_usec) {
                 (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
 }
 
-bool service_can_ask(const char *root) {
+bool service_can_ask(const struct locations *locations) {
         char path[PATH_MAX];
 
-        return file_rooted(path, root, RUNNING) == 0 && access(path, F_OK) == 0;
+        return locations_path(path, locations, RUNNING) == 0 && access(path, F_OK) == 0;
 }
 
-void service_read(struct service *service, const char *root, const char *unit, uint64_t timeout_usec) {
+void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec) {
         *service = (struct service){0};
         (void)text_copy(service->unit, sizeof(service->unit), unit);
-        if (!service_can_ask(root)) {
+        if (!service_can_ask(locations)) {
                 (void)text_format(service->reason, sizeof(service->reason), "systemd does not run here: no %.100s%s",
-                                  root ? root : "", RUNNING);
+                                  locations->root, RUNNING);
                 return;
         }
         service->known = ask_systemctl(service, timeout_usec) == 0;
@@ -263,12 +263,12 @@ void service_command(const struct service *service, const char *commands, char *
         text_append(buffer, size, "%s", commands);
 }
 
-bool service_runs_ours(const struct service *service, const char *root) {
+bool service_runs_ours(const struct service *service, const struct locations *locations) {
         char program[PATH_MAX], path[PATH_MAX], ours[PATH_MAX];
         struct stat a, b;
 
-        return service_program(service, program, sizeof(program)) && file_rooted(path, root, program) == 0 &&
-               file_rooted(ours, root, HOLDFAST_DAEMON) == 0 && stat(path, &a) == 0 && stat(ours, &b) == 0 &&
+        return service_program(service, program, sizeof(program)) && locations_path(path, locations, program) == 0 &&
+               locations_path(ours, locations, HOLDFAST_DAEMON) == 0 && stat(path, &a) == 0 && stat(ours, &b) == 0 &&
                a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 

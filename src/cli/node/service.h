@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/locations.h"
+
 #define SERVICE_UNIT "nvidia-persistenced.service"
 
 enum { SERVICE_UNIT_SIZE = 256 }; /* systemd's own limit */
@@ -40,15 +42,16 @@ struct service {
         char socket_active_state[32]; /* the same */
 };
 
-/* Asks systemd below root (where it is not running there is nobody to ask), for at most timeout_usec. */
-void service_read(struct service *service, const char *root, const char *unit, uint64_t timeout_usec);
+/* Asks systemd (where it is not running there is nobody to ask), for at most timeout_usec. */
+void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec);
 
 /*
  * The same of the unit that is the daemon's (cli/node/service_unit.c): the one in which the process daemon_pid (0: not
  * known) runs; otherwise, of the units that start a persistence daemon, one that is enabled, or has run; otherwise
  * SERVICE_UNIT.
  */
-void service_find(struct service *service, const char *root, int32_t daemon_pid, uint64_t timeout_usec);
+void service_find(struct service *service, const struct locations *locations, int32_t daemon_pid,
+                  uint64_t timeout_usec);
 
 /* It failed, or did and is about to be started again. */
 bool service_has_failed(const struct service *service);
@@ -66,13 +69,13 @@ const char *service_start_cure(const struct service *service);
 void service_command(const struct service *service, const char *commands, char *buffer, size_t size);
 
 /* Whether that program is Holdfast's daemon, under whatever name: /usr/bin/nvidia-persistenced may be a link to it. */
-bool service_runs_ours(const struct service *service, const char *root);
+bool service_runs_ours(const struct service *service, const struct locations *locations);
 
 /* The program that ExecStart= names. Returns false when there is none. */
 bool service_program(const struct service *service, char *buffer, size_t size);
 
 /* Whether systemd is process 1 of the tree below root: one below another root is not ours to ask. */
-bool service_can_ask(const char *root);
+bool service_can_ask(const struct locations *locations);
 
 /*
  * Runs a program of systemd's with arguments, of which the first is set and the last is NULL. Returns 0 with what it

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/node/service.h"
 
@@ -58,13 +59,13 @@ static bool find_service_in_path(char *path, char *unit, size_t size) {
 }
 
 /* Lines are NUMBER:CONTROLLERS:PATH; systemd's own is the one without controllers, before cgroup 2 "name=systemd". */
-static void find_unit_of_process(const char *root, int32_t pid, char *unit, size_t size) {
+static void find_unit_of_process(const struct locations *locations, int32_t pid, char *unit, size_t size) {
         char file[64], path[PATH_MAX], text[CGROUP_SIZE];
         char *rest = NULL;
 
         unit[0] = '\0';
         (void)text_format(file, sizeof(file), "/proc/%d/cgroup", (int)pid);
-        if (pid <= 1 || file_rooted(path, root, file) < 0 || file_read(path, text, sizeof(text)) < 0)
+        if (pid <= 1 || locations_path(path, locations, file) < 0 || file_read(path, text, sizeof(text)) < 0)
                 return;
         for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
                 char *controllers = strchr(line, ':');
@@ -125,7 +126,7 @@ static void take_output(struct search *search, char *output) {
         weigh(search);
 }
 
-static void find_unit(char unit[static SERVICE_UNIT_SIZE], const char *root, int32_t daemon_pid,
+static void find_unit(char unit[static SERVICE_UNIT_SIZE], const struct locations *locations, int32_t daemon_pid,
                       uint64_t timeout_usec) {
         struct search search = {.daemon_pid = daemon_pid, .best.unit = SERVICE_UNIT};
         /* Patterns are of units that systemd has in memory, as it has those that are enabled, run, or have failed. */
@@ -144,20 +145,21 @@ static void find_unit(char unit[static SERVICE_UNIT_SIZE], const char *root, int
         };
         char output[OUTPUT_SIZE] = "";
 
-        find_unit_of_process(root, daemon_pid, search.own_unit, sizeof(search.own_unit));
+        find_unit_of_process(locations, daemon_pid, search.own_unit, sizeof(search.own_unit));
         if (search.own_unit[0] == '\0')
                 arguments[ARRAY_SIZE(arguments) - 2] = NULL;
-        if (service_can_ask(root) &&
+        if (service_can_ask(locations) &&
             service_run_program("systemctl", arguments, timeout_usec, output, sizeof(output)) == 0)
                 take_output(&search, output);
         (void)text_copy(unit, SERVICE_UNIT_SIZE, search.best.unit);
 }
 
-void service_find(struct service *service, const char *root, int32_t daemon_pid, uint64_t timeout_usec) {
+void service_find(struct service *service, const struct locations *locations, int32_t daemon_pid,
+                  uint64_t timeout_usec) {
         uint64_t start_usec = clock_monotonic_usec(), spent_usec;
         char unit[SERVICE_UNIT_SIZE];
 
-        find_unit(unit, root, daemon_pid, timeout_usec);
+        find_unit(unit, locations, daemon_pid, timeout_usec);
         spent_usec = clock_monotonic_usec() - start_usec;
-        service_read(service, root, unit, spent_usec < timeout_usec ? timeout_usec - spent_usec : 0);
+        service_read(service, locations, unit, spent_usec < timeout_usec ? timeout_usec - spent_usec : 0);
 }

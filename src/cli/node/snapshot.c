@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/node/driver_files.h"
 #include "cli/node/initialised.h"
@@ -78,18 +79,18 @@ static int copy_inventory(struct snapshot *snapshot, const struct snapshot *from
         return 0;
 }
 
-static int gather_inventory(struct snapshot *snapshot, const char *root) {
+static int gather_inventory(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         size_t n = 0;
         int r;
 
-        r = driver_files_read(root, &gpus, &n, &snapshot->n_untold, &snapshot->untold);
+        r = driver_files_read(locations, &gpus, &n, &snapshot->n_untold, &snapshot->untold);
         if (r == -ENOMEM)
                 return r;
         if (r < 0 && r != -ENOENT)
                 snapshot->inventory_error = r;
         snapshot->driver_loaded = r == 0;
-        if (inventory_driver_version(root, snapshot->driver_version, sizeof(snapshot->driver_version)) < 0)
+        if (inventory_driver_version(locations, snapshot->driver_version, sizeof(snapshot->driver_version)) < 0)
                 snapshot->driver_version[0] = '\0';
 
         for (size_t i = 0; i < n; i++) {
@@ -123,11 +124,11 @@ static void assign_clients(struct snapshot *snapshot) {
         }
 }
 
-static int gather_proof(struct snapshot *snapshot, const char *root) {
+static int gather_proof(struct snapshot *snapshot, const struct locations *locations) {
         int r = -ENOENT;
 
         if (snapshot->daemon == DAEMON_NVIDIA && snapshot->daemon_pid > 0)
-                r = holders_scan_process(root, snapshot->daemon_pid, &snapshot->holders, &snapshot->n_holders);
+                r = holders_scan_process(locations, snapshot->daemon_pid, &snapshot->holders, &snapshot->n_holders);
         if (r == -ENOMEM)
                 return r;
         snapshot->clients_known = r == 0;
@@ -136,15 +137,15 @@ static int gather_proof(struct snapshot *snapshot, const char *root) {
         return 0;
 }
 
-static int gather_clients(struct snapshot *snapshot, const char *root) {
+static int gather_clients(struct snapshot *snapshot, const struct locations *locations) {
         int r;
 
-        r = holders_scan(root, &snapshot->holders, &snapshot->n_holders, &snapshot->sight);
+        r = holders_scan(locations, &snapshot->holders, &snapshot->n_holders, &snapshot->sight);
         if (r == -ENOMEM)
                 return r;
         snapshot->clients_known = r == 0;
         snapshot->clients_complete = snapshot->sight.complete && !is_node_untold(snapshot);
-        snapshot->modeset = holders_has_modeset(root);
+        snapshot->modeset = holders_has_modeset(locations);
         if (r == 0)
                 assign_clients(snapshot);
         return 0;
@@ -155,7 +156,7 @@ static int gather_clients(struct snapshot *snapshot, const char *root) {
 static int gather_driver(struct snapshot *snapshot, const struct snapshot_request *request) {
         if (request->inventory && request->inventory->driver_loaded)
                 return copy_inventory(snapshot, request->inventory);
-        return gather_inventory(snapshot, request->root);
+        return gather_inventory(snapshot, request->locations);
 }
 
 static int gather_all(struct snapshot *snapshot, const struct snapshot_request *request) {
@@ -163,11 +164,11 @@ static int gather_all(struct snapshot *snapshot, const struct snapshot_request *
 
         if (r < 0 || !(request->flags & SNAPSHOT_DAEMON))
                 return r;
-        return snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+        return snapshot_ask_daemon(snapshot, request->locations, request->timeout_usec);
 }
 
 /* The daemon finds a GPU excluded from the driver as one that it may not open; the driver knows the difference. */
-static int find_excluded(struct snapshot *snapshot, const char *root) {
+static int find_excluded(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct gpu_info *infos = calloc(snapshot->n_gpus + 1, sizeof(*infos));
         size_t n = 0;
 
@@ -177,7 +178,7 @@ static int find_excluded(struct snapshot *snapshot, const char *root) {
                 if (snapshot->gpus[i].detail.error_number == EPERM)
                         infos[n++].address = snapshot->gpus[i].info.address;
         if (n > 0)
-                driver_files_read_gpus(root, infos, n);
+                driver_files_read_gpus(locations, infos, n);
         for (size_t i = 0, next = 0; i < snapshot->n_gpus && next < n; i++)
                 if (pci_address_compare(&snapshot->gpus[i].info.address, &infos[next].address) == 0)
                         snapshot->gpus[i].info.excluded = infos[next++].excluded;
@@ -186,30 +187,30 @@ static int find_excluded(struct snapshot *snapshot, const char *root) {
 
 /* One question, where the daemon is ours. Another one has to be asked about each GPU, and so they must be known. */
 static int gather_quick(struct snapshot *snapshot, const struct snapshot_request *request) {
-        int r = snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+        int r = snapshot_ask_daemon(snapshot, request->locations, request->timeout_usec);
 
         if (r == 0 && snapshot->daemon == DAEMON_HOLDFAST) {
-                (void)inventory_driver_version(request->root, snapshot->driver_version,
+                (void)inventory_driver_version(request->locations, snapshot->driver_version,
                                                sizeof(snapshot->driver_version));
-                r = find_excluded(snapshot, request->root);
+                r = find_excluded(snapshot, request->locations);
         }
         if (r < 0 || snapshot->daemon == DAEMON_HOLDFAST)
                 return r;
         r = gather_driver(snapshot, request);
         if (r < 0 || snapshot->daemon == DAEMON_SILENT)
                 return r;
-        return snapshot_ask_daemon(snapshot, request->root, request->timeout_usec);
+        return snapshot_ask_daemon(snapshot, request->locations, request->timeout_usec);
 }
 
 /* ---- conclusions ------------------------------------------------------------- */
 
 static enum hf_tristate find_initialised(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
-                                         const char *root) {
+                                         const struct locations *locations) {
         if (gpu->held == HF_YES)
                 return HF_YES;
         if (!gpu->in_driver)
                 return HF_UNKNOWN;
-        return initialised_has_interrupts(root, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
+        return initialised_has_interrupts(locations, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
 }
 
 /* With a daemon there may be an opening in work, for which a read of `power` would wait. */
@@ -218,7 +219,7 @@ static bool may_ask_driver(const struct snapshot *snapshot) {
 }
 
 /* Rows that only the daemon knows have no file, which says nothing, like one that cannot be read. */
-static int ask_driver_initialised(struct snapshot *snapshot, const char *root) {
+static int ask_driver_initialised(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct pci_address *addresses = calloc(snapshot->n_gpus + 1, sizeof(*addresses));
         CLEANUP(free_ptr) enum hf_tristate *initialised = calloc(snapshot->n_gpus + 1, sizeof(*initialised));
 
@@ -226,17 +227,17 @@ static int ask_driver_initialised(struct snapshot *snapshot, const char *root) {
                 return -ENOMEM;
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 addresses[i] = snapshot->gpus[i].info.address;
-        driver_files_read_initialised(root, addresses, snapshot->n_gpus, initialised);
+        driver_files_read_initialised(locations, addresses, snapshot->n_gpus, initialised);
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 snapshot->gpus[i].initialised = initialised[i];
         return 0;
 }
 
-static int gather_initialised(struct snapshot *snapshot, const char *root) {
+static int gather_initialised(struct snapshot *snapshot, const struct locations *locations) {
         if (may_ask_driver(snapshot))
-                return ask_driver_initialised(snapshot, root);
+                return ask_driver_initialised(snapshot, locations);
         for (size_t i = 0; i < snapshot->n_gpus; i++)
-                snapshot->gpus[i].initialised = find_initialised(snapshot, &snapshot->gpus[i], root);
+                snapshot->gpus[i].initialised = find_initialised(snapshot, &snapshot->gpus[i], locations);
         return 0;
 }
 
@@ -249,10 +250,11 @@ static bool is_changing(const struct snapshot *snapshot, const struct snapshot_g
 }
 
 /* Initialised with nobody to hold it: then the kernel keeps it so on its own account. */
-static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const char *root) {
+static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                           const struct locations *locations) {
         return gpu->legacy == HF_UNKNOWN && gpu->held == HF_NO && gpu->initialised == HF_YES &&
                snapshot->clients_known && snapshot->clients_complete && gpu->n_clients == 0 && !snapshot->modeset &&
-               !is_changing(snapshot, gpu) && !initialised_has_uvm(root, gpu->info.uuid);
+               !is_changing(snapshot, gpu) && !initialised_has_uvm(locations, gpu->info.uuid);
 }
 
 /* NVML's rule: a GPU is persistent when the daemon holds it, or the kernel's flag is on. */
@@ -270,11 +272,11 @@ static enum snapshot_persistence find_persistence(const struct snapshot *snapsho
                        : PERSISTENCE_OFF;
 }
 
-static void conclude(struct snapshot *snapshot, const char *root) {
+static void conclude(struct snapshot *snapshot, const struct locations *locations) {
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 struct snapshot_gpu *gpu = &snapshot->gpus[i];
 
-                if (must_be_legacy(snapshot, gpu, root)) {
+                if (must_be_legacy(snapshot, gpu, locations)) {
                         gpu->legacy = HF_YES;
                         gpu->legacy_inferred = true;
                 }
@@ -307,15 +309,15 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
         r = request->flags & SNAPSHOT_QUICK ? gather_quick(snapshot, request) : gather_all(snapshot, request);
         sort_rows(snapshot);
         if (r == 0 && (request->flags & SNAPSHOT_PROOF))
-                r = gather_proof(snapshot, request->root);
+                r = gather_proof(snapshot, request->locations);
         if (r == 0 && (request->flags & SNAPSHOT_CLIENTS))
-                r = gather_clients(snapshot, request->root);
+                r = gather_clients(snapshot, request->locations);
         if (r == 0 && (request->flags & SNAPSHOT_MODE))
-                r = gather_initialised(snapshot, request->root);
+                r = gather_initialised(snapshot, request->locations);
         if (r < 0)
                 return r;
         if (request->flags & SNAPSHOT_MODE)
-                conclude(snapshot, request->root);
+                conclude(snapshot, request->locations);
         *ret_snapshot = take_ptr(snapshot);
         return 0;
 }

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/locations.h"
 #include "cli/node/holders.h"
 #include "gpu/inventory.h"
 #include "rpc/holdfast.h"
@@ -29,7 +30,7 @@ enum snapshot_flags {
 };
 
 struct snapshot_request {
-        const char *root;
+        const struct locations *locations;
         unsigned flags;
         uint64_t timeout_usec; /* for each question to the daemon */
         /* Take what the driver lists from there instead of reading it again: the driver logs a line for each read of a

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "client/client.h"
 
@@ -141,12 +142,12 @@ static int ask_get_all(struct snapshot *snapshot, struct client *client) {
 
 /* ----------------------------------------------------------------------------- */
 
-int snapshot_ask_daemon(struct snapshot *snapshot, const char *root, uint64_t timeout_usec) {
+int snapshot_ask_daemon(struct snapshot *snapshot, const struct locations *locations, uint64_t timeout_usec) {
         CLEANUP(client_done) struct client *client = NULL;
         CLEANUP(free_ptr) struct hf_gpu *details = NULL;
         int r;
 
-        r = client_socket_path(snapshot->daemon_socket, sizeof(snapshot->daemon_socket), root);
+        r = client_socket_path(snapshot->daemon_socket, sizeof(snapshot->daemon_socket), locations);
         if (r == 0)
                 r = client_connect(&client, snapshot->daemon_socket, timeout_usec);
         if (r == -ENOMEM)

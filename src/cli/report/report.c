@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "cli/report/wrap.h"
 
@@ -57,11 +58,12 @@ void report_say(const char *format, ...) {
         wrap_print(stdout, text, 0, INDENT, width);
 }
 
-const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size) {
+const char *report_nothing(const struct snapshot *snapshot, const struct locations *locations, char *buffer,
+                           size_t size) {
         (void)text_format(buffer, size,
                           "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s; 'holdfast doctor' tells "
                           "what to do",
-                          root, snapshot->daemon_error);
+                          locations->root, snapshot->daemon_error);
         return buffer;
 }
 

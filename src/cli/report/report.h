@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "base/locations.h"
 #include "cli/node/snapshot.h"
 #include "cli/report/table.h"
 
@@ -35,8 +36,9 @@ void report_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 enum { REPORT_NOTHING_SIZE = 640 };
 
-/* Why there is nothing to tell of an empty snapshot, and what to do. root: as in the request. Returns buffer. */
-const char *report_nothing(const struct snapshot *snapshot, const char *root, char *buffer, size_t size);
+/* Why there is nothing to tell of an empty snapshot, and what to do. Returns buffer. */
+const char *report_nothing(const struct snapshot *snapshot, const struct locations *locations, char *buffer,
+                           size_t size);
 
 /* "GPU 3 0000:5d:00.0": what lines about one GPU begin with. Returns buffer. */
 const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size);

@@ -15,7 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 
 enum {
@@ -84,18 +84,18 @@ bool kernel_messages_parse(const char *record, size_t length, struct pci_address
 
 /* ---- the log ---- */
 
-int kernel_messages_open(const char *root) {
+int kernel_messages_open(const struct locations *locations) {
         char path[PATH_MAX];
         int fd, r;
 
-        r = file_rooted(path, root, "/dev/kmsg");
+        r = locations_path(path, locations, "/dev/kmsg");
         if (r < 0)
                 return r;
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
         /* In a container it may be anything; a simulated driver's is a FIFO. */
-        if (!file_root_is_simulated(root) && !kernel_messages_is_log(fd)) {
+        if (locations->nodes_are_devices && !kernel_messages_is_log(fd)) {
                 (void)fd_close(fd);
                 return -ENOTTY;
         }

@@ -19,6 +19,7 @@
 
 #include <event2/event.h>
 
+#include "base/locations.h"
 #include "gpu/pci.h"
 
 /* The name of the descriptor that the service manager passes. */
@@ -32,8 +33,8 @@ struct kernel_messages_callbacks {
         void *userdata;
 };
 
-/* Opens the log below root. Returns a descriptor, or negative errno: -EPERM, -EACCES without the privilege. */
-int kernel_messages_open(const char *root);
+/* Opens the log. Returns a descriptor, or negative errno: -EPERM, -EACCES without the privilege. */
+int kernel_messages_open(const struct locations *locations);
 
 /* Whether a descriptor that somebody passed is one of the log. */
 bool kernel_messages_is_log(int fd);

@@ -18,7 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/gpus/worker.h"
@@ -460,7 +460,7 @@ static int connect_patiently(struct keeper_link *link) {
 static int make_paths(struct keeper_link *link) {
         char path[PATH_MAX];
 
-        if (file_rooted(path, link->config.root, KEEPER_PATH) < 0)
+        if (locations_path(path, link->config.locations, KEEPER_PATH) < 0)
                 return -ENAMETOOLONG;
         link->paths[0] = strdup(path);
         if (text_format(path, sizeof(path), "%s/" KEEPER_FORKED_NAME, link->config.directory) < 0)

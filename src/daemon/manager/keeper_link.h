@@ -17,6 +17,7 @@
 
 #include <event2/event.h>
 
+#include "base/locations.h"
 #include "gpu/backend.h"
 
 struct keeper_link;
@@ -33,7 +34,7 @@ struct keeper_link_config {
         struct event_base *loop;
         struct worker *worker;
         enum keeper_choice choice;
-        const char *root;      /* in front of /run; "" for the real system */
+        const struct locations *locations;
         const char *directory; /* the runtime directory, where a forked keeper's socket is */
         bool sandbox;          /* a forked keeper filters its system calls */
         bool keep_socket;      /* a forked keeper leaves our socket alone if we are killed */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "gpu/backend.h"
 
@@ -137,7 +138,24 @@ static int set_root(struct options *options, const char *argument) {
                         strerror(errno), program);
                 return -EINVAL;
         }
-        options->root = text_equal(root, "/") ? "" : root;
+        options->locations.root = root;
+        return 0;
+}
+
+/*
+ * --root, or else HOLDFAST_ROOT. The environment is not to send root's daemon to files of somebody else's: there it may
+ * be "/" only, which names no other place.
+ */
+static int choose_locations(struct options *options, const char *variable) {
+        bool at_real_paths = variable && text_equal(variable, "/");
+
+        if (!options->locations.root && !at_real_paths && variable && variable[0] != '\0') {
+                if (geteuid() == 0)
+                        return refuse("HOLDFAST_ROOT", variable, " is not taken from root's environment: give --root");
+                if (set_root(options, variable) < 0)
+                        return -EINVAL;
+        }
+        options->locations = locations_of(options->locations.root, at_real_paths);
         return 0;
 }
 
@@ -316,12 +334,11 @@ static void fill_getopt(struct option *long_options, char *letters) {
         long_options[ARRAY_SIZE(table)] = (struct option){0};
 }
 
-int options_parse(int argc, char *argv[], struct options *ret_options) {
+int options_parse(int argc, char *argv[], const char *variable, struct options *ret_options) {
         struct option long_options[ARRAY_SIZE(table) + 1];
         char letters[2 * ARRAY_SIZE(table) + 2];
         struct options options = {
                 .persistence = true,
-                .root = "",
                 .stuck_sec = 45,
                 .sandbox = true,
         };
@@ -344,7 +361,7 @@ int options_parse(int argc, char *argv[], struct options *ret_options) {
                 options.backend = options.nvidia_cfg_path ? "nvidia-cfg" : "kernel";
         if (getenv("NOTIFY_SOCKET")) /* a unit of Type=notify, whatever its ExecStart says: forking would break it */
                 options.foreground = true;
-        if (options.root[0] == '\0' && getenv("HOLDFAST_ROOT") && set_root(&options, getenv("HOLDFAST_ROOT")) < 0)
+        if (choose_locations(&options, variable) < 0)
                 return -EINVAL;
         if (argc > 1) {
                 options.arguments = argv[1];

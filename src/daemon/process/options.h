@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "base/locations.h"
 #include "daemon/manager/keeper_link.h"
 #include "gpu/nodes.h"
 
@@ -18,7 +19,7 @@ struct options {
         const char *group;
         const char *nvidia_cfg_path;
         const char *backend;
-        const char *root;   /* "": none */
+        struct locations locations;
         unsigned stuck_sec; /* a GPU in the driver for longer is reported */
         bool require_gpu;   /* no GPU at the start is an error */
         bool keep_socket;   /* leave the socket's path behind at the end */
@@ -43,7 +44,7 @@ enum {
 };
 
 /*
- * Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard error: exit 2. The strings live as long as
- * the process.
+ * variable: what HOLDFAST_ROOT says, or NULL. Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard
+ * error: exit 2. The strings live as long as the process.
  */
-int options_parse(int argc, char *argv[], struct options *ret_options);
+int options_parse(int argc, char *argv[], const char *variable, struct options *ret_options);

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/text.h"
 #include "daemon/manager/keeper.h"
 #include "gpu/nodes.h"
@@ -53,7 +53,7 @@ static bool nodes_refuse(const struct override_question *question, char ret_reas
         char folder[PATH_MAX], path[PATH_MAX];
         const struct dirent *entry;
 
-        if (file_rooted(folder, question->root, "/dev") < 0)
+        if (locations_path(folder, question->locations, "/dev") < 0)
                 return false;
         dir = opendir(folder);
         while (dir && (entry = readdir(dir)))
@@ -68,7 +68,7 @@ static bool nodes_refuse(const struct override_question *question, char ret_reas
 static bool later_nodes_refuse(const struct override_question *question, char ret_reason[static PATH_MAX]) {
         struct node_parameters parameters;
 
-        if (node_parameters_read(question->root, &parameters) < 0) {
+        if (node_parameters_read(question->locations, &parameters) < 0) {
                 (void)text_format(ret_reason, PATH_MAX, "no driver is loaded that would tell whose its nodes are");
                 return true;
         }
@@ -82,7 +82,7 @@ static bool later_nodes_refuse(const struct override_question *question, char re
 static bool keeper_refuses(const struct override_question *question, char ret_reason[static PATH_MAX]) {
         char path[PATH_MAX];
 
-        return question->uses_keeper && file_rooted(path, question->root, KEEPER_PATH) == 0 &&
+        return question->uses_keeper && locations_path(path, question->locations, KEEPER_PATH) == 0 &&
                refuses(question, path, WRITE, ret_reason);
 }
 

@@ -12,10 +12,12 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/locations.h"
+
 struct override_question {
-        const char *root; /* of another system or a simulated one; NULL or empty: none */
-        gid_t gid;        /* the group that the daemon will have */
-        bool writes;      /* nodes are opened for writing too: a closed library does */
+        const struct locations *locations;
+        gid_t gid;   /* the group that the daemon will have */
+        bool writes; /* nodes are opened for writing too: a closed library does */
         bool uses_keeper;
         const char *runtime_directory;
 };

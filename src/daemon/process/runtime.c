@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/leftover.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -25,12 +26,12 @@ static char *make_path(const char *folder, const char *name) {
         return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
-int runtime_init(struct runtime *runtime, const char *root) {
+int runtime_init(struct runtime *runtime, const struct locations *locations) {
         /* The contract says /var/run, which is /run wherever systemd is; a root has only the one. */
-        bool rooted = root && root[0] != '\0';
+        bool rooted = locations->root[0] != '\0';
 
         *runtime = (struct runtime){.pid_fd = -1};
-        runtime->directory = make_path(rooted ? root : "/var", "run/nvidia-persistenced");
+        runtime->directory = make_path(rooted ? locations->root : "/var", "run/nvidia-persistenced");
         if (runtime->directory) {
                 runtime->socket = make_path(runtime->directory, SOCKET_NAME);
                 runtime->uevents = make_path(runtime->directory, "uevents");

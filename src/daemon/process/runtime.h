@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/locations.h"
+
 struct runtime {
         char *directory;
         char *socket;
@@ -20,7 +22,7 @@ struct runtime {
 };
 
 /* Makes the paths. Returns 0 or -ENOMEM (logged). */
-int runtime_init(struct runtime *runtime, const char *root);
+int runtime_init(struct runtime *runtime, const struct locations *locations);
 
 /* Makes the directory (0755) if it is missing, and then gives it to uid and gid ((uid_t)-1: left alone). Logs errors.
  */

@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/process/privileges.h"
@@ -20,7 +20,7 @@ enum { KEEPER_SEC = 60 };
 int settings_path(const struct options *options, char path[static PATH_MAX]) {
         if (options->config)
                 return text_format(path, PATH_MAX, "%s", options->config);
-        return file_rooted(path, options->root, "/etc/holdfast/holdfast.conf");
+        return locations_path(path, &options->locations, "/etc/holdfast/holdfast.conf");
 }
 
 enum { NO_CONFIG = 1 };

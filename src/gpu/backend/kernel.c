@@ -23,7 +23,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/fd.h"
-#include "base/file.h"
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "gpu/abi.h"
@@ -32,7 +32,7 @@
 #include "gpu/uvm.h"
 
 struct kernel {
-        const char *root;
+        const struct locations *locations;
         struct gpu_keeper *keeper;
 };
 
@@ -41,7 +41,7 @@ static int kernel_start(const struct gpu_backend_config *config, void **ret_cont
 
         if (!kernel)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot start the kernel backend");
-        kernel->root = config->root;
+        kernel->locations = config->locations;
         kernel->keeper = config->keeper;
         *ret_context = kernel;
         return 0;
@@ -53,7 +53,7 @@ static void kernel_stop(void *context) {
 
 static int kernel_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n) {
         struct kernel *kernel = context;
-        int r = inventory_read(kernel->root, ret_gpus, ret_n);
+        int r = inventory_read(kernel->locations, ret_gpus, ret_n);
 
         if (r == -ENOENT) { /* no driver yet: no GPUs */
                 *ret_gpus = NULL;
@@ -83,7 +83,7 @@ static int node_path(const struct kernel *kernel, int minor, char path[static PA
         char node[32];
 
         (void)text_format(node, sizeof(node), "/dev/nvidia%d", minor);
-        return file_rooted(path, kernel->root, node);
+        return locations_path(path, kernel->locations, node);
 }
 
 /* Minors are re-used and nodes are made by others: the descriptor must be the driver's device of that minor. */
@@ -92,7 +92,7 @@ static int check_node(const struct kernel *kernel, int fd, int minor, const char
 
         if (fstat(fd, &status) < 0)
                 return -errno;
-        if (!file_root_is_simulated(kernel->root))
+        if (kernel->locations->nodes_are_devices)
                 return S_ISCHR(status.st_mode) && status.st_rdev == makedev(NV_MAJOR, (unsigned)minor) ? 0 : -ENOTTY;
         /* A simulated driver's nodes are no devices: then it must be the same file. */
         if (stat(path, &node) < 0)
@@ -106,7 +106,7 @@ static uint32_t adapter_status(const struct kernel *kernel, const struct pci_add
         CLEANUP(fd_done) int fd = -1;
         char path[PATH_MAX];
 
-        if (file_rooted(path, kernel->root, "/dev/nvidiactl") < 0)
+        if (locations_path(path, kernel->locations, "/dev/nvidiactl") < 0)
                 return NV_OK;
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || ioctl(fd, NV_ESC_STATUS_CODE, &query) < 0)
@@ -118,7 +118,7 @@ static uint32_t adapter_status(const struct kernel *kernel, const struct pci_add
 static int wait_open(const struct kernel *kernel, int fd, uint32_t *ret_nv_status) {
         struct nv_wait_open wait = {0};
 
-        if (inventory_driver_is_before(kernel->root, 550, 40, 7))
+        if (inventory_driver_is_before(kernel->locations, 550, 40, 7))
                 return 0;
         while (ioctl(fd, NV_ESC_WAIT_OPEN_COMPLETE, &wait) < 0) {
                 if (errno == EINVAL || errno == ENOTTY) /* likewise a driver before 550.40.07 */
@@ -165,7 +165,7 @@ static int open_node(const struct kernel *kernel, const struct gpu_info *info, i
 
 static int read_info(const struct kernel *kernel, const struct pci_address *address, struct gpu_info *ret_info,
                      struct gpu_failure *ret_failure) {
-        int r = inventory_read_gpu(kernel->root, address, ret_info);
+        int r = inventory_read_gpu(kernel->locations, address, ret_info);
 
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot read the GPU's minor number");
@@ -202,7 +202,7 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         r = read_info(kernel, address, &info, ret_failure);
         if (r < 0)
                 return r;
-        numa_prepare(kernel->root, address);
+        numa_prepare(kernel->locations, address);
         r = open_node(kernel, &info, &hold.device_fd, ret_failure);
         if (r < 0)
                 return r;
@@ -257,7 +257,7 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
         if (hold->uvm)
                 uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
-        r = numa_let_go(kernel->root, &info->address, hold->device_fd, ret_failure);
+        r = numa_let_go(kernel->locations, &info->address, hold->device_fd, ret_failure);
         if (r < 0) { /* the system still uses the GPU's memory: held it stays */
                 keep(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd);
                 ret_failure->numa = true;
@@ -275,7 +275,7 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
 static int check_bound(const struct kernel *kernel, const char *path, struct gpu_failure *ret_failure) {
         CLEANUP(fd_done) int fd = -1;
 
-        if (inventory_driver_is_before(kernel->root, 595, 44, 2))
+        if (inventory_driver_is_before(kernel->locations, 595, 44, 2))
                 return 0;
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         return fd < 0 && errno == ENODEV
@@ -292,7 +292,7 @@ static int find_minor(const struct kernel *kernel, const struct pci_address *add
                       struct gpu_failure *ret_failure) {
         struct stat status;
 
-        if (file_root_is_simulated(kernel->root))
+        if (!kernel->locations->nodes_are_devices)
                 return read_info(kernel, address, ret_info, ret_failure);
         if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode) || major(status.st_rdev) != NV_MAJOR)
                 return gpu_failure_set(ret_failure, -ENOTTY, NV_OK, "what was kept is no descriptor of a GPU");
@@ -325,7 +325,8 @@ static bool is_uvm(const struct kernel *kernel, int fd) {
         struct stat kept, node;
         char path[PATH_MAX];
 
-        if (file_rooted(path, kernel->root, "/dev/nvidia-uvm") < 0 || stat(path, &node) < 0 || fstat(fd, &kept) < 0)
+        if (locations_path(path, kernel->locations, "/dev/nvidia-uvm") < 0 || stat(path, &node) < 0 ||
+            fstat(fd, &kept) < 0)
                 return false;
         if (S_ISCHR(node.st_mode) || S_ISCHR(kept.st_mode))
                 return S_ISCHR(node.st_mode) && S_ISCHR(kept.st_mode) && node.st_rdev == kept.st_rdev;
@@ -376,7 +377,7 @@ static int kernel_uvm_enable(void *context, const struct gpu_info *info, struct 
         char path[PATH_MAX];
         int r;
 
-        r = file_rooted(path, kernel->root, "/dev/nvidia-uvm");
+        r = locations_path(path, kernel->locations, "/dev/nvidia-uvm");
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot open /dev/nvidia-uvm");
         r = uvm_register(path, info->uuid, &hold->uvm_fd, ret_failure);
@@ -393,7 +394,7 @@ static int kernel_query(void *context, const struct gpu_info *info, enum gpu_leg
         bool enabled;
         int r;
 
-        r = rm_query_legacy(kernel->root, &info->address, &enabled, ret_failure);
+        r = rm_query_legacy(kernel->locations, &info->address, &enabled, ret_failure);
         if (r >= 0)
                 *ret_legacy = enabled ? GPU_LEGACY_ON : GPU_LEGACY_OFF;
         return r;
@@ -415,7 +416,7 @@ static void kernel_explain(void *context, const struct gpu_info *info, struct gp
         char path[PATH_MAX];
         uint32_t nv_status;
 
-        if (rm_query_drain(kernel->root, &info->address, &drained, &unused) == 0 && drained) {
+        if (rm_query_drain(kernel->locations, &info->address, &drained, &unused) == 0 && drained) {
                 explain_drain(&info->address, failure);
                 return;
         }
@@ -430,13 +431,13 @@ static int kernel_numa_set(void *context, const struct pci_address *address, str
                            struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
 
-        return numa_set(kernel->root, address, hold->device_fd, online, ret_failure);
+        return numa_set(kernel->locations, address, hold->device_fd, online, ret_failure);
 }
 
 static int kernel_subscribe(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure) {
         struct kernel *kernel = context;
 
-        return rm_events_open(ret_events, kernel->root, ret_failure);
+        return rm_events_open(ret_events, kernel->locations, ret_failure);
 }
 
 const struct gpu_ops gpu_kernel_ops = {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/locations.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "gpu/abi.h"
@@ -34,7 +35,7 @@ struct nvcfg {
         int (*close)(void *handle);
         unsigned (*uvm_enable)(void *handle);  /* may be missing */
         unsigned (*uvm_disable)(void *handle); /* may be missing */
-        char root[PATH_MAX];
+        const struct locations *locations;
 };
 
 static int load_symbol(struct nvcfg *nvcfg, const char *name, void *ret_function) {
@@ -88,7 +89,7 @@ static int nvcfg_start(const struct gpu_backend_config *config, void **ret_conte
 
         if (!nvcfg)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot start the nvidia-cfg backend");
-        (void)text_copy(nvcfg->root, sizeof(nvcfg->root), config->root);
+        nvcfg->locations = config->locations;
         r = load_library(nvcfg, config->nvidia_cfg_path);
         if (r < 0)
                 return r;
@@ -119,7 +120,7 @@ static int nvcfg_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n) 
                         .slot = (uint8_t)devices[i].slot,
                 };
 
-                if (inventory_read_gpu(nvcfg->root, &address, &gpus[i]) < 0)
+                if (inventory_read_gpu(nvcfg->locations, &address, &gpus[i]) < 0)
                         gpus[i] = (struct gpu_info){.address = address, .minor = GPU_MINOR_UNKNOWN};
         }
         qsort(gpus, (size_t)n, sizeof(*gpus), compare_infos);
@@ -136,7 +137,7 @@ static int nvcfg_open(void *context, const struct pci_address *address, struct g
 
         if (!nvcfg->open((int)address->domain, address->bus, address->slot, address->function, &hold.handle))
                 return gpu_failure_set(ret_failure, -EIO, NV_OK, "nvCfgOpenPciDevice failed");
-        if (inventory_read_gpu(nvcfg->root, address, &info) == 0)
+        if (inventory_read_gpu(nvcfg->locations, address, &info) == 0)
                 hold.minor = info.minor;
         *ret_hold = hold;
         return 0;
@@ -188,7 +189,7 @@ static int nvcfg_numa_set(void *context, const struct pci_address *address, stru
         struct nvcfg *nvcfg = context;
         (void)hold;
 
-        return numa_is_present(nvcfg->root, address)
+        return numa_is_present(nvcfg->locations, address)
                        ? gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK,
                                          "NUMA memory is looked after by the kernel backend only")
                        : 0;
@@ -197,7 +198,7 @@ static int nvcfg_numa_set(void *context, const struct pci_address *address, stru
 static int nvcfg_subscribe(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure) {
         struct nvcfg *nvcfg = context;
 
-        return rm_events_open(ret_events, nvcfg->root, ret_failure);
+        return rm_events_open(ret_events, nvcfg->locations, ret_failure);
 }
 
 const struct gpu_ops gpu_nvcfg_ops = {

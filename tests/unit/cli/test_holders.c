@@ -28,6 +28,7 @@
 #include "base/fd.h"
 
 static char root[64];
+static const struct locations locations = {.root = root};
 
 static int open_node(const char *name) {
         char path[128];
@@ -52,6 +53,12 @@ static int drop(const char *path, const struct stat *status, int type, struct FT
         return remove(path);
 }
 
+static int scan_below(const char *other, struct holder **ret_holders, size_t *ret_n, struct holders_sight *ret_sight) {
+        const struct locations there = locations_of(other, false);
+
+        return holders_scan(&there, ret_holders, ret_n, ret_sight);
+}
+
 static int drop_root(void **state) {
         return nftw(root, drop, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -61,7 +68,7 @@ static void assert_holders(size_t n, const int *minors, const unsigned *descript
         size_t found;
         struct holders_sight sight;
 
-        assert_int_equal(holders_scan(root, &holders, &found, &sight), 0);
+        assert_int_equal(holders_scan(&locations, &holders, &found, &sight), 0);
         assert_int_equal(found, n);
         for (size_t i = 0; i < n; i++) {
                 assert_int_equal(holders[i].minor, minors[i]);
@@ -75,7 +82,7 @@ static bool first_is_keeper(void) {
         size_t found;
         struct holders_sight sight;
 
-        assert_int_equal(holders_scan(root, &holders, &found, &sight), 0);
+        assert_int_equal(holders_scan(&locations, &holders, &found, &sight), 0);
         assert_int_equal(found, 1);
         return holders[0].is_keeper;
 }
@@ -138,7 +145,7 @@ static void another_roots_nodes_do_not_count(void **state) {
         assert_non_null(mkdtemp(other));
         (void)snprintf(path, sizeof(path), "%s/dev", other);
         assert_int_equal(mkdir(path, 0755), 0);
-        assert_int_equal(holders_scan(other, &holders, &n, &sight), 0);
+        assert_int_equal(scan_below(other, &holders, &n, &sight), 0);
         assert_int_equal(n, 0);
         assert_int_equal(rmdir(path), 0);
         assert_int_equal(rmdir(other), 0);
@@ -154,7 +161,7 @@ static void a_root_may_be_reached_over_a_symbolic_link(void **state) {
         assert_true(fd >= 0);
         (void)snprintf(link, sizeof(link), "%s-link", root);
         assert_int_equal(symlink(root, link), 0);
-        assert_int_equal(holders_scan(link, &holders, &n, &sight), 0);
+        assert_int_equal(scan_below(link, &holders, &n, &sight), 0);
         assert_int_equal(n, 1);
         assert_int_equal(holders[0].minor, 3);
         assert_int_equal(unlink(link), 0);
@@ -167,7 +174,7 @@ static void below_the_real_root_a_file_with_a_nodes_name_does_not_count(void **s
         struct holders_sight sight;
 
         assert_true(fd >= 0);
-        assert_int_equal(holders_scan("", &holders, &n, &sight), 0);
+        assert_int_equal(scan_below("", &holders, &n, &sight), 0);
         for (size_t i = 0; i < n; i++)
                 assert_int_not_equal(holders[i].pid, getpid());
 }
@@ -182,7 +189,7 @@ static void a_name_that_would_steer_a_terminal_is_made_printable(void **state) {
         assert_true(fd >= 0);
         assert_int_equal(prctl(PR_GET_NAME, before), 0);
         assert_int_equal(prctl(PR_SET_NAME, "\033[2J\nx"), 0);
-        assert_int_equal(holders_scan(root, &holders, &n, &sight), 0);
+        assert_int_equal(holders_scan(&locations, &holders, &n, &sight), 0);
         assert_int_equal(prctl(PR_SET_NAME, before), 0);
         assert_int_equal(n, 1);
         assert_string_equal(holders[0].name, "?[2J?x");
@@ -193,7 +200,7 @@ static void no_nodes_at_all_means_no_holders(void **state) {
         size_t n = 1;
         struct holders_sight sight = {0};
 
-        assert_int_equal(holders_scan("/nonexistent", &holders, &n, &sight), 0);
+        assert_int_equal(scan_below("/nonexistent", &holders, &n, &sight), 0);
         assert_int_equal(n, 0);
         assert_true(sight.complete);
 }

@@ -33,10 +33,10 @@ static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
         const struct tree *tree = *state;
         bool initialised = false;
 
-        assert_int_equal(initialised_read(tree->root, &address, &initialised), -ENODEV);
+        assert_int_equal(initialised_read(&tree->locations, &address, &initialised), -ENODEV);
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 tree_put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", cases[i].text);
-                assert_int_equal(initialised_read(tree->root, &address, &initialised), cases[i].result);
+                assert_int_equal(initialised_read(&tree->locations, &address, &initialised), cases[i].result);
                 if (cases[i].result == 0)
                         assert_int_equal(initialised, cases[i].initialised);
         }
@@ -47,22 +47,22 @@ static void an_empty_interrupts_folder_is_not_an_initialised_gpu(void **state) {
         const struct tree *tree = *state;
 
         tree_put(tree, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs", NULL);
-        assert_false(initialised_has_interrupts(tree->root, &address));
+        assert_false(initialised_has_interrupts(&tree->locations, &address));
 }
 
 static void interrupts_and_uvm_registrations_are_seen(void **state) {
         const struct pci_address address = {0, 0x17, 0, 0};
         const struct tree *tree = *state;
 
-        assert_false(initialised_has_interrupts(tree->root, &address));
-        assert_false(initialised_has_uvm(tree->root, "GPU-1"));
-        assert_false(initialised_has_uvm(tree->root, ""));
+        assert_false(initialised_has_interrupts(&tree->locations, &address));
+        assert_false(initialised_has_uvm(&tree->locations, "GPU-1"));
+        assert_false(initialised_has_uvm(&tree->locations, ""));
         tree_put(tree, "/sys/bus/pci/devices/0000:17:00.0/msi_irqs/42", "");
         tree_put(tree, "/proc/driver/nvidia-uvm/gpus/GPU-1/info", "");
-        assert_true(initialised_has_interrupts(tree->root, &address));
-        assert_true(initialised_has_uvm(tree->root, "GPU-1"));
-        assert_false(initialised_has_uvm(tree->root, "GPU-2"));
-        assert_false(initialised_has_uvm(tree->root, ""));
+        assert_true(initialised_has_interrupts(&tree->locations, &address));
+        assert_true(initialised_has_uvm(&tree->locations, "GPU-1"));
+        assert_false(initialised_has_uvm(&tree->locations, "GPU-2"));
+        assert_false(initialised_has_uvm(&tree->locations, ""));
 }
 
 #define TREE_TEST(function) cmocka_unit_test_setup_teardown(function, tree_setup, tree_teardown)

@@ -879,15 +879,14 @@ static void a_full_queue_is_waited_for_until_the_deadline(void **state) {
 }
 
 static void the_socket_is_below_the_root(void **state) {
+        const struct locations system = locations_of("", false), other = locations_of("/srv/sim", false);
         char path[64];
 
-        assert_int_equal(client_socket_path(path, sizeof(path), NULL), 0);
+        assert_int_equal(client_socket_path(path, sizeof(path), &system), 0);
         assert_string_equal(path, "/var/run/nvidia-persistenced/socket");
-        assert_int_equal(client_socket_path(path, sizeof(path), ""), 0);
-        assert_string_equal(path, "/var/run/nvidia-persistenced/socket");
-        assert_int_equal(client_socket_path(path, sizeof(path), "/srv/sim"), 0);
+        assert_int_equal(client_socket_path(path, sizeof(path), &other), 0);
         assert_string_equal(path, "/srv/sim/run/nvidia-persistenced/socket");
-        assert_int_equal(client_socket_path(path, 8, "/srv/sim"), -ENAMETOOLONG);
+        assert_int_equal(client_socket_path(path, 8, &other), -ENAMETOOLONG);
 }
 
 int main(void) {

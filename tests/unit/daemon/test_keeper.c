@@ -368,9 +368,10 @@ static int leave(struct keeper_link *link) {
  */
 static void after_dropping_all_nothing_more_is_left_with_the_keeper(void **state) {
         CLEANUP(fd_done) int before = -1, after = -1;
+        const struct locations locations = locations_of(folder, false);
         const struct keeper_link_config config = {
                 .loop = event_base_new(),
-                .root = folder,
+                .locations = &locations,
                 .directory = folder,
                 .wait_sec = 3600,
         };

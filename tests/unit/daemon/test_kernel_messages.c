@@ -119,8 +119,8 @@ static void open_log(struct log *log, struct tree *tree) {
         log->write_fd = open(path, O_RDWR | O_CLOEXEC);
         assert_true(log->write_fd >= 0);
         log->loop = event_base_new();
-        assert_int_equal(kernel_messages_new(&log->messages, log->loop, kernel_messages_open(tree->root), &callbacks),
-                         0);
+        assert_int_equal(
+                kernel_messages_new(&log->messages, log->loop, kernel_messages_open(&tree->locations), &callbacks), 0);
 }
 
 static void close_log(struct log *log) {
@@ -160,7 +160,7 @@ static void other_files_are_no_log(void **state) {
         assert_true(fd >= 0);
         assert_false(kernel_messages_is_log(fd));
         assert_false(kernel_messages_is_log(-1));
-        assert_true(kernel_messages_open(((struct tree *)*state)->root) < 0);
+        assert_true(kernel_messages_open(&((struct tree *)*state)->locations) < 0);
 }
 
 int main(void) {

@@ -54,7 +54,7 @@ static bool asks(const struct tree *tree, struct override_question question) {
         static char runtime[PATH_MAX];
 
         (void)text_copy(runtime, sizeof(runtime), tree_path(tree, "/run/nvidia-persistenced"));
-        question.root = tree->root;
+        question.locations = &tree->locations;
         question.runtime_directory = runtime;
         reason[0] = '\0';
         return override_is_needed(&question, reason);

@@ -47,7 +47,7 @@ static void all_fields_of_a_gpu_are_read(void **state) {
         struct gpu_info info;
 
         put_gpu(tree, "0000:17:00.0", INFORMATION);
-        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), 0);
+        assert_int_equal(inventory_read_gpu(&tree->locations, &address, &info), 0);
         assert_int_equal(pci_address_compare(&info.address, &address), 0);
         assert_int_equal(info.minor, 3);
         assert_string_equal(info.uuid, "GPU-6a3c1f6e-0d5b-4c3f-9f7b-2f1f6f6a0001");
@@ -111,7 +111,7 @@ static void gpus_come_in_the_order_of_their_addresses(void **state) {
                 put_gpu(tree, made[i], INFORMATION);
         tree_put(tree, "/proc/driver/nvidia/gpus/not-an-address/information", INFORMATION);
 
-        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(inventory_read(&tree->locations, &gpus, &n), 0);
         assert_int_equal(n, ARRAY_SIZE(expected));
         for (size_t i = 0; i < n; i++)
                 assert_string_equal(pci_address_format(&gpus[i].address, buffer), expected[i]);
@@ -128,7 +128,7 @@ static void more_gpus_than_any_machine_has_are_all_listed(void **state) {
 
                 put_gpu(tree, pci_address_format(&address, name), INFORMATION);
         }
-        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(inventory_read(&tree->locations, &gpus, &n), 0);
         assert_int_equal(n, 100);
         for (size_t i = 0; i < n; i++)
                 assert_int_equal(gpus[i].address.bus, i);
@@ -140,7 +140,7 @@ static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
         size_t n;
 
         tree_put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/power", "Runtime D3 status: ?\n");
-        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(inventory_read(&tree->locations, &gpus, &n), 0);
         assert_int_equal(n, 1);
         assert_int_equal(gpus[0].address.bus, 0x17);
         assert_int_equal(gpus[0].minor, GPU_MINOR_UNKNOWN);
@@ -153,10 +153,10 @@ static void a_gpu_without_numa_memory_is_told_from_one_with_it(void **state) {
         struct gpu_info info;
 
         put_gpu(tree, "0000:17:00.0", INFORMATION);
-        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), 0);
+        assert_int_equal(inventory_read_gpu(&tree->locations, &address, &info), 0);
         assert_true(info.lacks_numa);
         tree_put(tree, "/proc/driver/nvidia/gpus/0000:17:00.0/numa_status", "");
-        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), 0);
+        assert_int_equal(inventory_read_gpu(&tree->locations, &address, &info), 0);
         assert_false(info.lacks_numa);
 }
 
@@ -167,7 +167,7 @@ static void addresses_are_read_without_asking_about_each(void **state) {
 
         put_gpu(tree, "0000:ca:00.0", INFORMATION);
         put_gpu(tree, "0000:17:00.0", INFORMATION);
-        assert_int_equal(inventory_read_addresses(tree->root, &gpus, &n), 0);
+        assert_int_equal(inventory_read_addresses(&tree->locations, &gpus, &n), 0);
         assert_int_equal(n, 2);
         assert_int_equal(gpus[0].address.bus, 0x17);
         assert_int_equal(gpus[0].minor, GPU_MINOR_UNKNOWN);
@@ -180,7 +180,7 @@ static void a_driver_without_gpus_is_an_empty_list(void **state) {
         size_t n = 9;
 
         tree_put(tree, "/proc/driver/nvidia/version", "");
-        assert_int_equal(inventory_read(tree->root, &gpus, &n), 0);
+        assert_int_equal(inventory_read(&tree->locations, &gpus, &n), 0);
         assert_int_equal(n, 0);
         free(gpus);
 }
@@ -192,10 +192,10 @@ static void no_driver_is_enoent(void **state) {
         char version[32];
         size_t n;
 
-        assert_int_equal(inventory_read(tree->root, &gpus, &n), -ENOENT);
+        assert_int_equal(inventory_read(&tree->locations, &gpus, &n), -ENOENT);
         assert_null(gpus);
-        assert_int_equal(inventory_read_gpu(tree->root, &address, &info), -ENODEV);
-        assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), -ENOENT);
+        assert_int_equal(inventory_read_gpu(&tree->locations, &address, &info), -ENODEV);
+        assert_int_equal(inventory_driver_version(&tree->locations, version, sizeof(version)), -ENOENT);
 }
 
 static void the_version_is_found_in_either_kind_of_line(void **state) {
@@ -210,7 +210,7 @@ static void the_version_is_found_in_either_kind_of_line(void **state) {
                 char version[32];
 
                 tree_put(tree, "/proc/driver/nvidia/version", lines[i]);
-                assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), 0);
+                assert_int_equal(inventory_driver_version(&tree->locations, version, sizeof(version)), 0);
                 assert_string_equal(version, "595.45.04");
         }
 }
@@ -228,7 +228,7 @@ static void a_version_line_without_a_version_is_refused(void **state) {
                 char version[32];
 
                 tree_put(tree, "/proc/driver/nvidia/version", lines[i]);
-                assert_int_equal(inventory_driver_version(tree->root, version, sizeof(version)), -EBADMSG);
+                assert_int_equal(inventory_driver_version(&tree->locations, version, sizeof(version)), -EBADMSG);
         }
 }
 
@@ -242,14 +242,14 @@ static void an_older_driver_is_told_from_a_newer_one(void **state) {
         };
         const struct tree *tree = *state;
 
-        assert_false(inventory_driver_is_before(tree->root, 550, 40, 7)); /* not known */
+        assert_false(inventory_driver_is_before(&tree->locations, 550, 40, 7)); /* not known */
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 char line[96];
 
                 (void)snprintf(line, sizeof(line), "NVRM version: NVIDIA UNIX x86_64 Kernel Module  %s  Mon\n",
                                cases[i].version);
                 tree_put(tree, "/proc/driver/nvidia/version", line);
-                assert_int_equal(inventory_driver_is_before(tree->root, 550, 40, 7), cases[i].before);
+                assert_int_equal(inventory_driver_is_before(&tree->locations, 550, 40, 7), cases[i].before);
         }
 }
 

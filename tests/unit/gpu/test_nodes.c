@@ -20,6 +20,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/locations.h"
 #include "tests/unit/tree.h"
 
 #define PARAMS                                                                                                         \
@@ -77,10 +78,11 @@ static int fake_run(const char *const arguments[]) {
         return seen.modprobe_makes ? 0 : -EIO;
 }
 
-static int fake_make(const char *root, const struct node *node, const struct node_parameters *parameters) {
+static int fake_make(const struct locations *locations, const struct node *node,
+                     const struct node_parameters *parameters) {
         char line[128];
 
-        assert_string_equal(root, seen.tree->root);
+        assert_ptr_equal(locations, &seen.tree->locations);
         (void)snprintf(line, sizeof(line), "%s %u:%u %u:%u %o\n", node->path, node->major, node->minor,
                        (unsigned)parameters->uid, (unsigned)parameters->gid, (unsigned)parameters->mode);
         note(line);
@@ -105,7 +107,7 @@ static int setup(void **state) {
 }
 
 static int make(void) {
-        return nodes_make_with(seen.tree->root, NULL, &fake_ops);
+        return nodes_make_with(&seen.tree->locations, NULL, &fake_ops);
 }
 
 static void give_modprobe(void) {
@@ -135,11 +137,11 @@ static void for_one_gpu_no_other_is_read(void **state) {
 
         assert_int_equal(pci_address_parse("0000:3b:00.0", &selection.gpu), 0);
         hide_information("0000:17:00.0");
-        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_int_equal(nodes_make_with(&seen.tree->locations, &selection, &fake_ops), 0);
         assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n"
                                           "/dev/nvidia7 195:7 12:34 660\n");
         assert_int_equal(pci_address_parse("0000:17:00.0", &selection.gpu), 0);
-        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), -EISDIR);
+        assert_int_equal(nodes_make_with(&seen.tree->locations, &selection, &fake_ops), -EISDIR);
 }
 
 static void for_a_gpu_that_is_gone_there_is_nothing_to_make(void **state) {
@@ -147,7 +149,7 @@ static void for_a_gpu_that_is_gone_there_is_nothing_to_make(void **state) {
 
         assert_int_equal(pci_address_parse("0000:99:00.0", &selection.gpu), 0);
         tree_put(seen.tree, "/dev/nvidiactl", "");
-        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_int_equal(nodes_make_with(&seen.tree->locations, &selection, &fake_ops), 0);
         assert_string_equal(seen.journal, "");
 }
 
@@ -156,7 +158,7 @@ static void for_uvm_no_gpu_is_read(void **state) {
 
         hide_information("0000:17:00.0");
         hide_information("0000:3b:00.0");
-        assert_int_equal(nodes_make_with(seen.tree->root, &selection, &fake_ops), 0);
+        assert_int_equal(nodes_make_with(&seen.tree->locations, &selection, &fake_ops), 0);
         assert_string_equal(seen.journal, "/dev/nvidia-uvm 511:0 12:34 660\n");
 }
 
@@ -215,7 +217,7 @@ static void one_failure_does_not_keep_the_others_from_being_made(void **state) {
 }
 
 static void a_simulated_driver_has_its_own(void **state) {
-        assert_int_equal(nodes_make(seen.tree->root, NULL), 0);
+        assert_int_equal(nodes_make(&seen.tree->locations, NULL), 0);
         assert_null(tree_get(seen.tree, "/dev/nvidiactl"));
 }
 
@@ -238,7 +240,7 @@ static void nodes_are_made_whatever_the_umask(void **state) {
                 skip();
         }
         mask = umask(077);
-        assert_int_equal(nodes_make_with(seen.tree->root, NULL, &node_system_ops), 0);
+        assert_int_equal(nodes_make_with(&seen.tree->locations, NULL, &node_system_ops), 0);
         assert_int_equal(umask(mask), 077); /* and it is put back */
         assert_node("/dev/nvidiactl", 195, 255);
         assert_node("/dev/nvidia7", 195, 7);

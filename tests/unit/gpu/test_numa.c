@@ -206,7 +206,7 @@ static int set(bool online, struct gpu_failure *failure) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         assert_true(fd >= 0);
-        return numa_set(world.tree->root, &address, fd, online, failure);
+        return numa_set(&world.tree->locations, &address, fd, online, failure);
 }
 
 static void set_ok(bool online) {
@@ -382,16 +382,16 @@ static void a_gpu_without_such_memory_needs_nothing(void **state) {
         static const struct pci_address other = {.domain = 5};
         struct gpu_failure failure;
 
-        numa_prepare(world.tree->root, &other);
+        numa_prepare(&world.tree->locations, &other);
         assert_int_equal(world.block_size_told, 0);
-        assert_int_equal(numa_set(world.tree->root, &other, -1, true, &failure), 0);
+        assert_int_equal(numa_set(&world.tree->locations, &other, -1, true, &failure), 0);
 }
 
 static void a_released_gpu_can_only_be_offline(void **state) {
         struct gpu_failure failure;
 
-        assert_int_equal(numa_set(world.tree->root, &address, -1, false, &failure), 0);
-        assert_int_equal(numa_set(world.tree->root, &address, -1, true, &failure), -ENODEV);
+        assert_int_equal(numa_set(&world.tree->locations, &address, -1, false, &failure), 0);
+        assert_int_equal(numa_set(&world.tree->locations, &address, -1, true, &failure), -ENODEV);
         assert_non_null(strstr(failure.text, "persistence mode"));
 }
 
@@ -400,7 +400,7 @@ static int let_go(struct gpu_failure *failure) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         assert_true(fd >= 0);
-        return numa_let_go(world.tree->root, &address, fd, failure);
+        return numa_let_go(&world.tree->locations, &address, fd, failure);
 }
 
 static void a_gpu_is_let_go_with_its_memory_offline(void **state) {
@@ -431,7 +431,7 @@ static void a_gpu_that_tells_nothing_is_let_go(void **state) {
 }
 
 static void the_driver_is_told_the_block_size(void **state) {
-        numa_prepare(world.tree->root, &address);
+        numa_prepare(&world.tree->locations, &address);
         assert_int_equal(world.block_size_told, BLOCK);
 }
 

@@ -234,7 +234,7 @@ static struct rm_events *subscribe(void) {
         struct gpu_failure failure = {0};
         struct rm_events *events = NULL;
 
-        if (rm_events_open(&events, rm.tree->root, &failure) < 0)
+        if (rm_events_open(&events, &rm.tree->locations, &failure) < 0)
                 fail_msg("%s", failure.text);
         assert_true(rm.subscribed);
         assert_int_equal(rm_events_fd(events), rm.event_fd);
@@ -310,13 +310,13 @@ static void a_driver_without_the_notice_is_told_apart(void **state) {
         struct rm_events *events = NULL;
 
         rm.before_575 = true;
-        assert_int_equal(rm_events_open(&events, rm.tree->root, &failure), -EOPNOTSUPP);
+        assert_int_equal(rm_events_open(&events, &rm.tree->locations, &failure), -EOPNOTSUPP);
         assert_true(rm.subscribed); /* that much it took */
         assert_int_equal(failure.nv_status, NV_ERR_INVALID_ARGUMENT);
         assert_non_null(strstr(failure.text, "this driver has no bind notices"));
         rm.before_575 = false;
         rm.no_such_notifier = true;
-        assert_int_equal(rm_events_open(&events, rm.tree->root, &failure), -EOPNOTSUPP);
+        assert_int_equal(rm_events_open(&events, &rm.tree->locations, &failure), -EOPNOTSUPP);
         assert_null(events);
         assert_int_equal(count_descriptors(), before);
 }
@@ -327,8 +327,8 @@ static void without_a_driver_there_is_nothing_to_subscribe_to(void **state) {
         bool enabled;
 
         assert_int_equal(unlink(tree_path(rm.tree, "/dev/nvidiactl")), 0);
-        assert_int_equal(rm_events_open(&events, rm.tree->root, &failure), -ENOENT);
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), -ENOENT);
+        assert_int_equal(rm_events_open(&events, &rm.tree->locations, &failure), -ENOENT);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -ENOENT);
         rm_events_free(events);
 }
 
@@ -347,9 +347,9 @@ static void nothing_is_left_open(void **state) {
         bool enabled;
 
         rm_events_free(subscribe());
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), 0);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), 0);
         rm.held = false;
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), -EACCES);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -EACCES);
         assert_int_equal(count_descriptors(), before);
 }
 
@@ -358,10 +358,10 @@ static void the_legacy_flag_of_a_held_gpu_is_told(void **state) {
         bool enabled = false;
 
         rm.legacy = true;
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), 0);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), 0);
         assert_true(enabled);
         rm.legacy = false;
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), 0);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), 0);
         assert_false(enabled);
 }
 
@@ -370,11 +370,11 @@ static void the_flag_of_others_is_refused_with_the_reason(void **state) {
         bool enabled = true;
 
         rm.held = false;
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), -EACCES);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -EACCES);
         assert_int_equal(failure.nv_status, NV_ERR_INSUFFICIENT_PERMISSIONS);
         assert_non_null(strstr(failure.text, "NV_ERR_INSUFFICIENT_PERMISSIONS"));
         rm.initialised = false;
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), -ENODEV);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -ENODEV);
         assert_non_null(strstr(failure.text, "not initialised"));
         assert_true(enabled); /* written only on success */
 }
@@ -384,9 +384,9 @@ static void a_lost_gpu_is_told_as_such(void **state) {
         bool enabled;
 
         rm.query_status = NV_ERR_GPU_IS_LOST;
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), -ENODEV);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -ENODEV);
         rm.query_status = 0x7777; /* a status that has no name here */
-        assert_int_equal(rm_query_legacy(rm.tree->root, &address, &enabled, &failure), -EIO);
+        assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -EIO);
         assert_non_null(strstr(failure.text, "NV_STATUS 0x7777"));
 }
 

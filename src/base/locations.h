@@ -1,0 +1,31 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Where /dev, /proc, /sys, /run and /etc are, and what may be expected there. main() decides it once and hands it down;
+ * nobody below asks whether the driver is a real one.
+ *
+ *      the system          ""     its nodes are devices, and its kernel tells of GPUs
+ *      --root DIR          DIR    neither: a simulated driver, or a tree with the files of one
+ *      HOLDFAST_ROOT=/     ""     neither: a simulator's files, mounted over the system's own
+ */
+
+#include <limits.h>
+#include <stdbool.h>
+
+struct locations {
+        const char *root;       /* in front of each path; "" for none */
+        bool nodes_are_devices; /* with the driver's numbers; else a node is whatever file is at its path */
+        bool kernel_tells;      /* of GPUs that come and go; else that is for datagrams in the runtime directory */
+        bool simulated;         /* to be said of measurements, and not to be acted upon */
+};
+
+/*
+ * root: a folder's path, "/", "", or NULL. at_real_paths: a simulator's files are at the system's own paths. The string
+ * must live as long as the result.
+ */
+struct locations locations_of(const char *root, bool at_real_paths);
+
+/* Puts the root in front of an absolute path: "/srv/sim/proc/devices". Returns 0 or -ENAMETOOLONG. */
+int locations_path(char buffer[static PATH_MAX], const struct locations *locations, const char *path);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* Locations: which of them are the system's own. */
+
+#include "base/locations.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+
+static void only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells(void **state) {
+        static const struct {
+                const char *root, *expected;
+                bool at_real_paths, simulated;
+        } cases[] = {
+                {NULL, "", false, false},
+                {"", "", false, false},
+                {"/", "", false, false},
+                {"/srv/node", "/srv/node", false, true},
+                {NULL, "", true, true},
+                {"/", "", true, true},
+                {"/srv/node", "/srv/node", true, true},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct locations locations = locations_of(cases[i].root, cases[i].at_real_paths);
+
+                assert_string_equal(locations.root, cases[i].expected);
+                assert_int_equal(locations.simulated, cases[i].simulated);
+                assert_int_equal(locations.nodes_are_devices, !cases[i].simulated);
+                assert_int_equal(locations.kernel_tells, !cases[i].simulated);
+        }
+}
+
+static void a_path_below_a_root_that_is_too_long_is_refused(void **state) {
+        const struct locations locations = locations_of("/srv/node", false);
+        char path[PATH_MAX], long_path[PATH_MAX] = {[0 ... PATH_MAX - 2] = '/'};
+
+        assert_int_equal(locations_path(path, &locations, "/dev/kmsg"), 0);
+        assert_string_equal(path, "/srv/node/dev/kmsg");
+        assert_true(locations_path(path, &locations, long_path) < 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_path_below_a_root_that_is_too_long_is_refused),
+                cmocka_unit_test(only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
