@@ -155,8 +155,10 @@ def test_a_gpu_that_somebody_opens_meanwhile_gives_no_time(world):
     world.simulate(2, SLOW)
     world.start()
     with benching(world, "--gpu=0", "--count=2", "--json") as child:
+        world.sim.ctl("hang", gpu=0, which="open", on=True)  # until the job is there, however long that takes
         wait_for_cold_open(world)
-        with world.sim.open_gpu(world.gpus[0]) as job:
+        with world.sim.open_gpu(world.gpus[0], os.O_NONBLOCK) as job:
+            world.sim.ctl("hang", gpu=0, which="open", on=False)
             child.wait(timeout=60)
             job.stdin.close()
         child.out.wait_end(5)

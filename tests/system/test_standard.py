@@ -84,12 +84,18 @@ def test_a_keeper_of_its_own_has_none_either(world):
 def test_the_simulator_has_no_control_connection_there(build, tmp_path, closed):
     program, path = build / "sim/holdfast-sim", tmp_path / "socket"
     clean = os.environ | process.SANITIZER_ENVIRONMENT
+    control = Control()
+    control.socket_path = path
+
+    def answers():
+        try:
+            return len(control.status()["gpus"]) == 8
+        except OSError:  # no socket yet, or one at which nobody listens yet
+            return False
+
     with subprocess.Popen([*closing(closed), program, "run", "--socket", path], env=clean, stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as simulator:
-        wait_until(path.exists, "the simulator's socket")
-        control = Control()
-        control.socket_path = path
-        wait_until(lambda: len(control.status()["gpus"]) == 8, "its GPUs")
+        wait_until(answers, "the simulator answers", timeout=20)
         assert_standard(simulator.pid, closed)
         asked = subprocess.run([*closing(closed), program, "ctl", "--socket", path, "status"], env=clean,
                                capture_output=True, timeout=30, check=False)

@@ -29,7 +29,7 @@ import os, socket, sys
 
 how, where, *request = sys.argv[1:]
 if how == "node":
-    fd = os.open(where, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(where, os.O_RDWR | os.O_CLOEXEC | int(request[0]))
 else:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(where)
@@ -111,10 +111,11 @@ class Simulator(Control):
         self.addresses = self.list_addresses()
 
     @contextlib.contextmanager
-    def open_gpu(self, address):
-        """A job: a process of its own that has the GPU open meanwhile. Gives the process; it may be killed."""
+    def open_gpu(self, address, flags=0):
+        """A job: a process of its own that has the GPU open meanwhile. Gives the process; it may be killed.
+        flags: further ones of its open(2), where GPUs are files."""
         if self.mount:
-            where = ["node", str(self.mount / f"dev/nvidia{self.gpu(address)['minor']}")]
+            where = ["node", str(self.mount / f"dev/nvidia{self.gpu(address)['minor']}"), str(flags)]
         else:
             numbers = [int(part, 16) for part in address.replace(".", ":").split(":")]
             names = ("domain", "bus", "slot", "function")
