@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "daemon/process/config.h"
+#include "config/config.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/input_file.h"
 
@@ -18,6 +18,7 @@ static void ask(const struct config *config) {
         fuzz_require(config->stuck_sec <= 1000000 && config->sessions <= 1000000 &&
                      config->sessions_per_uid <= 1000000);
         fuzz_require(config_persistence(config, &info, 0) <= CONFIG_OFF && config_uvm(config, &info, 0) <= CONFIG_OFF);
+        fuzz_require(config_settings(config, &info, 0).n <= N_SETTINGS);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

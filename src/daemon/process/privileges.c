@@ -15,7 +15,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "daemon/process/group.h"
+#include "config/group.h"
 
 enum {
         CAPABILITIES_MAX = 64, /* capset(2) has two words for each set */

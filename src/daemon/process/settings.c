@@ -87,8 +87,11 @@ int settings_peer_policy(const struct settings *settings, struct peer_policy *re
         const struct options *options = settings->options;
         int r = 0;
 
-        *ret_policy = settings->config.policy;
-        ret_policy->allow_containers |= options->allow_containers;
+        *ret_policy = (struct peer_policy){
+                .has_admin_group = settings->config.has_admin_group,
+                .admin_gid = settings->config.admin_gid,
+                .allow_containers = settings->config.allow_containers || options->allow_containers,
+        };
         if (!ret_policy->has_admin_group && options->admin_group) {
                 r = privileges_find_group("--admin-group", options->admin_group, &ret_policy->admin_gid);
                 ret_policy->has_admin_group = r == 0;

@@ -22,8 +22,8 @@
 
 #include <limits.h>
 
+#include "config/config.h"
 #include "daemon/gpus/registry.h"
-#include "daemon/process/config.h"
 #include "daemon/process/options.h"
 #include "daemon/serve/server.h"
 

@@ -3,7 +3,7 @@
 
 /* Groups by name, of a system that the test makes up: the linker hands it getgrnam(). */
 
-#include "daemon/process/group.h"
+#include "config/group.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

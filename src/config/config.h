@@ -16,14 +16,18 @@
  *      [gpu *]                      ; or an index, a PCI address, a UUID: what is said last counts
  *      persistence = on
  *      uvm-persistence = off
+ *      settings-policy = at-open    ; or enforce
+ *      power-limit = 500            ; and the other settings of config/setting.h
  *
- * Read again on SIGHUP; a file with an error changes nothing.
+ * The daemon reads it, and what applies settings; each checks all of it, and uses its own part. Read again on SIGHUP; a
+ * file with an error changes nothing.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
-#include "daemon/serve/peer.h"
+#include "config/setting.h"
 #include "gpu/inventory.h"
 
 enum { CONFIG_RULES_MAX = 128 };
@@ -41,6 +45,13 @@ enum config_selector {
         CONFIG_UUID,
 };
 
+enum config_policy {
+        CONFIG_POLICY_UNSET,
+        CONFIG_AT_OPEN, /* settings are applied when the GPU was opened anew */
+        CONFIG_ENFORCE, /* and again when they differ while no client has the GPU open */
+};
+
+/* One line. */
 struct config_rule {
         enum config_selector selector;
         unsigned index;             /* CONFIG_INDEX */
@@ -48,10 +59,15 @@ struct config_rule {
         char uuid[GPU_UUID_SIZE];   /* CONFIG_UUID: the beginning of one */
         enum config_switch persistence;
         enum config_switch uvm;
+        enum config_policy policy;
+        enum setting setting;       /* with value.is_set */
+        struct setting_value value; /* of that */
 };
 
 struct config {
-        struct peer_policy policy;
+        bool has_admin_group;
+        gid_t admin_gid; /* with has_admin_group */
+        bool allow_containers;
         unsigned stuck_sec;        /* 0: not said */
         unsigned keeper_sec;       /* 0: not said */
         unsigned sessions;         /* 0: not said */
@@ -75,3 +91,12 @@ enum { CONFIG_NO_INDEX = -1 };
 /* What the rules say of this GPU: the last that matches and says something. The index may be CONFIG_NO_INDEX. */
 enum config_switch config_persistence(const struct config *config, const struct gpu_info *info, int index);
 enum config_switch config_uvm(const struct config *config, const struct gpu_info *info, int index);
+
+/* What the rules want of this GPU's settings. */
+struct config_settings {
+        enum config_policy policy; /* never CONFIG_POLICY_UNSET */
+        size_t n;                  /* of the values that are set */
+        struct setting_value values[N_SETTINGS];
+};
+
+struct config_settings config_settings(const struct config *config, const struct gpu_info *info, int index);

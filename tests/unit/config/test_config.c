@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "daemon/process/config.h"
+#include "config/config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,8 +48,8 @@ static struct config read_good(const char *text) {
 static void an_empty_file_says_nothing(void **state) {
         struct config config = read_good("; nothing but this\n\n[daemon]\n[gpu *]\n");
 
-        assert_false(config.policy.has_admin_group);
-        assert_false(config.policy.allow_containers);
+        assert_false(config.has_admin_group);
+        assert_false(config.allow_containers);
         assert_int_equal(config.stuck_sec, 0);
         assert_int_equal(config.sessions, 0);
         assert_int_equal(config.sessions_per_uid, 0);
@@ -65,9 +65,9 @@ static void the_daemons_keys_are_read(void **state) {
                                          "max-sessions = 100\n"
                                          "max-sessions-per-user = 10\n");
 
-        assert_true(config.policy.has_admin_group);
-        assert_int_equal(config.policy.admin_gid, 1);
-        assert_true(config.policy.allow_containers);
+        assert_true(config.has_admin_group);
+        assert_int_equal(config.admin_gid, 1);
+        assert_true(config.allow_containers);
         assert_int_equal(config.stuck_sec, 7);
         assert_int_equal(config.sessions, 100);
         assert_int_equal(config.sessions_per_uid, 10);
@@ -128,6 +128,28 @@ static void names_are_those_that_the_command_takes(void **state) {
         assert_int_equal(config_persistence(&config, &other, 0), CONFIG_OFF);
 }
 
+static void settings_are_merged_by_the_last_line_that_applies(void **state) {
+        struct config config =
+                read_good("[gpu *]\npower-limit = 80% ; of the maximum\ngraphics-clocks = 1200-1410\n"
+                          "[gpu 0000:17:00.0]\nsettings-policy = enforce\npower-limit = 500\necc = on\n");
+        struct config_settings wanted = config_settings(&config, &gpu, 0);
+
+        assert_int_equal(wanted.policy, CONFIG_ENFORCE);
+        assert_int_equal(wanted.n, 3);
+        assert_int_equal(wanted.values[SETTING_POWER_LIMIT].low, 500);
+        assert_false(wanted.values[SETTING_POWER_LIMIT].is_percent);
+        assert_int_equal(wanted.values[SETTING_GRAPHICS_CLOCKS].high, 1410);
+        assert_true(wanted.values[SETTING_ECC].is_set);
+        assert_false(wanted.values[SETTING_MIG].is_set);
+
+        wanted = config_settings(&config, &other, 1);
+        assert_int_equal(wanted.policy, CONFIG_AT_OPEN);
+        assert_int_equal(wanted.n, 2);
+        assert_int_equal(wanted.values[SETTING_POWER_LIMIT].low, 80);
+        assert_true(wanted.values[SETTING_POWER_LIMIT].is_percent);
+        assert_int_equal(config_persistence(&config, &gpu, 0), CONFIG_UNSET);
+}
+
 /* What is wrong, and where: the first of several, and ours told apart from what is no line at all. */
 static const struct {
         const char *text;
@@ -135,6 +157,9 @@ static const struct {
 } mistakes[] = {
         {"[gpu *]\npersistence = maybe\n", ":2: 'maybe' is neither on nor off"},
         {"[gpu *]\n\n\nuvm = on\n", ":4: unknown key 'uvm' in [gpu *]"},
+        {"[gpu *]\npower-limit = much\n",
+         ":2: 'much' is neither watts (500) nor a percentage of the GPU's maximum (80%)"},
+        {"[gpu *]\n\nsettings-policy = always\n", ":3: 'always' is neither at-open nor enforce"},
         {"[gpu *]\npersistence\n", ":2: this is neither [section] nor key = value"},
         {"[gpu *\npersistence = on\n", ":1: this is neither [section] nor key = value"},
         {"persistence = on\n", ":1: 'persistence' stands before any section"},
@@ -183,7 +208,8 @@ static void a_file_that_cannot_be_read_is_told(void **state) {
 }
 
 static const char sample[] = "[daemon]\nadmin-group=daemon\nmax-sessions=9\n[gpu GPU-7f0c0e5c]\npersistence=off\n"
-                             "[gpu 0000:17:00.0] ; one\nuvm-persistence=on\n";
+                             "[gpu 0000:17:00.0] ; one\nuvm-persistence=on\npower-limit=80%\n"
+                             "memory-clocks=1593-2619\nsettings-policy=enforce\n";
 
 /* Good, or one sentence with the file's name: nothing else, whatever the bytes. */
 static void judge(const uint8_t *bytes, size_t size) {
@@ -198,6 +224,7 @@ static void judge(const uint8_t *bytes, size_t size) {
         assert_int_equal(error[0] == '\0', r == 0);
         assert_int_equal(config.stuck_sec, r == 0 ? 0 : 4711);
         (void)config_persistence(&config, &gpu, CONFIG_NO_INDEX);
+        assert_true(config_settings(&config, &gpu, CONFIG_NO_INDEX).n <= N_SETTINGS);
 }
 
 static void no_damaged_file_breaks_anything(void **state) {
@@ -221,6 +248,7 @@ int main(void) {
                 cmocka_unit_test(a_gpu_without_uuid_matches_no_rule_for_one),
                 cmocka_unit_test(an_index_counts_where_the_gpu_stands_in_the_drivers_list),
                 cmocka_unit_test(names_are_those_that_the_command_takes),
+                cmocka_unit_test(settings_are_merged_by_the_last_line_that_applies),
                 cmocka_unit_test(a_mistake_is_told_with_its_line_and_changes_nothing),
                 cmocka_unit_test(a_rule_too_many_is_refused),
                 cmocka_unit_test(a_file_that_cannot_be_read_is_told),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "daemon/process/config.h"
+#include "config/config.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "daemon/process/group.h"
+#include "config/group.h"
 
 /* One reading of a file. */
 struct reading {
@@ -63,14 +63,14 @@ static bool parse_switch(const char *value, bool *ret_on) {
 /* ---- [daemon] ---- */
 
 static int set_admin_group(struct reading *reading, const char *value) {
-        if (group_find(value, &reading->config.policy.admin_gid) < 0)
+        if (group_find(value, &reading->config.admin_gid) < 0)
                 return wrong(reading, "there is no group '%s' on this system", value);
-        reading->config.policy.has_admin_group = true;
+        reading->config.has_admin_group = true;
         return 1;
 }
 
 static int set_allow_containers(struct reading *reading, const char *value) {
-        return parse_switch(value, &reading->config.policy.allow_containers) ||
+        return parse_switch(value, &reading->config.allow_containers) ||
                wrong(reading, "'%s' is neither yes nor no", value);
 }
 
@@ -142,27 +142,56 @@ static bool parse_selector(const char *text, struct config_rule *ret_rule) {
         return pci_address_parse(text, &ret_rule->address) == 0;
 }
 
+static bool parse_policy(const char *value, enum config_policy *ret_policy) {
+        if (text_equal_nocase(value, "at-open"))
+                *ret_policy = CONFIG_AT_OPEN;
+        else if (text_equal_nocase(value, "enforce"))
+                *ret_policy = CONFIG_ENFORCE;
+        else
+                return false;
+        return true;
+}
+
+static int set_switch(struct reading *reading, enum config_switch *which, const char *value) {
+        bool on;
+
+        if (!parse_switch(value, &on))
+                return wrong(reading, "'%s' is neither on nor off", value);
+        *which = on ? CONFIG_ON : CONFIG_OFF;
+        return 1;
+}
+
+/* Fills the rule with what the line says. */
+static int read_rule(struct reading *reading, struct config_rule *rule, const char *selector, const char *name,
+                     const char *value) {
+        char error[SETTING_ERROR_SIZE];
+
+        if (text_equal(name, "persistence"))
+                return set_switch(reading, &rule->persistence, value);
+        if (text_equal(name, "uvm-persistence"))
+                return set_switch(reading, &rule->uvm, value);
+        if (text_equal(name, "settings-policy"))
+                return parse_policy(value, &rule->policy) ||
+                       wrong(reading, "'%s' is neither at-open nor enforce", value);
+        if (setting_find(name, &rule->setting) < 0)
+                return wrong(reading,
+                             "unknown key '%s' in [gpu %s]; there are persistence, uvm-persistence, settings-policy, "
+                             "power-limit, graphics-clocks, memory-clocks, compute-mode, ecc, mig",
+                             name, selector);
+        return setting_parse(rule->setting, value, &rule->value, error) == 0 || wrong(reading, "%s", error);
+}
+
 static int read_gpu_key(struct reading *reading, const char *selector, const char *name, const char *value) {
         struct config *config = &reading->config;
-        enum config_switch *which;
         struct config_rule rule;
-        bool on;
 
         if (!parse_selector(selector, &rule))
                 return wrong(reading, "[gpu %s] names no GPU; give *, an index, a PCI address or a UUID (GPU-...)",
                              selector);
-        if (text_equal(name, "persistence"))
-                which = &rule.persistence;
-        else if (text_equal(name, "uvm-persistence"))
-                which = &rule.uvm;
-        else
-                return wrong(reading, "unknown key '%s' in [gpu %s]; there are persistence, uvm-persistence", name,
-                             selector);
-        if (!parse_switch(value, &on))
-                return wrong(reading, "'%s' is neither on nor off", value);
+        if (!read_rule(reading, &rule, selector, name, value))
+                return 0;
         if (config->n_rules == CONFIG_RULES_MAX)
                 return wrong(reading, "more than %d lines for GPUs", CONFIG_RULES_MAX);
-        *which = on ? CONFIG_ON : CONFIG_OFF;
         config->rules[config->n_rules++] = rule;
         return 1;
 }
@@ -257,5 +286,23 @@ enum config_switch config_uvm(const struct config *config, const struct gpu_info
         for (size_t i = 0; i < config->n_rules; i++)
                 if (config->rules[i].uvm != CONFIG_UNSET && matches(&config->rules[i], info, index))
                         said = config->rules[i].uvm;
+        return said;
+}
+
+struct config_settings config_settings(const struct config *config, const struct gpu_info *info, int index) {
+        struct config_settings said = {.policy = CONFIG_AT_OPEN};
+
+        for (size_t i = 0; i < config->n_rules; i++) {
+                const struct config_rule *rule = &config->rules[i];
+
+                if (!matches(rule, info, index))
+                        continue;
+                if (rule->policy != CONFIG_POLICY_UNSET)
+                        said.policy = rule->policy;
+                if (rule->value.is_set)
+                        said.values[rule->setting] = rule->value;
+        }
+        for (size_t i = 0; i < N_SETTINGS; i++)
+                said.n += said.values[i].is_set;
         return said;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "daemon/process/group.h"
+#include "config/group.h"
 
 #include <errno.h>
 #include <grp.h>
