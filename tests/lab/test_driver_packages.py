@@ -14,6 +14,7 @@ pytestmark = pytest.mark.each_debian(ci=False)
 OURS = ("holdfast", "holdfast-nvidia-persistenced")
 UNIT = "nvidia-persistenced.service"
 PROGRAM = "/usr/libexec/holdfast/nvidia-persistenced"
+SCRIPT = "/etc/init.d/nvidia-persistenced"
 # Those that depend on it or recommend it, or on which somebody installs them: what can be installed together.
 DRIVERS = {
     "bookworm": (("libcuda1", "nvidia-smi", "nvidia-driver-full"), ("nvidia-tesla-470-driver",),
@@ -46,6 +47,13 @@ def assert_ours(node):
     assert program(node) == PROGRAM
     assert node.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
     assert node.gpus.users() == [1, 1]
+    assert whose_script(node) == "ours"
+
+
+def whose_script(node):
+    """What other init systems would run."""
+    assert node.try_exec("test", "-x", SCRIPT).status == 0
+    return "ours" if PROGRAM in node.read(SCRIPT) else "NVIDIA's"
 
 
 def state(node, package):
@@ -103,8 +111,11 @@ def test_ours_takes_the_place_of_nvidias_package_until_that_is_asked_for_by_name
     assert "REMOVED:\n  holdfast-nvidia-persistenced" in said
     assert state(offered, "holdfast") == "installed"
     assert program(offered) != PROGRAM
+    assert whose_script(offered) == "NVIDIA's"
 
-    userspace.apt(offered, "install", "holdfast-nvidia-persistenced")
+    for name in "holdfast-nvidia-persistenced", "nvidia-persistenced", "holdfast-nvidia-persistenced":
+        userspace.apt(offered, "install", name)
+        assert whose_script(offered) == ("ours" if "holdfast" in name else "NVIDIA's")
     assert_ours(offered)
 
 

@@ -37,7 +37,8 @@ def node(lab, init):
         node.exec("mkdir", "-p", *(f"/run/openrc/{state}" for state in OPENRC_STATES))
         node.exec("touch", "/run/openrc/softlevel")
         node.exec("sh", "-c", "echo rc_env_allow=HOLDFAST_ROOT >>/etc/rc.conf")  # else simulated GPUs are none
-    node.service = lambda verb: node.try_exec(SCRIPT, verb)
+    # Debian's functions would have systemd do what the SysV script is called for.
+    node.service = lambda verb: node.try_exec(SCRIPT, verb, environment={"SYSTEMCTL_SKIP_REDIRECT": "1"})
     yield node
     node.remove()
 

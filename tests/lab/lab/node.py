@@ -48,7 +48,7 @@ class Node(Host):
         self.address = address
         self.gpus = Gpus(self)
         self.release = release
-        self._base = release.base(packages)
+        self._base = self.root(release, packages)
         self._folder = lab.space.root / "run/lab" / name
         self._group = None
         self._process = None
@@ -66,6 +66,10 @@ class Node(Host):
         (disk / "root/.ssh").mkdir(parents=True, mode=0o700)
         (disk / "root").chmod(0o700)
         shutil.copy(f"{self.lab.key}.pub", disk / "root/.ssh/authorized_keys")
+
+    def root(self, release, packages):
+        """The root file system below its disk."""
+        return release.base(packages)
 
     # ---- power
 
