@@ -200,7 +200,6 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
                 end_job(entry, r, &entry->gpu.hold, &failure);
                 if (job == GPU_JOB_ADOPT) /* what there is to take over is still there */
                         gpu_adopt(&entry->gpu, &entry->gpu.hold, clock_monotonic_usec() + gpu_retry_pause_usec(r, 1));
-                entry->registry->again = true; /* whoever waits for it is answered, and the pause begins */
         }
 }
 
@@ -254,19 +253,33 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
         return waits;
 }
 
+/*
+ * Serves who waits for the GPU, and starts its next job. Returns whether that did not start: then it has failed,
+ * whoever waits is to be answered, and its pause has begun.
+ */
+static bool try_next(struct entry *entry, uint64_t now_usec, uint64_t *ret_wake_usec) {
+        enum gpu_job job;
+
+        entry_serve(entry);
+        job = gpu_next(&entry->gpu, now_usec, ret_wake_usec);
+        if (must_wait(entry, job, now_usec, ret_wake_usec) || job == GPU_JOB_NONE)
+                return false;
+        entry_start_job(entry, job);
+        return entry->gpu.job == GPU_JOB_NONE;
+}
+
 /* Does what is due for one GPU. Returns when to look again if nothing happens before. */
 static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
         const struct registry *registry = entry->registry;
         uint64_t wake_usec = UINT64_MAX;
-        enum gpu_job job;
 
         report_stuck(entry, now_usec);
-        entry_serve(entry);
-        if (registry->stopping && registry->keep_gpus)
+        if (registry->stopping && registry->keep_gpus) {
+                entry_serve(entry);
                 return UINT64_MAX;
-        job = gpu_next(&entry->gpu, now_usec, &wake_usec);
-        if (!must_wait(entry, job, now_usec, &wake_usec) && job != GPU_JOB_NONE)
-                entry_start_job(entry, job);
+        }
+        while (try_next(entry, now_usec, &wake_usec))
+                ;
         if (entry->gpu.job != GPU_JOB_NONE && !entry->gpu.stuck)
                 wake_usec = entry->gpu.job_since_usec + registry->config.stuck_usec;
         return wake_usec < entry_request_due(entry) ? wake_usec : entry_request_due(entry);
@@ -331,7 +344,11 @@ static void tell(struct registry *registry) {
         }
 }
 
-static void advance_once(struct registry *registry) {
+/*
+ * There are few GPUs and the steps are cheap, so every event takes all of them on. Whoever is answered here asks
+ * nothing more before control returns to the loop (registry.h).
+ */
+void registry_advance(struct registry *registry) {
         uint64_t now_usec = clock_monotonic_usec();
         uint64_t nearest_usec = UINT64_MAX;
         uint64_t wake_usec;
@@ -344,22 +361,6 @@ static void advance_once(struct registry *registry) {
         registry_ask(registry);
         wake_usec = registry_tell_leases(registry, now_usec);
         arm_timer(registry, wake_usec < nearest_usec ? wake_usec : nearest_usec, now_usec);
-}
-
-/*
- * There are few GPUs and the steps are cheap, so every event takes all of them on. A request that is answered may bring
- * the client's next one: that one finds `advancing` set and is served in another turn.
- */
-void registry_advance(struct registry *registry) {
-        registry->again = true;
-        if (registry->advancing)
-                return;
-        registry->advancing = true;
-        while (registry->again) {
-                registry->again = false;
-                advance_once(registry);
-        }
-        registry->advancing = false;
         tell(registry);
 }
 

@@ -16,6 +16,9 @@
  *
  * A GPU is known by its PCI address. Requests for one GPU are served one after another, in the order in which they
  * came; different GPUs do not wait for one another.
+ *
+ * What the registry calls (`answered`, on_change and the like) keeps or sends what it is told, and calls nothing back
+ * here but questions: the next request comes from the loop.
  */
 
 #include <event2/event.h>

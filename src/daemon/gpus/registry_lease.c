@@ -104,23 +104,18 @@ static enum progress lease_progress(const struct registry *registry, struct regi
         return progress == RELEASED && !is_quiet(registry, lease, now_usec) ? RELEASING : progress;
 }
 
-/* An answer may end leases: then the list is another, and the look begins anew. */
 uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
-        struct registry_lease *lease = registry->leases;
         uint64_t wake_usec = UINT64_MAX;
 
-        while (lease) {
+        for (struct registry_lease *lease = registry->leases; lease; lease = lease->next) {
                 enum progress progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
 
-                if (progress == RELEASING) {
-                        if (!lease->told && lease->quiet_due_usec != 0 && lease->quiet_due_usec < wake_usec)
-                                wake_usec = lease->quiet_due_usec;
-                        lease = lease->next;
-                        continue;
+                if (progress != RELEASING) {
+                        lease->told = true;
+                        lease->answered(lease, progress == RELEASED ? NVPD_SUCCESS : NVPD_DRIVER);
+                } else if (!lease->told && lease->quiet_due_usec != 0 && lease->quiet_due_usec < wake_usec) {
+                        wake_usec = lease->quiet_due_usec;
                 }
-                lease->told = true;
-                lease->answered(lease, progress == RELEASED ? NVPD_SUCCESS : NVPD_DRIVER);
-                lease = registry->leases;
         }
         return wake_usec;
 }

@@ -91,9 +91,7 @@ struct registry {
         bool scanned;    /* the first scan is in */
         bool empty_told;
 
-        bool changed;   /* since on_change was called */
-        bool advancing; /* advance() is running; an answer that asks for more sets `again` */
-        bool again;
+        bool changed; /* since on_change was called */
         bool ready;
         bool stopping;
         bool keep_gpus;

@@ -215,16 +215,13 @@ static void on_watcher_half_closed(struct session_resource *resource) {
         watcher_answer(container_of(resource, struct watcher, resource));
 }
 
-/* An answer brings the client's next call and may change the list of watchers: each look begins anew. */
 static void answer_watchers(struct methods *methods, bool all) {
-        struct watcher *watcher = methods->watchers;
+        struct watcher *next;
 
-        while (watcher) {
-                bool due = all || watcher->serial != methods->serial;
-
-                if (due)
+        for (struct watcher *watcher = methods->watchers; watcher; watcher = next) {
+                next = watcher->next;
+                if (all || watcher->serial != methods->serial)
                         watcher_answer(watcher);
-                watcher = due ? methods->watchers : watcher->next;
         }
 }
 

@@ -228,7 +228,7 @@ static void on_session_output(struct session *session, void *userdata) {
                 struct session *slowest = slowest_reader(server, worst_reader(server));
 
                 server->counts.evicted++;
-                session_close(slowest); /* which frees its output */
+                session_abandon(slowest); /* which frees its output */
         }
 }
 

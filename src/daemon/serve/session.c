@@ -34,6 +34,7 @@ struct session {
         struct event *writable;
         struct event *closed; /* the client has gone while we do not read: its call is in work */
         struct event *deadline;
+        struct event *abandoned; /* the loop ends the session */
         uint64_t active_usec;
 
         struct record_reader reader;
@@ -48,12 +49,7 @@ struct session {
         bool replied;     /* and was answered */
         bool full;        /* the client has not fetched what was sent: its next call waits */
         bool half_closed; /* the client sends no more, and reads on */
-        bool running; /* session_run() is on the stack: it goes on by itself, and frees the session when it is broken */
-        bool broken;
-        enum session_end end; /* why, when it ends by itself */
 };
-
-static void session_run(struct session *session);
 
 static void session_free(struct session *session) {
         if (session->readable)
@@ -64,11 +60,14 @@ static void session_free(struct session *session) {
                 event_free(session->closed);
         if (session->deadline)
                 event_free(session->deadline);
+        if (session->abandoned)
+                event_free(session->abandoned);
         closer_close(session->fd);
         free(session->output);
         free(session);
 }
 
+/* Only from the loop's callbacks: whoever answers a call must find the session when it returns. */
 static void session_end(struct session *session, enum session_end end) {
         while (session->resources) {
                 struct session_resource *resource = session->resources;
@@ -81,10 +80,25 @@ static void session_end(struct session *session, enum session_end end) {
 }
 
 void session_close(struct session *session) {
-        if (session->running)
-                session->broken = true;
-        else
-                session_end(session, SESSION_HUNG_UP);
+        session_end(session, SESSION_HUNG_UP);
+}
+
+static void session_drop_output(struct session *session) {
+        free(session->output);
+        session->output = NULL;
+}
+
+void session_abandon(struct session *session) {
+        session_drop_output(session);
+        (void)event_del(session->readable);
+        (void)event_del(session->writable);
+        (void)event_del(session->closed);
+        (void)event_del(session->deadline);
+        event_active(session->abandoned, EV_TIMEOUT, 0);
+}
+
+static void on_abandoned(evutil_socket_t fd, short what, void *userdata) {
+        session_close(userdata);
 }
 
 /*
@@ -104,46 +118,30 @@ static ssize_t session_peek(const struct session *session, void *buffer, size_t 
         return message.msg_flags & MSG_CTRUNC ? -EBADMSG : count;
 }
 
-static void session_begin_call(struct session *session) {
-        session->busy = true;
-        session->served = true;
-        session->active_usec = clock_monotonic_usec();
-        (void)event_del(session->deadline);
-        session->callbacks.on_record(session, session->record, session->reader.length, session->callbacks.userdata);
-        record_reader_reset(&session->reader);
-}
-
 /*
- * Takes one call at most, and nothing that was sent behind it: the rest is for the next turn of the loop. Returns false
- * when the connection is over.
+ * Takes one call at most, and nothing that was sent behind it: the rest is for the next turn of the loop. Returns
+ * RECORD_COMPLETE when session->record has a call, RECORD_INCOMPLETE, -EBADMSG for what is none, -ENOTCONN when the
+ * connection is over.
  *
  * Descriptors may arrive between the look and the read. The read asks for no more than what was looked at, and the
  * kernel takes bytes in the order in which they were sent (unix_stream_read_generic()): it passes over the end of a
  * message without descriptors, and ends behind the first one with them. So it would take them with the bytes behind
  * those that were looked at, which it is not asked for.
  */
-static bool session_read(struct session *session) {
+static int session_read(struct session *session) {
         uint8_t bytes[SESSION_READ_MAX];
         ssize_t count = session_peek(session, bytes, sizeof(bytes));
         size_t used;
         int r;
 
         if (count == -EAGAIN || count == -EINTR)
-                return true;
-        if (count == -EBADMSG)
-                session->end = SESSION_MALFORMED;
+                return RECORD_INCOMPLETE;
         if (count <= 0)
-                return false;
+                return count == -EBADMSG ? -EBADMSG : -ENOTCONN;
         r = record_reader_feed(&session->reader, bytes, (size_t)count, &used);
-        if (r < 0) {
-                session->end = SESSION_MALFORMED;
-                return false;
-        }
-        if (recv(session->fd, bytes, used, MSG_DONTWAIT) != (ssize_t)used)
-                return false;
-        if (r == RECORD_COMPLETE)
-                session_begin_call(session);
-        return !session->broken;
+        if (r < 0)
+                return -EBADMSG;
+        return recv(session->fd, bytes, used, MSG_DONTWAIT) == (ssize_t)used ? r : -ENOTCONN;
 }
 
 /* Sends what it can of the output. Returns false when the connection is over. */
@@ -156,8 +154,7 @@ static bool session_flush(struct session *session) {
                         return errno == EAGAIN || errno == EINTR;
                 session->output_sent += (size_t)count;
                 if (session->output_sent == session->output_length) {
-                        free(session->output);
-                        session->output = NULL;
+                        session_drop_output(session);
                         (void)event_del(session->deadline);
                 }
         }
@@ -181,22 +178,18 @@ static int session_arm(struct session *session) {
         return r;
 }
 
-/* Goes as far as it can; the only place where a session ends by itself. */
-static void session_go(struct session *session, bool reads) {
-        bool alive;
+/* The call is answered or not, now or later; the next one is read in another turn of the loop. */
+static void session_begin_call(struct session *session) {
+        size_t length = session->reader.length;
 
-        if (session->running)
-                return;
-        session->running = true;
-        alive = session_flush(session) && (!reads || session_read(session)) && !session->broken &&
-                session_arm(session) == 0;
-        session->running = false;
-        if (!alive)
-                session_end(session, session->end);
-}
-
-static void session_run(struct session *session) {
-        session_go(session, false);
+        session->busy = true;
+        session->served = true;
+        session->active_usec = clock_monotonic_usec();
+        (void)event_del(session->deadline);
+        record_reader_reset(&session->reader);
+        session->callbacks.on_record(session, session->record, length, session->callbacks.userdata);
+        if (session->busy && session_arm(session) != 0)
+                session_abandon(session);
 }
 
 /* Whether the client has fetched its replies, but for so little that the kernel counts the socket as writable. */
@@ -210,8 +203,15 @@ static bool has_fetched(const struct session *session) {
 static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
 
+        int r = RECORD_INCOMPLETE;
+
         session->full = session->replied && !record_reader_is_partial(&session->reader) && !has_fetched(session);
-        session_go(session, !session->full);
+        if (!session->full)
+                r = session_read(session);
+        if (r == RECORD_COMPLETE)
+                session_begin_call(session);
+        else if (r < 0 || session_arm(session) != 0)
+                session_end(session, r == -EBADMSG ? SESSION_MALFORMED : SESSION_HUNG_UP);
 }
 
 /* A Watch is answered now; others are left to end as they would. */
@@ -221,7 +221,6 @@ static void session_tell_half_closed(struct session *session) {
                         resource->half_closed(resource); /* changes the list */
                         return;
                 }
-        session_run(session);
 }
 
 /* Its end may be shut for writing only, and answers still be read: then nothing more is told, and the reply tells. */
@@ -230,17 +229,18 @@ static void on_closed(evutil_socket_t fd, short what, void *userdata) {
         struct pollfd pollfd = {.fd = fd};
 
         session->half_closed = poll(&pollfd, 1, 0) == 0;
-        if (!session->half_closed)
-                session_close(session);
-        else
+        if (session->half_closed)
                 session_tell_half_closed(session);
+        else
+                session_close(session);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
 
         session->full = false;
-        session_run(session);
+        if (!session_flush(session) || session_arm(session) != 0)
+                session_close(session);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
@@ -260,7 +260,7 @@ static void prepare_socket(int fd) {
 
 /* Does nothing in a loop without priorities, nor to events that could not be made. */
 static void put_first(struct session *session) {
-        struct event *const events[] = {session->readable, session->writable, session->closed};
+        struct event *const events[] = {session->readable, session->writable, session->closed, session->abandoned};
 
         for (size_t i = 0; i < ARRAY_SIZE(events); i++)
                 if (events[i])
@@ -285,13 +285,14 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
         session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
         session->deadline = event_new(loop, -1, 0, on_deadline, session);
+        session->abandoned = event_new(loop, -1, 0, on_abandoned, session);
         if (peer_is_host_root(peer))
                 put_first(session);
         /*
          * Not read at once, which would save a turn of the loop: a client that ends its lease and then asks on another
          * connection must find the lease ended, and the kernel tells of both in that order.
          */
-        if (!session->readable || !session->writable || !session->closed || !session->deadline ||
+        if (!session->readable || !session->writable || !session->closed || !session->deadline || !session->abandoned ||
             session_arm(session) != 0) {
                 session_free(session);
                 return -ENOMEM;
@@ -312,24 +313,26 @@ static int session_queue(struct session *session, const void *record, size_t len
         return 0;
 }
 
+/* A socket that takes nothing more is found out by the loop, as one that has become writable. */
 void session_reply(struct session *session, const void *record, size_t length) {
-        bool was_running = session->running;
-
         session->busy = false;
         session->replied = true;
         session->active_usec = clock_monotonic_usec();
-        session->running = true; /* it must not be freed below */
-        if (session_queue(session, record, length) < 0 || !session_flush(session))
-                session->broken = true;
-        if (session->output && session->callbacks.on_output)
+        if (session_queue(session, record, length) < 0) {
+                session_abandon(session);
+                return;
+        }
+        (void)session_flush(session);
+        if (session_arm(session) != 0)
+                session_abandon(session);
+        else if (session->output && session->callbacks.on_output)
                 session->callbacks.on_output(session, session->callbacks.userdata);
-        session->running = was_running;
-        session_run(session);
 }
 
 void session_ignore(struct session *session) {
         session->busy = false;
-        session_run(session);
+        if (session_arm(session) != 0)
+                session_abandon(session);
 }
 
 const struct peer *session_peer(const struct session *session) {
@@ -349,7 +352,7 @@ bool session_was_served(const struct session *session) {
 }
 
 size_t session_output_bytes(const struct session *session) {
-        return session->output && !session->broken ? session->output_length : 0;
+        return session->output ? session->output_length : 0;
 }
 
 void session_serve(struct session *session) {

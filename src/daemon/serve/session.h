@@ -10,6 +10,9 @@
  *
  *      socket -> record -> on_record() -> ... session_reply() -> output -> socket
  *
+ * Calls are read by the loop alone, and what ends a session is the loop, too: no answer brings another call or takes a
+ * session away from under its caller.
+ *
  * Descriptors that a client passes are never taken: its session ends, and closer.h closes the socket with them.
  *
  * A client that goes is noticed at once, also while its call is in work: a lease and a watch end then.
@@ -37,7 +40,7 @@ struct session_callbacks {
          * that gets none.
          */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
-        /* The socket has not taken all of a reply. May be NULL. The callee may close any session, this one too. */
+        /* The socket has not taken all of a reply. May be NULL. The callee may abandon any session, this one too. */
         void (*on_output)(struct session *session, void *userdata);
         /* The session is gone after this returns. */
         void (*on_closed)(struct session *session, enum session_end end, void *userdata);
@@ -47,10 +50,15 @@ struct session_callbacks {
 /* Takes the descriptor over, also on failure. */
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
                 const struct session_callbacks *callbacks);
-/* Ends the session from outside; calls on_closed. */
+/* Ends the session from outside, now; calls on_closed. Not while a call or an answer of any session is on the stack. */
 void session_close(struct session *session);
+/* Frees what is kept of its reply now, and has the loop end it next. */
+void session_abandon(struct session *session);
 
-/* Sends one record and goes on to the next call. Not to be used after on_closed. */
+/*
+ * Sends one record, as far as the socket takes it; the rest, and the next call, are the loop's. Calls on_output at
+ * most, and leaves the session there. Not to be used after on_closed.
+ */
 void session_reply(struct session *session, const void *record, size_t length);
 void session_ignore(struct session *session);
 
