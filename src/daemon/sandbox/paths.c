@@ -95,7 +95,7 @@ static int permit_table(struct landlock *landlock, const struct sandbox_config *
                 if (!table[i].is_needed(config))
                         continue;
                 r = landlock_permit(landlock, table[i].path, table[i].accesses);
-                if (r >= 0 && rooted && (table[i].accesses & LANDLOCK_WRITE))
+                if (r >= 0 && rooted) /* what is there may be a link that leads elsewhere */
                         r = permit_rooted(landlock, config->root, table[i].path, table[i].accesses);
         }
         return r;
