@@ -152,7 +152,8 @@ static int find_subject(struct subject *subject, const struct locations *locatio
 static int run(int argc, char *argv[]) {
         struct subject subject = {0};
         bool legacy = argc == 4 && text_equal(argv[2], "legacy");
-        struct locations locations = locations_of(argv[1], false);
+        const char *variable = getenv("HOLDFAST_ROOT");
+        struct locations locations = locations_of(argv[1], variable && text_equal(variable, "/"));
         uint64_t n = 0;
         int status;
 
