@@ -8,7 +8,6 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -38,6 +37,7 @@ static struct {
         int syslog_fd;
         unsigned targets;
         bool verbose;
+        bool has_journal;  /* standard error may be its stream */
         bool level_prefix; /* standard error is the journal: "<6>text" carries the level (sd-daemon(3)) */
         int error_copy_fd;
 } sink = {
@@ -66,8 +66,7 @@ static struct {
 };
 
 /* JOURNAL_STREAM names the device and inode of the journal's stream (systemd.exec(5)); ours is it if they agree. */
-static bool stderr_is_journal(void) {
-        const char *stream = getenv("JOURNAL_STREAM");
+static bool stderr_is(const char *stream) {
         unsigned long long device, inode;
         struct stat status;
 
@@ -75,10 +74,14 @@ static bool stderr_is_journal(void) {
                (unsigned long long)status.st_dev == device && (unsigned long long)status.st_ino == inode;
 }
 
+void log_set_journal(const char *stream) {
+        sink.has_journal = stream != NULL;
+        sink.level_prefix = stderr_is(stream);
+}
+
 void log_open(const char *identifier, unsigned targets, bool verbose) {
         sink.targets = targets;
         sink.verbose = verbose;
-        sink.level_prefix = stderr_is_journal();
         sink.identifier = identifier;
         if ((targets & LOG_TO_SYSLOG) && sink.syslog_fd < 0)
                 sink.syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -246,7 +249,7 @@ void log_settle(unsigned limit_msec) {
         uint64_t end_usec = clock_monotonic_usec() + limit_msec * USEC_PER_MSEC;
         int unread = 0;
 
-        if (!getenv("JOURNAL_STREAM"))
+        if (!sink.has_journal)
                 return;
         do /* once more after the last byte is read: the look-up comes next */
                 (void)nanosleep(&pause, NULL);

@@ -20,6 +20,9 @@ enum log_target {
 /* Until log_open() is called everything up to LOG_WARNING goes to standard error. `identifier` must stay valid. */
 void log_open(const char *identifier, unsigned targets, bool verbose);
 
+/* What JOURNAL_STREAM says, or NULL: if standard error is that stream, lines begin with their level. */
+void log_set_journal(const char *stream);
+
 /*
  * From now on a thread writes, and who logs never waits: neither for a full pipe nor for a syslog that takes nothing. A
  * message that finds 128 others waiting is lost, and their number is logged. Call it when the process has forked and

@@ -333,12 +333,15 @@ static int add_periodic(struct daemon *daemon, struct event **ret_event, event_c
 }
 
 static int make_timers(struct daemon *daemon) {
+        const struct environment *environment = daemon->options->environment;
+        uint64_t watchdog_usec = notify_watchdog_usec(environment->watchdog_usec, environment->watchdog_pid);
+
         daemon->stop_limit = event_new(daemon->loop, -1, 0, on_stop_limit, daemon);
         daemon->list_limit = event_new(daemon->loop, -1, 0, on_list_limit, daemon);
         daemon->hand_over = event_new(daemon->loop, -1, 0, on_hand_over, daemon);
         if (!daemon->stop_limit || !daemon->hand_over || !daemon->list_limit ||
             add_periodic(daemon, &daemon->extend, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC) < 0 ||
-            add_periodic(daemon, &daemon->watchdog, on_watchdog, notify_watchdog_usec()) < 0)
+            add_periodic(daemon, &daemon->watchdog, on_watchdog, watchdog_usec) < 0)
                 return log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
         return 0;
 }
@@ -351,7 +354,7 @@ static int start_privileged(struct daemon *daemon) {
         };
         int r;
 
-        r = runtime_init(&daemon->runtime, &daemon->options->locations);
+        r = runtime_init(&daemon->runtime, &daemon->options->locations, daemon->options->environment->in_unit);
         if (r < 0)
                 return r;
         r = runtime_make_directory(&daemon->runtime, daemon->privileges->uid, daemon->privileges->gid);

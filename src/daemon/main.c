@@ -50,15 +50,15 @@ static int be_keeper(const struct options *options) {
  * For a daemon that is not root: it gets the descriptor with its socket. One of an earlier start is replaced. Without
  * it the daemon does as well, but for unbinds on drivers before 575.51.02; so this never fails.
  */
-static void pass_kernel_log(const struct locations *locations) {
+static void pass_kernel_log(const struct options *options) {
         int fd, r;
 
-        notify_open();
+        notify_open(options->environment->notify_socket);
         if (!notify_is_open()) {
                 log_write(LOG_WARNING, "--pass-kernel-log: there is no service manager to leave the kernel log with");
                 return;
         }
-        fd = kernel_messages_open(locations);
+        fd = kernel_messages_open(&options->locations);
         if (fd < 0) {
                 (void)log_errno(LOG_INFO, fd, "cannot open the kernel log; the daemon does without");
                 return;
@@ -72,7 +72,7 @@ static void pass_kernel_log(const struct locations *locations) {
 /* What is done as root for a daemon that is not. */
 static int prepare(const struct options *options) {
         if (options->pass_kernel_log)
-                pass_kernel_log(&options->locations);
+                pass_kernel_log(options);
         if (options->make_nodes && nodes_make(&options->locations, &options->nodes) < 0)
                 return EXIT_FAILURE;
         return EXIT_SUCCESS;
@@ -83,32 +83,55 @@ static int end_output(int status) {
         return standard_close_output("nvidia-persistenced") < 0 && status == EXIT_SUCCESS ? EXIT_FAILURE : status;
 }
 
+/* Children get nothing of the service manager's words to us. */
+static struct environment read_environment(void) {
+        struct environment environment = {
+                .root = secure_getenv("HOLDFAST_ROOT"),
+                .notify_socket = getenv("NOTIFY_SOCKET"),
+                .watchdog_usec = getenv("WATCHDOG_USEC"),
+                .watchdog_pid = getenv("WATCHDOG_PID"),
+                .listen_pid = getenv("LISTEN_PID"),
+                .listen_fds = getenv("LISTEN_FDS"),
+                .listen_names = getenv("LISTEN_FDNAMES"),
+                .journal_stream = getenv("JOURNAL_STREAM"),
+                .in_unit = getenv("INVOCATION_ID") != NULL,
+        };
+
+        (void)unsetenv("NOTIFY_SOCKET");
+        (void)unsetenv("LISTEN_PID");
+        (void)unsetenv("LISTEN_FDS");
+        (void)unsetenv("LISTEN_FDNAMES");
+        return environment;
+}
+
 static int run(int argc, char *argv[]) {
+        const struct environment environment = read_environment();
         struct startup startup = {.pipe_fd = -1};
         struct privileges privileges;
         struct options options;
         int r;
 
-        r = options_parse(argc, argv, secure_getenv("HOLDFAST_ROOT"), &options);
+        r = options_parse(argc, argv, &environment, &options);
         if (r == OPTIONS_DONE)
                 return end_output(EXIT_SUCCESS);
         if (r < 0)
                 return EXIT_USAGE;
         if (options.check_config)
                 return end_output(settings_check(&options));
-        inherited_open();
+        inherited_open(environment.listen_pid, environment.listen_fds, environment.listen_names);
         /* Those that we were not given on purpose: one of them could be somebody's hold of a GPU. */
         (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN);
         /* One arena: threads that live for one open would otherwise leave one each behind. */
         (void)mallopt(M_ARENA_MAX, 1);
+        log_set_journal(environment.journal_stream);
         log_open("nvidia-persistenced", LOG_TO_STDERR, options.verbose);
         if (options.make_nodes || options.pass_kernel_log)
                 return prepare(&options);
         if (options.keeper)
                 return be_keeper(&options);
-        r = privileges_resolve(&privileges, options.user, options.group);
+        r = privileges_resolve(&privileges, options.user, options.group, environment.in_unit);
         if (r < 0)
                 return r == -EPERM ? EXIT_NOT_PERMITTED : EXIT_NOT_CONFIGURED;
         if (!options.foreground) {
@@ -116,7 +139,7 @@ static int run(int argc, char *argv[]) {
                         return EXIT_FAILURE;
                 log_open("nvidia-persistenced", LOG_TO_SYSLOG, options.verbose);
         }
-        notify_open();
+        notify_open(environment.notify_socket);
         return daemon_run(&options, &privileges, &startup);
 }
 

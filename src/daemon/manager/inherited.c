@@ -13,10 +13,9 @@
 enum { FIRST_FD = 3 };
 
 static unsigned count;
-static char *names; /* with colons between them; NULL: none were given */
+static char *fd_names; /* with colons between them; NULL: none were given */
 
-static unsigned read_count(void) {
-        const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+static unsigned read_count(const char *pid, const char *fds) {
         uint64_t expected, number;
 
         if (!pid || !fds || text_parse_u64(pid, 10, INT32_MAX, &expected) < 0 || expected != (uint64_t)getpid() ||
@@ -25,15 +24,10 @@ static unsigned read_count(void) {
         return (unsigned)number;
 }
 
-void inherited_open(void) {
-        const char *given = getenv("LISTEN_FDNAMES");
-
-        count = read_count();
-        if (count > 0 && given)
-                names = strdup(given); /* without memory for the names: descriptors without names */
-        (void)unsetenv("LISTEN_PID");
-        (void)unsetenv("LISTEN_FDS");
-        (void)unsetenv("LISTEN_FDNAMES");
+void inherited_open(const char *pid, const char *fds, const char *names) {
+        count = read_count(pid, fds);
+        if (count > 0 && names)
+                fd_names = strdup(names); /* without memory for the names: descriptors without names */
 }
 
 unsigned inherited_count(void) {
@@ -41,7 +35,7 @@ unsigned inherited_count(void) {
 }
 
 int inherited_take(unsigned i, char *ret_name, unsigned name_size) {
-        const char *name = names;
+        const char *name = fd_names;
         size_t length = 0;
 
         for (unsigned skipped = 0; name && skipped < i; skipped++) {
@@ -60,7 +54,7 @@ int inherited_take(unsigned i, char *ret_name, unsigned name_size) {
 }
 
 void inherited_done(void) {
-        free(names);
-        names = NULL;
+        free(fd_names);
+        fd_names = NULL;
         count = 0;
 }

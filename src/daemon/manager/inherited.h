@@ -10,10 +10,10 @@
 enum { INHERITED_MAX = 1024 };
 
 /*
- * Looks what there is, before anything is forked: the variables name the pid that was started. Takes them from the
- * environment.
+ * Looks what there is, before anything is forked: pid is the one that was started. What LISTEN_PID, LISTEN_FDS and
+ * LISTEN_FDNAMES say; each may be NULL.
  */
-void inherited_open(void);
+void inherited_open(const char *pid, const char *fds, const char *names);
 
 /* How many there are; 0 if none, or if what the variables say cannot be. */
 unsigned inherited_count(void);

@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -41,8 +40,7 @@ static int notify_connect(const char *path) {
         return take_fd(&fd);
 }
 
-void notify_open(void) {
-        const char *path = getenv("NOTIFY_SOCKET");
+void notify_open(const char *path) {
         int fd;
 
         if (!path || path[0] == '\0')
@@ -52,7 +50,6 @@ void notify_open(void) {
                 (void)log_errno(LOG_WARNING, fd, "cannot reach the service manager at %s", path);
         else
                 notify_fd = fd;
-        (void)unsetenv("NOTIFY_SOCKET");
 }
 
 bool notify_is_open(void) {
@@ -100,8 +97,7 @@ int notify_store(const char *name, int fd) {
         return sendmsg(notify_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-uint64_t notify_watchdog_usec(void) {
-        const char *period = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+uint64_t notify_watchdog_usec(const char *period, const char *pid) {
         uint64_t usec, watched;
 
         if (!period || text_parse_u64(period, 10, UINT64_MAX, &usec) < 0)

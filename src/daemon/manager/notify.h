@@ -4,15 +4,15 @@
 
 /*
  * The service manager's notification protocol (sd_notify(3)): a datagram of "NAME=value" lines to the socket named by
- * NOTIFY_SOCKET. Does nothing where that is not set. Own code: the protocol is documented for re-implementation, and a
+ * NOTIFY_SOCKET. Does nothing where there is none. Own code: the protocol is documented for re-implementation, and a
  * root daemon is better without libsystemd's dependencies. Safe to call from several threads.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Takes NOTIFY_SOCKET from the environment, so that children do not inherit it. */
-void notify_open(void);
+/* path: what NOTIFY_SOCKET says, or NULL. */
+void notify_open(const char *path);
 bool notify_is_open(void);
 
 /*
@@ -27,5 +27,8 @@ int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 int notify_store(const char *name, int fd);
 
-/* The period of WATCHDOG=1 that the manager wants, in microseconds: half of WATCHDOG_USEC. 0: none. */
-uint64_t notify_watchdog_usec(void);
+/*
+ * The period of WATCHDOG=1 that the manager wants, in microseconds: half of WATCHDOG_USEC, if WATCHDOG_PID means this
+ * process. 0: none. Both may be NULL.
+ */
+uint64_t notify_watchdog_usec(const char *period, const char *pid);

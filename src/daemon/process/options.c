@@ -334,10 +334,11 @@ static void fill_getopt(struct option *long_options, char *letters) {
         long_options[ARRAY_SIZE(table)] = (struct option){0};
 }
 
-int options_parse(int argc, char *argv[], const char *variable, struct options *ret_options) {
+int options_parse(int argc, char *argv[], const struct environment *environment, struct options *ret_options) {
         struct option long_options[ARRAY_SIZE(table) + 1];
         char letters[2 * ARRAY_SIZE(table) + 2];
         struct options options = {
+                .environment = environment,
                 .persistence = true,
                 .stuck_sec = 45,
                 .sandbox = true,
@@ -359,9 +360,9 @@ int options_parse(int argc, char *argv[], const char *variable, struct options *
                 return refuse("unexpected argument", argv[optind], "");
         if (!options.backend)
                 options.backend = options.nvidia_cfg_path ? "nvidia-cfg" : "kernel";
-        if (getenv("NOTIFY_SOCKET")) /* a unit of Type=notify, whatever its ExecStart says: forking would break it */
+        if (environment->notify_socket) /* a unit of Type=notify, whatever its ExecStart says: forking would break it */
                 options.foreground = true;
-        if (choose_locations(&options, variable) < 0)
+        if (choose_locations(&options, environment->root) < 0)
                 return -EINVAL;
         if (argc > 1) {
                 options.arguments = argv[1];

@@ -10,6 +10,19 @@
 #include "daemon/manager/keeper_link.h"
 #include "gpu/nodes.h"
 
+/* What the environment says, which only main() reads. NULL: nothing. */
+struct environment {
+        const char *root;          /* HOLDFAST_ROOT */
+        const char *notify_socket; /* the service manager's: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3) */
+        const char *watchdog_usec;
+        const char *watchdog_pid;
+        const char *listen_pid;
+        const char *listen_fds;
+        const char *listen_names;
+        const char *journal_stream; /* what standard error leads to: systemd.exec(5) */
+        bool in_unit;               /* INVOCATION_ID: a unit has started us */
+};
+
 struct options {
         bool verbose;
         bool foreground;
@@ -19,6 +32,7 @@ struct options {
         const char *group;
         const char *nvidia_cfg_path;
         const char *backend;
+        const struct environment *environment;
         struct locations locations;
         unsigned stuck_sec; /* a GPU in the driver for longer is reported */
         bool require_gpu;   /* no GPU at the start is an error */
@@ -44,7 +58,7 @@ enum {
 };
 
 /*
- * variable: what HOLDFAST_ROOT says, or NULL. Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard
- * error: exit 2. The strings live as long as the process.
+ * Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard error: exit 2. The strings live as long as
+ * the process, and so must environment.
  */
-int options_parse(int argc, char *argv[], const char *variable, struct options *ret_options);
+int options_parse(int argc, char *argv[], const struct environment *environment, struct options *ret_options);

@@ -92,27 +92,26 @@ static void leave_what_is_right(struct privileges *privileges, bool group_asked)
 }
 
 /* The lines to change, where a unit has started us: the options of ExecStart= are only half of the matter. */
-static const char *advice(void) {
-        return getenv("INVOCATION_ID")
-                       ? "in the unit, give User= and Group= what the options of ExecStart= ask for, or remove --user "
+static const char *advice(bool in_unit) {
+        return in_unit ? "in the unit, give User= and Group= what the options of ExecStart= ask for, or remove --user "
                          "and --group from ExecStart= (systemctl edit --full shows both)"
                        : "start as root, as that user and group, or without --user and --group";
 }
 
 /* Better said now than after the fork. */
-static int check_permitted(const struct privileges *privileges) {
+static int check_permitted(const struct privileges *privileges, bool in_unit) {
         if (privileges->uid != (uid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
                 log_write(LOG_ERR,
                           "cannot become user '%s' (--user): started as uid %u without the capability for it "
                           "(CAP_SETUID); %s",
-                          privileges->user, (unsigned)geteuid(), advice());
+                          privileges->user, (unsigned)geteuid(), advice(in_unit));
                 return -EPERM;
         }
         if (privileges->gid != (gid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
                 log_write(LOG_ERR,
                           "cannot take group id %u (--group): started with group id %u and without the capability "
                           "for it (CAP_SETGID); %s",
-                          (unsigned)privileges->gid, (unsigned)getegid(), advice());
+                          (unsigned)privileges->gid, (unsigned)getegid(), advice(in_unit));
                 return -EPERM;
         }
         return 0;
@@ -129,7 +128,7 @@ static void do_without_root(struct privileges *privileges) {
         *privileges = PRIVILEGES_UNCHANGED;
 }
 
-int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group) {
+int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group, bool in_unit) {
         struct privileges privileges = PRIVILEGES_UNCHANGED;
         int r = 0;
 
@@ -143,7 +142,7 @@ int privileges_resolve(struct privileges *ret_privileges, const char *user, cons
                 r = log_errno(LOG_ERR, -EIO, "cannot read the process' capabilities");
         if (r == 0) {
                 leave_what_is_right(&privileges, group != NULL);
-                r = check_permitted(&privileges);
+                r = check_permitted(&privileges, in_unit);
         }
         privileges.user_given = user != NULL;
         if (r == 0)

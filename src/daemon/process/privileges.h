@@ -28,10 +28,11 @@ struct privileges {
 };
 
 /*
- * user alone means its primary group; group overrides it; numbers are taken as ids. Either may be NULL. Returns 0, or
- * after logging why, -ENOENT when the system does not know one of them, -EPERM when we may not become it.
+ * user alone means its primary group; group overrides it; numbers are taken as ids. Either may be NULL. in_unit:
+ * a unit has started us, which messages speak of. Returns 0, or after logging why, -ENOENT when the system does not
+ * know one of them, -EPERM when we may not become it.
  */
-int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group);
+int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group, bool in_unit);
 
 /* A group by name or number, for the option of that name. Returns 0, or -ENOENT after logging. */
 int privileges_find_group(const char *option, const char *name, gid_t *ret_gid);

@@ -26,11 +26,11 @@ static char *make_path(const char *folder, const char *name) {
         return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
-int runtime_init(struct runtime *runtime, const struct locations *locations) {
+int runtime_init(struct runtime *runtime, const struct locations *locations, bool in_unit) {
         /* The contract says /var/run, which is /run wherever systemd is; a root has only the one. */
         bool rooted = locations->root[0] != '\0';
 
-        *runtime = (struct runtime){.pid_fd = -1};
+        *runtime = (struct runtime){.pid_fd = -1, .in_unit = in_unit};
         runtime->directory = make_path(rooted ? locations->root : "/var", "run/nvidia-persistenced");
         if (runtime->directory) {
                 runtime->socket = make_path(runtime->directory, SOCKET_NAME);
@@ -51,10 +51,10 @@ static int give_directory(const char *path, int fd, uid_t uid, gid_t gid) {
 }
 
 /* What to change: the unit's lines where one has started us. */
-static const char *advice(void) {
-        return getenv("INVOCATION_ID") ? "in the unit, say RuntimeDirectory=nvidia-persistenced, or start it as root "
-                                         "(no User=) with --user"
-                                       : "give the directory to that user, or remove it and start as root with --user";
+static const char *advice(bool in_unit) {
+        return in_unit ? "in the unit, say RuntimeDirectory=nvidia-persistenced, or start it as root "
+                         "(no User=) with --user"
+                       : "give the directory to that user, or remove it and start as root with --user";
 }
 
 /*
@@ -69,7 +69,7 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
 
         if (!made && errno != EEXIST)
                 return log_errno(LOG_ERR, -errno, "uid %u cannot make the runtime directory %s; %s", (unsigned)getuid(),
-                                 path, advice());
+                                 path, advice(runtime->in_unit));
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &status) < 0)
                 return made ? log_errno(LOG_ERR, -errno, "cannot open the runtime directory %s", path) : 0;
@@ -185,7 +185,7 @@ int runtime_lock(struct runtime *runtime) {
 
         if (access(runtime->directory, W_OK | X_OK) < 0)
                 return log_errno(LOG_ERR, -errno, "uid %u cannot write to the runtime directory %s; %s",
-                                 (unsigned)getuid(), runtime->directory, advice());
+                                 (unsigned)getuid(), runtime->directory, advice(runtime->in_unit));
         while (r == 0 && fd < 0)
                 r = open_locked(path, &fd);
         if (r < 0)

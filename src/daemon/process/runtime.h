@@ -18,11 +18,12 @@ struct runtime {
         char *pid_file;
         char *uevents;       /* a simulated driver's uevents (daemon/gpus/hotplug.h) */
         int pid_fd;          /* holds the lock; -1: none */
+        bool in_unit;        /* a unit has started us */
         bool removes_socket; /* at the end; otherwise it is the service manager's, or to be kept */
 };
 
 /* Makes the paths. Returns 0 or -ENOMEM (logged). */
-int runtime_init(struct runtime *runtime, const struct locations *locations);
+int runtime_init(struct runtime *runtime, const struct locations *locations, bool in_unit);
 
 /* Makes the directory (0755) if it is missing, and then gives it to uid and gid ((uid_t)-1: left alone). Logs errors.
  */

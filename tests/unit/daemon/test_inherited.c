@@ -11,26 +11,11 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/text.h"
-
-/* NULL: not in the environment. */
-static void look(const char *pid, const char *fds, const char *names) {
-        const char *const variables[][2] = {{"LISTEN_PID", pid}, {"LISTEN_FDS", fds}, {"LISTEN_FDNAMES", names}};
-
-        for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
-                if (variables[i][1])
-                        (void)setenv(variables[i][0], variables[i][1], 1);
-                else
-                        (void)unsetenv(variables[i][0]);
-        inherited_open();
-        for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
-                assert_null(getenv(variables[i][0])); /* children must not take them for theirs */
-}
 
 static const char *our_pid(void) {
         static char text[16];
@@ -40,7 +25,7 @@ static const char *our_pid(void) {
 }
 
 static void what_is_meant_for_us_is_counted(void **state) {
-        look(our_pid(), "3", NULL);
+        inherited_open(our_pid(), "3", NULL);
         assert_int_equal(inherited_count(), 3);
         inherited_done();
         assert_int_equal(inherited_count(), 0);
@@ -51,12 +36,12 @@ static void what_is_not_meant_for_us_or_is_no_number_is_none(void **state) {
         static const char *const pids[] = {"", "1", "0", "-1", "99999999999", NULL};
 
         for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-                look(our_pid(), counts[i], "a");
+                inherited_open(our_pid(), counts[i], "a");
                 assert_int_equal(inherited_count(), 0);
                 inherited_done();
         }
         for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
-                look(pids[i], "1", "a");
+                inherited_open(pids[i], "1", "a");
                 assert_int_equal(inherited_count(), 0);
                 inherited_done();
         }
@@ -71,7 +56,7 @@ static void assert_name(unsigned i, const char *expected) {
 }
 
 static void names_are_told_by_their_place(void **state) {
-        look(our_pid(), "6", "first::third:of8char:too long:");
+        inherited_open(our_pid(), "6", "first::third:of8char:too long:");
         assert_name(0, "first");
         assert_name(1, "");
         assert_name(2, "third");
@@ -85,7 +70,7 @@ static void fewer_names_than_descriptors_leave_the_rest_without(void **state) {
         static const char *const names[] = {NULL, "", "one", "one:"};
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-                look(our_pid(), "4", names[i]);
+                inherited_open(our_pid(), "4", names[i]);
                 assert_name(0, i < 2 ? "" : "one");
                 assert_name(1, "");
                 assert_name(3, "");
@@ -100,7 +85,7 @@ static void a_descriptor_that_is_taken_is_not_for_children(void **state) {
         fd = open("/dev/null", O_RDWR);
         assert_true(dup2(fd, 3) == 3);
         assert_int_equal(fcntl(3, F_GETFD), 0);
-        look(our_pid(), "1", NULL);
+        inherited_open(our_pid(), "1", NULL);
         assert_int_equal(inherited_take(0, name, sizeof(name)), 3);
         assert_int_equal(fcntl(3, F_GETFD), FD_CLOEXEC);
         inherited_done();

@@ -222,10 +222,10 @@ static void run_resolve_unprivileged(void) {
         struct privileges privileges;
 
         become(SOMEBODY);
-        CHECK(privileges_resolve(&privileges, "daemon", NULL) == -EPERM);
-        CHECK(privileges_resolve(&privileges, NULL, "root") == -EPERM);
-        CHECK(privileges_resolve(&privileges, "root", "root") == -EPERM);
-        CHECK(privileges_resolve(&privileges, NULL, NULL) == 0);
+        CHECK(privileges_resolve(&privileges, "daemon", NULL, false) == -EPERM);
+        CHECK(privileges_resolve(&privileges, NULL, "root", false) == -EPERM);
+        CHECK(privileges_resolve(&privileges, "root", "root", false) == -EPERM);
+        CHECK(privileges_resolve(&privileges, NULL, NULL, false) == 0);
         CHECK(privileges.uid == (uid_t)-1 && privileges.gid == (gid_t)-1 && !privileges.onlines_numa);
 }
 
@@ -233,7 +233,7 @@ static void run_resolve_root(void) {
         struct privileges privileges;
 
         become(SOMEBODY);
-        CHECK(privileges_resolve(&privileges, "root", NULL) == 0);
+        CHECK(privileges_resolve(&privileges, "root", NULL, false) == 0);
         CHECK(privileges.uid == (uid_t)-1 && privileges.gid == (gid_t)-1 && privileges.user[0] == '\0');
 }
 
@@ -250,15 +250,15 @@ static void names_and_numbers_are_found_and_others_refused(void **state) {
         gid_t gid;
 
         if (geteuid() == 0) {
-                assert_int_equal(privileges_resolve(&privileges, "nobody", NULL), 0);
+                assert_int_equal(privileges_resolve(&privileges, "nobody", NULL, false), 0);
                 assert_int_not_equal(privileges.uid, (uid_t)-1);
-                assert_int_equal(privileges_resolve(&privileges, "0", "0"), 0);
+                assert_int_equal(privileges_resolve(&privileges, "0", "0", false), 0);
                 assert_string_equal(privileges.user, "root");
         }
-        assert_int_equal(privileges_resolve(&privileges, "no-such-user", NULL), -ENOENT);
-        assert_int_equal(privileges_resolve(&privileges, NULL, "no-such-group"), -ENOENT);
-        assert_int_equal(privileges_resolve(&privileges, "4294967295", NULL), -ENOENT);
-        assert_int_equal(privileges_resolve(&privileges, "", NULL), -ENOENT);
+        assert_int_equal(privileges_resolve(&privileges, "no-such-user", NULL, false), -ENOENT);
+        assert_int_equal(privileges_resolve(&privileges, NULL, "no-such-group", false), -ENOENT);
+        assert_int_equal(privileges_resolve(&privileges, "4294967295", NULL, false), -ENOENT);
+        assert_int_equal(privileges_resolve(&privileges, "", NULL, false), -ENOENT);
         assert_int_equal(privileges_find_group("--admin-group", "root", &gid), 0);
         assert_int_equal(gid, 0);
         assert_int_equal(privileges_find_group("--admin-group", "no-such-group", &gid), -ENOENT);
