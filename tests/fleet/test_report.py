@@ -96,7 +96,7 @@ def test_the_table_has_a_row_for_each_gpu_and_for_each_node_without(answers):
     assert Counter((row["node"], row["bus_id"], row["state"]) for row in rows) == expected
 
 
-def test_what_needs_somebody_comes_first_and_then_nodes_in_order_of_their_numbers(answers):
+def test_what_needs_attention_comes_first_and_then_nodes_in_order_of_their_numbers(answers):
     lines = [{"node": f"n{i}", "status": answers["healthy"]} for i in (10, 9, 1)]
     lines += [{"node": "z", "status": answers["troubled"]}, {"node": "y", "error": "timeout"}]
     assert list(dict.fromkeys(row["node"] for row in table("-", lines=lines))) == ["z", "y", "n1", "n9", "n10"]
@@ -381,7 +381,7 @@ def test_the_page_counts_what_the_nodes_said(answers, show, count):
     page = show(lines)
     states = states_of(lines)
     gpus = sum(states.values()) - states.get("no answer", 0)
-    assert f"of {count:,} nodes need somebody" in page.texts("#headline")[0]
+    assert f"of {count:,} nodes need attention" in page.texts("#headline")[0]
     assert f"{states['held']:,} of {gpus:,} GPUs are held" in page.texts("#headline")[0]
     buttons = [text.split("\n")[-1] for text in page.texts("#filters button")]
     assert sorted(buttons) == sorted(f"{state} {n:,}" for state, n in states.items())
@@ -435,7 +435,7 @@ def test_what_is_wrong_comes_first_and_can_be_seen_in_full(answers, show):
 
 def test_a_healthy_fleet_has_nothing_wrong_to_show(answers, show):
     page = show([{"node": "n1", "status": answers["healthy"]}])
-    assert page.texts("#troubles") == [] and page.texts("#headline")[0].startswith("0 of 1 node need somebody; 8 of 8 GPUs")
+    assert page.texts("#troubles") == [] and page.texts("#headline")[0].startswith("0 of 1 node need attention; 8 of 8 GPUs")
 
 
 def test_the_keyboard_walks_the_map_and_opens_a_node(answers, show):

@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 from typing import List, Optional
 
-# As in docs/schemas/status.json, and in the order of the page's legend: what needs somebody comes first.
+# As in docs/schemas/status.json, and in the order of the page's legend: what needs attention comes first.
 STATES = (
     "failed",
     "stuck",

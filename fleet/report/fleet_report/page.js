@@ -156,7 +156,7 @@
 
                 at("generated").textContent = `as of ${timeOf(fleet.generated)}`;
                 at("headline").append(make("strong", { textContent: countOf(bad) }),
-                        ` of ${plural(nodes.length, "node")} ${bad === 1 ? "needs" : "need"} somebody`,
+                        ` of ${plural(nodes.length, "node")} ${bad === 1 ? "needs" : "need"} attention`,
                         warned ? ` (and ${countOf(warned)} a look); ` : "; ",
                         make("strong", { textContent: countOf(counts.get("held")) }), ` of ${plural(gpus, "GPU")} are held`);
                 at("bar").setAttribute("aria-label", present.map(([state, n]) => `${plural(n, "GPU")} ${state}`).join(", "));
