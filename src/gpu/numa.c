@@ -238,7 +238,7 @@ int numa_set(const struct locations *locations, const struct pci_address *addres
 
         if (!numa_is_present(locations, address))
                 return 0;
-        if (device_fd < 0 && !online) /* it went offline before the close, by numa_let_go() or by the kernel */
+        if (device_fd < 0 && !online) /* it went offline before the close, by numa_release() or by the kernel */
                 return 0;
         if (device_fd < 0)
                 return gpu_failure_explain(ret_failure, -ENODEV, NV_OK, "switch its persistence mode on first",
@@ -249,8 +249,8 @@ int numa_set(const struct locations *locations, const struct pci_address *addres
         return set_held(locations, device_fd, &info, online, ret_failure);
 }
 
-int numa_let_go(const struct locations *locations, const struct pci_address *address, int device_fd,
-                struct gpu_failure *ret_failure) {
+int numa_release(const struct locations *locations, const struct pci_address *address, int device_fd,
+                 struct gpu_failure *ret_failure) {
         struct nv_numa_info info;
 
         if (device_fd < 0 || !numa_is_present(locations, address))

@@ -47,5 +47,5 @@ int numa_set(const struct locations *locations, const struct pci_address *addres
  * offlining is ours it goes offline first. Returns 0 when the GPU may be closed, also because its memory is not ours
  * to see to or the driver does not tell; negative errno when the GPU must stay open. Sleeps.
  */
-int numa_let_go(const struct locations *locations, const struct pci_address *address, int device_fd,
-                struct gpu_failure *ret_failure);
+int numa_release(const struct locations *locations, const struct pci_address *address, int device_fd,
+                 struct gpu_failure *ret_failure);

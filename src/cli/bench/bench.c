@@ -98,7 +98,7 @@ static void bench_done(struct bench *bench) {
                 for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++)
                         free(bench->gpus[i].series[j / BENCH_STATES][j % BENCH_STATES].nsec);
         free(bench->gpus);
-        letgo_done(&bench->letgo);
+        yield_done(&bench->yield);
         bench->signal_fd = fd_close(bench->signal_fd);
 }
 
@@ -112,7 +112,7 @@ static void file_done(FILE **file) {
 static int add_gpu(struct bench *bench, size_t row) {
         struct bench_gpu *gpu = &bench->gpus[bench->n_gpus++];
 
-        *gpu = (struct bench_gpu){.gpu = &bench->letgo.snapshot->gpus[row], .row = row};
+        *gpu = (struct bench_gpu){.gpu = &bench->yield.snapshot->gpus[row], .row = row};
         for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++) {
                 struct bench_series *series = &gpu->series[j / BENCH_STATES][j % BENCH_STATES];
 
@@ -124,14 +124,14 @@ static int add_gpu(struct bench *bench, size_t row) {
 }
 
 static int add_gpus(struct bench *bench) {
-        const struct snapshot *snapshot = bench->letgo.snapshot;
+        const struct snapshot *snapshot = bench->yield.snapshot;
         int r = 0;
 
         bench->gpus = calloc(snapshot->n_gpus + 1, sizeof(*bench->gpus));
         if (!bench->gpus)
                 return -ENOMEM;
         for (size_t i = 0; i < snapshot->n_gpus && r == 0; i++)
-                if (bench->letgo.selected[i])
+                if (bench->yield.selected[i])
                         r = add_gpu(bench, i);
         return r;
 }
@@ -141,7 +141,7 @@ static int select_gpus(struct bench *bench) {
         char error[192];
         int r;
 
-        r = ids_resolve(&chosen->gpus, bench->letgo.snapshot, bench->letgo.selected, error, sizeof(error));
+        r = ids_resolve(&chosen->gpus, bench->yield.snapshot, bench->yield.selected, error, sizeof(error));
         if (r < 0)
                 return complain(bench->invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
         if (add_gpus(bench) < 0)
@@ -152,7 +152,7 @@ static int select_gpus(struct bench *bench) {
 }
 
 static int check_held(const struct bench *bench) {
-        const struct snapshot *snapshot = bench->letgo.snapshot;
+        const struct snapshot *snapshot = bench->yield.snapshot;
 
         if (bench->held_only && snapshot->daemon == DAEMON_NONE)
                 return complain(bench->invocation, STATUS_NO_DAEMON,
@@ -215,10 +215,10 @@ static void explain(const struct bench *bench) {
         if (seconds > 0)
                 complain_detail("By what the daemon's last opens took, this takes some %u %s.",
                                 seconds < 120 ? seconds : seconds / 60, seconds < 120 ? "seconds" : "minutes");
-        if (bench->letgo.snapshot->daemon == DAEMON_NVIDIA)
+        if (bench->yield.snapshot->daemon == DAEMON_NVIDIA)
                 complain_detail("NVIDIA's daemon knows no leases: persistence mode is switched off and on. Should this "
                                 "process be killed in between, it stays off: 'holdfast set on' then.");
-        if (bench->letgo.snapshot->daemon == DAEMON_NONE)
+        if (bench->yield.snapshot->daemon == DAEMON_NONE)
                 complain_detail("No daemon runs: for the times on held GPUs a process of this command holds them.");
 }
 
@@ -279,13 +279,13 @@ static int prepare(struct bench *bench) {
         if (bench->signal_fd < 0)
                 return complain(bench->invocation, STATUS_FAILED, "cannot wait for signals: %s",
                                 strerror(-bench->signal_fd));
-        status = letgo_look(&bench->letgo);
+        status = yield_look(&bench->yield);
         if (status == STATUS_DONE)
                 status = select_gpus(bench);
         if (status == STATUS_DONE)
                 status = check_held(bench);
         if (status == STATUS_DONE)
-                status = letgo_check_clients(&bench->letgo, false);
+                status = yield_check_clients(&bench->yield, false);
         if (status == STATUS_DONE)
                 status = find_library(bench);
         return status == STATUS_DONE ? ask(bench) : status;
@@ -318,7 +318,7 @@ static int run(const struct invocation *invocation) {
                 .count = (size_t)chosen->count,
                 .held_only = chosen->held_only,
                 .signal_fd = -1,
-                .letgo = {.invocation = invocation,
+                .yield = {.invocation = invocation,
                           .user = "the measurement",
                           .way_out = "choose others with --gpu",
                           .failed_status = STATUS_FAILED,

@@ -15,7 +15,7 @@
  */
 
 #include "cli/bench/statistics.h"
-#include "cli/change/letgo.h"
+#include "cli/change/yield.h"
 #include "cli/report/report.h"
 
 enum bench_what {
@@ -47,7 +47,7 @@ struct bench_gpu {
 
 struct bench {
         const struct invocation *invocation;
-        struct letgo letgo;
+        struct yield yield;
         size_t count; /* of each kind of time */
         size_t turn;  /* the one that runs, from 0 */
         bool held_only;

@@ -44,7 +44,7 @@ static json_t *gpu_json(const struct bench *bench, const struct bench_gpu *gpu) 
 int bench_print_json(const struct bench *bench, FILE *stream) {
         static const char *const daemons[] = {
                 [DAEMON_NONE] = "none", [DAEMON_HOLDFAST] = "holdfast", [DAEMON_NVIDIA] = "nvidia"};
-        const struct snapshot *snapshot = bench->letgo.snapshot;
+        const struct snapshot *snapshot = bench->yield.snapshot;
         json_t *gpus = json_array(), *notes = json_array();
 
         for (const char *const *note = bench_notes(bench); *note; note++)

@@ -140,7 +140,7 @@ static void take(const struct bench *bench, struct bench_gpu *gpu, enum bench_wh
 
         r = begin_sample(bench, gpu, what, sample);
         if (r == 0)
-                r = sample_wait(sample, bench->signal_fd, bench->letgo.timeout_usec, &nsec, reason, sizeof(reason));
+                r = sample_wait(sample, bench->signal_fd, bench->yield.timeout_usec, &nsec, reason, sizeof(reason));
         if (r == -EINTR)
                 return;
         if (r < 0)
@@ -185,7 +185,7 @@ static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu)
 
         r = begin_sample(bench, gpu, BENCH_OPEN, &keeper);
         if (r == 0)
-                r = sample_wait(&keeper, bench->signal_fd, bench->letgo.timeout_usec, &nsec, reason, sizeof(reason));
+                r = sample_wait(&keeper, bench->signal_fd, bench->yield.timeout_usec, &nsec, reason, sizeof(reason));
         if (r == 0)
                 measure_all(bench, gpu, BENCH_HELD);
         else if (r != -EINTR) {
@@ -195,17 +195,17 @@ static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu)
 }
 
 static void measure_held(const struct bench *bench, struct bench_gpu *gpu) {
-        if (bench->letgo.snapshot->daemon == DAEMON_NONE)
+        if (bench->yield.snapshot->daemon == DAEMON_NONE)
                 measure_held_by_us(bench, gpu);
-        else if (letgo_was_held(&bench->letgo, gpu->row))
+        else if (yield_was_held(&bench->yield, gpu->row))
                 measure_all(bench, gpu, BENCH_HELD);
         else
                 discard(&gpu->series[BENCH_OPEN][BENCH_HELD], "the daemon does not hold it: 'holdfast set on' first");
 }
 
 static void select_only(struct bench *bench, const struct bench_gpu *gpu) {
-        memset(bench->letgo.selected, 0, bench->letgo.snapshot->n_gpus * sizeof(bench->letgo.selected[0]));
-        bench->letgo.selected[gpu->row] = true;
+        memset(bench->yield.selected, 0, bench->yield.snapshot->n_gpus * sizeof(bench->yield.selected[0]));
+        bench->yield.selected[gpu->row] = true;
 }
 
 static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
@@ -213,12 +213,12 @@ static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
 
         select_only(bench, gpu);
         if (!bench->held_only) {
-                status = letgo_begin(&bench->letgo);
+                status = yield_begin(&bench->yield);
                 if (status != STATUS_DONE)
                         return status;
                 measure_all(bench, gpu, BENCH_COLD);
                 show_progress(bench, gpu, "taking hold again");
-                status = letgo_end(&bench->letgo);
+                status = yield_end(&bench->yield);
                 if (status != STATUS_DONE)
                         return status;
         }
@@ -241,11 +241,11 @@ static int measure_turns(struct bench *bench) {
 
 /* Whatever came before: ends what is let go of, waits for all, says so. A second signal ends us: all is undone then. */
 static int take_hold_of_all(struct bench *bench) {
-        memset(bench->letgo.selected, 0, bench->letgo.snapshot->n_gpus * sizeof(bench->letgo.selected[0]));
+        memset(bench->yield.selected, 0, bench->yield.snapshot->n_gpus * sizeof(bench->yield.selected[0]));
         for (size_t i = 0; i < bench->n_gpus; i++)
-                bench->letgo.selected[bench->gpus[i].row] = true;
-        bench->letgo.repeated = false;
-        return letgo_end(&bench->letgo);
+                bench->yield.selected[bench->gpus[i].row] = true;
+        bench->yield.repeated = false;
+        return yield_end(&bench->yield);
 }
 
 static int summarise(struct bench *bench) {
@@ -263,7 +263,7 @@ static int summarise(struct bench *bench) {
 int bench_measure(struct bench *bench) {
         int status, again = STATUS_DONE, number;
 
-        bench->letgo.repeated = true;
+        bench->yield.repeated = true;
         status = measure_turns(bench);
         clear_progress();
         number = child_take_signal();

@@ -60,7 +60,7 @@ const char *const *bench_notes(const struct bench *bench) {
                 notes[n++] = "The times are the simulated driver's model, measured on no GPU.";
         notes[n++] = "The times are good only against each other, on this node: they depend on driver, firmware, GPU, "
                      "clocks and load.";
-        if (bench->letgo.snapshot->daemon == DAEMON_NONE)
+        if (bench->yield.snapshot->daemon == DAEMON_NONE)
                 notes[n++] = "No daemon runs: \"held\" is with the GPU open in a process of this command.";
         notes[n] = NULL;
         return notes;

@@ -121,7 +121,7 @@ static void print_title(const struct bench *bench, FILE *stream) {
         char title[256];
 
         (void)text_format(title, sizeof(title), "%s, driver %s", bench->gpus[0].gpu->info.model,
-                          bench->letgo.snapshot->driver_version);
+                          bench->yield.snapshot->driver_version);
         print_text(stream, LEFT, TITLE_HEIGHT - 32, " font-size=\"15\" font-weight=\"bold\"", title);
         print_text(stream, LEFT, TITLE_HEIGHT - 12, "", "filled: cold; empty: held; bars: medians");
 }

@@ -15,7 +15,7 @@
 #include "cli/args/command.h"
 #include "cli/args/ids.h"
 #include "cli/change/child.h"
-#include "cli/change/letgo.h"
+#include "cli/change/yield.h"
 #include "cli/report/report.h"
 
 /* As timeout(1), env(1) and others that run a command: numbers that commands rarely use themselves. */
@@ -77,19 +77,19 @@ static const struct command_exit exits[] = {
 
 struct release {
         const struct invocation *invocation;
-        struct letgo letgo;
+        struct yield yield;
         size_t n_selected;
         char addresses[IDS_MAX * PCI_ADDRESS_SIZE]; /* "0000:17:00.0,0000:3a:00.0" */
 };
 
 static void release_done(struct release *release) {
-        letgo_done(&release->letgo);
+        yield_done(&release->yield);
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static bool is_lost(void *userdata) {
-        return letgo_is_lost(userdata);
+        return yield_is_lost(userdata);
 }
 
 static int complain_lost(const struct release *release, pid_t pid) {
@@ -101,27 +101,27 @@ static int complain_lost(const struct release *release, pid_t pid) {
 
 static int run_released(struct release *release) {
         const struct invocation *invocation = release->invocation;
-        struct child_watch watch = {.is_over = is_lost, .userdata = &release->letgo};
+        struct child_watch watch = {.is_over = is_lost, .userdata = &release->yield};
         uint64_t start_usec = clock_monotonic_usec();
         int status, again;
         char elapsed[32];
 
-        status = letgo_begin(&release->letgo);
+        status = yield_begin(&release->yield);
         if (status != STATUS_DONE)
                 return status;
-        if (release->letgo.snapshot->daemon != DAEMON_NONE)
+        if (release->yield.snapshot->daemon != DAEMON_NONE)
                 (void)complain(invocation, STATUS_DONE, "%zu GPU%s released in %s: %s", release->n_selected,
                                release->n_selected == 1 ? "" : "s",
                                report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)),
                                release->addresses);
         child_keep_signals();
-        watch.fd = letgo_lease_fd(&release->letgo);
+        watch.fd = yield_lease_fd(&release->yield);
         status = child_run(invocation->program, invocation->words, "HOLDFAST_GPUS", release->addresses, &watch);
         if (status == CHILD_LEFT)
                 return complain_lost(release, watch.pid);
         if (status < 0)
                 status = complain(invocation, RELEASE_FAILED, "cannot start a process: %s", strerror(-status));
-        again = letgo_end(&release->letgo);
+        again = yield_end(&release->yield);
         return status != STATUS_DONE ? status : again;
 }
 
@@ -131,15 +131,15 @@ static void plan_in_text(const struct release *release) {
                 [DAEMON_HOLDFAST] = "by a lease that ends with this process",
                 [DAEMON_NVIDIA] = "by persistence mode off, and on again afterwards",
         };
-        const struct snapshot *snapshot = release->letgo.snapshot;
+        const struct snapshot *snapshot = release->yield.snapshot;
         char label[64];
 
         printf("would release %zu GPU%s, %s:\n", release->n_selected, release->n_selected == 1 ? "" : "s",
                means[snapshot->daemon]);
         for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (release->letgo.selected[i])
+                if (release->yield.selected[i])
                         printf("  %s: %s\n", report_label(&snapshot->gpus[i], label, sizeof(label)),
-                               letgo_was_held(&release->letgo, i) ? "held, and would be again" : "not held");
+                               yield_was_held(&release->yield, i) ? "held, and would be again" : "not held");
         if (release->invocation->n_words == 0)
                 return;
         (void)fputs("would run:", stdout);
@@ -149,18 +149,18 @@ static void plan_in_text(const struct release *release) {
 }
 
 static json_t *gpus_json(const struct release *release) {
-        const struct snapshot *snapshot = release->letgo.snapshot;
+        const struct snapshot *snapshot = release->yield.snapshot;
         json_t *gpus = json_array();
 
         for (size_t i = 0; i < snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];
                 char address[PCI_ADDRESS_SIZE];
 
-                if (release->letgo.selected[i])
+                if (release->yield.selected[i])
                         (void)json_array_append_new(gpus, json_pack("{s:I, s:s, s:b}", "index", (json_int_t)gpu->index,
                                                                     "address",
                                                                     pci_address_format(&gpu->info.address, address),
-                                                                    "held", (int)letgo_was_held(&release->letgo, i)));
+                                                                    "held", (int)yield_was_held(&release->yield, i)));
         }
         return gpus;
 }
@@ -179,7 +179,7 @@ static int plan_in_json(const struct release *release) {
                 (void)json_array_append_new(words, word ? word : json_string("?")); /* it is not UTF-8 */
         }
         return report_json_print(json_pack("{s:s, s:s, s:o, s:o}", "schema", "holdfast.release/1", "by",
-                                           ways[release->letgo.snapshot->daemon], "gpus", gpus_json(release), "command",
+                                           ways[release->yield.snapshot->daemon], "gpus", gpus_json(release), "command",
                                            words),
                                  stdout);
 }
@@ -205,12 +205,12 @@ static int select_gpus(struct release *release) {
         const struct release_options *chosen = release->invocation->options;
         char error[192];
 
-        if (ids_resolve(&chosen->gpus, release->letgo.snapshot, release->letgo.selected, error, sizeof(error)) < 0)
+        if (ids_resolve(&chosen->gpus, release->yield.snapshot, release->yield.selected, error, sizeof(error)) < 0)
                 return complain(release->invocation, RELEASE_FAILED, "%s", error);
-        for (size_t i = 0; i < release->letgo.snapshot->n_gpus; i++)
-                if (release->letgo.selected[i]) {
+        for (size_t i = 0; i < release->yield.snapshot->n_gpus; i++)
+                if (release->yield.selected[i]) {
                         release->n_selected++;
-                        note_address(release, &release->letgo.snapshot->gpus[i]);
+                        note_address(release, &release->yield.snapshot->gpus[i]);
                 }
         return release->n_selected > 0 ? STATUS_DONE
                                        : complain(release->invocation, RELEASE_FAILED, "there are no GPUs");
@@ -233,7 +233,7 @@ static int run(const struct invocation *invocation) {
         CLEANUP(release_done)
         struct release release = {
                 .invocation = invocation,
-                .letgo =
+                .yield =
                         {
                                 .invocation = invocation,
                                 .user = "COMMAND",
@@ -248,11 +248,11 @@ static int run(const struct invocation *invocation) {
 
         status = check_words(invocation);
         if (status == STATUS_DONE)
-                status = letgo_look(&release.letgo);
+                status = yield_look(&release.yield);
         if (status == STATUS_DONE)
                 status = select_gpus(&release);
         if (status == STATUS_DONE)
-                status = letgo_check_clients(&release.letgo, chosen->force);
+                status = yield_check_clients(&release.yield, chosen->force);
         if (status != STATUS_DONE)
                 return status;
         return chosen->dry_run ? tell_plan(&release) : run_released(&release);

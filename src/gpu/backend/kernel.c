@@ -257,7 +257,7 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
         if (hold->uvm)
                 uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
-        r = numa_let_go(kernel->locations, &info->address, hold->device_fd, ret_failure);
+        r = numa_release(kernel->locations, &info->address, hold->device_fd, ret_failure);
         if (r < 0) { /* the system still uses the GPU's memory: held it stays */
                 keep(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd);
                 ret_failure->numa = true;

@@ -395,12 +395,12 @@ static void a_released_gpu_can_only_be_offline(void **state) {
         assert_non_null(strstr(failure.text, "persistence mode"));
 }
 
-/* What numa_let_go() says of the GPU held. */
+/* What numa_release() says of the GPU held. */
 static int let_go(struct gpu_failure *failure) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
         assert_true(fd >= 0);
-        return numa_let_go(&world.tree->locations, &address, fd, failure);
+        return numa_release(&world.tree->locations, &address, fd, failure);
 }
 
 static void a_gpu_is_let_go_with_its_memory_offline(void **state) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "cli/change/letgo.h"
+#include "cli/change/yield.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,16 +20,16 @@
 #define LOST_USEC (100 * USEC_PER_MSEC)
 #define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
 
-void letgo_done(struct letgo *letgo) {
-        client_done(&letgo->lease);
-        snapshot_done(&letgo->snapshot);
-        free(letgo->selected);
+void yield_done(struct yield *yield) {
+        client_done(&yield->lease);
+        snapshot_done(&yield->snapshot);
+        free(yield->selected);
 }
 
-static uint64_t deadline_of(const struct letgo *letgo) {
+static uint64_t deadline_of(const struct yield *yield) {
         uint64_t now_usec = clock_monotonic_usec();
 
-        return letgo->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + letgo->timeout_usec;
+        return yield->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + yield->timeout_usec;
 }
 
 static const char *plural(size_t n) {
@@ -38,21 +38,21 @@ static const char *plural(size_t n) {
 
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
-int letgo_look(struct letgo *letgo) {
+int yield_look(struct yield *yield) {
         const struct snapshot *snapshot;
 
         /* Quick: /proc waits for a GPU that hangs. */
-        if (command_look(letgo->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
-                         &letgo->snapshot) < 0)
-                return letgo->failed_status;
-        letgo->selected = calloc(letgo->snapshot->n_gpus + 1, sizeof(bool));
-        if (!letgo->selected)
-                return complain_memory(letgo->invocation, letgo->failed_status);
-        snapshot = letgo->snapshot;
+        if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
+                         &yield->snapshot) < 0)
+                return yield->failed_status;
+        yield->selected = calloc(yield->snapshot->n_gpus + 1, sizeof(bool));
+        if (!yield->selected)
+                return complain_memory(yield->invocation, yield->failed_status);
+        snapshot = yield->snapshot;
         if (snapshot->daemon == DAEMON_SILENT)
-                return complain(letgo->invocation, letgo->failed_status, "%s", snapshot->daemon_error);
+                return complain(yield->invocation, yield->failed_status, "%s", snapshot->daemon_error);
         if (snapshot_is_empty(snapshot))
-                return complain(letgo->invocation, letgo->failed_status, "the NVIDIA driver is not loaded, and %s",
+                return complain(yield->invocation, yield->failed_status, "the NVIDIA driver is not loaded, and %s",
                                 snapshot->daemon_error);
         return STATUS_DONE;
 }
@@ -71,13 +71,13 @@ static void name_client(const struct snapshot_gpu *gpu, const struct holder *hol
 }
 
 /* Calls `tell` for each other process with a selected GPU open, and returns how many there are. */
-static size_t each_client(const struct letgo *letgo,
+static size_t each_client(const struct yield *yield,
                           void (*tell)(const struct snapshot_gpu *gpu, const struct holder *holder)) {
-        const struct snapshot *snapshot = letgo->snapshot;
+        const struct snapshot *snapshot = yield->snapshot;
         size_t n = 0;
 
         for (size_t i = 0; i < snapshot->n_gpus; i++)
-                for (size_t j = 0; letgo->selected[i] && j < snapshot->gpus[i].n_clients; j++) {
+                for (size_t j = 0; yield->selected[i] && j < snapshot->gpus[i].n_clients; j++) {
                         const struct holder *holder = &snapshot->gpus[i].clients[j];
 
                         if (holder->pid == getpid() || snapshot_is_daemon(snapshot, holder))
@@ -89,13 +89,13 @@ static size_t each_client(const struct letgo *letgo,
         return n;
 }
 
-static int complain_gap(const struct letgo *letgo) {
-        const struct snapshot *snapshot = letgo->snapshot;
+static int complain_gap(const struct yield *yield) {
+        const struct snapshot *snapshot = yield->snapshot;
         char hidden[SNAPSHOT_GAP_SIZE], gap[SNAPSHOT_GAP_SIZE];
         const char *why;
 
         if (!snapshot->clients_known)
-                return complain(letgo->invocation, letgo->failed_status,
+                return complain(yield->invocation, yield->failed_status,
                                 "cannot see whether other processes have the GPUs open: /proc cannot be read");
         (void)text_format(
                 hidden, sizeof(hidden),
@@ -104,70 +104,70 @@ static int complain_gap(const struct letgo *letgo) {
         why = snapshot_gap(snapshot, hidden, gap, sizeof(gap));
         if (!why)
                 return STATUS_DONE;
-        (void)complain(letgo->invocation, letgo->failed_status, "%s", why);
+        (void)complain(yield->invocation, yield->failed_status, "%s", why);
         if (snapshot->sight.n_hanging > 0 || snapshot->sight.complete) /* running it as root is no way out */
-                complain_detail("to go on nevertheless, %s", letgo->way_out);
-        return letgo->failed_status;
+                complain_detail("to go on nevertheless, %s", yield->way_out);
+        return yield->failed_status;
 }
 
-int letgo_check_clients(const struct letgo *letgo, bool force) {
-        size_t n = each_client(letgo, NULL);
+int yield_check_clients(const struct yield *yield, bool force) {
+        size_t n = each_client(yield, NULL);
 
         if (n > 0 && force)
-                (void)complain(letgo->invocation, STATUS_DONE,
+                (void)complain(yield->invocation, STATUS_DONE,
                                "other processes have the GPUs open, and keep them initialised:");
         else if (n > 0)
-                (void)complain(letgo->invocation, letgo->failed_status,
-                               "other processes have the GPUs open; end them, or %s:", letgo->way_out);
-        (void)each_client(letgo, name_client);
+                (void)complain(yield->invocation, yield->failed_status,
+                               "other processes have the GPUs open; end them, or %s:", yield->way_out);
+        (void)each_client(yield, name_client);
         if (n > 0 && !force)
-                return letgo->failed_status;
-        return force ? STATUS_DONE : complain_gap(letgo);
+                return yield->failed_status;
+        return force ? STATUS_DONE : complain_gap(yield);
 }
 
 /* ---- with Holdfast: a lease ----------------------------------------------------------------------------------- */
 
-static size_t list_addresses(const struct letgo *letgo, struct pci_address addresses[static HF_GPUS_MAX]) {
+static size_t list_addresses(const struct yield *yield, struct pci_address addresses[static HF_GPUS_MAX]) {
         size_t n = 0;
 
-        if (letgo->all)
+        if (yield->all)
                 return 0; /* all, and those that come meanwhile too */
-        for (size_t i = 0; i < letgo->snapshot->n_gpus && n < HF_GPUS_MAX; i++)
-                if (letgo->selected[i])
-                        addresses[n++] = letgo->snapshot->gpus[i].info.address;
+        for (size_t i = 0; i < yield->snapshot->n_gpus && n < HF_GPUS_MAX; i++)
+                if (yield->selected[i])
+                        addresses[n++] = yield->snapshot->gpus[i].info.address;
         return n;
 }
 
-static int complain_lease(const struct letgo *letgo, uint32_t status) {
+static int complain_lease(const struct yield *yield, uint32_t status) {
         if (status == NVPD_PERMISSIONS)
-                return complain(letgo->invocation, letgo->failed_status,
+                return complain(yield->invocation, yield->failed_status,
                                 "the daemon refused: only the host's root, or its --admin-group, may have GPUs "
                                 "released; this is uid %u",
                                 (unsigned)geteuid());
         if (status == NVPD_DRIVER)
-                return complain(letgo->invocation, letgo->failed_status,
+                return complain(yield->invocation, yield->failed_status,
                                 "the driver does not let go of one of the GPUs, so it would be in the way; "
                                 "'holdfast status' tells which. %s was not run",
-                                letgo->user);
-        return complain(letgo->invocation, letgo->failed_status, "the daemon refused: %s", nvpd_status_text(status));
+                                yield->user);
+        return complain(yield->invocation, yield->failed_status, "the daemon refused: %s", nvpd_status_text(status));
 }
 
-static int begin_lease(struct letgo *letgo) {
+static int begin_lease(struct yield *yield) {
         struct pci_address addresses[HF_GPUS_MAX];
-        size_t n = list_addresses(letgo, addresses);
+        size_t n = list_addresses(yield, addresses);
         char reason[384];
         uint32_t status;
         int r;
 
-        r = client_connect(&letgo->lease, letgo->snapshot->daemon_socket, letgo->timeout_usec);
+        r = client_connect(&yield->lease, yield->snapshot->daemon_socket, yield->timeout_usec);
         if (r < 0) {
-                client_connect_error(reason, sizeof(reason), letgo->snapshot->daemon_socket, r);
-                return complain(letgo->invocation, letgo->failed_status, "%s", reason);
+                client_connect_error(reason, sizeof(reason), yield->snapshot->daemon_socket, r);
+                return complain(yield->invocation, yield->failed_status, "%s", reason);
         }
-        r = client_lease(letgo->lease, addresses, n, &status);
+        r = client_lease(yield->lease, addresses, n, &status);
         if (r < 0)
-                return complain(letgo->invocation, letgo->failed_status, "%s", client_error(letgo->lease));
-        return status == NVPD_SUCCESS ? STATUS_DONE : complain_lease(letgo, status);
+                return complain(yield->invocation, yield->failed_status, "%s", client_error(yield->lease));
+        return status == NVPD_SUCCESS ? STATUS_DONE : complain_lease(yield, status);
 }
 
 /* What became of the GPUs that were held before. */
@@ -182,21 +182,21 @@ static bool is_answering(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_HOLDFAST;
 }
 
-bool letgo_was_held(const struct letgo *letgo, size_t row) {
-        return letgo->selected[row] && letgo->snapshot->gpus[row].held == HF_YES;
+bool yield_was_held(const struct yield *yield, size_t row) {
+        return yield->selected[row] && yield->snapshot->gpus[row].held == HF_YES;
 }
 
 static bool is_given_up(const struct snapshot_gpu *now) {
         return !now || !now->in_daemon || (!now->detail.wanted && !now->detail.leased);
 }
 
-static struct again count_again(const struct letgo *letgo, const struct snapshot *now) {
+static struct again count_again(const struct yield *yield, const struct snapshot *now) {
         struct again again = {0};
 
-        for (size_t i = 0; i < letgo->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *row = snapshot_find(now, &letgo->snapshot->gpus[i].info.address);
+        for (size_t i = 0; i < yield->snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *row = snapshot_find(now, &yield->snapshot->gpus[i].info.address);
 
-                if (!letgo_was_held(letgo, i))
+                if (!yield_was_held(yield, i))
                         continue;
                 if (!is_answering(now))
                         again.n_waiting++;
@@ -212,13 +212,13 @@ static struct again count_again(const struct letgo *letgo, const struct snapshot
         return again;
 }
 
-static void name_not_held(const struct letgo *letgo, const struct snapshot *now) {
-        for (size_t i = 0; i < letgo->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &letgo->snapshot->gpus[i];
+static void name_not_held(const struct yield *yield, const struct snapshot *now) {
+        for (size_t i = 0; i < yield->snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &yield->snapshot->gpus[i];
                 const struct snapshot_gpu *row = snapshot_find(now, &gpu->info.address);
                 char label[64];
 
-                if (!letgo_was_held(letgo, i) || (row && row->held == HF_YES))
+                if (!yield_was_held(yield, i) || (row && row->held == HF_YES))
                         continue;
                 complain_detail("%s: %s%s%s", report_label(gpu, label, sizeof(label)),
                                 !row || !row->in_daemon ? "not there any more; it is held when it comes back"
@@ -227,66 +227,66 @@ static void name_not_held(const struct letgo *letgo, const struct snapshot *now)
         }
 }
 
-static int tell_again(const struct letgo *letgo, const struct snapshot *now, uint64_t start_usec) {
-        struct again again = count_again(letgo, now);
+static int tell_again(const struct yield *yield, const struct snapshot *now, uint64_t start_usec) {
+        struct again again = count_again(yield, now);
         size_t n = again.n_held + again.n_waiting + again.n_refused + again.n_gone;
         char elapsed[32];
 
-        if (letgo->repeated && again.n_held == n)
+        if (yield->repeated && again.n_held == n)
                 return STATUS_DONE;
         (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
         if (n == 0)
-                return complain(letgo->invocation, STATUS_DONE,
+                return complain(yield->invocation, STATUS_DONE,
                                 "the lease has ended; none of these GPUs was held before");
-        (void)complain(letgo->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s%s%s", again.n_held, n,
+        (void)complain(yield->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s%s%s", again.n_held, n,
                        plural(n), elapsed, is_answering(now) ? "" : "; ", now->daemon_error);
         if (is_answering(now))
-                name_not_held(letgo, now);
-        return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : letgo->not_held_status;
+                name_not_held(yield, now);
+        return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : yield->not_held_status;
 }
 
 /* Looks until all are held again that were before, but for those that the driver refuses. */
-static int wait_again(const struct letgo *letgo, uint64_t start_usec) {
+static int wait_again(const struct yield *yield, uint64_t start_usec) {
         const struct timespec pause = {.tv_nsec = (long)(POLL_USEC * 1000)};
-        uint64_t deadline_usec = deadline_of(letgo);
+        uint64_t deadline_usec = deadline_of(yield);
 
         for (;;) {
                 CLEANUP(snapshot_done) struct snapshot *now = NULL;
 
-                if (command_look(letgo->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) < 0)
-                        return letgo->not_held_status;
-                if (count_again(letgo, now).n_waiting == 0 || clock_monotonic_usec() >= deadline_usec)
-                        return tell_again(letgo, now, start_usec);
+                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) < 0)
+                        return yield->not_held_status;
+                if (count_again(yield, now).n_waiting == 0 || clock_monotonic_usec() >= deadline_usec)
+                        return tell_again(yield, now, start_usec);
                 (void)nanosleep(&pause, NULL);
         }
 }
 
-static int end_lease(struct letgo *letgo) {
+static int end_lease(struct yield *yield) {
         CLEANUP(free_ptr) struct hf_gpu *details = NULL;
         uint64_t start_usec = clock_monotonic_usec();
         struct hf_list_head head;
 
-        if (letgo->lease && client_list(letgo->lease, &head, &details) < 0)
-                (void)complain(letgo->invocation, STATUS_DONE,
+        if (yield->lease && client_list(yield->lease, &head, &details) < 0)
+                (void)complain(yield->invocation, STATUS_DONE,
                                "warning: the lease ended before %s did (%s): the GPUs may have been held meanwhile",
-                               letgo->user, client_error(letgo->lease));
-        client_done(&letgo->lease);
-        if (!letgo->repeated)
+                               yield->user, client_error(yield->lease));
+        client_done(&yield->lease);
+        if (!yield->repeated)
                 child_let_signals(); /* all is undone; who waits no longer may go */
-        return wait_again(letgo, start_usec);
+        return wait_again(yield, start_usec);
 }
 
-int letgo_lease_fd(const struct letgo *letgo) {
-        return letgo->lease ? client_fd(letgo->lease) : -1;
+int yield_lease_fd(const struct yield *yield) {
+        return yield->lease ? client_fd(yield->lease) : -1;
 }
 
-bool letgo_is_lost(const struct letgo *letgo) {
+bool yield_is_lost(const struct yield *yield) {
         CLEANUP(client_done) struct client *client = NULL;
         struct hf_stats stats;
         int r;
 
         /* One that is about to end may be connected to, and does not answer any more. */
-        r = client_connect(&client, letgo->snapshot->daemon_socket, LOST_USEC);
+        r = client_connect(&client, yield->snapshot->daemon_socket, LOST_USEC);
         if (r == 0)
                 r = client_stats(client, &stats);
         return r == 0 || r == -EOPNOTSUPP; /* NVIDIA's answers that */
@@ -294,93 +294,93 @@ bool letgo_is_lost(const struct letgo *letgo) {
 
 /* ---- with NVIDIA's daemon: off and on ------------------------------------------------------------------------- */
 
-static int set_mode(const struct letgo *letgo, const struct snapshot_gpu *gpu, bool on) {
+static int set_mode(const struct yield *yield, const struct snapshot_gpu *gpu, bool on) {
         CLEANUP(client_done) struct client *client = NULL;
         uint32_t status = NVPD_SUCCESS;
         char label[64], reason[384];
         int r;
 
-        r = client_connect(&client, letgo->snapshot->daemon_socket, letgo->timeout_usec);
+        r = client_connect(&client, yield->snapshot->daemon_socket, yield->timeout_usec);
         if (r < 0)
-                client_connect_error(reason, sizeof(reason), letgo->snapshot->daemon_socket, r);
+                client_connect_error(reason, sizeof(reason), yield->snapshot->daemon_socket, r);
         else if ((r = client_set_mode(client, &gpu->info.address, on, &status)) < 0)
                 (void)text_copy(reason, sizeof(reason), client_error(client));
         else
                 (void)text_copy(reason, sizeof(reason), nvpd_status_text(status));
         if (r == 0 && status == NVPD_SUCCESS)
                 return STATUS_DONE;
-        return complain(letgo->invocation, letgo->failed_status, "%s: persistence mode cannot be switched %s: %s",
+        return complain(yield->invocation, yield->failed_status, "%s: persistence mode cannot be switched %s: %s",
                         report_label(gpu, label, sizeof(label)), on ? "on" : "off", reason);
 }
 
-static int switch_on(struct letgo *letgo) {
+static int switch_on(struct yield *yield) {
         uint64_t start_usec = clock_monotonic_usec();
         size_t n = 0, n_held = 0;
         char elapsed[32];
 
-        for (size_t i = 0; i < letgo->snapshot->n_gpus; i++)
-                if (letgo_was_held(letgo, i)) {
+        for (size_t i = 0; i < yield->snapshot->n_gpus; i++)
+                if (yield_was_held(yield, i)) {
                         n++;
-                        n_held += set_mode(letgo, &letgo->snapshot->gpus[i], true) == STATUS_DONE;
+                        n_held += set_mode(yield, &yield->snapshot->gpus[i], true) == STATUS_DONE;
                 }
-        if (!letgo->repeated || n_held < n)
-                (void)complain(letgo->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s", n_held, n,
+        if (!yield->repeated || n_held < n)
+                (void)complain(yield->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s", n_held, n,
                                plural(n),
                                report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)));
-        if (!letgo->repeated)
+        if (!yield->repeated)
                 child_let_signals();
-        return n_held == n ? STATUS_DONE : letgo->not_held_status;
+        return n_held == n ? STATUS_DONE : yield->not_held_status;
 }
 
-static int switch_off(struct letgo *letgo) {
+static int switch_off(struct yield *yield) {
         int status = STATUS_DONE;
 
-        if (!letgo->repeated)
-                (void)complain(letgo->invocation, STATUS_DONE,
+        if (!yield->repeated)
+                (void)complain(yield->invocation, STATUS_DONE,
                                "note: NVIDIA's daemon knows no leases: persistence mode is switched off, and on again "
                                "after %s. Should this process be killed in between, it stays off: 'holdfast set on' "
                                "then",
-                               letgo->user);
+                               yield->user);
         child_keep_signals();
-        for (size_t i = 0; i < letgo->snapshot->n_gpus && status == STATUS_DONE; i++)
-                if (letgo_was_held(letgo, i) && child_signal_kept() == 0)
-                        status = set_mode(letgo, &letgo->snapshot->gpus[i], false);
+        for (size_t i = 0; i < yield->snapshot->n_gpus && status == STATUS_DONE; i++)
+                if (yield_was_held(yield, i) && child_signal_kept() == 0)
+                        status = set_mode(yield, &yield->snapshot->gpus[i], false);
         if (status == STATUS_DONE && child_signal_kept() == 0)
                 return STATUS_DONE;
-        (void)switch_on(letgo); /* which lets a signal that came end us */
-        return letgo->failed_status;
+        (void)switch_on(yield); /* which lets a signal that came end us */
+        return yield->failed_status;
 }
 
 /* ---- without a daemon ----------------------------------------------------------------------------------------- */
 
-static int begin_alone(struct letgo *letgo) {
-        if (letgo->repeated)
+static int begin_alone(struct yield *yield) {
+        if (yield->repeated)
                 return STATUS_DONE;
-        return complain(letgo->invocation, STATUS_DONE,
+        return complain(yield->invocation, STATUS_DONE,
                         "note: %s; so there is nothing to release, and nothing keeps the "
                         "GPUs free either",
-                        letgo->snapshot->daemon_error);
+                        yield->snapshot->daemon_error);
 }
 
-static int end_alone(struct letgo *letgo) {
+static int end_alone(struct yield *yield) {
         return STATUS_DONE;
 }
 
 /* ---- either ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
-        int (*begin)(struct letgo *letgo); /* STATUS_DONE, or the exit status */
-        int (*end)(struct letgo *letgo);
+        int (*begin)(struct yield *yield); /* STATUS_DONE, or the exit status */
+        int (*end)(struct yield *yield);
 } ways[] = {
         [DAEMON_NONE] = {begin_alone, end_alone},
         [DAEMON_HOLDFAST] = {begin_lease, end_lease},
         [DAEMON_NVIDIA] = {switch_off, switch_on},
 };
 
-int letgo_begin(struct letgo *letgo) {
-        return ways[letgo->snapshot->daemon].begin(letgo);
+int yield_begin(struct yield *yield) {
+        return ways[yield->snapshot->daemon].begin(yield);
 }
 
-int letgo_end(struct letgo *letgo) {
-        return ways[letgo->snapshot->daemon].end(letgo);
+int yield_end(struct yield *yield) {
+        return ways[yield->snapshot->daemon].end(yield);
 }

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Letting go of GPUs for somebody, and taking hold of them again, whatever happens.
+ * Yielding GPUs to somebody: the daemon lets go of them, and takes hold of them again, whatever happens.
  *
  * With our daemon it is a lease, which ends with our connection and so with us, however we end. NVIDIA's daemon knows
  * none: there persistence mode is switched off and on again. Without a daemon there is nothing to let go of.
@@ -13,7 +13,7 @@
 #include "cli/node/snapshot.h"
 #include "client/client.h"
 
-struct letgo {
+struct yield {
         const struct invocation *invocation;
         const char *user;    /* for whom, as messages name it: "COMMAND" */
         const char *way_out; /* what to do when others have the GPUs open, besides ending them: "use --force" */
@@ -27,26 +27,26 @@ struct letgo {
         struct client *lease;
 };
 
-/* For CLEANUP(letgo_done); ends what was begun without a word. */
-void letgo_done(struct letgo *letgo);
+/* For CLEANUP(yield_done); ends what was begun without a word. */
+void yield_done(struct yield *yield);
 
 /* All of these return STATUS_DONE, or an exit status after a sentence on standard error. */
 
 /* Fills snapshot, and selects nothing. */
-int letgo_look(struct letgo *letgo);
+int yield_look(struct yield *yield);
 /* Whether processes that are neither ours nor the daemon have selected GPUs open: they are named. */
-int letgo_check_clients(const struct letgo *letgo, bool force);
+int yield_check_clients(const struct yield *yield, bool force);
 /* Lets go of the selected GPUs. Call child_keep_signals() before, where nothing may be left half done. */
-int letgo_begin(struct letgo *letgo);
-/* Takes hold again, and waits until the GPUs are held that were before; also after a letgo_begin() that failed. */
-int letgo_end(struct letgo *letgo);
+int yield_begin(struct yield *yield);
+/* Takes hold again, and waits until the GPUs are held that were before; also after a yield_begin() that failed. */
+int yield_end(struct yield *yield);
 
 /*
  * A descriptor that is readable when the lease may be lost while its user is at work, -1 where there is none. Then
- * letgo_is_lost() says whether a daemon is there that may hold the GPUs again. (One that has only ended holds nothing.)
+ * yield_is_lost() says whether a daemon is there that may hold the GPUs again. (One that has only ended holds nothing.)
  */
-int letgo_lease_fd(const struct letgo *letgo);
-bool letgo_is_lost(const struct letgo *letgo);
+int yield_lease_fd(const struct yield *yield);
+bool yield_is_lost(const struct yield *yield);
 
 /* Whether the row is selected and was held when we looked. */
-bool letgo_was_held(const struct letgo *letgo, size_t row);
+bool yield_was_held(const struct yield *yield, size_t row);
