@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* holdfast-sim: the simulated NVIDIA driver. `run` serves it, `ctl` asks and commands a running one. */
+/* holdfast-sim: the simulated NVIDIA driver. `run` serves it, `ctl` asks and commands a running one, `exec` runs a
+ * command on it. */
 
 #include <errno.h>
 #include <getopt.h>
@@ -22,6 +23,7 @@
 #include "base/text.h"
 #include "sim/control/ctl.h"
 #include "sim/control/server.h"
+#include "sim/exec/exec.h"
 #include "sim/fronts/cuse.h"
 #include "sim/fronts/fuse.h"
 #include "sim/fronts/kernel_log.h"
@@ -53,6 +55,7 @@ struct simulator {
 static const char usage[] =
         "Usage: holdfast-sim run (--root DIR [--cuse] | --socket PATH) [--gpus N] [--scenario FILE]\n"
         "       holdfast-sim ctl (--root DIR | --socket PATH) VERB [ARGUMENTS] [--json]\n"
+        "       holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]] -- COMMAND [ARGUMENT...]\n"
         "\n"
         "A simulated NVIDIA driver: GPUs that initialise at the first open and are torn down at the last close.\n"
         "\n"
@@ -65,7 +68,8 @@ static const char usage[] =
         "  --scenario FILE  which GPUs, and how they behave (docs/simulator.md)\n"
         "  Prints `ready` when it can be used; ends at SIGTERM or SIGINT.\n"
         "\n"
-        "ctl: see `holdfast-sim ctl --help`.\n";
+        "ctl: see `holdfast-sim ctl --help`.\n"
+        "exec: see `holdfast-sim exec --help`.\n";
 
 static int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -324,16 +328,23 @@ static const struct {
         const char *name;
         int (*main)(int argc, char **argv);
 } commands[] = {
-        {"run", run_main}, {"ctl", ctl_main}, {"--help", help_main}, {"-h", help_main}, {"--version", version_main},
+        /* clang-format off */
+        {"run", run_main},
+        {"ctl", ctl_main},
+        {"exec", exec_main},
+        {"--help", help_main},
+        {"-h", help_main},
+        {"--version", version_main},
+        /* clang-format on */
 };
 
 static int run_command(int argc, char **argv) {
         if (argc < 2)
-                return complain(EXIT_MISUSE, "which command, run or ctl? try --help");
+                return complain(EXIT_MISUSE, "which command: run, ctl or exec? try --help");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
                 if (text_equal(argv[1], commands[i].name))
                         return commands[i].main(argc - 1, argv + 1);
-        return complain(EXIT_MISUSE, "there is no command '%s', only run and ctl; try --help", argv[1]);
+        return complain(EXIT_MISUSE, "there is no command '%s', only run, ctl and exec; try --help", argv[1]);
 }
 
 int main(int argc, char **argv) {

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "sim/exec/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/text.h"
+#include "sim/exec/node.h"
+
+enum {
+        EXIT_MISUSE = 2,
+        EXIT_NOT_RUNNABLE = 126,
+        EXIT_NOT_FOUND = 127,
+        EXIT_SIGNAL = 128,
+        REMOVE_DEPTH = 16,
+};
+
+#define PRELOADED "libholdfast-sim-stat.so"
+
+struct options {
+        const char *root; /* of a simulator that runs; NULL: one of our own */
+        const char *gpus;
+        const char *scenario;
+        char **command;
+};
+
+/* Its folder and its process, while there is one of our own. */
+struct own {
+        char folder[PATH_MAX];
+        pid_t pid;
+};
+
+static const char usage[] =
+        "Usage: holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]] -- COMMAND [ARGUMENT...]\n"
+        "\n"
+        "Runs COMMAND on a node with simulated GPUs: /dev/nvidia*, /proc/driver/nvidia, /proc/devices, /sys/bus/pci "
+        "and\n"
+        "/run/nvidia-persistenced are the simulator's for it, and only for it. Without root it needs user namespaces.\n"
+        "\n"
+        "  --root DIR       the node of a simulator that runs (holdfast-sim run --root DIR); commands of several such "
+        "calls\n"
+        "                   meet there. Otherwise a simulator of its own, which ends with COMMAND\n"
+        "  --gpus N         how many GPUs (8)\n"
+        "  --scenario FILE  which GPUs, and how they behave (docs/simulator.md)\n"
+        "\n"
+        "Exits as COMMAND does; 128 and a signal's number when that ended it, 127 when there is no COMMAND, 126 when "
+        "it\n"
+        "cannot be run, 1 when there is no such node to be had, 2 on misuse.\n";
+
+static int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int complain(int status, const char *format, ...) {
+        va_list arguments;
+
+        fputs("holdfast-sim: ", stderr);
+        va_start(arguments, format);
+        vfprintf(stderr, format, arguments);
+        va_end(arguments);
+        fputc('\n', stderr);
+        return status;
+}
+
+/* ---- a simulator of our own ---- */
+
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *where) {
+        return remove(path);
+}
+
+static void end_own(struct own *own) {
+        if (own->pid > 0) {
+                (void)kill(own->pid, SIGTERM);
+                while (waitpid(own->pid, NULL, 0) < 0 && errno == EINTR)
+                        ;
+        }
+        if (own->folder[0] != '\0')
+                (void)nftw(own->folder, remove_one, REMOVE_DEPTH, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+/* In the child. It hears of no terminal's signals, and does not outlive us. */
+static void become_simulator(const struct own *own, const struct options *options, int ready_fd) {
+        const char *arguments[9] = {"holdfast-sim", "run", "--root", own->folder};
+        size_t n = 4;
+
+        (void)setpgid(0, 0);
+        (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (options->gpus) {
+                arguments[n++] = "--gpus";
+                arguments[n++] = options->gpus;
+        }
+        if (options->scenario) {
+                arguments[n++] = "--scenario";
+                arguments[n++] = options->scenario;
+        }
+        if (dup2(ready_fd, STDOUT_FILENO) >= 0)
+                (void)execv("/proc/self/exe", (char **)arguments);
+        _exit(complain(EXIT_FAILURE, "cannot start the simulator: %s", strerror(errno)));
+}
+
+/* What fails in the simulator is told by it. */
+static int start_own(struct own *own, const struct options *options) {
+        CLEANUP(fd_done) int read_end = -1, write_end = -1;
+        const char *folder = getenv("TMPDIR");
+        char word[sizeof("ready")] = "";
+        int ends[2];
+
+        if (!folder || folder[0] == '\0')
+                folder = "/tmp";
+        if (text_format(own->folder, sizeof(own->folder), "%s/holdfast-sim-XXXXXX", folder) < 0 ||
+            !mkdtemp(own->folder)) {
+                own->folder[0] = '\0';
+                return complain(-errno, "cannot make a folder in %s: %s", folder, strerror(errno));
+        }
+        if (chmod(own->folder, 0755) < 0 || pipe2(ends, O_CLOEXEC) < 0)
+                return complain(-errno, "cannot start the simulator: %s", strerror(errno));
+        read_end = ends[0];
+        write_end = ends[1];
+        own->pid = fork();
+        if (own->pid == 0)
+                become_simulator(own, options, write_end);
+        if (own->pid < 0)
+                return complain(-errno, "cannot start the simulator: %s", strerror(errno));
+        write_end = fd_close(write_end);
+        return read(read_end, word, sizeof(word)) > 0 ? 0 : -ECHILD;
+}
+
+/* ---- the node ---- */
+
+/* Beside the program, as in the build's folder, or where it was installed. */
+static int find_preloaded(char path[static PATH_MAX]) {
+        ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof("/exec/" PRELOADED));
+
+        if (length < 0)
+                return -errno;
+        path[length] = '\0';
+        (void)strcpy(strrchr(path, '/'), "/exec/" PRELOADED);
+        if (access(path, R_OK) == 0)
+                return 0;
+        return access(HOLDFAST_SIM_LIBDIR "/" PRELOADED, R_OK) == 0 &&
+                               text_copy(path, PATH_MAX, HOLDFAST_SIM_LIBDIR "/" PRELOADED)
+                       ? 0
+                       : -ENOENT;
+}
+
+static int set_environment(const char *nodes) {
+        const char *others = getenv("LD_PRELOAD");
+        char path[PATH_MAX], all[2 * PATH_MAX];
+
+        if (find_preloaded(path) < 0)
+                return complain(-ENOENT, "there is no " PRELOADED " beside this program or in " HOLDFAST_SIM_LIBDIR
+                                         ": install the simulator as a whole");
+        if (text_format(all, sizeof(all), "%s%s%s", path, others ? ":" : "", others ? others : "") < 0)
+                return complain(-ENAMETOOLONG, "LD_PRELOAD is too long");
+        if (setenv("LD_PRELOAD", all, 1) < 0 || setenv("HOLDFAST_SIM_NODES", nodes, 1) < 0 ||
+            setenv("HOLDFAST_ROOT", "/", 1) < 0)
+                return complain(-ENOMEM, "out of memory");
+        return 0;
+}
+
+static int enter_node(const char *root) {
+        CLEANUP(free_ptr) char *nodes = NULL;
+        const char *path = NULL;
+        int r = node_describe(root, &nodes);
+
+        if (r < 0 || nodes[0] == '\0')
+                return complain(r < 0 ? r : -ENOENT, "no simulator serves %s: holdfast-sim run --root %s", root, root);
+        r = node_mount(root, &path);
+        if (r < 0)
+                return complain(r, "cannot put the simulator's files in the place of %s: %s", path, strerror(-r));
+        return set_environment(nodes);
+}
+
+static int leave_namespace(const struct options *options) {
+        bool is_root = geteuid() == 0;
+        int r;
+
+        if (!options->root && access("/dev/fuse", R_OK | W_OK) < 0)
+                return complain(-errno, "cannot use /dev/fuse: %s%s", strerror(errno),
+                                is_root ? "; modprobe fuse" : "; run it as root");
+        r = node_unshare();
+        if (r < 0 && !is_root)
+                return complain(r, "cannot make a user namespace: %s; run it as root, or permit user namespaces",
+                                strerror(-r));
+        return r < 0 ? complain(r, "cannot make a mount namespace: %s", strerror(-r)) : 0;
+}
+
+/* ---- the command ---- */
+
+static int run_command(char **command) {
+        (void)execvp(command[0], command);
+        return complain(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE, "cannot run %s: %s", command[0],
+                        strerror(errno));
+}
+
+/* A terminal sends its signals to the command as well; others are for us only, and passed on. */
+static void pass_on(const siginfo_t *info, pid_t child) {
+        if (info->si_code != SI_KERNEL)
+                (void)kill(child, info->si_signo);
+}
+
+static int wait_for(pid_t child, const sigset_t *signals) {
+        siginfo_t info;
+        int status;
+
+        for (;;) {
+                if (sigwaitinfo(signals, &info) < 0)
+                        continue;
+                if (info.si_signo != SIGCHLD)
+                        pass_on(&info, child);
+                else if (waitpid(child, &status, WNOHANG) == child)
+                        return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+        }
+}
+
+static int run_child(char **command) {
+        static const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
+        sigset_t signals, saved;
+        pid_t child;
+
+        (void)sigemptyset(&signals);
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+                (void)sigaddset(&signals, numbers[i]);
+        (void)sigprocmask(SIG_BLOCK, &signals, &saved);
+        child = fork();
+        if (child == 0) {
+                (void)sigprocmask(SIG_SETMASK, &saved, NULL);
+                _exit(run_command(command));
+        }
+        return child < 0 ? complain(EXIT_FAILURE, "cannot start %s: %s", command[0], strerror(errno))
+                         : wait_for(child, &signals);
+}
+
+static int run_with_own(const struct options *options) {
+        struct own own = {0};
+        int status = EXIT_FAILURE;
+
+        if (start_own(&own, options) == 0 && enter_node(own.folder) == 0)
+                status = run_child(options->command);
+        end_own(&own);
+        return status;
+}
+
+/* ---- the command line ---- */
+
+static const struct option long_options[] = {
+        {"gpus", required_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},
+        {"root", required_argument, NULL, 'r'},
+        {"scenario", required_argument, NULL, 'c'},
+        {NULL, 0, NULL, 0},
+};
+
+/* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
+static int parse_options(int argc, char **argv, struct options *options) {
+        int option;
+
+        while ((option = getopt_long(argc, argv, "+h", long_options, NULL)) != -1) {
+                if (option == 'r')
+                        options->root = optarg;
+                else if (option == 'n')
+                        options->gpus = optarg;
+                else if (option == 'c')
+                        options->scenario = optarg;
+                else if (option == 'h')
+                        return 1;
+                else
+                        return complain(-EINVAL, "try holdfast-sim exec --help");
+        }
+        if (options->root && (options->gpus || options->scenario))
+                return complain(-EINVAL, "--root names a simulator that has its GPUs already: leave out --gpus and "
+                                         "--scenario, or --root");
+        if (optind == argc)
+                return complain(-EINVAL, "which command? holdfast-sim exec -- bash, say");
+        options->command = argv + optind;
+        return 0;
+}
+
+int exec_main(int argc, char **argv) {
+        struct options options = {0};
+        int r = parse_options(argc, argv, &options);
+
+        if (r > 0)
+                fputs(usage, stdout);
+        if (r != 0)
+                return r > 0 ? EXIT_SUCCESS : EXIT_MISUSE;
+        if (leave_namespace(&options) < 0)
+                return EXIT_FAILURE;
+        if (!options.root)
+                return run_with_own(&options);
+        return enter_node(options.root) < 0 ? EXIT_FAILURE : run_command(options.command);
+}

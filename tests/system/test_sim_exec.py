@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""holdfast-sim exec: a command on a node with simulated GPUs at the real paths."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from harness import process
+from harness.world import missing_for
+
+pytestmark = pytest.mark.holdfast_only("the node is the simulator's")
+
+MISUSE, NOT_RUNNABLE, NOT_FOUND = 2, 126, 127
+DAEMON_AND_STATUS = """
+"$1" --foreground &
+daemon=$!
+"$2" wait --timeout 30 >/dev/null && "$2" status --json
+kill $daemon && wait $daemon
+"""
+
+
+@pytest.fixture
+def program(build):
+    lacking = missing_for("kernel")
+    if lacking:
+        pytest.skip(lacking)
+    return build / "sim/holdfast-sim"
+
+
+@pytest.fixture
+def environment():
+    """In whose TMPDIR nothing is left behind."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-exec-") as folder:
+        os.chmod(folder, 0o1777)
+        yield os.environ | process.SANITIZER_BEHIND_PRELOAD | {"TMPDIR": folder}
+        assert not os.listdir(folder)
+
+
+@pytest.fixture
+def node(program, environment):
+    """Runs a command on a node; what it printed and its exit status."""
+    def node(*command, options=(), **how):
+        return subprocess.run([program, "exec", *options, "--", *command], env=environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60, check=False, **how)
+    return node
+
+
+def python(node, code, **how):
+    """What the code prints on a node, as JSON."""
+    done = node(sys.executable, "-I", "-c", code, **how)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+STAT = """
+import json, os, re
+uvm = re.search(r"^ *([0-9]+) nvidia-uvm$", open("/proc/devices").read(), re.M)[1]
+told = {name: [os.stat("/dev/" + name).st_mode, os.stat("/dev/" + name).st_rdev] for name in os.listdir("/dev")
+        if name.startswith("nvidia")}
+fd = os.open("/dev/nvidia0", os.O_RDWR)
+assert os.fstat(fd).st_rdev == os.lstat("/dev/nvidia0").st_rdev == os.stat("/dev/nvidia0").st_rdev
+print(json.dumps([int(uvm), told]))
+"""
+
+
+def test_the_nodes_are_the_drivers_devices_by_number_there_and_nowhere_else(node):
+    uvm, told = python(node, STAT, options=["--gpus=2"])
+    assert sorted(told) == ["nvidia-uvm", "nvidia0", "nvidia1", "nvidiactl"]
+    assert all(stat.S_ISCHR(mode) for mode, _ in told.values())
+    assert {name: (os.major(device), os.minor(device)) for name, (_, device) in told.items()} == {
+        "nvidia-uvm": (uvm, 0), "nvidia0": (195, 0), "nvidia1": (195, 1), "nvidiactl": (195, 255)}
+    assert not os.path.exists("/dev/nvidia0")
+
+
+def test_a_program_that_asks_with_statx_is_told_the_same(node):
+    done = node("stat", "--format=%F %t:%T", "/dev/nvidiactl", "/dev/null")
+    assert done.stdout.splitlines() == ["character special file c3:ff", "character special file 1:3"]
+
+
+def test_what_else_the_machine_has_is_there(node):
+    lists = "import json, os; print(json.dumps({folder: os.listdir(folder) for folder in ('/dev', '/run', '/dev/shm')}))"
+    told = python(node, lists)
+    for folder in "/dev", "/run":
+        here = {name for name in os.listdir(folder) if not name.startswith(("nvidia", "holdfast"))}
+        assert here <= set(told[folder])
+    assert node("sh", "-c", "echo lost >/dev/null && test -z \"$(cat /dev/null)\"").returncode == 0
+
+
+def test_stock_paths_of_daemon_and_command_work_unchanged(node, build):
+    done = node("sh", "-ec", DAEMON_AND_STATUS, "sh", build / "src/daemon/nvidia-persistenced", build / "src/cli/holdfast",
+                options=["--gpus=3"])
+    assert done.returncode == 0, done.stderr
+    gpus = json.loads(done.stdout)["gpus"]
+    assert [gpu["state"] for gpu in gpus] == ["held"] * 3
+
+
+def test_a_scenario_is_the_nodes(node, tmp_path):
+    scenario = tmp_path / "scenario.ini"
+    scenario.write_text("[driver]\nversion = 550.163.01\n")
+    done = node("cat", "/proc/driver/nvidia/version", options=[f"--scenario={scenario}"])
+    assert "550.163.01" in done.stdout
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_commands_of_one_simulator_meet_and_those_of_another_do_not(world, node, build):
+    world.simulate()
+    root = world.site.root
+    node("touch", "/run/nvidia-persistenced/left", options=["--root", root])
+    assert node("ls", "/run/nvidia-persistenced", options=["--root", root]).stdout == "left\n"
+    assert node("ls", "/run/nvidia-persistenced").stdout == ""
+    (root / "run/nvidia-persistenced/left").unlink()
+    journal = node(build / "sim/holdfast-sim", "ctl", "--root=/", "status", "--json", options=["--root", root])
+    assert [gpu["address"] for gpu in json.loads(journal.stdout)["gpus"]] == world.gpus
+
+
+def test_exit_statuses_are_the_commands(node):
+    assert node("sh", "-c", "exit 7").returncode == 7
+    assert node("sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
+    missing = node("/nowhere/command")
+    assert missing.returncode == NOT_FOUND and "cannot run /nowhere/command: No such file" in missing.stderr
+    assert node("/etc/passwd").returncode == NOT_RUNNABLE
+
+
+def test_a_signal_is_passed_on_and_nothing_is_left(program, environment):
+    script = "trap 'echo told; exit 9' TERM; echo begun; while :; do sleep 0.1; done"
+    with subprocess.Popen([program, "exec", "--gpus=1", "--", "sh", "-c", script], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout.readline() == "begun\n"
+        child.terminate()
+        assert child.stdout.read() == "told\n"
+        assert child.wait(20) == 9
+
+
+def test_its_simulator_ends_also_if_it_is_killed(program, environment):
+    with subprocess.Popen([program, "exec", "--", "sh", "-c", "echo begun; read line"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout.readline() == "begun\n"
+        children = process.children(child.pid)
+        assert len(children) == 2
+        child.kill()
+    for pid in children:  # the command ends by itself: its input does
+        assert process.wait_gone(pid, 20)
+        process.kill_and_reap(pid)
+    for folder in os.listdir(environment["TMPDIR"]):
+        shutil.rmtree(os.path.join(environment["TMPDIR"], folder))
+
+
+@pytest.mark.parametrize("words, told", [
+    ([], "which command?"),
+    (["--gpus=1"], "which command?"),
+    (["--root=/tmp", "--gpus=1", "--", "true"], "--root names a simulator that has its GPUs already"),
+    (["--nonsense", "--", "true"], "try holdfast-sim exec --help"),
+])
+def test_misuse_is_told(program, words, told):
+    done = subprocess.run([program, "exec", *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == MISUSE and told in done.stderr
+
+
+def test_what_is_wrong_with_the_node_is_told_and_nothing_is_run(node, tmp_path):
+    no_simulator = node("echo", "run", options=["--root", tmp_path])
+    assert no_simulator.returncode == 1 and f"no simulator serves {tmp_path}" in no_simulator.stderr
+    no_scenario = node("echo", "run", options=["--scenario=/nowhere.ini"])
+    assert no_scenario.returncode == 1 and "cannot read the scenario /nowhere.ini" in no_scenario.stderr
+    assert no_simulator.stdout == no_scenario.stdout == ""
+
+
+def test_without_root_it_is_a_node_of_ones_own_or_a_sentence(program, node):
+    """By the machine: whether everybody may use /dev/fuse and make user namespaces."""
+    done = node("id", "-u", user=65534, group=65534, extra_groups=[], cwd="/")
+    if done.returncode == 0:
+        assert done.stdout == "0\n"
+    else:
+        assert done.stderr.count("\n") == 1 and "run it as root" in done.stderr
