@@ -19,7 +19,7 @@ THREADS = --buildtype=debug -Db_sanitize=thread
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release check test fleet lint demo bench soak tsan faults fuzz install deb rpm lab lab-driver lab-fleet hardware-kit setup clean help
+.PHONY: all release check test fleet lint demo bench soak tsan faults fuzz install deb rpm dist lab lab-driver lab-fleet hardware-kit setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -99,6 +99,11 @@ rpm: ## the same for RPM packages, into dist/rpm/
 	@scripts/setup build rpm
 	@scripts/rpm
 
+dist: ## from a clean tree: source archive, packages, SBOM, release notes, checksums, in dist/release/ (TAG=yes: tags it)
+	@scripts/setup build deb rpm dist
+	@$(MAKE) --no-print-directory release
+	@TAG=$(TAG) scripts/dist
+
 lab: ## nodes with a real systemd, packages, a virtual machine: installs what is missing, builds, runs tests/lab
 	@scripts/lab $(TESTS)
 
@@ -114,7 +119,7 @@ hardware-kit: ## packs dist/holdfast-hardware-kit.tar.gz, to be tried on a machi
 	@scripts/hardware-kit
 
 setup: ## installs whatever any of the above needs
-	@scripts/setup build test lint deb demo fleet lab lab-driver lab-fleet rpm bench kit
+	@scripts/setup build test lint deb demo fleet lab lab-driver lab-fleet rpm dist bench kit
 
 clean: ## removes every build directory
 	rm -rf dist build build-release build-tsan build-kit build-lab build-lint-gcc build-lint-clang build-fuzz
