@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/pids.h"
 #include "base/text.h"
 
 #define NODE_PREFIX "nvidia" /* every device node's name begins so; also "nvidia0 (deleted)" */
@@ -158,11 +159,10 @@ bool descriptors_in_flight(void) {
 }
 
 pid_t descriptors_process_of(pid_t thread) {
-        char path[64], text[4096];
+        char text[4096];
         const char *line;
 
-        (void)text_format(path, sizeof(path), "/proc/%d/status", thread);
-        if (file_read(path, text, sizeof(text)) < 0)
+        if (pids_read(thread, "status", text, sizeof(text)) < 0)
                 return thread;
         line = strstr(text, "\nTgid:");
         return line ? (pid_t)strtol(line + strlen("\nTgid:"), NULL, 10) : thread;
@@ -179,8 +179,7 @@ bool descriptors_end_with_program(pid_t thread) {
 
 /* /proc/PID/status takes no lock that execve() holds. */
 bool descriptors_process_exits(pid_t thread) {
-        char path[64], text[4096];
+        char text[4096];
 
-        (void)text_format(path, sizeof(path), "/proc/%d/status", thread);
-        return file_read(path, text, sizeof(text)) > 0 && !strstr(text, "\nVmSize:");
+        return pids_read(thread, "status", text, sizeof(text)) > 0 && !strstr(text, "\nVmSize:");
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/pids.h"
 #include "base/text.h"
 #include "base/thread.h"
 #include "sim/model/private.h"
@@ -290,10 +290,9 @@ void model_interrupt(struct model *model, struct model_wait *wait) {
 
 struct who who_is(const struct model_caller *caller) {
         struct who who = {.pid = caller->pid};
-        char path[64], comm[64];
+        char comm[64];
 
-        (void)text_format(path, sizeof(path), "/proc/%d/comm", (int)caller->pid);
-        if (file_read(path, comm, sizeof(comm)) <= 0)
+        if (pids_read(caller->pid, "comm", comm, sizeof(comm)) <= 0)
                 (void)text_copy(comm, sizeof(comm), "?");
         comm[strcspn(comm, "\n")] = '\0';
         (void)text_copy(who.comm, sizeof(who.comm), comm);

@@ -8,10 +8,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/text.h"
-
-enum { ROOM_FIRST = 256 };
 
 static void dir_done(DIR **dir) {
         if (*dir)
@@ -21,28 +21,31 @@ static void dir_done(DIR **dir) {
 int pids_list(pid_t **ret_pids, size_t *ret_n) {
         CLEANUP(dir_done) DIR *dir = opendir("/proc");
         CLEANUP(free_ptr) pid_t *pids = NULL;
-        size_t n = 0, room = 0;
+        size_t n = 0;
         struct dirent *entry;
 
         if (!dir)
                 return -errno;
         while ((entry = readdir(dir))) {
+                pid_t *more;
                 uint64_t pid;
 
                 if (text_parse_u64(entry->d_name, 10, INT32_MAX, &pid) < 0)
                         continue;
-                if (n == room) {
-                        pid_t *more;
-
-                        room = room ? 2 * room : ROOM_FIRST;
-                        more = reallocarray(pids, room, sizeof(*pids));
-                        if (!more)
-                                return -ENOMEM;
-                        pids = more;
-                }
+                more = array_grown(pids, n, sizeof(*pids));
+                if (!more)
+                        return -ENOMEM;
+                pids = more;
                 pids[n++] = (pid_t)pid;
         }
         *ret_pids = take_ptr(pids);
         *ret_n = n;
         return 0;
+}
+
+ssize_t pids_read(pid_t pid, const char *name, char *buffer, size_t size) {
+        char path[64];
+        int r = text_format(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+
+        return r < 0 ? r : file_read(path, buffer, size);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/locations.h"
@@ -19,7 +20,6 @@
 
 enum {
         GPU_FILE_SIZE_MAX = 4096, /* the driver prints a dozen lines */
-        LIST_ROOM_FIRST = 16,
 };
 
 /* ---- the `information` file -------------------------------------------------- */
@@ -125,7 +125,6 @@ int inventory_read_gpu(const struct locations *locations, const struct pci_addre
 struct gpu_list {
         struct gpu_info *gpus;
         size_t n;
-        size_t room;
 };
 
 static void gpu_list_done(struct gpu_list *list) {
@@ -133,15 +132,11 @@ static void gpu_list_done(struct gpu_list *list) {
 }
 
 static int gpu_list_add(struct gpu_list *list, const struct gpu_info *info) {
-        if (list->n == list->room) {
-                size_t room = list->room ? 2 * list->room : LIST_ROOM_FIRST;
-                struct gpu_info *gpus = reallocarray(list->gpus, room, sizeof(*gpus));
+        struct gpu_info *gpus = array_grown(list->gpus, list->n, sizeof(*gpus));
 
-                if (!gpus)
-                        return -ENOMEM;
-                list->gpus = gpus;
-                list->room = room;
-        }
+        if (!gpus)
+                return -ENOMEM;
+        list->gpus = gpus;
         list->gpus[list->n++] = *info;
         return 0;
 }

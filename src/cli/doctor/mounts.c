@@ -16,7 +16,6 @@
 #include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/file.h"
 #include "base/pids.h"
 #include "base/text.h"
 
@@ -144,10 +143,9 @@ static bool is_old(const struct search *search, const struct mount *mount) {
 }
 
 static void read_name(pid_t pid, char *buffer, size_t size) {
-        char path[64], text[64];
+        char text[64];
 
-        (void)text_format(path, sizeof(path), "/proc/%d/comm", (int)pid);
-        if (file_read(path, text, sizeof(text)) < 0)
+        if (pids_read(pid, "comm", text, sizeof(text)) < 0)
                 text[0] = '\0';
         (void)text_copy(buffer, size, text_trim(text));
 }

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/leftover.h"
+#include "base/pids.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/doctor/listeners.h"
@@ -64,13 +65,11 @@ void probe_daemon_kind(const struct examination *examination, struct finding *fi
 
 /* Whether a process has that pid in one of its PID namespaces: a daemon in a container writes the pid it has there. */
 static bool has_pid(int32_t process, uint64_t pid) {
-        char path[64], text[4096];
-        char *line, *word, *rest = NULL;
+        char text[4096], *line, *word, *rest = NULL;
 
         if ((uint64_t)process == pid)
                 return true;
-        (void)text_format(path, sizeof(path), "/proc/%d/status", (int)process);
-        if (file_read(path, text, sizeof(text)) < 0)
+        if (pids_read(process, "status", text, sizeof(text)) < 0)
                 return false;
         line = strstr(text, "\nNSpid:");
         if (!line)
@@ -87,10 +86,9 @@ static bool has_pid(int32_t process, uint64_t pid) {
 }
 
 static bool is_daemon(uint64_t pid) {
-        char path[64], text[64];
+        char text[64];
 
-        (void)text_format(path, sizeof(path), "/proc/%u/comm", (unsigned)pid);
-        return file_read(path, text, sizeof(text)) > 0 && text_equal(text_trim(text), DAEMON_COMM);
+        return pids_read((pid_t)pid, "comm", text, sizeof(text)) > 0 && text_equal(text_trim(text), DAEMON_COMM);
 }
 
 static void report_other_pid(const struct examination *examination, const char *path, uint64_t pid,

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -22,7 +23,6 @@
 #include "gpu/abi.h"
 
 enum {
-        LIST_ROOM_FIRST = 16,
         STALLS_MAX = 2,
 };
 
@@ -30,7 +30,6 @@ struct holder_list {
         char device_folder[PATH_MAX]; /* where nodes count that are no devices; empty: anywhere, by their number */
         struct holder *holders;
         size_t n;
-        size_t room;
 };
 
 /* Of what processes the scan is, and what came of it. */
@@ -58,15 +57,11 @@ static void dir_done(DIR **dir) {
 }
 
 static int scan_add(struct holder_list *scan, const struct holder *holder) {
-        if (scan->n == scan->room) {
-                size_t room = scan->room ? 2 * scan->room : LIST_ROOM_FIRST;
-                struct holder *holders = reallocarray(scan->holders, room, sizeof(*holders));
+        struct holder *holders = array_grown(scan->holders, scan->n, sizeof(*holders));
 
-                if (!holders)
-                        return -ENOMEM;
-                scan->holders = holders;
-                scan->room = room;
-        }
+        if (!holders)
+                return -ENOMEM;
+        scan->holders = holders;
         scan->holders[scan->n++] = *holder;
         return 0;
 }
@@ -123,10 +118,9 @@ static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, co
 }
 
 static void read_name(pid_t pid, char name[static HOLDER_NAME_SIZE]) {
-        char path[64], text[HOLDER_NAME_SIZE];
+        char text[HOLDER_NAME_SIZE];
 
-        (void)text_format(path, sizeof(path), "/proc/%d/comm", (int)pid);
-        if (file_read(path, text, sizeof(text)) < 0)
+        if (pids_read(pid, "comm", text, sizeof(text)) < 0)
                 text[0] = '\0';
         (void)text_copy(name, HOLDER_NAME_SIZE, text_printable(text_trim(text)));
 }

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
 
 enum {
         GAP = 2, /* blanks between columns */
-        ROOM_FIRST = 16,
 };
 
 struct cell {
@@ -30,7 +30,6 @@ struct table {
         size_t n_columns;
         struct row *rows;
         size_t n_rows;
-        size_t room;
         bool out_of_memory;
 };
 
@@ -56,17 +55,13 @@ void table_done(struct table **table) {
 }
 
 void table_row(struct table *table) {
-        if (table->n_rows == table->room) {
-                size_t room = table->room ? 2 * table->room : ROOM_FIRST;
-                struct row *rows = reallocarray(table->rows, room, sizeof(*rows));
+        struct row *rows = array_grown(table->rows, table->n_rows, sizeof(*rows));
 
-                if (!rows) {
-                        table->out_of_memory = true;
-                        return;
-                }
-                table->rows = rows;
-                table->room = room;
+        if (!rows) {
+                table->out_of_memory = true;
+                return;
         }
+        table->rows = rows;
         table->rows[table->n_rows++] = (struct row){0};
 }
 

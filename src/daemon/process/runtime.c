@@ -18,6 +18,7 @@
 #include "base/leftover.h"
 #include "base/locations.h"
 #include "base/log.h"
+#include "base/pids.h"
 #include "base/text.h"
 
 static char *make_path(const char *folder, const char *name) {
@@ -89,11 +90,10 @@ enum {
  * its lock, maybe for ever, and serves nobody.
  */
 static bool is_dead(pid_t pid) {
-        char path[64], text[1024];
+        char text[1024];
         const char *name_end;
 
-        (void)text_format(path, sizeof(path), "/proc/%d/stat", (int)pid);
-        if (pid <= 0 || file_read(path, text, sizeof(text)) < 0)
+        if (pid <= 0 || pids_read(pid, "stat", text, sizeof(text)) < 0)
                 return false;
         name_end = strrchr(text, ')'); /* the state follows the name, in which anything may stand */
         return name_end && text_starts_with(name_end, ") Z");
