@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "sim/fronts/bus.h"
 #include "sim/fronts/descriptors.h"
 #include "sim/fronts/device.h"
 #include "sim/fronts/loop.h"
@@ -18,19 +19,24 @@
 
 enum {
         BACKGROUND_MAX = 512, /* RELEASEs under way: the kernel's 12 would queue the closes of one busy process */
+        BUS_WORKERS_MAX = 2 * SCENARIO_GPUS_MAX,
         GENERATION = 1,
         LASTING_SEC = 3600,
 };
 
 struct fuse_front {
+        struct model *model;
+        struct workers *workers; /* for writes to sysfs that sleep */
         struct tree *tree;
         struct device_front *devices;
         struct fuse_session *session;
         struct loop *loop;
+        struct text_file *texts; /* open ones: the kernel does not close what is open at the end */
 };
 
 /* An open file of /proc or /sys: its text as it was at the open, as seq_file shows it. */
 struct text_file {
+        struct text_file *next; /* of the front's */
         size_t length;
         char *text;
 };
@@ -88,10 +94,12 @@ static void on_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_inf
                 (void)fuse_reply_attr(request, &status, seconds_valid(node));
 }
 
-/* Only what an open with O_TRUNC asks of a device node, which has no size; nothing else can be changed. */
+/* Only what an open with O_TRUNC asks of a device node, which has no size, and of sysfs; nothing else can be changed.
+ */
 static void on_setattr(fuse_req_t request, fuse_ino_t node, struct stat *wanted, int which,
                        struct fuse_file_info *info) {
-        if (is_device(node) && (which & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) == 0)
+        if ((is_device(node) || tree_is_writable(node)) &&
+            (which & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) == 0)
                 on_getattr(request, node, info);
         else
                 (void)fuse_reply_err(request, EPERM);
@@ -151,23 +159,44 @@ static void on_readdir(fuse_req_t request, fuse_ino_t node, size_t size, off_t o
 
 /* ---- files ---- */
 
+static void text_free(struct text_file *file) {
+        if (file)
+                free(file->text);
+        free(file);
+}
+
+static void add_text(struct fuse_front *front, struct text_file *file) {
+        file->next = front->texts;
+        front->texts = file;
+}
+
+static void remove_text(struct fuse_front *front, struct text_file *file) {
+        struct text_file **link = &front->texts;
+
+        while (*link != file)
+                link = &(*link)->next;
+        *link = file->next;
+        text_free(file);
+}
+
 static void open_text(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
+        struct fuse_front *front = front_of(request);
         struct text_file *file = calloc(1, sizeof(*file));
-        int r = file ? tree_text(front_of(request)->tree, node, &file->text, &file->length) : -ENOMEM;
+        int r = file ? tree_text(front->tree, node, &file->text, &file->length) : -ENOMEM;
 
         if (r == 0 && (info->flags & O_ACCMODE) != O_RDONLY && !tree_is_writable(node))
                 r = -EACCES;
         if (r == 0) {
                 info->fh = (uintptr_t)file;
                 info->direct_io = 1; /* its size is 0 or a page by stat(2), as in the real /proc and /sys */
-                if (fuse_reply_open(request, info) == 0)
+                if (fuse_reply_open(request, info) == 0) {
+                        add_text(front, file);
                         return;
+                }
         } else {
                 (void)fuse_reply_err(request, -r);
         }
-        if (file)
-                free(file->text);
-        free(file);
+        text_free(file);
 }
 
 static void open_device(struct fuse_front *front, fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info) {
@@ -196,6 +225,17 @@ static void on_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
         (void)fuse_reply_buf(request, rest > 0 ? file->text + offset : NULL, size < rest ? size : rest);
 }
 
+static void write_bus(fuse_req_t request, fuse_ino_t node, const char *text, size_t size) {
+        struct fuse_front *front = front_of(request);
+        struct tree_bus_write write;
+        int r = tree_bus_write(front->tree, node, text, &write);
+
+        if (r < 0)
+                (void)fuse_reply_err(request, -r);
+        else
+                bus_write(front->workers, front->model, request, &write, size);
+}
+
 /* One write is one word to the kernel, as in sysfs. */
 static void on_write(fuse_req_t request, fuse_ino_t node, const char *bytes, size_t size, off_t offset,
                      struct fuse_file_info *info) {
@@ -205,6 +245,10 @@ static void on_write(fuse_req_t request, fuse_ino_t node, const char *bytes, siz
         if (!is_device(node) && size < sizeof(text)) {
                 memcpy(text, bytes, size);
                 text[size] = '\0';
+                if (tree_is_bus_file(node)) {
+                        write_bus(request, node, text_trim(text), size);
+                        return;
+                }
                 r = tree_write(front_of(request)->tree, node, text_trim(text));
         }
         if (r < 0)
@@ -220,8 +264,7 @@ static void on_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_inf
                 device_release(front_of(request)->devices, request, info);
                 return;
         }
-        free(file->text);
-        free(file);
+        remove_text(front_of(request), file);
         (void)fuse_reply_err(request, 0);
 }
 
@@ -289,11 +332,14 @@ static int start_session(struct fuse_front *front, const char *root) {
 static void front_free(struct fuse_front *front) {
         /* Workers reply through the session, so they end first. Unmounting then closes the session's descriptor, upon
          * which the kernel aborts what is still waiting, and detaches lazily. */
+        workers_free(front->workers);
         device_front_free(front->devices);
         if (front->session) {
                 fuse_session_unmount(front->session);
                 fuse_session_destroy(front->session);
         }
+        while (front->texts)
+                remove_text(front, front->texts);
         tree_free(front->tree);
         free(front);
 }
@@ -302,7 +348,10 @@ static int front_start(struct fuse_front *front, struct model *model, const char
         int r;
 
         descriptors_remember_flights();
+        front->model = model;
         r = tree_new(&front->tree, model);
+        if (r == 0)
+                r = workers_new(&front->workers, BUS_WORKERS_MAX);
         if (r == 0)
                 r = device_front_new(&front->devices, model, front->tree);
         if (r == 0)

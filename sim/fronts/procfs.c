@@ -7,7 +7,6 @@
 
 #include "base/cleanup.h"
 #include "sim/fronts/kernel_log.h"
-#include "sim/fronts/memory.h"
 
 void procfs_devices(FILE *out, const struct procfs_source *source) {
         fputs("Character devices:\n"
@@ -170,54 +169,6 @@ void procfs_numa_status(FILE *out, const struct procfs_source *source) {
                 return;
         fprintf(out, "Address:   %" PRIx64 "\n", numa->memory_address);
         fprintf(out, "Size:      %" PRIx64 "\n", numa->memory_size);
-}
-
-void procfs_module_version(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "%s\n", source->scenario->driver_version);
-}
-
-void procfs_module_refcnt(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "%u\n", source->n_open_files); /* each open descriptor pins the module */
-}
-
-void procfs_pci_vendor(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", MODEL_PCI_VENDOR);
-}
-
-void procfs_pci_device(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", MODEL_PCI_DEVICE);
-}
-
-void procfs_pci_class(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%06x\n", MODEL_PCI_CLASS);
-}
-
-void procfs_pci_numa_node(FILE *out, const struct procfs_source *source) {
-        fputs("-1\n", out);
-}
-
-void procfs_pci_msi_irq(FILE *out, const struct procfs_source *source) {
-        fputs("msi\n", out);
-}
-
-void procfs_memory_block_size(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "%" PRIx64 "\n", MEMORY_BLOCK_BYTES);
-}
-
-void procfs_memory_auto_online(FILE *out, const struct procfs_source *source) {
-        fputs("online_movable\n", out);
-}
-
-void procfs_memory_nothing(FILE *out, const struct procfs_source *source) {
-}
-
-void procfs_block_state(FILE *out, const struct procfs_source *source) {
-        fputs(source->block_online ? "online\n" : "offline\n", out);
-}
-
-/* Of a block that is online, the zone that it is in; otherwise those that it could be in. */
-void procfs_block_valid_zones(FILE *out, const struct procfs_source *source) {
-        fputs(source->block_online ? "Movable\n" : "Normal Movable\n", out);
 }
 
 void procfs_link_driver(FILE *out, const struct procfs_source *source) {

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The texts of the simulated /proc and /sys files, white space and all as the driver prints them
- * (kernel-open/nvidia/nv-procfs.c): clients parse them.
+ * The texts of the simulated /proc files, white space and all as the driver prints them
+ * (kernel-open/nvidia/nv-procfs.c): clients parse them. Those of /sys are in sysfs.h.
  */
 
 #include <stdio.h>
@@ -31,20 +31,6 @@ void procfs_information(FILE *out, const struct procfs_source *source);
 unsigned procfs_interrupt(const struct model_gpu_view *gpu);
 void procfs_power(FILE *out, const struct procfs_source *source);
 void procfs_numa_status(FILE *out, const struct procfs_source *source);
-
-/* /sys */
-void procfs_module_version(FILE *out, const struct procfs_source *source);
-void procfs_module_refcnt(FILE *out, const struct procfs_source *source);
-void procfs_pci_vendor(FILE *out, const struct procfs_source *source);
-void procfs_pci_device(FILE *out, const struct procfs_source *source);
-void procfs_pci_class(FILE *out, const struct procfs_source *source);
-void procfs_pci_numa_node(FILE *out, const struct procfs_source *source);
-void procfs_pci_msi_irq(FILE *out, const struct procfs_source *source);
-void procfs_memory_block_size(FILE *out, const struct procfs_source *source);
-void procfs_memory_auto_online(FILE *out, const struct procfs_source *source);
-void procfs_memory_nothing(FILE *out, const struct procfs_source *source); /* of a file that is only written */
-void procfs_block_state(FILE *out, const struct procfs_source *source);
-void procfs_block_valid_zones(FILE *out, const struct procfs_source *source);
 
 /* Symbolic links' targets. */
 void procfs_link_driver(FILE *out, const struct procfs_source *source);

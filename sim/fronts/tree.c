@@ -15,191 +15,16 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "sim/fronts/memory.h"
-#include "sim/fronts/procfs.h"
+#include "sim/fronts/rows.h"
+#include "sim/fronts/sysfs.h"
 
 enum {
         NODE_ROW_BITS = 16, /* a node: key << 16 | row */
         MINORS_MAX = 256,
-        NAME_SIZE = 64,
         SYSFS_SIZE = 4096, /* what sysfs says of every file */
 };
 
 #define BLOCK_PREFIX "memory"
-
-enum row_id {
-        ROW_NONE,
-        ROW_ROOT = TREE_ROOT,
-        ROW_DEV,
-        ROW_DEV_CTL,
-        ROW_DEV_GPU,
-        ROW_DEV_UVM,
-        ROW_DEV_KMSG,
-        ROW_PROC,
-        ROW_PROC_DEVICES,
-        ROW_PROC_DRIVER,
-        ROW_PROC_NVIDIA,
-        ROW_PROC_VERSION,
-        ROW_PROC_PARAMS,
-        ROW_PROC_REGISTRY,
-        ROW_PROC_GPUS,
-        ROW_PROC_GPU,
-        ROW_GPU_INFORMATION,
-        ROW_GPU_POWER,
-        ROW_GPU_REGISTRY,
-        ROW_GPU_NUMA_STATUS,
-        ROW_PROC_UVM,
-        ROW_PROC_UVM_GPUS,
-        ROW_PROC_UVM_GPU,
-        ROW_SYS,
-        ROW_SYS_MODULE,
-        ROW_SYS_MODULE_NVIDIA,
-        ROW_MODULE_VERSION,
-        ROW_MODULE_REFCNT,
-        ROW_SYS_BUS,
-        ROW_SYS_PCI,
-        ROW_PCI_DEVICES,
-        ROW_PCI_DEVICE,
-        ROW_PCI_VENDOR,
-        ROW_PCI_DEVICE_ID,
-        ROW_PCI_CLASS,
-        ROW_PCI_NUMA_NODE,
-        ROW_PCI_DRIVER,
-        ROW_PCI_MSI_IRQS,
-        ROW_PCI_MSI_IRQ,
-        ROW_PCI_DRIVERS,
-        ROW_PCI_DRIVERS_NVIDIA,
-        ROW_PCI_BOUND,
-        ROW_SYS_DEVICES,
-        ROW_SYS_SYSTEM,
-        ROW_SYS_MEMORY,
-        ROW_MEMORY_BLOCK_SIZE,
-        ROW_MEMORY_AUTO_ONLINE,
-        ROW_MEMORY_PROBE,
-        ROW_MEMORY_BLOCK,
-        ROW_BLOCK_STATE,
-        ROW_BLOCK_VALID_ZONES,
-        ROW_RUN,
-        ROW_VAR,
-        ROW_VAR_RUN,
-        N_ROWS,
-};
-
-static bool is_probed(const struct model_gpu_view *gpu) {
-        return gpu->probed;
-}
-
-static bool is_on_bus(const struct model_gpu_view *gpu) {
-        return gpu->spec.present;
-}
-
-static bool has_interrupts(const struct model_gpu_view *gpu) {
-        return gpu->interrupts;
-}
-
-static bool had_interrupts(const struct model_gpu_view *gpu) {
-        return gpu->had_interrupts;
-}
-
-static bool has_numa(const struct model_gpu_view *gpu) {
-        return gpu->spec.numa != NV_NUMA_DISABLED;
-}
-
-static bool has_uvm(const struct model_gpu_view *gpu) {
-        return gpu->uvm_registrations > 0;
-}
-
-static void name_by_address(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
-        char text[PCI_ADDRESS_SIZE];
-
-        (void)text_copy(name, NAME_SIZE, pci_address_format(&gpu->spec.address, text));
-}
-
-static void name_by_interrupt(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
-        (void)text_format(name, NAME_SIZE, "%u", procfs_interrupt(gpu));
-}
-
-static void name_by_uuid(const struct model_gpu_view *gpu, char name[static NAME_SIZE]) {
-        (void)text_copy(name, NAME_SIZE, gpu->spec.uuid);
-}
-
-#define FOLDER (S_IFDIR | 0555)
-#define FILE_READ (S_IFREG | 0444)
-#define FILE_CHANGE (S_IFREG | 0644)
-#define FILE_WRITE (S_IFREG | 0200)
-#define DEVICE                                                                                                         \
-        (S_IFREG | 0666) /* a real node needs the kernel's CUSE; the ioctls work on a plain file just as well          \
-                          */
-#define LINK (S_IFLNK | 0777)
-
-/*
- * One row for each file, and one for each kind of file whose name is a GPU's own (gpu_name). `shown` says for which
- * GPUs; below a GPU's folder everything is about that GPU.
- */
-static const struct row {
-        enum row_id folder;
-        mode_t mode;
-        const char *name;
-        procfs_text text;
-        bool (*shown)(const struct model_gpu_view *gpu);
-        void (*gpu_name)(const struct model_gpu_view *gpu, char name[static NAME_SIZE]);
-} rows[N_ROWS] = {
-        [ROW_ROOT] = {ROW_NONE, FOLDER, ""},
-        [ROW_DEV] = {ROW_ROOT, FOLDER, "dev"},
-        [ROW_DEV_CTL] = {ROW_DEV, DEVICE, "nvidiactl"},
-        [ROW_DEV_GPU] = {ROW_DEV, DEVICE, NULL}, /* nvidia0, nvidia1, ...: list_minors() */
-        [ROW_DEV_UVM] = {ROW_DEV, DEVICE, "nvidia-uvm"},
-        [ROW_DEV_KMSG] = {ROW_DEV, LINK, "kmsg", procfs_link_kmsg},
-
-        [ROW_PROC] = {ROW_ROOT, FOLDER, "proc"},
-        [ROW_PROC_DEVICES] = {ROW_PROC, FILE_READ, "devices", procfs_devices},
-        [ROW_PROC_DRIVER] = {ROW_PROC, FOLDER, "driver"},
-        [ROW_PROC_NVIDIA] = {ROW_PROC_DRIVER, FOLDER, "nvidia"},
-        [ROW_PROC_VERSION] = {ROW_PROC_NVIDIA, FILE_READ, "version", procfs_version},
-        [ROW_PROC_PARAMS] = {ROW_PROC_NVIDIA, FILE_READ, "params", procfs_params},
-        [ROW_PROC_REGISTRY] = {ROW_PROC_NVIDIA, FILE_READ, "registry", procfs_registry},
-        [ROW_PROC_GPUS] = {ROW_PROC_NVIDIA, FOLDER, "gpus"},
-        [ROW_PROC_GPU] = {ROW_PROC_GPUS, FOLDER, NULL, NULL, is_probed, name_by_address},
-        [ROW_GPU_INFORMATION] = {ROW_PROC_GPU, FILE_READ, "information", procfs_information},
-        [ROW_GPU_POWER] = {ROW_PROC_GPU, FILE_READ, "power", procfs_power},
-        [ROW_GPU_REGISTRY] = {ROW_PROC_GPU, FILE_READ, "registry", procfs_registry},
-        [ROW_GPU_NUMA_STATUS] = {ROW_PROC_GPU, FILE_READ, "numa_status", procfs_numa_status, has_numa},
-        [ROW_PROC_UVM] = {ROW_PROC_DRIVER, FOLDER, "nvidia-uvm"},
-        [ROW_PROC_UVM_GPUS] = {ROW_PROC_UVM, FOLDER, "gpus"},
-        [ROW_PROC_UVM_GPU] = {ROW_PROC_UVM_GPUS, FOLDER, NULL, NULL, has_uvm, name_by_uuid},
-
-        [ROW_SYS] = {ROW_ROOT, FOLDER, "sys"},
-        [ROW_SYS_MODULE] = {ROW_SYS, FOLDER, "module"},
-        [ROW_SYS_MODULE_NVIDIA] = {ROW_SYS_MODULE, FOLDER, "nvidia"},
-        [ROW_MODULE_VERSION] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "version", procfs_module_version},
-        [ROW_MODULE_REFCNT] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "refcnt", procfs_module_refcnt},
-        [ROW_SYS_BUS] = {ROW_SYS, FOLDER, "bus"},
-        [ROW_SYS_PCI] = {ROW_SYS_BUS, FOLDER, "pci"},
-        [ROW_PCI_DEVICES] = {ROW_SYS_PCI, FOLDER, "devices"},
-        [ROW_PCI_DEVICE] = {ROW_PCI_DEVICES, FOLDER, NULL, NULL, is_on_bus, name_by_address},
-        [ROW_PCI_VENDOR] = {ROW_PCI_DEVICE, FILE_READ, "vendor", procfs_pci_vendor},
-        [ROW_PCI_DEVICE_ID] = {ROW_PCI_DEVICE, FILE_READ, "device", procfs_pci_device},
-        [ROW_PCI_CLASS] = {ROW_PCI_DEVICE, FILE_READ, "class", procfs_pci_class},
-        [ROW_PCI_NUMA_NODE] = {ROW_PCI_DEVICE, FILE_READ, "numa_node", procfs_pci_numa_node},
-        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", procfs_link_driver, is_probed},
-        [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, had_interrupts},
-        [ROW_PCI_MSI_IRQ] = {ROW_PCI_MSI_IRQS, FILE_READ, NULL, procfs_pci_msi_irq, has_interrupts, name_by_interrupt},
-        [ROW_PCI_DRIVERS] = {ROW_SYS_PCI, FOLDER, "drivers"},
-        [ROW_PCI_DRIVERS_NVIDIA] = {ROW_PCI_DRIVERS, FOLDER, "nvidia"},
-        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, procfs_link_device, is_probed, name_by_address},
-        [ROW_SYS_DEVICES] = {ROW_SYS, FOLDER, "devices"},
-        [ROW_SYS_SYSTEM] = {ROW_SYS_DEVICES, FOLDER, "system"},
-        [ROW_SYS_MEMORY] = {ROW_SYS_SYSTEM, FOLDER, "memory"},
-        [ROW_MEMORY_BLOCK_SIZE] = {ROW_SYS_MEMORY, FILE_READ, "block_size_bytes", procfs_memory_block_size},
-        [ROW_MEMORY_AUTO_ONLINE] = {ROW_SYS_MEMORY, FILE_READ, "auto_online_blocks", procfs_memory_auto_online},
-        [ROW_MEMORY_PROBE] = {ROW_SYS_MEMORY, FILE_WRITE, "probe", procfs_memory_nothing},
-        [ROW_MEMORY_BLOCK] = {ROW_SYS_MEMORY, FOLDER, NULL}, /* memory131072, ...: list_blocks() */
-        [ROW_BLOCK_STATE] = {ROW_MEMORY_BLOCK, FILE_CHANGE, "state", procfs_block_state},
-        [ROW_BLOCK_VALID_ZONES] = {ROW_MEMORY_BLOCK, FILE_READ, "valid_zones", procfs_block_valid_zones},
-
-        [ROW_RUN] = {ROW_ROOT, S_IFDIR | 0755, "run"}, /* a real folder is mounted over it: mount.h */
-        [ROW_VAR] = {ROW_ROOT, FOLDER, "var"},
-        [ROW_VAR_RUN] = {ROW_VAR, LINK, "run", procfs_link_run},
-};
 
 struct tree {
         struct model *model;
@@ -207,6 +32,9 @@ struct tree {
         atomic_int n_open_files;
         uint64_t inode_tag; /* of this simulator's device files */
         time_t started;
+        /* Whoever looks up `unbind` gets a node of its own: the kernel has a lock for each, which a writer keeps while
+         * it waits, and in sysfs it stops nobody else. */
+        uint64_t n_unbinders;
         bool minors[MINORS_MAX]; /* that ever were: nobody removes the nodes of a driver that registers none */
         struct model_gpu_view gpus[SCENARIO_GPUS_MAX];
         size_t n_gpus;
@@ -272,7 +100,7 @@ static bool node_exists(const struct tree *tree, uint64_t node) {
         if (row == ROW_MEMORY_PROBE && !model_scenario(tree->model)->memory_probe)
                 return false;
         if (!is_of_gpu(row))
-                return node_key(node) == 0;
+                return node_key(node) == 0 || row == ROW_DRIVER_UNBIND;
         for (; gpu && row != ROW_NONE; row = rows[row].folder)
                 if (rows[row].shown && !rows[row].shown(gpu))
                         return false;
@@ -309,7 +137,7 @@ void tree_add_open_files(struct tree *tree, int change) {
 /* ---- folders ---- */
 
 static bool list_minors(const struct tree *tree, tree_visitor visit, void *user) {
-        char name[NAME_SIZE];
+        char name[ROW_NAME_SIZE];
 
         for (unsigned minor = 0; minor < MINORS_MAX; minor++) {
                 if (!tree->minors[minor])
@@ -322,7 +150,7 @@ static bool list_minors(const struct tree *tree, tree_visitor visit, void *user)
 }
 
 static bool list_blocks(const struct tree *tree, tree_visitor visit, void *user) {
-        char name[NAME_SIZE];
+        char name[ROW_NAME_SIZE];
         uint64_t block;
 
         for (size_t i = 0; memory_nth(tree->memory, i, &block); i++) {
@@ -336,7 +164,7 @@ static bool list_blocks(const struct tree *tree, tree_visitor visit, void *user)
 /* A folder of one GPU has that GPU's files only. */
 static bool list_gpus(const struct tree *tree, uint64_t folder, enum row_id row, tree_visitor visit, void *user) {
         const struct model_gpu_view *only = find_gpu(tree, folder);
-        char name[NAME_SIZE];
+        char name[ROW_NAME_SIZE];
 
         for (size_t i = 0; i < tree->n_gpus; i++) {
                 const struct model_gpu_view *gpu = &tree->gpus[i];
@@ -408,6 +236,8 @@ int tree_lookup(struct tree *tree, uint64_t folder, const char *name, uint64_t *
         if (r < 0 || search.node == 0)
                 return -ENOENT;
         *ret_node = search.node;
+        if (node_row(search.node) == ROW_DRIVER_UNBIND)
+                *ret_node = make_node(ROW_DRIVER_UNBIND, ++tree->n_unbinders);
         return 0;
 }
 
@@ -438,8 +268,44 @@ int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_len
         return 0;
 }
 
+bool tree_is_bus_file(uint64_t node) {
+        switch (node_row(node)) {
+        case ROW_DRIVER_BIND:
+        case ROW_DRIVER_UNBIND:
+        case ROW_PCI_REMOVE:
+        case ROW_PCI_RESCAN:
+        case ROW_PCI_RESET:
+                return true;
+        default:
+                return false;
+        }
+}
+
+/* A write to the driver's files names the GPU; one to a GPU's own is just 1. */
+int tree_bus_write(struct tree *tree, uint64_t node, const char *text, struct tree_bus_write *ret_write) {
+        enum row_id row = node_row(node);
+        const struct model_gpu_view *gpu;
+
+        *ret_write = (struct tree_bus_write){.is_rescan = row == ROW_PCI_RESCAN};
+        if (row == ROW_DRIVER_BIND || row == ROW_DRIVER_UNBIND) {
+                ret_write->file = row == ROW_DRIVER_BIND ? MODEL_BUS_BIND : MODEL_BUS_UNBIND;
+                return pci_address_parse(text, &ret_write->address) < 0 ? -ENODEV : 0;
+        }
+        if (!text_equal(text, "1"))
+                return -EINVAL;
+        if (row == ROW_PCI_RESCAN)
+                return 0;
+        refresh(tree);
+        gpu = find_gpu(tree, node);
+        if (!gpu)
+                return -ENODEV;
+        ret_write->file = row == ROW_PCI_RESET ? MODEL_BUS_RESET : MODEL_BUS_REMOVE;
+        ret_write->address = gpu->spec.address;
+        return 0;
+}
+
 bool tree_is_writable(uint64_t node) {
-        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE;
+        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE || tree_is_bus_file(node);
 }
 
 int tree_write(struct tree *tree, uint64_t node, const char *text) {
@@ -456,6 +322,8 @@ static off_t node_size(struct tree *tree, uint64_t node) {
 
         if (S_ISLNK(rows[node_row(node)].mode))
                 return tree_text(tree, node, &target, &length) == 0 ? (off_t)length : 0;
+        if (node_row(node) == ROW_PCI_CONFIG)
+                return SYSFS_CONFIG_SIZE;
         return S_ISREG(rows[node_row(node)].mode) && is_below(node_row(node), ROW_SYS) ? SYSFS_SIZE : 0;
 }
 

@@ -39,7 +39,18 @@ int tree_list(struct tree *tree, uint64_t folder, tree_visitor visit, void *user
 /* The text of a file or the target of a link, to be freed by the caller. */
 int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_length);
 
-/* Whether the file is one to write to, and a write of that text. Returns 0 or negative errno. */
+/* Whether a write to the file is the PCI core's, which sleeps (bus.h), and what it asks for. Returns 0 or negative
+ * errno.
+ */
+struct tree_bus_write {
+        bool is_rescan; /* then the rest is unused */
+        enum model_bus_file file;
+        struct pci_address address;
+};
+bool tree_is_bus_file(uint64_t node);
+int tree_bus_write(struct tree *tree, uint64_t node, const char *text, struct tree_bus_write *ret_write);
+
+/* Whether the file is one to write to, and a write of that text to another one. Returns 0 or negative errno. */
 bool tree_is_writable(uint64_t node);
 int tree_write(struct tree *tree, uint64_t node, const char *text);
 

@@ -173,9 +173,7 @@ static json_t *verb_fabric(struct verb_call *call, struct gpu *gpu) {
 static json_t *wait_unbound(struct verb_call *call, struct gpu *gpu) {
         char holders[256];
 
-        while (gpu->removing && !call->model->stopping && !(call->wait && call->wait->interrupted))
-                model_sleep(call->model);
-        if (!gpu->removing && !gpu->probed)
+        if (gpu_wait_unbound(call->model, gpu, call->wait) == 0)
                 return done();
         holders_format(call->model, gpu, holders, sizeof(holders));
         return refuse(call, "interrupted: GPU %s is still held by %s and goes when they let go", NVML_NAME(gpu),
@@ -202,25 +200,7 @@ static json_t *verb_unbind(struct verb_call *call, struct gpu *gpu) {
 static json_t *verb_remove(struct verb_call *call, struct gpu *gpu) {
         if (gpu->probed)
                 return unbind(call, gpu, true);
-        gpu->spec.present = false;
-        journal_add(call->model, gpu, &call->who, "removed", "was not bound");
-        gpu_uevent(call->model, gpu, "remove");
-        return done();
-}
-
-static json_t *bind(struct verb_call *call, struct gpu *gpu) {
-        struct model *model = call->model;
-        bool is_new;
-
-        turnstile_enter(model, &model->device_list);
-        is_new = !gpu->probed; /* somebody may have been quicker */
-        if (is_new)
-                gpu_probe(model, gpu);
-        turnstile_leave(model, &model->device_list);
-        if (!is_new)
-                return done();
-        bind_notice(model, gpu, true); /* at the end of the probe, which is before the device core knows of it */
-        gpu_uevent(model, gpu, "bind");
+        gpu_remove_unbound(call->model, gpu, &call->who);
         return done();
 }
 
@@ -228,19 +208,16 @@ static json_t *verb_bind(struct verb_call *call, struct gpu *gpu) {
         if (gpu->probed)
                 return refuse(call, "GPU %s is bound already%s", NVML_NAME(gpu),
                               gpu->removing ? "; its unbind waits for its users" : "");
-        return bind(call, gpu);
+        (void)gpu_bind(call->model, gpu);
+        return done();
 }
 
 /* A GPU that comes back is a new one to the driver, which binds it by itself. */
 static json_t *verb_add(struct verb_call *call, struct gpu *gpu) {
         if (gpu->spec.present)
                 return refuse(call, "GPU %s is on the bus already", NVML_NAME(gpu));
-        gpu->spec.present = true;
-        gpu->spec.lost = gpu->spec.surprise = false;
-        gpu->spent = false;
-        journal_add(call->model, gpu, &call->who, "added", "on the bus");
-        gpu_uevent(call->model, gpu, "add");
-        return bind(call, gpu);
+        (void)gpu_add(call->model, gpu, &call->who);
+        return done();
 }
 
 /* ---- what nvidia-smi does ---- */
@@ -253,27 +230,10 @@ static json_t *refuse_in_use(struct verb_call *call, struct gpu *gpu) {
                       NVML_NAME(gpu), holders);
 }
 
-static void reset_hardware(struct verb_call *call, struct gpu *gpu) {
-        if (gpu->kept)
-                gpu_tear_down(call->model, gpu, &call->who);
-        gpu->spec.lost = gpu->spec.surprise = false;
-        gpu->spent = false;
-        gpu->adapter_status = NV_ERR_INVALID_STATE;
-        journal_add(call->model, gpu, &call->who, "reset", "no user");
-}
-
 static json_t *verb_reset(struct verb_call *call, struct gpu *gpu) {
         char text[96];
-        bool in_use;
 
-        if (gpu->usage > 0 || gpu->initialising)
-                return refuse_in_use(call, gpu);
-        turnstile_enter(call->model, &gpu->lock);
-        in_use = gpu->usage > 0;
-        if (!in_use)
-                reset_hardware(call, gpu);
-        gpu_leave(call->model, gpu);
-        if (in_use)
+        if (gpu_reset(call->model, gpu, &call->who) < 0)
                 return refuse_in_use(call, gpu);
         (void)text_format(text, sizeof(text), "GPU %s was successfully reset.", NVML_NAME(gpu));
         return json_pack("{s:s}", "message", text);

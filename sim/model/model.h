@@ -223,6 +223,23 @@ void model_set_uevents(struct model *model, model_uevent uevent, void *user);
 typedef void (*model_kernel_line)(void *user, const char *line);
 void model_set_kernel_log(struct model *model, model_kernel_line line, void *user);
 
+/* ---- sysfs ---- */
+
+/* The files below /sys/bus/pci that change a GPU when they are written to. */
+enum model_bus_file {
+        MODEL_BUS_BIND,
+        MODEL_BUS_REMOVE,
+        MODEL_BUS_RESET,
+        MODEL_BUS_UNBIND,
+};
+
+/* Returns 0 or the kernel's negative errno. Sleeps: an unbind and a removal until the last user has let go; interrupted
+ * (-EINTR), they go on by themselves. */
+int model_bus_write(struct model *model, enum model_bus_file file, const struct pci_address *address,
+                    const struct model_caller *caller, struct model_wait *wait);
+/* All GPUs that are not on the bus come back. Sleeps. */
+void model_bus_rescan(struct model *model, const struct model_caller *caller);
+
 /* ---- control ---- */
 
 /*

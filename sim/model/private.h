@@ -252,6 +252,18 @@ void gpu_uevent(struct model *model, const struct gpu *gpu, const char *action);
 /* Starts an unbind on a thread of its own; gpu->removing ends when it is done. Returns 0 or negative errno. */
 int gpu_start_unbind(struct model *model, struct gpu *gpu, bool remove_device);
 
+/* ---- bus.c ---- */
+
+/* -EBUSY when it is bound already. */
+int gpu_bind(struct model *model, struct gpu *gpu);
+/* Waits for an unbind that was started. Returns 0, or -EINTR when it goes on without the caller. */
+int gpu_wait_unbound(struct model *model, struct gpu *gpu, const struct model_wait *wait);
+/* -EBUSY when somebody uses it. */
+int gpu_reset(struct model *model, struct gpu *gpu, const struct who *who);
+/* Brings a GPU back to the bus, healthy, and binds it. */
+int gpu_add(struct model *model, struct gpu *gpu, const struct who *who);
+void gpu_remove_unbound(struct model *model, struct gpu *gpu, const struct who *who);
+
 /* ---- status.c: JSON for `status` and for people ---- */
 
 json_t *status_json(struct model *model);

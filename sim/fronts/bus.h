@@ -1,0 +1,18 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * Writes to sysfs that sleep: an unbind and a removal wait for the GPU's users, for ever. Each runs on a worker, so
+ * that the mount goes on.
+ */
+
+#define FUSE_USE_VERSION 35
+#include <fuse_lowlevel.h>
+
+#include "sim/fronts/tree.h"
+#include "sim/fronts/workers.h"
+
+/* Replies to the request, now or when the model is done; a reply to a good one says that size bytes were written. */
+void bus_write(struct workers *workers, struct model *model, fuse_req_t request, const struct tree_bus_write *write,
+               size_t size);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "sim/fronts/rows.h"
+
+#include "base/text.h"
+#include "sim/fronts/sysfs.h"
+#include "sim/fronts/tree.h"
+
+static bool is_probed(const struct model_gpu_view *gpu) {
+        return gpu->probed;
+}
+
+static bool is_on_bus(const struct model_gpu_view *gpu) {
+        return gpu->spec.present;
+}
+
+static bool has_interrupts(const struct model_gpu_view *gpu) {
+        return gpu->interrupts;
+}
+
+static bool had_interrupts(const struct model_gpu_view *gpu) {
+        return gpu->had_interrupts;
+}
+
+static bool has_numa(const struct model_gpu_view *gpu) {
+        return gpu->spec.numa != NV_NUMA_DISABLED;
+}
+
+static bool has_uvm(const struct model_gpu_view *gpu) {
+        return gpu->uvm_registrations > 0;
+}
+
+static void name_by_address(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]) {
+        char text[PCI_ADDRESS_SIZE];
+
+        (void)text_copy(name, ROW_NAME_SIZE, pci_address_format(&gpu->spec.address, text));
+}
+
+static void name_by_interrupt(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]) {
+        (void)text_format(name, ROW_NAME_SIZE, "%u", procfs_interrupt(gpu));
+}
+
+static void name_by_uuid(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]) {
+        (void)text_copy(name, ROW_NAME_SIZE, gpu->spec.uuid);
+}
+
+#define FOLDER (S_IFDIR | 0555)
+#define FILE_READ (S_IFREG | 0444)
+#define FILE_CHANGE (S_IFREG | 0644)
+#define FILE_WRITE (S_IFREG | 0200)
+#define DEVICE                                                                                                         \
+        (S_IFREG | 0666) /* a real node needs the kernel's CUSE; the ioctls work on a plain file just as well          \
+                          */
+#define LINK (S_IFLNK | 0777)
+
+const struct row rows[N_ROWS] = {
+        [ROW_ROOT] = {ROW_NONE, FOLDER, ""},
+        [ROW_DEV] = {ROW_ROOT, FOLDER, "dev"},
+        [ROW_DEV_CTL] = {ROW_DEV, DEVICE, "nvidiactl"},
+        [ROW_DEV_GPU] = {ROW_DEV, DEVICE, NULL}, /* nvidia0, nvidia1, ...: list_minors() */
+        [ROW_DEV_UVM] = {ROW_DEV, DEVICE, "nvidia-uvm"},
+        [ROW_DEV_KMSG] = {ROW_DEV, LINK, "kmsg", procfs_link_kmsg},
+
+        [ROW_PROC] = {ROW_ROOT, FOLDER, "proc"},
+        [ROW_PROC_DEVICES] = {ROW_PROC, FILE_READ, "devices", procfs_devices},
+        [ROW_PROC_DRIVER] = {ROW_PROC, FOLDER, "driver"},
+        [ROW_PROC_NVIDIA] = {ROW_PROC_DRIVER, FOLDER, "nvidia"},
+        [ROW_PROC_VERSION] = {ROW_PROC_NVIDIA, FILE_READ, "version", procfs_version},
+        [ROW_PROC_PARAMS] = {ROW_PROC_NVIDIA, FILE_READ, "params", procfs_params},
+        [ROW_PROC_REGISTRY] = {ROW_PROC_NVIDIA, FILE_READ, "registry", procfs_registry},
+        [ROW_PROC_GPUS] = {ROW_PROC_NVIDIA, FOLDER, "gpus"},
+        [ROW_PROC_GPU] = {ROW_PROC_GPUS, FOLDER, NULL, NULL, is_probed, name_by_address},
+        [ROW_GPU_INFORMATION] = {ROW_PROC_GPU, FILE_READ, "information", procfs_information},
+        [ROW_GPU_POWER] = {ROW_PROC_GPU, FILE_READ, "power", procfs_power},
+        [ROW_GPU_REGISTRY] = {ROW_PROC_GPU, FILE_READ, "registry", procfs_registry},
+        [ROW_GPU_NUMA_STATUS] = {ROW_PROC_GPU, FILE_READ, "numa_status", procfs_numa_status, has_numa},
+        [ROW_PROC_UVM] = {ROW_PROC_DRIVER, FOLDER, "nvidia-uvm"},
+        [ROW_PROC_UVM_GPUS] = {ROW_PROC_UVM, FOLDER, "gpus"},
+        [ROW_PROC_UVM_GPU] = {ROW_PROC_UVM_GPUS, FOLDER, NULL, NULL, has_uvm, name_by_uuid},
+
+        [ROW_SYS] = {ROW_ROOT, FOLDER, "sys"},
+        [ROW_SYS_MODULE] = {ROW_SYS, FOLDER, "module"},
+        [ROW_SYS_MODULE_NVIDIA] = {ROW_SYS_MODULE, FOLDER, "nvidia"},
+        [ROW_MODULE_INITSTATE] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "initstate", sysfs_module_initstate},
+        [ROW_MODULE_VERSION] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "version", sysfs_module_version},
+        [ROW_MODULE_REFCNT] = {ROW_SYS_MODULE_NVIDIA, FILE_READ, "refcnt", sysfs_module_refcnt},
+        [ROW_SYS_BUS] = {ROW_SYS, FOLDER, "bus"},
+        [ROW_SYS_PCI] = {ROW_SYS_BUS, FOLDER, "pci"},
+        [ROW_PCI_DEVICES] = {ROW_SYS_PCI, FOLDER, "devices"},
+        [ROW_PCI_DEVICE] = {ROW_PCI_DEVICES, FOLDER, NULL, NULL, is_on_bus, name_by_address},
+        [ROW_PCI_VENDOR] = {ROW_PCI_DEVICE, FILE_READ, "vendor", sysfs_pci_vendor},
+        [ROW_PCI_DEVICE_ID] = {ROW_PCI_DEVICE, FILE_READ, "device", sysfs_pci_device},
+        [ROW_PCI_CLASS] = {ROW_PCI_DEVICE, FILE_READ, "class", sysfs_pci_class},
+        [ROW_PCI_NUMA_NODE] = {ROW_PCI_DEVICE, FILE_READ, "numa_node", sysfs_pci_numa_node},
+        [ROW_PCI_REVISION] = {ROW_PCI_DEVICE, FILE_READ, "revision", sysfs_pci_revision},
+        [ROW_PCI_SUBSYSTEM_VENDOR] = {ROW_PCI_DEVICE, FILE_READ, "subsystem_vendor", sysfs_pci_subsystem_vendor},
+        [ROW_PCI_SUBSYSTEM_DEVICE] = {ROW_PCI_DEVICE, FILE_READ, "subsystem_device", sysfs_pci_subsystem_device},
+        [ROW_PCI_IRQ] = {ROW_PCI_DEVICE, FILE_READ, "irq", sysfs_pci_irq},
+        [ROW_PCI_RESOURCE] = {ROW_PCI_DEVICE, FILE_READ, "resource", sysfs_pci_resource},
+        [ROW_PCI_CONFIG] = {ROW_PCI_DEVICE, FILE_READ, "config", sysfs_pci_config},
+        [ROW_PCI_RESET] = {ROW_PCI_DEVICE, FILE_WRITE, "reset", sysfs_nothing},
+        [ROW_PCI_REMOVE] = {ROW_PCI_DEVICE, FILE_WRITE, "remove", sysfs_nothing},
+        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", procfs_link_driver, is_probed},
+        [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, had_interrupts},
+        [ROW_PCI_MSI_IRQ] = {ROW_PCI_MSI_IRQS, FILE_READ, NULL, sysfs_pci_msi_irq, has_interrupts, name_by_interrupt},
+        [ROW_PCI_DRIVERS] = {ROW_SYS_PCI, FOLDER, "drivers"},
+        [ROW_PCI_DRIVERS_NVIDIA] = {ROW_PCI_DRIVERS, FOLDER, "nvidia"},
+        [ROW_DRIVER_BIND] = {ROW_PCI_DRIVERS_NVIDIA, FILE_WRITE, "bind", sysfs_nothing},
+        [ROW_DRIVER_UNBIND] = {ROW_PCI_DRIVERS_NVIDIA, FILE_WRITE, "unbind", sysfs_nothing},
+        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, procfs_link_device, is_probed, name_by_address},
+        [ROW_PCI_RESCAN] = {ROW_SYS_PCI, FILE_WRITE, "rescan", sysfs_nothing},
+        [ROW_SYS_DEVICES] = {ROW_SYS, FOLDER, "devices"},
+        [ROW_SYS_SYSTEM] = {ROW_SYS_DEVICES, FOLDER, "system"},
+        [ROW_SYS_MEMORY] = {ROW_SYS_SYSTEM, FOLDER, "memory"},
+        [ROW_MEMORY_BLOCK_SIZE] = {ROW_SYS_MEMORY, FILE_READ, "block_size_bytes", sysfs_memory_block_size},
+        [ROW_MEMORY_AUTO_ONLINE] = {ROW_SYS_MEMORY, FILE_READ, "auto_online_blocks", sysfs_memory_auto_online},
+        [ROW_MEMORY_PROBE] = {ROW_SYS_MEMORY, FILE_WRITE, "probe", sysfs_nothing},
+        [ROW_MEMORY_BLOCK] = {ROW_SYS_MEMORY, FOLDER, NULL}, /* memory131072, ...: list_blocks() */
+        [ROW_BLOCK_STATE] = {ROW_MEMORY_BLOCK, FILE_CHANGE, "state", sysfs_block_state},
+        [ROW_BLOCK_VALID_ZONES] = {ROW_MEMORY_BLOCK, FILE_READ, "valid_zones", sysfs_block_valid_zones},
+
+        [ROW_RUN] = {ROW_ROOT, S_IFDIR | 0755, "run"}, /* a real folder is mounted over it: mount.h */
+        [ROW_VAR] = {ROW_ROOT, FOLDER, "var"},
+        [ROW_VAR_RUN] = {ROW_VAR, LINK, "run", procfs_link_run},
+};
