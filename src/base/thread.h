@@ -21,8 +21,9 @@ struct thread_options {
 
 /*
  * The thread is born with every signal blocked but options->takes, and SIGTERM, which it has as the caller has it: the
- * daemon's threads must not block the signal that ends the process while they are in the driver (daemon.c, leave()); in
- * a process that reads SIGTERM from a descriptor all of them block it. The caller's own mask is as before afterwards.
+ * daemon's threads must not block the signal that ends the process while they are in the driver (life/stop.c,
+ * stop_leave()); in a process that reads SIGTERM from a descriptor all of them block it. The caller's own mask is as
+ * before afterwards.
  *
  * Returns 0 with *ret_thread written (run may have begun, or even have ended, by then), or negative errno, EAGAIN for
  * instance, and no thread.

@@ -198,20 +198,22 @@ int runtime_lock(struct runtime *runtime) {
                 return r;
         }
         runtime->pid_fd = take_fd(&fd);
+        log_always(LOG_NOTICE, "Started (%d)", (int)getpid());
         return 0;
 }
 
-static void remove_files(struct runtime *runtime) {
+void runtime_unlock(struct runtime *runtime) {
+        if (runtime->pid_fd < 0) /* the lock says whose they are */
+                return;
         if (runtime->removes_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);
         if (unlink(runtime->pid_file) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the pid file %s", runtime->pid_file);
         runtime->pid_fd = fd_close(runtime->pid_fd);
+        log_always(LOG_NOTICE, "Shutdown (%d)", (int)getpid());
 }
 
 void runtime_done(struct runtime *runtime) {
-        if (runtime->pid_fd >= 0) /* the lock says whose they are */
-                remove_files(runtime);
         free(runtime->directory);
         free(runtime->socket);
         free(runtime->uevents);

@@ -29,8 +29,11 @@ int runtime_init(struct runtime *runtime, const struct locations *locations, boo
  */
 int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid);
 
-/* Locks the pid file and writes our pid into it. -EBUSY: another daemon runs. Logs errors. */
+/* Locks the pid file and writes our pid into it. -EBUSY: another daemon runs. Logs errors, and "Started (PID)". */
 int runtime_lock(struct runtime *runtime);
 
-/* Removes the pid file, and the socket if it is ours; frees the paths. */
+/* Removes the pid file, and the socket if it is ours: "Shutdown (PID)". Does nothing without the lock. */
+void runtime_unlock(struct runtime *runtime);
+
+/* Frees the paths. */
 void runtime_done(struct runtime *runtime);

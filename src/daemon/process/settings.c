@@ -105,7 +105,7 @@ static unsigned max_fds(void) {
         return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 1048576 ? (unsigned)limit.rlim_cur : 1048576;
 }
 
-struct server_limits settings_limits(const struct settings *settings) {
+struct server_limits settings_limits(const struct settings *settings, const struct peer_policy *policy) {
         struct server_limits limits = server_limits_for(max_fds());
         const struct config *config = &settings->config;
 
@@ -115,6 +115,7 @@ struct server_limits settings_limits(const struct settings *settings) {
                 limits.sessions_per_user = config->sessions_per_uid;
         if (limits.sessions_per_user > limits.sessions)
                 limits.sessions_per_user = limits.sessions;
+        limits.members_matter = policy->has_admin_group;
         return limits;
 }
 

@@ -49,8 +49,8 @@ struct registry_policy settings_of_gpu(const struct settings *settings, const st
  * the policy is then without it. */
 int settings_peer_policy(const struct settings *settings, struct peer_policy *ret_policy);
 
-/* All but members_matter. */
-struct server_limits settings_limits(const struct settings *settings);
+/* With the policy in force. */
+struct server_limits settings_limits(const struct settings *settings, const struct peer_policy *policy);
 
 uint64_t settings_stuck_usec(const struct settings *settings);
 unsigned settings_keeper_sec(const struct settings *settings);

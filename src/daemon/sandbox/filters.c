@@ -239,7 +239,7 @@ static const struct rule {
         {SCMP_SYS(clone), 0, UINT64_MAX, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD},
         /* abort() */
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
-        /* an end that waits for no driver (daemon.c, leave()) */
+        /* an end that waits for no driver (life/stop.c, stop_leave()) */
         {SCMP_SYS(kill), 0, UINT32_MAX, OWN_PID},
         /* limits are read, not set */
         {SCMP_SYS(prlimit64), 2, UINT64_MAX, 0},

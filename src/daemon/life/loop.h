@@ -1,0 +1,21 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* The event loop, and the signals that it takes: TERM, INT, USR1 and HUP. */
+
+#include <event2/event.h>
+
+enum { LOOP_SIGNALS = 4 };
+
+struct loop {
+        struct event_base *base;
+        struct event *signals[LOOP_SIGNALS];
+};
+
+/* Returns 0 or -ENOMEM (logged); what is there of it then is for loop_done(). */
+int loop_init(struct loop *loop, void (*on_signal)(evutil_socket_t number, short what, void *userdata), void *userdata);
+void loop_done(struct loop *loop);
+
+/* Frees an event, if there is one. */
+void loop_free_event(struct event **event);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "daemon/life/progress.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/life/loop.h"
+#include "daemon/manager/notify.h"
+
+/* How often the service manager is asked for more time while GPUs start, and for how much. */
+enum { EXTEND_PERIOD_SEC = 5, EXTEND_SEC = 15 };
+
+static int tell_status(const struct progress *progress, const char *prefix) {
+        struct registry_counts counts = registry_count(progress->registry);
+
+        return notify_send("%sSTATUS=%zu of %zu GPUs held%s", prefix, counts.held, counts.gpus,
+                           progress->stopping ? ", stopping" : "");
+}
+
+void progress_tell(const struct progress *progress) {
+        (void)tell_status(progress, "");
+}
+
+/* Without READY=1 the manager would end us when the start takes too long: until it is sent, the timer tries again. */
+void progress_ready(struct progress *progress) {
+        if (tell_status(progress, "READY=1\n") == 0)
+                (void)event_del(progress->extend);
+}
+
+static void on_extend(evutil_socket_t fd, short what, void *userdata) {
+        struct progress *progress = userdata;
+
+        if (registry_is_ready(progress->registry))
+                progress_ready(progress);
+        else
+                (void)notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
+}
+
+/* Sent from the loop: a loop that does not turn is what the watchdog is for. GPUs stuck in the driver do not stop it.
+ */
+static void on_watchdog(evutil_socket_t fd, short what, void *userdata) {
+        (void)notify_send("WATCHDOG=1");
+}
+
+/* Before we are ready, READY=1 at a reload's end would say more than that it is over. */
+void progress_reloading(const struct progress *progress) {
+        if (registry_is_ready(progress->registry))
+                (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+}
+
+void progress_reloaded(const struct progress *progress) {
+        if (registry_is_ready(progress->registry))
+                (void)notify_send("READY=1");
+}
+
+void progress_stopping(struct progress *progress) {
+        progress->stopping = true;
+        (void)notify_send("STOPPING=1");
+}
+
+static struct event *periodic(struct event_base *loop, event_callback_fn callback, uint64_t period_usec,
+                              void *userdata) {
+        struct timeval period = clock_timeval(period_usec);
+        struct event *event = event_new(loop, -1, EV_PERSIST, callback, userdata);
+
+        if (event && period_usec != 0 && event_add(event, &period) < 0)
+                loop_free_event(&event);
+        return event;
+}
+
+int progress_init(struct progress *progress, struct event_base *loop, const struct registry *registry,
+                  uint64_t watchdog_usec) {
+        *progress = (struct progress){
+                .registry = registry,
+                .extend = periodic(loop, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC, progress),
+                .watchdog = periodic(loop, on_watchdog, watchdog_usec, progress),
+        };
+        return progress->extend && progress->watchdog ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
+}
+
+void progress_done(struct progress *progress) {
+        loop_free_event(&progress->extend);
+        loop_free_event(&progress->watchdog);
+}
