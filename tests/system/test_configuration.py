@@ -225,6 +225,47 @@ def test_a_reload_that_speaks_of_a_gpu_ends_what_an_rpc_set(world, config):
     wait_states(daemon, HELD, HELD, HELD)
 
 
+def test_a_set_that_says_what_is_configured_ends_too_when_the_configuration_changes(world, config):
+    daemon = start(world, config, "")
+    assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
+    reload(daemon, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
+    wait_states(daemon, RELEASED, HELD, HELD)
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_a_set_lasts_when_the_driver_tells_a_uuid_that_is_configured_otherwise(world):
+    """Only a reload ends a Set: here the file is the same, and the daemon learns which line is meant."""
+    world.simulate(gpus=2, gpu1="hang = open")
+    config, address = world.base / "holdfast.conf", world.gpus[1]
+    config.write_text(f"[gpu {world.sim.gpu(address)['uuid']}]\npersistence = off\n")
+    daemon = world.begin("--verbose", "--config", str(config))
+    wait_until(lambda: world.sim.gpu(address)["initialising"], "the first open")
+    daemon.wait_socket()
+    with daemon.connect(timeout=20) as connection:
+        arguments = rpc.device(address) + rpc.words(rpc.ENABLED)
+        connection.send_until_taken(rpc.record(rpc.call_message(2, rpc.V2_SET_ONLY, arguments)))
+        world.sim.ctl("hang", gpu=address, on=False)
+        assert connection.receive().results == [rpc.SUCCESS]
+    wait_states(daemon, HELD, HELD)
+    assert configured(daemon) == [(1, 0), (0, 0)]
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+@pytest.mark.parametrize("said, state", [("off", HELD), ("on", RELEASED)])
+def test_a_reload_speaks_of_a_gpu_that_is_away_as_well(world, config, said, state):
+    """It was set off and is away; the file says off and on again of it meanwhile, or what it said before."""
+    daemon = start(world, config, "")
+    address = world.gpus[1]
+    assert daemon.set_only(address, rpc.DISABLED) == rpc.SUCCESS
+    world.sim.ctl("unbind", gpu=address, timeout=20)
+    wait_until(lambda: len(listed(daemon)) == 2, "the daemon sees it")
+    reload(daemon, config, f"[gpu {address}]\npersistence = {said}\n")
+    reload(daemon, config, "")
+    world.sim.ctl("bind", gpu=address)
+    wait_until(lambda: len(listed(daemon)) == 3, "the daemon sees it again")
+    wait_states(daemon, HELD, state, HELD)
+
+
 @one_backend
 def test_a_reload_without_the_file_is_one_that_says_nothing_only_at_the_usual_place(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")

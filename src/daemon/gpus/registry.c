@@ -31,11 +31,28 @@ static void entry_changed(struct entry *entry, enum gpu_state before) {
         entry->registry->changed = true;
 }
 
+bool entry_is_enabled(const struct entry *entry) {
+        return entry->last_set == SET_NOTHING ? entry->policy.persistence : entry->last_set == SET_ON;
+}
+
+/*
+ * Whether a GPU is wanted, by rising precedence:
+ *
+ *      the policy         the command line, and before it the configuration (daemon/process/settings.h)
+ *      the last Set       of a client, until the daemon ends, or reads a configuration that says otherwise of this GPU
+ *                         than the one before: then whoever changed that has spoken last
+ *      a lease            not wanted while it lasts
+ *      an unbind          not wanted from the driver's notice on
+ *      gone, replaced     what is held is of no use: closed first
+ *      the daemon stops   not wanted
+ *
+ * None of these changes another but as is said here: what was set during a lease counts when that ends.
+ */
 void entry_update_want(struct entry *entry) {
         const struct registry *registry = entry->registry;
         enum gpu_state before = entry->gpu.state;
 
-        gpu_want(&entry->gpu, entry->enabled && !entry->leased && !entry->unbinding && !entry->stale &&
+        gpu_want(&entry->gpu, entry_is_enabled(entry) && !entry->leased && !entry->unbinding && !entry->stale &&
                                       entry->presence != PRESENCE_GONE && !registry->stopping);
         entry_changed(entry, before);
 }
@@ -51,8 +68,8 @@ void entry_spoil(struct entry *entry) {
         entry_update_want(entry);
 }
 
-void entry_enable(struct entry *entry, bool enabled) {
-        entry->enabled = enabled;
+void entry_set(struct entry *entry, enum last_set last_set) {
+        entry->last_set = last_set;
         gpu_retry_now(&entry->gpu);
         entry_update_want(entry);
 }
@@ -108,12 +125,14 @@ static bool is_repetition(const struct entry *entry, int result) {
 
 void entry_apply_policy(struct entry *entry) {
         const struct registry *registry = entry->registry;
-        struct registry_policy before = entry->policy;
+        bool was_enabled = entry_is_enabled(entry);
 
         entry->policy = registry->config.policy(&entry->gpu.info, entry->index, registry->config.userdata);
         entry->gpu.uvm_wanted = entry->policy.uvm;
-        if (entry->policy.persistence != before.persistence) /* the difference, not what an RPC has set since */
-                entry_enable(entry, entry->policy.persistence);
+        if (entry_is_enabled(entry) == was_enabled)
+                return;
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
 }
 
 /* The driver tells a GPU's UUID only once it has initialised the GPU; then rules that name it begin to count. */
@@ -433,17 +452,18 @@ static void forget(struct memory **next) {
 static void remember(struct registry *registry, const struct entry *entry) {
         struct memory *memory;
 
-        if (entry->enabled == entry->policy.persistence)
+        if (entry->last_set == SET_NOTHING)
                 return;
         memory = calloc(1, sizeof(*memory));
         if (!memory)
                 return;
         *memory = (struct memory){
-                .address = entry->gpu.info.address,
+                .info = entry->gpu.info,
+                .index = entry->index,
                 .configured = entry->policy.persistence,
+                .last_set = entry->last_set,
                 .next = registry->memories,
         };
-        (void)text_copy(memory->uuid, sizeof(memory->uuid), entry->gpu.info.uuid);
         registry->memories = memory;
 }
 
@@ -451,18 +471,33 @@ bool is_other_gpu(const char *first, const char *second) {
         return first[0] != '\0' && second[0] != '\0' && !text_equal(first, second);
 }
 
-/* What a client set last, if the GPU has been here before and is configured as it was then; else as configured. */
-static bool recall(struct registry *registry, const struct entry *entry) {
-        bool configured = entry->policy.persistence, enabled = configured;
+/* What a client set last, if the GPU has been here before. */
+static enum last_set recall(struct registry *registry, const struct gpu_info *info) {
+        enum last_set last_set = SET_NOTHING;
 
         for (struct memory **next = &registry->memories; *next; next = &(*next)->next)
-                if (pci_address_compare(&(*next)->address, &entry->gpu.info.address) == 0) {
-                        if ((*next)->configured == configured && !is_other_gpu((*next)->uuid, entry->gpu.info.uuid))
-                                enabled = !configured;
+                if (pci_address_compare(&(*next)->info.address, &info->address) == 0) {
+                        if (!is_other_gpu((*next)->info.uuid, info->uuid))
+                                last_set = (*next)->last_set;
                         forget(next);
                         break;
                 }
-        return enabled;
+        return last_set;
+}
+
+/* The configuration speaks of GPUs that are away, too. */
+static void forget_what_is_configured_otherwise(struct registry *registry) {
+        const struct registry_config *config = &registry->config;
+        struct memory **next = &registry->memories;
+
+        while (*next) {
+                struct registry_policy policy = config->policy(&(*next)->info, (*next)->index, config->userdata);
+
+                if (policy.persistence != (*next)->configured)
+                        forget(next);
+                else
+                        next = &(*next)->next;
+        }
 }
 
 int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index) {
@@ -488,7 +523,7 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info, i
                 entry->policy.uvm = entry->gpu.uvm_wanted = entry->gpu.hold.uvm_fd >= 0;
         }
         log_write(LOG_DEBUG, "device %s - registered", entry_address(entry, text));
-        entry_enable(entry, recall(registry, entry));
+        entry_set(entry, recall(registry, info));
         (void)take_ptr(entry);
         return 0;
 }
@@ -516,8 +551,15 @@ void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec) {
 }
 
 void registry_apply_policy(struct registry *registry) {
-        for (size_t i = 0; i < registry->n_entries; i++)
-                entry_apply_policy(registry->entries[i]);
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+                bool configured = entry->policy.persistence;
+
+                entry_apply_policy(entry);
+                if (entry->policy.persistence != configured)
+                        entry_set(entry, SET_NOTHING);
+        }
+        forget_what_is_configured_otherwise(registry);
         registry->changed = true;
         registry_advance(registry);
 }

@@ -7,12 +7,8 @@
  * starts the jobs on worker threads, retries after pauses, follows GPUs that come and go, and answers the requests that
  * wait for a GPU. Everything here runs in the loop.
  *
- * Whether a GPU is wanted, by rising precedence:
- *
- *      the default or the configuration < the last RPC Set < a lease < an unbind notice, or the GPU being gone
- *
- * What was set last is remembered of a GPU that leaves the driver, for when it is bound again, as long as the daemon
- * runs and its configuration is the same.
+ * Whether a GPU is wanted, and which word goes before which: entry_update_want() in registry.c. What was set last is
+ * remembered of a GPU that leaves the driver, for when it is bound again.
  *
  * A GPU is known by its PCI address. Requests for one GPU are served one after another, in the order in which they
  * came; different GPUs do not wait for one another.
@@ -87,7 +83,7 @@ int registry_take_log(struct registry *registry, int log_fd);
 /* Somebody looks at the list: has what the driver alone knows asked for again, for the next look. */
 void registry_refresh(struct registry *registry);
 void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
-/* The policy's answers may have changed: applies those that did. */
+/* The configuration was read again: what it says otherwise of a GPU than before is applied, and ends its last Set. */
 void registry_apply_policy(struct registry *registry);
 
 /* ---- questions ---- */

@@ -34,16 +34,24 @@ enum presence {
         PRESENCE_GONE,
 };
 
+/* What a client asked for last. */
+enum last_set {
+        SET_NOTHING,
+        SET_OFF,
+        SET_ON,
+};
+
+/* What says whether a GPU is wanted stands in fields of its own; entry_update_want() merges them. */
 struct entry {
         struct gpu gpu;
         struct registry *registry;
 
         int index;                     /* see registry_config.policy */
         struct registry_policy policy; /* as last asked for */
-        bool enabled;                  /* the policy's persistence, or what an RPC set last */
-        bool leased;                   /* a lease covers it */
-        bool unbinding;                /* the driver waits for us to let go */
-        bool stale;                    /* what is held is of a GPU that was taken away: close it, then open anew */
+        enum last_set last_set;
+        bool leased;    /* a lease covers it */
+        bool unbinding; /* the driver waits for us to let go */
+        bool stale;     /* what is held is of a GPU that was taken away: close it, then open anew */
         enum presence presence;
         uint64_t opened_usec; /* when the last open began */
         bool waiting;         /* an open waits until unbinds are heard of */
@@ -57,9 +65,10 @@ struct entry {
 /* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does
  * both. */
 struct memory {
-        struct pci_address address;
-        char uuid[GPU_UUID_SIZE]; /* empty: not known */
-        bool configured;          /* what it differed from */
+        struct gpu_info info;
+        int index;
+        bool configured; /* the policy's persistence */
+        enum last_set last_set;
         struct memory *next;
 };
 
@@ -106,8 +115,10 @@ bool is_other_gpu(const char *first, const char *second);
 
 /* Works out anew whether the GPU is wanted. */
 void entry_update_want(struct entry *entry);
-/* An RPC or the policy decides. Ends a pause after a failure: whoever asks wants it tried now. */
-void entry_enable(struct entry *entry, bool enabled);
+/* What the policy and the last Set say together; more than they may forbid it. */
+bool entry_is_enabled(const struct entry *entry);
+/* A client decides. Ends a pause after a failure: whoever asks wants it tried now. */
+void entry_set(struct entry *entry, enum last_set last_set);
 void entry_start_job(struct entry *entry, enum gpu_job job);
 /* Takes the requests of a GPU as far as they get now. */
 void entry_serve(struct entry *entry);
@@ -122,7 +133,7 @@ void entry_spoil(struct entry *entry);
 int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index);
 /* Forgets the entries that are gone and released. */
 void registry_sweep(struct registry *registry);
-/* What the configuration says of it now; only a difference counts. */
+/* More is known of the GPU: asks the policy anew. */
 void entry_apply_policy(struct entry *entry);
 
 /* GPUs of which descriptors were handed in become entries. */

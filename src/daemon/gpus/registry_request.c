@@ -23,15 +23,18 @@ static void answer(struct entry *entry, enum nvpd_status status) {
 }
 
 static bool mode_is(const struct entry *entry, bool enabled) {
-        return entry->enabled == enabled && entry->gpu.state == (enabled ? GPU_HELD : GPU_RELEASED) &&
+        return entry_is_enabled(entry) == enabled && entry->gpu.state == (enabled ? GPU_HELD : GPU_RELEASED) &&
                entry->gpu.wanted == enabled;
 }
 
-/* The last attempt failed and the next is not due yet, or something stronger than a Set forbids it. */
-static bool mode_failed(const struct entry *entry) {
+/*
+ * The last attempt failed and the next is not due yet, something stronger than a Set forbids it, or the configuration
+ * was read again meanwhile and says otherwise.
+ */
+static bool mode_failed(const struct entry *entry, bool enabled) {
         if (entry->gpu.job != GPU_JOB_NONE)
                 return false;
-        if (entry->enabled && !entry->gpu.wanted && !entry->stale)
+        if (entry_is_enabled(entry) != enabled || (enabled && !entry->gpu.wanted && !entry->stale))
                 return true;
         return entry->gpu.failure.error != 0 && entry->gpu.retry_usec != 0;
 }
@@ -41,8 +44,12 @@ static void start_numa(struct entry *entry, bool online) {
         entry_start_job(entry, online ? GPU_JOB_NUMA_ONLINE : GPU_JOB_NUMA_OFFLINE);
 }
 
+static enum last_set set_of(bool enable) {
+        return enable ? SET_ON : SET_OFF;
+}
+
 static void roll_back(struct entry *entry) {
-        entry_enable(entry, !entry->request->enable);
+        entry_set(entry, set_of(!entry->request->enable));
         entry->request->stage = STAGE_ROLLBACK;
 }
 
@@ -55,9 +62,10 @@ static void serve_new(struct entry *entry) {
                         start_numa(entry, request->enable);
         } else if (mode_is(entry, request->enable)) {
                 log_write(LOG_NOTICE, "device %s - already in requested persistence mode.", entry_address(entry, text));
+                entry->last_set = set_of(request->enable);
                 answer(entry, NVPD_SUCCESS);
         } else {
-                entry_enable(entry, request->enable);
+                entry_set(entry, set_of(request->enable));
                 request->stage = STAGE_MODE;
         }
 }
@@ -72,9 +80,11 @@ static void serve_mode(struct entry *entry) {
                         start_numa(entry, request->enable);
                 else
                         answer(entry, NVPD_SUCCESS);
-        } else if (mode_failed(entry) && request->kind == REGISTRY_SET_MODE && entry->gpu.failure.numa) {
+        } else if (!mode_failed(entry, request->enable)) {
+                return;
+        } else if (request->kind == REGISTRY_SET_MODE && entry->gpu.failure.numa) {
                 roll_back(entry);
-        } else if (mode_failed(entry)) {
+        } else {
                 answer(entry, NVPD_DRIVER);
         }
 }
@@ -94,7 +104,7 @@ static void serve_numa(struct entry *entry) {
 }
 
 static void serve_rollback(struct entry *entry) {
-        if (mode_is(entry, !entry->request->enable) || mode_failed(entry))
+        if (mode_is(entry, !entry->request->enable) || mode_failed(entry, !entry->request->enable))
                 answer(entry, NVPD_NUMA_FAILURE);
 }
 

@@ -17,7 +17,7 @@
  *      sessions            max-sessions, if fewer                                  by RLIMIT_NOFILE
  *      sessions of a user  max-sessions-per-user                                   a quarter of these
  *
- * A Set of a client comes after all this (gpus/registry.h).
+ * What else decides whether a GPU is held: entry_update_want() in gpus/registry.c.
  */
 
 #include <limits.h>

@@ -59,6 +59,7 @@ struct driver_gpu {
         atomic_bool listed;
         atomic_bool unreadable; /* its information, for the moment */
         atomic_bool lacks_numa;
+        atomic_bool hides_uuid; /* until it is opened */
         atomic_int minor;
         atomic_uint binding;       /* grows with every bind */
         atomic_uint held_binding;  /* of the open that holds it; 0: none */
@@ -121,7 +122,8 @@ static void fill_info(const struct driver_gpu *gpu, size_t index, struct gpu_inf
                 return;
         ret_info->minor = gpu->minor;
         ret_info->lacks_numa = gpu->lacks_numa;
-        (void)text_format(ret_info->uuid, sizeof(ret_info->uuid), "GPU-%zu", index);
+        if (!gpu->hides_uuid)
+                (void)text_format(ret_info->uuid, sizeof(ret_info->uuid), "GPU-%zu", index);
 }
 
 /* What is listed is what was there when the call began, as when it is read entry by entry. */
@@ -160,6 +162,7 @@ static int driver_open(void *context, const struct pci_address *address, struct 
                 return leave(driver, gpu_failure_set(ret_failure, r, 0, "cannot open"));
         *ret_hold = GPU_HOLD_NONE;
         ret_hold->minor = minor;
+        (void)text_format(ret_hold->uuid, sizeof(ret_hold->uuid), "GPU-%d", address->bus - FIRST_BUS);
         gpu->held_binding = binding;
         return leave(driver, 0);
 }
@@ -287,12 +290,18 @@ struct world {
         struct worker *worker;
         struct registry *registry;
         struct registry_policy policy;
+        const char *off_uuid; /* configured off, whatever the policy says of others */
         unsigned n_ready, n_stopped;
         uint64_t deadline_usec;
 };
 
 static struct registry_policy policy_of(const struct gpu_info *info, int index, void *userdata) {
-        return ((struct world *)userdata)->policy;
+        const struct world *world = userdata;
+        struct registry_policy policy = world->policy;
+
+        if (world->off_uuid && text_equal(info->uuid, world->off_uuid))
+                policy.persistence = false;
+        return policy;
 }
 
 static void on_change(void *userdata) {
@@ -1095,6 +1104,95 @@ static void a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver(void **state)
         finish(&world);
 }
 
+static void a_set_lasts_over_a_reload_that_says_of_the_gpu_what_was_said_before(void **state) {
+        struct world world;
+
+        start(&world, 2);
+        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        world.off_uuid = "GPU-1";
+        registry_apply_policy(world.registry);
+        AWAIT(&world, state_of(&world, 1) == GPU_RELEASED && is_idle(&world));
+        assert_int_equal(state_of(&world, 0), GPU_RELEASED);
+        world.off_uuid = NULL;
+        registry_apply_policy(world.registry);
+        AWAIT(&world, is_fresh(&world, 1) && is_idle(&world));
+        assert_int_equal(state_of(&world, 0), GPU_RELEASED);
+        finish(&world);
+}
+
+static void a_set_ends_at_a_reload_that_says_otherwise_of_the_gpu(void **state) {
+        struct world world;
+
+        start(&world, 1);
+        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS); /* as it is, and a Set all the same */
+        world.policy.persistence = false;
+        registry_apply_policy(world.registry);
+        AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
+        world.policy.persistence = true;
+        registry_apply_policy(world.registry);
+        AWAIT(&world, is_fresh(&world, 0) && is_idle(&world));
+        finish(&world);
+}
+
+static void a_set_that_a_reload_overtakes_is_answered(void **state) {
+        struct asked asked;
+        struct world world;
+
+        prepare(&world, 1);
+        hold_back(&world, 0, CALL_OPEN);
+        registry_start(world.registry);
+        AWAIT(&world, find(&world, 0) && begun(&world, 0, CALL_OPEN) == 1);
+        ask(&world, 0, &asked, REGISTRY_SET_MODE_ONLY, true);
+        world.policy.persistence = false;
+        registry_apply_policy(world.registry);
+        assert_false(asked.answered);
+        let_go(&world, 0, CALL_OPEN, 0);
+        AWAIT(&world, asked.answered);
+        assert_int_equal(asked.status, NVPD_DRIVER);
+        AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
+        finish(&world);
+}
+
+static void a_set_lasts_when_the_gpu_tells_that_another_line_is_meant(void **state) {
+        struct asked asked;
+        struct world world;
+
+        prepare(&world, 1);
+        world.off_uuid = "GPU-0";
+        world.driver.gpus[0].hides_uuid = true;
+        hold_back(&world, 0, CALL_OPEN);
+        registry_start(world.registry);
+        AWAIT(&world, find(&world, 0) && begun(&world, 0, CALL_OPEN) == 1);
+        ask(&world, 0, &asked, REGISTRY_SET_MODE_ONLY, true);
+        let_go(&world, 0, CALL_OPEN, 0);
+        AWAIT(&world, asked.answered && is_idle(&world));
+        assert_int_equal(asked.status, NVPD_SUCCESS);
+        assert_false(registry_gpu_policy(find(&world, 0)).persistence);
+        assert_int_equal(state_of(&world, 0), GPU_HELD);
+        finish(&world);
+}
+
+static void a_set_of_a_gpu_that_is_away_ends_only_at_a_reload_that_says_otherwise_of_it(void **state) {
+        struct world world;
+
+        start(&world, 1);
+        for (unsigned changed = 0; changed < 2; changed++) {
+                assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+                driver_unbinds(&world, 0);
+                look(&world);
+                AWAIT(&world, !find(&world, 0));
+                world.policy.persistence = !changed;
+                registry_apply_policy(world.registry);
+                world.policy.persistence = true;
+                registry_apply_policy(world.registry);
+                driver_binds(&world, 0, 0);
+                look(&world);
+                AWAIT(&world, find(&world, 0) && is_idle(&world));
+                assert_int_equal(state_of(&world, 0), changed ? GPU_HELD : GPU_RELEASED);
+        }
+        finish(&world);
+}
+
 static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state) {
         struct asked waiting;
         struct world world;
@@ -1538,6 +1636,11 @@ int main(void) {
                 cmocka_unit_test(a_gpu_that_is_not_wanted_any_more_does_not_wait),
                 cmocka_unit_test(a_gpu_that_was_kept_is_adopted_and_not_opened),
                 cmocka_unit_test(a_lease_is_answered_in_the_end_when_it_does_not_become_quiet),
+                cmocka_unit_test(a_set_ends_at_a_reload_that_says_otherwise_of_the_gpu),
+                cmocka_unit_test(a_set_lasts_over_a_reload_that_says_of_the_gpu_what_was_said_before),
+                cmocka_unit_test(a_set_lasts_when_the_gpu_tells_that_another_line_is_meant),
+                cmocka_unit_test(a_set_of_a_gpu_that_is_away_ends_only_at_a_reload_that_says_otherwise_of_it),
+                cmocka_unit_test(a_set_that_a_reload_overtakes_is_answered),
                 cmocka_unit_test(a_lease_of_a_gpu_that_is_stuck_says_so),
                 cmocka_unit_test(a_lease_of_all_covers_what_comes_meanwhile),
                 cmocka_unit_test(a_lease_waits_until_nothing_of_ours_uses_the_driver),
