@@ -24,6 +24,7 @@ const struct command *const commands[] = {
         &metrics_command,
         &bench_command,
         &release_command,
+        &settings_command,
         &doctor_command,
         &takeover_command,
         &completion_command,

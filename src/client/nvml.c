@@ -10,25 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-
-/* The library's numbers, fixed by its interface (its public header, nvml.h; enum nvmlReturn_t, nvmlEnableState_t). */
-enum {
-        NVML_SUCCESS = 0,
-        NVML_ERROR_NOT_SUPPORTED = 3,
-        NVML_ERROR_NO_PERMISSION = 4,
-        NVML_ERROR_NOT_FOUND = 6,
-        NVML_ERROR_GPU_IS_LOST = 15,
-};
-
-struct nvml {
-        void *library;
-        bool started;
-        int (*init)(void);
-        int (*shutdown)(void);
-        int (*get_handle)(const char *bus_id, void **ret_device);
-        int (*set_persistence)(void *device, int enabled);
-        const char *(*error_string)(int result);
-};
+#include "client/nvml_private.h"
 
 static const struct {
         const char *name;
@@ -116,15 +98,22 @@ static int fail(struct nvml *nvml, int result, const char *what, char *error, si
         return error_number;
 }
 
+int nvml_find_device(struct nvml *nvml, const struct pci_address *address, void **ret_device, char *error,
+                     size_t error_size) {
+        char bus_id[PCI_ADDRESS_SIZE];
+        int result = nvml->get_handle(pci_address_format_nvml(address, bus_id), ret_device);
+
+        return result == NVML_SUCCESS ? 0 : fail(nvml, result, "NVML does not open the GPU", error, error_size);
+}
+
 int nvml_set_persistence(struct nvml *nvml, const struct pci_address *address, bool enabled, char *error,
                          size_t error_size) {
-        char bus_id[PCI_ADDRESS_SIZE];
         void *device = NULL;
-        int result;
+        int result, r;
 
-        result = nvml->get_handle(pci_address_format_nvml(address, bus_id), &device);
-        if (result != NVML_SUCCESS)
-                return fail(nvml, result, "NVML does not open the GPU", error, error_size);
+        r = nvml_find_device(nvml, address, &device, error, error_size);
+        if (r < 0)
+                return r;
         result = nvml->set_persistence(device, enabled);
         if (result != NVML_SUCCESS)
                 return fail(nvml, result, "NVML does not set the kernel's flag", error, error_size);

@@ -2,9 +2,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A stand-in for libnvidia-ml.so.1 over the simulated driver: as much of NVML as asking for persistence and switching
- * the kernel's flag need. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one JSON object a line. Like the
- * real one it asks the persistence daemon (below HOLDFAST_ROOT) first, and joins its answer and the flag by "or".
+ * A stand-in for libnvidia-ml.so.1 over the simulated driver: as much of NVML as asking for persistence, switching
+ * the kernel's flag and the settings of GPUs need. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one
+ * JSON object a line. Like the real one it asks the persistence daemon (below HOLDFAST_ROOT) first, and joins its
+ * answer and the flag by "or".
  */
 
 #include <stdbool.h>
@@ -32,6 +33,7 @@ enum {
         SUCCESS = 0,
         ERROR_UNINITIALIZED = 1,
         ERROR_INVALID_ARGUMENT = 2,
+        ERROR_NOT_SUPPORTED = 3,
         ERROR_NO_PERMISSION = 4,
         ERROR_NOT_FOUND = 6,
         ERROR_DRIVER_NOT_LOADED = 9,
@@ -53,6 +55,17 @@ EXPORT int nvmlShutdown(void);
 EXPORT int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device);
 EXPORT int nvmlDeviceGetPersistenceMode(void *device, int *mode);
 EXPORT int nvmlDeviceSetPersistenceMode(void *device, int mode);
+EXPORT int nvmlDeviceGetPowerManagementLimit(void *device, unsigned *milliwatts);
+EXPORT int nvmlDeviceGetPowerManagementLimitConstraints(void *device, unsigned *low, unsigned *high);
+EXPORT int nvmlDeviceSetPowerManagementLimit(void *device, unsigned milliwatts);
+EXPORT int nvmlDeviceGetSupportedMemoryClocks(void *device, unsigned *count, unsigned *clocks);
+EXPORT int nvmlDeviceGetSupportedGraphicsClocks(void *device, unsigned memory_clock, unsigned *count, unsigned *clocks);
+EXPORT int nvmlDeviceSetGpuLockedClocks(void *device, unsigned low, unsigned high);
+EXPORT int nvmlDeviceSetMemoryLockedClocks(void *device, unsigned low, unsigned high);
+EXPORT int nvmlDeviceGetComputeMode(void *device, int *mode);
+EXPORT int nvmlDeviceSetComputeMode(void *device, int mode);
+EXPORT int nvmlDeviceGetEccMode(void *device, int *current, int *pending);
+EXPORT int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending);
 EXPORT const char *nvmlErrorString(int result);
 
 /* ---- the sockets --------------------------------------------------------------------------------------------- */
@@ -186,7 +199,8 @@ static bool is_held(const struct pci_address *address) {
         return xdr_reader_ok(&reader) && result.status == NVPD_SUCCESS && result.mode == NVPD_MODE_ENABLED;
 }
 
-static bool has_flag(const char *address) {
+/* What the simulator's status says of the GPU under that key, a new reference, or NULL. */
+static json_t *status_of(const char *address, const char *key) {
         CLEANUP(json_done) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
         json_t *gpu;
         size_t i;
@@ -195,9 +209,15 @@ static bool has_flag(const char *address) {
                 const char *known = json_string_value(json_object_get(gpu, "address"));
 
                 if (known && text_equal(known, address))
-                        return json_is_true(json_object_get(gpu, "legacy"));
+                        return json_incref(json_object_get(gpu, key));
         }
-        return false;
+        return NULL;
+}
+
+static bool has_flag(const char *address) {
+        CLEANUP(json_done) json_t *legacy = status_of(address, "legacy");
+
+        return json_is_true(legacy);
 }
 
 int nvmlDeviceGetPersistenceMode(void *device, int *mode) {
@@ -228,6 +248,102 @@ int nvmlDeviceSetPersistenceMode(void *device, int mode) {
         return result ? SUCCESS : ERROR_UNKNOWN;
 }
 
+/* ---- settings ------------------------------------------------------------------------------------------------- */
+
+enum { MILLIWATTS = 1000 };
+
+static const char *const compute_modes[] = {"Default", NULL, "Prohibited", "Exclusive_Process"};
+
+static int get_setting(void *device, const char *key, json_t **ret_value) {
+        CLEANUP(json_done) json_t *settings = NULL;
+
+        if (!initialised)
+                return ERROR_UNINITIALIZED;
+        settings = status_of(((struct device *)device)->address, "settings");
+        *ret_value = json_incref(json_object_get(settings, key));
+        return *ret_value ? SUCCESS : ERROR_UNKNOWN;
+}
+
+/* Takes over the value's reference. What the simulator refuses is out of its range. */
+static int set_setting(void *device, const char *key, json_t *value) {
+        CLEANUP(json_done) json_t *owned = value, *result = NULL;
+
+        if (!initialised)
+                return ERROR_UNINITIALIZED;
+        if (geteuid() != 0)
+                return ERROR_NO_PERMISSION;
+        result =
+                ask(json_pack("{s:s, s:s, s:O}", "verb", "set", "gpu", ((struct device *)device)->address, key, owned));
+        return result ? SUCCESS : ERROR_INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetPowerManagementLimit(void *device, unsigned *milliwatts) {
+        CLEANUP(json_done) json_t *watts = NULL;
+        int result = get_setting(device, "power_limit_w", &watts);
+
+        if (result == SUCCESS)
+                *milliwatts = (unsigned)json_integer_value(watts) * MILLIWATTS;
+        return result;
+}
+
+int nvmlDeviceGetPowerManagementLimitConstraints(void *device, unsigned *low, unsigned *high) {
+        *low = 200 * MILLIWATTS;
+        *high = 700 * MILLIWATTS;
+        return SUCCESS;
+}
+
+int nvmlDeviceSetPowerManagementLimit(void *device, unsigned milliwatts) {
+        return set_setting(device, "power_limit_w", json_integer(milliwatts / MILLIWATTS));
+}
+
+int nvmlDeviceGetSupportedMemoryClocks(void *device, unsigned *count, unsigned *clocks) {
+        *count = 2;
+        clocks[0] = 2619;
+        clocks[1] = 1593;
+        return SUCCESS;
+}
+
+int nvmlDeviceGetSupportedGraphicsClocks(void *device, unsigned memory_clock, unsigned *count, unsigned *clocks) {
+        *count = 0;
+        for (unsigned clock = 1980; clock >= 345; clock -= 15)
+                clocks[(*count)++] = clock;
+        return SUCCESS;
+}
+
+/* The simulator has one value for the range: its upper end. */
+int nvmlDeviceSetGpuLockedClocks(void *device, unsigned low, unsigned high) {
+        return set_setting(device, "graphics_clock_mhz", json_integer(high));
+}
+
+int nvmlDeviceSetMemoryLockedClocks(void *device, unsigned low, unsigned high) {
+        return set_setting(device, "memory_clock_mhz", json_integer(high));
+}
+
+int nvmlDeviceGetComputeMode(void *device, int *mode) {
+        CLEANUP(json_done) json_t *name = NULL;
+        int result = get_setting(device, "compute_mode", &name);
+
+        for (size_t i = 0; i < ARRAY_SIZE(compute_modes) && result == SUCCESS; i++)
+                if (compute_modes[i] && text_equal(compute_modes[i], json_string_value(name)))
+                        *mode = (int)i;
+        return result;
+}
+
+int nvmlDeviceSetComputeMode(void *device, int mode) {
+        if (mode < 0 || (size_t)mode >= ARRAY_SIZE(compute_modes) || !compute_modes[mode])
+                return ERROR_INVALID_ARGUMENT;
+        return set_setting(device, "compute_mode", json_string(compute_modes[mode]));
+}
+
+int nvmlDeviceGetEccMode(void *device, int *current, int *pending) {
+        *current = *pending = 1;
+        return SUCCESS;
+}
+
+int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
+        return ERROR_NOT_SUPPORTED;
+}
+
 const char *nvmlErrorString(int result) {
         static const struct {
                 int result;
@@ -236,6 +352,7 @@ const char *nvmlErrorString(int result) {
                 {SUCCESS, "Success"},
                 {ERROR_UNINITIALIZED, "Uninitialized"},
                 {ERROR_INVALID_ARGUMENT, "Invalid Argument"},
+                {ERROR_NOT_SUPPORTED, "Not Supported"},
                 {ERROR_NO_PERMISSION, "Insufficient Permissions"},
                 {ERROR_NOT_FOUND, "Not Found"},
                 {ERROR_DRIVER_NOT_LOADED, "Driver Not Loaded"},

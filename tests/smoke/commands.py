@@ -31,6 +31,7 @@ COMMANDS = {
     "metrics": ([], 0, r'^holdfast_daemon_info\{kind="holdfast"'),
     "bench": (["--held-only"], 1, r"times of held open not taken: cannot open"),
     "release": (["--dry-run", "--", "true"], 0, r"GPU 0 "),
+    "settings": ([], 0, r"No settings are wanted"),
     "doctor": ([], 1, r"^PROBLEM driver-loaded"),
     "takeover": (["--status"], 1, r"systemd does not run here"),
 }

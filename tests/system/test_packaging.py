@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parent.parent.parent
 INSTALL = TOP / "packaging/install"
 DAEMON_UNITS = ("holdfast.service", "nvidia-persistenced.service")
 UNITS = (*DAEMON_UNITS, "holdfast.socket", "nvidia-persistenced.socket", "holdfast-metrics.service",
-         "holdfast-metrics.timer")
+         "holdfast-metrics.timer", "holdfast-settings.service")
 # What systemd-sysusers leaves in a tree: the user stays, as with packages.
 ACCOUNTS = {"etc/.pwd.lock", "etc/group", "etc/gshadow", "etc/passwd", "etc/passwd-", "etc/shadow"}
 

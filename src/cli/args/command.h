@@ -65,6 +65,7 @@ extern const struct command metrics_command;
 extern const struct command query_command;
 extern const struct command release_command;
 extern const struct command set_command;
+extern const struct command settings_command;
 extern const struct command status_command;
 extern const struct command takeover_command;
 extern const struct command wait_command;

@@ -14,11 +14,13 @@
 #include "base/text.h"
 #include "cli/change/child.h"
 #include "cli/node/process.h"
+#include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 
 #define POLL_USEC (50 * USEC_PER_MSEC)
 #define LOST_USEC (100 * USEC_PER_MSEC)
-#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
+#define ANSWER_USEC (5 * USEC_PER_SEC)    /* for one question; the whole has its own limit */
+#define SETTINGS_USEC (45 * USEC_PER_SEC) /* for what applies settings, which has 30 s for a GPU */
 
 void yield_done(struct yield *yield) {
         client_done(&yield->lease);
@@ -245,18 +247,68 @@ static int tell_again(const struct yield *yield, const struct snapshot *now, uin
         return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : yield->not_held_status;
 }
 
-/* Looks until all are held again that were before, but for those that the driver refuses. */
+/* ---- and their settings ---------------------------------------------------------------------------------------- */
+
+/*
+ * How many GPUs that are held again wait for holdfast-settings.service, which there need not be. ret_n_differing: of
+ * the others, those with a setting that is not as wanted.
+ */
+static size_t count_unset(const struct yield *yield, const struct snapshot *now, size_t *ret_n_differing) {
+        json_t *document = NULL;
+        size_t n = 0;
+
+        *ret_n_differing = 0;
+        if (settings_state_read(yield->invocation->locations, &document) < 0)
+                return 0;
+        for (size_t i = 0; i < yield->snapshot->n_gpus; i++) {
+                const struct pci_address *address = &yield->snapshot->gpus[i].info.address;
+                const struct snapshot_gpu *row = snapshot_find(now, address);
+                char text[PCI_ADDRESS_SIZE];
+
+                if (!yield_was_held(yield, i) || !row || row->held != HF_YES)
+                        continue;
+                (void)pci_address_format(address, text);
+                if (!settings_state_is_applied(document, text, now->head.started_realtime_usec, row->detail.opens))
+                        n++;
+                else if (settings_state_count_differing(settings_state_find(document, text)) > 0)
+                        ++*ret_n_differing;
+        }
+        json_decref(document);
+        return n;
+}
+
+static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_differing) {
+        if (n_unset > 0)
+                (void)complain(yield->invocation, STATUS_DONE,
+                               "warning: the settings of %zu GPU%s are not applied yet; see holdfast settings", n_unset,
+                               plural(n_unset));
+        if (n_differing > 0)
+                (void)complain(yield->invocation, STATUS_DONE,
+                               "warning: the settings of %zu GPU%s are not as wanted; see holdfast settings",
+                               n_differing, plural(n_differing));
+}
+
+/* Looks until all are held again that were before and have their settings, but for those that the driver refuses. */
 static int wait_again(const struct yield *yield, uint64_t start_usec) {
         const struct timespec pause = {.tv_nsec = (long)(POLL_USEC * 1000)};
-        uint64_t deadline_usec = deadline_of(yield);
+        uint64_t deadline_usec = deadline_of(yield), settings_usec = start_usec + SETTINGS_USEC;
 
         for (;;) {
                 CLEANUP(snapshot_done) struct snapshot *now = NULL;
+                size_t n_unset, n_differing;
+                uint64_t now_usec;
 
                 if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) < 0)
                         return yield->not_held_status;
-                if (count_again(yield, now).n_waiting == 0 || clock_monotonic_usec() >= deadline_usec)
-                        return tell_again(yield, now, start_usec);
+                now_usec = clock_monotonic_usec();
+                n_unset = count_unset(yield, now, &n_differing);
+                if (now_usec >= deadline_usec ||
+                    (count_again(yield, now).n_waiting == 0 && (n_unset == 0 || now_usec >= settings_usec))) {
+                        int status = tell_again(yield, now, start_usec);
+
+                        tell_unset(yield, n_unset, n_differing);
+                        return status;
+                }
                 (void)nanosleep(&pause, NULL);
         }
 }

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/node/settings_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+
+enum { STATE_SIZE_MAX = 4 << 20 };
+
+static void json_done(json_t **json) {
+        json_decref(*json);
+}
+
+/* A service that was killed leaves its file behind where no service manager removes it. */
+static bool is_running(const json_t *document) {
+        json_int_t pid = json_integer_value(json_object_get(document, "pid"));
+
+        return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+int settings_state_read(const struct locations *locations, json_t **ret_document) {
+        CLEANUP(json_done) json_t *document = NULL;
+        CLEANUP(free_ptr) char *text = NULL;
+        char path[PATH_MAX];
+        int r;
+
+        r = locations_path(path, locations, SETTINGS_STATE_FILE);
+        if (r == 0)
+                r = file_read_text_at(AT_FDCWD, path, STATE_SIZE_MAX, &text);
+        if (r < 0)
+                return r;
+        document = json_loads(text, 0, NULL);
+        if (!json_is_object(document))
+                return -EBADMSG;
+        if (!is_running(document))
+                return -ENOENT;
+        *ret_document = take_ptr(document);
+        return 0;
+}
+
+json_t *settings_state_find(const json_t *document, const char *address) {
+        json_t *gpu;
+        size_t i;
+
+        json_array_foreach(json_object_get(document, "gpus"), i, gpu) {
+                const char *known = json_string_value(json_object_get(gpu, "address"));
+
+                if (known && text_equal(known, address))
+                        return gpu;
+        }
+        return NULL;
+}
+
+size_t settings_state_count_differing(const json_t *gpu) {
+        size_t i, n = 0;
+        json_t *row;
+
+        json_array_foreach(json_object_get(gpu, "settings"), i, row) n += json_is_true(json_object_get(row, "differs"));
+        json_array_foreach(json_object_get(gpu, "hooks"), i, row) n += json_is_string(json_object_get(row, "failure"));
+        return n;
+}
+
+bool settings_state_is_applied(const json_t *document, const char *address, uint64_t daemon_started, uint32_t opens) {
+        const json_t *gpu = settings_state_find(document, address);
+
+        return json_is_true(json_object_get(gpu, "applied")) &&
+               json_integer_value(json_object_get(gpu, "daemon_started")) == (json_int_t)daemon_started &&
+               json_integer_value(json_object_get(gpu, "opens")) == (json_int_t)opens;
+}

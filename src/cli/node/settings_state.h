@@ -1,0 +1,30 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * What holdfast-settings.service has written about the settings of this node's GPUs: a JSON document
+ * (docs/schemas/settings.json), readable by everybody.
+ */
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/locations.h"
+
+#define SETTINGS_STATE_FOLDER "/run/holdfast-settings"
+#define SETTINGS_STATE_FILE "/run/holdfast-settings/state.json"
+
+/* Returns 0 and a new reference; -ENOENT when the service does not run; -EBADMSG; or other negative errno. */
+int settings_state_read(const struct locations *locations, json_t **ret_document);
+
+/* The GPU's row, or NULL. The document may be NULL. */
+json_t *settings_state_find(const json_t *document, const char *address);
+
+/* How many settings and failed hooks of the GPU's differ from what is wanted. The row may be NULL. */
+size_t settings_state_count_differing(const json_t *gpu);
+
+/* Whether the service has applied the GPU's settings since that daemon opened it that often. */
+bool settings_state_is_applied(const json_t *document, const char *address, uint64_t daemon_started, uint32_t opens);

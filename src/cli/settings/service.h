@@ -1,0 +1,27 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * What holdfast-settings.service runs: it waits on RPC Watch, and each time the daemon has opened a GPU anew it applies
+ * the settings and runs the hooks, in a worker for each GPU (worker.h). It writes what came of it for all to read
+ * (cli/node/settings_state.h).
+ *
+ *      Watch ---> events of a GPU: held, released, failed, ... ---> a queue for each GPU ---> its worker
+ *                 a look at all GPUs every minute ------------------------------------------^    |
+ *      state.json <------------------------------------------------------------------------------+
+ */
+
+#include <stdint.h>
+
+#include "base/locations.h"
+
+struct service_options {
+        const struct locations *locations;
+        const char *config; /* the configuration's path */
+        const char *nvml;   /* NULL: NVIDIA's own */
+        uint64_t look_usec; /* how often settings are compared */
+};
+
+/* Runs until SIGTERM or SIGINT. SIGHUP: reads the configuration again and applies it. Returns an exit status. */
+int service_run(const struct service_options *options);

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+#include "cli/settings/service_gpu.h"
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "cli/report/report.h"
+
+struct service_gpu *service_gpu_new(const struct pci_address *address) {
+        struct service_gpu *gpu = calloc(1, sizeof(*gpu));
+
+        if (!gpu)
+                return NULL;
+        gpu->address = *address;
+        gpu->worker.fd = -1;
+        gpu->hooks = json_array();
+        return gpu;
+}
+
+struct service_gpu *service_gpu_free(struct service_gpu *gpu) {
+        if (gpu) {
+                worker_kill(&gpu->worker);
+                json_decref(gpu->result);
+                json_decref(gpu->hooks);
+        }
+        free(gpu);
+        return NULL;
+}
+
+bool service_gpu_is_held(const struct service_gpu *gpu) {
+        return gpu->present && gpu->said.state == HF_GPU_HELD && !gpu->said.leased;
+}
+
+/* ---- what the daemon says ------------------------------------------------------------------------------------- */
+
+/* Of too many the last gives way: the first ones have happened before it. */
+static void queue_event(struct service_gpu *gpu, enum hook_event event, const char *reason) {
+        struct service_event *place =
+                &gpu->events[gpu->n_events < SERVICE_EVENTS_MAX ? gpu->n_events++ : SERVICE_EVENTS_MAX - 1];
+
+        place->event = event;
+        (void)text_copy(place->reason, sizeof(place->reason), reason);
+        (void)text_printable(place->reason);
+}
+
+/* What was found before the GPU was opened anew says nothing any more. */
+static void forget(struct service_gpu *gpu) {
+        json_decref(gpu->result);
+        gpu->result = NULL;
+        if (gpu->worker.applying)
+                worker_kill(&gpu->worker);
+}
+
+/* A daemon that has taken the GPU over from its keeper has not opened it: its count stands at 0. */
+static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
+        bool same_daemon = gpu->known && gpu->daemon_started == daemon_started;
+        bool anew = same_daemon ? gpu->opens != gpu->said.opens : !gpu->known || gpu->said.opens > 0;
+
+        gpu->known = true;
+        gpu->failed = false;
+        gpu->daemon_started = daemon_started;
+        gpu->opens = gpu->said.opens;
+        if (!anew)
+                return;
+        forget(gpu);
+        gpu->due = true;
+        queue_event(gpu, HOOK_HELD, "opened anew");
+}
+
+static const char *reason_of_release(const struct service_gpu *gpu) {
+        if (!gpu->present)
+                return "the daemon does not list it any more";
+        return gpu->said.leased ? "leased" : gpu->said.wanted ? "the driver or a stop asked for it" : "not wanted";
+}
+
+void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64_t daemon_started) {
+        bool was_held = gpu->present && gpu->said.state == HF_GPU_HELD;
+        bool was_leased = gpu->present && gpu->said.leased;
+
+        gpu->present = said != NULL;
+        if (said)
+                gpu->said = *said;
+        if (!was_leased && gpu->present && gpu->said.leased)
+                queue_event(gpu, HOOK_LEASE_BEGUN, "");
+        if (was_held && (!gpu->present || gpu->said.state != HF_GPU_HELD)) {
+                forget(gpu);
+                queue_event(gpu, HOOK_RELEASED, reason_of_release(gpu));
+        }
+        if (was_leased && (!gpu->present || !gpu->said.leased))
+                queue_event(gpu, HOOK_LEASE_ENDED, "");
+        if (service_gpu_is_held(gpu))
+                note_held(gpu, daemon_started);
+        if (gpu->present && gpu->said.state == HF_GPU_FAILED && !gpu->failed) {
+                gpu->failed = true;
+                queue_event(gpu, HOOK_FAILED, gpu->said.error_text);
+        }
+}
+
+/* ---- what the worker says ------------------------------------------------------------------------------------- */
+
+static const char *text_of(const json_t *object, const char *key) {
+        const char *text = json_string_value(json_object_get(object, key));
+
+        return text ? text : "";
+}
+
+static json_t *find_row(const json_t *rows, const char *name, size_t *ret_place) {
+        json_t *row;
+        size_t i;
+
+        json_array_foreach(rows, i, row) {
+                if (!text_equal(text_of(row, "name"), name))
+                        continue;
+                *ret_place = i;
+                return row;
+        }
+        return NULL;
+}
+
+static void log_setting(const struct service_gpu *gpu, const json_t *row) {
+        char address[PCI_ADDRESS_SIZE];
+
+        (void)pci_address_format(&gpu->address, address);
+        if (json_is_true(json_object_get(row, "differs")))
+                log_write(LOG_WARNING, "GPU %zu (%s): %s is not as wanted (%s): %s", gpu->index, address,
+                          text_of(row, "name"), text_of(row, "wanted"), text_of(row, "reason"));
+        else
+                log_write(LOG_INFO, "GPU %zu (%s): %s is %s", gpu->index, address, text_of(row, "name"),
+                          text_of(row, "wanted"));
+}
+
+/* "since" stays while a setting is as it was. */
+static void note_since(const struct service_gpu *gpu, json_t *row, const char *now) {
+        size_t place;
+        const json_t *before = find_row(json_object_get(gpu->result, "settings"), text_of(row, "name"), &place);
+        bool is_same = before && text_equal(text_of(before, "actual"), text_of(row, "actual")) &&
+                       text_equal(text_of(before, "wanted"), text_of(row, "wanted")) &&
+                       json_equal(json_object_get(before, "differs"), json_object_get(row, "differs"));
+
+        (void)json_object_set_new(row, "since", json_string(is_same ? text_of(before, "since") : now));
+        if (!is_same)
+                log_setting(gpu, row);
+}
+
+static void take_hook(struct service_gpu *gpu, json_t *row, const char *now) {
+        const char *name = text_of(row, "name"), *failure = text_of(row, "failure");
+        char address[PCI_ADDRESS_SIZE];
+        size_t place;
+
+        (void)json_object_set_new(row, "at", json_string(now));
+        if (failure[0] != '\0')
+                log_write(LOG_ERR, "GPU %zu (%s): hook %s failed at event %s: %s", gpu->index,
+                          pci_address_format(&gpu->address, address), name, text_of(row, "event"), failure);
+        if (find_row(gpu->hooks, name, &place))
+                (void)json_array_set(gpu->hooks, place, row);
+        else
+                (void)json_array_append(gpu->hooks, row);
+}
+
+void service_gpu_take(struct service_gpu *gpu, json_t *line) {
+        char now[40];
+        json_t *row;
+        size_t i;
+
+        (void)report_time_utc(clock_realtime_usec(), now, sizeof(now));
+        if (!json_object_get(line, "settings")) {
+                take_hook(gpu, line, now);
+                return;
+        }
+        json_array_foreach(json_object_get(line, "settings"), i, row) note_since(gpu, row, now);
+        json_decref(gpu->result);
+        gpu->result = json_incref(line);
+}
+
+void service_gpu_give_up(struct service_gpu *gpu, const char *why) {
+        char address[PCI_ADDRESS_SIZE];
+
+        log_write(LOG_ERR, "GPU %zu (%s): %s", gpu->index, pci_address_format(&gpu->address, address), why);
+        if (gpu->worker.applying) {
+                json_decref(gpu->result);
+                gpu->result = json_pack("{s:s, s:[]}", "problem", why, "settings");
+        }
+        worker_kill(&gpu->worker);
+}
+
+/* ---- what all may read ---------------------------------------------------------------------------------------- */
+
+json_t *service_gpu_json(const struct service_gpu *gpu) {
+        char address[PCI_ADDRESS_SIZE];
+        json_t *settings = json_object_get(gpu->result, "settings"), *problem = json_object_get(gpu->result, "problem");
+        bool is_applied = service_gpu_is_held(gpu) && !gpu->due && gpu->result;
+
+        return json_pack("{s:I, s:s, s:s, s:s, s:b, s:I, s:I, s:O, s:o, s:O}", "index", (json_int_t)gpu->index,
+                         "address", pci_address_format(&gpu->address, address), "uuid", gpu->said.uuid, "policy",
+                         gpu->wanted.policy == CONFIG_ENFORCE ? "enforce" : "at-open", "applied", (int)is_applied,
+                         "daemon_started", (json_int_t)gpu->daemon_started, "opens", (json_int_t)gpu->opens, "problem",
+                         problem ? problem : json_null(), "settings", settings ? json_incref(settings) : json_array(),
+                         "hooks", gpu->hooks);
+}

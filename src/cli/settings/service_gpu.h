@@ -1,0 +1,55 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* A GPU as the settings service knows it: what the daemon said of it last, what is to be done, and what came of it. */
+
+#include <jansson.h>
+
+#include "cli/settings/worker.h"
+#include "config/config.h"
+#include "rpc/holdfast.h"
+
+enum { SERVICE_EVENTS_MAX = 16 };
+
+struct service_event {
+        enum hook_event event;
+        char reason[256];
+};
+
+struct service_gpu {
+        struct pci_address address;
+        size_t index;
+        struct hf_gpu said; /* by the daemon, last */
+        bool present;       /* in the last list */
+        bool due;           /* opened anew: settings are to be applied */
+        bool known;         /* seen held at least once: the next two say by whom and how often it was opened */
+        uint64_t daemon_started;
+        uint32_t opens;
+        bool failed; /* said already */
+        struct config_settings wanted;
+        struct service_event events[SERVICE_EVENTS_MAX]; /* in their order */
+        size_t n_events;
+        uint64_t look_usec; /* when it is compared next */
+        struct worker worker;
+        json_t *result; /* of apply_run(), since the GPU was opened; or NULL */
+        json_t *hooks;  /* what came of each hook last */
+};
+
+struct service_gpu *service_gpu_new(const struct pci_address *address);
+struct service_gpu *service_gpu_free(struct service_gpu *gpu);
+
+/* Takes what a daemon that started then says of the GPU: queues events. NULL: it is not in its list any more. */
+void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64_t daemon_started);
+
+/* Whether settings may be applied now: held, and nobody has a lease. */
+bool service_gpu_is_held(const struct service_gpu *gpu);
+
+/* Takes a line of the worker's; logs what is new in it. */
+void service_gpu_take(struct service_gpu *gpu, json_t *line);
+
+/* The worker was given up: nothing is known. */
+void service_gpu_give_up(struct service_gpu *gpu, const char *why);
+
+/* Its row in docs/schemas/settings.json, or NULL when out of memory. */
+json_t *service_gpu_json(const struct service_gpu *gpu);

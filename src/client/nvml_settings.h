@@ -1,0 +1,31 @@
+#pragma once
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/*
+ * A GPU's settings through NVML. The functions are looked up when they are needed: a library that lacks one still
+ * serves the others. NVML tells no locked clocks: they can only be set.
+ */
+
+#include "client/nvml.h"
+#include "config/setting.h"
+
+struct nvml_gpu {
+        struct nvml *nvml;
+        void *device;
+};
+
+/* Opens the GPU, until nvml_done(). Returns 0, or negative errno with a sentence in error. */
+int nvml_gpu_open(struct nvml_gpu *gpu, struct nvml *nvml, const struct pci_address *address, char *error,
+                  size_t error_size);
+
+/* Returns 0; -ENODATA when NVML tells no such thing; other negative errno with a sentence in error. */
+int nvml_setting_read(const struct nvml_gpu *gpu, enum setting setting, struct setting_value *ret_value, char *error,
+                      size_t error_size);
+
+/* What the GPU takes, in the unit of the value. Returns 0, or -ENODATA when that is not known. */
+int nvml_setting_range(const struct nvml_gpu *gpu, enum setting setting, unsigned *ret_low, unsigned *ret_high);
+
+/* Returns 0, or negative errno with a sentence in error. Not for those that need a reset, nor for a percentage. */
+int nvml_setting_write(const struct nvml_gpu *gpu, enum setting setting, const struct setting_value *value, char *error,
+                       size_t error_size);

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""Settings that last: applied each time a GPU was initialised anew, by `holdfast settings serve`; hooks; what is shown."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from conftest import BUILD
+from harness import events, holdfast_rpc, process
+from harness.command import PROGRAM, environment, holdfast
+from harness.events import wait_until
+
+pytestmark = pytest.mark.holdfast_only("NVIDIA's has no such service")
+
+# The settings are the simulator's own, however GPUs are held. Not over FUSE: its root has no /etc to write to.
+one_backend = pytest.mark.parametrize("backend", ["nvidia-cfg"])
+
+LIBRARY = BUILD / "tests/nvml/libnvidia-ml.so.1"
+DONE, DIFFERS, NOT_PERMITTED = 0, 1, 4
+WANTED = "[gpu *]\npower-limit = 500\ngraphics-clocks = 1200-1410\ncompute-mode = exclusive-process\n"
+DEFAULTS = {"power_limit_w": 700, "graphics_clock_mhz": 1980, "memory_clock_mhz": 2619, "compute_mode": "Default"}
+APPLIED = {"power_limit_w": 500, "graphics_clock_mhz": 1410, "memory_clock_mhz": 2619,
+           "compute_mode": "Exclusive_Process"}
+
+
+class Service:
+    """`holdfast settings serve` in the test's world."""
+
+    def __init__(self, world, text, *options):
+        self.world = world
+        self.root = world.base / "root"
+        self.config = world.base / "holdfast.conf"
+        self.config.write_text(text)
+        self._process = subprocess.Popen(
+            [PROGRAM, "--root", self.root, "settings", "serve", "--config", self.config, "--nvml", LIBRARY,
+             "--interval", "3600", *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=environment(HOLDFAST_SIM_SOCKET=str(world.sim.socket_path)))
+        self.pid = self._process.pid
+        self.log = events.Lines("holdfast settings serve", self._process.stderr)
+
+    @property
+    def state_path(self):
+        return self.root / "run/holdfast-settings/state.json"
+
+    def state(self, index=0):
+        document = json.loads(self.state_path.read_text())
+        return next((gpu for gpu in document["gpus"] if gpu["index"] == index), None)
+
+    def wait_applied(self, index=0, opens=1):
+        return wait_until(lambda: self.state_path.exists() and (gpu := self.state(index)) and gpu["applied"]
+                          and gpu["opens"] >= opens and gpu, f"settings of GPU {index} applied", timeout=20)
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait(timeout=20)
+
+    def stop(self):
+        if self._process.poll() == -signal.SIGKILL:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(timeout=20) == 0
+        self.log.wait_end(5)
+        assert not self.log.has(process.SANITIZER_FINDING), self.log.text()
+
+
+@pytest.fixture
+def serve(world):
+    """Starts the service with a configuration's text and options."""
+    started = []
+
+    def start(text=WANTED, *options):
+        started.append(Service(world, text, *options))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+def settings_of(world, index=0):
+    return world.sim.status()["gpus"][index]["settings"]
+
+
+def command(world, *arguments, **how):
+    return holdfast(world.base / "root", "settings", *arguments, HOLDFAST_SIM_SOCKET=str(world.sim.socket_path), **how)
+
+
+def put_hook(service_root, name, script, mode=0o755):
+    folder = service_root / "etc/holdfast/hooks.d"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(mode)
+    return path
+
+
+
+# ---- after every initialisation -------------------------------------------------
+
+
+@one_backend
+def test_settings_are_applied_at_the_start_and_after_each_initialisation(world, daemon, serve):
+    service = serve()
+    service.wait_applied(0)
+    service.wait_applied(1)
+    assert settings_of(world, 0) == settings_of(world, 1) == APPLIED
+    root = world.base / "root"
+    for n in range(2, 5):
+        assert holdfast(root, "set", "off", "--gpu", "0").status == DONE
+        assert world.sim.status()["gpus"][0]["initialised"] is False
+        assert holdfast(root, "set", "on", "--gpu", "0").status == DONE
+        service.wait_applied(0, opens=n)
+        assert settings_of(world, 0) == APPLIED
+    assert world.sim.status()["gpus"][1]["teardowns"] == 0
+
+
+@one_backend
+def test_without_the_service_the_driver_forgets(world, daemon):
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=500)
+    root = world.base / "root"
+    assert settings_of(world)["power_limit_w"] == 500
+    assert holdfast(root, "set", "off", "--gpu", "0").status == DONE
+    assert holdfast(root, "set", "on", "--gpu", "0").status == DONE
+    assert settings_of(world) == DEFAULTS
+
+
+@one_backend
+def test_nothing_that_is_right_is_changed(world, daemon, serve):
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=500)
+    opens = len(world.sim.journal("opened"))
+    service = serve("[gpu *]\npower-limit = 500\n")
+    service.wait_applied(0)
+    service.wait_applied(1)
+    assert settings_of(world, 1)["power_limit_w"] == 500
+    assert len(world.sim.journal("opened")) - opens == 1  # the verb "set" opens the GPU: only that of GPU 1 came
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_a_daemon_that_is_restarted_with_its_gpus_has_opened_nothing(world, serve):
+    world.simulate(gpus=2)
+    manager = world.supervise("--verbose")
+    manager.start().wait_ready()
+    wait_until(lambda: len(manager.kept) == 2, "both GPUs with the keeper")
+    service = serve("[gpu *]\npower-limit = 500\n")
+    service.wait_applied(0)
+    before = service.wait_applied(1)["daemon_started"]
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)  # an administrator's, by hand
+    manager.restart(signal.SIGUSR1)
+    wait_until(lambda: service.state(1)["daemon_started"] != before, "the other daemon seen", timeout=20)
+    assert service.state(1)["opens"] == 0, "adopted"
+    assert holdfast(world.base / "root", "set", "off", "--gpu", "1").status == DONE
+    assert holdfast(world.base / "root", "set", "on", "--gpu", "1").status == DONE
+    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the one that was opened", timeout=20)
+    assert settings_of(world, 0)["power_limit_w"] == 600
+
+
+@one_backend
+def test_a_reload_applies_what_is_wanted_now(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 500\n")
+    service.wait_applied(0)
+    service.config.write_text("[gpu *]\npower-limit = 50%\n[gpu 1]\npower-limit = 100%\n")
+    os.kill(service.pid, signal.SIGHUP)
+    wait_until(lambda: settings_of(world, 0)["power_limit_w"] == 350, "half of 700 W", timeout=20)
+    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 700, "all of it", timeout=20)
+    service.config.write_text("[gpu *]\npower-limit = lots\n")
+    os.kill(service.pid, signal.SIGHUP)
+    service.log.wait_for(r":2: 'lots' is neither watts", timeout=20)
+    service.log.wait_for("the configuration in force stays", timeout=20)
+
+
+@one_backend
+def test_nothing_is_changed_during_a_lease(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 500\n")
+    service.wait_applied(0)
+    with holdfast_rpc.Connection(daemon.socket_path, timeout=30) as lease:
+        lease.release()
+        wait_until(lambda: not service.state(0)["applied"], "the lease seen", timeout=20)
+        os.kill(service.pid, signal.SIGHUP)
+        service.log.wait_for("configuration read again", timeout=20)
+        result = command(world, "apply", "--config", service.config, "--nvml", LIBRARY)
+        assert result.status == DIFFERS and result.out.count("somebody has a lease") == 2
+        assert world.sim.users() == [0, 0]
+        assert settings_of(world) == DEFAULTS
+    service.wait_applied(0, opens=2)
+    assert settings_of(world)["power_limit_w"] == 500
+
+
+@one_backend
+def test_release_says_held_again_only_with_the_settings(world, daemon, serve):
+    service = serve(WANTED)
+    service.wait_applied(0)
+    root = world.base / "root"
+    reset = [BUILD / "sim/holdfast-sim", "ctl", "--socket", world.sim.socket_path, "reset", "--gpu", world.gpus[0]]
+    for _ in range(5):
+        result = holdfast(root, "release", "--gpu", "0", "--", *reset)
+        assert result.status == DONE and "held again" in result.err and "warning" not in result.err, result.err
+        assert settings_of(world) == APPLIED
+    service.config.write_text("[gpu *]\npower-limit = 900\n")
+    os.kill(service.pid, signal.SIGHUP)
+    service.log.wait_for("outside the GPU's range", timeout=20)
+    result = holdfast(root, "release", "--gpu", "0", "--", *reset)
+    assert result.status == DONE and "the settings of 1 GPU are not as wanted; see holdfast settings" in result.err
+
+
+@one_backend
+def test_release_waits_for_a_service_that_is_there_alone(world, daemon, serve):
+    service = serve(WANTED)
+    service.wait_applied(0)
+    service.kill()
+    assert service.state_path.exists()
+    result = holdfast(world.base / "root", "release", "--gpu", "0", "--", "true")
+    assert result.status == DONE and "warning" not in result.err, result.err
+
+
+# ---- what cannot be applied -------------------------------------------------------
+
+
+@one_backend
+def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 900\ngraphics-clocks = 100-1410\nmemory-clocks = 1593\necc = off\nmig = on\n")
+    gpu = service.wait_applied(0)
+    rows = {row["name"]: row for row in gpu["settings"]}
+    assert rows["power-limit"]["reason"] == "900 W is outside the GPU's range of 200 to 700 W"
+    assert rows["power-limit"]["actual"] == "700 W"
+    assert rows["graphics-clocks"]["reason"] == "100 MHz is outside the GPU's range of 345 to 1980 MHz"
+    assert rows["memory-clocks"]["applied"] and not rows["memory-clocks"]["differs"]
+    assert rows["ecc"]["actual"] == "on"
+    assert f"nvidia-smi -i {world.gpus[0]} -e 0" in rows["ecc"]["reason"] and "--gpu-reset" in rows["ecc"]["reason"]
+    assert rows["mig"]["reason"] == "this GPU or driver does not support it"
+    assert settings_of(world) == DEFAULTS | {"memory_clock_mhz": 1593}
+    assert world.sim.users() == [1, 1]
+    shown = command(world)
+    assert shown.status == DIFFERS and "outside the GPU's range of 200 to 700 W" in shown.out
+
+
+@one_backend
+def test_without_nvml_the_gpus_are_held_and_the_reason_is_told(world, daemon):
+    config = world.base / "holdfast.conf"
+    config.write_text("[gpu *]\npower-limit = 500\n")
+    result = command(world, "apply", "--config", config, "--nvml", "/nonexistent/libnvidia-ml.so.1")
+    assert result.status == DIFFERS and "cannot load /nonexistent/libnvidia-ml.so.1" in result.out
+    assert world.sim.users() == [1, 1]
+
+
+# ---- when somebody changes them ---------------------------------------------------
+
+
+@one_backend
+def test_at_open_a_change_by_hand_stays_and_is_shown(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 500\n", "--interval", "1")
+    service.wait_applied(0)
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)
+    wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
+    row = service.state(0)["settings"][0]
+    assert (row["wanted"], row["actual"]) == ("500 W", "600 W") and "changed by somebody" in row["reason"]
+    assert settings_of(world)["power_limit_w"] == 600
+    shown = command(world, "--json")
+    assert shown.status == DIFFERS
+    assert [gpu["settings"][0]["differs"] for gpu in shown.json("settings")["gpus"]] == [True, False]
+    assert command(world, "apply", "--gpu", "0", "--config", service.config, "--nvml", LIBRARY).status == DONE
+    wait_until(lambda: not service.state(0)["settings"][0]["differs"], "it is as wanted again", timeout=20)
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_enforce_restores_when_no_client_has_the_gpu_open(world, daemon, serve):
+    with world.sim.open_gpu(world.gpus[0]) as job:
+        service = serve("[gpu *]\npower-limit = 500\nsettings-policy = enforce\n", "--interval", "1")
+        service.wait_applied(0)
+        world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)
+        wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
+        assert f"(pid {job.pid}) has the GPU open" in service.state(0)["settings"][0]["reason"]
+        assert settings_of(world)["power_limit_w"] == 600
+        job.stdin.close()
+    wait_until(lambda: settings_of(world)["power_limit_w"] == 500, "restored", timeout=20)
+
+
+# ---- hooks ------------------------------------------------------------------------
+
+
+@one_backend
+def test_hooks_run_in_order_for_each_event(world, daemon, serve):
+    root = world.base / "root"
+    record = world.base / "record"
+    line = f'echo "$0 $EVENT $GPU_INDEX $GPU_ADDRESS $GPU_UUID $REASON" >>{record}'
+    put_hook(root, "10-first", line)
+    put_hook(root, "20-second", f"{line}; echo said by the hook")
+    put_hook(root, "30-off", line, mode=0o644)
+    service = serve("[gpu *]\npower-limit = 500\n[gpu 1]\n")
+    uuid = service.wait_applied(0)["uuid"]
+
+    def seen(event, index="0"):
+        lines = record.read_text().splitlines() if record.exists() else []
+        return [line.split()[0].rsplit("/", 1)[1] for line in lines if line.split()[1:3] == [event, index]]
+
+    wait_until(lambda: seen("held") == ["10-first", "20-second"], "both hooks for held", timeout=20)
+    service.log.wait_for("^said by the hook$", timeout=20)
+    assert f"held 0 {world.gpus[0]} {uuid} opened anew" in record.read_text()
+    assert holdfast(root, "release", "--gpu", "0", "--", "true").status == DONE
+    for event in ("lease-begun", "released", "lease-ended"):
+        wait_until(lambda: seen(event) == ["10-first", "20-second"], f"both hooks for {event}", timeout=20)
+    wait_until(lambda: len(seen("held")) == 4, "both hooks for held, again", timeout=20)
+    assert f"released 0 {world.gpus[0]} {uuid} leased" in record.read_text()
+    wait_until(lambda: len(seen("held", "1")) == 2, "those of the other GPU", timeout=20)
+    assert not seen("released", "1")
+
+
+@one_backend
+def test_a_hook_that_fails_or_is_not_roots_is_visible(world, daemon, serve):
+    root = world.base / "root"
+    put_hook(root, "10-fails", "exit 3")
+    put_hook(root, "20-everybodys", "touch /dev/null", mode=0o777)
+    service = serve("[gpu *]\n")
+    service.log.wait_for(r"GPU 0 .*: hook 10-fails failed at event held: exit status 3", timeout=20)
+    wait_until(lambda: len(service.state(0)["hooks"]) == 2, "both rows", timeout=20)
+    rows = {row["name"]: row["failure"] for row in service.state(0)["hooks"]}
+    assert rows == {"10-fails": "exit status 3",
+                    "20-everybodys": "not run: it is no file that only root can have written"}
+    shown = command(world)
+    assert shown.status == DIFFERS and "hook 10-fails failed at event held: exit status 3" in shown.out
+
+
+# ---- the command ------------------------------------------------------------------
+
+
+@one_backend
+def test_a_dry_run_changes_nothing_and_says_what_it_would(world, daemon):
+    config = world.base / "holdfast.conf"
+    config.write_text("[gpu 0]\npower-limit = 500\n")
+    result = command(world, "apply", "--dry-run", "--json", "--config", config, "--nvml", LIBRARY)
+    row, = result.json("settings")["gpus"][0]["settings"]
+    assert result.status == DIFFERS and (row["wanted"], row["actual"]) == ("500 W", "700 W")
+    assert row["reason"] == "would be changed" and settings_of(world) == DEFAULTS
+    assert command(world, "apply", "--config", config, "--nvml", LIBRARY).status == DONE
+    assert settings_of(world)["power_limit_w"] == 500
+    assert command(world, "apply", "--config", config, "--nvml", LIBRARY, user=65534).status == NOT_PERMITTED
+
+
+@one_backend
+def test_without_the_service_the_command_says_that_nobody_applies_them(world, daemon):
+    config = world.base / "holdfast.conf"
+    config.write_text("[gpu 0]\npower-limit = 80%\n")
+    result = command(world, "--config", config)
+    assert result.status == DIFFERS and "holdfast-settings.service does not run" in result.out and "80 %" in result.out
+    config.write_text("")
+    result = command(world, "--config", config)
+    assert result.status == DONE and "No settings are wanted" in result.out
+    config.write_text("[gpu 0]\npower = 5\n")
+    result = command(world, "--config", config)
+    assert result.status == DIFFERS and ":2: unknown key 'power' in [gpu 0]" in result.err
+
+
+@one_backend
+def test_a_gpu_that_is_not_held_is_not_touched(world, daemon):
+    config = world.base / "holdfast.conf"
+    config.write_text("[gpu *]\npower-limit = 500\n")
+    assert holdfast(world.base / "root", "set", "off").status == DONE
+    opens = len(world.sim.journal("opened"))
+    result = command(world, "apply", "--config", config, "--nvml", LIBRARY)
+    assert result.status == DIFFERS and result.out.count("nobody holds the GPU") == 2
+    assert len(world.sim.journal("opened")) == opens
