@@ -68,6 +68,20 @@ def test_the_source_archive_has_every_file_of_the_commit_and_each_file_a_checksu
     assert all(name in done.stdout for name in made) and "not tagged" in done.stdout
 
 
+def test_the_source_archive_is_enough_to_make_packages_from(clone, tmp_path):
+    assert dist(clone, "source").returncode == 0
+    unpacked, exported = tmp_path / "unpacked", tmp_path / "exported"
+    with tarfile.open(clone / f"dist/release/holdfast-{VERSION}.tar.gz") as archive:
+        archive.extractall(unpacked)
+    tree = unpacked / f"holdfast-{VERSION}"
+    (tree / "build-release").mkdir()
+    (tree / "build-release/leftover").touch()
+    done = subprocess.run([tree / "scripts/export", exported], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [VERSION, git(clone, "log", "-1", "--format=%ct").strip(), "source-archive"]
+    files = {str(path.relative_to(exported / f"holdfast-{VERSION}")) for path in exported.rglob("*") if path.is_file()}
+    assert files == set(git(clone, "ls-files").splitlines())
+
+
 def test_the_same_commit_gives_the_same_archive(clone):
     archive = clone / f"dist/release/holdfast-{VERSION}.tar.gz"
     assert dist(clone, "source").returncode == 0
