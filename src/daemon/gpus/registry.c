@@ -222,7 +222,7 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         }
 }
 
-/* ---- driving ---- */
+/* ---- advancing ---- */
 
 static void report_stuck(struct entry *entry, uint64_t now_usec) {
         uint64_t limit_usec = entry->registry->config.stuck_usec;
@@ -245,7 +245,7 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
  * missed would wait for us for ever.
  */
 static bool is_hearing(struct registry *registry) {
-        bool hearing = notices_is_settled(registry->notices);
+        bool hearing = unbinds_is_settled(registry->unbinds);
 
         if (hearing)
                 registry->deaf_usec = 0;
@@ -339,10 +339,10 @@ static bool all_stopped(const struct registry *registry) {
 }
 
 /* Wanted while an unbind would have to wait for us, or does. */
-static void follow_notices(struct registry *registry) {
+static void follow_unbinds(struct registry *registry) {
         struct registry_counts counts = registry_count(registry);
 
-        notices_want(registry->notices, counts.using > 0 || counts.unbinding > 0);
+        unbinds_want(registry->unbinds, counts.using > 0 || counts.unbinding > 0);
 }
 
 static void tell(struct registry *registry) {
@@ -354,7 +354,7 @@ static void tell(struct registry *registry) {
                 config->on_ready(config->userdata);
         }
         if (take_bool(&registry->changed)) {
-                follow_notices(registry);
+                follow_unbinds(registry);
                 config->on_change(config->userdata);
         }
         if (registry->stopping && !registry->stopped && all_stopped(registry)) {
@@ -391,13 +391,13 @@ static void on_log_unbind(const struct pci_address *address, void *userdata) {
         registry_note_unbind(userdata, address);
 }
 
-static void on_notices_change(void *userdata) {
+static void on_unbinds_change(void *userdata) {
         (void)is_hearing(userdata);
         registry_advance(userdata);
 }
 
 int registry_take_log(struct registry *registry, int log_fd) {
-        return notices_take_log(registry->notices, log_fd);
+        return unbinds_take_log(registry->unbinds, log_fd);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *userdata) {
@@ -568,14 +568,14 @@ void registry_apply_policy(struct registry *registry) {
 
 int registry_new(struct registry **ret_registry, const struct registry_config *config) {
         struct registry *registry = calloc(1, sizeof(*registry));
-        const struct notices_config notices = {
+        const struct unbinds_config unbinds = {
                 .loop = config->loop,
                 .worker = config->worker,
                 .ops = config->ops,
                 .context = config->context,
                 .on_event = on_notice,
                 .on_log_unbind = on_log_unbind,
-                .on_change = on_notices_change,
+                .on_change = on_unbinds_change,
                 .userdata = registry,
         };
 
@@ -585,7 +585,7 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
         registry->polling = true;
         registry->timer = event_new(config->loop, -1, 0, on_timer, registry);
         registry->scan_timer = event_new(config->loop, -1, 0, on_scan_timer, registry);
-        if (!registry->timer || !registry->scan_timer || notices_new(&registry->notices, &notices) < 0) {
+        if (!registry->timer || !registry->scan_timer || unbinds_new(&registry->unbinds, &unbinds) < 0) {
                 registry_free(registry);
                 return -ENOMEM;
         }
@@ -611,7 +611,7 @@ void registry_free(struct registry *registry) {
         free_inheritances(registry);
         while (registry->memories)
                 forget(&registry->memories);
-        notices_free(registry->notices);
+        unbinds_free(registry->unbinds);
         if (registry->timer)
                 event_free(registry->timer);
         if (registry->scan_timer)

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The GPUs of this machine and what is wanted of each. The registry drives every GPU's state machine (gpu/gpu.h): it
+ * The GPUs of this machine and what is wanted of each. The registry advances every GPU's state machine (gpu/gpu.h): it
  * starts the jobs on worker threads, retries after pauses, follows GPUs that come and go, and answers the requests that
  * wait for a GPU. Everything here runs in the loop.
  *

@@ -82,7 +82,7 @@ static bool is_driver_free(const struct registry *registry) {
 
 /* Whether the lease is answered now as far as the rest of us is concerned. */
 static bool is_quiet(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
-        if (!is_driver_free(registry) || (!registry->asking && !notices_is_open(registry->notices)))
+        if (!is_driver_free(registry) || (!registry->asking && !unbinds_is_open(registry->unbinds)))
                 return true;
         if (lease->quiet_due_usec == 0)
                 lease->quiet_due_usec = now_usec + QUIET_LIMIT_USEC;

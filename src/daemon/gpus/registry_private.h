@@ -5,15 +5,16 @@
 /*
  * The registry's inside, for its own files:
  *
- *      registry.c           GPUs, their jobs, the driving
- *      registry_scan.c      GPUs that come and go
+ *      registry.c           GPUs, their jobs, their advancing
+ *      registry_scan.c      the looks at the driver's list: GPUs that come and go
+ *      registry_event.c     what happens at uevents, notices and unbinds
  *      registry_request.c   Set requests, one after another for each GPU
  *      registry_lease.c     leases
  *      registry_question.c  what the driver is asked besides
  */
 
-#include "daemon/gpus/notices.h"
 #include "daemon/gpus/registry.h"
+#include "daemon/gpus/unbinds.h"
 #include "daemon/gpus/worker.h"
 
 /*
@@ -88,7 +89,7 @@ struct registry {
         struct registry_lease *leases;
         struct event *timer;     /* the end of the nearest pause or limit */
         struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
-        struct notices *notices; /* of unbinds; wanted while a GPU is used or unbound */
+        struct unbinds *unbinds; /* of unbinds; wanted while a GPU is used or unbound */
         uint64_t deaf_usec;      /* since when unbinds would not be heard of; 0: they are, or nobody has asked */
 
         struct event *scan_timer; /* the next look by ourselves */
@@ -127,9 +128,13 @@ uint64_t entry_request_due(const struct entry *entry);
 /* "0000:17:00.0" */
 const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]);
 
+/* It is gone: released, and forgotten by registry_sweep(), unless it comes back before. */
+void entry_lose(struct entry *entry);
+
 /* What is held of the GPU is worth nothing any more: it is closed, and then opened anew if wanted. */
 void entry_spoil(struct entry *entry);
 
+struct entry *registry_find_entry(const struct registry *registry, const struct pci_address *address); /* or NULL */
 int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index);
 /* Forgets the entries that are gone and released. */
 void registry_sweep(struct registry *registry);

@@ -25,7 +25,7 @@ struct scan {
         int result;
 };
 
-static struct entry *find_entry(const struct registry *registry, const struct pci_address *address) {
+struct entry *registry_find_entry(const struct registry *registry, const struct pci_address *address) {
         for (size_t i = 0; i < registry->n_entries; i++)
                 if (pci_address_compare(&registry->entries[i]->gpu.info.address, address) == 0)
                         return registry->entries[i];
@@ -78,7 +78,7 @@ static void update_entry(struct entry *entry, const struct gpu_info *info, int i
                 entry_update_want(entry);
 }
 
-static void lose_entry(struct entry *entry) {
+void entry_lose(struct entry *entry) {
         char text[PCI_ADDRESS_SIZE];
 
         if (entry->presence == PRESENCE_GONE)
@@ -97,7 +97,7 @@ static void miss_entry(struct entry *entry, uint64_t seen_usec) {
         if (in_use && seen_usec < entry->opened_usec && entry->presence != PRESENCE_GONE)
                 entry->presence = PRESENCE_DOUBTFUL;
         else
-                lose_entry(entry);
+                entry_lose(entry);
 }
 
 static bool has_seen(const struct scan *scan, const struct entry *entry) {
@@ -111,7 +111,7 @@ static void merge(struct registry *registry, const struct scan *scan) {
         int n_counted = 0;
 
         for (size_t i = 0; i < scan->n_infos; i++) {
-                struct entry *entry = find_entry(registry, &scan->infos[i].address);
+                struct entry *entry = registry_find_entry(registry, &scan->infos[i].address);
                 int index = scan->infos[i].excluded ? -1 : n_counted++;
                 int r = 0;
 
@@ -259,60 +259,4 @@ void registry_arm_scan(struct registry *registry) {
 void registry_set_polling(struct registry *registry, bool needed) {
         registry->polling = needed;
         registry_arm_scan(registry);
-}
-
-void registry_note_removed(struct registry *registry, const struct pci_address *address) {
-        struct entry *entry = find_entry(registry, address);
-
-        if (entry) { /* if it is back already the look below will tell, and what we hold is of the one before */
-                lose_entry(entry);
-                registry_advance(registry);
-                registry_sweep(registry);
-        }
-        registry_rescan(registry);
-}
-
-static void begin_unbind(struct entry *entry) {
-        char text[PCI_ADDRESS_SIZE];
-
-        if (entry->unbinding)
-                return;
-        entry->unbinding = true;
-        log_write(LOG_NOTICE, "device %s - the driver is about to let go of it; releasing it.",
-                  entry_address(entry, text));
-        gpu_retry_now(&entry->gpu);
-        entry_update_want(entry);
-        registry_arm_scan(entry->registry);
-}
-
-static void end_unbind(struct entry *entry) {
-        if (!take_bool(&entry->unbinding))
-                return;
-        gpu_retry_now(&entry->gpu);
-        entry_update_want(entry);
-}
-
-void registry_note_unbind(struct registry *registry, const struct pci_address *address) {
-        struct entry *entry = find_entry(registry, address);
-
-        if (!entry || (entry->gpu.state != GPU_HELD && entry->gpu.state != GPU_OPENING))
-                return;
-        begin_unbind(entry);
-        registry_advance(registry);
-}
-
-void registry_note_event(struct registry *registry, const struct rm_event *event) {
-        for (size_t i = 0; i < registry->n_entries; i++) {
-                struct entry *entry = registry->entries[i];
-
-                if (!rm_event_is_for(event, &entry->gpu.info.address))
-                        continue;
-                if (event->bind)
-                        end_unbind(entry);
-                else
-                        begin_unbind(entry);
-        }
-        if (event->bind)
-                registry_rescan(registry);
-        registry_advance(registry);
 }

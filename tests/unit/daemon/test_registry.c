@@ -425,7 +425,7 @@ static void finish(struct world *world) {
         let_all_go(&world->driver);
         registry_stop(world->registry, false);
         AWAIT(world, world->n_stopped == 1 && !world->registry->scanning && !world->registry->asking &&
-                             !notices_is_open(world->registry->notices));
+                             !unbinds_is_open(world->registry->unbinds));
         for (size_t i = 0; i < N_GPUS; i++)
                 assert_int_equal(world->driver.gpus[i].held_binding, 0);
         if (world->driver.fault)

@@ -13,10 +13,10 @@
 
 #include "gpu/backend.h"
 
-struct notices;
+struct unbinds;
 struct worker;
 
-struct notices_config {
+struct unbinds_config {
         struct event_base *loop;
         struct worker *worker;
         const struct gpu_ops *ops;
@@ -29,18 +29,18 @@ struct notices_config {
         void *userdata;
 };
 
-int notices_new(struct notices **ret_notices, const struct notices_config *config);
+int unbinds_new(struct unbinds **ret_unbinds, const struct unbinds_config *config);
 /* Only when no job runs (the worker is at rest). */
-void notices_free(struct notices *notices);
+void unbinds_free(struct unbinds *unbinds);
 
 /* Hands in a descriptor of the kernel log, which is taken over also when this fails. Returns 0 or negative errno. */
-int notices_take_log(struct notices *notices, int log_fd);
+int unbinds_take_log(struct unbinds *unbinds, int log_fd);
 
 /* Whether the subscription is wanted now. Follows in the background. */
-void notices_want(struct notices *notices, bool wanted);
+void unbinds_want(struct unbinds *unbinds, bool wanted);
 
 /* What is wanted is so: an unbind that begins now will be told, or that cannot be had. */
-bool notices_is_settled(const struct notices *notices);
+bool unbinds_is_settled(const struct unbinds *unbinds);
 
 /* Descriptors of the driver's are open, or may be. */
-bool notices_is_open(const struct notices *notices);
+bool unbinds_is_open(const struct unbinds *unbinds);

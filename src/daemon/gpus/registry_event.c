@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ * SPDX-FileCopyrightText: The Holdfast authors */
+
+/* What happens at a word from outside that a GPU goes, is about to be unbound, or was bound. */
+
+#include "base/log.h"
+#include "daemon/gpus/registry_private.h"
+
+void registry_note_removed(struct registry *registry, const struct pci_address *address) {
+        struct entry *entry = registry_find_entry(registry, address);
+
+        if (entry) { /* if it is back already the look below will tell, and what we hold is of the one before */
+                entry_lose(entry);
+                registry_advance(registry);
+                registry_sweep(registry);
+        }
+        registry_rescan(registry);
+}
+
+static void begin_unbind(struct entry *entry) {
+        char text[PCI_ADDRESS_SIZE];
+
+        if (entry->unbinding)
+                return;
+        entry->unbinding = true;
+        log_write(LOG_NOTICE, "device %s - the driver is about to let go of it; releasing it.",
+                  entry_address(entry, text));
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+        registry_arm_scan(entry->registry);
+}
+
+static void end_unbind(struct entry *entry) {
+        if (!take_bool(&entry->unbinding))
+                return;
+        gpu_retry_now(&entry->gpu);
+        entry_update_want(entry);
+}
+
+void registry_note_unbind(struct registry *registry, const struct pci_address *address) {
+        struct entry *entry = registry_find_entry(registry, address);
+
+        if (!entry || (entry->gpu.state != GPU_HELD && entry->gpu.state != GPU_OPENING))
+                return;
+        begin_unbind(entry);
+        registry_advance(registry);
+}
+
+void registry_note_event(struct registry *registry, const struct rm_event *event) {
+        for (size_t i = 0; i < registry->n_entries; i++) {
+                struct entry *entry = registry->entries[i];
+
+                if (!rm_event_is_for(event, &entry->gpu.info.address))
+                        continue;
+                if (event->bind)
+                        end_unbind(entry);
+                else
+                        begin_unbind(entry);
+        }
+        if (event->bind)
+                registry_rescan(registry);
+        registry_advance(registry);
+}
