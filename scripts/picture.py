@@ -4,6 +4,7 @@
 a dark page; the viewer's setting (prefers-color-scheme) decides."""
 
 import re
+import statistics
 from html import escape
 
 FONT = "ui-monospace, 'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace"
@@ -159,7 +160,7 @@ def bars(title, note, kinds):
     inside = f'<text x="{MARGIN}" y="30" font-size="16" class="bold">{escape(title)}</text>\n'
     inside += f'<text x="{MARGIN}" y="50" class="faint">{escape(note)}</text>\n'
     for name, colour, times in kinds:
-        median = sorted(times)[len(times) // 2]
+        median = statistics.median(times)
         inside += f'<text x="{MARGIN}" y="{y + 10 * len(times)}" class="bold">{escape(name)}</text>\n'
         for number, seconds in enumerate(times):
             width = max(2, seconds / longest * wide)
