@@ -284,15 +284,17 @@ static json_t *verb_set(struct verb_call *call, struct gpu *gpu) {
         return json_pack("{s:b}", "kept", (int)kept);
 }
 
+/* Setting the flag opens nothing; but RM needs the GPU initialised for it, so whoever sets it has it open. */
 static json_t *verb_legacy(struct verb_call *call, struct gpu *gpu) {
-        struct model_file *file;
+        struct model_file *file = NULL;
         bool on = true;
 
-        if (get_bool(call, "on", &on) < 0 || open_for_verb(call, gpu, &file) < 0)
+        if (get_bool(call, "on", &on) < 0 || (gpu->usage == 0 && open_for_verb(call, gpu, &file) < 0))
                 return NULL;
         gpu->spec.legacy = on;
         journal_add(call->model, gpu, &call->who, "legacy", "%s", on ? "on" : "off");
-        file_close(call->model, file);
+        if (file)
+                file_close(call->model, file);
         return json_pack("{s:b}", "legacy", (int)on);
 }
 

@@ -170,6 +170,18 @@ static void an_unbind_shuts_a_legacy_gpu_down(void **state) {
         assert_false(world_gpu(&world, 0).spec.legacy);
 }
 
+static void the_legacy_flag_of_a_gpu_in_use_is_set_without_an_open(void **state) {
+        CLEANUP(world_done) struct world world;
+
+        world_prepare(&world, 1);
+        world_start(&world);
+        (void)world_open(&world, 0);
+        world_do(&world, "drain", "{'gpu':0,'on':true}"); /* which refuses every open */
+        world_do(&world, "legacy", "{'gpu':0,'on':true}");
+        assert_true(world_gpu(&world, 0).spec.legacy);
+        assert_int_equal(world_gpu(&world, 0).usage_count, 1);
+}
+
 static void the_lowest_free_minor_is_used_again(void **state) {
         CLEANUP(world_done) struct world world;
 
@@ -813,6 +825,7 @@ int main(void) {
                 cmocka_unit_test(an_older_driver_drops_that_reference),
                 cmocka_unit_test(an_older_driver_keeps_a_gpu_listed_until_it_is_unused),
                 cmocka_unit_test(an_unbind_shuts_a_legacy_gpu_down),
+                cmocka_unit_test(the_legacy_flag_of_a_gpu_in_use_is_set_without_an_open),
                 cmocka_unit_test(an_unbind_waits_for_the_last_user),
                 cmocka_unit_test(attached_gpus_are_held_by_the_control_file),
                 cmocka_unit_test(deferred_opens_are_refused_once_an_unbind_has_begun),
