@@ -3,6 +3,7 @@
 """fleet/prometheus: the rules by promtool, what they and the dashboard stand on, and one alert through the real things."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -50,6 +51,9 @@ def exported(make_node):
     for minor, address in enumerate(THREE):
         node.add_gpu(address, minor)
     node.start_daemon(rows=[Row(address) for address in THREE])
+    settings = node.root / "run/holdfast-settings/state.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"schema": "holdfast.settings/1", "pid": os.getpid(), "gpus": []}))
     return set(re.findall(r"^# TYPE (\w+)", holdfast(node.root, "metrics").out, re.MULTILINE))
 
 

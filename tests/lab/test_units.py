@@ -18,6 +18,7 @@ FOLDER = "/run/nvidia-persistenced"
 
 # Numbers of <linux/capability.h>.
 CAP_DAC_OVERRIDE = 1
+CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 
 NUMA_ONLINE = 3  # of the driver's enum nv_numa_status
@@ -168,3 +169,33 @@ def test_with_the_drop_in_for_numa_memory_it_brings_that_online_as_root_with_two
 
     node.exec("holdfast", "set", "on")
     assert node.gpus.status()["gpus"][0]["numa"]["status"] == NUMA_ONLINE
+
+
+def test_the_settings_service_works_in_its_sandbox(running):
+    """Without NVML: what is wanted cannot be applied, which is told, and the hooks run; the GPUs are held all the same."""
+    node = running
+    node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npower-limit = 500\n")
+    node.exec("mkdir", "-p", "/etc/holdfast/hooks.d")
+    node.write("/etc/holdfast/hooks.d/10-say", "#!/bin/sh\necho \"hook: $EVENT of $GPU_INDEX\"\n")
+    node.exec("chmod", "755", "/etc/holdfast/hooks.d/10-say")
+    assert state_of(node, "holdfast-settings.service") == "inactive", "not enabled by itself"
+    node.exec("systemctl", "enable", "--now", "holdfast-settings.service")
+    node.exec("systemd-analyze", "security", "--threshold=20", "holdfast-settings.service")
+
+    def shown():
+        gpus = node.try_exec("holdfast", "settings", "--json").json()["gpus"]
+        return [gpu["problem"] for gpu in gpus if gpu.get("opens")]
+
+    wait_until(lambda: all(shown()) and len(shown()) == 2, "what was found of both GPUs", timeout=30)
+    assert all("cannot load libnvidia-ml.so.1" in problem for problem in shown())
+    wait_until(lambda: "hook: held of 1" in node.journal(unit="holdfast-settings.service"), "the hook's word", timeout=30)
+    node.exec("holdfast", "set", "off", "--gpu", "0")
+    wait_until(lambda: "hook: released of 0" in node.journal(unit="holdfast-settings.service"), "the hook's word",
+               timeout=30)
+    assert node.gpus.users() == [0, 1]
+    pid = node.exec("systemctl", "show", "--property=MainPID", "--value", "holdfast-settings.service").strip()
+    fields = dict(line.split(":\t", 1) for line in node.read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    assert int(fields["CapBnd"], 16) == 1 << CAP_DAC_OVERRIDE | 1 << CAP_SYS_PTRACE | 1 << CAP_SYS_ADMIN
+    node.exec("systemctl", "stop", "holdfast-settings.service")
+    assert node.try_exec("holdfast", "settings").out.count("holdfast-settings.service does not run") == 2
+    assert node.gpus.users() == [0, 1]

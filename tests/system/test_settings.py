@@ -108,6 +108,8 @@ def test_settings_are_applied_at_the_start_and_after_each_initialisation(world, 
     service.wait_applied(0)
     service.wait_applied(1)
     assert settings_of(world, 0) == settings_of(world, 1) == APPLIED
+    assert holdfast(world.base / "root", "check").status == 0
+    assert "as wanted" not in holdfast(world.base / "root", "status").out
     root = world.base / "root"
     for n in range(2, 5):
         assert holdfast(root, "set", "off", "--gpu", "0").status == DONE
@@ -223,6 +225,7 @@ def test_release_waits_for_a_service_that_is_there_alone(world, daemon, serve):
 def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 900\ngraphics-clocks = 100-1410\nmemory-clocks = 1593\necc = off\nmig = on\n")
     gpu = service.wait_applied(0)
+    service.wait_applied(1)
     rows = {row["name"]: row for row in gpu["settings"]}
     assert rows["power-limit"]["reason"] == "900 W is outside the GPU's range of 200 to 700 W"
     assert rows["power-limit"]["actual"] == "700 W"
@@ -233,6 +236,15 @@ def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve
     assert rows["mig"]["reason"] == "this GPU or driver does not support it"
     assert settings_of(world) == DEFAULTS | {"memory_clock_mhz": 1593}
     assert world.sim.users() == [1, 1]
+    root = world.base / "root"
+    checked = holdfast(root, "check")
+    assert checked.status == 1 and "8 settings or hooks not as wanted, see holdfast settings" in checked.out
+    assert holdfast(root, "check", "--ignore-settings").status == 0
+    assert "8 settings or hooks of GPUs are not as wanted" in holdfast(root, "status").out
+    metrics = holdfast(root, "metrics").out
+    for line in ("wanted{%s} 900", "actual{%s} 700", "drift{%s} 1"):
+        labels = f'gpu="0",pci_bus_id="0000{world.gpus[0].upper()}",setting="power-limit"'
+        assert f"\nholdfast_setting_{line % labels}\n" in metrics
     shown = command(world)
     assert shown.status == DIFFERS and "outside the GPU's range of 200 to 700 W" in shown.out
 

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "cli/args/command.h"
 #include "cli/args/ids.h"
+#include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 
 enum {
@@ -55,6 +56,7 @@ static struct check_options {
         int format;
         struct ids gpus;
         bool json;
+        bool ignore_settings;
         uint64_t gpus_min;
         uint64_t timeout_usec;
 } check_options = {
@@ -81,6 +83,12 @@ static const struct option_spec options[] = {
                 .choices = format_words,
         },
         OPTION_GPU(struct check_options, "only this GPU, which must be there; may be given several times"),
+        {
+                .name = "ignore-settings",
+                .help = "do not judge what holdfast-settings.service found of settings and hooks",
+                .kind = OPTION_FLAG,
+                .offset = offsetof(struct check_options, ignore_settings),
+        },
         OPTION_JSON(struct check_options, "as --format json (docs/schemas/check.json)"),
         {
                 .name = "min-gpus",
@@ -303,6 +311,31 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
                 blame(judgement, VERDICT_WARNING, "the daemon is still starting");
 }
 
+/* Only what the service has found: where it does not run, nothing is judged. */
+static void judge_settings(struct judgement *judgement, const struct locations *locations) {
+        json_t *document = NULL;
+        size_t n = 0;
+        char cause[128];
+
+        if (judgement->expectation == EXPECT_DAEMON || settings_state_read(locations, &document) < 0)
+                return;
+        for (size_t i = 0; i < judgement->snapshot->n_gpus; i++) {
+                char address[PCI_ADDRESS_SIZE];
+                const json_t *gpu = settings_state_find(
+                        document, pci_address_format(&judgement->snapshot->gpus[i].info.address, address));
+
+                n += judgement->selected[i] ? settings_state_count_differing(gpu) : 0;
+        }
+        json_decref(document);
+        if (n == 0)
+                return;
+        (void)text_format(cause, sizeof(cause), "%zu setting%s or hook%s not as wanted, see holdfast settings", n,
+                          n == 1 ? "" : "s", n == 1 ? "" : "s");
+        judgement_worsen(judgement, VERDICT_WARNING);
+        if (judgement->cause[0] == '\0')
+                (void)text_copy(judgement->cause, sizeof(judgement->cause), cause);
+}
+
 static void judge(struct judgement *judgement, const struct check_options *chosen) {
         char error[192];
         int r;
@@ -466,6 +499,8 @@ static int run(const struct invocation *invocation) {
         judgement.snapshot = snapshot;
         judgement.selected = selected;
         judge(&judgement, chosen);
+        if (!chosen->ignore_settings)
+                judge_settings(&judgement, invocation->locations);
         return tell(invocation, &judgement);
 }
 

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/args/command.h"
+#include "cli/node/settings_state.h"
 #include "cli/report/metrics_writer.h"
 #include "cli/report/report.h"
 #include "client/client.h"
@@ -57,8 +58,13 @@ struct scrape {
         struct hf_stats stats;
         bool stats_known;
         uint64_t now_realtime_usec;
+        json_t *settings; /* docs/schemas/settings.json, or NULL */
         struct metrics_writer writer;
 };
+
+static void scrape_done(struct scrape *scrape) {
+        json_decref(scrape->settings);
+}
 
 static const struct metrics_label no_labels[] = {{0}};
 
@@ -346,6 +352,47 @@ static void tell_gpu_states(struct scrape *scrape) {
                 }
 }
 
+/* ---- settings of GPUs ----------------------------------------------------------------------------------------- */
+
+static const struct {
+        const char *name;
+        const char *key; /* in docs/schemas/settings.json */
+        const char *help;
+} setting_metrics[] = {
+        {"holdfast_setting_wanted", "wanted_value", "The wanted setting: watts, MHz, NVML's number of a mode, 0 or 1."},
+        {"holdfast_setting_actual", "actual_value", "What the GPU has, in the same unit."},
+        {"holdfast_setting_drift", "differs", "Whether the setting is not as wanted, or cannot be told."},
+};
+
+static void tell_settings_of(struct scrape *scrape, const struct snapshot_gpu *gpu, const char *key) {
+        char address[PCI_ADDRESS_SIZE];
+        const json_t *row = settings_state_find(scrape->settings, pci_address_format(&gpu->info.address, address));
+        json_t *setting;
+        size_t i;
+
+        json_array_foreach(json_object_get(row, "settings"), i, setting) {
+                const char *name = json_string_value(json_object_get(setting, "name"));
+                const json_t *value = json_object_get(setting, key);
+                const struct metrics_label label[] = {{"setting", name}, {0}};
+
+                if (name && json_is_boolean(value))
+                        tell_gpu(scrape, gpu, label, json_is_true(value));
+                else if (name && json_is_integer(value))
+                        tell_gpu(scrape, gpu, label, (double)json_integer_value(value));
+        }
+}
+
+/* What holdfast-settings.service has found; nothing where it does not run. */
+static void tell_settings(struct scrape *scrape) {
+        if (!scrape->settings)
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(setting_metrics); i++) {
+                metrics_family(&scrape->writer, setting_metrics[i].name, "gauge", setting_metrics[i].help);
+                for (size_t j = 0; j < scrape->snapshot->n_gpus; j++)
+                        tell_settings_of(scrape, &scrape->snapshot->gpus[j], setting_metrics[i].key);
+        }
+}
+
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static void ask_stats(struct scrape *scrape, const struct invocation *invocation) {
@@ -362,6 +409,7 @@ static void tell_all(struct scrape *scrape) {
         tell_gpu_info(scrape);
         tell_gpu_metrics(scrape);
         tell_gpu_states(scrape);
+        tell_settings(scrape);
 }
 
 static int print_json(const struct invocation *invocation, struct scrape *scrape) {
@@ -406,7 +454,7 @@ static bool is_collected(const char *path) {
 static int run(const struct invocation *invocation) {
         const struct metrics_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
+        CLEANUP(scrape_done) struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
 
         if (chosen->textfile && !is_collected(chosen->textfile))
                 return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",
@@ -417,6 +465,7 @@ static int run(const struct invocation *invocation) {
                 return STATUS_FAILED;
         scrape.snapshot = snapshot;
         ask_stats(&scrape, invocation);
+        (void)settings_state_read(invocation->locations, &scrape.settings);
         if (chosen->textfile)
                 return write_textfile(invocation, &scrape, chosen->textfile);
         if (chosen->json)
