@@ -33,7 +33,7 @@
 
 enum { GPUS_DEFAULT = 8, EXIT_MISUSE = 2 };
 
-struct options {
+struct run_options {
         const char *root;
         const char *socket;
         const char *scenario;
@@ -46,7 +46,7 @@ struct simulator {
         struct model *model;
         struct fuse_front *front;
         struct cuse_front *devices;
-        struct server *server;
+        struct control_server *server;
         struct uevents *uevents;
         int run_fd;
         struct kernel_log *kernel_log;
@@ -86,7 +86,7 @@ static int complain(int status, const char *format, ...) {
 
 /* ---- what `run` starts and stops ---- */
 
-static int read_scenario(const struct options *options, struct scenario *scenario) {
+static int read_scenario(const struct run_options *options, struct scenario *scenario) {
         char error[512];
         int r;
 
@@ -101,7 +101,7 @@ static int read_scenario(const struct options *options, struct scenario *scenari
         return 0;
 }
 
-static int start_model(struct simulator *simulator, const struct options *options) {
+static int start_model(struct simulator *simulator, const struct run_options *options) {
         CLEANUP(free_ptr) struct scenario *scenario = malloc(sizeof(*scenario));
         int r;
 
@@ -202,7 +202,7 @@ static int start_devices(struct simulator *simulator) {
         return 0;
 }
 
-static int start(struct simulator *simulator, const struct options *options) {
+static int start(struct simulator *simulator, const struct run_options *options) {
         int r = start_model(simulator, options);
 
         if (r == 0 && options->root)
@@ -237,7 +237,7 @@ static void block_signals(sigset_t *ret_signals) {
         (void)signal(SIGPIPE, SIG_IGN);
 }
 
-static int run(const struct options *options) {
+static int run(const struct run_options *options) {
         struct simulator simulator = {.run_fd = -1};
         sigset_t signals;
         int r, taken;
@@ -277,7 +277,7 @@ static const struct option long_options[] = {
 };
 
 /* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
-static int parse_options(int argc, char **argv, struct options *options) {
+static int parse_options(int argc, char **argv, struct run_options *options) {
         int option;
 
         while ((option = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
@@ -311,7 +311,7 @@ static int help_main(int argc, char **argv) {
 }
 
 static int run_main(int argc, char **argv) {
-        struct options options = {.n_gpus = GPUS_DEFAULT};
+        struct run_options options = {.n_gpus = GPUS_DEFAULT};
         int r = parse_options(argc, argv, &options);
 
         if (r < 0)

@@ -28,15 +28,15 @@ enum {
 };
 
 struct listener {
-        struct server *server;
+        struct control_server *server;
         pthread_t thread;
         int fd;
         char *path;
 };
 
-struct connection {
-        struct connection *next;
-        struct server *server;
+struct control_connection {
+        struct control_connection *next;
+        struct control_server *server;
         struct model_caller caller;
         struct model_file *gpu; /* what `open` opened */
         int fd;
@@ -45,11 +45,11 @@ struct connection {
         bool skipping; /* the rest of a line that was too long */
 };
 
-struct server {
+struct control_server {
         struct model *model;
         pthread_mutex_t mutex;
         pthread_cond_t ended; /* a connection ended */
-        struct connection *connections;
+        struct control_connection *connections;
         unsigned n_connections;
         bool ending;
         struct listener listeners[LISTENERS_MAX];
@@ -63,7 +63,7 @@ static json_t *fail(char error[static ERROR_SIZE], const char *text) {
         return NULL;
 }
 
-static json_t *verb_list(struct connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
+static json_t *verb_list(struct control_connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
         size_t n_views = model_list(connection->server->model, views);
         json_t *list = json_array();
@@ -79,7 +79,7 @@ static json_t *verb_list(struct connection *connection, json_t *arguments, char 
         return list;
 }
 
-static json_t *verb_open(struct connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
+static json_t *verb_open(struct control_connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
         struct pci_address address = {0};
         json_int_t domain;
         int bus, slot, function, r;
@@ -105,14 +105,14 @@ static json_t *verb_open(struct connection *connection, json_t *arguments, char 
         return fail(error, strerror(-r));
 }
 
-static json_t *verb_close(struct connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
+static json_t *verb_close(struct control_connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
         if (!connection->gpu)
                 return fail(error, "this connection has no GPU open");
         model_close(take_ptr(connection->gpu));
         return json_true();
 }
 
-static json_t *verb_uvm(struct connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
+static json_t *verb_uvm(struct control_connection *connection, json_t *arguments, char error[static ERROR_SIZE]) {
         int enable;
 
         if (!connection->gpu)
@@ -124,7 +124,7 @@ static json_t *verb_uvm(struct connection *connection, json_t *arguments, char e
 
 static const struct {
         const char *name;
-        json_t *(*run)(struct connection *connection, json_t *arguments, char error[static ERROR_SIZE]);
+        json_t *(*run)(struct control_connection *connection, json_t *arguments, char error[static ERROR_SIZE]);
 } shim_verbs[] = {
         {"close", verb_close},
         {"list", verb_list},
@@ -133,7 +133,7 @@ static const struct {
 };
 
 /* The result, a new reference, or NULL with a sentence in error. */
-static json_t *run_verb(struct connection *connection, const char *verb, json_t *arguments,
+static json_t *run_verb(struct control_connection *connection, const char *verb, json_t *arguments,
                         char error[static ERROR_SIZE]) {
         for (size_t i = 0; i < ARRAY_SIZE(shim_verbs); i++)
                 if (text_equal(shim_verbs[i].name, verb))
@@ -148,7 +148,7 @@ static void free_json(json_t **json) {
 }
 
 /* Takes over the reference to result. */
-static int send_answer(struct connection *connection, json_t *result, const char *error) {
+static int send_answer(struct control_connection *connection, json_t *result, const char *error) {
         CLEANUP(free_json)
         json_t *answer = result ? json_pack("{s:b,s:o}", "ok", 1, "result", result)
                                 : json_pack("{s:b,s:s}", "ok", 0, "error", error);
@@ -161,7 +161,7 @@ static int send_answer(struct connection *connection, json_t *result, const char
         return r < 0 ? r : fd_send_all(connection->fd, "\n", 1);
 }
 
-static int answer_line(struct connection *connection, const char *line, size_t length) {
+static int answer_line(struct control_connection *connection, const char *line, size_t length) {
         json_error_t syntax;
         CLEANUP(free_json) json_t *request = json_loadb(line, length, 0, &syntax);
         char error[ERROR_SIZE] = "out of memory";
@@ -179,13 +179,13 @@ static int answer_line(struct connection *connection, const char *line, size_t l
         return send_answer(connection, result, error);
 }
 
-static void drop(struct connection *connection, size_t length) {
+static void drop(struct control_connection *connection, size_t length) {
         connection->length -= length;
         memmove(connection->line, connection->line + length, connection->length);
 }
 
 /* Answers every whole line that is there. */
-static int answer_lines(struct connection *connection) {
+static int answer_lines(struct control_connection *connection) {
         char *end;
         int r = 0;
 
@@ -206,7 +206,7 @@ static int answer_lines(struct connection *connection) {
         return r;
 }
 
-static int read_more(struct connection *connection) {
+static int read_more(struct control_connection *connection) {
         ssize_t count;
 
         do
@@ -221,9 +221,9 @@ static int read_more(struct connection *connection) {
 
 /* ---- connections ---- */
 
-static void connection_free(struct connection *connection) {
-        struct server *server = connection->server;
-        struct connection **link = &server->connections;
+static void connection_free(struct control_connection *connection) {
+        struct control_server *server = connection->server;
+        struct control_connection **link = &server->connections;
 
         if (connection->gpu)
                 model_close(connection->gpu);
@@ -239,7 +239,7 @@ static void connection_free(struct connection *connection) {
 }
 
 static void *connection_main(void *argument) {
-        struct connection *connection = argument;
+        struct control_connection *connection = argument;
 
         while (read_more(connection) == 0 && answer_lines(connection) == 0)
                 ;
@@ -247,7 +247,7 @@ static void *connection_main(void *argument) {
         return NULL;
 }
 
-static bool add_connection(struct server *server, struct connection *connection) {
+static bool add_connection(struct control_server *server, struct control_connection *connection) {
         bool added;
 
         (void)pthread_mutex_lock(&server->mutex);
@@ -261,9 +261,9 @@ static bool add_connection(struct server *server, struct connection *connection)
         return added;
 }
 
-static void start_connection(struct server *server, int fd) {
+static void start_connection(struct control_server *server, int fd) {
         static const struct thread_options options = {.stack_size = STACK_BYTES, .detached = true};
-        struct connection *connection = calloc(1, sizeof(*connection));
+        struct control_connection *connection = calloc(1, sizeof(*connection));
         struct ucred peer = {0};
         socklen_t size = sizeof(peer);
         pthread_t thread;
@@ -303,8 +303,8 @@ static void *listener_main(void *argument) {
 
 /* ---- life ---- */
 
-int server_new(struct server **ret_server, struct model *model) {
-        struct server *server = calloc(1, sizeof(*server));
+int server_new(struct control_server **ret_server, struct model *model) {
+        struct control_server *server = calloc(1, sizeof(*server));
 
         if (!server)
                 return -ENOMEM;
@@ -315,7 +315,7 @@ int server_new(struct server **ret_server, struct model *model) {
         return 0;
 }
 
-int server_listen(struct server *server, const char *path) {
+int server_listen(struct control_server *server, const char *path) {
         struct listener *listener = &server->listeners[server->n_listeners];
         int fd, r;
 
@@ -344,12 +344,12 @@ static void stop_listener(struct listener *listener) {
         free(listener->path);
 }
 
-void server_free(struct server *server) {
+void server_free(struct control_server *server) {
         if (!server)
                 return;
         (void)pthread_mutex_lock(&server->mutex);
         server->ending = true;
-        for (struct connection *connection = server->connections; connection; connection = connection->next)
+        for (struct control_connection *connection = server->connections; connection; connection = connection->next)
                 (void)shutdown(connection->fd, SHUT_RDWR);
         (void)pthread_mutex_unlock(&server->mutex);
         for (unsigned i = 0; i < server->n_listeners; i++)

@@ -17,11 +17,11 @@
 
 #define SERVER_DEFAULT_SOCKET "/run/holdfast-sim/socket" /* below --root */
 
-struct server;
+struct control_server;
 
-int server_new(struct server **ret_server, struct model *model);
+int server_new(struct control_server **ret_server, struct model *model);
 /* Ends every connection and closes what it held. Call model_stop() before, so that no call sleeps on. */
-void server_free(struct server *server);
+void server_free(struct control_server *server);
 
 /* Serves one more socket. Returns 0, -EADDRINUSE when a living process serves the path, or negative errno. */
-int server_listen(struct server *server, const char *path);
+int server_listen(struct control_server *server, const char *path);

@@ -33,7 +33,7 @@ enum {
 
 #define PRELOADED "libholdfast-sim-stat.so"
 
-struct options {
+struct exec_options {
         const char *root; /* of a simulator that runs; NULL: one of our own */
         const char *gpus;
         const char *scenario;
@@ -93,7 +93,7 @@ static void end_own(struct own *own) {
 }
 
 /* In the child. It hears of no terminal's signals, and does not outlive us. */
-static void become_simulator(const struct own *own, const struct options *options, int ready_fd) {
+static void become_simulator(const struct own *own, const struct exec_options *options, int ready_fd) {
         const char *arguments[9] = {"holdfast-sim", "run", "--root", own->folder};
         size_t n = 4;
 
@@ -113,7 +113,7 @@ static void become_simulator(const struct own *own, const struct options *option
 }
 
 /* What fails in the simulator is told by it. */
-static int start_own(struct own *own, const struct options *options) {
+static int start_own(struct own *own, const struct exec_options *options) {
         CLEANUP(fd_done) int read_end = -1, write_end = -1;
         const char *folder = getenv("TMPDIR");
         char word[sizeof("ready")] = "";
@@ -185,7 +185,7 @@ static int enter_node(const char *root) {
         return set_environment(nodes);
 }
 
-static int leave_namespace(const struct options *options) {
+static int leave_namespace(const struct exec_options *options) {
         bool is_root = geteuid() == 0;
         int r;
 
@@ -245,7 +245,7 @@ static int run_child(char **command) {
                          : wait_for(child, &signals);
 }
 
-static int run_with_own(const struct options *options) {
+static int run_with_own(const struct exec_options *options) {
         struct own own = {0};
         int status = EXIT_FAILURE;
 
@@ -266,7 +266,7 @@ static const struct option long_options[] = {
 };
 
 /* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
-static int parse_options(int argc, char **argv, struct options *options) {
+static int parse_options(int argc, char **argv, struct exec_options *options) {
         int option;
 
         while ((option = getopt_long(argc, argv, "+h", long_options, NULL)) != -1) {
@@ -291,7 +291,7 @@ static int parse_options(int argc, char **argv, struct options *options) {
 }
 
 int exec_main(int argc, char **argv) {
-        struct options options = {0};
+        struct exec_options options = {0};
         int r = parse_options(argc, argv, &options);
 
         if (r > 0)

@@ -25,13 +25,13 @@ _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one repair for bot
 
 enum { NODES_MAX = 512 };
 
-struct node {
+struct node_stat {
         uint64_t inode;
         unsigned major, minor;
 };
 
 static dev_t device;
-static struct node nodes[NODES_MAX];
+static struct node_stat nodes[NODES_MAX];
 static unsigned n_nodes;
 
 __attribute__((constructor)) static void read_nodes(void) {
@@ -41,7 +41,7 @@ __attribute__((constructor)) static void read_nodes(void) {
                 return;
         device = (dev_t)strtoull(at, &at, 16);
         while (*at == ' ' && n_nodes < NODES_MAX) {
-                struct node *node = &nodes[n_nodes++];
+                struct node_stat *node = &nodes[n_nodes++];
 
                 node->inode = strtoull(at + 1, &at, 10);
                 node->major = *at == ':' ? (unsigned)strtoul(at + 1, &at, 10) : 0;
@@ -49,7 +49,7 @@ __attribute__((constructor)) static void read_nodes(void) {
         }
 }
 
-static const struct node *find(dev_t dev, uint64_t inode) {
+static const struct node_stat *find(dev_t dev, uint64_t inode) {
         for (unsigned i = 0; i < n_nodes; i++)
                 if (dev == device && nodes[i].inode == inode)
                         return &nodes[i];
@@ -58,7 +58,7 @@ static const struct node *find(dev_t dev, uint64_t inode) {
 
 /* Takes and gives what the real function returned. */
 static int repair(int result, struct stat *status) {
-        const struct node *node = result == 0 ? find(status->st_dev, status->st_ino) : NULL;
+        const struct node_stat *node = result == 0 ? find(status->st_dev, status->st_ino) : NULL;
 
         if (!node)
                 return result;
@@ -145,7 +145,7 @@ EXPORT int __fxstat64(int version, int fd, struct stat64 *status) {
 
 EXPORT int statx(int folder, const char *path, int flags, unsigned mask, struct statx *status) {
         static int (*next)(int, const char *, int, unsigned, struct statx *);
-        const struct node *node;
+        const struct node_stat *node;
         int r;
 
         if (!next)

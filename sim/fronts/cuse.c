@@ -31,7 +31,7 @@ struct cuse_node {
 };
 
 struct cuse_front {
-        struct loop *loop;
+        struct front_loop *loop;
         size_t n_nodes;
         struct cuse_node nodes[];
 };

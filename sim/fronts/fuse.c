@@ -30,7 +30,7 @@ struct fuse_front {
         struct tree *tree;
         struct device_front *devices;
         struct fuse_session *session;
-        struct loop *loop;
+        struct front_loop *loop;
         struct text_file *texts; /* open ones: the kernel does not close what is open at the end */
 };
 

@@ -18,7 +18,7 @@
 #include "base/thread.h"
 #include "sim/fronts/device.h"
 
-struct loop {
+struct front_loop {
         pthread_t thread;
         struct fuse_buf buffer; /* libfuse's, made at the first request */
         size_t n_sessions;
@@ -35,7 +35,7 @@ int loop_prepare(struct fuse_session *session) {
 }
 
 /* Answers one request. Returns false when the session is gone. */
-static bool serve_one(struct loop *loop, struct fuse_session *session) {
+static bool serve_one(struct front_loop *loop, struct fuse_session *session) {
         int r = fuse_session_receive_buf(session, &loop->buffer);
 
         if (r == -EINTR || r == -EAGAIN) /* a request may be withdrawn between poll() and read() */
@@ -46,7 +46,7 @@ static bool serve_one(struct loop *loop, struct fuse_session *session) {
         return true;
 }
 
-static bool serve_ready(struct loop *loop) {
+static bool serve_ready(struct front_loop *loop) {
         for (size_t i = 0; i < loop->n_sessions; i++)
                 if (loop->waits[i].revents && !serve_one(loop, loop->sessions[i]))
                         return false;
@@ -54,7 +54,7 @@ static bool serve_ready(struct loop *loop) {
 }
 
 static void *loop_main(void *argument) {
-        struct loop *loop = argument;
+        struct front_loop *loop = argument;
         bool served = true;
 
         while (served) {
@@ -71,7 +71,7 @@ static void *loop_main(void *argument) {
         return NULL;
 }
 
-static void loop_free(struct loop *loop) {
+static void loop_free(struct front_loop *loop) {
         if (loop->waits)
                 (void)fd_close(loop->waits[loop->n_sessions].fd);
         free(loop->buffer.mem);
@@ -80,7 +80,7 @@ static void loop_free(struct loop *loop) {
         free(loop);
 }
 
-static int init_waits(struct loop *loop, struct fuse_session *const *sessions, size_t n_sessions) {
+static int init_waits(struct front_loop *loop, struct fuse_session *const *sessions, size_t n_sessions) {
         loop->n_sessions = n_sessions;
         loop->sessions = calloc(n_sessions, sizeof(loop->sessions[0]));
         loop->waits = calloc(n_sessions + 1, sizeof(loop->waits[0]));
@@ -98,8 +98,8 @@ static int init_waits(struct loop *loop, struct fuse_session *const *sessions, s
         return 0;
 }
 
-int loop_start(struct loop **ret_loop, struct fuse_session *const *sessions, size_t n_sessions) {
-        struct loop *loop = calloc(1, sizeof(*loop));
+int loop_start(struct front_loop **ret_loop, struct fuse_session *const *sessions, size_t n_sessions) {
+        struct front_loop *loop = calloc(1, sizeof(*loop));
         int r;
 
         if (!loop)
@@ -115,7 +115,7 @@ int loop_start(struct loop **ret_loop, struct fuse_session *const *sessions, siz
         return 0;
 }
 
-void loop_stop(struct loop *loop) {
+void loop_stop(struct front_loop *loop) {
         if (!loop)
                 return;
         (void)eventfd_write(loop->waits[loop->n_sessions].fd, 1);

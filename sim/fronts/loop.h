@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 struct fuse_session;
-struct loop;
+struct front_loop;
 
 /* Makes the session's descriptor one for this: it never blocks and is not inherited. Returns 0 or negative errno. */
 int loop_prepare(struct fuse_session *session);
@@ -19,6 +19,6 @@ int loop_prepare(struct fuse_session *session);
  * Starts to serve the sessions, all prepared, which are not owned. Should the kernel end one of them (somebody unmounts
  * it), the thread says so and ends the program with SIGTERM. Returns 0 or negative errno.
  */
-int loop_start(struct loop **ret_loop, struct fuse_session *const *sessions, size_t n_sessions);
+int loop_start(struct front_loop **ret_loop, struct fuse_session *const *sessions, size_t n_sessions);
 /* Ends the thread: no request is taken any more. NULL is nothing. */
-void loop_stop(struct loop *loop);
+void loop_stop(struct front_loop *loop);

@@ -15,14 +15,14 @@ struct block {
         bool online;
 };
 
-struct memory {
+struct memory_front {
         struct model *model;
         struct block *blocks; /* ascending */
         size_t n_blocks;
 };
 
-int memory_new(struct memory **ret_memory, struct model *model) {
-        struct memory *memory = calloc(1, sizeof(*memory));
+int memory_new(struct memory_front **ret_memory, struct model *model) {
+        struct memory_front *memory = calloc(1, sizeof(*memory));
 
         if (!memory)
                 return -ENOMEM;
@@ -31,7 +31,7 @@ int memory_new(struct memory **ret_memory, struct model *model) {
         return 0;
 }
 
-void memory_free(struct memory *memory) {
+void memory_free(struct memory_front *memory) {
         if (memory)
                 free(memory->blocks);
         free(memory);
@@ -43,7 +43,7 @@ static int compare_blocks(const void *left, const void *right) {
         return (a->number > b->number) - (a->number < b->number);
 }
 
-static struct block *find(const struct memory *memory, uint64_t number) {
+static struct block *find(const struct memory_front *memory, uint64_t number) {
         const struct block key = {.number = number};
 
         if (memory->n_blocks == 0)
@@ -51,7 +51,7 @@ static struct block *find(const struct memory *memory, uint64_t number) {
         return bsearch(&key, memory->blocks, memory->n_blocks, sizeof(key), compare_blocks);
 }
 
-enum memory_state memory_state(const struct memory *memory, uint64_t block) {
+enum memory_state memory_state(const struct memory_front *memory, uint64_t block) {
         const struct block *found = find(memory, block);
 
         if (!found)
@@ -59,7 +59,7 @@ enum memory_state memory_state(const struct memory *memory, uint64_t block) {
         return found->online ? MEMORY_ONLINE : MEMORY_OFFLINE;
 }
 
-bool memory_nth(const struct memory *memory, size_t n, uint64_t *ret_block) {
+bool memory_nth(const struct memory_front *memory, size_t n, uint64_t *ret_block) {
         if (n >= memory->n_blocks)
                 return false;
         *ret_block = memory->blocks[n].number;
@@ -69,7 +69,7 @@ bool memory_nth(const struct memory *memory, size_t n, uint64_t *ret_block) {
 /* ---- probe ---- */
 
 /* Whether it lies in the memory of a GPU, which exists to the kernel only while the GPU is initialised. */
-static bool is_gpu_memory(const struct memory *memory, uint64_t address) {
+static bool is_gpu_memory(const struct memory_front *memory, uint64_t address) {
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
         size_t n_views = model_list(memory->model, views);
 
@@ -83,7 +83,7 @@ static bool is_gpu_memory(const struct memory *memory, uint64_t address) {
         return false;
 }
 
-static int add(struct memory *memory, uint64_t number) {
+static int add(struct memory_front *memory, uint64_t number) {
         struct block *blocks = reallocarray(memory->blocks, memory->n_blocks + 1, sizeof(*blocks));
 
         if (!blocks)
@@ -94,7 +94,7 @@ static int add(struct memory *memory, uint64_t number) {
         return 0;
 }
 
-int memory_probe(struct memory *memory, const char *text) {
+int memory_probe(struct memory_front *memory, const char *text) {
         uint64_t address;
 
         if (!text_starts_with(text, "0x") || text_parse_u64(text + 2, 16, UINT64_MAX, &address) < 0)
@@ -106,7 +106,7 @@ int memory_probe(struct memory *memory, const char *text) {
 
 /* ---- state ---- */
 
-int memory_set_state(struct memory *memory, uint64_t block, const char *text) {
+int memory_set_state(struct memory_front *memory, uint64_t block, const char *text) {
         struct block *found = find(memory, block);
 
         if (!found)

@@ -18,16 +18,16 @@ enum memory_state {
         MEMORY_ONLINE,
 };
 
-struct memory;
+struct memory_front;
 
-int memory_new(struct memory **ret_memory, struct model *model);
-void memory_free(struct memory *memory);
+int memory_new(struct memory_front **ret_memory, struct model *model);
+void memory_free(struct memory_front *memory);
 
-enum memory_state memory_state(const struct memory *memory, uint64_t block);
+enum memory_state memory_state(const struct memory_front *memory, uint64_t block);
 
 /* The n-th block in ascending order, from 0. Returns whether there is one. */
-bool memory_nth(const struct memory *memory, size_t n, uint64_t *ret_block);
+bool memory_nth(const struct memory_front *memory, size_t n, uint64_t *ret_block);
 
 /* What a write to `probe`, or to a block's `state`, does. Returns 0 or negative errno, as the kernel. */
-int memory_probe(struct memory *memory, const char *text);
-int memory_set_state(struct memory *memory, uint64_t block, const char *text);
+int memory_probe(struct memory_front *memory, const char *text);
+int memory_set_state(struct memory_front *memory, uint64_t block, const char *text);

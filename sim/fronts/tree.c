@@ -28,7 +28,7 @@ enum {
 
 struct tree {
         struct model *model;
-        struct memory *memory;
+        struct memory_front *memory;
         atomic_int n_open_files;
         uint64_t inode_tag; /* of this simulator's device files */
         time_t started;

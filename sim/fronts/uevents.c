@@ -21,8 +21,8 @@ enum {
         SEND_TIMEOUT_MSEC = 100, /* how long a receiver that reads nothing can delay our end */
 };
 
-struct message {
-        struct message *next;
+struct uevent {
+        struct uevent *next;
         size_t length;
         char text[MESSAGE_SIZE];
 };
@@ -34,7 +34,7 @@ struct uevents {
         pthread_t thread;
         pthread_mutex_t mutex;
         pthread_cond_t changed;
-        struct message *first, **last; /* to be sent, oldest first */
+        struct uevent *first, **last; /* to be sent, oldest first */
         uint64_t sequence;
         bool ending;
 };
@@ -42,21 +42,21 @@ struct uevents {
 /* ---- the text ---- */
 
 /* "NAME=value" and a NUL. The bounds are ours: what is put in has fixed lengths. */
-static void add(struct message *message, const char *name, const char *value) {
+static void add(struct uevent *message, const char *name, const char *value) {
         char *end = message->text + message->length;
 
         (void)text_format(end, sizeof(message->text) - message->length, "%s=%s", name, value);
         message->length += strlen(end) + 1;
 }
 
-static void begin(struct message *message, const char *action, const char *device) {
+static void begin(struct uevent *message, const char *action, const char *device) {
         (void)text_format(message->text, sizeof(message->text), "%s@%s", action, device);
         message->length = strlen(message->text) + 1;
         add(message, "ACTION", action);
         add(message, "DEVPATH", device);
 }
 
-static void end(struct uevents *uevents, struct message *message) {
+static void end(struct uevents *uevents, struct uevent *message) {
         char text[32];
 
         (void)text_format(text, sizeof(text), "%" PRIu64, ++uevents->sequence);
@@ -64,7 +64,7 @@ static void end(struct uevents *uevents, struct message *message) {
 }
 
 /* lib/kobject_uevent.c has the order. Only of a device that has a driver the kernel names it (drivers/base/core.c). */
-static void describe_device(struct message *message, const char *action, const struct pci_address *address) {
+static void describe_device(struct uevent *message, const char *action, const struct pci_address *address) {
         char slot[PCI_ADDRESS_SIZE], device[64];
 
         (void)pci_address_format(address, slot);
@@ -81,7 +81,7 @@ static void describe_device(struct message *message, const char *action, const s
 /* ---- the queue ---- */
 
 /* With the mutex held. */
-static void enqueue(struct uevents *uevents, struct message *message) {
+static void enqueue(struct uevents *uevents, struct uevent *message) {
         end(uevents, message);
         message->next = NULL;
         *uevents->last = message;
@@ -90,7 +90,7 @@ static void enqueue(struct uevents *uevents, struct message *message) {
 }
 
 static void send_device(struct uevents *uevents, const char *action, const struct pci_address *address) {
-        struct message *message = calloc(1, sizeof(*message));
+        struct uevent *message = calloc(1, sizeof(*message));
 
         if (!message)
                 return;
@@ -107,7 +107,7 @@ static void on_uevent(void *user, const char *action, const struct pci_address *
 void uevents_send_loaded(struct uevents *uevents) {
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
         size_t n_views = model_list(uevents->model, views);
-        struct message *message = calloc(1, sizeof(*message));
+        struct uevent *message = calloc(1, sizeof(*message));
 
         if (!message)
                 return;
@@ -123,8 +123,8 @@ void uevents_send_loaded(struct uevents *uevents) {
 
 /* ---- the thread ---- */
 
-static struct message *take_message(struct uevents *uevents) {
-        struct message *message;
+static struct uevent *take_message(struct uevents *uevents) {
+        struct uevent *message;
 
         (void)pthread_mutex_lock(&uevents->mutex);
         while (!uevents->first && !uevents->ending)
@@ -149,7 +149,7 @@ static bool is_ending(struct uevents *uevents) {
 }
 
 /* A receiver that is slower than we are is waited for: its queue is much shorter than a netlink socket's. */
-static void deliver(struct uevents *uevents, const struct message *message) {
+static void deliver(struct uevents *uevents, const struct uevent *message) {
         ssize_t r;
 
         do
@@ -160,7 +160,7 @@ static void deliver(struct uevents *uevents, const struct message *message) {
 
 static void *uevents_main(void *argument) {
         struct uevents *uevents = argument;
-        struct message *message;
+        struct uevent *message;
 
         while ((message = take_message(uevents))) {
                 deliver(uevents, message);
@@ -173,7 +173,7 @@ static void *uevents_main(void *argument) {
 
 static void free_all(struct uevents *uevents) {
         while (uevents->first) {
-                struct message *message = uevents->first;
+                struct uevent *message = uevents->first;
 
                 uevents->first = message->next;
                 free(message);

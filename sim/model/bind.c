@@ -35,7 +35,7 @@ void model_unlisten(struct model *model, struct model_listener *listener) {
         (void)pthread_mutex_unlock(&model->listen_mutex);
 }
 
-void bind_notice(struct model *model, const struct gpu *gpu, bool bind) {
+void bind_notice(struct model *model, const struct model_gpu *gpu, bool bind) {
         const struct pci_address *address = &gpu->spec.address;
         uint32_t gpu_id = nv_gpu_id(address->domain, address->bus, address->slot);
 
@@ -59,7 +59,7 @@ void model_set_uevents(struct model *model, model_uevent uevent, void *user) {
         model->uevent_user = user;
 }
 
-void gpu_uevent(struct model *model, const struct gpu *gpu, const char *action) {
+void gpu_uevent(struct model *model, const struct model_gpu *gpu, const char *action) {
         if (model->uevent)
                 model->uevent(model->uevent_user, action, &gpu->spec.address);
 }
@@ -74,7 +74,7 @@ void model_set_kernel_log(struct model *model, model_kernel_line line, void *use
 }
 
 /* As nv-pci.c does when it begins to wait. */
-static void say_that_it_waits(struct model *model, const struct gpu *gpu) {
+static void say_that_it_waits(struct model *model, const struct model_gpu *gpu) {
         char line[128], address[PCI_ADDRESS_SIZE];
 
         (void)text_format(line, sizeof(line), "NVRM: Attempting to remove device %s with non-zero usage count!",
@@ -92,7 +92,7 @@ static bool minor_is_free(const struct model *model, uint32_t minor) {
         return true;
 }
 
-void gpu_probe(struct model *model, struct gpu *gpu) {
+void gpu_probe(struct model *model, struct model_gpu *gpu) {
         uint32_t minor = 0;
 
         while (!minor_is_free(model, minor))
@@ -107,22 +107,22 @@ void gpu_probe(struct model *model, struct gpu *gpu) {
 
 /* ---- removal ---- */
 
-static void take_both_locks(struct model *model, struct gpu *gpu) {
+static void take_both_locks(struct model *model, struct model_gpu *gpu) {
         turnstile_enter(model, &model->device_list);
         turnstile_enter(model, &gpu->lock);
 }
 
-static void leave_both_locks(struct model *model, struct gpu *gpu) {
+static void leave_both_locks(struct model *model, struct model_gpu *gpu) {
         turnstile_leave(model, &gpu->lock);
         turnstile_leave(model, &model->device_list);
 }
 
-static bool is_free_to_go(const struct gpu *gpu) {
+static bool is_free_to_go(const struct model_gpu *gpu) {
         return gpu->usage == 0 || gpu->spec.surprise;
 }
 
 /* Returns inside both locks with no user to wait for, or -ESHUTDOWN outside them. */
-static int wait_unused(struct model *model, struct gpu *gpu) {
+static int wait_unused(struct model *model, struct model_gpu *gpu) {
         if (!is_free_to_go(gpu))
                 say_that_it_waits(model, gpu);
         for (;;) {
@@ -137,7 +137,7 @@ static int wait_unused(struct model *model, struct gpu *gpu) {
         }
 }
 
-static void forget(struct model *model, struct gpu *gpu) {
+static void forget(struct model *model, struct model_gpu *gpu) {
         gpu->bound = gpu->probed = false;
         gpu->minor = MODEL_MINOR_NONE;
         gpu->had_interrupts = false; /* the folder goes with the driver's resources of the device */
@@ -151,7 +151,7 @@ static void forget(struct model *model, struct gpu *gpu) {
                 gpu_uevent(model, gpu, "remove");
 }
 
-static void begin_removal(struct model *model, struct gpu *gpu) {
+static void begin_removal(struct model *model, struct model_gpu *gpu) {
         bool off_the_list_first = scenario_driver_has(&model->scenario, DRIVER_UNLISTS_BEFORE_WAITING);
 
         while (gpu->deferred > 0)
@@ -164,7 +164,7 @@ static void begin_removal(struct model *model, struct gpu *gpu) {
 }
 
 static void removal(struct model *model, void *argument) {
-        struct gpu *gpu = argument;
+        struct model_gpu *gpu = argument;
 
         begin_removal(model, gpu);
         if (wait_unused(model, gpu) == 0) {
@@ -178,7 +178,7 @@ static void removal(struct model *model, void *argument) {
         model_changed(model);
 }
 
-int gpu_start_unbind(struct model *model, struct gpu *gpu, bool remove_device) {
+int gpu_start_unbind(struct model *model, struct model_gpu *gpu, bool remove_device) {
         int result = model_spawn(model, removal, gpu);
 
         if (result < 0)

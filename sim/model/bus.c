@@ -10,7 +10,7 @@
 
 #include "sim/model/private.h"
 
-int gpu_bind(struct model *model, struct gpu *gpu) {
+int gpu_bind(struct model *model, struct model_gpu *gpu) {
         bool is_new;
 
         turnstile_enter(model, &model->device_list);
@@ -25,13 +25,13 @@ int gpu_bind(struct model *model, struct gpu *gpu) {
         return 0;
 }
 
-int gpu_wait_unbound(struct model *model, struct gpu *gpu, const struct model_wait *wait) {
+int gpu_wait_unbound(struct model *model, struct model_gpu *gpu, const struct model_wait *wait) {
         while (gpu->removing && !model->stopping && !(wait && wait->interrupted))
                 model_sleep(model);
         return gpu->removing || gpu->probed ? -EINTR : 0;
 }
 
-static void reset_hardware(struct model *model, struct gpu *gpu, const struct who *who) {
+static void reset_hardware(struct model *model, struct model_gpu *gpu, const struct who *who) {
         if (gpu->kept)
                 gpu_tear_down(model, gpu, who);
         gpu->spec.lost = gpu->spec.surprise = false;
@@ -40,7 +40,7 @@ static void reset_hardware(struct model *model, struct gpu *gpu, const struct wh
         journal_add(model, gpu, who, "reset", "no user");
 }
 
-int gpu_reset(struct model *model, struct gpu *gpu, const struct who *who) {
+int gpu_reset(struct model *model, struct model_gpu *gpu, const struct who *who) {
         bool in_use;
 
         if (gpu->usage > 0 || gpu->initialising)
@@ -53,7 +53,7 @@ int gpu_reset(struct model *model, struct gpu *gpu, const struct who *who) {
         return in_use ? -EBUSY : 0;
 }
 
-int gpu_add(struct model *model, struct gpu *gpu, const struct who *who) {
+int gpu_add(struct model *model, struct model_gpu *gpu, const struct who *who) {
         gpu->spec.present = true;
         gpu->spec.lost = gpu->spec.surprise = false;
         gpu->spent = false;
@@ -62,7 +62,7 @@ int gpu_add(struct model *model, struct gpu *gpu, const struct who *who) {
         return gpu_bind(model, gpu);
 }
 
-void gpu_remove_unbound(struct model *model, struct gpu *gpu, const struct who *who) {
+void gpu_remove_unbound(struct model *model, struct model_gpu *gpu, const struct who *who) {
         gpu->spec.present = false;
         journal_add(model, gpu, who, "removed", "was not bound");
         gpu_uevent(model, gpu, "remove");
@@ -71,7 +71,7 @@ void gpu_remove_unbound(struct model *model, struct gpu *gpu, const struct who *
 /* ---- writes to sysfs ---- */
 
 /* A second one waits for the first, as for the device's lock. */
-static int unbind(struct model *model, struct gpu *gpu, bool remove_device, const struct model_wait *wait) {
+static int unbind(struct model *model, struct model_gpu *gpu, bool remove_device, const struct model_wait *wait) {
         int result = 0;
 
         if (!gpu->removing)
@@ -79,11 +79,13 @@ static int unbind(struct model *model, struct gpu *gpu, bool remove_device, cons
         return result < 0 ? result : gpu_wait_unbound(model, gpu, wait);
 }
 
-static int write_unbind(struct model *model, struct gpu *gpu, const struct who *who, const struct model_wait *wait) {
+static int write_unbind(struct model *model, struct model_gpu *gpu, const struct who *who,
+                        const struct model_wait *wait) {
         return gpu->probed ? unbind(model, gpu, false, wait) : -ENODEV;
 }
 
-static int write_bind(struct model *model, struct gpu *gpu, const struct who *who, const struct model_wait *wait) {
+static int write_bind(struct model *model, struct model_gpu *gpu, const struct who *who,
+                      const struct model_wait *wait) {
         return gpu_bind(model, gpu);
 }
 
@@ -91,7 +93,8 @@ static int write_bind(struct model *model, struct gpu *gpu, const struct who *wh
  * The PCI core asks nobody, and resets a GPU under its users as well. What the driver makes of that, nothing shows;
  * here the GPU is lost to them.
  */
-static int write_reset(struct model *model, struct gpu *gpu, const struct who *who, const struct model_wait *wait) {
+static int write_reset(struct model *model, struct model_gpu *gpu, const struct who *who,
+                       const struct model_wait *wait) {
         if (gpu_reset(model, gpu, who) == 0)
                 return 0;
         gpu->spec.lost = true;
@@ -99,14 +102,15 @@ static int write_reset(struct model *model, struct gpu *gpu, const struct who *w
         return 0;
 }
 
-static int write_remove(struct model *model, struct gpu *gpu, const struct who *who, const struct model_wait *wait) {
+static int write_remove(struct model *model, struct model_gpu *gpu, const struct who *who,
+                        const struct model_wait *wait) {
         if (gpu->probed)
                 return unbind(model, gpu, true, wait);
         gpu_remove_unbound(model, gpu, who);
         return 0;
 }
 
-static struct gpu *find_present(struct model *model, const struct pci_address *address) {
+static struct model_gpu *find_present(struct model *model, const struct pci_address *address) {
         for (size_t i = 0; i < model->n_gpus; i++)
                 if (model->gpus[i].spec.present && gpu_has_address(&model->gpus[i], address))
                         return &model->gpus[i];
@@ -115,7 +119,7 @@ static struct gpu *find_present(struct model *model, const struct pci_address *a
 
 int model_bus_write(struct model *model, enum model_bus_file file, const struct pci_address *address,
                     const struct model_caller *caller, struct model_wait *wait) {
-        static int (*const writers[])(struct model * model, struct gpu * gpu, const struct who *who,
+        static int (*const writers[])(struct model * model, struct model_gpu * gpu, const struct who *who,
                                       const struct model_wait *wait) = {
                 [MODEL_BUS_BIND] = write_bind,
                 [MODEL_BUS_REMOVE] = write_remove,
@@ -123,7 +127,7 @@ int model_bus_write(struct model *model, enum model_bus_file file, const struct 
                 [MODEL_BUS_UNBIND] = write_unbind,
         };
         struct who who = who_is(caller);
-        struct gpu *gpu;
+        struct model_gpu *gpu;
         int result;
         MODEL_LOCKED(model);
 

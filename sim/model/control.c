@@ -99,7 +99,7 @@ static json_t *done(void) {
         return json_object();
 }
 
-static json_t *verb_fail(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_fail(struct verb_call *call, struct model_gpu *gpu) {
         char count_text[16], status_text[48], errno_text[32];
         uint32_t status = NV_ERR_OPERATING_SYSTEM;
         unsigned count = 1;
@@ -124,7 +124,7 @@ static json_t *verb_fail(struct verb_call *call, struct gpu *gpu) {
         return done();
 }
 
-static json_t *verb_hang(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_hang(struct verb_call *call, struct model_gpu *gpu) {
         char which[16];
         bool on = true;
 
@@ -139,7 +139,7 @@ static json_t *verb_hang(struct verb_call *call, struct gpu *gpu) {
         return done();
 }
 
-static json_t *verb_lose(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_lose(struct verb_call *call, struct model_gpu *gpu) {
         bool on = true, surprise = false;
 
         if (get_bool(call, "on", &on) < 0 || get_bool(call, "surprise", &surprise) < 0)
@@ -149,7 +149,7 @@ static json_t *verb_lose(struct verb_call *call, struct gpu *gpu) {
         return done();
 }
 
-static json_t *verb_drain(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_drain(struct verb_call *call, struct model_gpu *gpu) {
         bool on = true;
 
         if (get_bool(call, "on", &on) < 0)
@@ -158,7 +158,7 @@ static json_t *verb_drain(struct verb_call *call, struct gpu *gpu) {
         return done();
 }
 
-static json_t *verb_fabric(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_fabric(struct verb_call *call, struct model_gpu *gpu) {
         uint64_t delay_usec = 0;
 
         if (get_duration(call, "delay", &delay_usec) < 0)
@@ -170,7 +170,7 @@ static json_t *verb_fabric(struct verb_call *call, struct gpu *gpu) {
 
 /* ---- the bus ---- */
 
-static json_t *wait_unbound(struct verb_call *call, struct gpu *gpu) {
+static json_t *wait_unbound(struct verb_call *call, struct model_gpu *gpu) {
         char holders[256];
 
         if (gpu_wait_unbound(call->model, gpu, call->wait) == 0)
@@ -180,7 +180,7 @@ static json_t *wait_unbound(struct verb_call *call, struct gpu *gpu) {
                       holders);
 }
 
-static json_t *unbind(struct verb_call *call, struct gpu *gpu, bool remove_device) {
+static json_t *unbind(struct verb_call *call, struct model_gpu *gpu, bool remove_device) {
         int result;
 
         if (gpu->removing)
@@ -191,20 +191,20 @@ static json_t *unbind(struct verb_call *call, struct gpu *gpu, bool remove_devic
         return wait_unbound(call, gpu);
 }
 
-static json_t *verb_unbind(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_unbind(struct verb_call *call, struct model_gpu *gpu) {
         if (!gpu->probed)
                 return refuse(call, "GPU %s is not bound to the driver", NVML_NAME(gpu));
         return unbind(call, gpu, false);
 }
 
-static json_t *verb_remove(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_remove(struct verb_call *call, struct model_gpu *gpu) {
         if (gpu->probed)
                 return unbind(call, gpu, true);
         gpu_remove_unbound(call->model, gpu, &call->who);
         return done();
 }
 
-static json_t *verb_bind(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_bind(struct verb_call *call, struct model_gpu *gpu) {
         if (gpu->probed)
                 return refuse(call, "GPU %s is bound already%s", NVML_NAME(gpu),
                               gpu->removing ? "; its unbind waits for its users" : "");
@@ -213,7 +213,7 @@ static json_t *verb_bind(struct verb_call *call, struct gpu *gpu) {
 }
 
 /* A GPU that comes back is a new one to the driver, which binds it by itself. */
-static json_t *verb_add(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_add(struct verb_call *call, struct model_gpu *gpu) {
         if (gpu->spec.present)
                 return refuse(call, "GPU %s is on the bus already", NVML_NAME(gpu));
         (void)gpu_add(call->model, gpu, &call->who);
@@ -222,7 +222,7 @@ static json_t *verb_add(struct verb_call *call, struct gpu *gpu) {
 
 /* ---- what nvidia-smi does ---- */
 
-static json_t *refuse_in_use(struct verb_call *call, struct gpu *gpu) {
+static json_t *refuse_in_use(struct verb_call *call, struct model_gpu *gpu) {
         char holders[256];
 
         holders_format(call->model, gpu, holders, sizeof(holders));
@@ -230,7 +230,7 @@ static json_t *refuse_in_use(struct verb_call *call, struct gpu *gpu) {
                       NVML_NAME(gpu), holders);
 }
 
-static json_t *verb_reset(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_reset(struct verb_call *call, struct model_gpu *gpu) {
         char text[96];
 
         if (gpu_reset(call->model, gpu, &call->who) < 0)
@@ -259,7 +259,7 @@ static int get_settings(struct verb_call *call, struct gpu_settings *settings) {
         return -EINVAL;
 }
 
-static int open_for_verb(struct verb_call *call, struct gpu *gpu, struct model_file **ret_file) {
+static int open_for_verb(struct verb_call *call, struct model_gpu *gpu, struct model_file **ret_file) {
         int result = file_open_address(call->model, &gpu->spec.address, &call->who, ret_file);
 
         if (result < 0)
@@ -269,7 +269,7 @@ static int open_for_verb(struct verb_call *call, struct gpu *gpu, struct model_f
 }
 
 /* Opening initialises a cold GPU; and what was set is gone again when that open was the only one. */
-static json_t *verb_set(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_set(struct verb_call *call, struct model_gpu *gpu) {
         struct gpu_settings settings = gpu->settings;
         struct model_file *file;
         bool kept;
@@ -285,7 +285,7 @@ static json_t *verb_set(struct verb_call *call, struct gpu *gpu) {
 }
 
 /* Setting the flag opens nothing; but RM needs the GPU initialised for it, so whoever sets it has it open. */
-static json_t *verb_legacy(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_legacy(struct verb_call *call, struct model_gpu *gpu) {
         struct model_file *file = NULL;
         bool on = true;
 
@@ -300,12 +300,12 @@ static json_t *verb_legacy(struct verb_call *call, struct gpu *gpu) {
 
 /* ---- verbs on no GPU ---- */
 
-static json_t *verb_status(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_status(struct verb_call *call, struct model_gpu *gpu) {
         return status_json(call->model);
 }
 
 /* With a timeout: sleeps until there is something to tell. */
-static json_t *verb_journal(struct verb_call *call, struct gpu *gpu) {
+static json_t *verb_journal(struct verb_call *call, struct model_gpu *gpu) {
         uint64_t until_usec, timeout_usec = 0;
         unsigned since = 0;
         char event[32];
@@ -336,7 +336,7 @@ enum verb_target {
 static const struct verb {
         const char *name;
         enum verb_target target;
-        json_t *(*run)(struct verb_call *call, struct gpu *gpu);
+        json_t *(*run)(struct verb_call *call, struct model_gpu *gpu);
 } verbs[] = {
         {"add", ON_ABSENT, verb_add},       {"bind", ON_GPU, verb_bind},     {"drain", ON_GPU, verb_drain},
         {"fabric", ON_GPU, verb_fabric},    {"fail", ON_GPU, verb_fail},     {"hang", ON_GPU, verb_hang},
@@ -356,7 +356,7 @@ bool model_has_verb(const char *verb) {
         return find_verb(verb);
 }
 
-static struct gpu *find_gpu(struct model *model, const char *selector) {
+static struct model_gpu *find_gpu(struct model *model, const char *selector) {
         struct pci_address address;
         uint64_t index;
 
@@ -374,7 +374,7 @@ static struct gpu *find_gpu(struct model *model, const char *selector) {
 }
 
 /* One GPU: the verb's own members, and which GPU it was. */
-static json_t *run_on(struct verb_call *call, const struct verb *verb, struct gpu *gpu) {
+static json_t *run_on(struct verb_call *call, const struct verb *verb, struct model_gpu *gpu) {
         char address[PCI_ADDRESS_SIZE];
         json_t *result;
 
@@ -391,7 +391,7 @@ static json_t *run_on_all(struct verb_call *call, const struct verb *verb) {
         json_t *list = json_array(), *result;
 
         for (size_t i = 0; i < call->model->n_gpus; i++) {
-                struct gpu *gpu = &call->model->gpus[i];
+                struct model_gpu *gpu = &call->model->gpus[i];
 
                 if (gpu->spec.present != (verb->target == ON_GPU))
                         continue;
@@ -407,7 +407,7 @@ static json_t *run_on_all(struct verb_call *call, const struct verb *verb) {
 
 static json_t *run(struct verb_call *call, const struct verb *verb) {
         char selector[64];
-        struct gpu *gpu;
+        struct model_gpu *gpu;
 
         if (verb->target == ON_NONE)
                 return verb->run(call, NULL);

@@ -56,7 +56,7 @@ static int open_plain(struct model *model, enum model_node node, const struct wh
 
 /* Inside gpu->lock, which is left here. */
 static void open_finish(struct model *model, struct model_file *file) {
-        struct gpu *gpu = file->gpu;
+        struct model_gpu *gpu = file->gpu;
 
         file->open_rc = gpu_use(model, gpu, &file->who);
         file->adapter_status = file->open_rc == 0 ? (uint32_t)NV_OK : gpu->adapter_status;
@@ -68,7 +68,7 @@ static void open_finish(struct model *model, struct model_file *file) {
         gpu_leave(model, gpu);
 }
 
-static int open_foreground(struct model *model, struct gpu *gpu, struct model_file *file,
+static int open_foreground(struct model *model, struct model_gpu *gpu, struct model_file *file,
                            struct model_file **ret_file) {
         int result;
 
@@ -84,7 +84,7 @@ static int open_foreground(struct model *model, struct gpu *gpu, struct model_fi
 
 static void open_deferred(struct model *model, void *argument) {
         struct model_file *file = argument;
-        struct gpu *gpu = file->gpu;
+        struct model_gpu *gpu = file->gpu;
 
         turnstile_wait(model, &gpu->lock, file->ticket);
         open_finish(model, file);
@@ -95,7 +95,7 @@ static void open_deferred(struct model *model, void *argument) {
 }
 
 /* The driver's own kthread for this GPU (nvidia_open_deferred). */
-static int defer_open(struct model *model, struct gpu *gpu, struct model_file *file) {
+static int defer_open(struct model *model, struct model_gpu *gpu, struct model_file *file) {
         if (!gpu->accepting || model_spawn(model, open_deferred, file) < 0)
                 return -EBUSY;
         file->gpu = gpu;
@@ -106,11 +106,11 @@ static int defer_open(struct model *model, struct gpu *gpu, struct model_file *f
 }
 
 /* What O_NONBLOCK does to an open (nv_try_lock_foreground_open). Inside the device list's lock. */
-static bool try_foreground(struct gpu *gpu) {
+static bool try_foreground(struct model_gpu *gpu) {
         return gpu->initialised && turnstile_try(&gpu->lock);
 }
 
-static struct gpu *find_minor(struct model *model, uint32_t minor) {
+static struct model_gpu *find_minor(struct model *model, uint32_t minor) {
         for (size_t i = 0; i < model->n_gpus; i++)
                 if (model->gpus[i].bound && model->gpus[i].minor == minor)
                         return &model->gpus[i];
@@ -119,7 +119,7 @@ static struct gpu *find_minor(struct model *model, uint32_t minor) {
 
 static int open_nonblocking(struct model *model, struct model_file *file, uint32_t minor,
                             struct model_file **ret_file) {
-        struct gpu *gpu;
+        struct model_gpu *gpu;
         int result = -ENODEV;
 
         turnstile_enter(model, &model->device_list);
@@ -139,9 +139,9 @@ static int open_nonblocking(struct model *model, struct model_file *file, uint32
 }
 
 static int open_blocking(struct model *model, struct model_file *file,
-                         bool (*is_it)(const struct gpu *gpu, const void *key), const void *key,
+                         bool (*is_it)(const struct model_gpu *gpu, const void *key), const void *key,
                          struct model_file **ret_file) {
-        struct gpu *gpu = gpu_enter(model, is_it, key);
+        struct model_gpu *gpu = gpu_enter(model, is_it, key);
 
         if (!gpu) {
                 file_free(model, file);
@@ -223,7 +223,7 @@ int model_open(struct model *model, enum model_node node, unsigned minor, bool n
 /* ---- close ---- */
 
 void file_close(struct model *model, struct model_file *file) {
-        struct gpu *gpu = file->gpu;
+        struct model_gpu *gpu = file->gpu;
 
         if (gpu)
                 journal_add(model, gpu, &file->who, "close", "usage count was %u", gpu->usage);
@@ -253,7 +253,7 @@ void model_close(struct model_file *file) {
         journal_add(model, file->gpu, &file->who, "close-deferred", "until its open is done");
 }
 
-void files_orphan(struct model *model, struct gpu *gpu) {
+void files_orphan(struct model *model, struct model_gpu *gpu) {
         for (struct model_file *file = model->files; file; file = file->next) {
                 if (file->gpu == gpu && file->state == FILE_OPEN)
                         file->state = FILE_GONE;
@@ -354,7 +354,7 @@ bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor) {
         return books_have_gpu(model, pid, minor);
 }
 
-static void fill_view(const struct model *model, const struct gpu *gpu, struct model_gpu_view *ret_view) {
+static void fill_view(const struct model *model, const struct model_gpu *gpu, struct model_gpu_view *ret_view) {
         *ret_view = (struct model_gpu_view){
                 .spec = gpu->spec,
                 .minor = gpu->minor,

@@ -8,7 +8,7 @@
 #include "sim/model/private.h"
 
 /* Also one that an unbind has taken off the list, and waits for. */
-static struct gpu *find_probed(struct model *model, uint32_t minor) {
+static struct model_gpu *find_probed(struct model *model, uint32_t minor) {
         for (size_t i = 0; i < model->n_gpus; i++)
                 if (model->gpus[i].probed && model->gpus[i].minor == minor)
                         return &model->gpus[i];
@@ -29,7 +29,7 @@ int model_legacy_get(struct model_file *file, bool *ret_enabled) {
 
 int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled) {
         struct who who = who_is(caller);
-        struct gpu *gpu;
+        struct model_gpu *gpu;
         MODEL_LOCKED(model);
 
         if (caller->uid != 0)
@@ -64,7 +64,7 @@ int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller 
         if (caller->uid != 0)
                 return -EPERM;
         for (size_t i = 0; i < model->n_gpus; i++) {
-                struct gpu *gpu = &model->gpus[i];
+                struct model_gpu *gpu = &model->gpus[i];
 
                 if (!gpu->probed || !gpu_has_id(gpu, &gpu_id))
                         continue;

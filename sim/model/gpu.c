@@ -20,7 +20,7 @@ const struct gpu_settings gpu_default_settings = {
 /* ---- initialisation ---- */
 
 /* What RM finds wrong with the hardware once it has the API lock (RmInitAdapter). */
-static int refuse_hardware(struct gpu *gpu) {
+static int refuse_hardware(struct model_gpu *gpu) {
         if (gpu->spec.lost) {
                 gpu->adapter_status = NV_ERR_GPU_IS_LOST;
                 return -EIO;
@@ -39,7 +39,7 @@ static int refuse_hardware(struct gpu *gpu) {
 }
 
 /* The GSP's boot: the one part of an initialisation that others need not wait for. */
-static int boot(struct model *model, struct gpu *gpu) {
+static int boot(struct model *model, struct model_gpu *gpu) {
         int result = model_spend(model, gpu->spec.init_usec);
 
         while (result == 0 && gpu->spec.hang) {
@@ -51,11 +51,11 @@ static int boot(struct model *model, struct gpu *gpu) {
 }
 
 /* Confidential Computing keeps RM from letting go of its lock meanwhile (kernel_gsp.c, relaxed GSP init locking). */
-static bool boots_under_lock(const struct model *model, const struct gpu *gpu) {
+static bool boots_under_lock(const struct model *model, const struct model_gpu *gpu) {
         return gpu->spec.confidential || !scenario_driver_has(&model->scenario, DRIVER_OVERLAPS_INITIALISATIONS);
 }
 
-static int initialise_hardware(struct model *model, struct gpu *gpu) {
+static int initialise_hardware(struct model *model, struct model_gpu *gpu) {
         bool under_lock = boots_under_lock(model, gpu);
         int result;
 
@@ -72,7 +72,7 @@ static int initialise_hardware(struct model *model, struct gpu *gpu) {
         return result;
 }
 
-static void become_initialised(struct model *model, struct gpu *gpu, const struct who *who) {
+static void become_initialised(struct model *model, struct model_gpu *gpu, const struct who *who) {
         gpu->initialised = true;
         gpu->ever_initialised = true;
         gpu->spent = true;
@@ -84,7 +84,7 @@ static void become_initialised(struct model *model, struct gpu *gpu, const struc
         journal_add(model, gpu, who, "initialised", "initialisation %u", gpu->initialisations);
 }
 
-static int initialise(struct model *model, struct gpu *gpu, const struct who *who) {
+static int initialise(struct model *model, struct model_gpu *gpu, const struct who *who) {
         int result;
 
         journal_add(model, gpu, who, "initialising", "initialisation %u", gpu->initialisations + 1);
@@ -106,7 +106,7 @@ void model_enter_api(struct model *model) {
 }
 
 /* The driver's nv_start_device(). */
-static int start(struct model *model, struct gpu *gpu, const struct who *who) {
+static int start(struct model *model, struct model_gpu *gpu, const struct who *who) {
         if (gpu->spec.coherent && model->memblock_size == 0)
                 return -EINVAL;
         if (gpu->spec.drain || gpu->kept)
@@ -122,7 +122,7 @@ static int start(struct model *model, struct gpu *gpu, const struct who *who) {
 }
 
 /* The driver's nv_open_device(), with its errors in its order. */
-int gpu_use(struct model *model, struct gpu *gpu, const struct who *who) {
+int gpu_use(struct model *model, struct model_gpu *gpu, const struct who *who) {
         int result;
 
         if (model->stopping)
@@ -147,7 +147,7 @@ int gpu_use(struct model *model, struct gpu *gpu, const struct who *who) {
 
 /* ---- teardown ---- */
 
-void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who) {
+void gpu_tear_down(struct model *model, struct model_gpu *gpu, const struct who *who) {
         /* All of it under the API lock (rm_disable_adapter, rm_shutdown_adapter): a GPU that hangs here stalls every
          * initialisation, every teardown, and what RM is asked. */
         turnstile_enter(model, &model->api_lock);
@@ -166,7 +166,7 @@ void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who) 
 }
 
 /* The driver's nv_close_device() and nv_stop_device(). */
-void gpu_unuse(struct model *model, struct gpu *gpu, const struct who *who) {
+void gpu_unuse(struct model *model, struct model_gpu *gpu, const struct who *who) {
         if (--gpu->usage == 0) {
                 if (gpu->spec.legacy) {
                         model_enter_api(model); /* RmPartiallyDisableAdapter */
@@ -181,8 +181,9 @@ void gpu_unuse(struct model *model, struct gpu *gpu, const struct who *who) {
 
 /* ---- finding one ---- */
 
-struct gpu *gpu_enter(struct model *model, bool (*is_it)(const struct gpu *gpu, const void *key), const void *key) {
-        struct gpu *found = NULL;
+struct model_gpu *gpu_enter(struct model *model, bool (*is_it)(const struct model_gpu *gpu, const void *key),
+                            const void *key) {
+        struct model_gpu *found = NULL;
 
         turnstile_enter(model, &model->device_list);
         for (size_t i = 0; i < model->n_gpus && !found; i++)
@@ -195,19 +196,19 @@ struct gpu *gpu_enter(struct model *model, bool (*is_it)(const struct gpu *gpu, 
 }
 
 /* Whether the driver could find it by that UUID: it knows those of GPUs that were initialised since they were bound. */
-static bool is_known_as(const struct gpu *gpu, const void *uuid_bytes) {
+static bool is_known_as(const struct model_gpu *gpu, const void *uuid_bytes) {
         return gpu->ever_initialised && gpu_has_uuid(gpu, uuid_bytes);
 }
 
-static bool is_unknown(const struct gpu *gpu, const void *nothing) {
+static bool is_unknown(const struct model_gpu *gpu, const void *nothing) {
         return !gpu->ever_initialised;
 }
 
 /* The first one that passes, inside its lock. Each is looked at inside its own: a busy one is waited for. */
-static struct gpu *enter_first(struct model *model, bool (*passes)(const struct gpu *gpu, const void *key),
-                               const void *key) {
+static struct model_gpu *enter_first(struct model *model, bool (*passes)(const struct model_gpu *gpu, const void *key),
+                                     const void *key) {
         for (size_t i = 0; i < model->n_gpus; i++) {
-                struct gpu *gpu = &model->gpus[i];
+                struct model_gpu *gpu = &model->gpus[i];
 
                 if (!gpu->bound)
                         continue;
@@ -219,8 +220,8 @@ static struct gpu *enter_first(struct model *model, bool (*passes)(const struct 
         return NULL;
 }
 
-struct gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid) {
-        struct gpu *gpu;
+struct model_gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid) {
+        struct model_gpu *gpu;
 
         turnstile_enter(model, &model->device_list);
         gpu = enter_first(model, is_known_as, uuid);
@@ -230,26 +231,26 @@ struct gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid) {
         return gpu;
 }
 
-void gpu_leave(struct model *model, struct gpu *gpu) {
+void gpu_leave(struct model *model, struct model_gpu *gpu) {
         turnstile_leave(model, &gpu->lock);
 }
 
-bool gpu_has_minor(const struct gpu *gpu, const void *minor) {
+bool gpu_has_minor(const struct model_gpu *gpu, const void *minor) {
         return gpu->minor == *(const uint32_t *)minor;
 }
 
-bool gpu_has_address(const struct gpu *gpu, const void *address) {
+bool gpu_has_address(const struct model_gpu *gpu, const void *address) {
         return pci_address_compare(&gpu->spec.address, address) == 0;
 }
 
-bool gpu_has_id(const struct gpu *gpu, const void *gpu_id) {
+bool gpu_has_id(const struct model_gpu *gpu, const void *gpu_id) {
         const struct pci_address *address = &gpu->spec.address;
 
         return nv_gpu_id(address->domain, address->bus, address->slot) == *(const uint32_t *)gpu_id;
 }
 
 /* 16 raw bytes, in the order in which the text prints them. */
-bool gpu_has_uuid(const struct gpu *gpu, const void *uuid_bytes) {
+bool gpu_has_uuid(const struct model_gpu *gpu, const void *uuid_bytes) {
         const uint8_t *bytes = uuid_bytes;
         char text[64];
 

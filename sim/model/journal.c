@@ -44,8 +44,9 @@ uint64_t journal_last(const struct journal *journal) {
 }
 
 /* event is a literal: it is kept. */
-__attribute__((format(printf, 5, 0))) static void add(struct model *model, const struct gpu *gpu, const struct who *who,
-                                                      const char *event, const char *format, va_list arguments) {
+__attribute__((format(printf, 5, 0))) static void add(struct model *model, const struct model_gpu *gpu,
+                                                      const struct who *who, const char *event, const char *format,
+                                                      va_list arguments) {
         struct journal *journal = model->journal;
         struct journal_record *record = &journal->records[journal->last++ % JOURNAL_RECORDS_MAX];
 
@@ -62,7 +63,7 @@ __attribute__((format(printf, 5, 0))) static void add(struct model *model, const
         model_changed(model);
 }
 
-void journal_add(struct model *model, const struct gpu *gpu, const struct who *who, const char *event,
+void journal_add(struct model *model, const struct model_gpu *gpu, const struct who *who, const char *event,
                  const char *format, ...) {
         va_list arguments;
 

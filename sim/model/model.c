@@ -191,7 +191,7 @@ static int init_monitor(struct model *model) {
 static void start_gpus(struct model *model) {
         model->n_gpus = model->scenario.n_gpus;
         for (size_t i = 0; i < model->n_gpus; i++)
-                model->gpus[i] = (struct gpu){
+                model->gpus[i] = (struct model_gpu){
                         .spec = model->scenario.gpus[i],
                         .minor = MODEL_MINOR_NONE,
                         .settings = gpu_default_settings,

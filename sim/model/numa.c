@@ -10,7 +10,7 @@
 #define MEMORY_SIZE (UINT64_C(96) << 30)
 #define MEMORY_BASE (UINT64_C(1) << 44) /* above all system memory */
 
-void numa_fill(const struct model *model, const struct gpu *gpu, struct model_numa *ret_numa) {
+void numa_fill(const struct model *model, const struct model_gpu *gpu, struct model_numa *ret_numa) {
         size_t index = (size_t)(gpu - model->gpus);
 
         *ret_numa = (struct model_numa){
@@ -36,7 +36,7 @@ int model_numa_info(struct model_file *file, struct model_numa *ret_numa) {
 }
 
 /* Inside gpu->lock, which keeps the usage count as it is. */
-static int set_status(struct model *model, struct gpu *gpu, const struct who *who, enum nv_numa_status status) {
+static int set_status(struct model *model, struct model_gpu *gpu, const struct who *who, enum nv_numa_status status) {
         if (gpu->spec.numa == status)
                 return 0;
         if (gpu->spec.numa == NV_NUMA_DISABLED || status == NV_NUMA_DISABLED)

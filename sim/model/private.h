@@ -49,7 +49,7 @@ struct gpu_settings {
 
 extern const struct gpu_settings gpu_default_settings;
 
-struct gpu {
+struct model_gpu {
         struct scenario_gpu spec;
         uint32_t minor;
         struct turnstile lock;
@@ -85,7 +85,7 @@ enum file_state {
 
 /* A use of a GPU that a file has besides its own: by UVM or by attaching. */
 struct reference {
-        struct gpu *gpu;
+        struct model_gpu *gpu;
         bool uvm;
         struct reference *next;
 };
@@ -94,7 +94,7 @@ struct model_file {
         struct model *model;
         enum model_node node;
         enum file_state state;
-        struct gpu *gpu;
+        struct model_gpu *gpu;
         struct who who;
 
         uint64_t ticket; /* of a deferred open, for the GPU's lock */
@@ -134,7 +134,7 @@ struct model {
         uint64_t started_usec;
 
         struct scenario scenario;
-        struct gpu gpus[SCENARIO_GPUS_MAX];
+        struct model_gpu gpus[SCENARIO_GPUS_MAX];
         size_t n_gpus;
         uint64_t memblock_size;
 
@@ -195,7 +195,7 @@ struct who who_is(const struct model_caller *caller);
 int journal_new(struct journal **ret_journal);
 void journal_free(struct journal *journal);
 /* gpu and who may be NULL. */
-void journal_add(struct model *model, const struct gpu *gpu, const struct who *who, const char *event,
+void journal_add(struct model *model, const struct model_gpu *gpu, const struct who *who, const char *event,
                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 uint64_t journal_last(const struct journal *journal);
 /* Records after `since`, only those called `event` unless that is NULL. New reference, NULL without memory. */
@@ -205,23 +205,24 @@ json_t *journal_read(struct model *model, uint64_t since, const char *event);
 
 /* Waits until RM's API lock is free, as whatever takes it for a moment does. */
 void model_enter_api(struct model *model);
-int gpu_use(struct model *model, struct gpu *gpu, const struct who *who);
-void gpu_unuse(struct model *model, struct gpu *gpu, const struct who *who);
-void gpu_tear_down(struct model *model, struct gpu *gpu, const struct who *who);
+int gpu_use(struct model *model, struct model_gpu *gpu, const struct who *who);
+void gpu_unuse(struct model *model, struct model_gpu *gpu, const struct who *who);
+void gpu_tear_down(struct model *model, struct model_gpu *gpu, const struct who *who);
 
 /* Finds by what identifies it among those on the driver's list, and goes inside its lock, waiting for it inside the
  * device list's: as the driver does, so that one busy GPU holds up every other look-up. NULL when there is none. */
-struct gpu *gpu_enter(struct model *model, bool (*is_it)(const struct gpu *gpu, const void *key), const void *key);
+struct model_gpu *gpu_enter(struct model *model, bool (*is_it)(const struct model_gpu *gpu, const void *key),
+                            const void *key);
 /*
  * By UUID: the GPU that is known by it, otherwise one whose UUID is not known; inside its lock. NULL when all are known
  * and none is it (nv.c, find_uuid_candidate).
  */
-struct gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid);
-void gpu_leave(struct model *model, struct gpu *gpu);
-bool gpu_has_minor(const struct gpu *gpu, const void *minor);
-bool gpu_has_address(const struct gpu *gpu, const void *address);
-bool gpu_has_id(const struct gpu *gpu, const void *gpu_id);
-bool gpu_has_uuid(const struct gpu *gpu, const void *uuid_bytes);
+struct model_gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid);
+void gpu_leave(struct model *model, struct model_gpu *gpu);
+bool gpu_has_minor(const struct model_gpu *gpu, const void *minor);
+bool gpu_has_address(const struct model_gpu *gpu, const void *address);
+bool gpu_has_id(const struct model_gpu *gpu, const void *gpu_id);
+bool gpu_has_uuid(const struct model_gpu *gpu, const void *uuid_bytes);
 
 /* ---- file.c ---- */
 
@@ -231,41 +232,41 @@ void file_close(struct model *model, struct model_file *file);
 const char *node_name(enum model_node node);
 
 /* Ends all uses of a GPU that is removed under its users; their descriptors stay, dead. */
-void files_orphan(struct model *model, struct gpu *gpu);
+void files_orphan(struct model *model, struct model_gpu *gpu);
 
 /* ---- reference.c ---- */
 
-void references_orphan(struct model_file *file, const struct gpu *gpu);
+void references_orphan(struct model_file *file, const struct model_gpu *gpu);
 void references_drop(struct model *model, struct model_file *file);
-bool file_references(const struct model_file *file, const struct gpu *gpu, bool uvm);
+bool file_references(const struct model_file *file, const struct model_gpu *gpu, bool uvm);
 
 /* ---- numa.c ---- */
 
-void numa_fill(const struct model *model, const struct gpu *gpu, struct model_numa *ret_numa);
+void numa_fill(const struct model *model, const struct model_gpu *gpu, struct model_numa *ret_numa);
 
 /* ---- bind.c ---- */
 
 /* What the driver's probe does: the GPU gets a minor and is on the list. */
-void gpu_probe(struct model *model, struct gpu *gpu);
-void bind_notice(struct model *model, const struct gpu *gpu, bool bind);
-void gpu_uevent(struct model *model, const struct gpu *gpu, const char *action);
+void gpu_probe(struct model *model, struct model_gpu *gpu);
+void bind_notice(struct model *model, const struct model_gpu *gpu, bool bind);
+void gpu_uevent(struct model *model, const struct model_gpu *gpu, const char *action);
 /* Starts an unbind on a thread of its own; gpu->removing ends when it is done. Returns 0 or negative errno. */
-int gpu_start_unbind(struct model *model, struct gpu *gpu, bool remove_device);
+int gpu_start_unbind(struct model *model, struct model_gpu *gpu, bool remove_device);
 
 /* ---- bus.c ---- */
 
 /* -EBUSY when it is bound already. */
-int gpu_bind(struct model *model, struct gpu *gpu);
+int gpu_bind(struct model *model, struct model_gpu *gpu);
 /* Waits for an unbind that was started. Returns 0, or -EINTR when it goes on without the caller. */
-int gpu_wait_unbound(struct model *model, struct gpu *gpu, const struct model_wait *wait);
+int gpu_wait_unbound(struct model *model, struct model_gpu *gpu, const struct model_wait *wait);
 /* -EBUSY when somebody uses it. */
-int gpu_reset(struct model *model, struct gpu *gpu, const struct who *who);
+int gpu_reset(struct model *model, struct model_gpu *gpu, const struct who *who);
 /* Brings a GPU back to the bus, healthy, and binds it. */
-int gpu_add(struct model *model, struct gpu *gpu, const struct who *who);
-void gpu_remove_unbound(struct model *model, struct gpu *gpu, const struct who *who);
+int gpu_add(struct model *model, struct model_gpu *gpu, const struct who *who);
+void gpu_remove_unbound(struct model *model, struct model_gpu *gpu, const struct who *who);
 
 /* ---- status.c: JSON for `status` and for people ---- */
 
 json_t *status_json(struct model *model);
 /* "nvidia-persiste (pid 12), python3 (pid 34)" */
-void holders_format(struct model *model, const struct gpu *gpu, char *buffer, size_t size);
+void holders_format(struct model *model, const struct model_gpu *gpu, char *buffer, size_t size);

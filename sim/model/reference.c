@@ -14,7 +14,7 @@
 
 enum { UVM_FLAGS_ALL = 3 };
 
-bool file_references(const struct model_file *file, const struct gpu *gpu, bool uvm) {
+bool file_references(const struct model_file *file, const struct model_gpu *gpu, bool uvm) {
         for (const struct reference *reference = file->references; reference; reference = reference->next)
                 if (reference->gpu == gpu && reference->uvm == uvm)
                         return true;
@@ -22,8 +22,8 @@ bool file_references(const struct model_file *file, const struct gpu *gpu, bool 
 }
 
 /* nvidia_dev_get(): returns 0, or negative errno. */
-static int use_by_id(struct model *model, const uint32_t *gpu_id, const struct who *who, struct gpu **ret_gpu) {
-        struct gpu *gpu = gpu_enter(model, gpu_has_id, gpu_id);
+static int use_by_id(struct model *model, const uint32_t *gpu_id, const struct who *who, struct model_gpu **ret_gpu) {
+        struct model_gpu *gpu = gpu_enter(model, gpu_has_id, gpu_id);
         int result;
 
         if (!gpu)
@@ -39,8 +39,8 @@ static int use_by_id(struct model *model, const uint32_t *gpu_id, const struct w
  * nvidia_dev_get_uuid(): a GPU that was never initialised has no UUID yet, so one after the other is initialised, and
  * torn down again, until the right one is found. The first that cannot be opened ends the search.
  */
-static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct who *who, struct gpu **ret_gpu) {
-        struct gpu *gpu;
+static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct who *who, struct model_gpu **ret_gpu) {
+        struct model_gpu *gpu;
         int result = -ENODEV;
 
         while ((gpu = gpu_enter_candidate(model, uuid))) {
@@ -59,7 +59,7 @@ static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct wh
 }
 
 /* Notes a use of the GPU. Returns 0, or negative errno, and then the use is given up. */
-static int reference_add(struct model *model, struct model_file *file, struct gpu *gpu, bool uvm,
+static int reference_add(struct model *model, struct model_file *file, struct model_gpu *gpu, bool uvm,
                          struct reference **ret_reference) {
         struct reference *reference = calloc(1, sizeof(*reference));
 
@@ -78,7 +78,7 @@ static int reference_add(struct model *model, struct model_file *file, struct gp
 
 static void reference_drop(struct model *model, struct model_file *file, struct reference *dropped) {
         CLEANUP(free_ptr) struct reference *reference = dropped;
-        struct gpu *gpu = reference->gpu;
+        struct model_gpu *gpu = reference->gpu;
         struct reference **link = &file->references;
 
         while (*link != reference)
@@ -108,7 +108,7 @@ void references_drop(struct model *model, struct model_file *file) {
         }
 }
 
-void references_orphan(struct model_file *file, const struct gpu *gpu) {
+void references_orphan(struct model_file *file, const struct model_gpu *gpu) {
         struct reference **link = &file->references;
 
         while (*link) {
@@ -135,7 +135,7 @@ int model_attach(struct model_file *file, const uint32_t *gpu_ids, size_t n_gpu_
         struct who who = who_is(caller);
         struct model *model = file->model;
         struct reference *reference;
-        struct gpu *gpu = NULL; /* gcc does not see that use_by_id() sets it */
+        struct model_gpu *gpu = NULL; /* gcc does not see that use_by_id() sets it */
         MODEL_LOCKED(model);
 
         if (file->node != MODEL_NODE_CTL || file->attached || n_gpu_ids == 0)
@@ -173,7 +173,7 @@ static uint32_t status_of_use(int result) {
 }
 
 /* What RM answers about a GPU that UVM has begun to use. */
-static uint32_t check_uvm(const struct model *model, const struct gpu *gpu, bool accessible) {
+static uint32_t check_uvm(const struct model *model, const struct model_gpu *gpu, bool accessible) {
         if (!accessible)
                 return NV_ERR_INSUFFICIENT_PERMISSIONS;
         if (gpu->spec.lost)
@@ -186,7 +186,7 @@ static uint32_t check_uvm(const struct model *model, const struct gpu *gpu, bool
         return NV_OK;
 }
 
-static uint32_t uvm_refuse(struct model *model, const struct gpu *gpu, const struct who *who, uint32_t status) {
+static uint32_t uvm_refuse(struct model *model, const struct model_gpu *gpu, const struct who *who, uint32_t status) {
         journal_add(model, gpu, who, "uvm-failed", "NV_STATUS 0x%x", status);
         return status;
 }
@@ -202,7 +202,7 @@ static struct reference *find_uvm(const struct model_file *file, const uint8_t *
 static uint32_t register_locked(struct model *model, struct model_file *file, const uint8_t *uuid,
                                 const struct who *who, bool accessible) {
         struct reference *reference = NULL;
-        struct gpu *gpu;
+        struct model_gpu *gpu;
         uint32_t status;
         int result;
 

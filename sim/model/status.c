@@ -12,7 +12,7 @@
 enum { STATUS_VERSION = 1 };
 
 /* Who uses a GPU: as an open node, or through a reference of another file. */
-static bool file_uses(const struct model_file *file, const struct gpu *gpu) {
+static bool file_uses(const struct model_file *file, const struct model_gpu *gpu) {
         return file->gpu == gpu || file_references(file, gpu, true) || file_references(file, gpu, false);
 }
 
@@ -34,7 +34,7 @@ static json_t *handle_json(const struct model_file *file, const char *node) {
                          "node", node, "state", state_name(file->state));
 }
 
-static json_t *handles_json(const struct model *model, const struct gpu *gpu) {
+static json_t *handles_json(const struct model *model, const struct model_gpu *gpu) {
         json_t *handles = json_array();
 
         for (const struct model_file *file = model->files; handles && file; file = file->next) {
@@ -48,7 +48,7 @@ static json_t *handles_json(const struct model *model, const struct gpu *gpu) {
         return handles;
 }
 
-void holders_format(struct model *model, const struct gpu *gpu, char *buffer, size_t size) {
+void holders_format(struct model *model, const struct model_gpu *gpu, char *buffer, size_t size) {
         size_t length = 0;
 
         (void)text_copy(buffer, size, "nobody whom the simulator knows");
@@ -67,7 +67,7 @@ static json_t *settings_json(const struct gpu_settings *settings) {
                          "compute_mode", settings->compute_mode);
 }
 
-static json_t *numa_json(const struct model *model, const struct gpu *gpu) {
+static json_t *numa_json(const struct model *model, const struct model_gpu *gpu) {
         struct model_numa numa;
 
         numa_fill(model, gpu, &numa);
@@ -76,11 +76,11 @@ static json_t *numa_json(const struct model *model, const struct gpu *gpu) {
                          (json_int_t)numa.memory_size);
 }
 
-static json_t *minor_json(const struct gpu *gpu) {
+static json_t *minor_json(const struct model_gpu *gpu) {
         return gpu->minor == MODEL_MINOR_NONE ? json_null() : json_integer(gpu->minor);
 }
 
-static json_t *life_json(const struct gpu *gpu) {
+static json_t *life_json(const struct model_gpu *gpu) {
         return json_pack("{s:b, s:b, s:b, s:b, s:i, s:i, s:i, s:i, s:i}", "initialised",
                          (int)(gpu->initialised || gpu->kept), "initialising", (int)gpu->initialising, "unbinding",
                          (int)gpu->removing, "ever_initialised", (int)gpu->ever_initialised, "usage_count",
@@ -102,7 +102,7 @@ static json_t *spec_json(const struct scenario_gpu *spec) {
                          "fail_opens", all ? json_string("all") : json_integer(spec->fail_opens));
 }
 
-static json_t *gpu_json(const struct model *model, const struct gpu *gpu) {
+static json_t *gpu_json(const struct model *model, const struct model_gpu *gpu) {
         char address[PCI_ADDRESS_SIZE];
         json_t *object = json_pack("{s:i, s:s, s:o, s:b, s:o, s:o, s:o}", "index", (int)(gpu - model->gpus), "address",
                                    pci_address_format(&gpu->spec.address, address), "minor", minor_json(gpu), "bound",

@@ -13,7 +13,7 @@
 enum target { OF_CLIENT, OF_DEVICE, OF_SUBDEVICE };
 
 /* What an answer is worth. */
-enum origin {
+enum worth {
         MODEL,    /* the model knows it, or does it */
         SCENARIO, /* a key of the scenario's */
         INVENTED, /* fits an H100 and means nothing: only so that NVIDIA's programs run */
@@ -32,7 +32,7 @@ static const struct control_row {
         uint32_t size; /* 0: an index list of any length, for that differs between versions */
         struct version_span versions;
         bool privileged; /* root only */
-        enum origin origin;
+        enum worth origin;
         uint32_t (*run)(struct control *control);
 } controls[] = {
         {0x101, OF_CLIENT, sizeof(struct rm_build_version), {0}, false, SCENARIO, control_build_version},

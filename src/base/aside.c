@@ -31,7 +31,7 @@ enum {
 };
 
 /* In memory that both processes see. */
-struct progress {
+struct aside_progress {
         _Atomic size_t item; /* that the child looks at; n: it has looked at all */
         _Atomic int error;   /* negative errno: why it ended before */
 };
@@ -43,7 +43,7 @@ struct header {
 
 struct run {
         const struct aside *aside;
-        struct progress *progress;
+        struct aside_progress *progress;
         uint64_t deadline_usec;
         pid_t child;
         int fd;                      /* answers come from here */
@@ -122,7 +122,7 @@ static int look_at(const struct aside *aside, size_t item, struct aside_answer *
         return r < 0 ? r : write_all(fd, answer->bytes, answer->size);
 }
 
-static void run_child(const struct aside *aside, struct progress *progress, int fd) {
+static void run_child(const struct aside *aside, struct aside_progress *progress, int fd) {
         struct aside_answer answer = {0};
         size_t item = atomic_load(&progress->item);
         int r = 0;

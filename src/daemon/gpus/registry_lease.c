@@ -67,7 +67,7 @@ void registry_lease_end(struct registry *registry, struct registry_lease *lease)
         update_entries(registry);
 }
 
-enum progress {
+enum lease_stage {
         RELEASING,
         RELEASED,
         CANNOT,
@@ -89,8 +89,9 @@ static bool is_quiet(const struct registry *registry, struct registry_lease *lea
         return now_usec >= lease->quiet_due_usec;
 }
 
-static enum progress lease_progress(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
-        enum progress progress = RELEASED;
+static enum lease_stage lease_progress(const struct registry *registry, struct registry_lease *lease,
+                                       uint64_t now_usec) {
+        enum lease_stage progress = RELEASED;
 
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
@@ -108,7 +109,7 @@ uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
         uint64_t wake_usec = UINT64_MAX;
 
         for (struct registry_lease *lease = registry->leases; lease; lease = lease->next) {
-                enum progress progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
+                enum lease_stage progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
 
                 if (progress != RELEASING) {
                         lease->told = true;
