@@ -4,6 +4,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 
@@ -118,6 +119,39 @@ def test_settings_are_applied_at_the_start_and_after_each_initialisation(world, 
         service.wait_applied(0, opens=n)
         assert settings_of(world, 0) == APPLIED
     assert world.sim.status()["gpus"][1]["teardowns"] == 0
+
+
+def lose_settings(world, daemon, source):
+    """One of the things after which the driver has its defaults, to GPU 0. It is held again when this returns, or soon."""
+    address, root = world.gpus[0], world.base / "root"
+    what = source.choice(("teardown", "reset", "reload", "hot-plug"))
+    if what == "teardown":
+        for mode in ("off", "on"):
+            assert holdfast(root, "set", mode, "--gpu", address).status == DONE
+    elif what == "reset":
+        with holdfast_rpc.Connection(daemon.socket_path, timeout=30) as lease:
+            assert lease.release(address) == 0
+            world.sim.ctl("reset", gpu=address)
+    else:
+        away, back = ("unbind", "bind") if what == "reload" else ("remove", "add")
+        gpus = world.gpus if what == "reload" else [address]
+        for gpu in gpus:
+            world.sim.ctl(away, gpu=gpu)
+        for gpu in gpus:
+            world.sim.ctl(back, gpu=gpu)
+    return what
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_after_each_of_100_random_losses_actual_equals_wanted(world, daemon, serve):
+    serve(WANTED).wait_applied(0)
+    source = random.Random(18)
+    done = []
+    for _ in range(100):
+        done.append(lose_settings(world, daemon, source))
+        wait_until(lambda: settings_of(world) == APPLIED, f"the settings after {done[-3:]}", timeout=20)
+    assert set(done) == {"teardown", "reset", "reload", "hot-plug"}
+    assert world.sim.gpu(world.gpus[0])["teardowns"] >= 100
 
 
 @one_backend

@@ -56,15 +56,20 @@ static void forget(struct service_gpu *gpu) {
                 worker_kill(&gpu->worker);
 }
 
-/* A daemon that has taken the GPU over from its keeper has not opened it: its count stands at 0. */
+/*
+ * A daemon that has taken the GPU over from its keeper has not opened it: its count stands at 0. That of a GPU which
+ * was removed and comes back begins anew, so it may be the same as before: the GPU is held since another time then.
+ */
 static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
         bool same_daemon = gpu->known && gpu->daemon_started == daemon_started;
-        bool anew = same_daemon ? gpu->opens != gpu->said.opens : !gpu->known || gpu->said.opens > 0;
+        bool same_hold = gpu->opens == gpu->said.opens && gpu->since == gpu->said.since_realtime_usec;
+        bool anew = same_daemon ? !same_hold : !gpu->known || gpu->said.opens > 0;
 
         gpu->known = true;
         gpu->failed = false;
         gpu->daemon_started = daemon_started;
         gpu->opens = gpu->said.opens;
+        gpu->since = gpu->said.since_realtime_usec;
         if (!anew)
                 return;
         forget(gpu);

@@ -23,9 +23,10 @@ struct service_gpu {
         struct hf_gpu said; /* by the daemon, last */
         bool present;       /* in the last list */
         bool due;           /* opened anew: settings are to be applied */
-        bool known;         /* seen held at least once: the next two say by whom and how often it was opened */
+        bool known;         /* seen held at least once: the next three say by whom, how often, since when */
         uint64_t daemon_started;
         uint32_t opens;
+        uint64_t since;
         bool failed; /* said already */
         struct config_settings wanted;
         struct service_event events[SERVICE_EVENTS_MAX]; /* in their order */
