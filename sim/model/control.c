@@ -338,11 +338,22 @@ static const struct verb {
         enum verb_target target;
         json_t *(*run)(struct verb_call *call, struct model_gpu *gpu);
 } verbs[] = {
-        {"add", ON_ABSENT, verb_add},       {"bind", ON_GPU, verb_bind},     {"drain", ON_GPU, verb_drain},
-        {"fabric", ON_GPU, verb_fabric},    {"fail", ON_GPU, verb_fail},     {"hang", ON_GPU, verb_hang},
-        {"journal", ON_NONE, verb_journal}, {"legacy", ON_GPU, verb_legacy}, {"lose", ON_GPU, verb_lose},
-        {"remove", ON_GPU, verb_remove},    {"reset", ON_GPU, verb_reset},   {"set", ON_GPU, verb_set},
-        {"status", ON_NONE, verb_status},   {"unbind", ON_GPU, verb_unbind},
+        /* clang-format off */
+        {"add", ON_ABSENT, verb_add},
+        {"bind", ON_GPU, verb_bind},
+        {"drain", ON_GPU, verb_drain},
+        {"fabric", ON_GPU, verb_fabric},
+        {"fail", ON_GPU, verb_fail},
+        {"hang", ON_GPU, verb_hang},
+        {"journal", ON_NONE, verb_journal},
+        {"legacy", ON_GPU, verb_legacy},
+        {"lose", ON_GPU, verb_lose},
+        {"remove", ON_GPU, verb_remove},
+        {"reset", ON_GPU, verb_reset},
+        {"set", ON_GPU, verb_set},
+        {"status", ON_NONE, verb_status},
+        {"unbind", ON_GPU, verb_unbind},
+        /* clang-format on */
 };
 
 static const struct verb *find_verb(const char *name) {
