@@ -920,7 +920,7 @@ def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
     (patient.root / "dev/nvidia2").unlink()
     result = patient.run(COLUMNS="80")
     lines = result.out.splitlines()
-    assert result.status == 2 and lines[0].startswith("2 problems found by 22 checks")
+    assert result.status == 2 and lines[0].startswith("2 problems found by 23 checks")
     assert [line.split()[0] for line in lines if re.match("[A-Z]+ ", line)][:4] == ["PROBLEM", "PROBLEM", "NOTE", "NOTE"]
     assert "    cure     nvidia-modprobe -c 2" in lines
     assert any(line.startswith("UNKNOWN unit, unit-exec") for line in lines)

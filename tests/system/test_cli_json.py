@@ -26,6 +26,7 @@ COMMANDS = {
                        "holdfast.open_ms,holdfast.error,holdfast.legacy_flag,holdfast.held_by", "--json"],
     "release": ["release", "--dry-run", "--force", "--json", "--", "nvidia-smi", "--gpu-reset"],
     "set": ["set", "off", "--gpu=1", "--json"],
+    "settings": ["settings", "--json"],
     "status": ["status", "--json"],
     "takeover": ["takeover", "--status", "--json"],
     "wait": ["wait", "--timeout=0", "--json"],

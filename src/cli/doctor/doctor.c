@@ -44,6 +44,7 @@ static const struct probe probes[] = {
         {"fabric", "UVM and the NVLink fabric are ready", "fabric-not-ready", probe_fabric},
         {"other-holder", "only the daemon keeps GPUs initialised", "other-holder", probe_other_holder},
         {"reset", "no client is in the way of a reset", "reset-and-ecc", probe_reset},
+        {"settings", "settings and hooks are as wanted", "settings-differ", probe_settings},
 };
 
 /* ---- what the probes fill in ---- */

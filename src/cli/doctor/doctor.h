@@ -118,3 +118,6 @@ void probe_stuck(const struct examination *examination, struct finding *finding)
 /* cli/doctor/holders.c */
 void probe_other_holder(const struct examination *examination, struct finding *finding);
 void probe_reset(const struct examination *examination, struct finding *finding);
+
+/* cli/doctor/settings.c */
+void probe_settings(const struct examination *examination, struct finding *finding);
