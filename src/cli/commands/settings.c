@@ -374,11 +374,11 @@ static int run(const struct invocation *invocation) {
 const struct command settings_command = {
         .name = "settings",
         .words = "[apply|serve]",
-        .summary = "power limits, clocks and compute modes: wanted and actual",
-        .description = "Shows the settings that the configuration wants (holdfast.conf(5)), what the GPUs\n"
-                       "have, since when, and why they differ. 'apply' applies them now to GPUs that are\n"
-                       "held and not leased; 'serve' is what holdfast-settings.service runs: it applies\n"
-                       "them each time a GPU was initialised anew, and runs hooks.",
+        .summary = "show and apply power limits, clocks, compute modes",
+        .description = "Shows the settings that the configuration wants (holdfast.conf(5)), what the\n"
+                       "GPUs have, since when, and why they differ. 'apply' applies them now to GPUs\n"
+                       "that are held and not leased. 'serve' is what holdfast-settings.service runs:\n"
+                       "it applies them each time a GPU was initialised anew, and runs hooks.",
         .examples = "  holdfast settings\n"
                     "  holdfast settings apply --gpu 0 --dry-run",
         .options = options,
