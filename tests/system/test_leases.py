@@ -171,9 +171,18 @@ def test_a_client_that_goes_before_the_answer_leaves_no_lease(world):
 
 def test_a_set_off_during_a_lease_is_done_and_outlasts_it(world, daemon, client):
     assert client.release() == rpc.SUCCESS
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     client.close()
     wait_states(daemon, RELEASED, HELD, HELD)
+
+
+def test_a_reset_by_nvml_during_a_lease_leaves_the_gpu_to_be_held_after_it(world, daemon, client):
+    """It asks for the mode, is told that it is off, sets that alone to off, and does not set it again at its end."""
+    assert client.release() == rpc.SUCCESS
+    assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED)
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
+    client.close()
+    wait_states(daemon, HELD, HELD, HELD)
 
 
 def test_a_set_on_during_a_lease_is_refused_and_remembered(world):

@@ -53,6 +53,14 @@ static void roll_back(struct entry *entry) {
         entry->request->stage = STAGE_ROLLBACK;
 }
 
+/*
+ * A reset by NVML: SetPersistenceModeOnly(disabled), and no Set afterwards, since Get had said disabled. Within a lease,
+ * as our runbooks have it, that is so already, and says nothing of the time after it.
+ */
+static bool is_reset(const struct entry *entry, const struct registry_request *request) {
+        return request->kind == REGISTRY_SET_MODE_ONLY && !request->enable && entry->leased;
+}
+
 static void serve_new(struct entry *entry) {
         struct registry_request *request = entry->request;
         char text[PCI_ADDRESS_SIZE];
@@ -60,6 +68,9 @@ static void serve_new(struct entry *entry) {
         if (request->kind == REGISTRY_SET_NUMA) {
                 if (entry->gpu.job == GPU_JOB_NONE)
                         start_numa(entry, request->enable);
+        } else if (is_reset(entry, request)) {
+                if (entry->gpu.state == GPU_RELEASED)
+                        answer(entry, NVPD_SUCCESS);
         } else if (mode_is(entry, request->enable)) {
                 log_write(LOG_NOTICE, "device %s - already in requested persistence mode.", entry_address(entry, text));
                 entry->last_set = set_of(request->enable);
