@@ -19,7 +19,7 @@ THREADS = --buildtype=debug -Db_sanitize=thread
 # What users run: -O2 -g, hardened, position independent (the addresses differ in every process).
 RELEASE = --buildtype=debugoptimized -Db_sanitize=none -Db_pie=true -Dhardening=true --prefix=$(prefix)
 
-.PHONY: all release check test fleet lint demo bench soak tsan faults fuzz install deb rpm dist lab lab-driver lab-fleet hardware-kit setup clean help
+.PHONY: all release check test fleet lint demo bench soak tsan faults fuzz install deb rpm dist lab lab-driver lab-fleet stock hardware-kit setup clean help
 
 all: build/build.ninja ## the developer's build in build/, with sanitizers
 	$(MESON) compile -C build
@@ -113,6 +113,12 @@ lab-fleet: ## the same for several nodes: Ansible, Slurm, Prometheus on them; ru
 
 lab-driver: ## NVIDIA's own kernel driver in a virtual machine, on fake GPUs; runs tests/driver (BRANCH=550: that one)
 	@scripts/lab-driver $(if $(BRANCH),--branch $(BRANCH)) $(TESTS)
+
+stock: ## NVIDIA's own nvidia-smi, NVML and daemon on the simulated driver (BRANCH=550: that branch of the driver; TESTS="...")
+	@scripts/setup build test
+	@scripts/configure build $(DEVELOPER) -Dtests=enabled
+	$(MESON) compile -C build
+	@$(if $(BRANCH),BRANCH=$(BRANCH)) scripts/stock $(TESTS)
 
 hardware-kit: ## packs dist/holdfast-hardware-kit.tar.gz, to be tried on a machine with a GPU (docs/hardware.md)
 	@scripts/setup build kit

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""The commands of the handbook, word for word, beside our daemon, NVIDIA's, and none."""
+
+import json
+import re
+
+import pytest
+
+from harness.events import wait_until
+from node import NOBODY
+
+INSUFFICIENT_PERMISSIONS = 4
+DAEMON = "nvidia-persiste"  # either, as the kernel has its name
+
+
+@pytest.fixture(params=["none", "ours", "theirs"])
+def daemon(request, node):
+    """Which daemon there is. With one every GPU is held."""
+    if request.param == "ours":
+        node.world.start()
+    elif request.param == "theirs":
+        node.start_peer()
+    return request.param
+
+
+def flags(node):
+    """The kernel's own flag of each GPU."""
+    return [gpu["legacy"] for gpu in node.sim.status()["gpus"]]
+
+
+def bus_ids(node):
+    """As nvidia-smi writes addresses."""
+    return [f"0000{address}".upper() for address in node.gpus]
+
+
+def told(words, node, gpus=(0, 1)):
+    return [f"{words} for GPU {bus_ids(node)[gpu]}." for gpu in gpus] + ["All done."]
+
+
+def test_the_table_has_the_mode_in_its_column(node, daemon):
+    status, lines = node.smi()
+    rows = [line for line in lines if "Simulated" in line]
+    assert status == 0 and len(rows) == 2
+    assert all(re.search(r" Simulated H100 80GB +(On|Off) +\|", row)[1] == ("Off" if daemon == "none" else "On") for row in rows)
+    assert f"Driver Version: {node.stock.version}" in "\n".join(lines)
+
+
+def test_the_list_has_the_names_and_uuids_of_ours(node):
+    node.world.start()
+    gpus = json.loads(node.holdfast("status", "--json").out)["gpus"]
+    assert node.smi("-L") == (0, [f"GPU {gpu['index']}: {gpu['name']} (UUID: {gpu['uuid']})" for gpu in gpus])
+
+
+def test_a_query_prints_the_mode_of_each_gpu(node, daemon):
+    mode = "Disabled" if daemon == "none" else "Enabled"
+    assert node.smi("--query-gpu=index,name,persistence_mode", "--format=csv") == (0, [
+        "index, name, persistence_mode", f"0, Simulated H100 80GB, {mode}", f"1, Simulated H100 80GB, {mode}"])
+
+
+def test_the_long_form_has_it_as_well(node, daemon):
+    status, lines = node.smi("-q")
+    modes = [line.split(":")[1].strip() for line in lines if line.strip().startswith("Persistence Mode")]
+    assert status == 0 and modes == ["Disabled" if daemon == "none" else "Enabled"] * 2
+
+
+def test_off_and_on_say_what_they_do_and_do_it(node, daemon):
+    if daemon == "none":
+        assert node.smi("-pm", "1") == (0, told("Enabled persistence mode", node))
+        assert flags(node) == [True, True]
+    assert node.modes() == ["Enabled", "Enabled"]
+    assert node.smi("-pm", "1") == (0, told("Persistence mode is already Enabled", node))
+    assert node.smi("-pm", "0") == (0, told("Disabled persistence mode", node))
+    assert node.modes() == ["Disabled", "Disabled"] and flags(node) == [False, False]
+    wait_until(lambda: [node.holders(gpu) for gpu in node.gpus] == [[], []], "nobody holds them")
+    assert node.smi("-pm", "0") == (0, told("Persistence mode is already Disabled", node))
+    assert node.smi("-pm", "1") == (0, told("Enabled persistence mode", node))
+    assert node.modes() == ["Enabled", "Enabled"]
+    if daemon != "none":
+        assert flags(node) == [False, False], "the flag is deprecated; the daemon was asked"
+        assert [node.holders(gpu) for gpu in node.gpus] == [[DAEMON], [DAEMON]]
+
+
+def test_one_gpu_is_named_by_index_address_or_uuid(node, daemon):
+    uuid = node.sim.gpu(node.gpus[1])["uuid"]
+    for name in "1", bus_ids(node)[1], uuid:
+        node.smi("-pm", "0")
+        assert node.smi("-i", name, "-pm", "ENABLED") == (0, told("Enabled persistence mode", node, [1]))
+        assert node.modes() == ["Disabled", "Enabled"]
+    assert node.smi("-i", "7", "-pm", "ENABLED") == (6, ["No devices were found"])
+
+
+def test_without_root_nvidia_smi_refuses_by_itself(node, daemon):
+    before = node.modes()
+    status, lines = node.smi("-pm", "1" if daemon == "none" else "0", user=NOBODY)
+    if daemon == "theirs" and node.stock.branch == "550":  # Debian's: nobody but root may use its socket
+        assert lines == told("Persistence mode is already Disabled", node)
+    else:
+        assert status == INSUFFICIENT_PERMISSIONS and "Insufficient Permissions" in "\n".join(lines)
+    assert node.modes() == before
+
+
+def test_without_root_the_mode_can_be_asked_for(node, daemon):
+    hidden = daemon == "theirs" and node.stock.branch == "550"
+    assert node.smi("--query-gpu=persistence_mode", "--format=csv,noheader", user=NOBODY) == (
+        0, ["Disabled", "Disabled"] if hidden else node.modes())
+
+
+# Fields that both have. holdfast query has more, of its own.
+FIELDS = ("driver_version", "count", "index", "name", "uuid", "pci.bus_id", "pci.domain", "pci.bus", "pci.device",
+          "persistence_mode")
+
+
+def test_holdfast_query_prints_what_nvidia_smi_prints(node, daemon):
+    node.smi("-i", "1", "-pm", "0")
+    words = [f"--query-gpu={','.join(FIELDS)}"]
+    for form in "csv", "csv,noheader", "csv,noheader,nounits":
+        status, lines = node.smi(*words, f"--format={form}")
+        assert status == 0
+        assert node.holdfast("query", *words, f"--format={form}").out.splitlines() == lines
+
+
+def test_holdfast_set_goes_through_nvml_where_there_is_no_daemon(node):
+    library = node.stock.libraries / "libnvidia-ml.so.1"
+    done = node.run(node.world.build / "src/cli/holdfast", "set", "on", "--gpu=0", f"--nvml={library}")
+    assert done.returncode == 0, done.stdout
+    assert flags(node) == [True, False] and node.modes() == ["Enabled", "Disabled"]
+
+
+PYNVML = """
+import pynvml as nvml
+nvml.nvmlInit()
+gpus = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+nvml.nvmlDeviceSetPersistenceMode(gpus[0], 0)
+print([nvml.nvmlDeviceGetPersistenceMode(gpu) for gpu in gpus])
+nvml.nvmlDeviceSetPersistenceMode(gpus[0], 1)
+print([nvml.nvmlDeviceGetPersistenceMode(gpu) for gpu in gpus])
+"""
+
+
+def test_debians_python_binding_is_another_client(node, daemon):
+    if daemon == "none":
+        node.smi("-pm", "1")
+    assert node.python(PYNVML).splitlines() == ["[0, 1]", "[1, 1]"]
+    assert node.modes() == ["Enabled", "Enabled"]

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""nvidia-smi --gpu-reset: it drains, unbinds, resets and binds the GPU, while whoever holds it must let go of it in time."""
+
+import contextlib
+import subprocess
+
+import pytest
+
+from harness import holdfast_rpc
+from harness.events import wait_until
+
+DAEMON = "nvidia-persiste"
+RESET = ("--gpu-reset", "-i", "0")
+
+
+@pytest.fixture(params=["ours", "theirs"])
+def daemon(request, node):
+    """With every GPU held."""
+    if request.param == "ours":
+        return node.world.start()
+    node.start_peer()
+    return None
+
+
+def success(node):
+    return 0, [f"GPU 0000{node.gpus[0].upper()} was successfully reset.", "All done."]
+
+
+def resets(node):
+    return len([record for record in node.sim.journal("reset") if record["gpu"] == node.gpus[0]])
+
+
+def wait_holders(node, *holders):
+    """What each GPU is held by."""
+    wait_until(lambda: [node.holders(gpu) for gpu in node.gpus] == list(holders), f"holders: {holders}", 20)
+
+
+def through_release(node, *options, timeout=60):
+    """The reset as our runbook has it."""
+    return node.holdfast("release", "--gpu=0", *options, "--", *map(str, node.command(node.stock.smi, *RESET)),
+                         timeout=timeout, **node.stock.environment)
+
+
+def test_a_held_gpu_is_reset_and_held_again(node, daemon):
+    assert node.smi(*RESET) == success(node)
+    assert resets(node) == 1
+    wait_holders(node, [DAEMON], [DAEMON])
+    assert node.modes() == ["Enabled", "Enabled"]
+
+
+def test_a_gpu_that_was_switched_off_is_off_after_its_reset(node, daemon):
+    node.smi("-i", "0", "-pm", "0")
+    assert node.smi(*RESET) == success(node)
+    assert resets(node) == 1
+    # What comes back is opened soon, if at all: after that of GPU 1, which is switched off and on after it.
+    node.smi("-i", "1", "-pm", "0")
+    node.smi("-i", "1", "-pm", "1")
+    wait_holders(node, [], [DAEMON])
+    assert node.modes() == ["Disabled", "Enabled"]
+
+
+def test_without_a_daemon_a_gpu_is_reset_as_well(node):
+    assert node.smi(*RESET) == success(node)
+    assert resets(node) == 1 and node.modes() == ["Disabled", "Disabled"]
+
+
+@contextlib.contextmanager
+def beginning(node, *words):
+    """nvidia-smi, under way."""
+    with subprocess.Popen(node.command(node.stock.smi, *words), env=node.environment, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def test_one_that_a_job_merely_has_open_waits_for_the_job(node, daemon):
+    """nvidia-smi counts clients of the resource manager, not open files: it begins, and its unbind waits."""
+    with beginning_beside_job(node) as (job, reset):
+        job.stdin.close()
+        assert reset.wait(60) == 0
+        assert success(node)[1][0] in reset.stdout.read()
+    wait_holders(node, [DAEMON], [DAEMON])
+
+
+@contextlib.contextmanager
+def beginning_beside_job(node):
+    with node.sim.open_gpu(node.gpus[0]) as job, beginning(node, *RESET) as reset:
+        wait_until(lambda: node.sim.gpu(node.gpus[0])["unbinding"], "the unbind waits", 20)
+        yield job, reset
+
+
+def test_through_release_it_is_reset_and_held_again(node):
+    node.world.start()
+    done = through_release(node)
+    assert done.status == 0, done.err
+    assert success(node)[1][0] in done.out and "1 of 1 GPU held again" in done.err
+    assert resets(node) == 1
+    wait_holders(node, [DAEMON], [DAEMON])
+
+
+def test_through_release_a_job_is_named_before_anything_happens(node):
+    node.world.start()
+    with node.sim.open_gpu(node.gpus[0]) as job:
+        done = through_release(node)
+        assert done.status != 0 and str(job.pid) in done.err and done.out == ""
+        job.stdin.close()
+    assert resets(node) == 0
+    wait_holders(node, [DAEMON], [DAEMON])
+
+
+def test_during_another_lease_it_is_reset_and_the_lease_goes_on(node):
+    daemon = node.world.start()
+    with holdfast_rpc.Connection(daemon.socket_path, 10) as connection:
+        connection.release()
+        assert node.smi(*RESET) == success(node)
+        assert node.modes() == ["Disabled", "Disabled"]
+    wait_holders(node, [DAEMON], [DAEMON])
