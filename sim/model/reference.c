@@ -202,7 +202,7 @@ static struct reference *find_uvm(const struct model_file *file, const uint8_t *
 static uint32_t register_locked(struct model *model, struct model_file *file, const uint8_t *uuid,
                                 const struct who *who, bool accessible) {
         struct reference *reference = NULL;
-        struct model_gpu *gpu;
+        struct model_gpu *gpu = NULL;
         uint32_t status;
         int result;
 

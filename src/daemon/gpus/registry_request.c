@@ -54,8 +54,8 @@ static void roll_back(struct entry *entry) {
 }
 
 /*
- * A reset by NVML: SetPersistenceModeOnly(disabled), and no Set afterwards, since Get had said disabled. Within a lease,
- * as our runbooks have it, that is so already, and says nothing of the time after it.
+ * A reset by NVML: SetPersistenceModeOnly(disabled), and no Set afterwards, since Get had said disabled. Within a
+ * lease, as our runbooks have it, that is so already, and says nothing of the time after it.
  */
 static bool is_reset(const struct entry *entry, const struct registry_request *request) {
         return request->kind == REGISTRY_SET_MODE_ONLY && !request->enable && entry->leased;
