@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/cleanup.h"
 #include "base/text.h"
@@ -36,8 +37,18 @@ static void remember(const char *name, gid_t gid) {
         *place = known;
 }
 
-int group_find(const char *name, gid_t *ret_gid) {
+/* A name comes first: nobody keeps a group from having digits for a name. */
+static const struct group *ask(const char *name) {
         const struct group *group = getgrnam(name);
+        uint64_t id;
+
+        if (group || text_parse_u64(name, 10, UINT32_MAX - 1, &id) < 0)
+                return group;
+        return getgrgid((gid_t)id);
+}
+
+int group_find(const char *name, gid_t *ret_gid) {
+        const struct group *group = ask(name);
         const struct known *known = group ? NULL : find_known(name);
 
         if (!group && !known)

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Groups by name. In the sandbox no service for names can be asked (sssd, systemd-userdbd), and a reload asks for the
- * group that it has: so what was found once is remembered, until the process ends.
+ * Groups by name or number. In the sandbox no service for names can be asked (sssd, systemd-userdbd), and a reload asks
+ * for the group that it has: so what was found once is remembered, until the process ends.
  */
 
 #include <sys/types.h>

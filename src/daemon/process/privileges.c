@@ -43,20 +43,12 @@ static int find_user(const char *name, struct privileges *privileges) {
 }
 
 int privileges_find_group(const char *option, const char *name, gid_t *ret_gid) {
-        const struct group *group = NULL;
-        uint64_t id;
+        int r = group_find(name, ret_gid);
 
-        if (group_find(name, ret_gid) == 0)
-                return 0;
-        if (text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
-                group = getgrgid((gid_t)id);
-        if (!group) {
+        if (r < 0)
                 log_write(LOG_ERR, "there is no group '%s' on this system; make it, or give another with %s", name,
                           option);
-                return -ENOENT;
-        }
-        *ret_gid = group->gr_gid;
-        return 0;
+        return r;
 }
 
 static bool is_user(uid_t uid) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Groups by name, of a system that the test makes up: the linker hands it getgrnam(). */
+/* Groups by name or number, of a system that the test makes up: the linker hands it getgrnam() and getgrgid(). */
 
 #include "config/group.h"
 
@@ -28,6 +28,15 @@ struct group *__wrap_getgrnam(const char *name);
 struct group *__wrap_getgrnam(const char *name) {
         for (size_t i = 0; answers && i < sizeof(groups) / sizeof(groups[0]); i++)
                 if (strcmp(groups[i].gr_name, name) == 0)
+                        return &groups[i];
+        return NULL;
+}
+
+struct group *__wrap_getgrgid(gid_t gid);
+
+struct group *__wrap_getgrgid(gid_t gid) {
+        for (size_t i = 0; answers && i < sizeof(groups) / sizeof(groups[0]); i++)
+                if (groups[i].gr_gid == gid)
                         return &groups[i];
         return NULL;
 }
@@ -60,10 +69,23 @@ static void what_the_system_says_now_counts(void **state) {
         assert_int_equal(find("operators"), 2001);
 }
 
+static void a_number_is_as_good_if_there_is_such_a_group(void **state) {
+        gid_t gid = 0;
+
+        answers = 1;
+        assert_int_equal(find("1003"), 1003);
+        assert_int_equal(group_find("1999", &gid), -ENOENT);
+        assert_int_equal(group_find("-1", &gid), -ENOENT);
+        assert_int_equal(group_find("4294967295", &gid), -ENOENT);
+        answers = 0;
+        assert_int_equal(find("1003"), 1003);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more),
                 cmocka_unit_test(what_the_system_says_now_counts),
+                cmocka_unit_test(a_number_is_as_good_if_there_is_such_a_group),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
