@@ -95,7 +95,7 @@ class Node:
     # ---- orders
 
     def set(self, gpu, mode):
-        answer = self.daemon.set_only(gpu.address, mode, ANSWER_SEC)
+        answer = self.daemon.set(gpu.address, mode, ANSWER_SEC)
         if not gpu.is_bound:
             assert answer == rpc.DEVICE_NOT_FOUND, f"a Set on a GPU that is not there is answered with {answer}"
             return
@@ -145,9 +145,10 @@ class Node:
                    f"the daemon knows that {gpu.address} is {'back' if gpu.is_bound else 'gone'}", ANSWER_SEC)
 
     def reset(self, gpu):
-        """Under a lease, as `holdfast release` has it."""
+        """Under a lease, as `holdfast release` has it. nvidia-smi sets the mode alone to off there: not for afterwards."""
         self.end_jobs(gpu)
         self.begin_lease([gpu])
+        assert self.daemon.set_only(gpu.address, rpc.DISABLED, ANSWER_SEC) == rpc.SUCCESS
         self.sim.ctl("reset", gpu=gpu.address)
         self.end_lease(-1)
 
