@@ -765,6 +765,9 @@ def test_a_gpu_that_hangs_for_too_long_counts_as_attempted(world):
     daemon = service.start().wait_ready()
     daemon.notifications.wait_for(r"^STATUS=1 of 2 GPUs held$")
     assert [daemon.get(address) for address in world.gpus] == [ENABLED, DISABLED]
+    # An end beside an open that hangs is other tests'; a thread of ThreadSanitizer's own, which blocks SIGTERM, waits there.
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False)
+    daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 
 
 def test_status_follows_each_gpu_and_tells_of_the_stop(world):
@@ -802,6 +805,8 @@ def test_the_watchdog_is_fed_also_while_a_gpu_hangs(world):
     before = count(daemon, "WATCHDOG=1")
     wait_until(lambda: count(daemon, "WATCHDOG=1") >= before + 10, "ten times WATCHDOG=1", timeout=20)
     assert world.sim.gpu(world.gpus[1])["initialising"]
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False)  # as above
+    daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 
 
 def test_a_watchdog_meant_for_another_process_is_not_fed(world):
