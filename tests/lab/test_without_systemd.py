@@ -19,9 +19,11 @@ PID_FILE = "/run/nvidia-persistenced/nvidia-persistenced.pid"
 
 @pytest.fixture
 def bare(lab, debian):
-    node = SysvNode(lab, debian).boot().simulate()
-    yield node
-    node.remove()
+    node = SysvNode(lab, debian)
+    try:
+        yield node.boot().simulate()
+    finally:
+        node.remove()
 
 
 @pytest.fixture

@@ -79,8 +79,15 @@ class SysvNode(Node):
     def leader(self):
         """Its process 1, as this machine numbers it."""
         group = self.lab.space.root / f"sys/fs/cgroup/{self._group}/payload/cgroup.procs"
-        statuses = {pid: Path(f"/proc/{pid}/status").read_text() for pid in group.read_text().split()}
-        return next(int(pid) for pid, text in statuses.items() if re.search(r"^NSpid:.*\t1$", text, re.M))
+        return next(int(pid) for pid in group.read_text().split() if self._is_process_1(pid))
+
+    @staticmethod
+    def _is_process_1(pid):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since the group was read: not process 1
+            return False
+        return re.search(r"^NSpid:.*\t1$", status, re.M) is not None
 
     def wait_booted(self, timeout=60):
         self._ready.wait(lambda event: event.startswith("X_NSPAWN_LEADER_PID="), "process 1", timeout)

@@ -87,7 +87,7 @@ def open_files(pid):
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             found[int(entry.name)] = os.readlink(entry)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
@@ -119,7 +119,7 @@ def children(pid="self"):
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             found += map(int, (task / "children").read_text().split())
-        except FileNotFoundError:  # that thread has just ended
+        except (FileNotFoundError, ProcessLookupError):  # that thread has just ended
             continue
     return found
 
