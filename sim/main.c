@@ -26,10 +26,10 @@
 #include "sim/exec/exec.h"
 #include "sim/fronts/cuse.h"
 #include "sim/fronts/fuse.h"
-#include "sim/fronts/kernel_log.h"
 #include "sim/fronts/mount.h"
 #include "sim/fronts/uevents.h"
 #include "sim/model/model.h"
+#include "sim/tree/kernel_log.h"
 
 enum { GPUS_DEFAULT = 8, EXIT_MISUSE = 2 };
 

@@ -10,8 +10,8 @@
 #define FUSE_USE_VERSION 35
 #include <fuse_lowlevel.h>
 
-#include "sim/fronts/tree.h"
 #include "sim/fronts/workers.h"
+#include "sim/tree/tree.h"
 
 /* Replies to the request, now or when the model is done; a reply to a good one says that size bytes were written. */
 void bus_write(struct workers *workers, struct model *model, fuse_req_t request, const struct tree_bus_write *write,

@@ -30,8 +30,8 @@
 #define FUSE_USE_VERSION 35
 #include <fuse_lowlevel.h>
 
-#include "sim/fronts/tree.h"
 #include "sim/model/model.h"
+#include "sim/tree/tree.h"
 
 struct device_front;
 

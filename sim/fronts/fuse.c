@@ -15,7 +15,7 @@
 #include "sim/fronts/descriptors.h"
 #include "sim/fronts/device.h"
 #include "sim/fronts/loop.h"
-#include "sim/fronts/tree.h"
+#include "sim/tree/tree.h"
 
 enum {
         BACKGROUND_MAX = 512, /* RELEASEs under way: the kernel's 12 would queue the closes of one busy process */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "sim/fronts/procfs.h"
+#include "sim/tree/procfs.h"
 
 #include <inttypes.h>
 
 #include "base/cleanup.h"
-#include "sim/fronts/kernel_log.h"
+#include "sim/tree/kernel_log.h"
 
 void procfs_devices(FILE *out, const struct procfs_source *source) {
         fputs("Character devices:\n"

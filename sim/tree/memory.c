@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "sim/fronts/memory.h"
+#include "sim/tree/memory.h"
 
 #include <errno.h>
 #include <stdlib.h>

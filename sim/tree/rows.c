@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "sim/fronts/rows.h"
+#include "sim/tree/rows.h"
 
 #include "base/text.h"
-#include "sim/fronts/sysfs.h"
-#include "sim/fronts/tree.h"
+#include "sim/tree/sysfs.h"
+#include "sim/tree/tree.h"
 
 static bool is_probed(const struct model_gpu_view *gpu) {
         return gpu->probed;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "sim/fronts/tree.h"
+#include "sim/tree/tree.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,9 +14,9 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "sim/fronts/memory.h"
-#include "sim/fronts/rows.h"
-#include "sim/fronts/sysfs.h"
+#include "sim/tree/memory.h"
+#include "sim/tree/rows.h"
+#include "sim/tree/sysfs.h"
 
 enum {
         NODE_ROW_BITS = 16, /* a node: key << 16 | row */

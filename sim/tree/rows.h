@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
-#include "sim/fronts/procfs.h"
+#include "sim/tree/procfs.h"
 
 enum { ROW_NAME_SIZE = 64 };
 

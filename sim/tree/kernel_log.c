@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "sim/fronts/kernel_log.h"
+#include "sim/tree/kernel_log.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "sim/fronts/sysfs.h"
+#include "sim/tree/sysfs.h"
 
 #include <inttypes.h>
 #include <linux/pci_regs.h>
 
 #include "base/cleanup.h"
-#include "sim/fronts/memory.h"
+#include "sim/tree/memory.h"
 
 enum { RESOURCES = 13 }; /* lines of `resource`: the six regions, the ROM, and those of virtual functions */
 

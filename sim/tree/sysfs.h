@@ -7,7 +7,7 @@
  * are those of an H100 (model.h).
  */
 
-#include "sim/fronts/procfs.h"
+#include "sim/tree/procfs.h"
 
 enum { SYSFS_CONFIG_SIZE = 256 };
 
