@@ -52,7 +52,7 @@ fleet: ## installs what is missing, builds, tests fleet/ with Prometheus and a b
 	$(MESON) compile -C build
 	@HOLDFAST_BUILD=build $(PYTHON) -B -m pytest tests/fleet
 
-lint: ## formatting, layers, lengths, shell, Python, links, addresses, -Werror with gcc and clang
+lint: ## formatting, layers, names, lengths, shell, Python, links, addresses, -Werror with gcc and clang
 	@scripts/setup build test lint
 	@scripts/lint
 

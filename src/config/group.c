@@ -13,12 +13,12 @@
 #include "base/text.h"
 
 /* One of --admin-group, one of the configuration; the eldest goes. */
-static struct known {
+static struct known_group {
         char name[64];
         gid_t gid;
 } known_groups[2];
 
-static struct known *find_known(const char *name) {
+static struct known_group *find_known(const char *name) {
         for (size_t i = 0; i < ARRAY_SIZE(known_groups); i++)
                 if (name[0] != '\0' && text_equal(name, known_groups[i].name))
                         return &known_groups[i];
@@ -26,7 +26,7 @@ static struct known *find_known(const char *name) {
 }
 
 static void remember(const char *name, gid_t gid) {
-        struct known known = {.gid = gid}, *place = find_known(name);
+        struct known_group known = {.gid = gid}, *place = find_known(name);
 
         if (!text_copy(known.name, sizeof(known.name), name))
                 return;
@@ -49,7 +49,7 @@ static const struct group *ask(const char *name) {
 
 int group_find(const char *name, gid_t *ret_gid) {
         const struct group *group = ask(name);
-        const struct known *known = group ? NULL : find_known(name);
+        const struct known_group *known = group ? NULL : find_known(name);
 
         if (!group && !known)
                 return -ENOENT;

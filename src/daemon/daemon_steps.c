@@ -282,7 +282,7 @@ static int start_registry(struct daemon *daemon) {
 /* ---- the table ---- */
 
 /* Each run logs why it fails; an undo takes what it finds, for it is that of a step that failed half-way, too. */
-static const struct step {
+static const struct start_step {
         int (*run)(struct daemon *daemon);   /* NULL: there is only something to undo here */
         void (*undo)(struct daemon *daemon); /* NULL: nothing */
         int status;                          /* to exit with when it fails; see status_of() */
@@ -311,7 +311,7 @@ static const struct step {
         /* clang-format on */
 };
 
-static int status_of(const struct step *step, int error) {
+static int status_of(const struct start_step *step, int error) {
         if (error == -EACCES || error == -EPERM || error == -EROFS)
                 return EXIT_NOT_PERMITTED;
         return error == -ENOMEM ? EXIT_FAILURE : step->status; /* memory is another matter the next time */
@@ -319,7 +319,7 @@ static int status_of(const struct step *step, int error) {
 
 int steps_take(struct daemon *daemon) {
         while (daemon->n_steps < ARRAY_SIZE(steps)) {
-                const struct step *step = &steps[daemon->n_steps++];
+                const struct start_step *step = &steps[daemon->n_steps++];
                 int r = step->run ? step->run(daemon) : 0;
 
                 if (r < 0)
@@ -330,7 +330,7 @@ int steps_take(struct daemon *daemon) {
 
 void steps_undo(struct daemon *daemon) {
         while (daemon->n_steps > 0 && !daemon->stuck) {
-                const struct step *step = &steps[--daemon->n_steps];
+                const struct start_step *step = &steps[--daemon->n_steps];
 
                 if (step->undo)
                         step->undo(daemon);

@@ -57,7 +57,7 @@ static const struct command_exit exits[] = {
 };
 
 /* One question answered for all GPUs: what is wanted, by which way, and what came of it. */
-struct setting {
+struct set_run {
         const struct invocation *invocation;
         const struct snapshot *snapshot;
         struct nvml *nvml; /* NULL: through the daemon */
@@ -67,22 +67,22 @@ struct setting {
 };
 
 /* What came of one GPU. */
-struct outcome {
+struct set_result {
         enum exit_status status;
         uint64_t duration_usec;
         char reason[HF_TEXT_SIZE + 256];
 };
 
-static int outcome_fail(struct outcome *outcome, enum exit_status status, const char *reason) {
-        outcome->status = status;
-        (void)text_copy(outcome->reason, sizeof(outcome->reason), reason);
+static int set_result_fail(struct set_result *result, enum exit_status status, const char *reason) {
+        result->status = status;
+        (void)text_copy(result->reason, sizeof(result->reason), reason);
         return status;
 }
 
 /* ---- through the daemon --------------------------------------------------------------------------------------- */
 
 /* Only Holdfast can say why; it also goes on trying. */
-static void explain_driver_failure(struct client *client, const struct snapshot_gpu *gpu, struct outcome *outcome) {
+static void explain_driver_failure(struct client *client, const struct snapshot_gpu *gpu, struct set_result *result) {
         CLEANUP(free_ptr) struct hf_gpu *details = NULL;
         struct hf_list_head head;
 
@@ -94,63 +94,62 @@ static void explain_driver_failure(struct client *client, const struct snapshot_
                 if (address->domain == gpu->info.address.domain && address->bus == gpu->info.address.bus &&
                     address->slot == gpu->info.address.slot && address->function == gpu->info.address.function &&
                     details[i].error_text[0] != '\0')
-                        (void)text_format(outcome->reason, sizeof(outcome->reason), "%s%s",
+                        (void)text_format(result->reason, sizeof(result->reason), "%s%s",
                                           text_printable(details[i].error_text),
                                           details[i].wanted ? " (the daemon goes on trying)" : "");
         }
 }
 
-static void take_status(uint32_t status, struct outcome *outcome) {
+static void take_status(uint32_t status, struct set_result *result) {
         static const enum exit_status exit_statuses[] = {
                 [NVPD_DEVICE_NOT_FOUND] = STATUS_NO_GPU,
                 [NVPD_PERMISSIONS] = STATUS_NOT_PERMITTED,
         };
         enum exit_status mapped = status < ARRAY_SIZE(exit_statuses) ? exit_statuses[status] : STATUS_DONE;
 
-        outcome->status = mapped != STATUS_DONE ? mapped : STATUS_FAILED;
+        result->status = mapped != STATUS_DONE ? mapped : STATUS_FAILED;
         if (status == NVPD_PERMISSIONS)
-                (void)text_format(outcome->reason, sizeof(outcome->reason),
+                (void)text_format(result->reason, sizeof(result->reason),
                                   "the daemon refused: only the host's root may change it; this is uid %u",
                                   (unsigned)geteuid());
         else
-                (void)text_copy(outcome->reason, sizeof(outcome->reason), nvpd_status_text(status));
+                (void)text_copy(result->reason, sizeof(result->reason), nvpd_status_text(status));
 }
 
-static void set_by_daemon(const struct setting *setting, const struct snapshot_gpu *gpu, struct outcome *outcome) {
-        const struct set_options *chosen = setting->invocation->options;
+static void set_by_daemon(const struct set_run *run, const struct snapshot_gpu *gpu, struct set_result *result) {
+        const struct set_options *chosen = run->invocation->options;
         CLEANUP(client_done) struct client *client = NULL;
         uint32_t status;
         int r;
 
         /* A connection for each GPU, as NVML does: one that timed out must not spoil the next. */
-        r = client_connect(&client, setting->snapshot->daemon_socket, chosen->timeout_usec);
+        r = client_connect(&client, run->snapshot->daemon_socket, chosen->timeout_usec);
         if (r < 0) {
-                (void)text_format(outcome->reason, sizeof(outcome->reason), "cannot connect to the daemon at %s: %s",
-                                  setting->snapshot->daemon_socket, strerror(-r));
-                outcome->status = r == -EACCES ? STATUS_NOT_PERMITTED : STATUS_FAILED;
+                (void)text_format(result->reason, sizeof(result->reason), "cannot connect to the daemon at %s: %s",
+                                  run->snapshot->daemon_socket, strerror(-r));
+                result->status = r == -EACCES ? STATUS_NOT_PERMITTED : STATUS_FAILED;
                 return;
         }
-        r = client_set_mode(client, &gpu->info.address, setting->on, &status);
+        r = client_set_mode(client, &gpu->info.address, run->on, &status);
         if (r < 0) {
-                (void)outcome_fail(outcome, r == -ETIMEDOUT ? STATUS_TIMEOUT : STATUS_FAILED, client_error(client));
+                (void)set_result_fail(result, r == -ETIMEDOUT ? STATUS_TIMEOUT : STATUS_FAILED, client_error(client));
                 return;
         }
         if (status == NVPD_SUCCESS)
                 return;
-        take_status(status, outcome);
-        if (status == NVPD_DRIVER && setting->snapshot->daemon == DAEMON_HOLDFAST)
-                explain_driver_failure(client, gpu, outcome);
+        take_status(status, result);
+        if (status == NVPD_DRIVER && run->snapshot->daemon == DAEMON_HOLDFAST)
+                explain_driver_failure(client, gpu, result);
 }
 
 /* ---- through NVML --------------------------------------------------------------------------------------------- */
 
-static void set_by_nvml(const struct setting *setting, const struct snapshot_gpu *gpu, struct outcome *outcome) {
-        int r = nvml_set_persistence(setting->nvml, &gpu->info.address, setting->on, outcome->reason,
-                                     sizeof(outcome->reason));
+static void set_by_nvml(const struct set_run *run, const struct snapshot_gpu *gpu, struct set_result *result) {
+        int r = nvml_set_persistence(run->nvml, &gpu->info.address, run->on, result->reason, sizeof(result->reason));
 
         if (r == 0)
                 return;
-        outcome->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
+        result->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
 }
 
 /* While the path exists, NVML asks there, and sets no flag when nobody answers ("Unknown Error"). */
@@ -192,56 +191,55 @@ static int open_nvml(const struct invocation *invocation, const struct snapshot 
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
 
-static void tell_text(const struct setting *setting, const struct snapshot_gpu *gpu, const struct outcome *outcome) {
-        const char *what = setting->nvml ? "kernel flag" : "persistence mode";
+static void tell_text(const struct set_run *run, const struct snapshot_gpu *gpu, const struct set_result *result) {
+        const char *what = run->nvml ? "kernel flag" : "persistence mode";
         char label[64], duration[32];
 
         (void)report_label(gpu, label, sizeof(label));
-        if (outcome->status == STATUS_DONE)
-                printf("%s: %s %s (%s)\n", label, what, setting->on ? "on" : "off",
-                       report_duration(outcome->duration_usec, duration, sizeof(duration)));
+        if (result->status == STATUS_DONE)
+                printf("%s: %s %s (%s)\n", label, what, run->on ? "on" : "off",
+                       report_duration(result->duration_usec, duration, sizeof(duration)));
         else
-                (void)complain(setting->invocation, outcome->status, "%s: %s not %s: %s", label, what,
-                               setting->on ? "on" : "off", outcome->reason);
+                (void)complain(run->invocation, result->status, "%s: %s not %s: %s", label, what,
+                               run->on ? "on" : "off", result->reason);
 }
 
-static void tell_json(const struct setting *setting, const struct snapshot_gpu *gpu, const struct outcome *outcome) {
+static void tell_json(const struct set_run *run, const struct snapshot_gpu *gpu, const struct set_result *result) {
         char address[PCI_ADDRESS_SIZE];
-        bool ok = outcome->status == STATUS_DONE;
+        bool ok = result->status == STATUS_DONE;
 
-        (void)json_array_append_new(setting->results,
-                                    json_pack("{s:I, s:s, s:b, s:f, s:i, s:o}", "index", (json_int_t)gpu->index,
-                                              "address", pci_address_format(&gpu->info.address, address), "ok", ok,
-                                              "duration_ms", (double)outcome->duration_usec / (double)USEC_PER_MSEC,
-                                              "exit_status", (int)outcome->status, "error",
-                                              ok ? json_null() : json_string(outcome->reason)));
+        (void)json_array_append_new(
+                run->results, json_pack("{s:I, s:s, s:b, s:f, s:i, s:o}", "index", (json_int_t)gpu->index, "address",
+                                        pci_address_format(&gpu->info.address, address), "ok", ok, "duration_ms",
+                                        (double)result->duration_usec / (double)USEC_PER_MSEC, "exit_status",
+                                        (int)result->status, "error", ok ? json_null() : json_string(result->reason)));
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
-static void set_one(struct setting *setting, const struct snapshot_gpu *gpu) {
-        struct outcome outcome = {.status = STATUS_DONE};
+static void set_one(struct set_run *run, const struct snapshot_gpu *gpu) {
+        struct set_result result = {.status = STATUS_DONE};
         uint64_t start_usec = clock_monotonic_usec();
 
-        if (setting->nvml)
-                set_by_nvml(setting, gpu, &outcome);
+        if (run->nvml)
+                set_by_nvml(run, gpu, &result);
         else
-                set_by_daemon(setting, gpu, &outcome);
-        outcome.duration_usec = clock_monotonic_usec() - start_usec;
+                set_by_daemon(run, gpu, &result);
+        result.duration_usec = clock_monotonic_usec() - start_usec;
 
-        if (setting->status == STATUS_DONE)
-                setting->status = outcome.status;
-        if (setting->results)
-                tell_json(setting, gpu, &outcome);
+        if (run->status == STATUS_DONE)
+                run->status = result.status;
+        if (run->results)
+                tell_json(run, gpu, &result);
         else
-                tell_text(setting, gpu, &outcome);
+                tell_text(run, gpu, &result);
         (void)fflush(stdout); /* each may take seconds, and is news */
 }
 
 static int set_all(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml *nvml, bool on,
                    const bool *selected) {
         const struct set_options *chosen = invocation->options;
-        struct setting setting = {
+        struct set_run run = {
                 .invocation = invocation,
                 .snapshot = snapshot,
                 .nvml = nvml,
@@ -251,13 +249,13 @@ static int set_all(const struct invocation *invocation, const struct snapshot *s
 
         for (size_t i = 0; i < snapshot->n_gpus; i++)
                 if (selected[i])
-                        set_one(&setting, &snapshot->gpus[i]);
+                        set_one(&run, &snapshot->gpus[i]);
         if (chosen->json &&
             report_json_print(json_pack("{s:s, s:s, s:s, s:o}", "schema", "holdfast.set/1", "mode", on ? "on" : "off",
-                                        "via", nvml ? "nvml" : "daemon", "gpus", setting.results),
+                                        "via", nvml ? "nvml" : "daemon", "gpus", run.results),
                               stdout) < 0)
                 return complain_memory(invocation, STATUS_FAILED);
-        return setting.status;
+        return run.status;
 }
 
 static int parse_mode(const struct invocation *invocation, bool *ret_on) {

@@ -176,7 +176,7 @@ static json_t *apply_gpu(const struct command_run *run, const struct snapshot_gp
                 return nothing_known(wanted, "not touched: somebody has a lease of the GPU");
         if (gpu->held != HF_YES)
                 return nothing_known(wanted, "not applied: nobody holds the GPU, so the driver would forget it");
-        result = worker_apply(&apply);
+        result = settings_worker_apply(&apply);
         return result ? result : nothing_known(wanted, "NVML gave no answer in 30 s, or crashed");
 }
 

@@ -291,12 +291,12 @@ static int check_daemon(struct takeover *takeover) {
         return 0;
 }
 
-struct step {
+struct takeover_step {
         const char *what; /* for --dry-run */
         int (*run)(struct takeover *takeover);
 };
 
-static const struct step taking[] = {
+static const struct takeover_step taking[] = {
         {"hold the GPUs that are initialised, until the end", hold},
         {"link the drop-in and the socket unit", link_units},
         {"systemctl daemon-reload", reload},
@@ -307,14 +307,14 @@ static const struct step taking[] = {
 };
 
 /* The unit is ours already. */
-static const struct step clearing[] = {
+static const struct takeover_step clearing[] = {
         {"hold the GPUs that are initialised, until the end", hold},
         {"systemctl stop " SERVICE_UNIT ", switch the kernel's flag off, systemctl start", restart},
         {"check that its daemon answers and holds them", check_daemon},
         {NULL, NULL},
 };
 
-static const struct step giving_back[] = {
+static const struct takeover_step giving_back[] = {
         {"hold the GPUs that are initialised, until the end", hold},
         {"systemctl stop " SOCKET_UNIT, stop_socket},
         {"remove the links", unlink_units},
@@ -323,12 +323,12 @@ static const struct step giving_back[] = {
         {NULL, NULL},
 };
 
-static const struct step rolling_back[] = {
+static const struct takeover_step rolling_back[] = {
         {NULL, stop_socket}, {NULL, unlink_units}, {NULL, reload}, {NULL, restart_back}, {NULL, NULL},
 };
 
-static int run_steps(struct takeover *takeover, const struct step *steps) {
-        for (const struct step *step = steps; step->run; step++) {
+static int run_steps(struct takeover *takeover, const struct takeover_step *steps) {
+        for (const struct takeover_step *step = steps; step->run; step++) {
                 int r = step->run(takeover);
 
                 if (r < 0)
@@ -367,11 +367,11 @@ static void note_flag(const struct takeover *takeover) {
                         n, n == 1 ? "" : "s");
 }
 
-static int tell_plan(const struct takeover *takeover, const struct step *steps) {
+static int tell_plan(const struct takeover *takeover, const struct takeover_step *steps) {
         size_t n = 0;
 
         puts("would:");
-        for (const struct step *step = steps; step->run; step++)
+        for (const struct takeover_step *step = steps; step->run; step++)
                 printf("  %s\n", step->what);
         if (steps == taking)
                 for (size_t i = 0; i < n_takeover_links; i++)
@@ -490,7 +490,7 @@ static int roll_back(struct takeover *takeover) {
                         "%s. The unit has its own program back, and all is as it was", first);
 }
 
-static int carry_out(struct takeover *takeover, const struct step *steps) {
+static int carry_out(struct takeover *takeover, const struct takeover_step *steps) {
         uint64_t start_usec = clock_monotonic_usec();
         int r;
 

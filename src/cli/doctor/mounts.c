@@ -105,7 +105,7 @@ int socket_place_find(const char *socket_path, struct socket_place *ret_place) {
 
 /* ---- who has it as it was ------------------------------------------------------------------------------------ */
 
-struct search {
+struct mount_search {
         const struct socket_place *place;
         struct stale_mounts *mounts;
         pid_t *pids;
@@ -116,7 +116,7 @@ struct search {
         ino_t seen[NAMESPACES_MAX];
 };
 
-static void search_done(struct search **search) {
+static void mount_search_done(struct mount_search **search) {
         if (*search)
                 free((*search)->pids);
         free(*search);
@@ -135,7 +135,7 @@ static bool was_deleted(const char *source, const char *path) {
         return strncmp(source, path, length) == 0 && text_equal(source + length, DELETED);
 }
 
-static bool is_old(const struct search *search, const struct mount *mount) {
+static bool is_old(const struct mount_search *search, const struct mount *mount) {
         const struct socket_place *place = search->place;
 
         return text_equal(mount->device, place->device) &&
@@ -151,7 +151,7 @@ static void read_name(pid_t pid, char *buffer, size_t size) {
 }
 
 /* One process stands for all of its namespace. */
-static bool was_seen(struct search *search, ino_t namespace) {
+static bool was_seen(struct mount_search *search, ino_t namespace) {
         for (size_t i = 0; i < search->n_seen; i++)
                 if (search->seen[i] == namespace)
                         return true;
@@ -172,7 +172,7 @@ static int stat_users(const char *namespace, pid_t pid, struct stat *status) {
         return stat(path, status);
 }
 
-static bool is_foreign(const struct search *search, const char *namespace, pid_t pid) {
+static bool is_foreign(const struct mount_search *search, const char *namespace, pid_t pid) {
         struct stat status;
 
         return stat_users(namespace, pid, &status) == 0 && status.st_ino != search->own_users;
@@ -186,7 +186,8 @@ static int tell_mount(pid_t pid, const struct mount *mount, struct told *told, s
         return aside_tell(answer, told, sizeof(*told));
 }
 
-static int look_at_mounts(const struct search *search, pid_t pid, struct told *told, struct aside_answer *answer) {
+static int look_at_mounts(const struct mount_search *search, pid_t pid, struct told *told,
+                          struct aside_answer *answer) {
         CLEANUP(stream_done) FILE *stream = NULL;
         CLEANUP(free_ptr) char *line = NULL;
         size_t room = 0;
@@ -209,7 +210,7 @@ static int look_at_mounts(const struct search *search, pid_t pid, struct told *t
 }
 
 static int look_at_process(void *userdata, size_t item, struct aside_answer *answer) {
-        struct search *search = userdata;
+        struct mount_search *search = userdata;
         pid_t pid = search->pids[item];
         struct told told = {0};
         struct stat status;
@@ -226,7 +227,7 @@ static int look_at_process(void *userdata, size_t item, struct aside_answer *ans
 }
 
 static int take_process(void *userdata, size_t item, const char *bytes, size_t size) {
-        struct search *search = userdata;
+        struct mount_search *search = userdata;
         struct stale_mounts *mounts = search->mounts;
 
         for (; size >= sizeof(struct told); bytes += sizeof(struct told), size -= sizeof(struct told)) {
@@ -246,7 +247,7 @@ static int take_process(void *userdata, size_t item, const char *bytes, size_t s
 }
 
 void stale_mounts_find(struct stale_mounts *mounts, const struct socket_place *place) {
-        CLEANUP(search_done) struct search *search = calloc(1, sizeof(*search));
+        CLEANUP(mount_search_done) struct mount_search *search = calloc(1, sizeof(*search));
         struct aside aside = {
                 .stalls_max = STALLS_MAX,
                 .look = look_at_process,

@@ -25,13 +25,13 @@ enum extent {
 };
 
 /* In the order of printing: what is to be done comes first. */
-static const struct row {
+static const struct section {
         enum verdict verdict;
         const char *head;
         const char *key; /* in JSON */
         enum colour colour;
         enum extent extent;
-} rows[] = {
+} sections[] = {
         {VERDICT_PROBLEM, "PROBLEM", "problem", COLOUR_BAD, EXTENT_ALL},
         {VERDICT_NOTE, "NOTE", "note", COLOUR_WARNING, EXTENT_LINE},
         {VERDICT_UNKNOWN, "UNKNOWN", "cannot-tell", COLOUR_WARNING, EXTENT_NAMES},
@@ -71,9 +71,9 @@ static void print_details(const struct probe *probe, const struct finding *findi
         }
 }
 
-static void print_begin(const struct row *row, const struct report_style *style, FILE *stream) {
-        colour_print(stream, style->colours, row->colour, row->head);
-        (void)fprintf(stream, "%*s", (int)(HEAD_WIDTH - strlen(row->head)), "");
+static void print_begin(const struct section *section, const struct report_style *style, FILE *stream) {
+        colour_print(stream, style->colours, section->colour, section->head);
+        (void)fprintf(stream, "%*s", (int)(HEAD_WIDTH - strlen(section->head)), "");
 }
 
 /* In one line: the sentence, and what it is about. */
@@ -90,25 +90,25 @@ static void describe(const struct probe *probe, const struct finding *finding, e
                 (void)text_format(buffer, size, "%s: %s", probe->id, finding->summary);
 }
 
-static void print_finding(const struct probe *probe, const struct finding *finding, const struct row *row,
+static void print_finding(const struct probe *probe, const struct finding *finding, const struct section *section,
                           enum extent extent, const struct report_style *style, FILE *stream) {
         char text[sizeof(finding->summary) + EVIDENCE_SIZE + 64];
 
-        print_begin(row, style, stream);
+        print_begin(section, style, stream);
         describe(probe, finding, extent, text, sizeof(text));
         wrap_print(stream, text, HEAD_WIDTH, INDENT, style->width);
         if (extent == EXTENT_ALL)
                 print_details(probe, finding, style->width, stream);
 }
 
-static void print_names(const struct probe *probes, const struct finding *findings, size_t n, const struct row *row,
-                        const struct report_style *style, FILE *stream) {
+static void print_names(const struct probe *probes, const struct finding *findings, size_t n,
+                        const struct section *section, const struct report_style *style, FILE *stream) {
         char text[1024] = "";
 
         for (size_t i = 0; i < n; i++)
-                if (findings[i].verdict == row->verdict)
+                if (findings[i].verdict == section->verdict)
                         text_append_item(text, sizeof(text), ", ", "%s", probes[i].id);
-        print_begin(row, style, stream);
+        print_begin(section, style, stream);
         wrap_print(stream, text, HEAD_WIDTH, HEAD_WIDTH, style->width);
 }
 
@@ -126,22 +126,22 @@ static void print_head(const struct finding *findings, size_t n, const struct re
 }
 
 /* Returns whether there would have been more to print. */
-static bool print_row(const struct probe *probes, const struct finding *findings, size_t n, const struct row *row,
-                      bool verbose, const struct report_style *style, FILE *stream) {
-        enum extent extent = verbose ? EXTENT_ALL : row->extent;
+static bool print_section(const struct probe *probes, const struct finding *findings, size_t n,
+                          const struct section *section, bool verbose, const struct report_style *style, FILE *stream) {
+        enum extent extent = verbose ? EXTENT_ALL : section->extent;
 
-        if (extent == EXTENT_NOTHING || doctor_count(findings, n, row->verdict) == 0)
+        if (extent == EXTENT_NOTHING || doctor_count(findings, n, section->verdict) == 0)
                 return false;
         if (extent != EXTENT_ALL)
                 (void)fputc('\n', stream);
         if (extent == EXTENT_NAMES)
-                print_names(probes, findings, n, row, style, stream);
+                print_names(probes, findings, n, section, style, stream);
         for (size_t i = 0; extent != EXTENT_NAMES && i < n; i++) {
-                if (findings[i].verdict != row->verdict)
+                if (findings[i].verdict != section->verdict)
                         continue;
                 if (extent == EXTENT_ALL)
                         (void)fputc('\n', stream);
-                print_finding(&probes[i], &findings[i], row, extent, style, stream);
+                print_finding(&probes[i], &findings[i], section, extent, style, stream);
         }
         return extent != EXTENT_ALL;
 }
@@ -151,8 +151,8 @@ void doctor_text(const struct probe *probes, const struct finding *findings, siz
         bool more = false;
 
         print_head(findings, n, style, stream);
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-                more |= print_row(probes, findings, n, &rows[i], verbose, style, stream);
+        for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+                more |= print_section(probes, findings, n, &sections[i], verbose, style, stream);
         if (more)
                 (void)fputs("\nMore about these: holdfast doctor --verbose\n", stream);
 }
@@ -160,9 +160,9 @@ void doctor_text(const struct probe *probes, const struct finding *findings, siz
 /* ---- JSON -------------------------------------------------------------------- */
 
 static const char *key_of(enum verdict verdict) {
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-                if (rows[i].verdict == verdict)
-                        return rows[i].key;
+        for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+                if (sections[i].verdict == verdict)
+                        return sections[i].key;
         return "cannot-tell";
 }
 

@@ -11,7 +11,7 @@
 #include "base/locations.h"
 #include "cli/node/initialised.h"
 
-struct reading {
+struct driver_reading {
         const struct locations *locations;
         struct gpu_info *gpus;
         const struct pci_address *addresses;
@@ -21,7 +21,7 @@ struct reading {
 /* ---- information ----------------------------------------------------------------------------------------------- */
 
 static int look_at_information(void *userdata, size_t item, struct aside_answer *answer) {
-        const struct reading *reading = userdata;
+        const struct driver_reading *reading = userdata;
         struct gpu_info info;
 
         /* Unreadable for a moment, as while a GPU is being removed: then nothing more can be told of it. */
@@ -31,7 +31,7 @@ static int look_at_information(void *userdata, size_t item, struct aside_answer 
 }
 
 static int take_information(void *userdata, size_t item, const char *bytes, size_t size) {
-        const struct reading *reading = userdata;
+        const struct driver_reading *reading = userdata;
 
         memcpy(&reading->gpus[item], bytes, size);
         return 0;
@@ -39,7 +39,7 @@ static int take_information(void *userdata, size_t item, const char *bytes, size
 
 static int read_information(const struct locations *locations, struct gpu_info *gpus, size_t n,
                             struct aside_gap *ret_gap) {
-        struct reading reading = {.locations = locations, .gpus = gpus};
+        struct driver_reading reading = {.locations = locations, .gpus = gpus};
         const struct aside aside = {
                 .n = n,
                 .look = look_at_information,
@@ -79,7 +79,7 @@ void driver_files_read_gpus(const struct locations *locations, struct gpu_info *
 /* ---- power ----------------------------------------------------------------------------------------------------- */
 
 static int look_at_power(void *userdata, size_t item, struct aside_answer *answer) {
-        const struct reading *reading = userdata;
+        const struct driver_reading *reading = userdata;
         bool initialised;
 
         if (initialised_read(reading->locations, &reading->addresses[item], &initialised) < 0)
@@ -88,7 +88,7 @@ static int look_at_power(void *userdata, size_t item, struct aside_answer *answe
 }
 
 static int take_power(void *userdata, size_t item, const char *bytes, size_t size) {
-        const struct reading *reading = userdata;
+        const struct driver_reading *reading = userdata;
         bool initialised;
 
         memcpy(&initialised, bytes, sizeof(initialised));
@@ -98,7 +98,7 @@ static int take_power(void *userdata, size_t item, const char *bytes, size_t siz
 
 void driver_files_read_initialised(const struct locations *locations, const struct pci_address *addresses, size_t n,
                                    enum hf_tristate *initialised) {
-        struct reading reading = {.locations = locations, .addresses = addresses, .initialised = initialised};
+        struct driver_reading reading = {.locations = locations, .addresses = addresses, .initialised = initialised};
         const struct aside aside = {.n = n, .look = look_at_power, .take = take_power, .userdata = &reading};
         struct aside_gap gap;
 

@@ -37,7 +37,7 @@ struct candidate {
         unsigned weight;
 };
 
-struct search {
+struct unit_search {
         int32_t daemon_pid;
         char own_unit[SERVICE_UNIT_SIZE]; /* in whose control group the daemon is; empty: not known */
         struct candidate candidate;       /* of which lines come in */
@@ -94,7 +94,7 @@ static void take_property(struct candidate *candidate, const char *name, const c
 }
 
 /* All lines of a unit are in. */
-static void weigh(struct search *search) {
+static void weigh(struct unit_search *search) {
         struct candidate *candidate = &search->candidate;
 
         if (search->daemon_pid > 0 && candidate->main_pid == search->daemon_pid)
@@ -107,7 +107,7 @@ static void weigh(struct search *search) {
 }
 
 /* "Name=value" a line; an empty line before the next unit. */
-static void take_output(struct search *search, char *output) {
+static void take_output(struct unit_search *search, char *output) {
         for (char *line = output; *line != '\0';) {
                 size_t length = strcspn(line, "\n");
                 char *next = line + length + (line[length] == '\n');
@@ -128,7 +128,7 @@ static void take_output(struct search *search, char *output) {
 
 static void find_unit(char unit[static SERVICE_UNIT_SIZE], const struct locations *locations, int32_t daemon_pid,
                       uint64_t timeout_usec) {
-        struct search search = {.daemon_pid = daemon_pid, .best.unit = SERVICE_UNIT};
+        struct unit_search search = {.daemon_pid = daemon_pid, .best.unit = SERVICE_UNIT};
         /* Patterns are of units that systemd has in memory, as it has those that are enabled, run, or have failed. */
         const char *arguments[] = {
                 NULL,

@@ -20,7 +20,7 @@ struct cell {
         enum colour colour;
 };
 
-struct row {
+struct table_row {
         struct cell cells[TABLE_COLUMNS_MAX];
         size_t n;
 };
@@ -28,7 +28,7 @@ struct row {
 struct table {
         const struct table_column *columns;
         size_t n_columns;
-        struct row *rows;
+        struct table_row *rows;
         size_t n_rows;
         bool out_of_memory;
 };
@@ -55,18 +55,18 @@ void table_done(struct table **table) {
 }
 
 void table_row(struct table *table) {
-        struct row *rows = array_grown(table->rows, table->n_rows, sizeof(*rows));
+        struct table_row *rows = array_grown(table->rows, table->n_rows, sizeof(*rows));
 
         if (!rows) {
                 table->out_of_memory = true;
                 return;
         }
         table->rows = rows;
-        table->rows[table->n_rows++] = (struct row){0};
+        table->rows[table->n_rows++] = (struct table_row){0};
 }
 
 void table_cell(struct table *table, enum colour colour, const char *format, ...) {
-        struct row *row = table->n_rows > 0 ? &table->rows[table->n_rows - 1] : NULL;
+        struct table_row *row = table->n_rows > 0 ? &table->rows[table->n_rows - 1] : NULL;
         va_list arguments;
         char *text;
 
@@ -193,7 +193,7 @@ int table_print(const struct table *table, FILE *stream, size_t width, bool colo
         (void)fputc('\n', stream);
         print_rule(table, stream, widths);
         for (size_t i = 0; i < table->n_rows; i++) {
-                const struct row *row = &table->rows[i];
+                const struct table_row *row = &table->rows[i];
 
                 for (size_t j = 0; j < row->n; j++)
                         print_cell(stream, &table->columns[j], widths[j], j + 1 == row->n, colours,

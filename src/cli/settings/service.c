@@ -30,7 +30,7 @@
 /* Time limits are looked at so often, and anything else that no descriptor tells of. */
 enum { TURN_BUSY_MSEC = 500, TURN_IDLE_MSEC = 5000 };
 
-struct service {
+struct settings_service {
         const struct service_options *options;
         struct config config;
         int signal_fd;
@@ -45,7 +45,7 @@ struct service {
         struct service_gpu *gpus[HF_GPUS_MAX];
 };
 
-static void service_done(struct service *service) {
+static void settings_service_done(struct settings_service *service) {
         for (size_t i = 0; i < service->n_gpus; i++)
                 service->gpus[i] = service_gpu_free(service->gpus[i]);
         client_done(&service->client);
@@ -54,7 +54,7 @@ static void service_done(struct service *service) {
 
 /* ---- what is wanted ------------------------------------------------------------------------------------------- */
 
-static void find_wanted(const struct service *service, struct service_gpu *gpu) {
+static void find_wanted(const struct settings_service *service, struct service_gpu *gpu) {
         struct gpu_info info = {.address = gpu->address};
 
         (void)text_copy(info.uuid, sizeof(info.uuid), gpu->said.uuid);
@@ -62,7 +62,7 @@ static void find_wanted(const struct service *service, struct service_gpu *gpu) 
 }
 
 /* Returns 0, also when there is no file; or negative errno after logging why. */
-static int read_config(struct service *service) {
+static int read_config(struct settings_service *service) {
         char error[CONFIG_ERROR_SIZE];
         int r = config_read(&service->config, service->options->config, error);
 
@@ -75,7 +75,7 @@ static int read_config(struct service *service) {
         return r;
 }
 
-static void reload(struct service *service) {
+static void reload(struct settings_service *service) {
         if (read_config(service) < 0) {
                 log_write(LOG_ERR, "the configuration in force stays");
                 return;
@@ -90,7 +90,7 @@ static void reload(struct service *service) {
 
 /* ---- what the daemon says ------------------------------------------------------------------------------------- */
 
-static struct service_gpu *find_gpu(struct service *service, const struct hf_address *address) {
+static struct service_gpu *find_gpu(struct settings_service *service, const struct hf_address *address) {
         const struct pci_address wanted = {
                 .domain = address->domain,
                 .bus = (uint8_t)address->bus,
@@ -115,7 +115,7 @@ static bool is_listed(const struct service_gpu *gpu, const struct hf_list_head *
         return false;
 }
 
-static void note_list(struct service *service, const struct hf_list_head *head, struct hf_gpu *gpus) {
+static void note_list(struct settings_service *service, const struct hf_list_head *head, struct hf_gpu *gpus) {
         service->serial = head->serial;
         service->daemon_pid = (int32_t)head->pid;
         for (uint32_t i = 0; i < head->n_gpus; i++) {
@@ -134,14 +134,14 @@ static void note_list(struct service *service, const struct hf_list_head *head, 
         service->changed = true;
 }
 
-static void lose_daemon(struct service *service) {
+static void lose_daemon(struct settings_service *service) {
         client_done(&service->client);
         service->serial = 0;
         service->retry_usec = clock_monotonic_usec() + RETRY_USEC;
 }
 
 /* Has a Watch call on its way, if the daemon is there. */
-static void watch(struct service *service) {
+static void watch(struct settings_service *service) {
         char path[128];
         int r;
 
@@ -166,7 +166,7 @@ static void watch(struct service *service) {
         lose_daemon(service);
 }
 
-static void read_answer(struct service *service) {
+static void read_answer(struct settings_service *service) {
         CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
         struct hf_list_head head;
         int r = client_watch_end(service->client, &head, &gpus);
@@ -187,7 +187,8 @@ static enum apply_mode mode_of_look(const struct service_gpu *gpu) {
         return gpu->wanted.policy == CONFIG_ENFORCE ? APPLY_CHANGE_IF_IDLE : APPLY_COMPARE;
 }
 
-static void fill_call(const struct service *service, const struct service_gpu *gpu, struct hook_call *ret_call) {
+static void fill_call(const struct settings_service *service, const struct service_gpu *gpu,
+                      struct hook_call *ret_call) {
         *ret_call = (struct hook_call){.index = gpu->index, .event = gpu->events[0].event};
         (void)locations_path(ret_call->folder, service->options->locations, HOOKS_FOLDER);
         (void)pci_address_format(&gpu->address, ret_call->address);
@@ -196,7 +197,7 @@ static void fill_call(const struct service *service, const struct service_gpu *g
 }
 
 /* Gives the GPU's worker the next thing to do: the settings of a GPU that was opened come before its hooks. */
-static void employ(struct service *service, struct service_gpu *gpu) {
+static void employ(struct settings_service *service, struct service_gpu *gpu) {
         uint64_t now_usec = clock_monotonic_usec();
         bool held = service_gpu_is_held(gpu), has_event = gpu->n_events > 0;
         bool is_opening = has_event && gpu->events[0].event == HOOK_HELD;
@@ -214,11 +215,11 @@ static void employ(struct service *service, struct service_gpu *gpu) {
         };
         struct hook_call call;
 
-        if (!worker_is_gone(&gpu->worker) || (!applies && !looks && !has_event))
+        if (!settings_worker_is_gone(&gpu->worker) || (!applies && !looks && !has_event))
                 return;
         if (has_event)
                 fill_call(service, gpu, &call);
-        if (worker_start(&gpu->worker, applies || looks ? &apply : NULL, has_event ? &call : NULL) < 0)
+        if (settings_worker_start(&gpu->worker, applies || looks ? &apply : NULL, has_event ? &call : NULL) < 0)
                 return; /* tried again in the next turn */
         if (has_event)
                 memmove(&gpu->events[0], &gpu->events[1], --gpu->n_events * sizeof(gpu->events[0]));
@@ -227,11 +228,11 @@ static void employ(struct service *service, struct service_gpu *gpu) {
         gpu->look_usec = now_usec + service->options->look_usec;
 }
 
-static void read_worker(struct service *service, struct service_gpu *gpu) {
+static void read_worker(struct settings_service *service, struct service_gpu *gpu) {
         bool was_applying = gpu->worker.fd >= 0 && gpu->worker.applying;
         json_t *line;
 
-        while ((line = worker_next(&gpu->worker))) {
+        while ((line = settings_worker_next(&gpu->worker))) {
                 service_gpu_take(gpu, line);
                 json_decref(line);
                 service->changed = true;
@@ -252,7 +253,7 @@ static void read_worker(struct service *service, struct service_gpu *gpu) {
 
 /* ---- what all may read ---------------------------------------------------------------------------------------- */
 
-static void write_state(struct service *service) {
+static void write_state(struct settings_service *service) {
         char path[PATH_MAX], now[40], *text = NULL;
         json_t *gpus = json_array(), *document;
         int r;
@@ -273,7 +274,7 @@ static void write_state(struct service *service) {
         service->changed = false;
 }
 
-static int make_folder(const struct service *service) {
+static int make_folder(const struct settings_service *service) {
         char path[PATH_MAX];
         int r = locations_path(path, service->options->locations, SETTINGS_STATE_FOLDER);
 
@@ -282,7 +283,7 @@ static int make_folder(const struct service *service) {
         return r < 0 ? log_errno(LOG_ERR, r, "cannot make %s", path) : 0;
 }
 
-static void remove_state(const struct service *service) {
+static void remove_state(const struct settings_service *service) {
         char path[PATH_MAX];
 
         if (locations_path(path, service->options->locations, SETTINGS_STATE_FILE) == 0)
@@ -291,7 +292,7 @@ static void remove_state(const struct service *service) {
 
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
-static void read_signals(struct service *service) {
+static void read_signals(struct settings_service *service) {
         struct signalfd_siginfo signal;
 
         while (read(service->signal_fd, &signal, sizeof(signal)) == sizeof(signal))
@@ -306,7 +307,7 @@ static void read_signals(struct service *service) {
                 }
 }
 
-static int init(struct service *service) {
+static int init(struct settings_service *service) {
         static const int numbers[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM};
         sigset_t set;
 
@@ -323,7 +324,7 @@ static int init(struct service *service) {
         return make_folder(service);
 }
 
-static int timeout_msec(const struct service *service) {
+static int timeout_msec(const struct settings_service *service) {
         uint64_t now_usec = clock_monotonic_usec(), next_usec = now_usec + TURN_IDLE_MSEC * USEC_PER_MSEC;
 
         if (!service->client)
@@ -339,7 +340,7 @@ static int timeout_msec(const struct service *service) {
         return next_usec > now_usec ? (int)((next_usec - now_usec) / USEC_PER_MSEC + 1) : 0;
 }
 
-static void wait_for_news(struct service *service) {
+static void wait_for_news(struct settings_service *service) {
         struct pollfd fds[2 + HF_GPUS_MAX];
 
         fds[0] = (struct pollfd){.fd = service->signal_fd, .events = POLLIN};
@@ -353,7 +354,7 @@ static void wait_for_news(struct service *service) {
                 read_answer(service);
 }
 
-static void turn(struct service *service) {
+static void turn(struct settings_service *service) {
         watch(service);
         wait_for_news(service);
         for (size_t i = 0; i < service->n_gpus; i++) {
@@ -365,19 +366,19 @@ static void turn(struct service *service) {
 }
 
 int service_run(const struct service_options *options) {
-        static struct service service; /* some hundred KiB, and only one */
+        static struct settings_service service; /* some hundred KiB, and only one */
 
         service.options = options;
         service.signal_fd = -1;
         service.changed = true;
         log_open("holdfast-settings", LOG_TO_STDERR, true);
         if (init(&service) < 0) {
-                service_done(&service);
+                settings_service_done(&service);
                 return EXIT_FAILURE;
         }
         while (!service.ends)
                 turn(&service);
         remove_state(&service);
-        service_done(&service);
+        settings_service_done(&service);
         return EXIT_SUCCESS;
 }

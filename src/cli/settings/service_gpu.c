@@ -24,7 +24,7 @@ struct service_gpu *service_gpu_new(const struct pci_address *address) {
 
 struct service_gpu *service_gpu_free(struct service_gpu *gpu) {
         if (gpu) {
-                worker_kill(&gpu->worker);
+                settings_worker_kill(&gpu->worker);
                 json_decref(gpu->result);
                 json_decref(gpu->hooks);
         }
@@ -53,7 +53,7 @@ static void forget(struct service_gpu *gpu) {
         json_decref(gpu->result);
         gpu->result = NULL;
         if (gpu->worker.applying)
-                worker_kill(&gpu->worker);
+                settings_worker_kill(&gpu->worker);
 }
 
 /*
@@ -190,7 +190,7 @@ void service_gpu_give_up(struct service_gpu *gpu, const char *why) {
                 json_decref(gpu->result);
                 gpu->result = json_pack("{s:s, s:[]}", "problem", why, "settings");
         }
-        worker_kill(&gpu->worker);
+        settings_worker_kill(&gpu->worker);
 }
 
 /* ---- what all may read ---------------------------------------------------------------------------------------- */

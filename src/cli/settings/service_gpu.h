@@ -32,7 +32,7 @@ struct service_gpu {
         struct service_event events[SERVICE_EVENTS_MAX]; /* in their order */
         size_t n_events;
         uint64_t look_usec; /* when it is compared next */
-        struct worker worker;
+        struct settings_worker worker;
         json_t *result; /* of apply_run(), since the GPU was opened; or NULL */
         json_t *hooks;  /* what came of each hook last */
 };

@@ -43,7 +43,7 @@ static void work(int fd, const struct apply *apply, const struct hook_call *call
 
 /* ---- who waits for it ----------------------------------------------------------------------------------------- */
 
-int worker_start(struct worker *worker, const struct apply *apply, const struct hook_call *call) {
+int settings_worker_start(struct settings_worker *worker, const struct apply *apply, const struct hook_call *call) {
         int ends[2];
         pid_t pid;
 
@@ -68,13 +68,13 @@ int worker_start(struct worker *worker, const struct apply *apply, const struct 
         return 0;
 }
 
-static void end(struct worker *worker) {
+static void end(struct settings_worker *worker) {
         worker->fd = fd_close(worker->fd);
         worker->applying = false;
-        (void)worker_is_gone(worker);
+        (void)settings_worker_is_gone(worker);
 }
 
-static json_t *take_line(struct worker *worker) {
+static json_t *take_line(struct settings_worker *worker) {
         char *newline = memchr(worker->bytes, '\n', worker->length);
         size_t length = newline ? (size_t)(newline - worker->bytes) : 0;
         json_t *line;
@@ -89,7 +89,7 @@ static json_t *take_line(struct worker *worker) {
         return line;
 }
 
-json_t *worker_next(struct worker *worker) {
+json_t *settings_worker_next(struct settings_worker *worker) {
         json_t *line = take_line(worker);
 
         while (!line && worker->fd >= 0) {
@@ -107,23 +107,23 @@ json_t *worker_next(struct worker *worker) {
         return line;
 }
 
-void worker_kill(struct worker *worker) {
+void settings_worker_kill(struct settings_worker *worker) {
         if (worker->pid > 0)
                 (void)kill(worker->pid, SIGKILL);
         end(worker);
 }
 
-bool worker_is_gone(struct worker *worker) {
+bool settings_worker_is_gone(struct settings_worker *worker) {
         if (worker->pid > 0 && worker->fd < 0 && waitpid(worker->pid, NULL, WNOHANG) != 0)
                 worker->pid = 0;
         return worker->pid == 0;
 }
 
-json_t *worker_apply(const struct apply *apply) {
-        static struct worker worker;
+json_t *settings_worker_apply(const struct apply *apply) {
+        static struct settings_worker worker;
         json_t *line = NULL;
 
-        if (worker_start(&worker, apply, NULL) < 0)
+        if (settings_worker_start(&worker, apply, NULL) < 0)
                 return NULL;
         while (!line && worker.fd >= 0) {
                 struct pollfd wait = {.fd = worker.fd, .events = POLLIN};
@@ -132,8 +132,8 @@ json_t *worker_apply(const struct apply *apply) {
                 if (now_usec >= worker.deadline_usec)
                         break;
                 (void)poll(&wait, 1, (int)((worker.deadline_usec - now_usec) / USEC_PER_MSEC + 1));
-                line = worker_next(&worker);
+                line = settings_worker_next(&worker);
         }
-        worker_kill(&worker);
+        settings_worker_kill(&worker);
         return line;
 }

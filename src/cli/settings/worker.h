@@ -23,7 +23,7 @@ enum {
         WORKER_LINE_MAX = 16384,
 };
 
-struct worker {
+struct settings_worker {
         pid_t pid; /* 0: there is none */
         int fd;    /* to be polled; -1 once it has ended or was given up */
         bool applying;
@@ -33,16 +33,16 @@ struct worker {
 };
 
 /* Starts it; apply, call: NULL for no settings, no hooks. Returns 0 or negative errno. */
-int worker_start(struct worker *worker, const struct apply *apply, const struct hook_call *call);
+int settings_worker_start(struct settings_worker *worker, const struct apply *apply, const struct hook_call *call);
 
 /* The next line that has arrived, a new reference, or NULL: none yet, or none any more. */
-json_t *worker_next(struct worker *worker);
+json_t *settings_worker_next(struct settings_worker *worker);
 
 /* Kills it. One that hangs in the driver stays until that gives it back. */
-void worker_kill(struct worker *worker);
+void settings_worker_kill(struct settings_worker *worker);
 
 /* Whether it is gone, and another may be started. */
-bool worker_is_gone(struct worker *worker);
+bool settings_worker_is_gone(struct settings_worker *worker);
 
 /* Waits for the settings alone: starts a worker and returns what came of it, or NULL after the time limit. */
-json_t *worker_apply(const struct apply *apply);
+json_t *settings_worker_apply(const struct apply *apply);

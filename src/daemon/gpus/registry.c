@@ -13,7 +13,7 @@
 #include "base/text.h"
 
 /* A job of one GPU on its way through a worker thread. */
-struct flight {
+struct gpu_flight {
         struct worker_job job;
         struct gpu_task task;
         struct entry *entry;
@@ -170,11 +170,11 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
 }
 
 static void flight_run(struct worker_job *job) {
-        gpu_task_run(&container_of(job, struct flight, job)->task);
+        gpu_task_run(&container_of(job, struct gpu_flight, job)->task);
 }
 
 static void flight_done(struct worker_job *job) {
-        CLEANUP(free_ptr) struct flight *flight = container_of(job, struct flight, job);
+        CLEANUP(free_ptr) struct gpu_flight *flight = container_of(job, struct gpu_flight, job);
         struct registry *registry = flight->entry->registry;
 
         end_job(flight->entry, flight->task.result, &flight->task.hold, &flight->task.failure);
@@ -184,12 +184,12 @@ static void flight_done(struct worker_job *job) {
 
 static int launch(struct entry *entry, enum gpu_job job) {
         const struct registry_config *config = &entry->registry->config;
-        struct flight *flight = calloc(1, sizeof(*flight));
+        struct gpu_flight *flight = calloc(1, sizeof(*flight));
         int r;
 
         if (!flight)
                 return -ENOMEM;
-        *flight = (struct flight){
+        *flight = (struct gpu_flight){
                 .job = {.run = flight_run, .done = flight_done},
                 .task = {.ops = config->ops,
                          .context = config->context,

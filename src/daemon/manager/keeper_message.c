@@ -16,7 +16,7 @@
 #include "base/text.h"
 
 /* Room for one descriptor: the kernel itself closes what does not fit, and says MSG_CTRUNC. */
-union control {
+union fd_control {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof(int))];
 };
@@ -24,7 +24,7 @@ union control {
 /* address NULL: over a connection. */
 static int send_message(int socket_fd, struct sockaddr_un *address, struct keeper_message *message, int fd) {
         struct iovec body = {.iov_base = message, .iov_len = sizeof(*message)};
-        union control control = {0};
+        union fd_control control = {0};
         struct msghdr header = {
                 .msg_name = address,
                 .msg_namelen = address ? sizeof(*address) : 0,
@@ -67,7 +67,7 @@ static int received_fd(struct msghdr *header) {
 int keeper_receive(int socket_fd, struct keeper_message *ret_message, int *ret_fd) {
         struct keeper_message message = {0};
         struct iovec body = {.iov_base = &message, .iov_len = sizeof(message)};
-        union control control;
+        union fd_control control;
         struct msghdr header = {
                 .msg_iov = &body,
                 .msg_iovlen = 1,

@@ -291,7 +291,7 @@ void method_stats(struct call *call) {
 /* ---- Release ---- */
 
 /* A lease and the connection that it lasts as long as. */
-struct release {
+struct release_call {
         struct registry_lease lease;
         struct session_resource resource;
         struct registry *registry;
@@ -301,13 +301,13 @@ struct release {
 };
 
 static void on_release_gone(struct session_resource *resource) {
-        CLEANUP(free_ptr) struct release *release = container_of(resource, struct release, resource);
+        CLEANUP(free_ptr) struct release_call *release = container_of(resource, struct release_call, resource);
 
         registry_lease_end(release->registry, &release->lease);
 }
 
 static void on_release_answered(struct registry_lease *lease, enum nvpd_status status) {
-        struct release *release = container_of(lease, struct release, lease);
+        struct release_call *release = container_of(lease, struct release_call, lease);
 
         reply_status(release->session, release->xid, status);
 }
@@ -332,8 +332,8 @@ static enum nvpd_status read_addresses(struct call *call, uint32_t count, struct
         return status;
 }
 
-static struct release *release_new(struct call *call, const struct hf_release_head *head) {
-        struct release *release = calloc(1, sizeof(*release) + head->n_gpus * sizeof(release->addresses[0]));
+static struct release_call *release_call_new(struct call *call, const struct hf_release_head *head) {
+        struct release_call *release = calloc(1, sizeof(*release) + head->n_gpus * sizeof(release->addresses[0]));
 
         if (!release)
                 return NULL;
@@ -351,7 +351,7 @@ static struct release *release_new(struct call *call, const struct hf_release_he
 }
 
 void method_release(struct call *call) {
-        CLEANUP(free_ptr) struct release *release = NULL;
+        CLEANUP(free_ptr) struct release_call *release = NULL;
         struct registry_lease *lease;
         struct hf_release_head head;
         enum nvpd_status status;
@@ -359,7 +359,7 @@ void method_release(struct call *call) {
         hf_release_head_decode(&call->arguments, &head);
         if (!call_check_arguments(call))
                 return;
-        release = release_new(call, &head);
+        release = release_call_new(call, &head);
         if (!release) {
                 reply_status(call->session, call->header.xid, NVPD_INSUFFICIENT_RESOURCES);
                 return;

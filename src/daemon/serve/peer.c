@@ -83,7 +83,7 @@ static struct origin_facts ask(const struct peer *peer, enum origin_question que
  */
 enum { KNOWN_MAX = 64 };
 
-struct known {
+struct known_process {
         uint64_t inode; /* 0: nobody */
         bool is_root;
         struct origin_facts facts;
@@ -105,11 +105,11 @@ static uint64_t name_process(int pidfd) {
 }
 
 void peer_find_origin(struct peer *peer) {
-        static struct known all[KNOWN_MAX];
+        static struct known_process all[KNOWN_MAX];
         int opened = open_pidfd(peer);
         CLEANUP(fd_done) int pidfd = opened < 0 ? -1 : opened;
         uint64_t inode = name_process(pidfd);
-        struct known *known = &all[inode % KNOWN_MAX];
+        struct known_process *known = &all[inode % KNOWN_MAX];
         bool is_root = peer->uid == 0;
 
         if (inode != 0 && known->inode == inode && known->is_root == is_root) {
@@ -118,7 +118,7 @@ void peer_find_origin(struct peer *peer) {
         }
         peer->facts = find_facts(peer, opened, is_root ? ORIGIN_CAPABLE : ORIGIN_WHERE);
         if (inode != 0 && (peer->facts.origin == ORIGIN_BESIDE || peer->facts.origin == ORIGIN_ELSEWHERE))
-                *known = (struct known){.inode = inode, .is_root = is_root, .facts = peer->facts};
+                *known = (struct known_process){.inode = inode, .is_root = is_root, .facts = peer->facts};
 }
 
 /* ---- what is asked ---- */
