@@ -707,13 +707,13 @@ const struct gpu *registry_gpu(const struct registry *registry, size_t index) {
         return index < registry->n_entries ? &registry->entries[index]->gpu : NULL;
 }
 
-const struct gpu *registry_find(const struct registry *registry, const struct nvpd_device *device) {
+const struct gpu *registry_find(const struct registry *registry, const struct pci_address *address) {
         for (size_t i = 0; i < registry->n_entries; i++) {
-                const struct pci_address *address = &registry->entries[i]->gpu.info.address;
+                const struct gpu *gpu = &registry->entries[i]->gpu;
+                const struct pci_address *its = &gpu->info.address;
 
-                if ((uint32_t)device->domain == address->domain && device->bus == address->bus &&
-                    device->slot == address->slot)
-                        return &registry->entries[i]->gpu;
+                if (its->domain == address->domain && its->bus == address->bus && its->slot == address->slot)
+                        return gpu;
         }
         return NULL;
 }

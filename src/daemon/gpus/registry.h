@@ -20,7 +20,6 @@
 #include <event2/event.h>
 
 #include "gpu/gpu.h"
-#include "rpc/nvpd.h"
 
 struct registry;
 struct worker;
@@ -109,9 +108,17 @@ bool registry_gpu_is_leased(const struct gpu *gpu);
 struct registry_policy registry_gpu_policy(const struct gpu *gpu);
 
 /* By domain, bus and slot; the function is ignored, as clients send 0 for it. NULL: no such GPU. */
-const struct gpu *registry_find(const struct registry *registry, const struct nvpd_device *device);
+const struct gpu *registry_find(const struct registry *registry, const struct pci_address *address);
 
 /* ---- requests ---- */
+
+/* What came of a request, or of a lease. */
+enum registry_answer {
+        REGISTRY_DONE,
+        REGISTRY_NO_GPU,      /* it left the driver */
+        REGISTRY_FAILED,      /* in the driver, or not allowed to be done, or not done in time */
+        REGISTRY_NUMA_FAILED, /* its memory did not come online or go offline; the mode is as it was */
+};
 
 enum registry_request_kind {
         REGISTRY_SET_MODE,      /* and then the memory, where the GPU has NUMA memory */
@@ -124,14 +131,14 @@ enum registry_request_kind {
 struct registry_request {
         enum registry_request_kind kind;
         bool enable; /* or online */
-        void (*answered)(struct registry_request *request, enum nvpd_status status);
+        void (*answered)(struct registry_request *request, enum registry_answer answer);
 
         int stage; /* the registry's own */
         uint64_t since_usec;
         struct registry_request *next;
 };
 
-/* A request is answered within so long, if with NVPD_DRIVER: NVML waits 50 s for an answer. */
+/* A request is answered within so long, if with REGISTRY_FAILED: NVML waits 50 s for an answer. */
 enum { REQUEST_LIMIT_SEC = 45 };
 
 /* For the GPU that registry_find() gave. */
@@ -147,8 +154,8 @@ struct registry_lease {
         bool all;
         struct pci_address *addresses; /* the caller's; with all unused */
         size_t n_addresses;
-        /* Once: all are released (NVPD_SUCCESS), or one of them cannot be (NVPD_DRIVER: stuck, or its close failed). */
-        void (*answered)(struct registry_lease *lease, enum nvpd_status status);
+        /* Once: all are released (REGISTRY_DONE), or one cannot be (REGISTRY_FAILED: stuck, or its close failed). */
+        void (*answered)(struct registry_lease *lease, enum registry_answer answer);
 
         bool told;               /* the registry's own */
         uint64_t quiet_due_usec; /* likewise: quiet is not waited for after that; 0: not waited for yet */

@@ -113,7 +113,7 @@ uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
 
                 if (progress != RELEASING) {
                         lease->told = true;
-                        lease->answered(lease, progress == RELEASED ? NVPD_SUCCESS : NVPD_DRIVER);
+                        lease->answered(lease, progress == RELEASED ? REGISTRY_DONE : REGISTRY_FAILED);
                 } else if (!lease->told && lease->quiet_due_usec != 0 && lease->quiet_due_usec < wake_usec) {
                         wake_usec = lease->quiet_due_usec;
                 }

@@ -15,11 +15,11 @@ enum stage {
         STAGE_ROLLBACK, /* NUMA failed: waits for the old mode */
 };
 
-static void answer(struct entry *entry, enum nvpd_status status) {
+static void answer(struct entry *entry, enum registry_answer answer) {
         struct registry_request *request = entry->request;
 
         entry->request = request->next;
-        request->answered(request, status);
+        request->answered(request, answer);
 }
 
 static bool mode_is(const struct entry *entry, bool enabled) {
@@ -70,11 +70,11 @@ static void serve_new(struct entry *entry) {
                         start_numa(entry, request->enable);
         } else if (is_reset(entry, request)) {
                 if (entry->gpu.state == GPU_RELEASED)
-                        answer(entry, NVPD_SUCCESS);
+                        answer(entry, REGISTRY_DONE);
         } else if (mode_is(entry, request->enable)) {
                 log_write(LOG_NOTICE, "device %s - already in requested persistence mode.", entry_address(entry, text));
                 entry->last_set = set_of(request->enable);
-                answer(entry, NVPD_SUCCESS);
+                answer(entry, REGISTRY_DONE);
         } else {
                 entry_set(entry, set_of(request->enable));
                 request->stage = STAGE_MODE;
@@ -90,13 +90,13 @@ static void serve_mode(struct entry *entry) {
                 if (request->kind == REGISTRY_SET_MODE && !entry->gpu.info.lacks_numa)
                         start_numa(entry, request->enable);
                 else
-                        answer(entry, NVPD_SUCCESS);
+                        answer(entry, REGISTRY_DONE);
         } else if (!mode_failed(entry, request->enable)) {
                 return;
         } else if (request->kind == REGISTRY_SET_MODE && entry->gpu.failure.numa) {
                 roll_back(entry);
         } else {
-                answer(entry, NVPD_DRIVER);
+                answer(entry, REGISTRY_FAILED);
         }
 }
 
@@ -106,9 +106,9 @@ static void serve_numa(struct entry *entry) {
         if (entry->gpu.job != GPU_JOB_NONE)
                 return;
         if (entry->numa_result >= 0) {
-                answer(entry, NVPD_SUCCESS);
+                answer(entry, REGISTRY_DONE);
         } else if (request->kind == REGISTRY_SET_NUMA) {
-                answer(entry, NVPD_NUMA_FAILURE);
+                answer(entry, REGISTRY_NUMA_FAILED);
         } else {
                 roll_back(entry);
         }
@@ -116,7 +116,7 @@ static void serve_numa(struct entry *entry) {
 
 static void serve_rollback(struct entry *entry) {
         if (mode_is(entry, !entry->request->enable) || mode_failed(entry, !entry->request->enable))
-                answer(entry, NVPD_NUMA_FAILURE);
+                answer(entry, REGISTRY_NUMA_FAILED);
 }
 
 /*
@@ -128,9 +128,9 @@ static void serve_gone(struct entry *entry) {
         bool releasing = request->kind != REGISTRY_SET_NUMA && !request->enable && request->stage != STAGE_NEW;
 
         if (!releasing)
-                answer(entry, NVPD_DEVICE_NOT_FOUND);
+                answer(entry, REGISTRY_NO_GPU);
         else if (entry->gpu.state == GPU_RELEASED)
-                answer(entry, NVPD_SUCCESS);
+                answer(entry, REGISTRY_DONE);
 }
 
 uint64_t entry_request_due(const struct entry *entry) {
@@ -147,7 +147,7 @@ static void serve_head(struct entry *entry) {
         };
 
         if (entry->registry->stopping || entry->gpu.stuck || clock_monotonic_usec() >= entry_request_due(entry))
-                answer(entry, NVPD_DRIVER);
+                answer(entry, REGISTRY_FAILED);
         else if (entry->presence == PRESENCE_GONE)
                 serve_gone(entry);
         else

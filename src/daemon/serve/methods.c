@@ -20,7 +20,7 @@ void reply_accepted(struct session *session, uint32_t xid, enum rpc_accept_statu
         session_reply(session, buffer, xdr_writer_size(&writer));
 }
 
-void reply_status(struct session *session, uint32_t xid, uint32_t status) {
+void reply_status(struct session *session, uint32_t xid, enum nvpd_status status) {
         uint8_t buffer[REPLY_MAX];
         struct xdr_writer writer;
 
@@ -28,6 +28,17 @@ void reply_status(struct session *session, uint32_t xid, uint32_t status) {
         rpc_encode_accepted(&writer, xid, RPC_SUCCESS);
         xdr_write_u32(&writer, status);
         session_reply(session, buffer, xdr_writer_size(&writer));
+}
+
+void reply_answer(struct session *session, uint32_t xid, enum registry_answer answer) {
+        static const enum nvpd_status statuses[] = {
+                [REGISTRY_DONE] = NVPD_SUCCESS,
+                [REGISTRY_NO_GPU] = NVPD_DEVICE_NOT_FOUND,
+                [REGISTRY_FAILED] = NVPD_DRIVER,
+                [REGISTRY_NUMA_FAILED] = NVPD_NUMA_FAILURE,
+        };
+
+        reply_status(session, xid, statuses[answer]);
 }
 
 static void reply_version_mismatch(struct session *session, uint32_t xid) {
@@ -45,6 +56,13 @@ bool call_check_arguments(struct call *call) {
         call->methods->rejected++;
         reply_accepted(call->session, call->header.xid, RPC_GARBAGE_ARGS);
         return false;
+}
+
+const struct gpu *call_find_gpu(const struct call *call, uint32_t domain, uint32_t bus, uint32_t slot) {
+        const struct pci_address address = {.domain = domain, .bus = (uint8_t)bus, .slot = (uint8_t)slot};
+        bool fits = address.bus == bus && address.slot == slot;
+
+        return fits ? registry_find(call->methods->registry, &address) : NULL;
 }
 
 static void method_null(struct call *call) {

@@ -306,10 +306,10 @@ static void on_release_gone(struct session_resource *resource) {
         registry_lease_end(release->registry, &release->lease);
 }
 
-static void on_release_answered(struct registry_lease *lease, enum nvpd_status status) {
+static void on_release_answered(struct registry_lease *lease, enum registry_answer answer) {
         struct release_call *release = container_of(lease, struct release_call, lease);
 
-        reply_status(release->session, release->xid, status);
+        reply_answer(release->session, release->xid, answer);
 }
 
 /* Decodes the addresses. Returns NVPD_SUCCESS, or why there can be no lease. */
@@ -318,12 +318,10 @@ static enum nvpd_status read_addresses(struct call *call, uint32_t count, struct
 
         for (uint32_t i = 0; i < count; i++) {
                 struct hf_address address;
-                struct nvpd_device device;
                 const struct gpu *gpu;
 
                 hf_address_decode(&call->arguments, &address);
-                device = (struct nvpd_device){(int32_t)address.domain, (int32_t)address.bus, (int32_t)address.slot, 0};
-                gpu = registry_find(call->methods->registry, &device);
+                gpu = call_find_gpu(call, address.domain, address.bus, address.slot);
                 if (gpu)
                         addresses[i] = gpu->info.address;
                 else

@@ -7,6 +7,10 @@
 
 #include "base/cleanup.h"
 
+static const struct gpu *find_device(const struct call *call, const struct nvpd_device *device) {
+        return call_find_gpu(call, (uint32_t)device->domain, (uint32_t)device->bus, (uint32_t)device->slot);
+}
+
 void method_get_mode(struct call *call) {
         struct nvpd_get_result result = {.status = NVPD_DEVICE_NOT_FOUND};
         struct nvpd_device device;
@@ -17,7 +21,7 @@ void method_get_mode(struct call *call) {
         nvpd_device_decode(&call->arguments, &device);
         if (!call_check_arguments(call))
                 return;
-        gpu = registry_find(call->methods->registry, &device);
+        gpu = find_device(call, &device);
         if (gpu) {
                 result.status = NVPD_SUCCESS;
                 result.mode = gpu->state == GPU_HELD ? NVPD_MODE_ENABLED : NVPD_MODE_DISABLED;
@@ -40,13 +44,13 @@ static void on_set_gone(struct session_resource *resource) {
         container_of(resource, struct pending_set, resource)->session = NULL;
 }
 
-static void on_set_answered(struct registry_request *request, enum nvpd_status status) {
+static void on_set_answered(struct registry_request *request, enum registry_answer answer) {
         CLEANUP(free_ptr) struct pending_set *pending = container_of(request, struct pending_set, request);
 
         if (!pending->session)
                 return;
         session_detach(pending->session, &pending->resource);
-        reply_status(pending->session, pending->xid, status);
+        reply_answer(pending->session, pending->xid, answer);
 }
 
 static void begin_set(struct call *call, const struct gpu *gpu, enum registry_request_kind kind, bool enable) {
@@ -73,7 +77,7 @@ static void method_set(struct call *call, enum registry_request_kind kind) {
         nvpd_set_args_decode(&call->arguments, &args);
         if (!call_check_arguments(call))
                 return;
-        gpu = registry_find(call->methods->registry, &args.device);
+        gpu = find_device(call, &args.device);
         if (!gpu)
                 reply_status(call->session, call->header.xid, NVPD_DEVICE_NOT_FOUND);
         else if (args.value != 0 && args.value != 1) /* disabled and enabled, offline and online */

@@ -11,7 +11,7 @@
  */
 
 #include "daemon/serve/methods.h"
-#include "rpc/message.h"
+#include "rpc/nvpd.h"
 
 enum { REPLY_MAX = 160 }; /* every reply but a list */
 
@@ -25,9 +25,12 @@ struct call {
 
 /* Replies that are no more than an accept status, or a status word. */
 void reply_accepted(struct session *session, uint32_t xid, enum rpc_accept_status status);
-void reply_status(struct session *session, uint32_t xid, uint32_t status);
+void reply_status(struct session *session, uint32_t xid, enum nvpd_status status);
+void reply_answer(struct session *session, uint32_t xid, enum registry_answer answer);
 /* Whether the arguments decoded; otherwise GARBAGE_ARGS is answered. */
 bool call_check_arguments(struct call *call);
+/* The GPU that a call names. NULL: there is none, as for numbers that no PCI address has. */
+const struct gpu *call_find_gpu(const struct call *call, uint32_t domain, uint32_t bus, uint32_t slot);
 
 void method_get_mode(struct call *call);
 void method_set_mode(struct call *call);

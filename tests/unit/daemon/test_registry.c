@@ -442,7 +442,7 @@ static void finish(struct world *world) {
 /* ---- what happens to it ---- */
 
 static const struct gpu *find(const struct world *world, size_t index) {
-        return registry_find(world->registry, &(struct nvpd_device){0, (int32_t)(FIRST_BUS + index), 0, 0});
+        return registry_find(world->registry, &(struct pci_address){.bus = (uint8_t)(FIRST_BUS + index)});
 }
 
 static enum gpu_state state_of(const struct world *world, size_t index) {
@@ -523,7 +523,7 @@ static void look(struct world *world) {
 struct asked {
         struct registry_request request;
         bool answered;
-        enum nvpd_status status;
+        enum registry_answer answer;
 };
 
 /* The n-th thread from now is not to be had. */
@@ -542,12 +542,12 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
         return __real_pthread_create(thread, attributes, run, argument);
 }
 
-static void on_answered(struct registry_request *request, enum nvpd_status status) {
+static void on_answered(struct registry_request *request, enum registry_answer answer) {
         struct asked *asked = container_of(request, struct asked, request);
 
         assert_false(asked->answered);
         asked->answered = true;
-        asked->status = status;
+        asked->answer = answer;
 }
 
 static void ask(struct world *world, size_t index, struct asked *asked, enum registry_request_kind kind, bool enable) {
@@ -555,12 +555,12 @@ static void ask(struct world *world, size_t index, struct asked *asked, enum reg
         registry_request(world->registry, find(world, index), &asked->request);
 }
 
-static enum nvpd_status set_mode(struct world *world, size_t index, bool enable) {
+static enum registry_answer set_mode(struct world *world, size_t index, bool enable) {
         struct asked asked;
 
         ask(world, index, &asked, REGISTRY_SET_MODE_ONLY, enable);
         AWAIT(world, asked.answered && find(world, index)->job == GPU_JOB_NONE);
-        return asked.status;
+        return asked.answer;
 }
 
 /* ---- the start ---- */
@@ -770,7 +770,7 @@ static void nothing_is_opened_before_unbinds_are_heard_of(void **state) {
         assert_int_equal(world.n_ready, 0);
         let_all_go(&world.driver);
         AWAIT(&world, world.n_ready == 1 && is_fresh(&world, 0) && is_fresh(&world, 1));
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         assert_int_equal(registry_count(world.registry).using, 1);
         finish(&world);
 }
@@ -794,9 +794,9 @@ static void a_subscription_that_is_late_delays_no_second_open(void **state) {
         hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1);
-        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS); /* after the limit */
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* after the limit */
         begun_usec = clock_monotonic_usec();
-        assert_int_equal(set_mode(&world, 1, true), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 1, true), REGISTRY_DONE);
         assert_true(clock_monotonic_usec() < begun_usec + USEC_PER_SEC);
         finish(&world);
 }
@@ -808,7 +808,7 @@ static void a_gpu_that_is_not_wanted_any_more_does_not_wait(void **state) {
         hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, registry_count(world.registry).using == 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         assert_int_equal(registry_count(world.registry).using, 0);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 0);
         finish(&world);
@@ -960,11 +960,11 @@ static void a_released_gpu_that_was_replaced_is_held_when_told_to(void **state) 
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         driver_binds(&world, 0, 8);
         look(&world);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1); /* still switched off */
-        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE);
         assert_true(is_fresh(&world, 0));
         finish(&world);
 }
@@ -993,7 +993,7 @@ static void a_gpu_stuck_in_its_close_is_forgotten_when_that_ends(void **state) {
         driver_unbinds(&world, 0);
         uevent_removed(&world, 0);
         AWAIT(&world, find(&world, 0)->stuck);
-        assert_int_equal(set_mode(&world, 1, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 1, false), REGISTRY_DONE);
         let_go(&world, 0, CALL_CLOSE, 0);
         AWAIT(&world, !find(&world, 0));
         finish(&world);
@@ -1068,8 +1068,8 @@ static void a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_releas
         assert_false(second.answered);
         let_go(&world, 0, CALL_CLOSE, 0);
         AWAIT(&world, first.answered && second.answered && !find(&world, 0));
-        assert_int_equal(first.status, NVPD_SUCCESS);
-        assert_int_equal(second.status, NVPD_DEVICE_NOT_FOUND);
+        assert_int_equal(first.answer, REGISTRY_DONE);
+        assert_int_equal(second.answer, REGISTRY_NO_GPU);
         finish(&world);
 }
 
@@ -1078,14 +1078,14 @@ static void a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once(void **sta
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         hold_back(&world, 0, CALL_OPEN);
         ask(&world, 0, &asked, REGISTRY_SET_MODE, true);
         AWAIT(&world, begun(&world, 0, CALL_OPEN) == 2);
         driver_unbinds(&world, 0);
         uevent_removed(&world, 0);
         assert_true(asked.answered);
-        assert_int_equal(asked.status, NVPD_DEVICE_NOT_FOUND);
+        assert_int_equal(asked.answer, REGISTRY_NO_GPU);
         let_go(&world, 0, CALL_OPEN, 0);
         AWAIT(&world, !find(&world, 0));
         finish(&world);
@@ -1095,12 +1095,12 @@ static void a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver(void **state)
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         set_result(&world, 0, CALL_OPEN, -EIO);
-        assert_int_equal(set_mode(&world, 0, true), NVPD_DRIVER);
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_FAILED);
         assert_int_equal(state_of(&world, 0), GPU_FAILED);
         set_result(&world, 0, CALL_OPEN, 0);
-        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS); /* tried at once, whatever the pause */
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* tried at once, whatever the pause */
         finish(&world);
 }
 
@@ -1108,7 +1108,7 @@ static void a_set_lasts_over_a_reload_that_says_of_the_gpu_what_was_said_before(
         struct world world;
 
         start(&world, 2);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         world.off_uuid = "GPU-1";
         registry_apply_policy(world.registry);
         AWAIT(&world, state_of(&world, 1) == GPU_RELEASED && is_idle(&world));
@@ -1124,7 +1124,7 @@ static void a_set_ends_at_a_reload_that_says_otherwise_of_the_gpu(void **state) 
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS); /* as it is, and a Set all the same */
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* as it is, and a Set all the same */
         world.policy.persistence = false;
         registry_apply_policy(world.registry);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
@@ -1148,7 +1148,7 @@ static void a_set_that_a_reload_overtakes_is_answered(void **state) {
         assert_false(asked.answered);
         let_go(&world, 0, CALL_OPEN, 0);
         AWAIT(&world, asked.answered);
-        assert_int_equal(asked.status, NVPD_DRIVER);
+        assert_int_equal(asked.answer, REGISTRY_FAILED);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
         finish(&world);
 }
@@ -1166,7 +1166,7 @@ static void a_set_lasts_when_the_gpu_tells_that_another_line_is_meant(void **sta
         ask(&world, 0, &asked, REGISTRY_SET_MODE_ONLY, true);
         let_go(&world, 0, CALL_OPEN, 0);
         AWAIT(&world, asked.answered && is_idle(&world));
-        assert_int_equal(asked.status, NVPD_SUCCESS);
+        assert_int_equal(asked.answer, REGISTRY_DONE);
         assert_false(registry_gpu_policy(find(&world, 0)).persistence);
         assert_int_equal(state_of(&world, 0), GPU_HELD);
         finish(&world);
@@ -1177,7 +1177,7 @@ static void a_set_of_a_gpu_that_is_away_ends_only_at_a_reload_that_says_otherwis
 
         start(&world, 1);
         for (unsigned changed = 0; changed < 2; changed++) {
-                assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+                assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
                 driver_unbinds(&world, 0);
                 look(&world);
                 AWAIT(&world, !find(&world, 0));
@@ -1204,10 +1204,10 @@ static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state)
         AWAIT(&world, find(&world, 0));
         ask(&world, 0, &waiting, REGISTRY_SET_MODE, true);
         AWAIT(&world, waiting.answered);
-        assert_int_equal(waiting.status, NVPD_DRIVER);
+        assert_int_equal(waiting.answer, REGISTRY_FAILED);
         ask(&world, 0, &waiting, REGISTRY_SET_MODE, false);
         assert_true(waiting.answered);
-        assert_int_equal(waiting.status, NVPD_DRIVER);
+        assert_int_equal(waiting.answer, REGISTRY_FAILED);
         finish(&world);
 }
 
@@ -1227,11 +1227,11 @@ static void a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up
         first.request.since_usec -= (REQUEST_LIMIT_SEC + 1) * USEC_PER_SEC;
         registry_advance(world.registry);
         assert_true(first.answered);
-        assert_int_equal(first.status, NVPD_DRIVER);
+        assert_int_equal(first.answer, REGISTRY_FAILED);
         assert_false(second.answered);
         let_go(&world, 0, CALL_OPEN, 0);
         AWAIT(&world, second.answered);
-        assert_int_equal(second.status, NVPD_SUCCESS);
+        assert_int_equal(second.answer, REGISTRY_DONE);
         finish(&world);
 }
 
@@ -1241,7 +1241,7 @@ static void a_set_on_during_an_unbind_is_refused(void **state) {
         start(&world, 1);
         notice(&world, 0, false);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
-        assert_int_equal(set_mode(&world, 0, true), NVPD_DRIVER);
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_FAILED);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         finish(&world);
 }
@@ -1251,17 +1251,17 @@ static void memory_that_cannot_be_changed_brings_the_old_mode_back(void **state)
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         set_result(&world, 0, CALL_NUMA, -EPERM);
         ask(&world, 0, &asked, REGISTRY_SET_MODE, true);
         AWAIT(&world, asked.answered);
-        assert_int_equal(asked.status, NVPD_NUMA_FAILURE);
+        assert_int_equal(asked.answer, REGISTRY_NUMA_FAILED);
         assert_int_equal(state_of(&world, 0), GPU_RELEASED);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 2);
         set_result(&world, 0, CALL_NUMA, 0);
         ask(&world, 0, &asked, REGISTRY_SET_MODE, true);
         AWAIT(&world, asked.answered);
-        assert_int_equal(asked.status, NVPD_SUCCESS);
+        assert_int_equal(asked.answer, REGISTRY_DONE);
         assert_int_equal(state_of(&world, 0), GPU_HELD);
         finish(&world);
 }
@@ -1277,7 +1277,7 @@ static void a_set_starts_no_job_for_memory_that_a_gpu_does_not_have(void **state
         for (size_t i = 0; i < 2; i++) {
                 ask(&world, i, &asked, REGISTRY_SET_MODE, false);
                 AWAIT(&world, asked.answered);
-                assert_int_equal(asked.status, NVPD_SUCCESS);
+                assert_int_equal(asked.answer, REGISTRY_DONE);
         }
         assert_int_equal(begun(&world, 0, CALL_NUMA), 1);
         assert_int_equal(begun(&world, 1, CALL_NUMA), 0);
@@ -1293,10 +1293,10 @@ static void memory_in_use_brings_the_old_mode_back_where_memory_was_meant(void *
         world.driver.gpus[0].memory_in_use = true;
         ask(&world, 0, &asked, REGISTRY_SET_MODE, false);
         AWAIT(&world, asked.answered);
-        assert_int_equal(asked.status, NVPD_NUMA_FAILURE);
+        assert_int_equal(asked.answer, REGISTRY_NUMA_FAILED);
         assert_true(is_fresh(&world, 0) && find(&world, 0)->wanted);
 
-        assert_int_equal(set_mode(&world, 0, false), NVPD_DRIVER); /* the mode only: it is tried again */
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_FAILED); /* the mode only: it is tried again */
         assert_false(find(&world, 0)->wanted);
         set_result(&world, 0, CALL_CLOSE, 0);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
@@ -1340,14 +1340,14 @@ static void uvm_does_not_hold_up_readiness(void **state) {
 struct lessee {
         struct registry_lease lease;
         unsigned n_answers;
-        enum nvpd_status status;
+        enum registry_answer answer;
 };
 
-static void on_lease(struct registry_lease *lease, enum nvpd_status status) {
+static void on_lease(struct registry_lease *lease, enum registry_answer answer) {
         struct lessee *lessee = container_of(lease, struct lessee, lease);
 
         lessee->n_answers++;
-        lessee->status = status;
+        lessee->answer = answer;
 }
 
 static void a_lease_of_all_covers_what_comes_meanwhile(void **state) {
@@ -1357,7 +1357,7 @@ static void a_lease_of_all_covers_what_comes_meanwhile(void **state) {
         start(&world, 2);
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, lessee.n_answers == 1 && is_idle(&world));
-        assert_int_equal(lessee.status, NVPD_SUCCESS);
+        assert_int_equal(lessee.answer, REGISTRY_DONE);
         assert_int_equal(registry_count(world.registry).held, 0);
         driver_binds(&world, 2, 2);
         driver_binds(&world, 0, 0); /* rebound, as after a change of drivers */
@@ -1395,7 +1395,7 @@ static void a_lease_is_answered_in_the_end_when_it_does_not_become_quiet(void **
         hold_back_events(&world, CALL_UNSUBSCRIBE);
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, lessee.n_answers == 1);
-        assert_int_equal(lessee.status, NVPD_SUCCESS);
+        assert_int_equal(lessee.answer, REGISTRY_DONE);
         assert_true(clock_monotonic_usec() >= begun_usec + USEC_PER_SEC);
         registry_lease_end(world.registry, &lessee.lease);
         finish(&world);
@@ -1429,7 +1429,7 @@ static void a_lease_of_a_gpu_that_is_stuck_says_so(void **state) {
         hold_back(&world, 0, CALL_CLOSE);
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, lessee.n_answers == 1);
-        assert_int_equal(lessee.status, NVPD_DRIVER);
+        assert_int_equal(lessee.answer, REGISTRY_FAILED);
         assert_true(is_fresh(&world, 1));
         registry_lease_end(world.registry, &lessee.lease);
         finish(&world);
@@ -1440,11 +1440,11 @@ static void a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again(vo
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
         refuse_thread(1);
         ask(&world, 0, &asked, REGISTRY_SET_MODE_ONLY, true);
         assert_true(asked.answered);
-        assert_int_equal(asked.status, NVPD_DRIVER);
+        assert_int_equal(asked.answer, REGISTRY_FAILED);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         AWAIT(&world, is_fresh(&world, 0));
         finish(&world);
@@ -1541,11 +1541,11 @@ static void a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting(void
         hold_questions_back(&world, CALL_QUERY, true);
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1 && world.driver.questions.begun[CALL_QUERY] == 1);
-        assert_int_equal(set_mode(&world, 0, false), NVPD_SUCCESS);
-        assert_int_equal(set_mode(&world, 0, true), NVPD_SUCCESS);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE);
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, lessee.n_answers == 1);
-        assert_int_equal(lessee.status, NVPD_SUCCESS);
+        assert_int_equal(lessee.answer, REGISTRY_DONE);
         registry_lease_end(world.registry, &lessee.lease);
         AWAIT(&world, is_fresh(&world, 0) && is_fresh(&world, 1));
         registry_stop(world.registry, false);
