@@ -56,10 +56,10 @@ lint: ## formatting, layers, names, lengths, shell, Python, links, addresses, -W
 	@scripts/setup build test lint
 	@scripts/lint
 
-demo: ## installs what is missing, builds, and shows what a held GPU is worth, with no GPU
+demo: ## builds, and shows what a held GPU is worth, with no GPU (STOCK=1: NVIDIA's own nvidia-smi beside our daemon)
 	@scripts/setup build demo
 	@$(MAKE) --no-print-directory release
-	@scripts/demo
+	@$(if $(STOCK),$(PYTHON) -B scripts/demo-stock,scripts/demo)
 
 bench: ## measures, against limits and against PEER=/path/to/nvidia-persistenced (OPTIONS="--quick ..."; root)
 	@scripts/setup build bench

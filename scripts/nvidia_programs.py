@@ -1,0 +1,35 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Holdfast authors
+"""NVIDIA's own programs (tests/stock/programs.py) for scripts: says what they are before it fetches them."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path += [str(TOP / "tests/lab"), str(TOP / "tests/stock")]
+
+import programs  # noqa: E402 (found by the path above)
+from lab import archive  # noqa: E402
+
+BRANCH = "550"
+NOTICE = """\
+This runs NVIDIA's closed programs, which are under NVIDIA's licence: they are fetched from the non-free component of
+Debian's archive into a cache, unpacked there, and not installed."""
+
+
+@contextlib.contextmanager
+def fetched(branch=BRANCH):
+    """programs.Programs, as long as the block lasts. Ends the program with a sentence where the archive has none."""
+    print(NOTICE, flush=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(programs.used(branch))
+        except archive.Unavailable as error:
+            sys.exit(str(error))
+        yield programs.Programs(branch, folder)
+
+
+if __name__ == "__main__":
+    print(NOTICE)
