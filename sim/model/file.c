@@ -406,13 +406,3 @@ void model_wait_api(struct model *model) {
 
         model_enter_api(model);
 }
-
-int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view) {
-        struct model *model = file->model;
-        MODEL_LOCKED(model);
-
-        if (!file->gpu)
-                return -ENODEV;
-        fill_view(model, file->gpu, ret_view);
-        return 0;
-}

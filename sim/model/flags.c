@@ -17,17 +17,7 @@ static struct model_gpu *find_probed(struct model *model, uint32_t minor) {
 
 /* ---- the legacy flag ---- */
 
-int model_legacy_get(struct model_file *file, bool *ret_enabled) {
-        struct model *model = file->model;
-        MODEL_LOCKED(model);
-
-        if (!file->gpu || file->state != FILE_OPEN)
-                return -ENODEV;
-        *ret_enabled = file->gpu->spec.legacy;
-        return 0;
-}
-
-int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled) {
+int model_legacy_set(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled) {
         struct who who = who_is(caller);
         struct model_gpu *gpu;
         MODEL_LOCKED(model);
@@ -39,19 +29,6 @@ int model_legacy_set_minor(struct model *model, unsigned minor, const struct mod
                 return -ENODEV;
         gpu->spec.legacy = enabled;
         journal_add(model, gpu, &who, "legacy", "%s", enabled ? "on" : "off");
-        return 0;
-}
-
-int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled) {
-        struct model *model = file->model;
-        MODEL_LOCKED(model);
-
-        if (caller->uid != 0)
-                return -EPERM;
-        if (!file->gpu || file->state != FILE_OPEN)
-                return -ENODEV;
-        file->gpu->spec.legacy = enabled;
-        journal_add(model, file->gpu, &file->who, "legacy", "%s", enabled ? "on" : "off");
         return 0;
 }
 

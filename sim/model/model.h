@@ -153,8 +153,6 @@ size_t model_list(struct model *model, struct model_gpu_view *views);
 void model_wait_device_list(struct model *model);
 /* Sleeps while somebody holds RM's API lock, as whatever asks RM for something does. */
 void model_wait_api(struct model *model);
-/* The GPU behind a GPU file. Returns 0 or -ENODEV. */
-int model_file_gpu(struct model_file *file, struct model_gpu_view *ret_view);
 const struct scenario *model_scenario(const struct model *model);
 
 /* ---- what ioctls do ---- */
@@ -181,11 +179,11 @@ uint32_t model_uvm_unregister(struct model_file *file, const uint8_t uuid[static
 /* The shim's nvCfgEnable/DisableUVMPersistence on a GPU file. Return NV_STATUS. */
 uint32_t model_uvm_persistence(struct model_file *file, bool enable);
 
-/* The RM's legacy flag, by a file, or by minor through a device object. Setting needs uid 0: -EPERM. */
-int model_legacy_get(struct model_file *file, bool *ret_enabled);
-int model_legacy_set(struct model_file *file, const struct model_caller *caller, bool enabled);
-/* -ENODEV when there is no such GPU, or RM has no object of it, for it is not initialised. */
-int model_legacy_set_minor(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
+/*
+ * The RM's legacy flag. Setting it needs uid 0: -EPERM; -ENODEV when there is no such GPU, or RM has no object of it,
+ * for it is not initialised.
+ */
+int model_legacy_set(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
 
 /* The drain state, of any GPU that is probed. Needs uid 0: -EPERM; -ENODEV when there is no such GPU. */
 int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on);

@@ -30,7 +30,7 @@ uint32_t control_modify_persistence(struct control *control) {
 
         if (wanted > 1)
                 return NV_ERR_INVALID_ARGUMENT;
-        r = model_legacy_set_minor(control->file->rm->model, control->gpu.minor, control->caller, wanted == 0);
+        r = model_legacy_set(control->file->rm->model, control->gpu.minor, control->caller, wanted == 0);
         return r < 0 ? NV_ERR_GPU_IS_LOST : NV_OK;
 }
 

@@ -31,7 +31,7 @@ bool gpu_by_minor(struct model *model, unsigned minor, struct model_gpu_view *re
         return false;
 }
 
-bool gpu_by_id(struct model *model, uint32_t gpu_id, struct model_gpu_view *ret_gpu) {
+static bool gpu_by_id(struct model *model, uint32_t gpu_id, struct model_gpu_view *ret_gpu) {
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
         size_t n_views = model_list(model, views);
 

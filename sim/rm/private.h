@@ -120,7 +120,6 @@ uint32_t event_alloc(struct rm_file *file, const struct model_caller *caller, st
 /* ---- finding a GPU, unlocked: false when the driver has none such ---- */
 
 bool gpu_by_minor(struct model *model, unsigned minor, struct model_gpu_view *ret_gpu);
-bool gpu_by_id(struct model *model, uint32_t gpu_id, struct model_gpu_view *ret_gpu);
 
 /* ---- who answers a control, unlocked; each returns NV_STATUS ---- */
 

@@ -30,10 +30,6 @@ static const char *const event_names[] = {
         [HOOK_LEASE_ENDED] = "lease-ended",
 };
 
-const char *hook_event_name(enum hook_event event) {
-        return event_names[event];
-}
-
 /* ---- in the hook's process ------------------------------------------------------------------------------------ */
 
 static void set_environment(const struct hook_call *call) {

@@ -34,9 +34,6 @@ struct hook_call {
         char reason[256];
 };
 
-/* "held", "released", "failed", "lease-begun", "lease-ended". */
-const char *hook_event_name(enum hook_event event);
-
 /*
  * Runs them all. `tell` takes what came of each, a row of "hooks" in docs/schemas/settings.json: {"name", "event",
  * "failure"}, a reference of its own.

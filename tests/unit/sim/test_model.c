@@ -42,7 +42,6 @@ static void the_first_open_initialises_and_the_last_close_tears_down(void **stat
 static void a_gpu_opens_by_its_address(void **state) {
         CLEANUP(world_done) struct world world;
         struct pci_address elsewhere = {.domain = 7};
-        struct model_gpu_view view;
         struct model_file *file;
 
         world_prepare(&world, 2);
@@ -50,8 +49,8 @@ static void a_gpu_opens_by_its_address(void **state) {
         assert_int_equal(model_open_address(world.model, &world.scenario.gpus[1].address, &world.root, NULL, &file), 0);
         assert_int_equal(model_file_node(file), MODEL_NODE_GPU);
         assert_ptr_equal(model_file_model(file), world.model);
-        assert_int_equal(model_file_gpu(file, &view), 0);
-        assert_int_equal(view.minor, 1);
+        assert_int_equal(world_gpu(&world, 0).usage_count, 0);
+        assert_int_equal(world_gpu(&world, 1).usage_count, 1);
         model_close(file);
         assert_int_equal(model_open_address(world.model, &elsewhere, &world.root, NULL, &file), -ENODEV);
 }
@@ -59,7 +58,6 @@ static void a_gpu_opens_by_its_address(void **state) {
 static void control_and_uvm_nodes_touch_no_gpu(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *ctl, *uvm;
-        struct model_gpu_view view;
         uint32_t status = 1;
         int rc = 1;
 
@@ -72,7 +70,7 @@ static void control_and_uvm_nodes_touch_no_gpu(void **state) {
         assert_int_equal(status, NV_OK);
         assert_int_equal(model_file_usable(ctl, NULL), 0);
         assert_int_equal(model_file_poll(ctl), 0);
-        assert_int_equal(model_file_gpu(ctl, &view), -ENODEV);
+        assert_int_equal(world_gpu(&world, 0).usage_count, 0);
         model_close(ctl);
         model_close(uvm);
         assert_int_equal(world_gpu(&world, 0).initialisations, 0);
@@ -81,17 +79,14 @@ static void control_and_uvm_nodes_touch_no_gpu(void **state) {
 static void a_legacy_gpu_stays_up_after_its_last_close(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
-        bool enabled = true;
 
         world_prepare(&world, 1);
         world_start(&world);
         file = world_open(&world, 0);
-        assert_int_equal(model_legacy_get(file, &enabled), 0);
-        assert_false(enabled);
-        assert_int_equal(model_legacy_set(file, &world.user, true), -EPERM);
-        assert_int_equal(model_legacy_set(file, &world.root, true), 0);
-        assert_int_equal(model_legacy_get(file, &enabled), 0);
-        assert_true(enabled);
+        assert_false(world_gpu(&world, 0).spec.legacy);
+        assert_int_equal(model_legacy_set(world.model, 0, &world.user, true), -EPERM);
+        assert_int_equal(model_legacy_set(world.model, 0, &world.root, true), 0);
+        assert_true(world_gpu(&world, 0).spec.legacy);
         world_do(&world, "set", "{'gpu':0,'power_limit_w':400}");
         model_close(file);
         assert_true(world_gpu(&world, 0).initialised);
@@ -101,7 +96,7 @@ static void a_legacy_gpu_stays_up_after_its_last_close(void **state) {
         world_do(&world, "fail", "{'gpu':0,'count':'all'}");
         file = world_open(&world, 0);
         assert_int_equal(world_gpu(&world, 0).initialisations, 1);
-        assert_int_equal(model_legacy_set(file, &world.root, false), 0);
+        assert_int_equal(model_legacy_set(world.model, 0, &world.root, false), 0);
         model_close(file);
         assert_false(world_gpu(&world, 0).initialised);
         assert_int_equal(world_gpu(&world, 0).teardowns, 1);
