@@ -181,8 +181,14 @@ static const struct {
         uint32_t class;
         uint32_t (*alloc)(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc);
 } classes[] = {
-        {RM_CLASS_ROOT, alloc_client},    {RM_CLASS_ROOT_NON_PRIV, alloc_client}, {NV_CLASS_ROOT_CLIENT, alloc_client},
-        {NV_CLASS_EVENT_OS, event_alloc}, {NV_CLASS_DEVICE, alloc_device},        {RM_CLASS_SUBDEVICE, alloc_subdevice},
+        /* clang-format off */
+        {RM_CLASS_ROOT, alloc_client},
+        {RM_CLASS_ROOT_NON_PRIV, alloc_client},
+        {NV_CLASS_ROOT_CLIENT, alloc_client},
+        {NV_CLASS_EVENT_OS, event_alloc},
+        {NV_CLASS_DEVICE, alloc_device},
+        {RM_CLASS_SUBDEVICE, alloc_subdevice},
+        /* clang-format on */
 };
 
 bool rm_allows_alloc_on_gpu(uint32_t class) {

@@ -15,9 +15,14 @@ enum { RESOURCES = 13 }; /* lines of `resource`: the six regions, the ROM, and t
 static const struct bar {
         uint64_t offset, size, flags; /* flags: IORESOURCE_* over those of the register */
 } bars[] = {
-        {UINT64_C(0x2000000000), UINT64_C(16) << 20, 0x14220c},  {0},
-        {UINT64_C(0x0000000000), UINT64_C(128) << 30, 0x14220c}, {0},
-        {UINT64_C(0x2040000000), UINT64_C(32) << 20, 0x14220c},  {0},
+        /* clang-format off */
+        {UINT64_C(0x2000000000), UINT64_C(16) << 20, 0x14220c},
+        {0},
+        {UINT64_C(0x0000000000), UINT64_C(128) << 30, 0x14220c},
+        {0},
+        {UINT64_C(0x2040000000), UINT64_C(32) << 20, 0x14220c},
+        {0},
+        /* clang-format on */
 };
 
 /* ---- modules ---- */

@@ -6,8 +6,13 @@
 #include "base/cleanup.h"
 
 static const char *const state_names[] = {
-        [HF_GPU_RELEASED] = "released", [HF_GPU_OPENING] = "opening", [HF_GPU_HELD] = "held",
-        [HF_GPU_CLOSING] = "closing",   [HF_GPU_FAILED] = "failed",
+        /* clang-format off */
+        [HF_GPU_RELEASED] = "released",
+        [HF_GPU_OPENING] = "opening",
+        [HF_GPU_HELD] = "held",
+        [HF_GPU_CLOSING] = "closing",
+        [HF_GPU_FAILED] = "failed",
+        /* clang-format on */
 };
 
 static void name_encode(struct xdr_writer *writer, const char name[static HF_NAME_SIZE]) {

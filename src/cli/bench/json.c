@@ -43,7 +43,10 @@ static json_t *gpu_json(const struct bench *bench, const struct bench_gpu *gpu) 
 
 int bench_print_json(const struct bench *bench, FILE *stream) {
         static const char *const daemons[] = {
-                [DAEMON_NONE] = "none", [DAEMON_HOLDFAST] = "holdfast", [DAEMON_NVIDIA] = "nvidia"};
+                [DAEMON_NONE] = "none",
+                [DAEMON_HOLDFAST] = "holdfast",
+                [DAEMON_NVIDIA] = "nvidia",
+        };
         const struct snapshot *snapshot = bench->yield.snapshot;
         json_t *gpus = json_array(), *notes = json_array();
 

@@ -128,9 +128,14 @@ static void fill_row(struct table *table, const struct client_row *row, const st
 
 static int print_table(const struct client_rows *list, const struct report_style *style) {
         static const struct table_column columns[] = {
-                {.title = "GPU", .right = true},        {.title = "PID", .right = true},
-                {.title = "User", .width_min = 8},      {.title = "Since"},
-                {.title = "Container", .width_min = 9}, {.title = "Command"},
+                /* clang-format off */
+                {.title = "GPU", .right = true},
+                {.title = "PID", .right = true},
+                {.title = "User", .width_min = 8},
+                {.title = "Since"},
+                {.title = "Container", .width_min = 9},
+                {.title = "Command"},
+                /* clang-format on */
         };
         CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
 

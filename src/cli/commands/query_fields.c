@@ -94,7 +94,10 @@ static void read_vbios(const struct field_context *context, const struct snapsho
 static void read_persistence(const struct field_context *context, const struct snapshot_gpu *gpu,
                              struct field_value *value) {
         static const char *const modes[] = {
-                [PERSISTENCE_OFF] = "Disabled", [PERSISTENCE_ON] = "Enabled", [PERSISTENCE_UNKNOWN] = ""};
+                [PERSISTENCE_OFF] = "Disabled",
+                [PERSISTENCE_ON] = "Enabled",
+                [PERSISTENCE_UNKNOWN] = "",
+        };
 
         set_text(value, modes[gpu->persistence]);
 }

@@ -263,7 +263,14 @@ static int parse_mode(const struct invocation *invocation, bool *ret_on) {
                 const char *word;
                 bool on;
         } words[] = {
-                {"0", false}, {"1", true}, {"disabled", false}, {"enabled", true}, {"off", false}, {"on", true},
+                /* clang-format off */
+                {"0", false},
+                {"1", true},
+                {"disabled", false},
+                {"enabled", true},
+                {"off", false},
+                {"on", true},
+                /* clang-format on */
         };
 
         if (invocation->n_words != 1)

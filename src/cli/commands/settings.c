@@ -258,7 +258,15 @@ static void tell_failed_hooks(const json_t *gpu) {
 
 static int tell_text(const struct command_run *run) {
         static const struct table_column columns[] = {
-                {"GPU", .right = true}, {"ADDRESS"}, {"SETTING"}, {"WANTED"}, {"ACTUAL"}, {"SINCE"}, {"WHY"},
+                /* clang-format off */
+                {"GPU", .right = true},
+                {"ADDRESS"},
+                {"SETTING"},
+                {"WANTED"},
+                {"ACTUAL"},
+                {"SINCE"},
+                {"WHY"},
+                /* clang-format on */
         };
         CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
         const struct report_style style = report_style_of(stdout);

@@ -324,7 +324,13 @@ static const struct takeover_step giving_back[] = {
 };
 
 static const struct takeover_step rolling_back[] = {
-        {NULL, stop_socket}, {NULL, unlink_units}, {NULL, reload}, {NULL, restart_back}, {NULL, NULL},
+        /* clang-format off */
+        {NULL, stop_socket},
+        {NULL, unlink_units},
+        {NULL, reload},
+        {NULL, restart_back},
+        {NULL, NULL},
+        /* clang-format on */
 };
 
 static int run_steps(struct takeover *takeover, const struct takeover_step *steps) {

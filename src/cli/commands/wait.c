@@ -199,7 +199,13 @@ static void append_bar(const struct look *now, char *line, size_t size) {
                 const char *state;
                 char sign;
         } signs[] = {
-                {"closing", '<'}, {"failed", '!'}, {"held", '#'}, {"opening", '>'}, {"stuck", '!'},
+                /* clang-format off */
+                {"closing", '<'},
+                {"failed", '!'},
+                {"held", '#'},
+                {"opening", '>'},
+                {"stuck", '!'},
+                /* clang-format on */
         };
 
         text_append(line, size, " [");

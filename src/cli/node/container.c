@@ -33,8 +33,13 @@ static const struct {
         const char *prefix; /* of the outer group's name */
         const char *runtime;
 } parents[] = {
-        {"docker", "docker"}, {"libpod_parent", "podman"}, {"kubepods", "kubernetes"}, {"pod", "kubernetes"},
+        /* clang-format off */
+        {"docker", "docker"},
+        {"libpod_parent", "podman"},
+        {"kubepods", "kubernetes"},
+        {"pod", "kubernetes"},
         {"lxc", "lxc"},
+        /* clang-format on */
 };
 
 static bool is_id(const char *text) {

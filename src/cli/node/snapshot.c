@@ -415,7 +415,10 @@ static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {
 const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         static const char *const by_held[] = {[HF_NO] = "released", [HF_YES] = "held", [HF_UNKNOWN] = "unknown"};
         static const char *const by_driver[] = {
-                [HF_NO] = "not initialised", [HF_YES] = "initialised", [HF_UNKNOWN] = "unknown"};
+                [HF_NO] = "not initialised",
+                [HF_YES] = "initialised",
+                [HF_UNKNOWN] = "unknown",
+        };
 
         if (gpu->info.excluded)
                 return "excluded";

@@ -93,7 +93,10 @@ static json_t *clients_json(const struct snapshot *snapshot, const struct snapsh
 
 static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         static const char *const modes[] = {
-                [PERSISTENCE_OFF] = "off", [PERSISTENCE_ON] = "on", [PERSISTENCE_UNKNOWN] = "unknown"};
+                [PERSISTENCE_OFF] = "off",
+                [PERSISTENCE_ON] = "on",
+                [PERSISTENCE_UNKNOWN] = "unknown",
+        };
         const struct gpu_info *info = &gpu->info;
         char address[PCI_ADDRESS_SIZE], bus_id[PCI_ADDRESS_SIZE];
 

@@ -66,8 +66,13 @@ static void cell_state(struct table *table, const struct snapshot *snapshot, con
                 const char *state;
                 enum colour colour;
         } colours[] = {
-                {"closing", COLOUR_WARNING}, {"failed", COLOUR_BAD}, {"held", COLOUR_GOOD},
-                {"opening", COLOUR_WARNING}, {"stuck", COLOUR_BAD},
+                /* clang-format off */
+                {"closing", COLOUR_WARNING},
+                {"failed", COLOUR_BAD},
+                {"held", COLOUR_GOOD},
+                {"opening", COLOUR_WARNING},
+                {"stuck", COLOUR_BAD},
+                /* clang-format on */
         };
         const char *state = snapshot_state(snapshot, gpu);
         enum colour colour = COLOUR_NONE;

@@ -20,8 +20,13 @@ enum { HEARTBEAT_SEC = 60 };
 
 static uint32_t state_on_wire(enum gpu_state state) {
         static const uint32_t states[] = {
-                [GPU_RELEASED] = HF_GPU_RELEASED, [GPU_OPENING] = HF_GPU_OPENING, [GPU_HELD] = HF_GPU_HELD,
-                [GPU_CLOSING] = HF_GPU_CLOSING,   [GPU_FAILED] = HF_GPU_FAILED,
+                /* clang-format off */
+                [GPU_RELEASED] = HF_GPU_RELEASED,
+                [GPU_OPENING] = HF_GPU_OPENING,
+                [GPU_HELD] = HF_GPU_HELD,
+                [GPU_CLOSING] = HF_GPU_CLOSING,
+                [GPU_FAILED] = HF_GPU_FAILED,
+                /* clang-format on */
         };
 
         return states[state];
