@@ -13,6 +13,8 @@ struct locations locations_of(const char *root, bool at_real_paths) {
                 .root = is_system ? "" : root,
                 .nodes_are_devices = is_system && !at_real_paths,
                 .kernel_tells = is_system && !at_real_paths,
+                .has_nvml = is_system,
+                .has_cuda = is_system && !at_real_paths,
                 .simulated = !is_system || at_real_paths,
         };
 }

@@ -18,12 +18,15 @@ struct locations {
         const char *root;       /* in front of each path; "" for none */
         bool nodes_are_devices; /* with the driver's numbers; else a node is whatever file is at its path */
         bool kernel_tells;      /* of GPUs that come and go; else that is for datagrams in the runtime directory */
+        bool has_nvml;          /* the loader's libnvidia-ml.so.1 speaks to this driver; else an option names one */
+        bool has_cuda;          /* likewise libcuda.so.1 */
         bool simulated;         /* to be said of measurements, and not to be acted upon */
+        const char *programs;   /* folders of programs, with ":" between; NULL: /usr/bin:/bin */
 };
 
 /*
  * root: a folder's path, "/", "", or NULL. at_real_paths: a simulator's files are at the system's own paths. The string
- * must live as long as the result.
+ * must live as long as the result. The caller fills in `programs`.
  */
 struct locations locations_of(const char *root, bool at_real_paths);
 

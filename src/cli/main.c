@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "cli/args/command.h"
 #include "cli/args/nearest.h"
+#include "cli/report/report.h"
 
 enum { PROGRAM_SIZE = 32 };
 
@@ -35,6 +36,12 @@ const struct command *const commands[] = {
 const size_t n_commands = ARRAY_SIZE(commands);
 
 /* ---- options that every command takes ---------------------------------------- */
+
+/* What the environment says. NULL: nothing. */
+struct command_environment {
+        const char *root;     /* HOLDFAST_ROOT */
+        const char *programs; /* PATH */
+};
 
 struct common_options {
         const char *root; /* NULL: not said */
@@ -130,12 +137,12 @@ static int complain_unknown_command(const struct invocation *invocation, const c
 }
 
 static int run_command(const struct command *command, struct invocation *invocation, struct common_options *common,
-                       char **arguments, int n) {
+                       const struct command_environment *environment, char **arguments, int n) {
         struct options_parser parser = {
                 .groups = {{command->options, command->defaults}, {common_specs, common}},
                 .stop_at_word = command->words_are_a_command,
         };
-        const char *variable = getenv("HOLDFAST_ROOT");
+        const char *variable = environment->root;
         struct locations locations;
 
         if (options_parse(&parser, arguments, n, &invocation->n_words) < 0)
@@ -149,6 +156,7 @@ static int run_command(const struct command *command, struct invocation *invocat
         if (!command->words && invocation->n_words > 0)
                 return complain_usage(invocation, "unexpected '%.40s'", arguments[0]);
         locations = locations_of(common->root ? common->root : variable, variable && text_equal(variable, "/"));
+        locations.programs = environment->programs;
         invocation->locations = &locations;
         invocation->options = command->defaults;
         invocation->words = arguments;
@@ -156,7 +164,7 @@ static int run_command(const struct command *command, struct invocation *invocat
 }
 
 /* *command: what to run without a name; then, what was run. */
-static int run(int argc, char **argv, const struct command **command) {
+static int run(int argc, char **argv, const struct command_environment *environment, const struct command **command) {
         struct common_options common = {0};
         struct invocation invocation = {.program = "holdfast", .usage_status = STATUS_USAGE};
         struct options_parser parser = {
@@ -188,7 +196,7 @@ static int run(int argc, char **argv, const struct command **command) {
                 arguments++;
                 n--;
         }
-        return run_command(*command, &invocation, &common, arguments, n);
+        return run_command(*command, &invocation, &common, environment, arguments, n);
 }
 
 /*
@@ -202,11 +210,21 @@ static int close_output(const struct command *command, int status) {
 }
 
 int main(int argc, char **argv) {
+        const struct command_environment environment = {
+                .root = getenv("HOLDFAST_ROOT"),
+                .programs = getenv("PATH"),
+        };
+        const struct report_environment of_terminal = {
+                .columns = getenv("COLUMNS"),
+                .no_color = getenv("NO_COLOR"),
+                .terminal = getenv("TERM"),
+        };
         const struct command *command = &status_command;
         int status;
 
         standard_open();
         (void)signal(SIGPIPE, SIG_IGN);
-        status = run(argc, argv, &command);
+        report_init(&of_terminal);
+        status = run(argc, argv, &environment, &command);
         return close_output(command, status);
 }

@@ -172,7 +172,7 @@ static int find_library(struct bench *bench) {
         uint64_t unused_nsec;
         int r;
 
-        if (!chosen->cuda && bench->invocation->locations->simulated) {
+        if (!chosen->cuda && !bench->invocation->locations->has_cuda) {
                 (void)text_copy(bench->cuda_reason, sizeof(bench->cuda_reason),
                                 "where the driver is simulated the library must be named by --cuda");
                 return STATUS_DONE;

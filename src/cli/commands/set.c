@@ -172,7 +172,7 @@ static int open_nvml(const struct invocation *invocation, const struct snapshot 
         char error[256];
 
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
-        if (invocation->locations->root[0] != '\0' && !chosen->nvml)
+        if (!invocation->locations->has_nvml && !chosen->nvml)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "
                                 "--nvml FILE",

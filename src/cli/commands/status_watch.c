@@ -230,7 +230,7 @@ int status_watch(const struct invocation *invocation) {
         struct watching watching = {
                 .invocation = invocation,
                 .screen = {.stream = stdout},
-                .terminal = !chosen->json && screen_is_possible(stdout),
+                .terminal = !chosen->json && report_style_of(stdout).redraws,
         };
         enum watch_news news = WATCH_PAUSED;
         int r, status;

@@ -192,7 +192,8 @@ static int unlink_units(struct takeover *takeover) {
 static int control(struct takeover *takeover, const char *verb, const char *unit) {
         const char *words[] = {verb, unit, NULL};
 
-        return service_control(words, chosen_by(takeover)->timeout_usec, takeover->error, sizeof(takeover->error));
+        return service_control(takeover->invocation->locations, words, chosen_by(takeover)->timeout_usec,
+                               takeover->error, sizeof(takeover->error));
 }
 
 static int reload(struct takeover *takeover) {
@@ -554,7 +555,7 @@ static int check_usage(const struct invocation *invocation) {
         if (chosen->undo && chosen->clear_legacy_flag)
                 return complain_usage(invocation, "--clear-legacy-flag goes with a takeover, not with --undo");
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
-        if (chosen->clear_legacy_flag && invocation->locations->root[0] != '\0' && !chosen->nvml)
+        if (chosen->clear_legacy_flag && !invocation->locations->has_nvml && !chosen->nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
                                       invocation->locations->root);
         return STATUS_DONE;

@@ -62,11 +62,8 @@ static const struct property {
 #undef PROPERTY
 };
 
-/* Finds the program on PATH. */
-static bool find_program(const char *name, char path[static PATH_MAX]) {
-        const char *folders = getenv("PATH");
-
-        for (const char *folder = folders ? folders : "/usr/bin:/bin"; *folder != '\0';) {
+static bool find_program(const struct locations *locations, const char *name, char path[static PATH_MAX]) {
+        for (const char *folder = locations->programs ? locations->programs : "/usr/bin:/bin"; *folder != '\0';) {
                 size_t length = strcspn(folder, ":");
 
                 if (folder[0] == '/' && text_format(path, PATH_MAX, "%.*s/%s", (int)length, folder, name) == 0 &&
@@ -139,10 +136,11 @@ static void take_output(struct service *service, char *output) {
         }
 }
 
-int service_run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size) {
+int service_run_program(const struct locations *locations, const char *name, const char **arguments,
+                        uint64_t timeout_usec, char *output, size_t size) {
         char path[PATH_MAX];
 
-        if (!find_program(name, path))
+        if (!find_program(locations, name, path))
                 return -ENOENT;
         arguments[0] = path;
         return program_run(arguments, timeout_usec < TIMEOUT_MAX_USEC ? timeout_usec : TIMEOUT_MAX_USEC, output, size);
@@ -155,7 +153,7 @@ static int short_name_length(const struct service *service) {
         return end ? (int)(end - service->unit) : (int)strlen(service->unit);
 }
 
-static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
+static int ask_systemctl(struct service *service, const struct locations *locations, uint64_t timeout_usec) {
         char socket_unit[SERVICE_UNIT_SIZE];
         const char *arguments[] = {
                 NULL,
@@ -172,7 +170,7 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
         int r;
 
         (void)text_format(socket_unit, sizeof(socket_unit), "%.*s.socket", short_name_length(service), service->unit);
-        r = service_run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        r = service_run_program(locations, "systemctl", arguments, timeout_usec, output, sizeof(output));
         if (r < 0) {
                 (void)text_format(service->reason, sizeof(service->reason), "systemctl show failed: %.60s",
                                   r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
@@ -190,7 +188,7 @@ static int ask_systemctl(struct service *service, uint64_t timeout_usec) {
  * What the daemon said last, as a warning or worse, or a command of the unit that failed; systemd's own words about
  * them tell less. By the name under which systemd logs: not its own, from before it executed the program.
  */
-static void ask_journal(struct service *service, uint64_t timeout_usec) {
+static void ask_journal(struct service *service, const struct locations *locations, uint64_t timeout_usec) {
         const char *program = strrchr(service->failed_command, '/');
         bool anybody = !program && service_flaps(service); /* the command runs again: nobody knows which it was */
         char identifier[128], unit[SERVICE_UNIT_SIZE + 32];
@@ -211,7 +209,7 @@ static void ask_journal(struct service *service, uint64_t timeout_usec) {
         (void)text_format(unit, sizeof(unit), "_SYSTEMD_UNIT=%s", service->unit);
         (void)text_format(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%.100s",
                           program ? program + 1 : "nvidia-persistenced");
-        if (service_run_program("journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
+        if (service_run_program(locations, "journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
                 (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
 }
 
@@ -229,9 +227,9 @@ void service_read(struct service *service, const struct locations *locations, co
                                   locations->root, RUNNING);
                 return;
         }
-        service->known = ask_systemctl(service, timeout_usec) == 0;
+        service->known = ask_systemctl(service, locations, timeout_usec) == 0;
         if (service_has_failed(service) || service_flaps(service))
-                ask_journal(service, timeout_usec);
+                ask_journal(service, locations, timeout_usec);
 }
 
 bool service_has_failed(const struct service *service) {
@@ -292,14 +290,15 @@ static char *first_sentence(char *output) {
         return text_trim(text_printable(output));
 }
 
-int service_control(const char *const words[], uint64_t timeout_usec, char *error, size_t error_size) {
+int service_control(const struct locations *locations, const char *const words[], uint64_t timeout_usec, char *error,
+                    size_t error_size) {
         const char *arguments[WORDS_MAX + 2] = {NULL};
         char output[OUTPUT_SIZE] = "";
         int r;
 
         for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
                 arguments[i + 1] = words[i];
-        r = service_run_program("systemctl", arguments, timeout_usec, output, sizeof(output));
+        r = service_run_program(locations, "systemctl", arguments, timeout_usec, output, sizeof(output));
         if (r < 0)
                 (void)text_format(error, error_size, "systemctl %s failed: %s", words[0],
                                   r == -EIO && output[0] != '\0' ? first_sentence(output) : strerror(-r));

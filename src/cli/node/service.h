@@ -81,10 +81,12 @@ bool service_can_ask(const struct locations *locations);
  * Runs a program of systemd's with arguments, of which the first is set and the last is NULL. Returns 0 with what it
  * printed, or negative errno (-ENOENT: it is not there, -EIO: it said no, -ETIMEDOUT).
  */
-int service_run_program(const char *name, const char **arguments, uint64_t timeout_usec, char *output, size_t size);
+int service_run_program(const struct locations *locations, const char *name, const char **arguments,
+                        uint64_t timeout_usec, char *output, size_t size);
 
 /*
  * Runs systemctl with these words, ended by NULL, for at most timeout_usec. Returns 0, or negative errno (-EIO: it said
  * no, -ETIMEDOUT) with what it said in error.
  */
-int service_control(const char *const words[], uint64_t timeout_usec, char *error, size_t error_size);
+int service_control(const struct locations *locations, const char *const words[], uint64_t timeout_usec, char *error,
+                    size_t error_size);

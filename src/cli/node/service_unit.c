@@ -149,7 +149,7 @@ static void find_unit(char unit[static SERVICE_UNIT_SIZE], const struct location
         if (search.own_unit[0] == '\0')
                 arguments[ARRAY_SIZE(arguments) - 2] = NULL;
         if (service_can_ask(locations) &&
-            service_run_program("systemctl", arguments, timeout_usec, output, sizeof(output)) == 0)
+            service_run_program(locations, "systemctl", arguments, timeout_usec, output, sizeof(output)) == 0)
                 take_output(&search, output);
         (void)text_copy(unit, SERVICE_UNIT_SIZE, search.best.unit);
 }

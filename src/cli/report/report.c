@@ -22,12 +22,17 @@ enum {
 
 /* ---- style ------------------------------------------------------------------- */
 
+static struct report_environment environment;
+
+void report_init(const struct report_environment *said) {
+        environment = *said;
+}
+
 static size_t width_of(int fd, bool is_terminal) {
-        const char *columns = getenv("COLUMNS");
         struct winsize size;
         uint64_t width;
 
-        if (columns && text_parse_u64(columns, 10, 10000, &width) == 0 && width > 0)
+        if (environment.columns && text_parse_u64(environment.columns, 10, 10000, &width) == 0 && width > 0)
                 return (size_t)width;
         if (is_terminal && ioctl(fd, TIOCGWINSZ, &size) == 0)
                 return size.ws_col;
@@ -35,13 +40,13 @@ static size_t width_of(int fd, bool is_terminal) {
 }
 
 struct report_style report_style_of(FILE *stream) {
-        const char *no_color = getenv("NO_COLOR"), *terminal = getenv("TERM");
         bool is_terminal = isatty(fileno(stream)) == 1;
+        bool obeys = is_terminal && environment.terminal && !text_equal(environment.terminal, "dumb");
 
         return (struct report_style){
                 .width = width_of(fileno(stream), is_terminal),
-                .colours =
-                        is_terminal && (!no_color || no_color[0] == '\0') && terminal && !text_equal(terminal, "dumb"),
+                .colours = obeys && (!environment.no_color || environment.no_color[0] == '\0'),
+                .redraws = obeys && environment.terminal[0] != '\0',
         };
 }
 

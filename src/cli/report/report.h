@@ -12,14 +12,23 @@
 #include "cli/node/snapshot.h"
 #include "cli/report/table.h"
 
-/* How a report looks where it goes: a terminal's width and colours, or neither. */
+/* What the environment says of the terminal, which only main() reads. NULL: nothing. */
+struct report_environment {
+        const char *columns;  /* COLUMNS: overrides the width */
+        const char *no_color; /* NO_COLOR: unless empty, no colours */
+        const char *terminal; /* TERM: "dumb" has no colours and no cursor */
+};
+
+/* Before anything is printed. */
+void report_init(const struct report_environment *environment);
+
+/* How a report looks where it goes: what a terminal can do, or nothing of it. */
 struct report_style {
         size_t width; /* columns; 0: no limit */
         bool colours;
+        bool redraws; /* the cursor can be moved: see screen.h */
 };
 
-/* The style for a stream: colours only on a terminal, and not under NO_COLOR or TERM=dumb. COLUMNS overrides the width.
- */
 struct report_style report_style_of(FILE *stream);
 
 /* The table for people, of the selected GPUs. Returns 0 or -ENOMEM. */

@@ -18,12 +18,6 @@
 #define WRAP_OFF "\033[?7l"
 #define WRAP_ON "\033[?7h"
 
-bool screen_is_possible(FILE *stream) {
-        const char *terminal = getenv("TERM");
-
-        return isatty(fileno(stream)) == 1 && terminal && *terminal != '\0' && !text_equal(terminal, "dumb");
-}
-
 static size_t count_lines(const char *text) {
         size_t n = 0;
 

@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Text that keeps its place on a terminal: each drawing replaces the one before, what was above stays. */
+/* Text that keeps its place on a terminal whose cursor can be moved (report_style.redraws): each drawing replaces the
+ * one before, what was above stays. */
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -13,9 +13,6 @@ struct screen {
         FILE *stream;
         size_t n_lines; /* of the drawing; the cursor stands below it */
 };
-
-/* Whether the stream is a terminal whose cursor can be moved. */
-bool screen_is_possible(FILE *stream);
 
 /* Draws whole lines. Those that are too long are cut, and those too many left out, the last ones, with a word. */
 void screen_draw(struct screen *screen, const char *text);

@@ -222,7 +222,7 @@ json_t *apply_run(const struct apply *apply) {
 
         if (apply->wanted->n == 0)
                 return run_all(&applying, problem);
-        if (apply->locations->root[0] != '\0' && !apply->nvml)
+        if (!apply->locations->has_nvml && !apply->nvml)
                 (void)text_copy(problem, sizeof(problem), "below a root NVML must be named: give --nvml FILE");
         else if (nvml_open(&nvml, apply->nvml ? apply->nvml : NVML_LIBRARY, problem, sizeof(problem)) == 0)
                 (void)nvml_gpu_open(&applying.gpu, nvml, &apply->address, problem, sizeof(problem));

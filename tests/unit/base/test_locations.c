@@ -17,15 +17,15 @@
 static void only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells(void **state) {
         static const struct {
                 const char *root, *expected;
-                bool at_real_paths, simulated;
+                bool at_real_paths, simulated, has_nvml;
         } cases[] = {
-                {NULL, "", false, false},
-                {"", "", false, false},
-                {"/", "", false, false},
-                {"/srv/node", "/srv/node", false, true},
-                {NULL, "", true, true},
-                {"/", "", true, true},
-                {"/srv/node", "/srv/node", true, true},
+                {NULL, "", false, false, true},
+                {"", "", false, false, true},
+                {"/", "", false, false, true},
+                {"/srv/node", "/srv/node", false, true, false},
+                {NULL, "", true, true, true},
+                {"/", "", true, true, true},
+                {"/srv/node", "/srv/node", true, true, false},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -35,6 +35,8 @@ static void only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells(void 
                 assert_int_equal(locations.simulated, cases[i].simulated);
                 assert_int_equal(locations.nodes_are_devices, !cases[i].simulated);
                 assert_int_equal(locations.kernel_tells, !cases[i].simulated);
+                assert_int_equal(locations.has_cuda, !cases[i].simulated);
+                assert_int_equal(locations.has_nvml, cases[i].has_nvml);
         }
 }
 
