@@ -275,6 +275,9 @@ def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve
     assert checked.status == 1 and "8 settings or hooks not as wanted, see holdfast settings" in checked.out
     assert holdfast(root, "check", "--ignore-settings").status == 0
     assert "8 settings or hooks of GPUs are not as wanted" in holdfast(root, "status").out
+    told = holdfast(root, "status", "--json").json("status")["gpus"][0]["settings"]
+    assert told["applied"] and len(told["problems"]) == 4
+    assert told["problems"][0] == f"power-limit, wanted 900 W: {rows['power-limit']['reason']}"
     found = next(check for check in holdfast(root, "doctor", "--json").json("doctor")["checks"] if check["id"] == "settings")
     assert found["verdict"] == "problem" and found["cure"] == "holdfast settings apply"
     assert any("power-limit, wanted 900 W: 900 W is outside" in line for line in found["evidence"])

@@ -254,26 +254,19 @@ static int tell_again(const struct yield *yield, const struct snapshot *now, uin
  * the others, those with a setting that is not as wanted.
  */
 static size_t count_unset(const struct yield *yield, const struct snapshot *now, size_t *ret_n_differing) {
-        json_t *document = NULL;
         size_t n = 0;
 
         *ret_n_differing = 0;
-        if (settings_state_read(yield->invocation->locations, &document) < 0)
-                return 0;
-        for (size_t i = 0; i < yield->snapshot->n_gpus; i++) {
-                const struct pci_address *address = &yield->snapshot->gpus[i].info.address;
-                const struct snapshot_gpu *row = snapshot_find(now, address);
-                char text[PCI_ADDRESS_SIZE];
+        for (size_t i = 0; i < yield->snapshot->n_gpus && now->settings; i++) {
+                const struct snapshot_gpu *row = snapshot_find(now, &yield->snapshot->gpus[i].info.address);
 
                 if (!yield_was_held(yield, i) || !row || row->held != HF_YES)
                         continue;
-                (void)pci_address_format(address, text);
-                if (!settings_state_is_applied(document, text, now->head.started_realtime_usec, row->detail.opens))
+                if (!settings_state_is_applied(row->settings, now->head.started_realtime_usec, row->detail.opens))
                         n++;
-                else if (settings_state_count_differing(settings_state_find(document, text)) > 0)
+                else if (settings_state_count_differing(row->settings) > 0)
                         ++*ret_n_differing;
         }
-        json_decref(document);
         return n;
 }
 

@@ -312,21 +312,14 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
 }
 
 /* Only what the service has found: where it does not run, nothing is judged. */
-static void judge_settings(struct judgement *judgement, const struct locations *locations) {
-        json_t *document = NULL;
+static void judge_settings(struct judgement *judgement) {
         size_t n = 0;
         char cause[128];
 
-        if (judgement->expectation == EXPECT_DAEMON || settings_state_read(locations, &document) < 0)
+        if (judgement->expectation == EXPECT_DAEMON)
                 return;
-        for (size_t i = 0; i < judgement->snapshot->n_gpus; i++) {
-                char address[PCI_ADDRESS_SIZE];
-                const json_t *gpu = settings_state_find(
-                        document, pci_address_format(&judgement->snapshot->gpus[i].info.address, address));
-
-                n += judgement->selected[i] ? settings_state_count_differing(gpu) : 0;
-        }
-        json_decref(document);
+        for (size_t i = 0; i < judgement->snapshot->n_gpus; i++)
+                n += judgement->selected[i] ? settings_state_count_differing(judgement->snapshot->gpus[i].settings) : 0;
         if (n == 0)
                 return;
         (void)text_format(cause, sizeof(cause), "%zu setting%s or hook%s not as wanted, see holdfast settings", n,
@@ -500,7 +493,7 @@ static int run(const struct invocation *invocation) {
         judgement.selected = selected;
         judge(&judgement, chosen);
         if (!chosen->ignore_settings)
-                judge_settings(&judgement, invocation->locations);
+                judge_settings(&judgement);
         return tell(invocation, &judgement);
 }
 

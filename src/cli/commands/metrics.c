@@ -16,7 +16,6 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/node/settings_state.h"
 #include "cli/report/metrics_writer.h"
 #include "cli/report/report.h"
 #include "client/client.h"
@@ -58,13 +57,8 @@ struct scrape {
         struct hf_stats stats;
         bool stats_known;
         uint64_t now_realtime_usec;
-        json_t *settings; /* docs/schemas/settings.json, or NULL */
         struct metrics_writer writer;
 };
-
-static void scrape_done(struct scrape *scrape) {
-        json_decref(scrape->settings);
-}
 
 static const struct metrics_label no_labels[] = {{0}};
 
@@ -365,12 +359,10 @@ static const struct {
 };
 
 static void tell_settings_of(struct scrape *scrape, const struct snapshot_gpu *gpu, const char *key) {
-        char address[PCI_ADDRESS_SIZE];
-        const json_t *row = settings_state_find(scrape->settings, pci_address_format(&gpu->info.address, address));
         json_t *setting;
         size_t i;
 
-        json_array_foreach(json_object_get(row, "settings"), i, setting) {
+        json_array_foreach(json_object_get(gpu->settings, "settings"), i, setting) {
                 const char *name = json_string_value(json_object_get(setting, "name"));
                 const json_t *value = json_object_get(setting, key);
                 const struct metrics_label label[] = {{"setting", name}, {0}};
@@ -384,7 +376,7 @@ static void tell_settings_of(struct scrape *scrape, const struct snapshot_gpu *g
 
 /* What holdfast-settings.service has found; nothing where it does not run. */
 static void tell_settings(struct scrape *scrape) {
-        if (!scrape->settings)
+        if (!scrape->snapshot->settings)
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(setting_metrics); i++) {
                 metrics_family(&scrape->writer, setting_metrics[i].name, "gauge", setting_metrics[i].help);
@@ -454,7 +446,7 @@ static bool is_collected(const char *path) {
 static int run(const struct invocation *invocation) {
         const struct metrics_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        CLEANUP(scrape_done) struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
+        struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
 
         if (chosen->textfile && !is_collected(chosen->textfile))
                 return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",
@@ -465,7 +457,6 @@ static int run(const struct invocation *invocation) {
                 return STATUS_FAILED;
         scrape.snapshot = snapshot;
         ask_stats(&scrape, invocation);
-        (void)settings_state_read(invocation->locations, &scrape.settings);
         if (chosen->textfile)
                 return write_textfile(invocation, &scrape, chosen->textfile);
         if (chosen->json)

@@ -11,7 +11,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
-#include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 
 static struct status_options status_options = {
@@ -67,26 +66,6 @@ int status_of_selection(int error) {
         return error == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU;
 }
 
-/* A line below the table where holdfast-settings.service has found something that is not as wanted. */
-static void print_settings(const struct invocation *invocation, const struct snapshot *snapshot, const bool *selected) {
-        json_t *document = NULL;
-        size_t n = 0;
-
-        if (settings_state_read(invocation->locations, &document) < 0)
-                return;
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                char address[PCI_ADDRESS_SIZE];
-                const json_t *gpu =
-                        settings_state_find(document, pci_address_format(&snapshot->gpus[i].info.address, address));
-
-                n += selected[i] ? settings_state_count_differing(gpu) : 0;
-        }
-        json_decref(document);
-        if (n > 0)
-                report_say("note: %zu setting%s or hook%s of GPUs %s not as wanted; see 'holdfast settings'", n,
-                           n == 1 ? "" : "s", n == 1 ? "" : "s", n == 1 ? "is" : "are");
-}
-
 static int print(const struct invocation *invocation, const struct snapshot *snapshot) {
         const struct status_options *chosen = invocation->options;
         CLEANUP(free_ptr) bool *selected = NULL;
@@ -99,8 +78,6 @@ static int print(const struct invocation *invocation, const struct snapshot *sna
                 return complain(invocation, status_of_selection(r), "%s", error);
         r = chosen->json ? report_json_print(report_json(snapshot, selected), stdout)
                          : report_text(snapshot, selected, &style, stdout);
-        if (r == 0 && !chosen->json)
-                print_settings(invocation, snapshot, selected);
         return r < 0 ? complain_memory(invocation, STATUS_FAILED) : STATUS_DONE;
 }
 

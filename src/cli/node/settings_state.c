@@ -67,9 +67,32 @@ size_t settings_state_count_differing(const json_t *gpu) {
         return n;
 }
 
-bool settings_state_is_applied(const json_t *document, const char *address, uint64_t daemon_started, uint32_t opens) {
-        const json_t *gpu = settings_state_find(document, address);
+static const char *text_of(const json_t *row, const char *key) {
+        const char *text = json_string_value(json_object_get(row, key));
 
+        return text ? text : "?";
+}
+
+json_t *settings_state_problems(const json_t *gpu) {
+        json_t *problems = json_array(), *row;
+        size_t i;
+
+        json_array_foreach(json_object_get(gpu, "settings"), i, row) {
+                if (json_is_true(json_object_get(row, "differs")))
+                        (void)json_array_append_new(problems,
+                                                    json_sprintf("%s, wanted %s: %s", text_of(row, "name"),
+                                                                 text_of(row, "wanted"), text_of(row, "reason")));
+        }
+        json_array_foreach(json_object_get(gpu, "hooks"), i, row) {
+                if (json_is_string(json_object_get(row, "failure")))
+                        (void)json_array_append_new(problems,
+                                                    json_sprintf("hook %s at event %s: %s", text_of(row, "name"),
+                                                                 text_of(row, "event"), text_of(row, "failure")));
+        }
+        return problems;
+}
+
+bool settings_state_is_applied(const json_t *gpu, uint64_t daemon_started, uint32_t opens) {
         return json_is_true(json_object_get(gpu, "applied")) &&
                json_integer_value(json_object_get(gpu, "daemon_started")) == (json_int_t)daemon_started &&
                json_integer_value(json_object_get(gpu, "opens")) == (json_int_t)opens;

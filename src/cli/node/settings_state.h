@@ -26,5 +26,8 @@ json_t *settings_state_find(const json_t *document, const char *address);
 /* How many settings and failed hooks of the GPU's differ from what is wanted. The row may be NULL. */
 size_t settings_state_count_differing(const json_t *gpu);
 
-/* Whether the service has applied the GPU's settings since that daemon opened it that often. */
-bool settings_state_is_applied(const json_t *document, const char *address, uint64_t daemon_started, uint32_t opens);
+/* A sentence about each of them, in a new array. */
+json_t *settings_state_problems(const json_t *gpu);
+
+/* Whether the service has applied the GPU's settings since that daemon opened it that often. The row may be NULL. */
+bool settings_state_is_applied(const json_t *gpu, uint64_t daemon_started, uint32_t opens);

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "cli/node/driver_files.h"
 #include "cli/node/initialised.h"
+#include "cli/node/settings_state.h"
 #include "cli/node/snapshot_daemon.h"
 
 void snapshot_done(struct snapshot **snapshot) {
@@ -20,6 +21,7 @@ void snapshot_done(struct snapshot **snapshot) {
                 return;
         free((*snapshot)->gpus);
         free((*snapshot)->holders);
+        json_decref((*snapshot)->settings);
         free(*snapshot);
         *snapshot = NULL;
 }
@@ -300,6 +302,18 @@ static void sort_rows(struct snapshot *snapshot) {
                 snapshot->gpus[i].index = i;
 }
 
+/* Whatever the reason why there is nothing to read: then nothing is told of settings. */
+static void gather_settings(struct snapshot *snapshot, const struct locations *locations) {
+        if (settings_state_read(locations, &snapshot->settings) < 0)
+                return;
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                char address[PCI_ADDRESS_SIZE];
+
+                (void)pci_address_format(&snapshot->gpus[i].info.address, address);
+                snapshot->gpus[i].settings = settings_state_find(snapshot->settings, address);
+        }
+}
+
 int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
         CLEANUP(snapshot_done) struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
         int r;
@@ -318,6 +332,7 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
                 return r;
         if (request->flags & SNAPSHOT_MODE)
                 conclude(snapshot, request->locations);
+        gather_settings(snapshot, request->locations);
         *ret_snapshot = take_ptr(snapshot);
         return 0;
 }

@@ -8,12 +8,15 @@
  *
  *      /proc/driver/nvidia --\
  *      daemon: List or Get ---+--> rows by PCI address --> persistence mode, on or off, and on whose account
- *      /proc/PID/fd ---------/
+ *      /proc/PID/fd ----------+
+ *      holdfast-settings' file/
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <jansson.h>
 
 #include "base/locations.h"
 #include "cli/node/holders.h"
@@ -66,6 +69,8 @@ struct snapshot_gpu {
         const struct holder *clients; /* processes that have its node open, the daemon's too */
         size_t n_clients;
         enum snapshot_persistence persistence;
+        const json_t
+                *settings; /* holdfast-settings.service's row (settings_state.h); NULL: it tells nothing of the GPU */
 };
 
 struct snapshot {
@@ -88,6 +93,7 @@ struct snapshot {
         bool modeset;               /* nvidia-drm holds every GPU from inside the kernel */
         size_t n_holders;
         struct holder *holders;
+        json_t *settings; /* all that holdfast-settings.service tells; NULL: it does not run */
 };
 
 /* Gathers. Returns 0 (also when there is neither driver nor daemon: the struct says so) or -ENOMEM. */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "cli/node/settings_state.h"
 
 /* What is not known is null, never left out: a reader finds every key of the schema. */
 
@@ -91,6 +92,13 @@ static json_t *clients_json(const struct snapshot *snapshot, const struct snapsh
         return clients;
 }
 
+static json_t *settings_json(const struct snapshot_gpu *gpu) {
+        if (!gpu->settings)
+                return json_null();
+        return json_pack("{s:b, s:o}", "applied", json_is_true(json_object_get(gpu->settings, "applied")), "problems",
+                         settings_state_problems(gpu->settings));
+}
+
 static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         static const char *const modes[] = {
                 [PERSISTENCE_OFF] = "off",
@@ -100,15 +108,15 @@ static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_g
         const struct gpu_info *info = &gpu->info;
         char address[PCI_ADDRESS_SIZE], bus_id[PCI_ADDRESS_SIZE];
 
-        return json_pack("{s:I, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o}", "index",
+        return json_pack("{s:I, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "index",
                          (json_int_t)gpu->index, "address", pci_address_format(&info->address, address), "bus_id",
                          pci_address_format_nvml(&info->address, bus_id), "minor",
                          info->minor >= 0 ? json_integer(info->minor) : json_null(), "uuid", text_or_null(info->uuid),
                          "name", text_or_null(info->model), "excluded", info->excluded, "persistence_mode",
                          modes[gpu->persistence], "state", snapshot_state(snapshot, gpu), "held", tristate(gpu->held),
                          "initialised", tristate(gpu->initialised), "legacy_flag", tristate(gpu->legacy),
-                         "legacy_flag_inferred", gpu->legacy_inferred, "detail", detail_json(snapshot, gpu), "clients",
-                         clients_json(snapshot, gpu));
+                         "legacy_flag_inferred", gpu->legacy_inferred, "detail", detail_json(snapshot, gpu), "settings",
+                         settings_json(gpu), "clients", clients_json(snapshot, gpu));
 }
 
 /* ----------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "cli/node/settings_state.h"
 #include "cli/report/wrap.h"
 
 enum { INDENT = 6 }; /* of sentences that take more than a line */
@@ -398,6 +399,20 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
         }
 }
 
+static void print_settings_note(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
+        char text[128];
+        size_t n = 0;
+
+        for (size_t i = 0; i < snapshot->n_gpus; i++)
+                n += selected[i] ? settings_state_count_differing(snapshot->gpus[i].settings) : 0;
+        if (n == 0)
+                return;
+        (void)text_format(text, sizeof(text),
+                          "%zu setting%s or hook%s of GPUs %s not as wanted; see 'holdfast settings'.", n,
+                          n == 1 ? "" : "s", n == 1 ? "" : "s", n == 1 ? "is" : "are");
+        print_note(remarks, text);
+}
+
 static void print_notes(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
         char untold[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE + 1];
         const char *why;
@@ -410,6 +425,7 @@ static void print_notes(const struct snapshot *snapshot, const bool *selected, s
         }
         print_daemon_note(snapshot, remarks);
         print_count_note(snapshot, remarks);
+        print_settings_note(snapshot, selected, remarks);
         if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
                 print_note(remarks,
                            "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
