@@ -142,6 +142,20 @@ def test_a_gpu_that_is_off_as_configured_is_fine(healthy):
     assert rows[0]["verdict"] == "critical" and "persistence mode is off" in rows[0]["findings"]
 
 
+def test_settings_that_are_not_as_wanted_are_findings_of_their_gpu(healthy):
+    problem = "power-limit, wanted 900 W: 900 W is outside the GPU's range of 200 to 700 W"
+    healthy["gpus"][1]["settings"] = {"applied": True, "problems": [problem]}
+    rows = table("-", lines=[{"node": "n", "status": healthy}])
+    assert (rows[1]["verdict"], rows[1]["findings"]) == ("warning", f"GPU 1 {rows[1]['bus_id']}: {problem}")
+    assert (rows[0]["verdict"], rows[0]["findings"]) == ("ok", "")
+
+
+def test_answers_of_before_there_were_settings_are_read(healthy):
+    for gpu in healthy["gpus"]:
+        del gpu["settings"]
+    assert {row["verdict"] for row in table("-", lines=[{"node": "n", "status": healthy}])} == {"ok"}
+
+
 def test_a_spreadsheet_runs_nothing_of_what_a_node_says(healthy):
     healthy["gpus"][0]["name"] = "=HYPERLINK(A1)"
     rows = table("-", lines=[{"node": "@n", "status": healthy}, {"node": "-2+3", "error": "+1"}])

@@ -15,6 +15,7 @@ SCHEMA = "holdfast.status/1"
 ANSWER_SIZE_MAX = 4 * 1024 * 1024  # 256 GPUs with all their clients take a tenth of it
 TEXT_LENGTH_MAX = 500
 GPUS_MAX = 256
+PROBLEMS_MAX = 1000
 
 
 class Unusable(Exception):
@@ -36,6 +37,9 @@ class Object:
             raise Unusable(f"{where} is no object")
         self._value = value
         self._where = where
+
+    def __contains__(self, name):
+        return name in self._value
 
     def _get(self, name, what, fits):
         if name not in self._value:
@@ -68,6 +72,11 @@ class Object:
     def object_or_none(self, name):
         value = self._get(name, "an object or null", lambda v: v is None or isinstance(v, dict))
         return None if value is None else Object(value, f"{self._where}.{name}")
+
+    def texts(self, name, limit):
+        value = self._get(name, f"a list of at most {limit} texts",
+                          lambda v: isinstance(v, list) and len(v) <= limit and all(isinstance(item, str) for item in v))
+        return [printable(item) for item in value]
 
     def objects(self, name, limit):
         value = self._get(name, f"a list of at most {limit}", lambda v: isinstance(v, list) and len(v) <= limit)
@@ -129,6 +138,9 @@ def read_gpu(gpu):
         found.error = error.text("text") if error else None
         found.uvm = detail.text("uvm")
         found.uvm_reason = detail.text("uvm_reason")
+    settings = gpu.object_or_none("settings") if "settings" in gpu else None  # 0.1 has no such key
+    if settings:
+        found.settings = settings.texts("problems", PROBLEMS_MAX)
     return found
 
 

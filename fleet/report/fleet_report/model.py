@@ -40,6 +40,7 @@ class Gpu:
     error: Optional[str] = None
     uvm: Optional[str] = None
     uvm_reason: Optional[str] = None
+    settings: List[str] = field(default_factory=list)  # what is not as wanted
 
 
 @dataclass

@@ -45,6 +45,8 @@ def judge_gpu(gpu):
     if gpu.uvm == "waiting":
         reason = f": {gpu.uvm_reason}" if gpu.uvm_reason else ""
         yield Finding("warning", f"GPU {gpu.index} {gpu.bus_id}: UVM persistence is not on yet{reason}", gpu.index)
+    for problem in gpu.settings:
+        yield Finding("warning", f"GPU {gpu.index} {gpu.bus_id}: {problem}", gpu.index)
 
 
 def judge_daemon(node):
