@@ -98,6 +98,18 @@ def test_status_names_the_processes_that_have_a_gpu_open(three):
     assert released["Held by"] == second.name
 
 
+@pytest.mark.parametrize("daemon", [{"rows": [Row(A, OPENING, minor=0)]}, {"rows": [Row(A, RELEASED, minor=0, wanted=0)]},
+                                    {"modes": {"0000:17:00": (0, 0)}}, {"silent": True}],
+                         ids=["opening", "released", "nvidia", "silent"])
+def test_the_daemon_is_called_that_wherever_it_has_a_gpu_open(three, daemon):
+    """While it opens or closes one; NVIDIA's also after a SetPersistenceModeOnly. The scripted daemon is this process."""
+    three.start_daemon(**daemon)
+    with (three.root / "dev/nvidia0").open("rb"), opened(three, 0) as job:
+        assert rows_of(holdfast(three.root, "status", "--timeout=1").out)[0]["Held by"] == f"daemon, {job.name}"
+        document = holdfast(three.root, "status", "--json", "--timeout=1").json("status")
+    assert [client["pid"] for client in document["gpus"][0]["clients"]] == [job.pid]
+
+
 def test_what_the_daemon_sends_cannot_steer_the_terminal(three):
     three.start_daemon(rows=[Row(A, FAILED, error="\033[2Jgone\r\n", model="\033]0;title\a")])
     result = holdfast(three.root)

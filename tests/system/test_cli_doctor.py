@@ -22,8 +22,9 @@ import pytest
 from conftest import BUILD, TOP
 from harness import process
 from harness.command import holdfast, opened
+from harness.events import wait_until
 from harness.fixtures import open_world
-from harness.node import FAILED, OPENING, RELEASED, THREE, YES, Row
+from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 
 A, B, C = THREE
 
@@ -902,6 +903,26 @@ def test_the_legacy_flag_is_a_note(patient):
     assert (check["verdict"], check["evidence"]) == ("note", [f"GPU 1 {B}: the driver says so"])
 
 
+@pytest.mark.parametrize("state, name", [(HELD, "held"), (OPENING, "opening"), (CLOSING, "closing"), (RELEASED, "released")])
+def test_a_flag_that_is_not_known_is_not_said_to_be_off(patient, state, name):
+    """A released GPU that is still initialised may have the flag; one that is not has none."""
+    patient.start_daemon(rows=[Row(A, minor=0), Row(B, state, minor=1, legacy=UNKNOWN), Row(C, minor=2)])
+    with opened(patient.node, 1):
+        check = patient.examine()["other-holder"]
+    assert (check["verdict"], check["evidence"]) == ("cannot-tell", [f"GPU 1 {B}: {name}, and its flag is not known"])
+    patient.node.tear_down(B)
+    assert patient.examine()["other-holder"]["verdict"] == ("ok" if state == RELEASED else "cannot-tell")
+
+
+def test_without_a_daemon_the_flag_of_a_gpu_in_use_is_not_known(patient):
+    for idle in (A, C):
+        patient.node.tear_down(idle)
+    assert patient.examine()["other-holder"]["verdict"] == "note", "initialised, and nobody has it open"
+    with opened(patient.node, 1):
+        check = patient.examine()["other-holder"]
+    assert (check["verdict"], evidence(check)) == ("cannot-tell", f"GPU 1 {B}: initialised, and its flag is not known")
+
+
 def test_clients_are_a_note_until_the_gpu_should_be_free(patient):
     patient.start_daemon()
     with opened(patient.node, 1) as job:
@@ -1018,6 +1039,8 @@ def problems_of(world):
 def test_a_simulated_node_with_its_daemon_is_healthy(world):
     world.simulate(3)
     world.start()
+    # The daemon asks for it after the open.
+    wait_until(lambda: doctor(world)["other-holder"]["verdict"] == "ok", "the kernel's flags to be known")
     checks = doctor(world)
     assert {name: check for name, check in checks.items() if check["verdict"] in ("problem", "note")} == {}
     # Below a root systemd does not run; libraries and the module's list are not simulated.

@@ -82,7 +82,7 @@ static size_t each_client(const struct yield *yield,
                 for (size_t j = 0; yield->selected[i] && j < snapshot->gpus[i].n_clients; j++) {
                         const struct holder *holder = &snapshot->gpus[i].clients[j];
 
-                        if (holder->pid == getpid() || snapshot_is_daemon(snapshot, holder))
+                        if (!snapshot_is_client(snapshot, holder))
                                 continue;
                         n++;
                         if (tell)

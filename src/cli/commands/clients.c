@@ -62,7 +62,7 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
                 struct client_row *row = &list->rows[list->n];
 
                 row->is_daemon = snapshot_is_daemon(snapshot, holder);
-                if (!row->is_daemon && !snapshot_is_client(snapshot, gpu, holder))
+                if (!row->is_daemon && !snapshot_is_client(snapshot, holder))
                         continue;
                 if (holder->is_keeper && gpu->held == HF_YES) /* beside its daemon it says nothing new */
                         continue;

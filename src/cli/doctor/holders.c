@@ -55,11 +55,37 @@ static void judge_flag(const struct examination *examination, struct finding *fi
         }
 }
 
+/* A flag that nobody told may be on, but on a GPU that is seen to be off. One that is being opened or closed is not. */
+static bool is_flag_unknown(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return gpu->legacy == HF_UNKNOWN &&
+               (gpu->persistence != PERSISTENCE_OFF ||
+                (gpu->in_daemon && snapshot->daemon == DAEMON_HOLDFAST &&
+                 (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING)));
+}
+
+static void admit_unknown_flags(const struct snapshot *snapshot, struct finding *finding) {
+        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+                char label[64];
+
+                if (!is_flag_unknown(snapshot, gpu))
+                        continue;
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "it is not known whether the kernel's own persistence flag is on");
+                finding_quote(finding, "%s: %s, and its flag is not known", report_label(gpu, label, sizeof(label)),
+                              snapshot_state(snapshot, gpu));
+        }
+}
+
 void probe_other_holder(const struct examination *examination, struct finding *finding) {
         judge_modeset(examination, finding);
         judge_flag(examination, finding);
-        if (finding->verdict == VERDICT_OK && !examination->snapshot->driver_loaded)
+        if (finding->verdict != VERDICT_OK)
+                return;
+        if (!examination->snapshot->driver_loaded)
                 finding_set(finding, VERDICT_UNKNOWN, "without the driver nothing is known of it");
+        else
+                admit_unknown_flags(examination->snapshot, finding);
 }
 
 /* ---- reset ------------------------------------------------------------------- */
@@ -71,7 +97,7 @@ static size_t quote_clients(const struct snapshot *snapshot, const struct snapsh
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 const struct holder *client = &gpu->clients[i];
 
-                if (!snapshot_is_client(snapshot, gpu, client) || snapshot_is_daemon(snapshot, client))
+                if (!snapshot_is_client(snapshot, client))
                         continue;
                 finding_quote(finding, "%s: %s (pid %d) has it open", report_label(gpu, label, sizeof(label)),
                               client->name[0] ? client->name : "a process", (int)client->pid);

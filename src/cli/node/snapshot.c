@@ -411,10 +411,10 @@ bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *ho
         return holder->is_keeper || (daemon_pid != 0 && holder->pid == daemon_pid);
 }
 
-bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder) {
+bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *holder) {
         if (holder->pid == getpid())
                 return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
-        return !holder->is_keeper && (gpu->held != HF_YES || !snapshot_is_daemon(snapshot, holder));
+        return !snapshot_is_daemon(snapshot, holder);
 }
 
 static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {

@@ -133,8 +133,8 @@ int32_t snapshot_find_daemon(const struct snapshot *snapshot);
 /* Whether the process is the daemon, or its keeper, which has copies of its descriptors. */
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder);
 
-/* A client as opposed to the daemon that holds the GPU. */
-bool snapshot_is_client(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, const struct holder *holder);
+/* A client as opposed to the daemon and its keeper. */
+bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *holder);
 
 /* One word for the GPU's state: "held", "released", "opening", ..., "leased", "initialised", "not initialised", "?". */
 const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);

@@ -83,7 +83,7 @@ static json_t *clients_json(const struct snapshot *snapshot, const struct snapsh
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 const struct holder *client = &gpu->clients[i];
 
-                if (snapshot_is_client(snapshot, gpu, client))
+                if (snapshot_is_client(snapshot, client))
                         (void)json_array_append_new(clients,
                                                     json_pack("{s:i, s:o, s:I}", "pid", (int)client->pid, "name",
                                                               text_or_null(client->name), "descriptors",

@@ -125,7 +125,7 @@ static void append_clients(const struct snapshot *snapshot, const struct snapsho
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 const struct holder *client = &gpu->clients[i];
 
-                if (!snapshot_is_client(snapshot, gpu, client) || n++ >= n_named_max)
+                if (!snapshot_is_client(snapshot, client) || n++ >= n_named_max)
                         continue;
                 text_append_item(buffer, size, ", ", "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
         }
@@ -137,18 +137,21 @@ static void append_clients(const struct snapshot *snapshot, const struct snapsho
 const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,
                            char *buffer, size_t size) {
         bool nobody = gpu->held != HF_YES && gpu->n_clients == 0;
-        bool kept = false;
+        bool held = gpu->held == HF_YES, kept = false;
 
-        for (size_t i = 0; i < gpu->n_clients; i++)
+        for (size_t i = 0; i < gpu->n_clients; i++) {
                 kept |= gpu->clients[i].is_keeper;
+                /* NVIDIA's has GPUs open that it calls released, ours while it opens and closes them. */
+                held |= !gpu->clients[i].is_keeper && snapshot_is_daemon(snapshot, &gpu->clients[i]);
+        }
 
         buffer[0] = '\0';
-        if (gpu->held == HF_YES)
+        if (held)
                 text_append_item(buffer, size, ", ", "daemon");
         if (gpu->legacy == HF_YES)
                 text_append_item(buffer, size, ", ", "%s",
                                  gpu->legacy_inferred ? "kernel flag (inferred)" : "kernel flag");
-        if (kept && gpu->held != HF_YES) /* for the next daemon */
+        if (kept && !held) /* for the next daemon */
                 text_append_item(buffer, size, ", ", "keeper");
         append_clients(snapshot, gpu, n_named_max, buffer, size);
         if (nobody && snapshot->modeset && gpu->initialised == HF_YES)

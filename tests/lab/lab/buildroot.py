@@ -17,7 +17,7 @@ from .clock import timed
 
 TOP = Path(__file__).resolve().parent.parent.parent.parent
 SETUP = TOP / "scripts/setup"
-SETS = ("build", "test", "deb", "demo")
+SETS = ("build", "test", "lint", "deb", "demo")
 PACKAGES = ("ca-certificates", "git", "iproute2", "kmod", "passwd", "python3", "tzdata")
 
 # ROOT CHECKOUT FOLDER... -- COMMAND: the folders are there, too. pivot_root: in a chroot the kernel refuses new user
