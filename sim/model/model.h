@@ -31,14 +31,16 @@ struct model;
 struct model_file;
 
 #define MODEL_MINOR_NONE UINT32_MAX
+#define MODEL_BIOS_REVISION UINT32_C(0x96008900)
 
-/* What every simulated GPU says of itself on the bus: an H100's numbers. */
+/* What every simulated GPU says of itself: an H100's numbers, and an invented video BIOS. */
 enum {
         MODEL_PCI_VENDOR = 0x10de,
         MODEL_PCI_DEVICE = 0x2330,
         MODEL_PCI_SUBSYSTEM = 0x16c1, /* of the same vendor */
         MODEL_PCI_REVISION = 0xa1,
         MODEL_PCI_CLASS = 0x030200,
+        MODEL_BIOS_OEM_REVISION = 0x01,
 };
 
 enum model_node {

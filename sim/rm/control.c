@@ -62,6 +62,7 @@ static const struct control_row {
         {0x20800131, OF_SUBDEVICE, sizeof(struct rm_word), {0}, false, MODEL, control_compute_mode},
         {0x2080014a, OF_SUBDEVICE, sizeof(struct rm_gid), {0}, false, SCENARIO, control_gid},
         {0x20800406, OF_SUBDEVICE, sizeof(struct rm_clock_correlation), {0}, false, INVENTED, control_clocks},
+        {0x20800802, OF_SUBDEVICE, sizeof(struct rm_pointed_list), {0}, false, INVENTED, control_bios_info},
         {0x20801303, OF_SUBDEVICE, 0, {0}, false, SCENARIO, control_memory_info},
         {0x20801701, OF_SUBDEVICE, sizeof(struct rm_architecture), {0}, false, INVENTED, control_architecture},
         {0x20801801, OF_SUBDEVICE, sizeof(struct rm_pci_ids), {0}, false, INVENTED, control_pci_ids},

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "sim/rm/private.h"
+#include "sim/rm/user_memory.h"
 
 enum {
         KIB_PER_MIB = 1024,
@@ -57,6 +58,35 @@ static uint32_t answer_list(struct control *control,
         for (uint32_t i = 0; i < list->count; i++)
                 list->items[i].data = answer(control, list->items[i].index);
         return NV_OK;
+}
+
+/* Invented: the version of the video BIOS, as in /proc. */
+static uint32_t bios_info(uint32_t index) {
+        enum { REVISION = 0, OEM_REVISION = 1 };
+
+        switch (index) {
+        case REVISION:
+                return MODEL_BIOS_REVISION;
+        case OEM_REVISION:
+                return MODEL_BIOS_OEM_REVISION;
+        default:
+                return 0;
+        }
+}
+
+uint32_t control_bios_info(struct control *control) {
+        const struct rm_pointed_list *list = &control->parameters.pointed_list;
+        struct rm_list_item items[RM_BIOS_LIST_MAX];
+        size_t size = list->count * sizeof(items[0]);
+
+        if (list->count > ARRAY_SIZE(items))
+                return NV_ERR_INVALID_ARGUMENT;
+        if (user_memory_read(control->caller->pid, list->items, items, size) < 0)
+                return RM_ERR_INVALID_ADDRESS;
+        for (uint32_t i = 0; i < list->count; i++)
+                items[i].data = bios_info(items[i].index);
+        return user_memory_write(control->caller->pid, list->items, items, size) < 0 ? (uint32_t)RM_ERR_INVALID_ADDRESS
+                                                                                     : NV_OK;
 }
 
 /* MIG is the scenario's; all else is invented. */

@@ -16,7 +16,8 @@ enum {
         RM_GPU_ID_NONE = -1,
         RM_GPU_IDS_ALL = 0xffff, /* in the place of the first id: all that are probed */
 
-        RM_LIST_MAX = 128, /* of an index list: more than any version has (70 in 595.45.04) */
+        RM_BIOS_LIST_MAX = 15, /* NV2080_CTRL_BIOS_INFO_MAX_SIZE */
+        RM_LIST_MAX = 128,     /* of an index list: more than any version has (70 in 595.45.04) */
         RM_CLOCK_SAMPLES_MAX = 16,
         RM_INSTRUCTIONS_MAX = 32,
 };
@@ -78,12 +79,20 @@ struct rm_virtualization { /* 0x800289 */
         uint32_t is_grid_build; /* from 555.42.02 on */
 };
 
+struct rm_list_item {
+        uint32_t index;
+        uint32_t data;
+};
+
 struct rm_list { /* 0x20800102, 0x20801303: each version has another maximum, and all of it is passed */
         uint32_t count;
-        struct {
-                uint32_t index;
-                uint32_t data;
-        } items[RM_LIST_MAX];
+        struct rm_list_item items[RM_LIST_MAX];
+};
+
+struct rm_pointed_list { /* 0x20800802 */
+        uint32_t count;
+        uint32_t pad;
+        uint64_t items; /* an address in the caller's memory */
 };
 
 struct rm_name { /* 0x20800110 */
@@ -153,6 +162,7 @@ union control_parameters {
         struct rm_word word;
         struct rm_virtualization virtualization;
         struct rm_list list;
+        struct rm_pointed_list pointed_list;
         struct rm_name name;
         struct rm_gid gid;
         struct rm_clock_correlation clocks;
@@ -165,6 +175,7 @@ union control_parameters {
 _Static_assert(sizeof(struct rm_build_version) == 40 && sizeof(struct rm_attached_ids) == 128, "RM parameters");
 _Static_assert(sizeof(struct rm_id_info) == 40 && sizeof(struct rm_probed_ids) == 256, "RM parameters");
 _Static_assert(sizeof(struct rm_attach_ids) == 132 && sizeof(struct rm_pci_info) == 12, "RM parameters");
+_Static_assert(sizeof(struct rm_list_item) == 8 && sizeof(struct rm_pointed_list) == 16, "RM parameters");
 _Static_assert(sizeof(struct rm_virtualization) == 8 && sizeof(struct rm_name) == 132, "RM parameters");
 _Static_assert(sizeof(struct rm_gid) == 268 && sizeof(struct rm_clock_correlation) == 264, "RM parameters");
 _Static_assert(sizeof(struct rm_architecture) == 16 && sizeof(struct rm_pci_ids) == 16, "RM parameters");

@@ -127,6 +127,7 @@ uint32_t control_architecture(struct control *control);
 uint32_t control_async_attach(struct control *control);
 uint32_t control_attach_ids(struct control *control);
 uint32_t control_attached_ids(struct control *control);
+uint32_t control_bios_info(struct control *control);
 uint32_t control_build_version(struct control *control);
 uint32_t control_clocks(struct control *control);
 uint32_t control_compute_mode(struct control *control);

@@ -123,6 +123,16 @@ static void print_uuid(FILE *out, const struct procfs_source *source) {
                 fputs("GPU UUID: \t GPU-\?\?\?\?\?\?\?\?-\?\?\?\?-\?\?\?\?-\?\?\?\?-\?\?\?\?\?\?\?\?\?\?\?\?\n", out);
 }
 
+static void print_video_bios(FILE *out, bool known) {
+        uint32_t revision = MODEL_BIOS_REVISION;
+
+        if (known)
+                fprintf(out, "Video BIOS: \t %02x.%02x.%02x.%02x.%02x\n", revision >> 24, revision >> 16 & 0xff,
+                        revision >> 8 & 0xff, revision & 0xff, MODEL_BIOS_OEM_REVISION);
+        else
+                fputs("Video BIOS: \t \?\?.\?\?.\?\?.\?\?.\?\?\n", out);
+}
+
 void procfs_information(FILE *out, const struct procfs_source *source) {
         const struct model_gpu_view *gpu = source->gpu;
         const struct pci_address *address = &gpu->spec.address;
@@ -131,7 +141,7 @@ void procfs_information(FILE *out, const struct procfs_source *source) {
         fprintf(out, "Model: \t\t %s\n", gpu->spec.model);
         fprintf(out, "IRQ:   \t\t %u\n", procfs_interrupt(gpu));
         print_uuid(out, source);
-        fprintf(out, "Video BIOS: \t %s\n", known ? "96.00.89.00.01" : "??.??.??.??.??");
+        print_video_bios(out, known);
         fprintf(out, "Bus Type: \t PCIe\n");
         fprintf(out, "DMA Size: \t 52 bits\n");
         fprintf(out, "DMA Mask: \t 0xfffffffffffff\n");

@@ -107,8 +107,8 @@ def test_without_root_the_mode_can_be_asked_for(node, daemon):
 
 
 # Fields that both have. holdfast query has more, of its own.
-FIELDS = ("driver_version", "count", "index", "name", "uuid", "pci.bus_id", "pci.domain", "pci.bus", "pci.device",
-          "persistence_mode")
+FIELDS = ("driver_version", "count", "index", "name", "gpu_name", "uuid", "gpu_uuid", "pci.bus_id", "gpu_bus_id", "pci.domain",
+          "pci.bus", "pci.device", "vbios_version", "persistence_mode")
 
 
 def test_holdfast_query_prints_what_nvidia_smi_prints(node, daemon):
@@ -118,6 +118,22 @@ def test_holdfast_query_prints_what_nvidia_smi_prints(node, daemon):
         status, lines = node.smi(*words, f"--format={form}")
         assert status == 0
         assert node.holdfast("query", *words, f"--format={form}").out.splitlines() == lines
+
+
+def test_these_are_all_fields_that_both_have_but_the_time(node):
+    theirs = {name for line in node.smi("--help-query-gpu")[1] if line.startswith('"') for name in line.split('"')[1::2]}
+    listed = node.holdfast("query", "--list-fields").out
+    ours = {*re.findall(r"^  (\S+)", listed, re.MULTILINE), *re.findall(r"\(also (\S+)\)", " ".join(listed.split()))}
+    assert theirs & ours == {*FIELDS, "timestamp"}
+
+
+def test_the_time_has_the_form_of_nvidia_smis(node):
+    words = ("--query-gpu=timestamp", "--format=csv")
+    status, theirs = node.smi(*words)
+    ours = node.holdfast("query", *words).out.splitlines()
+    assert status == 0 and [len(theirs), theirs[0]] == [len(ours), ours[0]]
+    for line in theirs[1:] + ours[1:]:
+        assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}", line)
 
 
 def test_holdfast_set_goes_through_nvml_where_there_is_no_daemon(node):

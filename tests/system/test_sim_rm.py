@@ -9,8 +9,8 @@ import struct
 from pathlib import Path
 
 from harness import abi
-from harness.abi import (GPU_IS_LOST, INSUFFICIENT_PERMISSIONS, INVALID_ARGUMENT, INVALID_PARAM_STRUCT, NOT_SUPPORTED, NV_OK,
-                         OBJECT_NOT_FOUND, gpu_id, pointed)
+from harness.abi import (GPU_IS_LOST, INSUFFICIENT_PERMISSIONS, INVALID_ADDRESS, INVALID_ARGUMENT, INVALID_PARAM_STRUCT,
+                         NOT_SUPPORTED, NV_OK, OBJECT_NOT_FOUND, gpu_id, pointed)
 from harness.events import wait_until
 from harness.simulator import QUICK, opened, scenario
 
@@ -212,6 +212,21 @@ def test_the_build_version_goes_to_three_addresses_of_the_caller(make_sim):
         assert [block.raw.split(b"\0")[0] for block, _ in blocks] == [b"550.163.01", b"simulated", b"holdfast-sim"]
         too_small = struct.pack("I4xQQQII", 4, *(address for _, address in blocks), 0, 0)
         assert rm.control(rm.handle, 0x101, too_small)[0] == INVALID_ARGUMENT
+
+
+def test_the_video_bios_goes_to_a_list_of_the_caller_and_is_that_of_proc(make_sim):
+    sim = simulated(make_sim)
+    with objects(sim) as rm:
+        block, address = pointed(struct.pack("IIIIII", 0, 9, 1, 9, 7, 9))
+        assert rm.control(SUBDEVICE, 0x20800802, struct.pack("I4xQ", 3, address))[0] == NV_OK
+        _, revision, _, oem, _, other = struct.unpack("IIIIII", block.raw)
+        assert other == 0
+        version = ".".join(f"{byte:02x}" for byte in struct.pack(">IB", revision, oem))
+        assert f"Video BIOS: \t {version}\n" in (
+            sim.root / f"proc/driver/nvidia/gpus/{sim.addresses[0]}/information").read_text()
+        assert rm.control(SUBDEVICE, 0x20800802, struct.pack("I4xQ", 16, address))[0] == INVALID_ARGUMENT
+        assert rm.control(SUBDEVICE, 0x20800802, struct.pack("I4xQ", 1, 0))[0] == INVALID_ADDRESS
+        assert rm.control(SUBDEVICE, 0x20800802, bytes(12))[0] == INVALID_PARAM_STRUCT
 
 
 def test_the_temperature_is_read_by_a_program_for_one_sensor(make_sim):
