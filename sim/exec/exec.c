@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
@@ -13,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,7 +27,6 @@ enum {
         EXIT_NOT_RUNNABLE = 126,
         EXIT_NOT_FOUND = 127,
         EXIT_SIGNAL = 128,
-        REMOVE_DEPTH = 16,
 };
 
 #define PRELOADED "libholdfast-sim-stat.so"
@@ -78,18 +76,16 @@ static int complain(int status, const char *format, ...) {
 
 /* ---- a simulator of our own ---- */
 
-static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *where) {
-        return remove(path);
-}
-
 static void end_own(struct own *own) {
         if (own->pid > 0) {
                 (void)kill(own->pid, SIGTERM);
                 while (waitpid(own->pid, NULL, 0) < 0 && errno == EINTR)
                         ;
         }
-        if (own->folder[0] != '\0')
-                (void)nftw(own->folder, remove_one, REMOVE_DEPTH, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        if (own->folder[0] != '\0') {
+                (void)umount2(own->folder, MNT_DETACH);
+                (void)rmdir(own->folder);
+        }
 }
 
 /* In the child. It hears of no terminal's signals, and does not outlive us. */
@@ -126,7 +122,10 @@ static int start_own(struct own *own, const struct exec_options *options) {
                 own->folder[0] = '\0';
                 return complain(-errno, "cannot make a folder in %s: %s", folder, strerror(errno));
         }
-        if (chmod(own->folder, 0755) < 0 || pipe2(ends, O_CLOEXEC) < 0)
+        /* A file system of its own: by that `holdfast doctor` tells its daemon's socket from that of another node. */
+        if (mount("holdfast-sim", own->folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
+                return complain(-errno, "cannot mount a tmpfs on %s: %s", own->folder, strerror(errno));
+        if (pipe2(ends, O_CLOEXEC) < 0)
                 return complain(-errno, "cannot start the simulator: %s", strerror(errno));
         read_end = ends[0];
         write_end = ends[1];

@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -23,6 +24,20 @@ DAEMON_AND_STATUS = """
 "$1" --foreground &
 daemon=$!
 "$2" wait --timeout 30 >/dev/null && "$2" status --json
+kill $daemon && wait $daemon
+"""
+
+# A node with a daemon and a process that has GPU 0 open, until its input ends; what is found out there.
+BUSY = """
+"$1" --foreground &
+daemon=$!
+"$2" wait --timeout 30 >/dev/null
+exec 7</dev/nvidia0
+"$2" clients --json 7<&- >"$3/clients"
+"$2" doctor --json 7<&- >"$3/doctor" || true
+echo $$ $daemon
+read line || true
+exec 7<&-
 kill $daemon && wait $daemon
 """
 
@@ -119,6 +134,23 @@ def test_commands_of_one_simulator_meet_and_those_of_another_do_not(world, node,
     (root / "run/nvidia-persistenced/left").unlink()
     journal = node(build / "sim/holdfast-sim", "ctl", "--root=/", "status", "--json", options=["--root", root])
     assert [gpu["address"] for gpu in json.loads(journal.stdout)["gpus"]] == world.gpus
+
+
+def test_two_nodes_at_once_know_nothing_of_each_others_processes_and_sockets(program, environment, build, tmp_path):
+    command = [program, "exec", "--gpus=1", "--", "sh", "-ec", BUSY, "sh", build / "src/daemon/nvidia-persistenced",
+               build / "src/cli/holdfast", tmp_path]
+    how = {"env": environment, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **how) as first:
+        others = first.stdout.readline().split()
+        with subprocess.Popen(command, **how) as second:
+            pids = {int(word) for word in second.stdout.readline().split()}
+            assert second.communicate()[0] == "" and second.returncode == 0
+        assert first.communicate()[0] == "" and first.returncode == 0
+    clients, doctor = (json.loads((tmp_path / name).read_text()) for name in ("clients", "doctor"))
+    assert {client["pid"] for client in clients["clients"]} == pids
+    checks = {check["id"]: check for check in doctor["checks"]}
+    assert checks["socket-inode"]["verdict"] == "ok"
+    assert checks["reset"]["evidence"] and not set(others) & set(re.findall(r"\d+", json.dumps(doctor)))
 
 
 def test_exit_statuses_are_the_commands(node):

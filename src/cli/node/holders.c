@@ -26,8 +26,17 @@ enum {
         STALLS_MAX = 2,
 };
 
+/* A node that is no device is known by the file that it is: two simulators each have a /dev/nvidia0. */
+struct node_file {
+        uint32_t device_major, device_minor;
+        uint64_t inode;
+        int minor;
+};
+
 struct holder_list {
-        char device_folder[PATH_MAX]; /* where nodes count that are no devices; empty: anywhere, by their number */
+        bool nodes_are_devices; /* they count wherever they are, by their number; else only these: */
+        struct node_file *nodes;
+        size_t n_nodes;
         struct holder *holders;
         size_t n;
 };
@@ -48,6 +57,7 @@ struct marks {
 
 static void survey_done(struct survey *survey) {
         free(survey->scan.holders);
+        free(survey->scan.nodes);
         free(survey->pids);
 }
 
@@ -77,10 +87,12 @@ static int minor_of_path(const char *path) {
         return (int)minor;
 }
 
-static bool is_in_folder(const char *path, const char *folder) {
-        size_t length = strlen(folder);
-
-        return strncmp(path, folder, length) == 0 && path[length] == '/' && !strchr(path + length + 1, '/');
+static int minor_of_file(const struct holder_list *scan, const struct statx *status) {
+        for (size_t i = 0; i < scan->n_nodes; i++)
+                if (scan->nodes[i].inode == status->stx_ino && scan->nodes[i].device_major == status->stx_dev_major &&
+                    scan->nodes[i].device_minor == status->stx_dev_minor)
+                        return scan->nodes[i].minor;
+        return -1;
 }
 
 /*
@@ -88,20 +100,26 @@ static bool is_in_folder(const char *path, const char *folder) {
  * DONT_SYNC a file system tells what the kernel has of the file, and its server is not asked (fs/fuse/dir.c,
  * fuse_update_get_attr): type and number of a file never change, so they are known since it was opened.
  */
-static int minor_of_node(int folder_fd, const char *name) {
+static int minor_of_node(const struct holder_list *scan, int folder_fd, const char *name) {
         struct statx status;
 
-        if (statx(folder_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &status) < 0 ||
-            !S_ISCHR(status.stx_mode) || status.stx_rdev_major != NV_MAJOR)
+        if (statx(folder_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO, &status) < 0)
                 return -1;
-        return (int)status.stx_rdev_minor;
+        if (!scan->nodes_are_devices)
+                return minor_of_file(scan, &status);
+        return S_ISCHR(status.stx_mode) && status.stx_rdev_major == NV_MAJOR ? (int)status.stx_rdev_minor : -1;
+}
+
+/* A file that was opened through a mount of it alone is called "/" once its mount namespace is gone: docs/simulator.md.
+ */
+static bool is_worth_a_look(const struct holder_list *scan, const char *path) {
+        return minor_of_path(path) >= 0 || (!scan->nodes_are_devices && text_equal(path, "/"));
 }
 
 /* The minor behind one descriptor, or -1. The link's text is looked at first: reading it waits for nobody. */
 static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, const char *name, struct marks *marks) {
         char path[PATH_MAX];
         ssize_t length;
-        int minor;
 
         length = readlinkat(folder_fd, name, path, sizeof(path) - 1);
         if (length < 0)
@@ -109,12 +127,7 @@ static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, co
         path[length] = '\0';
         marks->has_signalfd |= text_equal(path, "anon_inode:[signalfd]");
         marks->has_eventpoll |= text_equal(path, "anon_inode:[eventpoll]");
-        minor = minor_of_path(path);
-        if (minor < 0)
-                return -1;
-        if (scan->device_folder[0] != '\0')
-                return is_in_folder(path, scan->device_folder) ? minor : -1;
-        return minor_of_node(folder_fd, name);
+        return is_worth_a_look(scan, path) ? minor_of_node(scan, folder_fd, name) : -1;
 }
 
 static void read_name(pid_t pid, char name[static HOLDER_NAME_SIZE]) {
@@ -213,17 +226,47 @@ static int look_at_all(struct survey *survey, struct aside_gap *ret_gap) {
         return aside_run(&aside, ret_gap);
 }
 
-/* Of nodes that are no devices the path decides, without symbolic links, as the kernel shows it. */
-static int find_device_folder(struct holder_list *scan, const struct locations *locations) {
+static int add_node(struct holder_list *scan, int folder_fd, const char *name) {
+        char path[NAME_MAX + 2];
+        struct node_file *nodes;
+        struct statx status;
+        int minor;
+
+        minor = text_format(path, sizeof(path), "/%s", name) < 0 ? -1 : minor_of_path(path);
+        if (minor < 0 || statx(folder_fd, name, AT_NO_AUTOMOUNT, STATX_INO, &status) < 0)
+                return 0;
+        nodes = array_grown(scan->nodes, scan->n_nodes, sizeof(*nodes));
+        if (!nodes)
+                return -ENOMEM;
+        scan->nodes = nodes;
+        scan->nodes[scan->n_nodes++] = (struct node_file){
+                .device_major = status.stx_dev_major,
+                .device_minor = status.stx_dev_minor,
+                .inode = status.stx_ino,
+                .minor = minor,
+        };
+        return 0;
+}
+
+/* Those that are no devices. */
+static int find_nodes(struct holder_list *scan, const struct locations *locations) {
+        CLEANUP(dir_done) DIR *dir = NULL;
+        const struct dirent *entry;
         char path[PATH_MAX];
         int r;
 
-        if (locations->nodes_are_devices)
+        scan->nodes_are_devices = locations->nodes_are_devices;
+        if (scan->nodes_are_devices)
                 return 0;
         r = locations_path(path, locations, "/dev");
         if (r < 0)
                 return r;
-        return realpath(path, scan->device_folder) ? 0 : -errno;
+        dir = opendir(path);
+        if (!dir)
+                return -errno;
+        while (r == 0 && (entry = readdir(dir)))
+                r = add_node(scan, dirfd(dir), entry->d_name);
+        return r;
 }
 
 static int compare_holders(const void *a, const void *b) {
@@ -245,7 +288,7 @@ int holders_scan(const struct locations *locations, struct holder **ret_holders,
         struct aside_gap gap;
         int r;
 
-        r = find_device_folder(&survey.scan, locations);
+        r = find_nodes(&survey.scan, locations);
         if (r == -ENOENT) { /* no nodes: nobody has one open */
                 *ret_holders = NULL;
                 *ret_n = 0;
@@ -280,7 +323,7 @@ int holders_scan_process(const struct locations *locations, pid_t pid, struct ho
         if (!survey.pids)
                 return -ENOMEM;
         survey.pids[0] = pid;
-        r = find_device_folder(&survey.scan, locations);
+        r = find_nodes(&survey.scan, locations);
         if (r == 0)
                 r = look_at_all(&survey, &gap);
         if (r < 0 && r != -ENOENT)

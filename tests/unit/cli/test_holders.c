@@ -137,7 +137,7 @@ static void only_the_nodes_of_gpus_count(void **state) {
 static void another_roots_nodes_do_not_count(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(free_ptr) struct holder *holders = NULL;
-        char other[] = "/tmp/holdfast-holders-XXXXXX", path[64];
+        char other[] = "/tmp/holdfast-holders-XXXXXX", path[64], node[80];
         size_t n = 1;
         struct holders_sight sight;
 
@@ -145,10 +145,27 @@ static void another_roots_nodes_do_not_count(void **state) {
         assert_non_null(mkdtemp(other));
         (void)snprintf(path, sizeof(path), "%s/dev", other);
         assert_int_equal(mkdir(path, 0755), 0);
+        (void)snprintf(node, sizeof(node), "%s/nvidia0", path);
+        assert_int_equal(close(creat(node, 0600)), 0);
         assert_int_equal(scan_below(other, &holders, &n, &sight), 0);
         assert_int_equal(n, 0);
+        assert_int_equal(unlink(node), 0);
         assert_int_equal(rmdir(path), 0);
         assert_int_equal(rmdir(other), 0);
+}
+
+/* As through a mount, which a container or a node of the lab has. */
+static void a_node_that_was_opened_at_another_path_counts(void **state) {
+        CLEANUP(fd_done) int fd = open_node("nvidia5"), elsewhere = -1;
+        char node[80], link[80];
+
+        (void)snprintf(node, sizeof(node), "%s/dev/nvidia5", root);
+        (void)snprintf(link, sizeof(link), "%s/nvidia7", root);
+        assert_int_equal(linkat(AT_FDCWD, node, AT_FDCWD, link, 0), 0);
+        elsewhere = open(link, O_RDWR | O_CLOEXEC);
+        assert_true(elsewhere >= 0);
+        fd = fd_close(fd);
+        assert_holders(1, (const int[]){5}, (const unsigned[]){1});
 }
 
 static void a_root_may_be_reached_over_a_symbolic_link(void **state) {
@@ -211,6 +228,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 ROOT_TEST(a_name_that_would_steer_a_terminal_is_made_printable),
                 ROOT_TEST(a_root_may_be_reached_over_a_symbolic_link),
+                ROOT_TEST(a_node_that_was_opened_at_another_path_counts),
                 ROOT_TEST(another_roots_nodes_do_not_count),
                 ROOT_TEST(below_the_real_root_a_file_with_a_nodes_name_does_not_count),
                 ROOT_TEST(each_process_is_listed_once_for_each_gpu_by_minor),
