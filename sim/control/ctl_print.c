@@ -106,9 +106,11 @@ void ctl_print_status(json_t *result) {
         printf("Simulated driver %s, %zu GPUs\n\n", text(result, "driver_version"), json_array_size(gpus));
         puts("GPU  ADDRESS       MINOR  STATE         USERS  INITS  TEARDOWNS  LEGACY  WATTS  MHZ        COMPUTE MODE "
              "      OPENED BY");
-        json_array_foreach(gpus, i, item) print_gpu(item);
-        json_array_foreach(unknown, i, item) printf("\nunknown ioctl 0x%llx on %s, %lld times\n",
-                                                    number(item, "command"), text(item, "node"), number(item, "count"));
+        json_array_foreach(gpus, i, item)
+                print_gpu(item);
+        json_array_foreach(unknown, i, item)
+                printf("\nunknown ioctl 0x%llx on %s, %lld times\n", number(item, "command"), text(item, "node"),
+                       number(item, "count"));
 }
 
 /* ---- journal ---- */
@@ -128,7 +130,8 @@ void ctl_print_journal(json_t *result) {
 
         if (number(result, "dropped") > 0)
                 printf("(%lld older records are gone)\n", number(result, "dropped"));
-        json_array_foreach(records, i, record) print_record(record);
+        json_array_foreach(records, i, record)
+                print_record(record);
 }
 
 /* ---- the rest: a result for one GPU, or {"gpus": [...]} for `all` ---- */
@@ -139,7 +142,8 @@ static void for_each_gpu(json_t *result, void (*print)(json_t *gpu)) {
 
         if (!gpus)
                 print(result);
-        json_array_foreach(gpus, i, gpu) print(gpu);
+        json_array_foreach(gpus, i, gpu)
+                print(gpu);
 }
 
 static void print_message(json_t *gpu) {

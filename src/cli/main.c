@@ -166,7 +166,7 @@ static int run_command(const struct command *command, struct invocation *invocat
 /* *command: what to run without a name; then, what was run. */
 static int run(int argc, char **argv, const struct command_environment *environment, const struct command **command) {
         struct common_options common = {0};
-        struct invocation invocation = {.program = "holdfast", .usage_status = STATUS_USAGE};
+        struct invocation invocation = {.program = "holdfast"};
         struct options_parser parser = {
                 .groups = {{common_specs, &common}},
                 .stop_at_word = true,
@@ -191,8 +191,7 @@ static int run(int argc, char **argv, const struct command_environment *environm
                 *command = named;
                 (void)text_format(program, sizeof(program), "holdfast %s", named->name);
                 invocation.program = program;
-                if (named->usage_status != 0)
-                        invocation.usage_status = named->usage_status;
+                invocation.failed_status = named->failed_status;
                 arguments++;
                 n--;
         }

@@ -3,6 +3,7 @@
 
 #include "cli/args/command.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -22,26 +23,24 @@ static void print_message(const char *prefix, const char *text) {
         wrap_print(stderr, text, strlen(prefix), INDENT, report_style_of(stderr).width);
 }
 
-static void print_complaint(const struct invocation *invocation, const char *text) {
-        char prefix[64];
-
-        (void)text_format(prefix, sizeof(prefix), "%s: ", invocation->program);
-        print_message(prefix, text);
-}
-
 int complain(const struct invocation *invocation, int status, const char *format, ...) {
-        char text[MESSAGE_SIZE];
+        char prefix[64], text[MESSAGE_SIZE];
         va_list arguments;
 
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        print_complaint(invocation, text);
+        (void)text_format(prefix, sizeof(prefix), "%s: ", invocation->program);
+        print_message(prefix, text);
         return status;
 }
 
-int complain_memory(const struct invocation *invocation, int status) {
-        return complain(invocation, status, "out of memory");
+static int failure(const struct invocation *invocation, int status) {
+        return invocation->failed_status != 0 ? invocation->failed_status : status;
+}
+
+int complain_memory(const struct invocation *invocation) {
+        return complain(invocation, failure(invocation, STATUS_FAILED), "out of memory");
 }
 
 int complain_usage(const struct invocation *invocation, const char *format, ...) {
@@ -51,9 +50,7 @@ int complain_usage(const struct invocation *invocation, const char *format, ...)
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        text_append(text, sizeof(text), " (see %s --help)", invocation->program);
-        print_complaint(invocation, text);
-        return invocation->usage_status;
+        return complain(invocation, failure(invocation, STATUS_USAGE), "%s (see %s --help)", text, invocation->program);
 }
 
 void complain_detail(const char *format, ...) {
@@ -66,6 +63,8 @@ void complain_detail(const char *format, ...) {
         print_message("  ", text);
 }
 
+/* ---- what most commands begin and end with ---- */
+
 int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,
                  struct snapshot **ret_snapshot) {
         const struct snapshot_request request = {
@@ -73,9 +72,24 @@ int command_look(const struct invocation *invocation, unsigned flags, uint64_t t
                 .flags = flags,
                 .timeout_usec = timeout_usec,
         };
-        int r = snapshot_read(&request, ret_snapshot);
 
-        if (r < 0)
-                (void)complain_memory(invocation, STATUS_FAILED);
-        return r;
+        return snapshot_read(&request, ret_snapshot) < 0 ? complain_memory(invocation) : STATUS_DONE;
+}
+
+int command_select(const struct invocation *invocation, const struct ids *ids, int nothing_status,
+                   struct snapshot *snapshot) {
+        char text[REPORT_NOTHING_SIZE];
+        int r;
+
+        if (snapshot_is_empty(snapshot))
+                return complain(invocation, nothing_status, "%s",
+                                report_nothing(snapshot, invocation->locations, text, sizeof(text)));
+        r = ids_select(ids, snapshot, text, sizeof(text));
+        return r < 0 ? complain(invocation, failure(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU), "%s",
+                                text)
+                     : STATUS_DONE;
+}
+
+int command_print_json(const struct invocation *invocation, json_t *document) {
+        return report_json_print(document, stdout) < 0 ? complain_memory(invocation) : STATUS_DONE;
 }

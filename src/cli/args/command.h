@@ -7,10 +7,12 @@
  * run it. Each command is one file; it gathers into plain structs and lets a writer print them.
  */
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "base/locations.h"
+#include "cli/args/ids.h"
 #include "cli/args/options.h"
 #include "cli/node/snapshot.h"
 
@@ -33,7 +35,7 @@ struct command_exit {
 /* What a command is called with. */
 struct invocation {
         const char *program; /* "holdfast status": what messages begin with */
-        int usage_status;    /* for wrong usage */
+        int failed_status;   /* of struct command */
         const struct locations *locations;
         void *options; /* the command's own struct, filled by its table of options */
         char **words;
@@ -49,9 +51,9 @@ struct command {
         const struct option_spec *options;
         const struct command_exit *exits; /* ended by a meaning of NULL */
         void *defaults;                   /* the struct that the options go into */
-        int usage_status;                 /* exit status for wrong usage; 0: STATUS_USAGE */
-        bool status_answers;              /* the exit status is the answer: output that gets lost does not change it */
-        bool words_are_a_command;         /* options that follow the first word are not ours */
+        int failed_status;        /* for all that goes wrong, where the usual numbers mean something else; or 0 */
+        bool status_answers;      /* the exit status is the answer: output that gets lost does not change it */
+        bool words_are_a_command; /* options that follow the first word are not ours */
         int (*run)(const struct invocation *invocation);
 };
 
@@ -82,17 +84,24 @@ extern const struct option_spec common_specs[];
 int complain(const struct invocation *invocation, int status, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-int complain_memory(const struct invocation *invocation, int status); /* "out of memory" */
-
-/* The same for wrong usage: adds where the help is, and returns its exit status. */
+/* The same for usual troubles; they know the exit status. That of wrong usage adds where the help is. */
+int complain_memory(const struct invocation *invocation);
 int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* One of several things that a complaint is about: a line below it, indented. */
 void complain_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Takes a snapshot of this node; flags and timeout_usec are those of struct snapshot_request. Returns 0, or negative
- * errno after saying why there is none.
+ * What most commands begin and end with. Each returns STATUS_DONE, or an exit status after saying what is wrong.
  */
+
+/* Takes a snapshot of this node; flags and timeout_usec are those of struct snapshot_request. */
 int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,
                  struct snapshot **ret_snapshot);
+
+/* Selects the GPUs meant. nothing_status: for a snapshot that has nothing to tell. */
+int command_select(const struct invocation *invocation, const struct ids *ids, int nothing_status,
+                   struct snapshot *snapshot);
+
+/* Prints the document on standard output, and takes over the reference; NULL is out of memory. */
+int command_print_json(const struct invocation *invocation, json_t *document);

@@ -62,7 +62,7 @@ int ids_add(struct ids *ids, const char *list, char *error, size_t error_size) {
         }
 }
 
-/* ---- resolving --------------------------------------------------------------- */
+/* ---- selecting --------------------------------------------------------------- */
 
 static bool matches(const struct id *id, const struct snapshot_gpu *gpu) {
         switch (id->kind) {
@@ -78,13 +78,12 @@ static bool matches(const struct id *id, const struct snapshot_gpu *gpu) {
         return false;
 }
 
-static int resolve_one(const struct id *id, const struct snapshot *snapshot, bool *selected, char *error,
-                       size_t error_size) {
+static int select_one(const struct id *id, struct snapshot *snapshot, char *error, size_t error_size) {
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (matches(id, &snapshot->gpus[i])) {
-                        selected[i] = true;
+        each_gpu(gpu, snapshot)
+                if (matches(id, gpu)) {
+                        gpu->selected = true;
                         n++;
                 }
         if (id->kind == ID_ALL || n == 1)
@@ -102,18 +101,15 @@ static int resolve_one(const struct id *id, const struct snapshot *snapshot, boo
         return -ENODEV;
 }
 
-int ids_resolve(const struct ids *ids, const struct snapshot *snapshot, bool *ret_selected, char *error,
-                size_t error_size) {
+int ids_select(const struct ids *ids, struct snapshot *snapshot, char *error, size_t error_size) {
         static const struct id all = {.kind = ID_ALL};
+        int r = 0;
 
-        memset(ret_selected, 0, snapshot->n_gpus * sizeof(*ret_selected));
+        each_gpu(gpu, snapshot)
+                gpu->selected = false;
         if (ids->n == 0)
-                return resolve_one(&all, snapshot, ret_selected, error, error_size);
-        for (size_t i = 0; i < ids->n; i++) {
-                int r = resolve_one(&ids->items[i], snapshot, ret_selected, error, error_size);
-
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+                return select_one(&all, snapshot, error, error_size);
+        for (size_t i = 0; i < ids->n && r == 0; i++)
+                r = select_one(&ids->items[i], snapshot, error, error_size);
+        return r;
 }

@@ -40,9 +40,7 @@ struct ids {
 int ids_add(struct ids *ids, const char *list, char *error, size_t error_size);
 
 /*
- * Marks the GPUs meant: ret_selected has room for snapshot->n_gpus. "All" leaves out those that the administrator
- * excluded from the driver. Returns 0; -ENODEV (no such GPU) or -EINVAL (a UUID's beginning that several have) with a
- * sentence in error.
+ * Sets `selected` of the GPUs meant, and of no others. "All" leaves out those that the administrator excluded from the
+ * driver. Returns 0; -ENODEV (no such GPU) or -EINVAL (a UUID's beginning that several have) with a sentence in error.
  */
-int ids_resolve(const struct ids *ids, const struct snapshot *snapshot, bool *ret_selected, char *error,
-                size_t error_size);
+int ids_select(const struct ids *ids, struct snapshot *snapshot, char *error, size_t error_size);

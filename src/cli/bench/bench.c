@@ -14,7 +14,6 @@
 #include "base/fd.h"
 #include "base/locations.h"
 #include "base/text.h"
-#include "cli/args/ids.h"
 #include "cli/bench/bench.h"
 #include "cli/bench/sample.h"
 #include "cli/change/child.h"
@@ -109,10 +108,10 @@ static void file_done(FILE **file) {
 
 /* ---- which GPUs ------------------------------------------------------------------------------------------------ */
 
-static int add_gpu(struct bench *bench, size_t row) {
+static int add_gpu(struct bench *bench, struct snapshot_gpu *row) {
         struct bench_gpu *gpu = &bench->gpus[bench->n_gpus++];
 
-        *gpu = (struct bench_gpu){.gpu = &bench->yield.snapshot->gpus[row], .row = row};
+        *gpu = (struct bench_gpu){.gpu = row};
         for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++) {
                 struct bench_series *series = &gpu->series[j / BENCH_STATES][j % BENCH_STATES];
 
@@ -130,22 +129,20 @@ static int add_gpus(struct bench *bench) {
         bench->gpus = calloc(snapshot->n_gpus + 1, sizeof(*bench->gpus));
         if (!bench->gpus)
                 return -ENOMEM;
-        for (size_t i = 0; i < snapshot->n_gpus && r == 0; i++)
-                if (bench->yield.selected[i])
-                        r = add_gpu(bench, i);
+        each_selected(gpu, snapshot)
+                if (r == 0)
+                        r = add_gpu(bench, gpu);
         return r;
 }
 
 static int select_gpus(struct bench *bench) {
         const struct bench_options *chosen = bench->invocation->options;
-        char error[192];
-        int r;
+        int status = command_select(bench->invocation, &chosen->gpus, STATUS_FAILED, bench->yield.snapshot);
 
-        r = ids_resolve(&chosen->gpus, bench->yield.snapshot, bench->yield.selected, error, sizeof(error));
-        if (r < 0)
-                return complain(bench->invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
+        if (status != STATUS_DONE)
+                return status;
         if (add_gpus(bench) < 0)
-                return complain_memory(bench->invocation, STATUS_FAILED);
+                return complain_memory(bench->invocation);
         if (bench->n_gpus == 0)
                 return complain(bench->invocation, STATUS_NO_GPU, "there are no GPUs");
         return STATUS_DONE;
@@ -258,11 +255,14 @@ static bool is_complete(const struct bench *bench) {
 static int report(const struct bench *bench, FILE *svg) {
         const struct bench_options *chosen = bench->invocation->options;
         struct report_style style = report_style_of(stdout);
-        int r;
+        int status = STATUS_DONE;
 
-        r = chosen->json ? bench_print_json(bench, stdout) : bench_print_text(bench, &style, stdout);
-        if (r < 0)
-                return complain_memory(bench->invocation, STATUS_FAILED);
+        if (chosen->json)
+                status = command_print_json(bench->invocation, bench_json(bench));
+        else if (bench_print_text(bench, &style, stdout) < 0)
+                status = complain_memory(bench->invocation);
+        if (status != STATUS_DONE)
+                return status;
         if (svg)
                 bench_print_svg(bench, svg);
         if (svg && (fflush(svg) != 0 || ferror(svg)))

@@ -40,8 +40,7 @@ struct bench_series {
 };
 
 struct bench_gpu {
-        const struct snapshot_gpu *gpu;
-        size_t row; /* of the snapshot */
+        struct snapshot_gpu *gpu;
         struct bench_series series[BENCH_WHATS][BENCH_STATES];
 };
 
@@ -81,5 +80,5 @@ const char *const *bench_notes(const struct bench *bench);
 
 int bench_print_text(const struct bench *bench, const struct report_style *style, FILE *stream);
 void bench_print_plot(const struct bench *bench, const struct report_style *style, FILE *stream);
-int bench_print_json(const struct bench *bench, FILE *stream);
+json_t *bench_json(const struct bench *bench);
 void bench_print_svg(const struct bench *bench, FILE *stream);

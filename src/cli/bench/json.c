@@ -34,14 +34,13 @@ static json_t *what_json(const struct bench_gpu *gpu, enum bench_what what) {
 
 static json_t *gpu_json(const struct bench *bench, const struct bench_gpu *gpu) {
         const struct gpu_info *info = &gpu->gpu->info;
-        char address[PCI_ADDRESS_SIZE];
 
         return json_pack("{s:I, s:s, s:s, s:s, s:o, s:o}", "index", (json_int_t)gpu->gpu->index, "address",
-                         pci_address_format(&info->address, address), "uuid", info->uuid, "name", info->model, "open",
-                         what_json(gpu, BENCH_OPEN), "cuda", bench->library ? what_json(gpu, BENCH_CUDA) : json_null());
+                         gpu->gpu->address, "uuid", info->uuid, "name", info->model, "open", what_json(gpu, BENCH_OPEN),
+                         "cuda", bench->library ? what_json(gpu, BENCH_CUDA) : json_null());
 }
 
-int bench_print_json(const struct bench *bench, FILE *stream) {
+json_t *bench_json(const struct bench *bench) {
         static const char *const daemons[] = {
                 [DAEMON_NONE] = "none",
                 [DAEMON_HOLDFAST] = "holdfast",
@@ -54,11 +53,9 @@ int bench_print_json(const struct bench *bench, FILE *stream) {
                 (void)json_array_append_new(notes, json_string(*note));
         for (size_t i = 0; i < bench->n_gpus; i++)
                 (void)json_array_append_new(gpus, gpu_json(bench, &bench->gpus[i]));
-        return report_json_print(
-                json_pack("{s:s, s:b, s:s, s:s, s:I, s:b, s:o, s:o, s:o}", "schema", "holdfast.bench/1", "model",
-                          bench->invocation->locations->simulated, "daemon", daemons[snapshot->daemon],
-                          "driver_version", snapshot->driver_version, "count", (json_int_t)bench->count, "held_only",
-                          bench->held_only, "cuda_missing",
-                          bench->library ? json_null() : json_string(bench->cuda_reason), "notes", notes, "gpus", gpus),
-                stream);
+        return json_pack("{s:s, s:b, s:s, s:s, s:I, s:b, s:o, s:o, s:o}", "schema", "holdfast.bench/1", "model",
+                         bench->invocation->locations->simulated, "daemon", daemons[snapshot->daemon], "driver_version",
+                         snapshot->driver_version, "count", (json_int_t)bench->count, "held_only", bench->held_only,
+                         "cuda_missing", bench->library ? json_null() : json_string(bench->cuda_reason), "notes", notes,
+                         "gpus", gpus);
 }

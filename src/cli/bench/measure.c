@@ -124,10 +124,10 @@ static void describe_failure(int error, char *reason, size_t size) {
                 (void)text_format(reason, size, "cannot start a process: %s", strerror(-error));
 }
 
-static void end_sample(struct sample *sample, const char *address) {
+static void end_sample(struct sample *sample, const struct bench_gpu *gpu) {
         if (sample_end(sample) < 0)
                 complain_detail("GPU %s: a process of ours does not come back from the driver, and is left to it",
-                                address);
+                                gpu->gpu->address);
 }
 
 /* Leaves the process in *sample, which has the GPU open. */
@@ -154,7 +154,7 @@ static void take(const struct bench *bench, struct bench_gpu *gpu, enum bench_wh
 static void measure_once(const struct bench *bench, struct bench_gpu *gpu, enum bench_what what,
                          enum bench_state state) {
         struct sample sample = {.keep_fd = -1, .answer_fd = -1};
-        char reason[256], address[PCI_ADDRESS_SIZE];
+        char reason[256];
 
         if (child_signal_kept() != 0)
                 return;
@@ -164,7 +164,7 @@ static void measure_once(const struct bench *bench, struct bench_gpu *gpu, enum 
                 return;
         }
         take(bench, gpu, what, state, &sample);
-        end_sample(&sample, pci_address_format(&gpu->gpu->info.address, address));
+        end_sample(&sample, gpu);
 }
 
 static void measure_all(const struct bench *bench, struct bench_gpu *gpu, enum bench_state state) {
@@ -197,15 +197,16 @@ static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu)
 static void measure_held(const struct bench *bench, struct bench_gpu *gpu) {
         if (bench->yield.snapshot->daemon == DAEMON_NONE)
                 measure_held_by_us(bench, gpu);
-        else if (yield_was_held(&bench->yield, gpu->row))
+        else if (gpu->gpu->held == HF_YES)
                 measure_all(bench, gpu, BENCH_HELD);
         else
                 discard(&gpu->series[BENCH_OPEN][BENCH_HELD], "the daemon does not hold it: 'holdfast set on' first");
 }
 
+/* NULL: all. */
 static void select_only(struct bench *bench, const struct bench_gpu *gpu) {
-        memset(bench->yield.selected, 0, bench->yield.snapshot->n_gpus * sizeof(bench->yield.selected[0]));
-        bench->yield.selected[gpu->row] = true;
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                bench->gpus[i].gpu->selected = !gpu || gpu == &bench->gpus[i];
 }
 
 static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
@@ -241,9 +242,7 @@ static int measure_turns(struct bench *bench) {
 
 /* Whatever came before: ends what is let go of, waits for all, says so. A second signal ends us: all is undone then. */
 static int take_hold_of_all(struct bench *bench) {
-        memset(bench->yield.selected, 0, bench->yield.snapshot->n_gpus * sizeof(bench->yield.selected[0]));
-        for (size_t i = 0; i < bench->n_gpus; i++)
-                bench->yield.selected[bench->gpus[i].row] = true;
+        select_only(bench, NULL);
         bench->yield.repeated = false;
         return yield_end(&bench->yield);
 }
@@ -257,7 +256,7 @@ static int summarise(struct bench *bench) {
 
                         r = statistics_of(series->nsec, series->n, &series->statistics);
                 }
-        return r == 0 ? STATUS_DONE : complain_memory(bench->invocation, STATUS_FAILED);
+        return r == 0 ? STATUS_DONE : complain_memory(bench->invocation);
 }
 
 int bench_measure(struct bench *bench) {

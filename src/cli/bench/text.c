@@ -68,12 +68,12 @@ static void print_discarded(const struct bench *bench, const struct report_style
         for (size_t i = 0; i < bench->n_gpus; i++)
                 for (size_t j = 0; j < BENCH_WHATS * BENCH_STATES; j++) {
                         const struct bench_series *series = &bench->gpus[i].series[j / BENCH_STATES][j % BENCH_STATES];
-                        char label[64], text[512];
+                        char text[512];
 
                         if (series->n_discarded == 0)
                                 continue;
                         (void)text_format(text, sizeof(text), "%s: %zu time%s of %s %s not taken: %s",
-                                          report_label(bench->gpus[i].gpu, label, sizeof(label)), series->n_discarded,
+                                          bench->gpus[i].gpu->label, series->n_discarded,
                                           series->n_discarded == 1 ? "" : "s", bench_state_names[j % BENCH_STATES],
                                           bench_what_names[j / BENCH_STATES], series->reason);
                         wrap_print(stream, text, 0, 2, style->width);

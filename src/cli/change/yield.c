@@ -4,7 +4,6 @@
 #include "cli/change/yield.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +24,6 @@
 void yield_done(struct yield *yield) {
         client_done(&yield->lease);
         snapshot_done(&yield->snapshot);
-        free(yield->selected);
 }
 
 static uint64_t deadline_of(const struct yield *yield) {
@@ -41,21 +39,17 @@ static const char *plural(size_t n) {
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
 int yield_look(struct yield *yield) {
-        const struct snapshot *snapshot;
-
         /* Quick: /proc waits for a GPU that hangs. */
-        if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
-                         &yield->snapshot) < 0)
-                return yield->failed_status;
-        yield->selected = calloc(yield->snapshot->n_gpus + 1, sizeof(bool));
-        if (!yield->selected)
-                return complain_memory(yield->invocation, yield->failed_status);
-        snapshot = yield->snapshot;
-        if (snapshot->daemon == DAEMON_SILENT)
-                return complain(yield->invocation, yield->failed_status, "%s", snapshot->daemon_error);
-        if (snapshot_is_empty(snapshot))
+        int status = command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
+                                  &yield->snapshot);
+
+        if (status != STATUS_DONE)
+                return status;
+        if (yield->snapshot->daemon == DAEMON_SILENT)
+                return complain(yield->invocation, yield->failed_status, "%s", yield->snapshot->daemon_error);
+        if (snapshot_is_empty(yield->snapshot))
                 return complain(yield->invocation, yield->failed_status, "the NVIDIA driver is not loaded, and %s",
-                                snapshot->daemon_error);
+                                yield->snapshot->daemon_error);
         return STATUS_DONE;
 }
 
@@ -63,30 +57,27 @@ int yield_look(struct yield *yield) {
 
 static void name_client(const struct snapshot_gpu *gpu, const struct holder *holder) {
         struct process process = {.pid = holder->pid};
-        char label[64];
 
         (void)processes_read(&process, 1);
-        complain_detail("%s: %s (pid %d, user %s%s%s)", report_label(gpu, label, sizeof(label)),
-                        process.command[0] ? process.command : holder->name, (int)holder->pid,
-                        process.user[0] ? process.user : "?", process.contained ? ", container " : "",
+        complain_detail("%s: %s (pid %d, user %s%s%s)", gpu->label, process.command[0] ? process.command : holder->name,
+                        (int)holder->pid, process.user[0] ? process.user : "?", process.contained ? ", container " : "",
                         process.contained ? process.container.name : "");
 }
 
 /* Calls `tell` for each other process with a selected GPU open, and returns how many there are. */
 static size_t each_client(const struct yield *yield,
                           void (*tell)(const struct snapshot_gpu *gpu, const struct holder *holder)) {
-        const struct snapshot *snapshot = yield->snapshot;
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                for (size_t j = 0; yield->selected[i] && j < snapshot->gpus[i].n_clients; j++) {
-                        const struct holder *holder = &snapshot->gpus[i].clients[j];
+        each_selected(gpu, yield->snapshot)
+                for (size_t i = 0; i < gpu->n_clients; i++) {
+                        const struct holder *holder = &gpu->clients[i];
 
-                        if (!snapshot_is_client(snapshot, holder))
+                        if (!snapshot_is_client(yield->snapshot, holder))
                                 continue;
                         n++;
                         if (tell)
-                                tell(&snapshot->gpus[i], holder);
+                                tell(gpu, holder);
                 }
         return n;
 }
@@ -134,9 +125,9 @@ static size_t list_addresses(const struct yield *yield, struct pci_address addre
 
         if (yield->all)
                 return 0; /* all, and those that come meanwhile too */
-        for (size_t i = 0; i < yield->snapshot->n_gpus && n < HF_GPUS_MAX; i++)
-                if (yield->selected[i])
-                        addresses[n++] = yield->snapshot->gpus[i].info.address;
+        each_selected(gpu, yield->snapshot)
+                if (n < HF_GPUS_MAX)
+                        addresses[n++] = gpu->info.address;
         return n;
 }
 
@@ -184,8 +175,8 @@ static bool is_answering(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_HOLDFAST;
 }
 
-bool yield_was_held(const struct yield *yield, size_t row) {
-        return yield->selected[row] && yield->snapshot->gpus[row].held == HF_YES;
+bool yield_was_held(const struct snapshot_gpu *gpu) {
+        return gpu->selected && gpu->held == HF_YES;
 }
 
 static bool is_given_up(const struct snapshot_gpu *now) {
@@ -195,10 +186,10 @@ static bool is_given_up(const struct snapshot_gpu *now) {
 static struct again count_again(const struct yield *yield, const struct snapshot *now) {
         struct again again = {0};
 
-        for (size_t i = 0; i < yield->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *row = snapshot_find(now, &yield->snapshot->gpus[i].info.address);
+        each_gpu(gpu, yield->snapshot) {
+                const struct snapshot_gpu *row = snapshot_find(now, &gpu->info.address);
 
-                if (!yield_was_held(yield, i))
+                if (!yield_was_held(gpu))
                         continue;
                 if (!is_answering(now))
                         again.n_waiting++;
@@ -215,14 +206,12 @@ static struct again count_again(const struct yield *yield, const struct snapshot
 }
 
 static void name_not_held(const struct yield *yield, const struct snapshot *now) {
-        for (size_t i = 0; i < yield->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &yield->snapshot->gpus[i];
+        each_gpu(gpu, yield->snapshot) {
                 const struct snapshot_gpu *row = snapshot_find(now, &gpu->info.address);
-                char label[64];
 
-                if (!yield_was_held(yield, i) || (row && row->held == HF_YES))
+                if (!yield_was_held(gpu) || (row && row->held == HF_YES))
                         continue;
-                complain_detail("%s: %s%s%s", report_label(gpu, label, sizeof(label)),
+                complain_detail("%s: %s%s%s", gpu->label,
                                 !row || !row->in_daemon ? "not there any more; it is held when it comes back"
                                                         : snapshot_state(now, row),
                                 row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
@@ -232,16 +221,15 @@ static void name_not_held(const struct yield *yield, const struct snapshot *now)
 static int tell_again(const struct yield *yield, const struct snapshot *now, uint64_t start_usec) {
         struct again again = count_again(yield, now);
         size_t n = again.n_held + again.n_waiting + again.n_refused + again.n_gone;
-        char elapsed[32];
+        uint64_t elapsed_usec = clock_monotonic_usec() - start_usec;
 
         if (yield->repeated && again.n_held == n)
                 return STATUS_DONE;
-        (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
         if (n == 0)
                 return complain(yield->invocation, STATUS_DONE,
                                 "the lease has ended; none of these GPUs was held before");
         (void)complain(yield->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s%s%s", again.n_held, n,
-                       plural(n), elapsed, is_answering(now) ? "" : "; ", now->daemon_error);
+                       plural(n), report_duration(elapsed_usec).text, is_answering(now) ? "" : "; ", now->daemon_error);
         if (is_answering(now))
                 name_not_held(yield, now);
         return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : yield->not_held_status;
@@ -257,10 +245,10 @@ static size_t count_unset(const struct yield *yield, const struct snapshot *now,
         size_t n = 0;
 
         *ret_n_differing = 0;
-        for (size_t i = 0; i < yield->snapshot->n_gpus && now->settings; i++) {
-                const struct snapshot_gpu *row = snapshot_find(now, &yield->snapshot->gpus[i].info.address);
+        each_gpu(gpu, yield->snapshot) {
+                const struct snapshot_gpu *row = now->settings ? snapshot_find(now, &gpu->info.address) : NULL;
 
-                if (!yield_was_held(yield, i) || !row || row->held != HF_YES)
+                if (!yield_was_held(gpu) || !row || row->held != HF_YES)
                         continue;
                 if (!settings_state_is_applied(row->settings, now->head.started_realtime_usec, row->detail.opens))
                         n++;
@@ -291,7 +279,7 @@ static int wait_again(const struct yield *yield, uint64_t start_usec) {
                 size_t n_unset, n_differing;
                 uint64_t now_usec;
 
-                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) < 0)
+                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) != STATUS_DONE)
                         return yield->not_held_status;
                 now_usec = clock_monotonic_usec();
                 n_unset = count_unset(yield, now, &n_differing);
@@ -342,7 +330,7 @@ bool yield_is_lost(const struct yield *yield) {
 static int set_mode(const struct yield *yield, const struct snapshot_gpu *gpu, bool on) {
         CLEANUP(client_done) struct client *client = NULL;
         uint32_t status = NVPD_SUCCESS;
-        char label[64], reason[384];
+        char reason[384];
         int r;
 
         r = client_connect(&client, yield->snapshot->daemon_socket, yield->timeout_usec);
@@ -355,23 +343,21 @@ static int set_mode(const struct yield *yield, const struct snapshot_gpu *gpu, b
         if (r == 0 && status == NVPD_SUCCESS)
                 return STATUS_DONE;
         return complain(yield->invocation, yield->failed_status, "%s: persistence mode cannot be switched %s: %s",
-                        report_label(gpu, label, sizeof(label)), on ? "on" : "off", reason);
+                        gpu->label, on ? "on" : "off", reason);
 }
 
 static int switch_on(struct yield *yield) {
         uint64_t start_usec = clock_monotonic_usec();
         size_t n = 0, n_held = 0;
-        char elapsed[32];
 
-        for (size_t i = 0; i < yield->snapshot->n_gpus; i++)
-                if (yield_was_held(yield, i)) {
+        each_gpu(gpu, yield->snapshot)
+                if (yield_was_held(gpu)) {
                         n++;
-                        n_held += set_mode(yield, &yield->snapshot->gpus[i], true) == STATUS_DONE;
+                        n_held += set_mode(yield, gpu, true) == STATUS_DONE;
                 }
         if (!yield->repeated || n_held < n)
                 (void)complain(yield->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s", n_held, n,
-                               plural(n),
-                               report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)));
+                               plural(n), report_duration(clock_monotonic_usec() - start_usec).text);
         if (!yield->repeated)
                 child_let_signals();
         return n_held == n ? STATUS_DONE : yield->not_held_status;
@@ -387,9 +373,9 @@ static int switch_off(struct yield *yield) {
                                "then",
                                yield->user);
         child_keep_signals();
-        for (size_t i = 0; i < yield->snapshot->n_gpus && status == STATUS_DONE; i++)
-                if (yield_was_held(yield, i) && child_signal_kept() == 0)
-                        status = set_mode(yield, &yield->snapshot->gpus[i], false);
+        each_gpu(gpu, yield->snapshot)
+                if (status == STATUS_DONE && yield_was_held(gpu) && child_signal_kept() == 0)
+                        status = set_mode(yield, gpu, false);
         if (status == STATUS_DONE && child_signal_kept() == 0)
                 return STATUS_DONE;
         (void)switch_on(yield); /* which lets a signal that came end us */

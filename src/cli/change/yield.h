@@ -23,7 +23,6 @@ struct yield {
         bool all;              /* GPUs that come meanwhile are meant too */
         bool repeated;         /* one of many: signals stay kept, and there is no word while all goes well */
         struct snapshot *snapshot;
-        bool *selected; /* by row of the snapshot */
         struct client *lease;
 };
 
@@ -48,5 +47,5 @@ int yield_end(struct yield *yield);
 int yield_lease_fd(const struct yield *yield);
 bool yield_is_lost(const struct yield *yield);
 
-/* Whether the row is selected and was held when we looked. */
-bool yield_was_held(const struct yield *yield, size_t row);
+/* Whether the GPU, of the yield's own snapshot, is selected and was held when we looked. */
+bool yield_was_held(const struct snapshot_gpu *gpu);

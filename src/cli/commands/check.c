@@ -7,15 +7,12 @@
  */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
-#include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 
 enum {
@@ -223,10 +220,9 @@ static const char *describe(const struct condition *condition, const struct snap
 /* ---- the judgement -------------------------------------------------------------------------------------------- */
 
 struct judgement {
-        const struct snapshot *snapshot;
+        struct snapshot *snapshot;
         enum expectation expectation;
         enum check_verdict verdict;
-        bool *selected;
         size_t n_gpus; /* selected */
         size_t n_held; /* of those */
         size_t n_off;  /* neither held nor to be held, as configured */
@@ -281,13 +277,9 @@ static bool judge_daemon(struct judgement *judgement) {
 static void judge_gpus(struct judgement *judgement) {
         const struct snapshot *snapshot = judgement->snapshot;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                enum check_verdict verdict;
+        each_selected(gpu, snapshot) {
+                enum check_verdict verdict = verdict_of(find_condition(snapshot, gpu), gpu, judgement->expectation);
 
-                if (!judgement->selected[i])
-                        continue;
-                verdict = verdict_of(find_condition(snapshot, gpu), gpu, judgement->expectation);
                 judgement->n_gpus++;
                 judgement->n_held += gpu->held == HF_YES;
                 judgement->n_off += judgement->expectation == EXPECT_CONFIGURED && gpu->configured == HF_NO &&
@@ -313,14 +305,10 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
 
 /* Only what the service has found: where it does not run, nothing is judged. */
 static void judge_settings(struct judgement *judgement) {
-        size_t n = 0;
+        size_t n = snapshot_count_differing(judgement->snapshot);
         char cause[128];
 
-        if (judgement->expectation == EXPECT_DAEMON)
-                return;
-        for (size_t i = 0; i < judgement->snapshot->n_gpus; i++)
-                n += judgement->selected[i] ? settings_state_count_differing(judgement->snapshot->gpus[i].settings) : 0;
-        if (n == 0)
+        if (n == 0 || judgement->expectation == EXPECT_DAEMON)
                 return;
         (void)text_format(cause, sizeof(cause), "%zu setting%s or hook%s not as wanted, see holdfast settings", n,
                           n == 1 ? "" : "s", n == 1 ? "" : "s");
@@ -337,7 +325,7 @@ static void judge(struct judgement *judgement, const struct check_options *chose
                 judgement->n_gpus = judgement->snapshot->n_gpus;
                 return;
         }
-        r = ids_resolve(&chosen->gpus, judgement->snapshot, judgement->selected, error, sizeof(error));
+        r = ids_select(&chosen->gpus, judgement->snapshot, error, sizeof(error));
         if (r < 0)
                 blame(judgement, r == -ENODEV ? VERDICT_CRITICAL : VERDICT_UNKNOWN, error);
         judge_gpus(judgement);
@@ -352,25 +340,16 @@ static void append_problems(const struct judgement *judgement, char *line) {
         const struct snapshot *snapshot = judgement->snapshot;
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+        each_selected(gpu, snapshot) {
                 const struct condition *condition = find_condition(snapshot, gpu);
-                char address[PCI_ADDRESS_SIZE], reason[REASON_SIZE];
+                char reason[REASON_SIZE];
 
-                if (!judgement->selected[i] || verdict_of(condition, gpu, judgement->expectation) == VERDICT_OK)
-                        continue;
-                if (++n > PROBLEMS_SHOWN_MAX)
-                        continue;
-                text_append_item(line, LINE_SIZE, "; ", "GPU %zu (%s) %s", gpu->index,
-                                 pci_address_format(&gpu->info.address, address),
-                                 describe(condition, gpu, reason, sizeof(reason)));
+                if (verdict_of(condition, gpu, judgement->expectation) != VERDICT_OK && ++n <= PROBLEMS_SHOWN_MAX)
+                        text_append_item(line, LINE_SIZE, "; ", "GPU %zu (%s) %s", gpu->index, gpu->address,
+                                         describe(condition, gpu, reason, sizeof(reason)));
         }
         if (n > PROBLEMS_SHOWN_MAX)
                 text_append_item(line, LINE_SIZE, "; ", "and %zu more", n - PROBLEMS_SHOWN_MAX);
-}
-
-static bool has_answer(const struct snapshot *snapshot) {
-        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
 }
 
 static void append_summary(const struct judgement *judgement, char *line) {
@@ -389,7 +368,7 @@ static void write_line(const struct judgement *judgement, char line[static LINE_
         if (judgement->cause[0] != '\0')
                 text_append(line, LINE_SIZE, "%s", judgement->cause);
         append_problems(judgement, line);
-        if (judgement->n_gpus > 0 && has_answer(judgement->snapshot))
+        if (judgement->n_gpus > 0 && snapshot_has_daemon(judgement->snapshot))
                 append_summary(judgement, line);
 }
 
@@ -412,32 +391,32 @@ static json_t *problems_json(const struct judgement *judgement) {
         const struct snapshot *snapshot = judgement->snapshot;
         json_t *problems = json_array();
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+        each_selected(gpu, snapshot) {
                 const struct condition *condition = find_condition(snapshot, gpu);
                 enum check_verdict verdict = verdict_of(condition, gpu, judgement->expectation);
-                char address[PCI_ADDRESS_SIZE], reason[REASON_SIZE];
+                char reason[REASON_SIZE];
 
-                if (judgement->selected[i] && verdict != VERDICT_OK)
+                if (verdict != VERDICT_OK)
                         (void)json_array_append_new(
-                                problems,
-                                json_pack("{s:I, s:s, s:s, s:s, s:s}", "index", (json_int_t)gpu->index, "address",
-                                          pci_address_format(&gpu->info.address, address), "verdict",
-                                          verdict_words[verdict], "state", snapshot_state(snapshot, gpu), "reason",
-                                          describe(condition, gpu, reason, sizeof(reason))));
+                                problems, json_pack("{s:I, s:s, s:s, s:s, s:s}", "index", (json_int_t)gpu->index,
+                                                    "address", gpu->address, "verdict", verdict_words[verdict], "state",
+                                                    snapshot_state(snapshot, gpu), "reason",
+                                                    describe(condition, gpu, reason, sizeof(reason))));
         }
         return problems;
 }
 
-static int tell_json(const struct judgement *judgement, const char *line) {
-        return report_json_print(
+static int tell_json(const struct invocation *invocation, const struct judgement *judgement, const char *line) {
+        int status = command_print_json(
+                invocation,
                 json_pack("{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:o, s:o}", "schema", "holdfast.check/1", "verdict",
                           verdict_words[judgement->verdict], "exit_status", (int)judgement->verdict, "expect",
                           expectation_words[judgement->expectation], "summary", line, "gpus",
                           (json_int_t)judgement->n_gpus, "held", (json_int_t)judgement->n_held, "cause",
                           judgement->cause[0] != '\0' ? json_string(judgement->cause) : json_null(), "problems",
-                          problems_json(judgement)),
-                stdout);
+                          problems_json(judgement)));
+
+        return status == STATUS_DONE ? (int)judgement->verdict : status;
 }
 
 /* node-problem-detector knows no warning: 0 is no problem, 1 a problem, all else unknown. */
@@ -469,9 +448,7 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
                 report_say("%s", line);
                 break;
         case FORMAT_JSON:
-                if (tell_json(judgement, line) < 0)
-                        return complain_memory(invocation, VERDICT_UNKNOWN);
-                break;
+                return tell_json(invocation, judgement, line);
         }
         return format == FORMAT_NPD ? npd_status(judgement->verdict) : (int)judgement->verdict;
 }
@@ -481,16 +458,11 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
 static int run(const struct invocation *invocation) {
         const struct check_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        CLEANUP(free_ptr) bool *selected = NULL;
         struct judgement judgement = {.expectation = (enum expectation)chosen->expectation};
 
-        if (command_look(invocation, SNAPSHOT_QUICK | SNAPSHOT_PROOF, chosen->timeout_usec, &snapshot) < 0)
+        if (command_look(invocation, SNAPSHOT_QUICK | SNAPSHOT_PROOF, chosen->timeout_usec, &snapshot) != STATUS_DONE)
                 return VERDICT_UNKNOWN;
-        selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
-        if (!selected)
-                return complain_memory(invocation, VERDICT_UNKNOWN);
         judgement.snapshot = snapshot;
-        judgement.selected = selected;
         judge(&judgement, chosen);
         if (!chosen->ignore_settings)
                 judge_settings(&judgement);
@@ -507,7 +479,7 @@ const struct command check_command = {
         .options = options,
         .exits = exits,
         .defaults = &check_options,
-        .usage_status = VERDICT_UNKNOWN,
+        .failed_status = VERDICT_UNKNOWN,
         .status_answers = true,
         .run = run,
 };

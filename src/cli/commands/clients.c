@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 #include "cli/node/process.h"
 #include "cli/report/report.h"
 #include "cli/report/wrap.h"
@@ -74,16 +73,15 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
         }
 }
 
-static int gather(const struct snapshot *snapshot, const bool *selected, struct client_rows *list) {
+static int gather(const struct snapshot *snapshot, struct client_rows *list) {
         int r;
 
         list->rows = calloc(snapshot->n_holders + 1, sizeof(*list->rows));
         list->processes = calloc(snapshot->n_holders + 1, sizeof(*list->processes));
         if (!list->rows || !list->processes)
                 return -ENOMEM;
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (selected[i])
-                        add_gpu(list, snapshot, &snapshot->gpus[i]);
+        each_selected(gpu, snapshot)
+                add_gpu(list, snapshot, gpu);
         r = processes_read(list->processes, list->n);
         for (size_t i = 0; i < list->n; i++) {
                 struct process *process = &list->processes[i];
@@ -115,13 +113,13 @@ static const char *command_text(const struct process *process, const struct repo
 static void fill_row(struct table *table, const struct client_row *row, const struct report_style *style) {
         const struct process *process = row->process;
         const char *role = row->holder->is_keeper ? "(keeper) " : row->is_daemon ? "(daemon) " : "";
-        char since[32], container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
+        char container[CONTAINER_RUNTIME_SIZE + CONTAINER_NAME_SIZE];
 
         table_row(table);
         table_cell(table, COLOUR_NONE, "%zu", row->gpu->index);
         table_cell(table, COLOUR_NONE, "%d", (int)process->pid);
         table_cell(table, COLOUR_NONE, "%s", process->user[0] ? process->user : "?");
-        table_cell(table, COLOUR_NONE, "%s", report_time_local(process->start_realtime_usec, since, sizeof(since)));
+        table_cell(table, COLOUR_NONE, "%s", report_time_local(process->start_realtime_usec).text);
         table_cell(table, COLOUR_NONE, "%s", container_text(process, container, sizeof(container)));
         table_cell(table, row->is_daemon ? COLOUR_GOOD : COLOUR_NONE, "%s%s", role, command_text(process, style));
 }
@@ -208,62 +206,52 @@ static json_t *container_json(const struct process *process) {
 
 static json_t *row_json(const struct client_row *row) {
         const struct process *process = row->process;
-        char address[PCI_ADDRESS_SIZE], since[48] = "";
+        uint64_t start_usec = process->start_realtime_usec;
 
-        if (process->start_realtime_usec != 0)
-                (void)report_time_utc(process->start_realtime_usec, since, sizeof(since));
         return json_pack("{s:I, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b}", "gpu", (json_int_t)row->gpu->index,
-                         "address", pci_address_format(&row->gpu->info.address, address), "pid", (int)process->pid,
-                         "uid", process->uid_known ? json_integer(process->uid) : json_null(), "user",
+                         "address", row->gpu->address, "pid", (int)process->pid, "uid",
+                         process->uid_known ? json_integer(process->uid) : json_null(), "user",
                          text_or_null(process->user), "name", text_or_null(row->holder->name), "command",
                          text_or_null(process->command), "container", container_json(process), "since",
-                         text_or_null(since), "descriptors", (json_int_t)row->holder->n_descriptors, "daemon",
-                         row->is_daemon);
+                         start_usec != 0 ? json_string(report_time_utc(start_usec).text) : json_null(), "descriptors",
+                         (json_int_t)row->holder->n_descriptors, "daemon", row->is_daemon);
 }
 
-static int print_json(const struct snapshot *snapshot, const struct client_rows *list) {
+static int print_json(const struct invocation *invocation, const struct snapshot *snapshot,
+                      const struct client_rows *list) {
         json_t *clients = json_array();
 
         for (size_t i = 0; i < list->n; i++)
                 (void)json_array_append_new(clients, row_json(&list->rows[i]));
-        return report_json_print(json_pack("{s:s, s:b, s:b, s:o}", "schema", "holdfast.clients/1", "complete",
-                                           snapshot->clients_complete, "modeset", snapshot->modeset, "clients",
-                                           clients),
-                                 stdout);
+        return command_print_json(invocation, json_pack("{s:s, s:b, s:b, s:o}", "schema", "holdfast.clients/1",
+                                                        "complete", snapshot->clients_complete, "modeset",
+                                                        snapshot->modeset, "clients", clients));
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static int tell(const struct invocation *invocation, const struct snapshot *snapshot) {
         const struct clients_options *chosen = invocation->options;
-        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
         CLEANUP(client_rows_done) struct client_rows list = {0};
-        char error[192];
-        int r;
 
-        if (!selected)
-                return complain_memory(invocation, STATUS_FAILED);
-        r = ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error));
-        if (r < 0)
-                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
-        r = gather(snapshot, selected, &list);
-        if (r == 0)
-                r = chosen->json ? print_json(snapshot, &list) : print_text(snapshot, &list);
-        return r < 0 ? complain_memory(invocation, STATUS_FAILED) : STATUS_DONE;
+        if (gather(snapshot, &list) < 0)
+                return complain_memory(invocation);
+        if (chosen->json)
+                return print_json(invocation, snapshot, &list);
+        return print_text(snapshot, &list) < 0 ? complain_memory(invocation) : STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
+        const struct clients_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        char nothing[REPORT_NOTHING_SIZE];
+        int status;
 
-        if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS, 5 * USEC_PER_SEC, &snapshot) < 0)
-                return STATUS_FAILED;
-        if (snapshot_is_empty(snapshot))
-                return complain(invocation, STATUS_FAILED, "%s",
-                                report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
-        if (!snapshot->clients_known)
+        status = command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS, 5 * USEC_PER_SEC, &snapshot);
+        if (status == STATUS_DONE)
+                status = command_select(invocation, &chosen->gpus, STATUS_FAILED, snapshot);
+        if (status == STATUS_DONE && !snapshot->clients_known)
                 return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
-        return tell(invocation, snapshot);
+        return status == STATUS_DONE ? tell(invocation, snapshot) : status;
 }
 
 const struct command clients_command = {

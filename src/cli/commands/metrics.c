@@ -82,16 +82,12 @@ static struct value value_if(bool known, double number) {
         return (struct value){.known = known, .number = number};
 }
 
-static bool is_up(const struct snapshot *snapshot) {
-        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
-}
-
 static bool is_ours(const struct scrape *scrape) {
         return scrape->snapshot->daemon == DAEMON_HOLDFAST;
 }
 
 static struct value get_up(const struct scrape *scrape) {
-        return value_of(is_up(scrape->snapshot));
+        return value_of(snapshot_has_daemon(scrape->snapshot));
 }
 
 static struct value get_gpus(const struct scrape *scrape) {
@@ -178,7 +174,7 @@ static void tell_build_info(struct scrape *scrape) {
         metrics_family(&scrape->writer, "holdfast_build_info", "gauge",
                        "The version of the holdfast command that wrote this.");
         metrics_series(&scrape->writer, build, 1);
-        if (!is_up(snapshot))
+        if (!snapshot_has_daemon(snapshot))
                 return;
         metrics_family(&scrape->writer, "holdfast_daemon_info", "gauge",
                        "Which daemon answers; NVIDIA's tells no version.");
@@ -197,8 +193,8 @@ static struct value get_held(const struct scrape *scrape, const struct snapshot_
 
 /* NVML's rule. Without a daemon the kernel's flag alone decides, and is not known. */
 static struct value get_persistence(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        bool known =
-                gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN || (is_up(scrape->snapshot) && gpu->held == HF_NO);
+        bool known = gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN ||
+                     (snapshot_has_daemon(scrape->snapshot) && gpu->held == HF_NO);
 
         return value_if(known, gpu->held == HF_YES || gpu->legacy == HF_YES);
 }
@@ -290,13 +286,11 @@ static void tell_gpu(struct scrape *scrape, const struct snapshot_gpu *gpu, cons
 }
 
 static void tell_gpu_metrics(struct scrape *scrape) {
-        const struct snapshot *snapshot = scrape->snapshot;
-
         for (size_t i = 0; i < ARRAY_SIZE(gpu_metrics); i++) {
                 bool begun = false;
 
-                for (size_t j = 0; j < snapshot->n_gpus; j++) {
-                        struct value value = gpu_metrics[i].get(scrape, &snapshot->gpus[j]);
+                each_gpu(gpu, scrape->snapshot) {
+                        struct value value = gpu_metrics[i].get(scrape, gpu);
 
                         if (!value.known)
                                 continue;
@@ -304,22 +298,19 @@ static void tell_gpu_metrics(struct scrape *scrape) {
                                 metrics_family(&scrape->writer, gpu_metrics[i].name, gpu_metrics[i].type,
                                                gpu_metrics[i].help);
                         begun = true;
-                        tell_gpu(scrape, &snapshot->gpus[j], no_labels, value.number);
+                        tell_gpu(scrape, gpu, no_labels, value.number);
                 }
         }
 }
 
 static void tell_gpu_info(struct scrape *scrape) {
-        const struct snapshot *snapshot = scrape->snapshot;
-
-        if (snapshot->n_gpus > 0)
+        if (scrape->snapshot->n_gpus > 0)
                 metrics_family(&scrape->writer, "holdfast_gpu_info", "gauge",
                                "Each GPU's names; the value is always 1.");
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct gpu_info *info = &snapshot->gpus[i].info;
-                const struct metrics_label names[] = {{"uuid", info->uuid}, {"model", info->model}, {0}};
+        each_gpu(gpu, scrape->snapshot) {
+                const struct metrics_label names[] = {{"uuid", gpu->info.uuid}, {"model", gpu->info.model}, {0}};
 
-                tell_gpu(scrape, &snapshot->gpus[i], names, 1);
+                tell_gpu(scrape, gpu, names, 1);
         }
 }
 
@@ -336,13 +327,12 @@ static void tell_gpu_states(struct scrape *scrape) {
                 return;
         metrics_family(&scrape->writer, "holdfast_gpu_state", "gauge",
                        "Which state the GPU is in; failed also while it is tried again.");
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
+        each_gpu(gpu, snapshot)
                 for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
                         const struct metrics_label label[] = {{"state", hf_gpu_state_name(state)}, {0}};
 
-                        if (snapshot->gpus[i].in_daemon)
-                                tell_gpu(scrape, &snapshot->gpus[i], label,
-                                         state_of(snapshot, &snapshot->gpus[i]) == state);
+                        if (gpu->in_daemon)
+                                tell_gpu(scrape, gpu, label, state_of(snapshot, gpu) == state);
                 }
 }
 
@@ -380,8 +370,8 @@ static void tell_settings(struct scrape *scrape) {
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(setting_metrics); i++) {
                 metrics_family(&scrape->writer, setting_metrics[i].name, "gauge", setting_metrics[i].help);
-                for (size_t j = 0; j < scrape->snapshot->n_gpus; j++)
-                        tell_settings_of(scrape, &scrape->snapshot->gpus[j], setting_metrics[i].key);
+                each_gpu(gpu, scrape->snapshot)
+                        tell_settings_of(scrape, gpu, setting_metrics[i].key);
         }
 }
 
@@ -410,9 +400,11 @@ static int print_json(const struct invocation *invocation, struct scrape *scrape
         scrape->writer.families = json_array();
         tell_all(scrape);
         document = json_pack("{s:s, s:o}", "schema", "holdfast.metrics/1", "metrics", scrape->writer.families);
-        if (report_json_print(document, stdout) < 0 || scrape->writer.out_of_memory)
-                return complain_memory(invocation, STATUS_FAILED);
-        return STATUS_DONE;
+        if (scrape->writer.out_of_memory) {
+                json_decref(document);
+                document = NULL;
+        }
+        return command_print_json(invocation, document);
 }
 
 static int print_to_memory(struct scrape *scrape, char **ret_text, size_t *ret_size) {
@@ -453,7 +445,7 @@ static int run(const struct invocation *invocation) {
                                       chosen->textfile);
         if (chosen->textfile && chosen->json)
                 return complain_usage(invocation, "--json and --textfile: the collector reads no JSON");
-        if (command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot) < 0)
+        if (command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot) != STATUS_DONE)
                 return STATUS_FAILED;
         scrape.snapshot = snapshot;
         ask_stats(&scrape, invocation);

@@ -3,15 +3,12 @@
 
 /* holdfast query: chosen fields of each GPU, in nvidia-smi's CSV or in JSON. */
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 #include "cli/args/nearest.h"
 #include "cli/commands/query_fields.h"
 #include "cli/report/report.h"
@@ -187,18 +184,16 @@ static void print_csv_value(const struct query *query, const struct field *field
         }
 }
 
-static void print_csv(const struct query *query, const struct field_context *context, const bool *selected) {
+static void print_csv(const struct query *query, const struct field_context *context) {
         if (query->header)
                 print_csv_header(query);
-        for (size_t i = 0; i < context->snapshot->n_gpus; i++) {
-                if (!selected[i])
-                        continue;
-                for (size_t j = 0; j < query->n_fields; j++) {
+        each_selected(gpu, context->snapshot) {
+                for (size_t i = 0; i < query->n_fields; i++) {
                         struct field_value value = {.kind = FIELD_NONE};
 
-                        query->fields[j]->read(context, &context->snapshot->gpus[i], &value);
-                        fputs(j > 0 ? ", " : "", stdout);
-                        print_csv_value(query, query->fields[j], &value);
+                        query->fields[i]->read(context, gpu, &value);
+                        fputs(i > 0 ? ", " : "", stdout);
+                        print_csv_value(query, query->fields[i], &value);
                 }
                 putchar('\n');
         }
@@ -232,13 +227,12 @@ static json_t *row_json(const struct query *query, const struct field_context *c
         return row;
 }
 
-static int print_json(const struct query *query, const struct field_context *context, const bool *selected) {
+static json_t *query_json(const struct query *query, const struct field_context *context) {
         json_t *rows = json_array();
 
-        for (size_t i = 0; i < context->snapshot->n_gpus; i++)
-                if (selected[i])
-                        (void)json_array_append_new(rows, row_json(query, context, &context->snapshot->gpus[i]));
-        return report_json_print(json_pack("{s:s, s:o}", "schema", "holdfast.query/1", "gpus", rows), stdout);
+        each_selected(gpu, context->snapshot)
+                (void)json_array_append_new(rows, row_json(query, context, gpu));
+        return json_pack("{s:s, s:o}", "schema", "holdfast.query/1", "gpus", rows);
 }
 
 /* ----------------------------------------------------------------------------- */
@@ -254,53 +248,41 @@ static int list_fields(void) {
         return STATUS_DONE;
 }
 
-static int print(const struct invocation *invocation, const struct query *query, const struct snapshot *snapshot) {
-        const struct query_options *chosen = invocation->options;
-        const struct field_context context = {.snapshot = snapshot, .now_realtime_usec = clock_realtime_usec()};
-        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
-        char error[192];
-        int r;
+static int look(const struct invocation *invocation, const struct query *query, struct snapshot **ret_snapshot) {
+        unsigned flags = 0;
+        int status;
 
-        if (!selected)
-                return complain_memory(invocation, STATUS_FAILED);
-        r = ids_resolve(&chosen->gpus, snapshot, selected, error, sizeof(error));
-        if (r < 0)
-                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
-        if (!chosen->json)
-                print_csv(query, &context, selected);
-        else if (print_json(query, &context, selected) < 0)
-                return complain_memory(invocation, STATUS_FAILED);
-        return STATUS_DONE;
+        for (size_t i = 0; i < query->n_fields; i++)
+                flags |= query->fields[i]->snapshot;
+        status = command_look(invocation, flags, 5 * USEC_PER_SEC, ret_snapshot);
+        if (status != STATUS_DONE || (*ret_snapshot)->driver_loaded || (flags & SNAPSHOT_DAEMON))
+                return status;
+        /* Behind the nvidia-cfg backend the driver may be out of sight, and the daemon alone has the list. */
+        snapshot_done(ret_snapshot);
+        return command_look(invocation, flags | SNAPSHOT_DAEMON, 5 * USEC_PER_SEC, ret_snapshot);
 }
 
 static int run(const struct invocation *invocation) {
         const struct query_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        struct field_context context = {.now_realtime_usec = clock_realtime_usec()};
         struct query query = {0};
-        char nothing[REPORT_NOTHING_SIZE];
-        unsigned flags = 0;
         int status;
 
         if (chosen->list_fields)
                 return list_fields();
         status = parse(invocation, &query);
+        if (status == STATUS_DONE)
+                status = look(invocation, &query, &snapshot);
+        if (status == STATUS_DONE)
+                status = command_select(invocation, &chosen->gpus, STATUS_FAILED, snapshot);
         if (status != STATUS_DONE)
                 return status;
-        for (size_t i = 0; i < query.n_fields; i++)
-                flags |= query.fields[i]->snapshot;
-
-        if (command_look(invocation, flags, 5 * USEC_PER_SEC, &snapshot) < 0)
-                return STATUS_FAILED;
-        /* Behind the nvidia-cfg backend the driver may be out of sight, and the daemon alone has the list. */
-        if (!snapshot->driver_loaded && !(flags & SNAPSHOT_DAEMON)) {
-                snapshot_done(&snapshot);
-                if (command_look(invocation, flags | SNAPSHOT_DAEMON, 5 * USEC_PER_SEC, &snapshot) < 0)
-                        return STATUS_FAILED;
-        }
-        if (snapshot_is_empty(snapshot))
-                return complain(invocation, STATUS_FAILED, "%s",
-                                report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
-        return print(invocation, &query, snapshot);
+        context.snapshot = snapshot;
+        if (chosen->json)
+                return command_print_json(invocation, query_json(&query, &context));
+        print_csv(&query, &context);
+        return STATUS_DONE;
 }
 
 const struct command query_command = {

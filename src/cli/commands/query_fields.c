@@ -48,8 +48,8 @@ static void read_driver_version(const struct field_context *context, const struc
 static void read_count(const struct field_context *context, const struct snapshot_gpu *gpu, struct field_value *value) {
         size_t n = 0;
 
-        for (size_t i = 0; i < context->snapshot->n_gpus; i++)
-                n += !context->snapshot->gpus[i].info.excluded;
+        each_gpu(other, context->snapshot)
+                n += !other->info.excluded;
         set_number(value, n);
 }
 
@@ -117,10 +117,8 @@ static bool has_detail(const struct field_context *context, const struct snapsho
 }
 
 static void read_since(const struct field_context *context, const struct snapshot_gpu *gpu, struct field_value *value) {
-        char text[48];
-
         if (has_detail(context, gpu, value) && gpu->detail.since_realtime_usec != 0)
-                set_text(value, report_time_utc(gpu->detail.since_realtime_usec, text, sizeof(text)));
+                set_text(value, report_time_utc(gpu->detail.since_realtime_usec).text);
 }
 
 static void read_open(const struct field_context *context, const struct snapshot_gpu *gpu, struct field_value *value) {

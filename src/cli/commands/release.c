@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 #include "cli/change/child.h"
 #include "cli/change/yield.h"
 #include "cli/report/report.h"
@@ -104,7 +103,6 @@ static int run_released(struct release *release) {
         struct child_watch watch = {.is_over = is_lost, .userdata = &release->yield};
         uint64_t start_usec = clock_monotonic_usec();
         int status, again;
-        char elapsed[32];
 
         status = yield_begin(&release->yield);
         if (status != STATUS_DONE)
@@ -112,8 +110,7 @@ static int run_released(struct release *release) {
         if (release->yield.snapshot->daemon != DAEMON_NONE)
                 (void)complain(invocation, STATUS_DONE, "%zu GPU%s released in %s: %s", release->n_selected,
                                release->n_selected == 1 ? "" : "s",
-                               report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed)),
-                               release->addresses);
+                               report_duration(clock_monotonic_usec() - start_usec).text, release->addresses);
         child_keep_signals();
         watch.fd = yield_lease_fd(&release->yield);
         status = child_run(invocation->program, invocation->words, "HOLDFAST_GPUS", release->addresses, &watch);
@@ -132,14 +129,11 @@ static void plan_in_text(const struct release *release) {
                 [DAEMON_NVIDIA] = "by persistence mode off, and on again afterwards",
         };
         const struct snapshot *snapshot = release->yield.snapshot;
-        char label[64];
 
         printf("would release %zu GPU%s, %s:\n", release->n_selected, release->n_selected == 1 ? "" : "s",
                means[snapshot->daemon]);
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (release->yield.selected[i])
-                        printf("  %s: %s\n", report_label(&snapshot->gpus[i], label, sizeof(label)),
-                               yield_was_held(&release->yield, i) ? "held, and would be again" : "not held");
+        each_selected(gpu, snapshot)
+                printf("  %s: %s\n", gpu->label, yield_was_held(gpu) ? "held, and would be again" : "not held");
         if (release->invocation->n_words == 0)
                 return;
         (void)fputs("would run:", stdout);
@@ -149,19 +143,11 @@ static void plan_in_text(const struct release *release) {
 }
 
 static json_t *gpus_json(const struct release *release) {
-        const struct snapshot *snapshot = release->yield.snapshot;
         json_t *gpus = json_array();
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                char address[PCI_ADDRESS_SIZE];
-
-                if (release->yield.selected[i])
-                        (void)json_array_append_new(gpus, json_pack("{s:I, s:s, s:b}", "index", (json_int_t)gpu->index,
-                                                                    "address",
-                                                                    pci_address_format(&gpu->info.address, address),
-                                                                    "held", (int)yield_was_held(&release->yield, i)));
-        }
+        each_selected(gpu, release->yield.snapshot)
+                (void)json_array_append_new(gpus, json_pack("{s:I, s:s, s:b}", "index", (json_int_t)gpu->index,
+                                                            "address", gpu->address, "held", (int)yield_was_held(gpu)));
         return gpus;
 }
 
@@ -178,40 +164,30 @@ static int plan_in_json(const struct release *release) {
 
                 (void)json_array_append_new(words, word ? word : json_string("?")); /* it is not UTF-8 */
         }
-        return report_json_print(json_pack("{s:s, s:s, s:o, s:o}", "schema", "holdfast.release/1", "by",
-                                           ways[release->yield.snapshot->daemon], "gpus", gpus_json(release), "command",
-                                           words),
-                                 stdout);
+        return command_print_json(release->invocation, json_pack("{s:s, s:s, s:o, s:o}", "schema", "holdfast.release/1",
+                                                                 "by", ways[release->yield.snapshot->daemon], "gpus",
+                                                                 gpus_json(release), "command", words));
 }
 
 static int tell_plan(const struct release *release) {
         const struct release_options *chosen = release->invocation->options;
 
-        if (!chosen->json)
-                plan_in_text(release);
-        else if (plan_in_json(release) < 0)
-                return complain_memory(release->invocation, RELEASE_FAILED);
+        if (chosen->json)
+                return plan_in_json(release);
+        plan_in_text(release);
         return STATUS_DONE;
-}
-
-static void note_address(struct release *release, const struct snapshot_gpu *gpu) {
-        char address[PCI_ADDRESS_SIZE];
-
-        text_append_item(release->addresses, sizeof(release->addresses), ",", "%s",
-                         pci_address_format(&gpu->info.address, address));
 }
 
 static int select_gpus(struct release *release) {
         const struct release_options *chosen = release->invocation->options;
-        char error[192];
+        int status = command_select(release->invocation, &chosen->gpus, RELEASE_FAILED, release->yield.snapshot);
 
-        if (ids_resolve(&chosen->gpus, release->yield.snapshot, release->yield.selected, error, sizeof(error)) < 0)
-                return complain(release->invocation, RELEASE_FAILED, "%s", error);
-        for (size_t i = 0; i < release->yield.snapshot->n_gpus; i++)
-                if (release->yield.selected[i]) {
-                        release->n_selected++;
-                        note_address(release, &release->yield.snapshot->gpus[i]);
-                }
+        if (status != STATUS_DONE)
+                return status;
+        each_selected(gpu, release->yield.snapshot) {
+                release->n_selected++;
+                text_append_item(release->addresses, sizeof(release->addresses), ",", "%s", gpu->address);
+        }
         return release->n_selected > 0 ? STATUS_DONE
                                        : complain(release->invocation, RELEASE_FAILED, "there are no GPUs");
 }
@@ -269,7 +245,7 @@ const struct command release_command = {
         .options = options,
         .exits = exits,
         .defaults = &release_options,
-        .usage_status = RELEASE_FAILED,
+        .failed_status = RELEASE_FAILED,
         .words_are_a_command = true,
         .run = run,
 };

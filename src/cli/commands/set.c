@@ -7,7 +7,6 @@
  */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +15,6 @@
 #include "base/locations.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 #include "cli/report/report.h"
 #include "client/client.h"
 #include "client/nvml.h"
@@ -193,26 +191,23 @@ static int open_nvml(const struct invocation *invocation, const struct snapshot 
 
 static void tell_text(const struct set_run *run, const struct snapshot_gpu *gpu, const struct set_result *result) {
         const char *what = run->nvml ? "kernel flag" : "persistence mode";
-        char label[64], duration[32];
+        const char *mode = run->on ? "on" : "off";
 
-        (void)report_label(gpu, label, sizeof(label));
         if (result->status == STATUS_DONE)
-                printf("%s: %s %s (%s)\n", label, what, run->on ? "on" : "off",
-                       report_duration(result->duration_usec, duration, sizeof(duration)));
+                printf("%s: %s %s (%s)\n", gpu->label, what, mode, report_duration(result->duration_usec).text);
         else
-                (void)complain(run->invocation, result->status, "%s: %s not %s: %s", label, what,
-                               run->on ? "on" : "off", result->reason);
+                (void)complain(run->invocation, result->status, "%s: %s not %s: %s", gpu->label, what, mode,
+                               result->reason);
 }
 
 static void tell_json(const struct set_run *run, const struct snapshot_gpu *gpu, const struct set_result *result) {
-        char address[PCI_ADDRESS_SIZE];
         bool ok = result->status == STATUS_DONE;
 
         (void)json_array_append_new(
-                run->results, json_pack("{s:I, s:s, s:b, s:f, s:i, s:o}", "index", (json_int_t)gpu->index, "address",
-                                        pci_address_format(&gpu->info.address, address), "ok", ok, "duration_ms",
-                                        (double)result->duration_usec / (double)USEC_PER_MSEC, "exit_status",
-                                        (int)result->status, "error", ok ? json_null() : json_string(result->reason)));
+                run->results,
+                json_pack("{s:I, s:s, s:b, s:f, s:i, s:o}", "index", (json_int_t)gpu->index, "address", gpu->address,
+                          "ok", ok, "duration_ms", (double)result->duration_usec / (double)USEC_PER_MSEC, "exit_status",
+                          (int)result->status, "error", ok ? json_null() : json_string(result->reason)));
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
@@ -236,8 +231,7 @@ static void set_one(struct set_run *run, const struct snapshot_gpu *gpu) {
         (void)fflush(stdout); /* each may take seconds, and is news */
 }
 
-static int set_all(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml *nvml, bool on,
-                   const bool *selected) {
+static int set_all(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml *nvml, bool on) {
         const struct set_options *chosen = invocation->options;
         struct set_run run = {
                 .invocation = invocation,
@@ -247,14 +241,13 @@ static int set_all(const struct invocation *invocation, const struct snapshot *s
                 .results = chosen->json ? json_array() : NULL,
         };
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (selected[i])
-                        set_one(&run, &snapshot->gpus[i]);
+        each_selected(gpu, snapshot)
+                set_one(&run, gpu);
         if (chosen->json &&
-            report_json_print(json_pack("{s:s, s:s, s:s, s:o}", "schema", "holdfast.set/1", "mode", on ? "on" : "off",
-                                        "via", nvml ? "nvml" : "daemon", "gpus", run.results),
-                              stdout) < 0)
-                return complain_memory(invocation, STATUS_FAILED);
+            command_print_json(invocation,
+                               json_pack("{s:s, s:s, s:s, s:o}", "schema", "holdfast.set/1", "mode", on ? "on" : "off",
+                                         "via", nvml ? "nvml" : "daemon", "gpus", run.results)) != STATUS_DONE)
+                return STATUS_FAILED;
         return run.status;
 }
 
@@ -285,20 +278,6 @@ static int parse_mode(const struct invocation *invocation, bool *ret_on) {
         return complain_usage(invocation, "'%.40s' is none of on, off, 1, 0, ENABLED, DISABLED", invocation->words[0]);
 }
 
-static int select_gpus(const struct invocation *invocation, const struct snapshot *snapshot, bool *ret_selected) {
-        const struct set_options *chosen = invocation->options;
-        char error[192];
-        int r;
-
-        r = ids_resolve(&chosen->gpus, snapshot, ret_selected, error, sizeof(error));
-        if (r < 0)
-                return complain(invocation, r == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU, "%s", error);
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (ret_selected[i])
-                        return STATUS_DONE;
-        return complain(invocation, STATUS_NO_GPU, "there are no GPUs");
-}
-
 static int complain_silent(const struct invocation *invocation, const struct snapshot *snapshot) {
         enum exit_status status = STATUS_FAILED;
 
@@ -312,31 +291,25 @@ static int complain_silent(const struct invocation *invocation, const struct sna
 static int run(const struct invocation *invocation) {
         const struct set_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        CLEANUP(free_ptr) bool *selected = NULL;
         CLEANUP(nvml_done) struct nvml *nvml = NULL;
-        char nothing[REPORT_NOTHING_SIZE];
         int status;
         bool on = false;
 
         status = parse_mode(invocation, &on);
+        if (status == STATUS_DONE)
+                status = command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot);
         if (status != STATUS_DONE)
                 return status;
-        if (command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot) < 0)
-                return STATUS_FAILED;
-        selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
-        if (!selected)
-                return complain_memory(invocation, STATUS_FAILED);
         if (snapshot->daemon == DAEMON_SILENT)
                 return complain_silent(invocation, snapshot);
-        if (snapshot_is_empty(snapshot))
-                return complain(invocation, STATUS_NO_DAEMON, "%s",
-                                report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
-        status = select_gpus(invocation, snapshot, selected);
+        status = command_select(invocation, &chosen->gpus, STATUS_NO_DAEMON, snapshot);
+        if (status == STATUS_DONE && !snapshot_next(snapshot, NULL, true))
+                return complain(invocation, STATUS_NO_GPU, "there are no GPUs");
         if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
                 status = open_nvml(invocation, snapshot, &nvml);
         if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
                 status = remove_dead_socket(invocation, snapshot);
-        return status == STATUS_DONE ? set_all(invocation, snapshot, nvml, on, selected) : status;
+        return status == STATUS_DONE ? set_all(invocation, snapshot, nvml, on) : status;
 }
 
 const struct command set_command = {

@@ -7,7 +7,6 @@
  */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,7 +14,6 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 #include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 #include "cli/settings/service.h"
@@ -88,14 +86,12 @@ struct command_run {
         char config_path[PATH_MAX];
         struct config config;
         struct snapshot *snapshot;
-        bool *selected;
         json_t *document; /* docs/schemas/settings.json */
         bool is_served;   /* it is what the service has written */
 };
 
 static void command_run_done(struct command_run *run) {
         snapshot_done(&run->snapshot);
-        free(run->selected);
         json_decref(run->document);
 }
 
@@ -123,21 +119,12 @@ static int read_config(struct command_run *run) {
 }
 
 static int look(struct command_run *run) {
-        const struct invocation *invocation = run->invocation;
-        const struct settings_options *chosen = invocation->options;
-        char text[REPORT_NOTHING_SIZE];
+        const struct settings_options *chosen = run->invocation->options;
+        int status =
+                command_look(run->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, chosen->timeout_usec, &run->snapshot);
 
-        if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, chosen->timeout_usec, &run->snapshot) < 0)
-                return STATUS_FAILED;
-        run->selected = calloc(run->snapshot->n_gpus + 1, sizeof(*run->selected));
-        if (!run->selected)
-                return complain_memory(invocation, STATUS_FAILED);
-        if (snapshot_is_empty(run->snapshot))
-                return complain(invocation, STATUS_NO_DAEMON, "%s",
-                                report_nothing(run->snapshot, invocation->locations, text, sizeof(text)));
-        if (ids_resolve(&chosen->gpus, run->snapshot, run->selected, text, sizeof(text)) < 0)
-                return complain(invocation, STATUS_NO_GPU, "%s", text);
-        return STATUS_DONE;
+        return status == STATUS_DONE ? command_select(run->invocation, &chosen->gpus, STATUS_NO_DAEMON, run->snapshot)
+                                     : status;
 }
 
 /* ---- what is so ----------------------------------------------------------------------------------------------- */
@@ -182,11 +169,10 @@ static json_t *apply_gpu(const struct command_run *run, const struct snapshot_gp
 
 static json_t *gpu_row(const struct command_run *run, const struct snapshot_gpu *gpu, bool applies) {
         const struct config_settings wanted = config_settings(&run->config, &gpu->info, (int)gpu->index);
-        char address[PCI_ADDRESS_SIZE];
         json_t *row = applies ? apply_gpu(run, gpu, &wanted) : nothing_known(&wanted, SERVICE " does not run");
 
         (void)json_object_set_new(row, "index", json_integer((json_int_t)gpu->index));
-        (void)json_object_set_new(row, "address", json_string(pci_address_format(&gpu->info.address, address)));
+        (void)json_object_set_new(row, "address", json_string(gpu->address));
         (void)json_object_set_new(row, "uuid", json_string(gpu->info.uuid));
         (void)json_object_set_new(row, "policy", json_string(wanted.policy == CONFIG_ENFORCE ? "enforce" : "at-open"));
         (void)json_object_set_new(row, "hooks", json_array());
@@ -196,25 +182,18 @@ static json_t *gpu_row(const struct command_run *run, const struct snapshot_gpu 
 static int make_document(struct command_run *run, bool applies) {
         json_t *gpus = json_array();
 
-        for (size_t i = 0; i < run->snapshot->n_gpus; i++)
-                if (run->selected[i])
-                        (void)json_array_append_new(gpus, gpu_row(run, &run->snapshot->gpus[i], applies));
+        each_selected(gpu, run->snapshot)
+                (void)json_array_append_new(gpus, gpu_row(run, gpu, applies));
         run->document = json_pack("{s:s, s:o}", "schema", "holdfast.settings/1", "gpus", gpus);
-        return run->document ? STATUS_DONE : complain_memory(run->invocation, STATUS_FAILED);
+        return run->document ? STATUS_DONE : complain_memory(run->invocation);
 }
 
 /* The service's, without the GPUs that were not asked for. */
 static int take_state(struct command_run *run) {
         json_t *gpus = json_array();
 
-        for (size_t i = 0; i < run->snapshot->n_gpus; i++) {
-                char address[PCI_ADDRESS_SIZE];
-                json_t *row = settings_state_find(run->document,
-                                                  pci_address_format(&run->snapshot->gpus[i].info.address, address));
-
-                if (run->selected[i] && row)
-                        (void)json_array_append(gpus, row);
-        }
+        each_selected(gpu, run->snapshot)
+                (void)json_array_append(gpus, settings_state_find(run->document, gpu->address)); /* NULL: not taken */
         (void)json_object_set_new(run->document, "gpus", gpus);
         run->is_served = true;
         return STATUS_DONE;
@@ -274,7 +253,7 @@ static int tell_text(const struct command_run *run) {
         json_t *gpu, *row;
 
         if (!table)
-                return -ENOMEM;
+                return complain_memory(run->invocation);
         json_array_foreach(json_object_get(run->document, "gpus"), i, gpu) {
                 json_array_foreach(json_object_get(gpu, "settings"), j, row) {
                         tell_setting(table, gpu, row);
@@ -285,23 +264,22 @@ static int tell_text(const struct command_run *run) {
         if (n == 0) {
                 report_say(run->is_served ? "No settings are wanted, or the GPUs are not held (holdfast.conf(5))"
                                           : "No settings are wanted (holdfast.conf(5))");
-                return 0;
+                return STATUS_DONE;
         }
-        return table_print(table, stdout, style.width, style.colours);
+        return table_print(table, stdout, style.width, style.colours) < 0 ? complain_memory(run->invocation)
+                                                                          : STATUS_DONE;
 }
 
 static int tell(const struct command_run *run) {
         const struct settings_options *chosen = run->invocation->options;
         size_t i, n_differing = 0;
         json_t *gpu;
-        int r;
+        int status;
 
-        json_array_foreach(json_object_get(run->document, "gpus"), i, gpu) n_differing +=
-                settings_state_count_differing(gpu);
-        r = chosen->json ? report_json_print(json_incref(run->document), stdout) : tell_text(run);
-        if (r < 0)
-                return complain_memory(run->invocation, STATUS_FAILED);
-        return n_differing > 0 ? STATUS_FAILED : STATUS_DONE;
+        json_array_foreach(json_object_get(run->document, "gpus"), i, gpu)
+                n_differing += settings_state_count_differing(gpu);
+        status = chosen->json ? command_print_json(run->invocation, json_incref(run->document)) : tell_text(run);
+        return status == STATUS_DONE && n_differing > 0 ? STATUS_FAILED : status;
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */

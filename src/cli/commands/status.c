@@ -5,9 +5,6 @@
 
 #include "cli/commands/status.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
@@ -40,62 +37,39 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* Here "all" includes what the administrator excluded: it is to be seen. */
-int status_select(const struct ids *gpus, const struct snapshot *snapshot, bool **ret_selected, char *error,
-                  size_t error_size) {
-        CLEANUP(free_ptr) bool *selected = calloc(snapshot->n_gpus + 1, sizeof(*selected));
-        int r = 0;
-
-        if (!selected) {
-                (void)text_copy(error, error_size, "out of memory");
-                return -ENOMEM;
-        }
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                selected[i] = true;
+int status_select(const struct ids *gpus, struct snapshot *snapshot, char *error, size_t error_size) {
         if (gpus->n > 0)
-                r = ids_resolve(gpus, snapshot, selected, error, error_size);
-        if (r < 0)
-                return r;
-        *ret_selected = take_ptr(selected);
+                return ids_select(gpus, snapshot, error, error_size);
+        each_gpu(gpu, snapshot)
+                gpu->selected = true;
         return 0;
-}
-
-int status_of_selection(int error) {
-        if (error == -ENOMEM)
-                return STATUS_FAILED;
-        return error == -EINVAL ? STATUS_USAGE : STATUS_NO_GPU;
 }
 
 static int print(const struct invocation *invocation, const struct snapshot *snapshot) {
         const struct status_options *chosen = invocation->options;
-        CLEANUP(free_ptr) bool *selected = NULL;
         struct report_style style = report_style_of(stdout);
-        char error[192];
-        int r;
 
-        r = status_select(&chosen->gpus, snapshot, &selected, error, sizeof(error));
-        if (r < 0)
-                return complain(invocation, status_of_selection(r), "%s", error);
-        r = chosen->json ? report_json_print(report_json(snapshot, selected), stdout)
-                         : report_text(snapshot, selected, &style, stdout);
-        return r < 0 ? complain_memory(invocation, STATUS_FAILED) : STATUS_DONE;
+        if (chosen->json)
+                return command_print_json(invocation, report_json(snapshot));
+        return report_text(snapshot, &style, stdout) < 0 ? complain_memory(invocation) : STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
         const struct status_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        char nothing[REPORT_NOTHING_SIZE];
+        int status;
 
         if (chosen->watch)
                 return status_watch(invocation);
-        if (command_look(invocation, STATUS_SNAPSHOT, chosen->timeout_usec, &snapshot) < 0)
-                return STATUS_FAILED;
-        if (!snapshot_is_empty(snapshot))
-                return print(invocation, snapshot);
-        if (chosen->json)
-                (void)report_json_print(report_json(snapshot, NULL), stdout);
-        return complain(invocation, STATUS_FAILED, "%s",
-                        report_nothing(snapshot, invocation->locations, nothing, sizeof(nothing)));
+        status = command_look(invocation, STATUS_SNAPSHOT, chosen->timeout_usec, &snapshot);
+        if (status == STATUS_DONE && chosen->json && snapshot_is_empty(snapshot))
+                (void)command_print_json(invocation, report_json(snapshot));
+        if (status == STATUS_DONE)
+                status = command_select(invocation, &chosen->gpus, STATUS_FAILED, snapshot);
+        if (status != STATUS_DONE)
+                return status;
+        (void)status_select(&chosen->gpus, snapshot, NULL, 0);
+        return print(invocation, snapshot);
 }
 
 const struct command status_command = {

@@ -5,7 +5,6 @@
 /* The inside of `holdfast status`: status.c looks once, status_watch.c goes on looking. */
 
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 
 enum {
         STATUS_SNAPSHOT = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
@@ -18,15 +17,8 @@ struct status_options {
         bool watch;
 };
 
-/*
- * Which GPUs are meant: an array that the caller frees. Returns 0, -ENOMEM, or as ids_resolve(), with a sentence in
- * error.
- */
-int status_select(const struct ids *gpus, const struct snapshot *snapshot, bool **ret_selected, char *error,
-                  size_t error_size);
-
-/* The exit status to an error of status_select(). */
-int status_of_selection(int error);
+/* As ids_select(), but here "all" includes what the administrator excluded: it is to be seen. */
+int status_select(const struct ids *gpus, struct snapshot *snapshot, char *error, size_t error_size);
 
 /* Shows it again with every change until told to stop. Returns the exit status. */
 int status_watch(const struct invocation *invocation);

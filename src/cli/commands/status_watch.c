@@ -48,16 +48,12 @@ static void watching_done(struct watching *watching) {
 
 /* ---- looking -------------------------------------------------------------------------------------------------- */
 
-static bool has_daemon(const struct snapshot *snapshot) {
-        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
-}
-
 static const char *describe_event(const struct snapshot *before, const struct snapshot *now) {
-        if (!has_daemon(now))
-                return before && has_daemon(before) ? "daemon gone, waiting" : "no daemon, waiting";
+        if (!snapshot_has_daemon(now))
+                return before && snapshot_has_daemon(before) ? "daemon gone, waiting" : "no daemon, waiting";
         if (!before)
                 return "watching";
-        if (!has_daemon(before))
+        if (!snapshot_has_daemon(before))
                 return "daemon is there";
         return before->daemon_pid != now->daemon_pid ? "another daemon" : "changed";
 }
@@ -97,15 +93,15 @@ static int look(struct watching *watching, enum watch_news news) {
 
 /* ---- rendering ------------------------------------------------------------------------------------------------ */
 
-static int render_json(const struct watching *watching, const bool *selected, char **ret_picture) {
-        json_t *document = report_json(watching->now, selected);
+static int render_json(const struct watching *watching, char **ret_picture) {
+        json_t *document = report_json(watching->now);
 
         *ret_picture = document ? json_dumps(document, JSON_COMPACT) : NULL;
         json_decref(document);
         return *ret_picture ? 0 : -ENOMEM;
 }
 
-static int print_text(const struct watching *watching, const bool *selected, const char *problem, FILE *stream) {
+static int print_text(const struct watching *watching, const char *problem, FILE *stream) {
         struct report_style style = report_style_of(stdout);
         char nothing[REPORT_NOTHING_SIZE];
 
@@ -115,14 +111,14 @@ static int print_text(const struct watching *watching, const bool *selected, con
                 wrap_print(stream,
                            report_nothing(watching->now, watching->invocation->locations, nothing, sizeof(nothing)), 0,
                            0, style.width);
-        else if (report_text(watching->now, selected, &style, stream) < 0)
+        else if (report_text(watching->now, &style, stream) < 0)
                 return -ENOMEM;
         if (watching->now->daemon == DAEMON_NVIDIA)
                 wrap_print(stream, "note: it tells of no changes, so it is asked every 2 s.", 0, 2, style.width);
         return 0;
 }
 
-static int render_text(const struct watching *watching, const bool *selected, const char *problem, char **ret_picture) {
+static int render_text(const struct watching *watching, const char *problem, char **ret_picture) {
         CLEANUP(free_ptr) char *text = NULL;
         size_t size;
         FILE *stream = open_memstream(&text, &size);
@@ -130,7 +126,7 @@ static int render_text(const struct watching *watching, const bool *selected, co
 
         if (!stream)
                 return -ENOMEM;
-        r = print_text(watching, selected, problem, stream);
+        r = print_text(watching, problem, stream);
         if (fclose(stream) != 0 || r < 0)
                 return -ENOMEM;
         *ret_picture = take_ptr(text);
@@ -140,48 +136,35 @@ static int render_text(const struct watching *watching, const bool *selected, co
 /* A GPU that was named may go, and come back: only at first is that a fault. */
 static int render(const struct watching *watching, char **ret_picture, char *error, size_t error_size) {
         const struct status_options *chosen = watching->invocation->options;
-        CLEANUP(free_ptr) bool *selected = NULL;
-        bool lacks = false;
-        int r;
+        int r = status_select(&chosen->gpus, watching->now, error, error_size);
 
-        r = status_select(&chosen->gpus, watching->now, &selected, error, error_size);
-        if (r == -ENODEV && (watching->picture || snapshot_is_empty(watching->now)))
-                lacks = true;
-        else if (r < 0)
+        if (r < 0 && (r != -ENODEV || (!watching->picture && !snapshot_is_empty(watching->now))))
                 return r;
         if (!chosen->json)
-                return render_text(watching, selected, lacks ? error : NULL, ret_picture);
-        if (lacks && !(selected = calloc(watching->now->n_gpus + 1, sizeof(*selected))))
-                return -ENOMEM;
-        return render_json(watching, selected, ret_picture);
+                return render_text(watching, r < 0 ? error : NULL, ret_picture);
+        each_gpu(gpu, watching->now)
+                gpu->selected &= r == 0;
+        return render_json(watching, ret_picture);
 }
 
 /* ---- showing -------------------------------------------------------------------------------------------------- */
 
 /* The time goes before the first key: it is no part of the picture, which would never be the same again. */
-/* The time goes before the first key: it is no part of the picture, which would never be the same again. */
 static int show_json(struct watching *watching) {
-        char text[48];
-
-        printf("{\"time\":\"%s\",%s\n", report_time_utc(watching->shown_usec, text, sizeof(text)),
-               watching->picture + 1);
+        printf("{\"time\":\"%s\",%s\n", report_time_utc(watching->shown_usec).text, watching->picture + 1);
         return 0;
 }
 
 static int show_below(struct watching *watching) {
-        char text[32];
-
-        printf("%s  %s\n%s\n", report_time_local(watching->shown_usec, text, sizeof(text)), watching->shown_event,
-               watching->picture);
+        printf("%s  %s\n%s\n", report_time_local(watching->shown_usec).text, watching->shown_event, watching->picture);
         return 0;
 }
 
 static int show_in_place(struct watching *watching) {
         CLEANUP(free_ptr) char *text = NULL;
-        char time[32];
 
-        (void)report_time_local(watching->shown_usec, time, sizeof(time));
-        if (asprintf(&text, "%s\n%s  %s (Ctrl-C ends it)\n", watching->picture, time, watching->shown_event) < 0) {
+        if (asprintf(&text, "%s\n%s  %s (Ctrl-C ends it)\n", watching->picture,
+                     report_time_local(watching->shown_usec).text, watching->shown_event) < 0) {
                 text = NULL; /* asprintf() leaves anything in it */
                 return -ENOMEM;
         }
@@ -221,7 +204,13 @@ static int turn(struct watching *watching, enum watch_news news) {
                 r = render(watching, &picture, error, sizeof(error));
         if (r == 0)
                 r = show(watching, picture, news);
-        return r == 0 ? STATUS_DONE : complain(watching->invocation, status_of_selection(r), "%s", error);
+        if (r == 0)
+                return STATUS_DONE;
+        return complain(watching->invocation,
+                        r == -ENOMEM   ? STATUS_FAILED
+                        : r == -EINVAL ? STATUS_USAGE
+                                       : STATUS_NO_GPU,
+                        "%s", error);
 }
 
 int status_watch(const struct invocation *invocation) {

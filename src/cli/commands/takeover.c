@@ -141,21 +141,14 @@ static bool is_running(const struct service *service) {
         return !text_equal(service->active_state, "inactive");
 }
 
-static int read_snapshot(const struct takeover *takeover, unsigned flags, struct snapshot **ret_snapshot) {
-        const struct snapshot_request request = {
-                .locations = takeover->invocation->locations,
-                .flags = SNAPSHOT_DAEMON | flags,
-                .timeout_usec = ANSWER_USEC,
-        };
-
-        return snapshot_read(&request, ret_snapshot);
-}
-
 static int gather(struct takeover *takeover) {
         const struct locations *locations = takeover->invocation->locations;
 
-        if (read_snapshot(takeover, SNAPSHOT_CLIENTS | SNAPSHOT_MODE, &takeover->snapshot) < 0)
-                return complain_memory(takeover->invocation, STATUS_FAILED);
+        int status = command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, ANSWER_USEC,
+                                  &takeover->snapshot);
+
+        if (status != STATUS_DONE)
+                return status;
         service_read(&takeover->service, locations, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
         takeover->state = state_of(&takeover->service, locations);
         takeover->starts = is_running(&takeover->service) || chosen_by(takeover)->clear_legacy_flag;
@@ -165,7 +158,6 @@ static int gather(struct takeover *takeover) {
 /* ---- the steps ------------------------------------------------------------------------------------------------ */
 
 static int hold(struct takeover *takeover) {
-        char label[64];
         size_t row = 0;
         int r;
 
@@ -176,7 +168,7 @@ static int hold(struct takeover *takeover) {
                 (void)snapshot_untold(takeover->snapshot, takeover->error, sizeof(takeover->error));
         else if (r < 0)
                 (void)text_format(takeover->error, sizeof(takeover->error), "cannot hold %s meanwhile: %s",
-                                  report_label(&takeover->snapshot->gpus[row], label, sizeof(label)), strerror(-r));
+                                  takeover->snapshot->gpus[row].label, strerror(-r));
         return r;
 }
 
@@ -223,10 +215,10 @@ static int clear_flags(struct takeover *takeover) {
         int r;
 
         r = nvml_open(&nvml, chosen->nvml ? chosen->nvml : NVML_LIBRARY, takeover->error, sizeof(takeover->error));
-        for (size_t i = 0; i < takeover->snapshot->n_gpus && r == 0; i++)
-                if (takeover->hold.fds[i] >= 0)
-                        r = nvml_set_persistence(nvml, &takeover->snapshot->gpus[i].info.address, false,
-                                                 takeover->error, sizeof(takeover->error));
+        each_gpu(gpu, takeover->snapshot)
+                if (r == 0 && takeover->hold.fds[gpu->index] >= 0)
+                        r = nvml_set_persistence(nvml, &gpu->info.address, false, takeover->error,
+                                                 sizeof(takeover->error));
         return r;
 }
 
@@ -257,36 +249,27 @@ static int stop_socket(struct takeover *takeover) {
         return 0;
 }
 
-static bool is_missing(const struct snapshot *snapshot, const struct pci_address *address) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-
-                if (pci_address_compare(&gpu->info.address, address) == 0)
-                        return gpu->in_daemon && gpu->detail.wanted && gpu->held != HF_YES;
-        }
-        return false;
+static bool is_missing(const struct snapshot_gpu *gpu) {
+        return gpu && gpu->in_daemon && gpu->detail.wanted && gpu->held != HF_YES;
 }
 
 /* The unit is ready once each GPU was tried. One that was initialised and is not held now would be torn down. */
 static int check_daemon(struct takeover *takeover) {
-        const struct snapshot *before = takeover->snapshot;
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
-        char label[64];
 
         if (!takeover->starts)
                 return 0;
-        if (read_snapshot(takeover, 0, &now) < 0)
+        if (command_look(takeover->invocation, SNAPSHOT_DAEMON, ANSWER_USEC, &now) != STATUS_DONE)
                 return -ENOMEM;
         if (now->daemon != DAEMON_HOLDFAST) {
                 (void)text_format(takeover->error, sizeof(takeover->error), "Holdfast's daemon does not answer: %s",
                                   now->daemon == DAEMON_NVIDIA ? "NVIDIA's does" : now->daemon_error);
                 return -ENOTCONN;
         }
-        for (size_t i = 0; i < before->n_gpus; i++)
-                if (takeover->hold.fds[i] >= 0 && is_missing(now, &before->gpus[i].info.address)) {
+        each_gpu(gpu, takeover->snapshot)
+                if (takeover->hold.fds[gpu->index] >= 0 && is_missing(snapshot_find(now, &gpu->info.address))) {
                         (void)text_format(takeover->error, sizeof(takeover->error),
-                                          "%s was initialised, and Holdfast's daemon cannot hold it",
-                                          report_label(&before->gpus[i], label, sizeof(label)));
+                                          "%s was initialised, and Holdfast's daemon cannot hold it", gpu->label);
                         return -EIO;
                 }
         return 0;
@@ -365,8 +348,8 @@ static void note_options(const struct takeover *takeover) {
 static void note_flag(const struct takeover *takeover) {
         size_t n = 0;
 
-        for (size_t i = 0; i < takeover->snapshot->n_gpus; i++)
-                n += takeover->snapshot->gpus[i].legacy == HF_YES;
+        each_gpu(gpu, takeover->snapshot)
+                n += gpu->legacy == HF_YES;
         if (n > 0 && !chosen_by(takeover)->clear_legacy_flag)
                 report_say(
                         "note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even when "
@@ -383,8 +366,8 @@ static int tell_plan(const struct takeover *takeover, const struct takeover_step
         if (steps == taking)
                 for (size_t i = 0; i < n_takeover_links; i++)
                         report_say("link: %s -> %s", takeover_links[i].path, takeover_links[i].target);
-        for (size_t i = 0; i < takeover->snapshot->n_gpus; i++)
-                n += takeover->snapshot->gpus[i].initialised == HF_YES;
+        each_gpu(gpu, takeover->snapshot)
+                n += gpu->initialised == HF_YES;
         report_say("%zu of %zu GPUs are initialised", n, takeover->snapshot->n_gpus);
         if (steps == taking)
                 note_options(takeover);
@@ -393,13 +376,14 @@ static int tell_plan(const struct takeover *takeover, const struct takeover_step
 }
 
 static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
-        char elapsed[32], start[256];
+        uint64_t elapsed_usec = clock_monotonic_usec() - start_usec;
+        char start[256];
 
-        (void)report_duration(clock_monotonic_usec() - start_usec, elapsed, sizeof(elapsed));
         service_command(&takeover->service, service_start_cure(&takeover->service), start, sizeof(start));
         if (takeover->starts)
                 report_say("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile", SERVICE_UNIT,
-                           elapsed, takeover->hold.n_held, takeover->hold.n_held == 1 ? "" : "s");
+                           report_duration(elapsed_usec).text, takeover->hold.n_held,
+                           takeover->hold.n_held == 1 ? "" : "s");
         else
                 report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s", start);
         if (takeover->state == UNIT_OTHER)
@@ -413,7 +397,8 @@ static void tell_given_back(const struct takeover *takeover) {
         size_t n_held;
 
         puts(SERVICE_UNIT " has its own program back");
-        if (!is_running(&takeover->service) || read_snapshot(takeover, SNAPSHOT_PROOF, &now) < 0)
+        if (!is_running(&takeover->service) ||
+            command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_PROOF, ANSWER_USEC, &now) != STATUS_DONE)
                 return;
         n_held = snapshot_count_held(now);
         if (n_held < takeover->hold.n_held)
@@ -453,14 +438,14 @@ static int tell_status_json(const struct takeover *takeover, const char *program
         };
         const struct service *service = &takeover->service;
 
-        return report_json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "schema", "holdfast.takeover/1",
-                                           "unit", SERVICE_UNIT, "state", states[takeover->state].word, "unit_file",
-                                           service->fragment_path, "active_state", service->active_state, "program",
-                                           program, "drop_ins", service->drop_in_paths, "daemon",
-                                           daemons[takeover->snapshot->daemon]),
-                                 stdout) < 0
-                       ? complain_memory(takeover->invocation, STATUS_FAILED)
-                       : states[takeover->state].status;
+        int status = command_print_json(
+                takeover->invocation,
+                json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "schema", "holdfast.takeover/1", "unit",
+                          SERVICE_UNIT, "state", states[takeover->state].word, "unit_file", service->fragment_path,
+                          "active_state", service->active_state, "program", program, "drop_ins", service->drop_in_paths,
+                          "daemon", daemons[takeover->snapshot->daemon]));
+
+        return status == STATUS_DONE ? states[takeover->state].status : status;
 }
 
 static int tell_status(const struct takeover *takeover) {

@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/ids.h"
 #include "cli/report/report.h"
 #include "client/client.h"
 
@@ -50,9 +49,8 @@ static const struct command_exit exits[] = {
 /* A look at the daemon, and what it means for what we wait for. */
 struct look {
         struct snapshot *snapshot;
-        bool *needed; /* by row */
-        size_t n_needed;
-        size_t n_held; /* of those */
+        size_t n_needed; /* of its rows, which are selected */
+        size_t n_held;   /* of those */
         bool done;
         char problem[512]; /* why the rows alone do not tell: no daemon, an unknown GPU; empty otherwise */
 };
@@ -68,7 +66,6 @@ struct waiting {
 
 static void look_done(struct look *look) {
         snapshot_done(&look->snapshot);
-        free(look->needed);
         *look = (struct look){0};
 }
 
@@ -78,10 +75,6 @@ static void waiting_done(struct waiting *waiting) {
 }
 
 /* ---- looking -------------------------------------------------------------------------------------------------- */
-
-static bool has_daemon(const struct snapshot *snapshot) {
-        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
-}
 
 /* NVIDIA's daemon does not tell what it wants, and holds all by default: there every GPU counts. */
 static bool is_wanted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
@@ -99,21 +92,21 @@ static bool is_complete(const struct look *look, bool named) {
 
 /* Returns 0; -EINVAL when what we wait for can never be told, with the sentence in look->problem. */
 static int look_judge(struct look *look, const struct ids *ids) {
-        const struct snapshot *snapshot = look->snapshot;
+        struct snapshot *snapshot = look->snapshot;
         int r;
 
-        if (!has_daemon(snapshot)) {
+        if (!snapshot_has_daemon(snapshot)) {
                 (void)text_copy(look->problem, sizeof(look->problem), snapshot->daemon_error);
                 return 0;
         }
-        r = ids_resolve(ids, snapshot, look->needed, look->problem, sizeof(look->problem));
+        r = ids_select(ids, snapshot, look->problem, sizeof(look->problem));
         if (r < 0)
                 return r == -EINVAL ? r : 0; /* a GPU that is not there may yet come */
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
+        each_gpu(gpu, snapshot) {
                 if (ids->n == 0)
-                        look->needed[i] = is_wanted(snapshot, &snapshot->gpus[i]);
-                look->n_needed += look->needed[i];
-                look->n_held += look->needed[i] && snapshot->gpus[i].held == HF_YES;
+                        gpu->selected = is_wanted(snapshot, gpu);
+                look->n_needed += gpu->selected;
+                look->n_held += gpu->selected && gpu->held == HF_YES;
         }
         look->done = look->n_held == look->n_needed && is_complete(look, ids->n > 0);
         return 0;
@@ -142,9 +135,6 @@ static int look_again(struct waiting *waiting) {
         request.inventory = waiting->before.snapshot;
         if (snapshot_read(&request, &waiting->now.snapshot) < 0)
                 return -ENOMEM;
-        waiting->now.needed = calloc(waiting->now.snapshot->n_gpus + 1, sizeof(bool));
-        if (!waiting->now.needed)
-                return -ENOMEM;
         return look_judge(&waiting->now, &chosen->gpus);
 }
 
@@ -154,11 +144,10 @@ static int look_again(struct waiting *waiting) {
 static const char *describe(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer,
                             size_t size) {
         const char *state = snapshot_state(snapshot, gpu);
-        char duration[32];
 
         if (gpu->held == HF_YES && gpu->detail.open_duration_usec != 0)
                 (void)text_format(buffer, size, "%s, opened in %s", state,
-                                  report_duration(gpu->detail.open_duration_usec, duration, sizeof(duration)));
+                                  report_duration(gpu->detail.open_duration_usec).text);
         else if (gpu->detail.error_text[0] != '\0')
                 (void)text_format(buffer, size, "%s: %s", state, gpu->detail.error_text);
         else if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
@@ -174,13 +163,13 @@ static const char *describe(const struct snapshot *snapshot, const struct snapsh
 static void tell_change(const struct waiting *waiting, const struct snapshot_gpu *gpu) {
         const struct snapshot_gpu *before =
                 waiting->before.snapshot ? snapshot_find(waiting->before.snapshot, &gpu->info.address) : NULL;
-        char label[64], now_text[HF_TEXT_SIZE + 96], before_text[HF_TEXT_SIZE + 96] = "";
+        char now_text[HF_TEXT_SIZE + 96], before_text[HF_TEXT_SIZE + 96] = "";
 
         (void)describe(waiting->now.snapshot, gpu, now_text, sizeof(now_text));
-        if (before && has_daemon(waiting->before.snapshot))
+        if (before && snapshot_has_daemon(waiting->before.snapshot))
                 (void)describe(waiting->before.snapshot, before, before_text, sizeof(before_text));
         if (!text_equal(now_text, before_text))
-                printf("%s: %s\n", report_label(gpu, label, sizeof(label)), now_text);
+                printf("%s: %s\n", gpu->label, now_text);
 }
 
 static void tell_lines(const struct waiting *waiting) {
@@ -188,9 +177,8 @@ static void tell_lines(const struct waiting *waiting) {
 
         if (now->problem[0] != '\0' && !text_equal(now->problem, waiting->before.problem))
                 printf("waiting: %s\n", now->problem);
-        for (size_t i = 0; i < now->snapshot->n_gpus; i++)
-                if (now->needed[i])
-                        tell_change(waiting, &now->snapshot->gpus[i]);
+        each_selected(gpu, now->snapshot)
+                tell_change(waiting, gpu);
 }
 
 /* One sign for each GPU that is waited for: "[##!#>>..]". */
@@ -209,41 +197,32 @@ static void append_bar(const struct look *now, char *line, size_t size) {
         };
 
         text_append(line, size, " [");
-        for (size_t i = 0; i < now->snapshot->n_gpus; i++) {
-                const char *state = snapshot_state(now->snapshot, &now->snapshot->gpus[i]);
+        each_selected(gpu, now->snapshot) {
                 char sign = '.';
 
-                for (size_t j = 0; j < ARRAY_SIZE(signs); j++)
-                        if (text_equal(signs[j].state, state))
-                                sign = signs[j].sign;
-                if (now->needed[i])
-                        text_append(line, size, "%c", sign);
+                for (size_t i = 0; i < ARRAY_SIZE(signs); i++)
+                        if (text_equal(signs[i].state, snapshot_state(now->snapshot, gpu)))
+                                sign = signs[i].sign;
+                text_append(line, size, "%c", sign);
         }
         text_append(line, size, "]");
 }
 
-static bool is_missing_as(const struct look *now, size_t i, const char *state) {
-        const struct snapshot_gpu *gpu = &now->snapshot->gpus[i];
-
-        return now->needed[i] && gpu->held != HF_YES && text_equal(snapshot_state(now->snapshot, gpu), state);
-}
-
 /* "; opening 4,5,6; failed 2": the first GPU in a state names all that are in it. */
 static void append_missing(const struct look *now, char *line, size_t size) {
-        size_t n = now->snapshot->n_gpus;
+        each_selected(gpu, now->snapshot) {
+                const char *state = snapshot_state(now->snapshot, gpu);
+                char indices[256] = "";
+                const struct snapshot_gpu *first = NULL;
 
-        for (size_t i = 0; i < n; i++) {
-                const char *state = snapshot_state(now->snapshot, &now->snapshot->gpus[i]);
-                size_t first = 0;
-
-                while (first < i && !is_missing_as(now, first, state))
-                        first++;
-                if (first < i || !is_missing_as(now, i, state))
-                        continue;
-                text_append(line, size, "; %s", state);
-                for (size_t j = i; j < n; j++)
-                        if (is_missing_as(now, j, state))
-                                text_append(line, size, "%s%zu", j == i ? " " : ",", now->snapshot->gpus[j].index);
+                each_selected(other, now->snapshot) {
+                        if (other->held == HF_YES || !text_equal(snapshot_state(now->snapshot, other), state))
+                                continue;
+                        first = first ? first : other;
+                        text_append_item(indices, sizeof(indices), ",", "%zu", other->index);
+                }
+                if (first == gpu)
+                        text_append(line, size, "; %s %s", state, indices);
         }
 }
 
@@ -281,53 +260,48 @@ static void tell(const struct waiting *waiting) {
 static int status_of(const struct look *look) {
         if (look->done)
                 return STATUS_DONE;
-        return has_daemon(look->snapshot) ? STATUS_FAILED : STATUS_NO_DAEMON;
+        return snapshot_has_daemon(look->snapshot) ? STATUS_FAILED : STATUS_NO_DAEMON;
 }
 
 static void end_in_text(const struct waiting *waiting) {
         const struct look *now = &waiting->now;
-        char elapsed[32];
+        const struct report_text elapsed = report_duration(clock_monotonic_usec() - waiting->start_usec);
 
         if (waiting->terminal)
                 printf("\r\033[K");
-        (void)report_duration(clock_monotonic_usec() - waiting->start_usec, elapsed, sizeof(elapsed));
         if (now->done && now->n_needed == 0)
                 puts("the daemon wants to hold no GPU: nothing to wait for");
         else if (now->done)
-                printf("%zu of %zu GPUs held after %s\n", now->n_held, now->n_needed, elapsed);
+                printf("%zu of %zu GPUs held after %s\n", now->n_held, now->n_needed, elapsed.text);
         else if (now->problem[0] != '\0')
-                (void)complain(waiting->invocation, STATUS_FAILED, "given up after %s: %s", elapsed, now->problem);
+                (void)complain(waiting->invocation, STATUS_FAILED, "given up after %s: %s", elapsed.text, now->problem);
         else
-                (void)complain(waiting->invocation, STATUS_FAILED, "given up after %s: %zu of %zu GPUs held%s", elapsed,
-                               now->n_held, now->n_needed,
+                (void)complain(waiting->invocation, STATUS_FAILED, "given up after %s: %zu of %zu GPUs held%s",
+                               elapsed.text, now->n_held, now->n_needed,
                                now->n_held == now->n_needed ? ", and the daemon is still starting" : "; missing:");
 }
 
 static void name_missing(const struct waiting *waiting) {
         const struct look *now = &waiting->now;
 
-        for (size_t i = 0; i < now->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &now->snapshot->gpus[i];
-                char label[64], text[HF_TEXT_SIZE + 96];
+        each_selected(gpu, now->snapshot) {
+                char text[HF_TEXT_SIZE + 96];
 
-                if (now->needed[i] && gpu->held != HF_YES)
-                        complain_detail("%s: %s", report_label(gpu, label, sizeof(label)),
-                                        describe(now->snapshot, gpu, text, sizeof(text)));
+                if (gpu->held != HF_YES)
+                        complain_detail("%s: %s", gpu->label, describe(now->snapshot, gpu, text, sizeof(text)));
         }
 }
 
 static json_t *missing_json(const struct look *look) {
         json_t *missing = json_array();
 
-        for (size_t i = 0; i < look->snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &look->snapshot->gpus[i];
-                char address[PCI_ADDRESS_SIZE], text[HF_TEXT_SIZE + 96];
+        each_selected(gpu, look->snapshot) {
+                char text[HF_TEXT_SIZE + 96];
 
-                if (look->needed[i] && gpu->held != HF_YES)
+                if (gpu->held != HF_YES)
                         (void)json_array_append_new(
                                 missing, json_pack("{s:I, s:s, s:s, s:s}", "index", (json_int_t)gpu->index, "address",
-                                                   pci_address_format(&gpu->info.address, address), "state",
-                                                   snapshot_state(look->snapshot, gpu), "reason",
+                                                   gpu->address, "state", snapshot_state(look->snapshot, gpu), "reason",
                                                    describe(look->snapshot, gpu, text, sizeof(text))));
         }
         return missing;
@@ -335,28 +309,26 @@ static json_t *missing_json(const struct look *look) {
 
 static int end_in_json(const struct waiting *waiting) {
         const struct look *now = &waiting->now;
-        const char *outcome = now->done ? "held" : has_daemon(now->snapshot) ? "timeout" : "no-daemon";
-
-        return report_json_print(
+        const char *outcome = now->done ? "held" : snapshot_has_daemon(now->snapshot) ? "timeout" : "no-daemon";
+        int status = command_print_json(
+                waiting->invocation,
                 json_pack("{s:s, s:s, s:f, s:I, s:I, s:o, s:o}", "schema", "holdfast.wait/1", "outcome", outcome,
                           "elapsed_ms", (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_MSEC,
                           "needed", (json_int_t)now->n_needed, "held", (json_int_t)now->n_held, "missing",
                           missing_json(now), "error",
-                          now->problem[0] != '\0' ? json_string(now->problem) : json_null()),
-                stdout);
+                          now->problem[0] != '\0' ? json_string(now->problem) : json_null()));
+
+        return status == STATUS_DONE ? status_of(now) : status;
 }
 
 static int end(const struct waiting *waiting) {
         const struct wait_options *chosen = waiting->invocation->options;
 
-        if (chosen->json) {
-                if (end_in_json(waiting) < 0)
-                        return complain_memory(waiting->invocation, STATUS_FAILED);
-        } else {
-                end_in_text(waiting);
-                if (!waiting->now.done)
-                        name_missing(waiting);
-        }
+        if (chosen->json)
+                return end_in_json(waiting);
+        end_in_text(waiting);
+        if (!waiting->now.done)
+                name_missing(waiting);
         return status_of(&waiting->now);
 }
 
@@ -405,7 +377,7 @@ static int run(const struct invocation *invocation) {
                 int r = look_again(&waiting);
 
                 if (r == -ENOMEM)
-                        return complain_memory(invocation, STATUS_FAILED);
+                        return complain_memory(invocation);
                 if (r == -EINVAL)
                         return complain_usage(invocation, "%s", waiting.now.problem);
                 tell(&waiting);

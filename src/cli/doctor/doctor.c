@@ -85,12 +85,6 @@ void finding_cure_unit(struct finding *finding, const struct examination *examin
         (void)text_printable(finding->cure);
 }
 
-bool examination_has_daemon(const struct examination *examination) {
-        enum snapshot_daemon daemon = examination->snapshot->daemon;
-
-        return daemon == DAEMON_HOLDFAST || daemon == DAEMON_NVIDIA;
-}
-
 /* ---- the command ---- */
 
 static struct doctor_options {
@@ -131,23 +125,18 @@ static int status_of(const struct invocation *invocation, size_t problems) {
 static int examine(const struct invocation *invocation, const struct examination *examination) {
         const struct doctor_options *chosen = invocation->options;
         CLEANUP(free_ptr) struct finding *findings = calloc(ARRAY_SIZE(probes), sizeof(*findings));
-        int r = 0;
+        struct report_style style = report_style_of(stdout);
 
         if (!findings)
-                return complain_memory(invocation, STATUS_DOCTOR_FAILED);
+                return complain_memory(invocation);
         for (size_t i = 0; i < ARRAY_SIZE(probes); i++) {
                 finding_set(&findings[i], VERDICT_OK, "%s", probes[i].title);
                 probes[i].examine(examination, &findings[i]);
         }
-        if (chosen->json)
-                r = doctor_json(probes, findings, ARRAY_SIZE(probes), stdout);
-        else {
-                struct report_style style = report_style_of(stdout);
-
+        if (!chosen->json)
                 doctor_text(probes, findings, ARRAY_SIZE(probes), chosen->verbose, &style, stdout);
-        }
-        if (r < 0)
-                return complain_memory(invocation, STATUS_DOCTOR_FAILED);
+        else if (command_print_json(invocation, doctor_json(probes, findings, ARRAY_SIZE(probes))) != STATUS_DONE)
+                return STATUS_DOCTOR_FAILED;
         return status_of(invocation, doctor_count(findings, ARRAY_SIZE(probes), VERDICT_PROBLEM));
 }
 
@@ -169,7 +158,7 @@ static int run(const struct invocation *invocation) {
         struct service service;
 
         if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, chosen->timeout_usec,
-                         &snapshot) < 0)
+                         &snapshot) != STATUS_DONE)
                 return STATUS_DOCTOR_FAILED;
         examination.snapshot = snapshot;
         service_find(&service, invocation->locations, snapshot_find_daemon(snapshot), chosen->timeout_usec);
@@ -191,6 +180,6 @@ const struct command doctor_command = {
         .options = options,
         .exits = exits,
         .defaults = &doctor_options,
-        .usage_status = STATUS_DOCTOR_FAILED,
+        .failed_status = STATUS_DOCTOR_FAILED,
         .run = run,
 };

@@ -65,17 +65,14 @@ void finding_cure(struct finding *finding, const char *format, ...) __attribute_
 /* The same of a template: its words UNIT become the unit's name (service_command()). */
 void finding_cure_unit(struct finding *finding, const struct examination *examination, const char *template);
 
-/* Whether the daemon answers, ours or NVIDIA's. */
-bool examination_has_daemon(const struct examination *examination);
-
 /* ---- printing (cli/doctor/report.c) ---- */
 
 /* Problems first, then notes; what cannot be told and, if verbose, what is right. findings are in the probes' order. */
 void doctor_text(const struct probe *probes, const struct finding *findings, size_t n, bool verbose,
                  const struct report_style *style, FILE *stream);
 
-/* docs/schemas/doctor.json. Returns 0 or -ENOMEM. */
-int doctor_json(const struct probe *probes, const struct finding *findings, size_t n, FILE *stream);
+/* docs/schemas/doctor.json. NULL: out of memory. */
+json_t *doctor_json(const struct probe *probes, const struct finding *findings, size_t n);
 
 size_t doctor_count(const struct finding *findings, size_t n, enum verdict verdict);
 

@@ -115,15 +115,12 @@ void probe_gpu_on_bus(const struct examination *examination, struct finding *fin
                             examination->locations->root, PCI_DEVICES, strerror(-r));
                 return;
         }
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                char label[64];
-
-                if (bus_has(&bus, &snapshot->gpus[i].info.address))
+        each_gpu(gpu, snapshot) {
+                if (bus_has(&bus, &gpu->info.address))
                         continue;
                 finding_set(finding, VERDICT_PROBLEM,
                             "a GPU that the driver or the daemon has is gone from the PCI bus");
-                finding_quote(finding, "%s: not in %s%s", report_label(&snapshot->gpus[i], label, sizeof(label)),
-                              examination->locations->root, PCI_DEVICES);
+                finding_quote(finding, "%s: not in %s%s", gpu->label, examination->locations->root, PCI_DEVICES);
         }
         if (bus.n == 0 && finding->verdict == VERDICT_OK) {
                 finding_set(finding, VERDICT_PROBLEM, "there is no NVIDIA GPU on the PCI bus");
@@ -200,21 +197,15 @@ static void report_not_loaded(const struct examination *examination, const struc
         finding_cure(finding, nouveau ? "modprobe -r nouveau && modprobe nvidia" : "modprobe nvidia");
 }
 
-static const struct snapshot_gpu *find_listed(const struct snapshot *snapshot, const struct pci_address *address) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (snapshot->gpus[i].in_driver && pci_address_compare(&snapshot->gpus[i].info.address, address) == 0)
-                        return &snapshot->gpus[i];
-        return NULL;
-}
-
 /* A GPU that another driver has was given to it, to vfio-pci mostly; one that no driver has was forgotten. */
 static void report_unbound(const struct examination *examination, const struct bus *bus, struct finding *finding) {
         for (size_t i = 0; i < bus->n; i++) {
                 const struct bus_gpu *gpu = &bus->gpus[i];
+                const struct snapshot_gpu *row = snapshot_find(examination->snapshot, &gpu->address);
                 bool elsewhere = gpu->driver[0] != '\0' && !text_equal(gpu->driver, "nvidia");
                 char address[PCI_ADDRESS_SIZE];
 
-                if (find_listed(examination->snapshot, &gpu->address))
+                if (row && row->in_driver)
                         continue;
                 quote_bus_gpu(gpu, finding);
                 if (elsewhere && finding->verdict == VERDICT_OK)

@@ -251,11 +251,11 @@ void probe_nodes(const struct examination *examination, struct finding *finding)
         if (node_parameters_read(examination->locations, &inspection.parameters) < 0)
                 inspection.parameters.ours = false; /* then any mode may be meant */
         inspect(&inspection, "nvidiactl", NV_MINOR_CTL, "-c 255");
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct gpu_info *info = &snapshot->gpus[i].info;
+        each_gpu(gpu, snapshot) {
+                const struct gpu_info *info = &gpu->info;
                 char name[32], arguments[32];
 
-                if (!snapshot->gpus[i].in_driver || info->excluded || info->minor < 0)
+                if (!gpu->in_driver || info->excluded || info->minor < 0)
                         continue;
                 (void)text_format(name, sizeof(name), "nvidia%d", info->minor);
                 (void)text_format(arguments, sizeof(arguments), "-c %d", info->minor);

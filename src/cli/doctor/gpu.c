@@ -33,15 +33,12 @@ void probe_excluded(const struct examination *examination, struct finding *findi
 
         if (!snapshot->driver_loaded)
                 finding_set(finding, VERDICT_UNKNOWN, "without the driver nothing is known of it");
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                char label[64], address[PCI_ADDRESS_SIZE];
-
-                if (!snapshot->gpus[i].info.excluded)
+        each_gpu(gpu, snapshot) {
+                if (!gpu->info.excluded)
                         continue;
                 finding_set(finding, VERDICT_NOTE, "a GPU is excluded from the driver, so nobody can use it");
-                finding_quote(finding, "%s: %s/proc/driver/nvidia/gpus/%s/information: GPU Excluded: Yes",
-                              report_label(&snapshot->gpus[i], label, sizeof(label)), examination->locations->root,
-                              pci_address_format(&snapshot->gpus[i].info.address, address));
+                finding_quote(finding, "%s: %s/proc/driver/nvidia/gpus/%s/information: GPU Excluded: Yes", gpu->label,
+                              examination->locations->root, gpu->address);
                 finding_cure(finding,
                              "grep -r -e NVreg_ExcludedGpus -e NVreg_GpuBlacklist /etc/modprobe.d /proc/cmdline");
         }
@@ -50,12 +47,11 @@ void probe_excluded(const struct examination *examination, struct finding *findi
 /* ---- failing, lost ----------------------------------------------------------- */
 
 /* A device that is off the bus reads as ones: the vendor is then no vendor. */
-static bool is_off_bus(const struct locations *locations, const struct pci_address *address) {
-        char relative[96], path[PATH_MAX], name[PCI_ADDRESS_SIZE];
+static bool is_off_bus(const struct locations *locations, const struct snapshot_gpu *gpu) {
+        char relative[96], path[PATH_MAX];
         unsigned char config[4097];
 
-        (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/config",
-                          pci_address_format(address, name));
+        (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/config", gpu->address);
         if (locations_path(path, locations, relative) < 0 || file_read(path, (char *)config, sizeof(config)) < 4)
                 return false;
         return config[0] == 0xff && config[1] == 0xff && config[2] == 0xff && config[3] == 0xff;
@@ -78,17 +74,15 @@ static void quote_failure(const struct examination *examination, const struct sn
                           struct finding *finding) {
         const struct hf_gpu *detail = &gpu->detail;
         const char *status = nv_status_name(detail->error_nv_status);
-        char label[64];
 
-        (void)report_label(gpu, label, sizeof(label));
         if (!is_told(examination, gpu) || detail->error_text[0] == '\0') {
-                finding_quote(finding, "%s: %s", label,
+                finding_quote(finding, "%s: %s", gpu->label,
                               is_told(examination, gpu) ? "failed" : nvpd_status_text(gpu->get_status));
                 return;
         }
         if (status && strstr(detail->error_text, status))
                 status = NULL;
-        finding_quote(finding, "%s: %s (errno %d%s%s; %u failed open%s)", label, detail->error_text,
+        finding_quote(finding, "%s: %s (errno %d%s%s; %u failed open%s)", gpu->label, detail->error_text,
                       (int)detail->error_number, status ? ", " : "", status ? status : "", (unsigned)detail->failures,
                       detail->failures == 1 ? "" : "s");
 }
@@ -105,18 +99,16 @@ static void quote_log(const struct examination *examination, int r, const struct
 /* Returns whether this GPU is in trouble. */
 static bool judge_gpu(const struct examination *examination, const struct snapshot_gpu *gpu, struct finding *finding) {
         struct kernel_log_line line = {0};
-        bool failed = has_failed(examination, gpu), lost = is_off_bus(examination->locations, &gpu->info.address);
+        bool failed = has_failed(examination, gpu), lost = is_off_bus(examination->locations, gpu);
         int r = kernel_log_find(examination->locations, &gpu->info.address, &line);
-        char label[64];
 
-        (void)report_label(gpu, label, sizeof(label));
         lost |= r == 0 && was_lost(examination, gpu, &line);
         if (!failed && !lost)
                 return false;
         if (failed)
                 quote_failure(examination, gpu, finding);
         if (lost)
-                finding_quote(finding, "%s: fell off the bus", label);
+                finding_quote(finding, "%s: fell off the bus", gpu->label);
         quote_log(examination, r, &line, finding);
         return true;
 }
@@ -124,12 +116,9 @@ static bool judge_gpu(const struct examination *examination, const struct snapsh
 void probe_initialisation(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         const struct snapshot_gpu *first = NULL;
-        char address[PCI_ADDRESS_SIZE];
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-
+        each_gpu(gpu, snapshot) {
                 if (gpu->info.excluded || !judge_gpu(examination, gpu, finding))
                         continue;
                 first = first ? first : gpu;
@@ -139,8 +128,8 @@ void probe_initialisation(const struct examination *examination, struct finding 
                 finding_set(finding, VERDICT_PROBLEM, "%zu GPU%s not initialise, or %s lost", n,
                             n == 1 ? " does" : "s do", n == 1 ? "is" : "are");
                 finding_cure(finding, "holdfast release --gpu %zu -- nvidia-smi --gpu-reset -i %s", first->index,
-                             pci_address_format(&first->info.address, address));
-        } else if (!examination_has_daemon(examination))
+                             first->address);
+        } else if (!snapshot_has_daemon(examination->snapshot))
                 finding_set(finding, VERDICT_UNKNOWN, "no daemon answers, and only an open would show it");
 }
 
@@ -151,17 +140,14 @@ void probe_stuck(const struct examination *examination, struct finding *finding)
 
         if (is_unknown(examination, finding))
                 return;
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+        each_gpu(gpu, snapshot) {
                 struct kernel_log_line line;
-                char label[64], since[32];
 
                 if (!is_told(examination, gpu) || !gpu->detail.stuck)
                         continue;
                 finding_set(finding, VERDICT_PROBLEM, "a GPU is stuck in the driver; the others are not affected");
-                finding_quote(finding, "%s: %s since %s", report_label(gpu, label, sizeof(label)),
-                              hf_gpu_state_name(gpu->detail.state),
-                              report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+                finding_quote(finding, "%s: %s since %s", gpu->label, hf_gpu_state_name(gpu->detail.state),
+                              report_time_local(gpu->detail.since_realtime_usec).text);
                 quote_log(examination, kernel_log_find(examination->locations, &gpu->info.address, &line), &line,
                           finding);
                 finding_cure(finding, "nvidia-bug-report.sh; then: systemctl reboot");
@@ -175,14 +161,11 @@ void probe_fabric(const struct examination *examination, struct finding *finding
 
         if (is_unknown(examination, finding))
                 return;
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                char label[64];
-
+        each_gpu(gpu, snapshot) {
                 if (!is_told(examination, gpu) || gpu->detail.uvm != HF_UVM_WAITING || gpu->detail.uvm_text[0] == '\0')
                         continue;
                 finding_set(finding, VERDICT_PROBLEM, "UVM persistence is not on yet; the daemon goes on trying");
-                finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)), gpu->detail.uvm_text);
+                finding_quote(finding, "%s: %s", gpu->label, gpu->detail.uvm_text);
                 finding_cure(finding, "systemctl restart nvidia-fabricmanager");
         }
 }

@@ -25,8 +25,8 @@ static void judge_modeset(const struct examination *examination, struct finding 
 
         if (!snapshot->modeset)
                 return;
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (is_to_be_free(snapshot, &snapshot->gpus[i]))
+        each_gpu(gpu, snapshot)
+                if (is_to_be_free(snapshot, gpu))
                         verdict = VERDICT_PROBLEM;
         finding_set(finding, verdict, "nvidia-drm keeps every GPU initialised from inside the kernel%s",
                     verdict == VERDICT_PROBLEM ? ": a released GPU is not free" : "");
@@ -36,12 +36,7 @@ static void judge_modeset(const struct examination *examination, struct finding 
 }
 
 static void judge_flag(const struct examination *examination, struct finding *finding) {
-        const struct snapshot *snapshot = examination->snapshot;
-
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                char label[64];
-
+        each_gpu(gpu, examination->snapshot) {
                 if (gpu->legacy != HF_YES)
                         continue;
                 if (finding->verdict == VERDICT_OK) {
@@ -50,7 +45,7 @@ static void judge_flag(const struct examination *examination, struct finding *fi
                         finding_cure_unit(finding, examination,
                                           "systemctl stop UNIT && nvidia-smi -pm 0 && systemctl start UNIT");
                 }
-                finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)),
+                finding_quote(finding, "%s: %s", gpu->label,
                               gpu->legacy_inferred ? "initialised, and nobody has it open" : "the driver says so");
         }
 }
@@ -64,16 +59,12 @@ static bool is_flag_unknown(const struct snapshot *snapshot, const struct snapsh
 }
 
 static void admit_unknown_flags(const struct snapshot *snapshot, struct finding *finding) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-                char label[64];
-
+        each_gpu(gpu, snapshot) {
                 if (!is_flag_unknown(snapshot, gpu))
                         continue;
                 finding_set(finding, VERDICT_UNKNOWN,
                             "it is not known whether the kernel's own persistence flag is on");
-                finding_quote(finding, "%s: %s, and its flag is not known", report_label(gpu, label, sizeof(label)),
-                              snapshot_state(snapshot, gpu));
+                finding_quote(finding, "%s: %s, and its flag is not known", gpu->label, snapshot_state(snapshot, gpu));
         }
 }
 
@@ -91,7 +82,6 @@ void probe_other_holder(const struct examination *examination, struct finding *f
 /* ---- reset ------------------------------------------------------------------- */
 
 static size_t quote_clients(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, struct finding *finding) {
-        char label[64];
         size_t n = 0;
 
         for (size_t i = 0; i < gpu->n_clients; i++) {
@@ -99,7 +89,7 @@ static size_t quote_clients(const struct snapshot *snapshot, const struct snapsh
 
                 if (!snapshot_is_client(snapshot, client))
                         continue;
-                finding_quote(finding, "%s: %s (pid %d) has it open", report_label(gpu, label, sizeof(label)),
+                finding_quote(finding, "%s: %s (pid %d) has it open", gpu->label,
                               client->name[0] ? client->name : "a process", (int)client->pid);
                 n++;
         }
@@ -112,8 +102,7 @@ void probe_reset(const struct examination *examination, struct finding *finding)
         const char *why = snapshot_gap(snapshot, HIDDEN, gap, sizeof(gap));
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
+        each_gpu(gpu, snapshot) {
                 size_t n_clients = quote_clients(snapshot, gpu, finding);
 
                 n += n_clients;

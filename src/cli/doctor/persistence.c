@@ -3,18 +3,16 @@
 
 /* Probe: persistence mode that is off, and who switched it off. */
 
-#include <ini.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/locations.h"
 #include "base/text.h"
-#include "cli/args/ids.h"
 #include "cli/doctor/doctor.h"
 #include "cli/node/service.h"
+#include "config/config.h"
 
 enum { COMMAND_LINE_SIZE = 4096 };
 
@@ -23,7 +21,8 @@ enum { COMMAND_LINE_SIZE = 4096 };
 /* How the daemon was started, from /proc/PID/cmdline, and its configuration. */
 struct instructions {
         char words[COMMAND_LINE_SIZE]; /* each terminated; an empty one ends them */
-        char config[PATH_MAX];
+        char config_path[PATH_MAX];
+        struct config config;
         bool off_by_option;
 };
 
@@ -33,85 +32,51 @@ static void take_word(struct instructions *instructions, const char *word, const
         else if (text_equal(word, "--no-persistence-mode"))
                 instructions->off_by_option = true;
         else if (text_starts_with(word, "--config="))
-                (void)text_copy(instructions->config, sizeof(instructions->config), word + strlen("--config="));
+                (void)text_copy(instructions->config_path, PATH_MAX, word + strlen("--config="));
         else if (text_equal(word, "--config"))
-                (void)text_copy(instructions->config, sizeof(instructions->config), next);
+                (void)text_copy(instructions->config_path, PATH_MAX, next);
 }
 
 static void read_instructions(struct instructions *instructions, const struct examination *examination) {
-        char path[64];
+        char path[64], error[CONFIG_ERROR_SIZE];
         ssize_t length;
 
         *instructions = (struct instructions){0};
-        (void)locations_path(instructions->config, examination->locations, "/etc/holdfast/holdfast.conf");
+        (void)locations_path(instructions->config_path, examination->locations, "/etc/holdfast/holdfast.conf");
         (void)text_format(path, sizeof(path), "/proc/%u/cmdline", (unsigned)examination->snapshot->head.pid);
         length = aside_read_file(path, instructions->words, sizeof(instructions->words) - 1);
-        if (length < 0)
-                return;
-        instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';
+        if (length >= 0)
+                instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';
         for (const char *word = instructions->words; *word != '\0'; word += strlen(word) + 1)
                 take_word(instructions, word, word + strlen(word) + 1);
-}
-
-/* The last line of holdfast.conf(5) that is about one GPU. */
-struct lookup {
-        const struct snapshot *snapshot;
-        const struct snapshot_gpu *gpu;
-        bool off;
-};
-
-static bool is_about(const struct lookup *lookup, const char *section) {
-        CLEANUP(free_ptr) bool *meant = calloc(lookup->snapshot->n_gpus + 1, sizeof(*meant));
-        struct ids ids = {0};
-        char error[192];
-
-        return meant && text_starts_with(section, "gpu ") &&
-               ids_add(&ids, section + strlen("gpu "), error, sizeof(error)) == 0 &&
-               ids_resolve(&ids, lookup->snapshot, meant, error, sizeof(error)) == 0 &&
-               meant[lookup->gpu - lookup->snapshot->gpus];
-}
-
-static int on_line(void *userdata, const char *section, const char *name, const char *value) {
-        static const char *const off[] = {"off", "no", "false", "0", "disabled"};
-        struct lookup *lookup = userdata;
-
-        if (!text_equal(name, "persistence") || !is_about(lookup, section))
-                return 1;
-        lookup->off = false;
-        for (size_t i = 0; i < ARRAY_SIZE(off); i++)
-                lookup->off |= text_equal_nocase(off[i], value);
-        return 1;
+        (void)config_read(&instructions->config, instructions->config_path,
+                          error); /* what cannot be read says nothing */
 }
 
 /* ---- who switched it off ----------------------------------------------------- */
 
 static void quote(const struct snapshot_gpu *gpu, const char *who, struct finding *finding) {
-        char label[64];
-
-        finding_quote(finding, "%s: %s", report_label(gpu, label, sizeof(label)), who);
+        finding_quote(finding, "%s: %s", gpu->label, who);
 }
 
 static void blame_holdfast(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                            const struct instructions *instructions, struct finding *finding) {
-        struct lookup lookup = {.snapshot = snapshot, .gpu = gpu};
-        char who[EVIDENCE_SIZE], since[32];
+        char who[EVIDENCE_SIZE];
 
         if (gpu->detail.leased) {
                 quote(gpu, "released by a lease (holdfast release runs); it is held again when that ends", finding);
                 return;
         }
-        (void)ini_parse(instructions->config, on_line, &lookup);
-        if (lookup.off)
-                (void)text_format(who, sizeof(who), "off by the configuration, %.300s", instructions->config);
+        if (config_persistence(&instructions->config, &gpu->info, (int)gpu->index) == CONFIG_OFF)
+                (void)text_format(who, sizeof(who), "off by the configuration, %.300s", instructions->config_path);
         else if (instructions->off_by_option && gpu->detail.opens == 0)
                 (void)text_format(who, sizeof(who),
                                   "off by the daemon's option --no-persistence-mode (/proc/%u/cmdline)",
                                   (unsigned)snapshot->head.pid);
         else
-                (void)text_format(who, sizeof(who),
-                                  "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
-                                  hf_gpu_state_name(gpu->detail.state),
-                                  report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+                (void)text_format(
+                        who, sizeof(who), "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
+                        hf_gpu_state_name(gpu->detail.state), report_time_local(gpu->detail.since_realtime_usec).text);
         quote(gpu, who, finding);
 }
 
@@ -144,7 +109,7 @@ static void add_to_cure(const struct snapshot_gpu *gpu, size_t *n, char *ids, si
 }
 
 static void set_cure(const struct examination *examination, size_t n, const char *ids, struct finding *finding) {
-        if (!examination_has_daemon(examination))
+        if (!snapshot_has_daemon(examination->snapshot))
                 finding_cure_unit(finding, examination, service_start_cure(examination->service));
         else if (n > 0)
                 finding_cure(finding, "holdfast set on --gpu %s", ids);
@@ -158,9 +123,9 @@ static bool is_meant(const struct snapshot_gpu *gpu) {
 }
 
 static bool any_unknown(const struct snapshot *snapshot) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (snapshot->daemon != DAEMON_HOLDFAST && !snapshot->gpus[i].info.excluded &&
-                    snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN)
+        each_gpu(gpu, snapshot)
+                if (snapshot->daemon != DAEMON_HOLDFAST && !gpu->info.excluded &&
+                    gpu->persistence == PERSISTENCE_UNKNOWN)
                         return true;
         return false;
 }
@@ -169,9 +134,9 @@ static bool any_unknown(const struct snapshot *snapshot) {
 static size_t count_awaited(const struct snapshot *snapshot) {
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                n += snapshot->daemon == DAEMON_HOLDFAST && snapshot->gpus[i].detail.wanted &&
-                     snapshot->gpus[i].held != HF_YES && !snapshot->gpus[i].info.excluded;
+        each_gpu(gpu, snapshot)
+                n += snapshot->daemon == DAEMON_HOLDFAST && gpu->detail.wanted && gpu->held != HF_YES &&
+                     !gpu->info.excluded;
         return n;
 }
 
@@ -192,9 +157,7 @@ void probe_persistence(const struct examination *examination, struct finding *fi
         char ids[200] = "";
 
         read_instructions(&instructions, examination);
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-
+        each_gpu(gpu, snapshot) {
                 if (!is_off(snapshot, gpu))
                         continue;
                 n_off++;

@@ -182,14 +182,13 @@ static json_t *finding_json(const struct probe *probe, const struct finding *fin
                          probe->runbook);
 }
 
-int doctor_json(const struct probe *probes, const struct finding *findings, size_t n, FILE *stream) {
+json_t *doctor_json(const struct probe *probes, const struct finding *findings, size_t n) {
         json_t *checks = json_array();
 
         for (size_t i = 0; i < n; i++)
                 (void)json_array_append_new(checks, finding_json(&probes[i], &findings[i]));
-        return report_json_print(json_pack("{s:s, s:I, s:I, s:I, s:o}", "schema", "holdfast.doctor/1", "problems",
-                                           (json_int_t)doctor_count(findings, n, VERDICT_PROBLEM), "notes",
-                                           (json_int_t)doctor_count(findings, n, VERDICT_NOTE), "cannot_tell",
-                                           (json_int_t)doctor_count(findings, n, VERDICT_UNKNOWN), "checks", checks),
-                                 stream);
+        return json_pack("{s:s, s:I, s:I, s:I, s:o}", "schema", "holdfast.doctor/1", "problems",
+                         (json_int_t)doctor_count(findings, n, VERDICT_PROBLEM), "notes",
+                         (json_int_t)doctor_count(findings, n, VERDICT_NOTE), "cannot_tell",
+                         (json_int_t)doctor_count(findings, n, VERDICT_UNKNOWN), "checks", checks);
 }

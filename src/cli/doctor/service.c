@@ -55,7 +55,7 @@ static void judge_load_state(const struct examination *examination, struct findi
 
         for (size_t i = 0; i < ARRAY_SIZE(load_states); i++)
                 if (text_equal(load_states[i].load_state, state)) {
-                        bool elsewhere = text_equal(state, "not-found") && examination_has_daemon(examination);
+                        bool elsewhere = text_equal(state, "not-found") && snapshot_has_daemon(examination->snapshot);
 
                         finding_set(finding, elsewhere ? VERDICT_NOTE : VERDICT_PROBLEM, "%s %.100s%s",
                                     load_states[i].summary, service->unit,
@@ -422,7 +422,7 @@ void probe_runtime_directory(const struct examination *examination, struct findi
         const char *directory = examination->runtime_directory;
         struct stat status;
 
-        if (examination_has_daemon(examination))
+        if (snapshot_has_daemon(examination->snapshot))
                 return; /* it made its socket there */
         if (stat(directory, &status) == 0 && !S_ISDIR(status.st_mode)) {
                 finding_set(finding, VERDICT_PROBLEM, "the runtime directory is no directory");

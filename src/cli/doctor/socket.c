@@ -30,7 +30,7 @@ enum { SOCKET_EVERYBODY = 0222 };
 void probe_daemon(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
 
-        if (examination_has_daemon(examination)) {
+        if (snapshot_has_daemon(examination->snapshot)) {
                 finding_quote(finding, "pid %d answers at %s",
                               snapshot->daemon == DAEMON_HOLDFAST ? (int)snapshot->head.pid : (int)snapshot->daemon_pid,
                               snapshot->daemon_socket);
@@ -115,7 +115,7 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
         uint64_t pid;
         ssize_t r;
 
-        if (!examination_has_daemon(examination) || listener == 0) {
+        if (!snapshot_has_daemon(examination->snapshot) || listener == 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "nobody knows which process listens at the socket");
                 return;
         }
@@ -174,7 +174,8 @@ static void report_lost_listeners(const struct examination *examination, size_t 
 
         finding_set(finding, VERDICT_PROBLEM, "a daemon listens at a socket that was removed or replaced since");
         finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, n == 1 ? "" : "s", path,
-                      examination_has_daemon(examination) ? "only one can be reached" : "none can be reached there");
+                      snapshot_has_daemon(examination->snapshot) ? "only one can be reached"
+                                                                 : "none can be reached there");
         finding_cure_unit(finding, examination, "systemctl restart UNIT");
 }
 

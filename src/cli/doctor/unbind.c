@@ -55,17 +55,13 @@ static int reads_kernel_log(const struct snapshot *snapshot) {
 
 /* It is told of the unbind in time, but this driver cannot drop a UVM registration once an unbind has begun. */
 static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
-        char label[64];
-
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                const struct snapshot_gpu *gpu = &snapshot->gpus[i];
-
+        each_gpu(gpu, snapshot) {
                 if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)
                         continue;
                 finding_set(finding, VERDICT_NOTE,
                             "an unbind of a GPU whose UVM state is kept waits for ever: release the GPU first");
-                finding_quote(finding, "%s: UVM state is kept (uvm-persistence), driver %s",
-                              report_label(gpu, label, sizeof(label)), snapshot->driver_version);
+                finding_quote(finding, "%s: UVM state is kept (uvm-persistence), driver %s", gpu->label,
+                              snapshot->driver_version);
                 finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
         }
 }

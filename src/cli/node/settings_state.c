@@ -62,8 +62,10 @@ size_t settings_state_count_differing(const json_t *gpu) {
         size_t i, n = 0;
         json_t *row;
 
-        json_array_foreach(json_object_get(gpu, "settings"), i, row) n += json_is_true(json_object_get(row, "differs"));
-        json_array_foreach(json_object_get(gpu, "hooks"), i, row) n += json_is_string(json_object_get(row, "failure"));
+        json_array_foreach(json_object_get(gpu, "settings"), i, row)
+                n += json_is_true(json_object_get(row, "differs"));
+        json_array_foreach(json_object_get(gpu, "hooks"), i, row)
+                n += json_is_string(json_object_get(row, "failure"));
         return n;
 }
 

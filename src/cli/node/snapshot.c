@@ -29,12 +29,9 @@ void snapshot_done(struct snapshot **snapshot) {
 int snapshot_get_row(struct snapshot *snapshot, const struct pci_address *address, struct snapshot_gpu **ret_row) {
         struct snapshot_gpu *gpus;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0) {
-                        *ret_row = &snapshot->gpus[i];
-                        return 0;
-                }
-
+        *ret_row = snapshot_find(snapshot, address);
+        if (*ret_row)
+                return 0;
         gpus = reallocarray(snapshot->gpus, snapshot->n_gpus + 1, sizeof(*gpus));
         if (!gpus)
                 return -ENOMEM;
@@ -107,23 +104,17 @@ static int gather_inventory(struct snapshot *snapshot, const struct locations *l
 
 /* Of such a GPU it is not known which processes have it open. */
 static bool is_node_untold(const struct snapshot *snapshot) {
-        for (size_t i = 0; i < snapshot->n_gpus && snapshot->n_untold > 0; i++)
-                if (snapshot->gpus[i].in_driver && snapshot->gpus[i].info.minor == GPU_MINOR_UNKNOWN)
+        each_gpu(gpu, snapshot)
+                if (snapshot->n_untold > 0 && gpu->in_driver && gpu->info.minor == GPU_MINOR_UNKNOWN)
                         return true;
         return false;
 }
 
 static void assign_clients(struct snapshot *snapshot) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                struct snapshot_gpu *gpu = &snapshot->gpus[i];
-
-                for (size_t j = 0; j < snapshot->n_holders; j++)
-                        if (snapshot->holders[j].minor == gpu->info.minor) {
-                                /* They are in order of minor, so a GPU's are neighbours. */
-                                if (gpu->n_clients++ == 0)
-                                        gpu->clients = &snapshot->holders[j];
-                        }
-        }
+        each_gpu(gpu, snapshot)
+                for (size_t i = 0; i < snapshot->n_holders; i++) /* in order of minor: a GPU's are neighbours */
+                        if (snapshot->holders[i].minor == gpu->info.minor && gpu->n_clients++ == 0)
+                                gpu->clients = &snapshot->holders[i];
 }
 
 static int gather_proof(struct snapshot *snapshot, const struct locations *locations) {
@@ -176,14 +167,13 @@ static int find_excluded(struct snapshot *snapshot, const struct locations *loca
 
         if (!infos)
                 return -ENOMEM;
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (snapshot->gpus[i].detail.error_number == EPERM)
-                        infos[n++].address = snapshot->gpus[i].info.address;
+        each_gpu(gpu, snapshot)
+                if (gpu->detail.error_number == EPERM)
+                        infos[n++].address = gpu->info.address;
         if (n > 0)
                 driver_files_read_gpus(locations, infos, n);
-        for (size_t i = 0, next = 0; i < snapshot->n_gpus && next < n; i++)
-                if (pci_address_compare(&snapshot->gpus[i].info.address, &infos[next].address) == 0)
-                        snapshot->gpus[i].info.excluded = infos[next++].excluded;
+        for (size_t i = 0; i < n; i++)
+                snapshot_find(snapshot, &infos[i].address)->info.excluded = infos[i].excluded;
         return 0;
 }
 
@@ -227,19 +217,19 @@ static int ask_driver_initialised(struct snapshot *snapshot, const struct locati
 
         if (!addresses || !initialised)
                 return -ENOMEM;
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                addresses[i] = snapshot->gpus[i].info.address;
+        each_gpu(gpu, snapshot)
+                addresses[gpu->index] = gpu->info.address;
         driver_files_read_initialised(locations, addresses, snapshot->n_gpus, initialised);
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                snapshot->gpus[i].initialised = initialised[i];
+        each_gpu(gpu, snapshot)
+                gpu->initialised = initialised[gpu->index];
         return 0;
 }
 
 static int gather_initialised(struct snapshot *snapshot, const struct locations *locations) {
         if (may_ask_driver(snapshot))
                 return ask_driver_initialised(snapshot, locations);
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                snapshot->gpus[i].initialised = find_initialised(snapshot, &snapshot->gpus[i], locations);
+        each_gpu(gpu, snapshot)
+                gpu->initialised = find_initialised(snapshot, gpu, locations);
         return 0;
 }
 
@@ -275,9 +265,7 @@ static enum snapshot_persistence find_persistence(const struct snapshot *snapsho
 }
 
 static void conclude(struct snapshot *snapshot, const struct locations *locations) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                struct snapshot_gpu *gpu = &snapshot->gpus[i];
-
+        each_gpu(gpu, snapshot) {
                 if (must_be_legacy(snapshot, gpu, locations)) {
                         gpu->legacy = HF_YES;
                         gpu->legacy_inferred = true;
@@ -298,20 +286,19 @@ static int compare_rows(const void *a, const void *b) {
 static void sort_rows(struct snapshot *snapshot) {
         if (snapshot->n_gpus > 0)
                 qsort(snapshot->gpus, snapshot->n_gpus, sizeof(snapshot->gpus[0]), compare_rows);
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                snapshot->gpus[i].index = i;
+        each_gpu(gpu, snapshot) {
+                gpu->index = (size_t)(gpu - snapshot->gpus);
+                (void)text_format(gpu->label, sizeof(gpu->label), "GPU %zu %s", gpu->index,
+                                  pci_address_format(&gpu->info.address, gpu->address));
+        }
 }
 
 /* Whatever the reason why there is nothing to read: then nothing is told of settings. */
 static void gather_settings(struct snapshot *snapshot, const struct locations *locations) {
         if (settings_state_read(locations, &snapshot->settings) < 0)
                 return;
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                char address[PCI_ADDRESS_SIZE];
-
-                (void)pci_address_format(&snapshot->gpus[i].info.address, address);
-                snapshot->gpus[i].settings = settings_state_find(snapshot->settings, address);
-        }
+        each_gpu(gpu, snapshot)
+                gpu->settings = settings_state_find(snapshot->settings, gpu->address);
 }
 
 int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
@@ -340,14 +327,25 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
 /* ---- questions --------------------------------------------------------------- */
 
 bool snapshot_is_empty(const struct snapshot *snapshot) {
-        return !snapshot->driver_loaded && snapshot->n_gpus == 0 &&
-               (snapshot->daemon == DAEMON_NONE || snapshot->daemon == DAEMON_SILENT);
+        return !snapshot->driver_loaded && snapshot->n_gpus == 0 && !snapshot_has_daemon(snapshot);
 }
 
-const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (pci_address_compare(&snapshot->gpus[i].info.address, address) == 0)
+bool snapshot_has_daemon(const struct snapshot *snapshot) {
+        return snapshot->daemon == DAEMON_HOLDFAST || snapshot->daemon == DAEMON_NVIDIA;
+}
+
+struct snapshot_gpu *snapshot_next(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                                   bool only_selected) {
+        for (size_t i = gpu ? (size_t)(gpu - snapshot->gpus) + 1 : 0; i < snapshot->n_gpus; i++)
+                if (!only_selected || snapshot->gpus[i].selected)
                         return &snapshot->gpus[i];
+        return NULL;
+}
+
+struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address) {
+        each_gpu(gpu, snapshot)
+                if (pci_address_compare(&gpu->info.address, address) == 0)
+                        return gpu;
         return NULL;
 }
 
@@ -387,8 +385,16 @@ const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, ch
 size_t snapshot_count_held(const struct snapshot *snapshot) {
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                n += snapshot->gpus[i].held == HF_YES;
+        each_gpu(gpu, snapshot)
+                n += gpu->held == HF_YES;
+        return n;
+}
+
+size_t snapshot_count_differing(const struct snapshot *snapshot) {
+        size_t n = 0;
+
+        each_selected(gpu, snapshot)
+                n += settings_state_count_differing(gpu->settings);
         return n;
 }
 

@@ -12,11 +12,10 @@
  *      holdfast-settings' file/
  */
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include <jansson.h>
 
 #include "base/locations.h"
 #include "cli/node/holders.h"
@@ -48,6 +47,8 @@ enum snapshot_daemon {
         DAEMON_NVIDIA,   /* Get only: NVIDIA's, or another that keeps to its contract */
 };
 
+enum { SNAPSHOT_LABEL_SIZE = 24 + PCI_ADDRESS_SIZE };
+
 enum snapshot_persistence {
         PERSISTENCE_OFF,
         PERSISTENCE_ON,
@@ -55,7 +56,10 @@ enum snapshot_persistence {
 };
 
 struct snapshot_gpu {
-        size_t index;
+        size_t index;                    /* of its row */
+        bool selected;                   /* the command is about this GPU (cli/args/ids.h) */
+        char label[SNAPSHOT_LABEL_SIZE]; /* "GPU 3 0000:5d:00.0": what lines about it begin with */
+        char address[PCI_ADDRESS_SIZE];
         struct gpu_info info;
         bool in_driver;               /* the driver lists it */
         bool in_daemon;               /* DAEMON_HOLDFAST: `detail` is its row; DAEMON_NVIDIA: it knows the GPU */
@@ -69,8 +73,7 @@ struct snapshot_gpu {
         const struct holder *clients; /* processes that have its node open, the daemon's too */
         size_t n_clients;
         enum snapshot_persistence persistence;
-        const json_t
-                *settings; /* holdfast-settings.service's row (settings_state.h); NULL: it tells nothing of the GPU */
+        const json_t *settings; /* holdfast-settings.service's row (settings_state.h), or NULL */
 };
 
 struct snapshot {
@@ -105,8 +108,18 @@ void snapshot_done(struct snapshot **snapshot);
 /* Neither a driver nor a daemon: there is nothing to tell. */
 bool snapshot_is_empty(const struct snapshot *snapshot);
 
+/* Walks over the rows, in a loop without braces or with: each_gpu(gpu, snapshot) puts(gpu->label); */
+#define each_gpu(gpu, snapshot) for (struct snapshot_gpu *gpu = NULL; (gpu = snapshot_next(snapshot, gpu, false));)
+#define each_selected(gpu, snapshot) for (struct snapshot_gpu *gpu = NULL; (gpu = snapshot_next(snapshot, gpu, true));)
+
+/* The row after that one, or the first after NULL; NULL at the end. */
+struct snapshot_gpu *snapshot_next(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, bool only_selected);
+
+/* The daemon answers, ours or NVIDIA's. */
+bool snapshot_has_daemon(const struct snapshot *snapshot);
+
 /* The GPU's row, or NULL. */
-const struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address);
+struct snapshot_gpu *snapshot_find(const struct snapshot *snapshot, const struct pci_address *address);
 
 enum { SNAPSHOT_GAP_SIZE = 256 };
 
@@ -120,6 +133,9 @@ const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, ch
 const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_t size);
 
 size_t snapshot_count_held(const struct snapshot *snapshot);
+
+/* How many settings and failed hooks of the selected GPUs differ from what is wanted. */
+size_t snapshot_count_differing(const struct snapshot *snapshot);
 
 /* Whether its last initialisation failed; so also while it is tried again, when the daemon says "opening". */
 bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);

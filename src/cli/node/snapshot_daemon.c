@@ -12,8 +12,8 @@
 #include "client/client.h"
 
 static void set_held_of_all(struct snapshot *snapshot, enum hf_tristate held) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                snapshot->gpus[i].held = held;
+        each_gpu(gpu, snapshot)
+                gpu->held = held;
 }
 
 /* ---- no answer --------------------------------------------------------------- */
@@ -104,10 +104,10 @@ static int take_configured(struct snapshot *snapshot, struct client *client) {
                 return r == -EOPNOTSUPP ? 0 : r;
         for (size_t i = 0; i < n; i++) {
                 const struct pci_address address = address_of(&gpus[i].address);
+                struct snapshot_gpu *gpu = snapshot_find(snapshot, &address);
 
-                for (size_t j = 0; j < snapshot->n_gpus; j++)
-                        if (pci_address_compare(&snapshot->gpus[j].info.address, &address) == 0)
-                                snapshot->gpus[j].configured = gpus[i].persistence ? HF_YES : HF_NO;
+                if (gpu)
+                        gpu->configured = gpus[i].persistence ? HF_YES : HF_NO;
         }
         return 0;
 }
@@ -131,8 +131,8 @@ static int ask_get(struct client *client, struct snapshot_gpu *gpu) {
 
 static int ask_get_all(struct snapshot *snapshot, struct client *client) {
         snapshot->daemon = DAEMON_NVIDIA;
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                int r = ask_get(client, &snapshot->gpus[i]);
+        each_gpu(gpu, snapshot) {
+                int r = ask_get(client, gpu);
 
                 if (r < 0)
                         return r;

@@ -16,9 +16,7 @@ static json_t *text_or_null(const char *text) {
 }
 
 static json_t *time_or_null(uint64_t realtime_usec) {
-        char text[48];
-
-        return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec, text, sizeof(text))) : json_null();
+        return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec).text) : json_null();
 }
 
 static json_t *tristate(enum hf_tristate value) {
@@ -106,10 +104,10 @@ static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_g
                 [PERSISTENCE_UNKNOWN] = "unknown",
         };
         const struct gpu_info *info = &gpu->info;
-        char address[PCI_ADDRESS_SIZE], bus_id[PCI_ADDRESS_SIZE];
+        char bus_id[PCI_ADDRESS_SIZE];
 
         return json_pack("{s:I, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "index",
-                         (json_int_t)gpu->index, "address", pci_address_format(&info->address, address), "bus_id",
+                         (json_int_t)gpu->index, "address", gpu->address, "bus_id",
                          pci_address_format_nvml(&info->address, bus_id), "minor",
                          info->minor >= 0 ? json_integer(info->minor) : json_null(), "uuid", text_or_null(info->uuid),
                          "name", text_or_null(info->model), "excluded", info->excluded, "persistence_mode",
@@ -132,12 +130,11 @@ int report_json_print(json_t *document, FILE *stream) {
         return 0;
 }
 
-json_t *report_json(const struct snapshot *snapshot, const bool *selected) {
+json_t *report_json(const struct snapshot *snapshot) {
         json_t *gpus = json_array();
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (selected[i])
-                        (void)json_array_append_new(gpus, gpu_json(snapshot, &snapshot->gpus[i]));
+        each_selected(gpu, snapshot)
+                (void)json_array_append_new(gpus, gpu_json(snapshot, gpu));
         return json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:o}", "schema", "holdfast.status/1", "daemon",
                          daemon_json(snapshot), "driver", driver_json(snapshot), "count", (json_int_t)snapshot->n_gpus,
                          "held", (json_int_t)snapshot_count_held(snapshot), "clients_complete",

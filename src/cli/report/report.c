@@ -72,48 +72,40 @@ const char *report_nothing(const struct snapshot *snapshot, const struct locatio
         return buffer;
 }
 
-/* ---- names and times --------------------------------------------------------- */
+/* ---- times --------------------------------------------------------- */
 
-const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size) {
-        char address[PCI_ADDRESS_SIZE];
-
-        (void)text_format(buffer, size, "GPU %zu %s", gpu->index, pci_address_format(&gpu->info.address, address));
-        return buffer;
-}
-
-const char *report_time_local(uint64_t realtime_usec, char *buffer, size_t size) {
+struct report_text report_time_local(uint64_t realtime_usec) {
         time_t seconds = (time_t)(realtime_usec / USEC_PER_SEC);
+        struct report_text time = {"-"};
         struct tm parts;
 
-        if (realtime_usec == 0 || !localtime_r(&seconds, &parts) ||
-            strftime(buffer, size, "%Y-%m-%d %H:%M:%S", &parts) == 0)
-                (void)text_copy(buffer, size, "-");
-        return buffer;
+        if (realtime_usec != 0 && localtime_r(&seconds, &parts))
+                (void)strftime(time.text, sizeof(time.text), "%Y-%m-%d %H:%M:%S", &parts);
+        return time;
 }
 
-const char *report_time_utc(uint64_t realtime_usec, char *buffer, size_t size) {
+struct report_text report_time_utc(uint64_t realtime_usec) {
         time_t seconds = (time_t)(realtime_usec / USEC_PER_SEC);
-        char whole[32];
+        struct report_text time = {""};
         struct tm parts;
 
-        if (!gmtime_r(&seconds, &parts) || strftime(whole, sizeof(whole), "%Y-%m-%dT%H:%M:%S", &parts) == 0)
-                whole[0] = '\0';
-        (void)text_format(buffer, size, "%s.%03uZ", whole, (unsigned)(realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
-        return buffer;
+        if (gmtime_r(&seconds, &parts))
+                (void)strftime(time.text, sizeof(time.text), "%Y-%m-%dT%H:%M:%S", &parts);
+        text_append(time.text, sizeof(time.text), ".%03uZ", (unsigned)(realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
+        return time;
 }
 
-const char *report_duration(uint64_t usec, char *buffer, size_t size) {
+struct report_text report_duration(uint64_t usec) {
         double msec = (double)usec / (double)USEC_PER_MSEC;
+        struct report_text duration = {"-"};
 
-        if (usec == 0)
-                (void)text_copy(buffer, size, "-");
-        else if (msec < 10)
-                (void)text_format(buffer, size, "%.1f ms", msec);
-        else if (msec < 1000)
-                (void)text_format(buffer, size, "%.0f ms", msec);
-        else
-                (void)text_format(buffer, size, "%.2f s", msec / 1000);
-        return buffer;
+        if (usec != 0)
+                (void)text_format(duration.text, sizeof(duration.text),
+                                  msec < 10     ? "%.1f ms"
+                                  : msec < 1000 ? "%.0f ms"
+                                                : "%.2f s",
+                                  msec < 1000 ? msec : msec / 1000);
+        return duration;
 }
 
 /* ---- holders ----------------------------------------------------------------- */
@@ -125,13 +117,12 @@ static void append_clients(const struct snapshot *snapshot, const struct snapsho
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 const struct holder *client = &gpu->clients[i];
 
-                if (!snapshot_is_client(snapshot, client) || n++ >= n_named_max)
-                        continue;
-                text_append_item(buffer, size, ", ", "%s(%d)", client->name[0] ? client->name : "?", (int)client->pid);
+                if (snapshot_is_client(snapshot, client) && n++ < n_named_max)
+                        text_append_item(buffer, size, ", ", "%s(%d)", client->name[0] ? client->name : "?",
+                                         (int)client->pid);
         }
-        if (n <= n_named_max)
-                return;
-        text_append_item(buffer, size, ", ", "%zu more", n - n_named_max);
+        if (n > n_named_max)
+                text_append_item(buffer, size, ", ", "%zu more", n - n_named_max);
 }
 
 const char *report_held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max,

@@ -32,10 +32,10 @@ struct report_style {
 struct report_style report_style_of(FILE *stream);
 
 /* The table for people, of the selected GPUs. Returns 0 or -ENOMEM. */
-int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream);
+int report_text(const struct snapshot *snapshot, const struct report_style *style, FILE *stream);
 
 /* docs/schemas/status.json. NULL: out of memory. */
-json_t *report_json(const struct snapshot *snapshot, const bool *selected);
+json_t *report_json(const struct snapshot *snapshot);
 
 /* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);
@@ -49,17 +49,19 @@ enum { REPORT_NOTHING_SIZE = 640 };
 const char *report_nothing(const struct snapshot *snapshot, const struct locations *locations, char *buffer,
                            size_t size);
 
-/* "GPU 3 0000:5d:00.0": what lines about one GPU begin with. Returns buffer. */
-const char *report_label(const struct snapshot_gpu *gpu, char *buffer, size_t size);
+/* To be used where it is made: printf("%s", report_duration(usec).text); it is gone after that statement. */
+struct report_text {
+        char text[48];
+};
 
-/* "2026-11-23 03:16:12" in local time; "-" for 0. Returns buffer. */
-const char *report_time_local(uint64_t realtime_usec, char *buffer, size_t size);
+/* "2026-11-23 03:16:12" in local time; "-" for 0. */
+struct report_text report_time_local(uint64_t realtime_usec);
 
-/* "2026-11-23T03:16:12.345Z". Returns buffer. */
-const char *report_time_utc(uint64_t realtime_usec, char *buffer, size_t size);
+/* "2026-11-23T03:16:12.345Z". */
+struct report_text report_time_utc(uint64_t realtime_usec);
 
-/* "1.47 s", "850 ms", "0.3 ms"; "-" for 0. Returns buffer. */
-const char *report_duration(uint64_t usec, char *buffer, size_t size);
+/* "1.47 s", "850 ms", "0.3 ms"; "-" for 0. */
+struct report_text report_duration(uint64_t usec);
 
 /*
  * Who keeps the GPU initialised, in words: "daemon, kernel flag (inferred), python3(8123), 4 more", with so many

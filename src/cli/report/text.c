@@ -8,7 +8,6 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "cli/node/settings_state.h"
 #include "cli/report/wrap.h"
 
 enum { INDENT = 6 }; /* of sentences that take more than a line */
@@ -44,9 +43,7 @@ static void cell_bus_id(struct table *table, const struct snapshot *snapshot, co
 }
 
 static void cell_address(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        char text[PCI_ADDRESS_SIZE];
-
-        table_cell(table, COLOUR_NONE, "%s", pci_address_format(&gpu->info.address, text));
+        table_cell(table, COLOUR_NONE, "%s", gpu->address);
 }
 
 static void cell_persistence(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
@@ -85,15 +82,11 @@ static void cell_state(struct table *table, const struct snapshot *snapshot, con
 }
 
 static void cell_since(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        char text[32];
-
-        table_cell(table, COLOUR_NONE, "%s", report_time_local(gpu->detail.since_realtime_usec, text, sizeof(text)));
+        table_cell(table, COLOUR_NONE, "%s", report_time_local(gpu->detail.since_realtime_usec).text);
 }
 
 static void cell_open(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        char text[32];
-
-        table_cell(table, COLOUR_NONE, "%s", report_duration(gpu->detail.open_duration_usec, text, sizeof(text)));
+        table_cell(table, COLOUR_NONE, "%s", report_duration(gpu->detail.open_duration_usec).text);
 }
 
 /* One GPU's many clients must not take the room of all others; 'holdfast clients' has them all. */
@@ -169,19 +162,15 @@ static void choose_columns(const struct snapshot *snapshot, enum layout layout, 
         }
 }
 
-static void fill_table(struct table *table, const struct layout_columns *chosen, const struct snapshot *snapshot,
-                       const bool *selected) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++) {
-                if (!selected[i])
-                        continue;
+static void fill_table(struct table *table, const struct layout_columns *chosen, const struct snapshot *snapshot) {
+        each_selected(gpu, snapshot) {
                 table_row(table);
-                for (size_t j = 0; j < chosen->n; j++)
-                        chosen->cells[j](table, snapshot, &snapshot->gpus[i]);
+                for (size_t i = 0; i < chosen->n; i++)
+                        chosen->cells[i](table, snapshot, gpu);
         }
 }
 
-static int print_table(const struct snapshot *snapshot, const bool *selected, const struct report_style *style,
-                       FILE *stream) {
+static int print_table(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
         for (int layout = 0; layout < N_LAYOUTS; layout++) {
                 CLEANUP(table_done) struct table *table = NULL;
                 struct layout_columns chosen;
@@ -190,7 +179,7 @@ static int print_table(const struct snapshot *snapshot, const bool *selected, co
                 table = table_new(chosen.shown, chosen.n);
                 if (!table)
                         return -ENOMEM;
-                fill_table(table, &chosen, snapshot, selected);
+                fill_table(table, &chosen, snapshot);
                 if (style->width == 0 || table_width(table) <= style->width || layout + 1 == N_LAYOUTS)
                         return table_print(table, stream, style->width, style->colours);
         }
@@ -233,8 +222,8 @@ static void describe_driver(const struct snapshot *snapshot, char *buffer, size_
 static size_t count_initialised(const struct snapshot *snapshot) {
         size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                n += snapshot->gpus[i].initialised == HF_YES;
+        each_gpu(gpu, snapshot)
+                n += gpu->initialised == HF_YES;
         return n;
 }
 
@@ -285,21 +274,19 @@ static void begin_remark(struct remarks *remarks) {
 
 static void print_gpu_line(const struct snapshot_gpu *gpu, enum colour colour, const char *what,
                            struct remarks *remarks) {
-        char label[64];
-
         begin_remark(remarks);
-        colour_print(remarks->stream, remarks->style->colours, colour, report_label(gpu, label, sizeof(label)));
+        colour_print(remarks->stream, remarks->style->colours, colour, gpu->label);
         (void)fputs(": ", remarks->stream);
-        wrap_print(remarks->stream, what, strlen(label) + 2, INDENT, remarks->style->width);
+        wrap_print(remarks->stream, what, strlen(gpu->label) + 2, INDENT, remarks->style->width);
 }
 
 static void print_stuck(const struct snapshot_gpu *gpu, struct remarks *remarks) {
-        char what[256], since[32];
+        char what[256];
 
         (void)text_format(what, sizeof(what),
                           "stuck in the driver, %s, since %s: see the kernel log; the other GPUs are not affected",
                           hf_gpu_state_name(gpu->detail.state),
-                          report_time_local(gpu->detail.since_realtime_usec, since, sizeof(since)));
+                          report_time_local(gpu->detail.since_realtime_usec).text);
         print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 
@@ -342,9 +329,9 @@ static void print_trouble(const struct snapshot *snapshot, const struct snapshot
 
 /* ---- what is to be known about the whole ------------------------------------- */
 
-static bool any_persistence_unknown(const struct snapshot *snapshot, const bool *selected) {
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (selected[i] && snapshot->gpus[i].persistence == PERSISTENCE_UNKNOWN)
+static bool any_persistence_unknown(const struct snapshot *snapshot) {
+        each_selected(gpu, snapshot)
+                if (gpu->persistence == PERSISTENCE_UNKNOWN)
                         return true;
         return false;
 }
@@ -399,12 +386,10 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
         }
 }
 
-static void print_settings_note(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
+static void print_settings_note(const struct snapshot *snapshot, struct remarks *remarks) {
+        size_t n = snapshot_count_differing(snapshot);
         char text[128];
-        size_t n = 0;
 
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                n += selected[i] ? settings_state_count_differing(snapshot->gpus[i].settings) : 0;
         if (n == 0)
                 return;
         (void)text_format(text, sizeof(text),
@@ -413,7 +398,7 @@ static void print_settings_note(const struct snapshot *snapshot, const bool *sel
         print_note(remarks, text);
 }
 
-static void print_notes(const struct snapshot *snapshot, const bool *selected, struct remarks *remarks) {
+static void print_notes(const struct snapshot *snapshot, struct remarks *remarks) {
         char untold[SNAPSHOT_GAP_SIZE], text[SNAPSHOT_GAP_SIZE + 1];
         const char *why;
 
@@ -425,8 +410,8 @@ static void print_notes(const struct snapshot *snapshot, const bool *selected, s
         }
         print_daemon_note(snapshot, remarks);
         print_count_note(snapshot, remarks);
-        print_settings_note(snapshot, selected, remarks);
-        if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot, selected))
+        print_settings_note(snapshot, remarks);
+        if (snapshot->daemon == DAEMON_NONE && any_persistence_unknown(snapshot))
                 print_note(remarks,
                            "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
                            "which this command never does.");
@@ -444,20 +429,19 @@ static void print_notes(const struct snapshot *snapshot, const bool *selected, s
 
 /* ----------------------------------------------------------------------------- */
 
-int report_text(const struct snapshot *snapshot, const bool *selected, const struct report_style *style, FILE *stream) {
+int report_text(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
         struct remarks remarks = {.style = style, .stream = stream};
         int r;
 
         print_head(snapshot, style, stream);
         if (snapshot->n_gpus > 0) {
                 (void)fputc('\n', stream);
-                r = print_table(snapshot, selected, style, stream);
+                r = print_table(snapshot, style, stream);
                 if (r < 0)
                         return r;
         }
-        for (size_t i = 0; i < snapshot->n_gpus; i++)
-                if (selected[i])
-                        print_trouble(snapshot, &snapshot->gpus[i], &remarks);
-        print_notes(snapshot, selected, &remarks);
+        each_selected(gpu, snapshot)
+                print_trouble(snapshot, gpu, &remarks);
+        print_notes(snapshot, &remarks);
         return 0;
 }

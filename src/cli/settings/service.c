@@ -254,7 +254,7 @@ static void read_worker(struct settings_service *service, struct service_gpu *gp
 /* ---- what all may read ---------------------------------------------------------------------------------------- */
 
 static void write_state(struct settings_service *service) {
-        char path[PATH_MAX], now[40], *text = NULL;
+        char path[PATH_MAX], *text = NULL;
         json_t *gpus = json_array(), *document;
         int r;
 
@@ -262,7 +262,7 @@ static void write_state(struct settings_service *service) {
                 if (service->gpus[i]->present)
                         (void)json_array_append_new(gpus, service_gpu_json(service->gpus[i]));
         document = json_pack("{s:s, s:i, s:s, s:o}", "schema", "holdfast.settings/1", "pid", (int)getpid(), "written",
-                             report_time_utc(clock_realtime_usec(), now, sizeof(now)), "gpus", gpus);
+                             report_time_utc(clock_realtime_usec()).text, "gpus", gpus);
         text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
         r = locations_path(path, service->options->locations, SETTINGS_STATE_FILE);
         if (r == 0)

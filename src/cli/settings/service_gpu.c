@@ -168,16 +168,16 @@ static void take_hook(struct service_gpu *gpu, json_t *row, const char *now) {
 }
 
 void service_gpu_take(struct service_gpu *gpu, json_t *line) {
-        char now[40];
+        const struct report_text now = report_time_utc(clock_realtime_usec());
         json_t *row;
         size_t i;
 
-        (void)report_time_utc(clock_realtime_usec(), now, sizeof(now));
         if (!json_object_get(line, "settings")) {
-                take_hook(gpu, line, now);
+                take_hook(gpu, line, now.text);
                 return;
         }
-        json_array_foreach(json_object_get(line, "settings"), i, row) note_since(gpu, row, now);
+        json_array_foreach(json_object_get(line, "settings"), i, row)
+                note_since(gpu, row, now.text);
         json_decref(gpu->result);
         gpu->result = json_incref(line);
 }
