@@ -6,10 +6,10 @@
 
 #include "base/cleanup.h"
 #include "base/locations.h"
+#include "base/nearest.h"
 #include "base/standard.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/nearest.h"
 #include "cli/report/report.h"
 
 enum { PROGRAM_SIZE = 32 };

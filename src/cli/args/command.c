@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "base/wrap.h"
 #include "cli/report/report.h"
-#include "cli/report/wrap.h"
 
 enum {
         MESSAGE_SIZE = 4096,

@@ -10,10 +10,10 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/nearest.h"
 #include "base/text.h"
+#include "base/wrap.h"
 #include "cli/args/ids.h"
-#include "cli/args/nearest.h"
-#include "cli/report/wrap.h"
 
 enum {
         HELP_WIDTH = 80,

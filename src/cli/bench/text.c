@@ -5,8 +5,8 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "base/wrap.h"
 #include "cli/bench/bench.h"
-#include "cli/report/wrap.h"
 
 static const struct table_column columns[] = {
         {.title = "GPU", .right = true},

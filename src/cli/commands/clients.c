@@ -10,10 +10,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
+#include "base/wrap.h"
 #include "cli/args/command.h"
 #include "cli/node/process.h"
 #include "cli/report/report.h"
-#include "cli/report/wrap.h"
 
 static struct clients_options {
         struct ids gpus;

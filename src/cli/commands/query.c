@@ -7,9 +7,9 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/args/nearest.h"
 #include "cli/commands/query_fields.h"
 #include "cli/report/report.h"
 

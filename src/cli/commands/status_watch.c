@@ -16,11 +16,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
+#include "base/wrap.h"
 #include "cli/commands/status.h"
 #include "cli/node/watch.h"
 #include "cli/report/report.h"
 #include "cli/report/screen.h"
-#include "cli/report/wrap.h"
 
 #define PAUSE_USEC (2 * USEC_PER_SEC) /* between looks at what nobody tells of */
 

@@ -8,8 +8,8 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "base/wrap.h"
 #include "cli/doctor/doctor.h"
-#include "cli/report/wrap.h"
 
 enum {
         HEAD_WIDTH = 8, /* "PROBLEM " */

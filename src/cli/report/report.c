@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/locations.h"
 #include "base/text.h"
-#include "cli/report/wrap.h"
+#include "base/wrap.h"
 
 enum {
         SENTENCE_SIZE = 8192,

@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "cli/report/wrap.h"
+#include "base/wrap.h"
 
 enum { INDENT = 6 }; /* of sentences that take more than a line */
 

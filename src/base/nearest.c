@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "cli/args/nearest.h"
+#include "base/nearest.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "cli/report/wrap.h"
+#include "base/wrap.h"
 
 #include <stdbool.h>
 #include <string.h>
