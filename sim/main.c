@@ -5,11 +5,9 @@
  * command on it. */
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/options.h"
 #include "base/standard.h"
 #include "base/text.h"
 #include "sim/control/ctl.h"
@@ -37,7 +36,7 @@ struct run_options {
         const char *root;
         const char *socket;
         const char *scenario;
-        size_t n_gpus;
+        uint64_t n_gpus;
         bool cuse;
 };
 
@@ -52,37 +51,7 @@ struct simulator {
         struct kernel_log *kernel_log;
 };
 
-static const char usage[] =
-        "Usage: holdfast-sim run (--root DIR [--cuse] | --socket PATH) [--gpus N] [--scenario FILE]\n"
-        "       holdfast-sim ctl (--root DIR | --socket PATH) VERB [ARGUMENTS] [--json]\n"
-        "       holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]] -- COMMAND [ARGUMENT...]\n"
-        "\n"
-        "A simulated NVIDIA driver: GPUs that initialise at the first open and are torn down at the last close.\n"
-        "\n"
-        "run:\n"
-        "  --root DIR       mount DIR/dev/nvidia*, DIR/proc/driver/nvidia, DIR/sys (needs root and /dev/fuse);\n"
-        "                   the control socket is DIR/run/holdfast-sim/socket\n"
-        "  --cuse           besides, make real character devices /dev/nvidia* (needs /dev/cuse: modprobe cuse)\n"
-        "  --socket PATH    serve the simulated libnvidia-cfg.so.1 and ctl at PATH (needs no privileges)\n"
-        "  --gpus N         how many GPUs (8)\n"
-        "  --scenario FILE  which GPUs, and how they behave (docs/simulator.md)\n"
-        "  Prints `ready` when it can be used; ends at SIGTERM or SIGINT.\n"
-        "\n"
-        "ctl: see `holdfast-sim ctl --help`.\n"
-        "exec: see `holdfast-sim exec --help`.\n";
-
-static int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int complain(int status, const char *format, ...) {
-        va_list arguments;
-
-        fputs("holdfast-sim: ", stderr);
-        va_start(arguments, format);
-        vfprintf(stderr, format, arguments);
-        va_end(arguments);
-        fputc('\n', stderr);
-        return status;
-}
+#define complain(...) standard_complain("holdfast-sim", __VA_ARGS__)
 
 /* ---- what `run` starts and stops ---- */
 
@@ -256,58 +225,59 @@ static int run(const struct run_options *options) {
 
 /* ---- the command line ---- */
 
-static int parse_gpus(const char *text, size_t *ret_n_gpus) {
-        uint64_t value;
+#define AT(member) .offset = offsetof(struct run_options, member)
 
-        if (text_parse_u64(text, 10, SCENARIO_GPUS_MAX, &value) < 0 || value == 0)
-                return complain(-EINVAL, "--gpus takes a number from 1 to %d, not '%s'; try --help", SCENARIO_GPUS_MAX,
-                                text);
-        *ret_n_gpus = (size_t)value;
-        return 0;
-}
-
-static const struct option long_options[] = {
-        {"cuse", no_argument, NULL, 'd'},
-        {"gpus", required_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},
-        {"root", required_argument, NULL, 'r'},
-        {"scenario", required_argument, NULL, 'c'},
-        {"socket", required_argument, NULL, 's'},
-        {NULL, 0, NULL, 0},
+static const struct option_spec run_table[] = {
+        {"root", 0, "DIR",
+         "mount DIR/dev/nvidia*, DIR/proc/driver/nvidia, DIR/sys (needs root and /dev/fuse); the control socket is "
+         "DIR/run/holdfast-sim/socket",
+         .kind = OPTION_TEXT, AT(root)},
+        {"cuse", .help = "besides, make real character devices /dev/nvidia* (needs /dev/cuse: modprobe cuse)",
+         AT(cuse)},
+        {"socket", 0, "PATH", "serve the simulated libnvidia-cfg.so.1 and ctl at PATH (needs no privileges)",
+         .kind = OPTION_TEXT, AT(socket)},
+        {"gpus", 0, "N", "how many GPUs (8)", .kind = OPTION_NUMBER, .minimum = 1, .maximum = SCENARIO_GPUS_MAX,
+         AT(n_gpus)},
+        {"scenario", 0, "FILE", "which GPUs, and how they behave (docs/simulator.md)", .kind = OPTION_TEXT,
+         AT(scenario)},
+        {"help", 'h', .help = "print this", .kind = OPTION_STOP},
+        {0},
 };
 
-/* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
-static int parse_options(int argc, char **argv, struct run_options *options) {
-        int option;
+static int help_main(int argc, char **argv) {
+        puts("Usage: holdfast-sim run (--root DIR [--cuse] | --socket PATH) [--gpus N]\n"
+             "                        [--scenario FILE]\n"
+             "       holdfast-sim ctl (--root DIR | --socket PATH) VERB [ARGUMENTS] [--json]\n"
+             "       holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]]\n"
+             "                         -- COMMAND [ARGUMENT...]\n"
+             "\n"
+             "A simulated NVIDIA driver: GPUs that initialise at the first open and are torn\n"
+             "down at the last close.\n"
+             "\n"
+             "run:");
+        options_print_help(stdout, run_table);
+        puts("  Prints `ready` when it can be used; ends at SIGTERM or SIGINT.\n"
+             "\n"
+             "ctl: see `holdfast-sim ctl --help`.\n"
+             "exec: see `holdfast-sim exec --help`.");
+        return EXIT_SUCCESS;
+}
 
-        while ((option = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-                if (option == 'r')
-                        options->root = optarg;
-                else if (option == 's')
-                        options->socket = optarg;
-                else if (option == 'c')
-                        options->scenario = optarg;
-                else if (option == 'd')
-                        options->cuse = true;
-                else if (option == 'h')
-                        return 1;
-                else if (option != 'n')
-                        return complain(-EINVAL, "try --help");
-                else if (parse_gpus(optarg, &options->n_gpus) < 0)
-                        return -EINVAL;
-        }
-        if (optind < argc)
-                return complain(-EINVAL, "run takes no argument '%s'; try --help", argv[optind]);
+/* Returns 0, positive when --help was given, or -EINVAL when the misuse has been told. */
+static int parse_options(int argc, char **argv, struct run_options *options) {
+        struct options_parser parser = {.groups = {{run_table, options}}, .takes_beginnings = true};
+        int n_words, r;
+
+        r = options_parse(&parser, argv + 1, argc - 1, &n_words);
+        if (r != 0)
+                return r < 0 ? complain(r, "%s (try --help)", parser.error) : r;
+        if (n_words > 0)
+                return complain(-EINVAL, "run takes no argument '%s'; try --help", argv[1]);
         if (!options->root && !options->socket)
                 return complain(-EINVAL, "run needs --root DIR (as root, with FUSE) or --socket PATH; try --help");
         if (options->cuse && !options->root)
                 return complain(-EINVAL, "--cuse goes with --root DIR, which has the texts of /proc; try --help");
         return 0;
-}
-
-static int help_main(int argc, char **argv) {
-        fputs(usage, stdout);
-        return EXIT_SUCCESS;
 }
 
 static int run_main(int argc, char **argv) {

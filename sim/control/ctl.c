@@ -4,9 +4,7 @@
 #include "sim/control/ctl.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,37 +14,72 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/options.h"
+#include "base/standard.h"
 #include "base/text.h"
 #include "sim/control/ctl_print.h"
 #include "sim/control/endpoint.h"
 #include "sim/control/server.h"
 
-enum { EXIT_MISUSE = 2, OPTIONS_PER_VERB = 5 };
+enum { EXIT_MISUSE = 2, OPTIONS_PER_VERB = 5, OPTIONS_MAX = 16 };
 
 /* ---- the tables ---- */
 
-/* An option of some verbs, and what it becomes in the request: member `key`, with its argument or else `value`. */
-static const struct ctl_option {
-        const char *name;
+/* What the command line says. */
+struct ctl_request {
+        const char *root, *socket;
+        const struct ctl_verb *verb;
+        json_t *arguments;
+        const char *used[OPTIONS_MAX]; /* names of the options given, for the verb to allow */
+        size_t n_used;
+        bool json;
+};
+
+/* What an option of some verbs becomes in the request: this member, with the option's value or else this one. */
+struct ctl_argument {
         const char *key;
-        const char *value; /* of an option that takes no argument */
-        const char *help;
-} ctl_options[] = {
-        {"close", "which", "close", "teardown hangs, not initialisation"},
-        {"compute-mode", "compute_mode", NULL, "Default, Exclusive_Process or Prohibited"},
-        {"count", "count", NULL, "so many times (1), or all"},
-        {"delay", "delay", NULL, "a time such as 20s"},
-        {"errno", "errno", NULL, "open gives this errno (EIO)"},
-        {"event", "event", NULL, "only records of this event"},
-        {"gpu", "gpu", NULL, "index, PCI address, UUID, or all"},
-        {"graphics-clock", "graphics_clock_mhz", NULL, "MHz"},
-        {"memory-clock", "memory_clock_mhz", NULL, "MHz"},
-        {"off", "on", "false", "undoes the verb"},
-        {"power-limit", "power_limit_w", NULL, "watts"},
-        {"since", "since", NULL, "only records after this number"},
-        {"status", "status", NULL, "NV_STATUS, by name or number"},
-        {"surprise", "surprise", "true", "and the driver knows: open gives ENODEV"},
-        {"timeout", "timeout", NULL, "wait so long for a record, such as 5s"},
+        const char *value;
+};
+
+static int add_argument(struct options_parser *parser, const struct option_spec *spec, void *member,
+                        const char *value) {
+        struct ctl_request *request = member;
+        const struct ctl_argument *argument = spec->data;
+
+        (void)json_object_set_new(request->arguments, argument->key,
+                                  json_string(argument->value ? argument->value : value));
+        if (request->n_used < ARRAY_SIZE(request->used))
+                request->used[request->n_used++] = spec->name;
+        return 0;
+}
+
+#define ADD(...)                                                                                                       \
+        .kind = OPTION_CALL, .set = add_argument, .data = &(const struct ctl_argument) {                               \
+                __VA_ARGS__                                                                                            \
+        }
+#define AT(member) .offset = offsetof(struct ctl_request, member)
+
+static const struct option_spec ctl_options[] = {
+        {"close", .help = "teardown hangs, not initialisation", ADD("which", "close")},
+        {"compute-mode", 0, "MODE", "Default, Exclusive_Process or Prohibited", ADD("compute_mode")},
+        {"count", 0, "N", "so many times (1), or all", ADD("count")},
+        {"delay", 0, "TIME", "a time such as 20s", ADD("delay")},
+        {"errno", 0, "NAME", "open gives this errno (EIO)", ADD("errno")},
+        {"event", 0, "NAME", "only records of this event", ADD("event")},
+        {"gpu", 0, "ID", "index, PCI address, UUID, or all", ADD("gpu")},
+        {"graphics-clock", 0, "MHZ", "the clock to lock to", ADD("graphics_clock_mhz")},
+        {"memory-clock", 0, "MHZ", "the clock to lock to", ADD("memory_clock_mhz")},
+        {"off", .help = "undoes the verb", ADD("on", "false")},
+        {"power-limit", 0, "WATTS", "the limit to set", ADD("power_limit_w")},
+        {"since", 0, "NUMBER", "only records after this one", ADD("since")},
+        {"status", 0, "STATUS", "NV_STATUS, by name or number", ADD("status")},
+        {"surprise", .help = "and the driver knows: open gives ENODEV", ADD("surprise", "true")},
+        {"timeout", 0, "TIME", "wait so long for a record, such as 5s", ADD("timeout")},
+        {"json", .help = "the answer as JSON (docs/simulator.md)", AT(json)},
+        {"root", 0, "DIR", "the simulator that serves DIR", .kind = OPTION_TEXT, AT(root)},
+        {"socket", 0, "PATH", "the simulator that serves PATH", .kind = OPTION_TEXT, AT(socket)},
+        {"help", 'h', .help = "print this", .kind = OPTION_STOP},
+        {0},
 };
 
 static const struct ctl_verb {
@@ -76,31 +109,9 @@ static const struct ctl_verb {
         {"unbind", "takes the driver off a GPU, when its last user has let go", ctl_print_done, false, {"gpu"}},
 };
 
-/* What the command line says. */
-struct ctl_request {
-        const char *root, *socket;
-        const struct ctl_verb *verb;
-        json_t *arguments;
-        const char *used[ARRAY_SIZE(ctl_options)]; /* names of the options given, for the verb to allow */
-        size_t n_used;
-        bool json;
-        bool help;
-};
+#define complain(...) standard_complain("holdfast-sim ctl", __VA_ARGS__)
 
-static int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int complain(int status, const char *format, ...) {
-        va_list arguments;
-
-        fputs("holdfast-sim ctl: ", stderr);
-        va_start(arguments, format);
-        vfprintf(stderr, format, arguments);
-        va_end(arguments);
-        fputc('\n', stderr);
-        return status;
-}
-
-static void print_help(void) {
+static int print_help(void) {
         puts("Usage: holdfast-sim ctl (--root DIR | --socket PATH) [VERB] [ARGUMENTS] [--json]\n"
              "\n"
              "Verbs:");
@@ -112,82 +123,18 @@ static void print_help(void) {
                         printf("             --%s\n", ctl_verbs[i].options[j]);
         }
         puts("\nOptions:");
-        for (size_t i = 0; i < ARRAY_SIZE(ctl_options); i++)
-                printf("  --%-15s %s\n", ctl_options[i].name, ctl_options[i].help);
-        puts("  --json            the answer as JSON (docs/simulator.md)\n"
-             "  --root DIR        the simulator that serves DIR\n"
-             "  --socket PATH     the simulator that serves PATH\n"
-             "\n"
-             "Exit status: 0 done, 1 refused or no simulator there, 2 misuse.");
+        options_print_help(stdout, ctl_options);
+        puts("\nExit status: 0 done, 1 refused or no simulator there, 2 misuse.");
+        return EXIT_SUCCESS;
 }
 
 /* ---- the command line ---- */
-
-static const struct ctl_option *find_option(const char *name) {
-        for (size_t i = 0; i < ARRAY_SIZE(ctl_options); i++)
-                if (text_equal(ctl_options[i].name, name))
-                        return &ctl_options[i];
-        return NULL;
-}
 
 static const struct ctl_verb *find_verb(const char *name) {
         for (size_t i = 0; i < ARRAY_SIZE(ctl_verbs); i++)
                 if (text_equal(ctl_verbs[i].name, name))
                         return &ctl_verbs[i];
         return NULL;
-}
-
-enum { OPTION_VERB = 1, OPTION_ROOT, OPTION_SOCKET, OPTION_JSON, OPTION_HELP, N_COMMON_OPTIONS = 4 };
-
-static void fill_long_options(struct option options[static ARRAY_SIZE(ctl_options) + N_COMMON_OPTIONS + 1]) {
-        static const struct option common[N_COMMON_OPTIONS] = {
-                {"root", required_argument, NULL, OPTION_ROOT},
-                {"socket", required_argument, NULL, OPTION_SOCKET},
-                {"json", no_argument, NULL, OPTION_JSON},
-                {"help", no_argument, NULL, OPTION_HELP},
-        };
-        size_t n = 0;
-
-        for (size_t i = 0; i < ARRAY_SIZE(ctl_options); i++)
-                options[n++] = (struct option){
-                        .name = ctl_options[i].name,
-                        .has_arg = ctl_options[i].value ? no_argument : required_argument,
-                        .val = OPTION_VERB,
-                };
-        for (size_t i = 0; i < ARRAY_SIZE(common); i++)
-                options[n++] = common[i];
-        options[n] = (struct option){0};
-}
-
-static void add_argument(struct ctl_request *request, const char *name, const char *argument) {
-        const struct ctl_option *option = find_option(name);
-
-        (void)json_object_set_new(request->arguments, option->key,
-                                  json_string(option->value ? option->value : argument));
-        if (request->n_used < ARRAY_SIZE(request->used))
-                request->used[request->n_used++] = option->name;
-}
-
-static int parse_options(int argc, char **argv, struct ctl_request *request) {
-        struct option options[ARRAY_SIZE(ctl_options) + N_COMMON_OPTIONS + 1];
-        int index = 0, option;
-
-        fill_long_options(options);
-        while ((option = getopt_long(argc, argv, "h", options, &index)) != -1) {
-                if (option == OPTION_VERB)
-                        add_argument(request, options[index].name, optarg);
-                else if (option == OPTION_ROOT)
-                        request->root = optarg;
-                else if (option == OPTION_SOCKET)
-                        request->socket = optarg;
-                else if (option == OPTION_JSON)
-                        request->json = true;
-                else if (option == OPTION_HELP || option == 'h')
-                        request->help = true;
-                else
-                        return complain(-EINVAL, "try --help");
-        }
-        return 0;
 }
 
 static int check_options(const struct ctl_request *request) {
@@ -225,12 +172,15 @@ static int parse_words(int n_words, char **words, struct ctl_request *request) {
         return r < 0 ? r : check_options(request);
 }
 
+/* Returns 0, positive when --help was given, or -EINVAL when the misuse has been told. */
 static int parse(int argc, char **argv, struct ctl_request *request) {
-        int r = parse_options(argc, argv, request);
+        struct options_parser parser = {.groups = {{ctl_options, request}}, .takes_beginnings = true};
+        int n_words, r;
 
-        if (r < 0 || request->help)
-                return r;
-        r = parse_words(argc - optind, argv + optind, request);
+        r = options_parse(&parser, argv + 1, argc - 1, &n_words);
+        if (r != 0)
+                return r < 0 ? complain(r, "%s (try --help)", parser.error) : r;
+        r = parse_words(n_words, argv + 1, request);
         if (r == 0 && !request->root == !request->socket)
                 return complain(-EINVAL, "which simulator? give --root DIR or --socket PATH; try --help");
         return r;
@@ -305,11 +255,9 @@ static int run(struct ctl_request *request) {
 int ctl_main(int argc, char **argv) {
         CLEANUP(free_json) json_t *arguments = json_object();
         struct ctl_request request = {.arguments = arguments};
+        int r = parse(argc, argv, &request);
 
-        if (parse(argc, argv, &request) < 0)
+        if (r < 0)
                 return EXIT_MISUSE;
-        if (!request.help)
-                return run(&request);
-        print_help();
-        return EXIT_SUCCESS;
+        return r > 0 ? print_help() : run(&request);
 }

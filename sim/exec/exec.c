@@ -5,10 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +17,8 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/options.h"
+#include "base/standard.h"
 #include "base/text.h"
 #include "sim/exec/node.h"
 
@@ -44,35 +44,7 @@ struct own {
         pid_t pid;
 };
 
-static const char usage[] =
-        "Usage: holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]] -- COMMAND [ARGUMENT...]\n"
-        "\n"
-        "Runs COMMAND on a node with simulated GPUs: /dev/nvidia*, /proc/driver/nvidia, /proc/devices, /sys/bus/pci "
-        "and\n"
-        "/run/nvidia-persistenced are the simulator's for it, and only for it. Without root it needs user namespaces.\n"
-        "\n"
-        "  --root DIR       the node of a simulator that runs (holdfast-sim run --root DIR); commands of several such "
-        "calls\n"
-        "                   meet there. Otherwise a simulator of its own, which ends with COMMAND\n"
-        "  --gpus N         how many GPUs (8)\n"
-        "  --scenario FILE  which GPUs, and how they behave (docs/simulator.md)\n"
-        "\n"
-        "Exits as COMMAND does; 128 and a signal's number when that ended it, 127 when there is no COMMAND, 126 when "
-        "it\n"
-        "cannot be run, 1 when there is no such node to be had, 2 on misuse.\n";
-
-static int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int complain(int status, const char *format, ...) {
-        va_list arguments;
-
-        fputs("holdfast-sim: ", stderr);
-        va_start(arguments, format);
-        vfprintf(stderr, format, arguments);
-        va_end(arguments);
-        fputc('\n', stderr);
-        return status;
-}
+#define complain(...) standard_complain("holdfast-sim", __VA_ARGS__)
 
 /* ---- a simulator of our own ---- */
 
@@ -256,36 +228,47 @@ static int run_with_own(const struct exec_options *options) {
 
 /* ---- the command line ---- */
 
-static const struct option long_options[] = {
-        {"gpus", required_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},
-        {"root", required_argument, NULL, 'r'},
-        {"scenario", required_argument, NULL, 'c'},
-        {NULL, 0, NULL, 0},
+#define TEXT(member) .kind = OPTION_TEXT, .offset = offsetof(struct exec_options, member)
+
+static const struct option_spec table[] = {
+        {"root", 0, "DIR",
+         "the node of a simulator that runs (holdfast-sim run --root DIR); commands of several such calls meet there. "
+         "Otherwise a simulator of its own, which ends with COMMAND",
+         TEXT(root)},
+        {"gpus", 0, "N", "how many GPUs (8)", TEXT(gpus)},
+        {"scenario", 0, "FILE", "which GPUs, and how they behave (docs/simulator.md)", TEXT(scenario)},
+        {"help", 'h', .help = "print this", .kind = OPTION_STOP},
+        {0},
 };
 
-/* Returns 0, 1 when --help was given, or -EINVAL when the misuse has been told. */
-static int parse_options(int argc, char **argv, struct exec_options *options) {
-        int option;
+static int print_help(void) {
+        puts("Usage: holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]]\n"
+             "                         -- COMMAND [ARGUMENT...]\n"
+             "\n"
+             "Runs COMMAND on a node with simulated GPUs: /dev/nvidia*, /proc/driver/nvidia,\n"
+             "/proc/devices, /sys/bus/pci and /run/nvidia-persistenced are the simulator's for\n"
+             "it, and only for it. Without root it needs user namespaces.\n");
+        options_print_help(stdout, table);
+        puts("\nExits as COMMAND does; 128 and a signal's number when that ended it, 127 when\n"
+             "there is no COMMAND, 126 when it cannot be run, 1 when there is no such node to\n"
+             "be had, 2 on misuse.");
+        return EXIT_SUCCESS;
+}
 
-        while ((option = getopt_long(argc, argv, "+h", long_options, NULL)) != -1) {
-                if (option == 'r')
-                        options->root = optarg;
-                else if (option == 'n')
-                        options->gpus = optarg;
-                else if (option == 'c')
-                        options->scenario = optarg;
-                else if (option == 'h')
-                        return 1;
-                else
-                        return complain(-EINVAL, "try holdfast-sim exec --help");
-        }
+/* Returns 0, positive when --help was given, or -EINVAL when the misuse has been told. */
+static int parse_options(int argc, char **argv, struct exec_options *options) {
+        struct options_parser parser = {.groups = {{table, options}}, .takes_beginnings = true, .stop_at_word = true};
+        int n_words, r;
+
+        r = options_parse(&parser, argv + 1, argc - 1, &n_words);
+        if (r != 0)
+                return r < 0 ? complain(r, "%s (try holdfast-sim exec --help)", parser.error) : r;
         if (options->root && (options->gpus || options->scenario))
                 return complain(-EINVAL, "--root names a simulator that has its GPUs already: leave out --gpus and "
                                          "--scenario, or --root");
-        if (optind == argc)
+        if (n_words == 0)
                 return complain(-EINVAL, "which command? holdfast-sim exec -- bash, say");
-        options->command = argv + optind;
+        options->command = argv + 1;
         return 0;
 }
 
@@ -293,10 +276,8 @@ int exec_main(int argc, char **argv) {
         struct exec_options options = {0};
         int r = parse_options(argc, argv, &options);
 
-        if (r > 0)
-                fputs(usage, stdout);
         if (r != 0)
-                return r > 0 ? EXIT_SUCCESS : EXIT_MISUSE;
+                return r > 0 ? print_help() : EXIT_MISUSE;
         if (leave_namespace(&options) < 0)
                 return EXIT_FAILURE;
         if (!options.root)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,17 @@ void standard_open(void) {
         } while (fd >= 0 && fd <= STDERR_FILENO);
         if (fd >= 0)
                 (void)close(fd);
+}
+
+int standard_complain(const char *program, int status, const char *format, ...) {
+        va_list arguments;
+
+        (void)fprintf(stderr, "%s: ", program);
+        va_start(arguments, format);
+        (void)vfprintf(stderr, format, arguments);
+        va_end(arguments);
+        (void)fputc('\n', stderr);
+        return status;
 }
 
 int standard_close_output(const char *program) {

@@ -13,6 +13,9 @@
  */
 void standard_open(void);
 
+/* Says "PROGRAM: text" on standard error. Returns status: return standard_complain(program, -ENOENT, "..."). */
+int standard_complain(const char *program, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /*
  * Writes what stdio still has, and closes standard output. If output was lost it says so ("PROGRAM: cannot write the
  * output: No space left on device"), unless only the reader has gone away (-EPIPE). Returns 0 or negative errno.

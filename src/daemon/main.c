@@ -111,7 +111,7 @@ static int run(int argc, char *argv[]) {
         struct options options;
         int r;
 
-        r = options_parse(argc, argv, &environment, &options);
+        r = options_take(argc, argv, &environment, &options);
         if (r == OPTIONS_DONE)
                 return end_output(EXIT_SUCCESS);
         if (r < 0)

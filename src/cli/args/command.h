@@ -12,8 +12,8 @@
 #include <stddef.h>
 
 #include "base/locations.h"
+#include "base/options.h"
 #include "cli/args/ids.h"
-#include "cli/args/options.h"
 #include "cli/node/snapshot.h"
 
 /* One meaning a number, in all commands; each command's help lists those that it uses. */
@@ -56,6 +56,23 @@ struct command {
         bool words_are_a_command; /* options that follow the first word are not ours */
         int (*run)(const struct invocation *invocation);
 };
+
+/*
+ * Options of several commands, so that one means and looks the same everywhere. They fill the members `gpus`, `json`
+ * and `timeout_usec` of the command's struct; the help is the command's own.
+ */
+#define OPTION_GPU(options_type, help_text)                                                                            \
+        {                                                                                                              \
+                .name = "gpu", .letter = 'i', .argument = "ID", .help = (help_text), .alias = "id",                    \
+                .kind = OPTION_CALL, .offset = offsetof(options_type, gpus), .set = ids_set,                           \
+        }
+#define OPTION_JSON(options_type, help_text)                                                                           \
+        { .name = "json", .help = (help_text), .kind = OPTION_FLAG, .offset = offsetof(options_type, json), }
+#define OPTION_TIMEOUT(options_type, help_text)                                                                        \
+        {                                                                                                              \
+                .name = "timeout", .argument = "SECONDS", .help = (help_text), .kind = OPTION_SECONDS,                 \
+                .offset = offsetof(options_type, timeout_usec),                                                        \
+        }
 
 extern const struct command bench_command;
 extern const struct command bench_sample_command;

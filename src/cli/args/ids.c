@@ -62,6 +62,12 @@ int ids_add(struct ids *ids, const char *list, char *error, size_t error_size) {
         }
 }
 
+int ids_set(struct options_parser *parser, const struct option_spec *spec, void *ids, const char *list) {
+        char reason[160];
+
+        return ids_add(ids, list, reason, sizeof(reason)) < 0 ? options_refuse(parser, spec, "%s", reason) : 0;
+}
+
 /* ---- selecting --------------------------------------------------------------- */
 
 static bool matches(const struct id *id, const struct snapshot_gpu *gpu) {

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/options.h"
 #include "cli/node/snapshot.h"
 
 enum {
@@ -38,6 +39,9 @@ struct ids {
 
 /* Adds what list names. Returns 0, or -EINVAL with a sentence in error. */
 int ids_add(struct ids *ids, const char *list, char *error, size_t error_size);
+
+/* The same as an option's `set`: each use adds. */
+int ids_set(struct options_parser *parser, const struct option_spec *spec, void *ids, const char *list);
 
 /*
  * Sets `selected` of the GPUs meant, and of no others. "All" leaves out those that the administrator excluded from the

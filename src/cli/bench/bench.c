@@ -19,8 +19,6 @@
 #include "cli/change/child.h"
 #include "client/cuda.h"
 
-enum { COUNT_MAX = 1000 };
-
 #define LIBRARY_USEC (30 * USEC_PER_SEC) /* to load a library, from a slow disk too */
 
 static struct bench_options {
@@ -46,6 +44,8 @@ static const struct option_spec options[] = {
                 .help = "take each time so often (default 5)",
                 .kind = OPTION_NUMBER,
                 .offset = offsetof(struct bench_options, count),
+                .minimum = 1,
+                .maximum = 1000,
         },
         {
                 .name = "held-only",
@@ -301,14 +301,6 @@ static int open_svg(const struct invocation *invocation, FILE **ret_file) {
         return STATUS_DONE;
 }
 
-static int check_usage(const struct invocation *invocation) {
-        const struct bench_options *chosen = invocation->options;
-
-        if (chosen->count < 1 || chosen->count > COUNT_MAX)
-                return complain_usage(invocation, "--count must be from 1 to %d", COUNT_MAX);
-        return STATUS_DONE;
-}
-
 static int run(const struct invocation *invocation) {
         const struct bench_options *chosen = invocation->options;
         CLEANUP(file_done) FILE *svg = NULL;
@@ -327,9 +319,7 @@ static int run(const struct invocation *invocation) {
         };
         int status, told;
 
-        status = check_usage(invocation);
-        if (status == STATUS_DONE)
-                status = prepare(&bench);
+        status = prepare(&bench);
         if (status == STATUS_DONE)
                 status = open_svg(invocation, &svg);
         if (status != STATUS_DONE)

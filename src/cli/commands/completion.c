@@ -73,14 +73,14 @@ static void bash_value(const struct command *command, const struct option_spec *
         if (spec->kind == OPTION_CHOICE)
                 for (size_t i = 0; spec->choices[i]; i++)
                         printf("%s%s", i == 0 ? "words='" : " ", spec->choices[i]);
-        else if (spec->kind == OPTION_IDS)
+        else if (spec->set == ids_set)
                 (void)fputs("words=$(_holdfast_gpus", stdout);
         else if (takes_folder(spec) || takes_file(spec))
                 printf("compopt -o filenames; mapfile -t COMPREPLY < <(compgen -%c -- \"$current\"); return",
                        takes_folder(spec) ? 'd' : 'f');
         else
                 (void)fputs("words='", stdout);
-        puts(spec->kind == OPTION_IDS ? ") ;;" : takes_folder(spec) || takes_file(spec) ? " ;;" : "' ;;");
+        puts(spec->set == ids_set ? ") ;;" : takes_folder(spec) || takes_file(spec) ? " ;;" : "' ;;");
 }
 
 static void bash_command(const struct command *command) {
@@ -165,7 +165,7 @@ static void zsh_value(const struct option_spec *spec) {
                 for (size_t i = 0; spec->choices[i]; i++)
                         printf("%s%s", i == 0 ? "(" : " ", spec->choices[i]);
                 (void)putchar(')');
-        } else if (spec->kind == OPTION_IDS)
+        } else if (spec->set == ids_set)
                 (void)fputs("_holdfast_gpus", stdout);
         else if (takes_folder(spec))
                 (void)fputs("_directories", stdout);
@@ -174,7 +174,7 @@ static void zsh_value(const struct option_spec *spec) {
 }
 
 static void zsh_row(const struct option_spec *spec, const char *dashes, const char *name) {
-        printf("                '%s%s%s%s[", spec->kind == OPTION_IDS ? "*" : "", dashes, name,
+        printf("                '%s%s%s%s[", spec->set == ids_set ? "*" : "", dashes, name,
                spec->kind == OPTION_FLAG || !dashes[1] ? "" : "=");
         zsh_text(spec->help);
         (void)putchar(']');
@@ -260,7 +260,7 @@ static void fish_value(const struct option_spec *spec) {
                 (void)fputs(" -x -a '(__fish_complete_directories)'", stdout);
         else if (takes_file(spec))
                 (void)fputs(" -r -F", stdout);
-        else if (spec->kind == OPTION_IDS)
+        else if (spec->set == ids_set)
                 (void)fputs(" -x -a '(__holdfast_gpus)'", stdout);
         else if (spec->kind == OPTION_CHOICE) {
                 (void)fputs(" -x -a '", stdout);

@@ -5,6 +5,7 @@
 /* The command line: the options of NVIDIA's daemon, unchanged, and ours. */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/locations.h"
 #include "daemon/manager/keeper_link.h"
@@ -34,8 +35,9 @@ struct options {
         const char *backend;
         const struct environment *environment;
         struct locations locations;
-        unsigned stuck_sec; /* a GPU in the driver for longer is reported */
+        uint64_t stuck_sec; /* a GPU in the driver for longer is reported */
         bool require_gpu;   /* no GPU at the start is an error */
+        bool fd_store;      /* means nothing any more */
         bool keep_socket;   /* leave the socket's path behind at the end */
         bool sandbox;
         const char *admin_group;
@@ -44,7 +46,7 @@ struct options {
         bool check_config;  /* only say whether the configuration is right */
         bool keeper;        /* be the keeper (daemon/manager/keeper.h) */
         enum keeper_choice keeper_from;
-        unsigned keeper_sec;         /* how long the keeper waits for the next daemon; 0: not said */
+        uint64_t keeper_sec;         /* how long the keeper waits for the next daemon; 0: not said */
         bool make_nodes;             /* only make the device nodes that are missing */
         bool pass_kernel_log;        /* only leave a descriptor of the kernel log with the service manager */
         struct node_selection nodes; /* of these */
@@ -61,4 +63,4 @@ enum {
  * Returns OPTIONS_OK, OPTIONS_DONE, or -EINVAL after one line on standard error: exit 2. The strings live as long as
  * the process, and so must environment.
  */
-int options_parse(int argc, char *argv[], const struct environment *environment, struct options *ret_options);
+int options_take(int argc, char *argv[], const struct environment *environment, struct options *ret_options);

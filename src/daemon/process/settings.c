@@ -120,7 +120,7 @@ struct server_limits settings_limits(const struct settings *settings, const stru
 }
 
 uint64_t settings_stuck_usec(const struct settings *settings) {
-        unsigned seconds = settings->config.stuck_sec != 0 ? settings->config.stuck_sec : settings->options->stuck_sec;
+        uint64_t seconds = settings->config.stuck_sec != 0 ? settings->config.stuck_sec : settings->options->stuck_sec;
 
         return seconds * USEC_PER_SEC;
 }
@@ -128,5 +128,5 @@ uint64_t settings_stuck_usec(const struct settings *settings) {
 unsigned settings_keeper_sec(const struct settings *settings) {
         if (settings->config.keeper_sec != 0)
                 return settings->config.keeper_sec;
-        return settings->options->keeper_sec != 0 ? settings->options->keeper_sec : KEEPER_SEC;
+        return settings->options->keeper_sec != 0 ? (unsigned)settings->options->keeper_sec : KEEPER_SEC;
 }
