@@ -4,7 +4,7 @@
 
 /*
  * The life of one GPU, as a state machine without threads, clocks or descriptors of its own: what is to be done next in
- * the driver, and what follows from how it went. Whoever drives it (daemon/gpus/registry.c) runs one job at a time per
+ * the driver, and what follows from how it went. Whoever owns it (daemon/gpus/registry.c) runs one job at a time per
  * GPU.
  *
  *      RELEASED --wanted--> OPENING --ok--> HELD --UVM wanted, released--> HELD
@@ -73,7 +73,7 @@ struct gpu {
         uint64_t legacy_usec;   /* when it last was */
         bool failure_due;       /* the driver is to be asked about the failure */
 
-        uint64_t since_realtime_usec; /* of the last change of state; set by the driver of this machine */
+        uint64_t since_realtime_usec; /* of the last change of state; set by whoever runs the jobs */
         uint64_t open_duration_usec;  /* of the last successful open */
         uint32_t opens;
         uint32_t failures;

@@ -38,7 +38,8 @@ bool entry_is_enabled(const struct entry *entry) {
 /*
  * Whether a GPU is wanted, by rising precedence:
  *
- *      the policy         the command line, and before it the configuration (daemon/process/settings.h)
+ *      the policy         the command line, and before it the configuration (daemon/process/settings.h); of a GPU that
+ *                         was taken over and is not listed yet, as it was
  *      the last Set       of a client, until the daemon ends, or reads a configuration that says otherwise of this GPU
  *                         than the one before: then whoever changed that has spoken last
  *      a lease            not wanted while it lasts
@@ -383,7 +384,7 @@ void registry_advance(struct registry *registry) {
         tell(registry);
 }
 
-static void on_notice(const struct rm_event *event, void *userdata) {
+static void on_unbinds_event(const struct rm_event *event, void *userdata) {
         registry_note_event(userdata, event);
 }
 
@@ -573,7 +574,7 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
                 .worker = config->worker,
                 .ops = config->ops,
                 .context = config->context,
-                .on_event = on_notice,
+                .on_event = on_unbinds_event,
                 .on_log_unbind = on_log_unbind,
                 .on_change = on_unbinds_change,
                 .userdata = registry,
