@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/args/command.h"
+#include "cli/report/gpu_values.h"
 #include "cli/report/metrics_writer.h"
 #include "cli/report/report.h"
 #include "client/client.h"
@@ -56,59 +57,40 @@ struct scrape {
         const struct snapshot *snapshot;
         struct hf_stats stats;
         bool stats_known;
-        uint64_t now_realtime_usec;
         struct metrics_writer writer;
 };
 
 static const struct metrics_label no_labels[] = {{0}};
 
-static double seconds(uint64_t usec) {
-        return (double)usec / (double)USEC_PER_SEC;
-}
-
-/* ---- metrics of the daemon ------------------------------------------------------------------------------------ */
-
-/* A value, or none: an unknown is left out, since 0 would be an answer. */
-struct value {
-        bool known;
-        double number;
-};
-
-static struct value value_of(double number) {
-        return (struct value){.known = true, .number = number};
-}
-
-static struct value value_if(bool known, double number) {
-        return (struct value){.known = known, .number = number};
-}
-
 static bool is_ours(const struct scrape *scrape) {
         return scrape->snapshot->daemon == DAEMON_HOLDFAST;
 }
 
+/* ---- metrics of the daemon ------------------------------------------------------------------------------------ */
+
 static struct value get_up(const struct scrape *scrape) {
-        return value_of(snapshot_has_daemon(scrape->snapshot));
+        return value_boolean(snapshot_has_daemon(scrape->snapshot));
 }
 
 static struct value get_gpus(const struct scrape *scrape) {
-        return value_of((double)scrape->snapshot->n_gpus);
+        return value_number(scrape->snapshot->n_gpus);
 }
 
 static struct value get_ready(const struct scrape *scrape) {
-        return value_if(is_ours(scrape), scrape->snapshot->head.ready);
+        return is_ours(scrape) ? value_boolean(scrape->snapshot->head.ready) : (struct value){0};
 }
 
 static struct value get_started(const struct scrape *scrape) {
-        return value_if(is_ours(scrape), seconds(scrape->snapshot->head.started_realtime_usec));
+        return value_time(is_ours(scrape) ? scrape->snapshot->head.started_realtime_usec : 0);
 }
 
 static struct value get_last_check(const struct scrape *scrape) {
-        return value_of(seconds(scrape->now_realtime_usec));
+        return value_time(scrape->snapshot->realtime_usec);
 }
 
 #define STATS_VALUE(member)                                                                                            \
         static struct value get_##member(const struct scrape *scrape) {                                                \
-                return value_if(scrape->stats_known, (double)scrape->stats.member);                                    \
+                return scrape->stats_known ? value_number(scrape->stats.member) : (struct value){0};                   \
         }
 
 STATS_VALUE(sessions)
@@ -124,40 +106,37 @@ STATS_VALUE(refused)
 
 static const struct {
         const char *name;
-        const char *type;
         const char *help;
         struct value (*get)(const struct scrape *scrape);
 } daemon_metrics[] = {
-        {"holdfast_up", "gauge", "Whether a persistence daemon, Holdfast's or NVIDIA's, answers.", get_up},
-        {"holdfast_gpus", "gauge", "GPUs that the driver or the daemon knows.", get_gpus},
-        {"holdfast_daemon_ready", "gauge", "Whether the daemon has attempted every GPU that was there at its start.",
-         get_ready},
-        {"holdfast_daemon_start_time_seconds", "gauge", "When the daemon started, in seconds since the epoch.",
-         get_started},
-        {"holdfast_last_check_timestamp_seconds", "gauge", "When this was written, in seconds since the epoch.",
-         get_last_check},
-        {"holdfast_sessions", "gauge", "Connections that the daemon has open.", get_sessions},
-        {"holdfast_sessions_limit", "gauge", "Connections that the daemon has room for.", get_sessions_max},
-        {"holdfast_leases", "gauge", "Leases that last now.", get_leases},
-        {"holdfast_connections_total", "counter", "Connections accepted.", get_accepted},
-        {"holdfast_sessions_evicted_total", "counter", "Connections ended to make room for another.", get_evicted},
-        {"holdfast_sessions_expired_total", "counter",
-         "Connections ended for half a call, or an answer not taken, for too long.", get_expired},
-        {"holdfast_sessions_malformed_total", "counter", "Connections ended for a record that is none.", get_malformed},
-        {"holdfast_calls_total", "counter", "Calls of a method that there is.", get_calls},
-        {"holdfast_calls_rejected_total", "counter",
+        {"holdfast_up", "Whether a persistence daemon, Holdfast's or NVIDIA's, answers.", get_up},
+        {"holdfast_gpus", "GPUs that the driver or the daemon knows.", get_gpus},
+        {"holdfast_daemon_ready", "Whether the daemon has attempted every GPU that was there at its start.", get_ready},
+        {"holdfast_daemon_start_time_seconds", "When the daemon started, in seconds since the epoch.", get_started},
+        {"holdfast_last_check_timestamp_seconds", "When this was written, in seconds since the epoch.", get_last_check},
+        {"holdfast_sessions", "Connections that the daemon has open.", get_sessions},
+        {"holdfast_sessions_limit", "Connections that the daemon has room for.", get_sessions_max},
+        {"holdfast_leases", "Leases that last now.", get_leases},
+        {"holdfast_connections_total", "Connections accepted.", get_accepted},
+        {"holdfast_sessions_evicted_total", "Connections ended to make room for another.", get_evicted},
+        {"holdfast_sessions_expired_total", "Connections ended for half a call, or an answer not taken, for too long.",
+         get_expired},
+        {"holdfast_sessions_malformed_total", "Connections ended for a record that is none.", get_malformed},
+        {"holdfast_calls_total", "Calls of a method that there is.", get_calls},
+        {"holdfast_calls_rejected_total",
          "Calls of a program, version or procedure that is not served, or with garbage for arguments.", get_rejected},
-        {"holdfast_calls_refused_total", "counter", "Calls of somebody who may not.", get_refused},
+        {"holdfast_calls_refused_total", "Calls of somebody who may not.", get_refused},
 };
 
 static void tell_daemon_metrics(struct scrape *scrape) {
         for (size_t i = 0; i < ARRAY_SIZE(daemon_metrics); i++) {
-                struct value value = daemon_metrics[i].get(scrape);
+                const struct value value = daemon_metrics[i].get(scrape);
+                double sample;
 
-                if (!value.known)
+                if (!value_sample(&value, &sample))
                         continue;
-                metrics_family(&scrape->writer, daemon_metrics[i].name, daemon_metrics[i].type, daemon_metrics[i].help);
-                metrics_series(&scrape->writer, no_labels, value.number);
+                metrics_family(&scrape->writer, daemon_metrics[i].name, daemon_metrics[i].help);
+                metrics_series(&scrape->writer, no_labels, sample);
         }
 }
 
@@ -171,102 +150,59 @@ static void tell_build_info(struct scrape *scrape) {
                 {0},
         };
 
-        metrics_family(&scrape->writer, "holdfast_build_info", "gauge",
-                       "The version of the holdfast command that wrote this.");
+        metrics_family(&scrape->writer, "holdfast_build_info", "The version of the holdfast command that wrote this.");
         metrics_series(&scrape->writer, build, 1);
         if (!snapshot_has_daemon(snapshot))
                 return;
-        metrics_family(&scrape->writer, "holdfast_daemon_info", "gauge",
-                       "Which daemon answers; NVIDIA's tells no version.");
+        metrics_family(&scrape->writer, "holdfast_daemon_info", "Which daemon answers; NVIDIA's tells no version.");
         metrics_series(&scrape->writer, daemon, 1);
 }
 
 /* ---- metrics of each GPU -------------------------------------------------------------------------------------- */
 
-static bool has_detail(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return is_ours(scrape) && gpu->in_daemon;
-}
-
-static struct value get_held(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(gpu->held != HF_UNKNOWN, gpu->held == HF_YES);
-}
-
 /* NVML's rule. Without a daemon the kernel's flag alone decides, and is not known. */
-static struct value get_persistence(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
+static struct value get_persistence(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         bool known = gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN ||
-                     (snapshot_has_daemon(scrape->snapshot) && gpu->held == HF_NO);
+                     (snapshot_has_daemon(snapshot) && gpu->held == HF_NO);
 
-        return value_if(known, gpu->held == HF_YES || gpu->legacy == HF_YES);
+        return known ? value_boolean(gpu->held == HF_YES || gpu->legacy == HF_YES) : (struct value){0};
 }
 
-static struct value get_legacy(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(gpu->legacy != HF_UNKNOWN, gpu->legacy == HF_YES);
+static struct value is_uvm(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, enum hf_uvm_state state) {
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon ? value_boolean(gpu->detail.uvm == state)
+                                                                     : (struct value){0};
 }
 
-static struct value get_configured(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(gpu->configured != HF_UNKNOWN, gpu->configured == HF_YES);
+static struct value get_uvm_on(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return is_uvm(snapshot, gpu, HF_UVM_ON);
 }
 
-static struct value get_excluded(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_of(gpu->info.excluded);
+static struct value get_uvm_waiting(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return is_uvm(snapshot, gpu, HF_UVM_WAITING);
 }
-
-static struct value get_open_duration(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(scrape, gpu) && gpu->detail.open_duration_usec != 0,
-                        seconds(gpu->detail.open_duration_usec));
-}
-
-static struct value get_since(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(scrape, gpu) && gpu->detail.since_realtime_usec != 0,
-                        seconds(gpu->detail.since_realtime_usec));
-}
-
-static struct value get_uvm(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(scrape, gpu), gpu->detail.uvm == HF_UVM_ON);
-}
-
-static struct value get_uvm_waiting(const struct scrape *scrape, const struct snapshot_gpu *gpu) {
-        return value_if(has_detail(scrape, gpu), gpu->detail.uvm == HF_UVM_WAITING);
-}
-
-#define DETAIL_VALUE(member)                                                                                           \
-        static struct value get_gpu_##member(const struct scrape *scrape, const struct snapshot_gpu *gpu) {            \
-                return value_if(has_detail(scrape, gpu), (double)gpu->detail.member);                                  \
-        }
-
-DETAIL_VALUE(failures)
-DETAIL_VALUE(leased)
-DETAIL_VALUE(opens)
-DETAIL_VALUE(stuck)
-DETAIL_VALUE(wanted)
 
 static const struct {
         const char *name;
-        const char *type;
         const char *help;
-        struct value (*get)(const struct scrape *scrape, const struct snapshot_gpu *gpu);
+        gpu_value *get;
 } gpu_metrics[] = {
-        {"holdfast_gpu_held", "gauge", "Whether the daemon holds the GPU.", get_held},
-        {"holdfast_gpu_persistence_mode", "gauge",
+        {"holdfast_gpu_held", "Whether the daemon holds the GPU.", gpu_held},
+        {"holdfast_gpu_persistence_mode",
          "Persistence mode as NVML tells it: held by the daemon, or kept by the kernel's own flag.", get_persistence},
-        {"holdfast_gpu_legacy_flag", "gauge", "Whether the kernel's own, deprecated persistence flag is on.",
-         get_legacy},
-        {"holdfast_gpu_excluded", "gauge", "Whether the administrator has excluded the GPU from the driver.",
-         get_excluded},
-        {"holdfast_gpu_wanted", "gauge", "Whether the daemon wants to hold the GPU.", get_gpu_wanted},
-        {"holdfast_gpu_configured", "gauge", "Whether the daemon's options and configuration file say persistence on.",
-         get_configured},
-        {"holdfast_gpu_leased", "gauge", "Whether a lease keeps the GPU released.", get_gpu_leased},
-        {"holdfast_gpu_stuck", "gauge", "Whether the GPU has been in the driver for longer than the limit.",
-         get_gpu_stuck},
-        {"holdfast_gpu_state_since_timestamp_seconds", "gauge",
-         "Since when the GPU is in its state, in seconds since the epoch.", get_since},
-        {"holdfast_gpu_open_duration_seconds", "gauge", "How long the driver took to open the GPU last.",
-         get_open_duration},
-        {"holdfast_gpu_opens_total", "counter", "Successful opens of the GPU by this daemon.", get_gpu_opens},
-        {"holdfast_gpu_failures_total", "counter", "Failed opens of the GPU by this daemon.", get_gpu_failures},
-        {"holdfast_gpu_uvm_persistence", "gauge", "Whether UVM persistence is on.", get_uvm},
-        {"holdfast_gpu_uvm_waiting", "gauge", "Whether UVM persistence is asked for and not on yet.", get_uvm_waiting},
+        {"holdfast_gpu_legacy_flag", "Whether the kernel's own, deprecated persistence flag is on.", gpu_legacy},
+        {"holdfast_gpu_excluded", "Whether the administrator has excluded the GPU from the driver.", gpu_excluded},
+        {"holdfast_gpu_wanted", "Whether the daemon wants to hold the GPU.", gpu_wanted},
+        {"holdfast_gpu_configured", "Whether the daemon's options and configuration file say persistence on.",
+         gpu_configured},
+        {"holdfast_gpu_leased", "Whether a lease keeps the GPU released.", gpu_leased},
+        {"holdfast_gpu_stuck", "Whether the GPU has been in the driver for longer than the limit.", gpu_stuck},
+        {"holdfast_gpu_state_since_timestamp_seconds",
+         "Since when the GPU is in its state, in seconds since the epoch.", gpu_since},
+        {"holdfast_gpu_open_duration_seconds", "How long the driver took to open the GPU last.", gpu_open},
+        {"holdfast_gpu_opens_total", "Successful opens of the GPU by this daemon.", gpu_opens},
+        {"holdfast_gpu_failures_total", "Failed opens of the GPU by this daemon.", gpu_failures},
+        {"holdfast_gpu_uvm_persistence", "Whether UVM persistence is on.", get_uvm_on},
+        {"holdfast_gpu_uvm_waiting", "Whether UVM persistence is asked for and not on yet.", get_uvm_waiting},
 };
 
 /* A GPU's value, under index and address as DCGM's exporter and nvidia-smi spell it, so that series can be joined. */
@@ -290,23 +226,22 @@ static void tell_gpu_metrics(struct scrape *scrape) {
                 bool begun = false;
 
                 each_gpu(gpu, scrape->snapshot) {
-                        struct value value = gpu_metrics[i].get(scrape, gpu);
+                        const struct value value = gpu_metrics[i].get(scrape->snapshot, gpu);
+                        double sample;
 
-                        if (!value.known)
+                        if (!value_sample(&value, &sample))
                                 continue;
                         if (!begun)
-                                metrics_family(&scrape->writer, gpu_metrics[i].name, gpu_metrics[i].type,
-                                               gpu_metrics[i].help);
+                                metrics_family(&scrape->writer, gpu_metrics[i].name, gpu_metrics[i].help);
                         begun = true;
-                        tell_gpu(scrape, gpu, no_labels, value.number);
+                        tell_gpu(scrape, gpu, no_labels, sample);
                 }
         }
 }
 
 static void tell_gpu_info(struct scrape *scrape) {
         if (scrape->snapshot->n_gpus > 0)
-                metrics_family(&scrape->writer, "holdfast_gpu_info", "gauge",
-                               "Each GPU's names; the value is always 1.");
+                metrics_family(&scrape->writer, "holdfast_gpu_info", "Each GPU's names; the value is always 1.");
         each_gpu(gpu, scrape->snapshot) {
                 const struct metrics_label names[] = {{"uuid", gpu->info.uuid}, {"model", gpu->info.model}, {0}};
 
@@ -325,7 +260,7 @@ static void tell_gpu_states(struct scrape *scrape) {
 
         if (!is_ours(scrape) || snapshot->head.n_gpus == 0)
                 return;
-        metrics_family(&scrape->writer, "holdfast_gpu_state", "gauge",
+        metrics_family(&scrape->writer, "holdfast_gpu_state",
                        "Which state the GPU is in; failed also while it is tried again.");
         each_gpu(gpu, snapshot)
                 for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
@@ -369,7 +304,7 @@ static void tell_settings(struct scrape *scrape) {
         if (!scrape->snapshot->settings)
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(setting_metrics); i++) {
-                metrics_family(&scrape->writer, setting_metrics[i].name, "gauge", setting_metrics[i].help);
+                metrics_family(&scrape->writer, setting_metrics[i].name, setting_metrics[i].help);
                 each_gpu(gpu, scrape->snapshot)
                         tell_settings_of(scrape, gpu, setting_metrics[i].key);
         }
@@ -438,7 +373,7 @@ static bool is_collected(const char *path) {
 static int run(const struct invocation *invocation) {
         const struct metrics_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct scrape scrape = {.now_realtime_usec = clock_realtime_usec()};
+        struct scrape scrape = {0};
 
         if (chosen->textfile && !is_collected(chosen->textfile))
                 return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",

@@ -4,13 +4,14 @@
 /* holdfast query: chosen fields of each GPU, in nvidia-smi's CSV or in JSON. */
 
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/nearest.h"
 #include "base/text.h"
 #include "cli/args/command.h"
-#include "cli/commands/query_fields.h"
+#include "cli/report/gpu_values.h"
 #include "cli/report/report.h"
 
 enum { QUERY_FIELDS_MAX = 64 };
@@ -60,6 +61,114 @@ static const struct command_exit exits[] = {
         {0},
 };
 
+/* ---- the fields: nvidia-smi's names and meanings, and our own below "holdfast." ---- */
+
+struct field {
+        const char *name;
+        const char *alias; /* another name of it, or NULL */
+        const char *help;
+        const char *unit;  /* "ms", or NULL */
+        unsigned snapshot; /* enum snapshot_flags that it needs */
+        gpu_value *get;
+};
+
+/* Local, and the same for all rows. */
+static struct value timestamp(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        time_t seconds = (time_t)(snapshot->realtime_usec / USEC_PER_SEC);
+        struct value value = {.kind = VALUE_TEXT};
+        struct tm parts;
+
+        if (!localtime_r(&seconds, &parts) ||
+            strftime(value.text, sizeof(value.text), "%Y/%m/%d %H:%M:%S", &parts) == 0)
+                return (struct value){0};
+        text_append(value.text, sizeof(value.text), ".%03u",
+                    (unsigned)(snapshot->realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
+        return value;
+}
+
+static struct value driver_version(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return value_text(snapshot->driver_version);
+}
+
+static struct value count(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        size_t n = 0;
+
+        each_gpu(other, snapshot)
+                n += !other->info.excluded;
+        return value_number(n);
+}
+
+static struct value hex(int digits, unsigned number) {
+        struct value value = {.kind = VALUE_TEXT};
+
+        (void)text_format(value.text, sizeof(value.text), "0x%0*X", digits, number);
+        return value;
+}
+
+static struct value domain(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return hex(4, gpu->info.address.domain);
+}
+
+static struct value bus(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return hex(2, gpu->info.address.bus);
+}
+
+static struct value device(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return hex(2, gpu->info.address.slot);
+}
+
+/* The driver prints question marks until it has initialised the GPU once. */
+static struct value vbios(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return value_text(gpu->info.video_bios[0] == '?' ? "" : gpu->info.video_bios);
+}
+
+static struct value held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        char text[TABLE_CELL_SIZE];
+
+        (void)report_held_by(snapshot, gpu, SIZE_MAX, text, sizeof(text));
+        return value_text(text_equal(text, "-") ? "" : text);
+}
+
+enum { SNAPSHOT_ALL = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE };
+
+static const struct field fields[] = {
+        {"timestamp", NULL, "time of the question, local", NULL, 0, timestamp},
+        {"driver_version", NULL, "version of the kernel driver", NULL, 0, driver_version},
+        {"count", NULL, "how many GPUs the driver offers", NULL, 0, count},
+        {"index", NULL, "number in the order of PCI addresses, as nvidia-smi counts while every GPU initialises", NULL,
+         0, gpu_index},
+        {"name", "gpu_name", "product name", NULL, 0, gpu_name},
+        {"uuid", "gpu_uuid", "the GPU's own identifier", NULL, 0, gpu_uuid},
+        {"pci.bus_id", "gpu_bus_id", "PCI address, domain with 8 digits", NULL, 0, gpu_bus_id},
+        {"pci.domain", NULL, "PCI domain, hexadecimal", NULL, 0, domain},
+        {"pci.bus", NULL, "PCI bus, hexadecimal", NULL, 0, bus},
+        {"pci.device", NULL, "PCI device (slot), hexadecimal", NULL, 0, device},
+        {"vbios_version", NULL, "version of the video BIOS, once the GPU was initialised", NULL, 0, vbios},
+        {"persistence_mode", NULL, "Enabled: the daemon holds the GPU, or the kernel's flag is on", NULL, SNAPSHOT_ALL,
+         gpu_persistence},
+        {"holdfast.state", NULL,
+         "held, released, leased, opening, closing, failed, stuck, excluded, unknown; without "
+         "a daemon: initialised, not initialised",
+         NULL, SNAPSHOT_DAEMON | SNAPSHOT_MODE, gpu_state},
+        {"holdfast.since", NULL, "since when it is in that state (UTC)", NULL, SNAPSHOT_DAEMON, gpu_since},
+        {"holdfast.open_ms", NULL, "how long the driver took to open it", "ms", SNAPSHOT_DAEMON, gpu_open},
+        {"holdfast.failures", NULL, "failed opens so far", NULL, SNAPSHOT_DAEMON, gpu_failures},
+        {"holdfast.error", NULL, "why it is not held, a sentence", NULL, SNAPSHOT_DAEMON, gpu_error},
+        {"holdfast.uvm", NULL, "UVM persistence: off, waiting, on", NULL, SNAPSHOT_DAEMON, gpu_uvm},
+        {"holdfast.legacy_flag", NULL, "the kernel's own flag: Enabled, Disabled", NULL, SNAPSHOT_ALL, gpu_legacy},
+        {"holdfast.held_by", NULL, "who keeps it initialised", NULL, SNAPSHOT_ALL, held_by},
+};
+
+static const struct field *field_find(const char *name) {
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+                if (text_equal_nocase(fields[i].name, name) ||
+                    (fields[i].alias && text_equal_nocase(fields[i].alias, name)))
+                        return &fields[i];
+        return NULL;
+}
+
+/* ---- what is asked for ------------------------------------------------------- */
+
 struct query {
         const struct field *fields[QUERY_FIELDS_MAX];
         size_t n_fields;
@@ -67,13 +176,11 @@ struct query {
         bool units;
 };
 
-/* ---- what is asked for ------------------------------------------------------- */
-
 static int complain_unknown_field(const struct invocation *invocation, const char *name) {
         struct nearest nearest = nearest_to(name);
         char hint[64];
 
-        for (size_t i = 0; i < n_fields; i++)
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
                 nearest_try(&nearest, fields[i].name);
         if (nearest.name)
                 return complain_usage(invocation, "unknown field '%s'%s --list-fields prints all", name,
@@ -153,47 +260,15 @@ static void print_csv_header(const struct query *query) {
         putchar('\n');
 }
 
-/* nvidia-smi quotes nothing, and none of its values needs it; sentences do (RFC 4180). */
-static void print_csv_text(const char *text) {
-        if (!strpbrk(text, ",\"\n")) {
-                fputs(text, stdout);
-                return;
-        }
-        putchar('"');
-        for (; *text != '\0'; text++)
-                printf(*text == '"' ? "\"\"" : "%c", *text);
-        putchar('"');
-}
-
-static void print_csv_value(const struct query *query, const struct field *field, const struct field_value *value) {
-        switch (value->kind) {
-        case FIELD_TEXT:
-                print_csv_text(value->text);
-                break;
-        case FIELD_NUMBER:
-                printf("%llu", (unsigned long long)value->number);
-                if (field->unit && query->units)
-                        printf(" %s", field->unit);
-                break;
-        case FIELD_NONE:
-                fputs("[N/A]", stdout);
-                break;
-        case FIELD_NOT_SUPPORTED:
-                fputs("[Not Supported]", stdout);
-                break;
-        }
-}
-
-static void print_csv(const struct query *query, const struct field_context *context) {
+static void print_csv(const struct query *query, const struct snapshot *snapshot) {
         if (query->header)
                 print_csv_header(query);
-        each_selected(gpu, context->snapshot) {
+        each_selected(gpu, snapshot) {
                 for (size_t i = 0; i < query->n_fields; i++) {
-                        struct field_value value = {.kind = FIELD_NONE};
+                        const struct value value = query->fields[i]->get(snapshot, gpu);
 
-                        query->fields[i]->read(context, gpu, &value);
                         fputs(i > 0 ? ", " : "", stdout);
-                        print_csv_value(query, query->fields[i], &value);
+                        value_print_csv(&value, query->units ? query->fields[i]->unit : NULL, stdout);
                 }
                 putchar('\n');
         }
@@ -201,44 +276,38 @@ static void print_csv(const struct query *query, const struct field_context *con
 
 /* ---- JSON -------------------------------------------------------------------- */
 
-static json_t *value_json(const struct field_value *value) {
-        switch (value->kind) {
-        case FIELD_TEXT:
-                return json_string(value->text);
-        case FIELD_NUMBER:
-                return json_integer((json_int_t)value->number);
-        case FIELD_NONE:
-        case FIELD_NOT_SUPPORTED:
-                break;
-        }
-        return json_null();
+/* Words and units are those of CSV. */
+static json_t *field_json(const struct value *value) {
+        if (value->kind == VALUE_BOOLEAN)
+                return json_string(value->number ? "Enabled" : "Disabled");
+        if (value->kind == VALUE_DURATION)
+                return json_integer((json_int_t)(value->number / USEC_PER_MSEC));
+        return value_json(value);
 }
 
-static json_t *row_json(const struct query *query, const struct field_context *context,
-                        const struct snapshot_gpu *gpu) {
+static json_t *row_json(const struct query *query, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         json_t *row = json_object();
 
         for (size_t i = 0; i < query->n_fields; i++) {
-                struct field_value value = {.kind = FIELD_NONE};
+                const struct value value = query->fields[i]->get(snapshot, gpu);
 
-                query->fields[i]->read(context, gpu, &value);
-                (void)json_object_set_new(row, query->fields[i]->name, value_json(&value));
+                (void)json_object_set_new(row, query->fields[i]->name, field_json(&value));
         }
         return row;
 }
 
-static json_t *query_json(const struct query *query, const struct field_context *context) {
+static json_t *query_json(const struct query *query, const struct snapshot *snapshot) {
         json_t *rows = json_array();
 
-        each_selected(gpu, context->snapshot)
-                (void)json_array_append_new(rows, row_json(query, context, gpu));
+        each_selected(gpu, snapshot)
+                (void)json_array_append_new(rows, row_json(query, snapshot, gpu));
         return json_pack("{s:s, s:o}", "schema", "holdfast.query/1", "gpus", rows);
 }
 
 /* ----------------------------------------------------------------------------- */
 
 static int list_fields(void) {
-        for (size_t i = 0; i < n_fields; i++) {
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
                 char help[256];
 
                 (void)text_format(help, sizeof(help), "%s%s%s%s", fields[i].help, fields[i].alias ? " (also " : "",
@@ -265,7 +334,6 @@ static int look(const struct invocation *invocation, const struct query *query, 
 static int run(const struct invocation *invocation) {
         const struct query_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct field_context context = {.now_realtime_usec = clock_realtime_usec()};
         struct query query = {0};
         int status;
 
@@ -278,10 +346,9 @@ static int run(const struct invocation *invocation) {
                 status = command_select(invocation, &chosen->gpus, STATUS_FAILED, snapshot);
         if (status != STATUS_DONE)
                 return status;
-        context.snapshot = snapshot;
         if (chosen->json)
-                return command_print_json(invocation, query_json(&query, &context));
-        print_csv(&query, &context);
+                return command_print_json(invocation, query_json(&query, snapshot));
+        print_csv(&query, snapshot);
         return STATUS_DONE;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/locations.h"
 #include "base/text.h"
 #include "cli/node/driver_files.h"
@@ -307,6 +308,7 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
 
         if (!snapshot)
                 return -ENOMEM;
+        snapshot->realtime_usec = clock_realtime_usec();
         r = request->flags & SNAPSHOT_QUICK ? gather_quick(snapshot, request) : gather_all(snapshot, request);
         sort_rows(snapshot);
         if (r == 0 && (request->flags & SNAPSHOT_PROOF))

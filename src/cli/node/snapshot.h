@@ -77,6 +77,7 @@ struct snapshot_gpu {
 };
 
 struct snapshot {
+        uint64_t realtime_usec; /* when it was taken */
         bool driver_loaded;
         char driver_version[32]; /* empty: not known */
         int inventory_error;     /* negative errno when the driver's list could not be read, and it is not -ENOENT */

@@ -5,9 +5,9 @@
 
 #include <errno.h>
 
-#include "base/clock.h"
-#include "base/text.h"
+#include "base/cleanup.h"
 #include "cli/node/settings_state.h"
+#include "cli/report/gpu_values.h"
 
 /* What is not known is null, never left out: a reader finds every key of the schema. */
 
@@ -17,10 +17,6 @@ static json_t *text_or_null(const char *text) {
 
 static json_t *time_or_null(uint64_t realtime_usec) {
         return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec).text) : json_null();
-}
-
-static json_t *tristate(enum hf_tristate value) {
-        return value == HF_UNKNOWN ? json_null() : json_boolean(value == HF_YES);
 }
 
 /* ---- the daemon and the driver ----------------------------------------------- */
@@ -58,21 +54,31 @@ static json_t *error_json(const struct snapshot_gpu *gpu) {
                          "nv_status", (json_int_t)gpu->detail.error_nv_status);
 }
 
+static const struct gpu_key detail_keys[] = {
+        /* clang-format off */
+        {"wanted", gpu_wanted},
+        {"configured", gpu_configured},
+        {"leased", gpu_leased},
+        {"stuck", gpu_stuck},
+        {"since", gpu_since},
+        {"open_ms", gpu_open},
+        {"opens", gpu_opens},
+        {"failures", gpu_failures},
+        {"error", gpu_error},
+        {"uvm", gpu_uvm},
+        {"uvm_reason", gpu_uvm_reason},
+        /* clang-format on */
+};
+
 /* What only our daemon tells; null with any other. */
 static json_t *detail_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        static const char *const uvm[] = {[HF_UVM_OFF] = "off", [HF_UVM_WAITING] = "waiting", [HF_UVM_ON] = "on"};
-        const struct hf_gpu *detail = &gpu->detail;
+        json_t *detail;
 
         if (snapshot->daemon != DAEMON_HOLDFAST || !gpu->in_daemon)
                 return json_null();
-        return json_pack("{s:b, s:o, s:b, s:b, s:o, s:o, s:I, s:I, s:o, s:s, s:o}", "wanted", detail->wanted,
-                         "configured", tristate(gpu->configured), "leased", detail->leased, "stuck", detail->stuck,
-                         "since", time_or_null(detail->since_realtime_usec), "open_ms",
-                         detail->open_duration_usec
-                                 ? json_real((double)detail->open_duration_usec / (double)USEC_PER_MSEC)
-                                 : json_null(),
-                         "opens", (json_int_t)detail->opens, "failures", (json_int_t)detail->failures, "error",
-                         error_json(gpu), "uvm", uvm[detail->uvm], "uvm_reason", text_or_null(detail->uvm_text));
+        detail = gpu_keys_json(detail_keys, ARRAY_SIZE(detail_keys), snapshot, gpu);
+        (void)json_object_set_new(detail, "error", error_json(gpu)); /* in the place of its text */
+        return detail;
 }
 
 static json_t *clients_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
@@ -97,24 +103,41 @@ static json_t *settings_json(const struct snapshot_gpu *gpu) {
                          settings_state_problems(gpu->settings));
 }
 
-static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+static struct value persistence_word(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         static const char *const modes[] = {
                 [PERSISTENCE_OFF] = "off",
                 [PERSISTENCE_ON] = "on",
                 [PERSISTENCE_UNKNOWN] = "unknown",
         };
-        const struct gpu_info *info = &gpu->info;
-        char bus_id[PCI_ADDRESS_SIZE];
 
-        return json_pack("{s:I, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "index",
-                         (json_int_t)gpu->index, "address", gpu->address, "bus_id",
-                         pci_address_format_nvml(&info->address, bus_id), "minor",
-                         info->minor >= 0 ? json_integer(info->minor) : json_null(), "uuid", text_or_null(info->uuid),
-                         "name", text_or_null(info->model), "excluded", info->excluded, "persistence_mode",
-                         modes[gpu->persistence], "state", snapshot_state(snapshot, gpu), "held", tristate(gpu->held),
-                         "initialised", tristate(gpu->initialised), "legacy_flag", tristate(gpu->legacy),
-                         "legacy_flag_inferred", gpu->legacy_inferred, "detail", detail_json(snapshot, gpu), "settings",
-                         settings_json(gpu), "clients", clients_json(snapshot, gpu));
+        return value_text(modes[gpu->persistence]);
+}
+
+static const struct gpu_key keys[] = {
+        /* clang-format off */
+        {"index", gpu_index},
+        {"address", gpu_address},
+        {"bus_id", gpu_bus_id},
+        {"minor", gpu_minor},
+        {"uuid", gpu_uuid},
+        {"name", gpu_name},
+        {"excluded", gpu_excluded},
+        {"persistence_mode", persistence_word},
+        {"state", gpu_state},
+        {"held", gpu_held},
+        {"initialised", gpu_initialised},
+        {"legacy_flag", gpu_legacy},
+        {"legacy_flag_inferred", gpu_legacy_inferred},
+        /* clang-format on */
+};
+
+static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        json_t *object = gpu_keys_json(keys, ARRAY_SIZE(keys), snapshot, gpu);
+
+        (void)json_object_set_new(object, "detail", detail_json(snapshot, gpu));
+        (void)json_object_set_new(object, "settings", settings_json(gpu));
+        (void)json_object_set_new(object, "clients", clients_json(snapshot, gpu));
+        return object;
 }
 
 /* ----------------------------------------------------------------------------- */

@@ -3,6 +3,8 @@
 
 #include "cli/report/metrics_writer.h"
 
+#include <string.h>
+
 /* ---- JSON ----------------------------------------------------------------------------------------------------- */
 
 static void append(struct metrics_writer *writer, json_t *array, json_t *item) {
@@ -54,7 +56,9 @@ static void print_series(const struct metrics_writer *writer, const struct metri
 
 /* --------------------------------------------------------------------------------------------------------------- */
 
-void metrics_family(struct metrics_writer *writer, const char *name, const char *type, const char *help) {
+void metrics_family(struct metrics_writer *writer, const char *name, const char *help) {
+        const char *type = strstr(name, "_total") ? "counter" : "gauge";
+
         writer->name = name;
         if (writer->stream)
                 (void)fprintf(writer->stream, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);

@@ -24,7 +24,8 @@ struct metrics_writer {
         bool out_of_memory;
 };
 
-void metrics_family(struct metrics_writer *writer, const char *name, const char *type, const char *help);
+/* Counters are those that end in _total, as Prometheus' conventions have it; all others are gauges. */
+void metrics_family(struct metrics_writer *writer, const char *name, const char *help);
 
 /* Of the family begun last. labels: ended by one without a name. */
 void metrics_series(struct metrics_writer *writer, const struct metrics_label *labels, double value);

@@ -9,100 +9,34 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "base/wrap.h"
+#include "cli/report/gpu_values.h"
 
 enum { INDENT = 6 }; /* of sentences that take more than a line */
 
 /* ---- cells ------------------------------------------------------------------- */
 
-typedef void cell_function(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
-
-static void cell_index(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        table_cell(table, COLOUR_NONE, "%zu", gpu->index);
-}
-
-static void cell_name(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        table_cell(table, COLOUR_NONE, "%s", gpu->info.model[0] ? gpu->info.model : "?");
-}
-
 /* Where there is little room, whose GPUs these are goes without saying. */
-static void cell_name_short(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+static struct value name_short(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         static const char vendor[] = "NVIDIA ";
-        const char *name = gpu->info.model[0] ? gpu->info.model : "?";
+        const char *name = gpu->info.model;
 
-        table_cell(table, COLOUR_NONE, "%s", text_starts_with(name, vendor) ? name + strlen(vendor) : name);
-}
-
-static void cell_uuid(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        table_cell(table, COLOUR_NONE, "%s", gpu->info.uuid[0] ? gpu->info.uuid : "?");
-}
-
-static void cell_bus_id(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        char text[PCI_ADDRESS_SIZE];
-
-        table_cell(table, COLOUR_NONE, "%s", pci_address_format_nvml(&gpu->info.address, text));
-}
-
-static void cell_address(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        table_cell(table, COLOUR_NONE, "%s", gpu->address);
-}
-
-static void cell_persistence(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        static const struct {
-                const char *text;
-                enum colour colour;
-        } modes[] = {
-                [PERSISTENCE_OFF] = {"Off", COLOUR_WARNING},
-                [PERSISTENCE_ON] = {"On", COLOUR_GOOD},
-                [PERSISTENCE_UNKNOWN] = {"?", COLOUR_WARNING},
-        };
-
-        table_cell(table, modes[gpu->persistence].colour, "%s", modes[gpu->persistence].text);
-}
-
-static void cell_state(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        static const struct {
-                const char *state;
-                enum colour colour;
-        } colours[] = {
-                /* clang-format off */
-                {"closing", COLOUR_WARNING},
-                {"failed", COLOUR_BAD},
-                {"held", COLOUR_GOOD},
-                {"opening", COLOUR_WARNING},
-                {"stuck", COLOUR_BAD},
-                /* clang-format on */
-        };
-        const char *state = snapshot_state(snapshot, gpu);
-        enum colour colour = COLOUR_NONE;
-
-        for (size_t i = 0; i < ARRAY_SIZE(colours); i++)
-                if (text_equal(colours[i].state, state))
-                        colour = colours[i].colour;
-        table_cell(table, colour, "%s", state);
-}
-
-static void cell_since(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        table_cell(table, COLOUR_NONE, "%s", report_time_local(gpu->detail.since_realtime_usec).text);
-}
-
-static void cell_open(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        table_cell(table, COLOUR_NONE, "%s", report_duration(gpu->detail.open_duration_usec).text);
+        return value_text(text_starts_with(name, vendor) ? name + strlen(vendor) : name);
 }
 
 /* One GPU's many clients must not take the room of all others; 'holdfast clients' has them all. */
-static void print_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
-                          size_t n_named_max) {
-        char text[TABLE_CELL_SIZE];
+static struct value held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max) {
+        struct value value = {.kind = VALUE_TEXT};
 
-        table_cell(table, COLOUR_NONE, "%s", report_held_by(snapshot, gpu, n_named_max, text, sizeof(text)));
+        (void)report_held_by(snapshot, gpu, n_named_max, value.text, sizeof(value.text));
+        return value;
 }
 
-static void cell_held_by(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        print_held_by(table, snapshot, gpu, 2);
+static struct value held_by_two(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return held_by(snapshot, gpu, 2);
 }
 
-static void cell_held_by_short(struct table *table, const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        print_held_by(table, snapshot, gpu, 1);
+static struct value held_by_one(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return held_by(snapshot, gpu, 1);
 }
 
 /* ---- columns ----------------------------------------------------------------- */
@@ -126,60 +60,58 @@ static const struct {
         struct table_column column;
         unsigned layouts;
         bool only_holdfast; /* no other daemon can tell it */
-        cell_function *cell;
+        gpu_value *get;
 } columns[] = {
-        {{.title = "GPU", .right = true}, IN_ALL, false, cell_index},
-        {{.title = "Name"}, IN_FULL, false, cell_name},
-        {{.title = "Name", .width_min = 12}, IN_NARROW, false, cell_name_short},
-        {{.title = "Bus-Id"}, IN_FULL, false, cell_bus_id},
-        {{.title = "Bus-Id"}, IN_NARROW, false, cell_address},
-        {{.title = "UUID"}, IN_WHOLE, false, cell_uuid},
-        {{.title = "Persistence-M"}, IN_FULL, false, cell_persistence},
-        {{.title = "Pers-M"}, IN_NARROW, false, cell_persistence},
-        {{.title = "State"}, IN_ALL, false, cell_state},
-        {{.title = "Since"}, IN_FULL, true, cell_since},
-        {{.title = "Open", .right = true}, IN_FULL, true, cell_open},
-        {{.title = "Held by"}, IN_FULL, false, cell_held_by},
-        {{.title = "Held by"}, IN_NARROW, false, cell_held_by_short},
+        {{.title = "GPU", .right = true}, IN_ALL, false, gpu_index},
+        {{.title = "Name"}, IN_FULL, false, gpu_name},
+        {{.title = "Name", .width_min = 12}, IN_NARROW, false, name_short},
+        {{.title = "Bus-Id"}, IN_FULL, false, gpu_bus_id},
+        {{.title = "Bus-Id"}, IN_NARROW, false, gpu_address},
+        {{.title = "UUID"}, IN_WHOLE, false, gpu_uuid},
+        {{.title = "Persistence-M"}, IN_FULL, false, gpu_persistence},
+        {{.title = "Pers-M"}, IN_NARROW, false, gpu_persistence},
+        {{.title = "State"}, IN_ALL, false, gpu_state},
+        {{.title = "Since"}, IN_FULL, true, gpu_since},
+        {{.title = "Open", .right = true}, IN_FULL, true, gpu_open},
+        {{.title = "Held by"}, IN_FULL, false, held_by_two},
+        {{.title = "Held by"}, IN_NARROW, false, held_by_one},
 };
 
 _Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");
 
-struct layout_columns {
-        size_t n;
-        struct table_column shown[ARRAY_SIZE(columns)]; /* the table refers to them */
-        cell_function *cells[ARRAY_SIZE(columns)];
-};
+/* The table refers to `shown`. */
+static int make_table(const struct snapshot *snapshot, enum layout layout, struct table_column *shown,
+                      struct table **ret_table) {
+        size_t chosen[ARRAY_SIZE(columns)], n = 0;
 
-static void choose_columns(const struct snapshot *snapshot, enum layout layout, struct layout_columns *ret_columns) {
-        ret_columns->n = 0;
-        for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
-                if (!(columns[i].layouts & 1u << layout) ||
-                    (columns[i].only_holdfast && snapshot->daemon != DAEMON_HOLDFAST))
-                        continue;
-                ret_columns->shown[ret_columns->n] = columns[i].column;
-                ret_columns->cells[ret_columns->n++] = columns[i].cell;
-        }
-}
-
-static void fill_table(struct table *table, const struct layout_columns *chosen, const struct snapshot *snapshot) {
+        for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
+                if ((columns[i].layouts & 1u << layout) &&
+                    (!columns[i].only_holdfast || snapshot->daemon == DAEMON_HOLDFAST)) {
+                        shown[n] = columns[i].column;
+                        chosen[n++] = i;
+                }
+        *ret_table = table_new(shown, n);
+        if (!*ret_table)
+                return -ENOMEM;
         each_selected(gpu, snapshot) {
-                table_row(table);
-                for (size_t i = 0; i < chosen->n; i++)
-                        chosen->cells[i](table, snapshot, gpu);
+                table_row(*ret_table);
+                for (size_t i = 0; i < n; i++) {
+                        const struct value value = columns[chosen[i]].get(snapshot, gpu);
+
+                        value_fill_cell(&value, columns[chosen[i]].only_holdfast ? "-" : "?", *ret_table);
+                }
         }
+        return 0;
 }
 
 static int print_table(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
         for (int layout = 0; layout < N_LAYOUTS; layout++) {
                 CLEANUP(table_done) struct table *table = NULL;
-                struct layout_columns chosen;
+                struct table_column shown[ARRAY_SIZE(columns)];
+                int r = make_table(snapshot, (enum layout)layout, shown, &table);
 
-                choose_columns(snapshot, (enum layout)layout, &chosen);
-                table = table_new(chosen.shown, chosen.n);
-                if (!table)
-                        return -ENOMEM;
-                fill_table(table, &chosen, snapshot);
+                if (r < 0)
+                        return r;
                 if (style->width == 0 || table_width(table) <= style->width || layout + 1 == N_LAYOUTS)
                         return table_print(table, stream, style->width, style->colours);
         }
