@@ -3,6 +3,8 @@
 
 /* holdfast bench: what a held GPU is worth on this node. */
 
+#include "cli/bench/bench.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,7 +16,6 @@
 #include "base/fd.h"
 #include "base/locations.h"
 #include "base/text.h"
-#include "cli/bench/bench.h"
 #include "cli/bench/sample.h"
 #include "cli/change/child.h"
 #include "client/cuda.h"
