@@ -14,8 +14,9 @@ from lab.lab import TOP
 from lab.packages import run
 
 # What drivers' packages require, with the architecture's name in the place of %{_isa}: NVIDIA's and negativo17's
-# nvidia-driver-cuda, RPM Fusion's xorg-x11-drv-nvidia-cuda, compat-nvidia-repo.
-REQUIRED = ("nvidia-persistenced = 3:610.43.03", "nvidia-persistenced{isa} = 3:595.71.05", "nvidia-persistenced >= 3:450.57")
+# nvidia-driver-cuda, RPM Fusion's xorg-x11-drv-nvidia-cuda, compat-nvidia-repo, openSUSE's nvidia-compute-G06.
+REQUIRED = ("nvidia-persistenced = 3:610.43.03", "nvidia-persistenced{isa} = 3:595.71.05", "nvidia-persistenced >= 3:450.57",
+            "nvidia-persistenced >= 580.95.05")
 UNIT = "nvidia-persistenced.service"
 
 

@@ -535,12 +535,13 @@ def test_a_unit_in_etc_that_hides_the_packages_is_a_note(healthy):
     assert "systemctl revert nvidia-persistenced; systemctl enable nvidia-persistenced;" in check["cure"], "a revert disables it"
 
 
-def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it(healthy):
+@pytest.mark.parametrize("user, told", [("nvidia-persistenced", "nvidia-persistenced"), ("", "root"), ("root", "root")])
+def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it_and_says_as_whom(healthy, user, told):
     path = "/etc/systemd/system/nvidia-persistenced.service.d/override.conf"
     healthy.node.write(path[1:], "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user root\n")
-    healthy.boot_systemd(DropInPaths=f"/a/limits.conf {path}", Documentation=OURS)
+    healthy.boot_systemd(DropInPaths=f"/a/limits.conf {path}", Documentation=OURS, User=user)
     check = healthy.examine()["unit"]
-    assert check["verdict"] == "note", check
+    assert check["verdict"] == "note" and f"as user {told};" in check["summary"], check
     assert f"{path}: ExecStart=/usr/bin/nvidia-persistenced --user root" in evidence(check)
 
 

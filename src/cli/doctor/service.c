@@ -106,15 +106,17 @@ static bool find_setting(const char *path, const char *setting, char *buffer, si
 
 /* What a drop-in that starts the daemon by another line has taken away: nothing but the options of that line. */
 static void note_drop_in(const struct examination *examination, const char *drop_in, struct finding *finding) {
+        const char *user = examination->service->user;
         char path[PATH_MAX], line[256];
 
         if (strstr(drop_in, "/50-holdfast.conf") || locations_path(path, examination->locations, drop_in) < 0 ||
             !find_setting(path, "ExecStart=", line, sizeof(line)))
                 return;
         if (finding->verdict == VERDICT_OK)
-                finding_set(
-                        finding, VERDICT_NOTE,
-                        "a drop-in starts the daemon by another command line than the unit's; user and sandbox stay");
+                finding_set(finding, VERDICT_NOTE,
+                            "a drop-in starts the daemon by another command line than the unit's, as user %.60s; that "
+                            "line changes nothing of the sandbox",
+                            user[0] != '\0' ? user : "root");
         finding_quote(finding, "%s: %s", path, line);
 }
 
