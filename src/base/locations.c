@@ -11,6 +11,7 @@ struct locations locations_of(const char *root, bool at_real_paths) {
 
         return (struct locations){
                 .root = is_system ? "" : root,
+                .above_run = is_system ? "/var" : root,
                 .nodes_are_devices = is_system && !at_real_paths,
                 .kernel_tells = is_system && !at_real_paths,
                 .has_nvml = is_system,

@@ -16,6 +16,7 @@
 
 struct locations {
         const char *root;       /* in front of each path; "" for none */
+        const char *above_run;  /* in front of "/run": "/var", as NVIDIA's clients have it, or the root */
         bool nodes_are_devices; /* with the driver's numbers; else a node is whatever file is at its path */
         bool kernel_tells;      /* of GPUs that come and go; else that is for datagrams in the runtime directory */
         bool has_nvml;          /* the loader's libnvidia-ml.so.1 speaks to this driver; else an option names one */

@@ -81,9 +81,7 @@ const char *client_error(const struct client *client) {
 }
 
 int client_socket_path(char *buffer, size_t size, const struct locations *locations) {
-        if (locations->root[0] == '\0')
-                return text_format(buffer, size, "/var/run/nvidia-persistenced/" SOCKET_NAME);
-        return text_format(buffer, size, "%s/run/nvidia-persistenced/" SOCKET_NAME, locations->root);
+        return text_format(buffer, size, "%s/run/nvidia-persistenced/" SOCKET_NAME, locations->above_run);
 }
 
 int client_remove_dead_socket(const char *path) {

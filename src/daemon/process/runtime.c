@@ -28,11 +28,8 @@ static char *make_path(const char *folder, const char *name) {
 }
 
 int runtime_init(struct runtime *runtime, const struct locations *locations, bool in_unit) {
-        /* The contract says /var/run, which is /run wherever systemd is; a root has only the one. */
-        bool rooted = locations->root[0] != '\0';
-
         *runtime = (struct runtime){.pid_fd = -1, .in_unit = in_unit};
-        runtime->directory = make_path(rooted ? locations->root : "/var", "run/nvidia-persistenced");
+        runtime->directory = make_path(locations->above_run, "run/nvidia-persistenced");
         if (runtime->directory) {
                 runtime->socket = make_path(runtime->directory, SOCKET_NAME);
                 runtime->uevents = make_path(runtime->directory, "uevents");

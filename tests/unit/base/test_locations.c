@@ -32,6 +32,7 @@ static void only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells(void 
                 struct locations locations = locations_of(cases[i].root, cases[i].at_real_paths);
 
                 assert_string_equal(locations.root, cases[i].expected);
+                assert_string_equal(locations.above_run, cases[i].expected[0] != '\0' ? cases[i].expected : "/var");
                 assert_int_equal(locations.simulated, cases[i].simulated);
                 assert_int_equal(locations.nodes_are_devices, !cases[i].simulated);
                 assert_int_equal(locations.kernel_tells, !cases[i].simulated);
