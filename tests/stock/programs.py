@@ -43,6 +43,7 @@ class Programs:
 
     def __init__(self, branch, folder):
         self.branch = branch
+        self.folder = folder
         self.smi = folder / "usr/lib/nvidia/current/nvidia-smi"
         self.daemon = folder / "usr/bin/nvidia-persistenced"
         self.libraries = next(folder.glob("usr/lib/*/nvidia/current/libnvidia-ml.so.1")).parent
