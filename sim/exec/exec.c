@@ -35,6 +35,8 @@ struct exec_options {
         const char *root; /* of a simulator that runs; NULL: one of our own */
         const char *gpus;
         const char *scenario;
+        const char *temporary; /* TMPDIR */
+        const char *preloaded; /* LD_PRELOAD, for others */
         char **command;
 };
 
@@ -83,7 +85,7 @@ static void become_simulator(const struct own *own, const struct exec_options *o
 /* What fails in the simulator is told by it. */
 static int start_own(struct own *own, const struct exec_options *options) {
         CLEANUP(fd_done) int read_end = -1, write_end = -1;
-        const char *folder = getenv("TMPDIR");
+        const char *folder = options->temporary;
         char word[sizeof("ready")] = "";
         int ends[2];
 
@@ -128,8 +130,7 @@ static int find_preloaded(char path[static PATH_MAX]) {
                        : -ENOENT;
 }
 
-static int set_environment(const char *nodes) {
-        const char *others = getenv("LD_PRELOAD");
+static int set_environment(const char *nodes, const char *others) {
         char path[PATH_MAX], all[2 * PATH_MAX];
 
         if (find_preloaded(path) < 0)
@@ -143,7 +144,7 @@ static int set_environment(const char *nodes) {
         return 0;
 }
 
-static int enter_node(const char *root) {
+static int enter_node(const char *root, const struct exec_options *options) {
         CLEANUP(free_ptr) char *nodes = NULL;
         const char *path = NULL;
         int r = node_describe(root, &nodes);
@@ -153,7 +154,7 @@ static int enter_node(const char *root) {
         r = node_mount(root, &path);
         if (r < 0)
                 return complain(r, "cannot put the simulator's files in the place of %s: %s", path, strerror(-r));
-        return set_environment(nodes);
+        return set_environment(nodes, options->preloaded);
 }
 
 static int leave_namespace(const struct exec_options *options) {
@@ -220,7 +221,7 @@ static int run_with_own(const struct exec_options *options) {
         struct own own = {0};
         int status = EXIT_FAILURE;
 
-        if (start_own(&own, options) == 0 && enter_node(own.folder) == 0)
+        if (start_own(&own, options) == 0 && enter_node(own.folder, options) == 0)
                 status = run_child(options->command);
         end_own(&own);
         return status;
@@ -273,7 +274,7 @@ static int parse_options(int argc, char **argv, struct exec_options *options) {
 }
 
 int exec_main(int argc, char **argv) {
-        struct exec_options options = {0};
+        struct exec_options options = {.temporary = getenv("TMPDIR"), .preloaded = getenv("LD_PRELOAD")};
         int r = parse_options(argc, argv, &options);
 
         if (r != 0)
@@ -282,5 +283,5 @@ int exec_main(int argc, char **argv) {
                 return EXIT_FAILURE;
         if (!options.root)
                 return run_with_own(&options);
-        return enter_node(options.root) < 0 ? EXIT_FAILURE : run_command(options.command);
+        return enter_node(options.root, &options) < 0 ? EXIT_FAILURE : run_command(options.command);
 }
