@@ -2,70 +2,24 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Settings that last: applied each time a GPU was initialised anew, by `holdfast settings serve`; hooks; what is shown."""
 
-import json
 import os
 import random
 import signal
-import subprocess
 
 import pytest
 
 from conftest import BUILD
-from harness import events, holdfast_rpc, process
-from harness.command import PROGRAM, environment, holdfast
+from harness import holdfast_rpc
+from harness.command import holdfast
 from harness.events import wait_until
+from harness.settings import APPLIED, DEFAULTS, LIBRARY, WANTED, Service
 
 pytestmark = pytest.mark.holdfast_only("NVIDIA's has no such service")
 
 # The settings are the simulator's own, however GPUs are held. Not over FUSE: its root has no /etc to write to.
 one_backend = pytest.mark.parametrize("backend", ["nvidia-cfg"])
 
-LIBRARY = BUILD / "tests/nvml/libnvidia-ml.so.1"
 DONE, DIFFERS, NOT_PERMITTED = 0, 1, 4
-WANTED = "[gpu *]\npower-limit = 500\ngraphics-clocks = 1200-1410\ncompute-mode = exclusive-process\n"
-DEFAULTS = {"power_limit_w": 700, "graphics_clock_mhz": 1980, "memory_clock_mhz": 2619, "compute_mode": "Default"}
-APPLIED = {"power_limit_w": 500, "graphics_clock_mhz": 1410, "memory_clock_mhz": 2619,
-           "compute_mode": "Exclusive_Process"}
-
-
-class Service:
-    """`holdfast settings serve` in the test's world."""
-
-    def __init__(self, world, text, *options):
-        self.world = world
-        self.root = world.base / "root"
-        self.config = world.base / "holdfast.conf"
-        self.config.write_text(text)
-        self._process = subprocess.Popen(
-            [PROGRAM, "--root", self.root, "settings", "serve", "--config", self.config, "--nvml", LIBRARY,
-             "--interval", "3600", *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=environment(HOLDFAST_SIM_SOCKET=str(world.sim.socket_path)))
-        self.pid = self._process.pid
-        self.log = events.Lines("holdfast settings serve", self._process.stderr)
-
-    @property
-    def state_path(self):
-        return self.root / "run/holdfast-settings/state.json"
-
-    def state(self, index=0):
-        document = json.loads(self.state_path.read_text())
-        return next((gpu for gpu in document["gpus"] if gpu["index"] == index), None)
-
-    def wait_applied(self, index=0, opens=1):
-        return wait_until(lambda: self.state_path.exists() and (gpu := self.state(index)) and gpu["applied"]
-                          and gpu["opens"] >= opens and gpu, f"settings of GPU {index} applied", timeout=20)
-
-    def kill(self):
-        self._process.kill()
-        self._process.wait(timeout=20)
-
-    def stop(self):
-        if self._process.poll() == -signal.SIGKILL:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(timeout=20) == 0
-        self.log.wait_end(5)
-        assert not self.log.has(process.SANITIZER_FINDING), self.log.text()
 
 
 @pytest.fixture
@@ -192,6 +146,46 @@ def test_a_daemon_that_is_restarted_with_its_gpus_has_opened_nothing(world, serv
     assert holdfast(world.base / "root", "set", "on", "--gpu", "1").status == DONE
     wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the one that was opened", timeout=20)
     assert settings_of(world, 0)["power_limit_w"] == 600
+
+
+@pytest.mark.parametrize("end", ["restart", "kill"])
+@one_backend
+def test_a_service_that_is_restarted_repeats_nothing(world, daemon, serve, end):
+    record = world.base / "record"
+    put_hook(world.base / "root", "10-record", f"echo $EVENT $GPU_INDEX >>{record}")
+    text = "[gpu *]\npower-limit = 500\n"
+    service = serve(text)
+    for index in (0, 1):
+        service.wait_applied(index)
+        wait_until(lambda index=index: not service.state(index)["busy"], "nothing left to do", timeout=20)
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)  # an administrator's, by hand
+    assert holdfast(world.base / "root", "set", "off", "--gpu", "1").status == DONE
+    wait_until(lambda: "released 1" in record.read_text() and not service.state(1)["busy"], "the release", timeout=20)
+    service.stop(signal.SIGUSR1) if end == "restart" else service.kill()
+    assert holdfast(world.base / "root", "set", "on", "--gpu", "1").status == DONE
+    service = serve(text)
+    service.wait_applied(1)
+    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the one that was opened meanwhile", timeout=20)
+    wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
+    assert settings_of(world, 0)["power_limit_w"] == 600
+    wait_until(lambda: not service.state(1)["busy"], "its hooks", timeout=20)
+    assert sorted(record.read_text().splitlines()) == ["held 0", "held 1", "held 1", "released 1"]
+    service.stop(signal.SIGUSR1)
+    service = serve("[gpu *]\npower-limit = 300\n")
+    wait_until(lambda: settings_of(world, 0)["power_limit_w"] == settings_of(world, 1)["power_limit_w"] == 300,
+               "what is wanted now", timeout=20)
+
+
+@one_backend
+def test_what_is_wanted_of_a_gpu_that_is_not_held_is_shown_with_the_reason(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 500\n")
+    service.wait_applied(0)
+    assert holdfast(world.base / "root", "set", "off", "--gpu", "0").status == DONE
+    wait_until(lambda: service.state(0)["settings"][0]["reason"] == "not applied: the GPU is not held", "it", timeout=20)
+    assert not service.state(0)["applied"] and not service.state(0)["settings"][0]["differs"]
+    shown = command(world, "--gpu", "0")
+    assert shown.status == DONE and "500 W" in shown.out and "the GPU is not held" in shown.out
+    assert holdfast(world.base / "root", "metrics").out.count("holdfast_setting_drift{") == 2
 
 
 @one_backend

@@ -87,7 +87,6 @@ struct command_run {
         struct config config;
         struct snapshot *snapshot;
         json_t *document; /* docs/schemas/settings.json */
-        bool is_served;   /* it is what the service has written */
 };
 
 static void command_run_done(struct command_run *run) {
@@ -131,19 +130,7 @@ static int look(struct command_run *run) {
 
 /* What apply_run() would return for a GPU of which nothing is known, for that reason. */
 static json_t *nothing_known(const struct config_settings *wanted, const char *reason) {
-        json_t *rows = json_array();
-
-        for (enum setting i = 0; i < N_SETTINGS; i++) {
-                char text[SETTING_TEXT_SIZE];
-
-                if (wanted->values[i].is_set)
-                        (void)json_array_append_new(rows, json_pack("{s:s, s:s, s:n, s:n, s:n, s:b, s:b, s:s}", "name",
-                                                                    setting_name(i), "wanted",
-                                                                    setting_format(i, &wanted->values[i], text),
-                                                                    "wanted_value", "actual", "actual_value", "differs",
-                                                                    1, "applied", 0, "reason", reason));
-        }
-        return json_pack("{s:s, s:o}", "problem", reason, "settings", rows);
+        return json_pack("{s:s, s:o}", "problem", reason, "settings", apply_rows_unknown(wanted, true, reason));
 }
 
 static json_t *apply_gpu(const struct command_run *run, const struct snapshot_gpu *gpu,
@@ -195,7 +182,6 @@ static int take_state(struct command_run *run) {
         each_selected(gpu, run->snapshot)
                 (void)json_array_append(gpus, settings_state_find(run->document, gpu->address)); /* NULL: not taken */
         (void)json_object_set_new(run->document, "gpus", gpus);
-        run->is_served = true;
         return STATUS_DONE;
 }
 
@@ -262,8 +248,7 @@ static int tell_text(const struct command_run *run) {
                 tell_failed_hooks(gpu);
         }
         if (n == 0) {
-                report_say(run->is_served ? "No settings are wanted, or the GPUs are not held (holdfast.conf(5))"
-                                          : "No settings are wanted (holdfast.conf(5))");
+                report_say("No settings are wanted (holdfast.conf(5))");
                 return STATUS_DONE;
         }
         return table_print(table, stdout, style.width, style.colours) < 0 ? complain_memory(run->invocation)

@@ -25,7 +25,7 @@ static bool is_running(const json_t *document) {
         return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
 }
 
-int settings_state_read(const struct locations *locations, json_t **ret_document) {
+int settings_state_read_last(const struct locations *locations, json_t **ret_document) {
         CLEANUP(json_done) json_t *document = NULL;
         CLEANUP(free_ptr) char *text = NULL;
         char path[PATH_MAX];
@@ -39,6 +39,16 @@ int settings_state_read(const struct locations *locations, json_t **ret_document
         document = json_loads(text, 0, NULL);
         if (!json_is_object(document))
                 return -EBADMSG;
+        *ret_document = take_ptr(document);
+        return 0;
+}
+
+int settings_state_read(const struct locations *locations, json_t **ret_document) {
+        CLEANUP(json_done) json_t *document = NULL;
+        int r = settings_state_read_last(locations, &document);
+
+        if (r < 0)
+                return r;
         if (!is_running(document))
                 return -ENOENT;
         *ret_document = take_ptr(document);

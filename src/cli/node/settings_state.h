@@ -20,6 +20,9 @@
 /* Returns 0 and a new reference; -ENOENT when the service does not run; -EBADMSG; or other negative errno. */
 int settings_state_read(const struct locations *locations, json_t **ret_document);
 
+/* Also that of a service which does not run any more. */
+int settings_state_read_last(const struct locations *locations, json_t **ret_document);
+
 /* The GPU's row, or NULL. The document may be NULL. */
 json_t *settings_state_find(const json_t *document, const char *address);
 

@@ -215,6 +215,22 @@ static json_t *run_all(struct applying *applying, const char *problem) {
         return json_pack("{s:o, s:o}", "problem", text_or_null(problem), "settings", rows);
 }
 
+json_t *apply_rows_unknown(const struct config_settings *wanted, bool differs, const char *reason) {
+        json_t *rows = json_array();
+
+        for (enum setting i = 0; i < N_SETTINGS; i++) {
+                char text[SETTING_TEXT_SIZE];
+
+                if (wanted->values[i].is_set)
+                        (void)json_array_append_new(rows, json_pack("{s:s, s:s, s:n, s:n, s:n, s:b, s:b, s:s}", "name",
+                                                                    setting_name(i), "wanted",
+                                                                    setting_format(i, &wanted->values[i], text),
+                                                                    "wanted_value", "actual", "actual_value", "differs",
+                                                                    (int)differs, "applied", 0, "reason", reason));
+        }
+        return rows;
+}
+
 json_t *apply_run(const struct apply *apply) {
         CLEANUP(nvml_done) struct nvml *nvml = NULL;
         struct applying applying = {.apply = apply};

@@ -36,3 +36,6 @@ struct apply {
  * when out of memory.
  */
 json_t *apply_run(const struct apply *apply);
+
+/* The rows of a GPU of which nothing is known, for that reason; differs: whether that is a fault. */
+json_t *apply_rows_unknown(const struct config_settings *wanted, bool differs, const char *reason);

@@ -40,7 +40,8 @@ struct settings_service {
         int32_t daemon_pid;
         bool said_missing;
         bool ends;
-        bool changed; /* the state is to be written */
+        bool is_followed; /* by another, which is to know what this one did */
+        bool changed;     /* the state is to be written */
         size_t n_gpus;
         struct service_gpu *gpus[HF_GPUS_MAX];
 };
@@ -58,7 +59,7 @@ static void find_wanted(const struct settings_service *service, struct service_g
         struct gpu_info info = {.address = gpu->address};
 
         (void)text_copy(info.uuid, sizeof(info.uuid), gpu->said.uuid);
-        gpu->wanted = config_settings(&service->config, &info, (int)gpu->index);
+        service_gpu_want(gpu, config_settings(&service->config, &info, (int)gpu->index));
 }
 
 /* Returns 0, also when there is no file; or negative errno after logging why. */
@@ -90,6 +91,17 @@ static void reload(struct settings_service *service) {
 
 /* ---- what the daemon says ------------------------------------------------------------------------------------- */
 
+/* A row for the GPU, made if there is none; NULL: there is no room for one. */
+static struct service_gpu *get_row(struct settings_service *service, const struct pci_address *address) {
+        for (size_t i = 0; i < service->n_gpus; i++)
+                if (pci_address_compare(&service->gpus[i]->address, address) == 0)
+                        return service->gpus[i];
+        if (service->n_gpus == HF_GPUS_MAX)
+                return NULL;
+        service->gpus[service->n_gpus] = service_gpu_new(address);
+        return service->gpus[service->n_gpus] ? service->gpus[service->n_gpus++] : NULL;
+}
+
 static struct service_gpu *find_gpu(struct settings_service *service, const struct hf_address *address) {
         const struct pci_address wanted = {
                 .domain = address->domain,
@@ -98,13 +110,7 @@ static struct service_gpu *find_gpu(struct settings_service *service, const stru
                 .function = (uint8_t)address->function,
         };
 
-        for (size_t i = 0; i < service->n_gpus; i++)
-                if (pci_address_compare(&service->gpus[i]->address, &wanted) == 0)
-                        return service->gpus[i];
-        if (service->n_gpus == HF_GPUS_MAX)
-                return NULL;
-        service->gpus[service->n_gpus] = service_gpu_new(&wanted);
-        return service->gpus[service->n_gpus] ? service->gpus[service->n_gpus++] : NULL;
+        return get_row(service, &wanted);
 }
 
 static bool is_listed(const struct service_gpu *gpu, const struct hf_list_head *head, const struct hf_gpu *gpus) {
@@ -221,6 +227,7 @@ static void employ(struct settings_service *service, struct service_gpu *gpu) {
                 fill_call(service, gpu, &call);
         if (settings_worker_start(&gpu->worker, applies || looks ? &apply : NULL, has_event ? &call : NULL) < 0)
                 return; /* tried again in the next turn */
+        service->changed = true;
         if (has_event)
                 memmove(&gpu->events[0], &gpu->events[1], --gpu->n_events * sizeof(gpu->events[0]));
         if (applies)
@@ -229,7 +236,7 @@ static void employ(struct settings_service *service, struct service_gpu *gpu) {
 }
 
 static void read_worker(struct settings_service *service, struct service_gpu *gpu) {
-        bool was_applying = gpu->worker.fd >= 0 && gpu->worker.applying;
+        bool was_working = gpu->worker.fd >= 0, was_applying = was_working && gpu->worker.applying;
         json_t *line;
 
         while ((line = settings_worker_next(&gpu->worker))) {
@@ -243,6 +250,7 @@ static void read_worker(struct settings_service *service, struct service_gpu *gp
                 service_gpu_give_up(gpu, "the process that applies its settings died: NVML crashed, perhaps");
                 service->changed = true;
         }
+        service->changed |= was_working && gpu->worker.fd < 0;
         if (gpu->worker.fd >= 0 && clock_monotonic_usec() >= gpu->worker.deadline_usec) {
                 service_gpu_give_up(gpu, gpu->worker.applying ? "the driver did not answer for 30 s, so its settings "
                                                                 "are not known"
@@ -283,6 +291,27 @@ static int make_folder(const struct settings_service *service) {
         return r < 0 ? log_errno(LOG_ERR, r, "cannot make %s", path) : 0;
 }
 
+/* What the service before this one has left behind: its restart is no reason to apply anything again. */
+static void remember_state(struct settings_service *service) {
+        json_t *document = NULL, *row;
+        size_t i;
+
+        if (settings_state_read_last(service->options->locations, &document) < 0)
+                return;
+        json_array_foreach(json_object_get(document, "gpus"), i, row) {
+                const char *text = json_string_value(json_object_get(row, "address"));
+                struct pci_address address;
+                struct service_gpu *gpu;
+
+                if (!text || pci_address_parse(text, &address) < 0)
+                        continue;
+                gpu = get_row(service, &address);
+                if (gpu)
+                        service_gpu_remember(gpu, row);
+        }
+        json_decref(document);
+}
+
 static void remove_state(const struct settings_service *service) {
         char path[PATH_MAX];
 
@@ -300,6 +329,9 @@ static void read_signals(struct settings_service *service) {
                 case SIGHUP:
                         reload(service);
                         break;
+                case SIGUSR1: /* a restart */
+                        service->ends = service->is_followed = true;
+                        break;
                 case SIGCHLD: /* a worker that was given up may have gone: the turn looks */
                         break;
                 default:
@@ -308,7 +340,7 @@ static void read_signals(struct settings_service *service) {
 }
 
 static int init(struct settings_service *service) {
-        static const int numbers[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+        static const int numbers[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
         sigset_t set;
 
         (void)sigemptyset(&set);
@@ -321,6 +353,7 @@ static int init(struct settings_service *service) {
                 return log_errno(LOG_ERR, -errno, "cannot receive signals");
         if (read_config(service) < 0)
                 return -EINVAL;
+        remember_state(service);
         return make_folder(service);
 }
 
@@ -378,7 +411,8 @@ int service_run(const struct service_options *options) {
         }
         while (!service.ends)
                 turn(&service);
-        remove_state(&service);
+        if (!service.is_followed)
+                remove_state(&service);
         settings_service_done(&service);
         return EXIT_SUCCESS;
 }

@@ -27,6 +27,7 @@ struct service_gpu *service_gpu_free(struct service_gpu *gpu) {
                 settings_worker_kill(&gpu->worker);
                 json_decref(gpu->result);
                 json_decref(gpu->hooks);
+                json_decref(gpu->configured);
         }
         free(gpu);
         return NULL;
@@ -34,6 +35,43 @@ struct service_gpu *service_gpu_free(struct service_gpu *gpu) {
 
 bool service_gpu_is_held(const struct service_gpu *gpu) {
         return gpu->present && gpu->said.state == HF_GPU_HELD && !gpu->said.leased;
+}
+
+/* ---- what is wanted ------------------------------------------------------------------------------------------- */
+
+void service_gpu_remember(struct service_gpu *gpu, json_t *row) {
+        json_t *hooks = json_object_get(row, "hooks");
+
+        if (!json_is_true(json_object_get(row, "applied")) || json_is_true(json_object_get(row, "busy")))
+                return; /* hooks may be left to run, too */
+        gpu->known = gpu->remembered = true;
+        gpu->daemon_started = (uint64_t)json_integer_value(json_object_get(row, "daemon_started"));
+        gpu->opens = (uint32_t)json_integer_value(json_object_get(row, "opens"));
+        gpu->since = (uint64_t)json_integer_value(json_object_get(row, "held_since"));
+        gpu->configured = json_incref(json_object_get(row, "configured"));
+        gpu->result = json_incref(row);
+        if (json_is_array(hooks)) {
+                json_decref(gpu->hooks);
+                gpu->hooks = json_incref(hooks);
+        }
+}
+
+void service_gpu_want(struct service_gpu *gpu, struct config_settings wanted) {
+        json_t *configured = json_array();
+
+        gpu->wanted = wanted;
+        for (enum setting i = 0; i < N_SETTINGS; i++) {
+                char text[SETTING_TEXT_SIZE];
+
+                if (wanted.values[i].is_set)
+                        (void)json_array_append_new(
+                                configured,
+                                json_sprintf("%s = %s", setting_name(i), setting_format(i, &wanted.values[i], text)));
+        }
+        if (!json_equal(configured, gpu->configured))
+                gpu->due = service_gpu_is_held(gpu);
+        json_decref(gpu->configured);
+        gpu->configured = configured;
 }
 
 /* ---- what the daemon says ------------------------------------------------------------------------------------- */
@@ -59,13 +97,15 @@ static void forget(struct service_gpu *gpu) {
 /*
  * A daemon that has taken the GPU over from its keeper has not opened it: its count stands at 0. That of a GPU which
  * was removed and comes back begins anew, so it may be the same as before: the GPU is held since another time then.
+ * What happened between another daemon's end and our own start was not seen: that counts as opened.
  */
 static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
         bool same_daemon = gpu->known && gpu->daemon_started == daemon_started;
         bool same_hold = gpu->opens == gpu->said.opens && gpu->since == gpu->said.since_realtime_usec;
-        bool anew = same_daemon ? !same_hold : !gpu->known || gpu->said.opens > 0;
+        bool anew = same_daemon ? !same_hold : !gpu->known || gpu->remembered || gpu->said.opens > 0;
 
         gpu->known = true;
+        gpu->remembered = false;
         gpu->failed = false;
         gpu->daemon_started = daemon_started;
         gpu->opens = gpu->said.opens;
@@ -195,15 +235,28 @@ void service_gpu_give_up(struct service_gpu *gpu, const char *why) {
 
 /* ---- what all may read ---------------------------------------------------------------------------------------- */
 
+static json_t *settings_json(const struct service_gpu *gpu) {
+        json_t *settings = json_object_get(gpu->result, "settings");
+
+        if (settings)
+                return json_incref(settings);
+        return apply_rows_unknown(&gpu->wanted, false,
+                                  service_gpu_is_held(gpu) ? "being applied"
+                                  : gpu->said.leased       ? "not applied: somebody has a lease of the GPU"
+                                                           : "not applied: the GPU is not held");
+}
+
 json_t *service_gpu_json(const struct service_gpu *gpu) {
         char address[PCI_ADDRESS_SIZE];
-        json_t *settings = json_object_get(gpu->result, "settings"), *problem = json_object_get(gpu->result, "problem");
+        json_t *problem = json_object_get(gpu->result, "problem");
         bool is_applied = service_gpu_is_held(gpu) && !gpu->due && gpu->result;
+        bool is_busy = gpu->due || gpu->n_events > 0 || gpu->worker.fd >= 0;
 
-        return json_pack("{s:I, s:s, s:s, s:s, s:b, s:I, s:I, s:O, s:o, s:O}", "index", (json_int_t)gpu->index,
-                         "address", pci_address_format(&gpu->address, address), "uuid", gpu->said.uuid, "policy",
-                         gpu->wanted.policy == CONFIG_ENFORCE ? "enforce" : "at-open", "applied", (int)is_applied,
-                         "daemon_started", (json_int_t)gpu->daemon_started, "opens", (json_int_t)gpu->opens, "problem",
-                         problem ? problem : json_null(), "settings", settings ? json_incref(settings) : json_array(),
-                         "hooks", gpu->hooks);
+        return json_pack("{s:I, s:s, s:s, s:s, s:O, s:b, s:b, s:I, s:I, s:I, s:O, s:o, s:O}", "index",
+                         (json_int_t)gpu->index, "address", pci_address_format(&gpu->address, address), "uuid",
+                         gpu->said.uuid, "policy", gpu->wanted.policy == CONFIG_ENFORCE ? "enforce" : "at-open",
+                         "configured", gpu->configured, "applied", (int)is_applied, "busy", (int)is_busy,
+                         "daemon_started", (json_int_t)gpu->daemon_started, "opens", (json_int_t)gpu->opens,
+                         "held_since", (json_int_t)gpu->since, "problem", problem ? problem : json_null(), "settings",
+                         settings_json(gpu), "hooks", gpu->hooks);
 }

@@ -24,11 +24,13 @@ struct service_gpu {
         bool present;       /* in the last list */
         bool due;           /* opened anew: settings are to be applied */
         bool known;         /* seen held at least once: the next three say by whom, how often, since when */
+        bool remembered;    /* as the service before this one saw it */
         uint64_t daemon_started;
         uint32_t opens;
         uint64_t since;
         bool failed; /* said already */
         struct config_settings wanted;
+        json_t *configured;                              /* what the configuration says of it, in its words */
         struct service_event events[SERVICE_EVENTS_MAX]; /* in their order */
         size_t n_events;
         uint64_t look_usec; /* when it is compared next */
@@ -39,6 +41,12 @@ struct service_gpu {
 
 struct service_gpu *service_gpu_new(const struct pci_address *address);
 struct service_gpu *service_gpu_free(struct service_gpu *gpu);
+
+/* Takes over what the service before this one has written of the GPU, if it had nothing left to do. */
+void service_gpu_remember(struct service_gpu *gpu, json_t *row);
+
+/* Sets what is wanted; due if that is not what it was. */
+void service_gpu_want(struct service_gpu *gpu, struct config_settings wanted);
 
 /* Takes what a daemon that started then says of the GPU: queues events. NULL: it is not in its list any more. */
 void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64_t daemon_started);
