@@ -105,6 +105,17 @@ def a_gpu_comes_back(node, source):
         node.bring_back(gpu)
 
 
+@action(1)
+def a_driver_reload(node, source):
+    gpus = bound(node)
+    if gpus:
+        yield f"reload of the driver with {len(gpus)} GPUs"
+        for gpu in gpus:
+            node.take_away(gpu, "unbind")
+        for gpu in gpus:
+            node.bring_back(gpu)
+
+
 @action(3)
 def a_reset(node, source):
     gpu = some(source, bound(node))

@@ -15,7 +15,7 @@ import re
 import signal
 from pathlib import Path
 
-from harness import holdfast_rpc, process, rpc
+from harness import holdfast_rpc, process, rpc, settings
 from harness.events import wait_until
 
 SETTLE_SEC = 90  # a failed open is tried again after a pause, which doubles
@@ -35,6 +35,7 @@ class Gpu:
         self.n_leases = 0
         self.was_let_go = False    # since the last check: something was asked for that tears it down
         self.teardowns = 0         # at the last check
+        self.initialisations = 0   # after which its settings were as wanted
 
     @property
     def is_held(self):
@@ -64,6 +65,9 @@ class Node:
         self.service.start().wait_ready()
         wait_until(self._knows_legacy_flags, "all that is asked of the driver in the beginning is answered", SETTLE_SEC)
         self._wait_rest()
+        self.settings = settings.Service(world, settings.WANTED)
+        self.n_applied = 0  # how often a GPU was initialised, and its settings were as wanted then
+        self.wait_settings()
         self._descriptors = self._other_descriptors()
 
     @property
@@ -189,6 +193,23 @@ class Node:
             self.hostile.pop().close()
 
     # ---- what must be so
+
+    def wait_settings(self):
+        """Until each GPU that is held has the settings that are wanted, whatever happened to it."""
+        def unset():
+            books = {gpu["address"]: gpu for gpu in self.sim.status()["gpus"]}
+            for gpu in (gpu for gpu in self.gpus if gpu.is_held):
+                book = books[gpu.address]
+                if not book["initialised"] or book["settings"] != settings.APPLIED:
+                    return f"{gpu.address} has {book['settings']}"
+                self.n_applied += book["initialisations"] > gpu.initialisations
+                gpu.initialisations = book["initialisations"]
+            return None
+        try:
+            wait_until(lambda: not unset(), "the settings that are wanted", SETTLE_SEC)
+        except AssertionError as error:
+            log = "\n".join(self.settings.log.all[-10:])
+            raise AssertionError(f"{error}: {unset()}; the service's last words:\n{log}") from None
 
     def check(self):
         """Waits until everything is as it should be, and says what is not."""

@@ -14,6 +14,7 @@ from node import Node
 GPUS = 4
 CHECK_EVERY = 25  # actions
 TOLD = 40         # of the last actions, after a failure
+LOSSES_MIN = 100  # initialisations after which settings were applied anew, at least
 
 
 class Soak:
@@ -35,10 +36,11 @@ class Soak:
                 self.last.append(f"{sum(self.counts.values()):6} {sentence}")
                 for _ in step:
                     raise AssertionError(f"{function.__name__} tells more than one sentence")
+                self.node.wait_settings()
                 return
 
     def run_until(self, end):
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.node.n_applied < LOSSES_MIN:
             for _ in range(CHECK_EVERY):
                 self.act()
             self.last.append("       check")
@@ -59,7 +61,9 @@ def test_after_all_that_daemon_and_simulator_agree(world, seed, minutes, capsys)
             from error
     finally:
         soak.node.leave()
+        soak.node.settings.stop()
     with capsys.disabled():
         total = sum(soak.counts.values())
         print(f"\nSEED={seed}: {total} actions in {minutes:g} min, every {CHECK_EVERY} and the end checked: " +
-              ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in soak.counts.most_common()))
+              ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in soak.counts.most_common()) +
+              f"; settings as wanted after each of {soak.node.n_applied} initialisations")
