@@ -75,6 +75,8 @@ def test_its_record_has_what_was_found_and_says_that_it_was_simulated(world):
     assert "On the simulated driver, not on hardware" in result.page
     assert any(command.startswith("holdfast doctor") for command in result.record["outputs"])
     assert result.record["figures"]["Get against an echo server"]["ours"]["calls"] == 250
+    read = f"{world.gpus[0]}: power-limit 700 W, compute-mode default, ecc on, mig None"
+    assert result.evidence("holdfast settings reads what nvidia-smi reads, and changes nothing")[0].startswith(read)
     for check in result.record["results"]:
         assert f"| {check['status']} | {check['check']} |" in result.page
 

@@ -186,6 +186,25 @@ def metrics_count_the_holds(setting, daemon):
     return f"{sum(not line.startswith('#') for line in done.stdout.splitlines())} values"
 
 
+def settings_are_what_smi_tells(setting, daemon):
+    """Only looks: a plan, of what is wanted by a file that nothing applies."""
+    if not setting.settings:
+        raise NotPossible("nvidia-smi did not tell them before")
+    wanted = setting.folder / "wanted.conf"
+    wanted.write_text(settings.WANTED)
+    done = command(setting, daemon, "settings", "apply", "--dry-run", "--json", "--config", wanted, "--nvml", setting.nvml)
+    gpus = {gpu["address"]: gpu for gpu in json.loads(done.stdout)["gpus"]}
+    said = []
+    for address in (gpu.address for gpu in setting.machine.usable):
+        if gpus[address]["problem"]:
+            raise NotPossible(f"{address}: {gpus[address]['problem']}")
+        rows = {row["name"]: row["actual"] for row in gpus[address]["settings"]}
+        told = settings.as_holdfast_tells(setting.settings[address])
+        expect(all(rows[name] == value for name, value in told.items()), f"{address}: we read {rows}, nvidia-smi {told}")
+        said.append(f"{address}: {', '.join(f'{name} {value}' for name, value in told.items())}")
+    return "; ".join(said)
+
+
 # ---- Get and Set
 
 

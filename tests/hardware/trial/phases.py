@@ -29,6 +29,7 @@ COMMANDS = (
     ("holdfast clients has the daemon", checks.clients_has_the_daemon),
     ("holdfast doctor", checks.doctor_finds_its_way),
     ("holdfast metrics", checks.metrics_count_the_holds),
+    ("holdfast settings reads what nvidia-smi reads, and changes nothing", checks.settings_are_what_smi_tells),
 )
 
 RIGHTS = (

@@ -21,6 +21,32 @@ FIELDS = (
     "temperature/gpu_target_temperature",
 )
 
+# For `holdfast settings apply --dry-run`. What is wanted does not matter: it is what is read that is compared.
+WANTED = "[gpu *]\npower-limit = 100%\ncompute-mode = default\necc = on\nmig = off\n"
+
+# Our name of a setting: nvidia-smi's, of which the first that a branch has counts.
+NAMES = {
+    "power-limit": ("gpu_power_readings/requested_power_limit", "power_readings/power_limit",
+                    "gpu_power_readings/current_power_limit"),
+    "compute-mode": ("compute_mode",),
+    "ecc": ("ecc_mode/current_ecc",),
+    "mig": ("mig_mode/current_mig",),
+}
+
+
+def as_holdfast_tells(fields):
+    """{name: value} of nvidia-smi's fields as `holdfast settings` would spell them; None: the GPU has no such thing."""
+    found = {}
+    for name, candidates in NAMES.items():
+        text = next((fields[field] for field in candidates if field in fields), "")
+        if text in ("N/A", "[N/A]"):
+            found[name] = None
+        elif name == "power-limit" and text:
+            found[name] = f"{int(float(text.split()[0]))} W"
+        elif text:
+            found[name] = {"Enabled": "on", "Disabled": "off"}.get(text) or text.lower().replace("_", "-")
+    return found
+
 
 class Smi:
     """The stock nvidia-smi, or one that the caller names."""
