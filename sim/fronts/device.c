@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "sim/fronts/descriptors.h"
 #include "sim/fronts/workers.h"
 #include "sim/rm/ioctl.h"
@@ -385,18 +385,12 @@ static bool has_no_reference(struct device_file *file, bool *ret_alone) {
         return n_references + n_flushing < n_open;
 }
 
-static void pause_msec(long msec) {
-        const struct timespec pause = {.tv_nsec = msec * 1000000L};
-
-        (void)nanosleep(&pause, NULL);
-}
-
 /* Whether no descriptor is on its way. One of another program's should not make our closes late: it soon arrives. */
 static bool wait_none_in_flight(void) {
         for (int i = 0; i < FLIGHT_LOOKS; i++) {
                 if (!descriptors_in_flight())
                         return true;
-                pause_msec(FLIGHT_LOOK_MSEC);
+                clock_sleep(FLIGHT_LOOK_MSEC * USEC_PER_MSEC);
         }
         return false;
 }
@@ -407,7 +401,7 @@ static bool is_last_close(struct device_file *file) {
         if (!has_no_reference(file, &alone))
                 return false;
         if (!alone) {
-                pause_msec(RECOUNT_MSEC);
+                clock_sleep(RECOUNT_MSEC * USEC_PER_MSEC);
                 if (!has_no_reference(file, &alone))
                         return false;
         }

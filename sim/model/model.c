@@ -37,10 +37,7 @@ void model_sleep(struct model *model) {
 }
 
 void model_sleep_until(struct model *model, uint64_t until_usec) {
-        struct timespec until = {
-                .tv_sec = (time_t)(until_usec / USEC_PER_SEC),
-                .tv_nsec = (long)(until_usec % USEC_PER_SEC * 1000),
-        };
+        struct timespec until = clock_timespec(until_usec);
 
         (void)pthread_cond_timedwait(&model->changed, &model->mutex, &until);
 }

@@ -222,17 +222,15 @@ struct reader {
 
 /* Returns 0, which is how a handler tells inih that it failed. */
 __attribute__((format(printf, 2, 3))) static int refuse(struct reader *reader, const char *format, ...) {
+        char why[256];
         va_list arguments;
-        int length;
 
         if (reader->error[0] != '\0')
                 return 0;
-        length = snprintf(reader->error, reader->error_size, "%s:%u: ", reader->path, reader->line);
-        if (length < 0 || (size_t)length >= reader->error_size)
-                return 0;
         va_start(arguments, format);
-        (void)vsnprintf(reader->error + length, reader->error_size - (size_t)length, format, arguments);
+        (void)vsnprintf(why, sizeof(why), format, arguments);
         va_end(arguments);
+        (void)text_format(reader->error, reader->error_size, "%s:%u: %s", reader->path, reader->line, why);
         return 0;
 }
 

@@ -49,16 +49,14 @@ static json_t *handles_json(const struct model *model, const struct model_gpu *g
 }
 
 void holders_format(struct model *model, const struct model_gpu *gpu, char *buffer, size_t size) {
-        size_t length = 0;
-
-        (void)text_copy(buffer, size, "nobody whom the simulator knows");
+        buffer[0] = '\0';
         for (const struct model_file *file = model->files; file; file = file->next) {
                 if (!file_uses(file, gpu) || file->state == FILE_FAILED || file->state == FILE_GONE)
                         continue;
-                (void)text_format(buffer + length, size - length, "%s%s (pid %d)", length > 0 ? ", " : "",
-                                  file->who.comm, (int)file->who.pid);
-                length = strlen(buffer);
+                text_append_item(buffer, size, ", ", "%s (pid %d)", file->who.comm, (int)file->who.pid);
         }
+        if (buffer[0] == '\0')
+                (void)text_copy(buffer, size, "nobody whom the simulator knows");
 }
 
 static json_t *settings_json(const struct gpu_settings *settings) {

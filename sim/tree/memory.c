@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
 #include "base/text.h"
 
@@ -84,7 +85,7 @@ static bool is_gpu_memory(const struct memory_front *memory, uint64_t address) {
 }
 
 static int add(struct memory_front *memory, uint64_t number) {
-        struct block *blocks = reallocarray(memory->blocks, memory->n_blocks + 1, sizeof(*blocks));
+        struct block *blocks = array_grown(memory->blocks, memory->n_blocks, sizeof(*blocks));
 
         if (!blocks)
                 return -ENOMEM;

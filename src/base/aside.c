@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -177,13 +176,11 @@ static size_t bury_left_behind(void) {
 }
 
 static void give_up_child(pid_t child) {
-        const struct timespec pause = {.tv_nsec = 5000000};
-
         (void)kill(child, SIGKILL);
         for (int i = 0; i < DEATH_POLLS; i++) {
                 if (is_gone(child))
                         return;
-                (void)nanosleep(&pause, NULL);
+                clock_sleep(5 * USEC_PER_MSEC);
         }
         for (size_t i = 0; i < LEFT_BEHIND_MAX; i++)
                 if (left_behind[i] == 0) {

@@ -26,6 +26,21 @@ static inline uint64_t clock_realtime_usec(void) {
         return clock_usec(CLOCK_REALTIME);
 }
 
+/* A duration, or a time, as waits take it. */
+static inline struct timespec clock_timespec(uint64_t usec) {
+        return (struct timespec){
+                .tv_sec = (time_t)(usec / USEC_PER_SEC),
+                .tv_nsec = (long)(usec % USEC_PER_SEC * 1000),
+        };
+}
+
+/* Sleeps for so long, or until a signal comes. */
+static inline void clock_sleep(uint64_t usec) {
+        const struct timespec pause = clock_timespec(usec);
+
+        (void)nanosleep(&pause, NULL);
+}
+
 /* A duration as timers and sockets take it. */
 static inline struct timeval clock_timeval(uint64_t usec) {
         return (struct timeval){

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/text.h"
 #include "base/thread.h"
 
 #define LOG_LINE_MAX 1024
@@ -238,23 +239,20 @@ bool log_is_written(void) {
 
 /* Looks every millisecond: a wait with a time limit would follow the time of day, which may be set meanwhile. */
 void log_flush(unsigned limit_msec) {
-        static const struct timespec pause = {.tv_nsec = 1000000};
-
         for (unsigned i = 0; i < limit_msec && !log_is_written(); i++)
-                (void)nanosleep(&pause, NULL);
+                clock_sleep(USEC_PER_MSEC);
 }
 
 void log_settle(unsigned limit_msec) {
-        const struct timespec pause = {.tv_nsec = SETTLE_MSEC * 1000000L};
         uint64_t end_usec = clock_monotonic_usec() + limit_msec * USEC_PER_MSEC;
         int unread = 0;
 
         if (!sink.has_journal)
                 return;
         do /* once more after the last byte is read: the look-up comes next */
-                (void)nanosleep(&pause, NULL);
+                clock_sleep(SETTLE_MSEC * USEC_PER_MSEC);
         while (ioctl(STDERR_FILENO, SIOCOUTQ, &unread) == 0 && unread > 0 && clock_monotonic_usec() < end_usec);
-        (void)nanosleep(&pause, NULL);
+        clock_sleep(SETTLE_MSEC * USEC_PER_MSEC);
 }
 
 /* ---- what is called ---- */
@@ -288,15 +286,13 @@ void log_always(int level, const char *format, ...) {
 int log_errno(int level, int error, const char *format, ...) {
         char text[LOG_LINE_MAX], reason[128];
         va_list arguments;
-        size_t length;
 
         if (!is_shown(level))
                 return error;
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        length = strlen(text);
-        (void)snprintf(text + length, sizeof(text) - length, ": %s", strerror_r(-error, reason, sizeof(reason)));
+        text_append(text, sizeof(text), ": %s", strerror_r(-error, reason, sizeof(reason)));
         emit(level, text);
         return error;
 }

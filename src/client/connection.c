@@ -71,10 +71,7 @@ static int fail_foreign(struct connection *connection, const char *what) {
 static int wait_ready(struct connection *connection, short events) {
         struct pollfd pollfd = {.fd = connection->fd, .events = events};
         uint64_t left_usec = time_left(connection->deadline_usec);
-        struct timespec left = {
-                .tv_sec = (time_t)(left_usec / USEC_PER_SEC),
-                .tv_nsec = (long)(left_usec % USEC_PER_SEC * 1000),
-        };
+        struct timespec left = clock_timespec(left_usec);
         /* Not asked once time is up: a peer that never pauses is always ready. */
         int count = left_usec > 0 ? ppoll(&pollfd, 1, &left, NULL) : 0;
 

@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "config/group.h"
+#include "config/account.h"
 
 /* One reading of a file. */
 struct reading {
@@ -63,7 +63,7 @@ static bool parse_switch(const char *value, bool *ret_on) {
 /* ---- [daemon] ---- */
 
 static int set_admin_group(struct reading *reading, const char *value) {
-        if (group_find(value, &reading->config.admin_gid) < 0)
+        if (account_find_group(value, &reading->config.admin_gid) < 0)
                 return wrong(reading, "there is no group '%s' on this system", value);
         reading->config.has_admin_group = true;
         return 1;

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -87,7 +86,6 @@ static bool is_initialised(const struct bench *bench, const struct bench_gpu *gp
 
 /* A close is over before the driver has torn the GPU down, so this waits a while; no longer than until a signal. */
 static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, char *reason, size_t size) {
-        const struct timespec pause = {.tv_nsec = (long)(COLD_POLL_USEC * 1000)};
         uint64_t deadline_usec = clock_monotonic_usec() + COLD_USEC;
 
         do {
@@ -95,7 +93,7 @@ static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, ch
                         return false;
                 if (!is_initialised(bench, gpu))
                         return true;
-                (void)nanosleep(&pause, NULL);
+                clock_sleep(COLD_POLL_USEC);
         } while (child_signal_kept() == 0 && clock_monotonic_usec() < deadline_usec);
         (void)text_copy(reason, size,
                         "it was initialised although nobody had it open: by the kernel's own flag, by nvidia-drm, or "

@@ -109,10 +109,7 @@ static int parse_answer(char *line, uint64_t *ret_nsec, char *error, size_t erro
 
 int sample_wait(struct sample *sample, int interrupt_fd, uint64_t timeout_usec, uint64_t *ret_nsec, char *error,
                 size_t error_size) {
-        const struct timespec limit = {
-                .tv_sec = (time_t)(timeout_usec / USEC_PER_SEC),
-                .tv_nsec = (long)(timeout_usec % USEC_PER_SEC * 1000),
-        };
+        const struct timespec limit = clock_timespec(timeout_usec);
         struct pollfd fds[] = {
                 {.fd = interrupt_fd, .events = POLLIN},
                 {.fd = sample->answer_fd, .events = POLLIN},
@@ -134,13 +131,12 @@ int sample_wait(struct sample *sample, int interrupt_fd, uint64_t timeout_usec, 
 /* ---- ending --------------------------------------------------------------------------------------------------- */
 
 static bool is_gone(pid_t pid, uint64_t limit_usec) {
-        const struct timespec pause = {.tv_nsec = 2000000};
         uint64_t deadline_usec = clock_monotonic_usec() + limit_usec;
 
         while (waitpid(pid, NULL, WNOHANG) == 0) {
                 if (clock_monotonic_usec() >= deadline_usec)
                         return false;
-                (void)nanosleep(&pause, NULL);
+                clock_sleep(2 * USEC_PER_MSEC);
         }
         return true;
 }

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -271,7 +270,6 @@ static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_diffe
 
 /* Looks until all are held again that were before and have their settings, but for those that the driver refuses. */
 static int wait_again(const struct yield *yield, uint64_t start_usec) {
-        const struct timespec pause = {.tv_nsec = (long)(POLL_USEC * 1000)};
         uint64_t deadline_usec = deadline_of(yield), settings_usec = start_usec + SETTINGS_USEC;
 
         for (;;) {
@@ -290,7 +288,7 @@ static int wait_again(const struct yield *yield, uint64_t start_usec) {
                         tell_unset(yield, n_unset, n_differing);
                         return status;
                 }
-                (void)nanosleep(&pause, NULL);
+                clock_sleep(POLL_USEC);
         }
 }
 

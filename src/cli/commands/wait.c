@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -355,10 +354,9 @@ static bool wait_for_change(const struct waiting *waiting) {
 }
 
 static void pause_until_next(const struct waiting *waiting) {
-        uint64_t left_usec = time_left(waiting), pause_usec = left_usec < POLL_USEC ? left_usec : POLL_USEC;
-        const struct timespec pause = {.tv_nsec = (long)(pause_usec * 1000)};
+        uint64_t left_usec = time_left(waiting);
 
-        (void)nanosleep(&pause, NULL);
+        clock_sleep(left_usec < POLL_USEC ? left_usec : POLL_USEC);
 }
 
 static int run(const struct invocation *invocation) {

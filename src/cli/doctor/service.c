@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +17,7 @@
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/node/service.h"
+#include "config/account.h"
 
 enum {
         EXIT_EXEC = 203, /* systemd.exec(5), "Process Exit Codes" */
@@ -320,15 +320,12 @@ static bool find_user_option(const char *exec_start, char *buffer, size_t size) 
 
 /* Whom the unit makes the daemon. Returns 0, or -ENOENT for a name that nobody has. */
 static int find_user(const struct service *service, struct user *ret_user) {
-        struct passwd *entry;
-        uint64_t uid;
+        const struct passwd *entry;
 
         *ret_user = (struct user){.name = "root"};
         if (!find_user_option(service->exec_start, ret_user->name, sizeof(ret_user->name)) && service->user[0] != '\0')
                 (void)text_copy(ret_user->name, sizeof(ret_user->name), service->user);
-        entry = getpwnam(ret_user->name);
-        if (!entry && text_parse_u64(ret_user->name, 10, UINT32_MAX - 1, &uid) == 0)
-                entry = getpwuid((uid_t)uid);
+        entry = account_find_user(ret_user->name);
         if (!entry)
                 return -ENOENT;
         ret_user->uid = entry->pw_uid;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/locations.h"
@@ -33,7 +34,7 @@ int snapshot_get_row(struct snapshot *snapshot, const struct pci_address *addres
         *ret_row = snapshot_find(snapshot, address);
         if (*ret_row)
                 return 0;
-        gpus = reallocarray(snapshot->gpus, snapshot->n_gpus + 1, sizeof(*gpus));
+        gpus = array_grown(snapshot->gpus, snapshot->n_gpus, sizeof(*gpus));
         if (!gpus)
                 return -ENOMEM;
         snapshot->gpus = gpus;

@@ -76,10 +76,7 @@ static enum watch_news read_answer(struct watch *watch, uint64_t pause_usec) {
 }
 
 enum watch_news watch_wait(struct watch *watch, const struct snapshot *seen, uint64_t pause_usec) {
-        const struct timespec pause = {
-                .tv_sec = (time_t)(pause_usec / USEC_PER_SEC),
-                .tv_nsec = (long)(pause_usec % USEC_PER_SEC * 1000),
-        };
+        const struct timespec pause = clock_timespec(pause_usec);
         struct pollfd fds[] = {
                 {.fd = watch->signal_fd, .events = POLLIN},
                 {.fd = STDOUT_FILENO}, /* only whether its other end is closed */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -429,7 +430,7 @@ static int insert(struct registry *registry, struct entry *entry) {
         struct entry **entries;
         size_t at = registry->n_entries;
 
-        entries = reallocarray((void *)registry->entries, registry->n_entries + 1, sizeof(struct entry *));
+        entries = array_grown((void *)registry->entries, registry->n_entries, sizeof(struct entry *));
         if (!entries)
                 return -ENOMEM;
         registry->entries = entries;

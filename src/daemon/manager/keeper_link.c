@@ -143,10 +143,7 @@ static void keep(struct gpu_keeper *keeper, const struct pci_address *address, c
 }
 
 static void deadline_after(unsigned msec, struct timespec *ret_deadline) {
-        uint64_t usec = clock_monotonic_usec() + msec * USEC_PER_MSEC;
-
-        ret_deadline->tv_sec = (time_t)(usec / USEC_PER_SEC);
-        ret_deadline->tv_nsec = (long)(usec % USEC_PER_SEC) * 1000;
+        *ret_deadline = clock_timespec(clock_monotonic_usec() + msec * USEC_PER_MSEC);
 }
 
 /* With the lock: until the keeper has dropped the copy, or is gone, which drops it as well. */

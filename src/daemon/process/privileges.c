@@ -6,7 +6,6 @@
 #include <cap-ng.h>
 #include <errno.h>
 #include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "config/group.h"
+#include "config/account.h"
 
 enum {
         CAPABILITIES_MAX = 64, /* capset(2) has two words for each set */
@@ -27,11 +26,8 @@ enum {
 /* ---- who ---- */
 
 static int find_user(const char *name, struct privileges *privileges) {
-        const struct passwd *user = getpwnam(name);
-        uint64_t id;
+        const struct passwd *user = account_find_user(name);
 
-        if (!user && text_parse_u64(name, 10, UINT32_MAX - 1, &id) == 0)
-                user = getpwuid((uid_t)id);
         if (!user) {
                 log_write(LOG_ERR, "there is no user '%s' on this system; make it, or give another with --user", name);
                 return -ENOENT;
@@ -43,7 +39,7 @@ static int find_user(const char *name, struct privileges *privileges) {
 }
 
 int privileges_find_group(const char *option, const char *name, gid_t *ret_gid) {
-        int r = group_find(name, ret_gid);
+        int r = account_find_group(name, ret_gid);
 
         if (r < 0)
                 log_write(LOG_ERR, "there is no group '%s' on this system; make it, or give another with %s", name,

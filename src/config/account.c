@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include "config/group.h"
+#include "config/account.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -37,17 +37,26 @@ static void remember(const char *name, gid_t gid) {
         *place = known;
 }
 
-/* A name comes first: nobody keeps a group from having digits for a name. */
+/* A name comes first: nobody keeps a user or a group from having digits for a name. */
+static bool is_number(const char *name, uint64_t *ret_id) {
+        return text_parse_u64(name, 10, UINT32_MAX - 1, ret_id) == 0;
+}
+
+const struct passwd *account_find_user(const char *name) {
+        const struct passwd *user = getpwnam(name);
+        uint64_t id;
+
+        return !user && is_number(name, &id) ? getpwuid((uid_t)id) : user;
+}
+
 static const struct group *ask(const char *name) {
         const struct group *group = getgrnam(name);
         uint64_t id;
 
-        if (group || text_parse_u64(name, 10, UINT32_MAX - 1, &id) < 0)
-                return group;
-        return getgrgid((gid_t)id);
+        return !group && is_number(name, &id) ? getgrgid((gid_t)id) : group;
 }
 
-int group_find(const char *name, gid_t *ret_gid) {
+int account_find_group(const char *name, gid_t *ret_gid) {
         const struct group *group = ask(name);
         const struct known_group *known = group ? NULL : find_known(name);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Groups by name or number, of a system that the test makes up: the linker hands it getgrnam() and getgrgid(). */
+/* Users and groups by name or number, of a system that the test makes up: the linker hands it getgrnam() and the like.
+ */
 
-#include "config/group.h"
+#include "config/account.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,10 +42,34 @@ struct group *__wrap_getgrgid(gid_t gid) {
         return NULL;
 }
 
+/* One has another's number for a name. */
+static struct passwd users[] = {
+        {.pw_name = (char *)"operator", .pw_uid = 1001},
+        {.pw_name = (char *)"1001", .pw_uid = 1002},
+};
+
+struct passwd *__wrap_getpwnam(const char *name);
+
+struct passwd *__wrap_getpwnam(const char *name) {
+        for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++)
+                if (strcmp(users[i].pw_name, name) == 0)
+                        return &users[i];
+        return NULL;
+}
+
+struct passwd *__wrap_getpwuid(uid_t uid);
+
+struct passwd *__wrap_getpwuid(uid_t uid) {
+        for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++)
+                if (users[i].pw_uid == uid)
+                        return &users[i];
+        return NULL;
+}
+
 static gid_t find(const char *name) {
         gid_t gid = 0;
 
-        assert_int_equal(group_find(name, &gid), 0);
+        assert_int_equal(account_find_group(name, &gid), 0);
         return gid;
 }
 
@@ -57,8 +82,8 @@ static void a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more(vo
         answers = 0;
         assert_int_equal(find("operators"), 1001);
         assert_int_equal(find("gpu"), 1002);
-        assert_int_equal(group_find("video", &gid), -ENOENT);
-        assert_int_equal(group_find("", &gid), -ENOENT);
+        assert_int_equal(account_find_group("video", &gid), -ENOENT);
+        assert_int_equal(account_find_group("", &gid), -ENOENT);
 }
 
 static void what_the_system_says_now_counts(void **state) {
@@ -74,11 +99,21 @@ static void a_number_is_as_good_if_there_is_such_a_group(void **state) {
 
         answers = 1;
         assert_int_equal(find("1003"), 1003);
-        assert_int_equal(group_find("1999", &gid), -ENOENT);
-        assert_int_equal(group_find("-1", &gid), -ENOENT);
-        assert_int_equal(group_find("4294967295", &gid), -ENOENT);
+        assert_int_equal(account_find_group("1999", &gid), -ENOENT);
+        assert_int_equal(account_find_group("-1", &gid), -ENOENT);
+        assert_int_equal(account_find_group("4294967295", &gid), -ENOENT);
         answers = 0;
         assert_int_equal(find("1003"), 1003);
+}
+
+static void a_user_has_a_name_or_a_number_and_the_name_comes_first(void **state) {
+        assert_int_equal(account_find_user("operator")->pw_uid, 1001);
+        assert_int_equal(account_find_user("1001")->pw_uid, 1002);
+        assert_int_equal(account_find_user("1002")->pw_uid, 1002);
+        assert_null(account_find_user("1003"));
+        assert_null(account_find_user("nobody"));
+        assert_null(account_find_user(""));
+        assert_null(account_find_user("4294967295"));
 }
 
 int main(void) {
@@ -86,6 +121,7 @@ int main(void) {
                 cmocka_unit_test(a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more),
                 cmocka_unit_test(what_the_system_says_now_counts),
                 cmocka_unit_test(a_number_is_as_good_if_there_is_such_a_group),
+                cmocka_unit_test(a_user_has_a_name_or_a_number_and_the_name_comes_first),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
