@@ -23,6 +23,20 @@ void text_append(char *buffer, size_t size, const char *format, ...) __attribute
 void text_append_item(char *buffer, size_t size, const char *separator, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 
+/* These three for a whole array, as its size says: printf into it, behind its text, as one more of several items. */
+#define text_set(array, ...) ((void)text_format((array), TEXT_ROOM(array), __VA_ARGS__))
+#define text_add(array, ...) text_append((array), TEXT_ROOM(array), __VA_ARGS__)
+#define text_add_item(array, separator, ...) text_append_item((array), TEXT_ROOM(array), (separator), __VA_ARGS__)
+
+/* Of an array; a pointer does not compile. */
+#define TEXT_ROOM(array)                                                                                               \
+        (sizeof(array) +                                                                                               \
+         0 * sizeof(struct {                                                                                           \
+                 _Static_assert(!__builtin_types_compatible_p(__typeof__(array), __typeof__(&(array)[0])),             \
+                                "an array, not a pointer");                                                            \
+                 char none;                                                                                            \
+         }))
+
 /* Drops white space at both ends, in place; returns the first remaining character. */
 char *text_trim(char *text);
 

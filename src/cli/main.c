@@ -110,7 +110,7 @@ static void print_command_help(const struct command *command) {
         for (const struct command_exit *row = command->exits; row->meaning; row++) {
                 char number[8];
 
-                (void)text_format(number, sizeof(number), "%d", (int)row->status);
+                text_set(number, "%d", (int)row->status);
                 options_print_row(stdout, number, row->meaning);
         }
         printf("\nExamples:\n%s\n", command->examples);
@@ -189,7 +189,7 @@ static int run(int argc, char **argv, const struct command_environment *environm
                 if (!named)
                         return complain_unknown_command(&invocation, arguments[0]);
                 *command = named;
-                (void)text_format(program, sizeof(program), "holdfast %s", named->name);
+                text_set(program, "holdfast %s", named->name);
                 invocation.program = program;
                 invocation.failed_status = named->failed_status;
                 arguments++;

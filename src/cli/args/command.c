@@ -30,7 +30,7 @@ int complain(const struct invocation *invocation, int status, const char *format
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        (void)text_format(prefix, sizeof(prefix), "%s: ", invocation->program);
+        text_set(prefix, "%s: ", invocation->program);
         print_message(prefix, text);
         return status;
 }

@@ -171,8 +171,7 @@ static int find_library(struct bench *bench) {
         int r;
 
         if (!chosen->cuda && !bench->invocation->locations->has_cuda) {
-                (void)text_copy(bench->cuda_reason, sizeof(bench->cuda_reason),
-                                "where the driver is simulated the library must be named by --cuda");
+                text_set(bench->cuda_reason, "where the driver is simulated the library must be named by --cuda");
                 return STATUS_DONE;
         }
         r = sample_begin(&sample, bench->invocation->locations, SAMPLE_LIBRARY, library, NULL);
@@ -182,8 +181,7 @@ static int find_library(struct bench *bench) {
         if (r == 0)
                 bench->library = library;
         else if (r != -EIO)
-                (void)text_format(bench->cuda_reason, sizeof(bench->cuda_reason), "cannot try to load %s: %s", library,
-                                  strerror(-r));
+                text_set(bench->cuda_reason, "cannot try to load %s: %s", library, strerror(-r));
         if (r < 0 && chosen->cuda)
                 return complain(bench->invocation, STATUS_FAILED, "%s", bench->cuda_reason);
         return STATUS_DONE;

@@ -45,7 +45,7 @@ static void clear_progress(void) {
 
 static void discard(struct bench_series *series, const char *reason) {
         series->n_discarded++;
-        (void)text_copy(series->reason, sizeof(series->reason), reason);
+        text_set(series->reason, "%s", reason);
 }
 
 /*

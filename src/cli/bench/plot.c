@@ -73,7 +73,7 @@ static void print_series(const struct plot *plot, const struct bench_gpu *gpu, e
         for (size_t i = 0; i < series->n; i++)
                 marks[column_of(plot, (double)series->nsec[i])] = MARK_TIME;
         marks[column_of(plot, series->statistics.median)] = MARK_MEDIAN;
-        (void)text_format(label, sizeof(label), "GPU %zu %s", gpu->gpu->index, bench_state_names[state]);
+        text_set(label, "GPU %zu %s", gpu->gpu->index, bench_state_names[state]);
         (void)fprintf(plot->stream, "%-*s  ", LABEL_WIDTH, label);
         print_marks(plot, marks);
 }

@@ -72,7 +72,7 @@ static void print_series(const struct bench_gpu *gpu, enum bench_what what, enum
         double median = x_of(axis, series->statistics.median);
         char text[64], time[32];
 
-        (void)text_format(text, sizeof(text), "GPU %zu %s", gpu->gpu->index, bench_state_names[state]);
+        text_set(text, "GPU %zu %s", gpu->gpu->index, bench_state_names[state]);
         print_text(stream, LEFT - 10, y + 4, " text-anchor=\"end\"", text);
         for (size_t i = 0; i < series->n; i++)
                 (void)fprintf(stream, "<circle cx=\"%.1f\" cy=\"%zu\" r=\"%d\" fill=\"%s\" stroke=\"black\"/>\n",
@@ -120,8 +120,7 @@ static size_t print_panel(const struct bench *bench, enum bench_what what, size_
 static void print_title(const struct bench *bench, FILE *stream) {
         char title[256];
 
-        (void)text_format(title, sizeof(title), "%s, driver %s", bench->gpus[0].gpu->info.model,
-                          bench->yield.snapshot->driver_version);
+        text_set(title, "%s, driver %s", bench->gpus[0].gpu->info.model, bench->yield.snapshot->driver_version);
         print_text(stream, LEFT, TITLE_HEIGHT - 32, " font-size=\"15\" font-weight=\"bold\"", title);
         print_text(stream, LEFT, TITLE_HEIGHT - 12, "", "filled: cold; empty: held; bars: medians");
 }

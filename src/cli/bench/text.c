@@ -72,10 +72,10 @@ static void print_discarded(const struct bench *bench, const struct report_style
 
                         if (series->n_discarded == 0)
                                 continue;
-                        (void)text_format(text, sizeof(text), "%s: %zu time%s of %s %s not taken: %s",
-                                          bench->gpus[i].gpu->label, series->n_discarded,
-                                          series->n_discarded == 1 ? "" : "s", bench_state_names[j % BENCH_STATES],
-                                          bench_what_names[j / BENCH_STATES], series->reason);
+                        text_set(text, "%s: %zu time%s of %s %s not taken: %s", bench->gpus[i].gpu->label,
+                                 series->n_discarded, series->n_discarded == 1 ? "" : "s",
+                                 bench_state_names[j % BENCH_STATES], bench_what_names[j / BENCH_STATES],
+                                 series->reason);
                         wrap_print(stream, text, 0, 2, style->width);
                 }
 }

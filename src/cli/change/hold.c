@@ -16,7 +16,7 @@ static int open_node(const struct locations *locations, int minor, int *ret_fd) 
         char node[32], path[PATH_MAX];
         int r;
 
-        (void)text_format(node, sizeof(node), "/dev/nvidia%d", minor);
+        text_set(node, "/dev/nvidia%d", minor);
         r = locations_path(path, locations, node);
         if (r < 0)
                 return r;

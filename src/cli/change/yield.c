@@ -89,10 +89,8 @@ static int complain_gap(const struct yield *yield) {
         if (!snapshot->clients_known)
                 return complain(yield->invocation, yield->failed_status,
                                 "cannot see whether other processes have the GPUs open: /proc cannot be read");
-        (void)text_format(
-                hidden, sizeof(hidden),
-                "cannot see whether other users' processes have the GPUs open; this is uid %u: run it as root",
-                (unsigned)geteuid());
+        text_set(hidden, "cannot see whether other users' processes have the GPUs open; this is uid %u: run it as root",
+                 (unsigned)geteuid());
         why = snapshot_gap(snapshot, hidden, gap, sizeof(gap));
         if (!why)
                 return STATUS_DONE;
@@ -335,9 +333,9 @@ static int set_mode(const struct yield *yield, const struct snapshot_gpu *gpu, b
         if (r < 0)
                 client_connect_error(reason, sizeof(reason), yield->snapshot->daemon_socket, r);
         else if ((r = client_set_mode(client, &gpu->info.address, on, &status)) < 0)
-                (void)text_copy(reason, sizeof(reason), client_error(client));
+                text_set(reason, "%s", client_error(client));
         else
-                (void)text_copy(reason, sizeof(reason), nvpd_status_text(status));
+                text_set(reason, "%s", nvpd_status_text(status));
         if (r == 0 && status == NVPD_SUCCESS)
                 return STATUS_DONE;
         return complain(yield->invocation, yield->failed_status, "%s: persistence mode cannot be switched %s: %s",

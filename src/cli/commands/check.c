@@ -245,7 +245,7 @@ static void judgement_worsen(struct judgement *judgement, enum check_verdict ver
 
 static void blame(struct judgement *judgement, enum check_verdict verdict, const char *cause) {
         judgement_worsen(judgement, verdict);
-        (void)text_copy(judgement->cause, sizeof(judgement->cause), cause);
+        text_set(judgement->cause, "%s", cause);
 }
 
 /* Returns whether the GPUs can be judged. */
@@ -268,8 +268,7 @@ static bool judge_daemon(struct judgement *judgement) {
                       snapshot->daemon_error);
                 return false;
         }
-        (void)text_format(judgement->cause, sizeof(judgement->cause), "the NVIDIA driver is not loaded, and %s",
-                          snapshot->daemon_error);
+        text_set(judgement->cause, "the NVIDIA driver is not loaded, and %s", snapshot->daemon_error);
         judgement_worsen(judgement, VERDICT_UNKNOWN);
         return false;
 }
@@ -294,8 +293,8 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
         char cause[128];
 
         if (judgement->n_gpus < gpus_min) {
-                (void)text_format(cause, sizeof(cause), "%zu GPU%s, fewer than %llu", judgement->n_gpus,
-                                  judgement->n_gpus == 1 ? "" : "s", (unsigned long long)gpus_min);
+                text_set(cause, "%zu GPU%s, fewer than %llu", judgement->n_gpus, judgement->n_gpus == 1 ? "" : "s",
+                         (unsigned long long)gpus_min);
                 blame(judgement, VERDICT_CRITICAL, cause);
         } else if (judgement->n_gpus == 0)
                 blame(judgement, judges_gpus ? VERDICT_UNKNOWN : VERDICT_OK, "there are no GPUs to check");
@@ -310,11 +309,11 @@ static void judge_settings(struct judgement *judgement) {
 
         if (n == 0 || judgement->expectation == EXPECT_DAEMON)
                 return;
-        (void)text_format(cause, sizeof(cause), "%zu setting%s or hook%s not as wanted, see holdfast settings", n,
-                          n == 1 ? "" : "s", n == 1 ? "" : "s");
+        text_set(cause, "%zu setting%s or hook%s not as wanted, see holdfast settings", n, n == 1 ? "" : "s",
+                 n == 1 ? "" : "s");
         judgement_worsen(judgement, VERDICT_WARNING);
         if (judgement->cause[0] == '\0')
-                (void)text_copy(judgement->cause, sizeof(judgement->cause), cause);
+                text_set(judgement->cause, "%s", cause);
 }
 
 static void judge(struct judgement *judgement, const struct check_options *chosen) {

@@ -87,7 +87,7 @@ static int gather(const struct snapshot *snapshot, struct client_rows *list) {
                 struct process *process = &list->processes[i];
 
                 if (process->command[0] == '\0') /* a zombie, or a thread of the kernel's, or the read hangs */
-                        (void)text_copy(process->command, sizeof(process->command), list->rows[i].holder->name);
+                        text_set(process->command, "%s", list->rows[i].holder->name);
         }
         return r;
 }
@@ -168,11 +168,10 @@ static void print_notes(const struct snapshot *snapshot, const struct client_row
         if (why)
                 wrap_print(stdout, why, 0, 0, style->width);
         if (hanging) {
-                (void)text_format(
-                        text, sizeof(text),
-                        "details are missing: a read of /proc/%d hangs, so the name of the program stands for "
-                        "its command.",
-                        (int)hanging->pid);
+                text_set(text,
+                         "details are missing: a read of /proc/%d hangs, so the name of the program stands for "
+                         "its command.",
+                         (int)hanging->pid);
                 wrap_print(stdout, text, 0, 0, style->width);
         }
 }

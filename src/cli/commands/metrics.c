@@ -215,7 +215,7 @@ static void tell_gpu(struct scrape *scrape, const struct snapshot_gpu *gpu, cons
         };
         size_t n = 2;
 
-        (void)text_format(index, sizeof(index), "%zu", gpu->index);
+        text_set(index, "%zu", gpu->index);
         for (; more->name; more++)
                 labels[n++] = *more;
         metrics_series(&scrape->writer, labels, value);

@@ -81,8 +81,7 @@ static struct value timestamp(const struct snapshot *snapshot, const struct snap
         if (!localtime_r(&seconds, &parts) ||
             strftime(value.text, sizeof(value.text), "%Y/%m/%d %H:%M:%S", &parts) == 0)
                 return (struct value){0};
-        text_append(value.text, sizeof(value.text), ".%03u",
-                    (unsigned)(snapshot->realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
+        text_add(value.text, ".%03u", (unsigned)(snapshot->realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
         return value;
 }
 
@@ -101,7 +100,7 @@ static struct value count(const struct snapshot *snapshot, const struct snapshot
 static struct value hex(int digits, unsigned number) {
         struct value value = {.kind = VALUE_TEXT};
 
-        (void)text_format(value.text, sizeof(value.text), "0x%0*X", digits, number);
+        text_set(value.text, "0x%0*X", digits, number);
         return value;
 }
 
@@ -197,8 +196,7 @@ static int parse_fields(const struct invocation *invocation, const char *list, s
                 size_t length = strcspn(list, ",");
                 char name[64];
 
-                (void)text_format(name, sizeof(name), "%.*s", (int)(length < sizeof(name) ? length : sizeof(name) - 1),
-                                  list);
+                text_set(name, "%.*s", (int)(length < sizeof(name) ? length : sizeof(name) - 1), list);
                 if (query->n_fields == QUERY_FIELDS_MAX)
                         return complain_usage(invocation, "more than %d fields", QUERY_FIELDS_MAX);
                 query->fields[query->n_fields] = field_find(text_trim(name));
@@ -218,8 +216,7 @@ static int parse_format(const struct invocation *invocation, const char *list, s
                 size_t length = strcspn(list, ",");
                 char word[32];
 
-                (void)text_format(word, sizeof(word), "%.*s", (int)(length < sizeof(word) ? length : sizeof(word) - 1),
-                                  list);
+                text_set(word, "%.*s", (int)(length < sizeof(word) ? length : sizeof(word) - 1), list);
                 if (text_equal(text_trim(word), "csv"))
                         csv = true;
                 else if (text_equal(text_trim(word), "noheader"))
@@ -310,8 +307,8 @@ static int list_fields(void) {
         for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
                 char help[256];
 
-                (void)text_format(help, sizeof(help), "%s%s%s%s", fields[i].help, fields[i].alias ? " (also " : "",
-                                  fields[i].alias ? fields[i].alias : "", fields[i].alias ? ")" : "");
+                text_set(help, "%s%s%s%s", fields[i].help, fields[i].alias ? " (also " : "",
+                         fields[i].alias ? fields[i].alias : "", fields[i].alias ? ")" : "");
                 options_print_row(stdout, fields[i].name, help);
         }
         return STATUS_DONE;

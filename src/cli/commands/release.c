@@ -186,7 +186,7 @@ static int select_gpus(struct release *release) {
                 return status;
         each_selected(gpu, release->yield.snapshot) {
                 release->n_selected++;
-                text_append_item(release->addresses, sizeof(release->addresses), ",", "%s", gpu->address);
+                text_add_item(release->addresses, ",", "%s", gpu->address);
         }
         return release->n_selected > 0 ? STATUS_DONE
                                        : complain(release->invocation, RELEASE_FAILED, "there are no GPUs");

@@ -73,7 +73,7 @@ struct set_result {
 
 static int set_result_fail(struct set_result *result, enum exit_status status, const char *reason) {
         result->status = status;
-        (void)text_copy(result->reason, sizeof(result->reason), reason);
+        text_set(result->reason, "%s", reason);
         return status;
 }
 
@@ -92,9 +92,8 @@ static void explain_driver_failure(struct client *client, const struct snapshot_
                 if (address->domain == gpu->info.address.domain && address->bus == gpu->info.address.bus &&
                     address->slot == gpu->info.address.slot && address->function == gpu->info.address.function &&
                     details[i].error_text[0] != '\0')
-                        (void)text_format(result->reason, sizeof(result->reason), "%s%s",
-                                          text_printable(details[i].error_text),
-                                          details[i].wanted ? " (the daemon goes on trying)" : "");
+                        text_set(result->reason, "%s%s", text_printable(details[i].error_text),
+                                 details[i].wanted ? " (the daemon goes on trying)" : "");
         }
 }
 
@@ -107,11 +106,10 @@ static void take_status(uint32_t status, struct set_result *result) {
 
         result->status = mapped != STATUS_DONE ? mapped : STATUS_FAILED;
         if (status == NVPD_PERMISSIONS)
-                (void)text_format(result->reason, sizeof(result->reason),
-                                  "the daemon refused: only the host's root may change it; this is uid %u",
-                                  (unsigned)geteuid());
+                text_set(result->reason, "the daemon refused: only the host's root may change it; this is uid %u",
+                         (unsigned)geteuid());
         else
-                (void)text_copy(result->reason, sizeof(result->reason), nvpd_status_text(status));
+                text_set(result->reason, "%s", nvpd_status_text(status));
 }
 
 static void set_by_daemon(const struct set_run *run, const struct snapshot_gpu *gpu, struct set_result *result) {
@@ -123,8 +121,8 @@ static void set_by_daemon(const struct set_run *run, const struct snapshot_gpu *
         /* A connection for each GPU, as NVML does: one that timed out must not spoil the next. */
         r = client_connect(&client, run->snapshot->daemon_socket, chosen->timeout_usec);
         if (r < 0) {
-                (void)text_format(result->reason, sizeof(result->reason), "cannot connect to the daemon at %s: %s",
-                                  run->snapshot->daemon_socket, strerror(-r));
+                text_set(result->reason, "cannot connect to the daemon at %s: %s", run->snapshot->daemon_socket,
+                         strerror(-r));
                 result->status = r == -EACCES ? STATUS_NOT_PERMITTED : STATUS_FAILED;
                 return;
         }

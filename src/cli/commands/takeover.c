@@ -163,12 +163,12 @@ static int hold(struct takeover *takeover) {
 
         r = hold_open(&takeover->hold, takeover->snapshot, takeover->invocation->locations, &row);
         if (r == -ENOMEM)
-                (void)text_copy(takeover->error, sizeof(takeover->error), "out of memory");
+                text_set(takeover->error, "out of memory");
         else if (r == -ETIMEDOUT)
                 (void)snapshot_untold(takeover->snapshot, takeover->error, sizeof(takeover->error));
         else if (r < 0)
-                (void)text_format(takeover->error, sizeof(takeover->error), "cannot hold %s meanwhile: %s",
-                                  takeover->snapshot->gpus[row].label, strerror(-r));
+                text_set(takeover->error, "cannot hold %s meanwhile: %s", takeover->snapshot->gpus[row].label,
+                         strerror(-r));
         return r;
 }
 
@@ -200,12 +200,12 @@ static int check_unit(struct takeover *takeover) {
         if (service_runs_ours(&now, takeover->invocation->locations))
                 return 0;
         if (!now.known) {
-                (void)text_copy(takeover->error, sizeof(takeover->error), now.reason);
+                text_set(takeover->error, "%s", now.reason);
                 return -EIO;
         }
-        (void)text_format(takeover->error, sizeof(takeover->error),
-                          "%s would still not run Holdfast's daemon: another drop-in says otherwise; look at %s",
-                          SERVICE_UNIT, now.drop_in_paths);
+        text_set(takeover->error,
+                 "%s would still not run Holdfast's daemon: another drop-in says otherwise; look at %s", SERVICE_UNIT,
+                 now.drop_in_paths);
         return -EBUSY;
 }
 
@@ -262,14 +262,14 @@ static int check_daemon(struct takeover *takeover) {
         if (command_look(takeover->invocation, SNAPSHOT_DAEMON, ANSWER_USEC, &now) != STATUS_DONE)
                 return -ENOMEM;
         if (now->daemon != DAEMON_HOLDFAST) {
-                (void)text_format(takeover->error, sizeof(takeover->error), "Holdfast's daemon does not answer: %s",
-                                  now->daemon == DAEMON_NVIDIA ? "NVIDIA's does" : now->daemon_error);
+                text_set(takeover->error, "Holdfast's daemon does not answer: %s",
+                         now->daemon == DAEMON_NVIDIA ? "NVIDIA's does" : now->daemon_error);
                 return -ENOTCONN;
         }
         each_gpu(gpu, takeover->snapshot)
                 if (takeover->hold.fds[gpu->index] >= 0 && is_missing(snapshot_find(now, &gpu->info.address))) {
-                        (void)text_format(takeover->error, sizeof(takeover->error),
-                                          "%s was initialised, and Holdfast's daemon cannot hold it", gpu->label);
+                        text_set(takeover->error, "%s was initialised, and Holdfast's daemon cannot hold it",
+                                 gpu->label);
                         return -EIO;
                 }
         return 0;
@@ -472,7 +472,7 @@ static int tell_status(const struct takeover *takeover) {
 static int roll_back(struct takeover *takeover) {
         char first[sizeof(takeover->error)];
 
-        (void)text_copy(first, sizeof(first), takeover->error);
+        text_set(first, "%s", takeover->error);
         if (run_steps(takeover, rolling_back) < 0)
                 return complain(takeover->invocation, STATUS_FAILED,
                                 "%s. Nor could the unit be given back its program (%s): GPUs may not be held; "

@@ -47,7 +47,7 @@ bool takeover_links_are_made(const struct locations *locations) {
 static int make_folder_of(const char *path) {
         char folder[PATH_MAX];
 
-        (void)text_copy(folder, sizeof(folder), path);
+        text_set(folder, "%s", path);
         *strrchr(folder, '/') = '\0';
         return mkdir(folder, 0755) == 0 || errno == EEXIST ? 0 : -errno;
 }

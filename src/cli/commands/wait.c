@@ -95,7 +95,7 @@ static int look_judge(struct look *look, const struct ids *ids) {
         int r;
 
         if (!snapshot_has_daemon(snapshot)) {
-                (void)text_copy(look->problem, sizeof(look->problem), snapshot->daemon_error);
+                text_set(look->problem, "%s", snapshot->daemon_error);
                 return 0;
         }
         r = ids_select(ids, snapshot, look->problem, sizeof(look->problem));
@@ -218,7 +218,7 @@ static void append_missing(const struct look *now, char *line, size_t size) {
                         if (other->held == HF_YES || !text_equal(snapshot_state(now->snapshot, other), state))
                                 continue;
                         first = first ? first : other;
-                        text_append_item(indices, sizeof(indices), ",", "%zu", other->index);
+                        text_add_item(indices, ",", "%zu", other->index);
                 }
                 if (first == gpu)
                         text_append(line, size, "; %s %s", state, indices);
@@ -231,14 +231,13 @@ static void tell_terminal(const struct waiting *waiting) {
         size_t width = report_style_of(stdout).width;
         char line[512] = "";
 
-        text_append(line, sizeof(line), "%zu of %zu GPUs held", now->n_held, now->n_needed);
+        text_add(line, "%zu of %zu GPUs held", now->n_held, now->n_needed);
         if (now->n_needed > 0)
                 append_bar(now, line, sizeof(line));
-        text_append(line, sizeof(line), " %.1f s",
-                    (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_SEC);
+        text_add(line, " %.1f s", (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_SEC);
         append_missing(now, line, sizeof(line));
         if (now->problem[0] != '\0')
-                text_append(line, sizeof(line), "; %s", now->problem);
+                text_add(line, "; %s", now->problem);
         printf("\r\033[K%.*s", width > 0 && width <= sizeof(line) ? (int)width - 1 : (int)sizeof(line), line);
 }
 

@@ -144,8 +144,7 @@ static int examine(const struct invocation *invocation, const struct examination
 static void find_runtime_directory(struct examination *examination) {
         char *end;
 
-        (void)text_copy(examination->runtime_directory, sizeof(examination->runtime_directory),
-                        examination->snapshot->daemon_socket);
+        text_set(examination->runtime_directory, "%s", examination->snapshot->daemon_socket);
         end = strrchr(examination->runtime_directory, '/');
         if (end)
                 *end = '\0';

@@ -160,7 +160,7 @@ void probe_driver_module(const struct examination *examination, struct finding *
         if (examination->snapshot->driver_loaded)
                 return;
         (void)uname(&kernel);
-        (void)text_format(relative, sizeof(relative), "/lib/modules/%s/modules.dep", kernel.release);
+        text_set(relative, "/lib/modules/%s/modules.dep", kernel.release);
         r = locations_path(path, examination->locations, relative);
         if (r == 0)
                 r = has_module(path);

@@ -205,7 +205,7 @@ static void check_mode(struct inspection *inspection, const char *path, const st
         finding_quote(inspection->finding, "%s has mode 0%o; %s/proc/driver/nvidia/params says 0%o", path, found,
                       inspection->locations->root, wanted);
         if (inspection->change[0] == '\0')
-                (void)text_format(inspection->change, sizeof(inspection->change), "chmod 0%o", wanted);
+                text_set(inspection->change, "chmod 0%o", wanted);
         append(inspection->change, sizeof(inspection->change), "", path);
 }
 
@@ -213,7 +213,7 @@ static void inspect(struct inspection *inspection, const char *name, int node_mi
         char relative[64], path[PATH_MAX];
         struct stat status;
 
-        (void)text_format(relative, sizeof(relative), "/dev/%s", name);
+        text_set(relative, "/dev/%s", name);
         if (locations_path(path, inspection->locations, relative) < 0)
                 return;
         if (stat(path, &status) < 0) {
@@ -257,8 +257,8 @@ void probe_nodes(const struct examination *examination, struct finding *finding)
 
                 if (!gpu->in_driver || info->excluded || info->minor < 0)
                         continue;
-                (void)text_format(name, sizeof(name), "nvidia%d", info->minor);
-                (void)text_format(arguments, sizeof(arguments), "-c %d", info->minor);
+                text_set(name, "nvidia%d", info->minor);
+                text_set(arguments, "-c %d", info->minor);
                 inspect(&inspection, name, info->minor, arguments);
         }
         if (has_uvm(examination->locations))

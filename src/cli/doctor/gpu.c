@@ -51,7 +51,7 @@ static bool is_off_bus(const struct locations *locations, const struct snapshot_
         char relative[96], path[PATH_MAX];
         unsigned char config[4097];
 
-        (void)text_format(relative, sizeof(relative), "/sys/bus/pci/devices/%s/config", gpu->address);
+        text_set(relative, "/sys/bus/pci/devices/%s/config", gpu->address);
         if (locations_path(path, locations, relative) < 0 || file_read(path, (char *)config, sizeof(config)) < 4)
                 return false;
         return config[0] == 0xff && config[1] == 0xff && config[2] == 0xff && config[3] == 0xff;

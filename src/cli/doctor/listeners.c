@@ -80,8 +80,7 @@ static bool is_device(const struct sock_query *query, const struct rtattr *attri
         if (RTA_PAYLOAD(attribute) < sizeof(vfs))
                 return false;
         memcpy(&vfs, RTA_DATA(attribute), sizeof(vfs));
-        (void)text_format(device, sizeof(device), "%u:%u", vfs.udiag_vfs_dev >> MINOR_BITS,
-                          vfs.udiag_vfs_dev & ((1U << MINOR_BITS) - 1));
+        text_set(device, "%u:%u", vfs.udiag_vfs_dev >> MINOR_BITS, vfs.udiag_vfs_dev & ((1U << MINOR_BITS) - 1));
         return text_equal(device, query->place->device);
 }
 
@@ -149,8 +148,7 @@ int listeners_count(const char *socket_path, const struct socket_place *place, s
                 return -ENOMEM;
         if (fd < 0)
                 return -errno;
-        (void)text_format(directory, sizeof(directory), "%.*s", (int)(strrchr(socket_path, '/') - socket_path),
-                          socket_path);
+        text_set(directory, "%.*s", (int)(strrchr(socket_path, '/') - socket_path), socket_path);
         if (stat(directory, &status) == 0)
                 query.owner = status.st_uid;
         r = ask(fd);

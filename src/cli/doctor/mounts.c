@@ -89,8 +89,7 @@ int socket_place_find(const char *socket_path, struct socket_place *ret_place) {
                 return -EINVAL;
         *name = '\0';
         if (!realpath(parent, directory))
-                (void)text_copy(directory, sizeof(directory),
-                                socket_path_without_var(parent)); /* only the name is left */
+                text_set(directory, "%s", socket_path_without_var(parent)); /* only the name is left */
         *ret_place = (struct socket_place){0};
         while (getline(&line, &room, stream) >= 0) {
                 CLEANUP(mount_done) struct mount mount = {0};
@@ -168,7 +167,7 @@ static int stat_users(const char *namespace, pid_t pid, struct stat *status) {
 
         if (users >= 0)
                 return fstat(users, status);
-        (void)text_format(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+        text_set(path, "/proc/%d/ns/user", (int)pid);
         return stat(path, status);
 }
 
@@ -181,8 +180,8 @@ static bool is_foreign(const struct mount_search *search, const char *namespace,
 static int tell_mount(pid_t pid, const struct mount *mount, struct told *told, struct aside_answer *answer) {
         told->mount.pid = pid;
         read_name(pid, told->mount.name, sizeof(told->mount.name));
-        (void)text_copy(told->mount.source, sizeof(told->mount.source), mount->source);
-        (void)text_copy(told->mount.target, sizeof(told->mount.target), mount->target);
+        text_set(told->mount.source, "%s", mount->source);
+        text_set(told->mount.target, "%s", mount->target);
         return aside_tell(answer, told, sizeof(*told));
 }
 
@@ -194,7 +193,7 @@ static int look_at_mounts(const struct mount_search *search, pid_t pid, struct t
         char path[64];
         int r = 0;
 
-        (void)text_format(path, sizeof(path), "/proc/%d/mountinfo", (int)pid);
+        text_set(path, "/proc/%d/mountinfo", (int)pid);
         stream = fopen(path, "re");
         if (!stream && (errno == EACCES || errno == EPERM)) {
                 told->hidden = true;
@@ -216,7 +215,7 @@ static int look_at_process(void *userdata, size_t item, struct aside_answer *ans
         struct stat status;
         char path[64];
 
-        (void)text_format(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
+        text_set(path, "/proc/%d/ns/mnt", (int)pid);
         if (stat(path, &status) == 0) { /* otherwise its mounts may still be readable */
                 if (was_seen(search, status.st_ino))
                         return 0;

@@ -43,7 +43,7 @@ static void read_instructions(struct instructions *instructions, const struct ex
 
         *instructions = (struct instructions){0};
         (void)locations_path(instructions->config_path, examination->locations, "/etc/holdfast/holdfast.conf");
-        (void)text_format(path, sizeof(path), "/proc/%u/cmdline", (unsigned)examination->snapshot->head.pid);
+        text_set(path, "/proc/%u/cmdline", (unsigned)examination->snapshot->head.pid);
         length = aside_read_file(path, instructions->words, sizeof(instructions->words) - 1);
         if (length >= 0)
                 instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';
@@ -68,15 +68,13 @@ static void blame_holdfast(const struct snapshot *snapshot, const struct snapsho
                 return;
         }
         if (config_persistence(&instructions->config, &gpu->info, (int)gpu->index) == CONFIG_OFF)
-                (void)text_format(who, sizeof(who), "off by the configuration, %.300s", instructions->config_path);
+                text_set(who, "off by the configuration, %.300s", instructions->config_path);
         else if (instructions->off_by_option && gpu->detail.opens == 0)
-                (void)text_format(who, sizeof(who),
-                                  "off by the daemon's option --no-persistence-mode (/proc/%u/cmdline)",
-                                  (unsigned)snapshot->head.pid);
+                text_set(who, "off by the daemon's option --no-persistence-mode (/proc/%u/cmdline)",
+                         (unsigned)snapshot->head.pid);
         else
-                (void)text_format(
-                        who, sizeof(who), "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
-                        hf_gpu_state_name(gpu->detail.state), report_time_local(gpu->detail.since_realtime_usec).text);
+                text_set(who, "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
+                         hf_gpu_state_name(gpu->detail.state), report_time_local(gpu->detail.since_realtime_usec).text);
         quote(gpu, who, finding);
 }
 

@@ -61,7 +61,7 @@ static void print_details(const struct probe *probe, const struct finding *findi
         for (size_t i = 0; i < shown; i++)
                 print_field(i == 0 ? "evidence" : "", finding->evidence[i], width, stream);
         if (finding->n_evidence > shown) {
-                (void)text_format(rest, sizeof(rest), "and %zu more", finding->n_evidence - shown);
+                text_set(rest, "and %zu more", finding->n_evidence - shown);
                 print_field("", rest, width, stream);
         }
         if (finding->cure[0] != '\0')
@@ -82,7 +82,7 @@ static void describe(const struct probe *probe, const struct finding *finding, e
         char more[32] = "";
 
         if (finding->n_evidence > 1)
-                (void)text_format(more, sizeof(more), ", and %zu more", finding->n_evidence - 1);
+                text_set(more, ", and %zu more", finding->n_evidence - 1);
         if (extent == EXTENT_LINE && finding->n_evidence > 0)
                 (void)text_format(buffer, size, "%s: %s (%s%s)", probe->id, finding->summary, finding->evidence[0],
                                   more);
@@ -107,7 +107,7 @@ static void print_names(const struct probe *probes, const struct finding *findin
 
         for (size_t i = 0; i < n; i++)
                 if (findings[i].verdict == section->verdict)
-                        text_append_item(text, sizeof(text), ", ", "%s", probes[i].id);
+                        text_add_item(text, ", ", "%s", probes[i].id);
         print_begin(section, style, stream);
         wrap_print(stream, text, HEAD_WIDTH, HEAD_WIDTH, style->width);
 }
@@ -118,9 +118,9 @@ static void print_head(const struct finding *findings, size_t n, const struct re
         char count[48];
 
         if (problems == 0)
-                (void)text_copy(count, sizeof(count), "no problem found");
+                text_set(count, "no problem found");
         else
-                (void)text_format(count, sizeof(count), "%zu problem%s found", problems, problems == 1 ? "" : "s");
+                text_set(count, "%zu problem%s found", problems, problems == 1 ? "" : "s");
         colour_print(stream, style->colours, problems == 0 ? COLOUR_GOOD : COLOUR_BAD, count);
         (void)fprintf(stream, " by %zu checks: %zu OK, %zu cannot be told\n", n, ok, unknown);
 }

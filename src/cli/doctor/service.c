@@ -73,7 +73,7 @@ static void note_hidden(const struct examination *examination, struct finding *f
         if (!text_starts_with(service->fragment_path, "/etc/systemd/system/") || service_is_ours(service))
                 return;
         for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-                (void)text_format(packaged, sizeof(packaged), "%s/%s", folders[i], service->unit);
+                text_set(packaged, "%s/%s", folders[i], service->unit);
                 if (locations_path(path, examination->locations, packaged) < 0 || access(path, F_OK) < 0)
                         continue;
                 finding_set(finding, VERDICT_NOTE,
@@ -124,7 +124,7 @@ static void note_drop_ins(const struct examination *examination, struct finding 
         char paths[sizeof(examination->service->drop_in_paths)];
         char *rest = NULL;
 
-        (void)text_copy(paths, sizeof(paths), examination->service->drop_in_paths);
+        text_set(paths, "%s", examination->service->drop_in_paths);
         for (char *path = strtok_r(paths, " ", &rest); path; path = strtok_r(NULL, " ", &rest))
                 note_drop_in(examination, path, finding);
 }
@@ -324,7 +324,7 @@ static int find_user(const struct service *service, struct user *ret_user) {
 
         *ret_user = (struct user){.name = "root"};
         if (!find_user_option(service->exec_start, ret_user->name, sizeof(ret_user->name)) && service->user[0] != '\0')
-                (void)text_copy(ret_user->name, sizeof(ret_user->name), service->user);
+                text_set(ret_user->name, "%s", service->user);
         entry = account_find_user(ret_user->name);
         if (!entry)
                 return -ENOENT;
@@ -381,7 +381,7 @@ static void check_directory(const struct examination *examination, const struct 
                 return;
         }
         check_writable(directory, user, 3, finding); /* w and x */
-        (void)text_format(pid_file, sizeof(pid_file), "%s/" PID_FILE_NAME, directory);
+        text_set(pid_file, "%s/" PID_FILE_NAME, directory);
         if (finding->verdict == VERDICT_OK)
                 check_writable(pid_file, user, 2, finding);
 }

@@ -119,7 +119,7 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
                 finding_set(finding, VERDICT_UNKNOWN, "nobody knows which process listens at the socket");
                 return;
         }
-        (void)text_format(path, sizeof(path), "%s/" PID_FILE_NAME, examination->runtime_directory);
+        text_set(path, "%s/" PID_FILE_NAME, examination->runtime_directory);
         r = file_read(path, text, sizeof(text));
         if (r < 0 || text_parse_u64(text_trim(text), 10, INT32_MAX, &pid) < 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "the pid file tells no pid: %s: %s", path,

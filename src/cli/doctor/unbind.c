@@ -43,7 +43,7 @@ static int reads_kernel_log(const struct snapshot *snapshot) {
         char path[64];
         struct dirent *entry;
 
-        (void)text_format(path, sizeof(path), "/proc/%u/fd", pid_of_daemon(snapshot));
+        text_set(path, "/proc/%u/fd", pid_of_daemon(snapshot));
         dir = opendir(path);
         if (!dir)
                 return -errno;

@@ -49,7 +49,7 @@ static bool is_id(const char *text) {
 }
 
 static void take(struct container *container, const char *runtime, const char *name, bool id) {
-        (void)text_copy(container->runtime, sizeof(container->runtime), runtime);
+        text_set(container->runtime, "%s", runtime);
         (void)text_copy(container->name, id ? CONTAINER_ID_SHOWN + 1 : sizeof(container->name), name);
 }
 

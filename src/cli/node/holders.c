@@ -165,7 +165,7 @@ static int scan_process(struct holder_list *scan, pid_t pid) {
         struct dirent *entry;
         size_t first = scan->n;
 
-        (void)text_format(path, sizeof(path), "/proc/%d/fd", (int)pid);
+        text_set(path, "/proc/%d/fd", (int)pid);
         dir = opendir(path);
         if (!dir)
                 return errno == ENOENT || errno == ESRCH ? 0 : -errno; /* it has gone */

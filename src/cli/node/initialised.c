@@ -27,8 +27,7 @@ int initialised_read(const struct locations *locations, const struct pci_address
         char *status;
         int r;
 
-        (void)text_format(relative, sizeof(relative), "/proc/driver/nvidia/gpus/%s/power",
-                          pci_address_format(address, name));
+        text_set(relative, "/proc/driver/nvidia/gpus/%s/power", pci_address_format(address, name));
         r = locations_path(path, locations, relative);
         if (r < 0)
                 return r;
@@ -71,7 +70,7 @@ static bool has_entries(const struct locations *locations, const char *path) {
 bool initialised_has_interrupts(const struct locations *locations, const struct pci_address *address) {
         char path[64], name[PCI_ADDRESS_SIZE];
 
-        (void)text_format(path, sizeof(path), "/sys/bus/pci/devices/%s/msi_irqs", pci_address_format(address, name));
+        text_set(path, "/sys/bus/pci/devices/%s/msi_irqs", pci_address_format(address, name));
         return has_entries(locations, path);
 }
 

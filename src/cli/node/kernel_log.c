@@ -51,7 +51,7 @@ static bool take_record(char *record, const char *address, struct kernel_log_lin
         text = strchr(record, ';');
         if (!text || !is_reason(text + 1, address))
                 return false;
-        (void)text_copy(line->text, sizeof(line->text), text_printable(text_trim(text + 1)));
+        text_set(line->text, "%s", text_printable(text_trim(text + 1)));
         line->realtime_usec = to_realtime(log_usec);
         return true;
 }

@@ -25,7 +25,7 @@ enum {
 static int open_process(pid_t pid) {
         char path[32];
 
-        (void)text_format(path, sizeof(path), "/proc/%d", (int)pid);
+        text_set(path, "/proc/%d", (int)pid);
         return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -43,7 +43,7 @@ static void read_user(int folder_fd, struct process *process) {
         process->uid = (uid_t)uid;
         process->uid_known = true;
         entry = getpwuid(process->uid);
-        (void)text_copy(process->user, sizeof(process->user), entry ? entry->pw_name : line);
+        text_set(process->user, "%s", entry ? entry->pw_name : line);
         (void)text_printable(process->user);
 }
 

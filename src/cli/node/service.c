@@ -104,8 +104,8 @@ static void take_command(struct service *service, const char *name, const char *
                 return;
         if (text_equal(code, "(null)") || (text_equal(code, "exited") && atoi(status) == 0))
                 return;
-        (void)text_format(service->failed_command, sizeof(service->failed_command), "%s=%s", name, path);
-        (void)text_format(service->failed_status, sizeof(service->failed_status), "%s, %s", code, status);
+        text_set(service->failed_command, "%s=%s", name, path);
+        text_set(service->failed_status, "%s, %s", code, status);
 }
 
 static bool is_command(const char *name) {
@@ -169,18 +169,17 @@ static int ask_systemctl(struct service *service, const struct locations *locati
         char output[OUTPUT_SIZE] = "";
         int r;
 
-        (void)text_format(socket_unit, sizeof(socket_unit), "%.*s.socket", short_name_length(service), service->unit);
+        text_set(socket_unit, "%.*s.socket", short_name_length(service), service->unit);
         r = service_run_program(locations, "systemctl", arguments, timeout_usec, output, sizeof(output));
         if (r < 0) {
-                (void)text_format(service->reason, sizeof(service->reason), "systemctl show failed: %.60s",
-                                  r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
+                text_set(service->reason, "systemctl show failed: %.60s",
+                         r == -EIO && output[0] != '\0' ? text_trim(text_printable(output)) : strerror(-r));
                 return r;
         }
         take_output(service, output);
         if (service->load_state[0] != '\0')
                 return 0;
-        (void)text_format(service->reason, sizeof(service->reason), "systemctl show told nothing about %.100s",
-                          service->unit);
+        text_set(service->reason, "systemctl show told nothing about %.100s", service->unit);
         return -EBADMSG;
 }
 
@@ -206,11 +205,10 @@ static void ask_journal(struct service *service, const struct locations *locatio
         };
         char output[OUTPUT_SIZE];
 
-        (void)text_format(unit, sizeof(unit), "_SYSTEMD_UNIT=%s", service->unit);
-        (void)text_format(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%.100s",
-                          program ? program + 1 : "nvidia-persistenced");
+        text_set(unit, "_SYSTEMD_UNIT=%s", service->unit);
+        text_set(identifier, "SYSLOG_IDENTIFIER=%.100s", program ? program + 1 : "nvidia-persistenced");
         if (service_run_program(locations, "journalctl", arguments, timeout_usec, output, sizeof(output)) == 0)
-                (void)text_copy(service->last_words, sizeof(service->last_words), text_trim(output));
+                text_set(service->last_words, "%s", text_trim(output));
 }
 
 bool service_can_ask(const struct locations *locations) {
@@ -221,10 +219,9 @@ bool service_can_ask(const struct locations *locations) {
 
 void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec) {
         *service = (struct service){0};
-        (void)text_copy(service->unit, sizeof(service->unit), unit);
+        text_set(service->unit, "%s", unit);
         if (!service_can_ask(locations)) {
-                (void)text_format(service->reason, sizeof(service->reason), "systemd does not run here: no %.100s%s",
-                                  locations->root, RUNNING);
+                text_set(service->reason, "systemd does not run here: no %.100s%s", locations->root, RUNNING);
                 return;
         }
         service->known = ask_systemctl(service, locations, timeout_usec) == 0;

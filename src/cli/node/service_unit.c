@@ -64,7 +64,7 @@ static void find_unit_of_process(const struct locations *locations, int32_t pid,
         char *rest = NULL;
 
         unit[0] = '\0';
-        (void)text_format(file, sizeof(file), "/proc/%d/cgroup", (int)pid);
+        text_set(file, "/proc/%d/cgroup", (int)pid);
         if (pid <= 1 || locations_path(path, locations, file) < 0 || file_read(path, text, sizeof(text)) < 0)
                 return;
         for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
@@ -81,7 +81,7 @@ static void find_unit_of_process(const struct locations *locations, int32_t pid,
 
 static void take_property(struct candidate *candidate, const char *name, const char *value) {
         if (text_equal(name, "Id")) {
-                (void)text_copy(candidate->unit, sizeof(candidate->unit), value);
+                text_set(candidate->unit, "%s", value);
                 candidate->is_daemons |= text_equal(value, SERVICE_UNIT) || text_equal(value, "holdfast.service");
         } else if (text_equal(name, "MainPID"))
                 candidate->main_pid = atoi(value);

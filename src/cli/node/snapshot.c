@@ -290,8 +290,7 @@ static void sort_rows(struct snapshot *snapshot) {
                 qsort(snapshot->gpus, snapshot->n_gpus, sizeof(snapshot->gpus[0]), compare_rows);
         each_gpu(gpu, snapshot) {
                 gpu->index = (size_t)(gpu - snapshot->gpus);
-                (void)text_format(gpu->label, sizeof(gpu->label), "GPU %zu %s", gpu->index,
-                                  pci_address_format(&gpu->info.address, gpu->address));
+                text_set(gpu->label, "GPU %zu %s", gpu->index, pci_address_format(&gpu->info.address, gpu->address));
         }
 }
 

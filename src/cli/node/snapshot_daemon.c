@@ -24,14 +24,13 @@ static void note_no_connection(struct snapshot *snapshot, int error) {
         snapshot->daemon_errno = error;
         snapshot->daemon = error == -ENOENT || error == -ECONNREFUSED ? DAEMON_NONE : DAEMON_SILENT;
         if (error == -ENOENT)
-                (void)text_format(snapshot->daemon_error, sizeof(snapshot->daemon_error),
-                                  "no persistence daemon is running: there is no socket %s", path);
+                text_set(snapshot->daemon_error, "no persistence daemon is running: there is no socket %s", path);
         else if (error == -ECONNREFUSED)
-                (void)text_format(snapshot->daemon_error, sizeof(snapshot->daemon_error),
-                                  "no persistence daemon is running: nobody listens on %s any more", path);
+                text_set(snapshot->daemon_error, "no persistence daemon is running: nobody listens on %s any more",
+                         path);
         else
-                (void)text_format(snapshot->daemon_error, sizeof(snapshot->daemon_error),
-                                  "cannot connect to the persistence daemon at %s: %s", path, strerror(-error));
+                text_set(snapshot->daemon_error, "cannot connect to the persistence daemon at %s: %s", path,
+                         strerror(-error));
         if (snapshot->daemon == DAEMON_NONE)
                 set_held_of_all(snapshot, HF_NO);
 }
@@ -39,7 +38,7 @@ static void note_no_connection(struct snapshot *snapshot, int error) {
 static void note_no_answer(struct snapshot *snapshot, int error, const struct client *client) {
         snapshot->daemon = DAEMON_SILENT;
         snapshot->daemon_errno = error;
-        (void)text_copy(snapshot->daemon_error, sizeof(snapshot->daemon_error), client_error(client));
+        text_set(snapshot->daemon_error, "%s", client_error(client));
 }
 
 /* ---- Holdfast: List ---------------------------------------------------------- */
@@ -72,9 +71,9 @@ static int take_detail(struct snapshot *snapshot, const struct hf_gpu *detail) {
 
         /* The driver tells some of this only once the GPU was initialised, and behind the shim not at all. */
         if (row->info.uuid[0] == '\0')
-                (void)text_copy(row->info.uuid, sizeof(row->info.uuid), row->detail.uuid);
+                text_set(row->info.uuid, "%s", row->detail.uuid);
         if (row->info.model[0] == '\0')
-                (void)text_copy(row->info.model, sizeof(row->info.model), row->detail.model);
+                text_set(row->info.model, "%s", row->detail.model);
         if (row->info.minor == GPU_MINOR_UNKNOWN)
                 row->info.minor = detail->minor;
         return 0;

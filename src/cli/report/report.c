@@ -91,7 +91,7 @@ struct report_text report_time_utc(uint64_t realtime_usec) {
 
         if (gmtime_r(&seconds, &parts))
                 (void)strftime(time.text, sizeof(time.text), "%Y-%m-%dT%H:%M:%S", &parts);
-        text_append(time.text, sizeof(time.text), ".%03uZ", (unsigned)(realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
+        text_add(time.text, ".%03uZ", (unsigned)(realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
         return time;
 }
 
@@ -100,11 +100,11 @@ struct report_text report_duration(uint64_t usec) {
         struct report_text duration = {"-"};
 
         if (usec != 0)
-                (void)text_format(duration.text, sizeof(duration.text),
-                                  msec < 10     ? "%.1f ms"
-                                  : msec < 1000 ? "%.0f ms"
-                                                : "%.2f s",
-                                  msec < 1000 ? msec : msec / 1000);
+                text_set(duration.text,
+                         msec < 10     ? "%.1f ms"
+                         : msec < 1000 ? "%.0f ms"
+                                       : "%.2f s",
+                         msec < 1000 ? msec : msec / 1000);
         return duration;
 }
 

@@ -124,7 +124,7 @@ static void describe_daemon(const struct snapshot *snapshot, char *buffer, size_
         char pid[24] = "";
 
         if (snapshot->daemon_pid > 0)
-                (void)text_format(pid, sizeof(pid), "pid %d", (int)snapshot->daemon_pid);
+                text_set(pid, "pid %d", (int)snapshot->daemon_pid);
         switch (snapshot->daemon) {
         case DAEMON_HOLDFAST:
                 (void)text_format(buffer, size, "Holdfast %s (pid %u, %s backend)", snapshot->head.version,
@@ -215,18 +215,16 @@ static void print_gpu_line(const struct snapshot_gpu *gpu, enum colour colour, c
 static void print_stuck(const struct snapshot_gpu *gpu, struct remarks *remarks) {
         char what[256];
 
-        (void)text_format(what, sizeof(what),
-                          "stuck in the driver, %s, since %s: see the kernel log; the other GPUs are not affected",
-                          hf_gpu_state_name(gpu->detail.state),
-                          report_time_local(gpu->detail.since_realtime_usec).text);
+        text_set(what, "stuck in the driver, %s, since %s: see the kernel log; the other GPUs are not affected",
+                 hf_gpu_state_name(gpu->detail.state), report_time_local(gpu->detail.since_realtime_usec).text);
         print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 
 static void print_error(const struct snapshot_gpu *gpu, struct remarks *remarks) {
         char what[HF_TEXT_SIZE + 64];
 
-        (void)text_format(what, sizeof(what), "%s (%u failed open%s so far)", gpu->detail.error_text,
-                          (unsigned)gpu->detail.failures, gpu->detail.failures == 1 ? "" : "s");
+        text_set(what, "%s (%u failed open%s so far)", gpu->detail.error_text, (unsigned)gpu->detail.failures,
+                 gpu->detail.failures == 1 ? "" : "s");
         print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 
@@ -238,8 +236,8 @@ static void print_detail(const struct snapshot_gpu *gpu, struct remarks *remarks
         if (gpu->detail.uvm == HF_UVM_WAITING) {
                 char what[HF_TEXT_SIZE + 64];
 
-                (void)text_format(what, sizeof(what), "UVM persistence is not on yet: %s",
-                                  gpu->detail.uvm_text[0] ? gpu->detail.uvm_text : "it is being tried");
+                text_set(what, "UVM persistence is not on yet: %s",
+                         gpu->detail.uvm_text[0] ? gpu->detail.uvm_text : "it is being tried");
                 print_gpu_line(gpu, COLOUR_WARNING, what, remarks);
         }
 }
@@ -281,10 +279,10 @@ static void print_daemon_note(const struct snapshot *snapshot, struct remarks *r
 
         switch (snapshot->daemon) {
         case DAEMON_NONE:
-                (void)text_format(text, sizeof(text),
-                                  "%s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
-                                  "keep it ready.",
-                                  snapshot->daemon_error);
+                text_set(text,
+                         "%s. A GPU is torn down when its last user closes it; start nvidia-persistenced to "
+                         "keep it ready.",
+                         snapshot->daemon_error);
                 print_note(remarks, text);
                 break;
         case DAEMON_SILENT:
@@ -308,11 +306,10 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
                 if (snapshot->daemon != DAEMON_HOLDFAST || gpu->detail.state != HF_GPU_FAILED ||
                     snapshot->gpus[i + 1].info.excluded)
                         continue;
-                (void)text_format(
-                        text, sizeof(text),
-                        "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of the GPUs "
-                        "behind it are smaller: name GPUs by address",
-                        gpu->index);
+                text_set(text,
+                         "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of the GPUs "
+                         "behind it are smaller: name GPUs by address",
+                         gpu->index);
                 print_note(remarks, text);
                 return;
         }
@@ -324,9 +321,8 @@ static void print_settings_note(const struct snapshot *snapshot, struct remarks 
 
         if (n == 0)
                 return;
-        (void)text_format(text, sizeof(text),
-                          "%zu setting%s or hook%s of GPUs %s not as wanted; see 'holdfast settings'.", n,
-                          n == 1 ? "" : "s", n == 1 ? "" : "s", n == 1 ? "is" : "are");
+        text_set(text, "%zu setting%s or hook%s of GPUs %s not as wanted; see 'holdfast settings'.", n,
+                 n == 1 ? "" : "s", n == 1 ? "" : "s", n == 1 ? "is" : "are");
         print_note(remarks, text);
 }
 
@@ -335,9 +331,8 @@ static void print_notes(const struct snapshot *snapshot, struct remarks *remarks
         const char *why;
 
         if (snapshot->inventory_error < 0) {
-                (void)text_format(text, sizeof(text),
-                                  "cannot read the driver's list of GPUs (/proc/driver/nvidia): %s.",
-                                  strerror(-snapshot->inventory_error));
+                text_set(text, "cannot read the driver's list of GPUs (/proc/driver/nvidia): %s.",
+                         strerror(-snapshot->inventory_error));
                 print_note(remarks, text);
         }
         print_daemon_note(snapshot, remarks);
@@ -348,7 +343,7 @@ static void print_notes(const struct snapshot *snapshot, struct remarks *remarks
                            "where Persistence-M is '?', the kernel's own flag cannot be read without opening the GPU, "
                            "which this command never does.");
         if (snapshot_untold(snapshot, untold, sizeof(untold))) {
-                (void)text_format(text, sizeof(text), "%s.", untold);
+                text_set(text, "%s.", untold);
                 print_note(remarks, text);
         }
         if (!snapshot->clients_known)

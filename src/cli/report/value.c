@@ -20,7 +20,7 @@ struct value value_number(uint64_t number) {
 struct value value_text(const char *text) {
         struct value value = {.kind = text[0] != '\0' ? VALUE_TEXT : VALUE_UNKNOWN};
 
-        (void)text_copy(value.text, sizeof(value.text), text);
+        text_set(value.text, "%s", text);
         return value;
 }
 

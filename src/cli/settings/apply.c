@@ -51,7 +51,7 @@ static void find_client(struct applying *applying) {
 
         applying->looked = true;
         if (holders_scan(applying->apply->locations, &holders, &n, &sight) < 0 || !sight.complete) {
-                (void)text_copy(applying->client, sizeof(applying->client), "it cannot be seen who has the GPU open");
+                text_set(applying->client, "it cannot be seen who has the GPU open");
                 return;
         }
         for (size_t i = 0; i < n; i++) {
@@ -60,8 +60,7 @@ static void find_client(struct applying *applying) {
                 if (holder->minor != applying->apply->minor || holder->is_keeper || holder->pid == getpid() ||
                     holder->pid == applying->apply->daemon_pid)
                         continue;
-                (void)text_format(applying->client, sizeof(applying->client), "%s (pid %d) has the GPU open",
-                                  holder->name, (int)holder->pid);
+                text_set(applying->client, "%s (pid %d) has the GPU open", holder->name, (int)holder->pid);
                 return;
         }
 }
@@ -239,7 +238,7 @@ json_t *apply_run(const struct apply *apply) {
         if (apply->wanted->n == 0)
                 return run_all(&applying, problem);
         if (!apply->locations->has_nvml && !apply->nvml)
-                (void)text_copy(problem, sizeof(problem), "below a root NVML must be named: give --nvml FILE");
+                text_set(problem, "below a root NVML must be named: give --nvml FILE");
         else if (nvml_open(&nvml, apply->nvml ? apply->nvml : NVML_LIBRARY, problem, sizeof(problem)) == 0)
                 (void)nvml_gpu_open(&applying.gpu, nvml, &apply->address, problem, sizeof(problem));
         return run_all(&applying, problem);

@@ -35,7 +35,7 @@ static const char *const event_names[] = {
 static void set_environment(const struct hook_call *call) {
         char index[24];
 
-        (void)text_format(index, sizeof(index), "%zu", call->index);
+        text_set(index, "%zu", call->index);
         (void)clearenv();
         (void)setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
         (void)setenv("GPU_ADDRESS", call->address, 1);
@@ -152,8 +152,7 @@ void hooks_run(const struct hook_call *call, void (*tell)(void *userdata, json_t
                 if (trusted)
                         run_one(call, path, failure);
                 else
-                        (void)text_copy(failure, sizeof(failure),
-                                        "not run: it is no file that only root can have written");
+                        text_set(failure, "not run: it is no file that only root can have written");
                 tell(userdata, json_pack("{s:s, s:s, s:o}", "name", names[i]->d_name, "event", event_names[call->event],
                                          "failure", failure[0] != '\0' ? json_string(failure) : json_null()));
         }

@@ -58,7 +58,7 @@ static void settings_service_done(struct settings_service *service) {
 static void find_wanted(const struct settings_service *service, struct service_gpu *gpu) {
         struct gpu_info info = {.address = gpu->address};
 
-        (void)text_copy(info.uuid, sizeof(info.uuid), gpu->said.uuid);
+        text_set(info.uuid, "%s", gpu->said.uuid);
         service_gpu_want(gpu, config_settings(&service->config, &info, (int)gpu->index));
 }
 
@@ -198,8 +198,8 @@ static void fill_call(const struct settings_service *service, const struct servi
         *ret_call = (struct hook_call){.index = gpu->index, .event = gpu->events[0].event};
         (void)locations_path(ret_call->folder, service->options->locations, HOOKS_FOLDER);
         (void)pci_address_format(&gpu->address, ret_call->address);
-        (void)text_copy(ret_call->uuid, sizeof(ret_call->uuid), gpu->said.uuid);
-        (void)text_copy(ret_call->reason, sizeof(ret_call->reason), gpu->events[0].reason);
+        text_set(ret_call->uuid, "%s", gpu->said.uuid);
+        text_set(ret_call->reason, "%s", gpu->events[0].reason);
 }
 
 /* Gives the GPU's worker the next thing to do: the settings of a GPU that was opened come before its hooks. */

@@ -82,7 +82,7 @@ static void queue_event(struct service_gpu *gpu, enum hook_event event, const ch
                 &gpu->events[gpu->n_events < SERVICE_EVENTS_MAX ? gpu->n_events++ : SERVICE_EVENTS_MAX - 1];
 
         place->event = event;
-        (void)text_copy(place->reason, sizeof(place->reason), reason);
+        text_set(place->reason, "%s", reason);
         (void)text_printable(place->reason);
 }
 
