@@ -28,7 +28,7 @@ closed_sets = pytest.mark.parametrize("closed", SETS, ids=["input", "output", "e
 kernel = pytest.mark.parametrize("backend", ["kernel"])  # whose GPUs are files
 
 # Words with which each command succeeds, beside one daemon that holds all GPUs.
-WORDS = {"bench": ["--held-only", "--yes"], "completion": ["bash"], "query": ["--fields=pci.bus_id"],
+WORDS = {"bench": ["--held-only", "--yes"], "query": ["--fields=pci.bus_id"],
          "release": ["--", "true"], "set": ["on"], "takeover": ["--help"]}
 
 
