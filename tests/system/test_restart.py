@@ -530,8 +530,8 @@ def test_a_descriptor_that_is_no_uvms_is_closed_and_the_gpu_registered(world, le
     left_behind.keep(name_of(world.gpus[0]).replace("gpu-", "uvm-"), world.sim.mount / false)
     left_behind.close()
     daemon = world.supervise("--verbose").start("--uvm-persistence-mode").wait_ready()
-    wait_until(lambda: registrations(world) == [1] * 4, "each GPU registered")
-    assert [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 4
+    wait_until(lambda: [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 4, "UVM on in the list")
+    assert registrations(world) == [1] * 4
     assert len(world.sim.journal("uvm-registered")) == 4
     wait_until(lambda: world.site.kept() == nodes(world, uvm=True), "the keeper has nothing else")
 
