@@ -149,7 +149,7 @@ static void take_message(struct message *message) {
 static void tell_lost(struct message *message) {
         message->level = LOG_WARNING;
         (void)snprintf(message->text, sizeof(message->text),
-                       "%lu messages were lost before this one: the log did not take them in time", queue.lost);
+                       "%lu messages were lost before this one: the log did not accept them in time", queue.lost);
         queue.lost = 0;
 }
 

@@ -41,13 +41,14 @@ static const struct {
         int error;
         const char *reason;
 } connect_reasons[] = {
-        {-EACCES, "this user may not reach the socket: see the permissions of its folder, or become root"},
+        {-EACCES,
+         "this user has no permission to reach the socket: check the permissions of its folder, or run as root"},
         {-ECONNREFUSED, "it is not running and left its socket behind: start it (systemctl start nvidia-persistenced)"},
         {-EMFILE, "this process has too many files open"},
         {-ENAMETOOLONG, "a socket's path has at most 107 characters: choose a shorter root"},
         {-ENOENT, "there is no socket, so it is not running: start it (systemctl start nvidia-persistenced)"},
-        {-ENOTDIR, "part of the path is no folder: check the root"},
-        {-EPROTOTYPE, "the socket is of another kind: it is no persistence daemon's"},
+        {-ENOTDIR, "part of the path is not a folder: check the root"},
+        {-EPROTOTYPE, "the socket has another type: it does not belong to a persistence daemon"},
         {-ETIMEDOUT, "it did not accept the connection in time: it is busy or stuck; see its log"},
 };
 
@@ -147,7 +148,7 @@ int client_get_mode(struct client *client, const struct pci_address *address, ui
         if (r < 0)
                 return r;
         if (result.mode > NVPD_MODE_ENABLED)
-                return connection_fail(&client->connection, -EPROTO, "answered with persistence mode %u, which is none",
+                return connection_fail(&client->connection, -EPROTO, "answered with the unknown persistence mode %u",
                                        result.mode);
         *ret_status = result.status;
         *ret_enabled = result.mode == NVPD_MODE_ENABLED;

@@ -64,7 +64,7 @@ static int fail_foreign(struct connection *connection, const char *what) {
         give_up(connection);
         return connection_fail(
                 connection, -EPROTO,
-                "sent %s: what listens there is no persistence daemon; see which program it is with ss -xlp", what);
+                "sent %s: the program that listens there is not a persistence daemon; find it with ss -xlp", what);
 }
 
 /* Returns 0 when the socket is ready for events, or broken, which the next system call on it tells. */
@@ -156,11 +156,11 @@ static int receive_reply(struct connection *connection, struct rpc_reply *ret_re
                 xdr_reader_init(ret_results, connection->record.buffer, connection->record.length);
                 record_reader_reset(&connection->record); /* the bytes stay where they are until the next feed */
                 if (rpc_reply_decode(ret_results, ret_reply) < 0)
-                        return fail_foreign(connection, "something that is no RPC reply");
+                        return fail_foreign(connection, "something that is not an RPC reply");
                 if (ret_reply->xid == connection->xid)
                         return 0;
                 if (!is_of_an_earlier_call(connection, ret_reply->xid))
-                        return fail_foreign(connection, "an answer to a question that was not asked");
+                        return fail_foreign(connection, "a reply to a call that was not made");
         }
 }
 
@@ -205,7 +205,7 @@ int connection_send_call(struct connection *connection, struct connection_call *
         assert(xdr_writer_ok(&call->writer));
         if (connection->fd < 0)
                 return connection_fail(connection, -ENOTCONN,
-                                       "cannot be asked over a connection that broke: connect again");
+                                       "cannot be called over a broken connection: connect again");
         record_header_encode(call->bytes, (uint32_t)size);
         return send_bytes(connection, call->bytes, RECORD_HEADER_SIZE + size);
 }

@@ -53,8 +53,8 @@ int cuda_open(struct cuda **ret_cuda, const char *library, char *error, size_t e
                 void *symbol = dlsym(handle, symbols[i].name);
 
                 if (!symbol) {
-                        (void)text_format(error, error_size, "%s has no %s: it is not CUDA's, or too old", library,
-                                          symbols[i].name);
+                        (void)text_format(error, error_size, "%s has no %s: it is not CUDA's library, or too old",
+                                          library, symbols[i].name);
                         return -ENOENT;
                 }
                 memcpy((char *)cuda + symbols[i].offset, &symbol, sizeof(symbol));

@@ -103,7 +103,7 @@ int nvml_find_device(struct nvml *nvml, const struct pci_address *address, void 
         char bus_id[PCI_ADDRESS_SIZE];
         int result = nvml->get_handle(pci_address_format_nvml(address, bus_id), ret_device);
 
-        return result == NVML_SUCCESS ? 0 : fail(nvml, result, "NVML does not open the GPU", error, error_size);
+        return result == NVML_SUCCESS ? 0 : fail(nvml, result, "NVML cannot open the GPU", error, error_size);
 }
 
 int nvml_set_persistence(struct nvml *nvml, const struct pci_address *address, bool enabled, char *error,
@@ -116,6 +116,6 @@ int nvml_set_persistence(struct nvml *nvml, const struct pci_address *address, b
                 return r;
         result = nvml->set_persistence(device, enabled);
         if (result != NVML_SUCCESS)
-                return fail(nvml, result, "NVML does not set the kernel's flag", error, error_size);
+                return fail(nvml, result, "NVML cannot set the kernel's flag", error, error_size);
         return 0;
 }

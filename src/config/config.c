@@ -206,7 +206,7 @@ static int on_line(void *userdata, const char *section, const char *name, const 
         if (text_starts_with(section, "gpu "))
                 return read_gpu_key(reading, section + strlen("gpu "), name, value);
         if (section[0] == '\0')
-                return wrong(reading, "'%s' stands before any section; there are [daemon] and [gpu ...]", name);
+                return wrong(reading, "'%s' appears before the first section; there are [daemon] and [gpu ...]", name);
         return wrong(reading, "unknown section [%s]; there are [daemon] and [gpu ...]", section);
 }
 

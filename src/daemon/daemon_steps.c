@@ -43,7 +43,7 @@ static void free_runtime(struct daemon *daemon) {
 static int make_keeper_link(struct daemon *daemon) {
         int r = keeper_link_new(&daemon->keeper);
 
-        return r < 0 ? log_errno(LOG_ERR, r, "cannot make the keeper's link") : 0;
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot create the link to the keeper") : 0;
 }
 
 static void free_keeper_link(struct daemon *daemon) {
@@ -104,7 +104,7 @@ static int make_registry(struct daemon *daemon) {
         config.worker = daemon->worker;
         if (r == 0)
                 r = registry_new(&daemon->registry, &config);
-        return r < 0 ? log_errno(LOG_ERR, r, "cannot make the registry of GPUs") : 0;
+        return r < 0 ? log_errno(LOG_ERR, r, "cannot create the registry of GPUs") : 0;
 }
 
 static void free_registry(struct daemon *daemon) {
@@ -114,7 +114,7 @@ static void free_registry(struct daemon *daemon) {
 
 static int make_methods(struct daemon *daemon) {
         if (methods_init(&daemon->methods, daemon->loop.base, daemon->ops->name) < 0)
-                return log_errno(LOG_ERR, -ENOMEM, "cannot make the RPC methods");
+                return log_errno(LOG_ERR, -ENOMEM, "cannot create the RPC methods");
         daemon->methods.registry = daemon->registry;
         return settings_peer_policy(&daemon->settings, &daemon->methods.policy);
 }
@@ -249,7 +249,8 @@ static int listen_to_hotplug(struct daemon *daemon) {
         else
                 r = hotplug_new_socket(&daemon->hotplug, daemon->loop.base, daemon->runtime.uevents, &callbacks);
         if (r < 0)
-                (void)log_errno(LOG_INFO, r, "nobody tells of GPUs that come and go; looking every %d s", POLL_SEC);
+                (void)log_errno(LOG_INFO, r, "nothing reports GPUs that are added or removed; looking every %d s",
+                                POLL_SEC);
         registry_set_polling(daemon->registry, r < 0);
         return 0;
 }
@@ -266,7 +267,7 @@ static int start_log_thread(struct daemon *daemon) {
         int r = log_start();
 
         if (r < 0)
-                (void)log_errno(LOG_WARNING, r, "cannot log from a thread: a log that is full may stop the daemon");
+                (void)log_errno(LOG_WARNING, r, "cannot start the log's thread: a blocked log may block the daemon");
         return 0;
 }
 
@@ -274,7 +275,7 @@ static int start_registry(struct daemon *daemon) {
         static const struct timeval limit = {.tv_sec = LIST_LIMIT_SEC};
 
         if (event_base_once(daemon->loop.base, -1, EV_TIMEOUT, daemon_on_list_limit, daemon, &limit) < 0)
-                return log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
+                return log_errno(LOG_ERR, -ENOMEM, "cannot create timers");
         registry_start(daemon->registry);
         return 0;
 }

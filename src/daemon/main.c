@@ -55,17 +55,17 @@ static void pass_kernel_log(const struct options *options) {
 
         notify_open(options->environment->notify_socket);
         if (!notify_is_open()) {
-                log_write(LOG_WARNING, "--pass-kernel-log: there is no service manager to leave the kernel log with");
+                log_write(LOG_WARNING, "--pass-kernel-log: there is no service manager to pass the kernel log to");
                 return;
         }
         fd = kernel_messages_open(&options->locations);
         if (fd < 0) {
-                (void)log_errno(LOG_INFO, fd, "cannot open the kernel log; the daemon does without");
+                (void)log_errno(LOG_INFO, fd, "cannot open the kernel log; the daemon works without it");
                 return;
         }
         r = notify_store(KERNEL_MESSAGES_NAME, fd);
         if (r < 0)
-                (void)log_errno(LOG_WARNING, r, "cannot leave the kernel log with the service manager");
+                (void)log_errno(LOG_WARNING, r, "cannot store the kernel log with the service manager");
         (void)fd_close(fd);
 }
 

@@ -16,7 +16,7 @@ static const struct {
         bool transient;
         const char *meaning;
 } meanings[] = {
-        {ENOENT, true, "the device node is missing; nvidia-modprobe or udev makes it"},
+        {ENOENT, true, "the device node is missing; nvidia-modprobe or udev creates it"},
         {ENXIO, true, "the driver does not serve this node yet; is the nvidia module loaded?"},
         {ENODEV, true, "the driver does not list this GPU; it was unbound or removed"},
         {EINTR, true, "interrupted"},

@@ -65,7 +65,7 @@ static int find_blocks(const struct locations *locations, const struct memory_ra
             __builtin_add_overflow(range->address, range->size_bytes, &end))
                 return gpu_failure_explain(ret_failure, -EINVAL, NV_OK, NULL,
                                            "memory 0x%" PRIx64 "+0x%" PRIx64
-                                           " is no whole number of blocks of 0x%" PRIx64,
+                                           " is not a whole number of blocks of 0x%" PRIx64,
                                            range->address, range->size_bytes, size_bytes);
         *ret_blocks = (struct blocks){
                 .locations = locations,
@@ -185,7 +185,7 @@ static void put_back(const struct blocks *blocks, block_step step, const char *s
         }
         if (n_failed > 0)
                 (void)log_errno(LOG_WARNING, error,
-                                "%" PRIu64 " of %" PRIu64 " blocks of GPU memory could not be put back %s", n_failed,
+                                "%" PRIu64 " of %" PRIu64 " blocks of GPU memory could not be restored %s", n_failed,
                                 blocks->end - blocks->first, state);
 }
 

@@ -166,7 +166,7 @@ static int make_node_of(struct work *work, const struct pci_address *address) {
         if (r == -ENODEV) /* not there any more, or not the driver's */
                 return 0;
         if (r < 0)
-                return log_errno(LOG_WARNING, r, "cannot read the minor number of %s: its device node is not made",
+                return log_errno(LOG_WARNING, r, "cannot read the minor number of %s: its device node is not created",
                                  pci_address_format(address, text));
         make_gpu_node(work, &gpu);
         return 0;
@@ -210,7 +210,7 @@ int nodes_make_with(const struct locations *locations, const struct node_selecti
         if (r == -ENOENT) /* no driver: who loads it will make them, or we when it has been */
                 return 0;
         if (r < 0)
-                return log_errno(LOG_WARNING, r, "cannot read /proc/driver/nvidia/params: no device node is made");
+                return log_errno(LOG_WARNING, r, "cannot read /proc/driver/nvidia/params: no device node is created");
         if (!work.parameters.ours)
                 return 0;
         work.has_modprobe = locations_path(path, locations, MODPROBE) == 0 && access(path, X_OK) == 0;
@@ -224,7 +224,7 @@ static int wait_for(pid_t child, int end_fd) {
 
         if (poll(&end, 1, LIMIT_MSEC) <= 0)
                 return log_errno(LOG_WARNING, -ETIMEDOUT,
-                                 "the driver tells nothing of its GPUs: no device node is made");
+                                 "the driver reports nothing about its GPUs: no device node is created");
         while (waitpid(child, &status, 0) < 0 && errno == EINTR)
                 ;
         return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS ? 0 : -EIO;
@@ -242,13 +242,13 @@ int nodes_make(const struct locations *locations, const struct node_selection *s
         if (!locations->nodes_are_devices)
                 return 0;
         if (pipe2(ends, O_CLOEXEC) < 0)
-                return log_errno(LOG_WARNING, -errno, "cannot make a pipe: no device node is made");
+                return log_errno(LOG_WARNING, -errno, "cannot create a pipe: no device node is created");
         read_end = ends[0];
         child = fork();
         if (child == 0)
                 _exit(nodes_make_with(locations, selection, &node_system_ops) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
         (void)fd_close(ends[1]);
-        return child < 0 ? log_errno(LOG_WARNING, -errno, "cannot fork: no device node is made")
+        return child < 0 ? log_errno(LOG_WARNING, -errno, "cannot fork: no device node is created")
                          : wait_for(child, read_end);
 }
 
@@ -259,8 +259,8 @@ static int run_modprobe(const char *const arguments[]) {
         int r = program_run(arguments, MODPROBE_TIMEOUT_USEC, output, sizeof(output));
 
         if (r < 0)
-                (void)log_errno(LOG_WARNING, r, "%s failed, a device node is made without it (it said: %s)", MODPROBE,
-                                text_printable(text_trim(output)));
+                (void)log_errno(LOG_WARNING, r, "%s failed, the device node is created without it (its output: %s)",
+                                MODPROBE, text_printable(text_trim(output)));
         return r;
 }
 
@@ -290,7 +290,7 @@ static int make_by_mknod(const struct locations *locations, const struct node *n
                 log_write(LOG_INFO, "made %s (character device %u:%u)", path, node->major, node->minor);
         if (r >= 0 || r == -EEXIST) /* somebody else was quicker */
                 return 0;
-        return log_errno(LOG_WARNING, r, "cannot make the device node %s; as root, run: %s", path, MODPROBE);
+        return log_errno(LOG_WARNING, r, "cannot create the device node %s; as root, run: %s", path, MODPROBE);
 }
 
 const struct node_ops node_system_ops = {

@@ -155,7 +155,7 @@ static int finish_online(const struct transition *transition) {
         r = tell_driver(transition, NV_NUMA_ONLINE);
         if (r < 0)
                 return gpu_failure_explain(transition->failure, r, NV_OK, "the kernel log may say why",
-                                           "the driver does not take its memory online");
+                                           "the driver refuses to bring its memory online");
         return 0;
 }
 
@@ -189,7 +189,7 @@ static int go_offline(const struct transition *transition) {
         r = tell_driver(transition, NV_NUMA_OFFLINE);
         if (r < 0)
                 return gpu_failure_explain(transition->failure, r, NV_OK, NULL,
-                                           "the driver does not take its memory offline");
+                                           "the driver refuses to take its memory offline");
         return 0;
 }
 
@@ -199,11 +199,11 @@ static int check_info(const struct transition *transition) {
 
         if (info->memory_size == 0 || info->n_offline_addresses > NV_NUMA_OFFLINE_MAX)
                 return gpu_failure_explain(transition->failure, -EBADMSG, NV_OK, NULL,
-                                           "the driver's NUMA information makes no sense");
+                                           "the driver's NUMA information is invalid");
         if (info->status == NV_NUMA_ONLINE_IN_PROGRESS || info->status == NV_NUMA_OFFLINE_IN_PROGRESS)
                 return gpu_failure_explain(
                         transition->failure, -EALREADY, NV_OK,
-                        "if nobody is, write online_failed or offline_failed to the GPU's numa_status in /proc",
+                        "if no program is, write online_failed or offline_failed to the GPU's numa_status in /proc",
                         "another program is on- or offlining the GPU's memory");
         return 0;
 }

@@ -50,7 +50,7 @@ int uvm_register(const char *path, const char *uuid, int *ret_fd, struct gpu_fai
         int r;
 
         if (uvm_uuid_parse(uuid, registration.uuid) < 0)
-                return gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK, "the driver does not tell this GPU's UUID");
+                return gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK, "the driver does not report this GPU's UUID");
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return gpu_failure_set(ret_failure, -errno, NV_OK, "cannot open %s", path);

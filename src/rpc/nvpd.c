@@ -11,13 +11,13 @@ static const char *const status_texts[] = {
         [NVPD_DEVICE_NOT_FOUND] = "the daemon knows no GPU at this PCI address",
         [NVPD_DRIVER] = "the driver refused to open or close the GPU",
         [NVPD_INSUFFICIENT_RESOURCES] = "the daemon ran out of memory or descriptors",
-        [NVPD_INVALID_ARGUMENT] = "the daemon does not know the value asked for",
-        [NVPD_IO] = "the daemon met an input or output error",
-        [NVPD_PERMISSIONS] = "the caller may not change this; root may",
-        [NVPD_RPC] = "the call did not get through to the daemon",
+        [NVPD_INVALID_ARGUMENT] = "the daemon does not know the requested value",
+        [NVPD_IO] = "the daemon had an input or output error",
+        [NVPD_PERMISSIONS] = "the caller is not permitted to change this; root is",
+        [NVPD_RPC] = "the call did not reach the daemon",
         [NVPD_USER_NOT_FOUND] = "the user is not known on this system",
-        [NVPD_NUMA_FAILURE] = "the GPU's memory could not be brought on- or offline; the mode was put back",
-        [NVPD_UNKNOWN] = "the daemon could not tell who calls",
+        [NVPD_NUMA_FAILURE] = "the GPU's memory could not be brought on- or offline; the mode was restored",
+        [NVPD_UNKNOWN] = "the daemon could not identify the caller",
 };
 
 void nvpd_device_decode(struct xdr_reader *reader, struct nvpd_device *device) {

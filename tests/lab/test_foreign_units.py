@@ -84,7 +84,7 @@ def test_the_drop_in_of_nvidias_ansible_role_works_on_our_unit(node):
     node.exec("systemctl", "enable", "--now", SERVICE)
     assert node.gpus.users() == [1, 1]
     assert property_of(node, "Type") == "notify"
-    assert "asked for user 'root'" in node.journal(unit=SERVICE)
+    assert "--user root is given" in node.journal(unit=SERVICE)
 
     node.exec("systemctl", "stop", SERVICE)
     assert node.gpus.users() == [0, 0]

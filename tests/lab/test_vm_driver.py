@@ -96,7 +96,7 @@ def test_an_unbind_ends_for_the_daemon_lets_go_at_the_drivers_notice(driver):
     service.wait_held(driver, ADDRESSES)
     assert left == [ADDRESSES[1]]
     said = driver.journal(unit=service.UNIT)
-    assert f"device {ADDRESSES[0]} - the driver is about to let go of it; releasing it." in said
+    assert f"device {ADDRESSES[0]} - the driver is about to unbind it; releasing it." in said
 
 
 def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(driver):

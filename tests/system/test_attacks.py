@@ -657,7 +657,7 @@ def test_a_system_log_that_takes_nothing(world):
                 process.kill_and_reap(daemon.pid)
                 daemon.status = 0
     if not other_daemon():
-        daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not take them in time")
+        daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not accept them in time")
 
 
 @pytest.mark.holdfast_only("NVIDIA's logs to syslog alone")
@@ -667,7 +667,7 @@ def test_a_standard_error_that_nobody_reads(world):
     with daemon.log.held():
         fill_log(daemon, world, 400)
         assert_serves(daemon, world)
-    daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not take them in time")
+    daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not accept them in time")
 
 
 @pytest.mark.holdfast_only("NVIDIA's logs to syslog alone")
@@ -805,5 +805,5 @@ def test_a_hostile_configuration_at_a_reload(world):
     daemon = world.start("--config", str(config))
     config.write_bytes(random.Random(35006).randbytes(100_000))
     os.kill(daemon.pid, 1)
-    daemon.wait_for_log("the configuration in force stays")
+    daemon.wait_for_log("the current configuration stays in effect")
     assert_not_obeyed(daemon, world)

@@ -87,7 +87,7 @@ def test_without_the_library_the_reason_is_said(world, daemon):
     missing = bench(world, "--count=1", "--cuda=/nonexistent/libcuda.so.1")
     assert missing.status == FAILURE and "cannot load /nonexistent/libcuda.so.1" in missing.err
     wrong = bench(world, "--count=1", "--cuda", BUILD / "tests/nvml/libnvidia-ml.so.1")
-    assert wrong.status == FAILURE and "it is not CUDA's, or too old" in wrong.err
+    assert wrong.status == FAILURE and "it is not CUDA's library, or too old" in wrong.err
     assert initialisations(world) == [3, 1], "only the first of them made a GPU cold"
 
 

@@ -616,7 +616,7 @@ def test_a_peer_that_speaks_no_rpc_is_found(patient):
         server.start()
         check = patient.only_problem("socket")
         server.join(timeout=10)
-    assert "is no persistence daemon" in evidence(check)
+    assert "is not a persistence daemon" in evidence(check)
 
 
 def test_a_socket_that_is_not_for_everybody_is_found(healthy):

@@ -271,7 +271,7 @@ def test_a_reload_without_the_file_is_one_that_says_nothing_only_at_the_usual_pl
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
     config.unlink()
     os.kill(daemon.pid, signal.SIGHUP)
-    daemon.wait_for_log("the configuration in force stays")
+    daemon.wait_for_log("the current configuration stays in effect")
     assert states(daemon) == [RELEASED, HELD, HELD]
 
 
@@ -283,7 +283,7 @@ MISTAKES = [
     ("[gpu sixteen]\npersistence = on\n", 2, "[gpu sixteen] names no GPU"),
     ("[gpu 0000:zz:00.0]\npersistence = on\n", 2, "names no GPU"),
     ("[gpus]\npersistence = on\n", 2, "unknown section [gpus]"),
-    ("persistence = on\n", 1, "'persistence' stands before any section"),
+    ("persistence = on\n", 1, "'persistence' appears before the first section"),
     ("[daemon]\nadmin-group = no-such-group-here\n", 2, "no group 'no-such-group-here'"),
     ("[daemon]\nmax-sessions = 0\n", 2, "'0' is not a number from 1"),
     ("[daemon]\nmax-sessions = many\n", 2, "'many' is not a number"),
@@ -329,7 +329,7 @@ def test_a_daemon_does_not_start_with_a_mistake_and_says_where_it_is(world, conf
 @one_backend
 def test_a_reload_with_a_mistake_changes_nothing(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
-    assert "in force stays" in reload(daemon, config, "[gpu *]\npersistence = off\nuvm-persistence = maybe\n")
+    assert "configuration stays in effect" in reload(daemon, config, "[gpu *]\npersistence = off\nuvm-persistence = maybe\n")
     daemon.wait_for_log(f"{config}:3: 'maybe'")
     assert states(daemon) == [RELEASED, HELD, HELD]
     reload(daemon, config, "")
@@ -340,7 +340,7 @@ def test_a_reload_with_a_mistake_changes_nothing(world, config):
 def test_a_check_says_that_a_good_file_is_good_and_starts_nothing(world, config):
     config.write_text("[daemon]\nmax-sessions = 10\n[gpu *]\npersistence = on\n")
     done = run_check(world, "--config", str(config))
-    assert (done.returncode, done.stderr) == (0, "") and "good" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "") and "valid" in done.stdout
     assert not world.site.pid_file.exists()
 
 

@@ -181,7 +181,7 @@ class Life:
     def reload(self):
         """It says so in its log and to the service manager; one of the two may be what fails."""
         os.kill(self.daemon.pid, signal.SIGHUP)
-        wait_until(lambda: self.daemon.log.has("Configuration read again|the configuration in force stays")
+        wait_until(lambda: self.daemon.log.has("Configuration read again|the current configuration stays in effect")
                    or self.daemon.notifications.has("RELOADING=1") or self.is_gone(), "a reload")
         wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs held after the reload", timeout=20)
 

@@ -269,7 +269,7 @@ def test_without_notices_the_kernel_log_tells_of_an_unbind_and_the_bind_is_follo
     daemon = world.start("--verbose")
     daemon.wait_for_log("listening to the kernel log for unbinds")
     world.sim.ctl("unbind", gpu=world.gpus[0], timeout=20)
-    daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to let go of it")
+    daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to unbind it")
     assert daemon.get(world.gpus[1]) == ENABLED
     world.sim.ctl("bind", gpu=world.gpus[0])
     wait_held(world, daemon, world.gpus[0])
@@ -287,7 +287,7 @@ def test_what_others_write_into_the_kernel_log_lets_go_of_nothing(world):
     for record in (f"12,1,2,-;{waits(first)}", f"6,1,2,-; {waits(first)}", f"6,1,2,-;{waits('0000:99:00.0')}", "x", ""):
         forge(world, record)
     forge(world, f"3,1,2,-;{waits(second)}")
-    daemon.wait_for_log(f"device {second} - the driver is about to let go of it")
+    daemon.wait_for_log(f"device {second} - the driver is about to unbind it")
     assert daemon.get(first) == ENABLED
     assert world.sim.gpu(first)["teardowns"] == 0
 
@@ -302,7 +302,7 @@ def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
     assert daemon.get(world.gpus[0]) == ENABLED
     assert time.monotonic() - start < 5
     world.sim.ctl("unbind", gpu=world.gpus[0])
-    daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to let go of it")
+    daemon.wait_for_log(f"device {world.gpus[0]} - the driver is about to unbind it")
 
 
 @kernel_only

@@ -559,7 +559,7 @@ def test_the_independent_client_reads_list_watch_and_stats(world, daemon, client
     assert re.search(rf'^daemon version="[^"]+" backend="{world.backend}" pid={daemon.pid} .* gpus=3$', listed, re.M)
     assert len(re.findall(rf"^gpu address=.* state={HELD} wanted=1 ", listed, re.M)) == 3
     for address in world.gpus:  # the last thing to change in the list of GPUs that are held
-        daemon.wait_for_log(rf"device {address} - legacy persistence flag asked for")
+        daemon.wait_for_log(rf"device {address} - read the legacy persistence flag")
     listed = run_peer(holdfast_peer, daemon, "list")
     assert run_peer(holdfast_peer, daemon, "watch", "0").splitlines()[0] == listed.splitlines()[0]
     stats = dict(word.split("=") for word in run_peer(holdfast_peer, daemon, "stats").split()[1:])

@@ -150,7 +150,7 @@ def test_the_legacy_flag_is_told_as_the_driver_has_it(world):
     world.simulate(gpus=2, gpu1="legacy = yes")
     daemon = world.start("--verbose")
     for address in world.gpus:
-        daemon.wait_for_log(rf"device {address} - legacy persistence flag asked for")
+        daemon.wait_for_log(rf"device {address} - read the legacy persistence flag")
     with holdfast_rpc.Connection(daemon.socket_path, 20) as connection:
         assert [gpu["legacy_flag"] for gpu in connection.list()["gpus"]] == [0, 1]
 

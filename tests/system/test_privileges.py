@@ -67,7 +67,7 @@ def test_as_root_it_keeps_no_capability_and_says_why_it_is_root(world, options, 
 def test_as_root_without_a_driver_it_keeps_what_opens_nodes_of_any_owner(world):
     daemon = world.start("--verbose")
     assert capabilities(daemon.pid) == capabilities_of_root({CAP_DAC_OVERRIDE})
-    daemon.wait_for_log(r"capabilities: CAP_DAC_OVERRIDE \(no driver is loaded that would tell whose its nodes are\)$")
+    daemon.wait_for_log(r"capabilities: CAP_DAC_OVERRIDE \(no driver is loaded yet, so the owner of its nodes is unknown\)$")
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
@@ -175,7 +175,7 @@ def test_an_ordinary_user_that_asks_for_root_stays_what_it_is(world):
     directory.mkdir()
     os.chown(directory, process.NOBODY, process.NOBODY)
     daemon = world.begin("--user", "root", prefix=as_user(process.NOBODY))
-    daemon.wait_for_log(f"asked for user 'root', but started as uid {process.NOBODY}")
+    daemon.wait_for_log(f"--user root is given, but the daemon was started as uid {process.NOBODY}")
     daemon.wait_ready()
     assert process.status_fields(daemon.pid)["Uid"].split() == [str(process.NOBODY)] * 4
 

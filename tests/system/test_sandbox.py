@@ -87,7 +87,7 @@ def test_root_reads_no_file_that_is_none_of_its_business(world, elsewhere, landl
         return
     daemon.wait_for_log(rf"Files are limited by Landlock \(version {landlock}\)")
     daemon.wait_for_log(rf"cannot read {config}: Permission denied")
-    daemon.wait_for_log("the configuration in force stays; a restart reads files in other folders")
+    daemon.wait_for_log("the current configuration stays in effect; a restart reads files in other folders")
     config.unlink()
     config.write_text("[gpu *]\npersistence = off\n")
     os.kill(daemon.pid, signal.SIGHUP)

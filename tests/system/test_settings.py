@@ -199,7 +199,7 @@ def test_a_reload_applies_what_is_wanted_now(world, daemon, serve):
     service.config.write_text("[gpu *]\npower-limit = lots\n")
     os.kill(service.pid, signal.SIGHUP)
     service.log.wait_for(r":2: 'lots' is neither watts", timeout=20)
-    service.log.wait_for("the configuration in force stays", timeout=20)
+    service.log.wait_for("the current configuration stays in effect", timeout=20)
 
 
 @one_backend

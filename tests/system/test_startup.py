@@ -244,7 +244,7 @@ def test_root_is_not_sent_to_other_files_by_its_environment(world):
 
     there = check(world.site.root)
     if os.geteuid() == 0:
-        assert_one_line_and_pointer_to_help(there, "give --root")
+        assert_one_line_and_pointer_to_help(there, "use --root")
     else:
         assert there.returncode == 0
     assert check(world.site.root, "--root", world.site.root).returncode == 0

@@ -157,7 +157,7 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
         if (r < 0)
                 return complain(
                         invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
-                        "cannot remove %s, which a killed daemon left: %s. While it is there NVML sets nothing; "
+                        "cannot remove %s, left behind by a killed daemon: %s. While it is there NVML sets nothing; "
                         "run this as root, or remove it",
                         snapshot->daemon_socket, strerror(-r));
         return STATUS_DONE;

@@ -78,7 +78,7 @@ static int read_config(struct settings_service *service) {
 
 static void reload(struct settings_service *service) {
         if (read_config(service) < 0) {
-                log_write(LOG_ERR, "the configuration in force stays");
+                log_write(LOG_ERR, "the current configuration stays in effect");
                 return;
         }
         log_write(LOG_INFO, "configuration read again");

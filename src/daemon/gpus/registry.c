@@ -95,14 +95,16 @@ static const struct {
 } outcomes[] = {
         [GPU_JOB_OPEN] = {LOG_NOTICE, "persistence mode enabled.", LOG_ERR, "failed to open."},
         [GPU_JOB_ADOPT] = {LOG_NOTICE, "persistence mode kept over a restart.", LOG_WARNING,
-                           "cannot be taken over from the process before."},
+                           "cannot be taken over from the previous process."},
         [GPU_JOB_CLOSE] = {LOG_NOTICE, "persistence mode disabled.", LOG_ERR, "failed to close."},
         [GPU_JOB_UVM_ENABLE] = {LOG_NOTICE, "UVM persistence mode enabled.", LOG_WARNING,
                                 "UVM persistence mode not enabled."},
         [GPU_JOB_UVM_DISABLE] = {LOG_NOTICE, "UVM persistence mode disabled.", LOG_WARNING,
                                  "UVM persistence mode not disabled."},
-        [GPU_JOB_NUMA_ONLINE] = {LOG_DEBUG, "NUMA memory is online or none.", LOG_ERR, "NUMA memory not onlined."},
-        [GPU_JOB_NUMA_OFFLINE] = {LOG_DEBUG, "NUMA memory is offline or none.", LOG_ERR, "NUMA memory not offlined."},
+        [GPU_JOB_NUMA_ONLINE] = {LOG_DEBUG, "NUMA memory is online, or there is none.", LOG_ERR,
+                                 "NUMA memory not onlined."},
+        [GPU_JOB_NUMA_OFFLINE] = {LOG_DEBUG, "NUMA memory is offline, or there is none.", LOG_ERR,
+                                  "NUMA memory not offlined."},
 };
 
 static void log_outcome(const struct entry *entry, enum gpu_job job, int result, const struct gpu_failure *failure) {
@@ -234,8 +236,8 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
                 return;
         entry->registry->changed = true;
         log_write(LOG_ERR,
-                  "device %s - the driver has not answered for %u s and is waited for in the background; "
-                  "the kernel log may say why",
+                  "device %s - the driver has not answered for %u s and the daemon waits for it in the background; the "
+                  "kernel log may have the reason",
                   entry_address(entry, text), (unsigned)(limit_usec / USEC_PER_SEC));
 }
 

@@ -23,7 +23,7 @@ static void begin_unbind(struct entry *entry) {
         if (entry->unbinding)
                 return;
         entry->unbinding = true;
-        log_write(LOG_NOTICE, "device %s - the driver is about to let go of it; releasing it.",
+        log_write(LOG_NOTICE, "device %s - the driver is about to unbind it; releasing it.",
                   entry_address(entry, text));
         gpu_retry_now(&entry->gpu);
         entry_update_want(entry);

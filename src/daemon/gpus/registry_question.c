@@ -31,7 +31,7 @@ static void log_legacy(const struct gpu_inquiry *inquiry) {
                 log_write(LOG_DEBUG, "device %s - the legacy persistence flag is not available. %s", address,
                           inquiry->failure.text);
         else
-                log_write(LOG_DEBUG, "device %s - legacy persistence flag asked for.", address);
+                log_write(LOG_DEBUG, "device %s - read the legacy persistence flag.", address);
 }
 
 /* Once for each kind of reason: retries of a GPU that fails ask again each time. */

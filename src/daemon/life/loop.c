@@ -40,7 +40,7 @@ int loop_init(struct loop *loop, void (*on_signal)(evutil_socket_t number, short
         event_set_log_callback(on_loop_message);
         loop->base = make_base();
         if (!loop->base)
-                return log_errno(LOG_ERR, -ENOMEM, "cannot make the event loop");
+                return log_errno(LOG_ERR, -ENOMEM, "cannot create the event loop");
         for (size_t i = 0; i < LOOP_SIGNALS; i++) {
                 loop->signals[i] = evsignal_new(loop->base, numbers[i], on_signal, userdata);
                 if (!loop->signals[i] || event_add(loop->signals[i], NULL) < 0)

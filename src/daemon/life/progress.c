@@ -78,7 +78,7 @@ int progress_init(struct progress *progress, struct event_base *loop, const stru
                 .extend = periodic(loop, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC, progress),
                 .watchdog = periodic(loop, on_watchdog, watchdog_usec, progress),
         };
-        return progress->extend && progress->watchdog ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
+        return progress->extend && progress->watchdog ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot create timers");
 }
 
 void progress_done(struct progress *progress) {

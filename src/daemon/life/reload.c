@@ -29,7 +29,7 @@ void reload(const struct reload *parts) {
         if (r >= 0)
                 apply(parts);
         else /* Landlock knows the folders that were there at the start (sandbox/paths.h) */
-                log_write(LOG_ERR, "the configuration in force stays%s",
+                log_write(LOG_ERR, "the current configuration stays in effect%s",
                           r == -EACCES && parts->settings->options->sandbox ? "; a restart reads files in other folders"
                                                                             : "");
         progress_reloaded(parts->progress);

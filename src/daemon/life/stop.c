@@ -46,7 +46,7 @@ static void on_hand_over(evutil_socket_t fd, short what, void *userdata) {
                 return;
         }
         if (!up)
-                log_always(LOG_WARNING, "there is no keeper to leave the GPUs with: releasing them");
+                log_always(LOG_WARNING, "there is no keeper to hold the GPUs: releasing them");
         begin(stop, up);
 }
 
@@ -67,7 +67,7 @@ static void on_limit(evutil_socket_t fd, short what, void *userdata) {
         for (size_t i = 0; (gpu = registry_gpu(stop->config.registry, i)); i++)
                 if (gpu->job != GPU_JOB_NONE)
                         log_write(LOG_WARNING,
-                                  "device %s - the driver has not let go of it yet; the kernel goes on with that",
+                                  "device %s - the driver has not released it yet; the kernel continues with that",
                                   pci_address_format(&gpu->info.address, text));
         if (!stop->keeps_gpus)
                 keeper_link_drop_all(stop->config.keeper);
@@ -80,7 +80,7 @@ int stop_init(struct stop *stop, const struct stop_config *config) {
                 .limit = event_new(config->loop, -1, 0, on_limit, stop),
                 .hand_over = event_new(config->loop, -1, 0, on_hand_over, stop),
         };
-        return stop->limit && stop->hand_over ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot make timers");
+        return stop->limit && stop->hand_over ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot create timers");
 }
 
 void stop_done(struct stop *stop) {

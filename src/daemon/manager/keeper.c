@@ -85,11 +85,11 @@ int keeper_listen(const char *path) {
         CLEANUP(fd_done) int fd = -1;
 
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
-                return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot make the keeper's socket %s", path);
+                return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot create the keeper's socket %s", path);
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         /* The mode of the inode to come: it is never another one's to reach, not even for a moment. */
         if (fd < 0 || fchmod(fd, 0600) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot make the keeper's socket");
+                return log_errno(LOG_ERR, -errno, "cannot create the keeper's socket");
         if (unlink(path) < 0 && errno != ENOENT)
                 return log_errno(LOG_ERR, -errno, "cannot replace the keeper's socket %s", path);
         if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
@@ -135,8 +135,8 @@ static struct closing *let_go(struct keeper *keeper, const char *name, int fd) {
         struct closing *closing = find_place(keeper);
 
         if (!closing) {
-                log_write(LOG_ERR, "cannot close %s: the driver keeps %u others; it stays open", name,
-                          (unsigned)CLOSINGS_MAX);
+                log_write(LOG_ERR, "cannot close %s: %u others are still being closed by the driver; it stays open",
+                          name, (unsigned)CLOSINGS_MAX);
                 return NULL;
         }
         *closing = (struct closing){.keeper = keeper, .next = keeper->closings, .fd = fd};
@@ -285,7 +285,7 @@ static bool hear_daemon(struct keeper *keeper) {
                 return true;
         }
         if (fd >= 0)
-                (void)let_go(keeper, "what came with no message", fd);
+                (void)let_go(keeper, "a descriptor without a message", fd);
         if (r != -EBADMSG)
                 lose_daemon(keeper);
         return r == -EBADMSG;
@@ -319,7 +319,7 @@ static void on_visitor(struct keeper *keeper, struct visitor *visitor) {
         if (r == -EAGAIN)
                 return;
         if (fd >= 0)
-                (void)let_go(keeper, "a visitor's descriptor", fd);
+                (void)let_go(keeper, "a descriptor from a new connection", fd);
         if (r == 0 && (message.kind == KEEPER_TAKE || message.kind == KEEPER_RESET))
                 welcome(keeper, visitor, &message);
         else
@@ -351,7 +351,7 @@ static void on_call(struct keeper *keeper) {
         if (r == 0 && message.kind == KEEPER_CALL && keeper_trusts(fd))
                 receive_visitor(keeper, fd);
         else
-                (void)let_go(keeper, "what came with no call", fd);
+                (void)let_go(keeper, "a descriptor without a request", fd);
 }
 
 static void dismiss_visitors(struct keeper *keeper, uint64_t now_usec) {
@@ -379,9 +379,9 @@ static void remove_in_directory(const struct keeper *keeper, const char *name) {
         if (!path_in_directory(keeper, name, path))
                 return;
         if (unlink(path) == 0)
-                log_write(LOG_INFO, "Removed %s, which a killed daemon left", path);
+                log_write(LOG_INFO, "Removed %s, left behind by a killed daemon", path);
         else if (errno != ENOENT)
-                (void)log_errno(LOG_WARNING, -errno, "cannot remove %s, which a killed daemon left", path);
+                (void)log_errno(LOG_WARNING, -errno, "cannot remove %s, left behind by a killed daemon", path);
 }
 
 /*
@@ -436,7 +436,7 @@ static void on_signal(struct keeper *keeper) {
 /* Nobody has come back for it. */
 static void on_deadline(struct keeper *keeper) {
         if (keeper->n_kept > 0)
-                log_always(LOG_NOTICE, "no daemon has come for %u s: releasing what was kept (%u)",
+                log_always(LOG_NOTICE, "no daemon has connected for %u s: releasing what was kept (%u)",
                            (unsigned)(keeper->wait_usec / USEC_PER_SEC), keeper->n_kept);
         let_all_go(keeper);
         tidy_up(keeper, false); /* a GPU that hangs may keep us for long */

@@ -117,7 +117,7 @@ static void send_copy(struct keeper_link *link, const struct copy *copy) {
 
         if (r == 0)
                 return;
-        (void)log_errno(LOG_WARNING, r, "cannot leave %s with the keeper yet", copy->name);
+        (void)log_errno(LOG_WARNING, r, "cannot store %s with the keeper yet", copy->name);
         start_anew(link);
 }
 
@@ -255,7 +255,8 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         received_fd = fd_close(received_fd);
         if (r == -EAGAIN || r == -EBADMSG)
                 return;
-        log_always(LOG_WARNING, "the keeper is gone: until there is another, the end of this process tears GPUs down");
+        log_always(LOG_WARNING,
+                   "the keeper has ended: until there is another, the end of this process tears GPUs down");
         link->warned = true;
         go_down(link);
 }

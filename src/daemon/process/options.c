@@ -35,7 +35,8 @@ static int set_config(struct options_parser *parser, const struct option_spec *s
         char folder[PATH_MAX] = "";
 
         if (value[0] != '/' && !getcwd(folder, sizeof(folder)))
-                return options_refuse(parser, spec, "'%.80s' cannot be found from a folder that is gone", value);
+                return options_refuse(parser, spec, "'%.80s' cannot be found, because the current folder was removed",
+                                      value);
         if (text_format(config, sizeof(config), "%s%s%s", folder, folder[0] == '\0' ? "" : "/", value) < 0)
                 return options_refuse(parser, spec, "'%.80s...' is too long for a path", value);
         *(const char **)member = config;
@@ -81,43 +82,46 @@ static const char *const keeper_choices[] = {
 
 static const struct option_spec table[] = {
         {"version", 'v', .help = "print the version and exit", .kind = OPTION_STOP},
-        {"help", 'h', .help = "print this and exit", .kind = OPTION_STOP},
+        {"help", 'h', .help = "print this help and exit", .kind = OPTION_STOP},
         {"verbose", 'V', .help = "log what happens to each GPU, not only warnings and errors", AT(verbose)},
         {"user", 'u', "USERNAME", "run as this user; it must be able to write to the runtime directory", TEXT,
          AT(user)},
         {"group", 'g', "GROUPNAME", "run with this group; otherwise the primary group of --user", TEXT, AT(group)},
         {"persistence-mode", .help = "hold all GPUs from the start (the default)", AT(persistence)},
-        {"no-persistence-mode", .help = "hold none until asked to, GPU by GPU", OFF, AT(persistence)},
+        {"no-persistence-mode", .help = "hold a GPU only after a client has asked for it", OFF, AT(persistence)},
         {"uvm-persistence-mode", .help = "keep UVM's state of each held GPU as well (blocks runtime D3)", AT(uvm)},
-        {"no-uvm-persistence-mode", .help = "do not (the default)", OFF, AT(uvm)},
+        {"no-uvm-persistence-mode", .help = "do not keep UVM's state (the default)", OFF, AT(uvm)},
         {"nvidia-cfg-path", 0, "PATH", "hold GPUs through libnvidia-cfg.so.1 in this folder (--backend=nvidia-cfg)",
          TEXT, AT(nvidia_cfg_path)},
-        {"backend", 0, "NAME", "how GPUs are held: kernel (the default) or nvidia-cfg", CALL(set_backend), AT(backend)},
+        {"backend", 0, "NAME", "how to hold GPUs: kernel (the default) or nvidia-cfg", CALL(set_backend), AT(backend)},
         {"foreground", 'f', .help = "stay in the foreground and log to standard error; also when NOTIFY_SOCKET is set",
          AT(foreground)},
-        {"root", 0, "DIR", "look for /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)",
+        {"root", 0, "DIR", "use /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)",
          CALL(set_root), AT(locations.root)},
-        {"stuck-timeout", 0, "SECONDS", "report a GPU that the driver does not answer for within so long (45)", SECONDS,
+        {"stuck-timeout", 0, "SECONDS", "report a GPU as stuck when a driver call takes longer than this (45)", SECONDS,
          AT(stuck_sec)},
-        {"require-gpu", .help = "fail when there is no GPU at the start, instead of waiting for one", AT(require_gpu)},
+        {"require-gpu", .help = "fail if there is no GPU at the start, instead of waiting for one", AT(require_gpu)},
         {"keeper-from", 0, "WHICH",
          "auto (the default): the keeper at /run/holdfast/keeper, or one that is forked; socket: only the former; none",
          .kind = OPTION_CHOICE, .choices = keeper_choices, AT(keeper_from)},
         {"keeper-timeout", 0, "SECONDS",
          "how long the keeper waits for the next daemon before it releases the GPUs (60)", SECONDS, AT(keeper_sec)},
-        {"keeper", .help = "be the keeper: hold copies of a daemon's descriptors while it restarts", AT(keeper)},
-        {"fd-store", .help = "accepted and ignored: the keeper does what this did in version 0.1.0", AT(fd_store)},
-        {"keep-socket", .help = "leave the socket's path at the end, for containers that mount it", AT(keep_socket)},
-        {"no-sandbox", .help = "do without the filter of system calls", OFF, AT(sandbox)},
-        {"admin-group", 0, "GROUPNAME", "let members of this group change persistence, besides root", TEXT,
+        {"keeper", .help = "run as the keeper: hold copies of a daemon's descriptors while it restarts", AT(keeper)},
+        {"fd-store", .help = "accepted and ignored; the keeper replaces this option of version 0.1.0", AT(fd_store)},
+        {"keep-socket", .help = "leave the socket's path in place at the end, for containers that mount it",
+         AT(keep_socket)},
+        {"no-sandbox", .help = "run without the system call filter and without Landlock", OFF, AT(sandbox)},
+        {"admin-group", 0, "GROUPNAME", "let members of this group change persistence, in addition to root", TEXT,
          AT(admin_group)},
-        {"allow-containers", .help = "let root of other PID namespaces do so as well", AT(allow_containers)},
+        {"allow-containers", .help = "let root in other PID namespaces (containers) do so as well",
+         AT(allow_containers)},
         {"config", 0, "FILE", "read this configuration instead of /etc/holdfast/holdfast.conf", CALL(set_config),
          AT(config)},
-        {"check-config", .help = "say whether the configuration is right, and exit 0 or 1", AT(check_config)},
+        {"check-config", .help = "check the configuration, and exit with 0 or 1", AT(check_config)},
         {"make-nodes", 0, "[GPU|uvm]",
-         "make the device nodes that are missing (of this GPU, of UVM), as root, and exit 0 or 1", CALL(set_nodes)},
-        {"pass-kernel-log", .help = "as root, before the daemon: leave the kernel log with systemd for it, and exit",
+         "as root: create missing device nodes (of this GPU, of UVM), and exit with 0 or 1", CALL(set_nodes)},
+        {"pass-kernel-log",
+         .help = "as root, before the daemon starts: open the kernel log for it through systemd, and exit",
          AT(pass_kernel_log)},
         {0},
 };
@@ -133,7 +137,7 @@ static void print_help(void) {
                "Keeps NVIDIA GPUs initialised while no client uses them, by holding them open.\n\n",
                program);
         options_print_help(stdout, table);
-        puts("\nExit status: 0 running (or stopped in order), 1 could not start, 2 wrong usage.\n"
+        puts("\nExit status: 0 running (or stopped cleanly), 1 could not start, 2 wrong usage.\n"
              "Signals: TERM and INT release every GPU and end the daemon; USR1 ends it and\n"
              "leaves the GPUs with the keeper for the next daemon. HUP reads the configuration\n"
              "again. Socket and pid file: /var/run/nvidia-persistenced/.\n"
@@ -154,7 +158,7 @@ static int choose_locations(struct options *options, struct options_parser *pars
 
         if (!options->locations.root && !at_real_paths && variable && variable[0] != '\0') {
                 if (geteuid() == 0)
-                        return refuse("HOLDFAST_ROOT is not taken from root's environment: give --root");
+                        return refuse("HOLDFAST_ROOT is not accepted from root's environment; use --root instead");
                 if (set_root(parser, &spec, &options->locations.root, variable) < 0)
                         return refuse(parser->error);
         }

@@ -69,7 +69,8 @@ static bool later_nodes_refuse(const struct override_question *question, char re
         struct node_parameters parameters;
 
         if (node_parameters_read(question->locations, &parameters) < 0) {
-                (void)text_format(ret_reason, PATH_MAX, "no driver is loaded that would tell whose its nodes are");
+                (void)text_format(ret_reason, PATH_MAX,
+                                  "no driver is loaded yet, so the owner of its nodes is unknown");
                 return true;
         }
         if (root_has(parameters.uid, parameters.gid, parameters.mode, question->gid, node_accesses(question)))

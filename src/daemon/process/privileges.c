@@ -81,7 +81,8 @@ static void leave_what_is_right(struct privileges *privileges, bool group_asked)
 
 /* The lines to change, where a unit has started us: the options of ExecStart= are only half of the matter. */
 static const char *advice(bool in_unit) {
-        return in_unit ? "in the unit, give User= and Group= what the options of ExecStart= ask for, or remove --user "
+        return in_unit ? "in the unit, set User= and Group= to what the options of ExecStart= ask for, or remove "
+                         "--user "
                          "and --group from ExecStart= (systemctl edit --full shows both)"
                        : "start as root, as that user and group, or without --user and --group";
 }
@@ -89,16 +90,13 @@ static const char *advice(bool in_unit) {
 /* Better said now than after the fork. */
 static int check_permitted(const struct privileges *privileges, bool in_unit) {
         if (privileges->uid != (uid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
-                log_write(LOG_ERR,
-                          "cannot become user '%s' (--user): started as uid %u without the capability for it "
-                          "(CAP_SETUID); %s",
+                log_write(LOG_ERR, "cannot become user '%s' (--user): started as uid %u without CAP_SETUID; %s",
                           privileges->user, (unsigned)geteuid(), advice(in_unit));
                 return -EPERM;
         }
         if (privileges->gid != (gid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
                 log_write(LOG_ERR,
-                          "cannot take group id %u (--group): started with group id %u and without the capability "
-                          "for it (CAP_SETGID); %s",
+                          "cannot take group id %u (--group): started with group id %u and without CAP_SETGID; %s",
                           (unsigned)privileges->gid, (unsigned)getegid(), advice(in_unit));
                 return -EPERM;
         }
@@ -112,7 +110,8 @@ static int check_permitted(const struct privileges *privileges, bool in_unit) {
 static void do_without_root(struct privileges *privileges) {
         if (privileges->uid != 0 || geteuid() == 0)
                 return;
-        log_write(LOG_WARNING, "asked for user 'root', but started as uid %u: staying that", (unsigned)geteuid());
+        log_write(LOG_WARNING, "--user root is given, but the daemon was started as uid %u: keeping that user",
+                  (unsigned)geteuid());
         *privileges = PRIVILEGES_UNCHANGED;
 }
 
@@ -153,7 +152,7 @@ static const char *why_others(const struct privileges *privileges) {
 }
 
 static const char *why_numa(const struct privileges *privileges) {
-        return "GPU memory is to be onlined";
+        return "GPU memory must be brought online";
 }
 
 static const struct {
@@ -330,7 +329,7 @@ static const struct {
 static int try_to_regain(const struct privileges *privileges) {
         for (size_t i = 0; i < ARRAY_SIZE(attempts); i++)
                 if (attempts[i].regains(privileges)) {
-                        log_write(LOG_ERR, "%s could be had back after it was dropped: not safe to run",
+                        log_write(LOG_ERR, "%s could be regained after it was dropped; refusing to run",
                                   attempts[i].what);
                         return -EPERM;
                 }

@@ -36,7 +36,7 @@ int runtime_init(struct runtime *runtime, const struct locations *locations, boo
                 runtime->pid_file = make_path(runtime->directory, PID_FILE_NAME);
         }
         if (!runtime->socket || !runtime->uevents || !runtime->pid_file)
-                return log_errno(LOG_ERR, -ENOMEM, "cannot make the paths of the runtime directory");
+                return log_errno(LOG_ERR, -ENOMEM, "cannot build the paths of the runtime directory");
         return 0;
 }
 
@@ -44,13 +44,13 @@ int runtime_init(struct runtime *runtime, const struct locations *locations, boo
 static int give_directory(const char *path, int fd, uid_t uid, gid_t gid) {
         /* The umask is not to decide who reaches the socket. */
         if (fchown(fd, uid, gid) < 0 || fchmod(fd, 0755) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot give the runtime directory %s to its user", path);
+                return log_errno(LOG_ERR, -errno, "cannot change the owner of the runtime directory %s", path);
         return 0;
 }
 
 /* What to change: the unit's lines where one has started us. */
 static const char *advice(bool in_unit) {
-        return in_unit ? "in the unit, say RuntimeDirectory=nvidia-persistenced, or start it as root "
+        return in_unit ? "in the unit, set RuntimeDirectory=nvidia-persistenced, or start it as root "
                          "(no User=) with --user"
                        : "give the directory to that user, or remove it and start as root with --user";
 }
@@ -66,8 +66,8 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
         struct stat status;
 
         if (!made && errno != EEXIST)
-                return log_errno(LOG_ERR, -errno, "uid %u cannot make the runtime directory %s; %s", (unsigned)getuid(),
-                                 path, advice(runtime->in_unit));
+                return log_errno(LOG_ERR, -errno, "uid %u cannot create the runtime directory %s; %s",
+                                 (unsigned)getuid(), path, advice(runtime->in_unit));
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &status) < 0)
                 return made ? log_errno(LOG_ERR, -errno, "cannot open the runtime directory %s", path) : 0;
@@ -119,7 +119,8 @@ static int lock(int fd, const char *path) {
         if (fcntl(fd, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
                 holder.l_pid = 0;
         if (is_dead(holder.l_pid)) {
-                log_always(LOG_NOTICE, "the daemon before (pid %d) is dead, but the driver keeps a thread of it",
+                log_always(LOG_NOTICE,
+                           "the previous daemon (pid %d) is dead, but one of its threads is still in the driver",
                            (int)holder.l_pid);
                 return LOCK_OF_THE_DEAD;
         }

@@ -56,7 +56,7 @@ int settings_check(const struct options *options) {
                 fprintf(stderr, "%s\n", error);
                 return EXIT_FAILURE;
         }
-        puts(r == NO_CONFIG ? "there is no configuration file, and none is needed" : "the configuration is good");
+        puts(r == NO_CONFIG ? "there is no configuration file, and none is needed" : "the configuration is valid");
         return EXIT_SUCCESS;
 }
 

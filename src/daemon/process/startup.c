@@ -72,7 +72,7 @@ int startup_fork(struct startup *ret_startup) {
         int r;
 
         if (pipe2(ends, O_CLOEXEC) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot make a pipe");
+                return log_errno(LOG_ERR, -errno, "cannot create a pipe");
         child = fork();
         if (child < 0) {
                 r = log_errno(LOG_ERR, -errno, "cannot fork");

@@ -54,9 +54,9 @@ static int load_filters(const struct sandbox_config *config) {
 
 static int report(int r, const char *how) {
         if (r < 0)
-                return log_errno(LOG_ERR, r, "cannot filter system calls; --no-sandbox does without");
+                return log_errno(LOG_ERR, r, "cannot filter system calls; --no-sandbox starts without the filter");
         if (r == SANDBOX_NO_FILTERS) /* CONFIG_SECCOMP_FILTER is off: not worth a GPU */
-                log_write(LOG_WARNING, "this kernel has no filters of system calls: running without one");
+                log_write(LOG_WARNING, "this kernel has no system call filters: running without one");
         else
                 log_write(LOG_INFO, "System calls are filtered%s", how);
         return 0;
@@ -77,5 +77,7 @@ int sandbox_enter_keeper(const char *runtime_directory) {
 
 int sandbox_enter(const struct sandbox_config *config) {
         return report(load_filters(config),
-                      config->closed_library ? " by what is forbidden: a closed library is loaded" : "");
+                      config->closed_library
+                              ? " with a list of forbidden calls only, because a closed library is loaded"
+                              : "");
 }

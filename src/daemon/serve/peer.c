@@ -185,11 +185,11 @@ const char *peer_verdict_text(enum peer_verdict verdict) {
                                       "--allow-containers permits it",
                 [PEER_IN_USER_NAMESPACE] = "it is in another user namespace, whose root is not this machine's; "
                                            "--allow-containers permits it",
-                [PEER_WITHOUT_RIGHTS] = "it is without CAP_SYS_ADMIN, as a container is that shares this machine's PID "
+                [PEER_WITHOUT_RIGHTS] = "it has no CAP_SYS_ADMIN, like a container that shares this machine's PID "
                                         "namespace; --allow-containers permits it",
-                [PEER_GONE] = "it ended before it could be told whether it was in a container",
-                [PEER_UNKNOWN] = "/proc does not tell whether it is in a container; is /proc there, of the daemon's "
-                                 "own PID namespace?",
+                [PEER_GONE] = "it ended before the daemon could find out whether it was in a container",
+                [PEER_UNKNOWN] = "/proc does not show whether it is in a container; is /proc mounted, and of the "
+                                 "daemon's own PID namespace?",
         };
 
         return texts[verdict];

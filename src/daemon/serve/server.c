@@ -314,8 +314,8 @@ static bool is_clogged(const struct server *server) {
                 return false;
         if (ratelimit_pass(&limit))
                 log_write(LOG_WARNING,
-                          "%u sockets of clients that passed descriptors are not closed yet: the kernel "
-                          "keeps us waiting; no new clients until it has closed some",
+                          "%u sockets of clients that passed descriptors are not closed yet, because the close waits "
+                          "in the kernel; accepting no new clients until some are closed",
                           waiting);
         return true;
 }
@@ -462,7 +462,7 @@ int server_listen(const char *path) {
                 return log_errno(LOG_ERR, -errno, "cannot remove the old socket %s", path);
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
-                return log_errno(LOG_ERR, -errno, "cannot make a socket");
+                return log_errno(LOG_ERR, -errno, "cannot create a socket");
         r = bind_for_all(fd, &address);
         if (r < 0)
                 return r;

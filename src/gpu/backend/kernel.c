@@ -170,7 +170,7 @@ static int read_info(const struct kernel *kernel, const struct pci_address *addr
         if (r < 0)
                 return gpu_failure_set(ret_failure, r, NV_OK, "cannot read the GPU's minor number");
         if (ret_info->minor == GPU_MINOR_UNKNOWN)
-                return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver tells no minor number");
+                return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver reports no minor number");
         return 0;
 }
 
@@ -186,7 +186,8 @@ static int check_minor(const struct kernel *kernel, const struct pci_address *ad
         if (r < 0)
                 return r;
         if (info.minor != hold->minor)
-                return gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the GPU became minor %d while %d was opened",
+                return gpu_failure_set(ret_failure, -ENODEV, NV_OK,
+                                       "the GPU's minor number changed to %d while /dev/nvidia%d was being opened",
                                        info.minor, hold->minor);
         (void)text_copy(hold->uuid, sizeof(hold->uuid), info.uuid);
         return 0;
@@ -224,7 +225,7 @@ static int forget_or_fail(const struct kernel *kernel, const struct pci_address 
         if (r < 0) /* it stays open, so it stays kept */
                 keep(kernel, address, kind, fd);
         return r < 0 ? gpu_failure_set(ret_failure, r, NV_OK,
-                                       "the keeper does not let go of it; end the keeper, another is started")
+                                       "the keeper does not release it; end the keeper, and another one is started")
                      : 0;
 }
 
@@ -279,7 +280,7 @@ static int check_bound(const struct kernel *kernel, const char *path, struct gpu
                 return 0;
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         return fd < 0 && errno == ENODEV
-                       ? gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver is taking leave of %s", path)
+                       ? gpu_failure_set(ret_failure, -ENODEV, NV_OK, "the driver is unbinding %s", path)
                        : 0;
 }
 
@@ -295,7 +296,7 @@ static int find_minor(const struct kernel *kernel, const struct pci_address *add
         if (!kernel->locations->nodes_are_devices)
                 return read_info(kernel, address, ret_info, ret_failure);
         if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode) || major(status.st_rdev) != NV_MAJOR)
-                return gpu_failure_set(ret_failure, -ENOTTY, NV_OK, "what was kept is no descriptor of a GPU");
+                return gpu_failure_set(ret_failure, -ENOTTY, NV_OK, "the kept descriptor is not one of a GPU");
         *ret_info = (struct gpu_info){.address = *address, .minor = (int)minor(status.st_rdev)};
         return 0;
 }
@@ -313,7 +314,7 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
                 return r;
         r = node_path(kernel, info.minor, path);
         if (r < 0)
-                return gpu_failure_set(ret_failure, r, NV_OK, "cannot look at /dev/nvidia%d", info.minor);
+                return gpu_failure_set(ret_failure, r, NV_OK, "cannot find /dev/nvidia%d", info.minor);
         hold->minor = info.minor;
         (void)text_copy(hold->uuid, sizeof(hold->uuid), info.uuid);
         r = finish_open(kernel, &info, hold->device_fd, path, ret_failure);
@@ -340,7 +341,7 @@ static void adopt_uvm(struct kernel *kernel, const struct pci_address *address, 
         hold->uvm = hold->uvm_fd >= 0 && is_uvm(kernel, hold->uvm_fd); /* kept only once the GPU is registered */
         if (hold->uvm || hold->uvm_fd < 0)
                 return;
-        log_write(LOG_WARNING, "device %s - what was kept as its UVM registration is no descriptor of /dev/nvidia-uvm",
+        log_write(LOG_WARNING, "device %s - the descriptor kept as its UVM registration is not one of /dev/nvidia-uvm",
                   pci_address_format(address, text));
         end_uvm(kernel, address, hold);
 }

@@ -190,8 +190,7 @@ static int nvcfg_numa_set(void *context, const struct pci_address *address, stru
         (void)hold;
 
         return numa_is_present(nvcfg->locations, address)
-                       ? gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK,
-                                         "NUMA memory is looked after by the kernel backend only")
+                       ? gpu_failure_set(ret_failure, -EOPNOTSUPP, NV_OK, "only the kernel backend manages NUMA memory")
                        : 0;
 }
 

@@ -99,7 +99,7 @@ class Machine:
             return gpu
         gpu.uuid, gpu.model = fields.get("GPU UUID", ""), fields.get("Model", "?")
         if not fields.get("Device Minor", "").isdecimal():
-            gpu.unusable = "the driver tells no device minor"
+            gpu.unusable = "the driver reports no device minor"
             return gpu
         gpu.minor = int(fields["Device Minor"])
         gpu.node = self.path(f"/dev/nvidia{gpu.minor}")

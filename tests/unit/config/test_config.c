@@ -162,7 +162,7 @@ static const struct {
         {"[gpu *]\n\nsettings-policy = always\n", ":3: 'always' is neither at-open nor enforce"},
         {"[gpu *]\npersistence\n", ":2: this is neither [section] nor key = value"},
         {"[gpu *\npersistence = on\n", ":1: this is neither [section] nor key = value"},
-        {"persistence = on\n", ":1: 'persistence' stands before any section"},
+        {"persistence = on\n", ":1: 'persistence' appears before the first section"},
         {"[daemons]\na = b\n", ":2: unknown section [daemons]"},
         {"[gpu ]\npersistence = on\n", ":2: [gpu ] names no GPU"},
         {"[daemon]\nmax-sessions = 0\nmax-sessions = x\n", ":2: '0' is not a number from 1 to 1000000"},

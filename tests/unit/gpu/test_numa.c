@@ -296,7 +296,7 @@ static void memory_that_the_kernel_does_not_show_is_refused(void **state) {
 static void a_driver_that_will_not_have_it_online_takes_all_back(void **state) {
         world.refuse_status = NV_NUMA_ONLINE;
         world.refuse_errno = EBUSY;
-        set_fails(true, -EBUSY, "the driver does not take its memory online");
+        set_fails(true, -EBUSY, "the driver refuses to bring its memory online");
         assert_blocks("offline");
         assert_int_equal(world.status, NV_NUMA_ONLINE_FAILED);
 }
@@ -365,16 +365,16 @@ static void somebody_elses_transition_is_left_alone(void **state) {
 
 static void nonsense_from_the_driver_is_refused(void **state) {
         world.n_bad = NV_NUMA_OFFLINE_MAX + 1;
-        set_fails(true, -EBADMSG, "makes no sense");
+        set_fails(true, -EBADMSG, "is invalid");
         world.n_bad = 0;
         world.size_bytes = 0;
-        set_fails(true, -EBADMSG, "makes no sense");
+        set_fails(true, -EBADMSG, "is invalid");
         assert_string_equal(world.journal, "");
         world.size_bytes = BLOCK / 2;
-        set_fails(true, -EINVAL, "no whole number of blocks");
+        set_fails(true, -EINVAL, "not a whole number of blocks");
         world.status = NV_NUMA_OFFLINE;
         world.size_bytes = UINT64_MAX - BLOCK + 1;
-        set_fails(true, -EINVAL, "no whole number of blocks");
+        set_fails(true, -EINVAL, "not a whole number of blocks");
         assert_string_equal(world.journal, "status:2 status:4 status:2 status:4 ");
 }
 
