@@ -34,7 +34,17 @@ int model_legacy_set(struct model *model, unsigned minor, const struct model_cal
 
 /* ---- drain ---- */
 
-int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on) {
+/* gpumgrModifyGpuDrainState() of gpu_mgr.c: a GPU that is not attached goes at once. */
+static int remove_idle(struct model *model, struct model_gpu *gpu) {
+        int r;
+
+        if (gpu->usage > 0 || gpu->initialised || gpu->kept || gpu->removing)
+                return 0;
+        r = gpu_start_unbind(model, gpu, true);
+        return r < 0 ? r : gpu_wait_unbound(model, gpu, NULL);
+}
+
+int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on, bool remove) {
         struct who who = who_is(caller);
         MODEL_LOCKED(model);
 
@@ -47,7 +57,8 @@ int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller 
                         continue;
                 gpu->spec.drain = on;
                 journal_add(model, gpu, &who, "drain", "%s", on ? "on" : "off");
-                return 0;
+                model_changed(model);
+                return on && remove ? remove_idle(model, gpu) : 0;
         }
         return -ENODEV;
 }

@@ -187,8 +187,12 @@ uint32_t model_uvm_persistence(struct model_file *file, bool enable);
  */
 int model_legacy_set(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
 
-/* The drain state, of any GPU that is probed. Needs uid 0: -EPERM; -ENODEV when there is no such GPU. */
-int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on);
+/*
+ * The drain state, of any GPU that is probed. Needs uid 0: -EPERM; -ENODEV when there is no such GPU. With remove, one
+ * that is not initialised is taken off the bus; of one that is, the driver does that at the last close, which is not
+ * modelled.
+ */
+int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on, bool remove);
 
 /*
  * Whether the process has the GPU's node open (RM and UVM ask this). The driver walks the caller's own descriptors, so

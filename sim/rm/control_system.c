@@ -218,13 +218,13 @@ uint32_t control_query_drain(struct control *control) {
         return NV_OK;
 }
 
-/* Removal with the last close (flag 1) is not modelled: whoever drains writes `remove` in sysfs, or uses the verb. */
 uint32_t control_modify_drain(struct control *control) {
         const struct nv_drain_state *drain = &control->parameters.drain;
+        bool remove = drain->flags & RM_DRAIN_REMOVE_DEVICE;
         int r;
 
-        if (drain->state > 1)
+        if (drain->state > 1 || (drain->state == 1 && (drain->flags & RM_DRAIN_LINK_DISABLE) && !remove))
                 return NV_ERR_INVALID_ARGUMENT;
-        r = model_drain(model_of(control), drain->gpu_id, control->caller, drain->state == 1);
+        r = model_drain(model_of(control), drain->gpu_id, control->caller, drain->state == 1, remove);
         return r < 0 ? NV_ERR_INVALID_ARGUMENT : NV_OK;
 }

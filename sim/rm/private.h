@@ -34,6 +34,9 @@ enum {
         RM_CLASS_EVENT = 0x5,
         RM_CLASS_SUBDEVICE = 0x2080,
 
+        RM_DRAIN_REMOVE_DEVICE = 1, /* NV0000_CTRL_GPU_DRAIN_STATE_FLAG_* */
+        RM_DRAIN_LINK_DISABLE = 2,
+
         RM_NOTIFIERS = 4,            /* NV0000_NOTIFIERS_MAXCOUNT */
         RM_NOTIFIERS_BEFORE_575 = 5, /* and other ones, number 3 among them */
 

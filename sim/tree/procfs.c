@@ -181,16 +181,6 @@ void procfs_numa_status(FILE *out, const struct procfs_source *source) {
         fprintf(out, "Size:      %" PRIx64 "\n", numa->memory_size);
 }
 
-void procfs_link_driver(FILE *out, const struct procfs_source *source) {
-        fputs("../../drivers/nvidia", out);
-}
-
-void procfs_link_device(FILE *out, const struct procfs_source *source) {
-        char text[PCI_ADDRESS_SIZE];
-
-        fprintf(out, "../../devices/%s", pci_address_format(&source->gpu->spec.address, text));
-}
-
 void procfs_link_kmsg(FILE *out, const struct procfs_source *source) {
         fputs("../run/" KERNEL_LOG_FIFO, out);
 }

@@ -33,7 +33,5 @@ void procfs_power(FILE *out, const struct procfs_source *source);
 void procfs_numa_status(FILE *out, const struct procfs_source *source);
 
 /* Symbolic links' targets. */
-void procfs_link_driver(FILE *out, const struct procfs_source *source);
-void procfs_link_device(FILE *out, const struct procfs_source *source);
 void procfs_link_kmsg(FILE *out, const struct procfs_source *source);
 void procfs_link_run(FILE *out, const struct procfs_source *source);

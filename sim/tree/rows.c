@@ -11,6 +11,10 @@ static bool is_probed(const struct model_gpu_view *gpu) {
         return gpu->probed;
 }
 
+static bool is_any(const struct model_gpu_view *gpu) {
+        return true;
+}
+
 static bool is_on_bus(const struct model_gpu_view *gpu) {
         return gpu->spec.present;
 }
@@ -35,6 +39,13 @@ static void name_by_address(const struct model_gpu_view *gpu, char name[static R
         char text[PCI_ADDRESS_SIZE];
 
         (void)text_copy(name, ROW_NAME_SIZE, pci_address_format(&gpu->spec.address, text));
+}
+
+static void name_by_bridge(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]) {
+        struct pci_address bridge = sysfs_bridge_of(&gpu->spec.address);
+        char text[PCI_ADDRESS_SIZE];
+
+        (void)text_copy(name, ROW_NAME_SIZE, pci_address_format(&bridge, text));
 }
 
 static void name_by_interrupt(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]) {
@@ -88,7 +99,15 @@ const struct row rows[N_ROWS] = {
         [ROW_SYS_BUS] = {ROW_SYS, FOLDER, "bus"},
         [ROW_SYS_PCI] = {ROW_SYS_BUS, FOLDER, "pci"},
         [ROW_PCI_DEVICES] = {ROW_SYS_PCI, FOLDER, "devices"},
-        [ROW_PCI_DEVICE] = {ROW_PCI_DEVICES, FOLDER, NULL, NULL, is_on_bus, name_by_address},
+        [ROW_PCI_DEVICE_LINK] = {ROW_PCI_DEVICES, LINK, NULL, sysfs_link_device, is_on_bus, name_by_address},
+        [ROW_PCI_BRIDGE_LINK] = {ROW_PCI_DEVICES, LINK, NULL, sysfs_link_bridge, is_any, name_by_bridge},
+        [ROW_PCI_PLACES] = {ROW_SYS_PCI, FOLDER, SYSFS_PLACES},
+        [ROW_PCI_BRIDGE] = {ROW_PCI_PLACES, FOLDER, NULL, NULL, is_any, name_by_bridge},
+        [ROW_BRIDGE_VENDOR] = {ROW_PCI_BRIDGE, FILE_READ, "vendor", sysfs_bridge_vendor},
+        [ROW_BRIDGE_DEVICE_ID] = {ROW_PCI_BRIDGE, FILE_READ, "device", sysfs_bridge_device},
+        [ROW_BRIDGE_CLASS] = {ROW_PCI_BRIDGE, FILE_READ, "class", sysfs_bridge_class},
+        [ROW_BRIDGE_CONFIG] = {ROW_PCI_BRIDGE, FILE_CHANGE, "config", sysfs_bridge_config},
+        [ROW_PCI_DEVICE] = {ROW_PCI_BRIDGE, FOLDER, NULL, NULL, is_on_bus, name_by_address},
         [ROW_PCI_VENDOR] = {ROW_PCI_DEVICE, FILE_READ, "vendor", sysfs_pci_vendor},
         [ROW_PCI_DEVICE_ID] = {ROW_PCI_DEVICE, FILE_READ, "device", sysfs_pci_device},
         [ROW_PCI_CLASS] = {ROW_PCI_DEVICE, FILE_READ, "class", sysfs_pci_class},
@@ -101,14 +120,14 @@ const struct row rows[N_ROWS] = {
         [ROW_PCI_CONFIG] = {ROW_PCI_DEVICE, FILE_READ, "config", sysfs_pci_config},
         [ROW_PCI_RESET] = {ROW_PCI_DEVICE, FILE_WRITE, "reset", sysfs_nothing},
         [ROW_PCI_REMOVE] = {ROW_PCI_DEVICE, FILE_WRITE, "remove", sysfs_nothing},
-        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", procfs_link_driver, is_probed},
+        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", sysfs_link_driver, is_probed},
         [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, had_interrupts},
         [ROW_PCI_MSI_IRQ] = {ROW_PCI_MSI_IRQS, FILE_READ, NULL, sysfs_pci_msi_irq, has_interrupts, name_by_interrupt},
         [ROW_PCI_DRIVERS] = {ROW_SYS_PCI, FOLDER, "drivers"},
         [ROW_PCI_DRIVERS_NVIDIA] = {ROW_PCI_DRIVERS, FOLDER, "nvidia"},
         [ROW_DRIVER_BIND] = {ROW_PCI_DRIVERS_NVIDIA, FILE_WRITE, "bind", sysfs_nothing},
         [ROW_DRIVER_UNBIND] = {ROW_PCI_DRIVERS_NVIDIA, FILE_WRITE, "unbind", sysfs_nothing},
-        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, procfs_link_device, is_probed, name_by_address},
+        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, sysfs_link_bound, is_probed, name_by_address},
         [ROW_PCI_RESCAN] = {ROW_SYS_PCI, FILE_WRITE, "rescan", sysfs_nothing},
         [ROW_SYS_DEVICES] = {ROW_SYS, FOLDER, "devices"},
         [ROW_SYS_SYSTEM] = {ROW_SYS_DEVICES, FOLDER, "system"},

@@ -103,9 +103,9 @@ static void put_capability(unsigned char *config, unsigned offset, unsigned id, 
         config[offset + 1] = (unsigned char)next;
 }
 
-/* Power management, message-signalled interrupts, and PCI Express: an endpoint with a reset of its own, 16 lanes of the
- * fifth generation. */
-static void put_capabilities(unsigned char *config) {
+/* Power management, message-signalled interrupts, and PCI Express: a device of that type with a reset of its own, 16
+ * lanes of the fifth generation. */
+static void put_capabilities(unsigned char *config, unsigned type) {
         enum { POWER = 0x60, MSI = 0x68, EXPRESS = 0x78 };
         enum { FUNCTION_LEVEL_RESET = 1 << 28, LINK = 16 << 4 | 5 };
 
@@ -113,7 +113,7 @@ static void put_capabilities(unsigned char *config) {
         put_capability(config, POWER, PCI_CAP_ID_PM, MSI);
         put_capability(config, MSI, PCI_CAP_ID_MSI, EXPRESS);
         put_capability(config, EXPRESS, PCI_CAP_ID_EXP, 0);
-        put16(config + EXPRESS + PCI_EXP_FLAGS, 2);
+        put16(config + EXPRESS + PCI_EXP_FLAGS, type << 4 | 2);
         put32(config + EXPRESS + PCI_EXP_DEVCAP, FUNCTION_LEVEL_RESET);
         put32(config + EXPRESS + PCI_EXP_LNKCAP, LINK);
         put16(config + EXPRESS + PCI_EXP_LNKSTA, LINK);
@@ -140,8 +140,71 @@ void sysfs_pci_config(FILE *out, const struct procfs_source *source) {
         put16(config + PCI_SUBSYSTEM_ID, MODEL_PCI_SUBSYSTEM);
         config[PCI_INTERRUPT_LINE] = (unsigned char)interrupt_of(source->gpu);
         config[PCI_INTERRUPT_PIN] = 1;
-        put_capabilities(config);
+        put_capabilities(config, PCI_EXP_TYPE_ENDPOINT);
         fwrite(config, sizeof(config), 1, out);
+}
+
+/* ---- the bridge above a GPU: a root port as QEMU has it ---- */
+
+enum { BRIDGE_VENDOR = 0x1b36, BRIDGE_DEVICE = 0x000c, BRIDGE_CLASS = 0x060400 };
+
+struct pci_address sysfs_bridge_of(const struct pci_address *gpu) {
+        return (struct pci_address){.domain = gpu->domain, .bus = gpu->bus - 1, .slot = (gpu->slot + 1) & 0x1f};
+}
+
+void sysfs_bridge_vendor(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "0x%04x\n", BRIDGE_VENDOR);
+}
+
+void sysfs_bridge_device(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "0x%04x\n", BRIDGE_DEVICE);
+}
+
+void sysfs_bridge_class(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "0x%06x\n", BRIDGE_CLASS);
+}
+
+/* As much as `nvidia-smi drain -r` reads: it takes the link down. Writes go nowhere. */
+void sysfs_bridge_config(FILE *out, const struct procfs_source *source) {
+        unsigned char config[SYSFS_CONFIG_SIZE] = {0};
+
+        put16(config + PCI_VENDOR_ID, BRIDGE_VENDOR);
+        put16(config + PCI_DEVICE_ID, BRIDGE_DEVICE);
+        put16(config + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        put16(config + PCI_STATUS, PCI_STATUS_CAP_LIST);
+        put32(config + PCI_CLASS_REVISION, BRIDGE_CLASS << 8);
+        config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_BRIDGE;
+        config[PCI_PRIMARY_BUS] = sysfs_bridge_of(&source->gpu->spec.address).bus;
+        config[PCI_SECONDARY_BUS] = config[PCI_SUBORDINATE_BUS] = source->gpu->spec.address.bus;
+        put_capabilities(config, PCI_EXP_TYPE_ROOT_PORT);
+        fwrite(config, sizeof(config), 1, out);
+}
+
+/* ---- links ---- */
+
+static void put_place(FILE *out, const char *before, const struct procfs_source *source, bool with_gpu) {
+        struct pci_address bridge = sysfs_bridge_of(&source->gpu->spec.address);
+        char bridge_text[PCI_ADDRESS_SIZE], text[PCI_ADDRESS_SIZE];
+
+        fprintf(out, "%s" SYSFS_PLACES "/%s", before, pci_address_format(&bridge, bridge_text));
+        if (with_gpu)
+                fprintf(out, "/%s", pci_address_format(&source->gpu->spec.address, text));
+}
+
+void sysfs_link_device(FILE *out, const struct procfs_source *source) {
+        put_place(out, "../", source, true);
+}
+
+void sysfs_link_bridge(FILE *out, const struct procfs_source *source) {
+        put_place(out, "../", source, false);
+}
+
+void sysfs_link_bound(FILE *out, const struct procfs_source *source) {
+        put_place(out, "../../", source, true);
+}
+
+void sysfs_link_driver(FILE *out, const struct procfs_source *source) {
+        fputs("../../../drivers/nvidia", out);
 }
 
 void sysfs_pci_numa_node(FILE *out, const struct procfs_source *source) {

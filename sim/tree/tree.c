@@ -305,12 +305,15 @@ int tree_bus_write(struct tree *tree, uint64_t node, const char *text, struct tr
 }
 
 bool tree_is_writable(uint64_t node) {
-        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE || tree_is_bus_file(node);
+        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE ||
+               node_row(node) == ROW_BRIDGE_CONFIG || tree_is_bus_file(node);
 }
 
 int tree_write(struct tree *tree, uint64_t node, const char *text) {
         if (node_row(node) == ROW_MEMORY_PROBE)
                 return memory_probe(tree->memory, text);
+        if (node_row(node) == ROW_BRIDGE_CONFIG)
+                return 0;
         if (node_row(node) == ROW_BLOCK_STATE)
                 return memory_set_state(tree->memory, node_key(node), text);
         return -EACCES;
@@ -322,7 +325,7 @@ static off_t node_size(struct tree *tree, uint64_t node) {
 
         if (S_ISLNK(rows[node_row(node)].mode))
                 return tree_text(tree, node, &target, &length) == 0 ? (off_t)length : 0;
-        if (node_row(node) == ROW_PCI_CONFIG)
+        if (node_row(node) == ROW_PCI_CONFIG || node_row(node) == ROW_BRIDGE_CONFIG)
                 return SYSFS_CONFIG_SIZE;
         return S_ISREG(rows[node_row(node)].mode) && is_below(node_row(node), ROW_SYS) ? SYSFS_SIZE : 0;
 }

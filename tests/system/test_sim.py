@@ -125,7 +125,10 @@ def test_a_gpu_shows_in_proc_and_sys_as_the_driver_prints_it(sim):
     device = sim.root / "sys/bus/pci/devices" / gpu["address"]
     assert (device / "vendor").read_text() == "0x10de\n"
     assert (device / "driver").resolve() == sim.root / "sys/bus/pci/drivers/nvidia"
-    assert (sim.root / "sys/bus/pci/drivers/nvidia" / gpu["address"]).resolve() == device
+    assert (sim.root / "sys/bus/pci/drivers/nvidia" / gpu["address"]).resolve() == device.resolve()
+    bridge = device.resolve().parent
+    assert (sim.root / "sys/bus/pci/devices" / bridge.name).resolve() == bridge
+    assert (bridge / "class").read_text() == "0x060400\n"
 
 
 VERSIONS = ("535.261.03", "550.163.01", "575.64.05", "590.48.01", "595.45.04")

@@ -303,3 +303,15 @@ def test_drain_is_set_and_ended_by_root_only(make_sim):
             os.seteuid(0)
         assert rm.set_drain(sim.addresses[1], True) == NV_OK and sim.status()["gpus"][1]["drain"]
         assert rm.set_drain(sim.addresses[1], False) == NV_OK and not sim.status()["gpus"][1]["drain"]
+
+
+def test_a_drain_with_removal_takes_a_gpu_off_the_bus_that_is_not_initialised(make_sim):
+    sim = simulated(make_sim)
+    with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0"):
+        rm = abi.Client(ctl)
+        assert rm.set_drain(sim.addresses[1], True, flags=2) == INVALID_ARGUMENT
+        assert rm.set_drain(sim.addresses[1], True, flags=3) == NV_OK
+        assert rm.set_drain(sim.addresses[0], True, flags=1) == NV_OK
+    first, second = sim.status()["gpus"][:2]
+    assert first["present"] and first["drain"] and not second["present"]
+    assert not (sim.root / "sys/bus/pci/devices" / sim.addresses[1]).exists()

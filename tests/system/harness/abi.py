@@ -194,6 +194,7 @@ class Client:
         """NV_STATUS of making a device object, device_handle(instance)."""
         return self.alloc(self.handle, device_handle(instance), DEVICE, struct.pack("I", instance) + bytes(52))
 
-    def set_drain(self, address, on):
-        """NV_STATUS of making the driver refuse new users of a GPU, or take them again."""
-        return self.control(self.handle, MODIFY_DRAIN_STATE, struct.pack("III", gpu_id(address), int(on), 0))[0]
+    def set_drain(self, address, on, flags=0):
+        """NV_STATUS of making the driver refuse new users of a GPU, or take them again. flags: 1, remove it; 2, disable its
+        link."""
+        return self.control(self.handle, MODIFY_DRAIN_STATE, struct.pack("III", gpu_id(address), int(on), flags))[0]
