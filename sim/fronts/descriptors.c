@@ -20,11 +20,6 @@
 
 #define NODE_PREFIX "nvidia" /* every device node's name begins so; also "nvidia0 (deleted)" */
 
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
-
 /* Called for every descriptor whose link looks right; returns whether to go on. */
 typedef bool (*fd_visitor)(void *user, pid_t process, const char *fd_name, const char *link);
 

@@ -4,10 +4,23 @@
 
 /* Whole small files and paths below a root, as /proc and /sys need them. */
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
+
+/* For CLEANUP(dir_done), CLEANUP(stream_done). */
+static inline void dir_done(DIR **dir) {
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+static inline void stream_done(FILE **stream) {
+        if (*stream)
+                (void)fclose(*stream);
+}
 
 /*
  * Puts root in front of an absolute path: file_rooted(buffer, "/srv/sim", "/proc/devices"). root may be "" or NULL.

@@ -13,11 +13,6 @@
 #include "base/file.h"
 #include "base/text.h"
 
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
-
 int pids_list(pid_t **ret_pids, size_t *ret_n) {
         CLEANUP(dir_done) DIR *dir = opendir("/proc");
         CLEANUP(free_ptr) pid_t *pids = NULL;

@@ -50,14 +50,9 @@ struct common_options {
 };
 
 const struct option_spec common_specs[] = {
-        {
-                .name = "root",
-                .argument = "DIR",
-                .help = "look below DIR for /dev, /proc/driver, /sys and /run: a simulated driver, or a container's "
-                        "(also from HOLDFAST_ROOT)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct common_options, root),
-        },
+        OPTION_VALUE(struct common_options, root, OPTION_TEXT, "root", "DIR",
+                     "look below DIR for /dev, /proc/driver, /sys and /run: a simulated driver, or a container's "
+                     "(also from HOLDFAST_ROOT)"),
         {
                 .name = "help",
                 .letter = 'h',
@@ -65,12 +60,7 @@ const struct option_spec common_specs[] = {
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct common_options, help),
         },
-        {
-                .name = "version",
-                .help = "print the version",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct common_options, version),
-        },
+        OPTION_SWITCH(struct common_options, version, "version", "print the version"),
         {0},
 };
 

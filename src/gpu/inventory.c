@@ -141,11 +141,6 @@ static int gpu_list_add(struct gpu_list *list, const struct gpu_info *info) {
         return 0;
 }
 
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
-
 /* Opens the folder of GPUs. *ret_dir is NULL when the driver is there without it (no GPU was ever probed). */
 static int open_gpus(const struct locations *locations, DIR **ret_dir) {
         char path[PATH_MAX];

@@ -57,6 +57,15 @@ struct command {
         int (*run)(const struct invocation *invocation);
 };
 
+/* Rows of a command's table of options: whether something is so, and a value. */
+#define OPTION_SWITCH(options_type, member, option_name, help_text)                                                    \
+        { .name = (option_name), .help = (help_text), .kind = OPTION_FLAG, .offset = offsetof(options_type, member), }
+#define OPTION_VALUE(options_type, member, value_kind, option_name, value_name, help_text)                             \
+        {                                                                                                              \
+                .name = (option_name), .argument = (value_name), .help = (help_text), .kind = (value_kind),            \
+                .offset = offsetof(options_type, member),                                                              \
+        }
+
 /*
  * Options of several commands, so that one means and looks the same everywhere. They fill the members `gpus`, `json`
  * and `timeout_usec` of the command's struct; the help is the command's own.
@@ -66,13 +75,9 @@ struct command {
                 .name = "gpu", .letter = 'i', .argument = "ID", .help = (help_text), .alias = "id",                    \
                 .kind = OPTION_CALL, .offset = offsetof(options_type, gpus), .set = ids_set,                           \
         }
-#define OPTION_JSON(options_type, help_text)                                                                           \
-        { .name = "json", .help = (help_text), .kind = OPTION_FLAG, .offset = offsetof(options_type, json), }
+#define OPTION_JSON(options_type, help_text) OPTION_SWITCH(options_type, json, "json", help_text)
 #define OPTION_TIMEOUT(options_type, help_text)                                                                        \
-        {                                                                                                              \
-                .name = "timeout", .argument = "SECONDS", .help = (help_text), .kind = OPTION_SECONDS,                 \
-                .offset = offsetof(options_type, timeout_usec),                                                        \
-        }
+        OPTION_VALUE(options_type, timeout_usec, OPTION_SECONDS, "timeout", "SECONDS", help_text)
 
 extern const struct command bench_command;
 extern const struct command bench_sample_command;

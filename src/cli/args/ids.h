@@ -7,7 +7,6 @@
  * or the beginning of one, or "all" (also "*"); several with commas between. Parsing needs no GPU; resolving does.
  */
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/options.h"

@@ -6,7 +6,6 @@
 #include "cli/bench/bench.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/locations.h"
 #include "base/text.h"
 #include "cli/bench/sample.h"
@@ -48,12 +48,7 @@ static const struct option_spec options[] = {
                 .minimum = 1,
                 .maximum = 1000,
         },
-        {
-                .name = "held-only",
-                .help = "make no GPU cold: only the times on held ones",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct bench_options, held_only),
-        },
+        OPTION_SWITCH(struct bench_options, held_only, "held-only", "make no GPU cold: only the times on held ones"),
         {
                 .name = "yes",
                 .letter = 'y',
@@ -61,21 +56,10 @@ static const struct option_spec options[] = {
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct bench_options, yes),
         },
-        {
-                .name = "svg",
-                .argument = "FILE",
-                .help = "also draw the plot into this file",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct bench_options, svg),
-        },
-        {
-                .name = "cuda",
-                .argument = "FILE",
-                .help = "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; must be given with "
-                        "--root)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct bench_options, cuda),
-        },
+        OPTION_VALUE(struct bench_options, svg, OPTION_TEXT, "svg", "FILE", "also draw the plot into this file"),
+        OPTION_VALUE(struct bench_options, cuda, OPTION_TEXT, "cuda", "FILE",
+                     "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; must be given with "
+                     "--root)"),
         OPTION_JSON(struct bench_options, "print JSON (docs/schemas/bench.json)"),
         OPTION_TIMEOUT(struct bench_options,
                        "wait that long for a GPU to be released, opened, held again (default 120)"),
@@ -100,11 +84,6 @@ static void bench_done(struct bench *bench) {
         free(bench->gpus);
         yield_done(&bench->yield);
         bench->signal_fd = fd_close(bench->signal_fd);
-}
-
-static void file_done(FILE **file) {
-        if (*file)
-                (void)fclose(*file);
 }
 
 /* ---- which GPUs ------------------------------------------------------------------------------------------------ */
@@ -302,7 +281,7 @@ static int open_svg(const struct invocation *invocation, FILE **ret_file) {
 
 static int run(const struct invocation *invocation) {
         const struct bench_options *chosen = invocation->options;
-        CLEANUP(file_done) FILE *svg = NULL;
+        CLEANUP(stream_done) FILE *svg = NULL;
         CLEANUP(bench_done)
         struct bench bench = {
                 .invocation = invocation,

@@ -7,8 +7,6 @@
  */
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -18,7 +16,6 @@
 #include "cli/args/command.h"
 #include "cli/report/gpu_values.h"
 #include "cli/report/metrics_writer.h"
-#include "cli/report/report.h"
 #include "client/client.h"
 
 enum { GPU_LABELS_MAX = 4 };
@@ -33,14 +30,9 @@ static struct metrics_options {
 
 static const struct option_spec options[] = {
         OPTION_JSON(struct metrics_options, "print JSON (docs/schemas/metrics.json)"),
-        {
-                .name = "textfile",
-                .argument = "PATH",
-                .help = "write them to this file, whole or not at all, for node_exporter's textfile collector; its "
-                        "name must end in .prom",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct metrics_options, textfile),
-        },
+        OPTION_VALUE(struct metrics_options, textfile, OPTION_TEXT, "textfile", "PATH",
+                     "write them to this file, whole or not at all, for node_exporter's textfile collector; its "
+                     "name must end in .prom"),
         OPTION_TIMEOUT(struct metrics_options, "wait that long for the daemon's answer (default 5)"),
         {0},
 };

@@ -36,20 +36,10 @@ static const struct option_spec options[] = {
                 .offset = offsetof(struct query_options, fields),
         },
         OPTION_GPU(struct query_options, "only this GPU; may be given several times"),
-        {
-                .name = "format",
-                .argument = "csv[,noheader][,nounits]",
-                .help = "without the line of names, without units (default: csv)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct query_options, format),
-        },
+        OPTION_VALUE(struct query_options, format, OPTION_TEXT, "format", "csv[,noheader][,nounits]",
+                     "without the line of names, without units (default: csv)"),
         OPTION_JSON(struct query_options, "print JSON (docs/schemas/query.json)"),
-        {
-                .name = "list-fields",
-                .help = "print all fields and their meanings",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct query_options, list_fields),
-        },
+        OPTION_SWITCH(struct query_options, list_fields, "list-fields", "print all fields and their meanings"),
         {0},
 };
 

@@ -37,24 +37,11 @@ static struct release_options {
 
 static const struct option_spec options[] = {
         OPTION_GPU(struct release_options, "only this GPU; may be given several times (default: all)"),
-        {
-                .name = "all",
-                .help = "all GPUs, which is the default; for scripts that say what they mean",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct release_options, all),
-        },
-        {
-                .name = "dry-run",
-                .help = "only say what would be done, and whether it could be",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct release_options, dry_run),
-        },
-        {
-                .name = "force",
-                .help = "also while other processes have the GPUs open",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct release_options, force),
-        },
+        OPTION_SWITCH(struct release_options, all, "all",
+                      "all GPUs, which is the default; for scripts that say what they mean"),
+        OPTION_SWITCH(struct release_options, dry_run, "dry-run",
+                      "only say what would be done, and whether it could be"),
+        OPTION_SWITCH(struct release_options, force, "force", "also while other processes have the GPUs open"),
         OPTION_JSON(struct release_options, "with --dry-run: print JSON (docs/schemas/release.json)"),
         OPTION_TIMEOUT(struct release_options,
                        "wait that long for the GPUs to be released, and to be held again (default 120)"),

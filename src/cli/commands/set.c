@@ -31,14 +31,9 @@ static struct set_options {
 static const struct option_spec options[] = {
         OPTION_GPU(struct set_options, "only this GPU; may be given several times"),
         OPTION_JSON(struct set_options, "print JSON (docs/schemas/set.json)"),
-        {
-                .name = "nvml",
-                .argument = "FILE",
-                .help = "the library that sets the kernel's flag when there is no daemon (default: " NVML_LIBRARY
-                        "; must be given with --root)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct set_options, nvml),
-        },
+        OPTION_VALUE(struct set_options, nvml, OPTION_TEXT, "nvml", "FILE",
+                     "the library that sets the kernel's flag when there is no daemon (default: " NVML_LIBRARY
+                     "; must be given with --root)"),
         OPTION_TIMEOUT(struct set_options, "wait that long for each GPU (default 120)"),
         {0},
 };

@@ -37,35 +37,16 @@ static struct settings_options {
 
 static const struct option_spec options[] = {
         OPTION_GPU(struct settings_options, "only this GPU; may be given several times"),
-        {
-                .name = "dry-run",
-                .help = "with apply: only say what would be changed, and why it could not be",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct settings_options, dry_run),
-        },
+        OPTION_SWITCH(struct settings_options, dry_run, "dry-run",
+                      "with apply: only say what would be changed, and why it could not be"),
         OPTION_JSON(struct settings_options, "print JSON (docs/schemas/settings.json)"),
-        {
-                .name = "config",
-                .argument = "FILE",
-                .help = "read what is wanted there (default: /etc/holdfast/holdfast.conf)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct settings_options, config),
-        },
-        {
-                .name = "nvml",
-                .argument = "FILE",
-                .help = "the library that reads and changes settings (default: " NVML_LIBRARY
-                        "; must be given with --root)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct settings_options, nvml),
-        },
-        {
-                .name = "interval",
-                .argument = "SECONDS",
-                .help = "with serve: compare all settings so often (default 60)",
-                .kind = OPTION_SECONDS,
-                .offset = offsetof(struct settings_options, interval_usec),
-        },
+        OPTION_VALUE(struct settings_options, config, OPTION_TEXT, "config", "FILE",
+                     "read what is wanted there (default: /etc/holdfast/holdfast.conf)"),
+        OPTION_VALUE(struct settings_options, nvml, OPTION_TEXT, "nvml", "FILE",
+                     "the library that reads and changes settings (default: " NVML_LIBRARY
+                     "; must be given with --root)"),
+        OPTION_VALUE(struct settings_options, interval_usec, OPTION_SECONDS, "interval", "SECONDS",
+                     "with serve: compare all settings so often (default 60)"),
         OPTION_TIMEOUT(struct settings_options, "wait that long for the daemon's answer (default 5)"),
         {0},
 };

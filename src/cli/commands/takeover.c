@@ -12,9 +12,7 @@
  */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -45,40 +43,17 @@ static struct takeover_options {
 };
 
 static const struct option_spec options[] = {
-        {
-                .name = "clear-legacy-flag",
-                .help = "also switch off the kernel's own persistence flag, which nvidia-smi -pm 1 sets where no "
-                        "daemon runs: between the two daemons, through NVML",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct takeover_options, clear_legacy_flag),
-        },
-        {
-                .name = "dry-run",
-                .help = "only say what would be done, and whether it could be",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct takeover_options, dry_run),
-        },
+        OPTION_SWITCH(struct takeover_options, clear_legacy_flag, "clear-legacy-flag",
+                      "also switch off the kernel's own persistence flag, which nvidia-smi -pm 1 sets where no "
+                      "daemon runs: between the two daemons, through NVML"),
+        OPTION_SWITCH(struct takeover_options, dry_run, "dry-run",
+                      "only say what would be done, and whether it could be"),
         OPTION_JSON(struct takeover_options, "with --status: print JSON (docs/schemas/takeover.json)"),
-        {
-                .name = "nvml",
-                .argument = "FILE",
-                .help = "the library for --clear-legacy-flag (default: " NVML_LIBRARY "; must be given with --root)",
-                .kind = OPTION_TEXT,
-                .offset = offsetof(struct takeover_options, nvml),
-        },
-        {
-                .name = "status",
-                .help = "only say whether the unit runs Holdfast's daemon",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct takeover_options, status),
-        },
+        OPTION_VALUE(struct takeover_options, nvml, OPTION_TEXT, "nvml", "FILE",
+                     "the library for --clear-legacy-flag (default: " NVML_LIBRARY "; must be given with --root)"),
+        OPTION_SWITCH(struct takeover_options, status, "status", "only say whether the unit runs Holdfast's daemon"),
         OPTION_TIMEOUT(struct takeover_options, "wait that long for systemctl each time (default 300)"),
-        {
-                .name = "undo",
-                .help = "give the unit back its own program",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct takeover_options, undo),
-        },
+        OPTION_SWITCH(struct takeover_options, undo, "undo", "give the unit back its own program"),
         {0},
 };
 

@@ -4,7 +4,6 @@
 /* holdfast wait: returns when the GPUs are held, telling what happens meanwhile. */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

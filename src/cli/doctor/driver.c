@@ -34,16 +34,6 @@ struct bus {
         struct bus_gpu gpus[BUS_GPUS_MAX];
 };
 
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
-
-static void stream_done(FILE **stream) {
-        if (*stream)
-                (void)fclose(*stream);
-}
-
 /* ---- the bus ----------------------------------------------------------------- */
 
 static bool attribute_begins(int folder_fd, const char *device, const char *attribute, const char *text) {

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/locations.h"
-#include "base/text.h"
 #include "cli/doctor/doctor.h"
 
 #define HIDDEN "clients of other users cannot be seen; run as root"

@@ -16,6 +16,7 @@
 #include "base/aside.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/pids.h"
 #include "base/text.h"
 
@@ -25,11 +26,6 @@ enum {
         NAMESPACES_MAX = 1024, /* beyond that they are looked at more than once */
         STALLS_MAX = 2,
 };
-
-static void stream_done(FILE **stream) {
-        if (*stream)
-                (void)fclose(*stream);
-}
 
 /* ---- mountinfo ----------------------------------------------------------------------------------------------- */
 

@@ -3,11 +3,9 @@
 
 /* Probe: persistence mode that is off, and who switched it off. */
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/aside.h"
-#include "base/cleanup.h"
 #include "base/locations.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"

@@ -3,7 +3,6 @@
 
 /* What `holdfast doctor` found, printed. */
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"

@@ -87,20 +87,14 @@ static void note_hidden(const struct examination *examination, struct finding *f
 
 /* The file's line of that setting; the last one that says something. Returns false when there is none. */
 static bool find_setting(const char *path, const char *setting, char *buffer, size_t size) {
-        char text[16384];
+        char text[16384], *rest = text;
         bool found = false;
 
         if (file_read(path, text, sizeof(text)) < 0)
                 return false;
-        for (char *line = text; *line != '\0';) {
-                size_t length = strcspn(line, "\n");
-                char *next = line + length + (line[length] == '\n');
-
-                line[length] = '\0';
+        for (char *line; (line = strsep(&rest, "\n"));)
                 if (text_starts_with(line, setting) && line[strlen(setting)] != '\0')
                         found = text_format(buffer, size, "%.200s", line) == 0;
-                line = next;
-        }
         return found;
 }
 

@@ -4,13 +4,10 @@
 /* Probes: whether a daemon runs and whose, whether there are two, and what became of its socket. */
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/file.h"
 #include "base/leftover.h"
 #include "base/pids.h"

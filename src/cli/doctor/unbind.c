@@ -10,13 +10,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
-
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
 
 /* Of a descriptor that the service manager has passed the path may be another one; its name is the same. */
 static bool is_kernel_log(int folder_fd, const char *name) {

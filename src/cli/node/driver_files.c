@@ -3,7 +3,6 @@
 
 #include "cli/node/driver_files.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/aside.h"

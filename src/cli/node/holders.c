@@ -15,7 +15,6 @@
 #include "base/array.h"
 #include "base/aside.h"
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/file.h"
 #include "base/locations.h"
 #include "base/pids.h"
@@ -59,11 +58,6 @@ static void survey_done(struct survey *survey) {
         free(survey->scan.holders);
         free(survey->scan.nodes);
         free(survey->pids);
-}
-
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
 }
 
 static int scan_add(struct holder_list *scan, const struct holder *holder) {

@@ -15,11 +15,6 @@
 
 enum { POWER_SIZE_MAX = 4096 }; /* the driver prints a dozen lines */
 
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
-
 int initialised_read(const struct locations *locations, const struct pci_address *address, bool *ret_initialised) {
         static const char label[] = "Runtime D3 status:";
         char path[PATH_MAX], relative[64], name[PCI_ADDRESS_SIZE], text[POWER_SIZE_MAX];

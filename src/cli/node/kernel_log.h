@@ -7,7 +7,6 @@
  * an Xid. Read from /dev/kmsg, one record a line: "priority,sequence,microseconds,flags;text".
  */
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/locations.h"

@@ -3,7 +3,6 @@
 
 #include "cli/node/process.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <string.h>

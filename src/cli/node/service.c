@@ -117,22 +117,17 @@ static bool is_command(const char *name) {
 static void take_output(struct service *service, char *output) {
         size_t unit = 0;
 
-        for (char *line = output; *line != '\0';) {
-                size_t length = strcspn(line, "\n");
-                char *next = line + length + (line[length] == '\n');
-                char *value;
+        for (char *line; (line = strsep(&output, "\n"));) {
+                char *value = strchr(line, '=');
 
-                line[length] = '\0';
-                value = strchr(line, '=');
-                if (length == 0 && ++unit == ARRAY_SIZE(properties))
+                if (line[0] == '\0' && ++unit == ARRAY_SIZE(properties))
                         return;
-                if (value) {
-                        *value = '\0';
-                        if (unit == 0 && is_command(line))
-                                take_command(service, line, value + 1);
-                        take_property(service, unit, line, value + 1);
-                }
-                line = next;
+                if (!value)
+                        continue;
+                *value++ = '\0';
+                if (unit == 0 && is_command(line))
+                        take_command(service, line, value);
+                take_property(service, unit, line, value);
         }
 }
 

@@ -108,20 +108,15 @@ static void weigh(struct unit_search *search) {
 
 /* "Name=value" a line; an empty line before the next unit. */
 static void take_output(struct unit_search *search, char *output) {
-        for (char *line = output; *line != '\0';) {
-                size_t length = strcspn(line, "\n");
-                char *next = line + length + (line[length] == '\n');
-                char *value;
+        for (char *line; (line = strsep(&output, "\n"));) {
+                char *value = strchr(line, '=');
 
-                line[length] = '\0';
-                value = strchr(line, '=');
-                if (length == 0)
+                if (line[0] == '\0')
                         weigh(search);
                 else if (value) {
                         *value = '\0';
                         take_property(&search->candidate, line, value + 1);
                 }
-                line = next;
         }
         weigh(search);
 }

@@ -4,7 +4,6 @@
 #include "cli/report/report.h"
 
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>

@@ -3,12 +3,9 @@
 
 #include "cli/report/screen.h"
 
-#include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
-
-#include "base/text.h"
 
 /* ECMA-48's and, for the wrapping of long lines (DECAWM), DEC's: every terminal of today obeys them. */
 #define CURSOR_UP "\033[%zuA"

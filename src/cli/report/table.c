@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/array.h"
-#include "base/cleanup.h"
 
 enum {
         GAP = 2, /* blanks between columns */

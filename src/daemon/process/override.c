@@ -9,17 +9,13 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/locations.h"
 #include "base/text.h"
 #include "daemon/manager/keeper.h"
 #include "gpu/nodes.h"
 
 enum { EXECUTE = 1, WRITE = 2, READ = 4 };
-
-static void dir_done(DIR **dir) {
-        if (*dir)
-                (void)closedir(*dir);
-}
 
 /* Whether root, without capabilities and other groups, has the accesses to something of that owner and mode. */
 static bool root_has(uid_t uid, gid_t gid, mode_t mode, gid_t own_gid, mode_t accesses) {
