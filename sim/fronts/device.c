@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -33,12 +34,12 @@ struct device_front {
         struct workers *workers;
         uint64_t inodes[SCENARIO_GPUS_MAX]; /* of GPUs' nodes besides the tree's, by minor; 0: there is none */
         pthread_mutex_t mutex;              /* guards the books: all below, and the files' fields but `file` */
-        struct device_file *files;
+        LIST_HEAD(, device_file) files;
 };
 
 /* An open file of a device node: FUSE's fh. */
 struct device_file {
-        struct device_file *next;
+        LIST_ENTRY(device_file) link;
         struct device_front *front;
         struct ioctl_file file;
         enum model_node node;
@@ -138,19 +139,14 @@ static void wake_poller(struct rm_file *rm_file) {
 
 static void add_file(struct device_file *file) {
         lock(file->front);
-        file->next = file->front->files;
-        file->front->files = file;
+        LIST_INSERT_HEAD(&file->front->files, file, link);
         unlock(file->front);
         tree_add_open_files(file->front->tree, 1);
 }
 
 static void remove_file(struct device_file *file) {
-        struct device_file **link = &file->front->files;
-
         lock(file->front);
-        while (*link != file)
-                link = &(*link)->next;
-        *link = file->next;
+        LIST_REMOVE(file, link);
         unlock(file->front);
         tree_add_open_files(file->front->tree, -1);
 }
@@ -362,7 +358,7 @@ void device_poll(struct device_front *front, fuse_req_t request, struct fuse_fil
 static void count_files(const struct device_file *file, size_t *ret_open, size_t *ret_flushing) {
         *ret_open = 0;
         *ret_flushing = 0;
-        for (const struct device_file *other = file->front->files; other; other = other->next) {
+        for (const struct device_file *other = LIST_FIRST(&file->front->files); other; other = LIST_NEXT(other, link)) {
                 if (other->inode != file->inode || other->closed)
                         continue;
                 ++*ret_open;
@@ -551,8 +547,8 @@ void device_front_free(struct device_front *front) {
         if (!front)
                 return;
         workers_free(front->workers);
-        while (front->files)
-                free_file(front->files);
+        while (!LIST_EMPTY(&front->files))
+                free_file(LIST_FIRST(&front->files));
         rm_free(front->rm);
         (void)pthread_mutex_destroy(&front->mutex);
         free(front);

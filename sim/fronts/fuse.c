@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/cleanup.h"
 #include "base/text.h"
@@ -31,12 +32,12 @@ struct fuse_front {
         struct device_front *devices;
         struct fuse_session *session;
         struct front_loop *loop;
-        struct text_file *texts; /* open ones: the kernel does not close what is open at the end */
+        LIST_HEAD(, text_file) texts; /* open ones: the kernel does not close what is open at the end */
 };
 
 /* An open file of /proc or /sys: its text as it was at the open, as seq_file shows it. */
 struct text_file {
-        struct text_file *next; /* of the front's */
+        LIST_ENTRY(text_file) link; /* of the front's */
         size_t length;
         char *text;
 };
@@ -165,17 +166,8 @@ static void text_free(struct text_file *file) {
         free(file);
 }
 
-static void add_text(struct fuse_front *front, struct text_file *file) {
-        file->next = front->texts;
-        front->texts = file;
-}
-
-static void remove_text(struct fuse_front *front, struct text_file *file) {
-        struct text_file **link = &front->texts;
-
-        while (*link != file)
-                link = &(*link)->next;
-        *link = file->next;
+static void remove_text(struct text_file *file) {
+        LIST_REMOVE(file, link);
         text_free(file);
 }
 
@@ -190,7 +182,7 @@ static void open_text(fuse_req_t request, fuse_ino_t node, struct fuse_file_info
                 info->fh = (uintptr_t)file;
                 info->direct_io = 1; /* its size is 0 or a page by stat(2), as in the real /proc and /sys */
                 if (fuse_reply_open(request, info) == 0) {
-                        add_text(front, file);
+                        LIST_INSERT_HEAD(&front->texts, file, link);
                         return;
                 }
         } else {
@@ -264,7 +256,7 @@ static void on_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_inf
                 device_release(front_of(request)->devices, request, info);
                 return;
         }
-        remove_text(front_of(request), file);
+        remove_text(file);
         (void)fuse_reply_err(request, 0);
 }
 
@@ -338,8 +330,8 @@ static void front_free(struct fuse_front *front) {
                 fuse_session_unmount(front->session);
                 fuse_session_destroy(front->session);
         }
-        while (front->texts)
-                remove_text(front, front->texts);
+        while (!LIST_EMPTY(&front->texts))
+                remove_text(LIST_FIRST(&front->texts));
         tree_free(front->tree);
         free(front);
 }

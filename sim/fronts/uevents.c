@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -22,7 +23,7 @@ enum {
 };
 
 struct uevent {
-        struct uevent *next;
+        STAILQ_ENTRY(uevent) link;
         size_t length;
         char text[MESSAGE_SIZE];
 };
@@ -34,7 +35,7 @@ struct uevents {
         pthread_t thread;
         pthread_mutex_t mutex;
         pthread_cond_t changed;
-        struct uevent *first, **last; /* to be sent, oldest first */
+        STAILQ_HEAD(, uevent) queue; /* to be sent, oldest first */
         uint64_t sequence;
         bool ending;
 };
@@ -83,9 +84,7 @@ static void describe_device(struct uevent *message, const char *action, const st
 /* With the mutex held. */
 static void enqueue(struct uevents *uevents, struct uevent *message) {
         end(uevents, message);
-        message->next = NULL;
-        *uevents->last = message;
-        uevents->last = &message->next;
+        STAILQ_INSERT_TAIL(&uevents->queue, message, link);
         (void)pthread_cond_signal(&uevents->changed);
 }
 
@@ -127,14 +126,11 @@ static struct uevent *take_message(struct uevents *uevents) {
         struct uevent *message;
 
         (void)pthread_mutex_lock(&uevents->mutex);
-        while (!uevents->first && !uevents->ending)
+        while (STAILQ_EMPTY(&uevents->queue) && !uevents->ending)
                 (void)pthread_cond_wait(&uevents->changed, &uevents->mutex);
-        message = uevents->ending ? NULL : uevents->first;
-        if (message) {
-                uevents->first = message->next;
-                if (!uevents->first)
-                        uevents->last = &uevents->first;
-        }
+        message = uevents->ending ? NULL : STAILQ_FIRST(&uevents->queue);
+        if (message)
+                STAILQ_REMOVE_HEAD(&uevents->queue, link);
         (void)pthread_mutex_unlock(&uevents->mutex);
         return message;
 }
@@ -172,10 +168,10 @@ static void *uevents_main(void *argument) {
 /* ---- life ---- */
 
 static void free_all(struct uevents *uevents) {
-        while (uevents->first) {
-                struct uevent *message = uevents->first;
+        while (!STAILQ_EMPTY(&uevents->queue)) {
+                struct uevent *message = STAILQ_FIRST(&uevents->queue);
 
-                uevents->first = message->next;
+                STAILQ_REMOVE_HEAD(&uevents->queue, link);
                 free(message);
         }
         fd_done(&uevents->fd);
@@ -204,7 +200,7 @@ int uevents_new(struct uevents **ret_uevents, struct model *model, int run_fd) {
         if (!uevents)
                 return -ENOMEM;
         *uevents = (struct uevents){.model = model, .fd = -1};
-        uevents->last = &uevents->first;
+        STAILQ_INIT(&uevents->queue);
         (void)pthread_mutex_init(&uevents->mutex, NULL);
         (void)pthread_cond_init(&uevents->changed, NULL);
         r = open_socket(uevents, run_fd);

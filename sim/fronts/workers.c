@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "base/cleanup.h"
 #include "base/thread.h"
@@ -14,15 +15,15 @@
 enum { WORKER_STACK_BYTES = 256 * 1024 }; /* the default of 8 MiB times hundreds of threads is too much address space */
 
 struct job {
-        struct job *next;
+        STAILQ_ENTRY(job) link;
         void (*run)(void *argument);
         void *argument;
 };
 
 struct workers {
         pthread_mutex_t mutex;
-        pthread_cond_t changed;    /* a job came, or the end */
-        struct job *first, **last; /* waiting jobs, oldest first */
+        pthread_cond_t changed;  /* a job came, or the end */
+        STAILQ_HEAD(, job) jobs; /* that wait, oldest first */
         unsigned n_waiting;
         unsigned n_idle;
         unsigned n_threads, maximum;
@@ -34,15 +35,13 @@ static struct job *take_job(struct workers *workers) {
         struct job *job;
 
         workers->n_idle++;
-        while (!workers->first && !workers->ending)
+        while (STAILQ_EMPTY(&workers->jobs) && !workers->ending)
                 (void)pthread_cond_wait(&workers->changed, &workers->mutex);
         workers->n_idle--;
-        job = workers->first;
+        job = STAILQ_FIRST(&workers->jobs);
         if (!job)
                 return NULL;
-        workers->first = job->next;
-        if (!workers->first)
-                workers->last = &workers->first;
+        STAILQ_REMOVE_HEAD(&workers->jobs, link);
         workers->n_waiting--;
         return job;
 }
@@ -68,7 +67,7 @@ int workers_new(struct workers **ret_workers, unsigned maximum) {
         if (!workers)
                 return -ENOMEM;
         workers->maximum = maximum;
-        workers->last = &workers->first;
+        STAILQ_INIT(&workers->jobs);
         (void)pthread_mutex_init(&workers->mutex, NULL);
         (void)pthread_cond_init(&workers->changed, NULL);
         *ret_workers = workers;
@@ -114,8 +113,8 @@ int workers_run(struct workers *workers, void (*run)(void *argument), void *argu
                 r = start_thread(workers);
         if (r == 0) {
                 workers->n_waiting++;
-                *workers->last = job;
-                workers->last = &take_ptr(job)->next;
+                STAILQ_INSERT_TAIL(&workers->jobs, job, link);
+                (void)take_ptr(job);
                 (void)pthread_cond_signal(&workers->changed);
         }
         (void)pthread_mutex_unlock(&workers->mutex);

@@ -19,19 +19,13 @@
 
 void model_listen(struct model *model, struct model_listener *listener) {
         (void)pthread_mutex_lock(&model->listen_mutex);
-        listener->next = model->listeners;
-        model->listeners = listener;
+        LIST_INSERT_HEAD(&model->listeners, listener, link);
         (void)pthread_mutex_unlock(&model->listen_mutex);
 }
 
 void model_unlisten(struct model *model, struct model_listener *listener) {
-        struct model_listener **link = &model->listeners;
-
         (void)pthread_mutex_lock(&model->listen_mutex);
-        while (*link && *link != listener)
-                link = &(*link)->next;
-        if (*link)
-                *link = listener->next;
+        LIST_REMOVE(listener, link);
         (void)pthread_mutex_unlock(&model->listen_mutex);
 }
 
@@ -44,7 +38,8 @@ void bind_notice(struct model *model, const struct model_gpu *gpu, bool bind) {
         journal_add(model, gpu, NULL, "notice", "%s", bind ? "bind" : "unbind");
         model_unlock(model);
         (void)pthread_mutex_lock(&model->listen_mutex);
-        for (struct model_listener *listener = model->listeners; listener; listener = listener->next)
+        for (struct model_listener *listener = LIST_FIRST(&model->listeners); listener;
+             listener = LIST_NEXT(listener, link))
                 listener->notify(listener, gpu_id, bind);
         (void)pthread_mutex_unlock(&model->listen_mutex);
         (void)model_lock(model);

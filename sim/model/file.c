@@ -17,24 +17,13 @@ static struct model_file *file_new(struct model *model, enum model_node node, co
 
         if (!file)
                 return NULL;
-        *file = (struct model_file){.model = model, .node = node, .who = *who, .next = model->files};
-        if (model->files)
-                model->files->previous = file;
-        model->files = file;
+        *file = (struct model_file){.model = model, .node = node, .who = *who};
+        LIST_INSERT_HEAD(&model->files, file, link);
         return file;
 }
 
-static void file_unlink(struct model *model, struct model_file *file) {
-        if (file->previous)
-                file->previous->next = file->next;
-        else
-                model->files = file->next;
-        if (file->next)
-                file->next->previous = file->previous;
-}
-
-static void file_free(struct model *model, struct model_file *file) {
-        file_unlink(model, file);
+static void file_free(struct model_file *file) {
+        LIST_REMOVE(file, link);
         free(file);
 }
 
@@ -76,7 +65,7 @@ static int open_foreground(struct model *model, struct model_gpu *gpu, struct mo
         open_finish(model, file);
         result = file->open_rc;
         if (result < 0)
-                file_free(model, file);
+                file_free(file);
         else
                 *ret_file = file;
         return result;
@@ -132,7 +121,7 @@ static int open_nonblocking(struct model *model, struct model_file *file, uint32
                 result = defer_open(model, gpu, file);
         turnstile_leave(model, &model->device_list);
         if (result < 0)
-                file_free(model, file);
+                file_free(file);
         else
                 *ret_file = file;
         return result;
@@ -144,7 +133,7 @@ static int open_blocking(struct model *model, struct model_file *file,
         struct model_gpu *gpu = gpu_enter(model, is_it, key);
 
         if (!gpu) {
-                file_free(model, file);
+                file_free(file);
                 return -ENODEV;
         }
         return open_foreground(model, gpu, file, ret_file);
@@ -233,7 +222,7 @@ void file_close(struct model *model, struct model_file *file) {
         if (gpu)
                 turnstile_enter(model, &gpu->lock);
         /* From the list first: while the GPU is torn down nobody has it open any more. */
-        file_unlink(model, file);
+        LIST_REMOVE(file, link);
         if (gpu && file->state == FILE_OPEN)
                 gpu_unuse(model, gpu, &file->who);
         if (gpu)
@@ -254,7 +243,7 @@ void model_close(struct model_file *file) {
 }
 
 void files_orphan(struct model *model, struct model_gpu *gpu) {
-        for (struct model_file *file = model->files; file; file = file->next) {
+        for (struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link)) {
                 if (file->gpu == gpu && file->state == FILE_OPEN)
                         file->state = FILE_GONE;
                 references_orphan(file, gpu);
@@ -339,7 +328,7 @@ short model_file_poll(struct model_file *file) {
 }
 
 static bool books_have_gpu(const struct model *model, pid_t pid, uint32_t minor) {
-        for (const struct model_file *file = model->files; file; file = file->next)
+        for (const struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link))
                 if (file->gpu && file->gpu->minor == minor && file->who.pid == pid && file->state != FILE_FAILED &&
                     file->state != FILE_GONE && !file->abandoned)
                         return true;
@@ -372,7 +361,7 @@ static void fill_view(const struct model *model, const struct model_gpu *gpu, st
                 .uvm_registrations = gpu->uvm_registrations,
                 .compute_mode = gpu->settings.compute_mode,
         };
-        for (const struct model_file *file = model->files; file; file = file->next)
+        for (const struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link))
                 ret_view->attachments += file_references(file, gpu, false);
         numa_fill(model, gpu, &ret_view->numa);
 }

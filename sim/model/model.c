@@ -93,16 +93,13 @@ static void *thread_main(void *argument) {
 
 /* A thread that is done has nothing left to do but to let go of the mutex and end: joining it does not sleep long. */
 static void reap_threads(struct model *model) {
-        struct model_thread **link = &model->threads;
+        struct model_thread *next;
 
-        while (*link) {
-                struct model_thread *thread = *link;
-
-                if (!thread->done) {
-                        link = &thread->next;
+        for (struct model_thread *thread = LIST_FIRST(&model->threads); thread; thread = next) {
+                next = LIST_NEXT(thread, link);
+                if (!thread->done)
                         continue;
-                }
-                *link = thread->next;
+                LIST_REMOVE(thread, link);
                 (void)pthread_join(thread->id, NULL);
                 free(thread);
         }
@@ -117,11 +114,12 @@ int model_spawn(struct model *model, void (*run)(struct model *model, void *argu
         if (!thread)
                 return -ENOMEM;
         reap_threads(model);
-        *thread = (struct model_thread){.model = model, .run = run, .argument = argument, .next = model->threads};
+        *thread = (struct model_thread){.model = model, .run = run, .argument = argument};
         r = thread_start(&thread->id, &options, thread_main, thread);
         if (r < 0)
                 return r;
-        model->threads = take_ptr(thread);
+        LIST_INSERT_HEAD(&model->threads, thread, link);
+        (void)take_ptr(thread);
         return 0;
 }
 
@@ -239,9 +237,9 @@ static void join_threads(struct model *model) {
         for (;;) {
                 {
                         MODEL_LOCKED(model);
-                        thread = model->threads;
+                        thread = LIST_FIRST(&model->threads);
                         if (thread)
-                                model->threads = thread->next;
+                                LIST_REMOVE(thread, link);
                 }
                 if (!thread)
                         return;
@@ -251,14 +249,14 @@ static void join_threads(struct model *model) {
 }
 
 static void free_files(struct model *model) {
-        while (model->files) {
-                struct model_file *file = model->files;
+        while (!LIST_EMPTY(&model->files)) {
+                struct model_file *file = LIST_FIRST(&model->files);
 
-                model->files = file->next;
-                while (file->references) {
-                        struct reference *reference = file->references;
+                LIST_REMOVE(file, link);
+                while (!LIST_EMPTY(&file->references)) {
+                        struct reference *reference = LIST_FIRST(&file->references);
 
-                        file->references = reference->next;
+                        LIST_REMOVE(reference, link);
                         free(reference);
                 }
                 free(file);

@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 #include <jansson.h>
+#include <sys/queue.h>
 
 #include "sim/model/scenario.h"
 
@@ -210,7 +211,7 @@ bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor);
  */
 struct model_listener {
         void (*notify)(struct model_listener *listener, uint32_t gpu_id, bool bind);
-        struct model_listener *next;
+        LIST_ENTRY(model_listener) link;
 };
 void model_listen(struct model *model, struct model_listener *listener);
 void model_unlisten(struct model *model, struct model_listener *listener);

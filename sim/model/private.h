@@ -87,7 +87,7 @@ enum file_state {
 struct reference {
         struct model_gpu *gpu;
         bool uvm;
-        struct reference *next;
+        LIST_ENTRY(reference) link;
 };
 
 struct model_file {
@@ -105,9 +105,9 @@ struct model_file {
         bool uvm_initialised;
         uint64_t uvm_flags;
         bool attached;
-        struct reference *references;
+        LIST_HEAD(, reference) references;
 
-        struct model_file *previous, *next;
+        LIST_ENTRY(model_file) link;
 };
 
 struct model_thread {
@@ -116,7 +116,7 @@ struct model_thread {
         void (*run)(struct model *model, void *argument);
         void *argument;
         bool done;
-        struct model_thread *next;
+        LIST_ENTRY(model_thread) link;
 };
 
 struct journal;
@@ -143,8 +143,8 @@ struct model {
         struct turnstile api_lock;
         struct turnstile uvm_lock;
 
-        struct model_file *files;
-        struct model_thread *threads;
+        LIST_HEAD(, model_file) files;
+        LIST_HEAD(, model_thread) threads;
         struct journal *journal;
 
         struct unknown_ioctl unknown[MODEL_UNKNOWN_MAX];
@@ -159,7 +159,7 @@ struct model {
         void *kernel_line_user;
 
         pthread_mutex_t listen_mutex; /* taken without the model's: held while listeners are told */
-        struct model_listener *listeners;
+        LIST_HEAD(, model_listener) listeners;
 };
 
 /* ---- model.c: the monitor ---- */

@@ -15,7 +15,8 @@
 enum { UVM_FLAGS_ALL = 3 };
 
 bool file_references(const struct model_file *file, const struct model_gpu *gpu, bool uvm) {
-        for (const struct reference *reference = file->references; reference; reference = reference->next)
+        for (const struct reference *reference = LIST_FIRST(&file->references); reference;
+             reference = LIST_NEXT(reference, link))
                 if (reference->gpu == gpu && reference->uvm == uvm)
                         return true;
         return false;
@@ -69,21 +70,19 @@ static int reference_add(struct model *model, struct model_file *file, struct mo
                 gpu_leave(model, gpu);
                 return -ENOMEM;
         }
-        *reference = (struct reference){.gpu = gpu, .uvm = uvm, .next = file->references};
+        *reference = (struct reference){.gpu = gpu, .uvm = uvm};
         if (uvm)
                 gpu->uvm_registrations++;
-        *ret_reference = file->references = reference;
+        LIST_INSERT_HEAD(&file->references, reference, link);
+        *ret_reference = reference;
         return 0;
 }
 
 static void reference_drop(struct model *model, struct model_file *file, struct reference *dropped) {
         CLEANUP(free_ptr) struct reference *reference = dropped;
         struct model_gpu *gpu = reference->gpu;
-        struct reference **link = &file->references;
 
-        while (*link != reference)
-                link = &(*link)->next;
-        *link = reference->next;
+        LIST_REMOVE(reference, link);
         if (reference->uvm)
                 gpu->uvm_registrations--;
         if (!gpu_enter(model, gpu_has_address, &gpu->spec.address)) {
@@ -97,28 +96,26 @@ static void reference_drop(struct model *model, struct model_file *file, struct 
 
 /* UVM's global lock makes registrations of all GPUs, by all processes, one after the other. */
 void references_drop(struct model *model, struct model_file *file) {
-        while (file->references) {
-                bool uvm = file->references->uvm;
+        while (!LIST_EMPTY(&file->references)) {
+                bool uvm = LIST_FIRST(&file->references)->uvm;
 
                 if (uvm)
                         turnstile_enter(model, &model->uvm_lock);
-                reference_drop(model, file, file->references);
+                if (!LIST_EMPTY(&file->references)) /* the GPU may have been removed meanwhile */
+                        reference_drop(model, file, LIST_FIRST(&file->references));
                 if (uvm)
                         turnstile_leave(model, &model->uvm_lock);
         }
 }
 
 void references_orphan(struct model_file *file, const struct model_gpu *gpu) {
-        struct reference **link = &file->references;
+        struct reference *next;
 
-        while (*link) {
-                struct reference *reference = *link;
-
-                if (reference->gpu != gpu) {
-                        link = &reference->next;
+        for (struct reference *reference = LIST_FIRST(&file->references); reference; reference = next) {
+                next = LIST_NEXT(reference, link);
+                if (reference->gpu != gpu)
                         continue;
-                }
-                *link = reference->next;
+                LIST_REMOVE(reference, link);
                 free(reference);
         }
 }
@@ -192,7 +189,8 @@ static uint32_t uvm_refuse(struct model *model, const struct model_gpu *gpu, con
 }
 
 static struct reference *find_uvm(const struct model_file *file, const uint8_t *uuid) {
-        for (struct reference *reference = file->references; reference; reference = reference->next)
+        for (struct reference *reference = LIST_FIRST(&file->references); reference;
+             reference = LIST_NEXT(reference, link))
                 if (reference->uvm && gpu_has_uuid(reference->gpu, uuid))
                         return reference;
         return NULL;
@@ -215,7 +213,8 @@ static uint32_t register_locked(struct model *model, struct model_file *file, co
                 return uvm_refuse(model, NULL, who, status_of_use(result));
         status = check_uvm(model, gpu, accessible);
         if (status != NV_OK) {
-                reference_drop(model, file, reference);
+                if (!LIST_EMPTY(&file->references)) /* the GPU may have been removed meanwhile */
+                        reference_drop(model, file, LIST_FIRST(&file->references));
                 return uvm_refuse(model, gpu, who, status);
         }
         journal_add(model, gpu, who, "uvm-registered", "usage count %u", gpu->usage);
@@ -240,7 +239,8 @@ static uint32_t uvm_unregister(struct model *model, struct model_file *file, con
         if (reference) {
                 journal_add(model, reference->gpu, &file->who, "uvm-unregistered", "usage count was %u",
                             reference->gpu->usage);
-                reference_drop(model, file, reference);
+                if (!LIST_EMPTY(&file->references)) /* the GPU may have been removed meanwhile */
+                        reference_drop(model, file, LIST_FIRST(&file->references));
         }
         turnstile_leave(model, &model->uvm_lock);
         return reference ? NV_OK : NV_ERR_INVALID_DEVICE;

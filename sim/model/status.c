@@ -37,7 +37,7 @@ static json_t *handle_json(const struct model_file *file, const char *node) {
 static json_t *handles_json(const struct model *model, const struct model_gpu *gpu) {
         json_t *handles = json_array();
 
-        for (const struct model_file *file = model->files; handles && file; file = file->next) {
+        for (const struct model_file *file = LIST_FIRST(&model->files); handles && file; file = LIST_NEXT(file, link)) {
                 if (file->gpu == gpu)
                         (void)json_array_append_new(handles, handle_json(file, "gpu"));
                 if (file_references(file, gpu, true))
@@ -50,7 +50,7 @@ static json_t *handles_json(const struct model *model, const struct model_gpu *g
 
 void holders_format(struct model *model, const struct model_gpu *gpu, char *buffer, size_t size) {
         buffer[0] = '\0';
-        for (const struct model_file *file = model->files; file; file = file->next) {
+        for (const struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link)) {
                 if (!file_uses(file, gpu) || file->state == FILE_FAILED || file->state == FILE_GONE)
                         continue;
                 text_append_item(buffer, size, ", ", "%s (pid %d)", file->who.comm, (int)file->who.pid);

@@ -20,13 +20,12 @@ enum {
 /* ---- notices ---- */
 
 void event_drop_notices(struct root_client *client) {
-        while (client->notices) {
-                struct notice *notice = client->notices;
+        while (!STAILQ_EMPTY(&client->notices)) {
+                struct notice *notice = STAILQ_FIRST(&client->notices);
 
-                client->notices = notice->next;
+                STAILQ_REMOVE_HEAD(&client->notices, link);
                 free(notice);
         }
-        client->last_notice = &client->notices;
         client->n_notices = 0;
 }
 
@@ -40,8 +39,7 @@ static void deliver(struct root_client *client, const struct object *object, con
         if (!notice)
                 return;
         notice->event = *event;
-        *client->last_notice = notice;
-        client->last_notice = &notice->next;
+        STAILQ_INSERT_TAIL(&client->notices, notice, link);
         client->n_notices++;
         object->event->file->event_pending = true;
         object->event->file->wake(object->event->file);
@@ -52,7 +50,7 @@ static void notify_client(struct root_client *client, const struct nv_system_eve
 
         if (*action == RM_ACTION_DISABLE)
                 return;
-        for (struct object *object = client->objects; object; object = object->next)
+        for (struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
                 if (object->class == NV_CLASS_EVENT_OS && object->notify_index == event->event)
                         deliver(client, object, event);
         if (*action == RM_ACTION_SINGLE)
@@ -64,7 +62,7 @@ static void on_notice(struct model_listener *listener, uint32_t gpu_id, bool bin
         struct nv_system_event event = {.event = NV_NOTIFIER_GPU_BIND_UNBIND, .gpu_id = gpu_id, .bind = bind};
 
         rm_lock(rm);
-        for (struct root_client *client = rm->clients; client; client = client->next)
+        for (struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
                 notify_client(client, &event);
         rm_unlock(rm);
 }
@@ -76,49 +74,47 @@ void event_init(struct rm *rm) {
 
 /* ---- OS events ---- */
 
-static void free_os_event(struct rm *rm, struct os_event **link) {
-        struct os_event *event = *link;
-
-        *link = event->next;
-        for (struct root_client *client = rm->clients; client; client = client->next)
-                for (struct object *object = client->objects; object; object = object->next)
+static void free_os_event(struct rm *rm, struct os_event *event) {
+        LIST_REMOVE(event, link);
+        for (struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
+                for (struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
                         if (object->event == event)
                                 object->event = NULL;
         free(event);
 }
 
 void event_free_of(struct rm *rm, const struct rm_file *file, uint32_t client) {
-        struct os_event **link = &rm->os_events;
+        struct os_event *next;
 
-        while (*link)
-                if ((*link)->file == file || (!file && (*link)->client == client))
-                        free_os_event(rm, link);
-                else
-                        link = &(*link)->next;
+        for (struct os_event *event = LIST_FIRST(&rm->os_events); event; event = next) {
+                next = LIST_NEXT(event, link);
+                if (event->file == file || (!file && event->client == client))
+                        free_os_event(rm, event);
+        }
 }
-static struct os_event **find_os_event(struct rm *rm, uint32_t client, uint32_t fd) {
-        struct os_event **link = &rm->os_events;
 
-        while (*link && ((*link)->client != client || (*link)->fd != fd))
-                link = &(*link)->next;
-        return link;
+static struct os_event *find_os_event(struct rm *rm, uint32_t client, uint32_t fd) {
+        struct os_event *event = LIST_FIRST(&rm->os_events);
+
+        while (event && (event->client != client || event->fd != fd))
+                event = LIST_NEXT(event, link);
+        return event;
 }
 
 static uint32_t add_os_event(struct rm_file *file, const struct nv_os_event *call) {
         struct os_event *event;
 
-        if (*find_os_event(file->rm, call->client, call->fd))
+        if (find_os_event(file->rm, call->client, call->fd))
                 return RM_ERR_INSUFFICIENT_RESOURCES; /* osapi.c says so for any failure here */
         event = calloc(1, sizeof(*event));
         if (!event)
                 return RM_ERR_INSUFFICIENT_RESOURCES;
         *event = (struct os_event){
-                .next = file->rm->os_events,
                 .client = call->client,
                 .fd = call->fd,
                 .file = file,
         };
-        file->rm->os_events = event;
+        LIST_INSERT_HEAD(&file->rm->os_events, event, link);
         return NV_OK;
 }
 
@@ -128,20 +124,20 @@ void rm_alloc_os_event(struct rm_file *file, struct nv_os_event *event) {
         rm_unlock(file->rm);
 }
 
-void rm_free_os_event(struct rm_file *file, struct nv_os_event *event) {
-        struct os_event **link;
+void rm_free_os_event(struct rm_file *file, struct nv_os_event *call) {
+        struct os_event *event;
 
         rm_lock(file->rm);
-        link = find_os_event(file->rm, event->client, event->fd);
-        event->status = *link ? NV_OK : RM_ERR_INVALID_EVENT;
-        if (*link)
-                free_os_event(file->rm, link);
+        event = find_os_event(file->rm, call->client, call->fd);
+        call->status = event ? NV_OK : RM_ERR_INVALID_EVENT;
+        if (event)
+                free_os_event(file->rm, event);
         rm_unlock(file->rm);
 }
 
 void event_done(struct rm *rm) {
-        while (rm->os_events)
-                free_os_event(rm, &rm->os_events);
+        while (!LIST_EMPTY(&rm->os_events))
+                free_os_event(rm, LIST_FIRST(&rm->os_events));
 }
 
 /* ---- event objects ---- */
@@ -157,7 +153,7 @@ uint32_t event_alloc(struct rm_file *file, const struct model_caller *caller, st
                 return RM_ERR_INVALID_ADDRESS;
         object.notify_index = parameters.notify_index & 0xffff; /* the upper half are flags */
         rm_lock(file->rm);
-        object.event = *find_os_event(file->rm, alloc->root, (uint32_t)parameters.data);
+        object.event = find_os_event(file->rm, alloc->root, (uint32_t)parameters.data);
         if (object.event)
                 status = object_add(file, alloc, &object);
         rm_unlock(file->rm);
@@ -181,7 +177,7 @@ static uint32_t set_action(struct control *control) {
                 return NV_ERR_INVALID_CLIENT;
         if (wanted->event >= notifiers || wanted->action > NV_NOTIFICATION_REPEAT)
                 return NV_ERR_INVALID_ARGUMENT;
-        for (const struct object *object = client->objects; object; object = object->next)
+        for (const struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
                 has_event = has_event || object->class == NV_CLASS_EVENT_OS;
         if (!has_event)
                 return NV_ERR_INVALID_STATE;
@@ -207,13 +203,11 @@ static uint32_t take_notice(struct control *control) {
 
         if (!client)
                 return NV_ERR_INVALID_CLIENT;
-        notice = client->notices;
+        notice = STAILQ_FIRST(&client->notices);
         if (!notice)
                 return NV_ERR_OBJECT_NOT_FOUND;
         control->parameters.system_event = notice->event;
-        client->notices = notice->next;
-        if (!client->notices)
-                client->last_notice = &client->notices;
+        STAILQ_REMOVE_HEAD(&client->notices, link);
         client->n_notices--;
         free(notice);
         return NV_OK;

@@ -11,34 +11,32 @@
 /* ---- finding ---- */
 
 struct root_client *client_find(struct rm_file *file, uint32_t handle) {
-        for (struct root_client *client = file->rm->clients; client; client = client->next)
+        for (struct root_client *client = LIST_FIRST(&file->rm->clients); client; client = LIST_NEXT(client, link))
                 if (client->handle == handle)
                         return client->file == file ? client : NULL;
         return NULL;
 }
 
 struct object *object_find(const struct root_client *client, uint32_t handle) {
-        for (struct object *object = client->objects; object; object = object->next)
+        for (struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
                 if (object->handle == handle)
                         return object;
         return NULL;
 }
 
 static bool is_handle_taken(const struct rm *rm, uint32_t handle) {
-        for (const struct root_client *client = rm->clients; client; client = client->next)
+        for (const struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
                 if (client->handle == handle)
                         return true;
         return false;
 }
 
-void client_free(struct rm *rm, struct root_client **link) {
-        struct root_client *client = *link;
+void client_free(struct rm *rm, struct root_client *client) {
+        LIST_REMOVE(client, link);
+        while (!LIST_EMPTY(&client->objects)) {
+                struct object *object = LIST_FIRST(&client->objects);
 
-        *link = client->next;
-        while (client->objects) {
-                struct object *object = client->objects;
-
-                client->objects = object->next;
+                LIST_REMOVE(object, link);
                 free(object);
         }
         event_drop_notices(client);
@@ -47,19 +45,12 @@ void client_free(struct rm *rm, struct root_client **link) {
         free(client);
 }
 
-static struct root_client **link_of(struct rm *rm, const struct root_client *client) {
-        struct root_client **link = &rm->clients;
-
-        while (*link != client)
-                link = &(*link)->next;
-        return link;
-}
-
 unsigned object_count_users(const struct rm *rm, unsigned minor) {
         unsigned count = 0;
 
-        for (const struct root_client *client = rm->clients; client; client = client->next)
-                for (const struct object *object = client->objects; object; object = object->next)
+        for (const struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
+                for (const struct object *object = LIST_FIRST(&client->objects); object;
+                     object = LIST_NEXT(object, link))
                         if (object->class == NV_CLASS_DEVICE && object->minor == minor) {
                                 count++;
                                 break;
@@ -85,9 +76,8 @@ static uint32_t add_client(struct rm_file *file, struct nv_rm_alloc *alloc) {
         }
         client->handle = alloc->object;
         client->file = file;
-        client->last_notice = &client->notices;
-        client->next = rm->clients;
-        rm->clients = client;
+        STAILQ_INIT(&client->notices);
+        LIST_INSERT_HEAD(&rm->clients, client, link);
         rm->n_clients++;
         return NV_OK;
 }
@@ -132,8 +122,7 @@ uint32_t object_add(struct rm_file *file, struct nv_rm_alloc *alloc, const struc
         object->handle = alloc->object;
         object->parent = alloc->parent;
         object->class = alloc->class;
-        object->next = client->objects;
-        client->objects = object;
+        LIST_INSERT_HEAD(&client->objects, object, link);
         client->n_objects++;
         return NV_OK;
 }
@@ -208,22 +197,18 @@ void rm_alloc(struct rm_file *file, const struct model_caller *caller, struct nv
 /* ---- RM_FREE ---- */
 
 static bool object_free(struct root_client *client, uint32_t handle) {
-        struct object **link = &client->objects;
-        struct object *object;
+        struct object *object = object_find(client, handle);
 
-        while (*link && (*link)->handle != handle)
-                link = &(*link)->next;
-        object = *link;
         if (!object)
                 return false;
-        *link = object->next;
+        LIST_REMOVE(object, link);
         client->n_objects--;
         free(object);
         return true;
 }
 
 static const struct object *find_orphan(const struct root_client *client) {
-        for (const struct object *object = client->objects; object; object = object->next)
+        for (const struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
                 if (object->parent != client->handle && !object_find(client, object->parent))
                         return object;
         return NULL;
@@ -249,7 +234,7 @@ void rm_free_object(struct rm_file *file, struct nv_rm_free *call) {
         if (!client) {
                 call->status = NV_ERR_INVALID_CLIENT;
         } else if (call->object == call->root) {
-                client_free(file->rm, link_of(file->rm, client));
+                client_free(file->rm, client);
                 call->status = NV_OK;
         } else {
                 call->status = free_with_children(client, call->object);

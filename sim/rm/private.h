@@ -14,6 +14,7 @@
  */
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "base/cleanup.h"
 #include "sim/rm/layouts.h"
@@ -44,14 +45,14 @@ enum {
 };
 
 struct os_event { /* what ALLOC_OS_EVENT leaves: the file it was issued on is the one that is woken */
-        struct os_event *next;
+        LIST_ENTRY(os_event) link;
         uint32_t client;
         uint32_t fd;
         struct rm_file *file;
 };
 
 struct object {
-        struct object *next;
+        LIST_ENTRY(object) link;
         uint32_t handle;
         uint32_t parent;
         uint32_t class;
@@ -61,18 +62,18 @@ struct object {
 };
 
 struct notice {
-        struct notice *next;
+        STAILQ_ENTRY(notice) link;
         struct nv_system_event event;
 };
 
 struct root_client {
-        struct root_client *next;
+        LIST_ENTRY(root_client) link;
         uint32_t handle;
         struct rm_file *file;
-        struct object *objects;
+        LIST_HEAD(, object) objects;
         unsigned n_objects;
         uint32_t actions[RM_NOTIFIERS_BEFORE_575];
-        struct notice *notices, **last_notice;
+        STAILQ_HEAD(, notice) notices;
         unsigned n_notices;
 };
 
@@ -80,8 +81,8 @@ struct rm {
         struct model *model;
         struct model_listener listener;
         pthread_mutex_t mutex;
-        struct root_client *clients;
-        struct os_event *os_events;
+        LIST_HEAD(, root_client) clients;
+        LIST_HEAD(, os_event) os_events;
         unsigned n_clients;
         uint32_t next_handle;
 };
@@ -104,7 +105,7 @@ void rm_unlock(struct rm *rm);
 
 /* A client of this file: RM refuses another file's handles (client.c, rmclientValidate). */
 struct root_client *client_find(struct rm_file *file, uint32_t handle);
-void client_free(struct rm *rm, struct root_client **link);
+void client_free(struct rm *rm, struct root_client *client);
 struct object *object_find(const struct root_client *client, uint32_t handle);
 /* Adds `filled` below the caller's client. Returns NV_STATUS. */
 uint32_t object_add(struct rm_file *file, struct nv_rm_alloc *alloc, const struct object *filled);

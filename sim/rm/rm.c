@@ -33,8 +33,8 @@ void rm_free(struct rm *rm) {
         if (!rm)
                 return;
         model_unlisten(rm->model, &rm->listener);
-        while (rm->clients)
-                client_free(rm, &rm->clients);
+        while (!LIST_EMPTY(&rm->clients))
+                client_free(rm, LIST_FIRST(&rm->clients));
         event_done(rm);
         (void)pthread_mutex_destroy(&rm->mutex);
         free(rm);
@@ -45,17 +45,16 @@ void rm_file_init(struct rm_file *file, struct rm *rm, void (*wake)(struct rm_fi
 }
 
 void rm_file_done(struct rm_file *file) {
-        struct root_client **link;
+        struct root_client *next;
 
         if (!file->rm)
                 return;
         rm_lock(file->rm);
-        link = &file->rm->clients;
-        while (*link)
-                if ((*link)->file == file)
-                        client_free(file->rm, link);
-                else
-                        link = &(*link)->next;
+        for (struct root_client *client = LIST_FIRST(&file->rm->clients); client; client = next) {
+                next = LIST_NEXT(client, link);
+                if (client->file == file)
+                        client_free(file->rm, client);
+        }
         event_free_of(file->rm, file, 0);
         rm_unlock(file->rm);
         file->rm = NULL;

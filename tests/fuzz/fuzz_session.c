@@ -205,7 +205,7 @@ static void hang_up(struct client *client) {
         for (unsigned i = 0; daemon_parts.session && i < REPLY_SIZE_MAX; i++)
                 (void)event_base_loop(daemon_parts.loop, EVLOOP_NONBLOCK);
         fuzz_require(!daemon_parts.session);
-        fuzz_require(registry_lease_count(daemon_parts.registry) == 0 && !daemon_parts.methods.watchers);
+        fuzz_require(registry_lease_count(daemon_parts.registry) == 0 && LIST_EMPTY(&daemon_parts.methods.watchers));
         settle();
 }
 

@@ -415,17 +415,21 @@ static void on_scan_timer(evutil_socket_t fd, short what, void *userdata) {
 /* ---- the set of GPUs ---- */
 
 /* What a process before us has opened of this GPU, if anything. */
-static void inherit(struct registry *registry, struct gpu *gpu) {
-        for (struct inheritance **next = &registry->inheritances; *next; next = &(*next)->next) {
-                CLEANUP(free_ptr) struct inheritance *inheritance = NULL;
+static struct inheritance *find_inheritance(const struct registry *registry, const struct pci_address *address) {
+        struct inheritance *inheritance = LIST_FIRST(&registry->inheritances);
 
-                if (pci_address_compare(&(*next)->address, &gpu->info.address) != 0)
-                        continue;
-                inheritance = *next;
-                *next = inheritance->next;
-                gpu_adopt(gpu, &inheritance->hold, 0);
+        while (inheritance && pci_address_compare(&inheritance->address, address) != 0)
+                inheritance = LIST_NEXT(inheritance, link);
+        return inheritance;
+}
+
+static void inherit(struct registry *registry, struct gpu *gpu) {
+        CLEANUP(free_ptr) struct inheritance *inheritance = find_inheritance(registry, &gpu->info.address);
+
+        if (!inheritance)
                 return;
-        }
+        LIST_REMOVE(inheritance, link);
+        gpu_adopt(gpu, &inheritance->hold, 0);
 }
 
 static int insert(struct registry *registry, struct entry *entry) {
@@ -445,10 +449,8 @@ static int insert(struct registry *registry, struct entry *entry) {
 
 /* ---- what was set of GPUs that left ---- */
 
-static void forget(struct memory **next) {
-        struct memory *memory = *next;
-
-        *next = memory->next;
+static void forget(struct memory *memory) {
+        LIST_REMOVE(memory, link);
         free(memory);
 }
 
@@ -466,9 +468,8 @@ static void remember(struct registry *registry, const struct entry *entry) {
                 .index = entry->index,
                 .configured = entry->policy.persistence,
                 .last_set = entry->last_set,
-                .next = registry->memories,
         };
-        registry->memories = memory;
+        LIST_INSERT_HEAD(&registry->memories, memory, link);
 }
 
 bool is_other_gpu(const char *first, const char *second) {
@@ -479,11 +480,11 @@ bool is_other_gpu(const char *first, const char *second) {
 static enum last_set recall(struct registry *registry, const struct gpu_info *info) {
         enum last_set last_set = SET_NOTHING;
 
-        for (struct memory **next = &registry->memories; *next; next = &(*next)->next)
-                if (pci_address_compare(&(*next)->info.address, &info->address) == 0) {
-                        if (!is_other_gpu((*next)->info.uuid, info->uuid))
-                                last_set = (*next)->last_set;
-                        forget(next);
+        for (struct memory *memory = LIST_FIRST(&registry->memories); memory; memory = LIST_NEXT(memory, link))
+                if (pci_address_compare(&memory->info.address, &info->address) == 0) {
+                        if (!is_other_gpu(memory->info.uuid, info->uuid))
+                                last_set = memory->last_set;
+                        forget(memory);
                         break;
                 }
         return last_set;
@@ -492,15 +493,14 @@ static enum last_set recall(struct registry *registry, const struct gpu_info *in
 /* The configuration speaks of GPUs that are away, too. */
 static void forget_what_is_configured_otherwise(struct registry *registry) {
         const struct registry_config *config = &registry->config;
-        struct memory **next = &registry->memories;
+        struct memory *next;
 
-        while (*next) {
-                struct registry_policy policy = config->policy(&(*next)->info, (*next)->index, config->userdata);
+        for (struct memory *memory = LIST_FIRST(&registry->memories); memory; memory = next) {
+                struct registry_policy policy = config->policy(&memory->info, memory->index, config->userdata);
 
-                if (policy.persistence != (*next)->configured)
-                        forget(next);
-                else
-                        next = &(*next)->next;
+                next = LIST_NEXT(memory, link);
+                if (policy.persistence != memory->configured)
+                        forget(memory);
         }
 }
 
@@ -598,10 +598,10 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
 }
 
 static void free_inheritances(struct registry *registry) {
-        while (registry->inheritances) {
-                struct inheritance *inheritance = registry->inheritances;
+        while (!LIST_EMPTY(&registry->inheritances)) {
+                struct inheritance *inheritance = LIST_FIRST(&registry->inheritances);
 
-                registry->inheritances = inheritance->next;
+                LIST_REMOVE(inheritance, link);
                 free(inheritance); /* its descriptors end with the process */
         }
 }
@@ -613,8 +613,8 @@ void registry_free(struct registry *registry) {
                 free(registry->entries[i]);
         free((void *)registry->entries);
         free_inheritances(registry);
-        while (registry->memories)
-                forget(&registry->memories);
+        while (!LIST_EMPTY(&registry->memories))
+                forget(LIST_FIRST(&registry->memories));
         unbinds_free(registry->unbinds);
         if (registry->timer)
                 event_free(registry->timer);
@@ -624,16 +624,15 @@ void registry_free(struct registry *registry) {
 }
 
 static struct inheritance *get_inheritance(struct registry *registry, const struct pci_address *address) {
-        struct inheritance *inheritance;
+        struct inheritance *inheritance = find_inheritance(registry, address);
 
-        for (inheritance = registry->inheritances; inheritance; inheritance = inheritance->next)
-                if (pci_address_compare(&inheritance->address, address) == 0)
-                        return inheritance;
+        if (inheritance)
+                return inheritance;
         inheritance = calloc(1, sizeof(*inheritance));
         if (!inheritance)
                 return NULL;
-        *inheritance = (struct inheritance){.address = *address, .hold = GPU_HOLD_NONE, .next = registry->inheritances};
-        registry->inheritances = inheritance;
+        *inheritance = (struct inheritance){.address = *address, .hold = GPU_HOLD_NONE};
+        LIST_INSERT_HEAD(&registry->inheritances, inheritance, link);
         return inheritance;
 }
 

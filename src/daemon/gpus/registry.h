@@ -18,6 +18,7 @@
  */
 
 #include <event2/event.h>
+#include <sys/queue.h>
 
 #include "gpu/gpu.h"
 
@@ -159,7 +160,7 @@ struct registry_lease {
 
         bool told;               /* the registry's own */
         uint64_t quiet_due_usec; /* likewise: quiet is not waited for after that; 0: not waited for yet */
-        struct registry_lease *next;
+        LIST_ENTRY(registry_lease) link;
 };
 
 void registry_lease_begin(struct registry *registry, struct registry_lease *lease);

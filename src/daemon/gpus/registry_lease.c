@@ -19,7 +19,7 @@ static bool covers(const struct registry_lease *lease, const struct pci_address 
 }
 
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address) {
-        for (const struct registry_lease *lease = registry->leases; lease; lease = lease->next)
+        for (const struct registry_lease *lease = LIST_FIRST(&registry->leases); lease; lease = LIST_NEXT(lease, link))
                 if (covers(lease, address))
                         return true;
         return false;
@@ -28,7 +28,7 @@ bool registry_lease_covers(const struct registry *registry, const struct pci_add
 size_t registry_lease_count(const struct registry *registry) {
         size_t count = 0;
 
-        for (const struct registry_lease *lease = registry->leases; lease; lease = lease->next)
+        for (const struct registry_lease *lease = LIST_FIRST(&registry->leases); lease; lease = LIST_NEXT(lease, link))
                 count++;
         return count;
 }
@@ -53,17 +53,12 @@ static void update_entries(struct registry *registry) {
 void registry_lease_begin(struct registry *registry, struct registry_lease *lease) {
         lease->told = false;
         lease->quiet_due_usec = 0;
-        lease->next = registry->leases;
-        registry->leases = lease;
+        LIST_INSERT_HEAD(&registry->leases, lease, link);
         update_entries(registry);
 }
 
 void registry_lease_end(struct registry *registry, struct registry_lease *lease) {
-        for (struct registry_lease **next = &registry->leases; *next; next = &(*next)->next)
-                if (*next == lease) {
-                        *next = lease->next;
-                        break;
-                }
+        LIST_REMOVE(lease, link);
         update_entries(registry);
 }
 
@@ -108,7 +103,7 @@ static enum lease_stage lease_progress(const struct registry *registry, struct r
 uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
         uint64_t wake_usec = UINT64_MAX;
 
-        for (struct registry_lease *lease = registry->leases; lease; lease = lease->next) {
+        for (struct registry_lease *lease = LIST_FIRST(&registry->leases); lease; lease = LIST_NEXT(lease, link)) {
                 enum lease_stage progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
 
                 if (progress != RELEASING) {

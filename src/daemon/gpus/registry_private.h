@@ -70,23 +70,23 @@ struct memory {
         int index;
         bool configured; /* the policy's persistence */
         enum last_set last_set;
-        struct memory *next;
+        LIST_ENTRY(memory) link;
 };
 
 /* Descriptors of a process before us, until their GPU is found. */
 struct inheritance {
         struct pci_address address;
         struct gpu_hold hold;
-        struct inheritance *next;
+        LIST_ENTRY(inheritance) link;
 };
 
 struct registry {
         struct registry_config config;
         struct entry **entries; /* by ascending address */
         size_t n_entries;
-        struct inheritance *inheritances;
-        struct memory *memories;
-        struct registry_lease *leases;
+        LIST_HEAD(, inheritance) inheritances;
+        LIST_HEAD(, memory) memories;
+        LIST_HEAD(, registry_lease) leases;
         struct event *timer;     /* the end of the nearest pause or limit */
         struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
         struct unbinds *unbinds; /* of unbinds; wanted while a GPU is used or unbound */

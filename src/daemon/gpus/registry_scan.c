@@ -134,9 +134,9 @@ static void merge(struct registry *registry, const struct scan *scan) {
  * GPU hangs. What the list then does not have is let go of as every GPU that is gone.
  */
 void registry_take_inheritances(struct registry *registry) {
-        while (registry->inheritances) {
+        while (!LIST_EMPTY(&registry->inheritances)) {
                 const struct gpu_info info = {
-                        .address = registry->inheritances->address,
+                        .address = LIST_FIRST(&registry->inheritances)->address,
                         .minor = GPU_MINOR_UNKNOWN,
                 };
                 int r = registry_add_entry(registry, &info, -1);

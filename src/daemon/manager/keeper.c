@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -48,7 +49,7 @@ struct kept {
 /* A descriptor on its way out: its close(2) is on a thread, or has to wait for one. */
 struct closing {
         struct keeper *keeper; /* NULL: this place is free */
-        struct closing *next;
+        LIST_ENTRY(closing) link;
         char name[KEEPER_NAME_SIZE];
         int fd;
         bool started;       /* the thread has it */
@@ -70,7 +71,7 @@ struct keeper {
         struct visitor visitors[VISITORS_MAX];
         struct kept kept[KEPT_MAX];
         unsigned n_kept;
-        struct closing *closings;
+        LIST_HEAD(, closing) closings;
         struct closing places[CLOSINGS_MAX]; /* of theirs: what is to be closed is, also without memory */
         bool owes_threads;                   /* some of them wait for a thread */
         uint64_t wait_usec;                  /* how long for the next daemon */
@@ -116,7 +117,7 @@ static bool start_closing(struct closing *closing) {
 
 static void start_all(struct keeper *keeper) {
         keeper->owes_threads = false;
-        for (struct closing *closing = keeper->closings; closing; closing = closing->next) {
+        for (struct closing *closing = LIST_FIRST(&keeper->closings); closing; closing = LIST_NEXT(closing, link)) {
                 if (!closing->started)
                         closing->started = start_closing(closing);
                 keeper->owes_threads |= !closing->started;
@@ -139,9 +140,9 @@ static struct closing *let_go(struct keeper *keeper, const char *name, int fd) {
                           name, (unsigned)CLOSINGS_MAX);
                 return NULL;
         }
-        *closing = (struct closing){.keeper = keeper, .next = keeper->closings, .fd = fd};
+        *closing = (struct closing){.keeper = keeper, .fd = fd};
         (void)text_copy(closing->name, sizeof(closing->name), name);
-        keeper->closings = closing;
+        LIST_INSERT_HEAD(&keeper->closings, closing, link);
         start_all(keeper);
         return closing;
 }
@@ -167,22 +168,14 @@ static void tell(struct keeper *keeper, enum keeper_kind kind, uint32_t value, c
                 (void)keeper_send(keeper->daemon_fd, kind, value, name, fd);
 }
 
-static void forget_closing(struct keeper *keeper, struct closing *closing) {
-        struct closing **next = &keeper->closings;
-
-        while (*next != closing)
-                next = &(*next)->next;
-        *next = closing->next;
-        closing->keeper = NULL;
-}
-
 static void on_closed(struct keeper *keeper) {
         struct closing *closing;
 
         while (read(keeper->closed_read_fd, &closing, sizeof(closing)) == sizeof(closing)) {
                 if (closing->answer_to == keeper->n_daemons)
                         tell(keeper, KEEPER_DROPPED, closing->token, closing->name, -1);
-                forget_closing(keeper, closing);
+                LIST_REMOVE(closing, link);
+                closing->keeper = NULL;
         }
 }
 
@@ -194,10 +187,10 @@ static struct kept *find(struct keeper *keeper, const char *name) {
 }
 
 static struct closing *find_closing(struct keeper *keeper, const char *name) {
-        struct closing *closing = keeper->closings;
+        struct closing *closing = LIST_FIRST(&keeper->closings);
 
         while (closing && !text_equal(closing->name, name))
-                closing = closing->next;
+                closing = LIST_NEXT(closing, link);
         return closing;
 }
 
@@ -451,12 +444,12 @@ static bool turn(struct keeper *keeper) {
                 start_all(keeper);
         dismiss_visitors(keeper, now_usec);
         if (keeper->ending)
-                return keeper->closings && !late;
+                return !LIST_EMPTY(&keeper->closings) && !late;
         if (keeper->daemon_fd >= 0)
                 return true;
         if (late)
                 on_deadline(keeper);
-        if (!keeper->config.ends_idle || keeper->n_kept > 0 || keeper->closings || has_visitors(keeper))
+        if (!keeper->config.ends_idle || keeper->n_kept > 0 || !LIST_EMPTY(&keeper->closings) || has_visitors(keeper))
                 return true;
         return keeper->n_daemons == 0 && !late;
 }

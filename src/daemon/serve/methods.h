@@ -7,6 +7,8 @@
  * through the session, at once or when the GPU has done what was asked.
  */
 
+#include <sys/queue.h>
+
 #include "daemon/gpus/registry.h"
 #include "daemon/serve/peer.h"
 #include "daemon/serve/refusals.h"
@@ -25,8 +27,8 @@ struct methods {
         uint8_t *list;    /* as it was then */
         size_t list_size; /* bytes */
 
-        struct watcher *watchers; /* Watch calls that wait for a change */
-        struct event *heartbeat;  /* answers them all the same, once a minute */
+        LIST_HEAD(, watcher) watchers; /* Watch calls that wait for a change */
+        struct event *heartbeat;       /* answers them all the same, once a minute */
         uint64_t calls;
         uint64_t rejected;
         uint64_t refused;

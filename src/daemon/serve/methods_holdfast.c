@@ -189,15 +189,11 @@ struct watcher {
         struct session *session;
         uint32_t xid;
         uint64_t serial; /* the list that the client has */
-        struct watcher *next;
+        LIST_ENTRY(watcher) link;
 };
 
 static void watcher_remove(struct watcher *watcher) {
-        for (struct watcher **next = &watcher->methods->watchers; *next; next = &(*next)->next)
-                if (*next == watcher) {
-                        *next = watcher->next;
-                        break;
-                }
+        LIST_REMOVE(watcher, link);
         free(watcher);
 }
 
@@ -223,8 +219,8 @@ static void on_watcher_half_closed(struct session_resource *resource) {
 static void answer_watchers(struct methods *methods, bool all) {
         struct watcher *next;
 
-        for (struct watcher *watcher = methods->watchers; watcher; watcher = next) {
-                next = watcher->next;
+        for (struct watcher *watcher = LIST_FIRST(&methods->watchers); watcher; watcher = next) {
+                next = LIST_NEXT(watcher, link);
                 if (all || watcher->serial != methods->serial)
                         watcher_answer(watcher);
         }
@@ -258,9 +254,8 @@ void method_watch(struct call *call) {
                 .session = call->session,
                 .xid = call->header.xid,
                 .serial = serial,
-                .next = methods->watchers,
         };
-        methods->watchers = watcher;
+        LIST_INSERT_HEAD(&methods->watchers, watcher, link);
         session_attach(call->session, &watcher->resource);
         if (!event_pending(methods->heartbeat, EV_TIMEOUT, NULL))
                 (void)event_add(methods->heartbeat, &period);

@@ -43,7 +43,7 @@ struct session {
         uint8_t *output; /* what the socket has not taken yet; NULL: nothing */
         size_t output_length, output_sent;
 
-        struct session_resource *resources;
+        LIST_HEAD(, session_resource) resources;
         bool busy;        /* a call is in work */
         bool served;      /* at least one call has come */
         bool replied;     /* and was answered */
@@ -69,10 +69,10 @@ static void session_free(struct session *session) {
 
 /* Only from the loop's callbacks: whoever answers a call must find the session when it returns. */
 static void session_end(struct session *session, enum session_end end) {
-        while (session->resources) {
-                struct session_resource *resource = session->resources;
+        while (!LIST_EMPTY(&session->resources)) {
+                struct session_resource *resource = LIST_FIRST(&session->resources);
 
-                session->resources = resource->next;
+                LIST_REMOVE(resource, link);
                 resource->gone(resource);
         }
         session->callbacks.on_closed(session, end, session->callbacks.userdata);
@@ -216,7 +216,8 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
 
 /* A Watch is answered now; others are left to end as they would. */
 static void session_tell_half_closed(struct session *session) {
-        for (struct session_resource *resource = session->resources; resource; resource = resource->next)
+        for (struct session_resource *resource = LIST_FIRST(&session->resources); resource;
+             resource = LIST_NEXT(resource, link))
                 if (resource->half_closed) {
                         resource->half_closed(resource); /* changes the list */
                         return;
@@ -360,25 +361,21 @@ void session_serve(struct session *session) {
 }
 
 void session_attach(struct session *session, struct session_resource *resource) {
-        resource->next = session->resources;
-        session->resources = resource;
+        LIST_INSERT_HEAD(&session->resources, resource, link);
 }
 
 void session_detach(struct session *session, struct session_resource *resource) {
-        for (struct session_resource **next = &session->resources; *next; next = &(*next)->next)
-                if (*next == resource) {
-                        *next = resource->next;
-                        return;
-                }
+        LIST_REMOVE(resource, link);
 }
 
 bool session_is_kept(const struct session *session) {
-        for (const struct session_resource *resource = session->resources; resource; resource = resource->next)
+        for (const struct session_resource *resource = LIST_FIRST(&session->resources); resource;
+             resource = LIST_NEXT(resource, link))
                 if (resource->keeps)
                         return true;
         return false;
 }
 
 bool session_has_resources(const struct session *session) {
-        return session->resources != NULL;
+        return !LIST_EMPTY(&session->resources);
 }

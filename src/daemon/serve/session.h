@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include <event2/event.h>
+#include <sys/queue.h>
 
 #include "daemon/serve/peer.h"
 
@@ -83,7 +84,7 @@ struct session_resource {
         /* May be NULL: the client sends no more, and can still take an answer. It may detach. */
         void (*half_closed)(struct session_resource *resource);
         bool keeps; /* a lease, a Set in progress: the session is not ended for the sake of others */
-        struct session_resource *next;
+        LIST_ENTRY(session_resource) link;
 };
 void session_attach(struct session *session, struct session_resource *resource);
 void session_detach(struct session *session, struct session_resource *resource);
