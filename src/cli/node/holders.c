@@ -15,6 +15,7 @@
 #include "base/array.h"
 #include "base/aside.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/file.h"
 #include "base/locations.h"
 #include "base/pids.h"
@@ -23,6 +24,10 @@
 
 enum {
         STALLS_MAX = 2,
+        NO_GPU = -1,
+        CLOSED = -2,
+        ENTRY_SIZE = 48,     /* room for one of the folder of descriptors */
+        OFFSET_OF_FIRST = 2, /* in /proc/PID/fd, of descriptor 0 (fs/proc/fd.c, proc_readfd_common) */
 };
 
 /* A node that is no device is known by the file that it is: two simulators each have a /dev/nvidia0. */
@@ -70,14 +75,14 @@ static int scan_add(struct holder_list *scan, const struct holder *holder) {
         return 0;
 }
 
-/* The N of a path that ends in "/nvidiaN"; -1 for any other ("nvidiactl", "nvidia-uvm", ...). */
+/* The N of a path that ends in "/nvidiaN"; NO_GPU for any other ("nvidiactl", "nvidia-uvm", ...). */
 static int minor_of_path(const char *path) {
         const char *name = strrchr(path, '/');
         uint64_t minor;
 
         if (!name || !text_starts_with(name, "/nvidia") ||
             text_parse_u64(name + strlen("/nvidia"), 10, NV_MINOR_CTL - 1, &minor) < 0)
-                return -1;
+                return NO_GPU;
         return (int)minor;
 }
 
@@ -86,22 +91,22 @@ static int minor_of_file(const struct holder_list *scan, const struct statx *sta
                 if (scan->nodes[i].inode == status->stx_ino && scan->nodes[i].device_major == status->stx_dev_major &&
                     scan->nodes[i].device_minor == status->stx_dev_minor)
                         return scan->nodes[i].minor;
-        return -1;
+        return NO_GPU;
 }
 
 /*
- * Whether it is a GPU's node: the minor, or -1. By number, not by path: a container's /dev is another file system. With
- * DONT_SYNC a file system tells what the kernel has of the file, and its server is not asked (fs/fuse/dir.c,
+ * Whether it is a GPU's node: the minor, or NO_GPU. By number, not by path: a container's /dev is another file system.
+ * With DONT_SYNC a file system tells what the kernel has of the file, and its server is not asked (fs/fuse/dir.c,
  * fuse_update_get_attr): type and number of a file never change, so they are known since it was opened.
  */
 static int minor_of_node(const struct holder_list *scan, int folder_fd, const char *name) {
         struct statx status;
 
         if (statx(folder_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO, &status) < 0)
-                return -1;
+                return NO_GPU;
         if (!scan->nodes_are_devices)
                 return minor_of_file(scan, &status);
-        return S_ISCHR(status.stx_mode) && status.stx_rdev_major == NV_MAJOR ? (int)status.stx_rdev_minor : -1;
+        return S_ISCHR(status.stx_mode) && status.stx_rdev_major == NV_MAJOR ? (int)status.stx_rdev_minor : NO_GPU;
 }
 
 /* A file that was opened through a mount of it alone is called "/" once its mount namespace is gone: docs/simulator.md.
@@ -110,18 +115,19 @@ static bool is_worth_a_look(const struct holder_list *scan, const char *path) {
         return minor_of_path(path) >= 0 || (!scan->nodes_are_devices && text_equal(path, "/"));
 }
 
-/* The minor behind one descriptor, or -1. The link's text is looked at first: reading it waits for nobody. */
-static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, const char *name, struct marks *marks) {
-        char path[PATH_MAX];
+/* The minor behind a descriptor, NO_GPU, or CLOSED. The link's text is looked at first: reading it waits for nobody. */
+static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, unsigned number, struct marks *marks) {
+        char path[PATH_MAX], name[16];
         ssize_t length;
 
+        text_set(name, "%u", number);
         length = readlinkat(folder_fd, name, path, sizeof(path) - 1);
         if (length < 0)
-                return -1;
+                return CLOSED;
         path[length] = '\0';
         marks->has_signalfd |= text_equal(path, "anon_inode:[signalfd]");
         marks->has_eventpoll |= text_equal(path, "anon_inode:[eventpoll]");
-        return is_worth_a_look(scan, path) ? minor_of_node(scan, folder_fd, name) : -1;
+        return is_worth_a_look(scan, path) ? minor_of_node(scan, folder_fd, name) : NO_GPU;
 }
 
 static void read_name(pid_t pid, char name[static HOLDER_NAME_SIZE]) {
@@ -151,27 +157,58 @@ static void mark_keeper(struct holder_list *scan, size_t first, const struct mar
                                              text_equal(scan->holders[i].name, "nvidia-persiste");
 }
 
-/* Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno. */
+/*
+ * Finds the first open descriptor from `first` on, in the folder's list: the list is sorted, and a number decides its
+ * offset. Returns 1, 0 when there is none, or negative errno.
+ */
+static int find_open(int folder_fd, unsigned first, unsigned *ret_number) {
+        _Alignas(struct dirent64) char room[ENTRY_SIZE];
+        const struct dirent64 *entry = (const struct dirent64 *)room;
+        uint64_t number;
+        ssize_t size;
+
+        if (lseek(folder_fd, (off_t)first + OFFSET_OF_FIRST, SEEK_SET) < 0)
+                return -errno;
+        size = getdents64(folder_fd, room, sizeof(room));
+        if (size <= 0)
+                return size == 0 || errno == ENOENT ? 0 : -errno; /* no more, or the process has gone */
+        if (text_parse_u64(entry->d_name, 10, INT32_MAX, &number) < 0 || number < first)
+                return -EBADMSG;
+        *ret_number = (unsigned)number;
+        return 1;
+}
+
+/*
+ * Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno.
+ *
+ * It tries one number after the other, because most numbers below the largest are in use. The folder's list only says
+ * which number follows one that is free: to list a descriptor takes the kernel more than half as long as to read its
+ * link, and a busy node has hundreds of thousands of descriptors.
+ */
 static int scan_process(struct holder_list *scan, pid_t pid) {
-        CLEANUP(dir_done) DIR *dir = NULL;
+        CLEANUP(fd_done) int folder_fd = -1;
         char path[64];
         struct marks marks = {0};
-        struct dirent *entry;
         size_t first = scan->n;
+        unsigned number = 0;
+        int r = 1;
 
         text_set(path, "/proc/%d/fd", (int)pid);
-        dir = opendir(path);
-        if (!dir)
+        folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (folder_fd < 0)
                 return errno == ENOENT || errno == ESRCH ? 0 : -errno; /* it has gone */
-        while ((entry = readdir(dir))) {
-                int minor = minor_of_descriptor(scan, dirfd(dir), entry->d_name, &marks);
-                int r = minor < 0 ? 0 : count_descriptor(scan, first, pid, minor);
+        while (r > 0) {
+                int minor = minor_of_descriptor(scan, folder_fd, number, &marks);
 
-                if (r < 0)
-                        return r;
+                if (minor >= 0 && count_descriptor(scan, first, pid, minor) < 0)
+                        return -ENOMEM;
+                if (minor == CLOSED)
+                        r = find_open(folder_fd, number + 1, &number);
+                else
+                        number++;
         }
         mark_keeper(scan, first, &marks);
-        return 0;
+        return r;
 }
 
 /* ---- all processes ------------------------------------------------------------ */

@@ -134,6 +134,24 @@ static void only_the_nodes_of_gpus_count(void **state) {
                 (void)fd_close(fds[i]);
 }
 
+/* Descriptors are looked for by their number: none may be missed behind numbers that are free. */
+static void descriptors_behind_free_numbers_count(void **state) {
+        CLEANUP(fd_done) int fd = open_node("nvidia0");
+        CLEANUP(fd_done) int other = open_node("nvidia1");
+        static const int numbers[] = {20, 22, 23, 64, 130, 1000};
+
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+                assert_int_equal(dup3(fd, numbers[i], O_CLOEXEC), numbers[i]);
+        assert_int_equal(dup3(other, 1001, O_CLOEXEC), 1001);
+        assert_holders(2, (const int[]){0, 1}, (const unsigned[]){1 + ARRAY_SIZE(numbers), 2});
+        (void)close(STDIN_FILENO); /* the first one, too, may be free */
+        fd = fd_close(fd);
+        assert_holders(2, (const int[]){0, 1}, (const unsigned[]){ARRAY_SIZE(numbers), 2});
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+                (void)close(numbers[i]);
+        (void)close(1001);
+}
+
 static void another_roots_nodes_do_not_count(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(free_ptr) struct holder *holders = NULL;
@@ -231,6 +249,7 @@ int main(void) {
                 ROOT_TEST(a_node_that_was_opened_at_another_path_counts),
                 ROOT_TEST(another_roots_nodes_do_not_count),
                 ROOT_TEST(below_the_real_root_a_file_with_a_nodes_name_does_not_count),
+                ROOT_TEST(descriptors_behind_free_numbers_count),
                 ROOT_TEST(each_process_is_listed_once_for_each_gpu_by_minor),
                 ROOT_TEST(a_keeper_is_known_by_its_name_and_descriptors),
                 cmocka_unit_test(no_nodes_at_all_means_no_holders),
