@@ -61,7 +61,7 @@ demo: ## builds, and shows what a held GPU is worth, with no GPU (STOCK=1: NVIDI
 	@$(MAKE) --no-print-directory release
 	@$(if $(STOCK),$(PYTHON) -B scripts/demo-stock,scripts/demo)
 
-bench: ## measures, against limits and against PEER=/path/to/nvidia-persistenced (OPTIONS="--quick ..."; root)
+bench: ## measures, against limits and PEER=/path/to/nvidia-persistenced or PEER=stock (OPTIONS="--quick ..."; root)
 	@scripts/setup build bench
 	@$(MAKE) --no-print-directory release
 	@PEER=$(PEER) $(PYTHON) bench/run $(OPTIONS)

@@ -3,17 +3,22 @@
 """Who is measured: Holdfast in both its ways of holding GPUs, and another daemon, each on a simulated driver of its own.
 
 They live in the worlds of the system tests (tests/system/harness), started as a unit of Type=forking starts them.
+NVIDIA's own packages (PEER=stock) run unmodified, where the simulated driver's files are at the real paths.
 """
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 
 from harness import process
+from harness.daemon import Daemon
+from harness.events import wait_until
 from harness.world import World
 
 OTHER = "HOLDFAST_TEST_DAEMON"  # by which the harness is told of another daemon
+START_SEC = 120
 
 # Writes down when it begins, and becomes the daemon: what went before (a mount namespace for its syslog) is not its time.
 STAMP = """
@@ -28,10 +33,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 class Running:
     """A started daemon: its world (harness.world.World), itself (harness.daemon.Daemon), how long the start took."""
 
-    def __init__(self, world):
+    def __init__(self, contender, world):
         stamp = world.base / "begin"
         self.world = world
-        self.daemon = world.start_forking(prefix=(sys.executable, "-I", "-S", "-c", STAMP, str(stamp)), timeout=120)
+        self.daemon = contender.start(world, prefix=(sys.executable, "-I", "-S", "-c", STAMP, str(stamp)))
         self.ready_sec = (time.monotonic_ns() - int(stamp.read_text())) / 1e9
 
     @property
@@ -40,11 +45,16 @@ class Running:
 
 
 class Contender:
-    def __init__(self, name, build, backend, program=None):
+    """driver: further lines of its scenario."""
+
+    gpus_max = 64
+
+    def __init__(self, name, build, backend, program=None, driver=""):
         self.name = name
         self.program = program
         self._build = build
         self._backend = backend
+        self._driver = driver
 
     @property
     def is_ours(self):
@@ -65,16 +75,20 @@ class Contender:
         with self._pointed_at():
             world = World(self._build, self._backend)
             try:
-                world.simulate(gpus, defaults, **overrides)
+                world.simulate(gpus, defaults + self._driver, **overrides)
                 yield world
             finally:
                 world.clean_up()
+
+    def start(self, world, prefix=()):
+        """The daemon, when its command has returned. prefix goes before that command."""
+        return world.start_forking(prefix=prefix, timeout=START_SEC)
 
     @contextlib.contextmanager
     def running(self, gpus, defaults, **overrides):
         """The daemon, ready. The other one may be dead or hang by the end of the block, which is no fault of ours."""
         with self.world(gpus, defaults, **overrides) as world:
-            running = Running(world)
+            running = Running(self, world)
             try:
                 yield running
             finally:
@@ -83,7 +97,46 @@ class Contender:
                     running.daemon.status = 0
 
 
-def contenders(build, peer):
-    """Ours first. Over the library too, since that is the only way of NVIDIA's daemon."""
-    found = [Contender("holdfast", build, "kernel"), Contender("over the library", build, "nvidia-cfg")]
-    return found + ([Contender("peer", build, "nvidia-cfg", peer)] if peer else [])
+def on_node(world):
+    """What goes before a command that is to see the simulated driver's files at the real paths."""
+    return [world.build / "sim/holdfast-sim", "exec", "--root", world.site.root, "--"]
+
+
+class StockDaemon(Daemon):
+    """NVIDIA's, unmodified and with its own library."""
+
+    def __init__(self, world, stock, prefix):
+        subprocess.run([*on_node(world), *prefix, stock.daemon], env=os.environ | stock.environment, check=True,
+                       stdin=subprocess.DEVNULL, timeout=START_SEC)
+        wait_until(world.site.pid_file.exists, "NVIDIA's daemon", 20)
+        super().__init__(world.site, world.site.pid_in_file())
+        self.socket_path.chmod(0o777)  # as NVIDIA's own build has it: Debian's lets root ask, and nobody else
+
+
+class Stock(Contender):
+    """programs: NVIDIA's, of Debian's packages (tests/stock/programs.py)."""
+
+    gpus_max = 32  # its library asks for the GPUs' identifiers with room for so many
+
+    def __init__(self, name, build, programs, driver):
+        super().__init__(name, build, "kernel", programs.daemon, driver)
+        self.programs = programs
+
+    def _pointed_at(self):
+        return contextlib.nullcontext()
+
+    def start(self, world, prefix=()):
+        return StockDaemon(world, self.programs, prefix)
+
+
+def contenders(build, peer=None, stock=None):
+    """Ours first. Over the library too, since that is the only way of NVIDIA's daemon. The other one is a program (peer)
+    or NVIDIA's packages (stock), which want a driver of their own version."""
+    driver = f"[driver]\nversion = {stock.version}\n" if stock else ""
+    found = [Contender("holdfast", build, "kernel", driver=driver),
+             Contender("over the library", build, "nvidia-cfg", driver=driver)]
+    if stock:
+        found.append(Stock("peer", build, stock, driver))
+    elif peer:
+        found.append(Contender("peer", build, "nvidia-cfg", peer))
+    return found

@@ -12,7 +12,8 @@ PEER = "peer"
 class Figure:
     """values: by contender; None where it did not answer at all. limit: what is possible, in the same unit.
 
-    A goal is a ratio to the limit (ratio_goal), or a value of the unit (goal); some figures have none.
+    A goal is a ratio to the limit (ratio_goal) or to the other daemon's value (peer_goal), or a value of the unit
+    (goal); some figures have none.
     """
     group: str
     name: str
@@ -22,6 +23,7 @@ class Figure:
     limit_is: str = ""
     ratio_goal: float | None = None
     goal: float | None = None
+    peer_goal: float | None = None
 
     def ratio(self, who):
         """To the limit; None without one."""
@@ -39,11 +41,16 @@ class Figure:
         if self.ratio_goal is not None:
             ratio = self.ratio(OURS)
             return ratio is not None and ratio <= self.ratio_goal
+        if self.peer_goal is not None:
+            theirs = self.values.get(PEER)
+            return None if theirs is None else self.values[OURS] <= self.peer_goal * theirs
         return None if self.goal is None else self.values[OURS] is not None and self.values[OURS] <= self.goal
 
     def goal_text(self):
         if self.ratio_goal is not None:
             return f"{self.ratio_goal:g} x"
+        if self.peer_goal is not None:
+            return f"{self.peer_goal:g} x {PEER}"
         return "" if self.goal is None else f"{self.goal:g} {self.unit}".rstrip()
 
     def as_json(self):

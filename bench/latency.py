@@ -15,7 +15,7 @@ from figure import Figure, quantile
 GPUS = 8
 QUICK = "lock = 1ms\ninit = 1ms\nteardown = 1ms\n"
 CLIENTS = (1, 16)
-STATISTICS = (("median", 0.5, 1.3), ("99th percentile", 0.99, 2))
+STATISTICS = (("median", 0.5, 1.2), ("99th percentile", 0.99, 2))
 ECHO = "echo server"
 TURNS = 3  # for each round of the plan: they are short
 

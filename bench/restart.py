@@ -75,7 +75,7 @@ def restart_alone(contender):
     with contender.running(GPUS, SCENARIO) as running:
         with Prober(running.daemon.socket_path) as prober:
             running.daemon.stop(timeout=30)
-            again = running.world.start_forking(timeout=120)
+            again = contender.start(running.world)
         torn_down = teardowns(running.simulator)
         if not contender.is_ours:
             again.stop(timeout=30)

@@ -525,12 +525,11 @@ int keeper_run(const struct keeper_config *config) {
         static struct keeper keeper;
         int r;
 
-        keeper = (struct keeper){
-                .config = *config,
-                .daemon_fd = -1,
-                .wait_usec = DEFAULT_WAIT_SEC * USEC_PER_SEC,
-                .deadline_usec = clock_monotonic_usec() + FIRST_VISIT_SEC * USEC_PER_SEC,
-        };
+        /* Field by field: it is 96 kB large, and what nobody writes to costs no memory. */
+        keeper.config = *config;
+        keeper.daemon_fd = -1;
+        keeper.wait_usec = DEFAULT_WAIT_SEC * USEC_PER_SEC;
+        keeper.deadline_usec = clock_monotonic_usec() + FIRST_VISIT_SEC * USEC_PER_SEC;
         for (unsigned i = 0; i < VISITORS_MAX; i++)
                 keeper.visitors[i].fd = -1;
         r = make_signals(&keeper);
