@@ -213,8 +213,7 @@ static uint32_t register_locked(struct model *model, struct model_file *file, co
                 return uvm_refuse(model, NULL, who, status_of_use(result));
         status = check_uvm(model, gpu, accessible);
         if (status != NV_OK) {
-                if (!LIST_EMPTY(&file->references)) /* the GPU may have been removed meanwhile */
-                        reference_drop(model, file, LIST_FIRST(&file->references));
+                reference_drop(model, file, reference);
                 return uvm_refuse(model, gpu, who, status);
         }
         journal_add(model, gpu, who, "uvm-registered", "usage count %u", gpu->usage);
@@ -239,8 +238,7 @@ static uint32_t uvm_unregister(struct model *model, struct model_file *file, con
         if (reference) {
                 journal_add(model, reference->gpu, &file->who, "uvm-unregistered", "usage count was %u",
                             reference->gpu->usage);
-                if (!LIST_EMPTY(&file->references)) /* the GPU may have been removed meanwhile */
-                        reference_drop(model, file, LIST_FIRST(&file->references));
+                reference_drop(model, file, reference);
         }
         turnstile_leave(model, &model->uvm_lock);
         return reference ? NV_OK : NV_ERR_INVALID_DEVICE;

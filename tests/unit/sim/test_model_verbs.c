@@ -296,6 +296,78 @@ static void uvm_initialises_gpu_after_gpu_to_find_a_uuid(void **state) {
         model_close(uvm);
 }
 
+static void one_of_several_registrations_ends(void **state) {
+        CLEANUP(world_done) struct world world;
+        struct model_file *files[3], *uvm;
+
+        world_prepare(&world, 3);
+        world_start(&world);
+        uvm = open_uvm(&world);
+        assert_int_equal(model_uvm_initialize(uvm, 0), NV_OK);
+        for (unsigned i = 0; i < 3; i++) {
+                files[i] = world_open(&world, i);
+                assert_int_equal(model_uvm_register(uvm, uuid_of(&world, i), &world.root, NULL), NV_OK);
+        }
+        assert_int_equal(model_uvm_unregister(uvm, uuid_of(&world, 1)), NV_OK);
+        for (unsigned i = 0; i < 3; i++)
+                assert_int_equal(world_gpu(&world, i).uvm_registrations, i != 1);
+        model_close(uvm);
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(world_gpu(&world, i).uvm_registrations, 0);
+                model_close(files[i]);
+        }
+}
+
+/* Calls of UVM that sleep, on threads of their own. */
+struct uvm_call {
+        struct world *world;
+        struct model_file *uvm;
+        pthread_t thread;
+};
+
+static void *register_second(void *argument) {
+        struct uvm_call *call = argument;
+
+        (void)model_uvm_register(call->uvm, uuid_of(call->world, 1), &call->world->root, NULL);
+        return NULL;
+}
+
+static void *close_uvm(void *argument) {
+        struct uvm_call *call = argument;
+
+        model_close(call->uvm);
+        return NULL;
+}
+
+static void a_gpu_can_be_removed_while_the_close_of_its_registration_waits(void **state) {
+        CLEANUP(world_done) struct world world;
+        struct uvm_call registering = {.world = &world}, closing = {.world = &world};
+        struct model_file *file;
+
+        world_prepare(&world, 2);
+        world_start(&world);
+        file = world_open(&world, 0);
+        registering.uvm = open_uvm(&world);
+        closing.uvm = open_uvm(&world);
+        assert_int_equal(model_uvm_initialize(registering.uvm, 0), NV_OK);
+        assert_int_equal(model_uvm_initialize(closing.uvm, 0), NV_OK);
+        assert_int_equal(model_uvm_register(closing.uvm, uuid_of(&world, 0), &world.root, NULL), NV_OK);
+        /* UVM's lock is kept by the first; the second has said "close" before it waits for the lock. */
+        world_do(&world, "hang", "{'gpu':1}");
+        assert_int_equal(pthread_create(&registering.thread, NULL, register_second, &registering), 0);
+        world_await(&world, "initialising", 1, 1);
+        assert_int_equal(pthread_create(&closing.thread, NULL, close_uvm, &closing), 0);
+        world_await(&world, "close", -1, 1);
+        world_do(&world, "lose", "{'gpu':0,'surprise':true}");
+        world_do(&world, "remove", "{'gpu':0}");
+        assert_int_equal(world_gpu(&world, 0).uvm_registrations, 0);
+        world_do(&world, "hang", "{'gpu':1,'on':false}");
+        assert_int_equal(pthread_join(registering.thread, NULL), 0);
+        assert_int_equal(pthread_join(closing.thread, NULL), 0);
+        model_close(registering.uvm);
+        model_close(file);
+}
+
 static void a_drain_ends_with_an_unbind(void **state) {
         CLEANUP(world_done) struct world world;
 
@@ -810,6 +882,7 @@ static void a_scenarios_events_come_in_the_order_of_their_times(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_front_may_know_of_descriptors_that_were_passed),
+                cmocka_unit_test(a_gpu_can_be_removed_while_the_close_of_its_registration_waits),
                 cmocka_unit_test(a_gpu_is_named_by_index_address_uuid_or_all),
                 cmocka_unit_test(a_gpu_removed_by_surprise_leaves_dead_descriptors),
                 cmocka_unit_test(a_reference_survives_its_file_once_an_unbind_has_begun),
@@ -830,6 +903,7 @@ int main(void) {
                 cmocka_unit_test(attached_gpus_are_held_by_the_control_file),
                 cmocka_unit_test(deferred_opens_are_refused_once_an_unbind_has_begun),
                 cmocka_unit_test(numa_status_is_set_by_root_and_offlined_by_the_only_user),
+                cmocka_unit_test(one_of_several_registrations_ends),
                 cmocka_unit_test(status_tells_who_has_what_open),
                 cmocka_unit_test(stopping_ends_an_unbind),
                 cmocka_unit_test(the_journal_is_bounded_and_says_what_it_dropped),
