@@ -44,6 +44,11 @@ char *text_trim(char *text);
  * text. */
 char *text_printable(char *text);
 
+/* The s of so many things. */
+static inline const char *text_plural(size_t n) {
+        return n == 1 ? "" : "s";
+}
+
 bool text_equal(const char *a, const char *b);
 bool text_equal_nocase(const char *a, const char *b);
 bool text_starts_with(const char *text, const char *prefix);

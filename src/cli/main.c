@@ -148,7 +148,6 @@ static int run_command(const struct command *command, struct invocation *invocat
         locations = locations_of(common->root ? common->root : variable, variable && text_equal(variable, "/"));
         locations.programs = environment->programs;
         invocation->locations = &locations;
-        invocation->options = command->defaults;
         invocation->words = arguments;
         return command->run(invocation);
 }

@@ -37,7 +37,6 @@ struct invocation {
         const char *program; /* "holdfast status": what messages begin with */
         int failed_status;   /* of struct command */
         const struct locations *locations;
-        void *options; /* the command's own struct, filled by its table of options */
         char **words;
         int n_words;
 };
@@ -50,7 +49,7 @@ struct command {
         const char *examples;
         const struct option_spec *options;
         const struct command_exit *exits; /* ended by a meaning of NULL */
-        void *defaults;                   /* the struct that the options go into */
+        void *defaults;                   /* the struct that the options go into; it has what they are without one */
         int failed_status;        /* for all that goes wrong, where the usual numbers mean something else; or 0 */
         bool status_answers;      /* the exit status is the answer: output that gets lost does not change it */
         bool words_are_a_command; /* options that follow the first word are not ours */

@@ -31,7 +31,7 @@ static struct bench_options {
         const char *svg;
         bool json;
         uint64_t timeout_usec;
-} bench_options = {
+} chosen = {
         .count = 5,
         .timeout_usec = 120 * USEC_PER_SEC,
 };
@@ -116,8 +116,7 @@ static int add_gpus(struct bench *bench) {
 }
 
 static int select_gpus(struct bench *bench) {
-        const struct bench_options *chosen = bench->invocation->options;
-        int status = command_select(bench->invocation, &chosen->gpus, STATUS_FAILED, bench->yield.snapshot);
+        int status = command_select(bench->invocation, &chosen.gpus, STATUS_FAILED, bench->yield.snapshot);
 
         if (status != STATUS_DONE)
                 return status;
@@ -143,13 +142,12 @@ static int check_held(const struct bench *bench) {
 
 /* Whether it can be loaded, which a process of its own finds out. */
 static int find_library(struct bench *bench) {
-        const struct bench_options *chosen = bench->invocation->options;
-        const char *library = chosen->cuda ? chosen->cuda : CUDA_LIBRARY;
+        const char *library = chosen.cuda ? chosen.cuda : CUDA_LIBRARY;
         CLEANUP(sample_done) struct sample sample = {.keep_fd = -1, .answer_fd = -1};
         uint64_t unused_nsec;
         int r;
 
-        if (!chosen->cuda && !bench->invocation->locations->has_cuda) {
+        if (!chosen.cuda && !bench->invocation->locations->has_cuda) {
                 text_set(bench->cuda_reason, "where the driver is simulated the library must be named by --cuda");
                 return STATUS_DONE;
         }
@@ -161,7 +159,7 @@ static int find_library(struct bench *bench) {
                 bench->library = library;
         else if (r != -EIO)
                 text_set(bench->cuda_reason, "cannot try to load %s: %s", library, strerror(-r));
-        if (r < 0 && chosen->cuda)
+        if (r < 0 && chosen.cuda)
                 return complain(bench->invocation, STATUS_FAILED, "%s", bench->cuda_reason);
         return STATUS_DONE;
 }
@@ -185,7 +183,7 @@ static void explain(const struct bench *bench) {
                        "this makes %zu GPU%s cold, one after another, %zu time%s each: the driver tears %s down and "
                        "initialises %s again. Settings that are not kept (power limits, clocks) fall back to their "
                        "defaults, and a job that starts meanwhile waits, or spoils a time.",
-                       bench->n_gpus, bench->n_gpus == 1 ? "" : "s", bench->count, bench->count == 1 ? "" : "s",
+                       bench->n_gpus, text_plural(bench->n_gpus), bench->count, text_plural(bench->count),
                        bench->n_gpus == 1 ? "it" : "them", bench->n_gpus == 1 ? "it" : "them");
         if (seconds > 0)
                 complain_detail("By what the daemon's last opens took, this takes some %u %s.",
@@ -202,10 +200,9 @@ static bool is_yes(const char *answer) {
 }
 
 static int ask(const struct bench *bench) {
-        const struct bench_options *chosen = bench->invocation->options;
         char answer[16];
 
-        if (bench->held_only || chosen->yes)
+        if (bench->held_only || chosen.yes)
                 return STATUS_DONE;
         if (isatty(STDIN_FILENO) != 1)
                 return complain(
@@ -231,11 +228,10 @@ static bool is_complete(const struct bench *bench) {
 }
 
 static int report(const struct bench *bench, FILE *svg) {
-        const struct bench_options *chosen = bench->invocation->options;
         struct report_style style = report_style_of(stdout);
         int status = STATUS_DONE;
 
-        if (chosen->json)
+        if (chosen.json)
                 status = command_print_json(bench->invocation, bench_json(bench));
         else if (bench_print_text(bench, &style, stdout) < 0)
                 status = complain_memory(bench->invocation);
@@ -244,7 +240,7 @@ static int report(const struct bench *bench, FILE *svg) {
         if (svg)
                 bench_print_svg(bench, svg);
         if (svg && (fflush(svg) != 0 || ferror(svg)))
-                return complain(bench->invocation, STATUS_FAILED, "cannot write %s: %s", chosen->svg, strerror(errno));
+                return complain(bench->invocation, STATUS_FAILED, "cannot write %s: %s", chosen.svg, strerror(errno));
         return is_complete(bench) ? STATUS_DONE : STATUS_FAILED;
 }
 
@@ -271,29 +267,26 @@ static int prepare(struct bench *bench) {
 
 /* Before anything is measured: a file that cannot be written is to cost no time. */
 static int open_svg(const struct invocation *invocation, FILE **ret_file) {
-        const struct bench_options *chosen = invocation->options;
-
-        *ret_file = chosen->svg ? fopen(chosen->svg, "we") : NULL;
-        if (chosen->svg && !*ret_file)
-                return complain(invocation, STATUS_FAILED, "cannot write %s: %s", chosen->svg, strerror(errno));
+        *ret_file = chosen.svg ? fopen(chosen.svg, "we") : NULL;
+        if (chosen.svg && !*ret_file)
+                return complain(invocation, STATUS_FAILED, "cannot write %s: %s", chosen.svg, strerror(errno));
         return STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
-        const struct bench_options *chosen = invocation->options;
         CLEANUP(stream_done) FILE *svg = NULL;
         CLEANUP(bench_done)
         struct bench bench = {
                 .invocation = invocation,
-                .count = (size_t)chosen->count,
-                .held_only = chosen->held_only,
+                .count = (size_t)chosen.count,
+                .held_only = chosen.held_only,
                 .signal_fd = -1,
                 .yield = {.invocation = invocation,
                           .user = "the measurement",
                           .way_out = "choose others with --gpu",
                           .failed_status = STATUS_FAILED,
                           .not_held_status = STATUS_TIMEOUT,
-                          .timeout_usec = chosen->timeout_usec},
+                          .timeout_usec = chosen.timeout_usec},
         };
         int status, told;
 
@@ -319,6 +312,6 @@ const struct command bench_command = {
                     "  holdfast bench --held-only",
         .options = options,
         .exits = exits,
-        .defaults = &bench_options,
+        .defaults = &chosen,
         .run = run,
 };

@@ -41,11 +41,6 @@ static json_t *gpu_json(const struct bench *bench, const struct bench_gpu *gpu) 
 }
 
 json_t *bench_json(const struct bench *bench) {
-        static const char *const daemons[] = {
-                [DAEMON_NONE] = "none",
-                [DAEMON_HOLDFAST] = "holdfast",
-                [DAEMON_NVIDIA] = "nvidia",
-        };
         const struct snapshot *snapshot = bench->yield.snapshot;
         json_t *gpus = json_array(), *notes = json_array();
 
@@ -54,8 +49,8 @@ json_t *bench_json(const struct bench *bench) {
         for (size_t i = 0; i < bench->n_gpus; i++)
                 (void)json_array_append_new(gpus, gpu_json(bench, &bench->gpus[i]));
         return json_pack("{s:s, s:b, s:s, s:s, s:I, s:b, s:o, s:o, s:o}", "schema", "holdfast.bench/1", "model",
-                         bench->invocation->locations->simulated, "daemon", daemons[snapshot->daemon], "driver_version",
-                         snapshot->driver_version, "count", (json_int_t)bench->count, "held_only", bench->held_only,
-                         "cuda_missing", bench->library ? json_null() : json_string(bench->cuda_reason), "notes", notes,
-                         "gpus", gpus);
+                         bench->invocation->locations->simulated, "daemon", snapshot_daemon_word(snapshot),
+                         "driver_version", snapshot->driver_version, "count", (json_int_t)bench->count, "held_only",
+                         bench->held_only, "cuda_missing",
+                         bench->library ? json_null() : json_string(bench->cuda_reason), "notes", notes, "gpus", gpus);
 }

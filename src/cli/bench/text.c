@@ -73,7 +73,7 @@ static void print_discarded(const struct bench *bench, const struct report_style
                         if (series->n_discarded == 0)
                                 continue;
                         text_set(text, "%s: %zu time%s of %s %s not taken: %s", bench->gpus[i].gpu->label,
-                                 series->n_discarded, series->n_discarded == 1 ? "" : "s",
+                                 series->n_discarded, text_plural(series->n_discarded),
                                  bench_state_names[j % BENCH_STATES], bench_what_names[j / BENCH_STATES],
                                  series->reason);
                         wrap_print(stream, text, 0, 2, style->width);

@@ -31,10 +31,6 @@ static uint64_t deadline_of(const struct yield *yield) {
         return yield->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + yield->timeout_usec;
 }
 
-static const char *plural(size_t n) {
-        return n == 1 ? "" : "s";
-}
-
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
 int yield_look(struct yield *yield) {
@@ -226,7 +222,8 @@ static int tell_again(const struct yield *yield, const struct snapshot *now, uin
                 return complain(yield->invocation, STATUS_DONE,
                                 "the lease has ended; none of these GPUs was held before");
         (void)complain(yield->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s%s%s", again.n_held, n,
-                       plural(n), report_duration(elapsed_usec).text, is_answering(now) ? "" : "; ", now->daemon_error);
+                       text_plural(n), report_duration(elapsed_usec).text, is_answering(now) ? "" : "; ",
+                       now->daemon_error);
         if (is_answering(now))
                 name_not_held(yield, now);
         return again.n_waiting + again.n_refused == 0 ? STATUS_DONE : yield->not_held_status;
@@ -259,11 +256,11 @@ static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_diffe
         if (n_unset > 0)
                 (void)complain(yield->invocation, STATUS_DONE,
                                "warning: the settings of %zu GPU%s are not applied yet; see holdfast settings", n_unset,
-                               plural(n_unset));
+                               text_plural(n_unset));
         if (n_differing > 0)
                 (void)complain(yield->invocation, STATUS_DONE,
                                "warning: the settings of %zu GPU%s are not as wanted; see holdfast settings",
-                               n_differing, plural(n_differing));
+                               n_differing, text_plural(n_differing));
 }
 
 /* Looks until all are held again that were before and have their settings, but for those that the driver refuses. */
@@ -353,7 +350,7 @@ static int switch_on(struct yield *yield) {
                 }
         if (!yield->repeated || n_held < n)
                 (void)complain(yield->invocation, STATUS_DONE, "%zu of %zu GPU%s held again after %s", n_held, n,
-                               plural(n), report_duration(clock_monotonic_usec() - start_usec).text);
+                               text_plural(n), report_duration(clock_monotonic_usec() - start_usec).text);
         if (!yield->repeated)
                 child_let_signals();
         return n_held == n ? STATUS_DONE : yield->not_held_status;

@@ -56,7 +56,7 @@ static struct check_options {
         bool ignore_settings;
         uint64_t gpus_min;
         uint64_t timeout_usec;
-} check_options = {
+} chosen = {
         .timeout_usec = 2 * USEC_PER_SEC,
 };
 
@@ -284,7 +284,7 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
         char cause[128];
 
         if (judgement->n_gpus < gpus_min) {
-                text_set(cause, "%zu GPU%s, fewer than %llu", judgement->n_gpus, judgement->n_gpus == 1 ? "" : "s",
+                text_set(cause, "%zu GPU%s, fewer than %llu", judgement->n_gpus, text_plural(judgement->n_gpus),
                          (unsigned long long)gpus_min);
                 blame(judgement, VERDICT_CRITICAL, cause);
         } else if (judgement->n_gpus == 0)
@@ -300,14 +300,14 @@ static void judge_settings(struct judgement *judgement) {
 
         if (n == 0 || judgement->expectation == EXPECT_DAEMON)
                 return;
-        text_set(cause, "%zu setting%s or hook%s not as wanted, see holdfast settings", n, n == 1 ? "" : "s",
-                 n == 1 ? "" : "s");
+        text_set(cause, "%zu setting%s or hook%s not as wanted, see holdfast settings", n, text_plural(n),
+                 text_plural(n));
         judgement_worsen(judgement, VERDICT_WARNING);
         if (judgement->cause[0] == '\0')
                 text_set(judgement->cause, "%s", cause);
 }
 
-static void judge(struct judgement *judgement, const struct check_options *chosen) {
+static void judge(struct judgement *judgement) {
         char error[192];
         int r;
 
@@ -315,12 +315,12 @@ static void judge(struct judgement *judgement, const struct check_options *chose
                 judgement->n_gpus = judgement->snapshot->n_gpus;
                 return;
         }
-        r = ids_select(&chosen->gpus, judgement->snapshot, error, sizeof(error));
+        r = ids_select(&chosen.gpus, judgement->snapshot, error, sizeof(error));
         if (r < 0)
                 blame(judgement, r == -ENODEV ? VERDICT_CRITICAL : VERDICT_UNKNOWN, error);
         judge_gpus(judgement);
         if (r == 0)
-                judge_count(judgement, chosen->gpus_min);
+                judge_count(judgement, chosen.gpus_min);
 }
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
@@ -346,7 +346,7 @@ static void append_summary(const struct judgement *judgement, char *line) {
         const struct snapshot *snapshot = judgement->snapshot;
 
         text_append_item(line, LINE_SIZE, "; ", "%zu of %zu GPU%s held by %s%s", judgement->n_held, judgement->n_gpus,
-                         judgement->n_gpus == 1 ? "" : "s",
+                         text_plural(judgement->n_gpus),
                          snapshot->daemon == DAEMON_HOLDFAST ? "Holdfast " : "NVIDIA's nvidia-persistenced",
                          snapshot->daemon == DAEMON_HOLDFAST ? snapshot->head.version : "");
         if (judgement->n_off > 0)
@@ -422,8 +422,7 @@ static int npd_status(enum check_verdict verdict) {
 }
 
 static int tell(const struct invocation *invocation, const struct judgement *judgement) {
-        const struct check_options *chosen = invocation->options;
-        enum format format = chosen->json ? FORMAT_JSON : (enum format)chosen->format;
+        enum format format = chosen.json ? FORMAT_JSON : (enum format)chosen.format;
         char line[LINE_SIZE];
 
         write_line(judgement, line);
@@ -446,15 +445,14 @@ static int tell(const struct invocation *invocation, const struct judgement *jud
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static int run(const struct invocation *invocation) {
-        const struct check_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
-        struct judgement judgement = {.expectation = (enum expectation)chosen->expectation};
+        struct judgement judgement = {.expectation = (enum expectation)chosen.expectation};
 
-        if (command_look(invocation, SNAPSHOT_QUICK | SNAPSHOT_PROOF, chosen->timeout_usec, &snapshot) != STATUS_DONE)
+        if (command_look(invocation, SNAPSHOT_QUICK | SNAPSHOT_PROOF, chosen.timeout_usec, &snapshot) != STATUS_DONE)
                 return VERDICT_UNKNOWN;
         judgement.snapshot = snapshot;
-        judge(&judgement, chosen);
-        if (!chosen->ignore_settings)
+        judge(&judgement);
+        if (!chosen.ignore_settings)
                 judge_settings(&judgement);
         return tell(invocation, &judgement);
 }
@@ -468,7 +466,7 @@ const struct command check_command = {
                     "  * || check_cmd_status -t 5 -r 0 holdfast check --format nhc      (in nhc.conf)",
         .options = options,
         .exits = exits,
-        .defaults = &check_options,
+        .defaults = &chosen,
         .failed_status = VERDICT_UNKNOWN,
         .status_answers = true,
         .run = run,

@@ -18,7 +18,7 @@
 static struct clients_options {
         struct ids gpus;
         bool json;
-} clients_options;
+} chosen;
 
 static const struct option_spec options[] = {
         OPTION_GPU(struct clients_options, "only clients of this GPU; may be given several times"),
@@ -230,24 +230,22 @@ static int print_json(const struct invocation *invocation, const struct snapshot
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static int tell(const struct invocation *invocation, const struct snapshot *snapshot) {
-        const struct clients_options *chosen = invocation->options;
         CLEANUP(client_rows_done) struct client_rows list = {0};
 
         if (gather(snapshot, &list) < 0)
                 return complain_memory(invocation);
-        if (chosen->json)
+        if (chosen.json)
                 return print_json(invocation, snapshot, &list);
         return print_text(snapshot, &list) < 0 ? complain_memory(invocation) : STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
-        const struct clients_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         int status;
 
         status = command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS, 5 * USEC_PER_SEC, &snapshot);
         if (status == STATUS_DONE)
-                status = command_select(invocation, &chosen->gpus, STATUS_FAILED, snapshot);
+                status = command_select(invocation, &chosen.gpus, STATUS_FAILED, snapshot);
         if (status == STATUS_DONE && !snapshot->clients_known)
                 return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
         return status == STATUS_DONE ? tell(invocation, snapshot) : status;
@@ -263,6 +261,6 @@ const struct command clients_command = {
                     "  holdfast clients --json | jq '.clients[] | select(.daemon | not) | .pid'",
         .options = options,
         .exits = exits,
-        .defaults = &clients_options,
+        .defaults = &chosen,
         .run = run,
 };

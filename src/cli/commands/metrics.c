@@ -24,7 +24,7 @@ static struct metrics_options {
         bool json;
         const char *textfile;
         uint64_t timeout_usec;
-} metrics_options = {
+} chosen = {
         .timeout_usec = 5 * USEC_PER_SEC,
 };
 
@@ -305,10 +305,9 @@ static void tell_settings(struct scrape *scrape) {
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static void ask_stats(struct scrape *scrape, const struct invocation *invocation) {
-        const struct metrics_options *chosen = invocation->options;
         CLEANUP(client_done) struct client *client = NULL;
 
-        if (is_ours(scrape) && client_connect(&client, scrape->snapshot->daemon_socket, chosen->timeout_usec) == 0)
+        if (is_ours(scrape) && client_connect(&client, scrape->snapshot->daemon_socket, chosen.timeout_usec) == 0)
                 scrape->stats_known = client_stats(client, &scrape->stats) == 0;
 }
 
@@ -363,22 +362,21 @@ static bool is_collected(const char *path) {
 }
 
 static int run(const struct invocation *invocation) {
-        const struct metrics_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct scrape scrape = {0};
 
-        if (chosen->textfile && !is_collected(chosen->textfile))
+        if (chosen.textfile && !is_collected(chosen.textfile))
                 return complain_usage(invocation, "--textfile: the name '%.80s' does not end in .prom",
-                                      chosen->textfile);
-        if (chosen->textfile && chosen->json)
+                                      chosen.textfile);
+        if (chosen.textfile && chosen.json)
                 return complain_usage(invocation, "--json and --textfile: the collector reads no JSON");
-        if (command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot) != STATUS_DONE)
+        if (command_look(invocation, SNAPSHOT_DAEMON, chosen.timeout_usec, &snapshot) != STATUS_DONE)
                 return STATUS_FAILED;
         scrape.snapshot = snapshot;
         ask_stats(&scrape, invocation);
-        if (chosen->textfile)
-                return write_textfile(invocation, &scrape, chosen->textfile);
-        if (chosen->json)
+        if (chosen.textfile)
+                return write_textfile(invocation, &scrape, chosen.textfile);
+        if (chosen.json)
                 return print_json(invocation, &scrape);
         scrape.writer.stream = stdout;
         tell_all(&scrape);
@@ -394,6 +392,6 @@ const struct command metrics_command = {
                     "  holdfast metrics --textfile /var/lib/prometheus/node-exporter/holdfast.prom",
         .options = options,
         .exits = exits,
-        .defaults = &metrics_options,
+        .defaults = &chosen,
         .run = run,
 };

@@ -22,7 +22,7 @@ static struct query_options {
         struct ids gpus;
         bool json;
         bool list_fields;
-} query_options = {
+} chosen = {
         .format = "csv",
 };
 
@@ -223,14 +223,13 @@ static int parse_format(const struct invocation *invocation, const char *list, s
 }
 
 static int parse(const struct invocation *invocation, struct query *query) {
-        const struct query_options *chosen = invocation->options;
         int status;
 
-        if (!chosen->fields)
+        if (!chosen.fields)
                 return complain_usage(invocation, "--fields NAME,... is missing; --list-fields has all names");
-        status = parse_fields(invocation, chosen->fields, query);
+        status = parse_fields(invocation, chosen.fields, query);
         if (status == STATUS_DONE)
-                status = parse_format(invocation, chosen->format, query);
+                status = parse_format(invocation, chosen.format, query);
         return status;
 }
 
@@ -319,21 +318,20 @@ static int look(const struct invocation *invocation, const struct query *query, 
 }
 
 static int run(const struct invocation *invocation) {
-        const struct query_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct query query = {0};
         int status;
 
-        if (chosen->list_fields)
+        if (chosen.list_fields)
                 return list_fields();
         status = parse(invocation, &query);
         if (status == STATUS_DONE)
                 status = look(invocation, &query, &snapshot);
         if (status == STATUS_DONE)
-                status = command_select(invocation, &chosen->gpus, STATUS_FAILED, snapshot);
+                status = command_select(invocation, &chosen.gpus, STATUS_FAILED, snapshot);
         if (status != STATUS_DONE)
                 return status;
-        if (chosen->json)
+        if (chosen.json)
                 return command_print_json(invocation, query_json(&query, snapshot));
         print_csv(&query, snapshot);
         return STATUS_DONE;
@@ -351,6 +349,6 @@ const struct command query_command = {
                     "  holdfast query --fields index,holdfast.state,holdfast.open_ms --json",
         .options = options,
         .exits = exits,
-        .defaults = &query_options,
+        .defaults = &chosen,
         .run = run,
 };

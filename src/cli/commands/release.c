@@ -31,7 +31,7 @@ static struct release_options {
         bool dry_run;
         bool json;
         uint64_t timeout_usec;
-} release_options = {
+} chosen = {
         .timeout_usec = 120 * USEC_PER_SEC,
 };
 
@@ -96,7 +96,7 @@ static int run_released(struct release *release) {
                 return status;
         if (release->yield.snapshot->daemon != DAEMON_NONE)
                 (void)complain(invocation, STATUS_DONE, "%zu GPU%s released in %s: %s", release->n_selected,
-                               release->n_selected == 1 ? "" : "s",
+                               text_plural(release->n_selected),
                                report_duration(clock_monotonic_usec() - start_usec).text, release->addresses);
         child_keep_signals();
         watch.fd = yield_lease_fd(&release->yield);
@@ -117,7 +117,7 @@ static void plan_in_text(const struct release *release) {
         };
         const struct snapshot *snapshot = release->yield.snapshot;
 
-        printf("would release %zu GPU%s, %s:\n", release->n_selected, release->n_selected == 1 ? "" : "s",
+        printf("would release %zu GPU%s, %s:\n", release->n_selected, text_plural(release->n_selected),
                means[snapshot->daemon]);
         each_selected(gpu, snapshot)
                 printf("  %s: %s\n", gpu->label, yield_was_held(gpu) ? "held, and would be again" : "not held");
@@ -157,17 +157,14 @@ static int plan_in_json(const struct release *release) {
 }
 
 static int tell_plan(const struct release *release) {
-        const struct release_options *chosen = release->invocation->options;
-
-        if (chosen->json)
+        if (chosen.json)
                 return plan_in_json(release);
         plan_in_text(release);
         return STATUS_DONE;
 }
 
 static int select_gpus(struct release *release) {
-        const struct release_options *chosen = release->invocation->options;
-        int status = command_select(release->invocation, &chosen->gpus, RELEASE_FAILED, release->yield.snapshot);
+        int status = command_select(release->invocation, &chosen.gpus, RELEASE_FAILED, release->yield.snapshot);
 
         if (status != STATUS_DONE)
                 return status;
@@ -180,19 +177,16 @@ static int select_gpus(struct release *release) {
 }
 
 static int check_words(const struct invocation *invocation) {
-        const struct release_options *chosen = invocation->options;
-
-        if (chosen->json && !chosen->dry_run)
+        if (chosen.json && !chosen.dry_run)
                 return complain_usage(invocation, "--json needs --dry-run: standard output is COMMAND's");
-        if (chosen->all && chosen->gpus.n > 0)
+        if (chosen.all && chosen.gpus.n > 0)
                 return complain_usage(invocation, "--all and --gpu contradict each other");
-        if (invocation->n_words == 0 && !chosen->dry_run)
+        if (invocation->n_words == 0 && !chosen.dry_run)
                 return complain_usage(invocation, "COMMAND is missing");
         return STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
-        const struct release_options *chosen = invocation->options;
         CLEANUP(release_done)
         struct release release = {
                 .invocation = invocation,
@@ -203,8 +197,8 @@ static int run(const struct invocation *invocation) {
                                 .way_out = "use --force",
                                 .failed_status = RELEASE_FAILED,
                                 .not_held_status = RELEASE_NOT_HELD_AGAIN,
-                                .timeout_usec = chosen->timeout_usec,
-                                .all = chosen->gpus.n == 0,
+                                .timeout_usec = chosen.timeout_usec,
+                                .all = chosen.gpus.n == 0,
                         },
         };
         int status;
@@ -215,10 +209,10 @@ static int run(const struct invocation *invocation) {
         if (status == STATUS_DONE)
                 status = select_gpus(&release);
         if (status == STATUS_DONE)
-                status = yield_check_clients(&release.yield, chosen->force);
+                status = yield_check_clients(&release.yield, chosen.force);
         if (status != STATUS_DONE)
                 return status;
-        return chosen->dry_run ? tell_plan(&release) : run_released(&release);
+        return chosen.dry_run ? tell_plan(&release) : run_released(&release);
 }
 
 const struct command release_command = {
@@ -231,7 +225,7 @@ const struct command release_command = {
                     "  holdfast release -- sh -c 'rmmod nvidia_uvm nvidia && modprobe nvidia'",
         .options = options,
         .exits = exits,
-        .defaults = &release_options,
+        .defaults = &chosen,
         .failed_status = RELEASE_FAILED,
         .words_are_a_command = true,
         .run = run,

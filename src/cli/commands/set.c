@@ -24,7 +24,7 @@ static struct set_options {
         bool json;
         uint64_t timeout_usec;
         const char *nvml;
-} set_options = {
+} chosen = {
         .timeout_usec = 120 * USEC_PER_SEC,
 };
 
@@ -108,13 +108,12 @@ static void take_status(uint32_t status, struct set_result *result) {
 }
 
 static void set_by_daemon(const struct set_run *run, const struct snapshot_gpu *gpu, struct set_result *result) {
-        const struct set_options *chosen = run->invocation->options;
         CLEANUP(client_done) struct client *client = NULL;
         uint32_t status;
         int r;
 
         /* A connection for each GPU, as NVML does: one that timed out must not spoil the next. */
-        r = client_connect(&client, run->snapshot->daemon_socket, chosen->timeout_usec);
+        r = client_connect(&client, run->snapshot->daemon_socket, chosen.timeout_usec);
         if (r < 0) {
                 text_set(result->reason, "cannot connect to the daemon at %s: %s", run->snapshot->daemon_socket,
                          strerror(-r));
@@ -159,16 +158,15 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
 }
 
 static int open_nvml(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml **ret_nvml) {
-        const struct set_options *chosen = invocation->options;
         char error[256];
 
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
-        if (!invocation->locations->has_nvml && !chosen->nvml)
+        if (!invocation->locations->has_nvml && !chosen.nvml)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "
                                 "--nvml FILE",
                                 snapshot->daemon_error, invocation->locations->root);
-        if (nvml_open(ret_nvml, chosen->nvml ? chosen->nvml : NVML_LIBRARY, error, sizeof(error)) < 0)
+        if (nvml_open(ret_nvml, chosen.nvml ? chosen.nvml : NVML_LIBRARY, error, sizeof(error)) < 0)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; nor can the kernel's flag be set instead: %s. Start nvidia-persistenced",
                                 snapshot->daemon_error, error);
@@ -225,18 +223,17 @@ static void set_one(struct set_run *run, const struct snapshot_gpu *gpu) {
 }
 
 static int set_all(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml *nvml, bool on) {
-        const struct set_options *chosen = invocation->options;
         struct set_run run = {
                 .invocation = invocation,
                 .snapshot = snapshot,
                 .nvml = nvml,
                 .on = on,
-                .results = chosen->json ? json_array() : NULL,
+                .results = chosen.json ? json_array() : NULL,
         };
 
         each_selected(gpu, snapshot)
                 set_one(&run, gpu);
-        if (chosen->json &&
+        if (chosen.json &&
             command_print_json(invocation,
                                json_pack("{s:s, s:s, s:s, s:o}", "schema", "holdfast.set/1", "mode", on ? "on" : "off",
                                          "via", nvml ? "nvml" : "daemon", "gpus", run.results)) != STATUS_DONE)
@@ -282,7 +279,6 @@ static int complain_silent(const struct invocation *invocation, const struct sna
 }
 
 static int run(const struct invocation *invocation) {
-        const struct set_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         CLEANUP(nvml_done) struct nvml *nvml = NULL;
         int status;
@@ -290,12 +286,12 @@ static int run(const struct invocation *invocation) {
 
         status = parse_mode(invocation, &on);
         if (status == STATUS_DONE)
-                status = command_look(invocation, SNAPSHOT_DAEMON, chosen->timeout_usec, &snapshot);
+                status = command_look(invocation, SNAPSHOT_DAEMON, chosen.timeout_usec, &snapshot);
         if (status != STATUS_DONE)
                 return status;
         if (snapshot->daemon == DAEMON_SILENT)
                 return complain_silent(invocation, snapshot);
-        status = command_select(invocation, &chosen->gpus, STATUS_NO_DAEMON, snapshot);
+        status = command_select(invocation, &chosen.gpus, STATUS_NO_DAEMON, snapshot);
         if (status == STATUS_DONE && !snapshot_next(snapshot, NULL, true))
                 return complain(invocation, STATUS_NO_GPU, "there are no GPUs");
         if (status == STATUS_DONE && snapshot->daemon == DAEMON_NONE)
@@ -318,6 +314,6 @@ const struct command set_command = {
                     "  holdfast set off --gpu 0 --gpu 0000:5d:00.0",
         .options = options,
         .exits = exits,
-        .defaults = &set_options,
+        .defaults = &chosen,
         .run = run,
 };

@@ -30,7 +30,7 @@ static struct settings_options {
         const char *nvml;
         uint64_t interval_usec;
         uint64_t timeout_usec;
-} settings_options = {
+} chosen = {
         .interval_usec = 60 * USEC_PER_SEC,
         .timeout_usec = 5 * USEC_PER_SEC,
 };
@@ -78,9 +78,8 @@ static void command_run_done(struct command_run *run) {
 /* ---- what is wanted ------------------------------------------------------------------------------------------- */
 
 static int find_config(struct command_run *run) {
-        const struct settings_options *chosen = run->invocation->options;
-        int r = chosen->config
-                        ? text_format(run->config_path, PATH_MAX, "%s", chosen->config)
+        int r = chosen.config
+                        ? text_format(run->config_path, PATH_MAX, "%s", chosen.config)
                         : locations_path(run->config_path, run->invocation->locations, "/etc/holdfast/holdfast.conf");
 
         return r < 0 ? complain(run->invocation, STATUS_FAILED, "the path of the configuration is too long")
@@ -88,22 +87,20 @@ static int find_config(struct command_run *run) {
 }
 
 static int read_config(struct command_run *run) {
-        const struct settings_options *chosen = run->invocation->options;
         char error[CONFIG_ERROR_SIZE];
         int r;
 
         config_init(&run->config);
         r = config_read(&run->config, run->config_path, error);
-        return r < 0 && (r != -ENOENT || chosen->config) ? complain(run->invocation, STATUS_FAILED, "%s", error)
-                                                         : STATUS_DONE;
+        return r < 0 && (r != -ENOENT || chosen.config) ? complain(run->invocation, STATUS_FAILED, "%s", error)
+                                                        : STATUS_DONE;
 }
 
 static int look(struct command_run *run) {
-        const struct settings_options *chosen = run->invocation->options;
         int status =
-                command_look(run->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, chosen->timeout_usec, &run->snapshot);
+                command_look(run->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, chosen.timeout_usec, &run->snapshot);
 
-        return status == STATUS_DONE ? command_select(run->invocation, &chosen->gpus, STATUS_NO_DAEMON, run->snapshot)
+        return status == STATUS_DONE ? command_select(run->invocation, &chosen.gpus, STATUS_NO_DAEMON, run->snapshot)
                                      : status;
 }
 
@@ -116,13 +113,12 @@ static json_t *nothing_known(const struct config_settings *wanted, const char *r
 
 static json_t *apply_gpu(const struct command_run *run, const struct snapshot_gpu *gpu,
                          const struct config_settings *wanted) {
-        const struct settings_options *chosen = run->invocation->options;
         const struct apply apply = {
                 .locations = run->invocation->locations,
-                .nvml = chosen->nvml,
+                .nvml = chosen.nvml,
                 .address = gpu->info.address,
                 .minor = gpu->info.minor,
-                .mode = chosen->dry_run ? APPLY_PLAN : APPLY_CHANGE,
+                .mode = chosen.dry_run ? APPLY_PLAN : APPLY_CHANGE,
                 .wanted = wanted,
         };
         json_t *result;
@@ -237,14 +233,13 @@ static int tell_text(const struct command_run *run) {
 }
 
 static int tell(const struct command_run *run) {
-        const struct settings_options *chosen = run->invocation->options;
         size_t i, n_differing = 0;
         json_t *gpu;
         int status;
 
         json_array_foreach(json_object_get(run->document, "gpus"), i, gpu)
                 n_differing += settings_state_count_differing(gpu);
-        status = chosen->json ? command_print_json(run->invocation, json_incref(run->document)) : tell_text(run);
+        status = chosen.json ? command_print_json(run->invocation, json_incref(run->document)) : tell_text(run);
         return status == STATUS_DONE && n_differing > 0 ? STATUS_FAILED : status;
 }
 
@@ -274,10 +269,9 @@ static int complain_not_root(const struct invocation *invocation) {
 }
 
 static int apply(struct command_run *run) {
-        const struct settings_options *chosen = run->invocation->options;
         int status;
 
-        if (geteuid() != 0 && !chosen->dry_run)
+        if (geteuid() != 0 && !chosen.dry_run)
                 return complain_not_root(run->invocation);
         status = read_config(run);
         if (status == STATUS_DONE)
@@ -288,12 +282,11 @@ static int apply(struct command_run *run) {
 }
 
 static int serve(struct command_run *run) {
-        const struct settings_options *chosen = run->invocation->options;
         const struct service_options service = {
                 .locations = run->invocation->locations,
                 .config = run->config_path,
-                .nvml = chosen->nvml,
-                .look_usec = chosen->interval_usec,
+                .nvml = chosen.nvml,
+                .look_usec = chosen.interval_usec,
         };
 
         if (geteuid() != 0)
@@ -302,14 +295,13 @@ static int serve(struct command_run *run) {
 }
 
 static int run(const struct invocation *invocation) {
-        const struct settings_options *chosen = invocation->options;
         CLEANUP(command_run_done) struct command_run run = {.invocation = invocation};
         const char *word = invocation->n_words > 0 ? invocation->words[0] : "";
         int status;
 
         if (invocation->n_words > 1)
                 return complain_usage(invocation, "unexpected '%.40s'", invocation->words[1]);
-        if (chosen->dry_run && !text_equal(word, "apply"))
+        if (chosen.dry_run && !text_equal(word, "apply"))
                 return complain_usage(invocation, "--dry-run needs the word apply");
         status = find_config(&run);
         if (status != STATUS_DONE)
@@ -335,6 +327,6 @@ const struct command settings_command = {
                     "  holdfast settings apply --gpu 0 --dry-run",
         .options = options,
         .exits = exits,
-        .defaults = &settings_options,
+        .defaults = &chosen,
         .run = run,
 };

@@ -38,7 +38,7 @@ static struct takeover_options {
         bool clear_legacy_flag;
         const char *nvml;
         uint64_t timeout_usec;
-} takeover_options = {
+} chosen = {
         .timeout_usec = 300 * USEC_PER_SEC,
 };
 
@@ -91,10 +91,6 @@ static void takeover_done(struct takeover *takeover) {
         snapshot_done(&takeover->snapshot);
 }
 
-static const struct takeover_options *chosen_by(const struct takeover *takeover) {
-        return takeover->invocation->options;
-}
-
 /* ---- how it stands -------------------------------------------------------------------------------------------- */
 
 static enum unit_state state_of(const struct service *service, const struct locations *locations) {
@@ -124,9 +120,9 @@ static int gather(struct takeover *takeover) {
 
         if (status != STATUS_DONE)
                 return status;
-        service_read(&takeover->service, locations, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
+        service_read(&takeover->service, locations, SERVICE_UNIT, chosen.timeout_usec);
         takeover->state = state_of(&takeover->service, locations);
-        takeover->starts = is_running(&takeover->service) || chosen_by(takeover)->clear_legacy_flag;
+        takeover->starts = is_running(&takeover->service) || chosen.clear_legacy_flag;
         return STATUS_DONE;
 }
 
@@ -159,8 +155,8 @@ static int unlink_units(struct takeover *takeover) {
 static int control(struct takeover *takeover, const char *verb, const char *unit) {
         const char *words[] = {verb, unit, NULL};
 
-        return service_control(takeover->invocation->locations, words, chosen_by(takeover)->timeout_usec,
-                               takeover->error, sizeof(takeover->error));
+        return service_control(takeover->invocation->locations, words, chosen.timeout_usec, takeover->error,
+                               sizeof(takeover->error));
 }
 
 static int reload(struct takeover *takeover) {
@@ -171,7 +167,7 @@ static int reload(struct takeover *takeover) {
 static int check_unit(struct takeover *takeover) {
         struct service now;
 
-        service_read(&now, takeover->invocation->locations, SERVICE_UNIT, chosen_by(takeover)->timeout_usec);
+        service_read(&now, takeover->invocation->locations, SERVICE_UNIT, chosen.timeout_usec);
         if (service_runs_ours(&now, takeover->invocation->locations))
                 return 0;
         if (!now.known) {
@@ -185,11 +181,10 @@ static int check_unit(struct takeover *takeover) {
 }
 
 static int clear_flags(struct takeover *takeover) {
-        const struct takeover_options *chosen = chosen_by(takeover);
         CLEANUP(nvml_done) struct nvml *nvml = NULL;
         int r;
 
-        r = nvml_open(&nvml, chosen->nvml ? chosen->nvml : NVML_LIBRARY, takeover->error, sizeof(takeover->error));
+        r = nvml_open(&nvml, chosen.nvml ? chosen.nvml : NVML_LIBRARY, takeover->error, sizeof(takeover->error));
         each_gpu(gpu, takeover->snapshot)
                 if (r == 0 && takeover->hold.fds[gpu->index] >= 0)
                         r = nvml_set_persistence(nvml, &gpu->info.address, false, takeover->error,
@@ -204,7 +199,7 @@ static int restart(struct takeover *takeover) {
 
         if (!takeover->starts)
                 return 0;
-        if (!chosen_by(takeover)->clear_legacy_flag)
+        if (!chosen.clear_legacy_flag)
                 return control(takeover, "restart", SERVICE_UNIT);
         r = control(takeover, "stop", SERVICE_UNIT);
         if (r < 0)
@@ -325,11 +320,11 @@ static void note_flag(const struct takeover *takeover) {
 
         each_gpu(gpu, takeover->snapshot)
                 n += gpu->legacy == HF_YES;
-        if (n > 0 && !chosen_by(takeover)->clear_legacy_flag)
+        if (n > 0 && !chosen.clear_legacy_flag)
                 report_say(
                         "note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even when "
                         "the daemon lets go; 'holdfast takeover --clear-legacy-flag' switches it off",
-                        n, n == 1 ? "" : "s");
+                        n, text_plural(n));
 }
 
 static int tell_plan(const struct takeover *takeover, const struct takeover_step *steps) {
@@ -358,7 +353,7 @@ static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
         if (takeover->starts)
                 report_say("%s runs Holdfast's daemon (%s); %zu GPU%s stayed initialised meanwhile", SERVICE_UNIT,
                            report_duration(elapsed_usec).text, takeover->hold.n_held,
-                           takeover->hold.n_held == 1 ? "" : "s");
+                           text_plural(takeover->hold.n_held));
         else
                 report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s", start);
         if (takeover->state == UNIT_OTHER)
@@ -405,12 +400,6 @@ static const struct {
 };
 
 static int tell_status_json(const struct takeover *takeover, const char *program) {
-        static const char *const daemons[] = {
-                [DAEMON_NONE] = "none",
-                [DAEMON_SILENT] = "silent",
-                [DAEMON_HOLDFAST] = "holdfast",
-                [DAEMON_NVIDIA] = "nvidia",
-        };
         const struct service *service = &takeover->service;
 
         int status = command_print_json(
@@ -418,7 +407,7 @@ static int tell_status_json(const struct takeover *takeover, const char *program
                 json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "schema", "holdfast.takeover/1", "unit",
                           SERVICE_UNIT, "state", states[takeover->state].word, "unit_file", service->fragment_path,
                           "active_state", service->active_state, "program", program, "drop_ins", service->drop_in_paths,
-                          "daemon", daemons[takeover->snapshot->daemon]));
+                          "daemon", snapshot_daemon_word(takeover->snapshot)));
 
         return status == STATUS_DONE ? states[takeover->state].status : status;
 }
@@ -428,7 +417,7 @@ static int tell_status(const struct takeover *takeover) {
         char program[PATH_MAX] = "";
 
         (void)service_program(service, program, sizeof(program));
-        if (chosen_by(takeover)->json)
+        if (chosen.json)
                 return tell_status_json(takeover, program);
         report_say("%s %s", SERVICE_UNIT, states[takeover->state].sentence);
         if (!service->known)
@@ -461,7 +450,7 @@ static int carry_out(struct takeover *takeover, const struct takeover_step *step
         uint64_t start_usec = clock_monotonic_usec();
         int r;
 
-        if (chosen_by(takeover)->dry_run)
+        if (chosen.dry_run)
                 return tell_plan(takeover, steps);
         child_keep_signals(); /* half of it is worse than either end */
         r = run_steps(takeover, steps);
@@ -498,7 +487,7 @@ static int take(struct takeover *takeover) {
                                 states[takeover->state].sentence);
         if (takeover->state == UNIT_OTHER || !ours_runs)
                 return carry_out(takeover, taking);
-        if (chosen_by(takeover)->clear_legacy_flag)
+        if (chosen.clear_legacy_flag)
                 return carry_out(takeover, clearing);
         report_say("%s runs Holdfast's daemon already", SERVICE_UNIT);
         note_flag(takeover);
@@ -506,38 +495,35 @@ static int take(struct takeover *takeover) {
 }
 
 static int check_usage(const struct invocation *invocation) {
-        const struct takeover_options *chosen = invocation->options;
-
-        if (chosen->status && (chosen->undo || chosen->dry_run || chosen->clear_legacy_flag))
+        if (chosen.status && (chosen.undo || chosen.dry_run || chosen.clear_legacy_flag))
                 return complain_usage(invocation, "--status only looks: it goes with --json and --timeout alone");
-        if (chosen->json && !chosen->status)
+        if (chosen.json && !chosen.status)
                 return complain_usage(invocation, "--json needs --status");
-        if (chosen->undo && chosen->clear_legacy_flag)
+        if (chosen.undo && chosen.clear_legacy_flag)
                 return complain_usage(invocation, "--clear-legacy-flag goes with a takeover, not with --undo");
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
-        if (chosen->clear_legacy_flag && !invocation->locations->has_nvml && !chosen->nvml)
+        if (chosen.clear_legacy_flag && !invocation->locations->has_nvml && !chosen.nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
                                       invocation->locations->root);
         return STATUS_DONE;
 }
 
 static int run(const struct invocation *invocation) {
-        const struct takeover_options *chosen = invocation->options;
         CLEANUP(takeover_done) struct takeover takeover = {.invocation = invocation};
         int status;
 
         status = check_usage(invocation);
         if (status != STATUS_DONE)
                 return status;
-        if (!chosen->status && !chosen->dry_run && geteuid() != 0)
+        if (!chosen.status && !chosen.dry_run && geteuid() != 0)
                 return complain(invocation, STATUS_NOT_PERMITTED,
                                 "run this as root: it changes a unit and restarts it");
         status = gather(&takeover);
         if (status != STATUS_DONE)
                 return status;
-        if (chosen->status)
+        if (chosen.status)
                 return tell_status(&takeover);
-        return chosen->undo ? give_back(&takeover) : take(&takeover);
+        return chosen.undo ? give_back(&takeover) : take(&takeover);
 }
 
 const struct command takeover_command = {
@@ -555,6 +541,6 @@ const struct command takeover_command = {
                     "  holdfast takeover --undo",
         .options = options,
         .exits = exits,
-        .defaults = &takeover_options,
+        .defaults = &chosen,
         .run = run,
 };

@@ -23,7 +23,7 @@ static struct wait_options {
         struct ids gpus;
         bool json;
         uint64_t timeout_usec;
-} wait_options = {
+} chosen = {
         .timeout_usec = 300 * USEC_PER_SEC,
 };
 
@@ -117,7 +117,6 @@ static uint64_t time_left(const struct waiting *waiting) {
 }
 
 static int look_again(struct waiting *waiting) {
-        const struct wait_options *chosen = waiting->invocation->options;
         uint64_t left_usec = time_left(waiting);
         struct snapshot_request request = {
                 .locations = waiting->invocation->locations,
@@ -133,7 +132,7 @@ static int look_again(struct waiting *waiting) {
         request.inventory = waiting->before.snapshot;
         if (snapshot_read(&request, &waiting->now.snapshot) < 0)
                 return -ENOMEM;
-        return look_judge(&waiting->now, &chosen->gpus);
+        return look_judge(&waiting->now, &chosen.gpus);
 }
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
@@ -241,9 +240,7 @@ static void tell_terminal(const struct waiting *waiting) {
 }
 
 static void tell(const struct waiting *waiting) {
-        const struct wait_options *chosen = waiting->invocation->options;
-
-        if (chosen->json)
+        if (chosen.json)
                 return;
         if (waiting->terminal)
                 tell_terminal(waiting);
@@ -319,9 +316,7 @@ static int end_in_json(const struct waiting *waiting) {
 }
 
 static int end(const struct waiting *waiting) {
-        const struct wait_options *chosen = waiting->invocation->options;
-
-        if (chosen->json)
+        if (chosen.json)
                 return end_in_json(waiting);
         end_in_text(waiting);
         if (!waiting->now.done)
@@ -358,14 +353,13 @@ static void pause_until_next(const struct waiting *waiting) {
 }
 
 static int run(const struct invocation *invocation) {
-        const struct wait_options *chosen = invocation->options;
         uint64_t now_usec = clock_monotonic_usec();
         CLEANUP(waiting_done)
         struct waiting waiting = {
                 .invocation = invocation,
                 .start_usec = now_usec,
                 .deadline_usec =
-                        chosen->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + chosen->timeout_usec,
+                        chosen.timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + chosen.timeout_usec,
                 .terminal = isatty(STDOUT_FILENO) == 1,
         };
 
@@ -395,6 +389,6 @@ const struct command wait_command = {
                     "  ExecStartPre=/usr/bin/holdfast wait --timeout 120",
         .options = options,
         .exits = exits,
-        .defaults = &wait_options,
+        .defaults = &chosen,
         .run = run,
 };

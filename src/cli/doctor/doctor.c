@@ -91,7 +91,7 @@ static struct doctor_options {
         bool json;
         bool verbose;
         uint64_t timeout_usec;
-} doctor_options = {
+} chosen = {
         .timeout_usec = 5 * USEC_PER_SEC,
 };
 
@@ -123,7 +123,6 @@ static int status_of(const struct invocation *invocation, size_t problems) {
 }
 
 static int examine(const struct invocation *invocation, const struct examination *examination) {
-        const struct doctor_options *chosen = invocation->options;
         CLEANUP(free_ptr) struct finding *findings = calloc(ARRAY_SIZE(probes), sizeof(*findings));
         struct report_style style = report_style_of(stdout);
 
@@ -133,8 +132,8 @@ static int examine(const struct invocation *invocation, const struct examination
                 finding_set(&findings[i], VERDICT_OK, "%s", probes[i].title);
                 probes[i].examine(examination, &findings[i]);
         }
-        if (!chosen->json)
-                doctor_text(probes, findings, ARRAY_SIZE(probes), chosen->verbose, &style, stdout);
+        if (!chosen.json)
+                doctor_text(probes, findings, ARRAY_SIZE(probes), chosen.verbose, &style, stdout);
         else if (command_print_json(invocation, doctor_json(probes, findings, ARRAY_SIZE(probes))) != STATUS_DONE)
                 return STATUS_DOCTOR_FAILED;
         return status_of(invocation, doctor_count(findings, ARRAY_SIZE(probes), VERDICT_PROBLEM));
@@ -151,16 +150,15 @@ static void find_runtime_directory(struct examination *examination) {
 }
 
 static int run(const struct invocation *invocation) {
-        const struct doctor_options *chosen = invocation->options;
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         struct examination examination = {.locations = invocation->locations};
         struct service service;
 
-        if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, chosen->timeout_usec,
+        if (command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, chosen.timeout_usec,
                          &snapshot) != STATUS_DONE)
                 return STATUS_DOCTOR_FAILED;
         examination.snapshot = snapshot;
-        service_find(&service, invocation->locations, snapshot_find_daemon(snapshot), chosen->timeout_usec);
+        service_find(&service, invocation->locations, snapshot_find_daemon(snapshot), chosen.timeout_usec);
         examination.service = &service;
         find_runtime_directory(&examination);
         return examine(invocation, &examination);
@@ -178,7 +176,7 @@ const struct command doctor_command = {
                     "  holdfast doctor --json | jq -r '.checks[] | select(.cure) | .cure'",
         .options = options,
         .exits = exits,
-        .defaults = &doctor_options,
+        .defaults = &chosen,
         .failed_status = STATUS_DOCTOR_FAILED,
         .run = run,
 };

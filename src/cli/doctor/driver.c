@@ -120,7 +120,7 @@ void probe_gpu_on_bus(const struct examination *examination, struct finding *fin
         if (finding->verdict == VERDICT_PROBLEM)
                 finding_cure(finding, "echo 1 > /sys/bus/pci/rescan");
         else
-                finding_quote(finding, "%zu NVIDIA GPU%s in %s%s", bus.n, bus.n == 1 ? "" : "s",
+                finding_quote(finding, "%zu NVIDIA GPU%s in %s%s", bus.n, text_plural(bus.n),
                               examination->locations->root, PCI_DEVICES);
 }
 

@@ -83,7 +83,7 @@ static void quote_failure(const struct examination *examination, const struct sn
                 status = NULL;
         finding_quote(finding, "%s: %s (errno %d%s%s; %u failed open%s)", gpu->label, detail->error_text,
                       (int)detail->error_number, status ? ", " : "", status ? status : "", (unsigned)detail->failures,
-                      detail->failures == 1 ? "" : "s");
+                      text_plural(detail->failures));
 }
 
 static void quote_log(const struct examination *examination, int r, const struct kernel_log_line *line,

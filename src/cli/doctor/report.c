@@ -119,7 +119,7 @@ static void print_head(const struct finding *findings, size_t n, const struct re
         if (problems == 0)
                 text_set(count, "no problem found");
         else
-                text_set(count, "%zu problem%s found", problems, problems == 1 ? "" : "s");
+                text_set(count, "%zu problem%s found", problems, text_plural(problems));
         colour_print(stream, style->colours, problems == 0 ? COLOUR_GOOD : COLOUR_BAD, count);
         (void)fprintf(stream, " by %zu checks: %zu OK, %zu cannot be told\n", n, ok, unknown);
 }

@@ -3,6 +3,7 @@
 
 /* Probe: what holdfast-settings.service has found of settings and hooks. */
 
+#include "base/text.h"
 #include "cli/doctor/doctor.h"
 #include "cli/node/settings_state.h"
 
@@ -24,7 +25,7 @@ void probe_settings(const struct examination *examination, struct finding *findi
         }
         if (n == 0)
                 return;
-        finding_set(finding, VERDICT_PROBLEM, "%zu setting%s or hook%s not as wanted", n, n == 1 ? "" : "s",
-                    n == 1 ? "" : "s");
+        finding_set(finding, VERDICT_PROBLEM, "%zu setting%s or hook%s not as wanted", n, text_plural(n),
+                    text_plural(n));
         finding_cure(finding, "holdfast settings apply");
 }

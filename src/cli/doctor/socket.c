@@ -170,7 +170,7 @@ static void report_lost_listeners(const struct examination *examination, size_t 
         const char *path = examination->snapshot->daemon_socket;
 
         finding_set(finding, VERDICT_PROBLEM, "a daemon listens at a socket that was removed or replaced since");
-        finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, n == 1 ? "" : "s", path,
+        finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, text_plural(n), path,
                       snapshot_has_daemon(examination->snapshot) ? "only one can be reached"
                                                                  : "none can be reached there");
         finding_cure_unit(finding, examination, "systemctl restart UNIT");

@@ -360,7 +360,7 @@ const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_
                           "the driver does not answer a read of /proc/driver/nvidia/gpus/%s/information: what it lists "
                           "of %zu GPU%s is not known, maybe since a GPU hangs in its initialisation",
                           pci_address_format(&snapshot->untold, address), snapshot->n_untold,
-                          snapshot->n_untold == 1 ? "" : "s");
+                          text_plural(snapshot->n_untold));
         return buffer;
 }
 
@@ -423,6 +423,17 @@ bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *ho
         if (holder->pid == getpid())
                 return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
         return !snapshot_is_daemon(snapshot, holder);
+}
+
+const char *snapshot_daemon_word(const struct snapshot *snapshot) {
+        static const char *const words[] = {
+                [DAEMON_NONE] = "none",
+                [DAEMON_SILENT] = "silent",
+                [DAEMON_HOLDFAST] = "holdfast",
+                [DAEMON_NVIDIA] = "nvidia",
+        };
+
+        return words[snapshot->daemon];
 }
 
 static const char *state_by_holdfast(const struct snapshot_gpu *gpu) {

@@ -153,5 +153,8 @@ bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *ho
 /* A client as opposed to the daemon and its keeper. */
 bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *holder);
 
+/* "none", "silent", "holdfast", "nvidia": what JSON calls the daemon. */
+const char *snapshot_daemon_word(const struct snapshot *snapshot);
+
 /* One word for the GPU's state: "held", "released", "opening", ..., "leased", "initialised", "not initialised", "?". */
 const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);

@@ -22,16 +22,10 @@ static json_t *time_or_null(uint64_t realtime_usec) {
 /* ---- the daemon and the driver ----------------------------------------------- */
 
 static json_t *daemon_json(const struct snapshot *snapshot) {
-        static const char *const kinds[] = {
-                [DAEMON_NONE] = "none",
-                [DAEMON_SILENT] = "silent",
-                [DAEMON_HOLDFAST] = "holdfast",
-                [DAEMON_NVIDIA] = "nvidia",
-        };
         bool ours = snapshot->daemon == DAEMON_HOLDFAST;
         json_int_t pid = ours ? (json_int_t)snapshot->head.pid : (json_int_t)snapshot->daemon_pid;
 
-        return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", kinds[snapshot->daemon], "version",
+        return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", snapshot_daemon_word(snapshot), "version",
                          text_or_null(ours ? snapshot->head.version : ""), "backend",
                          text_or_null(ours ? snapshot->head.backend : ""), "pid",
                          pid > 0 ? json_integer(pid) : json_null(), "started",

@@ -160,7 +160,7 @@ static size_t count_initialised(const struct snapshot *snapshot) {
 }
 
 static void describe_gpus(const struct snapshot *snapshot, char *buffer, size_t size) {
-        const char *plural = snapshot->n_gpus == 1 ? "" : "s";
+        const char *plural = text_plural(snapshot->n_gpus);
 
         if (snapshot->n_gpus == 0)
                 (void)text_copy(buffer, size, "no GPUs");
@@ -224,7 +224,7 @@ static void print_error(const struct snapshot_gpu *gpu, struct remarks *remarks)
         char what[HF_TEXT_SIZE + 64];
 
         text_set(what, "%s (%u failed open%s so far)", gpu->detail.error_text, (unsigned)gpu->detail.failures,
-                 gpu->detail.failures == 1 ? "" : "s");
+                 text_plural(gpu->detail.failures));
         print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 
@@ -321,8 +321,8 @@ static void print_settings_note(const struct snapshot *snapshot, struct remarks 
 
         if (n == 0)
                 return;
-        text_set(text, "%zu setting%s or hook%s of GPUs %s not as wanted; see 'holdfast settings'.", n,
-                 n == 1 ? "" : "s", n == 1 ? "" : "s", n == 1 ? "is" : "are");
+        text_set(text, "%zu setting%s or hook%s of GPUs %s not as wanted; see 'holdfast settings'.", n, text_plural(n),
+                 text_plural(n), n == 1 ? "is" : "are");
         print_note(remarks, text);
 }
 
