@@ -6,6 +6,9 @@
  * the kernel's flag and the settings of GPUs need. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one
  * JSON object a line. Like the real one it asks the persistence daemon (below HOLDFAST_ROOT) first, and joins its
  * answer and the flag by "or".
+ *
+ * HOLDFAST_NVML_FAULT has it fail: "mismatch", it belongs to another driver; "unsupported", the GPUs have
+ * neither a power limit nor locked clocks; "crash", in setting one.
  */
 
 #include <stdbool.h>
@@ -37,6 +40,7 @@ enum {
         ERROR_NO_PERMISSION = 4,
         ERROR_NOT_FOUND = 6,
         ERROR_DRIVER_NOT_LOADED = 9,
+        ERROR_LIB_RM_VERSION_MISMATCH = 18,
         ERROR_UNKNOWN = 999,
 };
 
@@ -127,6 +131,12 @@ static json_t *ask(json_t *question) {
         return result ? json_incref(result) : json_null();
 }
 
+static bool has_fault(const char *name) {
+        const char *fault = getenv("HOLDFAST_NVML_FAULT");
+
+        return fault && text_equal(fault, name);
+}
+
 /* ---- NVML ---------------------------------------------------------------------------------------------------- */
 
 int nvmlInit_v2(void) {
@@ -134,6 +144,8 @@ int nvmlInit_v2(void) {
         json_t *gpu;
         size_t i;
 
+        if (has_fault("mismatch"))
+                return ERROR_LIB_RM_VERSION_MISMATCH;
         if (!status)
                 return ERROR_DRIVER_NOT_LOADED;
         n_devices = 0;
@@ -279,7 +291,7 @@ static int set_setting(void *device, const char *key, json_t *value) {
 
 int nvmlDeviceGetPowerManagementLimit(void *device, unsigned *milliwatts) {
         CLEANUP(json_done) json_t *watts = NULL;
-        int result = get_setting(device, "power_limit_w", &watts);
+        int result = has_fault("unsupported") ? ERROR_NOT_SUPPORTED : get_setting(device, "power_limit_w", &watts);
 
         if (result == SUCCESS)
                 *milliwatts = (unsigned)json_integer_value(watts) * MILLIWATTS;
@@ -293,6 +305,8 @@ int nvmlDeviceGetPowerManagementLimitConstraints(void *device, unsigned *low, un
 }
 
 int nvmlDeviceSetPowerManagementLimit(void *device, unsigned milliwatts) {
+        if (has_fault("crash"))
+                abort();
         return set_setting(device, "power_limit_w", json_integer(milliwatts / MILLIWATTS));
 }
 
@@ -312,6 +326,8 @@ int nvmlDeviceGetSupportedGraphicsClocks(void *device, unsigned memory_clock, un
 
 /* The simulator has one value for the range: its upper end. */
 int nvmlDeviceSetGpuLockedClocks(void *device, unsigned low, unsigned high) {
+        if (has_fault("unsupported"))
+                return ERROR_NOT_SUPPORTED;
         return set_setting(device, "graphics_clock_mhz", json_integer(high));
 }
 
@@ -356,6 +372,7 @@ const char *nvmlErrorString(int result) {
                 {ERROR_NO_PERMISSION, "Insufficient Permissions"},
                 {ERROR_NOT_FOUND, "Not Found"},
                 {ERROR_DRIVER_NOT_LOADED, "Driver Not Loaded"},
+                {ERROR_LIB_RM_VERSION_MISMATCH, "Driver/library version mismatch"},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(texts); i++)

@@ -2,9 +2,12 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Settings that last: applied each time a GPU was initialised anew, by `holdfast settings serve`; hooks; what is shown."""
 
+import json
 import os
 import random
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +30,8 @@ def serve(world):
     """Starts the service with a configuration's text and options."""
     started = []
 
-    def start(text=WANTED, *options):
-        started.append(Service(world, text, *options))
+    def start(text=WANTED, *options, **variables):
+        started.append(Service(world, text, *options, **variables))
         return started[-1]
 
     yield start
@@ -283,6 +286,46 @@ def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve
     assert shown.status == DIFFERS and "outside the GPU's range of 200 to 700 W" in shown.out
 
 
+@pytest.mark.parametrize("fault, sentence, others", [
+    ("mismatch", "Driver/library version mismatch", None),
+    ("unsupported", "this GPU or driver does not support it", "exclusive-process"),
+    ("crash", "the process that applies its settings died: NVML crashed, perhaps", None),
+])
+@one_backend
+def test_nvml_that_fails_costs_no_hold(world, daemon, serve, fault, sentence, others):
+    """One sentence for each setting, and others are applied where there is an NVML that can."""
+    service = serve("[gpu *]\npower-limit = 500\ncompute-mode = exclusive-process\n", HOLDFAST_NVML_FAULT=fault)
+    for gpu in (service.wait_applied(0), service.wait_applied(1)):
+        rows = {row["name"]: row for row in gpu["settings"]}
+        assert rows["power-limit"]["differs"] and sentence in rows["power-limit"]["reason"]
+        assert rows["compute-mode"]["differs"] is not bool(others) and rows["compute-mode"]["actual"] == others
+    assert world.sim.users() == [1, 1] and settings_of(world)["power_limit_w"] == 700
+    assert sentence in command(world).out.replace("\n", " ") or command(world).out.count("NVML crashed") == 2
+    assert holdfast(world.base / "root", "check").status == 1
+
+
+@one_backend
+def test_a_reason_is_the_same_at_the_next_look(world, daemon, serve):
+    text = "[gpu *]\npower-limit = 500\ngraphics-clocks = 1410\n"
+    service = serve(text, "--interval", "1", HOLDFAST_NVML_FAULT="unsupported")
+    service.wait_applied(0)
+    written = set()
+    wait_until(lambda: written.add(json.loads(service.state_path.read_text())["written"]) or len(written) >= 6, "some looks",
+               timeout=30)
+    assert {row["reason"] for row in service.state(0)["settings"]} == {"this GPU or driver does not support it"}
+
+
+@one_backend
+def test_what_nvml_could_not_begin_is_tried_again(world, daemon, serve):
+    library = world.base / "libnvidia-ml.so.1"
+    service = serve("[gpu *]\npower-limit = 500\n", "--interval", "1", "--nvml", library)
+    service.wait_applied(0)
+    assert "cannot load" in service.state(0)["problem"]
+    shutil.copy(LIBRARY, library)
+    wait_until(lambda: settings_of(world, 0)["power_limit_w"] == settings_of(world, 1)["power_limit_w"] == 500,
+               "both, with NVML there", timeout=20)
+
+
 @one_backend
 def test_without_nvml_the_gpus_are_held_and_the_reason_is_told(world, daemon):
     config = world.base / "holdfast.conf"
@@ -367,6 +410,22 @@ def test_a_hook_that_fails_or_is_not_roots_is_visible(world, daemon, serve):
                     "20-everybodys": "not run: it is no file that only root can have written"}
     shown = command(world)
     assert shown.status == DIFFERS and "hook 10-fails failed at event held: exit status 3" in shown.out
+
+
+@one_backend
+def test_a_hook_that_does_not_end_is_killed_with_what_it_started(world, daemon, serve):
+    root, pids = world.base / "root", world.base / "pids"
+    put_hook(root, "10-hangs", f"sleep 1000 & echo $! >{pids}-$GPU_INDEX; sleep 1000")
+    put_hook(root, "20-after", f"touch {world.base}/after-$GPU_INDEX")
+    service = serve("[gpu *]\n", "--hook-timeout", "1")
+    for index in (0, 1):
+        service.wait_applied(index)
+        wait_until(lambda index=index: len(service.state(index)["hooks"]) == 2, "both rows", timeout=20)
+        rows = {row["name"]: row["failure"] for row in service.state(index)["hooks"]}
+        assert rows == {"10-hangs": "killed after 1 s", "20-after": None}
+        child = int((world.base / f"pids-{index}").read_text())
+        wait_until(lambda child=child: not os.path.exists(f"/proc/{child}") or
+                   Path(f"/proc/{child}/stat").read_text().split()[2] == "Z", "its child ended", timeout=20)
 
 
 # ---- the command ------------------------------------------------------------------

@@ -29,9 +29,11 @@ static struct settings_options {
         const char *config;
         const char *nvml;
         uint64_t interval_usec;
+        uint64_t hook_usec;
         uint64_t timeout_usec;
 } chosen = {
         .interval_usec = 60 * USEC_PER_SEC,
+        .hook_usec = 60 * USEC_PER_SEC,
         .timeout_usec = 5 * USEC_PER_SEC,
 };
 
@@ -47,6 +49,8 @@ static const struct option_spec options[] = {
                      "; must be given with --root)"),
         OPTION_VALUE(struct settings_options, interval_usec, OPTION_SECONDS, "interval", "SECONDS",
                      "with serve: compare all settings so often (default 60)"),
+        OPTION_VALUE(struct settings_options, hook_usec, OPTION_SECONDS, "hook-timeout", "SECONDS",
+                     "with serve: kill a hook after that long (default 60)"),
         OPTION_TIMEOUT(struct settings_options, "wait that long for the daemon's answer (default 5)"),
         {0},
 };
@@ -287,6 +291,7 @@ static int serve(struct command_run *run) {
                 .config = run->config_path,
                 .nvml = chosen.nvml,
                 .look_usec = chosen.interval_usec,
+                .hook_usec = chosen.hook_usec,
         };
 
         if (geteuid() != 0)

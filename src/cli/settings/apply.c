@@ -42,6 +42,36 @@ static void differ(struct outcome *outcome, const char *format, ...) {
         outcome->differs = true;
 }
 
+/* ---- what the last run has found, since the GPU was opened ----------------------------------------------------- */
+
+static const json_t *find_previous(const struct apply *apply, enum setting setting) {
+        json_t *row;
+        size_t i;
+
+        json_array_foreach(json_object_get(apply->previous, "settings"), i, row) {
+                const char *name = json_string_value(json_object_get(row, "name"));
+
+                if (name && text_equal(name, setting_name(setting)))
+                        return row;
+        }
+        return NULL;
+}
+
+/* Whether it has set the same, which NVML cannot tell. */
+static bool was_applied(const struct apply *apply, enum setting setting, const char *wanted) {
+        const json_t *row = find_previous(apply, setting);
+        const char *text = json_string_value(json_object_get(row, "wanted"));
+
+        return text && json_is_true(json_object_get(row, "applied")) && text_equal(text, wanted);
+}
+
+/* Why it was not as wanted already then, or NULL when it was. */
+static const char *previous_reason(const struct apply *apply, enum setting setting) {
+        const json_t *row = find_previous(apply, setting);
+
+        return json_is_true(json_object_get(row, "differs")) ? json_string_value(json_object_get(row, "reason")) : NULL;
+}
+
 /* ---- who uses the GPU ----------------------------------------------------------------------------------------- */
 
 static void find_client(struct applying *applying) {
@@ -65,9 +95,12 @@ static void find_client(struct applying *applying) {
         }
 }
 
-static bool may_change(struct applying *applying, struct outcome *outcome) {
+static bool may_change(struct applying *applying, enum setting setting, struct outcome *outcome) {
         if (applying->apply->mode == APPLY_COMPARE) {
-                differ(outcome, "changed by somebody since it was applied; run holdfast settings apply");
+                const char *reason = previous_reason(applying->apply, setting);
+
+                differ(outcome, "%s",
+                       reason ? reason : "changed by somebody since it was applied; run holdfast settings apply");
                 return false;
         }
         if (applying->apply->mode == APPLY_PLAN) {
@@ -83,21 +116,6 @@ static bool may_change(struct applying *applying, struct outcome *outcome) {
 }
 
 /* ---- one setting ---------------------------------------------------------------------------------------------- */
-
-/* Whether the last run since the GPU was opened has set the same, which NVML cannot tell. */
-static bool was_applied(const struct apply *apply, enum setting setting, const char *wanted) {
-        json_t *row;
-        size_t i;
-
-        json_array_foreach(json_object_get(apply->previous, "settings"), i, row) {
-                const char *name = json_string_value(json_object_get(row, "name"));
-                const char *text = json_string_value(json_object_get(row, "wanted"));
-
-                if (name && text && text_equal(name, setting_name(setting)))
-                        return json_is_true(json_object_get(row, "applied")) && text_equal(text, wanted);
-        }
-        return false;
-}
 
 static void ask_for_reset(const struct apply *apply, enum setting setting, struct outcome *outcome) {
         char address[PCI_ADDRESS_SIZE];
@@ -147,7 +165,7 @@ static void change(struct applying *applying, enum setting setting, struct outco
         char error[REASON_SIZE];
         int r;
 
-        if (!may_change(applying, outcome))
+        if (!may_change(applying, setting, outcome))
                 return;
         if (nvml_setting_write(&applying->gpu, setting, &outcome->wanted, error, sizeof(error)) < 0) {
                 differ(outcome, "%s", error);

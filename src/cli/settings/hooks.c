@@ -66,8 +66,8 @@ static void become_hook(const struct hook_call *call, const char *path) {
 /* ---- waiting for it ------------------------------------------------------------------------------------------- */
 
 /* Waits until the process ends, with SIGCHLD blocked. Returns whether it ended in time. */
-static bool wait_for(pid_t pid, int *ret_status) {
-        uint64_t deadline_usec = clock_monotonic_usec() + HOOK_SEC * USEC_PER_SEC;
+static bool wait_for(pid_t pid, uint64_t limit_usec, int *ret_status) {
+        uint64_t deadline_usec = clock_monotonic_usec() + limit_usec;
         sigset_t child;
 
         (void)sigemptyset(&child);
@@ -94,10 +94,11 @@ static void run_one(const struct hook_call *call, const char *path, char failure
                 return;
         }
         (void)setpgid(pid, pid);
-        if (!wait_for(pid, &status)) {
+        if (!wait_for(pid, call->limit_usec, &status)) {
                 (void)kill(-pid, SIGKILL);
                 (void)waitpid(pid, &status, WNOHANG);
-                (void)text_format(failure, FAILURE_SIZE, "killed after %d s", HOOK_SEC);
+                (void)text_format(failure, FAILURE_SIZE, "killed after %llu s",
+                                  (unsigned long long)(call->limit_usec / USEC_PER_SEC));
         } else if (WIFSIGNALED(status))
                 (void)text_format(failure, FAILURE_SIZE, "ended by signal %d", WTERMSIG(status));
         else if (WEXITSTATUS(status) != 0)

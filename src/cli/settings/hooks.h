@@ -10,12 +10,11 @@
 #include <jansson.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "gpu/pci.h"
 
 #define HOOKS_FOLDER "/etc/holdfast/hooks.d"
-
-enum { HOOK_SEC = 60 }; /* for each */
 
 enum hook_event {
         HOOK_HELD,
@@ -32,6 +31,7 @@ struct hook_call {
         size_t index;
         enum hook_event event;
         char reason[256];
+        uint64_t limit_usec; /* for each hook; then it is killed */
 };
 
 /*

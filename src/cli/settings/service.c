@@ -189,13 +189,20 @@ static void read_answer(struct settings_service *service) {
 
 /* ---- what is done about it ------------------------------------------------------------------------------------ */
 
+/* What could not even be begun, since NVML did not start or answer, is tried again with each look. */
 static enum apply_mode mode_of_look(const struct service_gpu *gpu) {
+        if (json_is_string(json_object_get(gpu->result, "problem")))
+                return APPLY_CHANGE;
         return gpu->wanted.policy == CONFIG_ENFORCE ? APPLY_CHANGE_IF_IDLE : APPLY_COMPARE;
 }
 
 static void fill_call(const struct settings_service *service, const struct service_gpu *gpu,
                       struct hook_call *ret_call) {
-        *ret_call = (struct hook_call){.index = gpu->index, .event = gpu->events[0].event};
+        *ret_call = (struct hook_call){
+                .index = gpu->index,
+                .event = gpu->events[0].event,
+                .limit_usec = service->options->hook_usec,
+        };
         (void)locations_path(ret_call->folder, service->options->locations, HOOKS_FOLDER);
         (void)pci_address_format(&gpu->address, ret_call->address);
         text_set(ret_call->uuid, "%s", gpu->said.uuid);

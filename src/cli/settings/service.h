@@ -21,6 +21,7 @@ struct service_options {
         const char *config; /* the configuration's path */
         const char *nvml;   /* NULL: NVIDIA's own */
         uint64_t look_usec; /* how often settings are compared */
+        uint64_t hook_usec; /* how long a hook may take */
 };
 
 /* Runs until SIGTERM or SIGINT. SIGHUP: reads the configuration again and applies it. Returns an exit status. */

@@ -227,7 +227,8 @@ void service_gpu_give_up(struct service_gpu *gpu, const char *why) {
         log_write(LOG_ERR, "GPU %zu (%s): %s", gpu->index, pci_address_format(&gpu->address, address), why);
         if (gpu->worker.applying) {
                 json_decref(gpu->result);
-                gpu->result = json_pack("{s:s, s:[]}", "problem", why, "settings");
+                gpu->result = json_pack("{s:s, s:o}", "problem", why, "settings",
+                                        apply_rows_unknown(&gpu->wanted, true, why));
         }
         settings_worker_kill(&gpu->worker);
 }

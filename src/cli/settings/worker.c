@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-#define HOOK_USEC ((HOOK_SEC + 5) * USEC_PER_SEC)
+#define HOOK_END_USEC (5 * USEC_PER_SEC) /* for a hook that was killed */
 
 /* ---- in the worker -------------------------------------------------------------------------------------------- */
 
@@ -63,7 +63,8 @@ int settings_worker_start(struct settings_worker *worker, const struct apply *ap
         worker->fd = ends[0];
         worker->applying = apply != NULL;
         worker->length = 0;
-        worker->deadline_usec = clock_monotonic_usec() + (apply ? WORKER_APPLY_SEC * USEC_PER_SEC : HOOK_USEC);
+        worker->hook_usec = call ? call->limit_usec + HOOK_END_USEC : 0;
+        worker->deadline_usec = clock_monotonic_usec() + (apply ? WORKER_APPLY_SEC * USEC_PER_SEC : worker->hook_usec);
         return 0;
 }
 
@@ -84,7 +85,7 @@ static json_t *take_line(struct settings_worker *worker) {
         worker->length -= length + 1;
         memmove(worker->bytes, newline + 1, worker->length);
         worker->applying = false;
-        worker->deadline_usec = clock_monotonic_usec() + HOOK_USEC;
+        worker->deadline_usec = clock_monotonic_usec() + worker->hook_usec;
         return line;
 }
 

@@ -27,6 +27,7 @@ struct settings_worker {
         pid_t pid; /* 0: there is none */
         int fd;    /* to be polled; -1 once it has ended or was given up */
         bool applying;
+        uint64_t hook_usec; /* for each hook */
         uint64_t deadline_usec;
         size_t length;
         char bytes[WORKER_LINE_MAX];

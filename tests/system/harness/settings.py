@@ -20,7 +20,7 @@ APPLIED = {"power_limit_w": 500, "graphics_clock_mhz": 1410, "memory_clock_mhz":
 class Service:
     """`holdfast settings serve` in the test's world."""
 
-    def __init__(self, world, text, *options):
+    def __init__(self, world, text, *options, **variables):
         self.world = world
         self.root = world.base / "root"
         self.config = world.base / "holdfast.conf"
@@ -28,7 +28,7 @@ class Service:
         self._process = subprocess.Popen(
             [PROGRAM, "--root", self.root, "settings", "serve", "--config", self.config, "--nvml", LIBRARY,
              "--interval", "3600", *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=environment(HOLDFAST_SIM_SOCKET=str(world.sim.socket_path)))
+            env=environment(HOLDFAST_SIM_SOCKET=str(world.sim.socket_path), **variables))
         self.pid = self._process.pid
         self.log = events.Lines("holdfast settings serve", self._process.stderr)
 
