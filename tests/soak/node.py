@@ -153,6 +153,8 @@ class Node:
         self.end_jobs(gpu)
         self.begin_lease([gpu])
         assert self.daemon.set_only(gpu.address, rpc.DISABLED, ANSWER_SEC) == rpc.SUCCESS
+        # Where a process ends at the same moment (the settings service's), the simulator's close comes a little later.
+        wait_until(lambda: self.sim.gpu(gpu.address)["usage_count"] == 0, "the close in the driver", ANSWER_SEC)
         self.sim.ctl("reset", gpu=gpu.address)
         self.end_lease(-1)
 

@@ -88,6 +88,7 @@ def lose_settings(world, daemon, source):
     elif what == "reset":
         with holdfast_rpc.Connection(daemon.socket_path, timeout=30) as lease:
             assert lease.release(address) == 0
+            wait_until(lambda: world.sim.gpu(address)["usage_count"] == 0, "the close in the driver")  # late where a worker ends
             world.sim.ctl("reset", gpu=address)
     else:
         away, back = ("unbind", "bind") if what == "reload" else ("remove", "add")
