@@ -24,7 +24,7 @@ from harness import process
 from harness.command import holdfast, opened
 from harness.events import wait_until
 from harness.fixtures import open_world
-from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
+from harness.node import FAILED, HELD, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 
 A, B, C = THREE
 
@@ -904,7 +904,7 @@ def test_the_legacy_flag_is_a_note(patient):
     assert (check["verdict"], check["evidence"]) == ("note", [f"GPU 1 {B}: the driver says so"])
 
 
-@pytest.mark.parametrize("state, name", [(HELD, "held"), (OPENING, "opening"), (CLOSING, "closing"), (RELEASED, "released")])
+@pytest.mark.parametrize("state, name", [(HELD, "held"), (RELEASED, "released")])
 def test_a_flag_that_is_not_known_is_not_said_to_be_off(patient, state, name):
     """A released GPU that is still initialised may have the flag; one that is not has none."""
     patient.start_daemon(rows=[Row(A, minor=0), Row(B, state, minor=1, legacy=UNKNOWN), Row(C, minor=2)])

@@ -49,17 +49,14 @@ static void judge_flag(const struct examination *examination, struct finding *fi
         }
 }
 
-/* A flag that nobody told may be on, but on a GPU that is seen to be off. One that is being opened or closed is not. */
-static bool is_flag_unknown(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->legacy == HF_UNKNOWN &&
-               (gpu->persistence != PERSISTENCE_OFF ||
-                (gpu->in_daemon && snapshot->daemon == DAEMON_HOLDFAST &&
-                 (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING)));
+/* Unless the GPU is seen to be off, a flag that nobody told may be on. */
+static bool is_flag_unknown(const struct snapshot_gpu *gpu) {
+        return gpu->legacy == HF_UNKNOWN && gpu->persistence != PERSISTENCE_OFF;
 }
 
 static void admit_unknown_flags(const struct snapshot *snapshot, struct finding *finding) {
         each_gpu(gpu, snapshot) {
-                if (!is_flag_unknown(snapshot, gpu))
+                if (!is_flag_unknown(gpu))
                         continue;
                 finding_set(finding, VERDICT_UNKNOWN,
                             "it is not known whether the kernel's own persistence flag is on");
