@@ -19,6 +19,7 @@ from harness.world import World
 
 OTHER = "HOLDFAST_TEST_DAEMON"  # by which the harness is told of another daemon
 START_SEC = 120
+STOP_SEC = 30
 
 # Writes down when it begins, and becomes the daemon: what went before (a mount namespace for its syslog) is not its time.
 STAMP = """
@@ -92,7 +93,9 @@ class Contender:
             try:
                 yield running
             finally:
-                if not self.is_ours:
+                if self.is_ours:
+                    running.daemon.stop(timeout=STOP_SEC)
+                else:
                     process.kill_and_reap(running.daemon.pid)
                     running.daemon.status = 0
 

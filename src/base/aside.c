@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -26,12 +27,13 @@ enum {
         DEATH_POLLS = 20, /* of 5 ms: a process that was killed is gone by then, or in a wait that no signal ends */
         LEFT_BEHIND_MAX = 8,
         READ_SIZE = 65536,
-        STALLED = 1,
+        CHILDREN_MAX = 4,
+        ITEMS_PER_CHILD = 200, /* for fewer a further child is not worth its start */
 };
 
 /* In memory that both processes see. */
 struct aside_progress {
-        _Atomic size_t item; /* that the child looks at; n: it has looked at all */
+        _Atomic size_t item; /* that the child looks at; the end of its share: it has looked at all */
         _Atomic int error;   /* negative errno: why it ended before */
 };
 
@@ -40,13 +42,24 @@ struct header {
         size_t size;
 };
 
+/* A part of the items, and the child that looks at them. */
+struct share {
+        struct aside_progress *progress;
+        size_t end;
+        pid_t child;
+        int fd;                      /* answers come from here; -1: there is no child */
+        struct aside_answer arrived; /* of which take() has not been told yet */
+        size_t item;                 /* where the child was seen last, */
+        uint64_t since_usec;         /* and since when */
+};
+
 struct run {
         const struct aside *aside;
-        struct aside_progress *progress;
+        struct share shares[CHILDREN_MAX];
+        size_t n_shares;
         uint64_t deadline_usec;
-        pid_t child;
-        int fd;                      /* answers come from here */
-        struct aside_answer arrived; /* of which take() has not been told yet */
+        size_t n_stalls; /* so far */
+        struct aside_gap *gap;
 };
 
 /* Children that even SIGKILL has not ended so far. While these are all there, nothing is looked at aside. */
@@ -121,37 +134,39 @@ static int look_at(const struct aside *aside, size_t item, struct aside_answer *
         return r < 0 ? r : write_all(fd, answer->bytes, answer->size);
 }
 
-static void run_child(const struct aside *aside, struct aside_progress *progress, int fd) {
+static void run_child(const struct aside *aside, const struct share *share, int fd) {
         struct aside_answer answer = {0};
-        size_t item = atomic_load(&progress->item);
+        size_t item = share->item;
         int r = 0;
 
         close_all_but(&fd);
-        while (item < aside->n && r == 0) {
+        while (item < share->end && r == 0) {
                 r = look_at(aside, item, &answer, fd);
                 if (r == 0)
-                        atomic_store(&progress->item, ++item);
+                        atomic_store(&share->progress->item, ++item);
         }
-        atomic_store(&progress->error, r);
+        atomic_store(&share->progress->error, r);
         _exit(0);
 }
 
-static int start_child(struct run *run, size_t first) {
+static int start_child(const struct aside *aside, struct share *share, size_t first) {
         int fds[2];
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return -errno;
-        atomic_store(&run->progress->item, first);
-        atomic_store(&run->progress->error, 0);
-        run->child = fork();
-        if (run->child == 0)
-                run_child(run->aside, run->progress, fds[1]);
+        share->item = first;
+        share->since_usec = clock_monotonic_usec();
+        atomic_store(&share->progress->item, first);
+        atomic_store(&share->progress->error, 0);
+        share->child = fork();
+        if (share->child == 0)
+                run_child(aside, share, fds[1]);
         (void)close(fds[1]);
-        run->fd = fds[0];
-        if (run->child < 0) {
+        share->fd = fds[0];
+        if (share->child < 0) {
                 int error = -errno;
 
-                run->fd = fd_close(run->fd);
+                share->fd = fd_close(share->fd);
                 return error;
         }
         return 0;
@@ -190,20 +205,21 @@ static void give_up_child(pid_t child) {
 }
 
 /* It has closed the pipe, so it hangs nowhere. */
-static int end_child(struct run *run) {
-        int error = atomic_load(&run->progress->error);
+static int end_child(struct share *share) {
+        int error = atomic_load(&share->progress->error);
 
-        while (waitpid(run->child, NULL, 0) < 0 && errno == EINTR)
+        share->fd = fd_close(share->fd);
+        while (waitpid(share->child, NULL, 0) < 0 && errno == EINTR)
                 ;
         if (error < 0)
                 return error;
-        return atomic_load(&run->progress->item) == run->aside->n ? 0 : -EIO;
+        return atomic_load(&share->progress->item) == share->end ? 0 : -EIO;
 }
 
 /* ---- this process ---------------------------------------------------------------------------------------------- */
 
-static int take_arrived(struct run *run) {
-        struct aside_answer *arrived = &run->arrived;
+static int take_arrived(const struct aside *aside, struct share *share) {
+        struct aside_answer *arrived = &share->arrived;
         struct header header;
         size_t at = 0;
         int r = 0;
@@ -213,7 +229,7 @@ static int take_arrived(struct run *run) {
                 if (arrived->size - at - sizeof(header) < header.size)
                         break;
                 at += sizeof(header) + header.size;
-                r = run->aside->take(run->aside->userdata, header.item, arrived->bytes + at - header.size, header.size);
+                r = aside->take(aside->userdata, header.item, arrived->bytes + at - header.size, header.size);
         }
         if (at > 0)
                 memmove(arrived->bytes, arrived->bytes + at, arrived->size - at);
@@ -222,121 +238,156 @@ static int take_arrived(struct run *run) {
 }
 
 /* Returns 1 when there may be more, 0 at the end, or negative errno. */
-static int read_some(struct run *run) {
+static int read_some(const struct aside *aside, struct share *share) {
         char bytes[READ_SIZE];
-        ssize_t count = read(run->fd, bytes, sizeof(bytes));
+        ssize_t count = read(share->fd, bytes, sizeof(bytes));
         int r;
 
         if (count < 0)
                 return errno == EINTR ? 1 : -errno;
         if (count == 0)
                 return 0;
-        r = aside_tell(&run->arrived, bytes, (size_t)count);
+        r = aside_tell(&share->arrived, bytes, (size_t)count);
         if (r == 0)
-                r = take_arrived(run);
+                r = take_arrived(aside, share);
         return r < 0 ? r : 1;
 }
 
-/* Returns 0, STALLED, or negative errno; the child is still there unless it is 0. */
-static int follow(struct run *run) {
-        struct pollfd event = {.fd = run->fd, .events = POLLIN};
-        size_t before = atomic_load(&run->progress->item);
-        uint64_t since_usec = clock_monotonic_usec();
-        int r = 1;
-
-        while (r > 0) {
-                int n = poll(&event, 1, POLL_MSEC);
-                uint64_t now_usec = clock_monotonic_usec();
-                size_t item = atomic_load(&run->progress->item);
-
-                if (n < 0 && errno != EINTR)
-                        return -errno;
-                if (item != before)
-                        since_usec = now_usec;
-                before = item;
-                if (n > 0)
-                        r = read_some(run);
-                else if (now_usec >= since_usec + ASIDE_STALL_MSEC * USEC_PER_MSEC || now_usec >= run->deadline_usec)
-                        return STALLED;
-        }
-        return r;
-}
-
 /* What it wrote before it was killed. */
-static int drain(struct run *run) {
+static int drain(const struct aside *aside, struct share *share) {
         int r;
 
-        if (fcntl(run->fd, F_SETFL, O_NONBLOCK) < 0)
+        if (fcntl(share->fd, F_SETFL, O_NONBLOCK) < 0)
                 return -errno;
         do
-                r = read_some(run);
+                r = read_some(aside, share);
         while (r > 0);
-        run->arrived.size = 0;
+        share->arrived.size = 0;
         return r == -EAGAIN ? 0 : r;
 }
 
-static int run_from(struct run *run, size_t first) {
-        int r = start_child(run, first);
-
-        if (r < 0)
-                return r;
-        r = follow(run);
-        if (r != 0)
-                give_up_child(run->child);
-        if (r == STALLED) {
-                int drained = drain(run);
-
-                r = drained < 0 ? drained : STALLED;
-        }
-        run->fd = fd_close(run->fd);
-        return r == 0 ? end_child(run) : r;
-}
-
 static void leave_out(struct aside_gap *gap, size_t item, size_t n) {
-        if (gap->n_left == 0)
+        if (n > 0 && (gap->n_left == 0 || item < gap->first_left))
                 gap->first_left = item;
         gap->n_left += n;
 }
 
-static int run_all(struct run *run, struct aside_gap *gap) {
-        const struct aside *aside = run->aside;
-        size_t first = 0, n_stalls = 0;
-        int r = STALLED;
-
-        while (r == STALLED && first < aside->n) {
-                size_t item;
-
-                if (n_stalls > aside->stalls_max || bury_left_behind() == 0 ||
-                    clock_monotonic_usec() >= run->deadline_usec) {
-                        leave_out(gap, first, aside->n - first);
-                        return 0;
-                }
-                r = run_from(run, first);
-                if (r != STALLED)
-                        return r;
-                item = atomic_load(&run->progress->item);
-                leave_out(gap, item, item < aside->n);
-                first = item + 1;
-                n_stalls++;
+/* From `first` to the end of its share, unless too much has hung already. */
+static int go_on(struct run *run, struct share *share, size_t first) {
+        if (first >= share->end)
+                return 0;
+        if (run->n_stalls > run->aside->stalls_max || bury_left_behind() == 0 ||
+            clock_monotonic_usec() >= run->deadline_usec) {
+                leave_out(run->gap, first, share->end - first);
+                return 0;
         }
-        return 0;
+        return start_child(run->aside, share, first);
+}
+
+/* The child hangs: the item that it looks at is left out. */
+static int on_stall(struct run *run, struct share *share) {
+        size_t item;
+        int r;
+
+        give_up_child(share->child);
+        r = drain(run->aside, share);
+        share->fd = fd_close(share->fd);
+        if (r < 0)
+                return r;
+        item = atomic_load(&share->progress->item);
+        leave_out(run->gap, item, item < share->end);
+        run->n_stalls++;
+        return go_on(run, share, item + 1);
+}
+
+static int on_turn(struct run *run, struct share *share, bool readable) {
+        uint64_t now_usec = clock_monotonic_usec();
+        size_t item = atomic_load(&share->progress->item);
+
+        if (item != share->item)
+                share->since_usec = now_usec;
+        share->item = item;
+        if (readable) {
+                int r = read_some(run->aside, share);
+
+                return r == 0 ? end_child(share) : r < 0 ? r : 0;
+        }
+        if (now_usec < share->since_usec + ASIDE_STALL_MSEC * USEC_PER_MSEC && now_usec < run->deadline_usec)
+                return 0;
+        return on_stall(run, share);
+}
+
+/* Until no share has a child any more. */
+static int follow(struct run *run) {
+        struct pollfd events[CHILDREN_MAX];
+        int r = 0;
+
+        for (;;) {
+                size_t n_open = 0;
+
+                for (size_t i = 0; i < run->n_shares; i++) {
+                        events[i] = (struct pollfd){.fd = run->shares[i].fd, .events = POLLIN};
+                        n_open += run->shares[i].fd >= 0;
+                }
+                if (n_open == 0 || r < 0)
+                        return r;
+                if (poll(events, run->n_shares, POLL_MSEC) < 0 && errno != EINTR)
+                        return -errno;
+                for (size_t i = 0; i < run->n_shares && r == 0; i++)
+                        if (run->shares[i].fd >= 0)
+                                r = on_turn(run, &run->shares[i], events[i].revents != 0);
+        }
+}
+
+/* How many children look at once. */
+static size_t count_shares(const struct aside *aside) {
+        size_t n = aside->in_any_order ? aside->n / ITEMS_PER_CHILD : 1;
+        cpu_set_t processors;
+
+        if (sched_getaffinity(0, sizeof(processors), &processors) == 0 && n > (size_t)CPU_COUNT(&processors))
+                n = (size_t)CPU_COUNT(&processors);
+        return n < 1 ? 1 : n < CHILDREN_MAX ? n : CHILDREN_MAX;
+}
+
+static int run_shares(struct run *run, struct aside_progress *progress) {
+        size_t first = 0;
+        int r = 0;
+
+        for (size_t i = 0; i < run->n_shares; i++)
+                run->shares[i] = (struct share){.progress = &progress[i], .fd = -1};
+        for (size_t i = 0; i < run->n_shares && r == 0; i++) {
+                run->shares[i].end = run->aside->n * (i + 1) / run->n_shares;
+                r = go_on(run, &run->shares[i], first);
+                first = run->shares[i].end;
+        }
+        if (r == 0)
+                r = follow(run);
+        for (size_t i = 0; i < run->n_shares; i++) {
+                if (run->shares[i].fd >= 0) { /* an error ends the others, too */
+                        give_up_child(run->shares[i].child);
+                        run->shares[i].fd = fd_close(run->shares[i].fd);
+                }
+                free(run->shares[i].arrived.bytes);
+        }
+        return r;
 }
 
 int aside_run(const struct aside *aside, struct aside_gap *ret_gap) {
         struct run run = {
                 .aside = aside,
+                .n_shares = count_shares(aside),
                 .deadline_usec = clock_monotonic_usec() + ASIDE_TOTAL_MSEC * USEC_PER_MSEC,
-                .fd = -1,
+                .gap = ret_gap,
         };
+        size_t size = CHILDREN_MAX * sizeof(struct aside_progress);
+        void *progress = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         int r;
 
         *ret_gap = (struct aside_gap){0};
-        run.progress = mmap(NULL, sizeof(*run.progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (run.progress == MAP_FAILED)
+        if (progress == MAP_FAILED)
                 return -errno;
-        r = run_all(&run, ret_gap);
-        free(run.arrived.bytes);
-        (void)munmap(run.progress, sizeof(*run.progress));
+        r = run_shares(&run, progress);
+        (void)munmap(progress, size);
         return r;
 }
 

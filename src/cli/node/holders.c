@@ -249,6 +249,7 @@ static int look_at_all(struct survey *survey, struct aside_gap *ret_gap) {
         const struct aside aside = {
                 .n = survey->n_pids,
                 .stalls_max = STALLS_MAX,
+                .in_any_order = true, /* they are sorted afterwards */
                 .look = look_at_process,
                 .take = take_process,
                 .userdata = survey,

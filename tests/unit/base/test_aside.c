@@ -138,6 +138,81 @@ static void after_too_many_that_hang_all_others_are_left_out(void **state) {
         assert_true(clock_monotonic_usec() - start_usec < 2 * ASIDE_STALL_MSEC * USEC_PER_MSEC);
 }
 
+enum { MANY = 1000, HANGING = 700, FAILING = 900 };
+
+struct crowd {
+        int error; /* what FAILING ends with */
+        bool hangs;
+        unsigned n_taken[MANY];
+        pid_t first_child, another_child;
+};
+
+static int look_at_one(void *userdata, size_t item, struct aside_answer *answer) {
+        const struct crowd *crowd = userdata;
+        pid_t child = getpid();
+
+        while (crowd->hangs && item == HANGING)
+                (void)pause();
+        return item == FAILING && crowd->error < 0 ? crowd->error : aside_tell(answer, &child, sizeof(child));
+}
+
+static int take_one(void *userdata, size_t item, const char *bytes, size_t size) {
+        struct crowd *crowd = userdata;
+        pid_t child;
+
+        assert_int_equal(size, sizeof(child));
+        memcpy(&child, bytes, sizeof(child));
+        crowd->n_taken[item]++;
+        if (crowd->first_child == 0)
+                crowd->first_child = child;
+        if (child != crowd->first_child)
+                crowd->another_child = child;
+        return 0;
+}
+
+static int run_crowd(struct crowd *crowd, struct aside_gap *gap) {
+        const struct aside aside = {
+                .n = MANY,
+                .in_any_order = true,
+                .look = look_at_one,
+                .take = take_one,
+                .userdata = crowd,
+        };
+
+        return aside_run(&aside, gap);
+}
+
+static void many_items_are_looked_at_once_each_by_several_children(void **state) {
+        struct crowd crowd = {0};
+        struct aside_gap gap;
+
+        assert_int_equal(run_crowd(&crowd, &gap), 0);
+        assert_int_equal(gap.n_left, 0);
+        for (size_t item = 0; item < MANY; item++)
+                assert_int_equal(crowd.n_taken[item], 1);
+        assert_true(crowd.another_child > 0 || sysconf(_SC_NPROCESSORS_ONLN) == 1);
+        assert_no_child();
+}
+
+static void of_many_items_one_that_hangs_is_left_out_with_the_rest_of_its_share(void **state) {
+        struct crowd crowd = {.hangs = true};
+        struct aside_gap gap;
+
+        assert_int_equal(run_crowd(&crowd, &gap), 0); /* no item may hang, and the next ones be looked at */
+        assert_int_equal(gap.first_left, HANGING);
+        for (size_t item = 0; item < MANY; item++)
+                assert_int_equal(crowd.n_taken[item], item < HANGING || item >= HANGING + gap.n_left);
+        assert_no_child();
+}
+
+static void an_error_in_one_share_ends_the_others(void **state) {
+        struct crowd crowd = {.error = -EMFILE};
+        struct aside_gap gap;
+
+        assert_int_equal(run_crowd(&crowd, &gap), -EMFILE);
+        assert_no_child();
+}
+
 static int hold_pipe(void *userdata, size_t item, struct aside_answer *answer) {
         char end;
 
@@ -183,9 +258,12 @@ int main(void) {
                 cmocka_unit_test(after_too_many_that_hang_all_others_are_left_out),
                 cmocka_unit_test(all_answers_arrive_in_order),
                 cmocka_unit_test(an_error_ends_the_whole),
+                cmocka_unit_test(an_error_in_one_share_ends_the_others),
                 cmocka_unit_test(an_item_without_anything_to_tell_is_not_taken),
                 cmocka_unit_test(answers_larger_than_a_pipe_arrive),
                 cmocka_unit_test(items_that_hang_are_left_out),
+                cmocka_unit_test(many_items_are_looked_at_once_each_by_several_children),
+                cmocka_unit_test(of_many_items_one_that_hangs_is_left_out_with_the_rest_of_its_share),
                 cmocka_unit_test(the_child_has_none_of_our_descriptors),
         };
 
