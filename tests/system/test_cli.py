@@ -440,6 +440,14 @@ def test_query_says_not_available_and_not_supported_where_nvidia_smi_would(node)
     assert result.out == "[N/A], [N/A], [Not Supported], [Not Supported]\n"
 
 
+def test_query_names_the_minor_by_which_slurm_counts(node):
+    node.load_driver()
+    for address, minor in (A, 3), (B, 0):
+        node.add_gpu(address, minor)
+    out = holdfast(node.root, "query", "--fields=index,holdfast.minor", "--format=csv,noheader").out
+    assert out == "0, 3\n1, 0\n"
+
+
 def test_query_quotes_what_would_break_a_row(three):
     three.start_daemon(rows=[Row(A, FAILED, error='cannot open "it", so far'), Row(B), Row(C)])
     out = holdfast(three.root, "query", "--fields=index,holdfast.error,holdfast.failures", "--gpu=0").out

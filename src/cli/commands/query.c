@@ -135,6 +135,7 @@ static const struct field fields[] = {
         {"vbios_version", NULL, "version of the video BIOS, once the GPU was initialised", NULL, 0, vbios},
         {"persistence_mode", NULL, "Enabled: the daemon holds the GPU, or the kernel's flag is on", NULL, SNAPSHOT_ALL,
          gpu_persistence},
+        {"holdfast.minor", NULL, "N of the GPU's node /dev/nvidiaN, by which Slurm counts", NULL, 0, gpu_minor},
         {"holdfast.state", NULL,
          "held, released, leased, opening, closing, failed, stuck, excluded, unknown; without "
          "a daemon: initialised, not initialised",
