@@ -44,3 +44,12 @@ ssize_t pids_read(pid_t pid, const char *name, char *buffer, size_t size) {
 
         return r < 0 ? r : file_read(path, buffer, size);
 }
+
+const char *pids_read_name(pid_t pid, char *buffer, size_t size) {
+        char text[64]; /* threads of the kernel have longer names than programs */
+
+        if (pids_read(pid, "comm", text, sizeof(text)) < 0)
+                text[0] = '\0';
+        (void)text_copy(buffer, size, text_printable(text_trim(text)));
+        return buffer;
+}

@@ -137,14 +137,6 @@ static bool is_old(const struct mount_search *search, const struct mount *mount)
                (was_deleted(mount->source, place->socket) || was_deleted(mount->source, place->directory));
 }
 
-static void read_name(pid_t pid, char *buffer, size_t size) {
-        char text[64];
-
-        if (pids_read(pid, "comm", text, sizeof(text)) < 0)
-                text[0] = '\0';
-        (void)text_copy(buffer, size, text_trim(text));
-}
-
 /* One process stands for all of its namespace. */
 static bool was_seen(struct mount_search *search, ino_t namespace) {
         for (size_t i = 0; i < search->n_seen; i++)
@@ -175,7 +167,7 @@ static bool is_foreign(const struct mount_search *search, const char *namespace,
 
 static int tell_mount(pid_t pid, const struct mount *mount, struct told *told, struct aside_answer *answer) {
         told->mount.pid = pid;
-        read_name(pid, told->mount.name, sizeof(told->mount.name));
+        (void)pids_read_name(pid, told->mount.name, sizeof(told->mount.name));
         text_set(told->mount.source, "%s", mount->source);
         text_set(told->mount.target, "%s", mount->target);
         return aside_tell(answer, told, sizeof(*told));

@@ -83,9 +83,9 @@ static bool has_pid(int32_t process, uint64_t pid) {
 }
 
 static bool is_daemon(uint64_t pid) {
-        char text[64];
+        char name[32];
 
-        return pids_read((pid_t)pid, "comm", text, sizeof(text)) > 0 && text_equal(text_trim(text), DAEMON_COMM);
+        return text_equal(pids_read_name((pid_t)pid, name, sizeof(name)), DAEMON_COMM);
 }
 
 static void report_other_pid(const struct examination *examination, const char *path, uint64_t pid,

@@ -130,14 +130,6 @@ static int minor_of_descriptor(const struct holder_list *scan, int folder_fd, un
         return is_worth_a_look(scan, path) ? minor_of_node(scan, folder_fd, name) : NO_GPU;
 }
 
-static void read_name(pid_t pid, char name[static HOLDER_NAME_SIZE]) {
-        char text[HOLDER_NAME_SIZE];
-
-        if (pids_read(pid, "comm", text, sizeof(text)) < 0)
-                text[0] = '\0';
-        (void)text_copy(name, HOLDER_NAME_SIZE, text_printable(text_trim(text)));
-}
-
 /* Counts one more descriptor of this process, whose holders begin at `first`. */
 static int count_descriptor(struct holder_list *scan, size_t first, pid_t pid, int minor) {
         struct holder holder = {.minor = minor, .pid = pid, .n_descriptors = 1};
@@ -147,7 +139,7 @@ static int count_descriptor(struct holder_list *scan, size_t first, pid_t pid, i
                         scan->holders[i].n_descriptors++;
                         return 0;
                 }
-        read_name(pid, holder.name);
+        (void)pids_read_name(pid, holder.name, sizeof(holder.name));
         return scan_add(scan, &holder);
 }
 
