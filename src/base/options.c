@@ -77,7 +77,7 @@ static int store_number(struct options_parser *parser, const struct option_spec 
                 return 0;
         }
         if (spec->maximum == 0)
-                return options_refuse(parser, spec, "'%.40s' is no number (such as 8)", value);
+                return options_refuse(parser, spec, "'%.40s' is not a number (such as 8)", value);
         return options_refuse(parser, spec, "'%.40s' is no number from %" PRIu64 " to %" PRIu64, value, spec->minimum,
                               spec->maximum);
 }
@@ -86,7 +86,7 @@ static int store_seconds(struct options_parser *parser, const struct option_spec
                          uint64_t *ret_usec) {
         if (parse_seconds(value, ret_usec) == 0)
                 return 0;
-        return options_refuse(parser, spec, "'%.40s' is no number of seconds (such as 30, 0.5 or infinity)", value);
+        return options_refuse(parser, spec, "'%.40s' is not a number of seconds (such as 30, 0.5 or infinity)", value);
 }
 
 static int store(struct options_parser *parser, const struct option_spec *spec, void *target, const char *value) {

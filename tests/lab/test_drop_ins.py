@@ -60,7 +60,7 @@ DROP_INS = {
 # What the journal says in a cell that is not "held", and so what doctor has to quote.
 SENTENCES = {
     "names `--user`, `User=`": r"cannot become user '[\w-]+' \(--user\).*User= and Group=.*or remove --user",
-    "names the command": r"fails (before|after): no such switch|install: cannot|Insufficient Permissions|only the host's root may change it",
+    "names the command": r"fails (before|after): no such switch|install: cannot|Insufficient Permissions|only root of the host may change it",
     "names `RuntimeDirectory=`": r"cannot (make|write to) the runtime directory .*say RuntimeDirectory=nvidia-persistenced",
 }
 

@@ -101,7 +101,7 @@ def test_without_our_files_the_links_lead_nowhere_and_the_unit_is_what_it_was(ub
 def test_a_daemon_of_ours_that_cannot_start_is_taken_back_with_the_gpus_as_they_are(ubuntu):
     ubuntu.exec("chmod", "a-x", OURS)
     result = ubuntu.try_exec("holdfast", "takeover")
-    assert result.status == 1 and "all is as it was" in result.err, str(result)
+    assert result.status == 1 and "the previous state is restored" in result.err, str(result)
     assert program(ubuntu) == THEIRS
     assert_warm(ubuntu)
 

@@ -24,7 +24,7 @@ AS_ROOT = os.geteuid() == 0
 COMMANDS = {
     "status": ([], 0, r"2 of 2 GPUs held"),
     "query": (["--fields", "index,holdfast.state"], 0, r"^1, held$"),
-    "set": (["on", "--gpu", "0"], *((0, r"^GPU 0 ") if AS_ROOT else (4, r"only the host's root may change it"))),
+    "set": (["on", "--gpu", "0"], *((0, r"^GPU 0 ") if AS_ROOT else (4, r"only root of the host may change it"))),
     "wait": (["--timeout", "10"], 0, r"GPU"),
     "check": ([], 0, r"^HOLDFAST OK"),
     "clients": (["--json"], 0, r'"clients": \['),

@@ -772,7 +772,7 @@ def test_a_process_whose_execution_hangs(node, hung, words):
     with fuse.process_on(hung, fuse.EXECUTE) as job:
         told = answer_of(hung, node.root, *words)
     if words[0] != "takeover":
-        assert f"a look at the files that process {job.pid} has open hangs" in " ".join(told.split()), told
+        assert f"reading the open files of process {job.pid} hangs" in " ".join(told.split()), told
 
 
 @pytest.mark.holdfast_only("NVIDIA's has no such command")

@@ -134,7 +134,7 @@ def test_with_nvidias_daemon_status_asks_for_each_gpu_and_says_what_it_cannot_te
     assert [(row["Persistence-M"], row["State"]) for row in rows_of(result.out)] == [
         ("On", "held"), ("Off", "released"), ("Off", "released")]
     assert f"GPU 2 {C}: the daemon knows no GPU at this PCI address" in result.out
-    assert "cannot tell" in result.out
+    assert "reports only whether" in result.out
     assert "Since" not in result.out
 
 
@@ -172,7 +172,7 @@ def test_a_driver_that_does_not_tell_of_a_gpu_is_waited_for_only_so_long(node):
     assert [(row["State"], row["Held by"]) for row in rows_of(result.out)] == [
         ("initialised", job.name), ("initialised", "-")]
     assert f"the driver does not answer a read of /proc/driver/nvidia/gpus/{B}/information" in text
-    assert f"clients may be missing: the driver does not tell which device node belongs to {B}" in text
+    assert f"clients may be missing: the driver does not report which device node belongs to {B}" in text
     assert not clients["complete"]
 
 
@@ -250,7 +250,7 @@ def test_a_socket_that_a_dead_daemon_left_behind_is_no_daemon(three):
         dead.bind(str(three.socket_path))
     result = holdfast(three.root)
     assert result.status == DONE
-    assert result.out.startswith("no daemon") and "nobody listens on" in result.out
+    assert result.out.startswith("no daemon") and "no process listens on" in result.out
 
 
 def test_with_neither_driver_nor_daemon_there_is_nothing_to_tell(node):
@@ -502,7 +502,7 @@ def test_set_asks_the_daemon_for_each_gpu(three, word, value):
     (2, NO_GPU, "the daemon knows no GPU"),
     (3, FAILURE, "the driver refused"),
     (4, FAILURE, "out of memory"),
-    (7, NOT_PERMITTED, "only the host's root may change it"),
+    (7, NOT_PERMITTED, "only root of the host may change it"),
     (10, FAILURE, "could not be brought on- or offline"),
 ])
 def test_each_refusal_has_its_sentence_and_exit_status(three, answer, status, words):
@@ -518,7 +518,7 @@ def test_set_gives_the_drivers_reason_where_the_daemon_knows_it(three):
     three.start_daemon(rows=[Row(A, FAILED, error="cannot open /dev/nvidia0: no power")], set_status=3)
     result = holdfast(three.root, "set", "on", "--gpu=0")
     assert result.status == FAILURE
-    assert "cannot open /dev/nvidia0: no power (the daemon goes on trying)" in result.err
+    assert "cannot open /dev/nvidia0: no power (the daemon keeps retrying)" in result.err
 
 
 def test_set_goes_on_after_a_failure_and_exits_with_the_first(three):
@@ -654,9 +654,9 @@ def test_wait_keeps_one_line_up_to_date_on_a_terminal(three):
     (["set"], "on or off is missing"),
     (["set", "maybe"], "'maybe' is none of on, off"),
     (["set", "on", "off"], "more than one mode"),
-    (["wait", "--timeout", "soon"], "'soon' is no number of seconds"),
-    (["wait", "--timeout", "nan"], "'nan' is no number of seconds"),
-    (["wait", "--timeout=-1"], "'-1' is no number of seconds"),
+    (["wait", "--timeout", "soon"], "'soon' is not a number of seconds"),
+    (["wait", "--timeout", "nan"], "'nan' is not a number of seconds"),
+    (["wait", "--timeout=-1"], "'-1' is not a number of seconds"),
 ])
 def test_wrong_usage_is_one_line_with_a_pointer_to_the_help(node, arguments, words):
     result = holdfast(node.root, *arguments)
@@ -802,7 +802,7 @@ def test_set_falls_back_where_nvml_by_itself_does_not(driver):
     library = BUILD / "tests/nvml/libnvidia-ml.so.1"
     path = dead_socket(driver)
     result = legacy(driver, "set", "on", "--gpu=1", "--nvml", library, HOLDFAST_ROOT=str(driver.base / "root"))
-    assert result.status == DONE and "nobody listens on" in result.err
+    assert result.status == DONE and "no process listens on" in result.err
     assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, True]
     assert not path.exists()
 

@@ -83,7 +83,7 @@ def test_cuda_is_measured_where_there_is_its_library(world, daemon):
 
 def test_without_the_library_the_reason_is_said(world, daemon):
     result = bench(world, "--count=1", "--gpu=0")
-    assert result.status == DONE and "cuda: where the driver is simulated the library must be named by --cuda" in result.out
+    assert result.status == DONE and "cuda: with a simulated driver, name the library with --cuda" in result.out
     missing = bench(world, "--count=1", "--cuda=/nonexistent/libcuda.so.1")
     assert missing.status == FAILURE and "cannot load /nonexistent/libcuda.so.1" in missing.err
     wrong = bench(world, "--count=1", "--cuda", BUILD / "tests/nvml/libnvidia-ml.so.1")
@@ -101,8 +101,8 @@ def test_held_only_makes_no_gpu_cold(world, daemon):
 
 def test_people_are_told_what_the_times_are(world, daemon):
     text = bench(world, "--count=1", "--gpu=0", LC_ALL="C.UTF-8").out
-    assert "The times are the simulated driver's model, measured on no GPU." in text
-    assert "good only against each other, on this node" in text
+    assert "The times are the simulated driver's model, not measured on a GPU." in text
+    assert "only with each other, on this node" in text
     assert "MAD: median absolute deviation" in text
     assert re.search(r"^ +0  open +cold +\S+ (s|ms) +", text, re.M)
     assert re.search(r"^GPU 0 cold +◆", text, re.M) and re.search(r"^GPU 0 held +◆", text, re.M)
@@ -125,7 +125,7 @@ def test_the_picture_stands_by_itself(world, daemon):
     fills = {element.get("fill") for element in root.iter() if element.tag.endswith("circle")}
     assert fills == {"black", "white"}
     text = " ".join(filter(None, (element.text for element in root.iter())))
-    assert "time (logarithmic)" in text and "1 ms" in text and "model, measured on no GPU" in text
+    assert "time (logarithmic)" in text and "1 ms" in text and "model, not measured on a GPU" in text
     assert "href" not in file.read_text()
 
 
@@ -190,7 +190,7 @@ def test_an_open_that_fails_is_no_time(world, daemon):
 
 def test_without_a_terminal_somebody_must_have_said_yes(world, daemon):
     result = bench(world, yes=False)
-    assert result.status == USAGE and "say --yes, or --held-only" in result.err
+    assert result.status == USAGE and "use --yes or --held-only" in result.err
     assert initialisations(world) == [1, 1]
 
 
@@ -297,7 +297,7 @@ def test_without_a_daemon_it_holds_the_gpu_itself(world):
     world.simulate(2)
     result = bench(world, "--count=2", "--gpu=0")
     assert result.status == DONE, result.err
-    assert 'No daemon runs: "held" is with the GPU open in a process of this command.' in result.out
+    assert 'No daemon runs: "held" means that a process of this command has the GPU open.' in result.out
     assert re.search(r"^ +0  open +held +.* +2 +", result.out, re.M)
     assert initialisations(world)[0] == 4, "two cold times, and two holds"
     events.wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 0, "nobody at the end")
@@ -342,7 +342,7 @@ def test_with_nvidias_daemon_a_signal_leaves_the_mode_on(world):
 def test_with_nvidias_daemon_it_is_said_what_a_kill_would_leave(world):
     world.simulate(2)
     with nvidias_daemon(world), on_terminal(world.site.root, "bench") as terminal:
-        terminal.wait_for("NVIDIA's daemon knows no leases")
+        terminal.wait_for("NVIDIA's daemon has no leases")
         terminal.press(b"n\n")
         assert terminal.wait() == FAILURE
 

@@ -190,7 +190,7 @@ def test_nvidias_daemon_must_have_open_what_it_says_it_holds(three):
         os.close(fds.pop())
         result = holdfast(three.root, "check")
         assert result.status == CRITICAL
-        assert f"GPU 2 ({C}) said to be held, but the daemon has not opened it" in result.out
+        assert f"GPU 2 ({C}) reported as held, but the daemon has not opened it" in result.out
     finally:
         for fd in fds:
             os.close(fd)
@@ -227,7 +227,7 @@ def test_each_monitor_gets_its_own_words_and_numbers(three, rows, nhc, npd):
 @pytest.mark.parametrize("arguments, words", [
     (["--expect=yes"], "--expect: 'yes' is none of configured, on, off, any, daemon"),
     (["--format=xml"], "--format: 'xml' is none of nagios, nhc, npd, json"),
-    (["--min-gpus=many"], "--min-gpus: 'many' is no number"),
+    (["--min-gpus=many"], "--min-gpus: 'many' is not a number"),
     (["--mingpus=1"], "unknown option '--mingpus'; did you mean '--min-gpus'?"),
     (["extra"], "unexpected 'extra'"),
 ])

@@ -177,7 +177,7 @@ def test_a_healthy_node_has_no_problem_and_everything_can_be_told(healthy):
     assert {name: check["verdict"] for name, check in healthy.examine().items() if check["verdict"] != "ok"} == {}
     result = healthy.run()
     assert result.status == 0
-    assert re.fullmatch(r"no problem found by (\d+) checks: \1 OK, 0 cannot be told\n", result.out)
+    assert re.fullmatch(r"no problem found by (\d+) checks: \1 OK, 0 unknown\n", result.out)
 
 
 def test_the_verbose_text_shows_what_is_right_and_why(healthy):
@@ -351,7 +351,7 @@ def test_where_the_administrator_makes_the_nodes_any_mode_is_right(healthy):
 
 @pytest.mark.parametrize("changes, words, cure", [
     ({"LoadState": "masked", "UnitFileState": "masked"}, "masked", "systemctl unmask nvidia-persistenced"),
-    ({"LoadState": "bad-setting"}, "systemd does not take a line", "systemd-analyze verify nvidia-persistenced.service"),
+    ({"LoadState": "bad-setting"}, "systemd rejects a line", "systemd-analyze verify nvidia-persistenced.service"),
     ({"UnitFileState": "disabled"}, "disabled", "systemctl enable --now nvidia-persistenced"),
 ])
 def test_a_unit_that_cannot_start_is_found(healthy, changes, words, cure):
@@ -505,7 +505,7 @@ def test_a_pid_file_of_another_user_is_found_too(patient):
 
 def test_a_runtime_directory_that_nobody_makes_is_found(patient):
     patient.boot_systemd(User="nobody", RuntimeDirectory="")
-    assert "cannot make it" in patient.problems()["runtime-directory"]["summary"]
+    assert "cannot create it" in patient.problems()["runtime-directory"]["summary"]
     patient.boot_systemd(User="nobody")
     assert "runtime-directory" not in patient.problems()
 
@@ -918,7 +918,7 @@ def test_a_flag_that_is_not_known_is_not_said_to_be_off(patient, state, name):
 def test_without_a_daemon_the_flag_of_a_gpu_in_use_is_not_known(patient):
     for idle in (A, C):
         patient.node.tear_down(idle)
-    assert patient.examine()["other-holder"]["verdict"] == "note", "initialised, and nobody has it open"
+    assert patient.examine()["other-holder"]["verdict"] == "note", "initialised, although no process has it open"
     with opened(patient.node, 1):
         check = patient.examine()["other-holder"]
     assert (check["verdict"], evidence(check)) == ("cannot-tell", f"GPU 1 {B}: initialised, and its flag is not known")

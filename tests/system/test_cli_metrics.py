@@ -219,7 +219,7 @@ def test_a_textfile_that_cannot_be_written_leaves_the_old_one_and_nothing_else(t
     done = subprocess.run([PROGRAM, "--root", three.root, "metrics", "--textfile", path], preexec_fn=small_files_only,
                           env=environment(), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"holdfast metrics: cannot write {path}: File too large; what was there is as it was\n"
+    assert done.stderr == f"holdfast metrics: cannot write {path}: File too large; the old file is unchanged\n"
     assert (path.read_text(), os.listdir(collector)) == ("old\n", ["holdfast.prom"])
 
 

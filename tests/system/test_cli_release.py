@@ -226,7 +226,7 @@ def test_a_gpu_that_goes_meanwhile_is_not_waited_for(world, daemon, release):
     result = release("--", *remove)
     assert result.status == DONE, result.err
     if world.backend == "kernel":
-        assert "1 of 2 GPUs held again" in result.err and "not there any more" in result.err
+        assert "1 of 2 GPUs held again" in result.err and "no longer present" in result.err
 
 
 # ---- who is in the way ----------------------------------------------------------
@@ -265,7 +265,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(world, daemon, release
     result = release("--dry-run", "--gpu=1", "--", "touch", world.base / "ran")
     assert result.status == DONE and result.err == ""
     assert result.out == ("would release 1 GPU, by a lease that ends with this process:\n"
-                          f"  GPU 1 {world.gpus[1]}: held, and would be again\n"
+                          f"  GPU 1 {world.gpus[1]}: held, and would be held again\n"
                           f"would run: touch {world.base}/ran\n"
                           f"     with: HOLDFAST_GPUS={world.gpus[1]}\n")
     assert not (world.base / "ran").exists()
@@ -288,7 +288,7 @@ def test_an_ordinary_user_is_told_to_be_root(world, daemon):
         alone = holdfast(world.site.root, "release", "--", "true", program=program, user=process.NOBODY)
         assert alone.status == NOT_RUN and f"this is uid {process.NOBODY}: run it as root" in alone.err
     forced = holdfast(world.site.root, "release", "--force", "--", "true", program=program, user=process.NOBODY)
-    assert forced.status == NOT_RUN and "the daemon refused: only the host's root" in forced.err
+    assert forced.status == NOT_RUN and "the daemon refused: only root of the host" in forced.err
     assert is_held(world, *world.gpus)
 
 
@@ -300,7 +300,7 @@ def test_with_nvidias_daemon_persistence_is_switched_off_and_on_again(three):
     result = holdfast(three.root, "release", "--", "sh", "-c", "exit 5")
     assert result.status == 5
     assert daemon.sets == [("0000:17:00", 0), ("0000:ca:00", 0), ("0000:17:00", 1), ("0000:ca:00", 1)]
-    assert "knows no leases" in result.err and "it stays off" in result.err
+    assert "has no leases" in result.err and "it stays off" in result.err
     assert "2 of 2 GPUs held again" in result.err
 
 
@@ -341,7 +341,7 @@ def test_a_daemon_that_does_not_take_the_call_is_an_error(three):
     ([], "COMMAND is missing"),
     (["--"], "COMMAND is missing"),
     (["--forec", "true"], "unknown option '--forec'; did you mean '--force'?"),
-    (["--timeout=x", "--", "true"], "'x' is no number of seconds"),
+    (["--timeout=x", "--", "true"], "'x' is not a number of seconds"),
     (["--all", "--gpu=0", "--", "true"], "--all and --gpu contradict each other"),
 ])
 def test_wrong_usage_is_told_apart_from_the_commands_failure(node, arguments, words):

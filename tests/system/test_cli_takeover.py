@@ -162,7 +162,7 @@ def test_a_unit_that_is_not_running_is_not_started(systemd):
 def test_options_that_no_longer_count_are_named_with_what_does(systemd):
     systemd.unit("--user x --no-persistence-mode --uvm-persistence-mode")
     out = systemd.takeover().out
-    assert "has --no-persistence-mode, which does not count now" in out and "persistence = off" in out
+    assert "has --no-persistence-mode, which no longer has an effect" in out and "persistence = off" in out
     assert "has --uvm-persistence-mode" in out and "uvm-persistence = on" in out
 
 
@@ -205,7 +205,7 @@ def test_undo_without_a_takeover_does_nothing(systemd):
 
 def assert_sent_back(systemd, result, words):
     assert result.status == NOT_DONE and words in result.err, result.err
-    assert "all is as it was" in result.err
+    assert "the previous state is restored" in result.err
     assert systemd.links == {} and systemd.calls[-2:] == ["daemon-reload", "restart nvidia-persistenced.service"]
     assert systemd.open_at("restart") == ["nvidia0", "nvidia2"], "the GPUs are held until the old daemon is back"
 
@@ -233,7 +233,7 @@ def test_a_gpu_whose_node_the_driver_does_not_tell_is_not_risked(systemd):
 
 def test_a_restart_that_fails_is_taken_back(systemd):
     systemd.does("restart", "[ -e failed ] || { touch failed; printf 'Job failed.\\nSee journalctl' >&2; exit 1; }")
-    assert_sent_back(systemd, systemd.takeover(), "systemctl restart failed: Job failed. The unit has")
+    assert_sent_back(systemd, systemd.takeover(), "systemctl restart failed: Job failed. The unit runs")
 
 
 def test_a_daemon_that_cannot_hold_what_was_initialised_is_taken_back(systemd):
@@ -251,7 +251,7 @@ def test_a_drop_in_that_overrules_ours_is_named_and_nothing_is_restarted_before(
     systemd.unit(DropInPaths="/etc/systemd/system/nvidia-persistenced.service.d/override.conf")
     (systemd.state / "overruled").touch()
     result = systemd.takeover()
-    assert_sent_back(systemd, result, "another drop-in says otherwise")
+    assert_sent_back(systemd, result, "another drop-in overrides it")
     assert "override.conf" in result.err
     assert systemd.calls.count("restart nvidia-persistenced.service") == 1
 
@@ -283,14 +283,14 @@ def test_without_systemd_it_says_so(systemd):
 def test_files_of_ours_that_are_missing_are_named(systemd):
     systemd.installed(FOLDER / "50-holdfast.conf").unlink()
     result = systemd.takeover()
-    assert result.status == NOT_DONE and "not wholly installed" in result.err and str(FOLDER) in result.err
+    assert result.status == NOT_DONE and "not completely installed" in result.err and str(FOLDER) in result.err
     assert systemd.links == {}
 
 
 def test_a_file_of_somebody_elses_in_the_place_of_a_link_is_left_alone(systemd):
     theirs = systemd.write(systemd.root / LINKS["nvidia-persistenced.socket"], "theirs")
     result = systemd.takeover()
-    assert result.status == NOT_DONE and "in the way" in result.err and theirs.read_text() == "theirs"
+    assert result.status == NOT_DONE and "in the place of a link" in result.err and theirs.read_text() == "theirs"
     assert systemd.links == {}
 
 

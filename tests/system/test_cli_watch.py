@@ -123,7 +123,7 @@ def test_a_gpu_that_goes_meanwhile_is_said_to_be_gone_and_shown_when_it_is_back(
 def test_nvidias_daemon_is_asked_again_and_again_and_that_is_said(three):
     daemon = three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 1)})
     with watching(three.root) as child:
-        child.out.wait_for("it tells of no changes, so it is asked every 2 s")
+        child.out.wait_for("it does not report changes, so it is asked every 2 s")
         child.out.wait_for("3 of 3 GPUs held|held")
         daemon.modes["0000:3a:00"] = (0, 0)
         child.out.wait_for("released", timeout=20)

@@ -216,7 +216,7 @@ def test_nothing_is_changed_during_a_lease(world, daemon, serve):
         os.kill(service.pid, signal.SIGHUP)
         service.log.wait_for("configuration read again", timeout=20)
         result = command(world, "apply", "--config", service.config, "--nvml", LIBRARY)
-        assert result.status == DIFFERS and result.out.count("somebody has a lease") == 2
+        assert result.status == DIFFERS and result.out.count("a client has a lease") == 2
         assert world.sim.users() == [0, 0]
         assert settings_of(world) == DEFAULTS
     service.wait_applied(0, opens=2)
@@ -290,7 +290,7 @@ def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve
 @pytest.mark.parametrize("fault, sentence, others", [
     ("mismatch", "Driver/library version mismatch", None),
     ("unsupported", "this GPU or driver does not support it", "exclusive-process"),
-    ("crash", "the process that applies its settings died: NVML crashed, perhaps", None),
+    ("crash", "the process that applies its settings died; NVML may have crashed", None),
 ])
 @one_backend
 def test_nvml_that_fails_costs_no_hold(world, daemon, serve, fault, sentence, others):
@@ -346,7 +346,7 @@ def test_at_open_a_change_by_hand_stays_and_is_shown(world, daemon, serve):
     world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)
     wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
     row = service.state(0)["settings"][0]
-    assert (row["wanted"], row["actual"]) == ("500 W", "600 W") and "changed by somebody" in row["reason"]
+    assert (row["wanted"], row["actual"]) == ("500 W", "600 W") and "changed by another program" in row["reason"]
     assert settings_of(world)["power_limit_w"] == 600
     shown = command(world, "--json")
     assert shown.status == DIFFERS
@@ -408,7 +408,7 @@ def test_a_hook_that_fails_or_is_not_roots_is_visible(world, daemon, serve):
     wait_until(lambda: len(service.state(0)["hooks"]) == 2, "both rows", timeout=20)
     rows = {row["name"]: row["failure"] for row in service.state(0)["hooks"]}
     assert rows == {"10-fails": "exit status 3",
-                    "20-everybodys": "not run: it is no file that only root can have written"}
+                    "20-everybodys": "not run: users other than root can write to this file"}
     shown = command(world)
     assert shown.status == DIFFERS and "hook 10-fails failed at event held: exit status 3" in shown.out
 
@@ -466,5 +466,5 @@ def test_a_gpu_that_is_not_held_is_not_touched(world, daemon):
     assert holdfast(world.base / "root", "set", "off").status == DONE
     opens = len(world.sim.journal("opened"))
     result = command(world, "apply", "--config", config, "--nvml", LIBRARY)
-    assert result.status == DIFFERS and result.out.count("nobody holds the GPU") == 2
+    assert result.status == DIFFERS and result.out.count("no process holds the GPU") == 2
     assert len(world.sim.journal("opened")) == opens

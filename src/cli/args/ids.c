@@ -42,9 +42,10 @@ static int add_one(struct ids *ids, const char *text, size_t length, char *error
                         return 0;
                 }
         }
-        (void)text_format(error, error_size,
-                          "'%.*s' is no GPU: give an index (0), a PCI address (0000:17:00.0), a UUID (GPU-...) or all",
-                          (int)(length < 80 ? length : 80), text);
+        (void)text_format(
+                error, error_size,
+                "'%.*s' is not a GPU: give an index (0), a PCI address (0000:17:00.0), a UUID (GPU-...) or all",
+                (int)(length < 80 ? length : 80), text);
         return -EINVAL;
 }
 
@@ -95,8 +96,8 @@ static int select_one(const struct id *id, struct snapshot *snapshot, char *erro
         if (id->kind == ID_ALL || n == 1)
                 return 0;
         if (n > 1) {
-                (void)text_format(error, error_size, "'%s' is the beginning of %zu UUIDs: give more of it", id->text,
-                                  n);
+                (void)text_format(error, error_size,
+                                  "'%s' is ambiguous: it is the beginning of %zu UUIDs; give more of it", id->text, n);
                 return -EINVAL;
         }
         if (snapshot->n_gpus == 0)

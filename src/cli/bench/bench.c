@@ -42,17 +42,17 @@ static const struct option_spec options[] = {
                 .name = "count",
                 .letter = 'n',
                 .argument = "N",
-                .help = "take each time so often (default 5)",
+                .help = "number of measurements of each kind (default 5)",
                 .kind = OPTION_NUMBER,
                 .offset = offsetof(struct bench_options, count),
                 .minimum = 1,
                 .maximum = 1000,
         },
-        OPTION_SWITCH(struct bench_options, held_only, "held-only", "make no GPU cold: only the times on held ones"),
+        OPTION_SWITCH(struct bench_options, held_only, "held-only", "make no GPU cold; measure only held ones"),
         {
                 .name = "yes",
                 .letter = 'y',
-                .help = "do not ask before GPUs are made cold",
+                .help = "do not ask for confirmation before making GPUs cold",
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct bench_options, yes),
         },
@@ -62,18 +62,18 @@ static const struct option_spec options[] = {
                      "--root)"),
         OPTION_JSON(struct bench_options, "print JSON (docs/schemas/bench.json)"),
         OPTION_TIMEOUT(struct bench_options,
-                       "wait that long for a GPU to be released, opened, held again (default 120)"),
+                       "wait this long for each release and open, and for GPUs to be held again (default 120)"),
         {0},
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "measured, and every GPU is held again that was"},
-        {STATUS_FAILED, "not measured, or not all of it: GPUs in use, not really cold; not permitted; not agreed to"},
-        {STATUS_USAGE, "wrong usage; also: nobody to ask, and no --yes"},
+        {STATUS_DONE, "measured, and every GPU that was held is held again"},
+        {STATUS_FAILED, "not everything was measured: GPUs in use or not really cold, no permission, no confirmation"},
+        {STATUS_USAGE, "wrong usage; also: no terminal to ask on, and no --yes"},
         {STATUS_NO_DAEMON, "--held-only, and no daemon holds the GPUs"},
         {STATUS_NO_GPU, "no such GPU"},
-        {STATUS_TIMEOUT, "the GPUs are not held again within the time"},
-        {CHILD_SIGNALLED, "and a signal's number on top: stopped by that; the GPUs are held again"},
+        {STATUS_TIMEOUT, "the GPUs are not held again in time"},
+        {CHILD_SIGNALLED, "plus a signal's number: stopped by that signal; the GPUs are held again"},
         {0},
 };
 
@@ -148,7 +148,7 @@ static int find_library(struct bench *bench) {
         int r;
 
         if (!chosen.cuda && !bench->invocation->locations->has_cuda) {
-                text_set(bench->cuda_reason, "where the driver is simulated the library must be named by --cuda");
+                text_set(bench->cuda_reason, "with a simulated driver, name the library with --cuda");
                 return STATUS_DONE;
         }
         r = sample_begin(&sample, bench->invocation->locations, SAMPLE_LIBRARY, library, NULL);
@@ -181,18 +181,19 @@ static void explain(const struct bench *bench) {
 
         (void)complain(bench->invocation, STATUS_DONE,
                        "this makes %zu GPU%s cold, one after another, %zu time%s each: the driver tears %s down and "
-                       "initialises %s again. Settings that are not kept (power limits, clocks) fall back to their "
-                       "defaults, and a job that starts meanwhile waits, or spoils a time.",
+                       "initialises %s again. Settings that are not kept (power limits, clocks) return to their "
+                       "defaults, and a job that starts meanwhile waits, or spoils a measurement.",
                        bench->n_gpus, text_plural(bench->n_gpus), bench->count, text_plural(bench->count),
                        bench->n_gpus == 1 ? "it" : "them", bench->n_gpus == 1 ? "it" : "them");
         if (seconds > 0)
-                complain_detail("By what the daemon's last opens took, this takes some %u %s.",
+                complain_detail("Judging by the daemon's last opens, this takes some %u %s.",
                                 seconds < 120 ? seconds : seconds / 60, seconds < 120 ? "seconds" : "minutes");
         if (bench->yield.snapshot->daemon == DAEMON_NVIDIA)
-                complain_detail("NVIDIA's daemon knows no leases: persistence mode is switched off and on. Should this "
-                                "process be killed in between, it stays off: 'holdfast set on' then.");
+                complain_detail("NVIDIA's daemon has no leases, so persistence mode is switched off and on. If this "
+                                "process is killed in between, it stays off; run 'holdfast set on' then.");
         if (bench->yield.snapshot->daemon == DAEMON_NONE)
-                complain_detail("No daemon runs: for the times on held GPUs a process of this command holds them.");
+                complain_detail("No daemon runs, so a process of this command holds the GPUs for the measurements on "
+                                "held ones.");
 }
 
 static bool is_yes(const char *answer) {
@@ -207,7 +208,7 @@ static int ask(const struct bench *bench) {
         if (isatty(STDIN_FILENO) != 1)
                 return complain(
                         bench->invocation, STATUS_USAGE,
-                        "it would make GPUs cold, and there is no terminal to ask on: say --yes, or --held-only");
+                        "this would make GPUs cold, and there is no terminal to ask on: use --yes or --held-only");
         explain(bench);
         (void)fputs("Go on? [y/N] ", stderr);
         if (!fgets(answer, sizeof(answer), stdin))
@@ -304,10 +305,10 @@ static int run(const struct invocation *invocation) {
 const struct command bench_command = {
         .name = "bench",
         .summary = "measure what a held GPU is worth on this node",
-        .description = "Takes the time of a first open of each GPU, and with CUDA of a first context,\n"
-                       "cold (the daemon has let go of it) and held, in turns, each in a fresh process.\n"
-                       "Refuses GPUs that others use. Whatever happens, the GPUs are held again at the\n"
-                       "end.",
+        .description = "Measures the first open of each GPU, and with CUDA a first context: on the cold\n"
+                       "GPU (released by the daemon) and on the held one, in turns, each in a new\n"
+                       "process. Refuses GPUs that other processes use. At the end, the GPUs are always\n"
+                       "held again.",
         .examples = "  holdfast bench --gpu 0 --count 10 --svg cold-and-held.svg\n"
                     "  holdfast bench --held-only",
         .options = options,

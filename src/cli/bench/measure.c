@@ -57,12 +57,11 @@ static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, p
         struct holders_sight sight;
 
         if (holders_scan(bench->invocation->locations, &holders, &n, &sight) < 0) {
-                (void)text_copy(reason, size, "it cannot be seen who has it open: /proc cannot be read");
+                (void)text_copy(reason, size, "unknown which processes have it open: /proc cannot be read");
                 return true;
         }
         if (sight.n_hanging > 0) {
-                (void)text_format(reason, size, "a look at the files that process %d has open hangs",
-                                  (int)sight.hanging_pid);
+                (void)text_format(reason, size, "reading the open files of process %d hangs", (int)sight.hanging_pid);
                 return true;
         }
         for (size_t i = 0; i < n; i++)
@@ -123,7 +122,7 @@ static void describe_failure(int error, char *reason, size_t size) {
 
 static void end_sample(struct sample *sample, const struct bench_gpu *gpu) {
         if (sample_end(sample) < 0)
-                complain_detail("GPU %s: a process of ours does not come back from the driver, and is left to it",
+                complain_detail("GPU %s: a process of this command is stuck in the driver, and is left behind",
                                 gpu->gpu->address);
 }
 
@@ -215,7 +214,7 @@ static int measure_turn(struct bench *bench, struct bench_gpu *gpu) {
                 if (status != STATUS_DONE)
                         return status;
                 measure_all(bench, gpu, BENCH_COLD);
-                show_progress(bench, gpu, "taking hold again");
+                show_progress(bench, gpu, "holding again");
                 status = yield_end(&bench->yield);
                 if (status != STATUS_DONE)
                         return status;

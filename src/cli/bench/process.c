@@ -99,7 +99,7 @@ static int run(const struct invocation *invocation) {
                         wait_for_end();
                         return STATUS_DONE;
                 }
-        return complain_usage(invocation, "this is what 'holdfast bench' runs: use that");
+        return complain_usage(invocation, "'holdfast bench' runs this program: use that instead");
 }
 
 const struct command bench_sample_command = {

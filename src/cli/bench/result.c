@@ -57,11 +57,11 @@ const char *const *bench_notes(const struct bench *bench) {
         size_t n = 0;
 
         if (bench->invocation->locations->simulated)
-                notes[n++] = "The times are the simulated driver's model, measured on no GPU.";
-        notes[n++] = "The times are good only against each other, on this node: they depend on driver, firmware, GPU, "
+                notes[n++] = "The times are the simulated driver's model, not measured on a GPU.";
+        notes[n++] = "Compare these times only with each other, on this node: they depend on driver, firmware, GPU, "
                      "clocks and load.";
         if (bench->yield.snapshot->daemon == DAEMON_NONE)
-                notes[n++] = "No daemon runs: \"held\" is with the GPU open in a process of this command.";
+                notes[n++] = "No daemon runs: \"held\" means that a process of this command has the GPU open.";
         notes[n] = NULL;
         return notes;
 }

@@ -101,7 +101,7 @@ static int parse_answer(char *line, uint64_t *ret_nsec, char *error, size_t erro
                 return 0;
         (void)text_copy(error, error_size,
                         text_starts_with(line, SAMPLE_ERROR) ? text_printable(line + strlen(SAMPLE_ERROR))
-                                                             : "the process that measures ended before it had a time");
+                                                             : "the measuring process ended without a result");
         return -EIO;
 }
 

@@ -90,8 +90,8 @@ static void print_notes(const struct bench *bench, const struct report_style *st
                 (void)fputs("cuda: ", stream);
                 wrap_print(stream, bench->cuda_reason, 6, 2, style->width);
         }
-        wrap_print(stream, "MAD: median absolute deviation; half of the times are no farther from the median", 0, 2,
-                   style->width);
+        wrap_print(stream, "MAD: median absolute deviation; half of the times are within this distance of the median",
+                   0, 2, style->width);
 }
 
 int bench_print_text(const struct bench *bench, const struct report_style *style, FILE *stream) {

@@ -127,13 +127,13 @@ static size_t list_addresses(const struct yield *yield, struct pci_address addre
 static int complain_lease(const struct yield *yield, uint32_t status) {
         if (status == NVPD_PERMISSIONS)
                 return complain(yield->invocation, yield->failed_status,
-                                "the daemon refused: only the host's root, or its --admin-group, may have GPUs "
+                                "the daemon refused: only root of the host or its --admin-group may have GPUs "
                                 "released; this is uid %u",
                                 (unsigned)geteuid());
         if (status == NVPD_DRIVER)
                 return complain(yield->invocation, yield->failed_status,
-                                "the driver does not let go of one of the GPUs, so it would be in the way; "
-                                "'holdfast status' tells which. %s was not run",
+                                "the driver does not release one of the GPUs, so %s was not run; 'holdfast status' "
+                                "shows which GPU",
                                 yield->user);
         return complain(yield->invocation, yield->failed_status, "the daemon refused: %s", nvpd_status_text(status));
 }
@@ -205,7 +205,7 @@ static void name_not_held(const struct yield *yield, const struct snapshot *now)
                 if (!yield_was_held(gpu) || (row && row->held == HF_YES))
                         continue;
                 complain_detail("%s: %s%s%s", gpu->label,
-                                !row || !row->in_daemon ? "not there any more; it is held when it comes back"
+                                !row || !row->in_daemon ? "no longer present; the daemon holds it when it comes back"
                                                         : snapshot_state(now, row),
                                 row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
         }
@@ -360,11 +360,11 @@ static int switch_off(struct yield *yield) {
         int status = STATUS_DONE;
 
         if (!yield->repeated)
-                (void)complain(yield->invocation, STATUS_DONE,
-                               "note: NVIDIA's daemon knows no leases: persistence mode is switched off, and on again "
-                               "after %s. Should this process be killed in between, it stays off: 'holdfast set on' "
-                               "then",
-                               yield->user);
+                (void)complain(
+                        yield->invocation, STATUS_DONE,
+                        "note: NVIDIA's daemon has no leases, so persistence mode is switched off, and on again after "
+                        "%s. If this process is killed in between, it stays off; run 'holdfast set on' then",
+                        yield->user);
         child_keep_signals();
         each_gpu(gpu, yield->snapshot)
                 if (status == STATUS_DONE && yield_was_held(gpu) && child_signal_kept() == 0)
@@ -381,8 +381,7 @@ static int begin_alone(struct yield *yield) {
         if (yield->repeated)
                 return STATUS_DONE;
         return complain(yield->invocation, STATUS_DONE,
-                        "note: %s; so there is nothing to release, and nothing keeps the "
-                        "GPUs free either",
+                        "note: %s; so there is nothing to release, but nothing keeps the GPUs free either",
                         yield->snapshot->daemon_error);
 }
 

@@ -64,9 +64,8 @@ static const struct option_spec options[] = {
         {
                 .name = "expect",
                 .argument = "configured|on|off|any|daemon",
-                .help = "what the GPUs should be: held by the daemon unless its configuration leaves them off "
-                        "(configured, the default), held (on), not held (off), or either (any); daemon: only that one "
-                        "answers, whatever its GPUs are",
+                .help = "the expected state of the GPUs: held unless the configuration leaves them off (configured, "
+                        "the default), held (on), not held (off), or either (any); daemon: only that a daemon answers",
                 .kind = OPTION_CHOICE,
                 .offset = offsetof(struct check_options, expectation),
                 .choices = expectation_words,
@@ -74,17 +73,17 @@ static const struct option_spec options[] = {
         {
                 .name = "format",
                 .argument = "nagios|nhc|npd|json",
-                .help = "how the line is written (default nagios); npd has exit statuses of its own",
+                .help = "format of the line (default nagios); npd has its own exit statuses",
                 .kind = OPTION_CHOICE,
                 .offset = offsetof(struct check_options, format),
                 .choices = format_words,
         },
-        OPTION_GPU(struct check_options, "only this GPU, which must be there; may be given several times"),
+        OPTION_GPU(struct check_options, "only this GPU, which must exist; may be given several times"),
         OPTION_SWITCH(struct check_options, ignore_settings, "ignore-settings",
-                      "do not judge what holdfast-settings.service found of settings and hooks"),
+                      "ignore the results of holdfast-settings.service"),
         OPTION_JSON(struct check_options, "as --format json (docs/schemas/check.json)"),
         OPTION_VALUE(struct check_options, gpus_min, OPTION_NUMBER, "min-gpus", "N",
-                     "fewer GPUs than that are critical: one fell off the bus"),
+                     "fewer GPUs than this are critical"),
         OPTION_TIMEOUT(struct check_options, "wait that long for the daemon's answer (default 2)"),
         {0},
 };
@@ -92,11 +91,10 @@ static const struct option_spec options[] = {
 static const struct command_exit exits[] = {
         {VERDICT_OK, "OK: a daemon runs, and every GPU is as expected: held, unless it is configured off"},
         {VERDICT_WARNING,
-         "WARNING: it will pass, or somebody wants it so: opening, closing, leased, UVM not on yet, the "
-         "daemon still starting"},
-        {VERDICT_CRITICAL, "CRITICAL: no daemon, or it does not answer; a GPU failed, is stuck, missing or otherwise "
-                           "than expected"},
-        {VERDICT_UNKNOWN, "UNKNOWN: no driver and no daemon; no GPU at all; not permitted; wrong usage"},
+         "WARNING: temporary or intended: opening, closing, leased, UVM not on yet, the daemon still starting"},
+        {VERDICT_CRITICAL, "CRITICAL: no daemon, or it does not answer; a GPU failed, is stuck, is missing or is not "
+                           "in the expected state"},
+        {VERDICT_UNKNOWN, "UNKNOWN: no driver and no daemon; no GPU at all; no permission; wrong usage"},
         {0},
 };
 
@@ -168,14 +166,14 @@ static const struct condition conditions[] = {
         {is_stuck, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "stuck in the driver"},
         {snapshot_has_failed, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), NULL},
         {is_not_known_to_daemon, ON_OFF_ANY(CRITICAL, WARNING, CRITICAL), "not known to the daemon"},
-        {is_not_open, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "said to be held, but the daemon has not opened it"},
-        {is_leased, ON_OFF_ANY(WARNING, OK, OK), "leased: released while somebody works on it"},
+        {is_not_open, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "reported as held, but the daemon has not opened it"},
+        {is_leased, ON_OFF_ANY(WARNING, OK, OK), "leased: released until a client's lease ends"},
         {is_opening, ON_OFF_ANY(WARNING, WARNING, OK), "opening"},
         {is_closing, ON_OFF_ANY(WARNING, WARNING, OK), "closing"},
         {is_waiting_for_uvm, ON_OFF_ANY(WARNING, CRITICAL, WARNING), "held, UVM persistence not on yet"},
         {is_held, ON_OFF_ANY(OK, CRITICAL, OK), "held"},
         {is_kept_by_flag, ON_OFF_ANY(CRITICAL, CRITICAL, OK),
-         "kept by the kernel's deprecated flag only, not by the daemon"},
+         "kept initialised by the kernel's deprecated flag only, not by the daemon"},
         {is_wanted, ON_OFF_ANY(CRITICAL, WARNING, WARNING), "released, though the daemon wants to hold it"},
         {is_off, ON_OFF_ANY(CRITICAL, OK, OK), "persistence mode is off"},
 };
@@ -460,8 +458,8 @@ static int run(const struct invocation *invocation) {
 const struct command check_command = {
         .name = "check",
         .summary = "a line and an exit status for monitoring",
-        .description = "Tells in one line whether a daemon runs and holds every GPU, which the kernel's\n"
-                       "own flag alone does not satisfy. Asks the daemon, and never the driver.",
+        .description = "Reports in one line whether a daemon runs and holds every GPU. The kernel's own\n"
+                       "flag alone is not enough. Asks the daemon, and never the driver.",
         .examples = "  holdfast check --min-gpus 8\n"
                     "  * || check_cmd_status -t 5 -r 0 holdfast check --format nhc      (in nhc.conf)",
         .options = options,

@@ -27,8 +27,8 @@ static const struct option_spec options[] = {
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "told, whether there are clients or not"},
-        {STATUS_FAILED, "nothing can be told: neither a driver nor a daemon, or /proc cannot be read"},
+        {STATUS_DONE, "printed, whether there are clients or not"},
+        {STATUS_FAILED, "no information: neither a driver nor a daemon, or /proc cannot be read"},
         {STATUS_USAGE, "wrong usage"},
         {STATUS_NO_GPU, "no such GPU"},
         {0},
@@ -161,7 +161,7 @@ static void print_notes(const struct snapshot *snapshot, const struct client_row
         if (snapshot->modeset)
                 wrap_print(stdout,
                            "nvidia-drm drives displays (modeset): it keeps every GPU initialised from inside the "
-                           "kernel, with no process to show for it.",
+                           "kernel, without a process.",
                            0, 0, style->width);
         why = snapshot_gap(snapshot, "processes of other users cannot be seen; run as root to see them.", gap,
                            sizeof(gap));
@@ -169,8 +169,8 @@ static void print_notes(const struct snapshot *snapshot, const struct client_row
                 wrap_print(stdout, why, 0, 0, style->width);
         if (hanging) {
                 text_set(text,
-                         "details are missing: a read of /proc/%d hangs, so the name of the program stands for "
-                         "its command.",
+                         "details are missing: a read of /proc/%d hangs, so the program's name is shown instead of its "
+                         "command line.",
                          (int)hanging->pid);
                 wrap_print(stdout, text, 0, 0, style->width);
         }
@@ -184,7 +184,7 @@ static int print_text(const struct snapshot *snapshot, const struct client_rows 
                 r = print_table(list, &style);
         else
                 puts(snapshot->clients_complete      ? "no process has a GPU open"
-                     : snapshot->sight.n_hanging > 0 ? "no process that could be looked at has a GPU open"
+                     : snapshot->sight.n_hanging > 0 ? "no process that could be examined has a GPU open"
                                                      : "no process of yours has a GPU open");
         if (r == 0)
                 print_notes(snapshot, list, &style);
@@ -247,16 +247,15 @@ static int run(const struct invocation *invocation) {
         if (status == STATUS_DONE)
                 status = command_select(invocation, &chosen.gpus, STATUS_FAILED, snapshot);
         if (status == STATUS_DONE && !snapshot->clients_known)
-                return complain(invocation, STATUS_FAILED, "cannot look through /proc for processes: is it mounted?");
+                return complain(invocation, STATUS_FAILED, "cannot search /proc for processes: is it mounted?");
         return status == STATUS_DONE ? tell(invocation, snapshot) : status;
 }
 
 const struct command clients_command = {
         .name = "clients",
         .summary = "show which processes have which GPU open",
-        .description = "Shows each process that has a GPU's node open: whose it is, since when it runs,\n"
-                       "in which container. The daemon is one of them. Only root sees processes of\n"
-                       "others.",
+        .description = "Shows each process that has a GPU's node open: its user, its start time and its\n"
+                       "container. The daemon is one of them. Only root sees processes of other users.",
         .examples = "  holdfast clients --gpu 0\n"
                     "  holdfast clients --json | jq '.clients[] | select(.daemon | not) | .pid'",
         .options = options,

@@ -31,15 +31,15 @@ static struct metrics_options {
 static const struct option_spec options[] = {
         OPTION_JSON(struct metrics_options, "print JSON (docs/schemas/metrics.json)"),
         OPTION_VALUE(struct metrics_options, textfile, OPTION_TEXT, "textfile", "PATH",
-                     "write them to this file, whole or not at all, for node_exporter's textfile collector; its "
+                     "write them to this file, as a whole or not at all, for node_exporter's textfile collector; its "
                      "name must end in .prom"),
         OPTION_TIMEOUT(struct metrics_options, "wait that long for the daemon's answer (default 5)"),
         {0},
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "written, also when no daemon runs (holdfast_up is 0 then)"},
-        {STATUS_FAILED, "the file could not be written; the old one is as it was"},
+        {STATUS_DONE, "written, even if no daemon runs (holdfast_up is then 0)"},
+        {STATUS_FAILED, "the file could not be written; the old one is unchanged"},
         {STATUS_USAGE, "wrong usage"},
         {0},
 };
@@ -102,22 +102,22 @@ static const struct {
         struct value (*get)(const struct scrape *scrape);
 } daemon_metrics[] = {
         {"holdfast_up", "Whether a persistence daemon, Holdfast's or NVIDIA's, answers.", get_up},
-        {"holdfast_gpus", "GPUs that the driver or the daemon knows.", get_gpus},
-        {"holdfast_daemon_ready", "Whether the daemon has attempted every GPU that was there at its start.", get_ready},
+        {"holdfast_gpus", "GPUs known to the driver or the daemon.", get_gpus},
+        {"holdfast_daemon_ready", "Whether the daemon has tried every GPU that was present at its start.", get_ready},
         {"holdfast_daemon_start_time_seconds", "When the daemon started, in seconds since the epoch.", get_started},
         {"holdfast_last_check_timestamp_seconds", "When this was written, in seconds since the epoch.", get_last_check},
         {"holdfast_sessions", "Connections that the daemon has open.", get_sessions},
-        {"holdfast_sessions_limit", "Connections that the daemon has room for.", get_sessions_max},
-        {"holdfast_leases", "Leases that last now.", get_leases},
+        {"holdfast_sessions_limit", "Maximum number of connections of the daemon.", get_sessions_max},
+        {"holdfast_leases", "Leases that are active now.", get_leases},
         {"holdfast_connections_total", "Connections accepted.", get_accepted},
-        {"holdfast_sessions_evicted_total", "Connections ended to make room for another.", get_evicted},
-        {"holdfast_sessions_expired_total", "Connections ended for half a call, or an answer not taken, for too long.",
-         get_expired},
-        {"holdfast_sessions_malformed_total", "Connections ended for a record that is none.", get_malformed},
-        {"holdfast_calls_total", "Calls of a method that there is.", get_calls},
+        {"holdfast_sessions_evicted_total", "Connections closed to make room for another.", get_evicted},
+        {"holdfast_sessions_expired_total",
+         "Connections closed because a call was incomplete or a reply was not read for too long.", get_expired},
+        {"holdfast_sessions_malformed_total", "Connections closed because of an invalid record.", get_malformed},
+        {"holdfast_calls_total", "Calls of a known method.", get_calls},
         {"holdfast_calls_rejected_total",
-         "Calls of a program, version or procedure that is not served, or with garbage for arguments.", get_rejected},
-        {"holdfast_calls_refused_total", "Calls of somebody who may not.", get_refused},
+         "Calls of an unknown program, version or procedure, or with invalid arguments.", get_rejected},
+        {"holdfast_calls_refused_total", "RPC calls refused for lack of permission.", get_refused},
 };
 
 static void tell_daemon_metrics(struct scrape *scrape) {
@@ -146,7 +146,7 @@ static void tell_build_info(struct scrape *scrape) {
         metrics_series(&scrape->writer, build, 1);
         if (!snapshot_has_daemon(snapshot))
                 return;
-        metrics_family(&scrape->writer, "holdfast_daemon_info", "Which daemon answers; NVIDIA's tells no version.");
+        metrics_family(&scrape->writer, "holdfast_daemon_info", "Which daemon answers; NVIDIA's reports no version.");
         metrics_series(&scrape->writer, daemon, 1);
 }
 
@@ -180,21 +180,22 @@ static const struct {
 } gpu_metrics[] = {
         {"holdfast_gpu_held", "Whether the daemon holds the GPU.", gpu_held},
         {"holdfast_gpu_persistence_mode",
-         "Persistence mode as NVML tells it: held by the daemon, or kept by the kernel's own flag.", get_persistence},
+         "Persistence mode as NVML reports it: held by the daemon, or kept initialised by the kernel's own flag.",
+         get_persistence},
         {"holdfast_gpu_legacy_flag", "Whether the kernel's own, deprecated persistence flag is on.", gpu_legacy},
         {"holdfast_gpu_excluded", "Whether the administrator has excluded the GPU from the driver.", gpu_excluded},
         {"holdfast_gpu_wanted", "Whether the daemon wants to hold the GPU.", gpu_wanted},
-        {"holdfast_gpu_configured", "Whether the daemon's options and configuration file say persistence on.",
+        {"holdfast_gpu_configured", "Whether the daemon's options and configuration file enable persistence.",
          gpu_configured},
         {"holdfast_gpu_leased", "Whether a lease keeps the GPU released.", gpu_leased},
-        {"holdfast_gpu_stuck", "Whether the GPU has been in the driver for longer than the limit.", gpu_stuck},
+        {"holdfast_gpu_stuck", "Whether a driver call for the GPU has taken longer than the limit.", gpu_stuck},
         {"holdfast_gpu_state_since_timestamp_seconds",
          "Since when the GPU is in its state, in seconds since the epoch.", gpu_since},
         {"holdfast_gpu_open_duration_seconds", "How long the driver took to open the GPU last.", gpu_open},
         {"holdfast_gpu_opens_total", "Successful opens of the GPU by this daemon.", gpu_opens},
         {"holdfast_gpu_failures_total", "Failed opens of the GPU by this daemon.", gpu_failures},
         {"holdfast_gpu_uvm_persistence", "Whether UVM persistence is on.", get_uvm_on},
-        {"holdfast_gpu_uvm_waiting", "Whether UVM persistence is asked for and not on yet.", get_uvm_waiting},
+        {"holdfast_gpu_uvm_waiting", "Whether UVM persistence is requested but not on yet.", get_uvm_waiting},
 };
 
 /* A GPU's value, under index and address as DCGM's exporter and nvidia-smi spell it, so that series can be joined. */
@@ -253,7 +254,7 @@ static void tell_gpu_states(struct scrape *scrape) {
         if (!is_ours(scrape) || snapshot->head.n_gpus == 0)
                 return;
         metrics_family(&scrape->writer, "holdfast_gpu_state",
-                       "Which state the GPU is in; failed also while it is tried again.");
+                       "Which state the GPU is in; failed also while the daemon retries it.");
         each_gpu(gpu, snapshot)
                 for (uint32_t state = HF_GPU_RELEASED; state <= HF_GPU_FAILED; state++) {
                         const struct metrics_label label[] = {{"state", hf_gpu_state_name(state)}, {0}};
@@ -271,8 +272,8 @@ static const struct {
         const char *help;
 } setting_metrics[] = {
         {"holdfast_setting_wanted", "wanted_value", "The wanted setting: watts, MHz, NVML's number of a mode, 0 or 1."},
-        {"holdfast_setting_actual", "actual_value", "What the GPU has, in the same unit."},
-        {"holdfast_setting_drift", "differs", "Whether the setting is not as wanted, or cannot be told."},
+        {"holdfast_setting_actual", "actual_value", "The GPU's actual setting, in the same unit."},
+        {"holdfast_setting_drift", "differs", "Whether the setting differs from the wanted one, or is unknown."},
 };
 
 static void tell_settings_of(struct scrape *scrape, const struct snapshot_gpu *gpu, const char *key) {
@@ -349,7 +350,7 @@ static int write_textfile(const struct invocation *invocation, struct scrape *sc
         if (r == 0)
                 r = file_replace(path, text, size, 0644);
         if (r < 0)
-                return complain(invocation, STATUS_FAILED, "cannot write %s: %s; what was there is as it was", path,
+                return complain(invocation, STATUS_FAILED, "cannot write %s: %s; the old file is unchanged", path,
                                 strerror(-r));
         return STATUS_DONE;
 }
@@ -387,7 +388,7 @@ const struct command metrics_command = {
         .name = "metrics",
         .summary = "print metrics for Prometheus, or write them to a file",
         .description = "Prints the daemon's state in Prometheus' text format: what it holds, failures,\n"
-                       "leases, calls. Without a daemon holdfast_up is 0. What is not known is left out.",
+                       "leases, calls. Without a daemon holdfast_up is 0. Unknown values are left out.",
         .examples = "  holdfast metrics\n"
                     "  holdfast metrics --textfile /var/lib/prometheus/node-exporter/holdfast.prom",
         .options = options,

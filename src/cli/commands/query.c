@@ -37,15 +37,15 @@ static const struct option_spec options[] = {
         },
         OPTION_GPU(struct query_options, "only this GPU; may be given several times"),
         OPTION_VALUE(struct query_options, format, OPTION_TEXT, "format", "csv[,noheader][,nounits]",
-                     "without the line of names, without units (default: csv)"),
+                     "noheader: without the line of names; nounits: without units (default: csv)"),
         OPTION_JSON(struct query_options, "print JSON (docs/schemas/query.json)"),
         OPTION_SWITCH(struct query_options, list_fields, "list-fields", "print all fields and their meanings"),
         {0},
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "the fields are told"},
-        {STATUS_FAILED, "nothing can be told: there is neither a driver nor a daemon"},
+        {STATUS_DONE, "the fields are printed"},
+        {STATUS_FAILED, "no information: there is neither a driver nor a daemon"},
         {STATUS_USAGE, "wrong usage, an unknown field"},
         {STATUS_NO_GPU, "no such GPU"},
         {0},
@@ -175,11 +175,10 @@ static int complain_unknown_field(const struct invocation *invocation, const cha
         if (nearest.name)
                 return complain_usage(invocation, "unknown field '%s'%s --list-fields prints all", name,
                                       nearest_hint(&nearest, "", hint, sizeof(hint)));
-        return complain_usage(
-                invocation,
-                "unknown field '%s'; --list-fields prints all. What only the GPU itself can tell, such as "
-                "temperatures, ask of nvidia-smi",
-                name);
+        return complain_usage(invocation,
+                              "unknown field '%s'; --list-fields prints all. Use nvidia-smi for values that need the "
+                              "GPU itself, such as temperatures",
+                              name);
 }
 
 static int parse_fields(const struct invocation *invocation, const char *list, struct query *query) {
@@ -342,9 +341,9 @@ const struct command query_command = {
         .name = "query",
         .summary = "print fields of GPUs as nvidia-smi --query-gpu does",
         .description = "Prints fields of each GPU in CSV, with nvidia-smi's names and conventions: \", \"\n"
-                       "between columns, Enabled and Disabled, [N/A] for what is not known now, [Not\n"
-                       "Supported] for what this daemon cannot tell. Fields that begin with 'holdfast.'\n"
-                       "are our own. Opens no GPU.",
+                       "between columns, Enabled and Disabled, [N/A] for unknown values, and\n"
+                       "[Not Supported] for fields that this daemon does not report. Fields that begin with 'holdfast.'\n"
+                       "are Holdfast's own. Opens no GPU.",
         .examples = "  holdfast query --fields index,name,persistence_mode\n"
                     "  holdfast query --query-gpu=gpu_bus_id,persistence_mode --format=csv,noheader\n"
                     "  holdfast query --fields index,holdfast.state,holdfast.open_ms --json",

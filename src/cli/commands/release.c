@@ -37,11 +37,10 @@ static struct release_options {
 
 static const struct option_spec options[] = {
         OPTION_GPU(struct release_options, "only this GPU; may be given several times (default: all)"),
-        OPTION_SWITCH(struct release_options, all, "all",
-                      "all GPUs, which is the default; for scripts that say what they mean"),
+        OPTION_SWITCH(struct release_options, all, "all", "all GPUs (the default); makes scripts explicit"),
         OPTION_SWITCH(struct release_options, dry_run, "dry-run",
-                      "only say what would be done, and whether it could be"),
-        OPTION_SWITCH(struct release_options, force, "force", "also while other processes have the GPUs open"),
+                      "only print what would be done, and whether it is possible"),
+        OPTION_SWITCH(struct release_options, force, "force", "run even if other processes have the GPUs open"),
         OPTION_JSON(struct release_options, "with --dry-run: print JSON (docs/schemas/release.json)"),
         OPTION_TIMEOUT(struct release_options,
                        "wait that long for the GPUs to be released, and to be held again (default 120)"),
@@ -49,15 +48,16 @@ static const struct option_spec options[] = {
 };
 
 static const struct command_exit exits[] = {
-        {0, "COMMAND did well, and the GPUs are held again; any other number below 123: COMMAND's own"},
-        {RELEASE_LEASE_LOST, "the daemon may have taken hold of the GPUs while COMMAND works on them; COMMAND goes on"},
-        {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again within the time, or one is drained "
+        {0, "COMMAND succeeded, and the GPUs are held again; any other number below 123: COMMAND's own"},
+        {RELEASE_LEASE_LOST,
+         "the lease was lost: the daemon may hold the GPUs while COMMAND works on them; COMMAND continues"},
+        {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again in time, or one is drained "
                                  "and cannot be"},
-        {RELEASE_FAILED, "COMMAND was not run: wrong usage, not permitted, other processes are in the way, the daemon "
-                         "refused"},
-        {CHILD_NOT_EXECUTABLE, "COMMAND cannot be run"},
+        {RELEASE_FAILED,
+         "COMMAND was not run: wrong usage, no permission, other processes have the GPUs open, or the daemon refused"},
+        {CHILD_NOT_EXECUTABLE, "COMMAND cannot be executed"},
         {CHILD_NOT_FOUND, "COMMAND is not found"},
-        {CHILD_SIGNALLED, "and a signal's number on top: that ended COMMAND"},
+        {CHILD_SIGNALLED, "plus a signal's number: that signal ended COMMAND"},
         {0},
 };
 
@@ -111,16 +111,16 @@ static int run_released(struct release *release) {
 
 static void plan_in_text(const struct release *release) {
         static const char *const means[] = {
-                [DAEMON_NONE] = "though there is no daemon that holds any",
+                [DAEMON_NONE] = "although no daemon holds any",
                 [DAEMON_HOLDFAST] = "by a lease that ends with this process",
-                [DAEMON_NVIDIA] = "by persistence mode off, and on again afterwards",
+                [DAEMON_NVIDIA] = "by switching persistence mode off, and on again afterwards",
         };
         const struct snapshot *snapshot = release->yield.snapshot;
 
         printf("would release %zu GPU%s, %s:\n", release->n_selected, text_plural(release->n_selected),
                means[snapshot->daemon]);
         each_selected(gpu, snapshot)
-                printf("  %s: %s\n", gpu->label, yield_was_held(gpu) ? "held, and would be again" : "not held");
+                printf("  %s: %s\n", gpu->label, yield_was_held(gpu) ? "held, and would be held again" : "not held");
         if (release->invocation->n_words == 0)
                 return;
         (void)fputs("would run:", stdout);
@@ -178,7 +178,7 @@ static int select_gpus(struct release *release) {
 
 static int check_words(const struct invocation *invocation) {
         if (chosen.json && !chosen.dry_run)
-                return complain_usage(invocation, "--json needs --dry-run: standard output is COMMAND's");
+                return complain_usage(invocation, "--json needs --dry-run: standard output belongs to COMMAND");
         if (chosen.all && chosen.gpus.n > 0)
                 return complain_usage(invocation, "--all and --gpu contradict each other");
         if (invocation->n_words == 0 && !chosen.dry_run)
@@ -219,8 +219,9 @@ const struct command release_command = {
         .name = "release",
         .words = "-- COMMAND [ARGUMENT...]",
         .summary = "let go of GPUs while a command works on them",
-        .description = "Lets go of the GPUs, runs COMMAND, and takes hold again whatever becomes of it\n"
-                       "or of this process. COMMAND finds their addresses in HOLDFAST_GPUS. Needs root.",
+        .description = "Releases the GPUs, runs COMMAND, and then has them held again, even if COMMAND\n"
+                       "or this process fails. COMMAND finds their addresses in HOLDFAST_GPUS. Needs\n"
+                       "root.",
         .examples = "  holdfast release --gpu 0 -- nvidia-smi --gpu-reset -i 0\n"
                     "  holdfast release -- sh -c 'rmmod nvidia_uvm nvidia && modprobe nvidia'",
         .options = options,

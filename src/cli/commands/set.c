@@ -39,13 +39,13 @@ static const struct option_spec options[] = {
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "done for every GPU, or it was so already"},
+        {STATUS_DONE, "done for every GPU, or nothing had to be done"},
         {STATUS_FAILED, "the driver or the daemon refused; the message has the reason"},
         {STATUS_USAGE, "wrong usage"},
-        {STATUS_NO_DAEMON, "neither a daemon nor NVML to do it"},
+        {STATUS_NO_DAEMON, "there is neither a daemon nor NVML"},
         {STATUS_NOT_PERMITTED, "not permitted: needs root"},
         {STATUS_NO_GPU, "no such GPU"},
-        {STATUS_TIMEOUT, "the daemon did not answer in time; it may still do it"},
+        {STATUS_TIMEOUT, "the daemon did not answer in time; it may still carry out the request"},
         {0},
 };
 
@@ -88,7 +88,7 @@ static void explain_driver_failure(struct client *client, const struct snapshot_
                     address->slot == gpu->info.address.slot && address->function == gpu->info.address.function &&
                     details[i].error_text[0] != '\0')
                         text_set(result->reason, "%s%s", text_printable(details[i].error_text),
-                                 details[i].wanted ? " (the daemon goes on trying)" : "");
+                                 details[i].wanted ? " (the daemon keeps retrying)" : "");
         }
 }
 
@@ -101,7 +101,7 @@ static void take_status(uint32_t status, struct set_result *result) {
 
         result->status = mapped != STATUS_DONE ? mapped : STATUS_FAILED;
         if (status == NVPD_PERMISSIONS)
-                text_set(result->reason, "the daemon refused: only the host's root may change it; this is uid %u",
+                text_set(result->reason, "the daemon refused: only root of the host may change it; this is uid %u",
                          (unsigned)geteuid());
         else
                 text_set(result->reason, "%s", nvpd_status_text(status));
@@ -306,10 +306,10 @@ const struct command set_command = {
         .words = "on|off",
         .summary = "switch persistence mode on or off",
         .description = "Switches persistence mode on or off, for all GPUs or those named, and returns\n"
-                       "when it is done: when off, the GPU is torn down if nobody else uses it. Also\n"
-                       "takes 1, 0, ENABLED and DISABLED. It asks the daemon; where there is none, it\n"
-                       "sets the kernel's own flag through NVML, which the driver deprecates. When\n"
-                       "several GPUs fail, the exit status is that of the first.",
+                       "when it is done. After off, the GPU is torn down if no other process uses it.\n"
+                       "Also takes 1, 0, ENABLED and DISABLED. It asks the daemon; without a daemon, it\n"
+                       "sets the kernel's own flag through NVML, which the driver deprecates. If several\n"
+                       "GPUs fail, the exit status is that of the first.",
         .examples = "  holdfast set on\n"
                     "  holdfast set off --gpu 0 --gpu 0000:5d:00.0",
         .options = options,

@@ -40,15 +40,15 @@ static struct settings_options {
 static const struct option_spec options[] = {
         OPTION_GPU(struct settings_options, "only this GPU; may be given several times"),
         OPTION_SWITCH(struct settings_options, dry_run, "dry-run",
-                      "with apply: only say what would be changed, and why it could not be"),
+                      "with apply: only print what would be changed, and why something could not be changed"),
         OPTION_JSON(struct settings_options, "print JSON (docs/schemas/settings.json)"),
         OPTION_VALUE(struct settings_options, config, OPTION_TEXT, "config", "FILE",
-                     "read what is wanted there (default: /etc/holdfast/holdfast.conf)"),
+                     "read this configuration (default: /etc/holdfast/holdfast.conf)"),
         OPTION_VALUE(struct settings_options, nvml, OPTION_TEXT, "nvml", "FILE",
                      "the library that reads and changes settings (default: " NVML_LIBRARY
                      "; must be given with --root)"),
         OPTION_VALUE(struct settings_options, interval_usec, OPTION_SECONDS, "interval", "SECONDS",
-                     "with serve: compare all settings so often (default 60)"),
+                     "with serve: interval for comparing all settings (default 60)"),
         OPTION_VALUE(struct settings_options, hook_usec, OPTION_SECONDS, "hook-timeout", "SECONDS",
                      "with serve: kill a hook after that long (default 60)"),
         OPTION_TIMEOUT(struct settings_options, "wait that long for the daemon's answer (default 5)"),
@@ -58,7 +58,7 @@ static const struct option_spec options[] = {
 static const struct command_exit exits[] = {
         {STATUS_DONE, "every setting is as wanted, or none is wanted"},
         {STATUS_FAILED,
-         "a setting differs, cannot be told or applied, or a hook failed; or the configuration is wrong"},
+         "a setting differs, is unknown or cannot be applied; a hook failed; or the configuration is invalid"},
         {STATUS_USAGE, "wrong usage"},
         {STATUS_NO_DAEMON, "neither a driver nor a daemon"},
         {STATUS_NOT_PERMITTED, "apply and serve: need root"},
@@ -128,9 +128,9 @@ static json_t *apply_gpu(const struct command_run *run, const struct snapshot_gp
         json_t *result;
 
         if (gpu->in_daemon && gpu->detail.leased)
-                return nothing_known(wanted, "not touched: somebody has a lease of the GPU");
+                return nothing_known(wanted, "not applied: a client has a lease of the GPU");
         if (gpu->held != HF_YES)
-                return nothing_known(wanted, "not applied: nobody holds the GPU, so the driver would forget it");
+                return nothing_known(wanted, "not applied: no process holds the GPU, so the driver would forget it");
         result = settings_worker_apply(&apply);
         return result ? result : nothing_known(wanted, "NVML gave no answer in 30 s, or crashed");
 }
@@ -186,7 +186,7 @@ static void tell_setting(struct table *table, const json_t *gpu, const json_t *r
         table_cell(table, differs ? COLOUR_BAD : COLOUR_GOOD, "%s", applied ? "(set)" : text_of(row, "actual"));
         table_cell(table, COLOUR_NONE, "%s", text_of(row, "since"));
         table_cell(table, COLOUR_NONE, "%s",
-                   applied && !differs ? "set; NVML does not tell locked clocks" : text_of(row, "reason"));
+                   applied && !differs ? "set; NVML does not report locked clocks" : text_of(row, "reason"));
 }
 
 static void tell_failed_hooks(const json_t *gpu) {
@@ -324,10 +324,10 @@ const struct command settings_command = {
         .name = "settings",
         .words = "[apply|serve]",
         .summary = "show and apply power limits, clocks, compute modes",
-        .description = "Shows the settings that the configuration wants (holdfast.conf(5)), what the\n"
-                       "GPUs have, since when, and why they differ. 'apply' applies them now to GPUs\n"
-                       "that are held and not leased. 'serve' is what holdfast-settings.service runs:\n"
-                       "it applies them each time a GPU was initialised anew, and runs hooks.",
+        .description = "Shows the settings in the configuration (holdfast.conf(5)), what the GPUs have,\n"
+                       "since when, and why they differ. 'apply' applies them now to GPUs that are held\n"
+                       "and not leased. holdfast-settings.service runs 'serve', which applies them after\n"
+                       "each initialisation of a GPU, and runs hooks.",
         .examples = "  holdfast settings\n"
                     "  holdfast settings apply --gpu 0 --dry-run",
         .options = options,

@@ -36,8 +36,7 @@ static const struct option_spec options[] = {
         {
                 .name = "watch",
                 .letter = 'w',
-                .help = "show it again with every change, until Ctrl-C: in its place on a terminal, else below with "
-                        "the time; with --json an object a line",
+                .help = "print it again after every change, until Ctrl-C; with --json one object on each line",
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct status_options, watch),
         },
@@ -45,8 +44,8 @@ static const struct option_spec options[] = {
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "the state is told, whatever it is; with --watch also when told to stop"},
-        {STATUS_FAILED, "nothing can be told: there is neither a driver nor a daemon"},
+        {STATUS_DONE, "the state was printed, whatever it is; with --watch also when stopped by a signal"},
+        {STATUS_FAILED, "no information: there is neither a driver nor a daemon"},
         {STATUS_USAGE, "wrong usage"},
         {STATUS_NO_GPU, "no such GPU"},
         {0},
@@ -162,7 +161,7 @@ static int print_text(const struct watching *watching, const char *problem, FILE
         else if (report_text(watching->now, &style, stream) < 0)
                 return -ENOMEM;
         if (watching->now->daemon == DAEMON_NVIDIA)
-                wrap_print(stream, "note: it tells of no changes, so it is asked every 2 s.", 0, 2, style.width);
+                wrap_print(stream, "note: it does not report changes, so it is asked every 2 s.", 0, 2, style.width);
         return 0;
 }
 

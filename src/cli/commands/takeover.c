@@ -47,19 +47,19 @@ static const struct option_spec options[] = {
                       "also switch off the kernel's own persistence flag, which nvidia-smi -pm 1 sets where no "
                       "daemon runs: between the two daemons, through NVML"),
         OPTION_SWITCH(struct takeover_options, dry_run, "dry-run",
-                      "only say what would be done, and whether it could be"),
+                      "only print what would be done, and whether it is possible"),
         OPTION_JSON(struct takeover_options, "with --status: print JSON (docs/schemas/takeover.json)"),
         OPTION_VALUE(struct takeover_options, nvml, OPTION_TEXT, "nvml", "FILE",
                      "the library for --clear-legacy-flag (default: " NVML_LIBRARY "; must be given with --root)"),
-        OPTION_SWITCH(struct takeover_options, status, "status", "only say whether the unit runs Holdfast's daemon"),
-        OPTION_TIMEOUT(struct takeover_options, "wait that long for systemctl each time (default 300)"),
-        OPTION_SWITCH(struct takeover_options, undo, "undo", "give the unit back its own program"),
+        OPTION_SWITCH(struct takeover_options, status, "status", "only print whether the unit runs Holdfast's daemon"),
+        OPTION_TIMEOUT(struct takeover_options, "wait this long for each call of systemctl (default 300)"),
+        OPTION_SWITCH(struct takeover_options, undo, "undo", "make the unit run its own program again"),
         {0},
 };
 
 static const struct command_exit exits[] = {
-        {STATUS_DONE, "done, or it was so already; with --status: the unit runs Holdfast's daemon"},
-        {STATUS_FAILED, "not done: all is as it was, unless the message says otherwise; with --status: it does not"},
+        {STATUS_DONE, "done, or nothing had to be done; with --status: the unit runs Holdfast's daemon"},
+        {STATUS_FAILED, "not done: nothing has changed, unless the message says otherwise; with --status: it does not"},
         {STATUS_USAGE, "wrong usage"},
         {STATUS_NOT_PERMITTED, "not root"},
         {0},
@@ -175,8 +175,8 @@ static int check_unit(struct takeover *takeover) {
                 return -EIO;
         }
         text_set(takeover->error,
-                 "%s would still not run Holdfast's daemon: another drop-in says otherwise; look at %s", SERVICE_UNIT,
-                 now.drop_in_paths);
+                 "%s would still not run Holdfast's daemon, because another drop-in overrides it; look at %s",
+                 SERVICE_UNIT, now.drop_in_paths);
         return -EBUSY;
 }
 
@@ -251,7 +251,7 @@ struct takeover_step {
 };
 
 static const struct takeover_step taking[] = {
-        {"hold the GPUs that are initialised, until the end", hold},
+        {"hold the initialised GPUs until the end", hold},
         {"link the drop-in and the socket unit", link_units},
         {"systemctl daemon-reload", reload},
         {"check that the unit runs " HOLDFAST_DAEMON, check_unit},
@@ -262,14 +262,14 @@ static const struct takeover_step taking[] = {
 
 /* The unit is ours already. */
 static const struct takeover_step clearing[] = {
-        {"hold the GPUs that are initialised, until the end", hold},
+        {"hold the initialised GPUs until the end", hold},
         {"systemctl stop " SERVICE_UNIT ", switch the kernel's flag off, systemctl start", restart},
         {"check that its daemon answers and holds them", check_daemon},
         {NULL, NULL},
 };
 
 static const struct takeover_step giving_back[] = {
-        {"hold the GPUs that are initialised, until the end", hold},
+        {"hold the initialised GPUs until the end", hold},
         {"systemctl stop " SOCKET_UNIT, stop_socket},
         {"remove the links", unlink_units},
         {"systemctl daemon-reload", reload},
@@ -310,7 +310,7 @@ static const struct {
 static void note_options(const struct takeover *takeover) {
         for (size_t i = 0; i < ARRAY_SIZE(former_options); i++)
                 if (strstr(takeover->service.exec_start, former_options[i].option))
-                        report_say("note: the unit's own command line has %s, which does not count now: %s in "
+                        report_say("note: the unit's own command line has %s, which no longer has an effect: %s in "
                                    "/etc/holdfast/holdfast.conf",
                                    former_options[i].option, former_options[i].instead);
 }
@@ -321,10 +321,9 @@ static void note_flag(const struct takeover *takeover) {
         each_gpu(gpu, takeover->snapshot)
                 n += gpu->legacy == HF_YES;
         if (n > 0 && !chosen.clear_legacy_flag)
-                report_say(
-                        "note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even when "
-                        "the daemon lets go; 'holdfast takeover --clear-legacy-flag' switches it off",
-                        n, text_plural(n));
+                report_say("note: the kernel's own persistence flag is on for %zu GPU%s: they stay initialised even "
+                           "when the daemon releases them; 'holdfast takeover --clear-legacy-flag' switches it off",
+                           n, text_plural(n));
 }
 
 static int tell_plan(const struct takeover *takeover, const struct takeover_step *steps) {
@@ -384,7 +383,7 @@ static const struct {
         int status;
 } states[] = {
         [UNIT_OTHER] = {"not-taken-over",
-                        "is not Holdfast's; 'holdfast takeover' has it run Holdfast's daemon as Holdfast's unit does",
+                        "is not Holdfast's; 'holdfast takeover' makes it run Holdfast's daemon as Holdfast's unit does",
                         STATUS_FAILED},
         [UNIT_OWN] = {"own", "is Holdfast's own: there is nothing to take over", STATUS_DONE},
         [UNIT_TAKEN] = {"taken-over", "is another package's, and taken over", STATUS_DONE},
@@ -396,7 +395,7 @@ static const struct {
                          STATUS_FAILED},
         [UNIT_UNREADABLE] = {"unreadable", "cannot be read by systemd: systemd-analyze verify " SERVICE_UNIT,
                              STATUS_FAILED},
-        [UNIT_UNKNOWN] = {"unknown", "cannot be looked at", STATUS_FAILED},
+        [UNIT_UNKNOWN] = {"unknown", "cannot be examined", STATUS_FAILED},
 };
 
 static int tell_status_json(const struct takeover *takeover, const char *program) {
@@ -439,11 +438,11 @@ static int roll_back(struct takeover *takeover) {
         text_set(first, "%s", takeover->error);
         if (run_steps(takeover, rolling_back) < 0)
                 return complain(takeover->invocation, STATUS_FAILED,
-                                "%s. Nor could the unit be given back its program (%s): GPUs may not be held; "
+                                "%s. The unit's own program could not be restored either (%s): GPUs may not be held; "
                                 "'holdfast takeover --undo' tries again",
                                 first, takeover->error);
         return complain(takeover->invocation, STATUS_FAILED,
-                        "%s. The unit has its own program back, and all is as it was", first);
+                        "%s. The unit runs its own program again, and the previous state is restored", first);
 }
 
 static int carry_out(struct takeover *takeover, const struct takeover_step *steps) {
@@ -496,11 +495,12 @@ static int take(struct takeover *takeover) {
 
 static int check_usage(const struct invocation *invocation) {
         if (chosen.status && (chosen.undo || chosen.dry_run || chosen.clear_legacy_flag))
-                return complain_usage(invocation, "--status only looks: it goes with --json and --timeout alone");
+                return complain_usage(invocation,
+                                      "--status changes nothing: it can be combined with --json and --timeout only");
         if (chosen.json && !chosen.status)
                 return complain_usage(invocation, "--json needs --status");
         if (chosen.undo && chosen.clear_legacy_flag)
-                return complain_usage(invocation, "--clear-legacy-flag goes with a takeover, not with --undo");
+                return complain_usage(invocation, "--clear-legacy-flag cannot be combined with --undo");
         /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
         if (chosen.clear_legacy_flag && !invocation->locations->has_nvml && !chosen.nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
@@ -529,12 +529,12 @@ static int run(const struct invocation *invocation) {
 const struct command takeover_command = {
         .name = "takeover",
         .summary = "have a driver package's unit run Holdfast's daemon",
-        .description = "Where a driver package owns nvidia-persistenced.service (Ubuntu's\n"
-                       "nvidia-compute-utils), links a drop-in into /etc/systemd/system that has the\n"
-                       "unit run Holdfast's daemon, and restarts the unit if it runs. It survives\n"
-                       "upgrades of either package. GPUs that are initialised stay so: this process has\n"
-                       "them open until the new daemon holds them. When that fails, the unit gets its\n"
-                       "own program back. Needs root.",
+        .description = "Makes a driver package's nvidia-persistenced.service (Ubuntu's\n"
+                       "nvidia-compute-utils) run Holdfast's daemon: links a drop-in into\n"
+                       "/etc/systemd/system, which survives upgrades of either package, and restarts the\n"
+                       "unit if it runs. Initialised GPUs stay initialised: this process keeps them open\n"
+                       "until the new daemon holds them. If that fails, the unit gets its own program\n"
+                       "back. Needs root.",
         .examples = "  holdfast takeover --dry-run\n"
                     "  holdfast takeover\n"
                     "  holdfast takeover --status\n"

@@ -77,13 +77,13 @@ static int make_one(const struct takeover_link *link, const struct locations *lo
         if (locations_path(path, locations, link->path) < 0 || locations_path(target, locations, link->target) < 0)
                 return say(-ENAMETOOLONG, error, size, "cannot link", link->path);
         if (access(target, R_OK) < 0)
-                return say(-errno, error, size, "Holdfast is not wholly installed:", target);
+                return say(-errno, error, size, "Holdfast is not completely installed:", target);
         r = is_ours(link, path);
         if (r == 1)
                 return 0;
         if (r == 0 && faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                 return say(-EEXIST, error, size,
-                           "another file is in the way of a link; look at it, and move it:", path);
+                           "another file is in the place of a link; check it and move it away:", path);
         r = make_folder_of(path);
         if (r == 0)
                 r = make_link(link->target, path);

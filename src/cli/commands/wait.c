@@ -32,15 +32,15 @@ static const struct option_spec options[] = {
                    "this GPU, whether the daemon wants it or not; may be given several times (default: every GPU "
                    "that the daemon wants to hold)"),
         OPTION_JSON(struct wait_options, "print JSON at the end (docs/schemas/wait.json)"),
-        OPTION_TIMEOUT(struct wait_options, "give up after that long; 0: look once; infinity: never (default 300)"),
+        OPTION_TIMEOUT(struct wait_options, "give up after this time; 0: look once; infinity: never (default 300)"),
         {0},
 };
 
 static const struct command_exit exits[] = {
         {STATUS_DONE, "every GPU that is waited for is held"},
-        {STATUS_FAILED, "the time is over; the GPUs that are missing are named, with the reasons"},
+        {STATUS_FAILED, "timeout; the missing GPUs are named, with the reasons"},
         {STATUS_USAGE, "wrong usage"},
-        {STATUS_NO_DAEMON, "the time is over, and no daemon answers"},
+        {STATUS_NO_DAEMON, "timeout, and no daemon answers"},
         {0},
 };
 
@@ -381,10 +381,9 @@ static int run(const struct invocation *invocation) {
 const struct command wait_command = {
         .name = "wait",
         .summary = "return when the GPUs are held, showing progress",
-        .description = "Waits until every GPU that the daemon wants to hold is held (with NVIDIA's\n"
-                       "daemon: every GPU), and tells what happens meanwhile: one line for each change,\n"
-                       "or one line that is kept up to date on a terminal. Also waits for the daemon\n"
-                       "itself.",
+        .description = "Waits until the daemon answers and every GPU that it wants to hold is held (with\n"
+                       "NVIDIA's daemon: every GPU). Prints a line for each change, or on a terminal one\n"
+                       "line that it updates.",
         .examples = "  holdfast wait --timeout 60 && srun ...\n"
                     "  ExecStartPre=/usr/bin/holdfast wait --timeout 120",
         .options = options,

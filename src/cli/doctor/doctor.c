@@ -23,7 +23,7 @@ enum {
 static const struct probe probes[] = {
         {"gpu-on-bus", "the GPUs are on the PCI bus", "kernel-or-gpu-missing", probe_gpu_on_bus},
         {"driver-module", "this kernel has the driver's module", "kernel-or-gpu-missing", probe_driver_module},
-        {"driver-loaded", "the driver is loaded and has every GPU", "driver-not-loaded", probe_driver_loaded},
+        {"driver-loaded", "the driver is loaded and lists every GPU", "driver-not-loaded", probe_driver_loaded},
         {"versions", "driver and libraries have the same version", "version-mismatch", probe_versions},
         {"nodes", "the device nodes are there and can be opened", "nodes-missing", probe_nodes},
         {"unit", "the unit is there and enabled", "unit-masked-or-disabled", probe_unit},
@@ -37,13 +37,13 @@ static const struct probe probes[] = {
         {"socket", "the socket answers, for everybody", "socket", probe_socket},
         {"socket-inode", "daemon and containers have the same socket", "socket", probe_socket_inode},
         {"persistence", "persistence mode is on", "persistence-off", probe_persistence},
-        {"unbind", "the daemon hears of unbinds", "gpu-stuck", probe_unbind},
+        {"unbind", "the daemon learns of unbinds", "gpu-stuck", probe_unbind},
         {"excluded", "no GPU is excluded from the driver", "gpu-excluded", probe_excluded},
         {"initialisation", "every GPU initialises", "gpu-lost-or-failing", probe_initialisation},
         {"stuck", "no GPU is stuck in the driver", "gpu-stuck", probe_stuck},
         {"fabric", "UVM and the NVLink fabric are ready", "fabric-not-ready", probe_fabric},
         {"other-holder", "only the daemon keeps GPUs initialised", "other-holder", probe_other_holder},
-        {"reset", "no client is in the way of a reset", "reset-and-ecc", probe_reset},
+        {"reset", "no client blocks a reset", "reset-and-ecc", probe_reset},
         {"settings", "settings and hooks are as wanted", "settings-differ", probe_settings},
 };
 
@@ -100,7 +100,7 @@ static const struct option_spec options[] = {
         {
                 .name = "verbose",
                 .letter = 'v',
-                .help = "also show what is right, and all that is known about the rest",
+                .help = "also show checks without a problem, and all details of the others",
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct doctor_options, verbose),
         },
@@ -110,8 +110,8 @@ static const struct option_spec options[] = {
 
 static const struct command_exit exits[] = {
         {STATUS_DONE, "no problem was found"},
-        {1, "one problem was found; 2 to 100: so many (100: or more)"},
-        {STATUS_DOCTOR_FAILED, "the command itself failed, or was used wrongly"},
+        {1, "one problem was found; 2 to 100: that many (100: or more)"},
+        {STATUS_DOCTOR_FAILED, "the command itself failed, or wrong usage"},
         {0},
 };
 
@@ -167,10 +167,10 @@ static int run(const struct invocation *invocation) {
 const struct command doctor_command = {
         .name = "doctor",
         .summary = "find what is wrong, and how to cure it",
-        .description = "Looks for every kind of trouble: with the driver, the device nodes, the unit,\n"
-                       "the daemon, its socket, and each GPU. For each problem it shows what it read, a\n"
-                       "command that cures it, and the runbook. Notes are not counted as problems. It\n"
-                       "changes nothing and opens no GPU. As root it sees more.",
+        .description = "Checks the driver, the device nodes, the unit, the daemon, its socket, and each\n"
+                       "GPU. For each problem it shows the evidence, a command that cures it, and the\n"
+                       "runbook. Notes are not counted as problems. It changes nothing and opens no GPU.\n"
+                       "As root it sees more.",
         .examples = "  holdfast doctor\n"
                     "  holdfast doctor --verbose\n"
                     "  holdfast doctor --json | jq -r '.checks[] | select(.cure) | .cure'",

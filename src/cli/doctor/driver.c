@@ -109,7 +109,7 @@ void probe_gpu_on_bus(const struct examination *examination, struct finding *fin
                 if (bus_has(&bus, &gpu->info.address))
                         continue;
                 finding_set(finding, VERDICT_PROBLEM,
-                            "a GPU that the driver or the daemon has is gone from the PCI bus");
+                            "a GPU that the driver or the daemon lists is missing on the PCI bus");
                 finding_quote(finding, "%s: not in %s%s", gpu->label, examination->locations->root, PCI_DEVICES);
         }
         if (bus.n == 0 && finding->verdict == VERDICT_OK) {
@@ -202,7 +202,7 @@ static void report_unbound(const struct examination *examination, const struct b
                         finding_set(finding, VERDICT_NOTE, "a GPU was given to another driver");
                 if (elsewhere)
                         continue;
-                finding_set(finding, VERDICT_PROBLEM, "the driver is loaded, but has not every GPU");
+                finding_set(finding, VERDICT_PROBLEM, "the driver is loaded but does not list every GPU");
                 finding_cure(finding, "echo %s > /sys/bus/pci/drivers/nvidia/bind",
                              pci_address_format(&gpu->address, address));
         }

@@ -85,9 +85,10 @@ static void compare(struct comparison *comparison, const char *library) {
         comparison->n_found++;
         if (text_equal(version, comparison->driver_version))
                 return;
-        finding_set(comparison->finding, VERDICT_PROBLEM,
-                    "a library has another version than the loaded driver, %s: programs fail with a mismatch",
-                    comparison->driver_version);
+        finding_set(
+                comparison->finding, VERDICT_PROBLEM,
+                "a library has a different version than the loaded driver, %s: programs fail with a version mismatch",
+                comparison->driver_version);
         finding_quote(comparison->finding, "%s%s", comparison->locations->root, path);
 }
 
@@ -201,7 +202,8 @@ static void check_mode(struct inspection *inspection, const char *path, const st
                 return;
         }
         if (inspection->finding->verdict == VERDICT_OK)
-                finding_set(inspection->finding, VERDICT_PROBLEM, "a device node cannot be opened by all who should");
+                finding_set(inspection->finding, VERDICT_PROBLEM,
+                            "a device node cannot be opened by all permitted users");
         finding_quote(inspection->finding, "%s has mode 0%o; %s/proc/driver/nvidia/params says 0%o", path, found,
                       inspection->locations->root, wanted);
         if (inspection->change[0] == '\0')
@@ -244,8 +246,7 @@ void probe_nodes(const struct examination *examination, struct finding *finding)
         struct inspection inspection = {.locations = examination->locations, .finding = finding};
 
         if (!snapshot->driver_loaded) {
-                finding_set(finding, VERDICT_UNKNOWN,
-                            "without the driver nobody knows which device nodes there should be");
+                finding_set(finding, VERDICT_UNKNOWN, "unknown without the driver: which device nodes should exist");
                 return;
         }
         if (node_parameters_read(examination->locations, &inspection.parameters) < 0)

@@ -21,7 +21,7 @@ static bool is_told(const struct examination *examination, const struct snapshot
 static bool is_unknown(const struct examination *examination, struct finding *finding) {
         if (examination->snapshot->daemon == DAEMON_HOLDFAST)
                 return false;
-        finding_set(finding, VERDICT_UNKNOWN, "only Holdfast's daemon can tell, and it does not answer here");
+        finding_set(finding, VERDICT_UNKNOWN, "only Holdfast's daemon can report this, and it does not answer here");
         return true;
 }
 
@@ -31,11 +31,11 @@ void probe_excluded(const struct examination *examination, struct finding *findi
         const struct snapshot *snapshot = examination->snapshot;
 
         if (!snapshot->driver_loaded)
-                finding_set(finding, VERDICT_UNKNOWN, "without the driver nothing is known of it");
+                finding_set(finding, VERDICT_UNKNOWN, "unknown without the driver");
         each_gpu(gpu, snapshot) {
                 if (!gpu->info.excluded)
                         continue;
-                finding_set(finding, VERDICT_NOTE, "a GPU is excluded from the driver, so nobody can use it");
+                finding_set(finding, VERDICT_NOTE, "a GPU is excluded from the driver, so no process can use it");
                 finding_quote(finding, "%s: %s/proc/driver/nvidia/gpus/%s/information: GPU Excluded: Yes", gpu->label,
                               examination->locations->root, gpu->address);
                 finding_cure(finding,
@@ -91,7 +91,7 @@ static void quote_log(const struct examination *examination, int r, const struct
         if (r == 0)
                 finding_quote(finding, "kernel log: %s", line->text);
         else if (r == -EACCES || r == -EPERM)
-                finding_quote(finding, "kernel log: not for this user (%s/dev/kmsg: %s); run as root",
+                finding_quote(finding, "kernel log: not readable for this user (%s/dev/kmsg: %s); run as root",
                               examination->locations->root, strerror(-r));
 }
 
@@ -163,7 +163,7 @@ void probe_fabric(const struct examination *examination, struct finding *finding
         each_gpu(gpu, snapshot) {
                 if (!is_told(examination, gpu) || gpu->detail.uvm != HF_UVM_WAITING || gpu->detail.uvm_text[0] == '\0')
                         continue;
-                finding_set(finding, VERDICT_PROBLEM, "UVM persistence is not on yet; the daemon goes on trying");
+                finding_set(finding, VERDICT_PROBLEM, "UVM persistence is not on yet; the daemon keeps retrying");
                 finding_quote(finding, "%s: %s", gpu->label, gpu->detail.uvm_text);
                 finding_cure(finding, "systemctl restart nvidia-fabricmanager");
         }

@@ -40,12 +40,13 @@ static void judge_flag(const struct examination *examination, struct finding *fi
                         continue;
                 if (finding->verdict == VERDICT_OK) {
                         finding_set(finding, VERDICT_NOTE,
-                                    "the kernel's own persistence flag is on, which the driver will do without");
+                                    "the kernel's own persistence flag is on, which a later driver will not have");
                         finding_cure_unit(finding, examination,
                                           "systemctl stop UNIT && nvidia-smi -pm 0 && systemctl start UNIT");
                 }
                 finding_quote(finding, "%s: %s", gpu->label,
-                              gpu->legacy_inferred ? "initialised, and nobody has it open" : "the driver says so");
+                              gpu->legacy_inferred ? "initialised, although no process has it open"
+                                                   : "the driver says so");
         }
 }
 
@@ -70,7 +71,7 @@ void probe_other_holder(const struct examination *examination, struct finding *f
         if (finding->verdict != VERDICT_OK)
                 return;
         if (!examination->snapshot->driver_loaded)
-                finding_set(finding, VERDICT_UNKNOWN, "without the driver nothing is known of it");
+                finding_set(finding, VERDICT_UNKNOWN, "unknown without the driver");
         else
                 admit_unknown_flags(examination->snapshot, finding);
 }

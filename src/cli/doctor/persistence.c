@@ -92,7 +92,7 @@ static void blame(const struct examination *examination, const struct snapshot_g
         if (snapshot->daemon == DAEMON_HOLDFAST)
                 blame_holdfast(snapshot, gpu, instructions, finding);
         else if (snapshot->daemon == DAEMON_NVIDIA)
-                quote(gpu, "off in NVIDIA's daemon, by a client or --no-persistence-mode; it does not tell which",
+                quote(gpu, "off in NVIDIA's daemon, by a client or --no-persistence-mode; it does not report which",
                       finding);
         else
                 quote(gpu, "off: no daemon, and the kernel's flag is off", finding);
@@ -171,7 +171,7 @@ void probe_persistence(const struct examination *examination, struct finding *fi
                 set_cure(examination, n_cured, ids, finding);
         } else if (snapshot->n_gpus == 0 || any_unknown(snapshot))
                 finding_set(finding, VERDICT_UNKNOWN, "%s",
-                            snapshot->n_gpus == 0 ? "there are no GPUs to look at"
+                            snapshot->n_gpus == 0 ? "there are no GPUs to check"
                                                   : "no daemon answers for a GPU, and its kernel flag cannot be read "
                                                     "without opening it");
         else

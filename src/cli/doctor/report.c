@@ -121,7 +121,7 @@ static void print_head(const struct finding *findings, size_t n, const struct re
         else
                 text_set(count, "%zu problem%s found", problems, text_plural(problems));
         colour_print(stream, style->colours, problems == 0 ? COLOUR_GOOD : COLOUR_BAD, count);
-        (void)fprintf(stream, " by %zu checks: %zu OK, %zu cannot be told\n", n, ok, unknown);
+        (void)fprintf(stream, " by %zu checks: %zu OK, %zu unknown\n", n, ok, unknown);
 }
 
 /* Returns whether there would have been more to print. */

@@ -29,8 +29,7 @@ static bool is_unknown(const struct service *service, struct finding *finding) {
         if (!service->known)
                 finding_set(finding, VERDICT_UNKNOWN, "%s", service->reason);
         else if (!text_equal(service->load_state, "loaded"))
-                finding_set(finding, VERDICT_UNKNOWN, "there is no unit to look at (LoadState=%s)",
-                            service->load_state);
+                finding_set(finding, VERDICT_UNKNOWN, "there is no unit to check (LoadState=%s)", service->load_state);
         return finding->verdict == VERDICT_UNKNOWN;
 }
 
@@ -41,7 +40,7 @@ static const struct {
         const char *summary; /* before the unit's name */
         const char *cure;
 } load_states[] = {
-        {"bad-setting", "systemd does not take a line of", "systemd-analyze verify UNIT.service"},
+        {"bad-setting", "systemd rejects a line of", "systemd-analyze verify UNIT.service"},
         {"error", "systemd cannot read", "systemd-analyze verify UNIT.service"},
         {"masked", "nothing starts the masked unit",
          "systemctl unmask UNIT; systemctl enable UNIT; systemctl start UNIT"},
@@ -142,7 +141,7 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
                         note_drop_ins(examination, finding);
                 return;
         }
-        finding_set(finding, VERDICT_PROBLEM, "%.100s is disabled: it does not start with the machine", service->unit);
+        finding_set(finding, VERDICT_PROBLEM, "%.100s is disabled: it does not start at boot", service->unit);
         finding_cure_unit(finding, examination, "systemctl enable --now UNIT");
 }
 
@@ -221,9 +220,9 @@ static const struct {
 } results[] = {
         {"core-dump", "it crashed"},
         {"exit-code", "it ended with an error, which its log has"},
-        {"oom-kill", "it was killed for want of memory"},
-        {"protocol", "it did not tell systemd what Type= promises"},
-        {"resources", "systemd could not set up what the unit asks for (user, directories, limits)"},
+        {"oom-kill", "it was killed because memory was short"},
+        {"protocol", "it did not send systemd the notification that Type= requires"},
+        {"resources", "systemd could not set up what the unit requires (user, directories, limits)"},
         {"signal", "it was killed by a signal"},
         {"start-limit-hit", "it failed so often that systemd gave up"},
         {"timeout", "it did not start or end in time"},
@@ -362,7 +361,7 @@ static void check_missing(const struct examination *examination, const struct us
         if (examination->service->user[0] == '\0' || user->uid == 0)
                 return;
         finding_set(finding, VERDICT_PROBLEM,
-                    "there is no runtime directory, and %s, as whom the unit runs, cannot make it", user->name);
+                    "there is no runtime directory, and %s, the unit's user, cannot create it", user->name);
         finding_cure(finding, "install -d -m 0755 -o %s %s", user->name, examination->runtime_directory);
 }
 
@@ -382,7 +381,7 @@ static void check_directory(const struct examination *examination, const struct 
 
 static void report_no_user(const struct service *service, const struct user *user, struct finding *finding) {
         if (user->name[0] == '$') {
-                finding_set(finding, VERDICT_UNKNOWN, "the daemon's user is what the variable %s has", user->name);
+                finding_set(finding, VERDICT_UNKNOWN, "the daemon's user is set by the variable %s", user->name);
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "the unit runs the daemon as '%s', and there is no such user",

@@ -34,7 +34,8 @@ void probe_daemon(const struct examination *examination, struct finding *finding
                 return;
         }
         if (snapshot->daemon == DAEMON_SILENT) {
-                finding_set(finding, VERDICT_UNKNOWN, "something is at the socket, but gives no answer: see socket");
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "something listens at the socket but does not answer: see socket");
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");
@@ -52,7 +53,7 @@ void probe_daemon_kind(const struct examination *examination, struct finding *fi
         if (snapshot->daemon != DAEMON_NVIDIA)
                 return;
         finding_set(finding, VERDICT_NOTE,
-                    "NVIDIA's daemon runs: it retries no failed GPU, and tells neither failures nor reasons");
+                    "NVIDIA's daemon runs: it does not retry failed GPUs, and reports neither failures nor reasons");
         finding_quote(finding, "pid %d at %s does not serve Holdfast's own RPC program", (int)snapshot->daemon_pid,
                       snapshot->daemon_socket);
         finding_cure(finding, "holdfast takeover --dry-run");
@@ -113,13 +114,13 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
         ssize_t r;
 
         if (!snapshot_has_daemon(examination->snapshot) || listener == 0) {
-                finding_set(finding, VERDICT_UNKNOWN, "nobody knows which process listens at the socket");
+                finding_set(finding, VERDICT_UNKNOWN, "unknown: which process listens at the socket");
                 return;
         }
         text_set(path, "%s/" PID_FILE_NAME, examination->runtime_directory);
         r = file_read(path, text, sizeof(text));
         if (r < 0 || text_parse_u64(text_trim(text), 10, INT32_MAX, &pid) < 0) {
-                finding_set(finding, VERDICT_UNKNOWN, "the pid file tells no pid: %s: %s", path,
+                finding_set(finding, VERDICT_UNKNOWN, "the pid file has no pid: %s: %s", path,
                             r < 0 ? strerror((int)-r) : "no number");
                 return;
         }
@@ -132,7 +133,8 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
 /* ---- does the socket answer -------------------------------------------------- */
 
 static void report_mode(const char *path, unsigned found, unsigned missing, const char *cure, struct finding *finding) {
-        finding_set(finding, VERDICT_PROBLEM, "not everybody can reach the socket, so their tools report Disabled");
+        finding_set(finding, VERDICT_PROBLEM,
+                    "not every user can reach the socket, so nvidia-smi and NVML report Disabled for them");
         finding_quote(finding, "%s has mode 0%o, which lacks 0%o", path, found, missing);
         finding_cure(finding, "chmod %s %s", cure, path);
 }
@@ -151,11 +153,11 @@ void probe_socket(const struct examination *examination, struct finding *finding
         const struct snapshot *snapshot = examination->snapshot;
 
         if (snapshot->daemon == DAEMON_SILENT) {
-                finding_set(finding, VERDICT_PROBLEM, "the socket gives no right answer");
+                finding_set(finding, VERDICT_PROBLEM, "the socket gives an invalid answer");
                 finding_quote(finding, "%s", snapshot->daemon_error);
                 finding_cure_unit(finding, examination, "systemctl restart UNIT");
         } else if (snapshot->daemon == DAEMON_NONE && snapshot->daemon_errno == -ECONNREFUSED) {
-                finding_set(finding, VERDICT_PROBLEM, "the socket is stale: its daemon is gone, and did not remove it");
+                finding_set(finding, VERDICT_PROBLEM, "the socket is stale: its daemon has ended without removing it");
                 finding_quote(finding, "connect to %s: %s", snapshot->daemon_socket, strerror(ECONNREFUSED));
                 finding_cure_unit(finding, examination, "systemctl restart UNIT");
         } else if (snapshot->daemon == DAEMON_NONE) {
@@ -179,7 +181,7 @@ static void report_lost_listeners(const struct examination *examination, size_t 
 /* Any user can have a user namespace, and an old socket there: that is worth a look, but no fault of the node. */
 static void report_stale_mounts(const struct stale_mounts *mounts, struct finding *finding) {
         finding_set(finding, mounts->n_foreign < mounts->n ? VERDICT_PROBLEM : VERDICT_NOTE,
-                    "%zu container%s an old socket: there nvidia-smi and NVML do not reach the daemon", mounts->n,
+                    "%zu container%s an old socket: nvidia-smi and NVML do not reach the daemon from there", mounts->n,
                     mounts->n == 1 ? " has" : "s have");
         for (size_t i = 0; i < mounts->n && i < STALE_MOUNTS_MAX; i++)
                 finding_quote(finding, "pid %d (%s): /proc/%d/mountinfo: %s on %s%s", (int)mounts->items[i].pid,
@@ -198,7 +200,7 @@ static void report_mounts(const struct socket_place *place, struct finding *find
                 report_stale_mounts(&mounts, finding);
         else if (mounts.hanging_pid > 0)
                 finding_set(finding, VERDICT_UNKNOWN,
-                            "containers may have an old socket: a look at the mounts of process %d hangs",
+                            "containers may have an old socket: reading the mounts of process %d hangs",
                             (int)mounts.hanging_pid);
         else if (!mounts.complete)
                 finding_set(finding, VERDICT_UNKNOWN,
@@ -221,7 +223,7 @@ void probe_socket_inode(const struct examination *examination, struct finding *f
         }
         r = listeners_count(path, &place, &n);
         if (r < 0)
-                finding_set(finding, VERDICT_UNKNOWN, "the kernel does not tell who listens (sock_diag): %s",
+                finding_set(finding, VERDICT_UNKNOWN, "the kernel does not report who listens (sock_diag): %s",
                             strerror(-r));
         else if (n > n_reached)
                 report_lost_listeners(examination, n, finding);

@@ -55,7 +55,7 @@ static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
                 if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)
                         continue;
                 finding_set(finding, VERDICT_NOTE,
-                            "an unbind of a GPU whose UVM state is kept waits for ever: release the GPU first");
+                            "an unbind of a GPU whose UVM state is kept never ends: release the GPU first");
                 finding_quote(finding, "%s: UVM state is kept (uvm-persistence), driver %s", gpu->label,
                               snapshot->driver_version);
                 finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
@@ -78,13 +78,13 @@ void probe_unbind(const struct examination *examination, struct finding *finding
         if (r > 0)
                 return;
         if (r < 0) {
-                finding_set(finding, VERDICT_UNKNOWN, "cannot see whether the daemon hears of unbinds");
+                finding_set(finding, VERDICT_UNKNOWN, "unknown whether the daemon learns of unbinds");
                 finding_quote(finding, "/proc/%u/fd: %s", pid_of_daemon(snapshot), strerror(-r));
                 return;
         }
         finding_set(
                 finding, VERDICT_NOTE,
-                "an unbind of a held GPU waits until the daemon is told to release it: this driver does not announce "
+                "an unbind of a held GPU waits until a client has the daemon release it: this driver does not announce "
                 "unbinds, and the daemon cannot read the kernel log");
         finding_quote(finding, "driver %s; drivers from 575.51.02 on announce them", snapshot->driver_version);
         finding_quote(finding, "process %u has no descriptor of /dev/kmsg", pid_of_daemon(snapshot));

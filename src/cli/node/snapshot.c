@@ -357,8 +357,8 @@ const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_
         if (snapshot->n_untold == 0)
                 return NULL;
         (void)text_format(buffer, size,
-                          "the driver does not answer a read of /proc/driver/nvidia/gpus/%s/information: what it lists "
-                          "of %zu GPU%s is not known, maybe since a GPU hangs in its initialisation",
+                          "the driver does not answer a read of /proc/driver/nvidia/gpus/%s/information: the details "
+                          "of %zu GPU%s are unknown, perhaps because a GPU hangs in its initialisation",
                           pci_address_format(&snapshot->untold, address), snapshot->n_untold,
                           text_plural(snapshot->n_untold));
         return buffer;
@@ -371,7 +371,7 @@ const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, ch
                 return NULL;
         if (snapshot->sight.n_hanging > 0)
                 (void)text_format(buffer, size,
-                                  "clients may be missing: a look at the files that process %d has open hangs; %zu "
+                                  "clients may be missing: reading the open files of process %d hangs; %zu "
                                   "process%s left out. Look at that process, and at its file systems.",
                                   (int)snapshot->sight.hanging_pid, snapshot->sight.n_hanging,
                                   snapshot->sight.n_hanging == 1 ? " was" : "es were");
@@ -379,7 +379,7 @@ const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, ch
                 (void)text_copy(buffer, size, hidden);
         else
                 (void)text_format(buffer, size,
-                                  "clients may be missing: the driver does not tell which device node belongs to %s.",
+                                  "clients may be missing: the driver does not report which device node belongs to %s.",
                                   pci_address_format(&snapshot->untold, address));
         return buffer;
 }

@@ -26,7 +26,7 @@ static void note_no_connection(struct snapshot *snapshot, int error) {
         if (error == -ENOENT)
                 text_set(snapshot->daemon_error, "no persistence daemon is running: there is no socket %s", path);
         else if (error == -ECONNREFUSED)
-                text_set(snapshot->daemon_error, "no persistence daemon is running: nobody listens on %s any more",
+                text_set(snapshot->daemon_error, "no persistence daemon is running: no process listens on %s any more",
                          path);
         else
                 text_set(snapshot->daemon_error, "cannot connect to the persistence daemon at %s: %s", path,

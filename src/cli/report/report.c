@@ -65,7 +65,7 @@ void report_say(const char *format, ...) {
 const char *report_nothing(const struct snapshot *snapshot, const struct locations *locations, char *buffer,
                            size_t size) {
         (void)text_format(buffer, size,
-                          "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s; 'holdfast doctor' tells "
+                          "the NVIDIA driver is not loaded (no %s/proc/driver/nvidia), and %s; 'holdfast doctor' shows "
                           "what to do",
                           locations->root, snapshot->daemon_error);
         return buffer;

@@ -244,15 +244,17 @@ static void print_detail(const struct snapshot_gpu *gpu, struct remarks *remarks
 
 static void print_trouble(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, struct remarks *remarks) {
         if (gpu->info.excluded) {
-                print_gpu_line(gpu, COLOUR_WARNING,
-                               "excluded from the driver by the administrator (NVreg_ExcludedGpus): nobody can open it",
-                               remarks);
+                print_gpu_line(
+                        gpu, COLOUR_WARNING,
+                        "excluded from the driver by the administrator (NVreg_ExcludedGpus): no process can open it",
+                        remarks);
                 return;
         }
         if (snapshot->daemon == DAEMON_HOLDFAST)
                 print_detail(gpu, remarks);
         if (snapshot->daemon == DAEMON_HOLDFAST && !gpu->in_daemon)
-                print_gpu_line(gpu, COLOUR_WARNING, "the driver lists it, the daemon does not know it (yet)", remarks);
+                print_gpu_line(gpu, COLOUR_WARNING, "the driver lists it, but the daemon does not know it (yet)",
+                               remarks);
         if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
                 print_gpu_line(gpu, COLOUR_BAD, nvpd_status_text(gpu->get_status), remarks);
 }
@@ -289,8 +291,8 @@ static void print_daemon_note(const struct snapshot *snapshot, struct remarks *r
                 print_note(remarks, snapshot->daemon_error);
                 break;
         case DAEMON_NVIDIA:
-                print_note(remarks,
-                           "NVIDIA's daemon tells held or not; since when, failures and their reasons it cannot tell.");
+                print_note(remarks, "NVIDIA's daemon reports only whether a GPU is held, but not since when, and no "
+                                    "failures or reasons.");
                 break;
         case DAEMON_HOLDFAST:
                 break;
@@ -307,8 +309,8 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
                     snapshot->gpus[i + 1].info.excluded)
                         continue;
                 text_set(text,
-                         "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of the GPUs "
-                         "behind it are smaller: name GPUs by address",
+                         "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of later GPUs are "
+                         "smaller: name GPUs by address",
                          gpu->index);
                 print_note(remarks, text);
                 return;

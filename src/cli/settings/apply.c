@@ -81,7 +81,7 @@ static void find_client(struct applying *applying) {
 
         applying->looked = true;
         if (holders_scan(applying->apply->locations, &holders, &n, &sight) < 0 || !sight.complete) {
-                text_set(applying->client, "it cannot be seen who has the GPU open");
+                text_set(applying->client, "unknown which processes have the GPU open");
                 return;
         }
         for (size_t i = 0; i < n; i++) {
@@ -100,7 +100,8 @@ static bool may_change(struct applying *applying, enum setting setting, struct o
                 const char *reason = previous_reason(applying->apply, setting);
 
                 differ(outcome, "%s",
-                       reason ? reason : "changed by somebody since it was applied; run holdfast settings apply");
+                       reason ? reason
+                              : "changed by another program since it was applied; run holdfast settings apply");
                 return false;
         }
         if (applying->apply->mode == APPLY_PLAN) {
@@ -135,7 +136,7 @@ static bool fit_range(struct applying *applying, enum setting setting, struct ou
 
         if (nvml_setting_range(&applying->gpu, setting, &low, &high) < 0) {
                 if (wanted->is_percent)
-                        differ(outcome, "the GPU does not tell its maximum, of which %u %% are wanted", wanted->high);
+                        differ(outcome, "the GPU does not report its maximum, of which %u %% are wanted", wanted->high);
                 return !wanted->is_percent;
         }
         if (wanted->is_percent)
@@ -174,7 +175,7 @@ static void change(struct applying *applying, enum setting setting, struct outco
         r = read_actual(applying, setting, outcome);
         outcome->applied = r == -ENODATA;
         if (r == 0 && !setting_is_equal(&outcome->actual, &outcome->wanted))
-                differ(outcome, "the driver took it and has another value all the same");
+                differ(outcome, "the driver accepted it but has another value");
 }
 
 static void apply_setting(struct applying *applying, enum setting setting, struct outcome *outcome) {
@@ -256,7 +257,7 @@ json_t *apply_run(const struct apply *apply) {
         if (apply->wanted->n == 0)
                 return run_all(&applying, problem);
         if (!apply->locations->has_nvml && !apply->nvml)
-                text_set(problem, "below a root NVML must be named: give --nvml FILE");
+                text_set(problem, "with --root, name NVML's library: give --nvml FILE");
         else if (nvml_open(&nvml, apply->nvml ? apply->nvml : NVML_LIBRARY, problem, sizeof(problem)) == 0)
                 (void)nvml_gpu_open(&applying.gpu, nvml, &apply->address, problem, sizeof(problem));
         return run_all(&applying, problem);

@@ -90,7 +90,7 @@ static void run_one(const struct hook_call *call, const char *path, char failure
         if (pid == 0)
                 become_hook(call, path);
         if (pid < 0) {
-                (void)text_format(failure, FAILURE_SIZE, "there is no process to be had: %s", strerror(errno));
+                (void)text_format(failure, FAILURE_SIZE, "cannot start a process: %s", strerror(errno));
                 return;
         }
         (void)setpgid(pid, pid);
@@ -152,7 +152,7 @@ void hooks_run(const struct hook_call *call, void (*tell)(void *userdata, json_t
                 if (trusted)
                         run_one(call, path, failure);
                 else
-                        text_set(failure, "not run: it is no file that only root can have written");
+                        text_set(failure, "not run: users other than root can write to this file");
                 tell(userdata, json_pack("{s:s, s:s, s:o}", "name", names[i]->d_name, "event", event_names[call->event],
                                          "failure", failure[0] != '\0' ? json_string(failure) : json_null()));
         }

@@ -178,7 +178,7 @@ static void read_answer(struct settings_service *service) {
         int r = client_watch_end(service->client, &head, &gpus);
 
         if (r == -EOPNOTSUPP && !service->said_missing) {
-                log_write(LOG_ERR, "the daemon that runs is not Holdfast's: it does not tell when a GPU was opened");
+                log_write(LOG_ERR, "the daemon that runs is not Holdfast's: it does not report when a GPU was opened");
                 service->said_missing = true;
         }
         if (r == 0)
@@ -254,14 +254,14 @@ static void read_worker(struct settings_service *service, struct service_gpu *gp
         }
         if (was_applying && gpu->worker.fd < 0) {
                 gpu->worker.applying = true;
-                service_gpu_give_up(gpu, "the process that applies its settings died: NVML crashed, perhaps");
+                service_gpu_give_up(gpu, "the process that applies its settings died; NVML may have crashed");
                 service->changed = true;
         }
         service->changed |= was_working && gpu->worker.fd < 0;
         if (gpu->worker.fd >= 0 && clock_monotonic_usec() >= gpu->worker.deadline_usec) {
                 service_gpu_give_up(gpu, gpu->worker.applying ? "the driver did not answer for 30 s, so its settings "
                                                                 "are not known"
-                                                              : "a hook did not end in time, and was given up");
+                                                              : "a hook did not end in time, and was abandoned");
                 service->changed = true;
         }
 }

@@ -202,9 +202,9 @@ static void wrong_values_are_refused_in_a_sentence(void **state) {
                 {"--choice=blue", "--choice: 'blue' is none of red, green"},
                 {"--number=0", "--number: '0' is no number from 1 to 8"},
                 {"--number=9", "--number: '9' is no number from 1 to 8"},
-                {"--count=-1", "--count: '-1' is no number (such as 8)"},
-                {"--count=4294967296", "--count: '4294967296' is no number (such as 8)"},
-                {"--time=1e3", "--time: '1e3' is no number of seconds (such as 30, 0.5 or infinity)"},
+                {"--count=-1", "--count: '-1' is not a number (such as 8)"},
+                {"--count=4294967296", "--count: '4294967296' is not a number (such as 8)"},
+                {"--time=1e3", "--time: '1e3' is not a number of seconds (such as 30, 0.5 or infinity)"},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {

@@ -16,7 +16,7 @@ def facts_of(host, hostvars):
 def why_not(result):
     """Why there are no facts of a node, in a sentence."""
     text = " ".join(str(result.get("module_stderr") or result.get("msg") or "it was not looked at").split())
-    return ("cannot be reached: " if result.get("unreachable") else "cannot be looked at: ") + text[-300:]
+    return ("cannot be reached: " if result.get("unreachable") else "cannot be examined: ") + text[-300:]
 
 
 def row_of(host, hostvars):
