@@ -342,8 +342,8 @@ const struct command query_command = {
         .summary = "print fields of GPUs as nvidia-smi --query-gpu does",
         .description = "Prints fields of each GPU in CSV, with nvidia-smi's names and conventions: \", \"\n"
                        "between columns, Enabled and Disabled, [N/A] for unknown values, and\n"
-                       "[Not Supported] for fields that this daemon does not report. Fields that begin with 'holdfast.'\n"
-                       "are Holdfast's own. Opens no GPU.",
+                       "[Not Supported] for fields that this daemon does not report. Fields that begin\n"
+                       "with 'holdfast.' are Holdfast's own. Opens no GPU.",
         .examples = "  holdfast query --fields index,name,persistence_mode\n"
                     "  holdfast query --query-gpu=gpu_bus_id,persistence_mode --format=csv,noheader\n"
                     "  holdfast query --fields index,holdfast.state,holdfast.open_ms --json",
