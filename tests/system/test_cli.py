@@ -840,6 +840,8 @@ def test_persistence_is_unknown_where_the_flag_is_and_somebody_else_has_the_gpu_
 def test_status_says_where_nvidia_smi_counts_otherwise(three):
     three.start_daemon(rows=[Row(A, FAILED, error="no power", errno=5), Row(B), Row(C)])
     assert "note: nvidia-smi leaves out GPU 0" in holdfast(three.root, "status").out.replace("\n      ", " ")
+    three.daemon.rows[0] = Row(A, OPENING, error="no power", errno=5)
+    assert "leaves out GPU 0" in holdfast(three.root, "status").out, "it is only tried again"
     three.daemon.rows = [Row(A), Row(B), Row(C, FAILED, error="no power", errno=5)]
     assert "leaves out" not in holdfast(three.root, "status").out, "none is behind it"
 

@@ -305,8 +305,7 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];
                 char text[192];
 
-                if (snapshot->daemon != DAEMON_HOLDFAST || gpu->detail.state != HF_GPU_FAILED ||
-                    snapshot->gpus[i + 1].info.excluded)
+                if (!snapshot_has_failed(snapshot, gpu) || snapshot->gpus[i + 1].info.excluded)
                         continue;
                 text_set(text,
                          "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of later GPUs are "
