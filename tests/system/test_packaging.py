@@ -211,7 +211,8 @@ def test_drop_ins_that_bring_a_type_or_a_user_back_get_what_that_needs(tmp_path,
 def test_delays_grow_where_systemd_can(tmp_path, systemd, grows):
     generated = generate(tmp_path, systemd=systemd)
     assert bool(generated) == grows
-    assert all("\nRestartMode=direct\n" in text for text in generated.values())
+    for text in generated.values():
+        assert {"RestartSteps=6", "RestartMaxDelaySec=20s", "RestartMode=direct"} <= set(text.splitlines())
 
 
 def test_the_apparmor_profile_is_understood(installed):
