@@ -38,6 +38,18 @@ def told(words, node, gpus=(0, 1)):
     return [f"{words} for GPU {bus_ids(node)[gpu]}." for gpu in gpus] + ["All done."]
 
 
+def enabled(node, daemon):
+    """What it says that it did; 555 says how."""
+    if node.stock.branch != "555":
+        return "Enabled persistence mode"
+    return "Enabled Legacy persistence mode" if daemon == "none" else "Enabled persistence mode via daemon"
+
+
+def is_hidden(node, daemon):
+    """Whether nobody but root may use the daemon's socket, as Debian's 550 has it, whose daemon 555 has as well."""
+    return daemon == "theirs" and node.stock.branch in ("550", "555")
+
+
 def test_the_table_has_the_mode_in_its_column(node, daemon):
     status, lines = node.smi()
     rows = [line for line in lines if "Simulated" in line]
@@ -66,7 +78,7 @@ def test_the_long_form_has_it_as_well(node, daemon):
 
 def test_off_and_on_say_what_they_do_and_do_it(node, daemon):
     if daemon == "none":
-        assert node.smi("-pm", "1") == (0, told("Enabled persistence mode", node))
+        assert node.smi("-pm", "1") == (0, told(enabled(node, daemon), node))
         assert flags(node) == [True, True]
     assert node.modes() == ["Enabled", "Enabled"]
     assert node.smi("-pm", "1") == (0, told("Persistence mode is already Enabled", node))
@@ -74,7 +86,7 @@ def test_off_and_on_say_what_they_do_and_do_it(node, daemon):
     assert node.modes() == ["Disabled", "Disabled"] and flags(node) == [False, False]
     wait_until(lambda: [node.holders(gpu) for gpu in node.gpus] == [[], []], "nobody holds them")
     assert node.smi("-pm", "0") == (0, told("Persistence mode is already Disabled", node))
-    assert node.smi("-pm", "1") == (0, told("Enabled persistence mode", node))
+    assert node.smi("-pm", "1") == (0, told(enabled(node, daemon), node))
     assert node.modes() == ["Enabled", "Enabled"]
     if daemon != "none":
         assert flags(node) == [False, False], "the flag is deprecated; the daemon was asked"
@@ -85,7 +97,7 @@ def test_one_gpu_is_named_by_index_address_or_uuid(node, daemon):
     uuid = node.sim.gpu(node.gpus[1])["uuid"]
     for name in "1", bus_ids(node)[1], uuid:
         node.smi("-pm", "0")
-        assert node.smi("-i", name, "-pm", "ENABLED") == (0, told("Enabled persistence mode", node, [1]))
+        assert node.smi("-i", name, "-pm", "ENABLED") == (0, told(enabled(node, daemon), node, [1]))
         assert node.modes() == ["Disabled", "Enabled"]
     assert node.smi("-i", "7", "-pm", "ENABLED") == (6, ["No devices were found"])
 
@@ -93,7 +105,7 @@ def test_one_gpu_is_named_by_index_address_or_uuid(node, daemon):
 def test_without_root_nvidia_smi_refuses_by_itself(node, daemon):
     before = node.modes()
     status, lines = node.smi("-pm", "1" if daemon == "none" else "0", user=NOBODY)
-    if daemon == "theirs" and node.stock.branch == "550":  # Debian's: nobody but root may use its socket
+    if is_hidden(node, daemon):
         assert lines == told("Persistence mode is already Disabled", node)
     else:
         assert status == INSUFFICIENT_PERMISSIONS and "Insufficient Permissions" in "\n".join(lines)
@@ -101,9 +113,8 @@ def test_without_root_nvidia_smi_refuses_by_itself(node, daemon):
 
 
 def test_without_root_the_mode_can_be_asked_for(node, daemon):
-    hidden = daemon == "theirs" and node.stock.branch == "550"
     assert node.smi("--query-gpu=persistence_mode", "--format=csv,noheader", user=NOBODY) == (
-        0, ["Disabled", "Disabled"] if hidden else node.modes())
+        0, ["Disabled", "Disabled"] if is_hidden(node, daemon) else node.modes())
 
 
 # Fields that both have. holdfast query has more, of its own.

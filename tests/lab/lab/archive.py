@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import cache
 
+WITHOUT_UPDATES = ("experimental", "sid")
 OWN = platform.freedesktop_os_release()["VERSION_CODENAME"]
 
 
@@ -58,11 +59,12 @@ def entries():
 
 def source(release, components=()):
     """The text of an apt source: this machine's entries, with another release in the place of its own, and other
-    components if any are named. What is a part of a release (bookworm-backports) has no updates of its own."""
+    components if any are named. What is a part of a release (bookworm-backports) has no updates of its own, nor has
+    what is to become one."""
     texts = []
     for entry in entries():
         suites = re.sub(rf"\b{OWN}\b", release, entry["suites"])
-        if "-" in release:
+        if "-" in release or release in WITHOUT_UPDATES:
             suites = release if OWN in entry["suites"].split() else ""
         if not suites:
             continue
@@ -108,7 +110,7 @@ class Suite:
 
     def download(self, folder, *packages):
         """Unpacks packages (NAME or NAME=VERSION) into a folder."""
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         done = self.run("apt-get", "download", *packages, cwd=folder)
         if done.returncode != 0:
             raise Unavailable(f"{' '.join(packages)} cannot be downloaded: {done.stderr.strip()}")
