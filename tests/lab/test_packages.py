@@ -136,6 +136,32 @@ def test_neither_upgrade_nor_downgrade_tears_a_gpu_down_or_turns_a_client_away(h
     replace(holder, [packages.file(name) for name in OURS])
 
 
+def test_an_upgrade_restarts_the_settings_service_which_runs_no_hook_again(holder, packages):
+    settings = "holdfast-settings.service"
+    holder.exec("mkdir", "-p", "/etc/holdfast/hooks.d")
+    holder.write("/etc/holdfast/hooks.d/10-say", "#!/bin/sh\necho \"hook: $EVENT of $GPU_INDEX\"\n")
+    holder.exec("chmod", "755", "/etc/holdfast/hooks.d/10-say")
+    holder.exec("systemctl", "enable", "--now", settings)
+
+    def said():
+        return sorted(re.findall(r"hook: .*", holder.journal(unit=settings)))
+
+    def is_done():
+        gpus = holder.try_exec("holdfast", "settings", "--json").json()["gpus"]
+        return len(gpus) == 2 and all(gpu.get("applied") and not gpu.get("busy") for gpu in gpus)
+
+    events.wait_until(is_done, "nothing left to do", timeout=30)
+    assert said() == ["hook: held of 0", "hook: held of 1"]
+    before = show(holder, settings, "MainPID")
+    told = install(holder, *[packages.newer(name) for name in OURS])
+    assert f"{settings} was restarted" in told, told
+    assert show(holder, settings, "MainPID") != before
+    assert holder.exec(f"readlink /proc/{show(holder, settings, 'MainPID')}/exe") == "/usr/bin/holdfast\n"
+    events.wait_until(is_done, "nothing left to do", timeout=30)
+    assert said() == ["hook: held of 0", "hook: held of 1"]
+    assert opens(holder) == [1, 1] and teardowns(holder) == 0
+
+
 def test_a_unit_that_was_stopped_or_disabled_stays_so_over_an_upgrade(holder, packages):
     holder.exec("systemctl", "disable", "--now", UNIT)
     install(holder, *[packages.newer(name) for name in OURS])

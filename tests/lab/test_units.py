@@ -6,8 +6,10 @@ import stat
 
 import pytest
 
+from harness import settings
 from harness.events import wait_until
 from harness.simulator import QUICK
+from lab.lab import BUILD
 
 pytestmark = pytest.mark.each_debian
 
@@ -20,6 +22,8 @@ FOLDER = "/run/nvidia-persistenced"
 CAP_DAC_OVERRIDE = 1
 CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
+
+RESET = "/usr/lib/lab/holdfast-sim ctl --root /srv/gpus reset --gpu 0"  # for nvidia-smi --gpu-reset -i 0
 
 NUMA_ONLINE = 3  # of the driver's enum nv_numa_status
 
@@ -199,3 +203,29 @@ def test_the_settings_service_works_in_its_sandbox(running):
     node.exec("systemctl", "stop", "holdfast-settings.service")
     assert node.try_exec("holdfast", "settings").out.count("holdfast-settings.service does not run") == 2
     assert node.gpus.users() == [0, 1]
+
+
+def test_settings_are_applied_in_the_sandbox_after_whatever_makes_the_driver_forget_them(running):
+    """The unit as it is, with the stand-in for NVML where the driver's package has the real one."""
+    node = running
+    node.put(BUILD / "tests/nvml/libnvidia-ml.so.1", "/usr/lib/libnvidia-ml.so.1")
+    node.write("/etc/systemd/system/holdfast-settings.service.d/nvml.conf",
+               "[Service]\nEnvironment=HOLDFAST_SIM_SOCKET=/run/holdfast-sim/socket\n")
+    node.write("/etc/holdfast/holdfast.conf", settings.WANTED)
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "enable", "--now", "holdfast-settings.service")
+
+    def have():
+        return [gpu["settings"] for gpu in node.gpus.status()["gpus"]]
+
+    wait_until(lambda: have() == [settings.APPLIED] * 2, "the settings of both", timeout=30)
+    node.exec(f"holdfast release --gpu 0 -- {RESET}")
+    assert have() == [settings.APPLIED] * 2, "held again, so it says, only with the settings"
+    for away, back in (("unbind", "bind"), ("remove", "add")):
+        node.gpus.ctl(away, gpu=0)
+        node.gpus.ctl(back, gpu=0)
+        wait_until(lambda: have() == [settings.APPLIED] * 2, f"the settings after {away} and {back}", timeout=30)
+    node.exec("systemctl", "restart", SERVICE)
+    node.reboot()
+    wait_until(lambda: have() == [settings.APPLIED] * 2, "the settings after a boot", timeout=60)
+    wait_until(lambda: node.try_exec("holdfast", "settings").status == 0, "nothing that differs", timeout=30)

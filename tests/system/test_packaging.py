@@ -460,3 +460,53 @@ def test_the_unit_has_room_and_leave_for_the_kernel_log_that_it_passes(image, un
     assert re.search(r"^ExecStartPre=-\+.* --pass-kernel-log$", text, re.M)
     assert re.search(r"^NotifyAccess=exec$", text, re.M) and re.search(r"^DeviceAllow=/dev/kmsg r$", text, re.M)
     assert int(re.search(r"^FileDescriptorStoreMax=(\d+)$", text, re.M)[1]) >= 1
+
+
+# ---- after an upgrade -----------------------------------------------------------
+
+SYSTEMCTL = """#!/bin/sh
+for unit; do :; done # the last word
+case $* in
+*--property=MainPID*) cat "{folder}/$unit" 2>/dev/null || echo 0 ;;
+*--property=RestartKillSignal*) echo 10 ;;
+*restart*) echo "$unit" >>"{folder}/restarted" ;;
+esac
+"""
+
+
+@contextlib.contextmanager
+def replaced_program(path):
+    """A process whose program is not at its path any more, as after an upgrade; gives its number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(shutil.which("sleep"), path)
+    process = subprocess.Popen([path, "1000"], stdin=subprocess.DEVNULL)
+    try:
+        path.unlink()
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait(timeout=20)
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "as before"])
+def test_what_runs_a_replaced_program_is_restarted_and_the_settings_service_first(tmp_path, replaced):
+    """On a stand-in for systemctl; on real nodes in tests/lab/test_packages.py."""
+    need_root()
+    libexec, tools = tmp_path / "libexec/holdfast", tmp_path / "tools"
+    tools.mkdir()
+    for name in ("systemctl", "deb-systemd-invoke"):
+        (tools / name).write_text(SYSTEMCTL.format(folder=tmp_path))
+        (tools / name).chmod(0o755)
+    with replaced_program(libexec / "nvidia-persistenced") as daemon, replaced_program(tmp_path / "bin/holdfast") as settings:
+        pids = {"holdfast.service": daemon, "holdfast-settings.service": settings} if replaced else \
+               {"holdfast.service": os.getpid(), "holdfast-settings.service": os.getpid()}
+        for unit, pid in pids.items():
+            (tmp_path / unit).write_text(f"{pid}\n")
+        shutil.copy(TOP / "packaging/restart-replaced", libexec)
+        done = run("unshare", "--mount", "sh", "-ec", "mount -t tmpfs none /run; mkdir -p /run/systemd/system; exec \"$@\"", "sh",
+                   libexec / "restart-replaced", "holdfast.service", env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    restarted = (tmp_path / "restarted").read_text().split() if replaced else []
+    assert (tmp_path / "restarted").exists() is replaced
+    assert restarted == (["holdfast-settings.service", "holdfast.service"] if replaced else [])
+    assert ("holdfast-settings.service was restarted; it repeats nothing" in done.stdout) is replaced
