@@ -13,9 +13,8 @@ import pytest
 
 from controller import COLLECTION, Controller
 from lab import base
-from lab.clock import timed
-from lab.lab import TOP
-from lab.packages import install, run
+from lab.lab import BUILD, TOP
+from lab.packages import install
 
 UNIT = "nvidia-persistenced.service"
 THEIRS = "/usr/bin/nvidia-persistenced"
@@ -23,6 +22,7 @@ OURS = "/usr/libexec/holdfast/nvidia-persistenced"
 NAMES = ("holdfast", "holdfast-nvidia-persistenced")
 NODE = {"packages": base.FLEET}
 METRICS = "/var/lib/prometheus/node-exporter/holdfast.prom"
+NVML = BUILD / "tests/nvml/libnvidia-ml.so.1"  # the stand-in, over the simulated driver
 GPUS = 2
 
 
@@ -86,17 +86,6 @@ def fresh(lab):
     node = lab.node(**NODE).boot().simulate(gpus=GPUS)
     yield node
     node.remove()
-
-
-@pytest.fixture(scope="module")
-def nvml(lab):
-    """The stand-in for NVML over the simulated driver; the lab's build has no tests."""
-    build = lab.folder / "nvml"
-    library = build / "tests/nvml/libnvidia-ml.so.1"
-    with timed("stand-in for NVML"):
-        run(TOP / "scripts/configure", build, "-Dtests=enabled")
-        run("ninja", "-C", build, library.relative_to(build))
-    return library
 
 
 def opens(node):
@@ -330,6 +319,22 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
     assert fresh.try_exec("which", "holdfast").status == 1
 
 
+def test_settings_are_applied_and_one_that_cannot_be_is_a_failure(controller, fresh):
+    fresh.install()
+    fresh.put(NVML, "/usr/lib/libnvidia-ml.so.1")
+    fresh.write("/etc/systemd/system/holdfast-settings.service.d/nvml.conf",
+                "[Service]\nEnvironment=HOLDFAST_SIM_SOCKET=/run/holdfast-sim/socket\n")
+    how = {"persistence_install_from": "nothing", "persistence_settings": True}
+    controller.apply("enable", [fresh], **how, persistence_config={"gpu *": {"power-limit": 500}})
+    assert [gpu["settings"]["power_limit_w"] for gpu in fresh.gpus.status()["gpus"]] == [500] * GPUS
+    assert controller.apply("enable", [fresh], **how, persistence_config={"gpu *": {"power-limit": 500}}).changed(fresh) == []
+    controller.apply("enable", [fresh], **how, persistence_config={"gpu *": {"power-limit": "50%"}})
+    assert [gpu["settings"]["power_limit_w"] for gpu in fresh.gpus.status()["gpus"]] == [350] * GPUS
+    wrong = controller.play("enable", [fresh], **how, persistence_config={"gpu *": {"power-limit": 900}})
+    assert wrong.status != 0 and "2 settings or hooks not as wanted" in wrong.text, wrong.text
+    assert_warm(fresh)
+
+
 def test_what_an_image_has_already_is_enabled_and_started(controller, fresh):
     fresh.install()
     how = {"persistence_install_from": "nothing"}
@@ -376,9 +381,9 @@ def test_nvidias_package_is_replaced_if_that_is_asked_for(controller, fresh, pac
     assert status == "config-files"
 
 
-def test_the_legacy_flag_is_switched_off_with_the_gpus_held(controller, fresh, current, nvml):
+def test_the_legacy_flag_is_switched_off_with_the_gpus_held(controller, fresh, current):
     fresh.gpus.ctl("legacy", gpu="all")
-    fresh.put(nvml, "/usr/lib/libnvidia-ml.so.1")
+    fresh.put(NVML, "/usr/lib/libnvidia-ml.so.1")
     fresh.exec("echo HOLDFAST_SIM_SOCKET=/run/holdfast-sim/socket >>/etc/environment")
     how = {"persistence_clear_legacy_flag": True, "persistence_nvml": "/usr/lib/libnvidia-ml.so.1", **current}
     controller.apply("enable", [fresh], **how)
