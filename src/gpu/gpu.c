@@ -43,10 +43,24 @@ void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec) 
         gpu->retry_usec = due_usec;
 }
 
+static void note_success(struct gpu *gpu) {
+        gpu->failure = (struct gpu_failure){0};
+        gpu->failure_due = false;
+        gpu->failures_in_row = 0;
+        gpu->retry_usec = 0;
+}
+
+/* A close that failed is of no interest once the GPU is to stay: it is held, as wanted. */
+static void forgive_close(struct gpu *gpu) {
+        if (gpu->wanted && gpu->state == GPU_HELD && gpu->failure.error != 0)
+                note_success(gpu);
+}
+
 void gpu_want(struct gpu *gpu, bool wanted) {
         gpu->wanted = wanted;
         if (!wanted && gpu->state == GPU_FAILED)
                 gpu->state = GPU_RELEASED;
+        forgive_close(gpu);
 }
 
 void gpu_retry_now(struct gpu *gpu) {
@@ -96,13 +110,6 @@ void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
                 gpu->state = GPU_CLOSING;
 }
 
-static void note_success(struct gpu *gpu) {
-        gpu->failure = (struct gpu_failure){0};
-        gpu->failure_due = false;
-        gpu->failures_in_row = 0;
-        gpu->retry_usec = 0;
-}
-
 /* The driver of a GPU that is held, and by this process, tells; of any other it is not known. */
 static void note_held(struct gpu *gpu, bool held) {
         gpu->legacy = GPU_LEGACY_UNKNOWN;
@@ -146,6 +153,7 @@ static void end_close(struct gpu *gpu, int result, const struct gpu_failure *fai
         if (result < 0) { /* still held: tried again after a pause */
                 gpu->state = GPU_HELD;
                 note_failure(gpu, failure, now_usec);
+                forgive_close(gpu);
                 return;
         }
         gpu->state = GPU_RELEASED;

@@ -4,6 +4,7 @@
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import platform
@@ -829,6 +830,18 @@ def test_a_gpu_that_does_not_initialise_is_found_with_the_kernels_own_words(pati
     check = patient.only_problem("initialisation")
     assert check["evidence"] == [f"GPU 1 {B}: cannot open /dev/nvidia1 (errno 5, NV_ERR_GPU_IS_LOST; 4 failed opens)",
                                  f"kernel log: NVRM: GPU {B}: RmInitAdapter failed! (0x62:0x40:1860)"]
+
+
+def test_a_close_that_failed_is_no_failed_initialisation(patient):
+    """The GPU works: a reset as its cure would do harm."""
+    failure = {"errno": errno.ETIMEDOUT, "failures": 1, "error": "the keeper did not drop its copy of the GPU"}
+    patient.start_daemon(rows=[Row(A), Row(B, HELD, **failure), Row(C)])
+    assert patient.examine()["initialisation"]["verdict"] == "ok", "it is wanted, and held"
+    patient.node.daemon.rows[1] = Row(B, HELD, leased=1, wanted=0, **failure)
+    check = patient.problems()["initialisation"]
+    assert check["summary"] == "1 GPU cannot be released; the daemon goes on trying"
+    assert check["evidence"] == [f"GPU 1 {B}: the keeper did not drop its copy of the GPU"]
+    assert check["cure"] == "systemctl restart holdfast-keeper.service"
 
 
 def test_a_held_gpu_that_fell_off_the_bus_since_is_found_by_the_kernel_log(patient):

@@ -3,6 +3,7 @@
 """holdfast release: GPUs let go of while a command runs, and held again whatever happens."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -66,6 +67,23 @@ def wait_held(world):
 
 
 # ---- what it is for -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_a_keeper_that_does_not_answer_is_named_and_leaves_no_problem_behind(world, daemon, release):
+    first = world.gpus[0]
+    keeper, = world.site.keepers()
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        result = release("--gpu", first, "--", "true")
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    assert result.status == NOT_RUN and "the driver" not in result.err, result.err
+    assert f"GPU 0 {first}: the keeper did not drop its copy of the GPU: Connection timed out; try again" in result.err
+    wait_held(world)
+    checks = json.loads(holdfast(world.site.root, "doctor", "--json").out)["checks"]
+    assert [check["verdict"] for check in checks if check["id"] == "initialisation"] == ["ok"]
+    assert release("--gpu", first, "--", "true").status == DONE
 
 
 def test_a_reset_that_the_daemon_blocks_works_under_release(world, daemon, release):

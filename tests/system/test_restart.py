@@ -169,7 +169,7 @@ def test_while_the_keeper_stands_still_an_off_is_refused_and_the_gpu_said_to_be_
     try:
         assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.DRIVER
         assert daemon.get(world.gpus[1]) == ENABLED, "nobody else waits"
-        daemon.wait_for_log("the keeper does not release it")
+        daemon.wait_for_log("the keeper did not drop its copy of the GPU")
         assert_held_once(world, 1)
     finally:
         os.kill(pid, signal.SIGCONT)

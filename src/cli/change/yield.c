@@ -124,6 +124,34 @@ static size_t list_addresses(const struct yield *yield, struct pci_address addre
         return n;
 }
 
+static bool is_unreleased(const struct hf_gpu *detail) {
+        return detail->leased && (detail->stuck || detail->error_text[0] != '\0');
+}
+
+/* The lease is there nevertheless, until its connection ends, and the daemon has the reason until then. */
+static int complain_unreleased(const struct yield *yield) {
+        CLEANUP(free_ptr) struct hf_gpu *details = NULL;
+        struct hf_list_head head = {0};
+
+        (void)complain(yield->invocation, yield->failed_status,
+                       "the daemon could not release every GPU; %s was not run, and the GPUs are held again",
+                       yield->user);
+        if (client_list(yield->lease, &head, &details) < 0)
+                head.n_gpus = 0;
+        for (uint32_t i = 0; i < head.n_gpus; i++) {
+                const struct hf_address *wire = &details[i].address;
+                struct pci_address address = {wire->domain, (uint8_t)wire->bus, (uint8_t)wire->slot,
+                                              (uint8_t)wire->function};
+                const struct snapshot_gpu *gpu = snapshot_find(yield->snapshot, &address);
+
+                if (gpu && is_unreleased(&details[i]))
+                        complain_detail("%s: %s", gpu->label,
+                                        details[i].error_text[0] != '\0' ? text_printable(details[i].error_text)
+                                                                         : "stuck in the driver; see the kernel log");
+        }
+        return yield->failed_status;
+}
+
 static int complain_lease(const struct yield *yield, uint32_t status) {
         if (status == NVPD_PERMISSIONS)
                 return complain(yield->invocation, yield->failed_status,
@@ -131,10 +159,7 @@ static int complain_lease(const struct yield *yield, uint32_t status) {
                                 "released; this is uid %u",
                                 (unsigned)geteuid());
         if (status == NVPD_DRIVER)
-                return complain(yield->invocation, yield->failed_status,
-                                "the driver does not release one of the GPUs, so %s was not run; 'holdfast status' "
-                                "shows which GPU",
-                                yield->user);
+                return complain_unreleased(yield);
         return complain(yield->invocation, yield->failed_status, "the daemon refused: %s", nvpd_status_text(status));
 }
 

@@ -63,9 +63,20 @@ static bool was_lost(const struct examination *examination, const struct snapsho
                gpu->detail.state == HF_GPU_HELD && line->realtime_usec > gpu->detail.since_realtime_usec;
 }
 
+static bool is_kept_open(const struct snapshot_gpu *gpu) {
+        return gpu->detail.state == HF_GPU_HELD || gpu->detail.state == HF_GPU_CLOSING;
+}
+
+/* Its last close failed, and it is still to be released: the daemon goes on trying. */
+static bool is_unreleased(const struct examination *examination, const struct snapshot_gpu *gpu) {
+        return is_told(examination, gpu) && is_kept_open(gpu) && gpu->detail.error_text[0] != '\0' &&
+               (!gpu->detail.wanted || gpu->detail.leased);
+}
+
+/* What failed of a GPU that is held is a close: it initialises. */
 static bool has_failed(const struct examination *examination, const struct snapshot_gpu *gpu) {
         if (is_told(examination, gpu))
-                return gpu->detail.state == HF_GPU_FAILED || gpu->detail.error_text[0] != '\0';
+                return gpu->detail.state == HF_GPU_FAILED || (!is_kept_open(gpu) && gpu->detail.error_text[0] != '\0');
         return examination->snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS;
 }
 
@@ -112,6 +123,28 @@ static bool judge_gpu(const struct examination *examination, const struct snapsh
         return true;
 }
 
+/* A reset does not help a GPU whose close fails: the keeper is in the way, or memory that the system uses. */
+static void judge_unreleased(const struct examination *examination, struct finding *finding) {
+        const struct snapshot_gpu *first = NULL;
+        size_t n = 0;
+
+        each_gpu(gpu, examination->snapshot) {
+                if (!is_unreleased(examination, gpu))
+                        continue;
+                first = first ? first : gpu;
+                n++;
+                finding_quote(finding, "%s: %s", gpu->label, gpu->detail.error_text);
+        }
+        if (n == 0)
+                return;
+        finding_set(finding, VERDICT_PROBLEM, "%zu GPU%s cannot be released; the daemon goes on trying", n,
+                    text_plural(n));
+        if (first->detail.error_number == ETIMEDOUT) /* the keeper's */
+                finding_cure(finding, "systemctl restart holdfast-keeper.service");
+        else
+                finding_cure(finding, "holdfast clients --gpu %zu", first->index);
+}
+
 void probe_initialisation(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         const struct snapshot_gpu *first = NULL;
@@ -130,6 +163,8 @@ void probe_initialisation(const struct examination *examination, struct finding 
                              first->address);
         } else if (!snapshot_has_daemon(examination->snapshot))
                 finding_set(finding, VERDICT_UNKNOWN, "no daemon answers, and only an open would show it");
+        else
+                judge_unreleased(examination, finding);
 }
 
 /* ---- stuck ------------------------------------------------------------------- */

@@ -223,8 +223,11 @@ static void print_stuck(const struct snapshot_gpu *gpu, struct remarks *remarks)
 static void print_error(const struct snapshot_gpu *gpu, struct remarks *remarks) {
         char what[HF_TEXT_SIZE + 64];
 
-        text_set(what, "%s (%u failed open%s so far)", gpu->detail.error_text, (unsigned)gpu->detail.failures,
-                 text_plural(gpu->detail.failures));
+        if (gpu->detail.state == HF_GPU_HELD) /* a close failed */
+                text_set(what, "%s", gpu->detail.error_text);
+        else
+                text_set(what, "%s (%u failed open%s so far)", gpu->detail.error_text, (unsigned)gpu->detail.failures,
+                         text_plural(gpu->detail.failures));
         print_gpu_line(gpu, COLOUR_BAD, what, remarks);
 }
 

@@ -224,8 +224,10 @@ static int forget_or_fail(const struct kernel *kernel, const struct pci_address 
 
         if (r < 0) /* it stays open, so it stays kept */
                 keep(kernel, address, kind, fd);
-        return r < 0 ? gpu_failure_set(ret_failure, r, NV_OK,
-                                       "the keeper does not release it; end the keeper, and another one is started")
+        return r < 0 ? gpu_failure_explain(ret_failure, r, NV_OK,
+                                           "try again; if it fails again, end the process nvidia-persistenced --keeper "
+                                           "(systemctl restart holdfast-keeper.service): another one is started",
+                                           "the keeper did not drop its copy of the GPU")
                      : 0;
 }
 

@@ -260,6 +260,25 @@ static void a_close_that_fails_keeps_the_gpu_held_and_is_tried_again(void **stat
         assert_int_equal(gpu.state, GPU_RELEASED);
 }
 
+static void a_close_that_failed_is_forgotten_when_the_gpu_is_wanted_again(void **state) {
+        struct gpu gpu = held_gpu();
+        struct gpu_failure failure = {.error = -ETIMEDOUT};
+
+        gpu_want(&gpu, false);
+        job_fails(&gpu, GPU_JOB_CLOSE, -ETIMEDOUT, 5000);
+        assert_int_equal(gpu.failure.error, -ETIMEDOUT);
+        gpu_want(&gpu, true);
+        assert_int_equal(gpu.failure.error, 0);
+        assert_int_equal(gpu.failures, 1);
+        gpu_want(&gpu, false);
+        assert_int_equal(next(&gpu, 5001), GPU_JOB_CLOSE); /* without the pause of the one before */
+        gpu_begin(&gpu, GPU_JOB_CLOSE, 5001);
+        gpu_want(&gpu, true); /* wanted again while the close is under way */
+        gpu_end(&gpu, -ETIMEDOUT, &gpu.hold, &failure, 6000);
+        assert_int_equal(gpu.state, GPU_HELD);
+        assert_int_equal(gpu.failure.error, 0);
+}
+
 static void uvm_persistence_follows_the_hold_and_never_undoes_it(void **state) {
         struct gpu gpu = wanted_gpu();
 
@@ -330,6 +349,7 @@ int main(void) {
                 cmocka_unit_test(a_failed_gpu_that_is_not_wanted_any_more_is_released),
                 cmocka_unit_test(an_open_that_fails_after_it_was_unwanted_ends_released),
                 cmocka_unit_test(a_close_that_fails_keeps_the_gpu_held_and_is_tried_again),
+                cmocka_unit_test(a_close_that_failed_is_forgotten_when_the_gpu_is_wanted_again),
                 cmocka_unit_test(uvm_persistence_follows_the_hold_and_never_undoes_it),
                 cmocka_unit_test(uvm_persistence_that_cannot_be_had_is_not_asked_for_again),
                 cmocka_unit_test(a_job_over_its_limit_is_reported_once_and_counts_as_attempted),
