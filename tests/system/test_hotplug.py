@@ -205,6 +205,19 @@ def test_an_unbind_that_a_job_holds_up_ends_with_the_job(world, daemon):
 
 
 @kernel_only
+def test_a_set_right_after_a_bind_finds_the_gpu_before_anybody_has_told_of_the_bind(world, daemon):
+    """As nvidia-smi does at the end of a reset. Here nobody tells at all."""
+    address = world.gpus[0]
+    assert daemon.set(address, 0) == rpc.SUCCESS
+    world.sim.ctl("unbind", gpu=address)
+    wait_forgotten(daemon, address)
+    (daemon.socket_path.parent / "uevents").unlink()
+    world.sim.ctl("bind", gpu=address)
+    assert daemon.get(address) == NOT_FOUND
+    assert daemon.set(address, 1) == rpc.SUCCESS
+    assert daemon.get(address) == ENABLED
+
+
 @pytest.mark.parametrize("uevents", [True, False])
 def test_the_only_gpu_may_be_unbound_and_bound_with_and_without_uevents(world, uevents):
     world.simulate(gpus=1)

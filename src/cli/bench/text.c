@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-#include <errno.h>
-
-#include "base/cleanup.h"
 #include "base/text.h"
+#include "base/cleanup.h"
 #include "base/wrap.h"
 #include "cli/bench/bench.h"
 
@@ -95,13 +93,11 @@ static void print_notes(const struct bench *bench, const struct report_style *st
 }
 
 int bench_print_text(const struct bench *bench, const struct report_style *style, FILE *stream) {
-        CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
+        CLEANUP(table_done) struct table table = {.columns = columns, .n_columns = ARRAY_SIZE(columns)};
         int r;
 
-        if (!table)
-                return -ENOMEM;
-        add_rows(table, bench);
-        r = table_print(table, stream, style->width, style->colours);
+        add_rows(&table, bench);
+        r = table_print(&table, stream, style->width, style->colours);
         if (r < 0)
                 return r;
         (void)fputc('\n', stream);

@@ -401,8 +401,7 @@ static int tell_json(const struct invocation *invocation, const struct judgement
                           verdict_words[judgement->verdict], "exit_status", (int)judgement->verdict, "expect",
                           expectation_words[judgement->expectation], "summary", line, "gpus",
                           (json_int_t)judgement->n_gpus, "held", (json_int_t)judgement->n_held, "cause",
-                          judgement->cause[0] != '\0' ? json_string(judgement->cause) : json_null(), "problems",
-                          problems_json(judgement)));
+                          report_json_text(judgement->cause), "problems", problems_json(judgement)));
 
         return status == STATUS_DONE ? (int)judgement->verdict : status;
 }

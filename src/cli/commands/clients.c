@@ -135,13 +135,11 @@ static int print_table(const struct client_rows *list, const struct report_style
                 {.title = "Command"},
                 /* clang-format on */
         };
-        CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
+        CLEANUP(table_done) struct table table = {.columns = columns, .n_columns = ARRAY_SIZE(columns)};
 
-        if (!table)
-                return -ENOMEM;
         for (size_t i = 0; i < list->n; i++)
-                fill_row(table, &list->rows[i], style);
-        return table_print(table, stdout, style->width, style->colours);
+                fill_row(&table, &list->rows[i], style);
+        return table_print(&table, stdout, style->width, style->colours);
 }
 
 /* A process has a row for each GPU. */
@@ -193,10 +191,6 @@ static int print_text(const struct snapshot *snapshot, const struct client_rows 
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------- */
 
-static json_t *text_or_null(const char *text) {
-        return text[0] != '\0' ? json_string(text) : json_null();
-}
-
 static json_t *container_json(const struct process *process) {
         if (!process->contained)
                 return json_null();
@@ -210,8 +204,8 @@ static json_t *row_json(const struct client_row *row) {
         return json_pack("{s:I, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b}", "gpu", (json_int_t)row->gpu->index,
                          "address", row->gpu->address, "pid", (int)process->pid, "uid",
                          process->uid_known ? json_integer(process->uid) : json_null(), "user",
-                         text_or_null(process->user), "name", text_or_null(row->holder->name), "command",
-                         text_or_null(process->command), "container", container_json(process), "since",
+                         report_json_text(process->user), "name", report_json_text(row->holder->name), "command",
+                         report_json_text(process->command), "container", container_json(process), "since",
                          start_usec != 0 ? json_string(report_time_utc(start_usec).text) : json_null(), "descriptors",
                          (json_int_t)row->holder->n_descriptors, "daemon", row->is_daemon);
 }

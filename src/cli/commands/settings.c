@@ -214,16 +214,14 @@ static int tell_text(const struct command_run *run) {
                 {"WHY"},
                 /* clang-format on */
         };
-        CLEANUP(table_done) struct table *table = table_new(columns, ARRAY_SIZE(columns));
+        CLEANUP(table_done) struct table table = {.columns = columns, .n_columns = ARRAY_SIZE(columns)};
         const struct report_style style = report_style_of(stdout);
         size_t i, j, n = 0;
         json_t *gpu, *row;
 
-        if (!table)
-                return complain_memory(run->invocation);
         json_array_foreach(json_object_get(run->document, "gpus"), i, gpu) {
                 json_array_foreach(json_object_get(gpu, "settings"), j, row) {
-                        tell_setting(table, gpu, row);
+                        tell_setting(&table, gpu, row);
                         n++;
                 }
                 tell_failed_hooks(gpu);
@@ -232,8 +230,8 @@ static int tell_text(const struct command_run *run) {
                 report_say("No settings are wanted (holdfast.conf(5))");
                 return STATUS_DONE;
         }
-        return table_print(table, stdout, style.width, style.colours) < 0 ? complain_memory(run->invocation)
-                                                                          : STATUS_DONE;
+        return table_print(&table, stdout, style.width, style.colours) < 0 ? complain_memory(run->invocation)
+                                                                           : STATUS_DONE;
 }
 
 static int tell(const struct command_run *run) {

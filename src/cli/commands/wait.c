@@ -309,8 +309,7 @@ static int end_in_json(const struct waiting *waiting) {
                 json_pack("{s:s, s:s, s:f, s:I, s:I, s:o, s:o}", "schema", "holdfast.wait/1", "outcome", outcome,
                           "elapsed_ms", (double)(clock_monotonic_usec() - waiting->start_usec) / (double)USEC_PER_MSEC,
                           "needed", (json_int_t)now->n_needed, "held", (json_int_t)now->n_held, "missing",
-                          missing_json(now), "error",
-                          now->problem[0] != '\0' ? json_string(now->problem) : json_null()));
+                          missing_json(now), "error", report_json_text(now->problem)));
 
         return status == STATUS_DONE ? status_of(now) : status;
 }

@@ -176,9 +176,8 @@ static json_t *evidence_json(const struct finding *finding) {
 static json_t *finding_json(const struct probe *probe, const struct finding *finding) {
         return json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:o, s:s}", "id", probe->id, "title", probe->title, "verdict",
                          key_of(finding->verdict), "summary", finding->summary, "evidence", evidence_json(finding),
-                         "evidence_total", (json_int_t)finding->n_evidence, "cure",
-                         finding->cure[0] != '\0' ? json_string(finding->cure) : json_null(), "runbook",
-                         probe->runbook);
+                         "evidence_total", (json_int_t)finding->n_evidence, "cure", report_json_text(finding->cure),
+                         "runbook", probe->runbook);
 }
 
 json_t *doctor_json(const struct probe *probes, const struct finding *findings, size_t n) {

@@ -11,10 +11,6 @@
 
 /* What is not known is null, never left out: a reader finds every key of the schema. */
 
-static json_t *text_or_null(const char *text) {
-        return text[0] != '\0' ? json_string(text) : json_null();
-}
-
 static json_t *time_or_null(uint64_t realtime_usec) {
         return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec).text) : json_null();
 }
@@ -26,17 +22,17 @@ static json_t *daemon_json(const struct snapshot *snapshot) {
         json_int_t pid = ours ? (json_int_t)snapshot->head.pid : (json_int_t)snapshot->daemon_pid;
 
         return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "kind", snapshot_daemon_word(snapshot), "version",
-                         text_or_null(ours ? snapshot->head.version : ""), "backend",
-                         text_or_null(ours ? snapshot->head.backend : ""), "pid",
+                         report_json_text(ours ? snapshot->head.version : ""), "backend",
+                         report_json_text(ours ? snapshot->head.backend : ""), "pid",
                          pid > 0 ? json_integer(pid) : json_null(), "started",
                          time_or_null(ours ? snapshot->head.started_realtime_usec : 0), "ready",
                          ours ? json_boolean(snapshot->head.ready) : json_null(), "socket", snapshot->daemon_socket,
-                         "error", text_or_null(snapshot->daemon_error));
+                         "error", report_json_text(snapshot->daemon_error));
 }
 
 static json_t *driver_json(const struct snapshot *snapshot) {
         return json_pack("{s:b, s:o}", "loaded", snapshot->driver_loaded, "version",
-                         text_or_null(snapshot->driver_version));
+                         report_json_text(snapshot->driver_version));
 }
 
 /* ---- GPUs -------------------------------------------------------------------- */
@@ -84,7 +80,7 @@ static json_t *clients_json(const struct snapshot *snapshot, const struct snapsh
                 if (snapshot_is_client(snapshot, client))
                         (void)json_array_append_new(clients,
                                                     json_pack("{s:i, s:o, s:I}", "pid", (int)client->pid, "name",
-                                                              text_or_null(client->name), "descriptors",
+                                                              report_json_text(client->name), "descriptors",
                                                               (json_int_t)client->n_descriptors));
         }
         return clients;
@@ -135,6 +131,10 @@ static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_g
 }
 
 /* ----------------------------------------------------------------------------- */
+
+json_t *report_json_text(const char *text) {
+        return text[0] != '\0' ? json_string(text) : json_null();
+}
 
 int report_json_print(json_t *document, FILE *stream) {
         if (!document)

@@ -37,6 +37,9 @@ int report_text(const struct snapshot *snapshot, const struct report_style *styl
 /* docs/schemas/status.json. NULL: out of memory. */
 json_t *report_json(const struct snapshot *snapshot);
 
+/* A string, or null for an empty one, which is not known. */
+json_t *report_json_text(const char *text);
+
 /* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);
 

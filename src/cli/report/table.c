@@ -24,33 +24,11 @@ struct table_row {
         size_t n;
 };
 
-struct table {
-        const struct table_column *columns;
-        size_t n_columns;
-        struct table_row *rows;
-        size_t n_rows;
-        bool out_of_memory;
-};
-
-struct table *table_new(const struct table_column *columns, size_t n_columns) {
-        struct table *table = calloc(1, sizeof(*table));
-
-        if (!table)
-                return NULL;
-        table->columns = columns;
-        table->n_columns = n_columns;
-        return table;
-}
-
-void table_done(struct table **table) {
-        if (!*table)
-                return;
-        for (size_t i = 0; i < (*table)->n_rows; i++)
-                for (size_t j = 0; j < (*table)->rows[i].n; j++)
-                        free((*table)->rows[i].cells[j].text);
-        free((*table)->rows);
-        free(*table);
-        *table = NULL;
+void table_done(struct table *table) {
+        for (size_t i = 0; i < table->n_rows; i++)
+                for (size_t j = 0; j < table->rows[i].n; j++)
+                        free(table->rows[i].cells[j].text);
+        free(table->rows);
 }
 
 void table_row(struct table *table) {

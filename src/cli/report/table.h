@@ -30,12 +30,17 @@ struct table_column {
         size_t width_min; /* not 0: may shrink to that */
 };
 
-struct table;
+/* Begins with its columns, at most TABLE_COLUMNS_MAX, and no rows. */
+struct table {
+        const struct table_column *columns;
+        size_t n_columns;
+        struct table_row *rows;
+        size_t n_rows;
+        bool out_of_memory;
+};
 
-/* columns must stay valid. Returns NULL when out of memory. */
-struct table *table_new(const struct table_column *columns, size_t n_columns);
 /* For CLEANUP(table_done). */
-void table_done(struct table **table);
+void table_done(struct table *table);
 
 /* Begins a row; table_cell() then fills it from left to right. Out of memory: remembered, table_print() tells. */
 void table_row(struct table *table);

@@ -3,7 +3,6 @@
 
 #include "cli/report/report.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -80,8 +79,8 @@ static const struct {
 _Static_assert(ARRAY_SIZE(columns) <= TABLE_COLUMNS_MAX, "columns fit");
 
 /* The table refers to `shown`. */
-static int make_table(const struct snapshot *snapshot, enum layout layout, struct table_column *shown,
-                      struct table **ret_table) {
+static void fill_table(struct table *table, const struct snapshot *snapshot, enum layout layout,
+                       struct table_column *shown) {
         size_t chosen[ARRAY_SIZE(columns)], n = 0;
 
         for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
@@ -90,30 +89,25 @@ static int make_table(const struct snapshot *snapshot, enum layout layout, struc
                         shown[n] = columns[i].column;
                         chosen[n++] = i;
                 }
-        *ret_table = table_new(shown, n);
-        if (!*ret_table)
-                return -ENOMEM;
+        *table = (struct table){.columns = shown, .n_columns = n};
         each_selected(gpu, snapshot) {
-                table_row(*ret_table);
+                table_row(table);
                 for (size_t i = 0; i < n; i++) {
                         const struct value value = columns[chosen[i]].get(snapshot, gpu);
 
-                        value_fill_cell(&value, columns[chosen[i]].only_holdfast ? "-" : "?", *ret_table);
+                        value_fill_cell(&value, columns[chosen[i]].only_holdfast ? "-" : "?", table);
                 }
         }
-        return 0;
 }
 
 static int print_table(const struct snapshot *snapshot, const struct report_style *style, FILE *stream) {
         for (int layout = 0; layout < N_LAYOUTS; layout++) {
-                CLEANUP(table_done) struct table *table = NULL;
+                CLEANUP(table_done) struct table table = {0};
                 struct table_column shown[ARRAY_SIZE(columns)];
-                int r = make_table(snapshot, (enum layout)layout, shown, &table);
 
-                if (r < 0)
-                        return r;
-                if (style->width == 0 || table_width(table) <= style->width || layout + 1 == N_LAYOUTS)
-                        return table_print(table, stream, style->width, style->colours);
+                fill_table(&table, snapshot, (enum layout)layout, shown);
+                if (style->width == 0 || table_width(&table) <= style->width || layout + 1 == N_LAYOUTS)
+                        return table_print(&table, stream, style->width, style->colours);
         }
         return 0;
 }

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "cli/node/holders.h"
+#include "cli/report/report.h"
 #include "client/nvml_settings.h"
 
 enum { REASON_SIZE = 320 };
@@ -199,10 +200,6 @@ static void apply_setting(struct applying *applying, enum setting setting, struc
 
 /* ---- all of them ---------------------------------------------------------------------------------------------- */
 
-static json_t *text_or_null(const char *text) {
-        return text[0] != '\0' ? json_string(text) : json_null();
-}
-
 static json_t *outcome_json(enum setting setting, const struct outcome *outcome) {
         char wanted[SETTING_TEXT_SIZE], actual[SETTING_TEXT_SIZE];
         bool known = outcome->actual.is_set;
@@ -212,7 +209,7 @@ static json_t *outcome_json(enum setting setting, const struct outcome *outcome)
                          "actual", known ? json_string(setting_format(setting, &outcome->actual, actual)) : json_null(),
                          "actual_value", known ? json_integer(outcome->actual.high) : json_null(), "differs",
                          (int)outcome->differs, "applied", (int)outcome->applied, "reason",
-                         text_or_null(outcome->reason));
+                         report_json_text(outcome->reason));
 }
 
 /* Without NVML everything differs, for that reason. */
@@ -230,7 +227,7 @@ static json_t *run_all(struct applying *applying, const char *problem) {
                         apply_setting(applying, i, &outcome);
                 (void)json_array_append_new(rows, outcome_json(i, &outcome));
         }
-        return json_pack("{s:o, s:o}", "problem", text_or_null(problem), "settings", rows);
+        return json_pack("{s:o, s:o}", "problem", report_json_text(problem), "settings", rows);
 }
 
 json_t *apply_rows_unknown(const struct config_settings *wanted, bool differs, const char *reason) {

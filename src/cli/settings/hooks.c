@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "cli/report/report.h"
 
 enum { FAILURE_SIZE = 192, NOT_RUN = 127 };
 
@@ -154,7 +155,7 @@ void hooks_run(const struct hook_call *call, void (*tell)(void *userdata, json_t
                 else
                         text_set(failure, "not run: users other than root can write to this file");
                 tell(userdata, json_pack("{s:s, s:s, s:o}", "name", names[i]->d_name, "event", event_names[call->event],
-                                         "failure", failure[0] != '\0' ? json_string(failure) : json_null()));
+                                         "failure", report_json_text(failure)));
         }
         names_free(names, n);
 }

@@ -373,7 +373,7 @@ static void tell(struct registry *registry) {
  */
 void registry_advance(struct registry *registry) {
         uint64_t now_usec = clock_monotonic_usec();
-        uint64_t nearest_usec = UINT64_MAX;
+        uint64_t nearest_usec = registry_serve_unlisted(registry, now_usec);
         uint64_t wake_usec;
 
         for (size_t i = 0; i < registry->n_entries; i++) {

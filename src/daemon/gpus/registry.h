@@ -135,6 +135,7 @@ struct registry_request {
         void (*answered)(struct registry_request *request, enum registry_answer answer);
 
         int stage; /* the registry's own */
+        struct pci_address address;
         uint64_t since_usec;
         struct registry_request *next;
 };
@@ -144,6 +145,14 @@ enum { REQUEST_LIMIT_SEC = 45 };
 
 /* For the GPU that registry_find() gave. */
 void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request);
+
+/*
+ * For a GPU that registry_find() does not know. A client that binds a GPU and asks for it at once, as a reset by
+ * nvidia-smi does, may be faster than the news of the bind: so the driver's list is read again before the answer is
+ * REGISTRY_NO_GPU.
+ */
+void registry_request_unlisted(struct registry *registry, const struct pci_address *address,
+                               struct registry_request *request);
 
 /* ---- leases ---- */
 

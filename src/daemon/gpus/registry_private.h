@@ -87,18 +87,20 @@ struct registry {
         LIST_HEAD(, inheritance) inheritances;
         LIST_HEAD(, memory) memories;
         LIST_HEAD(, registry_lease) leases;
-        struct event *timer;     /* the end of the nearest pause or limit */
-        struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
-        struct unbinds *unbinds; /* of unbinds; wanted while a GPU is used or unbound */
-        uint64_t deaf_usec;      /* since when unbinds would not be heard of; 0: they are, or nobody has asked */
+        struct registry_request *unlisted; /* of GPUs that the next list may have */
+        struct event *timer;               /* the end of the nearest pause or limit */
+        struct question *asking;           /* on a worker thread, or left behind there: then nothing more is asked */
+        struct unbinds *unbinds;           /* of unbinds; wanted while a GPU is used or unbound */
+        uint64_t deaf_usec; /* since when unbinds would not be heard of; 0: they are, or nobody has asked */
 
         struct event *scan_timer; /* the next look by ourselves */
         bool polling;             /* nobody tells of changes */
         bool scan_owed;           /* there was no memory or thread for a look, or for what it found */
         bool scanning;            /* a scan is on a worker thread */
         bool scan_again;
-        int scan_result; /* of the last scan */
-        bool scanned;    /* the first scan is in */
+        int scan_result;    /* of the last scan */
+        uint64_t seen_usec; /* when it began */
+        bool scanned;       /* the first scan is in */
         bool empty_told;
 
         bool changed; /* since on_change was called */
@@ -123,6 +125,8 @@ void entry_set(struct entry *entry, enum last_set last_set);
 void entry_start_job(struct entry *entry, enum gpu_job job);
 /* Takes the requests of a GPU as far as they get now. */
 void entry_serve(struct entry *entry);
+/* Takes the requests for GPUs that were not known as far as they get now. Returns when one is due; UINT64_MAX: none. */
+uint64_t registry_serve_unlisted(struct registry *registry, uint64_t now_usec);
 /* When its request, if there is one, is answered at the latest. */
 uint64_t entry_request_due(const struct entry *entry);
 /* "0000:17:00.0" */

@@ -7,6 +7,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+/* The list may never come while a GPU hangs. */
+#define LIST_LIMIT_USEC (2 * USEC_PER_SEC)
+
 /* How far the request at the head of a GPU's queue has come. */
 enum stage {
         STAGE_NEW,
@@ -165,15 +168,59 @@ void entry_serve(struct entry *entry) {
         }
 }
 
-void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request) {
-        struct entry *entry = container_of(gpu, struct entry, gpu);
-        struct registry_request **tail = &entry->request;
-
-        request->stage = STAGE_NEW;
-        request->since_usec = clock_monotonic_usec();
+static void append(struct registry_request **tail, struct registry_request *request) {
         request->next = NULL;
         while (*tail)
                 tail = &(*tail)->next;
         *tail = request;
+}
+
+void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request) {
+        struct entry *entry = container_of(gpu, struct entry, gpu);
+
+        request->stage = STAGE_NEW;
+        request->since_usec = clock_monotonic_usec();
+        append(&entry->request, request);
         registry_advance(registry);
+}
+
+/* ---- of GPUs that are not known ---- */
+
+void registry_request_unlisted(struct registry *registry, const struct pci_address *address,
+                               struct registry_request *request) {
+        request->stage = STAGE_NEW;
+        request->address = *address;
+        request->since_usec = clock_monotonic_usec();
+        append(&registry->unlisted, request);
+        registry_rescan(registry);
+        registry_advance(registry);
+}
+
+/* Returns whether it is still to wait for a list that was read after it came. */
+static bool serve_unlisted(struct registry *registry, struct registry_request *request, uint64_t now_usec) {
+        const struct gpu *gpu = registry_find(registry, &request->address);
+
+        if (gpu)
+                append(&container_of(gpu, struct entry, gpu)->request, request);
+        else if (registry->stopping)
+                request->answered(request, REGISTRY_FAILED);
+        else if (registry->seen_usec >= request->since_usec || now_usec >= request->since_usec + LIST_LIMIT_USEC)
+                request->answered(request, REGISTRY_NO_GPU);
+        else
+                return true;
+        return false;
+}
+
+uint64_t registry_serve_unlisted(struct registry *registry, uint64_t now_usec) {
+        struct registry_request **next = &registry->unlisted;
+
+        while (*next) {
+                struct registry_request *request = *next, *after = request->next;
+
+                if (serve_unlisted(registry, request, now_usec))
+                        next = &request->next;
+                else
+                        *next = after;
+        }
+        return registry->unlisted ? registry->unlisted->since_usec + LIST_LIMIT_USEC : UINT64_MAX;
 }

@@ -189,6 +189,7 @@ static void scan_done(struct worker_job *job) {
                 (void)log_errno(LOG_WARNING, scan->result, "cannot list the GPUs; looking again every %u s",
                                 (unsigned)(registry->config.poll_usec / USEC_PER_SEC));
         registry->scan_result = scan->result;
+        registry->seen_usec = scan->started_usec;
         if (scan->result >= 0) {
                 registry_take_inheritances(registry); /* for which there was no memory before */
                 merge(registry, scan);

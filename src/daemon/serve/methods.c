@@ -58,11 +58,15 @@ bool call_check_arguments(struct call *call) {
         return false;
 }
 
-const struct gpu *call_find_gpu(const struct call *call, uint32_t domain, uint32_t bus, uint32_t slot) {
-        const struct pci_address address = {.domain = domain, .bus = (uint8_t)bus, .slot = (uint8_t)slot};
-        bool fits = address.bus == bus && address.slot == slot;
+bool call_read_address(uint32_t domain, uint32_t bus, uint32_t slot, struct pci_address *ret_address) {
+        *ret_address = (struct pci_address){.domain = domain, .bus = (uint8_t)bus, .slot = (uint8_t)slot};
+        return ret_address->bus == bus && ret_address->slot == slot;
+}
 
-        return fits ? registry_find(call->methods->registry, &address) : NULL;
+const struct gpu *call_find_gpu(const struct call *call, uint32_t domain, uint32_t bus, uint32_t slot) {
+        struct pci_address address;
+
+        return call_read_address(domain, bus, slot, &address) ? registry_find(call->methods->registry, &address) : NULL;
 }
 
 static void method_null(struct call *call) {

@@ -53,7 +53,10 @@ static void on_set_answered(struct registry_request *request, enum registry_answ
         reply_answer(pending->session, pending->xid, answer);
 }
 
-static void begin_set(struct call *call, const struct gpu *gpu, enum registry_request_kind kind, bool enable) {
+static void begin_set(struct call *call, const struct pci_address *address, enum registry_request_kind kind,
+                      bool enable) {
+        struct registry *registry = call->methods->registry;
+        const struct gpu *gpu = registry_find(registry, address);
         struct pending_set *pending = calloc(1, sizeof(*pending));
 
         if (!pending) {
@@ -67,23 +70,27 @@ static void begin_set(struct call *call, const struct gpu *gpu, enum registry_re
                 .xid = call->header.xid,
         };
         session_attach(call->session, &pending->resource);
-        registry_request(call->methods->registry, gpu, &pending->request);
+        if (gpu)
+                registry_request(registry, gpu, &pending->request);
+        else
+                registry_request_unlisted(registry, address, &pending->request);
 }
 
 static void method_set(struct call *call, enum registry_request_kind kind) {
         struct nvpd_set_args args;
-        const struct gpu *gpu;
+        struct pci_address address;
 
         nvpd_set_args_decode(&call->arguments, &args);
         if (!call_check_arguments(call))
                 return;
-        gpu = find_device(call, &args.device);
-        if (!gpu)
+        if (!call_read_address((uint32_t)args.device.domain, (uint32_t)args.device.bus, (uint32_t)args.device.slot,
+                               &address))
                 reply_status(call->session, call->header.xid, NVPD_DEVICE_NOT_FOUND);
         else if (args.value != 0 && args.value != 1) /* disabled and enabled, offline and online */
-                reply_status(call->session, call->header.xid, NVPD_INVALID_ARGUMENT);
+                reply_status(call->session, call->header.xid,
+                             find_device(call, &args.device) ? NVPD_INVALID_ARGUMENT : NVPD_DEVICE_NOT_FOUND);
         else
-                begin_set(call, gpu, kind, args.value == 1);
+                begin_set(call, &address, kind, args.value == 1);
 }
 
 void method_set_mode(struct call *call) {

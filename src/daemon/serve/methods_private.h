@@ -31,6 +31,8 @@ void reply_answer(struct session *session, uint32_t xid, enum registry_answer an
 bool call_check_arguments(struct call *call);
 /* The GPU that a call names. NULL: there is none, as for numbers that no PCI address has. */
 const struct gpu *call_find_gpu(const struct call *call, uint32_t domain, uint32_t bus, uint32_t slot);
+/* False for numbers that no PCI address has. */
+bool call_read_address(uint32_t domain, uint32_t bus, uint32_t slot, struct pci_address *ret_address);
 
 void method_get_mode(struct call *call);
 void method_set_mode(struct call *call);

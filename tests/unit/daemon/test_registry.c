@@ -483,6 +483,13 @@ static void let_go(struct world *world, size_t index, enum call call, int result
         (void)pthread_mutex_unlock(&world->driver.mutex);
 }
 
+static void let_go_list(struct world *world) {
+        (void)pthread_mutex_lock(&world->driver.mutex);
+        world->driver.list.held_back[CALL_LIST] = false;
+        wake(&world->driver);
+        (void)pthread_mutex_unlock(&world->driver.mutex);
+}
+
 static void set_result(struct world *world, size_t index, enum call call, int result) {
         (void)pthread_mutex_lock(&world->driver.mutex);
         world->driver.gpus[index].result[call] = result;
@@ -553,6 +560,13 @@ static void on_answered(struct registry_request *request, enum registry_answer a
 static void ask(struct world *world, size_t index, struct asked *asked, enum registry_request_kind kind, bool enable) {
         *asked = (struct asked){.request = {.kind = kind, .enable = enable, .answered = on_answered}};
         registry_request(world->registry, find(world, index), &asked->request);
+}
+
+static void ask_unlisted(struct world *world, size_t index, struct asked *asked) {
+        const struct pci_address address = address_of(index);
+
+        *asked = (struct asked){.request = {.kind = REGISTRY_SET_MODE_ONLY, .enable = true, .answered = on_answered}};
+        registry_request_unlisted(world->registry, &address, &asked->request);
 }
 
 static enum registry_answer set_mode(struct world *world, size_t index, bool enable) {
@@ -1212,6 +1226,62 @@ static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state)
 }
 
 /* Whatever the limit for a GPU in the driver is: NVML waits no longer. */
+/* As by a reset, which asks as soon as the bind has returned, before anybody has told us of it. */
+static void a_set_of_a_gpu_whose_bind_we_have_not_heard_of_finds_it(void **state) {
+        struct asked asked;
+        struct world world;
+
+        start(&world, 2);
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_DONE);
+        driver_unbinds(&world, 0);
+        look(&world);
+        assert_null(find(&world, 0));
+        driver_binds(&world, 0, 0);
+        ask_unlisted(&world, 0, &asked);
+        assert_false(asked.answered);
+        AWAIT(&world, asked.answered);
+        assert_int_equal(asked.answer, REGISTRY_DONE);
+        assert_true(is_fresh(&world, 0));
+        finish(&world);
+}
+
+static void a_set_of_a_gpu_that_the_list_has_not_is_answered_when_it_is_read(void **state) {
+        struct asked asked;
+        struct world world;
+
+        start(&world, 1);
+        world.driver.list.held_back[CALL_LIST] = true;
+        registry_rescan(world.registry); /* which began before, and counts for nothing */
+        ask_unlisted(&world, 1, &asked);
+        registry_advance(world.registry);
+        assert_false(asked.answered);
+        let_go_list(&world);
+        AWAIT(&world, asked.answered);
+        assert_int_equal(asked.answer, REGISTRY_NO_GPU);
+        AWAIT(&world, is_idle(&world));
+        finish(&world);
+}
+
+static void where_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_in_time_and_by_a_stop(void **state) {
+        struct asked first, second;
+        struct world world;
+
+        start(&world, 1);
+        world.driver.list.held_back[CALL_LIST] = true;
+        ask_unlisted(&world, 1, &first);
+        ask_unlisted(&world, 2, &second);
+        first.request.since_usec -= 60 * USEC_PER_SEC;
+        registry_advance(world.registry);
+        assert_true(first.answered);
+        assert_int_equal(first.answer, REGISTRY_NO_GPU);
+        assert_false(second.answered);
+        registry_stop(world.registry, false);
+        assert_true(second.answered);
+        assert_int_equal(second.answer, REGISTRY_FAILED);
+        let_go_list(&world);
+        finish(&world);
+}
+
 static void a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up(void **state) {
         struct asked first, second;
         struct world world;
@@ -1650,6 +1720,8 @@ int main(void) {
                 cmocka_unit_test(a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting),
                 cmocka_unit_test(a_released_gpu_that_was_replaced_is_held_when_told_to),
                 cmocka_unit_test(a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver),
+                cmocka_unit_test(a_set_of_a_gpu_that_the_list_has_not_is_answered_when_it_is_read),
+                cmocka_unit_test(a_set_of_a_gpu_whose_bind_we_have_not_heard_of_finds_it),
                 cmocka_unit_test(a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up),
                 cmocka_unit_test(a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released),
                 cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
@@ -1677,6 +1749,7 @@ int main(void) {
                 cmocka_unit_test(uvm_does_not_hold_up_readiness),
                 cmocka_unit_test(uvm_is_had_again_with_the_gpu_after_an_unbind),
                 cmocka_unit_test(uvm_that_fails_never_costs_the_hold),
+                cmocka_unit_test(where_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_in_time_and_by_a_stop),
                 cmocka_unit_test(who_stays_deaf_holds_all_the_same),
                 cmocka_unit_test(without_gpus_it_is_ready_and_holds_what_comes),
         };
