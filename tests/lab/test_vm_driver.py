@@ -89,6 +89,40 @@ def test_when_the_exchange_fails_the_gpus_are_held_again_with_the_old_driver(dri
     service.wait_held(driver, ADDRESSES)
 
 
+# As machines have it. It fails to load the driver that is loaded already.
+DRIVER_UNIT = f"""[Unit]
+Before={service.UNIT}
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=-/sbin/insmod %s
+ExecStop=/sbin/rmmod nvidia
+[Install]
+RequiredBy={service.UNIT}
+"""
+
+
+def test_a_restart_of_the_unit_that_has_the_driver_finds_its_module_free(driver):
+    name, wanted = "any-name.service", NEW if version(driver) == OLD else OLD
+    driver.write(f"/etc/systemd/system/{name}", DRIVER_UNIT % module(wanted))
+    driver.exec("systemctl", "daemon-reload")
+    driver.exec("systemctl", "enable", "--now", name)
+    try:
+        driver.exec("systemctl", "restart", service.UNIT)
+        service.wait_held(driver, ADDRESSES)
+        refused = driver.try_exec("rmmod", "nvidia")
+        assert refused.status == 1 and "is in use" in refused.err, "the daemon's own restart keeps the GPUs"
+
+        driver.exec("systemctl", "restart", name, timeout=60)
+        service.wait_held(driver, ADDRESSES)
+        assert version(driver) == wanted
+        assert "is in use" not in driver.journal(unit=name)
+        assert driver.exec("systemctl", "is-active", name, service.UNIT).split() == ["active", "active"]
+    finally:
+        driver.exec("systemctl", "disable", name, timeout=120)
+        driver.exec("rm", f"/etc/systemd/system/{name}")
+
+
 def test_an_unbind_ends_for_the_daemon_lets_go_at_the_drivers_notice(driver):
     driver.exec("sh", "-c", f"echo {ADDRESSES[0]} >{DRIVER}/unbind", timeout=20)
     left = held(driver)
