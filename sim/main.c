@@ -151,7 +151,7 @@ static int start_front(struct simulator *simulator, const char *root) {
                 return complain(r, "cannot send uevents: %s", strerror(-r));
         r = kernel_log_new(&simulator->kernel_log, simulator->model, simulator->run_fd);
         if (r < 0)
-                return complain(r, "cannot make the kernel log: %s", strerror(-r));
+                return complain(r, "cannot create the kernel log: %s", strerror(-r));
         uevents_send_loaded(simulator->uevents);
         return 0;
 }
@@ -164,10 +164,10 @@ static int start_devices(struct simulator *simulator) {
                 return complain(r, "cannot use /dev/cuse: %s; --cuse needs a kernel with CONFIG_CUSE: modprobe cuse",
                                 strerror(-r));
         if (r == -EBUSY)
-                return complain(r, "cannot make the character devices 195:N: another driver has these numbers; "
+                return complain(r, "cannot create the character devices 195:N: another driver has these numbers; "
                                    "unload it, or leave out --cuse");
         if (r < 0)
-                return complain(r, "cannot make the character devices /dev/nvidia*: %s", strerror(-r));
+                return complain(r, "cannot create the character devices /dev/nvidia*: %s", strerror(-r));
         return 0;
 }
 
@@ -232,8 +232,7 @@ static const struct option_spec run_table[] = {
          "mount DIR/dev/nvidia*, DIR/proc/driver/nvidia, DIR/sys (needs root and /dev/fuse); the control socket is "
          "DIR/run/holdfast-sim/socket",
          .kind = OPTION_TEXT, AT(root)},
-        {"cuse", .help = "besides, make real character devices /dev/nvidia* (needs /dev/cuse: modprobe cuse)",
-         AT(cuse)},
+        {"cuse", .help = "also create real character devices /dev/nvidia* (needs /dev/cuse: modprobe cuse)", AT(cuse)},
         {"socket", 0, "PATH", "serve the simulated libnvidia-cfg.so.1 and ctl at PATH (needs no privileges)",
          .kind = OPTION_TEXT, AT(socket)},
         {"gpus", 0, "N", "how many GPUs (8)", .kind = OPTION_NUMBER, .minimum = 1, .maximum = SCENARIO_GPUS_MAX,

@@ -62,7 +62,7 @@ static int add_argument(struct options_parser *parser, const struct option_spec 
 static const struct option_spec ctl_options[] = {
         {"close", .help = "teardown hangs, not initialisation", ADD("which", "close")},
         {"compute-mode", 0, "MODE", "Default, Exclusive_Process or Prohibited", ADD("compute_mode")},
-        {"count", 0, "N", "so many times (1), or all", ADD("count")},
+        {"count", 0, "N", "number of failures (1), or all", ADD("count")},
         {"delay", 0, "TIME", "a time such as 20s", ADD("delay")},
         {"errno", 0, "NAME", "open gives this errno (EIO)", ADD("errno")},
         {"event", 0, "NAME", "only records of this event", ADD("event")},
@@ -73,8 +73,8 @@ static const struct option_spec ctl_options[] = {
         {"power-limit", 0, "WATTS", "the limit to set", ADD("power_limit_w")},
         {"since", 0, "NUMBER", "only records after this one", ADD("since")},
         {"status", 0, "STATUS", "NV_STATUS, by name or number", ADD("status")},
-        {"surprise", .help = "and the driver knows: open gives ENODEV", ADD("surprise", "true")},
-        {"timeout", 0, "TIME", "wait so long for a record, such as 5s", ADD("timeout")},
+        {"surprise", .help = "the driver notices it: open gives ENODEV", ADD("surprise", "true")},
+        {"timeout", 0, "TIME", "wait this long for a record, such as 5s", ADD("timeout")},
         {"json", .help = "the answer as JSON (docs/simulator.md)", AT(json)},
         {"root", 0, "DIR", "the simulator that serves DIR", .kind = OPTION_TEXT, AT(root)},
         {"socket", 0, "PATH", "the simulator that serves PATH", .kind = OPTION_TEXT, AT(socket)},
@@ -91,14 +91,14 @@ static const struct ctl_verb {
 } ctl_verbs[] = {
         {"add", "puts a removed GPU back on the bus", ctl_print_done, false, {"gpu"}},
         {"bind", "binds the driver to a GPU again", ctl_print_done, false, {"gpu"}},
-        {"drain", "the GPU takes no new users", ctl_print_done, false, {"gpu", "off"}},
-        {"fabric", "the NVLink fabric is not ready for so long", ctl_print_done, false, {"gpu", "delay"}},
+        {"drain", "the GPU accepts no new users", ctl_print_done, false, {"gpu", "off"}},
+        {"fabric", "the NVLink fabric is not ready for this time", ctl_print_done, false, {"gpu", "delay"}},
         {"fail", "the next initialisations fail", ctl_print_done, false, {"gpu", "count", "status", "errno"}},
         {"hang", "initialisation or teardown does not end", ctl_print_done, false, {"gpu", "close", "off"}},
-        {"journal", "what happened, record by record", ctl_print_journal, false, {"since", "event", "timeout"}},
+        {"journal", "the events so far, one record each", ctl_print_journal, false, {"since", "event", "timeout"}},
         {"legacy", "sets the kernel's persistence flag, as nvidia-smi -pm", ctl_print_done, true, {"gpu"}},
         {"lose", "the GPU falls off the bus", ctl_print_done, false, {"gpu", "surprise", "off"}},
-        {"remove", "takes a GPU off the bus, when its last user has let go", ctl_print_done, false, {"gpu"}},
+        {"remove", "removes a GPU from the bus when its last user has closed it", ctl_print_done, false, {"gpu"}},
         {"reset", "resets a GPU that nobody uses", ctl_print_message, false, {"gpu"}},
         {"set",
          "opens the GPU, sets, and closes it, as nvidia-smi does",
@@ -106,7 +106,7 @@ static const struct ctl_verb {
          false,
          {"gpu", "power-limit", "graphics-clock", "memory-clock", "compute-mode"}},
         {"status", "the table of GPUs and who holds them (the default)", ctl_print_status, false, {NULL}},
-        {"unbind", "takes the driver off a GPU, when its last user has let go", ctl_print_done, false, {"gpu"}},
+        {"unbind", "unbinds the driver from a GPU when its last user has closed it", ctl_print_done, false, {"gpu"}},
 };
 
 #define complain(...) standard_complain("holdfast-sim ctl", __VA_ARGS__)
@@ -124,7 +124,7 @@ static int print_help(void) {
         }
         puts("\nOptions:");
         options_print_help(stdout, ctl_options);
-        puts("\nExit status: 0 done, 1 refused or no simulator there, 2 misuse.");
+        puts("\nExit status: 0 done, 1 refused or no simulator is running, 2 wrong usage.");
         return EXIT_SUCCESS;
 }
 
@@ -226,7 +226,7 @@ static int show(const struct ctl_request *request, json_t *answer) {
         const char *error = json_string_value(json_object_get(answer, "error"));
 
         if (!json_is_true(json_object_get(answer, "ok")))
-                return complain(EXIT_FAILURE, "%s", error ? error : "the simulator's answer makes no sense");
+                return complain(EXIT_FAILURE, "%s", error ? error : "the simulator's answer is invalid");
         if (!request->json)
                 request->verb->print(result);
         else if (json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) == 0)
@@ -248,7 +248,7 @@ static int run(struct ctl_request *request) {
         (void)json_object_set_new(request->arguments, "verb", json_string(request->verb->name));
         answer = exchange(stream, request->arguments);
         if (!answer)
-                return complain(EXIT_FAILURE, "the simulator went away before it answered");
+                return complain(EXIT_FAILURE, "the simulator ended before it answered");
         return show(request, answer);
 }
 

@@ -91,7 +91,7 @@ static json_t *verb_open(struct control_connection *connection, json_t *argument
                 return fail(error, "open needs domain, bus, slot and function, all numbers");
         if (domain < 0 || domain > UINT32_MAX || bus < 0 || bus > 255 || slot < 0 || slot > 31 || function < 0 ||
             function > 7)
-                return fail(error, "that is no PCI address");
+                return fail(error, "that is not a PCI address");
         address = (struct pci_address){
                 .domain = (uint32_t)domain,
                 .bus = (uint8_t)bus,
@@ -169,7 +169,7 @@ static int answer_line(struct control_connection *connection, const char *line, 
         json_t *result;
 
         if (!request) {
-                (void)text_format(error, sizeof(error), "a line is to be one JSON object: %s", syntax.text);
+                (void)text_format(error, sizeof(error), "each line must be one JSON object: %s", syntax.text);
                 return send_answer(connection, NULL, error);
         }
         verb = json_string_value(json_object_get(request, "verb"));

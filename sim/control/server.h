@@ -20,7 +20,7 @@
 struct control_server;
 
 int server_new(struct control_server **ret_server, struct model *model);
-/* Ends every connection and closes what it held. Call model_stop() before, so that no call sleeps on. */
+/* Ends every connection and closes what it held. Call model_stop() before, so that no call keeps sleeping. */
 void server_free(struct control_server *server);
 
 /* Serves one more socket. Returns 0, -EADDRINUSE when a living process serves the path, or negative errno. */

@@ -94,7 +94,7 @@ static int start_own(struct own *own, const struct exec_options *options) {
         if (text_format(own->folder, sizeof(own->folder), "%s/holdfast-sim-XXXXXX", folder) < 0 ||
             !mkdtemp(own->folder)) {
                 own->folder[0] = '\0';
-                return complain(-errno, "cannot make a folder in %s: %s", folder, strerror(errno));
+                return complain(-errno, "cannot create a folder in %s: %s", folder, strerror(errno));
         }
         /* A file system of its own: by that `holdfast doctor` tells its daemon's socket from that of another node. */
         if (mount("holdfast-sim", own->folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
@@ -153,7 +153,7 @@ static int enter_node(const char *root, const struct exec_options *options) {
                 return complain(r < 0 ? r : -ENOENT, "no simulator serves %s: holdfast-sim run --root %s", root, root);
         r = node_mount(root, &path);
         if (r < 0)
-                return complain(r, "cannot put the simulator's files in the place of %s: %s", path, strerror(-r));
+                return complain(r, "cannot mount the simulator's files over %s: %s", path, strerror(-r));
         return set_environment(nodes, options->preloaded);
 }
 
@@ -166,9 +166,9 @@ static int leave_namespace(const struct exec_options *options) {
                                 is_root ? "; modprobe fuse" : "; run it as root");
         r = node_unshare();
         if (r < 0 && !is_root)
-                return complain(r, "cannot make a user namespace: %s; run it as root, or permit user namespaces",
+                return complain(r, "cannot create a user namespace: %s; run it as root, or permit user namespaces",
                                 strerror(-r));
-        return r < 0 ? complain(r, "cannot make a mount namespace: %s", strerror(-r)) : 0;
+        return r < 0 ? complain(r, "cannot create a mount namespace: %s", strerror(-r)) : 0;
 }
 
 /* ---- the command ---- */
@@ -265,8 +265,9 @@ static int parse_options(int argc, char **argv, struct exec_options *options) {
         if (r != 0)
                 return r < 0 ? complain(r, "%s (try holdfast-sim exec --help)", parser.error) : r;
         if (options->root && (options->gpus || options->scenario))
-                return complain(-EINVAL, "--root names a simulator that has its GPUs already: leave out --gpus and "
-                                         "--scenario, or --root");
+                return complain(
+                        -EINVAL,
+                        "the simulator of --root already has its GPUs: leave out --gpus and --scenario, or --root");
         if (n_words == 0)
                 return complain(-EINVAL, "which command? holdfast-sim exec -- bash, say");
         options->command = argv + 1;

@@ -3,8 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Who holds descriptors of the simulator's device nodes: what /proc tells. Only readlink() and fdinfo are used, which
- * ask nothing of a file system: the simulator must never call into its own mount from a thread that serves it.
+ * Finds out from /proc which processes hold descriptors of the simulator's device nodes. Only readlink() and fdinfo are
+ * used, which ask nothing of a file system: the simulator must never call into its own mount from a thread that serves
+ * it.
  */
 
 #include <stdbool.h>

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Threads for calls that may sleep: a front's loop hands each such call to a worker and goes on. A thread is started
+ * Threads for calls that may sleep: a front's loop passes each such call to a worker and continues. A thread is started
  * when no idle one is left, so that a call which hangs (a GPU stuck in its initialisation) delays no other; past the
  * maximum, jobs wait their turn.
  */

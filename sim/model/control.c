@@ -114,10 +114,11 @@ static json_t *verb_fail(struct verb_call *call, struct model_gpu *gpu) {
         else if (get_unsigned(call, "count", 0, 1000000, &count) < 0)
                 return NULL;
         if (status_text[0] != '\0' && scenario_parse_status(status_text, &status) < 0)
-                return refuse(call, "status '%s' is no NV_STATUS: give a number or a name such as NV_ERR_GPU_IS_LOST",
+                return refuse(call,
+                              "status '%s' is not an NV_STATUS: give a number or a name such as NV_ERR_GPU_IS_LOST",
                               status_text);
         if (errno_text[0] != '\0' && scenario_parse_errno(errno_text, &error) < 0)
-                return refuse(call, "errno '%s' is no error: give a number or a name such as EIO", errno_text);
+                return refuse(call, "errno '%s' is not an error: give a number or a name such as EIO", errno_text);
         gpu->spec.fail_opens = count;
         gpu->spec.fail_status = status;
         gpu->spec.fail_errno = error;
@@ -176,7 +177,7 @@ static json_t *wait_unbound(struct verb_call *call, struct model_gpu *gpu) {
         if (gpu_wait_unbound(call->model, gpu, call->wait) == 0)
                 return done();
         holders_format(call->model, gpu, holders, sizeof(holders));
-        return refuse(call, "interrupted: GPU %s is still held by %s and goes when they let go", NVML_NAME(gpu),
+        return refuse(call, "interrupted: GPU %s is still held by %s; it is unbound when they close it", NVML_NAME(gpu),
                       holders);
 }
 

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The simulated driver's model: what open, close and the ioctls do to GPUs. It knows nothing of FUSE, sockets or the
+ * The simulated driver's model: what open, close and the ioctls do to GPUs. It does not depend on FUSE, sockets or the
  * ioctl encodings; the two fronts (sim/fronts/fuse.c and sim/control/server.c) call it.
  *
  * Calls sleep as the driver's do, so each front runs every call that may sleep on a thread of its own. One mutex and
@@ -152,9 +152,9 @@ struct model_gpu_view {
  * bound, probed, spec.present) come last. views has room for SCENARIO_GPUS_MAX. Never sleeps.
  */
 size_t model_list(struct model *model, struct model_gpu_view *views);
-/* Sleeps while somebody holds the driver's device-list lock, as NV_ESC_CARD_INFO does. */
+/* Sleeps while the driver's device-list lock is held, as NV_ESC_CARD_INFO does. */
 void model_wait_device_list(struct model *model);
-/* Sleeps while somebody holds RM's API lock, as whatever asks RM for something does. */
+/* Sleeps while RM's API lock is held, as every call to RM does. */
 void model_wait_api(struct model *model);
 const struct scenario *model_scenario(const struct model *model);
 
@@ -217,9 +217,9 @@ void model_listen(struct model *model, struct model_listener *listener);
 void model_unlisten(struct model *model, struct model_listener *listener);
 
 /*
- * What the kernel's device core tells of a GPU after it was done: "add" and "remove" (the bus), "bind" and "unbind"
- * (the driver). Called with the model locked, so in the order in which it happened; it must not sleep nor call the
- * model. NULL ends it.
+ * The kernel's uevents about a GPU, sent after the event: "add" and "remove" (the bus), "bind" and "unbind" (the
+ * driver). Called with the model locked, so in the order in which it happened; it must not sleep nor call the model.
+ * NULL ends it.
  */
 typedef void (*model_uevent)(void *user, const char *action, const struct pci_address *address);
 void model_set_uevents(struct model *model, model_uevent uevent, void *user);

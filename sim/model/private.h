@@ -83,7 +83,7 @@ enum file_state {
         FILE_GONE,   /* likewise, for the GPU was removed by surprise */
 };
 
-/* A use of a GPU that a file has besides its own: by UVM or by attaching. */
+/* An additional use of a GPU by a file: through UVM or by attaching. */
 struct reference {
         struct model_gpu *gpu;
         bool uvm;
@@ -259,7 +259,7 @@ int gpu_start_unbind(struct model *model, struct model_gpu *gpu, bool remove_dev
 int gpu_bind(struct model *model, struct model_gpu *gpu);
 /* Waits for an unbind that was started. Returns 0, or -EINTR when it goes on without the caller. */
 int gpu_wait_unbound(struct model *model, struct model_gpu *gpu, const struct model_wait *wait);
-/* -EBUSY when somebody uses it. */
+/* -EBUSY if the GPU is in use. */
 int gpu_reset(struct model *model, struct model_gpu *gpu, const struct who *who);
 /* Brings a GPU back to the bus, healthy, and binds it. */
 int gpu_add(struct model *model, struct model_gpu *gpu, const struct who *who);

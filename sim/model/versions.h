@@ -34,7 +34,7 @@ enum driver_trait {
         N_DRIVER_TRAITS,
 };
 
-/* "595.45.04", or with two numbers as "550.78". 0 for what is no version. */
+/* "595.45.04", or with two numbers as "550.78". 0 for an invalid version. */
 uint64_t version_parse(const char *text);
 bool version_in(uint64_t version, const struct version_span *span);
 bool version_has(uint64_t version, enum driver_trait trait);

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel log as /dev/kmsg below the root: a FIFO with records as the kernel has them. It has what the driver says
- * that somebody acts on; who reads it takes a record away from other readers.
+ * The kernel log as /dev/kmsg below the root: a FIFO with records as the kernel has them. It has only those lines of
+ * the driver that programs react to. A record that one reader reads is gone for other readers.
  */
 
 #include "sim/model/model.h"

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The simulated file tree: dev, proc, sys, run. It knows names, modes and texts, and nothing of FUSE.
+ * The simulated file tree: dev, proc, sys, run. It has names, modes and texts, and does not depend on FUSE.
  *
  * A node is a number that tells all about itself: which row of the table it is, and for which GPU (by PCI address) or
  * minor. So nothing needs remembering when GPUs come and go: a node whose GPU is gone is just not there any more.

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 /*
- * An array with room for one more behind its n items, in place of the one that is given: NULL, or one that has only
- * grown this way. NULL without memory; then the old one is as it was.
+ * Returns an array with room for one more item after its n items; it replaces the given one, which is NULL or was grown
+ * by this function. Returns NULL without memory; the old array is then unchanged.
  */
 static inline void *array_grown(void *items, size_t n, size_t item_size) {
         return (n & (n - 1)) != 0 ? items : reallocarray(items, n > 0 ? 2 * n : 1, item_size);

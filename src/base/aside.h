@@ -36,7 +36,7 @@ struct aside {
         size_t n;          /* items */
         size_t stalls_max; /* so many items may hang, and the next ones are looked at nevertheless */
         bool in_any_order; /* of many items several children look at a part each, on as many processors */
-        /* In the child: looks at the item, and tells. Returns 0, or negative errno, which ends the whole. */
+        /* In the child: reads the item and reports on it. Returns 0, or negative errno, which ends the whole run. */
         int (*look)(void *userdata, size_t item, struct aside_answer *answer);
         /* Here: takes an answer; not called for empty ones. In the order of the items, unless it may be any order.
          * Returns as look does. */

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Owned file descriptors. A descriptor has one owner; -1 means none. Every descriptor of ours is close-on-exec from
- * birth (pass O_CLOEXEC, SOCK_CLOEXEC, ... where it is made).
+ * Owned file descriptors. A descriptor has one owner; -1 means none. Every descriptor is close-on-exec from its
+ * creation (pass O_CLOEXEC, SOCK_CLOEXEC, ... where it is created).
  */
 
 #include <errno.h>

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What a process leaves behind that is killed. Its pid file tells: whoever lives has it locked (fcntl(2)). While we
- * have the lock nobody starts, so what else was left can be removed.
+ * Removes what a killed process has left behind. The pid file shows whether the process lives: a living one has it
+ * locked (fcntl(2)). While we have the lock no other process can start, so the rest can be removed.
  */
 
 /* In the runtime directory: a contract (docs/protocol.md). */

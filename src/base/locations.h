@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Where /dev, /proc, /sys, /run and /etc are, and what may be expected there. main() decides it once and hands it down;
- * nobody below asks whether the driver is a real one.
+ * Where /dev, /proc, /sys, /run and /etc are, and what may be expected there. main() decides it once and passes it
+ * down; no other code asks whether the driver is a real one.
  *
  *      the system          ""     its nodes are devices, and its kernel tells of GPUs
  *      --root DIR          DIR    neither: a simulated driver, or a tree with the files of one
@@ -18,11 +18,12 @@ struct locations {
         const char *root;       /* in front of each path; "" for none */
         const char *above_run;  /* in front of "/run": "/var", as NVIDIA's clients have it, or the root */
         bool nodes_are_devices; /* with the driver's numbers; else a node is whatever file is at its path */
-        bool kernel_tells;      /* of GPUs that come and go; else that is for datagrams in the runtime directory */
-        bool has_nvml;          /* the loader's libnvidia-ml.so.1 speaks to this driver; else an option names one */
-        bool has_cuda;          /* likewise libcuda.so.1 */
-        bool simulated;         /* to be said of measurements, and not to be acted upon */
-        const char *programs;   /* folders of programs, with ":" between; NULL: /usr/bin:/bin */
+        bool kernel_tells; /* the kernel reports added and removed GPUs; otherwise datagrams in the runtime directory do
+                            */
+        bool has_nvml;     /* the loader's libnvidia-ml.so.1 speaks to this driver; else an option names one */
+        bool has_cuda;     /* likewise libcuda.so.1 */
+        bool simulated;    /* to be said of measurements, and not to be acted upon */
+        const char *programs; /* folders of programs, with ":" between; NULL: /usr/bin:/bin */
 };
 
 /*

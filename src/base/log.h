@@ -31,8 +31,8 @@ void log_set_journal(const char *stream);
 int log_start(void);
 
 /*
- * In a child of fork(), before its first message: the thread is its parent's, and what is queued is said by that. It
- * may have a thread of its own.
+ * Call this in a child of fork() before its first message: the log's thread exists only in the parent, which also
+ * writes the queued messages. The child may start its own thread.
  */
 void log_forked(void);
 
@@ -64,7 +64,7 @@ void log_write(int level, const char *format, ...) __attribute__((format(printf,
 void log_always(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Logs "<message>: <text of error>" and returns error (a negative errno) unchanged, so that an error is said and
- * returned in one statement: return log_errno(LOG_ERR, -errno, "cannot open %s", path);
+ * Logs "<message>: <text of error>" and returns error (a negative errno) unchanged, so one statement can log and return
+ * an error: return log_errno(LOG_ERR, -errno, "cannot open %s", path);
  */
 int log_errno(int level, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -14,7 +14,7 @@ struct nearest {
 
 struct nearest nearest_to(const char *word);
 
-/* Considers one more name. Names so far off that nobody can have meant them do not count. */
+/* Considers one more name. Names that differ too much from the word do not count. */
 void nearest_try(struct nearest *nearest, const char *name);
 
 /* "; did you mean 'status'?" into buffer, with prefix before the name; or nothing. Returns buffer. */

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Runs a short program with a fixed environment and nothing of ours open, and waits for it no longer than it is told
- * to. What the program prints is caught: its end of the pipe closing is how we see it end.
+ * Runs a short program with a fixed environment and none of our descriptors open, and waits for it at most for the
+ * given time. Its output is captured; the program has ended when its end of the pipe closes.
  */
 
 #include <stddef.h>

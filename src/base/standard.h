@@ -8,8 +8,8 @@
  */
 
 /*
- * Opens /dev/null in the place of each that is closed. First thing in main(): otherwise the next file that is opened, a
- * GPU's device or a client's socket, becomes one of them, and what is printed goes there.
+ * Opens /dev/null for each standard descriptor that is closed. Call it first in main(): otherwise the next opened file,
+ * such as a GPU's device or a client's socket, gets that number, and output would go there.
  */
 void standard_open(void);
 

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Starts threads that leave signals to the thread that has always been there: the one that runs the loop, or waits for
+ * Starts threads with all signals blocked, so that the main thread receives them: it runs the loop, or waits for
  * signals by descriptor or sigwait(). A handler, or a default action, must not run in the middle of another's work.
  */
 
@@ -15,7 +15,7 @@ struct thread_options {
         size_t stack_size; /* bytes; 0: as much as threads have by default (8 MiB, unless RLIMIT_STACK says otherwise)
                             */
         void *stack; /* the caller's own, of stack_size bytes, valid until the thread has been joined; NULL: glibc's */
-        bool detached; /* ends by itself; otherwise somebody joins it */
+        bool detached; /* the thread is detached; otherwise the owner joins it */
         int takes;     /* the one signal that pthread_kill() sends to it; 0: none */
 };
 

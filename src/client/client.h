@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The RPC client: one connection to a persistence daemon, ours or NVIDIA's. Calls block, at most until the deadline
- * given at the connection; every call's failure is a negative errno, and client_error() has the sentence for it.
+ * The RPC client: one connection to a persistence daemon, ours or NVIDIA's. Calls block at most until the connection's
+ * deadline. A call fails with a negative errno; client_error() returns the sentence for it.
  */
 
 #include <stdbool.h>
@@ -36,9 +36,9 @@ int32_t client_peer_pid(const struct client *client);
 const char *client_error(const struct client *client);
 
 /*
- * Program 35006. They return 0 when an answer came; *ret_status is then the daemon's enum nvpd_status.
- * -ETIMEDOUT: no answer in time (a late one is skipped by the next call). -EPROTO: an answer that is none. -EOPNOTSUPP:
- * the daemon does not serve this. -ECONNRESET: it hung up. Once the stream is out of step every call is -ENOTCONN.
+ * Program 35006. They return 0 when an answer came; *ret_status is then the daemon's enum nvpd_status. -ETIMEDOUT: no
+ * answer in time (a late one is skipped by the next call). -EPROTO: an invalid answer. -EOPNOTSUPP: the daemon does not
+ * know the procedure. -ECONNRESET: it closed the connection. Once the stream is out of step every call is -ENOTCONN.
  */
 int client_get_mode(struct client *client, const struct pci_address *address, uint32_t *ret_status, bool *ret_enabled);
 int client_set_mode(struct client *client, const struct pci_address *address, bool enabled, uint32_t *ret_status);
@@ -72,9 +72,9 @@ int client_configured(struct client *client, struct hf_gpu_configured **ret_gpus
 int client_stats(struct client *client, struct hf_stats *ret_stats);
 
 /*
- * A lease: these GPUs are released, n of 0 meaning all, and stay so until this connection ends, however it ends.
- * Answered when they are. *ret_status: NVPD_SUCCESS; NVPD_DRIVER (one of them cannot be released; the lease lasts all
- * the same); with any other there is no lease. n is at most HF_GPUS_MAX.
+ * A lease: these GPUs are released, n of 0 meaning all, and stay released until this connection ends, however it ends.
+ * The answer comes when they are released. *ret_status: NVPD_SUCCESS; NVPD_DRIVER (one of them cannot be released; the
+ * lease exists nevertheless); with any other there is no lease. n is at most HF_GPUS_MAX.
  */
 int client_lease(struct client *client, const struct pci_address *addresses, size_t n, uint32_t *ret_status);
 

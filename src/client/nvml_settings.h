@@ -4,7 +4,7 @@
 
 /*
  * A GPU's settings through NVML. The functions are looked up when they are needed: a library that lacks one still
- * serves the others. NVML tells no locked clocks: they can only be set.
+ * serves the others. NVML does not report locked clocks: they can only be set.
  */
 
 #include "client/nvml.h"
@@ -19,7 +19,7 @@ struct nvml_gpu {
 int nvml_gpu_open(struct nvml_gpu *gpu, struct nvml *nvml, const struct pci_address *address, char *error,
                   size_t error_size);
 
-/* Returns 0; -ENODATA when NVML tells no such thing; other negative errno with a sentence in error. */
+/* Returns 0; -ENODATA if NVML does not report this setting; another negative errno with a sentence in error. */
 int nvml_setting_read(const struct nvml_gpu *gpu, enum setting setting, struct setting_value *ret_value, char *error,
                       size_t error_size);
 

@@ -25,7 +25,7 @@ enum gpu_legacy {
         GPU_LEGACY_ON,
 };
 
-/* One GPU held. Owned by the GPU's state machine; between jobs nobody else touches it. */
+/* The descriptors of one held GPU. The GPU's state machine owns it; between jobs no other code uses it. */
 struct gpu_hold {
         int device_fd;            /* kernel: /dev/nvidiaN */
         int uvm_fd;               /* kernel: /dev/nvidia-uvm with this GPU registered; -1 without UVM persistence */
@@ -38,9 +38,10 @@ struct gpu_hold {
 #define GPU_HOLD_NONE ((struct gpu_hold){.device_fd = -1, .uvm_fd = -1, .minor = GPU_MINOR_UNKNOWN})
 
 /*
- * Somebody who keeps copies of descriptors, so that a hold outlives this process (daemon/manager/keeper.h). Called on
- * worker threads. A descriptor is kept from the moment it exists, also while its open is still in the driver: a process
- * that is killed then leaves the initialisation to its successor instead of a teardown.
+ * The interface to the keeper, which stores copies of descriptors so that a hold outlives this process
+ * (daemon/manager/keeper.h). Called on worker threads. A descriptor is stored as soon as it exists, even while its open
+ * is still in the driver: if this process is killed then, the next one takes over the initialisation, and nothing is
+ * torn down.
  */
 struct gpu_keeper {
         void (*keep)(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind, int fd);
@@ -60,8 +61,8 @@ struct gpu_backend_config {
 
 struct gpu_ops {
         const char *name;
-        /* Code of others runs in this process: it opens, writes to and connects to what it likes, and a simulated
-         * driver behind it tells of no hot-plug. */
+        /* The backend loads a closed library into this process. The library may open, write and connect to anything,
+         * and a simulated driver behind it does not report hot-plug. */
         bool closed_library;
 
         /* Loads what the backend needs, while still privileged. Returns 0, or negative errno after logging why. */
@@ -103,19 +104,19 @@ struct gpu_ops {
         int (*query)(void *context, const struct gpu_info *info, enum gpu_legacy *ret_legacy,
                      struct gpu_failure *ret_failure);
         /*
-         * Why an open has failed, as far as the driver tells: failure comes as the open left it. A GPU in drain state
-         * gets the error -EBUSY, whatever the open gave.
+         * Finds out from the driver why an open has failed. On entry, failure is as the open left it. A GPU in drain
+         * state gets the error -EBUSY, whatever the open returned.
          */
         void (*explain)(void *context, const struct gpu_info *info, struct gpu_failure *failure);
 
-        /* Brings the GPU's memory on- or offline as a NUMA node where that is ours to do (gpu/numa.h). hold may be
+        /* Brings the GPU's memory on- or offline as a NUMA node if user space has to do that (gpu/numa.h). hold may be
          * empty. */
         int (*numa_set)(void *context, const struct pci_address *address, struct gpu_hold *hold, bool online,
                         struct gpu_failure *ret_failure);
 
         /*
          * The driver's bind and unbind notices (gpu/rm.h has the contract). subscribe, read_events and unsubscribe
-         * enter the driver and may sleep there. NULL: nobody tells of unbinds, and none is waited for.
+         * enter the driver and may sleep there. NULL: the backend reports no unbinds, and the daemon waits for none.
          */
         int (*subscribe)(void *context, struct rm_events **ret_events, struct gpu_failure *ret_failure);
         int (*events_fd)(const struct rm_events *events);

@@ -16,7 +16,7 @@ enum { GPU_FAILURE_TEXT_SIZE = 256 };
 
 struct gpu_failure {
         int error;          /* negative errno; 0: no failure */
-        uint32_t nv_status; /* NV_STATUS, or 0 when the driver told none */
+        uint32_t nv_status; /* NV_STATUS, or 0 if the driver gave none */
         bool numa;          /* of a close: it is the GPU's NUMA memory that cannot go */
         char text[GPU_FAILURE_TEXT_SIZE];
 };
@@ -29,8 +29,8 @@ int gpu_failure_set(struct gpu_failure *failure, int error, uint32_t nv_status, 
         __attribute__((format(printf, 4, 5)));
 
 /*
- * The same for what is no open, where the meanings of an open's errors would mislead: cure is what to do, or NULL.
- * "<what>: <text of error>, <NV_STATUS>; <cure>"
+ * The same for calls other than open, for which the explanations of open's errors would be wrong. cure says what to do,
+ * or is NULL. "<what>: <text of error>, <NV_STATUS>; <cure>"
  */
 int gpu_failure_explain(struct gpu_failure *failure, int error, uint32_t nv_status, const char *cure,
                         const char *format, ...) __attribute__((format(printf, 5, 6)));

@@ -39,7 +39,8 @@ enum gpu_job {
         GPU_JOB_NUMA_OFFLINE,
 };
 
-/* What the driver is asked about a GPU, besides: never in the GPU's job, which would wait for the answer. */
+/* A question to the driver about a GPU. It runs separately from the GPU's job, which would otherwise wait for the
+ * answer. */
 enum gpu_question {
         GPU_QUESTION_NONE,
         GPU_QUESTION_LEGACY,  /* whether it has the legacy flag */
@@ -73,7 +74,7 @@ struct gpu {
         uint64_t legacy_usec;   /* when it last was */
         bool failure_due;       /* the driver is to be asked about the failure */
 
-        uint64_t since_realtime_usec; /* of the last change of state; set by whoever runs the jobs */
+        uint64_t since_realtime_usec; /* of the last change of state; set by the caller that runs the jobs */
         uint64_t open_duration_usec;  /* of the last successful open */
         uint32_t opens;
         uint32_t failures;
@@ -90,13 +91,13 @@ uint64_t gpu_retry_pause_usec(int error, unsigned n);
  */
 void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec);
 
-/* Sets what is wanted. A GPU that failed and is not wanted any more is RELEASED. */
+/* Sets whether the GPU is wanted. A GPU that has failed and is no longer wanted becomes RELEASED. */
 void gpu_want(struct gpu *gpu, bool wanted);
 
 /* Forgets the pause after a failure: the next job starts at once. */
 void gpu_retry_now(struct gpu *gpu);
 
-/* Has the legacy flag asked for again, unless it was a moment ago. Only the driver of a held GPU tells it. */
+/* Has the legacy flag read again, unless that was done a moment ago. The driver reports it only for a held GPU. */
 void gpu_refresh(struct gpu *gpu, uint64_t now_usec);
 
 /*
@@ -105,10 +106,10 @@ void gpu_refresh(struct gpu *gpu, uint64_t now_usec);
  */
 enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wake_usec);
 
-/* A job was started. Its end must be told by gpu_end() before the next is started. */
+/* A job was started. The caller must call gpu_end() at its end, before it starts the next job. */
 void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec);
 
-/* The running job ended: hold is as the backend left it, failure tells why when result is negative. */
+/* The running job has ended: hold is as the backend left it; failure has the reason if result is negative. */
 void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const struct gpu_failure *failure,
              uint64_t now_usec);
 
@@ -146,7 +147,7 @@ struct gpu_inquiry {
         struct gpu_failure failure;
 };
 
-/* Begins a question that gpu_next_question() told: fills inquiry but for ops and context. */
+/* Begins the question that gpu_next_question() returned: fills inquiry except ops and context. */
 void gpu_begin_question(struct gpu *gpu, enum gpu_question question, struct gpu_inquiry *inquiry);
 
 /* Enters the driver and may sleep. Touches nothing but the inquiry. */

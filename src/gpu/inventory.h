@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What GPUs there are, as /proc/driver/nvidia/gpus/ tells (one directory per GPU, named by PCI address). Reading it
+ * The list of GPUs, read from /proc/driver/nvidia/gpus/ (one directory per GPU, named by PCI address). Reading it
  * initialises nothing and needs no device node.
  */
 
@@ -29,9 +29,9 @@ struct gpu_info {
 };
 
 /*
- * Reads all GPUs, sorted by PCI address, into an array that the caller frees.
- * A GPU whose `information` cannot be read is listed with what its directory's name tells. Returns 0 (with *ret_n 0
- * when there is no GPU), -ENOENT when there is no /proc/driver/nvidia (the driver is not loaded), or negative errno.
+ * Reads all GPUs, sorted by PCI address, into an array that the caller frees. A GPU whose `information` cannot be read
+ * is listed with its address only, which is its directory's name. Returns 0 (with *ret_n 0 when there is no GPU),
+ * -ENOENT when there is no /proc/driver/nvidia (the driver is not loaded), or negative errno.
  */
 int inventory_read(const struct locations *locations, struct gpu_info **ret_gpus, size_t *ret_n);
 

@@ -3,10 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Device nodes. The kernel makes none for the driver (no class, no devtmpfs), so that after a boot without a display
- * somebody in user space has to: udev rules, nvidia-modprobe, or whoever is root and needs them. Missing ones are made
- * here, by nvidia-modprobe where it is installed, else with the owner and mode that the module's parameters give.
- * The driver itself is not loaded: that is the administrator's or udev's choice.
+ * Creates missing device nodes. The kernel creates none for this driver (no class, no devtmpfs), so after a boot
+ * without a display user space has to do it: udev rules, nvidia-modprobe, or a program that runs as root. This code
+ * uses nvidia-modprobe if it is installed, or else the owner and mode that the module's parameters specify. The driver
+ * itself is not loaded: that is the administrator's or udev's choice.
  */
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ struct node {
         unsigned minor;
 };
 
-/* How the module was told to have its nodes: NVreg_ModifyDeviceFiles, NVreg_DeviceFileUID, GID and Mode. */
+/* The module's parameters for its nodes: NVreg_ModifyDeviceFiles, NVreg_DeviceFileUID, GID and Mode. */
 struct node_parameters {
         bool ours; /* they may be made; otherwise the administrator makes them */
         uid_t uid;
@@ -32,7 +32,8 @@ struct node_parameters {
 /* Reads them, from /proc/driver/nvidia/params. Returns 0, or negative errno (-ENOENT: no driver). */
 int node_parameters_read(const struct locations *locations, struct node_parameters *ret_parameters);
 
-/* The two ways to make a node, so that tests can watch. Each returns 0 or negative errno after logging why. */
+/* The two ways to create a node, replaceable by tests. Each returns 0, or logs the reason and returns negative
+ * errno. */
 struct node_ops {
         int (*run)(const char *const arguments[]); /* nvidia-modprobe's; ends with NULL */
         int (*make)(const struct locations *locations, const struct node *node,

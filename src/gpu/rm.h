@@ -33,13 +33,13 @@ struct rm_event {
         bool bind;       /* bound; otherwise: being unbound, which waits for us to let go of it */
 };
 
-/* What rm_events_read() may return besides 0 and errors. */
+/* Positive results of rm_events_read(). */
 enum { RM_EVENTS_MORE = 1 };
 
 /*
- * Subscribes. The two descriptors pin the kernel module: whoever wants it unloaded needs this freed, too, so it is
- * for as long as there is a GPU to hold. Returns 0 or negative errno: -ENOENT, -ENXIO, -ENODEV when there is no driver
- * (yet); -EOPNOTSUPP when this driver is from before 575.51.02 and posts no such notice, which no retry changes.
+ * Subscribes. The two descriptors pin the kernel module, so keep the subscription only as long as there is a GPU to
+ * hold. Returns 0 or negative errno: -ENOENT, -ENXIO, -ENODEV when there is no driver (yet); -EOPNOTSUPP when this
+ * driver is from before 575.51.02 and posts no such notice, which no retry changes.
  */
 int rm_events_open(struct rm_events **ret_events, const struct locations *locations, struct gpu_failure *ret_failure);
 
@@ -76,6 +76,6 @@ int rm_query_legacy(const struct locations *locations, const struct pci_address 
 
 /* ---- drain state ---- */
 
-/* Whether the GPU takes no new users (nvidia-smi drain -m 1). It need not be initialised. */
+/* Whether the GPU accepts no new users (nvidia-smi drain -m 1). It need not be initialised. */
 int rm_query_drain(const struct locations *locations, const struct pci_address *address, bool *ret_drained,
                    struct gpu_failure *ret_failure);

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Holdfast's own RPC program, as src/rpc/holdfast.x has it (read that file first: it says what each field means).
- * Strings are bounded; an encoder cuts what is longer, a decoder fails on it.
+ * Holdfast's own RPC program, as defined in src/rpc/holdfast.x (read that file first: it explains each field). Strings
+ * are bounded; an encoder truncates longer ones, a decoder rejects them.
  */
 
 #include "rpc/message.h"

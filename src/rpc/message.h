@@ -40,7 +40,7 @@ enum {
 
 /*
  * Decodes a call's header; the reader then stands at the arguments. Returns RPC_CALL_OK, RPC_CALL_VERSION_MISMATCH
- * (only ret_call->xid is set), or -EBADMSG for what is no call and cannot be answered.
+ * (only ret_call->xid is set), or -EBADMSG for a message that is not a call and cannot be answered.
  */
 int rpc_call_decode(struct xdr_reader *reader, struct rpc_call *ret_call);
 
@@ -61,5 +61,6 @@ struct rpc_reply {
         uint32_t low, high;     /* with RPC_PROG_MISMATCH */
 };
 
-/* Decodes a reply's header; the reader then stands at the results. Returns 0, or -EBADMSG for what is no reply. */
+/* Decodes a reply's header; the reader then stands at the results. Returns 0, or -EBADMSG for a message that is not a
+ * reply. */
 int rpc_reply_decode(struct xdr_reader *reader, struct rpc_reply *ret_reply);

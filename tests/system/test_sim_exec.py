@@ -188,7 +188,7 @@ def test_its_simulator_ends_also_if_it_is_killed(program, environment):
 @pytest.mark.parametrize("words, told", [
     ([], "which command?"),
     (["--gpus=1"], "which command?"),
-    (["--root=/tmp", "--gpus=1", "--", "true"], "--root names a simulator that has its GPUs already"),
+    (["--root=/tmp", "--gpus=1", "--", "true"], "the simulator of --root already has its GPUs"),
     (["--nonsense", "--", "true"], "try holdfast-sim exec --help"),
 ])
 def test_misuse_is_told(program, words, told):
