@@ -771,8 +771,8 @@ static void a_verb_that_makes_no_sense_is_refused_with_a_reason(void **state) {
         world_refused(&world, "reset", "{'gpu':{}}", "gpu must be");
         world_refused(&world, "hang", "{'gpu':0,'on':'perhaps'}", "true or false");
         world_refused(&world, "hang", "{'gpu':0,'which':'lid'}", "open or close");
-        world_refused(&world, "fail", "{'gpu':0,'status':'NV_ERR_COFFEE'}", "no NV_STATUS");
-        world_refused(&world, "fail", "{'gpu':0,'errno':'ECOFFEE'}", "no error");
+        world_refused(&world, "fail", "{'gpu':0,'status':'NV_ERR_COFFEE'}", "not an NV_STATUS");
+        world_refused(&world, "fail", "{'gpu':0,'errno':'ECOFFEE'}", "not an error");
         world_refused(&world, "fail", "{'gpu':0,'count':-2}", "whole number");
         world_refused(&world, "journal", "{'since':'yesterday'}", "whole number");
         assert_true(model_has_verb("journal"));
