@@ -91,7 +91,7 @@ fuzz: ## runs each fuzz target for SECONDS=60 (clang); scripts/fuzz has more to 
 install: release ## installs the release build: make install DESTDIR=/staging prefix=/usr
 	$(if $(DESTDIR),DESTDIR=$(abspath $(DESTDIR)) )$(MESON) install --no-rebuild -C build-release
 
-deb: ## installs what is missing, builds the Debian packages into dist/deb/, and has lintian look at them
+deb: ## installs what is missing, builds the Debian packages into dist/deb/, and has lintian look at them (CI=1: an error if it complains)
 	@scripts/setup build deb
 	@scripts/deb
 

@@ -783,6 +783,15 @@ def test_persistence_that_is_off_as_configured_is_a_note(patient):
     assert "off by the configuration" in evidence(check)
 
 
+def test_only_those_that_are_not_off_as_configured_count(patient):
+    patient.node.write("etc/holdfast/holdfast.conf", f"[gpu {A}]\npersistence = off\n")
+    patient.start_daemon(rows=[Row(A, RELEASED, wanted=0, configured=0), Row(B, RELEASED, wanted=0), Row(C)])
+    check = patient.only_problem("persistence")
+    assert check["summary"] == "persistence mode is off for 1 of 3 GPUs; 1 more is off as configured"
+    assert [line.split()[1] for line in check["evidence"]] == ["1", "0"]
+    assert check["cure"] == "holdfast set on --gpu 1"
+
+
 def test_a_lease_is_found_and_nothing_is_to_be_done_but_wait(patient):
     patient.start_daemon(rows=[Row(A), Row(B, RELEASED, leased=1), Row(C)])
     check = patient.only_problem("persistence")
@@ -962,6 +971,14 @@ def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
     assert f"(GPU 2 {C}: the driver says so)" in " ".join(result.out.split())
     assert "    runbook  docs/runbooks/nodes-missing.md" in lines
     assert max(map(len, lines)) <= 80 and len(lines) <= 24
+
+
+def test_the_runbook_is_named_where_a_package_put_it(patient):
+    (patient.root / "dev/nvidia2").unlink()
+    options = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text())
+    prefix = next(option["value"] for option in options if option["name"] == "prefix")
+    page = patient.node.write(f"{prefix}/share/doc/holdfast/runbooks/nodes-missing.md".lstrip("/"), "")
+    assert f"    runbook  {page}" in patient.run(COLUMNS="80").out.splitlines()
 
 
 def test_eight_failures_are_told_and_further_ones_counted(patient):

@@ -38,6 +38,17 @@ def need_root():
         pytest.skip("root is missing: packaging/install asks for it")
 
 
+def test_setup_installs_whatever_the_debian_package_is_built_with():
+    control = (TOP / "packaging/debian/control").read_text()
+    needed = re.search(r"^Build-Depends:((?:.*,\n)*.*\n)", control, re.M)[1].split(",")
+    setup = (TOP / "scripts/setup").read_text()
+    offered = {name for names in re.findall(r"^(?:build|deb) +(\S+)", setup, re.M) for name in names.split("|")}
+    for alternatives in needed:
+        names = {re.sub(r"[(<].*", "", name).strip() for name in alternatives.split("|")}
+        if not any(name.startswith(("debhelper-compat", "dh-sequence-")) for name in names):  # debhelper provides them
+            assert names & offered, f"neither set of scripts/setup, build or deb, has {alternatives.strip()}"
+
+
 def run(*command, **how):
     return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=60, check=False, **how)

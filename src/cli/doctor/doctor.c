@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -122,6 +123,14 @@ static int status_of(const struct invocation *invocation, size_t problems) {
         return problems < STATUS_PROBLEMS_MAX ? (int)problems : STATUS_PROBLEMS_MAX;
 }
 
+static void find_runbook(const struct locations *locations, const char *name, struct finding *finding) {
+        char installed[256];
+
+        text_set(installed, HOLDFAST_DOC_DIR "/runbooks/%s.md", name);
+        if (locations_path(finding->runbook, locations, installed) < 0 || access(finding->runbook, F_OK) < 0)
+                text_set(finding->runbook, "docs/runbooks/%s.md", name);
+}
+
 static int examine(const struct invocation *invocation, const struct examination *examination) {
         CLEANUP(free_ptr) struct finding *findings = calloc(ARRAY_SIZE(probes), sizeof(*findings));
         struct report_style style = report_style_of(stdout);
@@ -131,6 +140,7 @@ static int examine(const struct invocation *invocation, const struct examination
         for (size_t i = 0; i < ARRAY_SIZE(probes); i++) {
                 finding_set(&findings[i], VERDICT_OK, "%s", probes[i].title);
                 probes[i].examine(examination, &findings[i]);
+                find_runbook(examination->locations, probes[i].runbook, &findings[i]);
         }
         if (!chosen.json)
                 doctor_text(probes, findings, ARRAY_SIZE(probes), chosen.verbose, &style, stdout);

@@ -31,7 +31,8 @@ struct finding {
         char summary[256];
         size_t n_evidence; /* also those that found no room */
         char evidence[EVIDENCE_MAX][EVIDENCE_SIZE];
-        char cure[320]; /* a command; empty: there is nothing to do, or no command does it */
+        char cure[320];         /* a command; empty: there is nothing to do, or no command does it */
+        char runbook[PATH_MAX]; /* where this node has it, or else its place in the project */
 };
 
 struct service;

@@ -98,11 +98,13 @@ static void blame(const struct examination *examination, const struct snapshot_g
                 quote(gpu, "off: no daemon, and the kernel's flag is off", finding);
 }
 
-/* Off for good, as opposed to leased. */
-static void add_to_cure(const struct snapshot_gpu *gpu, size_t *n, char *ids, size_t size) {
-        text_append_item(ids, size, ",", "%zu", gpu->index);
-        (*n)++;
-}
+/* The GPUs that are off. */
+struct off {
+        size_t n;       /* for another reason than the configuration */
+        size_t n_meant; /* as configured: nothing is wrong with that */
+        size_t n_cured; /* of n: off for good, as opposed to leased */
+        char ids[200];  /* of those */
+};
 
 static void set_cure(const struct examination *examination, size_t n, const char *ids, struct finding *finding) {
         if (!snapshot_has_daemon(examination->snapshot))
@@ -146,32 +148,58 @@ static void judge_awaited(const struct snapshot *snapshot, struct finding *findi
         finding_cure(finding, "holdfast wait");
 }
 
+static void add_off(const struct examination *examination, const struct snapshot_gpu *gpu,
+                    const struct instructions *instructions, struct off *off, struct finding *finding) {
+        blame(examination, gpu, instructions, finding);
+        if (is_meant(gpu)) {
+                off->n_meant++;
+                return;
+        }
+        off->n++;
+        if (gpu->detail.leased)
+                return;
+        off->n_cured++;
+        text_append_item(off->ids, sizeof(off->ids), ",", "%zu", gpu->index);
+}
+
+/* What is wrong comes first. */
+static void find_off(const struct examination *examination, const struct instructions *instructions, struct off *off,
+                     struct finding *finding) {
+        each_gpu(gpu, examination->snapshot)
+                if (is_off(examination->snapshot, gpu) && !is_meant(gpu))
+                        add_off(examination, gpu, instructions, off, finding);
+        each_gpu(gpu, examination->snapshot)
+                if (is_off(examination->snapshot, gpu) && is_meant(gpu))
+                        add_off(examination, gpu, instructions, off, finding);
+}
+
+static void judge_off(const struct examination *examination, const struct off *off, struct finding *finding) {
+        size_t n_gpus = examination->snapshot->n_gpus;
+        char meant[64] = "";
+
+        if (off->n == 0) {
+                finding_set(finding, VERDICT_NOTE, "persistence mode is off for %zu of %zu GPUs, as configured",
+                            off->n_meant, n_gpus);
+                return;
+        }
+        if (off->n_meant > 0)
+                text_set(meant, "; %zu more %s off as configured", off->n_meant, off->n_meant == 1 ? "is" : "are");
+        finding_set(finding, VERDICT_PROBLEM, "persistence mode is off for %zu of %zu GPUs%s", off->n, n_gpus, meant);
+        set_cure(examination, off->n_cured, off->ids, finding);
+}
+
 void probe_persistence(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
         struct instructions instructions;
-        size_t n_off = 0, n_meant = 0, n_cured = 0;
-        char ids[200] = "";
+        struct off off = {0};
 
         read_instructions(&instructions, examination);
-        each_gpu(gpu, snapshot) {
-                if (!is_off(snapshot, gpu))
-                        continue;
-                n_off++;
-                n_meant += is_meant(gpu);
-                blame(examination, gpu, &instructions, finding);
-                if (!gpu->detail.leased && !is_meant(gpu))
-                        add_to_cure(gpu, &n_cured, ids, sizeof(ids));
-        }
-        if (n_off > 0 && n_off == n_meant)
-                finding_set(finding, VERDICT_NOTE, "persistence mode is off for %zu of %zu GPUs, as configured", n_off,
-                            snapshot->n_gpus);
-        else if (n_off > 0) {
-                finding_set(finding, VERDICT_PROBLEM, "persistence mode is off for %zu of %zu GPUs", n_off,
-                            snapshot->n_gpus);
-                set_cure(examination, n_cured, ids, finding);
-        } else if (snapshot->n_gpus == 0 || any_unknown(snapshot))
+        find_off(examination, &instructions, &off, finding);
+        if (off.n + off.n_meant > 0)
+                judge_off(examination, &off, finding);
+        else if (snapshot->n_gpus == 0 || any_unknown(snapshot))
                 finding_set(finding, VERDICT_UNKNOWN, "%s",
-                            snapshot->n_gpus == 0 ? "there are no GPUs to check"
+                            snapshot->n_gpus == 0 ? "there are no GPUs to look at"
                                                   : "no daemon answers for a GPU, and its kernel flag cannot be read "
                                                     "without opening it");
         else

@@ -52,8 +52,8 @@ static void print_field(const char *name, const char *text, size_t width, FILE *
         wrap_print(stream, text, INDENT, INDENT, width);
 }
 
-/* A command is to be copied, so it is not broken into lines. */
-static void print_details(const struct probe *probe, const struct finding *finding, size_t width, FILE *stream) {
+/* Command and path are to be copied, so they are not broken into lines. */
+static void print_details(const struct finding *finding, size_t width, FILE *stream) {
         size_t shown = finding->n_evidence < EVIDENCE_MAX ? finding->n_evidence : EVIDENCE_MAX;
         char rest[32];
 
@@ -65,9 +65,8 @@ static void print_details(const struct probe *probe, const struct finding *findi
         }
         if (finding->cure[0] != '\0')
                 print_field("cure", finding->cure, 0, stream);
-        if (finding->verdict != VERDICT_OK) {
-                (void)fprintf(stream, "    %-*sdocs/runbooks/%s.md\n", INDENT - 4, "runbook", probe->runbook);
-        }
+        if (finding->verdict != VERDICT_OK)
+                print_field("runbook", finding->runbook, 0, stream);
 }
 
 static void print_begin(const struct section *section, const struct report_style *style, FILE *stream) {
@@ -97,7 +96,7 @@ static void print_finding(const struct probe *probe, const struct finding *findi
         describe(probe, finding, extent, text, sizeof(text));
         wrap_print(stream, text, HEAD_WIDTH, INDENT, style->width);
         if (extent == EXTENT_ALL)
-                print_details(probe, finding, style->width, stream);
+                print_details(finding, style->width, stream);
 }
 
 static void print_names(const struct probe *probes, const struct finding *findings, size_t n,
