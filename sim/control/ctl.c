@@ -181,6 +181,8 @@ static int parse(int argc, char **argv, struct ctl_request *request) {
         if (r != 0)
                 return r < 0 ? complain(r, "%s (try --help)", parser.error) : r;
         r = parse_words(n_words, argv + 1, request);
+        if (!request->root && !request->socket)
+                request->root = getenv("HOLDFAST_ROOT"); /* holdfast-sim exec sets it */
         if (r == 0 && !request->root == !request->socket)
                 return complain(-EINVAL, "which simulator? give --root DIR or --socket PATH; try --help");
         return r;

@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/options.h"
 #include "base/standard.h"
 #include "base/text.h"
@@ -30,6 +32,11 @@ enum {
 };
 
 #define PRELOADED "libholdfast-sim-stat.so"
+
+/* For what COMMAND leaves behind. */
+#define POLL_USEC (20 * USEC_PER_MSEC)
+#define AGAIN_USEC (1 * USEC_PER_SEC) /* between two signals: whoever was a child of a child is ours by then */
+#define LEFT_USEC (6 * USEC_PER_SEC)  /* until it is killed: a daemon may wait 4.5 s for the driver */
 
 struct exec_options {
         const char *root; /* of a simulator that runs; NULL: one of our own */
@@ -134,8 +141,10 @@ static int set_environment(const char *nodes, const char *others) {
         char path[PATH_MAX], all[2 * PATH_MAX];
 
         if (find_preloaded(path) < 0)
-                return complain(-ENOENT, "there is no " PRELOADED " beside this program or in " HOLDFAST_SIM_LIBDIR
-                                         ": install the simulator as a whole");
+                return complain(-ENOENT,
+                                "there is neither %s nor " HOLDFAST_SIM_LIBDIR "/" PRELOADED
+                                ": install the simulator as a whole",
+                                path);
         if (text_format(all, sizeof(all), "%s%s%s", path, others ? ":" : "", others ? others : "") < 0)
                 return complain(-ENAMETOOLONG, "LD_PRELOAD is too long");
         if (setenv("LD_PRELOAD", all, 1) < 0 || setenv("HOLDFAST_SIM_NODES", nodes, 1) < 0 ||
@@ -185,7 +194,24 @@ static void pass_on(const siginfo_t *info, pid_t child) {
                 (void)kill(child, info->si_signo);
 }
 
-static int wait_for(pid_t child, const sigset_t *signals) {
+/* All that have ended: what COMMAND has left behind is our child. Returns whether this one was among them. */
+static bool reap(struct own *own, pid_t child, int *ret_status) {
+        bool ended = false;
+        int status;
+        pid_t pid;
+
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+                if (pid == own->pid)
+                        own->pid = 0;
+                if (pid != child)
+                        continue;
+                ended = true;
+                *ret_status = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+        }
+        return ended;
+}
+
+static int wait_for(pid_t child, struct own *own, const sigset_t *signals) {
         siginfo_t info;
         int status;
 
@@ -194,12 +220,46 @@ static int wait_for(pid_t child, const sigset_t *signals) {
                         continue;
                 if (info.si_signo != SIGCHLD)
                         pass_on(&info, child);
-                else if (waitpid(child, &status, WNOHANG) == child)
-                        return WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+                else if (reap(own, child, &status))
+                        return status;
         }
 }
 
-static int run_child(char **command) {
+/* Sends the signal to each child but the simulator. Returns how many there are. */
+static size_t signal_left(const struct own *own, int number) {
+        char text[16384], *rest = text;
+        size_t n = 0;
+
+        if (file_read("/proc/thread-self/children", text, sizeof(text)) < 0)
+                return 0;
+        for (char *word; (word = strsep(&rest, " \n"));) {
+                pid_t pid = (pid_t)strtol(word, NULL, 10);
+
+                if (pid <= 0 || pid == own->pid)
+                        continue;
+                (void)kill(pid, number);
+                n++;
+        }
+        return n;
+}
+
+/* Ends daemons and whatever else COMMAND has left: they have no GPUs any more. Their own children become ours then. */
+static void end_left(struct own *own) {
+        uint64_t start_usec = clock_monotonic_usec();
+        int status;
+
+        (void)reap(own, -1, &status);
+        while (signal_left(own, clock_monotonic_usec() - start_usec < LEFT_USEC ? SIGTERM : SIGKILL) > 0) {
+                uint64_t until_usec = clock_monotonic_usec() + AGAIN_USEC;
+
+                while (clock_monotonic_usec() < until_usec && signal_left(own, 0) > 0) {
+                        clock_sleep(POLL_USEC);
+                        (void)reap(own, -1, &status);
+                }
+        }
+}
+
+static int run_child(char **command, struct own *own) {
         static const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
         sigset_t signals, saved;
         pid_t child;
@@ -208,13 +268,14 @@ static int run_child(char **command) {
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
                 (void)sigaddset(&signals, numbers[i]);
         (void)sigprocmask(SIG_BLOCK, &signals, &saved);
+        (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         child = fork();
         if (child == 0) {
                 (void)sigprocmask(SIG_SETMASK, &saved, NULL);
                 _exit(run_command(command));
         }
         return child < 0 ? complain(EXIT_FAILURE, "cannot start %s: %s", command[0], strerror(errno))
-                         : wait_for(child, &signals);
+                         : wait_for(child, own, &signals);
 }
 
 static int run_with_own(const struct exec_options *options) {
@@ -222,7 +283,8 @@ static int run_with_own(const struct exec_options *options) {
         int status = EXIT_FAILURE;
 
         if (start_own(&own, options) == 0 && enter_node(own.folder, options) == 0)
-                status = run_child(options->command);
+                status = run_child(options->command, &own);
+        end_left(&own);
         end_own(&own);
         return status;
 }
@@ -234,7 +296,7 @@ static int run_with_own(const struct exec_options *options) {
 static const struct option_spec table[] = {
         {"root", 0, "DIR",
          "the node of a simulator that runs (holdfast-sim run --root DIR); commands of several such calls meet there. "
-         "Otherwise a simulator of its own, which ends with COMMAND",
+         "Otherwise a simulator of its own, which ends with COMMAND, as does whatever COMMAND leaves behind",
          TEXT(root)},
         {"gpus", 0, "N", "how many GPUs (8)", TEXT(gpus)},
         {"scenario", 0, "FILE", "which GPUs, and how they behave (docs/simulator.md)", TEXT(scenario)},

@@ -132,7 +132,7 @@ def test_commands_of_one_simulator_meet_and_those_of_another_do_not(world, node,
     assert node("ls", "/run/nvidia-persistenced", options=["--root", root]).stdout == "left\n"
     assert node("ls", "/run/nvidia-persistenced").stdout == ""
     (root / "run/nvidia-persistenced/left").unlink()
-    journal = node(build / "sim/holdfast-sim", "ctl", "--root=/", "status", "--json", options=["--root", root])
+    journal = node(build / "sim/holdfast-sim", "ctl", "status", "--json", options=["--root", root])
     assert [gpu["address"] for gpu in json.loads(journal.stdout)["gpus"]] == world.gpus
 
 
@@ -169,6 +169,22 @@ def test_a_signal_is_passed_on_and_nothing_is_left(program, environment):
         child.terminate()
         assert child.stdout.read() == "told\n"
         assert child.wait(20) == 9
+
+
+def test_a_daemon_that_the_command_leaves_behind_ends_with_it(node, build):
+    """With its keeper: their GPUs are gone. A child of a child, without a terminal, is found as well."""
+    script = f"{build}/src/daemon/nvidia-persistenced --verbose >&2 && cat /run/nvidia-persistenced/*.pid; " \
+             "setsid sh -c 'trap : TERM; sleep 1000 & echo $$ $!; wait; wait' & sleep 0.5"
+    done = node("sh", "-c", script)
+    pids = [int(word) for word in done.stdout.split()]
+    assert done.returncode == 0 and len(pids) == 3, done
+    assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
+
+
+def test_the_library_that_is_missing_is_told_with_its_path(program, environment, tmp_path):
+    alone = shutil.copy(program, tmp_path / "holdfast-sim")
+    done = subprocess.run([alone, "exec", "--", "true"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and f"there is neither {tmp_path}/exec/libholdfast-sim-stat.so nor /" in done.stderr
 
 
 def test_its_simulator_ends_also_if_it_is_killed(program, environment):
