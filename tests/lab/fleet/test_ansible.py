@@ -299,6 +299,7 @@ def test_packages_by_name_are_installed_and_a_rollback_leaves_nothing(controller
     controller.apply("rollback", [fresh])
     assert opens(fresh) == [0] * GPUS
     assert fresh.try_exec("which", "holdfast").status == 1
+    assert fresh.try_exec("test", "-e", "/etc/holdfast").status == 1
     assert controller.apply("rollback", [fresh]).changed(fresh) == []
 
 
@@ -317,6 +318,27 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
     controller.apply("rollback", [fresh])
     assert opens(fresh) == [0] * GPUS
     assert fresh.try_exec("which", "holdfast").status == 1
+
+
+def test_a_rollback_removes_what_the_role_wrote_and_keeps_an_administrators_files(controller, fresh, current):
+    how = current | {"persistence_config": {"gpu *": {"persistence": True}}, "persistence_metrics_file": METRICS}
+    fresh.exec("mkdir", "-p", Path(METRICS).parent)
+    controller.apply("enable", [fresh], **how)
+    fresh.exec("systemctl", "start", "holdfast-metrics.service")  # which the timer does each minute
+    fresh.exec("mkdir", "/etc/holdfast/hooks.d")
+    fresh.write("/etc/holdfast/hooks.d/10-site", "#!/bin/sh\n")
+    written = ("/etc/holdfast/holdfast.conf", "/etc/holdfast/metrics.env", METRICS)
+    assert [fresh.try_exec("test", "-e", path).status for path in written] == [0, 0, 0]
+
+    controller.apply("rollback", [fresh], **how)
+    assert [fresh.try_exec("test", "-e", path).status for path in written] == [1, 1, 1]
+    assert fresh.read("/etc/holdfast/hooks.d/10-site") == "#!/bin/sh\n"
+    assert controller.apply("rollback", [fresh], **how).changed(fresh) == []
+
+    fresh.write("/etc/holdfast/holdfast.conf", "[daemon]\n")
+    controller.apply("enable", [fresh], **current)
+    controller.apply("rollback", [fresh], **current)
+    assert fresh.read("/etc/holdfast/holdfast.conf") == "[daemon]\n"
 
 
 def test_settings_are_applied_and_one_that_cannot_be_is_a_failure(controller, fresh):
