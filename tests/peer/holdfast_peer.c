@@ -61,6 +61,16 @@ static enum clnt_stat call_stats(CLIENT *client, struct arguments *arguments) {
         return outcome;
 }
 
+static enum clnt_stat call_configured(CLIENT *client, struct arguments *arguments) {
+        hf_configured configured = {0};
+        enum clnt_stat outcome = hf_configured_1(NULL, &configured, client);
+
+        if (outcome == RPC_SUCCESS)
+                holdfast_print_configured(stdout, &configured);
+        xdr_free((xdrproc_t)xdr_hf_configured, (char *)&configured);
+        return outcome;
+}
+
 static void wait_for_end_of_input(void) {
         char byte;
 
@@ -124,8 +134,12 @@ static const struct call {
         int (*take)(int n_words, char **words, struct arguments *arguments);
         enum clnt_stat (*function)(CLIENT *client, struct arguments *arguments);
 } calls[] = {
-        {"list", take_none, call_list},   {"null", take_none, call_null},     {"release", take_gpus, call_release},
-        {"stats", take_none, call_stats}, {"watch", take_serial, call_watch},
+        {"configured", take_none, call_configured},
+        {"list", take_none, call_list},
+        {"null", take_none, call_null},
+        {"release", take_gpus, call_release},
+        {"stats", take_none, call_stats},
+        {"watch", take_serial, call_watch},
 };
 
 static const struct call *find_call(const char *name) {
@@ -154,7 +168,8 @@ int main(int argc, char **argv) {
                 status = run(argv[1], call, &arguments);
         else
                 fprintf(stderr,
-                        "usage: %s SOCKET null | list | watch SERIAL | stats | release (all | DDDD:BB:SS.F...)\n",
+                        "usage: %s SOCKET null | list | watch SERIAL | stats | configured | release (all | "
+                        "DDDD:BB:SS.F...)\n",
                         argv[0]);
         free(arguments.release.gpus.gpus_val);
         return status;

@@ -34,3 +34,13 @@ void holdfast_print_stats(FILE *output, const hf_stats *stats) {
         fprintf(output, " calls=%llu rejected=%llu refused=%llu\n", (unsigned long long)stats->calls,
                 (unsigned long long)stats->rejected, (unsigned long long)stats->refused);
 }
+
+void holdfast_print_configured(FILE *output, const hf_configured *configured) {
+        for (u_int i = 0; i < configured->gpus.gpus_len; i++) {
+                const hf_gpu_configured *gpu = &configured->gpus.gpus_val[i];
+
+                fprintf(output, "configured address=%x:%x:%x.%x persistence=%u uvm_persistence=%u\n",
+                        gpu->address.domain, gpu->address.bus, gpu->address.slot, gpu->address.function,
+                        gpu->persistence, gpu->uvm_persistence);
+        }
+}

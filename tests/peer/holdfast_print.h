@@ -12,3 +12,5 @@
 void holdfast_print(FILE *output, const hf_list *list);
 /* One line. */
 void holdfast_print_stats(FILE *output, const hf_stats *stats);
+/* A line for each GPU. */
+void holdfast_print_configured(FILE *output, const hf_configured *configured);

@@ -142,6 +142,25 @@ size_t reference_recode_stats(const void *bytes, size_t size, void *buffer, size
         return xdr_getpos(&output);
 }
 
+size_t reference_recode_configured(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text) {
+        XDR input = stream_of(bytes, size, XDR_DECODE);
+        XDR output = stream_of(buffer, buffer_size, XDR_ENCODE);
+        size_t recoded_size = 0, length = 0;
+        hf_configured configured = {0};
+        FILE *text;
+
+        if (xdr_hf_configured(&input, &configured) && xdr_hf_configured(&output, &configured)) {
+                recoded_size = xdr_getpos(&output);
+                text = open_memstream(ret_text, &length);
+                if (text) {
+                        holdfast_print_configured(text, &configured);
+                        fclose(text);
+                }
+        }
+        xdr_free((xdrproc_t)xdr_hf_configured, (char *)&configured);
+        return recoded_size;
+}
+
 static void tell_release(const hf_release_args *args, uint32_t ret_words[static 6]) {
         const hf_address *last = args->gpus.gpus_len > 0 ? &args->gpus.gpus_val[args->gpus.gpus_len - 1] : NULL;
 

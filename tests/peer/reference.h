@@ -25,6 +25,9 @@ bool reference_decode_mode(const void *bytes, size_t size, uint32_t *ret_status,
 /* Decodes Stats, prints them, and encodes them again; as below. */
 size_t reference_recode_stats(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text);
 
+/* The same for Configured. */
+size_t reference_recode_configured(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text);
+
 /* Decodes Release's arguments and encodes them again. ret_words: all, how many GPUs, and the last one's address. */
 size_t reference_recode_release(const void *bytes, size_t size, void *buffer, size_t buffer_size,
                                 uint32_t ret_words[static 6]);

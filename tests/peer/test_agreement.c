@@ -169,6 +169,36 @@ static void stats_mean_the_same(void **state) {
                             "accepted=8589934597 evicted=6 expired=7 malformed=8 calls=9 rejected=10 refused=11\n");
 }
 
+static size_t encode_configured(uint8_t *bytes, size_t size, uint32_t n_gpus) {
+        struct xdr_writer writer;
+
+        xdr_writer_init(&writer, bytes, size);
+        xdr_write_u32(&writer, n_gpus);
+        for (uint32_t i = 0; i < n_gpus; i++) {
+                struct hf_gpu_configured gpu = gpus_configured(i % 2 == 0);
+
+                hf_gpu_configured_encode(&writer, &gpu);
+        }
+        assert_true(xdr_writer_ok(&writer));
+        return xdr_writer_size(&writer);
+}
+
+static void what_is_configured_means_the_same(void **state) {
+        static uint8_t ours[4 + (HF_GPUS_MAX + 1) * HF_GPU_CONFIGURED_ENCODED_MAX], theirs[sizeof(ours)];
+        CLEANUP(free_ptr) char *text = NULL, *more = NULL;
+        size_t size = encode_configured(ours, sizeof(ours), 2);
+
+        assert_int_equal(reference_recode_configured(ours, size, theirs, sizeof(theirs), &text), size);
+        assert_memory_equal(ours, theirs, size);
+        assert_string_equal(text, "configured address=10001:2a:3.4 persistence=1 uvm_persistence=0\n"
+                                  "configured address=10001:2a:3.4 persistence=0 uvm_persistence=1\n");
+        size = encode_configured(ours, sizeof(ours), HF_GPUS_MAX);
+        assert_int_equal(reference_recode_configured(ours, size, theirs, sizeof(theirs), &more), size);
+        assert_memory_equal(ours, theirs, size);
+        size = encode_configured(ours, sizeof(ours), HF_GPUS_MAX + 1);
+        assert_int_equal(reference_recode_configured(ours, size, theirs, sizeof(theirs), &more), 0);
+}
+
 static void arguments_of_release_are_the_same(void **state) {
         for (uint32_t n_gpus = 0; n_gpus <= HF_GPUS_MAX + 1; n_gpus += HF_GPUS_MAX / 2 + 1) {
                 struct hf_release_head head = {.all = n_gpus == 0, .n_gpus = n_gpus};
@@ -214,6 +244,7 @@ int main(void) {
                 cmocka_unit_test(a_list_means_the_same),
                 cmocka_unit_test(the_limits_are_the_same),
                 cmocka_unit_test(stats_mean_the_same),
+                cmocka_unit_test(what_is_configured_means_the_same),
                 cmocka_unit_test(arguments_of_release_are_the_same),
                 cmocka_unit_test(arguments_of_watch_are_the_same),
         };

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Holdfast's own program: leases that end with their connection, Watch, Stats (src/rpc/holdfast.x)."""
+"""Holdfast's own program: leases that end with their connection, Watch, Stats, who may call what (src/rpc/holdfast.x)."""
 
 import contextlib
 import os
@@ -256,8 +256,9 @@ def test_nobody_but_an_administrator_gets_a_lease(world, daemon):
 
 
 @one_backend
-def test_everybody_may_list_watch_and_ask_for_statistics(world, daemon):
-    for procedure, args in (holdfast_rpc.LIST, ""), (holdfast_rpc.WATCH, "words(0, 0)"), (holdfast_rpc.STATS, ""):
+def test_everybody_may_call_what_changes_nothing(world, daemon):
+    for procedure, args in ((holdfast_rpc.LIST, ""), (holdfast_rpc.WATCH, "words(0, 0)"), (holdfast_rpc.STATS, ""),
+                            (holdfast_rpc.CONFIGURED, "")):
         call = f"call({holdfast_rpc.VERSION}, {procedure}, {args or b''}, program={holdfast_rpc.PROGRAM})"
         assert daemon.eval_as_nobody(f"{call}.is_success") == "True"
 
@@ -566,6 +567,16 @@ def test_the_independent_client_reads_list_watch_and_stats(world, daemon, client
     now = client.stats()
     assert list(stats) == list(now)
     assert int(stats["started_realtime"]) == now["started_realtime"] and int(stats["leases"]) == 0
+
+
+def test_the_independent_client_reads_what_is_configured(world, holdfast_peer):
+    world.simulate(gpus=2)
+    daemon = world.start("--no-persistence-mode", "--uvm-persistence-mode")
+    with connect(daemon) as client:
+        assert client.configured() == dict.fromkeys(world.gpus, (0, 1))
+    assert run_peer(holdfast_peer, daemon, "configured").splitlines() == [
+        "configured address=" + re.sub(r"\b0+(?=\w)", "", address) + " persistence=0 uvm_persistence=1"
+        for address in world.gpus]
 
 
 def test_the_independent_client_gets_a_lease_of_some(world, daemon, holdfast_peer):

@@ -58,6 +58,15 @@ static inline struct hf_stats gpus_stats(void) {
         };
 }
 
+/* The one configured as the other is not. */
+static inline struct hf_gpu_configured gpus_configured(bool persistence) {
+        return (struct hf_gpu_configured){
+                .address = {.domain = 0x10001, .bus = 0x2a, .slot = 3, .function = 4},
+                .persistence = persistence,
+                .uvm_persistence = !persistence,
+        };
+}
+
 static inline struct hf_list_head gpus_head(uint32_t n_gpus) {
         return (struct hf_list_head){
                 .version = "0.1.0",

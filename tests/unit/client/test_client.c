@@ -672,7 +672,7 @@ static void a_list_that_is_wrong_is_refused(void **state) {
         }
 }
 
-/* ---- Watch, Stats, Release ---- */
+/* ---- Watch, Stats, Configured, Release ---- */
 
 /* Answers with a List whose serial is one more than the one that is watched for. */
 static void watch_one_on(int fd) {
@@ -781,6 +781,49 @@ static void stats_are_read_whole_or_not_at_all(void **state) {
         assert_int_equal(stats.sessions, 4711);
 }
 
+/* Two GPUs, then all but the last word of them, then more GPUs than there can be. */
+static void give_configured(int fd) {
+        for (int turn = 0; turn < 3; turn++) {
+                uint8_t bytes[RECORD_HEADER_SIZE + 128];
+                struct hf_gpu_configured gpus[] = {gpus_configured(true), gpus_configured(false)};
+                struct xdr_writer writer;
+                struct call call;
+                size_t size;
+
+                if (!read_call(fd, &call) || call.header.program != HF_PROGRAM ||
+                    call.header.procedure != HF_CONFIGURED || xdr_reader_left(&call.args) != 0)
+                        return;
+                xdr_writer_init(&writer, bytes + RECORD_HEADER_SIZE, sizeof(bytes) - RECORD_HEADER_SIZE);
+                rpc_encode_accepted(&writer, call.header.xid, RPC_SUCCESS);
+                xdr_write_u32(&writer, turn == 2 ? HF_GPUS_MAX + 1 : 2);
+                for (size_t i = 0; i < ARRAY_SIZE(gpus); i++)
+                        hf_gpu_configured_encode(&writer, &gpus[i]);
+                size = xdr_writer_size(&writer) - (turn == 1 ? 4 : 0);
+                record_header_encode(bytes, (uint32_t)size);
+                (void)send_bytes(fd, bytes, RECORD_HEADER_SIZE + size);
+        }
+        wait_for_end(fd);
+}
+
+static void what_is_configured_is_read_whole_or_not_at_all(void **state) {
+        DAEMON(give_configured);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        CLEANUP(free_ptr) struct hf_gpu_configured *gpus = NULL;
+        struct hf_gpu_configured *none = NULL;
+        size_t n = 0, n_none = 4711;
+
+        assert_int_equal(client_configured(client, &gpus, &n), 0);
+        assert_int_equal(n, 2);
+        assert_int_equal(gpus[1].address.bus, gpus_configured(false).address.bus);
+        assert_true(gpus[0].persistence && !gpus[0].uvm_persistence);
+        assert_true(!gpus[1].persistence && gpus[1].uvm_persistence);
+        for (int turn = 1; turn < 3; turn++) {
+                assert_int_equal(client_configured(client, &none, &n_none), -EPROTO);
+                assert_null(none);
+                assert_int_equal(n_none, 4711);
+        }
+}
+
 /* Answers a Release with how many GPUs it names, or 100 for all; 99 when an address is not the one expected. */
 static void count_leases(int fd) {
         struct hf_release_head head;
@@ -837,6 +880,17 @@ static void another_daemon_has_none_of_these(void **state) {
         assert_int_equal(client_watch(client, 1, &head, &gpus), -EOPNOTSUPP);
         assert_int_equal(client_stats(client, &stats), -EOPNOTSUPP);
         assert_int_equal(client_lease(client, NULL, 0, &status), -EOPNOTSUPP);
+        assert_null(gpus);
+}
+
+static void an_older_daemon_does_not_tell_what_is_configured(void **state) {
+        DAEMON(reject_in_every_way);
+        CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        struct hf_gpu_configured *gpus = NULL;
+        size_t n = 0;
+
+        for (int i = 0; i < 3; i++) /* without this procedure, this version, this program */
+                assert_int_equal(client_configured(client, &gpus, &n), -EOPNOTSUPP);
         assert_null(gpus);
 }
 
@@ -913,8 +967,10 @@ int main(void) {
                 cmocka_unit_test(a_watch_in_two_steps_is_polled_for_in_between),
                 cmocka_unit_test(a_watch_whose_daemon_goes_is_readable_and_fails),
                 cmocka_unit_test(stats_are_read_whole_or_not_at_all),
+                cmocka_unit_test(what_is_configured_is_read_whole_or_not_at_all),
                 cmocka_unit_test(a_lease_names_its_gpus_or_all),
                 cmocka_unit_test(another_daemon_has_none_of_these),
+                cmocka_unit_test(an_older_daemon_does_not_tell_what_is_configured),
                 cmocka_unit_test(no_connection_is_told_with_what_to_do),
                 cmocka_unit_test(a_full_queue_is_waited_for_until_the_deadline),
                 cmocka_unit_test(the_socket_is_below_the_root),

@@ -214,25 +214,65 @@ static void no_damaged_list_is_misread(void **state) {
 
 /* ---- Configured ---- */
 
-static void what_is_configured_is_read_back_as_written(void **state) {
-        const struct hf_gpu_configured gpu = {
-                .address = {1, 0x2a, 3, 4}, .persistence = false, .uvm_persistence = true};
-        struct hf_gpu_configured again;
+static struct encoded encode_configured(const struct hf_gpu_configured *gpu) {
         struct encoded encoded;
         struct xdr_writer writer;
-        struct xdr_reader reader;
 
         xdr_writer_init(&writer, encoded.bytes, sizeof(encoded.bytes));
         xdr_write_u32(&writer, 1);
-        hf_gpu_configured_encode(&writer, &gpu);
-        assert_int_equal(xdr_writer_size(&writer), 4 + HF_GPU_CONFIGURED_ENCODED_MAX);
-        xdr_reader_init(&reader, encoded.bytes, xdr_writer_size(&writer));
-        assert_int_equal(hf_configured_decode_count(&reader), 1);
-        hf_gpu_configured_decode(&reader, &again);
-        assert_true(xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0);
-        assert_memory_equal(&again.address, &gpu.address, sizeof(gpu.address));
-        assert_false(again.persistence);
-        assert_true(again.uvm_persistence);
+        hf_gpu_configured_encode(&writer, gpu);
+        assert_true(xdr_writer_ok(&writer));
+        encoded.size = xdr_writer_size(&writer);
+        return encoded;
+}
+
+/* Of one GPU. */
+static bool decode_configured(const uint8_t *bytes, size_t size, struct hf_gpu_configured *ret_gpu) {
+        struct xdr_reader reader;
+        uint32_t n_gpus;
+
+        xdr_reader_init(&reader, bytes, size);
+        n_gpus = hf_configured_decode_count(&reader);
+        hf_gpu_configured_decode(&reader, ret_gpu);
+        return xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0 && n_gpus == 1;
+}
+
+static void what_is_configured_is_read_back_as_written(void **state) {
+        for (int persistence = 0; persistence <= 1; persistence++) {
+                struct hf_gpu_configured gpu = gpus_configured(persistence == 1), again;
+                struct encoded encoded = encode_configured(&gpu);
+
+                assert_int_equal(encoded.size, 4 + HF_GPU_CONFIGURED_ENCODED_MAX);
+                assert_true(decode_configured(encoded.bytes, encoded.size, &again));
+                assert_memory_equal(&again.address, &gpu.address, sizeof(gpu.address));
+                assert_int_equal(again.persistence, persistence);
+                assert_int_equal(again.uvm_persistence, !persistence);
+        }
+}
+
+static void judge_cut_configured(const uint8_t *bytes, size_t size) {
+        struct hf_gpu_configured gpu;
+
+        assert_false(decode_configured(bytes, size, &gpu));
+}
+
+static void judge_damaged_configured(const uint8_t *bytes, size_t size) {
+        struct hf_gpu_configured gpu;
+        struct encoded encoded;
+
+        if (!decode_configured(bytes, size, &gpu))
+                return;
+        encoded = encode_configured(&gpu);
+        assert_int_equal(encoded.size, size);
+        assert_memory_equal(encoded.bytes, bytes, size);
+}
+
+static void nothing_damaged_is_misread_as_configured(void **state) {
+        struct hf_gpu_configured gpu = gpus_configured(true);
+        struct encoded encoded = encode_configured(&gpu);
+
+        hostile_truncate(encoded.bytes, encoded.size, judge_cut_configured);
+        hostile_flip(encoded.bytes, encoded.size, judge_damaged_configured);
 }
 
 static void more_configured_gpus_than_there_can_be_are_refused(void **state) {
@@ -394,6 +434,7 @@ int main(void) {
                 cmocka_unit_test(a_string_one_too_long_is_refused),
                 cmocka_unit_test(no_damaged_list_is_misread),
                 cmocka_unit_test(what_is_configured_is_read_back_as_written),
+                cmocka_unit_test(nothing_damaged_is_misread_as_configured),
                 cmocka_unit_test(more_configured_gpus_than_there_can_be_are_refused),
                 cmocka_unit_test(stats_are_read_back_as_written),
                 cmocka_unit_test(a_release_head_is_read_back_as_written),
