@@ -56,7 +56,7 @@ lint: ## formatting, layers, names, lengths, shell, Python, links, addresses, -W
 	@scripts/setup build test lint
 	@scripts/lint
 
-demo: ## builds, and shows what a held GPU is worth, with no GPU (STOCK=1: NVIDIA's own nvidia-smi beside our daemon)
+demo: ## builds, and shows what holding a GPU saves, with no GPU (STOCK=1: NVIDIA's own nvidia-smi beside our daemon)
 	@scripts/setup build demo
 	@$(MAKE) --no-print-directory release
 	@$(if $(STOCK),$(PYTHON) -B scripts/demo-stock,scripts/demo)

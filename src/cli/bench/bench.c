@@ -304,7 +304,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command bench_command = {
         .name = "bench",
-        .summary = "measure what a held GPU is worth on this node",
+        .summary = "measure what holding a GPU saves on this node",
         .description = "Measures the first open of each GPU, and with CUDA a first context: on the cold\n"
                        "GPU (released by the daemon) and on the held one, in turns, each in a new\n"
                        "process. Refuses GPUs that other processes use. At the end, the GPUs are always\n"

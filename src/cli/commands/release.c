@@ -2,7 +2,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast release: lets go of GPUs while a command works on them, and takes hold again whatever happens.
+ * holdfast release: releases GPUs while a command works on them, and holds them again whatever happens.
  *
  *      look: who else is there? --> let go --> COMMAND --> take hold --> wait until it is so
  */
@@ -218,7 +218,7 @@ static int run(const struct invocation *invocation) {
 const struct command release_command = {
         .name = "release",
         .words = "-- COMMAND [ARGUMENT...]",
-        .summary = "let go of GPUs while a command works on them",
+        .summary = "release GPUs while a command works on them",
         .description = "Releases the GPUs, runs COMMAND, and then has them held again, even if COMMAND\n"
                        "or this process fails. COMMAND finds their addresses in HOLDFAST_GPUS. Needs\n"
                        "root.",
