@@ -149,6 +149,33 @@ def test_no_overlay_asks_for_more_than_it_says(overlay):
         assert "runtimeClassName" not in spec
 
 
+def test_the_pages_own_overlay_gives_the_daemon_its_image_a_configuration_and_a_label(tmp_path):
+    need("kubectl")
+    overlay, *more = re.findall(r"```yaml\n(.*?)```", (TOP / "docs/kubernetes.md").read_text(), re.DOTALL)
+    whole = yaml.safe_load(overlay)
+    patches = []
+    for part in map(yaml.safe_load, more):
+        patches += part.pop("patches", [])
+        whole |= part
+    # A checkout, as the page has it: the overlay lies in its root.
+    (tmp_path / "fleet").mkdir()
+    shutil.copytree(FOLDER, tmp_path / "fleet/kubernetes")
+    (tmp_path / "holdfast.conf").write_text("[gpu *]\n")
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(whole | {"patches": patches}))
+
+    made = kustomize(tmp_path)
+    found, = (thing["spec"]["template"]["spec"] for thing in made if thing["kind"] == "DaemonSet")
+    given, = (thing for thing in made if thing["kind"] == "ConfigMap")
+    daemon, keeper = found["containers"]
+    assert daemon["image"] == keeper["image"] == "registry.example.org/holdfast:0.1.0"
+    assert "privileged" not in daemon["securityContext"]
+    mount, = (one for one in daemon["volumeMounts"] if one["mountPath"] == "/etc/holdfast")
+    volume, = (one for one in found["volumes"] if one["name"] == mount["name"])
+    assert volume["configMap"]["name"] == given["metadata"]["name"]
+    assert given["metadata"]["namespace"] == "holdfast" and "holdfast.conf" in given["data"]
+    assert found["nodeSelector"]["example.org/holdfast"] == "true"
+
+
 def test_each_overlay_selects_the_nodes_it_is_for():
     assert pod()["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert pod("overlays/gpu-operator")["nodeSelector"]["nvidia.com/gpu.deploy.client"] == "true"
