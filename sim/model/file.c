@@ -254,7 +254,7 @@ void files_orphan(struct model *model, struct model_gpu *gpu) {
         gpu->settings = gpu_default_settings;
 }
 
-/* ---- questions ---- */
+/* ---- reading ---- */
 
 enum model_node model_file_node(const struct model_file *file) {
         return file->node;

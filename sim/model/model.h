@@ -4,14 +4,14 @@
 
 /*
  * The simulated driver's model: what open, close and the ioctls do to GPUs. It does not depend on FUSE, sockets or the
- * ioctl encodings; the two fronts (sim/fronts/fuse.c and sim/control/server.c) call it.
+ * ioctl encodings. Programs reach it through sim/fronts and sim/rm, through sim/tree, and through sim/control.
  *
  * Calls sleep as the driver's do, so each front runs every call that may sleep on a thread of its own. One mutex and
  * one condition variable guard everything (a monitor): the driver's locks are states in it, and sleeping on them, on an
  * initialisation's time and on a hang are all the same wait, which model_stop() and model_interrupt() can end.
  *
- *      GPU:  present? -- open files (usage) -- 0: cold, or kept by the legacy flag
- *                                             >0: initialised
+ *      a GPU that is present:  no open file: cold, or kept initialised by the legacy flag
+ *                              open files (usage_count): initialised
  *      open(), first user:  own lock -> global lock for lock_usec -> init_usec without it -> initialised
  *      close(), last user:  own lock -> global lock for teardown_usec -> settings fall back -> cold
  *
@@ -88,7 +88,7 @@ int model_open_address(struct model *model, const struct pci_address *address, c
  * The last close of a file (release): gives up its UVM registrations, attached GPUs and its use of a GPU. Sleeps while
  * the GPU is torn down. Never fails. When the file's deferred open is not done yet, that is left to a thread of the
  * model's and the call returns, as the driver's does for a killed process; a front that has a live process before it
- * first sleeps in model_wait_open(), as the driver's close() does.
+ * first sleeps in model_wait_deferred(), as the driver's close() does.
  */
 void model_close(struct model_file *file);
 
@@ -102,8 +102,9 @@ struct model *model_file_model(const struct model_file *file);
  */
 int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_rc, uint32_t *ret_adapter_status);
 
-/* Whether a deferred open is not done; and sleeps until it is, or until interrupted. */
+/* Whether a deferred open is not done. */
 bool model_file_is_opening(struct model_file *file);
+/* For a close: sleeps until a deferred open is done, or until interrupted; its result is of no interest. */
 void model_wait_deferred(struct model_file *file, struct model_wait *wait);
 
 /*
@@ -118,7 +119,7 @@ int model_file_usable(struct model_file *file, struct model_wait *wait);
  */
 short model_file_poll(struct model_file *file);
 
-/* ---- questions (none initialises anything) ---- */
+/* ---- reading (nothing is initialised) ---- */
 
 struct model_numa {
         enum nv_numa_status status;

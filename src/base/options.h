@@ -28,14 +28,14 @@ struct options_parser;
 struct option_spec {
         const char *name;
         char letter;          /* -x, or 0 */
-        const char *argument; /* what the help calls the value; "[NAME]": only attached, or left out; NULL: no value */
+        const char *argument; /* the value in the help; "[NAME]": optional, only as --x=NAME or -xNAME; NULL: none */
         const char *help;
         const char *alias; /* another spelling that is accepted, or NULL */
         enum option_kind kind;
         size_t offset;              /* of the member in the struct that the table fills */
         const char *const *choices; /* OPTION_CHOICE: its words, ended by NULL */
         uint64_t minimum, maximum;  /* OPTION_NUMBER; maximum 0: UINT32_MAX */
-        /* OPTION_CALL: returns 0, or what options_refuse() does. */
+        /* OPTION_CALL: returns 0, or what options_refuse() does. member: at offset; without one, the whole struct. */
         int (*set)(struct options_parser *parser, const struct option_spec *spec, void *member, const char *value);
         const void *data; /* for it */
 };
@@ -47,17 +47,17 @@ struct option_group {
 };
 
 struct options_parser {
-        struct option_group groups[2];
-        bool takes_beginnings; /* --verb is --verbose where no other option begins so */
-        bool stop_at_word;     /* leave the first word and all that follows */
-        bool leave_unknown;    /* and options that no table has: they are the command's */
-        char error[256];       /* the sentence for -EINVAL */
+        struct option_group groups[2]; /* a command's own and those of all commands; or only one */
+        bool takes_beginnings;         /* --verb is --verbose where no other option begins so */
+        bool stop_at_word;  /* the first word and all that follows are not parsed: they belong to a command to run */
+        bool leave_unknown; /* an unknown option is such a word, too, and no error */
+        char error[256];    /* the sentence for -EINVAL */
 };
 
 /*
  * Parses arguments[0..n), which NULL ends, as it does main()'s. Words are moved to the front of arguments, in their
- * order, and ended by NULL again; *ret_n_words says how many. With stop_at_word the rest, words and options, is moved
- * there. Returns 0, -EINVAL, or the letter of an OPTION_STOP.
+ * order, and ended by NULL again; *ret_n_words says how many. With stop_at_word everything from
+ * the first word on, options included, counts as words. Returns 0, -EINVAL, or the letter of an OPTION_STOP.
  */
 int options_parse(struct options_parser *parser, char **arguments, int n, int *ret_n_words);
 

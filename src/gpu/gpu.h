@@ -7,12 +7,13 @@
  * the driver, and what follows from how it went. Whoever owns it (daemon/gpus/registry.c) runs one job at a time per
  * GPU.
  *
- *      RELEASED --wanted--> OPENING --ok--> HELD --UVM wanted, released--> HELD
- *         ^  ^                 | failed      | not wanted
- *         |  |                 v             v
- *         |  +--not wanted-- FAILED       CLOSING --closed--> RELEASED
- *         |                  (pause, then OPENING again)         |
- *         +------------------------------------------------------+
+ *                  wanted                    ok                      not wanted
+ *      RELEASED ------------> OPENING --------------> HELD ------------------------> CLOSING
+ *        ^  ^                  |    ^                  |  ^                             | |
+ *        |  |           failed |    | pause is over    |  +-- UVM on, off               | |
+ *        |  |                  v    |                  |      (jobs while held)         | |
+ *        |  +-- not wanted -- FAILED                   +<------- the close failed ------+ |
+ *        +-------------------------------------- closed ----------------------------------+
  *
  * Times are microseconds of the monotonic clock, handed in by the caller.
  */
@@ -63,7 +64,7 @@ struct gpu {
 
         struct gpu_failure failure; /* of the last open or close; cleared by a success */
         unsigned failures_in_row;
-        uint64_t retry_usec; /* not before then, after a failure */
+        uint64_t retry_usec; /* the next job begins no earlier: the end of a failure's pause, or when to adopt */
 
         struct gpu_failure uvm_failure; /* why UVM persistence is not on yet */
         unsigned uvm_failures_in_row;
@@ -76,7 +77,7 @@ struct gpu {
 
         uint64_t since_realtime_usec; /* of the last change of state; set by the caller that runs the jobs */
         uint64_t open_duration_usec;  /* of the last successful open */
-        uint32_t opens;
+        uint32_t opens;               /* successful ones of this process; an adoption is none */
         uint32_t failures;
 };
 
@@ -86,7 +87,7 @@ void gpu_init(struct gpu *gpu, const struct gpu_info *info);
 uint64_t gpu_retry_pause_usec(int error, unsigned n);
 
 /*
- * Hands descriptors of a process before us to a GPU that nothing has happened to yet. They are taken over when due_usec
+ * Hands descriptors of a process before us to a GPU that nothing has happened to yet. They are adopted when due_usec
  * (CLOCK_MONOTONIC) has come; 0: at once.
  */
 void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec);
@@ -94,7 +95,7 @@ void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec);
 /* Sets whether the GPU is wanted. A GPU that has failed and is no longer wanted becomes RELEASED. */
 void gpu_want(struct gpu *gpu, bool wanted);
 
-/* Forgets the pause after a failure: the next job starts at once. */
+/* Forgets the pause after a failure, and when to adopt: the next job starts at once. UVM's pause stays. */
 void gpu_retry_now(struct gpu *gpu);
 
 /* Has the legacy flag read again, unless that was done a moment ago. The driver reports it only for a held GPU. */

@@ -140,7 +140,7 @@ struct client {
         uint8_t reply[REPLY_SIZE_MAX];
 };
 
-static void on_closed(struct session *session, enum session_end end, void *userdata) {
+static void on_ended(struct session *session, enum session_end_reason reason, void *userdata) {
         fuzz_require(session == daemon_parts.session);
         daemon_parts.session = NULL;
 }
@@ -148,7 +148,7 @@ static void on_closed(struct session *session, enum session_end end, void *userd
 static void connect_client(struct client *client, bool root) {
         const struct session_callbacks callbacks = {
                 .on_record = methods_on_record,
-                .on_closed = on_closed,
+                .on_ended = on_ended,
                 .userdata = &daemon_parts.methods,
         };
         struct peer peer = {.pid = getpid(), .uid = root ? 0 : 65534};

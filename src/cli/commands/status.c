@@ -17,7 +17,7 @@
 #include "cli/report/screen.h"
 
 enum {
-        STATUS_SNAPSHOT = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
+        PARTS_OF_SNAPSHOT = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
 };
 
 static struct status_options {
@@ -72,7 +72,8 @@ static int status_select(const struct ids *gpus, struct snapshot *snapshot, char
 
 #define PAUSE_USEC (2 * USEC_PER_SEC) /* between looks at what nobody tells of */
 
-/* Looks by ourselves until the driver's list is read again as well: it logs reads of GPUs that were never used. */
+/* Every so many looks without news the driver's list is read again, too; not oftener, as the driver logs a line when
+ * a GPU that was never used is read. */
 enum { INVENTORY_PERIOD = 30 };
 
 struct watching {
@@ -109,7 +110,7 @@ static const char *describe_event(const struct snapshot *before, const struct sn
 static int look_once(struct watching *watching, const struct snapshot *inventory) {
         const struct snapshot_request request = {
                 .locations = watching->invocation->locations,
-                .flags = STATUS_SNAPSHOT,
+                .flags = PARTS_OF_SNAPSHOT,
                 .timeout_usec = chosen.timeout_usec,
                 .inventory = inventory,
         };
@@ -134,7 +135,8 @@ static int look(struct watching *watching, enum watch_news news) {
 
         r = look_once(watching, anew ? NULL : watching->now);
         if (r == 0 && !anew && watching->now->daemon != before)
-                watching->looks = INVENTORY_PERIOD; /* by the next look it has listed its GPUs */
+                watching->looks =
+                        INVENTORY_PERIOD; /* the next look reads the list: a new daemon is done with it then */
         return r;
 }
 
@@ -180,7 +182,7 @@ static int render_text(const struct watching *watching, const char *problem, cha
         return 0;
 }
 
-/* A GPU that was named may go, and come back: only at first is that a fault. */
+/* A GPU that was named may go, and come back (-ENODEV): only in the first picture is that an error. */
 static int render(const struct watching *watching, char **ret_picture, char *error, size_t error_size) {
         int r = status_select(&chosen.gpus, watching->now, error, error_size);
 
@@ -296,14 +298,15 @@ static int run(const struct invocation *invocation) {
 
         if (chosen.watch)
                 return status_watch(invocation);
-        status = command_look(invocation, STATUS_SNAPSHOT, chosen.timeout_usec, &snapshot);
+        status = command_look(invocation, PARTS_OF_SNAPSHOT, chosen.timeout_usec, &snapshot);
+        /* JSON has a document of nothing, too; the exit status, and text, are command_select()'s. */
         if (status == STATUS_DONE && chosen.json && snapshot_is_empty(snapshot))
                 (void)command_print_json(invocation, report_json(snapshot));
         if (status == STATUS_DONE)
                 status = command_select(invocation, &chosen.gpus, STATUS_FAILED, snapshot);
         if (status != STATUS_DONE)
                 return status;
-        (void)status_select(&chosen.gpus, snapshot, NULL, 0);
+        (void)status_select(&chosen.gpus, snapshot, NULL, 0); /* with the excluded GPUs */
         return print(invocation, snapshot);
 }
 

@@ -326,7 +326,7 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
         return 0;
 }
 
-/* ---- questions --------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------- */
 
 bool snapshot_is_empty(const struct snapshot *snapshot) {
         return !snapshot->driver_loaded && snapshot->n_gpus == 0 && !snapshot_has_daemon(snapshot);

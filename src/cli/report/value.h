@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * One value of a record, and how it is written. A command's table of fields says what there is; how it looks is decided
- * here, once for each format:
+ * One value, such as a field of a GPU's row, and how it is written. A command's table of fields says what there is; how
+ * it looks is decided here, once for each format:
  *
  *                      text        JSON            CSV as nvidia-smi's     Prometheus
  *      unknown         - or ?      null            [N/A]                   left out: 0 would be an answer
@@ -40,6 +40,7 @@ struct value {
         char text[TABLE_CELL_SIZE];
 };
 
+/* Unknown and not supported have no constructor: (struct value){0}, {.kind = VALUE_NOT_SUPPORTED}. */
 struct value value_boolean(bool boolean);
 struct value value_number(uint64_t number);
 /* These are unknown when empty or 0. */
@@ -47,7 +48,7 @@ struct value value_text(const char *text);
 struct value value_time(uint64_t realtime_usec);
 struct value value_duration(uint64_t usec);
 
-/* unknown: what to write for it. */
+/* unknown: what the column has for unknown and not supported: "-" or "?". */
 void value_fill_cell(const struct value *value, const char *unknown, struct table *table);
 json_t *value_json(const struct value *value);
 /* unit: written behind numbers, or NULL. */

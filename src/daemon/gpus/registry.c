@@ -39,8 +39,8 @@ bool entry_is_enabled(const struct entry *entry) {
 /*
  * Whether a GPU is wanted, by rising precedence:
  *
- *      the policy         the command line, and before it the configuration (daemon/process/settings.h); of a GPU that
- *                         was taken over and is not listed yet, as it was
+ *      the policy         the configuration file, else the command line (daemon/process/settings.h); of a GPU that
+ *                         was adopted and is not listed yet, as it was
  *      the last Set       of a client, until the daemon ends, or reads a configuration that says otherwise of this GPU
  *                         than the one before: then whoever changed that has spoken last
  *      a lease            not wanted while it lasts
@@ -166,7 +166,7 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
-        /* Bound again since we looked, or taken over before we did: the next look shows whether it still is this GPU's.
+        /* Bound again since the scan, or adopted before it: the next one shows whether the minor still is this GPU's.
          */
         if ((job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT) && result >= 0 && gpu->hold.minor != gpu->info.minor)
                 registry_rescan(entry->registry);
@@ -221,7 +221,7 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
         if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
                 (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
                 end_job(entry, r, &entry->gpu.hold, &failure);
-                if (job == GPU_JOB_ADOPT) /* what there is to take over is still there */
+                if (job == GPU_JOB_ADOPT) /* the descriptors are still there */
                         gpu_adopt(&entry->gpu, &entry->gpu.hold, clock_monotonic_usec() + gpu_retry_pause_usec(r, 1));
         }
 }
@@ -277,8 +277,8 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
 }
 
 /*
- * Serves who waits for the GPU, and starts its next job. Returns whether that did not start: then it has failed,
- * whoever waits is to be answered, and its pause has begun.
+ * Serves who waits for the GPU, and starts its next job. Returns true when that could not be started, which is a
+ * failure like others: whoever waits is to be answered, and a pause has begun. To be called again then.
  */
 static bool try_next(struct entry *entry, uint64_t now_usec, uint64_t *ret_wake_usec) {
         enum gpu_job job;
@@ -342,7 +342,7 @@ static bool all_stopped(const struct registry *registry) {
         return true;
 }
 
-/* Wanted while an unbind would have to wait for us, or does. */
+/* Subscribes to unbind notices while an unbind would have to wait for us, or does. */
 static void follow_unbinds(struct registry *registry) {
         struct registry_counts counts = registry_count(registry);
 
@@ -449,27 +449,27 @@ static int insert(struct registry *registry, struct entry *entry) {
 
 /* ---- what was set of GPUs that left ---- */
 
-static void forget(struct memory *memory) {
-        LIST_REMOVE(memory, link);
-        free(memory);
+static void forget(struct remembered_set *set) {
+        LIST_REMOVE(set, link);
+        free(set);
 }
 
-/* Without memory to remember it the GPU comes back as configured. */
+/* When calloc() fails the GPU comes back as configured. */
 static void remember(struct registry *registry, const struct entry *entry) {
-        struct memory *memory;
+        struct remembered_set *set;
 
         if (entry->last_set == SET_NOTHING)
                 return;
-        memory = calloc(1, sizeof(*memory));
-        if (!memory)
+        set = calloc(1, sizeof(*set));
+        if (!set)
                 return;
-        *memory = (struct memory){
+        *set = (struct remembered_set){
                 .info = entry->gpu.info,
                 .index = entry->index,
                 .configured = entry->policy.persistence,
                 .last_set = entry->last_set,
         };
-        LIST_INSERT_HEAD(&registry->memories, memory, link);
+        LIST_INSERT_HEAD(&registry->remembered, set, link);
 }
 
 bool is_other_gpu(const char *first, const char *second) {
@@ -480,11 +480,11 @@ bool is_other_gpu(const char *first, const char *second) {
 static enum last_set recall(struct registry *registry, const struct gpu_info *info) {
         enum last_set last_set = SET_NOTHING;
 
-        for (struct memory *memory = LIST_FIRST(&registry->memories); memory; memory = LIST_NEXT(memory, link))
-                if (pci_address_compare(&memory->info.address, &info->address) == 0) {
-                        if (!is_other_gpu(memory->info.uuid, info->uuid))
-                                last_set = memory->last_set;
-                        forget(memory);
+        for (struct remembered_set *set = LIST_FIRST(&registry->remembered); set; set = LIST_NEXT(set, link))
+                if (pci_address_compare(&set->info.address, &info->address) == 0) {
+                        if (!is_other_gpu(set->info.uuid, info->uuid))
+                                last_set = set->last_set;
+                        forget(set);
                         break;
                 }
         return last_set;
@@ -493,14 +493,14 @@ static enum last_set recall(struct registry *registry, const struct gpu_info *in
 /* The configuration speaks of GPUs that are away, too. */
 static void forget_what_is_configured_otherwise(struct registry *registry) {
         const struct registry_config *config = &registry->config;
-        struct memory *next;
+        struct remembered_set *next;
 
-        for (struct memory *memory = LIST_FIRST(&registry->memories); memory; memory = next) {
-                struct registry_policy policy = config->policy(&memory->info, memory->index, config->userdata);
+        for (struct remembered_set *set = LIST_FIRST(&registry->remembered); set; set = next) {
+                struct registry_policy policy = config->policy(&set->info, set->index, config->userdata);
 
-                next = LIST_NEXT(memory, link);
-                if (policy.persistence != memory->configured)
-                        forget(memory);
+                next = LIST_NEXT(set, link);
+                if (policy.persistence != set->configured)
+                        forget(set);
         }
 }
 
@@ -613,8 +613,8 @@ void registry_free(struct registry *registry) {
                 free(registry->entries[i]);
         free((void *)registry->entries);
         free_inheritances(registry);
-        while (!LIST_EMPTY(&registry->memories))
-                forget(LIST_FIRST(&registry->memories));
+        while (!LIST_EMPTY(&registry->remembered))
+                forget(LIST_FIRST(&registry->remembered));
         unbinds_free(registry->unbinds);
         if (registry->timer)
                 event_free(registry->timer);
@@ -672,7 +672,7 @@ void registry_stop(struct registry *registry, bool keep_gpus) {
         registry_advance(registry);
 }
 
-/* ---- questions ---- */
+/* ---- reading ---- */
 
 void registry_refresh(struct registry *registry) {
         uint64_t now_usec = clock_monotonic_usec();

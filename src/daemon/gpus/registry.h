@@ -13,8 +13,8 @@
  * A GPU is known by its PCI address. Requests for one GPU are served one after another, in the order in which they
  * came; different GPUs do not wait for one another.
  *
- * What the registry calls (`answered`, on_change and the like) keeps or sends what it is told, and calls nothing back
- * here but questions: the next request comes from the loop.
+ * Callbacks (`answered`, on_change and the like) must not change the registry, only read it: the next request comes
+ * from the loop.
  */
 
 #include <event2/event.h>
@@ -37,10 +37,10 @@ struct registry_config {
         const struct gpu_ops *ops;
         void *context;       /* of ops */
         uint64_t stuck_usec; /* a job in the driver for longer is reported */
-        uint64_t poll_usec;  /* how often to look for GPUs while there are none, or nobody tells of changes; 0: never */
+        uint64_t poll_usec;  /* pause between scans while there is no GPU, or nobody reports changes; 0: none */
 
         /* index: where the GPU stood among those that the driver listed when it was first seen, those excluded from the
-         * driver not counted; -1: it is one of these, or was not listed yet. */
+         * driver not counted; -1: an excluded GPU, or one not listed yet. */
         struct registry_policy (*policy)(const struct gpu_info *info, int index, void *userdata);
         /* Something changed, or may have: a GPU, a count. */
         void (*on_change)(void *userdata);
@@ -56,12 +56,12 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
 void registry_free(struct registry *registry);
 
 /*
- * A descriptor, or both, that a process before us opened for this GPU: taken over when the GPU is found. Before
+ * A descriptor, or both, that a process before us opened for this GPU: adopted when the GPU is found. Before
  * registry_start().
  */
 int registry_adopt(struct registry *registry, const struct pci_address *address, const struct gpu_hold *hold);
 
-/* Looks for GPUs and holds what is wanted. */
+/* Scans, and holds what is wanted. */
 void registry_start(struct registry *registry);
 
 /*
@@ -72,21 +72,21 @@ void registry_stop(struct registry *registry, bool keep_gpus);
 
 /* ---- what is told from outside ---- */
 
-/* GPUs may have come or gone: looks again. */
+/* GPUs may have come or gone: scans again. */
 void registry_rescan(struct registry *registry);
-/* Somebody tells of changes now (or not any more): no need to look by oneself while there are GPUs. */
+/* needed: whether to scan at intervals also while there are GPUs, because nobody reports changes. */
 void registry_set_polling(struct registry *registry, bool needed);
 /* This GPU was taken from the driver or from the bus, perhaps to come back: what is held of it is worth nothing. */
 void registry_note_removed(struct registry *registry, const struct pci_address *address);
-/* A descriptor of the kernel log, for drivers that announce no unbinds: taken over, also when this fails. */
+/* A descriptor of the kernel log, for drivers that announce no unbinds. Owns log_fd, also on failure. */
 int registry_take_log(struct registry *registry, int log_fd);
-/* Somebody looks at the list: has what the driver alone knows asked for again, for the next look. */
+/* A client reads the list: asks the driver again for what it alone knows, so that the next List has it. */
 void registry_refresh(struct registry *registry);
 void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
 /* The configuration was read again: what it says otherwise of a GPU than before is applied, and ends its last Set. */
 void registry_apply_policy(struct registry *registry);
 
-/* ---- questions ---- */
+/* ---- reading ---- */
 
 struct registry_counts {
         size_t gpus;
@@ -98,13 +98,14 @@ struct registry_counts {
         size_t unbinding; /* announced by the driver, and not over yet */
 };
 struct registry_counts registry_count(const struct registry *registry);
-/* The first look is over: a GPU that is not known now is none. on_change tells. */
+/* The first scan is over: a GPU that is not known now is none. on_change tells. */
 bool registry_is_listed(const struct registry *registry);
 /* Every GPU present at the start was attempted. */
 bool registry_is_ready(const struct registry *registry);
 
 /* GPUs by ascending address; NULL past the end. Valid until control returns to the loop. */
 const struct gpu *registry_gpu(const struct registry *registry, size_t index);
+/* Of a GPU of the registry's, no copy. */
 bool registry_gpu_is_leased(const struct gpu *gpu);
 struct registry_policy registry_gpu_policy(const struct gpu *gpu);
 
@@ -141,7 +142,7 @@ struct registry_request {
 };
 
 /* A request is answered within so long, if with REGISTRY_FAILED: NVML waits 50 s for an answer. */
-enum { REQUEST_LIMIT_SEC = 45 };
+enum { REGISTRY_REQUEST_LIMIT_SEC = 45 };
 
 /* For the GPU that registry_find() gave. */
 void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request);

@@ -6,7 +6,7 @@
  * The registry's inside, for its own files:
  *
  *      registry.c           GPUs, their jobs, their advancing
- *      registry_scan.c      the looks at the driver's list: GPUs that come and go
+ *      registry_scan.c      scans of the driver's list: GPUs that come and go
  *      registry_event.c     what happens at uevents, notices and unbinds
  *      registry_request.c   Set requests, one after another for each GPU
  *      registry_lease.c     leases
@@ -18,11 +18,11 @@
 #include "daemon/gpus/worker.h"
 
 /*
- * What the looks at the driver's list (scans) say of a GPU:
+ * What the scans of the driver's list say of a GPU:
  *
- *      ASSUMED ---listed---> LISTED <--listed--- DOUBTFUL      not listed by a look older than our open
+ *      ASSUMED ---listed---> LISTED <--listed--- DOUBTFUL      not listed by a scan older than our open
  *         |                   |  ^                  |
- *         |        not listed |  | listed again     | not listed by a newer look
+ *         |        not listed |  | listed again     | not listed by a newer scan
  *         +-----------------> GONE <----------------+
  *                              \--released--> forgotten
  *
@@ -30,7 +30,7 @@
  */
 enum presence {
         PRESENCE_LISTED,
-        PRESENCE_ASSUMED, /* taken over, and not listed yet: wanted as it was, for rules may name its UUID */
+        PRESENCE_ASSUMED, /* adopted, and not listed yet: wanted as it was, for rules may name its UUID */
         PRESENCE_DOUBTFUL,
         PRESENCE_GONE,
 };
@@ -65,12 +65,12 @@ struct entry {
 
 /* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does
  * both. */
-struct memory {
+struct remembered_set {
         struct gpu_info info;
         int index;
         bool configured; /* the policy's persistence */
         enum last_set last_set;
-        LIST_ENTRY(memory) link;
+        LIST_ENTRY(remembered_set) link;
 };
 
 /* Descriptors of a process before us, until their GPU is found. */
@@ -85,17 +85,17 @@ struct registry {
         struct entry **entries; /* by ascending address */
         size_t n_entries;
         LIST_HEAD(, inheritance) inheritances;
-        LIST_HEAD(, memory) memories;
+        LIST_HEAD(, remembered_set) remembered;
         LIST_HEAD(, registry_lease) leases;
         struct registry_request *unlisted; /* of GPUs that the next list may have */
         struct event *timer;               /* the end of the nearest pause or limit */
         struct question *asking;           /* on a worker thread, or left behind there: then nothing more is asked */
-        struct unbinds *unbinds;           /* of unbinds; wanted while a GPU is used or unbound */
-        uint64_t deaf_usec; /* since when unbinds would not be heard of; 0: they are, or nobody has asked */
+        struct unbinds *unbinds;           /* the subscription to unbind notices: follow_unbinds() */
+        uint64_t deaf_usec; /* since when opens wait for that subscription; 0: it has come, or none does */
 
-        struct event *scan_timer; /* the next look by ourselves */
-        bool polling;             /* nobody tells of changes */
-        bool scan_owed;           /* there was no memory or thread for a look, or for what it found */
+        struct event *scan_timer; /* the next scan that no event causes */
+        bool polling;             /* nobody reports changes */
+        bool scan_owed;           /* there was no memory or thread for a scan, or for what it found */
         bool scanning;            /* a scan is on a worker thread */
         bool scan_again;
         int scan_result;    /* of the last scan */

@@ -137,7 +137,7 @@ static void serve_gone(struct entry *entry) {
 }
 
 uint64_t entry_request_due(const struct entry *entry) {
-        return entry->request ? entry->request->since_usec + REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
+        return entry->request ? entry->request->since_usec + REGISTRY_REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
 }
 
 /* Takes the request at the head as far as it gets now. */

@@ -32,7 +32,7 @@ int worker_new(struct worker **ret_worker, struct event_base *loop);
  */
 bool worker_free(struct worker *worker);
 
-/* Whether no job runs: the process then has no thread but the loop's. */
+/* Whether no job runs: none of the worker's threads is left. */
 bool worker_is_idle(const struct worker *worker);
 
 /* Returns 0, or negative errno when no thread could be made; done is then not called. */

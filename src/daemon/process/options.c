@@ -77,7 +77,7 @@ static const char *const keeper_choices[] = {
 #define AT(member) .offset = offsetof(struct options, member)
 #define TEXT .kind = OPTION_TEXT
 #define OFF .kind = OPTION_OFF
-#define SECONDS .kind = OPTION_NUMBER, .minimum = 1, .maximum = 86400
+#define WHOLE_SECONDS .kind = OPTION_NUMBER, .minimum = 1, .maximum = 86400
 #define CALL(function) .kind = OPTION_CALL, .set = (function)
 
 static const struct option_spec table[] = {
@@ -98,14 +98,15 @@ static const struct option_spec table[] = {
          AT(foreground)},
         {"root", 0, "DIR", "use /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)",
          CALL(set_root), AT(locations.root)},
-        {"stuck-timeout", 0, "SECONDS", "report a GPU as stuck when a driver call takes longer than this (45)", SECONDS,
-         AT(stuck_sec)},
+        {"stuck-timeout", 0, "SECONDS", "report a GPU as stuck when a driver call takes longer than this (45)",
+         WHOLE_SECONDS, AT(stuck_sec)},
         {"require-gpu", .help = "fail if there is no GPU at the start, instead of waiting for one", AT(require_gpu)},
         {"keeper-from", 0, "WHICH",
          "auto (the default): the keeper at /run/holdfast/keeper, or one that is forked; socket: only the former; none",
          .kind = OPTION_CHOICE, .choices = keeper_choices, AT(keeper_from)},
         {"keeper-timeout", 0, "SECONDS",
-         "how long the keeper waits for the next daemon before it releases the GPUs (60)", SECONDS, AT(keeper_sec)},
+         "how long the keeper waits for the next daemon before it releases the GPUs (60)", WHOLE_SECONDS,
+         AT(keeper_sec)},
         {"keeper", .help = "run as the keeper: hold copies of a daemon's descriptors while it restarts", AT(keeper)},
         {"fd-store", .help = "accepted and ignored; the keeper replaces this option of version 0.1.0", AT(fd_store)},
         {"keep-socket", .help = "leave the socket's path in place at the end, for containers that mount it",

@@ -73,12 +73,12 @@ static struct seat *find_seat(struct server *server, const struct session *sessi
         return NULL;
 }
 
-static void on_session_closed(struct session *session, enum session_end end, void *userdata) {
+static void on_session_ended(struct session *session, enum session_end_reason reason, void *userdata) {
         struct server *server = userdata;
         struct seat *seat = find_seat(server, session);
 
-        server->counts.expired += end == SESSION_EXPIRED;
-        server->counts.malformed += end == SESSION_MALFORMED;
+        server->counts.expired += reason == SESSION_EXPIRED;
+        server->counts.malformed += reason == SESSION_MALFORMED;
         if (!seat)
                 return;
         seat->account->n_sessions--;
@@ -249,7 +249,7 @@ static void add_session(struct server *server, int fd) {
         const struct session_callbacks callbacks = {
                 .on_record = on_session_record,
                 .on_output = on_session_output,
-                .on_closed = on_session_closed,
+                .on_ended = on_session_ended,
                 .userdata = server,
         };
         struct account *account;

@@ -68,14 +68,14 @@ static void session_free(struct session *session) {
 }
 
 /* Only from the loop's callbacks: whoever answers a call must find the session when it returns. */
-static void session_end(struct session *session, enum session_end end) {
+static void session_end(struct session *session, enum session_end_reason reason) {
         while (!LIST_EMPTY(&session->resources)) {
                 struct session_resource *resource = LIST_FIRST(&session->resources);
 
                 LIST_REMOVE(resource, link);
                 resource->gone(resource);
         }
-        session->callbacks.on_closed(session, end, session->callbacks.userdata);
+        session->callbacks.on_ended(session, reason, session->callbacks.userdata);
         session_free(session);
 }
 
@@ -192,14 +192,14 @@ static void session_begin_call(struct session *session) {
                 session_abandon(session);
 }
 
-/* Whether the client has fetched its replies, but for so little that the kernel counts the socket as writable. */
+/* Whether the client has read its replies: the socket counts as writable, though a little may be left unread. */
 static bool has_fetched(const struct session *session) {
         struct pollfd pollfd = {.fd = session->fd, .events = POLLOUT};
 
         return poll(&pollfd, 1, 0) != 0;
 }
 
-/* What is sent and not fetched is kept in our name: whoever does not fetch is not asked what it wants next. */
+/* Unread replies count against our memory, so the next call of a client that does not read them is not read. */
 static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
 
@@ -214,7 +214,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
                 session_end(session, r == -EBADMSG ? SESSION_MALFORMED : SESSION_HUNG_UP);
 }
 
-/* A Watch is answered now; others are left to end as they would. */
+/* A Watch is answered now; every other call is answered when it is done. */
 static void session_tell_half_closed(struct session *session) {
         for (struct session_resource *resource = LIST_FIRST(&session->resources); resource;
              resource = LIST_NEXT(resource, link))
@@ -224,8 +224,11 @@ static void session_tell_half_closed(struct session *session) {
                 }
 }
 
-/* Its end may be shut for writing only, and answers still be read: then nothing more is told, and the reply tells. */
-static void on_closed(evutil_socket_t fd, short what, void *userdata) {
+/*
+ * The client may have shut down its sending side only, and still read: then the session is kept until the reply was
+ * sent, and the sending tells whether the client is gone.
+ */
+static void on_peer_closed(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
         struct pollfd pollfd = {.fd = fd};
 
@@ -249,8 +252,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
 }
 
 /*
- * What we send and the client does not fetch is kept in our name: little. And a byte sent out of band is a byte like
- * others: otherwise the kernel would drop it when we read past it, with the descriptors that came with it.
+ * Unread replies count against our memory: a small buffer for them. And a byte sent out of band is a byte like others:
+ * otherwise the kernel would drop it when we read past it, with the descriptors that came with it.
  */
 static void prepare_socket(int fd) {
         const int send_bytes = SESSION_SEND_BYTES, yes = 1;
@@ -284,7 +287,7 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         record_reader_init(&session->reader, session->record, sizeof(session->record));
         session->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, session);
         session->writable = event_new(loop, fd, EV_WRITE, on_writable, session);
-        session->closed = event_new(loop, fd, EV_CLOSED, on_closed, session);
+        session->closed = event_new(loop, fd, EV_CLOSED, on_peer_closed, session);
         session->deadline = event_new(loop, -1, 0, on_deadline, session);
         session->abandoned = event_new(loop, -1, 0, on_abandoned, session);
         if (peer_is_host_root(peer))

@@ -17,7 +17,7 @@
  *
  * A client that goes is noticed at once, also while its call is in work: a lease and a watch end then.
  *
- * A record begun and not finished, or a reply not taken, within SESSION_DEADLINE ends the session.
+ * A record begun and not finished, or a reply not taken, within 10 s ends the session.
  */
 
 #include <stdint.h>
@@ -29,7 +29,7 @@
 
 struct session;
 
-enum session_end {
+enum session_end_reason {
         SESSION_HUNG_UP,   /* the client's doing, or ours for a reason that concerns the client no more */
         SESSION_EXPIRED,   /* a deadline passed */
         SESSION_MALFORMED, /* a record that is none */
@@ -44,21 +44,21 @@ struct session_callbacks {
         /* The socket has not taken all of a reply. May be NULL. The callee may abandon any session, this one too. */
         void (*on_output)(struct session *session, void *userdata);
         /* The session is gone after this returns. */
-        void (*on_closed)(struct session *session, enum session_end end, void *userdata);
+        void (*on_ended)(struct session *session, enum session_end_reason reason, void *userdata);
         void *userdata;
 };
 
-/* Takes the descriptor over, also on failure. */
+/* Owns fd, also on failure. */
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
                 const struct session_callbacks *callbacks);
-/* Ends the session from outside, now; calls on_closed. Not while a call or an answer of any session is on the stack. */
+/* Ends the session from outside, now; calls on_ended. Not while a call or an answer of any session is on the stack. */
 void session_close(struct session *session);
 /* Frees what is kept of its reply now, and has the loop end it next. */
 void session_abandon(struct session *session);
 
 /*
  * Sends one record, as far as the socket takes it; the rest, and the next call, are the loop's. Calls on_output at
- * most, and leaves the session there. Not to be used after on_closed.
+ * most, and leaves the session there. Not to be used after on_ended.
  */
 void session_reply(struct session *session, const void *record, size_t length);
 void session_ignore(struct session *session);
@@ -77,7 +77,7 @@ void session_serve(struct session *session);
 
 /*
  * Something of the daemon's that must hear of the session's end: a call that is in work, a lease. `gone` is called
- * once, before on_closed; session_detach() takes it back.
+ * once, before on_ended; session_detach() takes it back.
  */
 struct session_resource {
         void (*gone)(struct session_resource *resource);

@@ -1294,7 +1294,7 @@ static void a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up
         ask(&world, 0, &second, REGISTRY_SET_MODE, false);
         registry_advance(world.registry);
         assert_false(first.answered);
-        first.request.since_usec -= (REQUEST_LIMIT_SEC + 1) * USEC_PER_SEC;
+        first.request.since_usec -= (REGISTRY_REQUEST_LIMIT_SEC + 1) * USEC_PER_SEC;
         registry_advance(world.registry);
         assert_true(first.answered);
         assert_int_equal(first.answer, REGISTRY_FAILED);
