@@ -61,7 +61,7 @@ DROP_INS = {
 SENTENCES = {
     "names `--user`, `User=`": r"cannot become user '[\w-]+' \(--user\).*User= and Group=.*or remove --user",
     "names the command": r"fails (before|after): no such switch|install: cannot|Insufficient Permissions|only root of the host may change it",
-    "names `RuntimeDirectory=`": r"cannot (make|write to) the runtime directory .*say RuntimeDirectory=nvidia-persistenced",
+    "names `RuntimeDirectory=`": r"cannot (create|write to) the runtime directory .*set RuntimeDirectory=nvidia-persistenced",
 }
 
 

@@ -29,7 +29,7 @@ pytestmark = [
 TRIES = None if os.environ.get("HOLDFAST_FAULTS") == "all" else 25
 
 # Of the process that fails at its start: what it says has one of these, and then the reason.
-WHY = r"cannot |failed|no memory|stop it first|not safe to run"
+WHY = r"cannot |failed|no memory|stop it first|refusing to run"
 
 # A sanitizer cannot go on without memory of its own, for a new thread say: that tells nothing of the daemon.
 SANITIZER_GAVE_UP = r"Sanitizer: CHECK failed"

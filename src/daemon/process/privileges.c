@@ -82,8 +82,7 @@ static void leave_what_is_right(struct privileges *privileges, bool group_asked)
 /* The lines to change, where a unit has started us: the options of ExecStart= are only half of the matter. */
 static const char *advice(bool in_unit) {
         return in_unit ? "in the unit, set User= and Group= to what the options of ExecStart= ask for, or remove "
-                         "--user "
-                         "and --group from ExecStart= (systemctl edit --full shows both)"
+                         "--user and --group from ExecStart= (systemctl edit --full shows both)"
                        : "start as root, as that user and group, or without --user and --group";
 }
 
