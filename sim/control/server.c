@@ -138,7 +138,7 @@ static json_t *run_verb(struct control_connection *connection, const char *verb,
         for (size_t i = 0; i < ARRAY_SIZE(shim_verbs); i++)
                 if (text_equal(shim_verbs[i].name, verb))
                         return shim_verbs[i].run(connection, arguments, error);
-        return model_control(connection->server->model, verb, arguments, &connection->caller, NULL, error, ERROR_SIZE);
+        return model_run_verb(connection->server->model, verb, arguments, &connection->caller, NULL, error, ERROR_SIZE);
 }
 
 /* ---- lines ---- */

@@ -8,7 +8,7 @@
  *      {"verb":"status"}                          -> {"ok":true,"result":...}
  *      {"verb":"fail","gpu":"3","count":2}        -> {"ok":false,"error":"a sentence"}
  *
- * Besides the model's control verbs (model_control) there are those of the nvidia-cfg shim: list, open, close, uvm. A
+ * Besides the model's verbs (model_run_verb) there are those of the nvidia-cfg shim: list, open, close, uvm. A
  * connection that has opened a GPU *is* the handle: its end, however it comes, closes the GPU, as the kernel closes a
  * killed process's descriptors.
  */

@@ -133,7 +133,7 @@ static void fire_event(struct model *model, void *argument) {
 
         model_unlock(model);
         /* A failure is in the journal. */
-        json_decref(model_control(model, event->verb, arguments, &caller, NULL, error, sizeof(error)));
+        json_decref(model_run_verb(model, event->verb, arguments, &caller, NULL, error, sizeof(error)));
         json_decref(arguments);
         (void)model_lock(model);
 }

@@ -129,7 +129,7 @@ struct model_numa {
 };
 
 struct model_gpu_view {
-        struct scenario_gpu spec; /* as it is now: control verbs change it */
+        struct scenario_gpu spec; /* as it is now: verbs change it */
         unsigned minor;           /* MODEL_MINOR_NONE unless probed */
         bool bound;               /* listed by the driver (not unbound, not removed) */
         bool probed;              /* /proc directory exists: bound, or an unbind still waits for users */
@@ -246,16 +246,16 @@ int model_bus_write(struct model *model, enum model_bus_file file, const struct 
 /* All GPUs that are not on the bus come back. Sleeps. */
 void model_bus_rescan(struct model *model, const struct model_caller *caller);
 
-/* ---- control ---- */
+/* ---- verbs ---- */
 
 /*
- * A control verb with its JSON arguments, as `holdfast-sim ctl` and a scenario's events give them (docs/simulator.md):
+ * A verb with its JSON arguments, as `holdfast-sim ctl` and a scenario's events give them (docs/simulator.md):
  * status, fail, hang, lose, drain, remove, add, unbind, bind, reset, set, legacy, fabric, journal. Sleeps where the
  * driver would: `unbind` and `remove` return when the last user has let go (interrupted, they go on by themselves).
  * arguments is an object or NULL. Returns a new reference to the result, or NULL with a sentence for people in error.
  */
-json_t *model_control(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
-                      struct model_wait *wait, char *error, size_t error_size);
+json_t *model_run_verb(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
+                       struct model_wait *wait, char *error, size_t error_size);
 
 /* Adds a line to the journal from a front. */
 void model_note(struct model *model, const struct model_caller *caller, const char *format, ...)

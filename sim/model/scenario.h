@@ -61,7 +61,7 @@ struct scenario_gpu {
 /* The words of /proc/driver/nvidia/gpus/ADDRESS/numa_status, and of scenarios, by enum nv_numa_status. */
 extern const char *const scenario_numa_words[NV_NUMA_OFFLINE_FAILED + 1];
 
-/* Something that happens by itself, `at_usec` after the start: a control verb with its arguments. */
+/* Something that happens by itself, `at_usec` after the start: a verb with its arguments. */
 struct scenario_event {
         uint64_t at_usec;
         char verb[32];

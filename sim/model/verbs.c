@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The control verbs: what hardware, administrators and fate do to GPUs, by command. docs/simulator.md lists them. */
+/* The verbs: what hardware, administrators and fate do to GPUs, by command. docs/simulator.md lists them. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -443,8 +443,8 @@ static void record(struct verb_call *call, const struct verb *verb) {
         free(text);
 }
 
-json_t *model_control(struct model *model, const char *verb_name, json_t *arguments, const struct model_caller *caller,
-                      struct model_wait *wait, char *error, size_t error_size) {
+json_t *model_run_verb(struct model *model, const char *verb_name, json_t *arguments, const struct model_caller *caller,
+                       struct model_wait *wait, char *error, size_t error_size) {
         const struct verb *verb = find_verb(verb_name);
         struct verb_call call = {
                 .model = model,

@@ -18,7 +18,7 @@
 enum {
         /* Clients are served without a list of GPUs only if it takes longer than this to make. */
         LIST_LIMIT_SEC = 2,
-        /* How often to look for GPUs where nobody tells of changes, or there are none. */
+        /* The pause between scans while nobody reports changes, or there is no GPU. */
         POLL_SEC = 5,
 };
 

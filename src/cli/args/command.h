@@ -124,5 +124,5 @@ int command_look(const struct invocation *invocation, unsigned flags, uint64_t t
 int command_select(const struct invocation *invocation, const struct ids *ids, int nothing_status,
                    struct snapshot *snapshot);
 
-/* Prints the document on standard output, and takes over the reference; NULL is out of memory. */
+/* Prints the document on standard output, and owns the reference; NULL is out of memory. */
 int command_print_json(const struct invocation *invocation, json_t *document);

@@ -40,7 +40,7 @@ json_t *report_json(const struct snapshot *snapshot);
 /* A string, or null for an empty one, which is not known. */
 json_t *report_json_text(const char *text);
 
-/* Any of our JSON documents, indented, with a newline; takes over the reference. NULL is out of memory: -ENOMEM. */
+/* Any of our JSON documents, indented, with a newline; owns the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);
 
 /* A sentence on standard output: one line for programs, broken between words on a terminal. */

@@ -16,7 +16,7 @@
 #include "gpu/pci.h"
 
 enum hotplug_action {
-        HOTPLUG_CHANGED, /* something came: look again */
+        HOTPLUG_CHANGED, /* something came: scan again */
         HOTPLUG_REMOVED, /* this device was unbound or removed */
 };
 
@@ -28,7 +28,7 @@ struct hotplug_callbacks {
         void *userdata;
 };
 
-/* Returns 0, or negative errno: nobody tells of changes, so that the registry has to look by itself. Logs nothing. */
+/* Returns 0, or negative errno: nobody reports changes, so that the registry has to poll. Logs nothing. */
 int hotplug_new_udev(struct hotplug **ret_hotplug, struct event_base *loop, const struct hotplug_callbacks *callbacks);
 int hotplug_new_socket(struct hotplug **ret_hotplug, struct event_base *loop, const char *path,
                        const struct hotplug_callbacks *callbacks);

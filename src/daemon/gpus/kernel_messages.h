@@ -39,7 +39,7 @@ int kernel_messages_open(const struct locations *locations);
 /* Whether a descriptor that somebody passed is one of the log. */
 bool kernel_messages_is_log(int fd);
 
-/* Takes the descriptor over, also when it fails. Returns 0 or negative errno. Nothing is read before it is wanted. */
+/* Owns the descriptor, also on failure. Returns 0 or negative errno. Nothing is read before it is wanted. */
 int kernel_messages_new(struct kernel_messages **ret_messages, struct event_base *loop, int fd,
                         const struct kernel_messages_callbacks *callbacks);
 /* NULL is nothing. */

@@ -329,7 +329,7 @@ static bool all_attempted(const struct registry *registry) {
 }
 
 /*
- * What is to be released is. A question or a look for GPUs may still be on its thread: it has nothing that anybody
+ * What is to be released is. A question or a scan may still be on its thread: it has nothing that anybody
  * waits for, and may hang with a GPU that does.
  */
 static bool all_stopped(const struct registry *registry) {

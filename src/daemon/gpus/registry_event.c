@@ -9,7 +9,7 @@
 void registry_note_removed(struct registry *registry, const struct pci_address *address) {
         struct entry *entry = registry_find_entry(registry, address);
 
-        if (entry) { /* if it is back already the look below will tell, and what we hold is of the one before */
+        if (entry) { /* if it is back already the scan below will tell, and what we hold is of the one before */
                 entry_lose(entry);
                 registry_advance(registry);
                 registry_sweep(registry);

@@ -89,7 +89,7 @@ static int ask(struct registry *registry, struct gpu *gpu, enum gpu_question kin
         return r;
 }
 
-/* Without memory or a thread the question is dropped; the next open or look asks it again. */
+/* Without memory or a thread the question is dropped; the next open or registry_refresh() asks it again. */
 void registry_ask(struct registry *registry) {
         if (registry->asking || registry->stopping || registry_count(registry).busy > 0)
                 return;

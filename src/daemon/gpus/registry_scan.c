@@ -37,8 +37,8 @@ static bool is_other_minor(int minor, const struct gpu_info *info) {
 }
 
 /*
- * Whether what is held is of the GPU as it was before: taken out and put back while we did not look. An open reads the
- * minor for itself, so while one is under way, or when it began after the look, the hold is the newer of the two.
+ * Whether what is held is of the GPU as it was before: taken out and put back between two scans. An open reads the
+ * minor for itself, so while one is under way, or when it began after the scan, the hold is the newer of the two.
  */
 static bool is_outdated(const struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
         const struct gpu *gpu = &entry->gpu;
@@ -49,7 +49,7 @@ static bool is_outdated(const struct entry *entry, const struct gpu_info *info, 
         return is_other_minor(minor, info) || is_other_gpu(gpu->info.uuid, info->uuid);
 }
 
-/* A look that began before the GPU was initialised does not know its UUID. */
+/* A scan that began before the GPU was initialised does not know its UUID. */
 static void take_info(struct gpu *gpu, const struct gpu_info *info) {
         struct gpu_info before = gpu->info;
 
@@ -237,8 +237,8 @@ static bool is_unsettled(const struct entry *entry) {
 }
 
 /*
- * When to look again by ourselves: never while there are GPUs, somebody tells of changes, all are settled, and the last
- * look took everything in.
+ * When to scan again without an event: never while there are GPUs, somebody reports changes, all are settled, and the
+ * last scan took everything in.
  */
 void registry_arm_scan(struct registry *registry) {
         bool needed = registry->n_entries == 0 || registry->polling || registry->scan_result < 0;

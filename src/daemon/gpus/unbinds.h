@@ -33,7 +33,7 @@ int unbinds_new(struct unbinds **ret_unbinds, const struct unbinds_config *confi
 /* Only when no job runs (the worker is at rest). */
 void unbinds_free(struct unbinds *unbinds);
 
-/* Hands in a descriptor of the kernel log, which is taken over also when this fails. Returns 0 or negative errno. */
+/* Hands in a descriptor of the kernel log, and owns it, also on failure. Returns 0 or negative errno. */
 int unbinds_take_log(struct unbinds *unbinds, int log_fd);
 
 /* Whether the subscription is wanted now. Follows in the background. */

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The daemon's side of its keeper (keeper.h): finds it, takes over what a daemon before us has left with it, gives it a
+ * The daemon's side of its keeper (keeper.h): finds it, inherits what a daemon before us has left with it, gives it a
  * copy of every GPU descriptor as soon as there is one, and has it drop the copy before we close ours, so that the last
  * close is ours.
  *
@@ -54,7 +54,7 @@ void keeper_link_free(struct keeper_link *link);
 struct gpu_keeper *keeper_link_keeper(struct keeper_link *link);
 
 /*
- * Finds a keeper, forks one if there is none and the choice allows it, and takes over what it has (on_have). Waits for
+ * Finds a keeper, forks one if there is none and the choice allows it, and inherits what it has (on_have). Waits for
  * it for some seconds at most; what does not succeed is logged, and tried again from the loop. To be called in the
  * loop's thread before any other thread runs and any GPU is open.
  */

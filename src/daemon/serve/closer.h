@@ -29,7 +29,7 @@ void closer_stop(void);
 /* Has a listening socket, and those that connect to it from now on, refuse rights where the kernel can. */
 void closer_refuse_rights(int listen_fd);
 
-/* Takes fd over. Its client is told at once. */
+/* Owns fd from now on. Its client is told at once. */
 void closer_close(int fd);
 
 /* How many sockets are not closed yet. */

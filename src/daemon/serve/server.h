@@ -43,7 +43,7 @@ struct server_counts {
 };
 struct server_counts server_count(const struct server *server);
 
-/* Takes the listening descriptor over, also on failure. Clients wait in its queue until server_start(). */
+/* Owns the listening descriptor, also on failure. Clients wait in its queue until server_start(). */
 int server_new(struct server **ret_server, struct event_base *loop, int listen_fd, const struct server_limits *limits,
                void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata),
                void *userdata);

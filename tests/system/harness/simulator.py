@@ -64,7 +64,7 @@ class Control:
         return answer.get("result")
 
     def ctl(self, verb, *, timeout=20, **arguments):
-        """A control verb (docs/simulator.md); its result, or an AssertionError with the simulator's sentence."""
+        """A verb (docs/simulator.md); its result, or an AssertionError with the simulator's sentence."""
         with self._connect(timeout) as connection:
             return self._ask(connection, verb, **arguments)
 

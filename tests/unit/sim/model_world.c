@@ -72,7 +72,7 @@ json_t *world_control(struct world *world, const char *verb, const char *argumen
         json_t *object = parse(arguments), *result;
         char error[256] = "";
 
-        result = model_control(world->model, verb, object, &world->root, NULL, error, sizeof(error));
+        result = model_run_verb(world->model, verb, object, &world->root, NULL, error, sizeof(error));
         json_decref(object);
         if (!result)
                 fail_msg("%s %s: %s", verb, arguments, error);
@@ -87,7 +87,7 @@ void world_refused(struct world *world, const char *verb, const char *arguments,
         json_t *object = parse(arguments), *result;
         char error[256] = "";
 
-        result = model_control(world->model, verb, object, &world->root, NULL, error, sizeof(error));
+        result = model_run_verb(world->model, verb, object, &world->root, NULL, error, sizeof(error));
         json_decref(object);
         assert_null(result);
         if (!strstr(error, text))
@@ -214,8 +214,8 @@ static void *commander_main(void *argument) {
         struct commander *commander = argument;
         json_t *arguments = parse(commander->arguments);
 
-        commander->result = model_control(commander->world->model, commander->verb, arguments, &commander->world->root,
-                                          &commander->wait, commander->error, sizeof(commander->error));
+        commander->result = model_run_verb(commander->world->model, commander->verb, arguments, &commander->world->root,
+                                           &commander->wait, commander->error, sizeof(commander->error));
         json_decref(arguments);
         return NULL;
 }
