@@ -128,7 +128,10 @@ static void take_records(struct kernel_messages *messages, const char *bytes, si
         }
 }
 
-/* Returns 1 when something was read, 0 when there is nothing more now, or negative errno. */
+/*
+ * Returns 1 when something was read, 0 when there is nothing more now, or negative errno: -ENODATA when there never will
+ * be. The kernel's log has no end; a simulator's has one when the simulator ends, and would be readable for ever.
+ */
 static int read_record(struct kernel_messages *messages, bool skip) {
         char bytes[RECORD_SIZE_MAX];
         ssize_t length = read(messages->fd, bytes, sizeof(bytes));
@@ -138,9 +141,11 @@ static int read_record(struct kernel_messages *messages, bool skip) {
                 return 1;
         if (length < 0)
                 return errno == EAGAIN ? 0 : -errno;
-        if (length > 0 && !skip)
+        if (length == 0)
+                return -ENODATA;
+        if (!skip)
                 take_records(messages, bytes, (size_t)length);
-        return length > 0;
+        return 1;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *userdata) {

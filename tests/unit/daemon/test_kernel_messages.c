@@ -154,6 +154,19 @@ static void what_is_said_while_it_is_wanted_is_told(void **state) {
         close_log(&log);
 }
 
+static void a_log_that_has_ended_is_not_read_again(void **state) {
+        struct log log;
+
+        open_log(&log, *state);
+        kernel_messages_want(log.messages, true);
+        assert_int_equal(event_base_loop(log.loop, EVLOOP_NONBLOCK), 0); /* it waits for more */
+        (void)fd_close(log.write_fd);
+        log.write_fd = -1;
+        turn(&log);
+        assert_int_equal(event_base_loop(log.loop, EVLOOP_NONBLOCK), 1); /* it waits for nothing */
+        close_log(&log);
+}
+
 static void other_files_are_no_log(void **state) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
@@ -168,6 +181,7 @@ int main(void) {
                 cmocka_unit_test(the_drivers_word_is_understood),
                 cmocka_unit_test(nothing_else_is),
                 cmocka_unit_test_setup_teardown(what_is_said_while_it_is_wanted_is_told, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(a_log_that_has_ended_is_not_read_again, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(other_files_are_no_log, tree_setup, tree_teardown),
         };
 
