@@ -129,8 +129,8 @@ static void take_records(struct kernel_messages *messages, const char *bytes, si
 }
 
 /*
- * Returns 1 when something was read, 0 when there is nothing more now, or negative errno: -ENODATA when there never will
- * be. The kernel's log has no end; a simulator's has one when the simulator ends, and would be readable for ever.
+ * Returns 1 when something was read, 0 when there is nothing more now, or negative errno: -ENODATA when there never
+ * will be. The kernel's log has no end; a simulator's has one when the simulator ends, and would be readable for ever.
  */
 static int read_record(struct kernel_messages *messages, bool skip) {
         char bytes[RECORD_SIZE_MAX];
