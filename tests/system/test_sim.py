@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -713,6 +714,8 @@ def test_an_event_file_opened_nonblocking_is_never_woken(sim):
 
         waiter = threading.Thread(target=wait)
         waiter.start()
+        in_kernel = Path(f"/proc/self/task/{waiter.native_id}/wchan")  # the function that it sleeps in
+        wait_until(lambda: "poll" in in_kernel.read_text(), "the thread sleeps in poll()")
         sim.ctl("unbind", gpu=0)
         assert witness_poll.poll(10000) == [(witness, select.POLLIN)]
         waiter.join()

@@ -113,7 +113,7 @@ static void plan_in_text(const struct release *release) {
         static const char *const means[] = {
                 [DAEMON_NONE] = "although no daemon holds any",
                 [DAEMON_HOLDFAST] = "by a lease that ends with this process",
-                [DAEMON_NVIDIA] = "by switching persistence mode off, and on again afterwards",
+                [DAEMON_NVIDIA] = "by setting persistence mode off, and on afterwards",
         };
         const struct snapshot *snapshot = release->yield.snapshot;
 
