@@ -167,7 +167,8 @@ def test_the_pages_own_overlay_gives_the_daemon_its_image_a_configuration_and_a_
     found, = (thing["spec"]["template"]["spec"] for thing in made if thing["kind"] == "DaemonSet")
     given, = (thing for thing in made if thing["kind"] == "ConfigMap")
     daemon, keeper = found["containers"]
-    assert daemon["image"] == keeper["image"] == "registry.example.org/holdfast:0.1.0"
+    version = re.search(r"version: '(.*)'", (TOP / "meson.build").read_text())[1]
+    assert daemon["image"] == keeper["image"] == f"registry.example.org/holdfast:{version}"
     assert "privileged" not in daemon["securityContext"]
     mount, = (one for one in daemon["volumeMounts"] if one["mountPath"] == "/etc/holdfast")
     volume, = (one for one in found["volumes"] if one["name"] == mount["name"])
