@@ -16,7 +16,7 @@
 #include "cli/args/ids.h"
 #include "cli/node/snapshot.h"
 
-/* One meaning a number, in all commands; each command's help lists those that it uses. */
+/* A number means the same in all commands; each command's help lists those that it uses. */
 enum exit_status {
         STATUS_DONE = 0,
         STATUS_FAILED = 1,
@@ -56,7 +56,7 @@ struct command {
         int (*run)(const struct invocation *invocation);
 };
 
-/* Rows of a command's table of options: whether something is so, and a value. */
+/* Rows of a command's table of options: one without a value, and one with a value. */
 #define OPTION_SWITCH(options_type, member, option_name, help_text)                                                    \
         { .name = (option_name), .help = (help_text), .kind = OPTION_FLAG, .offset = offsetof(options_type, member), }
 #define OPTION_VALUE(options_type, member, value_kind, option_name, value_name, help_text)                             \

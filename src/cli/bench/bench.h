@@ -62,8 +62,10 @@ extern const char *const bench_what_names[BENCH_WHATS];
 extern const char *const bench_what_titles[BENCH_WHATS];
 extern const char *const bench_state_names[BENCH_STATES];
 
-/* Measures. Returns an exit status; whatever it is, the series have what there is, and the GPUs are held again or it is
- * said that they are not. */
+/*
+ * Measures. Returns an exit status. Even after an error the series have what was measured, and the GPUs are held again,
+ * or a message says which are not.
+ */
 int bench_measure(struct bench *bench);
 
 /* Whether there is a median in both states, and then how many times longer the cold one is. */

@@ -100,7 +100,7 @@ static const struct command_exit exits[] = {
 
 /* ---- what is wrong with a GPU --------------------------------------------------------------------------------- */
 
-/* A question put to the answers: what is so, and how bad that is when on, off or either is expected. */
+/* What may be true of a GPU, and how bad that is for each expectation. */
 struct condition {
         bool (*applies)(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
         enum check_verdict verdicts[N_EXPECTATIONS];

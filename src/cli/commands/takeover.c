@@ -114,7 +114,6 @@ static bool is_running(const struct service *service) {
 
 static int gather(struct takeover *takeover) {
         const struct locations *locations = takeover->invocation->locations;
-
         int status = command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, ANSWER_USEC,
                                   &takeover->snapshot);
 
@@ -213,7 +212,7 @@ static int restart_back(struct takeover *takeover) {
         return control(takeover, is_running(&takeover->service) ? "restart" : "stop", SERVICE_UNIT);
 }
 
-/* It has none of its own, and ours would be in the way of the one that its daemon makes. */
+/* The driver package has no socket unit. Ours would occupy the path where NVIDIA's daemon makes its socket. */
 static int stop_socket(struct takeover *takeover) {
         (void)control(takeover, "stop", SOCKET_UNIT); /* not there: as well */
         return 0;
@@ -400,7 +399,6 @@ static const struct {
 
 static int tell_status_json(const struct takeover *takeover, const char *program) {
         const struct service *service = &takeover->service;
-
         int status = command_print_json(
                 takeover->invocation,
                 json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "schema", "holdfast.takeover/1", "unit",

@@ -47,8 +47,8 @@ static void read_instructions(struct instructions *instructions, const struct ex
                 instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';
         for (const char *word = instructions->words; *word != '\0'; word += strlen(word) + 1)
                 take_word(instructions, word, word + strlen(word) + 1);
-        (void)config_read(&instructions->config, instructions->config_path,
-                          error); /* what cannot be read says nothing */
+        /* A configuration that cannot be read says nothing. */
+        (void)config_read(&instructions->config, instructions->config_path, error);
 }
 
 /* ---- who switched it off ----------------------------------------------------- */

@@ -2,8 +2,10 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Text that keeps its place on a terminal whose cursor can be moved (report_style.redraws): each drawing replaces the
- * one before, what was above stays. */
+/*
+ * Text that keeps its place on a terminal whose cursor can be moved (report_style.redraws): each drawing replaces the
+ * one before, and what is above it stays.
+ */
 
 #include <stddef.h>
 #include <stdio.h>
@@ -14,8 +16,8 @@ struct screen {
         size_t n_lines; /* of the drawing; the cursor stands below it */
 };
 
-/* Draws whole lines. Those that are too long are cut, and those too many left out, the last ones, with a word. */
+/* Draws whole lines. Cuts those that are too long. If there are too many, leaves out the last and says how many. */
 void screen_draw(struct screen *screen, const char *text);
 
-/* The terminal has another size, and its lines are anywhere: clears it, and begins anew. */
+/* For a terminal whose size has changed, so that its lines may be anywhere: clears it, and begins anew. */
 void screen_clear(struct screen *screen);
