@@ -26,6 +26,20 @@ static inline uint64_t clock_realtime_usec(void) {
         return clock_usec(CLOCK_REALTIME);
 }
 
+/* When a timeout that begins now ends; UINT64_MAX, which is never, if the clock cannot count that far. */
+static inline uint64_t clock_deadline_usec(uint64_t timeout_usec) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        return timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + timeout_usec;
+}
+
+/* How long it is until a deadline; 0 once that is over. */
+static inline uint64_t clock_left_usec(uint64_t deadline_usec) {
+        uint64_t now_usec = clock_monotonic_usec();
+
+        return deadline_usec > now_usec ? deadline_usec - now_usec : 0;
+}
+
 /* A duration, or a time, as waits take it. */
 static inline struct timespec clock_timespec(uint64_t usec) {
         return (struct timespec){

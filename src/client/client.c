@@ -204,6 +204,15 @@ int client_list(struct client *client, struct hf_list_head *ret_head, struct hf_
         return decode_list(client, &results, ret_head, ret_gpus);
 }
 
+struct pci_address client_address(const struct hf_address *address) {
+        return (struct pci_address){
+                .domain = address->domain,
+                .bus = (uint8_t)address->bus,
+                .slot = (uint8_t)address->slot,
+                .function = (uint8_t)address->function,
+        };
+}
+
 static void begin_watch(struct client *client, struct connection_call *call, uint64_t serial) {
         connection_begin_call(&client->connection, call, HF_PROGRAM, HF_VERSION, HF_WATCH);
         xdr_write_u64(&call->writer, serial);

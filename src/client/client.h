@@ -69,6 +69,9 @@ int client_fd(const struct client *client);
  */
 int client_configured(struct client *client, struct hf_gpu_configured **ret_gpus, size_t *ret_n);
 
+/* The address of a row of either list. */
+struct pci_address client_address(const struct hf_address *address);
+
 int client_stats(struct client *client, struct hf_stats *ret_stats);
 
 /*

@@ -16,18 +16,6 @@
 #include "base/fd.h"
 #include "base/text.h"
 
-static uint64_t deadline_after(uint64_t timeout_usec) {
-        uint64_t now_usec = clock_monotonic_usec();
-
-        return timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + timeout_usec;
-}
-
-static uint64_t time_left(uint64_t deadline_usec) {
-        uint64_t now_usec = clock_monotonic_usec();
-
-        return deadline_usec > now_usec ? deadline_usec - now_usec : 0;
-}
-
 int connection_fail(struct connection *connection, int error, const char *format, ...) {
         char reason[sizeof(connection->error) - CONNECTION_PATH_SIZE - 32];
         va_list arguments;
@@ -70,7 +58,7 @@ static int fail_foreign(struct connection *connection, const char *what) {
 /* Returns 0 when the socket is ready for events, or broken, which the next system call on it tells. */
 static int wait_ready(struct connection *connection, short events) {
         struct pollfd pollfd = {.fd = connection->fd, .events = events};
-        uint64_t left_usec = time_left(connection->deadline_usec);
+        uint64_t left_usec = clock_left_usec(connection->deadline_usec);
         struct timespec left = clock_timespec(left_usec);
         /* Not asked once time is up: a peer that never pauses is always ready. */
         int count = left_usec > 0 ? ppoll(&pollfd, 1, &left, NULL) : 0;
@@ -194,7 +182,7 @@ void connection_begin_call(struct connection *connection, struct connection_call
                 .procedure = procedure,
         };
 
-        connection->deadline_usec = deadline_after(connection->timeout_usec);
+        connection->deadline_usec = clock_deadline_usec(connection->timeout_usec);
         xdr_writer_init(&call->writer, call->bytes + RECORD_HEADER_SIZE, CONNECTION_CALL_MAX);
         rpc_call_encode(&call->writer, &header);
 }
@@ -219,7 +207,7 @@ static int receive_answer(struct connection *connection, struct xdr_reader *ret_
 }
 
 int connection_take_answer(struct connection *connection, struct xdr_reader *ret_results) {
-        connection->deadline_usec = deadline_after(connection->timeout_usec);
+        connection->deadline_usec = clock_deadline_usec(connection->timeout_usec);
         return receive_answer(connection, ret_results);
 }
 
@@ -236,7 +224,7 @@ int connection_finish_call(struct connection *connection, struct connection_call
  */
 static int connect_by(int fd, const struct sockaddr_un *address, uint64_t deadline_usec) {
         for (;;) {
-                uint64_t left_usec = time_left(deadline_usec);
+                uint64_t left_usec = clock_left_usec(deadline_usec);
                 struct timeval left = clock_timeval(left_usec);
 
                 if (left_usec == 0)
@@ -268,7 +256,7 @@ int connection_init(struct connection *connection, const char *path, uint64_t ti
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
-        r = connect_by(fd, &address, deadline_after(timeout_usec));
+        r = connect_by(fd, &address, clock_deadline_usec(timeout_usec));
         if (r < 0)
                 return r;
         connection->peer_pid = read_peer_pid(fd);

@@ -25,12 +25,6 @@ void yield_done(struct yield *yield) {
         snapshot_done(&yield->snapshot);
 }
 
-static uint64_t deadline_of(const struct yield *yield) {
-        uint64_t now_usec = clock_monotonic_usec();
-
-        return yield->timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + yield->timeout_usec;
-}
-
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
 int yield_look(struct yield *yield) {
@@ -139,9 +133,7 @@ static int complain_unreleased(const struct yield *yield) {
         if (client_list(yield->lease, &head, &details) < 0)
                 head.n_gpus = 0;
         for (uint32_t i = 0; i < head.n_gpus; i++) {
-                const struct hf_address *wire = &details[i].address;
-                struct pci_address address = {wire->domain, (uint8_t)wire->bus, (uint8_t)wire->slot,
-                                              (uint8_t)wire->function};
+                const struct pci_address address = client_address(&details[i].address);
                 const struct snapshot_gpu *gpu = snapshot_find(yield->snapshot, &address);
 
                 if (gpu && is_unreleased(&details[i]))
@@ -290,7 +282,7 @@ static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_diffe
 
 /* Looks until all are held again that were before and have their settings, but for those that the driver refuses. */
 static int wait_again(const struct yield *yield, uint64_t start_usec) {
-        uint64_t deadline_usec = deadline_of(yield), settings_usec = start_usec + SETTINGS_USEC;
+        uint64_t deadline_usec = clock_deadline_usec(yield->timeout_usec), settings_usec = start_usec + SETTINGS_USEC;
 
         for (;;) {
                 CLEANUP(snapshot_done) struct snapshot *now = NULL;

@@ -199,14 +199,13 @@ static json_t *container_json(const struct process *process) {
 
 static json_t *row_json(const struct client_row *row) {
         const struct process *process = row->process;
-        uint64_t start_usec = process->start_realtime_usec;
 
         return json_pack("{s:I, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b}", "gpu", (json_int_t)row->gpu->index,
                          "address", row->gpu->address, "pid", (int)process->pid, "uid",
                          process->uid_known ? json_integer(process->uid) : json_null(), "user",
                          report_json_text(process->user), "name", report_json_text(row->holder->name), "command",
                          report_json_text(process->command), "container", container_json(process), "since",
-                         start_usec != 0 ? json_string(report_time_utc(start_usec).text) : json_null(), "descriptors",
+                         report_json_time(process->start_realtime_usec), "descriptors",
                          (json_int_t)row->holder->n_descriptors, "daemon", row->is_daemon);
 }
 

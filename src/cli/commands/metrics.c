@@ -161,8 +161,7 @@ static struct value get_persistence(const struct snapshot *snapshot, const struc
 }
 
 static struct value is_uvm(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, enum hf_uvm_state state) {
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon ? value_boolean(gpu->detail.uvm == state)
-                                                                     : (struct value){0};
+        return snapshot_has_detail(snapshot, gpu) ? value_boolean(gpu->detail.uvm == state) : (struct value){0};
 }
 
 static struct value get_uvm_on(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {

@@ -66,12 +66,6 @@ struct set_result {
         char reason[HF_TEXT_SIZE + 256];
 };
 
-static int set_result_fail(struct set_result *result, enum exit_status status, const char *reason) {
-        result->status = status;
-        text_set(result->reason, "%s", reason);
-        return status;
-}
-
 /* ---- through the daemon --------------------------------------------------------------------------------------- */
 
 /* Only Holdfast can say why; it also goes on trying. */
@@ -82,11 +76,9 @@ static void explain_driver_failure(struct client *client, const struct snapshot_
         if (client_list(client, &head, &details) < 0)
                 return;
         for (uint32_t i = 0; i < head.n_gpus; i++) {
-                const struct hf_address *address = &details[i].address;
+                const struct pci_address address = client_address(&details[i].address);
 
-                if (address->domain == gpu->info.address.domain && address->bus == gpu->info.address.bus &&
-                    address->slot == gpu->info.address.slot && address->function == gpu->info.address.function &&
-                    details[i].error_text[0] != '\0')
+                if (pci_address_compare(&address, &gpu->info.address) == 0 && details[i].error_text[0] != '\0')
                         text_set(result->reason, "%s%s", text_printable(details[i].error_text),
                                  details[i].wanted ? " (the daemon keeps retrying)" : "");
         }
@@ -115,14 +107,14 @@ static void set_by_daemon(const struct set_run *run, const struct snapshot_gpu *
         /* A connection for each GPU, as NVML does: one that timed out must not spoil the next. */
         r = client_connect(&client, run->snapshot->daemon_socket, chosen.timeout_usec);
         if (r < 0) {
-                text_set(result->reason, "cannot connect to the daemon at %s: %s", run->snapshot->daemon_socket,
-                         strerror(-r));
+                client_connect_error(result->reason, sizeof(result->reason), run->snapshot->daemon_socket, r);
                 result->status = r == -EACCES ? STATUS_NOT_PERMITTED : STATUS_FAILED;
                 return;
         }
         r = client_set_mode(client, &gpu->info.address, run->on, &status);
         if (r < 0) {
-                (void)set_result_fail(result, r == -ETIMEDOUT ? STATUS_TIMEOUT : STATUS_FAILED, client_error(client));
+                result->status = r == -ETIMEDOUT ? STATUS_TIMEOUT : STATUS_FAILED;
+                text_set(result->reason, "%s", client_error(client));
                 return;
         }
         if (status == NVPD_SUCCESS)

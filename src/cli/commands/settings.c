@@ -157,13 +157,12 @@ static int make_document(struct command_run *run, bool applies) {
 }
 
 /* The service's, without the GPUs that were not asked for. */
-static int take_state(struct command_run *run) {
+static void take_state(struct command_run *run) {
         json_t *gpus = json_array();
 
         each_selected(gpu, run->snapshot)
                 (void)json_array_append(gpus, settings_state_find(run->document, gpu->address)); /* NULL: not taken */
         (void)json_object_set_new(run->document, "gpus", gpus);
-        return STATUS_DONE;
 }
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
@@ -254,7 +253,7 @@ static int show(struct command_run *run) {
                 return status;
         r = settings_state_read(run->invocation->locations, &run->document);
         if (r == 0)
-                status = take_state(run);
+                take_state(run);
         else if (r == -ENOENT) {
                 status = read_config(run);
                 if (status == STATUS_DONE)

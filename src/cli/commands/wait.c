@@ -110,14 +110,8 @@ static int look_judge(struct look *look, const struct ids *ids) {
         return 0;
 }
 
-static uint64_t time_left(const struct waiting *waiting) {
-        uint64_t now_usec = clock_monotonic_usec();
-
-        return now_usec < waiting->deadline_usec ? waiting->deadline_usec - now_usec : 0;
-}
-
 static int look_again(struct waiting *waiting) {
-        uint64_t left_usec = time_left(waiting);
+        uint64_t left_usec = clock_left_usec(waiting->deadline_usec);
         struct snapshot_request request = {
                 .locations = waiting->invocation->locations,
                 .flags = SNAPSHOT_DAEMON,
@@ -137,7 +131,7 @@ static int look_again(struct waiting *waiting) {
 
 /* ---- telling -------------------------------------------------------------------------------------------------- */
 
-/* "held after 1.50 s", "failed: <why>", "opening". Returns buffer. */
+/* "held, opened in 1.50 s", "failed: <why>", "opening". Returns buffer. */
 static const char *describe(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer,
                             size_t size) {
         const char *state = snapshot_state(snapshot, gpu);
@@ -331,7 +325,8 @@ static int end(const struct waiting *waiting) {
  */
 static bool wait_for_change(const struct waiting *waiting) {
         const struct snapshot *snapshot = waiting->now.snapshot;
-        uint64_t left_usec = time_left(waiting), limit_usec = waiting->terminal ? TICK_USEC : WATCH_USEC;
+        uint64_t left_usec = clock_left_usec(waiting->deadline_usec);
+        uint64_t limit_usec = waiting->terminal ? TICK_USEC : WATCH_USEC;
         CLEANUP(client_done) struct client *client = NULL;
         CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
         struct hf_list_head head;
@@ -346,19 +341,17 @@ static bool wait_for_change(const struct waiting *waiting) {
 }
 
 static void pause_until_next(const struct waiting *waiting) {
-        uint64_t left_usec = time_left(waiting);
+        uint64_t left_usec = clock_left_usec(waiting->deadline_usec);
 
         clock_sleep(left_usec < POLL_USEC ? left_usec : POLL_USEC);
 }
 
 static int run(const struct invocation *invocation) {
-        uint64_t now_usec = clock_monotonic_usec();
         CLEANUP(waiting_done)
         struct waiting waiting = {
                 .invocation = invocation,
-                .start_usec = now_usec,
-                .deadline_usec =
-                        chosen.timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + chosen.timeout_usec,
+                .start_usec = clock_monotonic_usec(),
+                .deadline_usec = clock_deadline_usec(chosen.timeout_usec),
                 .terminal = isatty(STDOUT_FILENO) == 1,
         };
 
@@ -370,7 +363,7 @@ static int run(const struct invocation *invocation) {
                 if (r == -EINVAL)
                         return complain_usage(invocation, "%s", waiting.now.problem);
                 tell(&waiting);
-                if (waiting.now.done || time_left(&waiting) == 0 || ferror(stdout))
+                if (waiting.now.done || clock_left_usec(waiting.deadline_usec) == 0 || ferror(stdout))
                         return end(&waiting);
                 if (!wait_for_change(&waiting))
                         pause_until_next(&waiting);

@@ -13,10 +13,6 @@
 #include "cli/node/kernel_log.h"
 #include "gpu/failure.h"
 
-static bool is_told(const struct examination *examination, const struct snapshot_gpu *gpu) {
-        return examination->snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon;
-}
-
 /* These two ask what only our daemon can tell. */
 static bool is_unknown(const struct examination *examination, struct finding *finding) {
         if (examination->snapshot->daemon == DAEMON_HOLDFAST)
@@ -57,9 +53,9 @@ static bool is_off_bus(const struct locations *locations, const struct snapshot_
 }
 
 /* Lost since it was opened: an older line may be about what a reset has cured. */
-static bool was_lost(const struct examination *examination, const struct snapshot_gpu *gpu,
+static bool was_lost(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                      const struct kernel_log_line *line) {
-        return strstr(line->text, "fallen off the bus") && is_told(examination, gpu) &&
+        return strstr(line->text, "fallen off the bus") && snapshot_has_detail(snapshot, gpu) &&
                gpu->detail.state == HF_GPU_HELD && line->realtime_usec > gpu->detail.since_realtime_usec;
 }
 
@@ -68,26 +64,25 @@ static bool is_kept_open(const struct snapshot_gpu *gpu) {
 }
 
 /* Its last close failed, and it is still to be released: the daemon goes on trying. */
-static bool is_unreleased(const struct examination *examination, const struct snapshot_gpu *gpu) {
-        return is_told(examination, gpu) && is_kept_open(gpu) && gpu->detail.error_text[0] != '\0' &&
+static bool is_unreleased(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot_has_detail(snapshot, gpu) && is_kept_open(gpu) && gpu->detail.error_text[0] != '\0' &&
                (!gpu->detail.wanted || gpu->detail.leased);
 }
 
 /* What failed of a GPU that is held is a close: it initialises. */
-static bool has_failed(const struct examination *examination, const struct snapshot_gpu *gpu) {
-        if (is_told(examination, gpu))
+static bool has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        if (snapshot_has_detail(snapshot, gpu))
                 return gpu->detail.state == HF_GPU_FAILED || (!is_kept_open(gpu) && gpu->detail.error_text[0] != '\0');
-        return examination->snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS;
+        return snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS;
 }
 
-static void quote_failure(const struct examination *examination, const struct snapshot_gpu *gpu,
-                          struct finding *finding) {
+static void quote_failure(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, struct finding *finding) {
         const struct hf_gpu *detail = &gpu->detail;
         const char *status = nv_status_name(detail->error_nv_status);
+        bool told = snapshot_has_detail(snapshot, gpu);
 
-        if (!is_told(examination, gpu) || detail->error_text[0] == '\0') {
-                finding_quote(finding, "%s: %s", gpu->label,
-                              is_told(examination, gpu) ? "failed" : nvpd_status_text(gpu->get_status));
+        if (!told || detail->error_text[0] == '\0') {
+                finding_quote(finding, "%s: %s", gpu->label, told ? "failed" : nvpd_status_text(gpu->get_status));
                 return;
         }
         if (status && strstr(detail->error_text, status))
@@ -109,14 +104,14 @@ static void quote_log(const struct examination *examination, int r, const struct
 /* Returns whether this GPU is in trouble. */
 static bool judge_gpu(const struct examination *examination, const struct snapshot_gpu *gpu, struct finding *finding) {
         struct kernel_log_line line = {0};
-        bool failed = has_failed(examination, gpu), lost = is_off_bus(examination->locations, gpu);
+        bool failed = has_failed(examination->snapshot, gpu), lost = is_off_bus(examination->locations, gpu);
         int r = kernel_log_find(examination->locations, &gpu->info.address, &line);
 
-        lost |= r == 0 && was_lost(examination, gpu, &line);
+        lost |= r == 0 && was_lost(examination->snapshot, gpu, &line);
         if (!failed && !lost)
                 return false;
         if (failed)
-                quote_failure(examination, gpu, finding);
+                quote_failure(examination->snapshot, gpu, finding);
         if (lost)
                 finding_quote(finding, "%s: fell off the bus", gpu->label);
         quote_log(examination, r, &line, finding);
@@ -129,7 +124,7 @@ static void judge_unreleased(const struct examination *examination, struct findi
         size_t n = 0;
 
         each_gpu(gpu, examination->snapshot) {
-                if (!is_unreleased(examination, gpu))
+                if (!is_unreleased(examination->snapshot, gpu))
                         continue;
                 first = first ? first : gpu;
                 n++;
@@ -177,7 +172,7 @@ void probe_stuck(const struct examination *examination, struct finding *finding)
         each_gpu(gpu, snapshot) {
                 struct kernel_log_line line;
 
-                if (!is_told(examination, gpu) || !gpu->detail.stuck)
+                if (!snapshot_has_detail(snapshot, gpu) || !gpu->detail.stuck)
                         continue;
                 finding_set(finding, VERDICT_PROBLEM, "a GPU is stuck in the driver; the others are not affected");
                 finding_quote(finding, "%s: %s since %s", gpu->label, hf_gpu_state_name(gpu->detail.state),
@@ -196,7 +191,8 @@ void probe_fabric(const struct examination *examination, struct finding *finding
         if (is_unknown(examination, finding))
                 return;
         each_gpu(gpu, snapshot) {
-                if (!is_told(examination, gpu) || gpu->detail.uvm != HF_UVM_WAITING || gpu->detail.uvm_text[0] == '\0')
+                if (!snapshot_has_detail(snapshot, gpu) || gpu->detail.uvm != HF_UVM_WAITING ||
+                    gpu->detail.uvm_text[0] == '\0')
                         continue;
                 finding_set(finding, VERDICT_PROBLEM, "UVM persistence is not on yet; the daemon keeps retrying");
                 finding_quote(finding, "%s: %s", gpu->label, gpu->detail.uvm_text);

@@ -12,7 +12,7 @@
 
 /* Somebody wants this GPU to be let go, or it cannot be used as it is: then other users are in the way. */
 static bool is_to_be_free(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+        return snapshot_has_detail(snapshot, gpu) &&
                (gpu->detail.leased || gpu->detail.state == HF_GPU_FAILED || gpu->detail.state == HF_GPU_CLOSING);
 }
 

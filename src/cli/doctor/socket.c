@@ -17,9 +17,6 @@
 #include "cli/doctor/mounts.h"
 #include "cli/node/service.h"
 
-/* What comm has of that name: 15 characters. */
-#define DAEMON_COMM "nvidia-persiste"
-
 enum { SOCKET_EVERYBODY = 0222 };
 
 /* ---- does one run, and whose ------------------------------------------------- */
@@ -86,7 +83,7 @@ static bool has_pid(int32_t process, uint64_t pid) {
 static bool is_daemon(uint64_t pid) {
         char name[32];
 
-        return text_equal(pids_read_name((pid_t)pid, name, sizeof(name)), DAEMON_COMM);
+        return text_equal(pids_read_name((pid_t)pid, name, sizeof(name)), HOLDER_DAEMON_NAME);
 }
 
 static void report_other_pid(const struct examination *examination, const char *path, uint64_t pid,

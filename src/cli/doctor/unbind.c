@@ -27,19 +27,13 @@ static bool is_kernel_log(int folder_fd, const char *name) {
         return last && text_equal(last, "/kmsg");
 }
 
-/* A socket that systemd made was listened to by process 1: then only the daemon itself can tell. */
-static unsigned pid_of_daemon(const struct snapshot *snapshot) {
-        return snapshot->daemon_pid > 1 ? (unsigned)snapshot->daemon_pid : snapshot->head.pid;
-}
-
-/* Returns 1 when the daemon has the kernel log open, 0 when not, or negative errno. The daemon's pid is not below root.
- */
+/* Whether the daemon has the kernel log open: 1, 0, or negative errno. Its pid is the system's, whatever the root. */
 static int reads_kernel_log(const struct snapshot *snapshot) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char path[64];
         struct dirent *entry;
 
-        text_set(path, "/proc/%u/fd", pid_of_daemon(snapshot));
+        text_set(path, "/proc/%d/fd", (int)snapshot_find_daemon(snapshot));
         dir = opendir(path);
         if (!dir)
                 return -errno;
@@ -79,7 +73,7 @@ void probe_unbind(const struct examination *examination, struct finding *finding
                 return;
         if (r < 0) {
                 finding_set(finding, VERDICT_UNKNOWN, "unknown whether the daemon learns of unbinds");
-                finding_quote(finding, "/proc/%u/fd: %s", pid_of_daemon(snapshot), strerror(-r));
+                finding_quote(finding, "/proc/%d/fd: %s", (int)snapshot_find_daemon(snapshot), strerror(-r));
                 return;
         }
         finding_set(
@@ -87,6 +81,6 @@ void probe_unbind(const struct examination *examination, struct finding *finding
                 "an unbind of a held GPU waits until a client has the daemon release it: this driver does not announce "
                 "unbinds, and the daemon cannot read the kernel log");
         finding_quote(finding, "driver %s; drivers from 575.51.02 on announce them", snapshot->driver_version);
-        finding_quote(finding, "process %u has no descriptor of /dev/kmsg", pid_of_daemon(snapshot));
+        finding_quote(finding, "process %d has no descriptor of /dev/kmsg", (int)snapshot_find_daemon(snapshot));
         finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
 }

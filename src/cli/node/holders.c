@@ -109,8 +109,8 @@ static int minor_of_node(const struct holder_list *scan, int folder_fd, const ch
         return S_ISCHR(status.stx_mode) && status.stx_rdev_major == NV_MAJOR ? (int)status.stx_rdev_minor : NO_GPU;
 }
 
-/* A file that was opened through a mount of it alone is called "/" once its mount namespace is gone: docs/simulator.md.
- */
+/* Once its mount namespace is gone, a file that was opened through a mount of it alone is called "/"
+ * (docs/simulator.md). */
 static bool is_worth_a_look(const struct holder_list *scan, const char *path) {
         return minor_of_path(path) >= 0 || (!scan->nodes_are_devices && text_equal(path, "/"));
 }
@@ -146,7 +146,7 @@ static int count_descriptor(struct holder_list *scan, size_t first, pid_t pid, i
 static void mark_keeper(struct holder_list *scan, size_t first, const struct marks *marks) {
         for (size_t i = first; i < scan->n; i++)
                 scan->holders[i].is_keeper = marks->has_signalfd && !marks->has_eventpoll &&
-                                             text_equal(scan->holders[i].name, "nvidia-persiste");
+                                             text_equal(scan->holders[i].name, HOLDER_DAEMON_NAME);
 }
 
 /*

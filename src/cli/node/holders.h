@@ -19,6 +19,9 @@
 
 enum { HOLDER_NAME_SIZE = 32 };
 
+/* The name of a process of ours or NVIDIA's daemon: comm has 15 characters. */
+#define HOLDER_DAEMON_NAME "nvidia-persiste"
+
 /* One process with one GPU's node open. */
 struct holder {
         int minor; /* N of /dev/nvidiaN */

@@ -238,7 +238,7 @@ static int gather_initialised(struct snapshot *snapshot, const struct locations 
 /* The driver has a GPU's interrupts on from the begin of an initialisation, which may still fail, to the end of the
  * teardown. A GPU that failed is being tried again. */
 static bool is_changing(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+        return snapshot_has_detail(snapshot, gpu) &&
                (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING ||
                 gpu->detail.state == HF_GPU_FAILED);
 }
@@ -400,10 +400,14 @@ size_t snapshot_count_differing(const struct snapshot *snapshot) {
         return n;
 }
 
+bool snapshot_has_detail(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon;
+}
+
 bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         const struct hf_gpu *detail = &gpu->detail;
 
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon &&
+        return snapshot_has_detail(snapshot, gpu) &&
                (detail->state == HF_GPU_FAILED || (detail->state == HF_GPU_OPENING && detail->error_number != 0));
 }
 

@@ -138,6 +138,9 @@ size_t snapshot_count_held(const struct snapshot *snapshot);
 /* How many settings and failed hooks of the selected GPUs differ from what is wanted. */
 size_t snapshot_count_differing(const struct snapshot *snapshot);
 
+/* Whether our daemon answers and knows the GPU: then `detail` is its row. */
+bool snapshot_has_detail(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
+
 /* Whether its last initialisation failed; so also while it is tried again, when the daemon says "opening". */
 bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
 

@@ -43,17 +43,8 @@ static void note_no_answer(struct snapshot *snapshot, int error, const struct cl
 
 /* ---- Holdfast: List ---------------------------------------------------------- */
 
-static struct pci_address address_of(const struct hf_address *address) {
-        return (struct pci_address){
-                .domain = address->domain,
-                .bus = (uint8_t)address->bus,
-                .slot = (uint8_t)address->slot,
-                .function = (uint8_t)address->function,
-        };
-}
-
 static int take_detail(struct snapshot *snapshot, const struct hf_gpu *detail) {
-        const struct pci_address address = address_of(&detail->address);
+        const struct pci_address address = client_address(&detail->address);
         struct snapshot_gpu *row;
         int r;
 
@@ -102,7 +93,7 @@ static int take_configured(struct snapshot *snapshot, struct client *client) {
         if (r < 0)
                 return r == -EOPNOTSUPP ? 0 : r;
         for (size_t i = 0; i < n; i++) {
-                const struct pci_address address = address_of(&gpus[i].address);
+                const struct pci_address address = client_address(&gpus[i].address);
                 struct snapshot_gpu *gpu = snapshot_find(snapshot, &address);
 
                 if (gpu)

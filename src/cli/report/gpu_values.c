@@ -79,7 +79,7 @@ struct value gpu_state(const struct snapshot *snapshot, const struct snapshot_gp
 /* ---- from our daemon ------------------------------------------------------------------------------------------ */
 
 #define DETAIL_VALUE(name, expression)                                                                                 \
-        GPU_VALUE(name, snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon ? (expression) : untold(snapshot))
+        GPU_VALUE(name, snapshot_has_detail(snapshot, gpu) ? (expression) : untold(snapshot))
 
 static struct value untold(const struct snapshot *snapshot) {
         return (struct value){.kind = snapshot->daemon == DAEMON_HOLDFAST ? VALUE_UNKNOWN : VALUE_NOT_SUPPORTED};

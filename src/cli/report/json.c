@@ -11,10 +11,6 @@
 
 /* What is not known is null, never left out: a reader finds every key of the schema. */
 
-static json_t *time_or_null(uint64_t realtime_usec) {
-        return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec).text) : json_null();
-}
-
 /* ---- the daemon and the driver ----------------------------------------------- */
 
 static json_t *daemon_json(const struct snapshot *snapshot) {
@@ -25,7 +21,7 @@ static json_t *daemon_json(const struct snapshot *snapshot) {
                          report_json_text(ours ? snapshot->head.version : ""), "backend",
                          report_json_text(ours ? snapshot->head.backend : ""), "pid",
                          pid > 0 ? json_integer(pid) : json_null(), "started",
-                         time_or_null(ours ? snapshot->head.started_realtime_usec : 0), "ready",
+                         report_json_time(ours ? snapshot->head.started_realtime_usec : 0), "ready",
                          ours ? json_boolean(snapshot->head.ready) : json_null(), "socket", snapshot->daemon_socket,
                          "error", report_json_text(snapshot->daemon_error));
 }
@@ -64,7 +60,7 @@ static const struct gpu_key detail_keys[] = {
 static json_t *detail_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         json_t *detail;
 
-        if (snapshot->daemon != DAEMON_HOLDFAST || !gpu->in_daemon)
+        if (!snapshot_has_detail(snapshot, gpu))
                 return json_null();
         detail = gpu_keys_json(detail_keys, ARRAY_SIZE(detail_keys), snapshot, gpu);
         (void)json_object_set_new(detail, "error", error_json(gpu)); /* in the place of its text */
@@ -134,6 +130,10 @@ static json_t *gpu_json(const struct snapshot *snapshot, const struct snapshot_g
 
 json_t *report_json_text(const char *text) {
         return text[0] != '\0' ? json_string(text) : json_null();
+}
+
+json_t *report_json_time(uint64_t realtime_usec) {
+        return realtime_usec != 0 ? json_string(report_time_utc(realtime_usec).text) : json_null();
 }
 
 int report_json_print(json_t *document, FILE *stream) {

@@ -40,6 +40,9 @@ json_t *report_json(const struct snapshot *snapshot);
 /* A string, or null for an empty one, which is not known. */
 json_t *report_json_text(const char *text);
 
+/* The time in UTC, or null for 0, which is not known. */
+json_t *report_json_time(uint64_t realtime_usec);
+
 /* Any of our JSON documents, indented, with a newline; owns the reference. NULL is out of memory: -ENOMEM. */
 int report_json_print(json_t *document, FILE *stream);
 

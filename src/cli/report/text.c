@@ -118,19 +118,17 @@ static void describe_daemon(const struct snapshot *snapshot, char *buffer, size_
         char pid[24] = "";
 
         if (snapshot->daemon_pid > 0)
-                text_set(pid, "pid %d", (int)snapshot->daemon_pid);
+                text_set(pid, " (pid %d)", (int)snapshot->daemon_pid);
         switch (snapshot->daemon) {
         case DAEMON_HOLDFAST:
                 (void)text_format(buffer, size, "Holdfast %s (pid %u, %s backend)", snapshot->head.version,
                                   (unsigned)snapshot->head.pid, snapshot->head.backend);
                 break;
         case DAEMON_NVIDIA:
-                (void)text_format(buffer, size, "NVIDIA's nvidia-persistenced%s%s%s", pid[0] ? " (" : "", pid,
-                                  pid[0] ? ")" : "");
+                (void)text_format(buffer, size, "NVIDIA's nvidia-persistenced%s", pid);
                 break;
         case DAEMON_SILENT:
-                (void)text_format(buffer, size, "daemon does not answer%s%s%s", pid[0] ? " (" : "", pid,
-                                  pid[0] ? ")" : "");
+                (void)text_format(buffer, size, "daemon does not answer%s", pid);
                 break;
         case DAEMON_NONE:
                 (void)text_copy(buffer, size, "no daemon");

@@ -102,22 +102,13 @@ static struct service_gpu *get_row(struct settings_service *service, const struc
         return service->gpus[service->n_gpus] ? service->gpus[service->n_gpus++] : NULL;
 }
 
-static struct service_gpu *find_gpu(struct settings_service *service, const struct hf_address *address) {
-        const struct pci_address wanted = {
-                .domain = address->domain,
-                .bus = (uint8_t)address->bus,
-                .slot = (uint8_t)address->slot,
-                .function = (uint8_t)address->function,
-        };
-
-        return get_row(service, &wanted);
-}
-
 static bool is_listed(const struct service_gpu *gpu, const struct hf_list_head *head, const struct hf_gpu *gpus) {
-        for (uint32_t i = 0; i < head->n_gpus; i++)
-                if (gpus[i].address.domain == gpu->address.domain && gpus[i].address.bus == gpu->address.bus &&
-                    gpus[i].address.slot == gpu->address.slot && gpus[i].address.function == gpu->address.function)
+        for (uint32_t i = 0; i < head->n_gpus; i++) {
+                const struct pci_address address = client_address(&gpus[i].address);
+
+                if (pci_address_compare(&address, &gpu->address) == 0)
                         return true;
+        }
         return false;
 }
 
@@ -125,7 +116,8 @@ static void note_list(struct settings_service *service, const struct hf_list_hea
         service->serial = head->serial;
         service->daemon_pid = (int32_t)head->pid;
         for (uint32_t i = 0; i < head->n_gpus; i++) {
-                struct service_gpu *gpu = find_gpu(service, &gpus[i].address);
+                const struct pci_address address = client_address(&gpus[i].address);
+                struct service_gpu *gpu = get_row(service, &address);
 
                 if (!gpu)
                         continue;
