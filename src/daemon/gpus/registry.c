@@ -166,7 +166,7 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
-        /* Bound again since the scan, or adopted before it: the next one shows whether the minor still is this GPU's.
+        /* Bound again since the scan, or adopted before it: the next one shows whether the minor is still this GPU's.
          */
         if ((job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT) && result >= 0 && gpu->hold.minor != gpu->info.minor)
                 registry_rescan(entry->registry);
@@ -329,8 +329,8 @@ static bool all_attempted(const struct registry *registry) {
 }
 
 /*
- * What is to be released is. A question or a scan may still be on its thread: it has nothing that anybody
- * waits for, and may hang with a GPU that does.
+ * Whether all that is to be released is released. A question or a scan may still be on its thread: nobody waits for
+ * its result, and it may hang with a GPU that hangs.
  */
 static bool all_stopped(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
@@ -514,6 +514,7 @@ int registry_add_entry(struct registry *registry, const struct gpu_info *info, i
         gpu_init(&entry->gpu, info);
         entry->registry = registry;
         entry->index = index;
+        STAILQ_INIT(&entry->requests);
         r = insert(registry, entry);
         if (r < 0)
                 return r;
@@ -539,7 +540,7 @@ void registry_sweep(struct registry *registry) {
                 struct entry *entry = registry->entries[i];
 
                 if (entry->presence == PRESENCE_GONE && entry->gpu.job == GPU_JOB_NONE &&
-                    entry->gpu.state == GPU_RELEASED && !entry->gpu.adopting && !entry->request) {
+                    entry->gpu.state == GPU_RELEASED && !entry->gpu.adopting && STAILQ_EMPTY(&entry->requests)) {
                         remember(registry, entry);
                         free(entry);
                         registry->changed = true;
@@ -587,6 +588,7 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
                 return -ENOMEM;
         registry->config = *config;
         registry->polling = true;
+        STAILQ_INIT(&registry->unlisted);
         registry->timer = event_new(config->loop, -1, 0, on_timer, registry);
         registry->scan_timer = event_new(config->loop, -1, 0, on_scan_timer, registry);
         if (!registry->timer || !registry->scan_timer || unbinds_new(&registry->unbinds, &unbinds) < 0) {

@@ -105,7 +105,7 @@ bool registry_is_ready(const struct registry *registry);
 
 /* GPUs by ascending address; NULL past the end. Valid until control returns to the loop. */
 const struct gpu *registry_gpu(const struct registry *registry, size_t index);
-/* Of a GPU of the registry's, no copy. */
+/* gpu: as registry_gpu() or registry_find() returned it, not a copy. */
 bool registry_gpu_is_leased(const struct gpu *gpu);
 struct registry_policy registry_gpu_policy(const struct gpu *gpu);
 
@@ -138,7 +138,7 @@ struct registry_request {
         int stage; /* the registry's own */
         struct pci_address address;
         uint64_t since_usec;
-        struct registry_request *next;
+        STAILQ_ENTRY(registry_request) link;
 };
 
 /* A request is answered within so long, if with REGISTRY_FAILED: NVML waits 50 s for an answer. */

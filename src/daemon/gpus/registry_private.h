@@ -59,8 +59,8 @@ struct entry {
         int failed_result;    /* of the last open, as that gave it */
         int told_error;       /* of the last explanation of a failure that was logged */
 
-        struct registry_request *request; /* the one being served, and those behind it */
-        int numa_result;                  /* of the last NUMA job */
+        STAILQ_HEAD(, registry_request) requests; /* the first is being served */
+        int numa_result;                          /* of the last NUMA job */
 };
 
 /* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does
@@ -87,11 +87,11 @@ struct registry {
         LIST_HEAD(, inheritance) inheritances;
         LIST_HEAD(, remembered_set) remembered;
         LIST_HEAD(, registry_lease) leases;
-        struct registry_request *unlisted; /* of GPUs that the next list may have */
-        struct event *timer;               /* the end of the nearest pause or limit */
-        struct question *asking;           /* on a worker thread, or left behind there: then nothing more is asked */
-        struct unbinds *unbinds;           /* the subscription to unbind notices: follow_unbinds() */
-        uint64_t deaf_usec; /* since when opens wait for that subscription; 0: it has come, or none does */
+        STAILQ_HEAD(, registry_request) unlisted; /* requests for GPUs that the next list may have, oldest first */
+        struct event *timer;                      /* the end of the nearest pause or limit */
+        struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
+        struct unbinds *unbinds; /* the subscription to unbind notices: follow_unbinds() */
+        uint64_t deaf_usec;      /* since when opens wait for that subscription; 0: it has come, or none does */
 
         struct event *scan_timer; /* the next scan that no event causes */
         bool polling;             /* nobody reports changes */

@@ -18,10 +18,15 @@ enum stage {
         STAGE_ROLLBACK, /* NUMA failed: waits for the old mode */
 };
 
-static void answer(struct entry *entry, enum registry_answer answer) {
-        struct registry_request *request = entry->request;
+/* The request that is being served, or NULL. */
+static struct registry_request *head(const struct entry *entry) {
+        return STAILQ_FIRST(&entry->requests);
+}
 
-        entry->request = request->next;
+static void answer(struct entry *entry, enum registry_answer answer) {
+        struct registry_request *request = head(entry);
+
+        STAILQ_REMOVE_HEAD(&entry->requests, link);
         request->answered(request, answer);
 }
 
@@ -43,7 +48,7 @@ static bool mode_failed(const struct entry *entry, bool enabled) {
 }
 
 static void start_numa(struct entry *entry, bool online) {
-        entry->request->stage = STAGE_NUMA;
+        head(entry)->stage = STAGE_NUMA;
         entry_start_job(entry, online ? GPU_JOB_NUMA_ONLINE : GPU_JOB_NUMA_OFFLINE);
 }
 
@@ -52,8 +57,8 @@ static enum last_set set_of(bool enable) {
 }
 
 static void roll_back(struct entry *entry) {
-        entry_set(entry, set_of(!entry->request->enable));
-        entry->request->stage = STAGE_ROLLBACK;
+        entry_set(entry, set_of(!head(entry)->enable));
+        head(entry)->stage = STAGE_ROLLBACK;
 }
 
 /*
@@ -65,7 +70,7 @@ static bool is_reset(const struct entry *entry, const struct registry_request *r
 }
 
 static void serve_new(struct entry *entry) {
-        struct registry_request *request = entry->request;
+        struct registry_request *request = head(entry);
         char text[PCI_ADDRESS_SIZE];
 
         if (request->kind == REGISTRY_SET_NUMA) {
@@ -85,7 +90,7 @@ static void serve_new(struct entry *entry) {
 }
 
 static void serve_mode(struct entry *entry) {
-        struct registry_request *request = entry->request;
+        struct registry_request *request = head(entry);
 
         if (mode_is(entry, request->enable)) {
                 if (entry->gpu.job != GPU_JOB_NONE) /* UVM persistence is being changed; NUMA comes after it */
@@ -104,7 +109,7 @@ static void serve_mode(struct entry *entry) {
 }
 
 static void serve_numa(struct entry *entry) {
-        struct registry_request *request = entry->request;
+        struct registry_request *request = head(entry);
 
         if (entry->gpu.job != GPU_JOB_NONE)
                 return;
@@ -118,7 +123,7 @@ static void serve_numa(struct entry *entry) {
 }
 
 static void serve_rollback(struct entry *entry) {
-        if (mode_is(entry, !entry->request->enable) || mode_failed(entry, !entry->request->enable))
+        if (mode_is(entry, !head(entry)->enable) || mode_failed(entry, !head(entry)->enable))
                 answer(entry, REGISTRY_NUMA_FAILED);
 }
 
@@ -127,7 +132,7 @@ static void serve_rollback(struct entry *entry) {
  * asked for, whatever became of the GPU then.
  */
 static void serve_gone(struct entry *entry) {
-        const struct registry_request *request = entry->request;
+        const struct registry_request *request = head(entry);
         bool releasing = request->kind != REGISTRY_SET_NUMA && !request->enable && request->stage != STAGE_NEW;
 
         if (!releasing)
@@ -137,7 +142,9 @@ static void serve_gone(struct entry *entry) {
 }
 
 uint64_t entry_request_due(const struct entry *entry) {
-        return entry->request ? entry->request->since_usec + REGISTRY_REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
+        const struct registry_request *request = head(entry);
+
+        return request ? request->since_usec + REGISTRY_REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
 }
 
 /* Takes the request at the head as far as it gets now. */
@@ -154,25 +161,19 @@ static void serve_head(struct entry *entry) {
         else if (entry->presence == PRESENCE_GONE)
                 serve_gone(entry);
         else
-                serve[entry->request->stage](entry);
+                serve[head(entry)->stage](entry);
 }
 
 void entry_serve(struct entry *entry) {
-        while (entry->request) {
-                const struct registry_request *head = entry->request;
-                int stage = head->stage;
+        const struct registry_request *request;
+
+        while ((request = head(entry))) {
+                int stage = request->stage;
 
                 serve_head(entry);
-                if (entry->request == head && head->stage == stage)
+                if (head(entry) == request && request->stage == stage)
                         return;
         }
-}
-
-static void append(struct registry_request **tail, struct registry_request *request) {
-        request->next = NULL;
-        while (*tail)
-                tail = &(*tail)->next;
-        *tail = request;
 }
 
 void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request) {
@@ -180,7 +181,7 @@ void registry_request(struct registry *registry, const struct gpu *gpu, struct r
 
         request->stage = STAGE_NEW;
         request->since_usec = clock_monotonic_usec();
-        append(&entry->request, request);
+        STAILQ_INSERT_TAIL(&entry->requests, request, link);
         registry_advance(registry);
 }
 
@@ -191,36 +192,32 @@ void registry_request_unlisted(struct registry *registry, const struct pci_addre
         request->stage = STAGE_NEW;
         request->address = *address;
         request->since_usec = clock_monotonic_usec();
-        append(&registry->unlisted, request);
+        STAILQ_INSERT_TAIL(&registry->unlisted, request, link);
         registry_rescan(registry);
         registry_advance(registry);
 }
 
-/* Returns whether it is still to wait for a list that was read after it came. */
-static bool serve_unlisted(struct registry *registry, struct registry_request *request, uint64_t now_usec) {
+/* A request waits for a list that was read after it came. Then it joins the queue of its GPU, or is answered. */
+static void serve_unlisted(struct registry *registry, struct registry_request *request, uint64_t now_usec) {
         const struct gpu *gpu = registry_find(registry, &request->address);
+        bool waited = registry->seen_usec >= request->since_usec || now_usec >= request->since_usec + LIST_LIMIT_USEC;
 
+        if (!gpu && !registry->stopping && !waited)
+                return;
+        STAILQ_REMOVE(&registry->unlisted, request, registry_request, link);
         if (gpu)
-                append(&container_of(gpu, struct entry, gpu)->request, request);
-        else if (registry->stopping)
-                request->answered(request, REGISTRY_FAILED);
-        else if (registry->seen_usec >= request->since_usec || now_usec >= request->since_usec + LIST_LIMIT_USEC)
-                request->answered(request, REGISTRY_NO_GPU);
+                STAILQ_INSERT_TAIL(&container_of(gpu, struct entry, gpu)->requests, request, link);
         else
-                return true;
-        return false;
+                request->answered(request, registry->stopping ? REGISTRY_FAILED : REGISTRY_NO_GPU);
 }
 
 uint64_t registry_serve_unlisted(struct registry *registry, uint64_t now_usec) {
-        struct registry_request **next = &registry->unlisted;
+        struct registry_request *next;
 
-        while (*next) {
-                struct registry_request *request = *next, *after = request->next;
-
-                if (serve_unlisted(registry, request, now_usec))
-                        next = &request->next;
-                else
-                        *next = after;
+        for (struct registry_request *request = STAILQ_FIRST(&registry->unlisted); request; request = next) {
+                next = STAILQ_NEXT(request, link);
+                serve_unlisted(registry, request, now_usec);
         }
-        return registry->unlisted ? registry->unlisted->since_usec + LIST_LIMIT_USEC : UINT64_MAX;
+        next = STAILQ_FIRST(&registry->unlisted);
+        return next ? next->since_usec + LIST_LIMIT_USEC : UINT64_MAX;
 }

@@ -525,7 +525,7 @@ int keeper_run(const struct keeper_config *config) {
         static struct keeper keeper;
         int r;
 
-        /* Field by field: it is 96 kB large, and what nobody writes to costs no memory. */
+        /* Field by field, not as a whole: it has about 100 kB, and pages that are never written cost no memory. */
         keeper.config = *config;
         keeper.daemon_fd = -1;
         keeper.wait_usec = DEFAULT_WAIT_SEC * USEC_PER_SEC;

@@ -142,16 +142,11 @@ static void keep(struct gpu_keeper *keeper, const struct pci_address *address, c
         unlock(link);
 }
 
-static void deadline_after(unsigned msec, struct timespec *ret_deadline) {
-        *ret_deadline = clock_timespec(clock_monotonic_usec() + msec * USEC_PER_MSEC);
-}
-
 /* With the lock: until the keeper has dropped the copy, or is gone, which drops it as well. */
 static int wait_dropped(struct keeper_link *link, const char *name) {
-        struct timespec deadline;
+        const struct timespec deadline = clock_timespec(clock_monotonic_usec() + ANSWER_LIMIT_MSEC * USEC_PER_MSEC);
         struct copy *copy;
 
-        deadline_after(ANSWER_LIMIT_MSEC, &deadline);
         while ((copy = find(link, name)) && copy->state == COPY_DROPPING && link->state == STATE_UP)
                 if (pthread_cond_timedwait(&link->changed, &link->lock, &deadline) == ETIMEDOUT)
                         return -ETIMEDOUT;
