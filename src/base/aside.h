@@ -35,11 +35,11 @@ struct aside_answer {
 struct aside {
         size_t n;          /* items */
         size_t stalls_max; /* so many items may hang, and the next ones are looked at nevertheless */
-        bool in_any_order; /* of many items several children look at a part each, on as many processors */
+        bool in_any_order; /* several children may look at a part of the items each, at the same time */
         /* In the child: reads the item and reports on it. Returns 0, or negative errno, which ends the whole run. */
         int (*look)(void *userdata, size_t item, struct aside_answer *answer);
-        /* Here: takes an answer; not called for empty ones. In the order of the items, unless it may be any order.
-         * Returns as look does. */
+        /* Here: takes an answer that is not empty. Called in the order of the items, unless in_any_order. Returns as
+         * look does. */
         int (*take)(void *userdata, size_t item, const char *bytes, size_t size);
         void *userdata;
 };

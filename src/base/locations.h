@@ -18,12 +18,11 @@ struct locations {
         const char *root;       /* in front of each path; "" for none */
         const char *above_run;  /* in front of "/run": "/var", as NVIDIA's clients have it, or the root */
         bool nodes_are_devices; /* with the driver's numbers; else a node is whatever file is at its path */
-        bool kernel_tells; /* the kernel reports added and removed GPUs; otherwise datagrams in the runtime directory do
-                            */
-        bool has_nvml;     /* the loader's libnvidia-ml.so.1 speaks to this driver; else an option names one */
-        bool has_cuda;     /* likewise libcuda.so.1 */
-        bool simulated;    /* to be said of measurements, and not to be acted upon */
-        const char *programs; /* folders of programs, with ":" between; NULL: /usr/bin:/bin */
+        bool kernel_tells;      /* the kernel reports added and removed GPUs; else datagrams below /run do */
+        bool has_nvml;          /* the loader's libnvidia-ml.so.1 speaks to this driver; else an option names one */
+        bool has_cuda;          /* likewise libcuda.so.1 */
+        bool simulated;         /* to be said of measurements, and not to be acted upon */
+        const char *programs;   /* folders of programs, with ":" between; NULL: /usr/bin:/bin */
 };
 
 /*

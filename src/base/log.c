@@ -292,7 +292,7 @@ int log_errno(int level, int error, const char *format, ...) {
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        text_append(text, sizeof(text), ": %s", strerror_r(-error, reason, sizeof(reason)));
+        text_add(text, ": %s", strerror_r(-error, reason, sizeof(reason)));
         emit(level, text);
         return error;
 }

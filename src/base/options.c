@@ -50,7 +50,7 @@ int options_refuse(struct options_parser *parser, const struct option_spec *spec
         va_start(arguments, format);
         (void)vsnprintf(reason, sizeof(reason), format, arguments);
         va_end(arguments);
-        (void)text_format(parser->error, sizeof(parser->error), "--%s: %s", spec->name, reason);
+        text_set(parser->error, "--%s: %s", spec->name, reason);
         return -EINVAL;
 }
 
@@ -63,7 +63,7 @@ static int store_choice(struct options_parser *parser, const struct option_spec 
                 }
         (void)options_refuse(parser, spec, "'%.40s' is none of", value);
         for (const char *const *choice = spec->choices; *choice; choice++)
-                text_append(parser->error, sizeof(parser->error), "%s %s", choice == spec->choices ? "" : ",", *choice);
+                text_add(parser->error, "%s %s", choice == spec->choices ? "" : ",", *choice);
         return -EINVAL;
 }
 
@@ -170,8 +170,7 @@ static int refuse_unknown(struct options_parser *parser, const char *argument) {
         for (size_t i = 0; i < ARRAY_SIZE(parser->groups); i++)
                 for (const struct option_spec *spec = parser->groups[i].specs; spec && spec->name; spec++)
                         nearest_try(&nearest, spec->name);
-        (void)text_format(parser->error, sizeof(parser->error), "unknown option '%s'%s", given,
-                          nearest_hint(&nearest, "--", hint, sizeof(hint)));
+        text_set(parser->error, "unknown option '%s'%s", given, nearest_hint(&nearest, "--", hint, sizeof(hint)));
         return -EINVAL;
 }
 
@@ -179,7 +178,7 @@ static int refuse_unknown(struct options_parser *parser, const char *argument) {
 
 static int refuse_value(struct options_parser *parser, const struct option_spec *spec, const char *why,
                         const char *argument) {
-        (void)text_format(parser->error, sizeof(parser->error), "--%s %s%s", spec->name, why, argument);
+        text_set(parser->error, "--%s %s%s", spec->name, why, argument);
         return -EINVAL;
 }
 
@@ -274,11 +273,11 @@ void options_print_help(FILE *stream, const struct option_spec *specs) {
                 char name[64], letter[8] = "";
 
                 if (spec->letter != '\0')
-                        (void)text_format(letter, sizeof(letter), "-%c, ", spec->letter);
-                (void)text_format(name, sizeof(name), "%s--%s", letter, spec->name);
+                        text_set(letter, "-%c, ", spec->letter);
+                text_set(name, "%s--%s", letter, spec->name);
                 if (spec->argument)
-                        text_append(name, sizeof(name), spec->argument[0] == '[' ? "[=%s" : " %s",
-                                    spec->argument + (spec->argument[0] == '['));
+                        text_add(name, spec->argument[0] == '[' ? "[=%s" : " %s",
+                                 spec->argument + (spec->argument[0] == '['));
                 options_print_row(stream, name, spec->help);
         }
 }

@@ -56,8 +56,8 @@ struct options_parser {
 
 /*
  * Parses arguments[0..n), which NULL ends, as it does main()'s. Words are moved to the front of arguments, in their
- * order, and ended by NULL again; *ret_n_words says how many. With stop_at_word everything from
- * the first word on, options included, counts as words. Returns 0, -EINVAL, or the letter of an OPTION_STOP.
+ * order, and ended by NULL again; *ret_n_words says how many. With stop_at_word everything from the first word on,
+ * options included, counts as words. Returns 0, -EINVAL, or the letter of an OPTION_STOP.
  */
 int options_parse(struct options_parser *parser, char **arguments, int n, int *ret_n_words);
 

@@ -12,8 +12,7 @@
 #include <stddef.h>
 
 struct thread_options {
-        size_t stack_size; /* bytes; 0: as much as threads have by default (8 MiB, unless RLIMIT_STACK says otherwise)
-                            */
+        size_t stack_size; /* bytes; 0: the default of threads (8 MiB, unless RLIMIT_STACK says otherwise) */
         void *stack; /* the caller's own, of stack_size bytes, valid until the thread has been joined; NULL: glibc's */
         bool detached; /* the thread is detached; otherwise the owner joins it */
         int takes;     /* the one signal that pthread_kill() sends to it; 0: none */
