@@ -59,7 +59,7 @@ static void parse_with_ours(int n, char **words, char log[static LOG_SIZE]) {
 
 static void parse_with_getopt(int n, char **arguments, char log[static LOG_SIZE]) {
         struct option options[ARRAY_SIZE(logged)] = {0};
-        int id, index = 0;
+        int id, index;
 
         for (size_t i = 0; logged[i].name; i++) {
                 const char *argument = logged[i].argument;
@@ -79,9 +79,9 @@ static void parse_with_getopt(int n, char **arguments, char log[static LOG_SIZE]
                         text_append(log, LOG_SIZE, "refused");
                         return;
                 }
-                while (options[index % 7].val != id)
+                for (index = 0; options[index].val != id;)
                         index++;
-                text_append(log, LOG_SIZE, "%s%s%s;", options[index % 7].name, optarg ? "=" : "", optarg ? optarg : "");
+                text_append(log, LOG_SIZE, "%s%s%s;", options[index].name, optarg ? "=" : "", optarg ? optarg : "");
         }
         for (int i = optind; i < n; i++)
                 text_append(log, LOG_SIZE, "<%s>", arguments[i]);

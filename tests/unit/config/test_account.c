@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Users and groups by name or number, of a system that the test makes up: the linker hands it getgrnam() and the like.
- */
+/* Users and groups by name or number, of a system that the test makes up: the linker hands it getgrnam() and others. */
 
 #include "config/account.h"
 

@@ -1225,7 +1225,6 @@ static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state)
         finish(&world);
 }
 
-/* Whatever the limit for a GPU in the driver is: NVML waits no longer. */
 /* As by a reset, which asks as soon as the bind has returned, before anybody has told us of it. */
 static void a_set_of_a_gpu_whose_bind_we_have_not_heard_of_finds_it(void **state) {
         struct asked asked;
@@ -1282,6 +1281,7 @@ static void where_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_in_time_and
         finish(&world);
 }
 
+/* Whatever the limit for a GPU in the driver is: NVML waits no longer. */
 static void a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up(void **state) {
         struct asked first, second;
         struct world world;

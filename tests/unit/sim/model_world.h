@@ -37,8 +37,7 @@ struct model_file *world_open_nonblocking(struct world *world, unsigned minor);
 /* Opens, closes what it got, and returns the errno. */
 int world_try_open(struct world *world, unsigned minor, bool nonblock);
 
-/* A verb with arguments as JSON with ' for ". The first expects success; the second a sentence with this text.
- */
+/* A verb with arguments as JSON with ' for ". The first expects success; the second a sentence with this text. */
 json_t *world_control(struct world *world, const char *verb, const char *arguments);
 void world_do(struct world *world, const char *verb, const char *arguments);
 void world_refused(struct world *world, const char *verb, const char *arguments, const char *text);

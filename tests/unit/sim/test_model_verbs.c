@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The model's bus, UVM, NUMA and verbs. */
+/* The model's bus, UVM and NUMA, and its verbs. */
 
 #include "tests/unit/sim/model_world.h"
 
