@@ -185,7 +185,7 @@ def test_what_is_wanted_of_a_gpu_that_is_not_held_is_shown_with_the_reason(world
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     assert holdfast(world.base / "root", "set", "off", "--gpu", "0").status == DONE
-    wait_until(lambda: service.state(0)["settings"][0]["reason"] == "not applied: the GPU is not held", "it", timeout=20)
+    wait_until(lambda: service.state(0)["settings"][0]["reason"] == "not applied: the GPU is not held", "the reason", timeout=20)
     assert not service.state(0)["applied"] and not service.state(0)["settings"][0]["differs"]
     shown = command(world, "--gpu", "0")
     assert shown.status == DONE and "500 W" in shown.out and "the GPU is not held" in shown.out

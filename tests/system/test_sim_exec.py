@@ -174,7 +174,7 @@ def test_a_signal_is_passed_on_and_nothing_is_left(program, environment):
 def test_a_daemon_that_the_command_leaves_behind_ends_with_it(node, build):
     """With its keeper: their GPUs are gone. A child of a child, without a terminal, is found as well."""
     script = f"{build}/src/daemon/nvidia-persistenced --verbose >&2 && cat /run/nvidia-persistenced/*.pid; " \
-             "setsid sh -c 'trap : TERM; sleep 1000 & echo $$ $!; wait; wait' & sleep 0.5"
+             "(setsid sh -c 'trap : TERM; sleep 1000 & echo $$ $!; wait; wait' &) | { read -r pids; echo $pids; }"
     done = node("sh", "-c", script)
     pids = [int(word) for word in done.stdout.split()]
     assert done.returncode == 0 and len(pids) == 3, done

@@ -206,6 +206,8 @@ def settings_are_what_smi_tells(setting, daemon):
             raise NotPossible(f"{address}: {gpus[address]['problem']}")
         rows = {row["name"]: row["actual"] for row in gpus[address]["settings"]}
         told = settings.as_holdfast_tells(setting.settings[address])
+        if not told:
+            raise NotPossible(f"{address}: nvidia-smi has none of these settings")
         expect(all(rows[name] == value for name, value in told.items()), f"{address}: we read {rows}, nvidia-smi {told}")
         said.append(f"{address}: {', '.join(f'{name} {value}' for name, value in told.items())}")
     return "; ".join(said)
