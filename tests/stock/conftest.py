@@ -60,3 +60,10 @@ def node(world, stock, request):
     node = Node(world, stock, marker.args[0] if marker else 2)
     yield node
     node.end_peer()
+
+
+@pytest.fixture(params=["ours", "theirs"])
+def daemon(request, node):
+    """Which daemon there is. It holds every GPU."""
+    node.start(request.param)
+    return request.param

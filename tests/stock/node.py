@@ -13,6 +13,7 @@ from harness.events import wait_until
 from harness.simulator import QUICK
 
 NOBODY = 65534
+DAEMON = "nvidia-persiste"  # either daemon, as the kernel cuts its name
 
 
 class Node:
@@ -61,10 +62,21 @@ class Node:
         """Names of the processes that have the GPU's node open: of the simulator's books."""
         return sorted({handle["comm"] for handle in self.sim.gpu(gpu)["handles"] if handle["node"] == "gpu"})
 
-    # ---- NVIDIA's own daemon
+    def wait_holders(self, *holders):
+        """Until each GPU is held by these."""
+        wait_until(lambda: [self.holders(gpu) for gpu in self.gpus] == list(holders), f"holders: {holders}", 20)
+
+    # ---- daemons
+
+    def start(self, which):
+        """Our daemon ("ours"), NVIDIA's ("theirs") or "none". It holds every GPU."""
+        if which == "ours":
+            self.world.start()
+        elif which == "theirs":
+            self.start_peer()
 
     def start_peer(self, *options):
-        """It goes into the background when it has opened its GPUs."""
+        """NVIDIA's daemon. It goes into the background when it has opened its GPUs."""
         done = self.run(self.stock.daemon, *options)
         assert done.returncode == 0, done.stdout
         pid_file = self.root / "run/nvidia-persistenced/nvidia-persistenced.pid"

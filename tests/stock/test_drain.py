@@ -2,20 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """nvidia-smi drain: a GPU is taken off the bus and found again, which needs its persistence mode off."""
 
-import pytest
-
-from harness.events import wait_until
-
-DAEMON = "nvidia-persiste"
-
-
-@pytest.fixture(params=["ours", "theirs"])
-def daemon(request, node):
-    """With every GPU held."""
-    if request.param == "ours":
-        return node.world.start()
-    node.start_peer()
-    return None
+from node import DAEMON
 
 
 def name(node):
@@ -31,16 +18,12 @@ def removed(node):
     return 0, [f"{name(node)} successfully removed."]
 
 
-def wait_holders(node, *holders):
-    wait_until(lambda: [node.holders(gpu) for gpu in node.gpus] == list(holders), f"holders: {holders}", 20)
-
-
 def test_a_held_gpu_is_not_removed_and_stays_held(node, daemon):
     assert drain(node, "-m", "1") == (0, [f"Successfully set {name(node)} drain state to: draining."])
     assert drain(node, "-q") == (0, [f"The current drain state of {name(node)} is: draining."])
     assert drain(node, "-r") == (255, ["Failed to remove the specified GPU."])
     assert drain(node, "-m", "0") == (0, [f"Successfully set {name(node)} drain state to: not draining."])
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])
 
 
 def test_one_that_was_switched_off_is_removed_and_found_again_and_the_other_stays_held(node, daemon):
@@ -64,4 +47,4 @@ def test_through_release_a_gpu_is_removed_and_held_again_when_it_is_found(node):
                          **node.stock.environment)
     assert done.status == 0, done.err
     assert removed(node)[1][0] in done.out and "1 of 1 GPU held again" in done.err
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])

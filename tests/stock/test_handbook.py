@@ -7,20 +7,15 @@ import re
 
 import pytest
 
-from harness.events import wait_until
-from node import NOBODY
+from node import DAEMON, NOBODY
 
 INSUFFICIENT_PERMISSIONS = 4
-DAEMON = "nvidia-persiste"  # either, as the kernel has its name
 
 
 @pytest.fixture(params=["none", "ours", "theirs"])
 def daemon(request, node):
     """Which daemon there is. With one every GPU is held."""
-    if request.param == "ours":
-        node.world.start()
-    elif request.param == "theirs":
-        node.start_peer()
+    node.start(request.param)
     return request.param
 
 
@@ -84,7 +79,7 @@ def test_off_and_on_say_what_they_do_and_do_it(node, daemon):
     assert node.smi("-pm", "1") == (0, told("Persistence mode is already Enabled", node))
     assert node.smi("-pm", "0") == (0, told("Disabled persistence mode", node))
     assert node.modes() == ["Disabled", "Disabled"] and flags(node) == [False, False]
-    wait_until(lambda: [node.holders(gpu) for gpu in node.gpus] == [[], []], "nobody holds them")
+    node.wait_holders([], [])
     assert node.smi("-pm", "0") == (0, told("Persistence mode is already Disabled", node))
     assert node.smi("-pm", "1") == (0, told(enabled(node, daemon), node))
     assert node.modes() == ["Enabled", "Enabled"]

@@ -10,11 +10,10 @@ import subprocess
 import pytest
 
 from harness import rpc
-from harness.command import holdfast
 from harness.events import wait_until
+from node import DAEMON
 
 STOP_LIMIT_SEC = 5
-DAEMON = "nvidia-persiste"
 
 
 @pytest.fixture
@@ -40,15 +39,15 @@ def start(node):
 
 
 def wait_held(node):
-    assert holdfast(node.root, "wait", "--timeout=60").status == 0
+    assert node.holdfast("wait", "--timeout=60").status == 0
 
 
 def states(node):
-    return [gpu["state"] for gpu in json.loads(holdfast(node.root, "status", "--json").out)["gpus"]]
+    return [gpu["state"] for gpu in json.loads(node.holdfast("status", "--json").out)["gpus"]]
 
 
 def descriptors(node):
-    """How many of each GPU's node the daemon has."""
+    """Who has each GPU's node open, named once for each descriptor."""
     return [[handle["comm"] for handle in node.sim.gpu(gpu)["handles"] if handle["node"] == "gpu"] for gpu in node.gpus]
 
 

@@ -5,22 +5,11 @@
 import contextlib
 import subprocess
 
-import pytest
-
 from harness import holdfast_rpc
 from harness.events import wait_until
+from node import DAEMON
 
-DAEMON = "nvidia-persiste"
 RESET = ("--gpu-reset", "-i", "0")
-
-
-@pytest.fixture(params=["ours", "theirs"])
-def daemon(request, node):
-    """With every GPU held."""
-    if request.param == "ours":
-        return node.world.start()
-    node.start_peer()
-    return None
 
 
 def success(node):
@@ -29,11 +18,6 @@ def success(node):
 
 def resets(node):
     return len([record for record in node.sim.journal("reset") if record["gpu"] == node.gpus[0]])
-
-
-def wait_holders(node, *holders):
-    """What each GPU is held by."""
-    wait_until(lambda: [node.holders(gpu) for gpu in node.gpus] == list(holders), f"holders: {holders}", 20)
 
 
 def through_release(node, *options, timeout=60):
@@ -45,7 +29,7 @@ def through_release(node, *options, timeout=60):
 def test_a_held_gpu_is_reset_and_held_again(node, daemon):
     assert node.smi(*RESET) == success(node)
     assert resets(node) == 1
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])
     assert node.modes() == ["Enabled", "Enabled"]
 
 
@@ -56,7 +40,7 @@ def test_a_gpu_that_was_switched_off_is_off_after_its_reset(node, daemon):
     # What comes back is opened soon, if at all: after that of GPU 1, which is switched off and on after it.
     node.smi("-i", "1", "-pm", "0")
     node.smi("-i", "1", "-pm", "1")
-    wait_holders(node, [], [DAEMON])
+    node.wait_holders([], [DAEMON])
     assert node.modes() == ["Disabled", "Enabled"]
 
 
@@ -82,7 +66,7 @@ def test_one_that_a_job_merely_has_open_waits_for_the_job(node, daemon):
         job.stdin.close()
         assert reset.wait(60) == 0
         assert success(node)[1][0] in reset.stdout.read()
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])
 
 
 @contextlib.contextmanager
@@ -98,7 +82,7 @@ def test_through_release_it_is_reset_and_held_again(node):
     assert done.status == 0, done.err
     assert success(node)[1][0] in done.out and "1 of 1 GPU held again" in done.err
     assert resets(node) == 1
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])
 
 
 def test_through_release_a_job_is_named_before_anything_happens(node):
@@ -108,7 +92,7 @@ def test_through_release_a_job_is_named_before_anything_happens(node):
         assert done.status != 0 and str(job.pid) in done.err and done.out == ""
         job.stdin.close()
     assert resets(node) == 0
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])
 
 
 def test_during_another_lease_it_is_reset_and_the_lease_goes_on(node):
@@ -117,4 +101,4 @@ def test_during_another_lease_it_is_reset_and_the_lease_goes_on(node):
         connection.release()
         assert node.smi(*RESET) == success(node)
         assert node.modes() == ["Disabled", "Disabled"]
-    wait_holders(node, [DAEMON], [DAEMON])
+    node.wait_holders([DAEMON], [DAEMON])

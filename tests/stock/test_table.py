@@ -11,7 +11,7 @@ import pytest
 
 from harness import holdfast_rpc, process
 from harness.events import wait_until
-from node import Node
+from node import DAEMON, Node
 
 FAILED, NO_DRIVER, MISMATCH, UNKNOWN_ERROR = 1, 9, 18, 255
 QUERY = ("--query-gpu=persistence_mode", "--format=csv,noheader")
@@ -67,7 +67,7 @@ def test_a_daemon_that_was_killed(node, which):
         os.kill(node.peer, signal.SIGKILL)
         assert process.wait_gone(node.peer, 20)
     # Ours is kept initialised by the keeper meanwhile.
-    wait_until(lambda: node.holders(node.gpus[0]) == (["nvidia-persiste"] if which == "ours" else []), "who holds it", 20)
+    node.wait_holders([DAEMON] if which == "ours" else [])
     assert node.smi(*QUERY) == (0, ["Disabled"])
     assert node.smi("-pm", "1") == refused(node)
     if which == "ours":
@@ -91,7 +91,7 @@ def test_a_daemon_that_stands_still_is_waited_for_50_seconds(node, which):
         assert node.smi(*QUERY) == (0, ["Enabled"])
     else:
         assert process.wait_gone(pid, 20)
-        wait_until(lambda: node.holders(node.gpus[0]) == [], "nobody holds it", 20)
+        node.wait_holders([])
 
 
 @pytest.mark.gpus(1)
