@@ -6,7 +6,6 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
-#include "sim/tree/kernel_log.h"
 
 void procfs_devices(FILE *out, const struct procfs_source *source) {
         fputs("Character devices:\n"
@@ -107,10 +106,6 @@ void procfs_params(FILE *out, const struct procfs_source *source) {
                         fprintf(out, "%s: \"\"\n", string_parameters[i].name);
 }
 
-void procfs_registry(FILE *out, const struct procfs_source *source) {
-        fputs("Binary: \"\"\n", out);
-}
-
 unsigned procfs_interrupt(const struct model_gpu_view *gpu) {
         return 64 + gpu->minor;
 }
@@ -179,12 +174,4 @@ void procfs_numa_status(FILE *out, const struct procfs_source *source) {
                 return;
         fprintf(out, "Address:   %" PRIx64 "\n", numa->memory_address);
         fprintf(out, "Size:      %" PRIx64 "\n", numa->memory_size);
-}
-
-void procfs_link_kmsg(FILE *out, const struct procfs_source *source) {
-        fputs("../run/" KERNEL_LOG_FIFO, out);
-}
-
-void procfs_link_run(FILE *out, const struct procfs_source *source) {
-        fputs("../run", out);
 }

@@ -17,6 +17,7 @@ struct procfs_source {
         const struct model_gpu_view *gpu;
         unsigned n_open_files;
         bool block_online; /* of a memory block */
+        unsigned value;    /* the row's (rows.h) */
 };
 
 typedef void (*procfs_text)(FILE *out, const struct procfs_source *source);
@@ -25,13 +26,8 @@ typedef void (*procfs_text)(FILE *out, const struct procfs_source *source);
 void procfs_devices(FILE *out, const struct procfs_source *source);
 void procfs_version(FILE *out, const struct procfs_source *source);
 void procfs_params(FILE *out, const struct procfs_source *source);
-void procfs_registry(FILE *out, const struct procfs_source *source);
 void procfs_information(FILE *out, const struct procfs_source *source);
 /* The number of the GPU's interrupt. */
 unsigned procfs_interrupt(const struct model_gpu_view *gpu);
 void procfs_power(FILE *out, const struct procfs_source *source);
 void procfs_numa_status(FILE *out, const struct procfs_source *source);
-
-/* Symbolic links' targets. */
-void procfs_link_kmsg(FILE *out, const struct procfs_source *source);
-void procfs_link_run(FILE *out, const struct procfs_source *source);

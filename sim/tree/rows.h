@@ -103,6 +103,8 @@ struct row {
         procfs_text text;
         bool (*shown)(const struct model_gpu_view *gpu);
         void (*gpu_name)(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]);
+        const char *fixed; /* the text, where it is the same for all; "" of a file that is only written */
+        unsigned value;    /* for `text` */
 };
 
 extern const struct row rows[N_ROWS];

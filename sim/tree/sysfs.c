@@ -27,10 +27,6 @@ static const struct bar {
 
 /* ---- modules ---- */
 
-void sysfs_module_initstate(FILE *out, const struct procfs_source *source) {
-        fputs("live\n", out);
-}
-
 void sysfs_module_version(FILE *out, const struct procfs_source *source) {
         fprintf(out, "%s\n", source->scenario->driver_version);
 }
@@ -41,28 +37,16 @@ void sysfs_module_refcnt(FILE *out, const struct procfs_source *source) {
 
 /* ---- the PCI bus ---- */
 
-void sysfs_pci_vendor(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", MODEL_PCI_VENDOR);
+void sysfs_id(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "0x%04x\n", source->value);
 }
 
-void sysfs_pci_device(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", MODEL_PCI_DEVICE);
+void sysfs_class(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "0x%06x\n", source->value);
 }
 
-void sysfs_pci_class(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%06x\n", MODEL_PCI_CLASS);
-}
-
-void sysfs_pci_revision(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%02x\n", MODEL_PCI_REVISION);
-}
-
-void sysfs_pci_subsystem_vendor(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", MODEL_PCI_VENDOR);
-}
-
-void sysfs_pci_subsystem_device(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", MODEL_PCI_SUBSYSTEM);
+void sysfs_revision(FILE *out, const struct procfs_source *source) {
+        fprintf(out, "0x%02x\n", source->value);
 }
 
 static unsigned interrupt_of(const struct model_gpu_view *gpu) {
@@ -98,13 +82,21 @@ static void put32(unsigned char *bytes, uint64_t value) {
         put16(bytes + 2, value >> 16 & 0xffff);
 }
 
+static void put_header(unsigned char *config, unsigned vendor, unsigned device, unsigned class, unsigned revision) {
+        put16(config + PCI_VENDOR_ID, vendor);
+        put16(config + PCI_DEVICE_ID, device);
+        put16(config + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        put16(config + PCI_STATUS, PCI_STATUS_CAP_LIST);
+        put32(config + PCI_CLASS_REVISION, class << 8 | revision);
+}
+
 static void put_capability(unsigned char *config, unsigned offset, unsigned id, unsigned next) {
         config[offset] = (unsigned char)id;
         config[offset + 1] = (unsigned char)next;
 }
 
-/* Power management, message-signalled interrupts, and PCI Express: a device of that type with a reset of its own, 16
- * lanes of the fifth generation. */
+/* Power management, message-signalled interrupts, and PCI Express: a device of that type, which can reset itself and
+ * has 16 lanes of the fifth generation. */
 static void put_capabilities(unsigned char *config, unsigned type) {
         enum { POWER = 0x60, MSI = 0x68, EXPRESS = 0x78 };
         enum { FUNCTION_LEVEL_RESET = 1 << 28, LINK = 16 << 4 | 5 };
@@ -123,11 +115,7 @@ static void put_capabilities(unsigned char *config, unsigned type) {
 void sysfs_pci_config(FILE *out, const struct procfs_source *source) {
         unsigned char config[SYSFS_CONFIG_SIZE] = {0};
 
-        put16(config + PCI_VENDOR_ID, MODEL_PCI_VENDOR);
-        put16(config + PCI_DEVICE_ID, MODEL_PCI_DEVICE);
-        put16(config + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-        put16(config + PCI_STATUS, PCI_STATUS_CAP_LIST);
-        put32(config + PCI_CLASS_REVISION, MODEL_PCI_CLASS << 8 | MODEL_PCI_REVISION);
+        put_header(config, MODEL_PCI_VENDOR, MODEL_PCI_DEVICE, MODEL_PCI_CLASS, MODEL_PCI_REVISION);
         for (size_t i = 0; i < ARRAY_SIZE(bars); i++) {
                 uint64_t value = bar_address(&source->gpu->spec.address, &bars[i]) | (bars[i].flags & 0xf);
 
@@ -144,35 +132,17 @@ void sysfs_pci_config(FILE *out, const struct procfs_source *source) {
         fwrite(config, sizeof(config), 1, out);
 }
 
-/* ---- the bridge above a GPU: a root port as QEMU has it ---- */
-
-enum { BRIDGE_VENDOR = 0x1b36, BRIDGE_DEVICE = 0x000c, BRIDGE_CLASS = 0x060400 };
+/* ---- the bridge above a GPU ---- */
 
 struct pci_address sysfs_bridge_of(const struct pci_address *gpu) {
         return (struct pci_address){.domain = gpu->domain, .bus = gpu->bus - 1, .slot = (gpu->slot + 1) & 0x1f};
-}
-
-void sysfs_bridge_vendor(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", BRIDGE_VENDOR);
-}
-
-void sysfs_bridge_device(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%04x\n", BRIDGE_DEVICE);
-}
-
-void sysfs_bridge_class(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "0x%06x\n", BRIDGE_CLASS);
 }
 
 /* As much as `nvidia-smi drain -r` reads: it takes the link down. Writes go nowhere. */
 void sysfs_bridge_config(FILE *out, const struct procfs_source *source) {
         unsigned char config[SYSFS_CONFIG_SIZE] = {0};
 
-        put16(config + PCI_VENDOR_ID, BRIDGE_VENDOR);
-        put16(config + PCI_DEVICE_ID, BRIDGE_DEVICE);
-        put16(config + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-        put16(config + PCI_STATUS, PCI_STATUS_CAP_LIST);
-        put32(config + PCI_CLASS_REVISION, BRIDGE_CLASS << 8);
+        put_header(config, SYSFS_BRIDGE_VENDOR, SYSFS_BRIDGE_DEVICE, SYSFS_BRIDGE_CLASS, 0);
         config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_BRIDGE;
         config[PCI_PRIMARY_BUS] = sysfs_bridge_of(&source->gpu->spec.address).bus;
         config[PCI_SECONDARY_BUS] = config[PCI_SUBORDINATE_BUS] = source->gpu->spec.address.bus;
@@ -203,29 +173,10 @@ void sysfs_link_bound(FILE *out, const struct procfs_source *source) {
         put_place(out, "../../", source, true);
 }
 
-void sysfs_link_driver(FILE *out, const struct procfs_source *source) {
-        fputs("../../../drivers/nvidia", out);
-}
-
-void sysfs_pci_numa_node(FILE *out, const struct procfs_source *source) {
-        fputs("-1\n", out);
-}
-
-void sysfs_pci_msi_irq(FILE *out, const struct procfs_source *source) {
-        fputs("msi\n", out);
-}
-
 /* ---- memory ---- */
 
 void sysfs_memory_block_size(FILE *out, const struct procfs_source *source) {
         fprintf(out, "%" PRIx64 "\n", MEMORY_BLOCK_BYTES);
-}
-
-void sysfs_memory_auto_online(FILE *out, const struct procfs_source *source) {
-        fputs("online_movable\n", out);
-}
-
-void sysfs_nothing(FILE *out, const struct procfs_source *source) {
 }
 
 void sysfs_block_state(FILE *out, const struct procfs_source *source) {

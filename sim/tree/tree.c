@@ -244,21 +244,26 @@ int tree_lookup(struct tree *tree, uint64_t folder, const char *name, uint64_t *
 /* ---- one node ---- */
 
 int tree_text(struct tree *tree, uint64_t node, char **ret_text, size_t *ret_length) {
+        const struct row *row = &rows[node_row(node)];
         struct procfs_source source = {.scenario = model_scenario(tree->model)};
         char *text = NULL;
         size_t length;
         FILE *out;
 
         refresh(tree);
-        if (!node_exists(tree, node) || !rows[node_row(node)].text)
+        if (!node_exists(tree, node) || (!row->text && !row->fixed))
                 return -ENOENT;
         source.gpu = find_gpu(tree, node);
         source.block_online = memory_state(tree->memory, node_key(node)) == MEMORY_ONLINE;
         source.n_open_files = (unsigned)atomic_load(&tree->n_open_files);
+        source.value = row->value;
         out = open_memstream(&text, &length);
         if (!out)
                 return -ENOMEM;
-        rows[node_row(node)].text(out, &source);
+        if (row->fixed)
+                (void)fputs(row->fixed, out);
+        else
+                row->text(out, &source);
         if (fclose(out) != 0) {
                 free(text);
                 return -ENOMEM;
@@ -305,8 +310,7 @@ int tree_bus_write(struct tree *tree, uint64_t node, const char *text, struct tr
 }
 
 bool tree_is_writable(uint64_t node) {
-        return node_row(node) == ROW_MEMORY_PROBE || node_row(node) == ROW_BLOCK_STATE ||
-               node_row(node) == ROW_BRIDGE_CONFIG || tree_is_bus_file(node);
+        return (rows[node_row(node)].mode & S_IWUSR) && is_below(node_row(node), ROW_SYS);
 }
 
 int tree_write(struct tree *tree, uint64_t node, const char *text) {
