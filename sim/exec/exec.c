@@ -194,7 +194,8 @@ static void pass_on(const siginfo_t *info, pid_t child) {
                 (void)kill(child, info->si_signo);
 }
 
-/* All that have ended: what COMMAND has left behind is our child. Returns whether this one was among them. */
+/* Reaps every child that has ended, which may be one that COMMAND has left behind. Returns whether `child` was among
+ * them. */
 static bool reap(struct own *own, pid_t child, int *ret_status) {
         bool ended = false;
         int status;
@@ -243,7 +244,8 @@ static size_t signal_left(const struct own *own, int number) {
         return n;
 }
 
-/* Ends daemons and whatever else COMMAND has left: they have no GPUs any more. Their own children become ours then. */
+/* Ends daemons and whatever else COMMAND has left behind, since their GPUs are about to go. When a process ends, its
+ * children become ours and are ended next. */
 static void end_left(struct own *own) {
         uint64_t start_usec = clock_monotonic_usec();
         int status;

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What the kernel's PCI core does with a GPU when somebody writes to sysfs, and what the verbs of the same
- * names do: the driver is taken off and bound, the device reset, removed, and found again.
+ * What the kernel's PCI core does with a GPU when somebody writes to sysfs, and what the verbs of the same names do:
+ * the driver is unbound and bound, the device reset, removed, and found again.
  */
 
 #include <errno.h>
