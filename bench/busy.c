@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -35,7 +36,8 @@ static int open_one(int n) {
         }
 }
 
-/* In a child; says by one byte that it is ready. */
+/* In a child. Says by one byte that it is ready, and then gives up the pipe: its end tells the parent of children that
+ * failed. */
 static void sleep_with(int n_descriptors, int ready_fd) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (int fd = STDERR_FILENO + 1; fd < n_descriptors; fd++)
@@ -43,19 +45,19 @@ static void sleep_with(int n_descriptors, int ready_fd) {
                         perror("bench-busy: open");
                         _exit(EXIT_FAILURE);
                 }
-        if (write(ready_fd, "", 1) < 0)
+        if (write(ready_fd, "", 1) < 0 || dup2(STDIN_FILENO, ready_fd) < 0)
                 _exit(EXIT_FAILURE);
         for (;;)
                 (void)pause();
 }
 
 /* Returns whether all of them are ready. */
-static int start(pid_t *children, int n, int n_descriptors) {
+static bool start(pid_t *children, int n, int n_descriptors) {
         int ends[2], n_ready = 0;
         char byte;
 
         if (pipe2(ends, O_CLOEXEC) < 0)
-                return 0;
+                return false;
         for (int i = 0; i < n; i++) {
                 children[i] = fork();
                 if (children[i] == 0) {
@@ -71,16 +73,24 @@ static int start(pid_t *children, int n, int n_descriptors) {
 
 int main(int argc, char *argv[]) {
         int n = argc == 3 ? atoi(argv[1]) : 0;
-        pid_t *children = calloc((size_t)n + 1, sizeof(*children));
-        int all = n > 0 && children && start(children, n, atoi(argv[2]));
+        pid_t *children;
+        bool all;
         char byte;
 
+        if (n <= 0) {
+                fprintf(stderr, "usage: bench-busy PROCESSES DESCRIPTORS\n");
+                return EXIT_FAILURE;
+        }
+        children = calloc((size_t)n, sizeof(*children));
+        all = children && start(children, n, atoi(argv[2]));
         if (all) {
                 puts("ready");
                 (void)fflush(stdout);
                 (void)!read(STDIN_FILENO, &byte, 1);
         } else {
-                fprintf(stderr, "usage: bench-busy PROCESSES DESCRIPTORS; or it could not start so many\n");
+                fprintf(stderr,
+                        "bench-busy: cannot start %d processes with %s descriptors each: raise ulimit -u or -n\n", n,
+                        argv[2]);
         }
         for (int i = 0; i < n && children; i++)
                 if (children[i] > 0) {

@@ -27,12 +27,17 @@ class Cost:
     peak_kb: int
 
 
+def cost_of(spawned, command, statuses):
+    """From what bench-spawn has printed."""
+    wall_nsec, peak_kb, processor_nsec, status = map(int, spawned.split())
+    assert status in statuses, f"{command} ended with {status}"
+    return Cost(wall_nsec / 1e6, processor_nsec / 1e6, peak_kb)
+
+
 def run(build, command):
     done = subprocess.run([build / "bench/bench-spawn", *command], check=True, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, text=True)
-    wall_nsec, peak_kb, processor_nsec, status = map(int, done.stdout.split())
-    assert status in (0, 1), f"{command} ended with {status}"
-    return Cost(wall_nsec / 1e6, processor_nsec / 1e6, peak_kb)
+    return cost_of(done.stdout, command, statuses=(0, 1))
 
 
 def count_calls(command, log):

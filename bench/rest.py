@@ -44,7 +44,7 @@ def files(pid):
 
 
 def files_of_others(pids):
-    """That a process has mapped which is none of these."""
+    """Those that processes other than these have mapped."""
     found = set()
     for other in filter(str.isdigit, os.listdir("/proc")):
         if int(other) not in pids:
@@ -85,8 +85,10 @@ def at_rest(contender, plan):
         time.sleep(plan.rest_sec)
         pids = [pid, *running.world.site.keepers()]
         others = files_of_others(pids)
-        return {"wakeups": wakeups(pid) - begin, "memory": private_kb(pids, others), "threads": threads(pid),
-                "keeper": private_kb(pids, others) - private_kb([pid], others) if len(pids) > 1 else None, "shared": shared_libraries(pids, others)}
+        memory = private_kb(pids, others)
+        keeper = memory - private_kb([pid], others) if len(pids) > 1 else None
+        return {"wakeups": wakeups(pid) - begin, "memory": memory, "keeper": keeper, "threads": threads(pid),
+                "shared": shared_libraries(pids, others)}
 
 
 def measure(contenders, plan):

@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 
+from command import cost_of
 from contender import Stock, on_node
 from figure import Figure
 from latency import GPUS
@@ -40,9 +41,8 @@ def run(world, programs, *command):
 
 def list_msec(world, programs):
     """Of one nvidia-smi -L, from its start to its end."""
-    nsec, _, _, status = map(int, run(world, programs, world.build / "bench/bench-spawn", programs.smi, "-L").split())
-    assert status == 0, f"nvidia-smi -L ended with {status}"
-    return nsec / 1e6
+    spawned = run(world, programs, world.build / "bench/bench-spawn", programs.smi, "-L")
+    return cost_of(spawned, "nvidia-smi -L", statuses=(0,)).wall_msec
 
 
 def get_usec(world, programs, calls):
