@@ -20,15 +20,15 @@ Debian's archive into a cache, unpacked there, and not installed."""
 
 
 @contextlib.contextmanager
-def fetched(branch=BRANCH):
-    """programs.Programs, as long as the block lasts. Ends the program with a sentence where the archive has none."""
+def fetched():
+    """programs.Programs, as long as the block lasts. Exits with an error text where the archive has none."""
     print(NOTICE, flush=True)
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(programs.used(branch))
+            folder = stack.enter_context(programs.used(BRANCH))
         except archive.Unavailable as error:
             sys.exit(str(error))
-        yield programs.Programs(branch, folder)
+        yield programs.Programs(BRANCH, folder)
 
 
 if __name__ == "__main__":
