@@ -189,8 +189,9 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
         return gpu->selected && gpu->held == HF_YES;
 }
 
+/* A GPU that the driver lists and the daemon does not was bound just now: the daemon has not heard of that yet. */
 static bool is_given_up(const struct snapshot_gpu *now) {
-        return !now || !now->in_daemon || (!now->detail.wanted && !now->detail.leased);
+        return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased);
 }
 
 static struct again count_again(const struct yield *yield, const struct snapshot *now) {
@@ -222,8 +223,9 @@ static void name_not_held(const struct yield *yield, const struct snapshot *now)
                 if (!yield_was_held(gpu) || (row && row->held == HF_YES))
                         continue;
                 complain_detail("%s: %s%s%s", gpu->label,
-                                !row || !row->in_daemon ? "no longer present; the daemon holds it when it comes back"
-                                                        : snapshot_state(now, row),
+                                !row              ? "no longer present; the daemon holds it when it comes back"
+                                : !row->in_daemon ? "the daemon does not list it yet; it holds it when it does"
+                                                  : snapshot_state(now, row),
                                 row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
         }
 }
