@@ -26,9 +26,10 @@
 #include "daemon/manager/keeper_message.h"
 
 enum {
-        COPIES_MAX = 512,         /* as many as a keeper keeps */
-        ANSWER_LIMIT_MSEC = 2000, /* of a keeper: then it is taken for one that stands still */
-        APPEAR_LIMIT_MSEC = 5000, /* of KEEPER_SOCKET's at our start: it may be started at the same time */
+        COPIES_MAX = 512,          /* as many as a keeper keeps */
+        ANSWER_LIMIT_MSEC = 2000,  /* of a keeper: then it is taken for one that stands still */
+        DROP_ALL_LIMIT_MSEC = 300, /* likewise at our end, which 5 s are for */
+        APPEAR_LIMIT_MSEC = 5000,  /* of KEEPER_SOCKET's at our start: it may be started at the same time */
         APPEAR_PERIOD_MSEC = 20,
         FIRST_RETRY_MSEC = 10,
         RETRY_MSEC = 500,
@@ -43,7 +44,7 @@ enum state {
 
 enum copy_state {
         COPY_KEPT,     /* with the keeper, or will be when the link is up */
-        COPY_DROPPING, /* a worker thread waits for DROPPED */
+        COPY_DROPPING, /* a worker thread, or our end, waits for DROPPED */
         COPY_DROPPED,
 };
 
@@ -593,10 +594,38 @@ void keeper_link_remove_socket(struct keeper_link *link) {
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the keeper's socket %s", link->paths[1]);
 }
 
+/* With the lock. One that a thread waits for is being dropped already. */
+static void begin_drop(struct keeper_link *link, struct copy *copy) {
+        if (copy->state != COPY_KEPT)
+                return;
+        copy->state = COPY_DROPPING;
+        copy->token = ++link->last_token;
+        (void)keeper_send(link->fd, KEEPER_DROP, copy->token, copy->name, -1);
+}
+
+static bool is_dropping(struct keeper_link *link) {
+        bool dropping = false;
+
+        lock(link);
+        for (unsigned i = 0; i < link->n_copies; i++)
+                dropping |= link->copies[i].state == COPY_DROPPING;
+        unlock(link);
+        return dropping;
+}
+
 void keeper_link_drop_all(struct keeper_link *link) {
+        uint64_t deadline_usec = clock_deadline_usec(DROP_ALL_LIMIT_MSEC * USEC_PER_MSEC);
+        uint64_t left_usec;
+
         lock(link);
         link->drops_all = true;
         for (unsigned i = 0; i < link->n_copies && link->state == STATE_UP; i++)
-                (void)keeper_send(link->fd, KEEPER_DROP, 0, link->copies[i].name, -1);
+                begin_drop(link, &link->copies[i]);
         unlock(link);
+        while (keeper_link_is_up(link) && is_dropping(link) && (left_usec = clock_left_usec(deadline_usec)) > 0) {
+                struct pollfd answer = {.fd = link->fd, .events = POLLIN};
+
+                if (poll(&answer, 1, (int)(left_usec / USEC_PER_MSEC) + 1) > 0)
+                        on_readable(link->fd, EV_READ, link);
+        }
 }

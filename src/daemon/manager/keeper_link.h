@@ -75,6 +75,9 @@ void keeper_link_end(struct keeper_link *link);
 /* We end and have released everything: removes the socket of a keeper that was forked, for it ends as well. */
 void keeper_link_remove_socket(struct keeper_link *link);
 
-/* We end while the driver has not let go of something: the keeper is not to keep it, nor what is opened from now on.
- * Does not wait. */
+/*
+ * We end while the driver has not let go of something: the keeper is not to keep it, nor what is opened from now on.
+ * Waits a moment for the keeper: the last close of a descriptor whose open hangs must be ours, for we end by a signal
+ * and do not wait for it (stop_leave()), and a thread of the keeper's would. Only in the loop's thread.
+ */
 void keeper_link_drop_all(struct keeper_link *link);
