@@ -3,11 +3,11 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Whose sessions there are, and how many. What one account does costs no other account a session that it uses.
+ * Counts the sessions of each account, so that one account cannot take away a session that another one uses.
  *
- *      root of this host      no limit of its own, and slots that nobody else gets
- *      a user                 a uid in a PID namespace: a container's uid 1000 is not the host's
- *      shared                 all further users, once there are ACCOUNTS_MAX: an ordinary user can have 65,536 uids
+ *      root of this host      no limit of its own, and slots that are reserved for it
+ *      a user                 a uid in a PID namespace: uid 1000 of a container is not uid 1000 of the host
+ *      shared                 all users beyond ACCOUNTS_MAX: with a user namespace one person can have 65,536 uids
  */
 
 #include "daemon/serve/peer.h"
@@ -26,8 +26,8 @@ struct accounts {
         struct account users[ACCOUNTS_MAX];
 };
 
-/* The account of a peer: its own, or shared. Its owner counts n_sessions. */
+/* The account of a peer: its own, or the shared one. The caller maintains n_sessions. */
 struct account *accounts_find(struct accounts *accounts, const struct peer *peer);
 
-/* The one with most sessions, but for root of this host. */
+/* The account with the most sessions. Never the account of root of this host. */
 const struct account *accounts_greediest(const struct accounts *accounts);

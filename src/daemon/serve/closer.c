@@ -22,18 +22,18 @@
 #endif
 
 enum {
-        QUEUE_MAX = 1024, /* all sessions (512) at once, and what the server lets wait before (256) */
+        QUEUE_MAX = 1024, /* all sessions (512) at once, plus those that wait before the server stops accepting (256) */
         NUDGE_MSEC = 100,
         STACK_SIZE = 64 << 10,
 };
 
-/* One that is ignored by default: nobody who sends it to us gets another effect than before. */
+/* Ignored by default, so our handler gives nobody a new effect by sending it to us. */
 #define NUDGE SIGURG
 
 struct thread {
         pthread_t id;
         bool running;
-        uint64_t since_usec; /* in a close since then; 0: in none */
+        uint64_t since_usec; /* when its close() began; 0: not in a close() */
 };
 
 static struct {
@@ -43,7 +43,7 @@ static struct {
         unsigned first, queued;
         struct thread threads[CLOSER_THREADS_MAX];
         unsigned idle;
-        struct event *nudge; /* the loop's, as all that is below */
+        struct event *nudge; /* used by the loop's thread only */
 } closer = {
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .more = PTHREAD_COND_INITIALIZER,
@@ -59,7 +59,9 @@ static int take(void) {
         return fd;
 }
 
-/* Under the lock but for the close itself. One thread stays for the next socket; the others were for a rush. */
+/*
+ * Holds the lock except during close(). When the queue is empty, one thread stays for the next socket; the others end.
+ */
 static void *thread_main(void *argument) {
         struct thread *self = argument;
 
@@ -85,7 +87,7 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* Under the lock. Without a thread (out of memory) the socket waits for the next try. */
+/* The caller holds the lock. If no thread can be started (out of memory), the socket waits for the next attempt. */
 static void find_thread(void) {
         const struct thread_options options = {.stack_size = STACK_SIZE, .detached = true, .takes = NUDGE};
 
@@ -138,7 +140,7 @@ static void on_nudge(evutil_socket_t fd, short what, void *userdata) {
         for (size_t i = 0; i < ARRAY_SIZE(closer.threads); i++) {
                 const struct thread *thread = &closer.threads[i];
 
-                /* A thread that is running cannot end before it gets the lock. */
+                /* The thread exists: it cannot end before it gets the lock. */
                 if (thread->since_usec != 0 && now_usec - thread->since_usec >= NUDGE_MSEC * USEC_PER_MSEC)
                         (void)pthread_kill(thread->id, NUDGE);
         }
@@ -177,12 +179,12 @@ void closer_close(int fd) {
                 (void)fd_close(fd);
                 return;
         }
-        /* The client hears of it now, and can put nothing more into the socket. Not of a listening one: the service
-         * manager has it, too, and a shutdown is one for everybody. */
+        /* The client notices now, and cannot send anything more. Not for a listening socket: the service manager has a
+         * copy, and a shutdown would affect that, too. */
         if (!is_listening(fd))
                 (void)shutdown(fd, SHUT_RDWR);
         (void)pthread_mutex_lock(&closer.lock);
-        assert(closer.queued < QUEUE_MAX); /* the server sees to it */
+        assert(closer.queued < QUEUE_MAX); /* the server's limits ensure it */
         closer.queue[(closer.first + closer.queued) % QUEUE_MAX] = fd;
         closer.queued++;
         find_thread();
@@ -193,7 +195,7 @@ void closer_close(int fd) {
 /* ---- life ---- */
 
 static void on_signal(int number) {
-        /* That it came is all: a wait in the kernel ends. */
+        /* Receiving the signal is enough: it interrupts a wait in the kernel. */
 }
 
 int closer_start(struct event_base *loop) {

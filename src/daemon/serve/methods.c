@@ -105,7 +105,10 @@ static const struct method *find_method(const struct rpc_call *header) {
         return NULL;
 }
 
-/* Answers what the table does not have: another program, another version (with the range served), another procedure. */
+/*
+ * Answers calls that are not in the table: unknown program, unsupported version (with the supported range), or unknown
+ * procedure.
+ */
 static void reject(struct session *session, const struct rpc_call *header) {
         uint8_t buffer[REPLY_MAX];
         struct xdr_writer writer;
@@ -169,6 +172,6 @@ void methods_on_record(struct session *session, const uint8_t *record, size_t le
         methods->rejected++;
         if (r == RPC_CALL_VERSION_MISMATCH)
                 reply_version_mismatch(session, call.header.xid);
-        else /* no call: there is nothing to answer to */
+        else /* not a call, so there is no xid to answer */
                 session_ignore(session);
 }

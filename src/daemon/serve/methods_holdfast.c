@@ -93,7 +93,7 @@ static void encode_list(struct xdr_writer *writer, const struct methods *methods
                 encode_gpu(writer, registry_gpu(methods->registry, i));
 }
 
-/* The reply to List as it is now, which the caller frees. NULL: out of memory. */
+/* The current reply to List; the caller frees it. NULL: out of memory. */
 static uint8_t *make_list(const struct methods *methods, uint32_t xid, uint64_t serial, size_t *ret_size) {
         size_t n_gpus = registry_count(methods->registry).gpus, size;
         struct xdr_writer writer;
@@ -108,7 +108,7 @@ static uint8_t *make_list(const struct methods *methods, uint32_t xid, uint64_t 
         xdr_writer_init(&writer, reply, size);
         rpc_encode_accepted(&writer, xid, RPC_SUCCESS);
         encode_list(&writer, methods, serial, (uint32_t)n_gpus);
-        assert(xdr_writer_ok(&writer)); /* the bounds in rpc/holdfast.h are ours */
+        assert(xdr_writer_ok(&writer)); /* guaranteed by the bounds in rpc/holdfast.h */
         *ret_size = xdr_writer_size(&writer);
         return reply;
 }
@@ -124,9 +124,8 @@ static void reply_list(struct methods *methods, struct session *session, uint32_
 }
 
 /*
- * The serial grows when the list would be sent otherwise than before, and only then: the registry changes oftener than
- * what the list shows of it, and who watches is to be woken by news. Out of memory: this counts as news, and so will
- * the next.
+ * The serial grows only if the encoded list differs from the last one: the registry changes more often than the list,
+ * and only news should wake those who watch. If memory is short, this change and the next one count as news.
  */
 static void count_news(struct methods *methods) {
         size_t size = 0;
@@ -188,7 +187,7 @@ struct watcher {
         struct methods *methods;
         struct session *session;
         uint32_t xid;
-        uint64_t serial; /* the list that the client has */
+        uint64_t serial; /* of the list that the client has */
         LIST_ENTRY(watcher) link;
 };
 
@@ -211,7 +210,7 @@ static void watcher_answer(struct watcher *watcher) {
         reply_list(methods, session, xid);
 }
 
-/* It could not ask again, and would keep its place for nothing. */
+/* This client cannot send another call, so it would only occupy a slot. */
 static void on_watcher_half_closed(struct session_resource *resource) {
         watcher_answer(container_of(resource, struct watcher, resource));
 }
@@ -244,7 +243,7 @@ void method_watch(struct call *call) {
         if (!call_check_arguments(call))
                 return;
         watcher = serial == methods->serial ? calloc(1, sizeof(*watcher)) : NULL;
-        if (!watcher) { /* there is news, or no memory to wait with */
+        if (!watcher) { /* there is news, or no memory for a watcher */
                 reply_list(methods, call->session, call->header.xid);
                 return;
         }
@@ -290,7 +289,7 @@ void method_stats(struct call *call) {
 
 /* ---- Release ---- */
 
-/* A lease and the connection that it lasts as long as. */
+/* A lease and its connection; the lease ends with the connection. */
 struct release_call {
         struct registry_lease lease;
         struct session_resource resource;
@@ -312,7 +311,7 @@ static void on_release_answered(struct registry_lease *lease, enum registry_answ
         reply_answer(release->session, release->xid, answer);
 }
 
-/* Decodes the addresses. Returns NVPD_SUCCESS, or why there can be no lease. */
+/* Decodes the addresses. Returns NVPD_SUCCESS, or the status that rejects the lease. */
 static enum nvpd_status read_addresses(struct call *call, uint32_t count, struct pci_address *addresses) {
         enum nvpd_status status = NVPD_SUCCESS;
 
@@ -365,7 +364,7 @@ void method_release(struct call *call) {
         status = read_addresses(call, head.n_gpus, release->addresses);
         if (!call_check_arguments(call))
                 return;
-        if (session_has_resources(call->session)) /* between calls only a lease stays attached */
+        if (session_has_resources(call->session)) /* it has a lease: nothing else outlives a call */
                 status = NVPD_INVALID_ARGUMENT;
         if (status != NVPD_SUCCESS) {
                 reply_status(call->session, call->header.xid, status);

@@ -32,11 +32,11 @@ void method_get_mode(struct call *call) {
         session_reply(call->session, buffer, xdr_writer_size(&writer));
 }
 
-/* A Set on its way: the client may be gone when the GPU is done. */
+/* A Set in progress. Its client may be gone before the GPU's job is done. */
 struct pending_set {
         struct registry_request request;
         struct session_resource resource;
-        struct session *session; /* NULL: gone */
+        struct session *session; /* NULL: the client is gone */
         uint32_t xid;
 };
 
@@ -86,7 +86,7 @@ static void method_set(struct call *call, enum registry_request_kind kind) {
         if (!call_read_address((uint32_t)args.device.domain, (uint32_t)args.device.bus, (uint32_t)args.device.slot,
                                &address))
                 reply_status(call->session, call->header.xid, NVPD_DEVICE_NOT_FOUND);
-        else if (args.value != 0 && args.value != 1) /* disabled and enabled, offline and online */
+        else if (args.value != 0 && args.value != 1) /* 0: disabled, or offline; 1: enabled, or online */
                 reply_status(call->session, call->header.xid,
                              find_device(call, &args.device) ? NVPD_INVALID_ARGUMENT : NVPD_DEVICE_NOT_FOUND);
         else

@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The methods' inside, for their own files:
+ * Internals of the methods, for these files only:
  *
- *      methods.c           the table, rejections, who may call
+ *      methods.c           the table, rejections, permissions
  *      methods_nvpd.c      program 35006
  *      methods_holdfast.c  Holdfast's own program
  */
@@ -13,7 +13,7 @@
 #include "daemon/serve/methods.h"
 #include "rpc/nvpd.h"
 
-enum { REPLY_MAX = 160 }; /* every reply but a list */
+enum { REPLY_MAX = 160 }; /* bytes of any reply except a list */
 
 /* One call, while its method decodes and answers it. */
 struct call {
@@ -23,15 +23,15 @@ struct call {
         struct xdr_reader arguments;
 };
 
-/* Replies that are no more than an accept status, or a status word. */
+/* Replies that contain only an accept status, or only a status word. */
 void reply_accepted(struct session *session, uint32_t xid, enum rpc_accept_status status);
 void reply_status(struct session *session, uint32_t xid, enum nvpd_status status);
 void reply_answer(struct session *session, uint32_t xid, enum registry_answer answer);
-/* Whether the arguments decoded; otherwise GARBAGE_ARGS is answered. */
+/* Whether the arguments could be decoded. If not, it replies GARBAGE_ARGS. */
 bool call_check_arguments(struct call *call);
-/* The GPU that a call names. NULL: there is none, as for numbers that no PCI address has. */
+/* The GPU that a call names. NULL: there is none, or the numbers are not a valid PCI address. */
 const struct gpu *call_find_gpu(const struct call *call, uint32_t domain, uint32_t bus, uint32_t slot);
-/* False for numbers that no PCI address has. */
+/* False if the numbers are not a valid PCI address. */
 bool call_read_address(uint32_t domain, uint32_t bus, uint32_t slot, struct pci_address *ret_address);
 
 void method_get_mode(struct call *call);

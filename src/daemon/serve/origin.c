@@ -20,19 +20,20 @@
 #include "base/text.h"
 
 enum {
-        /* "Groups:" stands before "NSpid:" and has up to 11 bytes a group: room for a thousand of them. */
+        /* "Groups:" comes before "NSpid:" and takes up to 11 bytes a group: room for a thousand groups. */
         STATUS_MAX = 16384,
         STAT_MAX = 1024,
         FDINFO_MAX = 1024,
-        UID_MAP_MAX = 4096,    /* the kernel's limit on what is written there is a page */
+        UID_MAP_MAX = 4096,    /* the kernel accepts a page at most */
         START_TIME_FIELD = 22, /* proc_pid_stat(5) */
 };
 
 /* ---- the texts of /proc ---- */
 
 /*
- * The line that begins with the label, without it. The last one counts: the process chooses what stands in "Name:",
- * which comes first. (The kernel writes its newlines as \n; here it would not matter if it did not.)
+ * Returns what follows the label in the last line that begins with it. The last one counts because the process itself
+ * chooses the text of "Name:", which comes first. (The kernel escapes newlines in it; this code does not depend on
+ * that.)
  */
 static const char *find_line(const char *text, const char *label) {
         const char *found = NULL;
@@ -45,7 +46,10 @@ static const char *find_line(const char *text, const char *label) {
         return found;
 }
 
-/* The next word of a line, and behind it; false at the line's end. */
+/*
+ * Copies the next word of a line and moves the cursor behind it. Returns false at the end of the line, or if the word
+ * is too long.
+ */
 static bool next_word(const char **cursor, char *word, size_t size) {
         const char *begin = *cursor + strspn(*cursor, " \t");
         size_t length = strcspn(begin, " \t\n");
@@ -76,13 +80,13 @@ int origin_parse_depth(const char *text, unsigned *ret_depth) {
         if (depth == 0)
                 return -EINVAL;
         cursor += strspn(cursor, " \t");
-        if (*cursor != '\n' && *cursor != '\0') /* a word too long to be a pid */
+        if (*cursor != '\n' && *cursor != '\0') /* a word that is too long for a pid */
                 return -EINVAL;
         *ret_depth = depth;
         return 0;
 }
 
-/* Field 2 is the process' name in parentheses, in which anything can stand, also ") R 1": the last ")" ends it. */
+/* Field 2 is the process' name in parentheses. The name may contain anything, even ") R 1", so the last ")" ends it. */
 int origin_parse_start(const char *text, uint64_t *ret_ticks) {
         const char *cursor = strrchr(text, ')');
         char word[24] = "";
@@ -109,7 +113,7 @@ int origin_parse_capable(const char *text, const char *label, bool *ret_capable)
 
 /* ---- reading them ---- */
 
-/* ESRCH comes from reading a file that was opened while the process still was. */
+/* ESRCH: the file was opened before the process ended, and read afterwards. */
 static bool says_gone(ssize_t error) {
         return error == -ESRCH || error == -ENOENT;
 }
@@ -121,7 +125,7 @@ static int read_depth(int directory, const char *status, unsigned *ret_depth) {
         return r < 0 ? r : origin_parse_depth(text, ret_depth);
 }
 
-/* Ours never changes; nor does that of a process that we could see. */
+/* Read only once: our depth never changes. */
 static int read_own_depth(unsigned *ret_depth) {
         static unsigned depth;
         int r = depth > 0 ? 0 : read_depth(AT_FDCWD, "/proc/self/status", &depth);
@@ -131,7 +135,7 @@ static int read_own_depth(unsigned *ret_depth) {
 }
 
 static enum origin compare_depths(unsigned peer, unsigned own) {
-        if (peer < own) /* it has a pid here, so this cannot be */
+        if (peer < own) /* impossible, since it has a pid in our namespace */
                 return ORIGIN_UNKNOWN;
         return peer > own ? ORIGIN_ELSEWHERE : ORIGIN_BESIDE;
 }
@@ -147,7 +151,10 @@ static int open_process(pid_t pid) {
         return fd < 0 ? -errno : fd;
 }
 
-/* The map says which users of the host a process can be: ours is another's only if the namespace is the same. */
+/*
+ * Compares the uid maps, which list the users of the host that a process can be. Only root of this host can create a
+ * user namespace with the same map as ours.
+ */
 static bool has_our_users(int directory) {
         static char own[UID_MAP_MAX];
         char text[UID_MAP_MAX];
@@ -157,7 +164,7 @@ static bool has_our_users(int directory) {
         return file_read_at(directory, "uid_map", text, sizeof(text)) < 0 || text_equal(text, own);
 }
 
-/* By pid: the caller makes sure that the process still has it afterwards. */
+/* Uses the pid: the caller must check afterwards that the process still has it. */
 static bool is_capable(pid_t pid) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = pid};
         struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
@@ -175,7 +182,7 @@ static bool may_become_capable(int directory) {
                origin_parse_capable(text, "CapBnd:", &capable) < 0 || capable;
 }
 
-/* directory is the process' in /proc, or negative where /proc does not show it. */
+/* directory is the process' directory in /proc, or negative if /proc does not show it. */
 static enum rights find_rights(int directory, pid_t pid, enum origin_question question) {
         if (directory >= 0 && !has_our_users(directory))
                 return RIGHTS_OF_A_USER_NAMESPACE;
@@ -187,8 +194,8 @@ static enum rights find_rights(int directory, pid_t pid, enum origin_question qu
 }
 
 /*
- * By ioctl (Linux 6.11), not by /proc/PID/ns/pid: a process whose execution hangs in the close of a file makes whoever
- * reads that link wait (the kernel's exec_update_lock), and any user can be such a process.
+ * Uses an ioctl (Linux 6.11) instead of /proc/PID/ns/pid: reading that link blocks while the process hangs in execve(),
+ * closing a file (the kernel's exec_update_lock), and any user can start such a process.
  */
 static uint64_t find_pid_namespace(int pidfd) {
         CLEANUP(fd_done) int fd = pidfd < 0 ? -1 : ioctl(pidfd, PIDFD_GET_PID_NAMESPACE, 0);
@@ -197,7 +204,7 @@ static uint64_t find_pid_namespace(int pidfd) {
         return fd >= 0 && fstat(fd, &status) == 0 ? status.st_ino : 1;
 }
 
-/* The origin is known: what else is asked. */
+/* Finds the rights, if the question includes them. The origin is already known. */
 static void find_more(struct origin_facts *facts, int directory, pid_t pid, enum origin_question question) {
         if (facts->origin == ORIGIN_BESIDE && question != ORIGIN_WHERE)
                 facts->rights = find_rights(directory, pid, question);
@@ -238,7 +245,7 @@ struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question q
                 return facts;
         directory = open_process(pid);
         find_more(&facts, directory, pid, question);
-        /* The process has kept its pid all the while if it is there now: what was found is its own. */
+        /* If the process still exists, it had its pid all the time, so what we found belongs to it. */
         if (has_ended(pidfd))
                 facts.origin = ORIGIN_GONE;
         return facts;
@@ -246,7 +253,10 @@ struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question q
 
 /* ---- by pid ---- */
 
-/* Whether the process had started by then. Its start is known to a clock tick, which is rounded down. */
+/*
+ * Whether the process had started by that time: 1 or 0, or negative errno. The kernel rounds the start time down to a
+ * clock tick.
+ */
 static int has_started_by(int directory, uint64_t boottime_usec) {
         char text[STAT_MAX];
         uint64_t ticks;
@@ -280,7 +290,10 @@ static enum origin read_process(int directory, uint64_t connected_boottime_usec)
         return compare_depths(depth, own_depth);
 }
 
-/* All that can be told of the process that has the pid now, without a read that may wait: its start is not known. */
+/*
+ * Looks at the process that has the pid now, without reads that may block. It may not be the peer: its start time is
+ * not checked.
+ */
 static struct origin_facts guess_by_pid(int pidfd, int error, pid_t pid, enum origin_question question) {
         struct origin_facts facts = {.origin = ORIGIN_UNKNOWN, .pid_namespace = 1};
 
@@ -292,8 +305,8 @@ static struct origin_facts guess_by_pid(int pidfd, int error, pid_t pid, enum or
 }
 
 /*
- * Only root of this host is asked when it has started. Whoever else has the pid, the answer is no in any case, and
- * reading stat could wait for it.
+ * Reads the start time only if the process that has the pid now has the rights of this host's root. Any other process
+ * is denied in any case, and reading its stat could block.
  */
 struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question) {
         CLEANUP(fd_done) int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -308,7 +321,7 @@ struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, e
         }
         if ((pidfd >= 0 || error == ESRCH) && (facts.origin != ORIGIN_BESIDE || facts.rights != RIGHTS_OF_THE_HOST))
                 return facts;
-        /* The directory stays with its process: all of its files are of one and the same, or cannot be read. */
+        /* The directory belongs to one process: all files read through it are of that process, or cannot be read. */
         opened = open_process(pid);
         directory = opened < 0 ? -1 : opened;
         facts.origin = read_process(opened, connected_boottime_usec);
@@ -316,7 +329,7 @@ struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, e
                 return facts;
         facts.pid_namespace = 0;
         find_more(&facts, directory, pid, question);
-        /* Capabilities are asked by pid: it was this process' if it is there now. */
+        /* capget() used the pid. If this process still exists, the pid was its own at that time. */
         if (has_started_by(directory, connected_boottime_usec) <= 0)
                 facts.origin = ORIGIN_GONE;
         return facts;

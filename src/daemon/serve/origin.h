@@ -3,16 +3,16 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Where the process at the other end of a connection runs: beside us, or in a container. A container's root has uid 0
- * too unless it has a user namespace of its own; what tells it apart is its PID namespace.
+ * Finds where the process at the other end of a connection runs: beside us (in our PID namespace), or in a container.
+ * Without a user namespace, root of a container has uid 0 as well; its PID namespace distinguishes it.
  *
- *      level 0   host             a procfs mount belongs to one namespace: "NSpid:" has one number for each level
- *      level 1     container A    from that one down to the process: N for us, M for the peer
+ *      level 0   host             a procfs mount belongs to one namespace. "NSpid:" has one number for each level
+ *      level 1     container A    from that namespace down to the process: N numbers for us, M for the peer
  *      level 2       container B
  *
- * SO_PEERCRED gives a pid for processes of our own namespace and of those below it, and 0 for all others. A peer that
- * has a pid is therefore beside us exactly when it is as deep as we are: M == N. This holds whichever namespace /proc
- * belongs to, and also when we are in a container ourselves.
+ * SO_PEERCRED gives a pid for processes of our own namespace and of those below it, and 0 for all others. So a peer
+ * that has a pid is beside us if and only if it is as deep as we are: M == N. This is true for any namespace that /proc
+ * belongs to, and also if we are in a container ourselves.
  *
  * There are two ways to find M:
  *
@@ -37,54 +37,57 @@
 
 enum origin {
         ORIGIN_BESIDE,    /* in our PID namespace */
-        ORIGIN_ELSEWHERE, /* in another one: a container, as far as we are concerned */
+        ORIGIN_ELSEWHERE, /* in another one, which we regard as a container */
         ORIGIN_GONE,      /* the process has ended */
-        ORIGIN_UNKNOWN,   /* /proc does not tell */
+        ORIGIN_UNKNOWN,   /* /proc does not show it */
 };
 
 /*
- * Who may act for this host's root has its rights, too. A container can share the host's PID namespace (hostPID:, --pid
- * host); its root has uid 0 and a pid beside us, and lacks CAP_SYS_ADMIN, which the driver itself asks of whoever
- * resets a GPU or switches persistence mode.
+ * The rights of a process beside us. A container can share the host's PID namespace (hostPID:, --pid host): its root
+ * has uid 0 and is beside us, but has no CAP_SYS_ADMIN. The driver itself requires CAP_SYS_ADMIN for resetting a GPU
+ * and for switching persistence mode.
  *
- * Mount namespaces tell nothing: services of the host have their own (PrivateTmp=), the daemon too.
+ * Mount namespaces do not help: services of the host have their own (PrivateTmp=), and so does the daemon.
  */
 enum rights {
-        RIGHTS_OF_THE_HOST, /* also where the kernel does not tell otherwise: an LSM forbids it, /proc is hidden */
+        RIGHTS_OF_THE_HOST, /* also if this cannot be found out (an LSM forbids it, /proc is hidden) */
         RIGHTS_OF_A_USER_NAMESPACE,
-        RIGHTS_TAKEN, /* it is without CAP_SYS_ADMIN */
+        RIGHTS_TAKEN, /* it has no CAP_SYS_ADMIN */
 };
 
-/* What is known of the process that connected. */
+/* What we know about the process that connected. */
 struct origin_facts {
         enum origin origin;
-        uint64_t pid_namespace; /* 0: ours; 1: one that cannot be named; otherwise its inode */
-        enum rights rights;     /* if it is beside us */
+        uint64_t pid_namespace; /* 0: ours; 1: unknown; otherwise its inode number */
+        enum rights rights;     /* valid if it is beside us */
 };
 
-/* How much is asked: each takes system calls. */
+/* What to find out: each needs more system calls. */
 enum origin_question {
-        ORIGIN_WHERE,      /* pid_namespace, and origin if that is no more work: by pidfd */
-        ORIGIN_CAPABLE,    /* all, rights being whether CAP_SYS_ADMIN is in effect */
-        ORIGIN_MAY_BECOME, /* all, rights being whether it could ever have it (the bounding set) */
+        ORIGIN_WHERE,      /* pid_namespace; also origin, if there is a pidfd */
+        ORIGIN_CAPABLE,    /* everything; rights: whether CAP_SYS_ADMIN is in effect */
+        ORIGIN_MAY_BECOME, /* everything; rights: whether it could ever get it (the bounding set) */
 };
 
 /*
- * ORIGIN_WHERE is asked of everybody, the others of uid 0 and of admins. It reads nothing below /proc/PID: the texts
- * status and stat borrow the process' memory, and who gives that back as the last one has to free it, in our case in
- * the event loop; and stat and the links wait while an execution hangs. By pidfd the others read neither stat nor
- * links, either.
+ * ORIGIN_WHERE is for every client, so it reads nothing in /proc/PID: reading status or stat takes a reference to the
+ * process' memory, and if ours is the last one, the event loop would have to free that memory; and reading stat or a
+ * link blocks while the process hangs in an execve(). The other questions are only for uid 0 and members of the admin
+ * group. With a pidfd they read neither stat nor links.
  */
 struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question question);
 struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question);
 
-/* Whether CAP_SYS_ADMIN is in the set of that label ("CapBnd:") of /proc/PID/status. Returns 0 or -EINVAL. */
+/*
+ * Finds whether CAP_SYS_ADMIN is in the set with this label ("CapBnd:") in the text of /proc/PID/status. Returns 0 or
+ * -EINVAL.
+ */
 int origin_parse_capable(const char *text, const char *label, bool *ret_capable);
 
 /*
- * How many numbers the line "NSpid:" has, in the text of /proc/PID/status or /proc/PID/fdinfo/FD. Returns 0, -ESRCH
- * when it says that the process has ended, -ENXIO when it says that procfs cannot see the process, -EINVAL when there
- * is no such line or it is none.
+ * Counts the numbers in the line "NSpid:" of the text of /proc/PID/status or /proc/PID/fdinfo/FD. Returns 0; -ESRCH if
+ * the line says that the process has ended; -ENXIO if it says that procfs cannot see the process; -EINVAL if the line
+ * is missing or invalid.
  */
 int origin_parse_depth(const char *text, unsigned *ret_depth);
 

@@ -19,7 +19,7 @@
 #define PID_FS_MAGIC 0x50494446 /* include/uapi/linux/magic.h */
 #endif
 
-/* The groups are those of the time of connecting as well; the kernel tells the size that it wants with ERANGE. */
+/* The kernel recorded the groups, too, when the peer connected. With ERANGE it returns the size that it needs. */
 static bool has_supplementary_group(int fd, gid_t gid) {
         CLEANUP(free_ptr) gid_t *groups = NULL;
         socklen_t size_bytes = 0;
@@ -42,14 +42,17 @@ static bool is_admin_by_ids(const struct peer *peer, const struct peer_policy *p
                (peer->gid == policy->admin_gid || has_supplementary_group(peer->fd, policy->admin_gid));
 }
 
-/* Its owner closes it. -ENOPROTOOPT: before Linux 6.5. -ESRCH: the process has ended. */
+/*
+ * The caller closes the pidfd. Returns -ENOPROTOOPT before Linux 6.5, -ESRCH if the process has ended, or other
+ * negative errno.
+ */
 static int open_pidfd(const struct peer *peer) {
         int pidfd = -1;
         socklen_t size = sizeof(pidfd);
 
         if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
                 return pidfd;
-        return errno == EINVAL ? -ESRCH : -errno; /* Linux 6.5 says EINVAL of a process that was reaped */
+        return errno == EINVAL ? -ESRCH : -errno; /* Linux 6.5 returns EINVAL for a process that was reaped */
 }
 
 static struct origin_facts find_facts(const struct peer *peer, int pidfd, enum origin_question question) {
@@ -67,7 +70,7 @@ static struct origin_facts find_facts(const struct peer *peer, int pidfd, enum o
 }
 
 static struct origin_facts ask(const struct peer *peer, enum origin_question question) {
-        int pidfd = open_pidfd(peer); /* or why there is none */
+        int pidfd = open_pidfd(peer); /* or negative errno */
         struct origin_facts facts = find_facts(peer, pidfd, question);
 
         (void)fd_close(pidfd);
@@ -77,20 +80,20 @@ static struct origin_facts ask(const struct peer *peer, enum origin_question que
 /* ---- processes that have connected before ---- */
 
 /*
- * A monitor connects each second, and a crowd as fast as it can. The inode of a pidfd names a process for as long as
- * the system runs (Linux 6.9 on 64 bits), so what was found need not be looked for again; it decides on places only,
- * and is asked again for every change.
+ * A cache, since a monitor may connect every second, and others as fast as they can. From Linux 6.9 on (64-bit), the
+ * inode number of a pidfd identifies a process for as long as the system runs. The cached facts only decide about
+ * session slots: peer_is_admin() looks again for each change.
  */
 enum { KNOWN_MAX = 64 };
 
 struct known_process {
-        uint64_t inode; /* 0: nobody */
+        uint64_t inode; /* 0: unused */
         bool is_root;
         struct origin_facts facts;
 };
 
 static bool has_names(int pidfd) {
-        static int names = -1; /* not known yet: all pidfds are alike */
+        static int names = -1; /* -1: not known yet; the same for all pidfds */
         struct statfs file_system;
 
         if (names < 0 && fstatfs(pidfd, &file_system) == 0)
@@ -170,8 +173,9 @@ enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_polic
         if (peer->uid == 0 && judge(&peer->facts) != PEER_ADMIN)
                 return judge(&peer->facts);
         /*
-         * Asked again: whoever has ended gives no orders, whoever has its connection. Of a member counts what it may
-         * ever become: who may choose its groups can have that of the admins.
+         * Look again: if the process that connected has ended, another one may have its connection. A member of the
+         * admin group needs no capability, but its bounding set must contain CAP_SYS_ADMIN: that of a container does
+         * not, and root of a container can give itself any group.
          */
         facts = ask(peer, peer->uid == 0 ? ORIGIN_CAPABLE : ORIGIN_MAY_BECOME);
         return judge(&facts);

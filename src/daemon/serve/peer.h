@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Who is at the other end of a connection, as the kernel tells it, and whether that may change what is held. What a
- * caller says of itself counts for nothing. All of it is found when the connection is taken, so that no process that
- * gets its pid later can be taken for it.
+ * The identity of a client, and whether it may change which GPUs are held. All information comes from the kernel; what
+ * a client says about itself is ignored. It is read when the connection is accepted, so a process that gets the same
+ * pid later is not mistaken for the client.
  */
 
 #include <stdbool.h>
@@ -15,18 +15,18 @@
 #include "daemon/serve/origin.h"
 
 struct peer {
-        int fd;    /* the connection; its owner is the session */
+        int fd;    /* the connection; the session owns it */
         pid_t pid; /* 0: in a PID namespace that we cannot see */
         uid_t uid;
         gid_t gid;
-        uint64_t connected_boottime_usec; /* when the connection was taken: not before it was made */
-        struct origin_facts facts;        /* rights of uid 0 only; for others peer_is_admin() asks */
+        uint64_t connected_boottime_usec; /* when we accepted it, which is after the client connected */
+        struct origin_facts facts;        /* rights are valid for uid 0 only; for others peer_is_admin() finds them */
 };
 
-/* Who may change what is held. All zero is the strictest: root, outside of containers. */
+/* Who may change which GPUs are held. All zero is the strictest: only root, and only outside containers. */
 struct peer_policy {
         bool has_admin_group;
-        gid_t admin_gid; /* its members may, with has_admin_group */
+        gid_t admin_gid; /* members of this group may, if has_admin_group */
         bool allow_containers;
 };
 
@@ -40,15 +40,18 @@ enum peer_verdict {
         PEER_UNKNOWN,
 };
 
-/* Reads the credentials that the kernel took when the peer connected. Returns 0 or negative errno. */
+/* Reads the credentials that the kernel recorded when the peer connected. Returns 0 or negative errno. */
 int peer_read(int fd, struct peer *ret_peer);
-/* Finds where the process runs; call it once, at once. Nobody is root of this host before. */
+/* Finds where the process runs. Call it once, right after peer_read(); until then peer_is_host_root() is false. */
 void peer_find_origin(struct peer *peer);
 
-/* Root of this host: not a container's, whatever namespaces it shares, and nobody whom the policy makes an admin. */
+/*
+ * Whether the peer is root of this host. Root of a container is not, whatever namespaces it shares with the host; nor
+ * is a user who is an admin only by the policy.
+ */
 bool peer_is_host_root(const struct peer *peer);
 
-/* Whether the peer may change what is held (PEER_ADMIN), or why not (anything else). */
+/* Whether the peer may change which GPUs are held: PEER_ADMIN, or the reason why not. */
 enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_policy *policy);
 
 /* The verdict as the end of a sentence for the log: "refused Set from uid 1, pid 2: <text>". */

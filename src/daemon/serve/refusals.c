@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-/* The minute is over: what was left out is told, and everybody has a new budget. */
+/* The minute is over: logs how many calls were only counted, and gives everybody a new budget. */
 static void on_window(evutil_socket_t fd, short what, void *userdata) {
         struct refusals *refusals = userdata;
 
@@ -31,7 +31,7 @@ int refusals_init(struct refusals *refusals, struct event_base *loop) {
         return refusals->window ? 0 : -ENOMEM;
 }
 
-/* What was not told yet is told. */
+/* Logs what is still only counted. */
 void refusals_done(struct refusals *refusals) {
         if (!refusals->window)
                 return;
@@ -44,7 +44,7 @@ static unsigned *count_of(struct refusals *refusals, uid_t uid) {
         for (size_t i = 0; i < ARRAY_SIZE(refusals->users); i++) {
                 struct refusals_user *user = &refusals->users[i];
 
-                /* Places are taken in order, and all given back at once. */
+                /* Slots are taken in order and freed all at once, so a free slot has no user behind it. */
                 if (user->n > 0 && user->uid != uid)
                         continue;
                 user->uid = uid;

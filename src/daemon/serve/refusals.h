@@ -3,8 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The log of refused calls. Each user has a budget of lines in each minute, so that nobody fills the log or hides
- * another in it; what was left out is counted, and told when the minute is over. Users beyond a number share a budget.
+ * Logs refused calls. Each user has a budget of lines per minute, so that nobody can fill the log, or use up the lines
+ * of another user. Further calls are counted, and their number is logged at the end of the minute. Users beyond
+ * REFUSALS_USERS_MAX share one budget.
  */
 
 #include <event2/event.h>
@@ -14,7 +15,7 @@
 enum { REFUSALS_USERS_MAX = 16, REFUSALS_LINES_MAX = 5, REFUSALS_WINDOW_SEC = 60 };
 
 struct refusals {
-        struct event *window; /* pending while one is open */
+        struct event *window; /* pending while a minute is running */
         struct refusals_user {
                 uid_t uid;
                 unsigned n; /* 0: free */
@@ -25,5 +26,5 @@ struct refusals {
 int refusals_init(struct refusals *refusals, struct event_base *loop);
 void refusals_done(struct refusals *refusals);
 
-/* Logs that the peer was refused this call, for that reason, or counts it. */
+/* Logs that this call of the peer was refused, and the reason; or only counts it, if the budget is used up. */
 void refusals_log(struct refusals *refusals, const struct peer *peer, const char *call, const char *reason);

@@ -24,11 +24,12 @@
 
 enum {
         SESSIONS_MAX = 512,
-        /* Who connects waits behind as many. Others wait before the queue, which costs nobody anything. */
+        /* A client waits behind at most this many others. Further clients block in connect(), which costs nobody
+         * anything. */
         BACKLOG = 16,
-        ACCEPTS_PER_TURN = 4,   /* then the sessions get their turn */
-        OUTPUT_MAX = 8 << 20,   /* bytes of replies that sockets have not taken, of all sessions */
-        FIRST_CALL_MSEC = 1000, /* a newcomer that has not called by then has no privilege any more */
+        ACCEPTS_PER_TURN = 4,   /* then the sessions have their turn */
+        OUTPUT_MAX = 8 << 20,   /* bytes of replies that the sockets have not accepted yet, of all sessions */
+        FIRST_CALL_MSEC = 1000, /* until then a new session without a call is not evicted first */
 };
 
 struct server {
@@ -36,7 +37,7 @@ struct server {
         struct event_base *loop;
         struct event *acceptable;
         struct event *resume; /* ends the pause after a failed accept */
-        bool waiting;         /* for server_start() */
+        bool waiting;         /* server_start() was not called yet */
         struct server_limits limits;
         struct seat {
                 struct session *session;
@@ -44,7 +45,7 @@ struct server {
         } seats[SESSIONS_MAX];
         unsigned n_sessions;
         struct accounts accounts;
-        struct server_counts counts; /* of what has happened */
+        struct server_counts counts; /* except sessions and sessions_max */
         void (*on_record)(struct session *session, const uint8_t *record, size_t length, void *userdata);
         void *userdata;
 };
@@ -93,11 +94,11 @@ static void on_session_record(struct session *session, const uint8_t *record, si
 
 /* ---- who has to go ---- */
 
-/* Who is ended before whom. A lease or a Set in progress is ended for nobody. */
+/* How strongly a session resists eviction. One with a lease or a Set in progress is never evicted. */
 enum claim {
-        CLAIM_NONE,  /* idle, or it does not fetch its reply */
-        CLAIM_WATCH, /* waits for news */
-        CLAIM_FIRST, /* has just come, and its first call may be under way */
+        CLAIM_NONE,  /* it is idle, or does not read its reply */
+        CLAIM_WATCH, /* it has a Watch in progress */
+        CLAIM_FIRST, /* it is new, and its first call may be on its way */
         CLAIM_KEPT,
 };
 
@@ -109,7 +110,7 @@ static enum claim claim_of(const struct session *session, uint64_t now_usec) {
         return session_is_busy(session) ? CLAIM_WATCH : CLAIM_NONE;
 }
 
-/* Of that account the session with the least claim, and of these the one that has been idle longest. */
+/* The session of that account with the weakest claim; among equals, the one that has been idle longest. */
 static struct session *find_victim(const struct server *server, const struct account *account) {
         uint64_t now_usec = clock_monotonic_usec();
         struct session *victim = NULL;
@@ -132,8 +133,8 @@ static struct session *find_victim(const struct server *server, const struct acc
 }
 
 /*
- * Ends a session of that account, if there is one that may be ended. Whoever has sent its first call is answered
- * before: so this may end other sessions too, and keep the one that was meant.
+ * Ends a session of that account, if one may be ended. A victim that was never served is served first, in case its
+ * first call has arrived. This may end other sessions, and may save the victim.
  */
 static bool evict_from(struct server *server, const struct account *account) {
         unsigned before = server->n_sessions;
@@ -150,12 +151,15 @@ static bool evict_from(struct server *server, const struct account *account) {
         return server->n_sessions < before;
 }
 
-/* Of those who are not root of this host, or of that account if they have nothing to give. */
+/*
+ * Ends a session of the account with the most sessions (not of root of this host) or, if none of those may be ended,
+ * one of the given account.
+ */
 static bool evict_stranger(struct server *server, const struct account *account) {
         return evict_from(server, accounts_greediest(&server->accounts)) || evict_from(server, account);
 }
 
-/* Slots that only root of this host gets. */
+/* The number of slots reserved for root of this host. */
 static unsigned reserve(const struct server *server) {
         return (server->limits.sessions + 7) / 8;
 }
@@ -191,7 +195,7 @@ static size_t output_of(const struct server *server, const struct account *accou
         return bytes;
 }
 
-/* The account that keeps us most, and root of this host only if nobody else keeps anything. */
+/* The account with the most unread output. It is root of this host only if nobody else has any. */
 static const struct account *worst_reader(const struct server *server) {
         const struct account *worst = &server->accounts.root;
         size_t most = 0;
@@ -228,7 +232,7 @@ static void on_session_output(struct session *session, void *userdata) {
                 struct session *slowest = slowest_reader(server, worst_reader(server));
 
                 server->counts.evicted++;
-                session_abandon(slowest); /* which frees its output */
+                session_abandon(slowest); /* this frees its output */
         }
 }
 
@@ -240,7 +244,7 @@ static bool has_hung_up(int fd) {
         return poll(&pollfd, 1, 0) != 0;
 }
 
-/* A Set is carried out also when its client has gone. Of those who may only ask nothing is left to do. */
+/* A Set is carried out even if its client has hung up. If the client may only ask, there is nothing left to do. */
 static bool matters(const struct server *server, const struct peer *peer) {
         return peer->uid == 0 || server->limits.members_matter;
 }
@@ -269,7 +273,7 @@ static void add_session(struct server *server, int fd) {
         }
         if (session_new(&session, server->loop, fd, &peer, &callbacks) < 0)
                 return;
-        account = accounts_find(&server->accounts, &peer); /* the room may have been its own last session */
+        account = accounts_find(&server->accounts, &peer); /* make_room() may have ended its last session */
         server->seats[server->n_sessions++] = (struct seat){.session = session, .account = account};
         account->n_sessions++;
         server->counts.accepted++;
@@ -292,7 +296,7 @@ static void pause_listening(struct server *server) {
         (void)event_add(server->resume, &pause);
 }
 
-/* Out of descriptors or memory: the event would come again at once, so listening pauses instead of spinning. */
+/* Out of descriptors or memory. Pauses, since the event would fire again at once and keep the loop busy. */
 static void fail_accept(struct server *server, int error) {
         static struct ratelimit limit = RATELIMIT(3, 60);
 
@@ -303,8 +307,8 @@ static void fail_accept(struct server *server, int error) {
 }
 
 /*
- * The closer's threads are all kept waiting by the kernel, and sockets pile up behind them. A new client could only be
- * added to the pile: those that are here are served on, others wait in the kernel's queue.
+ * True while too many sockets wait to be closed, because the kernel blocks all threads of the closer. New clients would
+ * only add to them, so they wait in the kernel's queue; existing sessions are still served.
  */
 static bool is_clogged(const struct server *server) {
         static struct ratelimit limit = RATELIMIT(3, 60);
@@ -320,7 +324,7 @@ static bool is_clogged(const struct server *server) {
         return true;
 }
 
-/* The sessions get their turn before more are taken. */
+/* Gives the sessions their turn before more clients are accepted. */
 static void take_turns(struct server *server) {
         static const struct timeval at_once = {0};
 
@@ -351,7 +355,7 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *userdata)
         take_turns(server);
 }
 
-/* A kernel that is short of memory may not even let us listen: it is asked again until it does. */
+/* If the kernel is short of memory, even this may fail; then it is tried again. */
 static void on_resume(evutil_socket_t fd, short what, void *userdata) {
         struct server *server = userdata;
 
@@ -369,8 +373,8 @@ void server_set_limits(struct server *server, const struct server_limits *limits
 }
 
 /*
- * A unit of others may ask for credentials in each message (PassCredentials=). Sessions inherit that, and could not
- * tell them from descriptors.
+ * A foreign socket unit may request credentials in each message (PassCredentials=). Sessions inherit this, and could
+ * not tell credentials from passed descriptors.
  */
 static void clear_control_data(int listen_fd) {
         static const int options[] = {SO_PASSCRED, SO_PASSSEC};
@@ -403,7 +407,7 @@ int server_new(struct server **ret_server, struct event_base *loop, int listen_f
         server->resume = event_new(loop, -1, 0, on_resume, server);
         if (!server->acceptable || !server->resume || closer_start(loop) < 0)
                 return -ENOMEM;
-        if (listen(listen_fd, BACKLOG) < 0) /* a service manager made the queue longer */
+        if (listen(listen_fd, BACKLOG) < 0) /* the queue from a service manager is longer */
                 return -errno;
         closer_refuse_rights(listen_fd);
         clear_control_data(listen_fd);
@@ -421,7 +425,7 @@ void server_free(struct server *server) {
                 event_free(server->acceptable);
         if (server->resume)
                 event_free(server->resume);
-        closer_close(server->listen_fd); /* with those that wait in its queue */
+        closer_close(server->listen_fd); /* and the clients in its queue */
         closer_stop();
         free(server);
 }
@@ -431,13 +435,13 @@ void server_free(struct server *server) {
 static bool somebody_listens(const struct sockaddr_un *address) {
         CLEANUP(fd_done) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        /* EAGAIN: alive, and its queue is full. */
+        /* EAGAIN: somebody listens, but the queue is full. */
         return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
 }
 
 /*
- * Everybody may ask; who may change is decided by credentials. The mode is set by the bind itself: between a bind and a
- * chmod() whoever else may write to the folder could put a link in the socket's place.
+ * Everybody may connect; credentials decide who may change anything. umask() sets the mode because a later chmod()
+ * could hit a link that somebody who may write to the folder has put in the socket's place.
  */
 static int bind_for_all(int fd, const struct sockaddr_un *address) {
         mode_t mask = umask(0);

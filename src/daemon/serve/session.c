@@ -18,12 +18,12 @@
 enum {
         SESSION_DEADLINE_SEC = 10,
         /*
-         * A call has 24 bytes of header, at most 2 x 408 of credentials and verifier, and its arguments: the longest
-         * are Release's, 8 bytes and 16 for each GPU, of which there are at most HF_GPUS_MAX.
+         * A call has a header of 24 bytes, at most 2 x 408 bytes of credentials and verifier, and arguments. Those of
+         * Release are the longest: 8 bytes, and 16 for each of at most HF_GPUS_MAX GPUs.
          */
         SESSION_RECORD_MAX = 24 + 2 * 408 + 8 + 16 * HF_GPUS_MAX,
-        SESSION_READ_MAX = 4096,   /* at once */
-        SESSION_SEND_BYTES = 4096, /* the kernel doubles it */
+        SESSION_READ_MAX = 4096,   /* bytes at once */
+        SESSION_SEND_BYTES = 4096, /* bytes; the kernel doubles it */
 };
 
 struct session {
@@ -32,23 +32,23 @@ struct session {
         int fd;
         struct event *readable;
         struct event *writable;
-        struct event *closed; /* the client has gone while we do not read: its call is in work */
+        struct event *closed; /* the client hung up during its call, while we do not read */
         struct event *deadline;
-        struct event *abandoned; /* the loop ends the session */
+        struct event *abandoned; /* lets the loop end the session */
         uint64_t active_usec;
 
         struct record_reader reader;
         uint8_t record[SESSION_RECORD_MAX];
 
-        uint8_t *output; /* what the socket has not taken yet; NULL: nothing */
+        uint8_t *output; /* a reply that the socket has not completely accepted yet; NULL: none */
         size_t output_length, output_sent;
 
         LIST_HEAD(, session_resource) resources;
-        bool busy;        /* a call is in work */
-        bool served;      /* at least one call has come */
-        bool replied;     /* and was answered */
-        bool full;        /* the client has not fetched what was sent: its next call waits */
-        bool half_closed; /* the client sends no more, and reads on */
+        bool busy;        /* a call is in progress */
+        bool served;      /* it has had at least one call */
+        bool replied;     /* it has had at least one answer */
+        bool full;        /* the client has not read its replies: its next call is not read */
+        bool half_closed; /* the client has shut down its sending side only */
 };
 
 static void session_free(struct session *session) {
@@ -67,7 +67,7 @@ static void session_free(struct session *session) {
         free(session);
 }
 
-/* Only from the loop's callbacks: whoever answers a call must find the session when it returns. */
+/* Called from the loop's callbacks only: code that answers a call relies on the session afterwards. */
 static void session_end(struct session *session, enum session_end_reason reason) {
         while (!LIST_EMPTY(&session->resources)) {
                 struct session_resource *resource = LIST_FIRST(&session->resources);
@@ -102,11 +102,12 @@ static void on_abandoned(evutil_socket_t fd, short what, void *userdata) {
 }
 
 /*
- * Looks at what the client has sent, without taking it. Returns the number of bytes, 0 at the end of the stream,
- * -EAGAIN when there is nothing, -EBADMSG when descriptors lie among them, or other negative errno.
+ * Looks at what the client has sent, without receiving it. Returns the number of bytes; 0 at the end of the stream;
+ * -EAGAIN if there is nothing; -EBADMSG if the client passed descriptors; or other negative errno.
  *
- * A descriptor that we took would be closed in this thread (closer.h). Without room for control data a look at one is
- * marked MSG_CTRUNC, and takes a reference that is dropped again: the last one stays in the socket.
+ * A descriptor that we received would be closed in this thread (closer.h). Since we offer no room for control data, the
+ * kernel reports passed descriptors by MSG_CTRUNC. It drops the references that it took for this, but the last ones
+ * stay in the socket.
  */
 static ssize_t session_peek(const struct session *session, void *buffer, size_t size) {
         struct iovec bytes = {.iov_base = buffer, .iov_len = size};
@@ -119,14 +120,13 @@ static ssize_t session_peek(const struct session *session, void *buffer, size_t 
 }
 
 /*
- * Takes one call at most, and nothing that was sent behind it: the rest is for the next turn of the loop. Returns
- * RECORD_COMPLETE when session->record has a call, RECORD_INCOMPLETE, -EBADMSG for what is none, -ENOTCONN when the
- * connection is over.
+ * Reads one call at most, and nothing behind it: the rest is for the next turn of the loop. Returns RECORD_COMPLETE if
+ * session->record contains a call; RECORD_INCOMPLETE; -EBADMSG if the data is invalid or has descriptors; -ENOTCONN if
+ * the connection is over.
  *
- * Descriptors may arrive between the look and the read. The read asks for no more than what was looked at, and the
- * kernel takes bytes in the order in which they were sent (unix_stream_read_generic()): it passes over the end of a
- * message without descriptors, and ends behind the first one with them. So it would take them with the bytes behind
- * those that were looked at, which it is not asked for.
+ * Descriptors that arrive between session_peek() and recv() are not received: the kernel hands them out with the bytes
+ * they were sent with (unix_stream_read_generic()), and those come after the bytes that were peeked at. recv() asks for
+ * no more than these.
  */
 static int session_read(struct session *session) {
         uint8_t bytes[SESSION_READ_MAX];
@@ -144,7 +144,7 @@ static int session_read(struct session *session) {
         return recv(session->fd, bytes, used, MSG_DONTWAIT) == (ssize_t)used ? r : -ENOTCONN;
 }
 
-/* Sends what it can of the output. Returns false when the connection is over. */
+/* Sends as much of the output as possible. Returns false if the connection is over. */
 static bool session_flush(struct session *session) {
         while (session->output) {
                 ssize_t count = send(session->fd, session->output + session->output_sent,
@@ -161,7 +161,7 @@ static bool session_flush(struct session *session) {
         return true;
 }
 
-/* Listens for what the session waits for, and no more. */
+/* Enables exactly those events that the session waits for. Returns 0, or nonzero on failure. */
 static int session_arm(struct session *session) {
         static const struct timeval limit = {.tv_sec = SESSION_DEADLINE_SEC};
         bool reads = !session->busy && !session->output && !session->full;
@@ -173,12 +173,12 @@ static int session_arm(struct session *session) {
         r |= session->busy && !session->half_closed ? event_add(session->closed, NULL) : event_del(session->closed);
         if (!owed)
                 r |= event_del(session->deadline);
-        else if (!event_pending(session->deadline, EV_TIMEOUT, NULL)) /* from the first byte: trickling does not help */
+        else if (!event_pending(session->deadline, EV_TIMEOUT, NULL)) /* counts from the first byte */
                 r |= event_add(session->deadline, &limit);
         return r;
 }
 
-/* The call is answered or not, now or later; the next one is read in another turn of the loop. */
+/* The callback answers or ignores the call, now or later. The next call is read in another turn of the loop. */
 static void session_begin_call(struct session *session) {
         size_t length = session->reader.length;
 
@@ -192,14 +192,16 @@ static void session_begin_call(struct session *session) {
                 session_abandon(session);
 }
 
-/* Whether the client has read its replies: the socket counts as writable, though a little may be left unread. */
+/*
+ * Whether the client has read its replies. The kernel reports the socket as writable even if a little is still unread.
+ */
 static bool has_fetched(const struct session *session) {
         struct pollfd pollfd = {.fd = session->fd, .events = POLLOUT};
 
         return poll(&pollfd, 1, 0) != 0;
 }
 
-/* Unread replies count against our memory, so the next call of a client that does not read them is not read. */
+/* Unread replies use our memory, so the next call is not read until the client has read them. */
 static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
 
@@ -214,19 +216,19 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
                 session_end(session, r == -EBADMSG ? SESSION_MALFORMED : SESSION_HUNG_UP);
 }
 
-/* A Watch is answered now; every other call is answered when it is done. */
+/* Answers a Watch at once. Other calls are answered when they are done. */
 static void session_tell_half_closed(struct session *session) {
         for (struct session_resource *resource = LIST_FIRST(&session->resources); resource;
              resource = LIST_NEXT(resource, link))
                 if (resource->half_closed) {
-                        resource->half_closed(resource); /* changes the list */
+                        resource->half_closed(resource); /* this changes the list */
                         return;
                 }
 }
 
 /*
- * The client may have shut down its sending side only, and still read: then the session is kept until the reply was
- * sent, and the sending tells whether the client is gone.
+ * The client may have shut down its sending side only, and still read. The session is then kept until the reply is
+ * sent; sending fails if the client is gone.
  */
 static void on_peer_closed(evutil_socket_t fd, short what, void *userdata) {
         struct session *session = userdata;
@@ -252,8 +254,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *userdata) {
 }
 
 /*
- * Unread replies count against our memory: a small buffer for them. And a byte sent out of band is a byte like others:
- * otherwise the kernel would drop it when we read past it, with the descriptors that came with it.
+ * A small send buffer, since unread replies use our memory. Out-of-band bytes are read like others: otherwise the
+ * kernel would drop such a byte when we read past it, and close descriptors that came with it.
  */
 static void prepare_socket(int fd) {
         const int send_bytes = SESSION_SEND_BYTES, yes = 1;
@@ -262,7 +264,7 @@ static void prepare_socket(int fd) {
         (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes));
 }
 
-/* Does nothing in a loop without priorities, nor to events that could not be made. */
+/* Has no effect in a loop without priorities. An event is NULL if it could not be created. */
 static void put_first(struct session *session) {
         struct event *const events[] = {session->readable, session->writable, session->closed, session->abandoned};
 
@@ -293,8 +295,8 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         if (peer_is_host_root(peer))
                 put_first(session);
         /*
-         * Not read at once, which would save a turn of the loop: a client that ends its lease and then asks on another
-         * connection must find the lease ended, and the kernel tells of both in that order.
+         * Nothing is read here, although this would save a turn of the loop: a client that ends its lease and then asks
+         * on another connection must find the lease ended. The loop gets both events in that order.
          */
         if (!session->readable || !session->writable || !session->closed || !session->deadline || !session->abandoned ||
             session_arm(session) != 0) {
@@ -305,7 +307,7 @@ int session_new(struct session **ret_session, struct event_base *loop, int fd, c
         return 0;
 }
 
-/* The whole record is queued, and sent at once as far as the socket takes it. */
+/* Stores the whole record as output; session_flush() sends it. */
 static int session_queue(struct session *session, const void *record, size_t length) {
         session->output = malloc(RECORD_HEADER_SIZE + length);
         if (!session->output)
@@ -317,7 +319,7 @@ static int session_queue(struct session *session, const void *record, size_t len
         return 0;
 }
 
-/* A socket that takes nothing more is found out by the loop, as one that has become writable. */
+/* If sending fails, the loop notices: the socket then counts as writable. */
 void session_reply(struct session *session, const void *record, size_t length) {
         session->busy = false;
         session->replied = true;
