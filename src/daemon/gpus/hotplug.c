@@ -24,8 +24,7 @@ bool hotplug_judge(const char *action, const char *subsystem, const char *driver
                 return !driver || text_equal(driver, "nvidia");
         if (!text_equal(action, "unbind") && !text_equal(action, "remove"))
                 return false;
-        /* "unbind" tells the driver that was, "remove" tells none: the registry knows which devices are GPUs of ours.
-         */
+        /* The driver is not checked, since "remove" does not name it: the registry knows which devices are GPUs. */
         slot = device ? strrchr(device, '/') : NULL;
         if (pci_address_parse(slot ? slot + 1 : (device ? device : ""), ret_address) < 0)
                 return false;
@@ -33,7 +32,7 @@ bool hotplug_judge(const char *action, const char *subsystem, const char *driver
         return true;
 }
 
-/* The value of "NAME=value" if that is the line's name. */
+/* The value, if the line is "NAME=value" with this name; otherwise NULL. */
 static const char *value_of(const char *line, const char *name) {
         size_t length = strlen(name);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* In the place of hotplug_udev.c where libudev is missing: nobody tells of changes. */
+/* Replaces hotplug_udev.c where libudev is missing: changes are not reported. */
 
 #include <errno.h>
 

@@ -7,8 +7,8 @@
 #include "daemon/gpus/hotplug.h"
 
 /*
- * As many as are read in one go, before anything else is served: an "unbind" is to be heard before the driver's own
- * notice of the bind that followed it, which takes another way.
+ * The number of events that are read before anything else is served. It must be large: an "unbind" must be noticed
+ * before the driver's own notice of the next bind, which arrives on another descriptor.
  */
 enum { HOTPLUG_EVENTS_MAX = 256 };
 

@@ -45,8 +45,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
 
                 errno = 0;
                 device = udev_monitor_receive_device(source->monitor);
-                if (!device &&
-                    errno == ENOBUFS) /* netlink had more than the socket takes: who knows what has changed */
+                if (!device && errno == ENOBUFS) /* events were lost */
                         callbacks->on_event(HOTPLUG_CHANGED, NULL, callbacks->userdata);
                 if (!device)
                         return;
@@ -56,8 +55,8 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
 }
 
 /*
- * "kernel": the events as the kernel sends them, which reach every network namespace; udev's own, after its rules, do
- * not. A node that a rule has yet to make is found by the open's quick retries.
+ * "kernel": the kernel's own events reach every network namespace; those that udev sends after its rules do not. If a
+ * rule has not created a device node yet, the quick retries of the open find it later.
  */
 static int source_start(struct udev_source *source) {
         source->udev = udev_new();

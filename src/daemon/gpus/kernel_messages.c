@@ -22,10 +22,10 @@ enum {
         MEM_MAJOR = 1, /* Documentation/admin-guide/devices.txt */
         KMSG_MINOR = 11,
 
-        RECORD_SIZE_MAX = 8192,     /* the kernel's own limit, for the text and what is before it */
-        LAST_KERNEL_PRIORITY = '7', /* of facility 0: its levels; that of another facility has more digits or is 8 */
+        RECORD_SIZE_MAX = 8192,     /* bytes; the kernel's limit, prefix included */
+        LAST_KERNEL_PRIORITY = '7', /* 0 to 7 are facility 0; the others are 8 or have more digits */
 
-        /* A log that is flooded does not keep the loop: so many records, and the rest after a pause. */
+        /* If the log is flooded, one turn of the loop reads so many records; the rest is read after a pause. */
         RECORDS_PER_TURN = 64,
         PAUSE_MSEC = 20,
 };
@@ -40,14 +40,14 @@ struct kernel_messages {
 
 /* ---- one record ---- */
 
-/* "<priority>,<sequence>,...;" of facility 0. Returns what follows, or NULL. */
+/* Returns what follows "<priority>,<sequence>,...;", or NULL if the facility is not 0. */
 static const char *skip_head(const char *record) {
         const char *text = strchr(record, ';');
 
         return text && record[0] >= '0' && record[0] <= LAST_KERNEL_PRIORITY && record[1] == ',' ? text + 1 : NULL;
 }
 
-/* Exactly as the driver prints it ("%04x:%02x:%02x.%x"), so that nothing else that mentions a GPU is meant. */
+/* Accepts only exactly what the driver prints ("%04x:%02x:%02x.%x"), and no other message that mentions a GPU. */
 static bool parse_text(const char *text, struct pci_address *ret_address) {
         static const char before[] = "NVRM: Attempting to remove device ", after[] = " with non-zero usage count!";
         char name[PCI_ADDRESS_SIZE], again[PCI_ADDRESS_SIZE];
@@ -94,7 +94,7 @@ int kernel_messages_open(const struct locations *locations) {
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
-        /* In a container it may be anything; a simulated driver's is a FIFO. */
+        /* In a container this path may be anything. The log of a simulated driver is a FIFO. */
         if (locations->nodes_are_devices && !kernel_messages_is_log(fd)) {
                 (void)fd_close(fd);
                 return -ENOTTY;
@@ -115,7 +115,9 @@ static void take_record(struct kernel_messages *messages, const char *record, si
                 messages->callbacks.on_unbind(&address, messages->callbacks.userdata);
 }
 
-/* The kernel gives one record a read, perhaps with lines of properties, which begin with a blank; a FIFO gives several.
+/*
+ * A read of the kernel log returns one record, perhaps with lines of properties, which begin with a blank. A read of a
+ * FIFO returns several records.
  */
 static void take_records(struct kernel_messages *messages, const char *bytes, size_t length) {
         while (length > 0 && messages->wanted) {
@@ -129,15 +131,14 @@ static void take_records(struct kernel_messages *messages, const char *bytes, si
 }
 
 /*
- * Returns 1 when something was read, 0 when there is nothing more now, or negative errno: -ENODATA when there never
- * will be. The kernel's log has no end; a simulator's has one when the simulator ends, and would be readable for ever.
+ * Returns 1 if it read something, 0 if there is nothing more now, or negative errno: -ENODATA at the end of the log.
+ * The kernel log has no end. That of a simulator has one when the simulator ends, and would stay readable for ever.
  */
 static int read_record(struct kernel_messages *messages, bool skip) {
         char bytes[RECORD_SIZE_MAX];
         ssize_t length = read(messages->fd, bytes, sizeof(bytes));
 
-        if (length < 0 &&
-            (errno == EPIPE || errno == EINTR)) /* records were overwritten: on with those that are left */
+        if (length < 0 && (errno == EPIPE || errno == EINTR)) /* EPIPE: records were overwritten */
                 return 1;
         if (length < 0)
                 return errno == EAGAIN ? 0 : -errno;
@@ -168,7 +169,7 @@ static void on_pause(evutil_socket_t fd, short what, void *userdata) {
         (void)event_add(messages->readable, NULL);
 }
 
-/* A FIFO cannot be sought: what is in it is read. */
+/* lseek() fails on a FIFO, so its old records are read instead. */
 static void skip_old(struct kernel_messages *messages) {
         if (lseek(messages->fd, 0, SEEK_END) >= 0)
                 return;

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* A job of one GPU on its way through a worker thread. */
+/* A job of one GPU on a worker thread. */
 struct gpu_flight {
         struct worker_job job;
         struct gpu_task task;
@@ -39,16 +39,16 @@ bool entry_is_enabled(const struct entry *entry) {
 /*
  * Whether a GPU is wanted, by rising precedence:
  *
- *      the policy         the configuration file, else the command line (daemon/process/settings.h); of a GPU that
- *                         was adopted and is not listed yet, as it was
- *      the last Set       of a client, until the daemon ends, or reads a configuration that says otherwise of this GPU
- *                         than the one before: then whoever changed that has spoken last
+ *      the policy         the configuration file, else the command line (daemon/process/settings.h); a GPU that was
+ *                         adopted and is not listed yet stays as it was
+ *      the last Set       of a client; valid until the daemon ends, or reads a configuration that has changed for
+ *                         this GPU: then that is the more recent decision
  *      a lease            not wanted while it lasts
- *      an unbind          not wanted from the driver's notice on
- *      gone, replaced     what is held is of no use: closed first
+ *      an unbind          not wanted after the driver's notice
+ *      gone, replaced     what is held is useless: it is closed first
  *      the daemon stops   not wanted
  *
- * None of these changes another but as is said here: what was set during a lease counts when that ends.
+ * Apart from this, they are independent: a Set during a lease takes effect when the lease ends.
  */
 void entry_update_want(struct entry *entry) {
         const struct registry *registry = entry->registry;
@@ -86,9 +86,12 @@ struct registry_policy registry_gpu_policy(const struct gpu *gpu) {
 
 /* ---- jobs ---- */
 
-/* What is said of each job's end. The texts of open and close are those of NVIDIA's daemon: they are grepped for. */
+/*
+ * What is logged at the end of each job. The texts for open and close are those of NVIDIA's daemon, because programs
+ * search for them.
+ */
 static const struct {
-        int level; /* of a success */
+        int level; /* of the success message */
         const char *success;
         int failure_level;
         const char *failure;
@@ -118,7 +121,7 @@ static void log_outcome(const struct entry *entry, enum gpu_job job, int result,
                 log_write(outcomes[job].level, "device %s - %s", address, outcomes[job].success);
 }
 
-/* A retry that fails as the one before is no news; the status tells how often it was tried. */
+/* A retry that fails for the same reason is not logged again; the status shows the number of failures. */
 static bool is_repetition(const struct entry *entry, int result) {
         const struct gpu *gpu = &entry->gpu;
 
@@ -139,7 +142,9 @@ void entry_apply_policy(struct entry *entry) {
         entry_update_want(entry);
 }
 
-/* The driver tells a GPU's UUID only once it has initialised the GPU; then rules that name it begin to count. */
+/*
+ * The driver reports the UUID of a GPU only after it has initialised it. Rules that name the UUID apply from then on.
+ */
 static void learn_uuid(struct entry *entry) {
         struct gpu *gpu = &entry->gpu;
 
@@ -166,8 +171,8 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
-        /* Bound again since the scan, or adopted before it: the next one shows whether the minor is still this GPU's.
-         */
+        /* Bound again since the scan, or adopted before it. The next scan shows whether the minor is still that of this
+         * GPU. */
         if ((job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT) && result >= 0 && gpu->hold.minor != gpu->info.minor)
                 registry_rescan(entry->registry);
         entry_changed(entry, before);
@@ -218,10 +223,10 @@ void entry_start_job(struct entry *entry, enum gpu_job job) {
                 entry->opened_usec = entry->gpu.job_since_usec;
         entry_changed(entry, before);
         r = launch(entry, job);
-        if (r < 0) { /* no thread to be had: a failure like any other, retried after a pause */
+        if (r < 0) { /* a failure like any other, retried after a pause */
                 (void)gpu_failure_set(&failure, r, 0, "cannot start a thread");
                 end_job(entry, r, &entry->gpu.hold, &failure);
-                if (job == GPU_JOB_ADOPT) /* the descriptors are still there */
+                if (job == GPU_JOB_ADOPT) /* the descriptors are still open */
                         gpu_adopt(&entry->gpu, &entry->gpu.hold, clock_monotonic_usec() + gpu_retry_pause_usec(r, 1));
         }
 }
@@ -241,12 +246,12 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
                   entry_address(entry, text), (unsigned)(limit_usec / USEC_PER_SEC));
 }
 
-/* A subscription takes a millisecond; a driver that keeps it for longer is not to keep all GPUs from being held. */
+/* Subscribing takes a millisecond. If the driver takes longer than this, the GPUs are opened without waiting for it. */
 #define HEARING_LIMIT_USEC (2 * USEC_PER_SEC)
 
 /*
- * Whether an unbind that begins now would be told to us, or cannot be: a GPU is opened only then, as an unbind that we
- * missed would wait for us for ever.
+ * Whether we would notice an unbind that begins now, or the driver has refused the subscription. GPUs are opened only
+ * then: an unbind that we missed would wait for us for ever.
  */
 static bool is_hearing(struct registry *registry) {
         bool hearing = unbinds_is_settled(registry->unbinds);
@@ -257,8 +262,8 @@ static bool is_hearing(struct registry *registry) {
 }
 
 /*
- * Whether the job is an open that has to wait. *ret_wake_usec is until when. A subscription that is late once delays no
- * open after that, until it has come.
+ * Whether the job is an open that has to wait for the subscription, and until when (*ret_wake_usec). After the limit
+ * has passed once, opens do not wait any more, until the subscription has succeeded.
  */
 static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, uint64_t *ret_wake_usec) {
         bool opens = job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT;
@@ -271,14 +276,14 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
         if (waits)
                 *ret_wake_usec = registry->deaf_usec + HEARING_LIMIT_USEC;
         if (waits && !entry->waiting)
-                registry->changed = true; /* counts.using: the subscription is wanted */
+                registry->changed = true; /* counts.using grows, so the subscription is wanted */
         entry->waiting = waits;
         return waits;
 }
 
 /*
- * Serves who waits for the GPU, and starts its next job. Returns true when that could not be started, which is a
- * failure like others: whoever waits is to be answered, and a pause has begun. To be called again then.
+ * Serves the requests of the GPU, and starts its next job. Returns true if the job could not be started. Call it again
+ * then: this is a failure like any other, which may answer requests and begins a pause.
  */
 static bool try_next(struct entry *entry, uint64_t now_usec, uint64_t *ret_wake_usec) {
         enum gpu_job job;
@@ -291,7 +296,7 @@ static bool try_next(struct entry *entry, uint64_t now_usec, uint64_t *ret_wake_
         return entry->gpu.job == GPU_JOB_NONE;
 }
 
-/* Does what is due for one GPU. Returns when to look again if nothing happens before. */
+/* Does what is due for one GPU. Returns when to call it again if nothing happens before. */
 static uint64_t advance_entry(struct entry *entry, uint64_t now_usec) {
         const struct registry *registry = entry->registry;
         uint64_t wake_usec = UINT64_MAX;
@@ -329,8 +334,8 @@ static bool all_attempted(const struct registry *registry) {
 }
 
 /*
- * Whether all that is to be released is released. A question or a scan may still be on its thread: nobody waits for
- * its result, and it may hang with a GPU that hangs.
+ * Whether every GPU that must be released is released. A question or a scan may still run: nobody needs its result, and
+ * it may hang with a GPU that hangs.
  */
 static bool all_stopped(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
@@ -342,7 +347,7 @@ static bool all_stopped(const struct registry *registry) {
         return true;
 }
 
-/* Subscribes to unbind notices while an unbind would have to wait for us, or does. */
+/* Subscribes to unbind notices while an unbind would have to wait for us, or one is in progress. */
 static void follow_unbinds(struct registry *registry) {
         struct registry_counts counts = registry_count(registry);
 
@@ -368,8 +373,8 @@ static void tell(struct registry *registry) {
 }
 
 /*
- * There are few GPUs and the steps are cheap, so every event takes all of them on. Whoever is answered here asks
- * nothing more before control returns to the loop (registry.h).
+ * Every event advances all GPUs: there are few, and the steps are cheap. The callbacks called here must not change the
+ * registry (registry.h).
  */
 void registry_advance(struct registry *registry) {
         uint64_t now_usec = clock_monotonic_usec();
@@ -414,7 +419,7 @@ static void on_scan_timer(evutil_socket_t fd, short what, void *userdata) {
 
 /* ---- the set of GPUs ---- */
 
-/* What a process before us has opened of this GPU, if anything. */
+/* The descriptors of this GPU from a previous process; NULL: none. */
 static struct inheritance *find_inheritance(const struct registry *registry, const struct pci_address *address) {
         struct inheritance *inheritance = LIST_FIRST(&registry->inheritances);
 
@@ -447,14 +452,14 @@ static int insert(struct registry *registry, struct entry *entry) {
         return 0;
 }
 
-/* ---- what was set of GPUs that left ---- */
+/* ---- the last Set of GPUs that left ---- */
 
 static void forget(struct remembered_set *set) {
         LIST_REMOVE(set, link);
         free(set);
 }
 
-/* When calloc() fails the GPU comes back as configured. */
+/* If calloc() fails, the GPU comes back as configured. */
 static void remember(struct registry *registry, const struct entry *entry) {
         struct remembered_set *set;
 
@@ -476,7 +481,7 @@ bool is_other_gpu(const char *first, const char *second) {
         return first[0] != '\0' && second[0] != '\0' && !text_equal(first, second);
 }
 
-/* What a client set last, if the GPU has been here before. */
+/* The last Set of a client, if the GPU was here before. */
 static enum last_set recall(struct registry *registry, const struct gpu_info *info) {
         enum last_set last_set = SET_NOTHING;
 
@@ -490,7 +495,7 @@ static enum last_set recall(struct registry *registry, const struct gpu_info *in
         return last_set;
 }
 
-/* The configuration speaks of GPUs that are away, too. */
+/* A changed configuration overrides the last Set of absent GPUs, too. */
 static void forget_what_is_configured_otherwise(struct registry *registry) {
         const struct registry_config *config = &registry->config;
         struct remembered_set *next;
@@ -604,7 +609,7 @@ static void free_inheritances(struct registry *registry) {
                 struct inheritance *inheritance = LIST_FIRST(&registry->inheritances);
 
                 LIST_REMOVE(inheritance, link);
-                free(inheritance); /* its descriptors end with the process */
+                free(inheritance); /* its descriptors are closed when the process ends */
         }
 }
 
@@ -638,7 +643,10 @@ static struct inheritance *get_inheritance(struct registry *registry, const stru
         return inheritance;
 }
 
-/* Two of one name: a store that missed our word to drop the first. One left open would hold the GPU for ever. */
+/*
+ * Two descriptors have the same name if the keeper missed our request to drop the first. If that stayed open, it would
+ * hold the GPU for ever.
+ */
 static void replace_fd(int *fd, int new_fd) {
         (void)fd_close(*fd);
         *fd = new_fd;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What happens at a word from outside that a GPU goes, is about to be unbound, or was bound. */
+/* Reacts to reports that a GPU was removed, is about to be unbound, or was bound. */
 
 #include "base/log.h"
 #include "daemon/gpus/registry_private.h"
@@ -9,7 +9,7 @@
 void registry_note_removed(struct registry *registry, const struct pci_address *address) {
         struct entry *entry = registry_find_entry(registry, address);
 
-        if (entry) { /* if it is back already the scan below will tell, and what we hold is of the one before */
+        if (entry) { /* if it is already back, the scan below finds it; what we hold belongs to the removed one */
                 entry_lose(entry);
                 registry_advance(registry);
                 registry_sweep(registry);

@@ -6,7 +6,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-/* Ending a subscription takes a millisecond; one that hangs is not to keep a lease from being answered. */
+/*
+ * Ending a subscription takes a millisecond. If it takes longer than this, the lease is answered without waiting for
+ * it.
+ */
 #define QUIET_LIMIT_USEC (1 * USEC_PER_SEC)
 
 static bool covers(const struct registry_lease *lease, const struct pci_address *address) {
@@ -33,7 +36,7 @@ size_t registry_lease_count(const struct registry *registry) {
         return count;
 }
 
-/* The leases changed: what is wanted of each GPU may have as well. */
+/* The leases changed, so for each GPU it may have changed whether it is wanted. */
 static void update_entries(struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 struct entry *entry = registry->entries[i];
@@ -68,14 +71,17 @@ enum lease_stage {
         CANNOT,
 };
 
-/* No GPU pins the kernel module: what else of ours does is worth waiting for. */
+/* No GPU pins the kernel module: only then it is worth waiting for what else pins it. */
 static bool is_driver_free(const struct registry *registry) {
         struct registry_counts counts = registry_count(registry);
 
         return counts.using == 0 && counts.busy == 0;
 }
 
-/* Whether the lease is answered now as far as the rest of us is concerned. */
+/*
+ * Whether the lease need not wait for a question or the subscription to unbind notices, which pin the kernel module,
+ * too.
+ */
 static bool is_quiet(const struct registry *registry, struct registry_lease *lease, uint64_t now_usec) {
         if (!is_driver_free(registry) || (!registry->asking && !unbinds_is_open(registry->unbinds)))
                 return true;

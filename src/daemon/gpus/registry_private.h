@@ -3,14 +3,14 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The registry's inside, for its own files:
+ * Internals of the registry, for these files only:
  *
- *      registry.c           GPUs, their jobs, their advancing
+ *      registry.c           GPUs, their jobs and states
  *      registry_scan.c      scans of the driver's list: GPUs that come and go
- *      registry_event.c     what happens at uevents, notices and unbinds
+ *      registry_event.c     reactions to uevents, notices and unbinds
  *      registry_request.c   Set requests, one after another for each GPU
  *      registry_lease.c     leases
- *      registry_question.c  what the driver is asked besides
+ *      registry_question.c  questions to the driver
  */
 
 #include "daemon/gpus/registry.h"
@@ -18,7 +18,7 @@
 #include "daemon/gpus/worker.h"
 
 /*
- * What the scans of the driver's list say of a GPU:
+ * Whether the driver's list has a GPU:
  *
  *      ASSUMED ---listed---> LISTED <--listed--- DOUBTFUL      not listed by a scan older than our open
  *         |                   |  ^                  |
@@ -26,54 +26,55 @@
  *         +-----------------> GONE <----------------+
  *                              \--released--> forgotten
  *
- * A GPU that becomes LISTED gets its policy anew.
+ * A GPU that becomes LISTED gets its policy again.
  */
 enum presence {
         PRESENCE_LISTED,
-        PRESENCE_ASSUMED, /* adopted, and not listed yet: wanted as it was, for rules may name its UUID */
+        PRESENCE_ASSUMED, /* adopted, but not listed yet: held as before, since rules may name its UUID */
         PRESENCE_DOUBTFUL,
         PRESENCE_GONE,
 };
 
-/* What a client asked for last. */
+/* The last request of a client. */
 enum last_set {
         SET_NOTHING,
         SET_OFF,
         SET_ON,
 };
 
-/* What says whether a GPU is wanted stands in fields of its own; entry_update_want() merges them. */
+/* Each reason for holding or releasing a GPU has its own field; entry_update_want() combines them. */
 struct entry {
         struct gpu gpu;
         struct registry *registry;
 
         int index;                     /* see registry_config.policy */
-        struct registry_policy policy; /* as last asked for */
+        struct registry_policy policy; /* as the callback last returned it */
         enum last_set last_set;
         bool leased;    /* a lease covers it */
-        bool unbinding; /* the driver waits for us to let go */
-        bool stale;     /* what is held is of a GPU that was taken away: close it, then open anew */
+        bool unbinding; /* the driver waits for us to release it */
+        bool stale;     /* what is held belongs to a GPU that was removed: close it, then open it again */
         enum presence presence;
         uint64_t opened_usec; /* when the last open began */
-        bool waiting;         /* an open waits until unbinds are heard of */
-        int failed_result;    /* of the last open, as that gave it */
-        int told_error;       /* of the last explanation of a failure that was logged */
+        bool waiting;         /* an open waits for the subscription to unbind notices */
+        int failed_result;    /* of the last open */
+        int told_error;       /* of the last failure whose explanation was logged */
 
         STAILQ_HEAD(, registry_request) requests; /* the first is being served */
         int numa_result;                          /* of the last NUMA job */
 };
 
-/* What a client asked for last of a GPU that left the driver, for when it is bound again: a reset by nvidia-smi does
- * both. */
+/*
+ * The last Set of a GPU that left the driver, for when it is bound again. A reset by nvidia-smi unbinds and binds it.
+ */
 struct remembered_set {
         struct gpu_info info;
         int index;
-        bool configured; /* the policy's persistence */
+        bool configured; /* policy.persistence at that time */
         enum last_set last_set;
         LIST_ENTRY(remembered_set) link;
 };
 
-/* Descriptors of a process before us, until their GPU is found. */
+/* Descriptors of a previous process, until their GPU has an entry. */
 struct inheritance {
         struct pci_address address;
         struct gpu_hold hold;
@@ -88,19 +89,19 @@ struct registry {
         LIST_HEAD(, remembered_set) remembered;
         LIST_HEAD(, registry_lease) leases;
         STAILQ_HEAD(, registry_request) unlisted; /* requests for GPUs that the next list may have, oldest first */
-        struct event *timer;                      /* the end of the nearest pause or limit */
-        struct question *asking; /* on a worker thread, or left behind there: then nothing more is asked */
+        struct event *timer;                      /* the earliest end of a pause or a limit */
+        struct question *asking; /* on a worker thread; if it hangs there, no further question is asked */
         struct unbinds *unbinds; /* the subscription to unbind notices: follow_unbinds() */
-        uint64_t deaf_usec;      /* since when opens wait for that subscription; 0: it has come, or none does */
+        uint64_t deaf_usec;      /* since when opens wait for that subscription; 0: none waits */
 
-        struct event *scan_timer; /* the next scan that no event causes */
-        bool polling;             /* nobody reports changes */
-        bool scan_owed;           /* there was no memory or thread for a scan, or for what it found */
+        struct event *scan_timer; /* the next scan that is not caused by an event */
+        bool polling;             /* changes are not reported */
+        bool scan_owed;           /* there was no memory or thread for a scan, or no memory for its result */
         bool scanning;            /* a scan is on a worker thread */
         bool scan_again;
         int scan_result;    /* of the last scan */
-        uint64_t seen_usec; /* when it began */
-        bool scanned;       /* the first scan is in */
+        uint64_t seen_usec; /* when the last scan began */
+        bool scanned;       /* the first scan is over */
         bool empty_told;
 
         bool changed; /* since on_change was called */
@@ -110,53 +111,53 @@ struct registry {
         bool stopped;
 };
 
-/* Takes every GPU as far as it gets now. To be called after every event, however small. */
+/* Does everything that can be done now for every GPU. Call it after every event, however small. */
 void registry_advance(struct registry *registry);
 
-/* Whether two UUIDs, of which either may be unknown (""), are certainly of different GPUs. */
+/* Whether two UUIDs certainly belong to different GPUs. "" is an unknown UUID. */
 bool is_other_gpu(const char *first, const char *second);
 
-/* Works out anew whether the GPU is wanted. */
+/* Decides again whether the GPU is wanted. */
 void entry_update_want(struct entry *entry);
-/* What the policy and the last Set say together; more than they may forbid it. */
+/* Whether the policy and the last Set together enable persistence. Other reasons may still forbid it. */
 bool entry_is_enabled(const struct entry *entry);
-/* A client decides. Ends a pause after a failure: whoever asks wants it tried now. */
+/* Records the last Set. Ends a pause after a failure: a client that asks wants a retry now. */
 void entry_set(struct entry *entry, enum last_set last_set);
 void entry_start_job(struct entry *entry, enum gpu_job job);
-/* Takes the requests of a GPU as far as they get now. */
+/* Serves the requests of a GPU as far as possible now. */
 void entry_serve(struct entry *entry);
-/* Takes the requests for GPUs that were not known as far as they get now. Returns when one is due; UINT64_MAX: none. */
+/* Serves the requests for unknown GPUs as far as possible now. Returns when the next is due; UINT64_MAX: none. */
 uint64_t registry_serve_unlisted(struct registry *registry, uint64_t now_usec);
-/* When its request, if there is one, is answered at the latest. */
+/* When its first request must be answered; UINT64_MAX: there is none. */
 uint64_t entry_request_due(const struct entry *entry);
 /* "0000:17:00.0" */
 const char *entry_address(const struct entry *entry, char buffer[static PCI_ADDRESS_SIZE]);
 
-/* It is gone: released, and forgotten by registry_sweep(), unless it comes back before. */
+/* The GPU is gone: releases it. registry_sweep() then forgets it, unless it comes back before. */
 void entry_lose(struct entry *entry);
 
-/* What is held of the GPU is worth nothing any more: it is closed, and then opened anew if wanted. */
+/* What is held of the GPU is useless: closes it, and then opens it again if wanted. */
 void entry_spoil(struct entry *entry);
 
 struct entry *registry_find_entry(const struct registry *registry, const struct pci_address *address); /* or NULL */
 int registry_add_entry(struct registry *registry, const struct gpu_info *info, int index);
 /* Forgets the entries that are gone and released. */
 void registry_sweep(struct registry *registry);
-/* More is known of the GPU: asks the policy anew. */
+/* Asks for the policy again, after more became known about the GPU or the configuration changed. */
 void entry_apply_policy(struct entry *entry);
 
-/* GPUs of which descriptors were handed in become entries. */
+/* Makes an entry for each GPU whose descriptors were handed in. */
 void registry_take_inheritances(struct registry *registry);
 void registry_arm_scan(struct registry *registry);
 
-/* Asks the driver the next question that is due, unless it would keep us waiting. */
+/* Asks the driver the next question that is due, unless a job is in the driver. */
 void registry_ask(struct registry *registry);
 
-/* The driver announces that a GPU is about to be unbound, and waits for us to let go of it; or that it was bound. */
+/* The driver announces that a GPU is about to be unbound, and waits for us to release it; or that it was bound. */
 void registry_note_event(struct registry *registry, const struct rm_event *event);
-/* The driver waits for the users of this GPU, as the kernel log says. Nothing to do where we are none. */
+/* The kernel log says that the driver waits for the users of this GPU. Does nothing if we do not use it. */
 void registry_note_unbind(struct registry *registry, const struct pci_address *address);
 
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);
-/* Answers the leases that can be. Returns when to look again if nothing happens before. */
+/* Answers the leases that can be answered. Returns when to call it again if nothing happens before. */
 uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec);

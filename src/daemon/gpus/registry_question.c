@@ -2,10 +2,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Questions to the driver: one at a time, on a thread of its own, and none while a GPU of ours is in the driver. A
- * question opens the driver's control node, and before 550.40.07 that waits, in a sleep that no signal ends, for
- * whichever GPU initialises; a later driver takes its one lock for it. Nothing waits for an answer: one that never
- * comes costs its thread, and that nothing more is asked.
+ * Questions to the driver: one at a time, each on its own thread, and only while no GPU has a job. A question opens the
+ * driver's control node. Before 550.40.07 that waits, uninterruptibly, while any GPU initialises; later drivers take
+ * their one global lock for it. Nothing waits for an answer. If it never comes, the thread is lost and no further
+ * question is asked.
  */
 
 #include "daemon/gpus/registry_private.h"
@@ -34,7 +34,7 @@ static void log_legacy(const struct gpu_inquiry *inquiry) {
                 log_write(LOG_DEBUG, "device %s - read the legacy persistence flag.", address);
 }
 
-/* Once for each kind of reason: retries of a GPU that fails ask again each time. */
+/* Logs each reason once, since every retry of a failing GPU asks again. */
 static void log_reason(struct entry *entry) {
         const struct gpu *gpu = &entry->gpu;
         char text[PCI_ADDRESS_SIZE];
@@ -52,7 +52,7 @@ static void question_done(struct worker_job *job) {
         registry->asking = NULL;
         if (inquiry->question == GPU_QUESTION_LEGACY)
                 log_legacy(inquiry);
-        for (size_t i = 0; i < registry->n_entries; i++) { /* the one that was asked about may be gone */
+        for (size_t i = 0; i < registry->n_entries; i++) { /* the GPU may be gone */
                 struct entry *entry = registry->entries[i];
 
                 if (pci_address_compare(&entry->gpu.info.address, &inquiry->info.address) != 0 ||

@@ -7,15 +7,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-/* The list may never come while a GPU hangs. */
+/* The limit for waiting for the driver's list, which may never come while a GPU hangs. */
 #define LIST_LIMIT_USEC (2 * USEC_PER_SEC)
 
 /* How far the request at the head of a GPU's queue has come. */
 enum stage {
         STAGE_NEW,
-        STAGE_MODE,     /* waits for the GPU to be held or released */
+        STAGE_MODE,     /* waits until the GPU is held or released */
         STAGE_NUMA,     /* waits for the NUMA job */
-        STAGE_ROLLBACK, /* NUMA failed: waits for the old mode */
+        STAGE_ROLLBACK, /* NUMA failed: waits until the old mode is restored */
 };
 
 /* The request that is being served, or NULL. */
@@ -36,8 +36,8 @@ static bool mode_is(const struct entry *entry, bool enabled) {
 }
 
 /*
- * The last attempt failed and the next is not due yet, something stronger than a Set forbids it, or the configuration
- * was read again meanwhile and says otherwise.
+ * The last attempt failed and the next is not due yet, something overrides the Set, or the configuration was read again
+ * meanwhile and has changed for this GPU.
  */
 static bool mode_failed(const struct entry *entry, bool enabled) {
         if (entry->gpu.job != GPU_JOB_NONE)
@@ -62,8 +62,9 @@ static void roll_back(struct entry *entry) {
 }
 
 /*
- * A reset by NVML: SetPersistenceModeOnly(disabled), and no Set afterwards, since Get had said disabled. Within a
- * lease, as our runbooks have it, that is so already, and says nothing of the time after it.
+ * Whether this Set comes from a reset during a lease. NVML sends SetPersistenceModeOnly(disabled) before a reset, and
+ * enables persistence afterwards only if Get reported it as enabled. During a lease Get reports disabled, so this Set
+ * must not count after the lease.
  */
 static bool is_reset(const struct entry *entry, const struct registry_request *request) {
         return request->kind == REGISTRY_SET_MODE_ONLY && !request->enable && entry->leased;
@@ -93,7 +94,7 @@ static void serve_mode(struct entry *entry) {
         struct registry_request *request = head(entry);
 
         if (mode_is(entry, request->enable)) {
-                if (entry->gpu.job != GPU_JOB_NONE) /* UVM persistence is being changed; NUMA comes after it */
+                if (entry->gpu.job != GPU_JOB_NONE) /* UVM persistence is being changed; NUMA is next */
                         return;
                 if (request->kind == REGISTRY_SET_MODE && !entry->gpu.info.lacks_numa)
                         start_numa(entry, request->enable);
@@ -128,8 +129,8 @@ static void serve_rollback(struct entry *entry) {
 }
 
 /*
- * An unbind that waited for us goes on as soon as we have let go: a Set that was releasing the GPU has done what it was
- * asked for, whatever became of the GPU then.
+ * When we release a GPU, an unbind that waited for us continues at once and the GPU may be gone. A Set that was
+ * releasing it has succeeded then.
  */
 static void serve_gone(struct entry *entry) {
         const struct registry_request *request = head(entry);
@@ -147,7 +148,7 @@ uint64_t entry_request_due(const struct entry *entry) {
         return request ? request->since_usec + REGISTRY_REQUEST_LIMIT_SEC * USEC_PER_SEC : UINT64_MAX;
 }
 
-/* Takes the request at the head as far as it gets now. */
+/* Serves the first request as far as possible now. */
 static void serve_head(struct entry *entry) {
         static void (*const serve[])(struct entry * entry) = {
                 [STAGE_NEW] = serve_new,
@@ -185,7 +186,7 @@ void registry_request(struct registry *registry, const struct gpu *gpu, struct r
         registry_advance(registry);
 }
 
-/* ---- of GPUs that are not known ---- */
+/* ---- requests for unknown GPUs ---- */
 
 void registry_request_unlisted(struct registry *registry, const struct pci_address *address,
                                struct registry_request *request) {
@@ -197,7 +198,7 @@ void registry_request_unlisted(struct registry *registry, const struct pci_addre
         registry_advance(registry);
 }
 
-/* A request waits for a list that was read after it came. Then it joins the queue of its GPU, or is answered. */
+/* A request waits for a scan that began after it arrived. Then it joins the queue of its GPU, or is answered. */
 static void serve_unlisted(struct registry *registry, struct registry_request *request, uint64_t now_usec) {
         const struct gpu *gpu = registry_find(registry, &request->address);
         bool waited = registry->seen_usec >= request->since_usec || now_usec >= request->since_usec + LIST_LIMIT_USEC;

@@ -11,11 +11,13 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* An unbind that we have let go for goes on in the kernel; how it ends is seen by looking, where nobody tells. */
+/*
+ * After we have released a GPU for an unbind, the unbind continues in the kernel. If nothing reports its end, a scan
+ * does.
+ */
 #define UNSETTLED_POLL_USEC (1 * USEC_PER_SEC)
 
-/* Listing reads the driver's /proc files, which can sleep while the system suspends: on a thread, like everything else.
- */
+/* A scan runs on a thread, because reading the driver's /proc files can sleep while the system suspends. */
 struct scan {
         struct worker_job job;
         struct registry *registry;
@@ -37,8 +39,8 @@ static bool is_other_minor(int minor, const struct gpu_info *info) {
 }
 
 /*
- * Whether what is held is of the GPU as it was before: taken out and put back between two scans. An open reads the
- * minor for itself, so while one is under way, or when it began after the scan, the hold is the newer of the two.
+ * Whether what is held belongs to a GPU that was removed and replaced between two scans. An open reads the minor
+ * itself, so if one is in progress, or began after the scan, the hold is more recent than the scan.
  */
 static bool is_outdated(const struct entry *entry, const struct gpu_info *info, uint64_t seen_usec) {
         const struct gpu *gpu = &entry->gpu;
@@ -63,10 +65,10 @@ static void update_entry(struct entry *entry, const struct gpu_info *info, int i
         enum presence before = entry->presence;
 
         entry->presence = PRESENCE_LISTED;
-        if (is_other_minor(entry->gpu.info.minor, info)) /* the unbind is over, and a bind, too */
+        if (is_other_minor(entry->gpu.info.minor, info)) /* it was unbound, and bound again */
                 entry->unbinding = false;
-        outdated |= before == PRESENCE_GONE;  /* back before it was forgotten */
-        if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, and could not be read for the moment */
+        outdated |= before == PRESENCE_GONE;  /* it came back before it was forgotten */
+        if (info->minor != GPU_MINOR_UNKNOWN) /* otherwise it is there, but could not be read just now */
                 take_info(&entry->gpu, info);
         if (entry->index < 0)
                 entry->index = index;
@@ -90,7 +92,7 @@ void entry_lose(struct entry *entry) {
         entry_update_want(entry);
 }
 
-/* Not listed: gone, unless it came back and was opened while the scan was under way. */
+/* The scan does not list it. It is gone, unless it came back and was opened during the scan. */
 static void miss_entry(struct entry *entry, uint64_t seen_usec) {
         bool in_use = entry->gpu.state == GPU_OPENING || entry->gpu.state == GPU_HELD;
 
@@ -130,8 +132,8 @@ static void merge(struct registry *registry, const struct scan *scan) {
 }
 
 /*
- * What a daemon before us has held is held again without waiting for the driver's list, which may never come while a
- * GPU hangs. What the list then does not have is let go of as every GPU that is gone.
+ * Adopts what a previous daemon held, without waiting for the driver's list, which may never come while a GPU hangs. If
+ * the list then lacks such a GPU, it is released like any other that is gone.
  */
 void registry_take_inheritances(struct registry *registry) {
         while (!LIST_EMPTY(&registry->inheritances)) {
@@ -169,7 +171,9 @@ static void scan_run(struct worker_job *job) {
         scan->result = config->ops->list(config->context, &scan->infos, &scan->n_infos);
 }
 
-/* What fails at the start may be over in a moment: ready with none of the GPUs is worse than ready a second later. */
+/*
+ * A failure of the first scan may be temporary: it is better to be ready a second later than to be ready without GPUs.
+ */
 static bool is_first_failure(const struct registry *registry, int result) {
         return result < 0 && !registry->scanned && registry->scan_result == 0;
 }
@@ -191,7 +195,7 @@ static void scan_done(struct worker_job *job) {
         registry->scan_result = scan->result;
         registry->seen_usec = scan->started_usec;
         if (scan->result >= 0) {
-                registry_take_inheritances(registry); /* for which there was no memory before */
+                registry_take_inheritances(registry); /* if there was no memory for it before */
                 merge(registry, scan);
         }
         registry_sweep(registry);
@@ -237,8 +241,8 @@ static bool is_unsettled(const struct entry *entry) {
 }
 
 /*
- * When to scan again without an event: never while there are GPUs, somebody reports changes, all are settled, and the
- * last scan took everything in.
+ * Sets the time of the next scan that is not caused by an event. There is none if there are GPUs, changes are reported,
+ * no GPU is unsettled, and the last scan was complete.
  */
 void registry_arm_scan(struct registry *registry) {
         bool needed = registry->n_entries == 0 || registry->polling || registry->scan_result < 0;

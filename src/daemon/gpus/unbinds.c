@@ -15,7 +15,7 @@
 
 enum {
         EVENTS_PER_READ = 32,
-        /* As many GPUs as List has: each is unbound once. */
+        /* List has at most this many GPUs, and each is unbound once. */
         UNBINDS_PER_MINUTE = 256,
 };
 
@@ -29,16 +29,16 @@ struct unbinds {
         struct unbinds_config config;
         struct rm_events *events; /* NULL: not subscribed */
         struct event *readable;
-        struct event *retry; /* of a job that could not be started */
+        struct event *retry; /* for a job that could not be started */
         bool wanted;
-        bool refused;   /* the last try failed: not again before it is wanted anew */
+        bool refused;   /* the last attempt failed: no other one until it is wanted again */
         bool read_due;  /* there may be something to read */
-        bool busy;      /* a job is on a worker thread, and uses events */
-        int told_error; /* the last refusal that was logged: every retry of a GPU that fails tries this anew */
+        bool busy;      /* a job is on a worker thread, and may use events */
+        int told_error; /* the last error that was logged: every retry of a failing GPU subscribes again */
 
         struct kernel_messages *messages; /* NULL: the kernel log cannot be read */
         struct ratelimit messages_limit;
-        bool messages_told; /* whether unbinds are heard of without the driver's notices */
+        bool messages_told; /* how unbinds are detected without notices was logged */
 };
 
 struct unbinds_job {
@@ -80,7 +80,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         advance(unbinds);
 }
 
-/* Unbinds are then heard of from the kernel log, or not at all; everything else is as ever. */
+/* Unbinds are then detected in the kernel log, or not at all. Everything else works as usual. */
 static void log_refusal(int error, const struct gpu_failure *failure) {
         bool expected = error == -EOPNOTSUPP || error == -ENOENT || error == -ENXIO || error == -ENODEV;
 
@@ -94,7 +94,7 @@ static void end_open(struct unbinds *unbinds, const struct unbinds_job *job) {
         unbinds->told_error = job->result;
         if (job->result < 0)
                 return;
-        /* Watched once and for good, and read once unasked: gpu/rm.h, rm_events_fd(). */
+        /* Watched permanently, and read once without a wake-up: see rm_events_fd() in gpu/rm.h. */
         unbinds->readable = event_new(unbinds->config.loop, unbinds->config.ops->events_fd(unbinds->events),
                                       EV_READ | EV_PERSIST, on_readable, unbinds);
         if (unbinds->readable)
@@ -103,7 +103,7 @@ static void end_open(struct unbinds *unbinds, const struct unbinds_job *job) {
 }
 
 static void end_read(struct unbinds *unbinds, const struct unbinds_job *job) {
-        if (job->result < 0) { /* the driver is going: end the subscription, which frees it */
+        if (job->result < 0) { /* the driver is being unloaded: end the subscription */
                 log_write(LOG_DEBUG, "no more notices from the driver: %s", job->failure.text);
                 unbinds->wanted = false;
                 return;
@@ -115,7 +115,7 @@ static void end_read(struct unbinds *unbinds, const struct unbinds_job *job) {
 
 /* ---- without notices: the kernel log ---- */
 
-/* A driver waits once for each unbind; whatever else would say so is not to keep us busy. */
+/* The driver logs this once for each unbind. The limit is in case something else logs it more often. */
 static void on_log_unbind(const struct pci_address *address, void *userdata) {
         struct unbinds *unbinds = userdata;
 
@@ -123,7 +123,7 @@ static void on_log_unbind(const struct pci_address *address, void *userdata) {
                 unbinds->config.on_log_unbind(address, unbinds->config.userdata);
 }
 
-/* Drivers before 575.51.02 post no notices, but say in the kernel log that they wait. */
+/* Drivers before 575.51.02 post no notices, but write to the kernel log when they wait. */
 static void listen_to_log(struct unbinds *unbinds) {
         bool wanted = unbinds->wanted && unbinds->refused;
 
@@ -175,7 +175,10 @@ static bool try_start(struct unbinds *unbinds, enum task task) {
         return unbinds->busy;
 }
 
-/* Without memory or a thread it is tried again: a lease waits for the subscription's end, and GPUs for its begin. */
+/*
+ * If there is no memory or no thread, tries again later: leases wait for the end of the subscription, opens for its
+ * begin.
+ */
 static void start(struct unbinds *unbinds, enum task task) {
         static const struct timeval pause = {.tv_sec = 1};
 

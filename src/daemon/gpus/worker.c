@@ -16,12 +16,12 @@
 #include "base/fd.h"
 #include "base/thread.h"
 
-enum { STACK_SIZE = 8 << 20 }; /* as much as a thread has by default: a library of others runs on it */
+enum { STACK_SIZE = 8 << 20 }; /* the default size of glibc, since NVIDIA's library may run on it */
 
 struct worker {
         pthread_mutex_t lock;
-        struct worker_job *ended; /* under lock: the newest first */
-        unsigned running;         /* jobs started whose done has not been called; the loop's */
+        struct worker_job *ended; /* under the lock; the newest first */
+        unsigned running;         /* jobs whose done was not called yet; used by the loop's thread only */
         int event_fd;
         struct event *event;
 };
@@ -35,22 +35,22 @@ static void *thread_main(void *argument) {
         (void)pthread_mutex_lock(&worker->lock);
         job->next = worker->ended;
         worker->ended = job;
-        /* Under the lock, so that the loop does not free the worker between the two. */
+        /* Under the lock, so that the loop does not free the worker before this write. */
         (void)!write(worker->event_fd, &one, sizeof(one));
         (void)pthread_mutex_unlock(&worker->lock);
         return NULL;
 }
 
 /*
- * Stacks are our own because glibc keeps those of ended threads for threads to come, each with the pages it had used;
- * a daemon that holds GPUs for months needs none of them.
+ * We allocate the stacks because glibc keeps those of ended threads for later ones, with all pages that they have used.
+ * A daemon that holds GPUs for months does not need these pages.
  */
 static int map_stack(void **ret_stack) {
         void *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 
         if (stack == MAP_FAILED)
                 return -errno;
-        /* The guard: stacks grow downwards. */
+        /* The guard page: stacks grow downwards. */
         if (mprotect(stack, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) < 0) {
                 int r = -errno;
 
@@ -65,7 +65,7 @@ static void unmap_stack(struct worker_job *job) {
         (void)munmap(job->stack, STACK_SIZE);
 }
 
-/* The thread has told its end and has only to return; its stack is in use until it has. */
+/* The thread has reported its end, but uses its stack until it has returned. */
 static void join(struct worker_job *job) {
         (void)pthread_join(job->thread, NULL);
         unmap_stack(job);
@@ -88,7 +88,7 @@ static void on_ended(evutil_socket_t fd, short what, void *userdata) {
                 job->done(job);
                 job = next;
         }
-        if (worker->running == 0) /* at rest again, maybe for months */
+        if (worker->running == 0) /* at rest, maybe for months */
                 (void)malloc_trim(0);
 }
 
