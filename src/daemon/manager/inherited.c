@@ -13,7 +13,7 @@
 enum { FIRST_FD = 3 };
 
 static unsigned count;
-static char *fd_names; /* with colons between them; NULL: none were given */
+static char *fd_names; /* separated by colons; NULL: there are none */
 
 static unsigned read_count(const char *pid, const char *fds) {
         uint64_t expected, number;
@@ -27,7 +27,7 @@ static unsigned read_count(const char *pid, const char *fds) {
 void inherited_open(const char *pid, const char *fds, const char *names) {
         count = read_count(pid, fds);
         if (count > 0 && names)
-                fd_names = strdup(names); /* without memory for the names: descriptors without names */
+                fd_names = strdup(names); /* without memory the descriptors have no names */
 }
 
 unsigned inherited_count(void) {

@@ -3,23 +3,25 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Descriptors that the service manager passes at the start (sd_listen_fds(3)): the listening socket, and what a process
- * before us left in its store. They are 3, 4, ...; LISTEN_FDS says how many, LISTEN_FDNAMES their names.
+ * Descriptors that the service manager passes at the start (sd_listen_fds(3)): the listening socket, and what a
+ * previous process stored with it. Their numbers are 3, 4, ...; LISTEN_FDS has their count, LISTEN_FDNAMES their names.
  */
 
 enum { INHERITED_MAX = 1024 };
 
 /*
- * Looks what there is, before anything is forked: pid is the one that was started. What LISTEN_PID, LISTEN_FDS and
- * LISTEN_FDNAMES say; each may be NULL.
+ * pid, fds and names are the values of LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES; each may be NULL. Call it before
+ * anything is forked, because LISTEN_PID is the process that was started.
  */
 void inherited_open(const char *pid, const char *fds, const char *names);
 
-/* How many there are; 0 if none, or if what the variables say cannot be. */
+/* The number of descriptors; 0 also if the variables are invalid or meant for another process. */
 unsigned inherited_count(void);
 
-/* The i-th, made close-on-exec, and its name ("" when there is none, or it is longer than name_size takes). */
+/*
+ * Makes the i-th descriptor close-on-exec and returns it. *ret_name is "" if it has no name, or one that does not fit.
+ */
 int inherited_take(unsigned i, char *ret_name, unsigned name_size);
 
-/* Forgets the names. After the last inherited_take(). */
+/* Frees the names. Call it after the last inherited_take(). */
 void inherited_done(void);

@@ -30,13 +30,13 @@
 
 enum {
         KEPT_MAX = 512,        /* 64 GPUs need 128 */
-        CLOSINGS_MAX = 1024,   /* at a time */
-        VISITORS_MAX = 4,      /* connections that have not said yet that they are a daemon */
+        CLOSINGS_MAX = 1024,   /* at the same time */
+        VISITORS_MAX = 4,      /* connections that have sent neither TAKE nor RESET yet */
         VISIT_SEC = 10,        /* how long such a connection may last */
         FIRST_VISIT_SEC = 30,  /* how long an idle keeper waits for its first daemon */
-        DEFAULT_WAIT_SEC = 60, /* until a daemon says something else */
-        END_LIMIT_MSEC = 4500, /* after a signal: what is still in the driver then ends with the process */
-        RETRY_MSEC = 200,      /* of a close for which there was no thread */
+        DEFAULT_WAIT_SEC = 60, /* until a daemon sends WAIT */
+        END_LIMIT_MSEC = 4500, /* after a signal: then the process ends, even if threads are still in the driver */
+        RETRY_MSEC = 200,      /* for a close that has no thread yet */
         STACK_SIZE = 64 * 1024,
         LOG_LIMIT_MSEC = 500,
 };
@@ -46,15 +46,15 @@ struct kept {
         int fd;
 };
 
-/* A descriptor on its way out: its close(2) is on a thread, or has to wait for one. */
+/* A descriptor that is being closed: a thread runs its close(2), or none could be started yet. */
 struct closing {
-        struct keeper *keeper; /* NULL: this place is free */
+        struct keeper *keeper; /* NULL: unused */
         LIST_ENTRY(closing) link;
         char name[KEEPER_NAME_SIZE];
         int fd;
         bool started;       /* the thread has it */
-        unsigned answer_to; /* the daemon that asked, by keeper.n_daemons; 0: nobody did */
-        uint32_t token;     /* of its DROP */
+        unsigned answer_to; /* the number of the daemon that sent DROP; 0: none */
+        uint32_t token;     /* of that DROP */
 };
 
 struct visitor {
@@ -65,17 +65,17 @@ struct visitor {
 struct keeper {
         struct keeper_config config;
         int signal_fd;
-        int closed_read_fd, closed_write_fd; /* a pipe: threads send the `struct closing *` that they have done */
+        int closed_read_fd, closed_write_fd; /* a pipe: a thread writes its `struct closing *` when it is done */
         int daemon_fd;                       /* -1: no daemon is connected */
-        unsigned n_daemons;                  /* so far */
+        unsigned n_daemons;                  /* so far; also the number of the current one */
         struct visitor visitors[VISITORS_MAX];
         struct kept kept[KEPT_MAX];
         unsigned n_kept;
         LIST_HEAD(, closing) closings;
-        struct closing places[CLOSINGS_MAX]; /* of theirs: what is to be closed is, also without memory */
-        bool owes_threads;                   /* some of them wait for a thread */
-        uint64_t wait_usec;                  /* how long for the next daemon */
-        uint64_t deadline_usec;              /* without a daemon: until when; when ending: until when */
+        struct closing places[CLOSINGS_MAX]; /* for these; static, so that closing needs no memory */
+        bool owes_threads;                   /* some closings have no thread yet */
+        uint64_t wait_usec;                  /* how long to wait for the next daemon */
+        uint64_t deadline_usec;              /* end of that wait, or of the wait for closings while ending */
         bool ending;
 };
 
@@ -88,7 +88,7 @@ int keeper_listen(const char *path) {
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
                 return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot create the keeper's socket %s", path);
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        /* The mode of the inode to come: it is never another one's to reach, not even for a moment. */
+        /* bind() creates the file with this mode, so other users cannot call it even for a moment. */
         if (fd < 0 || fchmod(fd, 0600) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot create the keeper's socket");
         if (unlink(path) < 0 && errno != ENOENT)
@@ -103,7 +103,7 @@ int keeper_listen(const char *path) {
 static void *close_main(void *argument) {
         struct closing *closing = argument;
 
-        (void)close(closing->fd); /* may never return */
+        (void)close(closing->fd); /* this may never return */
         (void)!write(closing->keeper->closed_write_fd, &closing, sizeof(closing));
         return NULL;
 }
@@ -131,7 +131,10 @@ static struct closing *find_place(struct keeper *keeper) {
         return NULL;
 }
 
-/* Gives the descriptor up. Without a place it stays open: better a GPU held for too long than a loop in the driver. */
+/*
+ * Closes the descriptor on a thread. Returns NULL if there are too many: it then stays open, because holding a GPU for
+ * too long is better than blocking this thread in the driver.
+ */
 static struct closing *let_go(struct keeper *keeper, const char *name, int fd) {
         struct closing *closing = find_place(keeper);
 
@@ -164,7 +167,7 @@ static void lose_daemon(struct keeper *keeper) {
 }
 
 static void tell(struct keeper *keeper, enum keeper_kind kind, uint32_t value, const char *name, int fd) {
-        if (keeper->daemon_fd >= 0) /* one that is gone is noticed when all that it has sent is read */
+        if (keeper->daemon_fd >= 0) /* if it is gone, hear_daemon() notices after reading what it sent */
                 (void)keeper_send(keeper->daemon_fd, kind, value, name, fd);
 }
 
@@ -194,7 +197,7 @@ static struct closing *find_closing(struct keeper *keeper, const char *name) {
         return closing;
 }
 
-/* Begins to close what is kept under the name, or finds it being closed already; NULL: it is neither, or stays. */
+/* Begins to close what is kept under the name, or finds its closing. NULL: there is neither, or let_go() failed. */
 static struct closing *close_kept(struct keeper *keeper, const char *name) {
         struct kept *kept = find(keeper, name);
         struct closing *closing;
@@ -261,11 +264,11 @@ static void obey(struct keeper *keeper, const struct keeper_message *message, in
         default:
                 break;
         }
-        if (fd >= 0) /* nobody asked for it */
+        if (fd >= 0) /* the message should have none */
                 (void)let_go(keeper, message->name, fd);
 }
 
-/* Takes one message. Returns false when there is none. */
+/* Handles one message. Returns false if there is none or the connection is over. */
 static bool hear_daemon(struct keeper *keeper) {
         struct keeper_message message;
         int fd = -1;
@@ -284,7 +287,7 @@ static bool hear_daemon(struct keeper *keeper) {
         return r == -EBADMSG;
 }
 
-/* Reads what is left before the connection is closed: a descriptor in it would be closed by us, here. */
+/* Reads the remaining messages first: closing the connection would close their descriptors on this thread. */
 static void dismiss_daemon(struct keeper *keeper) {
         while (keeper->daemon_fd >= 0 && hear_daemon(keeper))
                 ;
@@ -294,8 +297,8 @@ static void dismiss_daemon(struct keeper *keeper) {
 /* ---- visitors ---- */
 
 /*
- * The newest daemon is the daemon: the one before may be a process that is dead but for a thread in the driver, whose
- * connection stays open until the driver gives the thread back.
+ * The newest daemon replaces the one before. That may be dead except for a thread in the driver, which keeps its
+ * connection open until it returns.
  */
 static void welcome(struct keeper *keeper, struct visitor *visitor, const struct keeper_message *message) {
         dismiss_daemon(keeper);
@@ -360,7 +363,7 @@ static bool has_visitors(const struct keeper *keeper) {
         return false;
 }
 
-/* ---- what a daemon left that was killed ---- */
+/* ---- files of a killed daemon ---- */
 
 static bool path_in_directory(const struct keeper *keeper, const char *name, char path[static PATH_MAX]) {
         return keeper->config.directory && text_format(path, PATH_MAX, "%s/%s", keeper->config.directory, name) == 0;
@@ -378,8 +381,8 @@ static void remove_in_directory(const struct keeper *keeper, const char *name) {
 }
 
 /*
- * Whether somebody has the daemons' socket open: a service manager may. connect(2) is not ours to call; a datagram is
- * refused otherwise (EPROTOTYPE) than by a socket that nobody has (ECONNREFUSED).
+ * Whether anybody has the daemon's socket open; a service manager may. The keeper's sandbox forbids connect(2), so this
+ * sends a datagram: an open socket refuses it with EPROTOTYPE, one that nobody has open with ECONNREFUSED.
  */
 static bool somebody_listens(const struct keeper *keeper) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -394,8 +397,8 @@ static bool somebody_listens(const struct keeper *keeper) {
 }
 
 /*
- * Nothing is touched without the lock on the pid file, which a daemon that lives has. So that file is kept until our
- * end, and removed last.
+ * Removes nothing without the lock on the pid file, which a living daemon holds. So the pid file is removed last, when
+ * the keeper ends.
  */
 static void tidy_up(const struct keeper *keeper, bool at_our_end) {
         CLEANUP(fd_done) int fd = -1;
@@ -426,16 +429,16 @@ static void on_signal(struct keeper *keeper) {
         let_all_go(keeper);
 }
 
-/* Nobody has come back for it. */
+/* No daemon has connected in time. */
 static void on_deadline(struct keeper *keeper) {
         if (keeper->n_kept > 0)
                 log_always(LOG_NOTICE, "no daemon has connected for %u s: releasing what was kept (%u)",
                            (unsigned)(keeper->wait_usec / USEC_PER_SEC), keeper->n_kept);
         let_all_go(keeper);
-        tidy_up(keeper, false); /* a GPU that hangs may keep us for long */
+        tidy_up(keeper, false); /* now, because a GPU that hangs may delay our end */
 }
 
-/* Whether to go on. What happens by time happens here. */
+/* Does what is due by time. Returns whether to continue. */
 static bool turn(struct keeper *keeper) {
         uint64_t now_usec = clock_monotonic_usec();
         bool late = now_usec >= keeper->deadline_usec;
@@ -502,7 +505,7 @@ static int make_signals(struct keeper *keeper) {
         (void)sigaddset(&signals, SIGTERM);
         (void)sigaddset(&signals, SIGINT);
         (void)sigaddset(&signals, SIGUSR1);
-        (void)sigaddset(&signals, SIGHUP); /* of a terminal, or meant for the daemon: nothing to us */
+        (void)sigaddset(&signals, SIGHUP); /* blocked only: from a terminal, or meant for the daemon */
         if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
                 return -errno;
         (void)sigdelset(&signals, SIGHUP);
@@ -517,7 +520,7 @@ static int make_pipe(struct keeper *keeper) {
                 return -errno;
         keeper->closed_read_fd = ends[0];
         keeper->closed_write_fd = ends[1];
-        /* Only the reader does not wait: threads may, and lose nothing. */
+        /* Only reading does not block. Threads may block in write(), so no message is lost. */
         return fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
@@ -525,7 +528,7 @@ int keeper_run(const struct keeper_config *config) {
         static struct keeper keeper;
         int r;
 
-        /* Field by field, not as a whole: it has about 100 kB, and pages that are never written cost no memory. */
+        /* Not assigned as a whole: it has about 100 kB, and pages that are never written use no memory. */
         keeper.config = *config;
         keeper.daemon_fd = -1;
         keeper.wait_usec = DEFAULT_WAIT_SEC * USEC_PER_SEC;
@@ -541,10 +544,10 @@ int keeper_run(const struct keeper_config *config) {
         }
         if (config->sandbox && sandbox_enter_keeper(config->directory) < 0)
                 return EXIT_FAILURE;
-        (void)log_start(); /* without a thread a log that is full stops the keeper, but not the daemon */
+        (void)log_start(); /* if this fails, a full log blocks the keeper, but not the daemon */
         while (turn(&keeper))
                 wait_and_serve(&keeper);
-        /* A thread in the driver would keep them open after our end, and the daemon would take us for alive. */
+        /* A thread in the driver would keep these sockets open, and the daemon would believe that the keeper lives. */
         dismiss_daemon(&keeper);
         tidy_up(&keeper, true);
         (void)fd_close(config->listen_fd);

@@ -3,41 +3,42 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The keeper: a process of the same program that holds a copy of every GPU descriptor, so that a daemon that restarts,
- * is upgraded or killed is not the last to close it. It knows names and descriptors and nothing else: it opens nothing,
- * and what it closes it closes on a thread for each, since the last close(2) of a GPU is the driver's teardown, which
- * may take seconds or never return. So the only processes that are ever the last holder of a GPU are ours
- * (decision 12); the service manager never is.
+ * The keeper: a process of the same program that holds a copy of every GPU descriptor, so that no GPU is torn down when
+ * the daemon restarts, is upgraded or is killed. It knows only names and descriptors, and opens nothing. It closes each
+ * descriptor on its own thread, since the last close(2) of a GPU runs the driver's teardown, which may take seconds or
+ * never return. So only our own processes are ever the last holder of a GPU (decision 12), never the service manager.
  *
  *      systemd          holdfast-keeper.socket and holdfast-keeper.service: a restart of the daemon does not touch it
  *      SysV, OpenRC,    the daemon forks it (keeper_link.c); it outlives the daemon
  *      runit, ...
  *      a pod            a second container: nvidia-persistenced --keeper
  *
- * Without a daemon it waits so long as the last one said, for the next; then it closes everything. TERM, INT and USR1
- * close everything at once and end it. One that a daemon has forked then removes what that one left if it was killed:
- * while its socket is there NVML asks nobody else.
+ * Without a daemon it waits for the next one, as long as the last one said (KEEPER_WAIT); then it closes everything. On
+ * TERM, INT and USR1 it closes everything at once and ends. A keeper that a daemon has forked also removes the files of
+ * a daemon that was killed: as long as its socket exists, NVML does not use another way to set persistence mode.
  */
 
 #include <stdbool.h>
 
-/* Where the service manager's keeper listens, or a container's: not in the runtime directory, which units remove. */
+/*
+ * Where the keeper of a service manager or a container listens. Not in the runtime directory, since units remove that.
+ */
 #define KEEPER_PATH "/run/holdfast/keeper"
-/* In the runtime directory: where one listens that a daemon has forked. */
+/* The socket in the runtime directory where a keeper that a daemon has forked listens. */
 #define KEEPER_FORKED_NAME "keeper"
 
 struct keeper_config {
-        int listen_fd;         /* SOCK_DGRAM, bound: daemons call there; the keeper's from now on */
-        const char *directory; /* the runtime directory, if it is there to be tidied up; NULL: it is not */
-        bool ends_idle;        /* ends when it keeps nothing and no daemon is connected; otherwise only by a signal */
-        bool sandbox;          /* filters its own system calls */
+        int listen_fd;         /* a bound SOCK_DGRAM socket that daemons call; the keeper owns it */
+        const char *directory; /* the runtime directory, where files of a killed daemon are removed; NULL: nowhere */
+        bool ends_idle;        /* end when nothing is kept and no daemon is connected; false: only by a signal */
+        bool sandbox;          /* filter its own system calls */
 };
 
 /*
- * Binds a socket for a keeper at path, which only our own user may call. What is at path is
- * replaced. Returns the descriptor, or negative errno (logged).
+ * Binds a socket for a keeper at path, replacing a file there. Only our own user may call it. Returns the descriptor,
+ * or negative errno (logged).
  */
 int keeper_listen(const char *path);
 
-/* Keeps, until there is nothing to keep or a signal comes. Returns the process' exit status. */
+/* Runs the keeper to its end. Returns the exit status of the process. */
 int keeper_run(const struct keeper_config *config);

@@ -26,10 +26,10 @@
 #include "daemon/manager/keeper_message.h"
 
 enum {
-        COPIES_MAX = 512,          /* as many as a keeper keeps */
-        ANSWER_LIMIT_MSEC = 2000,  /* of a keeper: then it is taken for one that stands still */
-        DROP_ALL_LIMIT_MSEC = 300, /* likewise at our end, which 5 s are for */
-        APPEAR_LIMIT_MSEC = 5000,  /* of KEEPER_SOCKET's at our start: it may be started at the same time */
+        COPIES_MAX = 512,          /* the limit of a keeper */
+        ANSWER_LIMIT_MSEC = 2000,  /* for an answer of the keeper */
+        DROP_ALL_LIMIT_MSEC = 300, /* the same when the daemon ends, for which it has 5 s */
+        APPEAR_LIMIT_MSEC = 5000,  /* with KEEPER_SOCKET, for a keeper that is started at the same time as we are */
         APPEAR_PERIOD_MSEC = 20,
         FIRST_RETRY_MSEC = 10,
         RETRY_MSEC = 500,
@@ -43,14 +43,14 @@ enum state {
 };
 
 enum copy_state {
-        COPY_KEPT,     /* with the keeper, or will be when the link is up */
-        COPY_DROPPING, /* a worker thread, or our end, waits for DROPPED */
+        COPY_KEPT,     /* the keeper has it, or gets it when the link is up */
+        COPY_DROPPING, /* a worker thread or keeper_link_drop_all() waits for DROPPED */
         COPY_DROPPED,
 };
 
 struct copy {
         char name[KEEPER_NAME_SIZE];
-        int fd; /* ours, which the hold owns: a copy is dropped before it is closed */
+        int fd; /* our descriptor, which the hold owns; the copy is dropped before it is closed */
         enum copy_state state;
         uint32_t token; /* of its DROP */
 };
@@ -60,18 +60,18 @@ struct keeper_link {
         struct keeper_link_config config;
         struct event *readable;
         struct event *retry;
-        char *paths[2]; /* the service manager's, and ours */
-        bool warned;    /* that there is no keeper */
-        bool forks;     /* the keeper is at our own path */
+        char *paths[2]; /* of the service manager's keeper, and of a forked one */
+        bool warned;    /* it was logged that there is no keeper */
+        bool forks;     /* the keeper's socket may be at paths[1] */
 
-        pthread_mutex_t lock; /* of what follows */
+        pthread_mutex_t lock; /* for all that follows */
         pthread_cond_t changed;
         enum state state;
         int fd;
         struct copy copies[COPIES_MAX];
         unsigned n_copies;
         uint32_t last_token;
-        bool drops_all; /* an open that ends while the process does is not to be kept */
+        bool drops_all; /* send no copies any more: the process ends */
 };
 
 static void lock(struct keeper_link *link) {
@@ -82,7 +82,7 @@ static void unlock(struct keeper_link *link) {
         (void)pthread_mutex_unlock(&link->lock);
 }
 
-/* ---- copies; with the lock ---- */
+/* ---- copies; the caller has the lock ---- */
 
 static struct copy *find(struct keeper_link *link, const char *name) {
         for (unsigned i = 0; i < link->n_copies; i++)
@@ -107,12 +107,12 @@ static void take_away(struct keeper_link *link, struct copy *copy) {
         *copy = link->copies[--link->n_copies];
 }
 
-/* Ends the connection, which the loop notices: the next one begins with everything that there is to keep. */
+/* Ends the connection. The loop notices, and sends all copies over the next one. */
 static void start_anew(struct keeper_link *link) {
         (void)shutdown(link->fd, SHUT_RDWR);
 }
 
-/* A keeper that does not read is not waited for. */
+/* Does not wait for a keeper that does not read. */
 static void send_copy(struct keeper_link *link, const struct copy *copy) {
         int r = keeper_send(link->fd, KEEPER_KEEP, 0, copy->name, copy->fd);
 
@@ -137,13 +137,14 @@ static void keep(struct gpu_keeper *keeper, const struct pci_address *address, c
         }
         copy = add(link, name, fd);
         if (!copy)
-                log_write(LOG_WARNING, "no room to keep %s: a restart may tear it down", name);
+                log_write(LOG_WARNING, "cannot store %s with the keeper: it is full; a restart may tear the GPU down",
+                          name);
         else if (link->state == STATE_UP)
                 send_copy(link, copy);
         unlock(link);
 }
 
-/* With the lock: until the keeper has dropped the copy, or is gone, which drops it as well. */
+/* The caller has the lock. Waits until the keeper has dropped the copy or is gone, which drops the copy as well. */
 static int wait_dropped(struct keeper_link *link, const char *name) {
         const struct timespec deadline = clock_timespec(clock_monotonic_usec() + ANSWER_LIMIT_MSEC * USEC_PER_MSEC);
         struct copy *copy;
@@ -171,8 +172,8 @@ static int forget(struct gpu_keeper *keeper, const struct pci_address *address, 
                         start_anew(link);
                 r = r == -EAGAIN ? -ETIMEDOUT : wait_dropped(link, name);
         }
-        copy = find(link, name); /* it may have moved meanwhile */
-        if (copy) /* also when it is late: whoever then does not close the descriptor has it kept again */
+        copy = find(link, name); /* it may have moved in the table */
+        if (copy) /* also after a timeout: a caller that does not close the descriptor then calls keep() again */
                 take_away(link, copy);
         unlock(link);
         return r;
@@ -180,7 +181,7 @@ static int forget(struct gpu_keeper *keeper, const struct pci_address *address, 
 
 /* ---- the loop's side ---- */
 
-/* The first new try comes at once: the keeper may just have been restarted. */
+/* The first retry comes at once, since the keeper may only have been restarted. */
 static void go_down(struct keeper_link *link) {
         static const struct timeval pause = {.tv_usec = FIRST_RETRY_MSEC * 1000};
 
@@ -211,7 +212,9 @@ static void send_all(struct keeper_link *link) {
                 log_always(LOG_NOTICE, "The keeper has the GPUs' descriptors again");
 }
 
-/* A keeper that was there all the time, and did not answer before, may have what a daemon before us has left. */
+/*
+ * This keeper may have descriptors of a previous daemon, if it ran at our start but did not answer. RESET closes them.
+ */
 static void greet_again(struct keeper_link *link) {
         (void)event_remove_timer(link->readable);
         if (keeper_send(link->fd, KEEPER_RESET, 0, NULL, -1) == 0)
@@ -225,8 +228,7 @@ static void note_dropped(struct keeper_link *link, const char *name, uint32_t to
         copy = find(link, name);
         if (copy && copy->state == COPY_DROPPING && copy->token == token)
                 copy->state = COPY_DROPPED;
-        else if (copy &&
-                 copy->state == COPY_KEPT) /* too late, we did not wait: the GPU is still held, and to be kept */
+        else if (copy && copy->state == COPY_KEPT) /* we gave up waiting and kept it again */
                 send_copy(link, copy);
         (void)pthread_cond_broadcast(&link->changed);
         unlock(link);
@@ -237,12 +239,12 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         struct keeper_message message;
         int received_fd = -1, r;
 
-        if (what & EV_TIMEOUT) { /* nobody greets: perhaps another one does */
+        if (what & EV_TIMEOUT) { /* no HELLO: perhaps another keeper answers */
                 go_down(link);
                 return;
         }
         while ((r = keeper_receive(link->fd, &message, &received_fd)) == 0) {
-                received_fd = fd_close(received_fd); /* a HAVE that we did not wait for: the keeper has it */
+                received_fd = fd_close(received_fd); /* of a late HAVE; the keeper still has it */
                 if (message.kind == KEEPER_HELLO && link->state == STATE_GREETING)
                         greet_again(link);
                 else if (message.kind == KEEPER_DROPPED)
@@ -252,7 +254,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
         if (r == -EAGAIN || r == -EBADMSG)
                 return;
         log_always(LOG_WARNING,
-                   "the keeper has ended: until there is another, the end of this process tears GPUs down");
+                   "the keeper has ended; until there is a new one, GPUs are torn down when this process ends");
         link->warned = true;
         go_down(link);
 }
@@ -265,9 +267,12 @@ static void watch(struct keeper_link *link) {
                 go_down(link);
 }
 
-/* ---- finding one ---- */
+/* ---- finding a keeper ---- */
 
-/* In the child: only 0-2 and the listener stay open. What else was open there may be copies of GPUs' descriptors. */
+/*
+ * Runs in the child. Closes all descriptors except 0-2 and the listening one, since they may be copies of GPU
+ * descriptors.
+ */
 static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd) {
         struct keeper_config config = {
                 .listen_fd = 3,
@@ -277,12 +282,12 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         };
         int null_fd;
 
-        log_forked(); /* closes the log's descriptor, which may be 3 or 4 */
+        log_forked(); /* this closes the log's descriptor, which may be 3 or 4 */
         if (listen_fd != 3 && dup3(listen_fd, 3, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
         if (ready_fd != 4 && dup3(ready_fd, 4, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
-        if (link->config.title_size > 0) { /* for whoever looks with ps */
+        if (link->config.title_size > 0) { /* shown by ps */
                 memset(link->config.title, 0, link->config.title_size);
                 (void)text_copy(link->config.title, link->config.title_size, "--keeper");
         }
@@ -291,7 +296,7 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
                         (void)close(fd);
         (void)!write(4, "", 1);
         (void)close(4);
-        (void)setsid(); /* a terminal's signals are for the daemon */
+        (void)setsid(); /* signals of a terminal are for the daemon only */
         null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         for (int fd = STDIN_FILENO; null_fd >= 0 && fd <= STDERR_FILENO; fd++)
                 (void)dup2(null_fd, fd);
@@ -300,7 +305,7 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
         _exit(keeper_run(&config));
 }
 
-/* Returns when the child has closed its copies of our descriptors. */
+/* Waits until the child has closed its copies of our descriptors. */
 static int wait_for_child(int ready_fd) {
         struct pollfd ready = {.fd = ready_fd, .events = POLLIN};
         char byte;
@@ -309,8 +314,8 @@ static int wait_for_child(int ready_fd) {
 }
 
 /*
- * Forks a keeper. The fork copies our descriptors: if one of a GPU's were closed here before the child has closed its
- * copy, the last close would be the child's. So it happens while no job runs.
+ * Forks a keeper, only while no job runs. The fork copies our descriptors: if a job closed a GPU's descriptor before
+ * the child has closed its copy, the last close would be the child's.
  */
 static int fork_keeper(struct keeper_link *link) {
         CLEANUP(fd_done) int listen_fd = -1, read_end = -1, write_end = -1;
@@ -318,7 +323,7 @@ static int fork_keeper(struct keeper_link *link) {
         int ends[2], r = 0;
         pid_t child;
 
-        /* A syslog(3) that is under way has a lock, which the child would wait for. */
+        /* If another thread is in syslog(3), it has a lock that the child would wait for. */
         if (!worker_is_idle(link->config.worker) || !log_is_written())
                 return -EBUSY;
         listen_fd = keeper_listen(link->paths[1]);
@@ -328,9 +333,9 @@ static int fork_keeper(struct keeper_link *link) {
                 return -errno;
         read_end = ends[0];
         write_end = ends[1];
-        (void)signal(SIGCHLD, SIG_IGN); /* the kernel reaps it */
+        (void)signal(SIGCHLD, SIG_IGN); /* the kernel reaps the child */
         (void)sigfillset(&all);
-        (void)sigprocmask(SIG_SETMASK, &all, &saved); /* our handlers are not the child's */
+        (void)sigprocmask(SIG_SETMASK, &all, &saved); /* our handlers must not run in the child */
         child = fork();
         if (child == 0)
                 become_keeper(link, listen_fd, write_end);
@@ -341,7 +346,7 @@ static int fork_keeper(struct keeper_link *link) {
         return r < 0 ? r : wait_for_child(read_end);
 }
 
-/* Returns a connection, or negative errno: that of the last path tried. */
+/* Returns a connection, or the negative errno of the last attempt. */
 static int find_keeper(struct keeper_link *link) {
         bool forks = link->config.choice == KEEPER_AUTO;
         int r = keeper_call(link->paths[0]);
@@ -378,21 +383,21 @@ static void on_retry(evutil_socket_t fd, short what, void *userdata) {
                 return;
         }
         if (!link->warned)
-                (void)log_errno(LOG_WARNING, r, "there is no keeper: the end of this process tears GPUs down");
+                (void)log_errno(LOG_WARNING, r, "there is no keeper; GPUs are torn down when this process ends");
         link->warned = true;
         (void)event_add(link->retry, &pause);
 }
 
 /* ---- the start ---- */
 
-/* Sleeps until there is a message, but not for long. */
+/* Waits for a message. Returns 0, -ETIMEDOUT, or another negative errno of keeper_receive(). */
 static int await(struct keeper_link *link, struct keeper_message *ret_message, int *ret_fd) {
         struct pollfd readable = {.fd = link->fd, .events = POLLIN};
         int r;
 
         *ret_fd = -1;
         do {
-                *ret_fd = fd_close(*ret_fd); /* it came with what was no message */
+                *ret_fd = fd_close(*ret_fd); /* from an invalid message */
                 if (poll(&readable, 1, ANSWER_LIMIT_MSEC) <= 0)
                         return -ETIMEDOUT;
                 r = keeper_receive(link->fd, ret_message, ret_fd);
@@ -411,11 +416,10 @@ static int await_hello(struct keeper_link *link) {
         return r;
 }
 
-/* What is of no use to us is of no use to the keeper. */
+/* If we cannot use the descriptor, the keeper drops it. */
 static void take_over_one(struct keeper_link *link, const char *name, int fd) {
         if (!link->config.on_have(name, fd, link->config.userdata)) {
-                (void)fd_close(
-                        fd); /* the keeper closes its copy later, on a thread: the driver may take its time there */
+                (void)fd_close(fd); /* not the last close: the keeper's is */
                 (void)keeper_send(link->fd, KEEPER_DROP, 0, name, -1);
                 return;
         }
@@ -440,7 +444,7 @@ static int take_over(struct keeper_link *link) {
         return r;
 }
 
-/* The keeper may be a unit or a container that is started at the same time as we are. */
+/* The keeper may be a unit or a container that starts at the same time as we do. */
 static int connect_patiently(struct keeper_link *link) {
         uint64_t until_usec = clock_monotonic_usec() + APPEAR_LIMIT_MSEC * USEC_PER_MSEC;
         int r;
@@ -489,12 +493,12 @@ void keeper_link_start(struct keeper_link *link, const struct keeper_link_config
                 if (r == 0)
                         send_all(link);
         }
-        link->config.sandbox = false; /* of keepers to come: they inherit our own filter, which permits none on top */
+        link->config.sandbox = false; /* keepers forked later inherit our filter, which permits no other */
         if (r < 0) {
-                (void)log_errno(LOG_WARNING, r, "there is no keeper yet: the end of this process tears GPUs down");
+                (void)log_errno(LOG_WARNING, r, "there is no keeper yet; GPUs are torn down when this process ends");
                 link->warned = true;
         }
-        if (r == 0 || (r == -ETIMEDOUT && !greeted)) /* the latter stands still, and greets us when it goes on */
+        if (r == 0 || (r == -ETIMEDOUT && !greeted)) /* the keeper hangs, and may say HELLO later */
                 watch(link);
         else
                 go_down(link);
@@ -594,7 +598,7 @@ void keeper_link_remove_socket(struct keeper_link *link) {
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the keeper's socket %s", link->paths[1]);
 }
 
-/* With the lock. One that a thread waits for is being dropped already. */
+/* The caller has the lock. If a thread waits for this copy, it is being dropped already. */
 static void begin_drop(struct keeper_link *link, struct copy *copy) {
         if (copy->state != COPY_KEPT)
                 return;

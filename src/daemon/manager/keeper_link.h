@@ -3,16 +3,16 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The daemon's side of its keeper (keeper.h): finds it, inherits what a daemon before us has left with it, gives it a
- * copy of every GPU descriptor as soon as there is one, and has it drop the copy before we close ours, so that the last
- * close is ours.
+ * The daemon's connection to its keeper (keeper.h). It finds the keeper, takes over the descriptors that the previous
+ * daemon left there, and sends it a copy of every GPU descriptor as soon as that is opened. Before the daemon closes a
+ * descriptor, the keeper drops its copy, so that the last close is the daemon's.
  *
  *      DOWN ---- connected ----> GREETING ---- HELLO, all copies sent ----> UP
  *        ^                          |                                       |
  *        +--------------------------+--------- the keeper is gone ----------+
  *
- * A keeper that ends is found again, or forked again, within a second. Until then the GPUs are held as ever, but a
- * daemon that is killed just then tears them down.
+ * If the keeper ends, the link finds or forks another one within a second. Until then the GPUs stay held, but are torn
+ * down if the daemon is killed.
  */
 
 #include <event2/event.h>
@@ -23,9 +23,9 @@
 struct keeper_link;
 struct worker;
 
-/* Whose keeper. */
+/* Which keeper to use. */
 enum keeper_choice {
-        KEEPER_AUTO,   /* the one at /run/holdfast/keeper, or else one that we fork */
+        KEEPER_AUTO,   /* the one at /run/holdfast/keeper; if there is none, the daemon forks one */
         KEEPER_SOCKET, /* only the one at /run/holdfast/keeper */
         KEEPER_NONE,
 };
@@ -35,49 +35,61 @@ struct keeper_link_config {
         struct worker *worker;
         enum keeper_choice choice;
         const struct locations *locations;
-        const char *directory; /* the runtime directory, where a forked keeper's socket is */
+        const char *directory; /* the runtime directory, for the socket of a forked keeper */
         bool sandbox;          /* a forked keeper filters its system calls */
-        bool keep_socket;      /* a forked keeper leaves our socket alone if we are killed */
-        char *title;           /* a forked keeper's command line, from its first argument on: "--keeper" is put there */
-        size_t title_size;     /* 0: there is no argument */
+        bool keep_socket;      /* a forked keeper does not remove the daemon's socket if the daemon is killed */
+        char *title;           /* argv memory from the first argument on; a forked keeper writes "--keeper" there */
+        size_t title_size;     /* 0: there are no arguments */
         unsigned wait_sec;     /* how long the keeper waits for the next daemon */
-        /* A descriptor that a daemon before us has left. Returns whether it is of use: then fd is the callee's. */
+        /* Called for each descriptor that a previous daemon left. Returns true if it takes ownership of fd. */
         bool (*on_have)(const char *name, int fd, void *userdata);
         void *userdata;
 };
 
-/* Returns 0 or -ENOMEM. keeper_link_keeper() works from now on, and keeps nothing until the link is up. */
+/*
+ * Returns 0 or negative errno. keeper_link_keeper() can be used from now on, but sends nothing before the link is up.
+ */
 int keeper_link_new(struct keeper_link **ret_link);
 void keeper_link_free(struct keeper_link *link);
 
-/* For the backend; callable from any thread. */
+/* For the backend. Its functions may be called on any thread. */
 struct gpu_keeper *keeper_link_keeper(struct keeper_link *link);
 
 /*
- * Finds a keeper, forks one if there is none and the choice allows it, and inherits what it has (on_have). Waits for
- * it for some seconds at most; what does not succeed is logged, and tried again from the loop. To be called in the
- * loop's thread before any other thread runs and any GPU is open.
+ * Finds a keeper, forks one if there is none and the choice allows it, and takes over what it has (on_have). Waits a
+ * few seconds at most. A failure is logged, and the loop tries again. Call this on the loop's thread, before any other
+ * thread runs and before any GPU is open.
  */
 void keeper_link_start(struct keeper_link *link, const struct keeper_link_config *config);
 
-/* Keepers that run have their descriptors closed: for a backend that cannot go on with them. As keeper_link_start(). */
+/*
+ * Makes running keepers close their descriptors, for a backend that cannot adopt them. Call this where
+ * keeper_link_start() would be called.
+ */
 void keeper_link_reset_others(const struct keeper_link_config *config);
 
-/* Whether everything that we hold is with a keeper, for the next daemon. */
+/* Whether a keeper has copies of everything that we hold. */
 bool keeper_link_is_up(struct keeper_link *link);
 
-/* How long the keeper waits for the next daemon, from now on. */
+/* Changes how long the keeper waits for the next daemon. */
 void keeper_link_set_wait(struct keeper_link *link, unsigned wait_sec);
 
-/* The process ends; from now on the keeper waits for the next daemon, even if a thread of ours stays in the driver. */
+/*
+ * The process ends. Closes the connection, so that the keeper waits for the next daemon, even if a thread of ours stays
+ * in the driver.
+ */
 void keeper_link_end(struct keeper_link *link);
 
-/* We end and have released everything: removes the socket of a keeper that was forked, for it ends as well. */
+/*
+ * Removes the socket of a forked keeper. Call this when the daemon ends and has released everything, since the keeper
+ * then ends as well.
+ */
 void keeper_link_remove_socket(struct keeper_link *link);
 
 /*
- * We end while the driver has not let go of something: the keeper is not to keep it, nor what is opened from now on.
- * Waits a moment for the keeper: the last close of a descriptor whose open hangs must be ours, for we end by a signal
- * and do not wait for it (stop_leave()), and a thread of the keeper's would. Only in the loop's thread.
+ * Makes the keeper drop everything, and sends it nothing that is opened from now on. Call this on the loop's thread,
+ * when the daemon ends while a job is still in the driver. Waits a moment for the keeper: the last close of a
+ * descriptor whose open hangs must be ours, because we end by a signal without waiting for it (stop_leave()); a thread
+ * of the keeper would wait.
  */
 void keeper_link_drop_all(struct keeper_link *link);

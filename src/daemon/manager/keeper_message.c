@@ -15,13 +15,13 @@
 #include "base/fd.h"
 #include "base/text.h"
 
-/* Room for one descriptor: the kernel itself closes what does not fit, and says MSG_CTRUNC. */
+/* Room for one descriptor. The kernel closes what does not fit, and sets MSG_CTRUNC. */
 union fd_control {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof(int))];
 };
 
-/* address NULL: over a connection. */
+/* address NULL: the socket is connected. */
 static int send_message(int socket_fd, struct sockaddr_un *address, struct keeper_message *message, int fd) {
         struct iovec body = {.iov_base = message, .iov_len = sizeof(*message)};
         union fd_control control = {0};
@@ -78,15 +78,14 @@ int keeper_receive(int socket_fd, struct keeper_message *ret_message, int *ret_f
 
         do
                 count = recvmsg(socket_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        while (count < 0 &&
-               (errno == EINTR || errno == ECONNRESET)); /* the latter is told once, before what is queued */
+        while (count < 0 && (errno == EINTR || errno == ECONNRESET)); /* reported once, before queued data */
         if (count < 0)
                 return -errno;
         *ret_fd = received_fd(&header);
         if (count == 0 && *ret_fd < 0)
                 return -ENOTCONN;
         if (count != sizeof(message) || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
-                message.kind = 0; /* none of ours, and a descriptor that came along is the caller's to close */
+                message.kind = 0; /* not a valid message; the caller closes a descriptor that came with it */
         message.name[sizeof(message.name) - 1] = '\0';
         *ret_message = message;
         return message.kind == 0 ? -EBADMSG : 0;
@@ -96,13 +95,16 @@ static bool is_trusted(uid_t uid) {
         return uid == 0 || uid == geteuid();
 }
 
-/* Whether nobody else can have put the socket there: it is root's or ours, or only they make files in its folder. */
+/*
+ * Whether only root or our user can have created the socket: one of them owns it, or only they can create files in its
+ * folder.
+ */
 static bool is_trusted_path(const char *path) {
         char copy[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
         struct stat status;
 
         if (lstat(path, &status) < 0 || is_trusted(status.st_uid))
-                return true; /* nobody there: sending says so */
+                return true; /* if it does not exist, sending fails */
         return text_copy(copy, sizeof(copy), path) && stat(dirname(copy), &status) == 0 && is_trusted(status.st_uid) &&
                (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }

@@ -3,25 +3,25 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What the daemon and its keeper (keeper.h) say to each other: records of one size over a SOCK_SEQPACKET socket, some
- * with a descriptor. The daemon calls by a datagram, and not by connect(2), which its sandbox refuses: no filter of
- * system calls sees where that leads.
+ * The protocol between the daemon and its keeper (keeper.h): messages of a fixed size over a SOCK_SEQPACKET socket,
+ * some with a descriptor. The daemon calls the keeper by a datagram, because its sandbox forbids connect(2): a filter
+ * of system calls cannot check the address.
  *
  *      daemon                      keeper
  *        | CALL, one end of a pair -->|   the only datagram
- *        |<-------------------- HELLO |   only now may a descriptor be sent: one that lies in a socket nobody has
- *        |                            |   taken yet would be closed by whoever closes that, process 1 even
- *        | TAKE --------------------->|   a daemon's first connection: it wants what a daemon before it has left
+ *        |<-------------------- HELLO |   only now may the daemon send descriptors: whoever closes an unread call,
+ *        |                            |   perhaps process 1, would also close the descriptors sent after it
+ *        | TAKE --------------------->|   the first connection of a daemon: asks for what the previous daemon left
  *        |<------- HAVE name, fd ...  |
  *        |<---------------------- END |
- *        | RESET -------------------->|   or a later one: whatever was kept is closed, KEEPs follow
+ *        | RESET -------------------->|   a later connection: the keeper closes what it has; KEEPs follow
  *        | WAIT seconds ------------->|
- *        | KEEP name, fd ------------>|   replaces one of the same name
+ *        | KEEP name, fd ------------>|   replaces a descriptor of the same name
  *        | DROP name, token --------->|
  *        |<------ DROPPED name, token |   its close(2) has returned; the token is that of the last DROP of this name
  *
- * An older keeper outlives an upgrade of the daemon: the size of a message and the meaning of a kind never change.
- * A kind that the other side does not know is ignored.
+ * A keeper outlives an upgrade of the daemon, so the size of a message and the meaning of a kind must never change.
+ * Each side ignores kinds that it does not know.
  */
 
 #include <stdbool.h>
@@ -54,30 +54,33 @@ struct keeper_message {
 };
 
 /*
- * Sends one message without waiting; fd -1: without a descriptor. name NULL: none. Returns 0, or the negative errno of
- * sendmsg(2): -EAGAIN when the other side does not read, -EPIPE when it is gone.
+ * Sends one message without waiting. fd -1: no descriptor; name NULL: no name. Returns 0, -ENAMETOOLONG, or the
+ * negative errno of sendmsg(2): -EAGAIN if the other side does not read, -EPIPE if it is gone.
  */
 int keeper_send(int socket_fd, enum keeper_kind kind, uint32_t value, const char *name, int fd);
 
 /*
- * Takes one message without waiting. *ret_fd is the descriptor that came with it, close-on-exec and the caller's, or
- * -1; a message has one at most, and more do not fit. Returns 0, -EAGAIN, -ENOTCONN at the end of the connection,
- * -EBADMSG when it is no message, or another negative errno.
+ * Receives one message without waiting. *ret_fd is the descriptor that came with it (close-on-exec; the caller owns
+ * it), or -1; a message has one at most. Returns 0, -EAGAIN, -ENOTCONN at the end of the connection, -EBADMSG if it is
+ * not a valid message (*ret_fd may be set), or another negative errno.
  */
 int keeper_receive(int socket_fd, struct keeper_message *ret_message, int *ret_fd);
 
 /*
- * Calls whoever reads datagrams at path. Returns a connection, on which a keeper that lives greets; or negative errno:
- * -ECONNREFUSED or -ENOENT when nobody is there, -EAGAIN when too many calls wait, -EPERM when the socket may be
- * another user's.
+ * Calls the keeper at path. Returns a connection, on which a living keeper sends HELLO, or negative errno:
+ * -ECONNREFUSED or -ENOENT if no keeper is there, -EAGAIN if too many calls wait, -EPERM if another user may have
+ * created the socket.
  */
 int keeper_call(const char *path);
 
-/* Whether it is a socket for such a connection, whose other side is root or runs as the user that we are. */
+/* Whether fd is a socket of such a connection, and the process at its other end is root or runs as our user. */
 bool keeper_trusts(int fd);
 
-/* The name of a kept descriptor: "gpu-0000.17.00.0" (without colons, as systemd's store wanted names in 0.1.0). */
+/*
+ * The name of a kept descriptor: "gpu-0000.17.00.0". It has no colons because version 0.1.0 used systemd's store, which
+ * allows none.
+ */
 void keeper_name_format(char *buffer, size_t size, const char *kind, const struct pci_address *address);
 
-/* Whether the name is that of a descriptor of this kind; then whose. */
+/* Whether the name is that of a descriptor of this kind; *ret_address is its GPU. */
 bool keeper_name_parse(const char *name, const char *kind, struct pci_address *ret_address);

@@ -20,7 +20,7 @@
 static int notify_fd = -1;
 
 static int notify_connect(const char *path) {
-        /* A manager whose queue is full is waited for, but not for ever: the loop sends too. */
+        /* If the manager's queue is full, wait, but not for ever: the loop sends, too. */
         static const struct timeval limit = {.tv_sec = 1};
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
@@ -28,7 +28,7 @@ static int notify_connect(const char *path) {
 
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
                 return -ENAMETOOLONG;
-        if (path[0] == '@') /* abstract */
+        if (path[0] == '@') /* an abstract socket */
                 address.sun_path[0] = '\0';
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
@@ -68,7 +68,9 @@ int notify_send(const char *format, ...) {
         return send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* Copies of an earlier start go first. They are two messages, as the manager takes one command from each. */
+/*
+ * Removes the copies of earlier starts first. This takes two messages, since the manager accepts one command in each.
+ */
 int notify_store(const char *name, int fd) {
         union {
                 struct cmsghdr header;
@@ -90,8 +92,8 @@ int notify_store(const char *name, int fd) {
         if (r < 0)
                 return r;
         memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-        /* FDPOLL=0: a descriptor that polls as an error, as the kernel log's after a loss, must not be dropped for it.
-         */
+        /* FDPOLL=0: the manager must not drop a descriptor that polls as an error, as the kernel log does after a
+         * loss. */
         (void)text_format(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
         lines.iov_len = strlen(text);
         return sendmsg(notify_fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;

@@ -3,32 +3,32 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The service manager's notification protocol (sd_notify(3)): a datagram of "NAME=value" lines to the socket named by
- * NOTIFY_SOCKET. Does nothing where there is none. Own code: the protocol is documented for re-implementation, and a
- * root daemon is better without libsystemd's dependencies. Safe to call from several threads.
+ * The service manager's notification protocol (sd_notify(3)): datagrams of "NAME=value" lines to the socket in
+ * NOTIFY_SOCKET. The functions do nothing without that variable, and may be called on any thread. We do not use
+ * libsystemd, because the protocol is documented and simple, and a root daemon is safer without its dependencies.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* path: what NOTIFY_SOCKET says, or NULL. */
+/* path: the value of NOTIFY_SOCKET, or NULL. Errors are logged. */
 void notify_open(const char *path);
 bool notify_is_open(void);
 
 /*
- * Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held"). Returns 0, also when there is no manager, or the negative errno of
- * sendmsg(2): -EAGAIN when its queue stayed full.
+ * Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held"). Returns 0, also if there is no manager, or negative errno: -EAGAIN
+ * if the manager's queue stayed full for a second.
  */
 int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Has the manager pass a copy of fd at the next start, by that name (no colon in it), in place of what it has by that
- * name. Returns 0 or negative errno.
+ * Stores a copy of fd with the manager, which passes it at the next start under this name (without colons). It replaces
+ * what the manager has under that name. Returns 0 or negative errno: -ENOTCONN without a manager.
  */
 int notify_store(const char *name, int fd);
 
 /*
- * The period of WATCHDOG=1 that the manager wants, in microseconds: half of WATCHDOG_USEC, if WATCHDOG_PID means this
- * process. 0: none. Both may be NULL.
+ * How often to send WATCHDOG=1, in microseconds: half of WATCHDOG_USEC (period), if WATCHDOG_PID (pid) is this process.
+ * 0: never. Both may be NULL; without a pid the period counts.
  */
 uint64_t notify_watchdog_usec(const char *period, const char *pid);
