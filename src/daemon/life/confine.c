@@ -12,7 +12,9 @@
 #include "daemon/sandbox/sandbox.h"
 #include "gpu/numa.h"
 
-/* Known while the driver is loaded; one that is loaded later has to do without (docs/decisions/0002-numa-as-root.md).
+/*
+ * Known only if the driver is loaded. If it is loaded later, the daemon cannot online memory
+ * (docs/decisions/0002-numa-as-root.md).
  */
 static bool has_numa_memory(const struct locations *locations) {
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What the process may still do once it has what it needs root for: as whom it goes on, and in which sandbox. */
+/* Limits the process after it has done what needs root: drops privileges, and enters the sandbox. */
 
 #include <stdbool.h>
 
@@ -14,11 +14,11 @@ struct confine {
         const struct options *options;
         const struct gpu_ops *ops;
         const char *runtime_directory;
-        bool onlines_numa; /* GPU memory is there to be onlined, when it was looked for */
+        bool onlines_numa; /* a GPU has memory to be brought online; set by confine_drop_privileges() */
 };
 
-/* While the process has one thread. Returns 0, or negative errno (logged). */
+/* Call this while the process has one thread. Returns 0, or negative errno (logged). */
 int confine_drop_privileges(struct confine *confine, const struct privileges *privileges);
 
-/* Thereafter, likewise, and when every socket is made. */
+/* Call this later, with still one thread, after all sockets are created. Returns 0, or negative errno (logged). */
 int confine_enter_sandbox(const struct confine *confine);

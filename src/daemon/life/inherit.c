@@ -27,7 +27,7 @@ bool inherit_gpu(const char *name, int fd, void *userdata) {
         return inherit->adopts && registry_adopt(inherit->registry, &address, &hold) == 0;
 }
 
-/* Version 0.1.0 left GPUs with systemd: they go to the keeper, and from there on systemd has no part in it. */
+/* Version 0.1.0 stored GPUs with systemd. They go to the keeper, and systemd drops them. */
 static bool take_stored(struct inherit *inherit, const char *name, int fd) {
         struct gpu_keeper *keeper = keeper_link_keeper(inherit->keeper);
         struct pci_address address;
@@ -53,7 +53,8 @@ static void take(struct inherit *inherit, int fd, const char *name) {
         if (take_stored(inherit, name, fd))
                 return;
         if (inherit->listen_fd < 0 && is_listening(fd)) {
-                /* systemd's blocks unless the unit says NonBlocking=: an accept too many would stop the loop. */
+                /* A socket from systemd blocks unless the unit has NonBlocking=. An accept() without a client would
+                 * then block the loop. */
                 (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
                 inherit->listen_fd = fd;
         } else if (text_equal(name, KERNEL_MESSAGES_NAME) && inherit->log_fd < 0 && kernel_messages_is_log(fd)) {

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What we are handed at the start: by the service manager a socket and a descriptor of the kernel log, by a keeper GPUs
- * that a daemon before us has held.
+ * What we receive at the start: a socket and a descriptor of the kernel log from the service manager, and GPUs that a
+ * previous daemon held from a keeper.
  */
 
 #include <stdbool.h>
@@ -15,20 +15,19 @@
 struct inherit {
         struct registry *registry;
         struct keeper_link *keeper;
-        bool adopts;   /* the backend goes on with what another process has opened */
-        int listen_fd; /* -1: none; until the server has it */
-        int log_fd;    /* -1: none; until the registry has it. One that root has opened is there before */
+        bool adopts;   /* the backend can adopt what another process has opened */
+        int listen_fd; /* -1: none, or the server has it */
+        int log_fd;    /* -1: none, or the registry has it. If root has opened the log, it is set before */
 };
 
 /*
- * A descriptor of a GPU that a daemon before us has held. Those of one GPU come one by one: each is handed in alone,
- * and they meet in the registry. Returns whether it is one of a GPU's; then the descriptor is the registry's. userdata
- * is a struct inherit.
+ * Hands a descriptor of a GPU that a previous daemon held to the registry, which combines those of one GPU. Returns
+ * true if it did; then the registry owns fd. userdata is a struct inherit.
  */
 bool inherit_gpu(const char *name, int fd, void *userdata);
 
-/* Takes everything that the service manager passes. */
+/* Takes all descriptors that the service manager has passed, and closes those that nobody needs. */
 void inherit_passed(struct inherit *inherit);
 
-/* Closes what nobody took. */
+/* Closes what is left. */
 void inherit_done(struct inherit *inherit);

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "daemon/serve/server.h"
 
-/* Left alone, libevent tells standard error, which in the background is nobody. */
+/* By default libevent writes to standard error, which nobody reads in the background. */
 static void on_loop_message(int severity, const char *message) {
         log_write(severity >= EVENT_LOG_WARN ? LOG_WARNING : LOG_DEBUG, "event loop: %s", message);
 }
@@ -21,7 +21,7 @@ static struct event_base *make_base(void) {
 
         if (!config)
                 return NULL;
-        /* One thread uses the loop, and the environment is not to configure a root daemon. */
+        /* Only one thread uses the loop. The environment must not configure a daemon that runs as root. */
         (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
         (void)event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV);
         (void)event_config_set_max_dispatch_interval(config, NULL, SERVER_CALLBACKS_BEFORE_A_LOOK, SERVER_FIRST + 1);

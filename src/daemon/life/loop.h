@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The event loop, and the signals that it takes: TERM, INT, USR1 and HUP. */
+/* The event loop, and the signals that it handles: TERM, INT, USR1 and HUP. */
 
 #include <event2/event.h>
 
@@ -13,7 +13,7 @@ struct loop {
         struct event *signals[LOOP_SIGNALS];
 };
 
-/* Returns 0 or -ENOMEM (logged); what is there of it then is for loop_done(). */
+/* Returns 0 or -ENOMEM (logged). Call loop_done() in either case. */
 int loop_init(struct loop *loop, void (*on_signal)(evutil_socket_t number, short what, void *userdata), void *userdata);
 void loop_done(struct loop *loop);
 

@@ -10,7 +10,7 @@
 #include "daemon/life/loop.h"
 #include "daemon/manager/notify.h"
 
-/* How often the service manager is asked for more time while GPUs start, and for how much. */
+/* How often to ask the service manager for more time while GPUs start, and for how much time. */
 enum { EXTEND_PERIOD_SEC = 5, EXTEND_SEC = 15 };
 
 static int tell_status(const struct progress *progress, const char *prefix) {
@@ -24,7 +24,9 @@ void progress_tell(const struct progress *progress) {
         (void)tell_status(progress, "");
 }
 
-/* Without READY=1 the manager would end us when the start takes too long: until it is sent, the timer tries again. */
+/*
+ * If READY=1 cannot be sent, the timer tries again: without it the manager would end us when the start takes too long.
+ */
 void progress_ready(struct progress *progress) {
         if (tell_status(progress, "READY=1\n") == 0)
                 (void)event_del(progress->extend);
@@ -39,13 +41,14 @@ static void on_extend(evutil_socket_t fd, short what, void *userdata) {
                 (void)notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
 }
 
-/* Sent from the loop: a loop that does not turn is what the watchdog is for. GPUs stuck in the driver do not stop it.
+/*
+ * Sent from the loop, because the watchdog is for a loop that hangs. GPUs that are stuck in the driver do not matter.
  */
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata) {
         (void)notify_send("WATCHDOG=1");
 }
 
-/* Before we are ready, READY=1 at a reload's end would say more than that it is over. */
+/* A reload before we are ready is not reported: the READY=1 at its end would mean that we are ready. */
 void progress_reloading(const struct progress *progress) {
         if (registry_is_ready(progress->registry))
                 (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());

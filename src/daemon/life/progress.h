@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * How far we are, as the service manager is told it (manager/notify.h): more time while GPUs start, ready, how many are
- * held, a reload, the stop, and that the loop turns (the watchdog).
+ * Reports the daemon's progress to the service manager (manager/notify.h): requests more time while GPUs start; reports
+ * readiness, the number of held GPUs, reloads and the stop; and feeds the watchdog while the loop runs.
  */
 
 #include <stdbool.h>
@@ -21,14 +21,14 @@ struct progress {
         bool stopping;
 };
 
-/* watchdog_usec: the period that the manager wants; 0: none. Returns 0 or -ENOMEM (logged). */
+/* watchdog_usec: the period of the watchdog messages; 0: none. Returns 0 or -ENOMEM (logged). */
 int progress_init(struct progress *progress, struct event_base *loop, const struct registry *registry,
                   uint64_t watchdog_usec);
 void progress_done(struct progress *progress);
 
-/* Something changed. */
+/* Call this when a GPU changed. */
 void progress_tell(const struct progress *progress);
-/* The registry is ready. */
+/* Call this when the registry is ready. */
 void progress_ready(struct progress *progress);
 void progress_reloading(const struct progress *progress);
 void progress_reloaded(const struct progress *progress);

@@ -28,7 +28,7 @@ void reload(const struct reload *parts) {
         r = settings_read(parts->settings, parts->settings->options);
         if (r >= 0)
                 apply(parts);
-        else /* Landlock knows the folders that were there at the start (sandbox/paths.h) */
+        else /* Landlock permits only folders known at the start (sandbox/paths.h) */
                 log_write(LOG_ERR, "the current configuration stays in effect%s",
                           r == -EACCES && parts->settings->options->sandbox ? "; a restart reads files in other folders"
                                                                             : "");

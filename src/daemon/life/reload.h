@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The configuration read again, and applied to whatever it says something of. */
+/* Reads the configuration again, and applies it. */
 
 #include "daemon/life/progress.h"
 #include "daemon/manager/keeper_link.h"
@@ -17,5 +17,5 @@ struct reload {
         const struct progress *progress;
 };
 
-/* With an error in the file, which is logged, what is in force stays. */
+/* If the file has an error, that is logged and the current configuration stays in effect. */
 void reload(const struct reload *parts);

@@ -3,13 +3,14 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The way to the end: GPUs are released, or left with the keeper for the next daemon.
+ * The stop: releases the GPUs, or leaves them with the keeper for the next daemon.
  *
  *      TERM, INT    release everything
- *      USR1         leave what we hold with the keeper; one that is just being restarted is waited for, and where there
- *                   is none the GPUs are better released in order
+ *      USR1         leave what we hold with the keeper; wait for it if it is being restarted; without a keeper,
+ *                   release everything in an orderly way
  *
- * A driver that keeps us longer than anybody waits does not keep the process: the kernel goes on with what is in it.
+ * The stop has a time limit, because nobody waits longer for us. If a driver call takes longer, the process ends and
+ * the kernel completes the call.
  */
 
 #include <stdbool.h>
@@ -26,8 +27,8 @@ struct stop_config {
         struct registry *registry;
         struct keeper_link *keeper;
         struct progress *progress;
-        bool may_keep; /* there may be a keeper that could keep what we hold */
-        /* The limit has passed; without it the registry's on_stopped tells. */
+        bool may_keep; /* a keeper may be used, and the backend can adopt what it keeps */
+        /* The limit has passed. If all ends in time, the registry calls its on_stopped instead. */
         void (*on_limit)(void *userdata);
         void *userdata;
 };
@@ -36,17 +37,17 @@ struct stop {
         struct stop_config config;
         struct event *limit;
         struct event *hand_over;
-        uint64_t hand_over_until_usec; /* USR1 has come: until when a keeper is waited for; 0: it has not */
+        uint64_t hand_over_until_usec; /* after USR1: until when to wait for a keeper; 0: no USR1 yet */
         bool stopping;
-        bool keeps_gpus; /* with the keeper */
+        bool keeps_gpus; /* they stay with the keeper */
 };
 
 /* Returns 0 or -ENOMEM (logged). */
 int stop_init(struct stop *stop, const struct stop_config *config);
 void stop_done(struct stop *stop);
 
-/* Once begun, a stop goes on as it has begun: both do nothing more then. */
-void stop_release(struct stop *stop); /* also while a keeper is waited for */
+/* Once a stop has begun, both do nothing. */
+void stop_release(struct stop *stop); /* also ends the wait for a keeper */
 void stop_hand_over(struct stop *stop);
 
 /* Ends the process while a thread of it is in the driver. */

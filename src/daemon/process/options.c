@@ -29,7 +29,10 @@ static int set_root(struct options_parser *parser, const struct option_spec *spe
         return 0;
 }
 
-/* Absolute, for a daemon leaves its folder; but not resolved: on SIGHUP a link may lead to another file. */
+/*
+ * Makes the path absolute, because the daemon changes its folder. Links are not resolved: on SIGHUP they may lead to
+ * another file.
+ */
 static int set_config(struct options_parser *parser, const struct option_spec *spec, void *member, const char *value) {
         static char config[PATH_MAX];
         char folder[PATH_MAX] = "";
@@ -150,8 +153,8 @@ static int refuse(const char *why) {
 }
 
 /*
- * --root, or else HOLDFAST_ROOT. The environment is not to send root's daemon to files of somebody else's: there it may
- * be "/" only, which names no other place.
+ * Uses --root, or else HOLDFAST_ROOT. For a daemon that runs as root, the variable may only be "/", the real paths: the
+ * environment must not make it use files of another user.
  */
 static int choose_locations(struct options *options, struct options_parser *parser, const char *variable) {
         static const struct option_spec spec = {.name = "root (from HOLDFAST_ROOT)"};
@@ -193,7 +196,7 @@ int options_take(int argc, char *argv[], const struct environment *environment, 
                                          program);
         if (!options.backend)
                 options.backend = options.nvidia_cfg_path ? "nvidia-cfg" : "kernel";
-        if (environment->notify_socket) /* a unit of Type=notify, whatever its ExecStart says: forking would break it */
+        if (environment->notify_socket) /* a unit of Type=notify: forking would break it */
                 options.foreground = true;
         if (choose_locations(&options, &parser, environment->root) < 0)
                 return -EINVAL;

@@ -17,7 +17,7 @@
 
 enum { EXECUTE = 1, WRITE = 2, READ = 4 };
 
-/* Whether root, without capabilities and other groups, has the accesses to something of that owner and mode. */
+/* Whether root without capabilities and supplementary groups has these accesses to a file of that owner and mode. */
 static bool root_has(uid_t uid, gid_t gid, mode_t mode, gid_t own_gid, mode_t accesses) {
         unsigned shift = 0;
 
@@ -43,7 +43,7 @@ static mode_t node_accesses(const struct override_question *question) {
         return question->writes ? READ | WRITE : READ;
 }
 
-/* /dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidiaN, and what else the driver may have there. */
+/* Checks /dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidiaN, and other nodes of the driver. */
 static bool nodes_refuse(const struct override_question *question, char ret_reason[static PATH_MAX]) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char folder[PATH_MAX], path[PATH_MAX];
@@ -60,7 +60,7 @@ static bool nodes_refuse(const struct override_question *question, char ret_reas
         return false;
 }
 
-/* Those that others make later: whose they will be. */
+/* Checks the owner that nodes will have which others create later. */
 static bool later_nodes_refuse(const struct override_question *question, char ret_reason[static PATH_MAX]) {
         struct node_parameters parameters;
 

@@ -17,7 +17,7 @@
 #include "config/account.h"
 
 enum {
-        CAPABILITIES_MAX = 64, /* capset(2) has two words for each set */
+        CAPABILITIES_MAX = 64, /* capset(2) has two words of 32 bits for each set */
         GROUPS_MAX = 256,
 };
 
@@ -60,8 +60,9 @@ static bool is_group(gid_t gid) {
 }
 
 /*
- * What is right already is not asked for again: a unit's filter of system calls (~@privileged) refuses even a change
- * to what is. A user without a group of its own in the options has the group that the service manager gave (Group=).
+ * Does not request ids that the process already has: a unit's system call filter (~@privileged) refuses even a change
+ * that has no effect. If --user names the current user and there is no --group, the group from the service manager
+ * (Group=) stays.
  */
 static void leave_what_is_right(struct privileges *privileges, bool group_asked) {
         bool may_change = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID);
@@ -76,17 +77,17 @@ static void leave_what_is_right(struct privileges *privileges, bool group_asked)
         if (privileges->gid != (gid_t)-1 && is_group(privileges->gid))
                 privileges->gid = (gid_t)-1;
         if (privileges->uid == (uid_t)-1 && !may_change)
-                privileges->user[0] = '\0'; /* nor can its supplementary groups be changed */
+                privileges->user[0] = '\0'; /* its supplementary groups cannot be changed either */
 }
 
-/* The lines to change, where a unit has started us: the options of ExecStart= are only half of the matter. */
+/* What to change. In a unit, User= and Group= matter as well as the options in ExecStart=. */
 static const char *advice(bool in_unit) {
         return in_unit ? "in the unit, set User= and Group= to what the options of ExecStart= ask for, or remove "
                          "--user and --group from ExecStart= (systemctl edit --full shows both)"
                        : "start as root, as that user and group, or without --user and --group";
 }
 
-/* Better said now than after the fork. */
+/* Checked here because errors before the fork are easier to see. */
 static int check_permitted(const struct privileges *privileges, bool in_unit) {
         if (privileges->uid != (uid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID)) {
                 log_write(LOG_ERR, "cannot become user '%s' (--user): started as uid %u without CAP_SETUID; %s",
@@ -103,8 +104,8 @@ static int check_permitted(const struct privileges *privileges, bool in_unit) {
 }
 
 /*
- * NVIDIA's Ansible role puts a command line with --user root into whatever unit there is, also ours, which has User=.
- * Nobody is less safe if the daemon then has less than was asked for.
+ * NVIDIA's Ansible role puts a command line with --user root into any unit, including ours, which has User=. Running
+ * with fewer rights than requested is safe.
  */
 static void do_without_root(struct privileges *privileges) {
         if (privileges->uid != 0 || geteuid() == 0)
@@ -160,9 +161,9 @@ static const struct {
         bool (*is_needed)(const struct privileges *privileges);
         const char *(*reason)(const struct privileges *privileges);
 } kept_by_root[] = {
-        /* Nodes may be another user's (NVreg_DeviceFileUID, with 0660), and so may the keeper's socket. */
+        /* Nodes may belong to another user (NVreg_DeviceFileUID with 0660), and so may the keeper's socket. */
         {CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", if_others, why_others},
-        /* NV_ESC_SET_NUMA_STATUS wants it; the sandbox denies the rest of what it permits. */
+        /* NV_ESC_SET_NUMA_STATUS requires it. The sandbox denies everything else that it permits. */
         {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", if_numa, why_numa},
 };
 
@@ -184,7 +185,7 @@ static bool exists(unsigned capability) {
 
 /* ---- dropping ---- */
 
-/* What a container did not give is not there to be kept. */
+/* Selects only what we had: a container may not have given us everything. */
 static void select_kept(const struct privileges *privileges, capng_type_t sets, const bool *had) {
         capng_clear(CAPNG_SELECT_BOTH);
         for (unsigned capability = 0; exists(capability); capability++)
@@ -192,7 +193,7 @@ static void select_kept(const struct privileges *privileges, capng_type_t sets, 
                         (void)capng_update(CAPNG_ADD, sets, capability);
 }
 
-/* First, as it takes CAP_SETPCAP, which an ordinary user has not: no_new_privs makes up for that. */
+/* Must be first, because it needs CAP_SETPCAP. An ordinary user does not have that; no_new_privs is enough then. */
 static int drop_bounding_set(const struct privileges *privileges, const bool *had) {
         if (!had[CAP_SETPCAP])
                 return 0;
@@ -219,10 +220,10 @@ static bool has_none(void) {
 }
 
 static int drop_capabilities(const struct privileges *privileges, const bool *had) {
-        /* Without any there is nothing to drop, and a unit's filter of system calls may refuse even the attempt. */
+        /* If there are none, do nothing: a unit's system call filter may refuse even the attempt. */
         if (has_none())
                 return 0;
-        /* The kernel has the ambient set emptied with the other two; Linux before 4.3 has none. */
+        /* This also empties the ambient set: the kernel removes what leaves the permitted or the inheritable set. */
         select_kept(privileges, CAPNG_EFFECTIVE | CAPNG_PERMITTED, had);
         if (capng_apply(CAPNG_SELECT_CAPS) < 0)
                 return log_errno(LOG_ERR, -EPERM, "cannot drop the capabilities");
@@ -235,7 +236,7 @@ static int compare_groups(const void *a, const void *b) {
         return (left > right) - (left < right);
 }
 
-/* Whether the process has these supplementary groups already, in whatever order. */
+/* Whether the process already has exactly these supplementary groups, in any order. Sorts groups. */
 static bool has_groups(gid_t *groups, int n) {
         gid_t own[GROUPS_MAX];
         int n_own = getgroups(ARRAY_SIZE(own), own);
@@ -247,7 +248,7 @@ static bool has_groups(gid_t *groups, int n) {
         return memcmp(own, groups, (size_t)n * sizeof(own[0])) == 0;
 }
 
-/* Root's supplementary groups must not survive; the user's own (video, say) are wanted. */
+/* Replaces root's supplementary groups by those of the user (for example video), if one is given. */
 static int take_groups(const struct privileges *privileges) {
         gid_t gid = privileges->gid == (gid_t)-1 ? getegid() : privileges->gid;
         gid_t groups[GROUPS_MAX];
@@ -256,12 +257,12 @@ static int take_groups(const struct privileges *privileges) {
         if (privileges->user[0] != '\0') {
                 n = ARRAY_SIZE(groups);
                 if (getgrouplist(privileges->user, gid, groups, &n) < 0)
-                        return initgroups(privileges->user, gid); /* more than we compare */
+                        return initgroups(privileges->user, gid); /* too many to compare */
         }
         return has_groups(groups, n) ? 0 : setgroups((size_t)n, groups);
 }
 
-/* With the capability, only a filter or a user namespace can refuse. */
+/* We have the capability, so only a filter or a user namespace can have refused. */
 static int report_refusal(int error, const char *what) {
         return log_errno(LOG_ERR, error,
                          "cannot take %s of --user or --group: the unit's SystemCallFilter= or a user namespace "
@@ -274,7 +275,8 @@ static int take_ids(const struct privileges *privileges, const bool *had) {
         uid_t uid = privileges->uid;
         gid_t gid = privileges->gid;
 
-        /* A user namespace may forbid it whatever the capabilities: then it is an error only if it was asked for. */
+        /* A user namespace may forbid this despite the capability. That is an error only if a user or a group was
+         * requested. */
         if (had[CAP_SETGID] && take_groups(privileges) < 0 && (asked || errno != EPERM))
                 return report_refusal(-errno, "the supplementary groups");
         if (gid != (gid_t)-1 && setresgid(gid, gid, gid) < 0)
@@ -300,7 +302,7 @@ static bool regains_groups(const struct privileges *privileges) {
         return setgroups(1, &root) == 0;
 }
 
-/* Asks for each by itself: the kernel refuses a set as a whole. */
+/* Requests each capability separately, since the kernel refuses a set as a whole. */
 static bool regains_capability(const struct privileges *privileges) {
         for (unsigned capability = 0; exists(capability); capability++) {
                 if (is_kept(privileges, capability))
@@ -314,7 +316,7 @@ static bool regains_capability(const struct privileges *privileges) {
         return false;
 }
 
-/* All of these must fail. The first that does not ends the process, so that it matters not what it changed. */
+/* All of these must fail. If one succeeds, the process ends, so what it has changed does not matter. */
 static const struct {
         bool (*regains)(const struct privileges *privileges);
         const char *what;
@@ -335,7 +337,9 @@ static int try_to_regain(const struct privileges *privileges) {
         return 0;
 }
 
-/* After the drop. Without --user root stays root, as it does in NVIDIA's, and an operator is to know what that means.
+/*
+ * Logs which capabilities are left. Without --user the daemon stays root, like NVIDIA's, and operators should know what
+ * that means.
  */
 static void report_root(const struct privileges *privileges) {
         char kept[2 * PATH_MAX] = "";
@@ -368,8 +372,8 @@ int privileges_drop(const struct privileges *privileges) {
         if (r < 0)
                 return r;
         /*
-         * PR_SET_DUMPABLE stays as the kernel has it: off after a change of user, so that others of that user cannot
-         * trace us; on for root, so that operators see /proc/PID/fd and get core files.
+         * PR_SET_DUMPABLE stays as the kernel sets it: off after a change of user, so other processes of that user
+         * cannot trace us; on for root, so operators can read /proc/PID/fd and get core files.
          */
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot set no_new_privs");

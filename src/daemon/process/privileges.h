@@ -3,13 +3,15 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Who the daemon runs as. Resolved before anything is made (a misspelt user must cost nothing), dropped for good after
- * everything that needs root is done, and verified by trying to get it back.
+ * The user and the capabilities that the daemon runs with. Names are resolved before anything is created, so that a
+ * misspelt user has no effects. Privileges are dropped after everything that needs root is done. A test then verifies
+ * that they cannot be regained.
  *
- *      as another user    its groups, its ids, no capability at all, not even in the bounding set
- *      as root            no supplementary groups, and of the capabilities those in a table, each with its reason
+ *      as another user    that user's ids and groups; no capability, not even in the bounding set
+ *      as root            no supplementary groups; only capabilities of a table, each for a reason
  *
- * A start as an ordinary user (a container, User= in a unit) has nothing to drop, which is no error.
+ * If the daemon is started as an ordinary user (in a container, or by User= in a unit), there is nothing to drop. That
+ * is not an error.
  */
 
 #include <limits.h>
@@ -17,31 +19,32 @@
 #include <sys/types.h>
 
 struct privileges {
-        char user[64];   /* whose supplementary groups we take; empty: none are kept but gid */
-        bool user_given; /* --user was, whatever came of it */
-        uid_t uid;       /* (uid_t)-1: stays as it is */
-        gid_t gid;       /* (gid_t)-1: likewise */
-        /* Of a daemon that stays root; false and empty from resolve. */
+        char user[64];   /* take the supplementary groups of this user; empty: keep none */
+        bool user_given; /* --user was given, even if it had no effect */
+        uid_t uid;       /* (uid_t)-1: unchanged */
+        gid_t gid;       /* (gid_t)-1: unchanged */
+        /* For a daemon that stays root. privileges_resolve() sets these to false and "". */
         bool onlines_numa;              /* brings GPU memory on- and offline (gpu/numa.h) */
-        bool opens_others;              /* needs what belongs to others (daemon/process/override.h) */
-        char override_reason[PATH_MAX]; /* why, for the log */
+        bool opens_others;              /* uses files of other users (daemon/process/override.h) */
+        char override_reason[PATH_MAX]; /* the reason for opens_others, for the log */
 };
 
 /*
- * user alone means its primary group; group overrides it; numbers are taken as ids. Either may be NULL. in_unit:
- * a unit has started us, which messages speak of. Returns 0, or after logging why, -ENOENT when the system does not
- * know one of them, -EPERM when we may not become it.
+ * user and group are names or ids; each may be NULL. Without group, the user's primary group is used. in_unit: a unit
+ * has started us, so messages mention it. Returns 0, or after logging the reason: -ENOENT if the system does not know
+ * one of them, -EPERM if we may not become it, -EIO if the capabilities cannot be read.
  */
 int privileges_resolve(struct privileges *ret_privileges, const char *user, const char *group, bool in_unit);
 
-/* A group by name or number, for the option of that name. Returns 0, or -ENOENT after logging. */
+/* Finds a group by name or number; messages name the option. Returns 0, or -ENOENT (logged). */
 int privileges_find_group(const char *option, const char *name, gid_t *ret_gid);
 
-/* Whether the daemon is root and stays it. */
+/* Whether the daemon will run as root. */
 bool privileges_stay_root(const struct privileges *privileges);
 
 /*
- * Drops, and tries to get back. To be called while the process has one thread: capabilities are a thread's own. Returns
- * 0, or negative errno (logged): the process must then end. Logs it when the daemon stays root, and why.
+ * Drops privileges, and checks that they cannot be regained. Call it while the process has one thread, since each
+ * thread has its own capabilities. Returns 0, or negative errno (logged): the process must then end. If the daemon
+ * stays root, logs that and the reason.
  */
 int privileges_drop(const struct privileges *privileges);

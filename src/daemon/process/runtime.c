@@ -40,15 +40,15 @@ int runtime_init(struct runtime *runtime, const struct locations *locations, boo
         return 0;
 }
 
-/* By its descriptor: its former owner may put something else in its place at any time. */
+/* Uses the descriptor, not the path: the former owner may replace the directory at any time. */
 static int give_directory(const char *path, int fd, uid_t uid, gid_t gid) {
-        /* The umask is not to decide who reaches the socket. */
+        /* The umask must not decide who can reach the socket. */
         if (fchown(fd, uid, gid) < 0 || fchmod(fd, 0755) < 0)
                 return log_errno(LOG_ERR, -errno, "cannot change the owner of the runtime directory %s", path);
         return 0;
 }
 
-/* What to change: the unit's lines where one has started us. */
+/* What to change; in the unit, if one has started us. */
 static const char *advice(bool in_unit) {
         return in_unit ? "in the unit, set RuntimeDirectory=nvidia-persistenced, or start it as root "
                          "(no User=) with --user"
@@ -56,8 +56,8 @@ static const char *advice(bool in_unit) {
 }
 
 /*
- * A directory that is there is made the user's if it was another's: a daemon with another --user left it. One that is
- * no directory, or a link to one, stays as it is; it shows later whether it is of use.
+ * If the directory belongs to another user, because a daemon with another --user created it, it is given to ours. If
+ * the path is a link or not a directory, it stays unchanged; runtime_lock() reports if it cannot be used.
  */
 int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) {
         const char *path = runtime->directory;
@@ -83,8 +83,8 @@ enum {
 };
 
 /*
- * Whether the process has ended but for a thread that the driver does not give back. It stays in the process table with
- * its lock, maybe for ever, and serves nobody.
+ * Whether the process has ended, except for a thread that is stuck in the driver. Such a process serves nobody, but
+ * stays in the process table and keeps its lock, perhaps for ever.
  */
 static bool is_dead(pid_t pid) {
         char text[1024];
@@ -92,11 +92,14 @@ static bool is_dead(pid_t pid) {
 
         if (pid <= 0 || pids_read(pid, "stat", text, sizeof(text)) < 0)
                 return false;
-        name_end = strrchr(text, ')'); /* the state follows the name, in which anything may stand */
+        name_end = strrchr(text, ')'); /* the state follows the name, which may contain anything */
         return name_end && text_starts_with(name_end, ") Z");
 }
 
-/* Who removes what a killed daemon left has the lock for a moment (base/leftover.h). Returns as fcntl(2). */
+/*
+ * Tries several times, because a process that removes files of a killed daemon has the lock for a moment
+ * (base/leftover.h). Returns what fcntl(2) returned last.
+ */
 static int lock_patiently(int fd, struct flock *whole) {
         int r = fcntl(fd, F_SETLK, whole);
 
@@ -132,15 +135,15 @@ static int write_pid(int fd, const char *path) {
         char text[16];
 
         (void)text_format(text, sizeof(text), "%d\n", (int)getpid());
-        /* Emptied first: no digits of a longer pid stay behind. */
+        /* Truncate first, so that no digits of a longer pid are left. */
         if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text))
                 return log_errno(LOG_ERR, errno ? -errno : -ENOSPC, "cannot write the pid file %s", path);
         return 0;
 }
 
 /*
- * The directory is ours, but not the file: a daemon of another user left it. If nobody has it locked it is removed, and
- * 0 returned: then there is another to try.
+ * Removes a pid file that a daemon of another user left in our directory. Returns 0 if it is removed, so that the
+ * caller can try again; or -EACCES (logged) if it is locked or cannot be removed.
  */
 static int remove_foreign(const char *path) {
         CLEANUP(fd_done) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -152,7 +155,10 @@ static int remove_foreign(const char *path) {
         return 0;
 }
 
-/* Opens and locks the pid file; *ret_fd is -1 when it was removed meanwhile, and there is another to try. */
+/*
+ * Opens and locks the pid file. Returns 0, or negative errno (logged). *ret_fd is -1 if the file was removed meanwhile:
+ * try again.
+ */
 static int open_locked(const char *path, int *ret_fd) {
         CLEANUP(fd_done) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
         int r;
@@ -165,13 +171,13 @@ static int open_locked(const char *path, int *ret_fd) {
         r = lock(fd, path);
         if (r < 0)
                 return r;
-        if (r == LOCK_OF_THE_DEAD) { /* the name is ours; the file is its own for as long as it lasts */
+        if (r == LOCK_OF_THE_DEAD) { /* replace the file; the dead process keeps the lock on the old one */
                 *ret_fd = -1;
                 if (file_is_at(fd, path) && unlink(path) < 0)
                         return log_errno(LOG_ERR, -errno, "cannot replace the pid file %s", path);
                 return 0;
         }
-        /* A daemon that ends removes it, and the next one makes another. */
+        /* A daemon that ends removes the file, so the lock may be on a file that is gone. */
         *ret_fd = file_is_at(fd, path) ? take_fd(&fd) : -1;
         return 0;
 }
@@ -191,7 +197,7 @@ int runtime_lock(struct runtime *runtime) {
         (void)fchmod(fd, 0644);
         errno = 0;
         r = write_pid(fd, path);
-        if (r < 0) { /* an empty pid file is worse than none */
+        if (r < 0) { /* an empty pid file is worse than no file */
                 (void)unlink(path);
                 return r;
         }
@@ -201,7 +207,7 @@ int runtime_lock(struct runtime *runtime) {
 }
 
 void runtime_unlock(struct runtime *runtime) {
-        if (runtime->pid_fd < 0) /* the lock says whose they are */
+        if (runtime->pid_fd < 0) /* without the lock, the files are not ours */
                 return;
         if (runtime->removes_socket && unlink(runtime->socket) < 0 && errno != ENOENT)
                 (void)log_errno(LOG_WARNING, -errno, "cannot remove the socket %s", runtime->socket);

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What the daemon leaves in the file system: /var/run/nvidia-persistenced/ with the socket and the locked pid file. The
- * names are a contract (docs/protocol.md); with a root they are below <root>/run.
+ * The daemon's files: /var/run/nvidia-persistenced/ with the socket and the locked pid file. Other programs depend on
+ * these names (docs/protocol.md). With another root directory they are in <root>/run.
  */
 
 #include <stdbool.h>
@@ -16,23 +16,28 @@ struct runtime {
         char *directory;
         char *socket;
         char *pid_file;
-        char *uevents;       /* a simulated driver's uevents (daemon/gpus/hotplug.h) */
+        char *uevents;       /* socket for the uevents of a simulated driver (daemon/gpus/hotplug.h) */
         int pid_fd;          /* holds the lock; -1: none */
         bool in_unit;        /* a unit has started us */
-        bool removes_socket; /* at the end; otherwise it is the service manager's, or to be kept */
+        bool removes_socket; /* remove the socket at the end; false: the service manager owns it, or --keep-socket */
 };
 
-/* Makes the paths. Returns 0 or -ENOMEM (logged). */
+/* Builds the paths. Returns 0 or -ENOMEM (logged). Call runtime_done() in either case. */
 int runtime_init(struct runtime *runtime, const struct locations *locations, bool in_unit);
 
-/* Makes the directory (0755) if it is missing, and then gives it to uid and gid ((uid_t)-1: left alone). Logs errors.
+/*
+ * Creates the directory (0755) if it is missing, and gives it to uid and gid ((uid_t)-1: unchanged). As root, also
+ * gives an existing directory of another user to them. Returns 0, or negative errno (logged).
  */
 int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid);
 
-/* Locks the pid file and writes our pid into it. -EBUSY: another daemon runs. Logs errors, and "Started (PID)". */
+/*
+ * Locks the pid file, writes our pid into it, and logs "Started (PID)". Returns 0, -EBUSY if another daemon runs, or
+ * other negative errno (logged).
+ */
 int runtime_lock(struct runtime *runtime);
 
-/* Removes the pid file, and the socket if it is ours: "Shutdown (PID)". Does nothing without the lock. */
+/* Removes the pid file and, if removes_socket, the socket; logs "Shutdown (PID)". Does nothing without the lock. */
 void runtime_unlock(struct runtime *runtime);
 
 /* Frees the paths. */

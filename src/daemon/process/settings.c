@@ -14,7 +14,7 @@
 #include "base/text.h"
 #include "daemon/process/privileges.h"
 
-/* How long a keeper waits for the next daemon: longer than any restart. */
+/* The default for how long a keeper waits for the next daemon: longer than any restart takes. */
 enum { KEEPER_SEC = 60 };
 
 int settings_path(const struct options *options, char path[static PATH_MAX]) {
@@ -26,8 +26,8 @@ int settings_path(const struct options *options, char path[static PATH_MAX]) {
 enum { NO_CONFIG = 1 };
 
 /*
- * Returns 0; NO_CONFIG when none was named and none is at the usual place, and *ret_config is empty; or negative errno,
- * with a sentence in error and *ret_config as it was.
+ * Returns 0; NO_CONFIG and an empty *ret_config if --config is not given and the default file does not exist; or
+ * negative errno, with a sentence in error and *ret_config unchanged.
  */
 static int find_config(const struct options *options, struct config *ret_config, char error[static CONFIG_ERROR_SIZE]) {
         char path[PATH_MAX];

@@ -3,10 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What is in force: the command line and the configuration file, merged. The file is the administrator's, for this
- * node, and has the last word:
+ * The settings in effect: command line and configuration file, merged. The file overrides the command line, because an
+ * administrator writes it for this node:
  *
- *      setting             the file, if it says so      else the command line      else
+ *      setting             the file, if set there       else the command line      else
  *
  *      persistence         last rule that matches       --[no-]persistence-mode    on
  *      UVM persistence     last rule that matches       --uvm-persistence-mode     off
@@ -17,7 +17,7 @@
  *      sessions            max-sessions, if fewer                                  by RLIMIT_NOFILE
  *      sessions of a user  max-sessions-per-user                                   a quarter of these
  *
- * What else decides whether a GPU is held: entry_update_want() in gpus/registry.c.
+ * See entry_update_want() in gpus/registry.c for what else decides whether a GPU is held.
  */
 
 #include <limits.h>
@@ -32,24 +32,25 @@ struct settings {
         struct config config;
 };
 
-/* The path of the file: the one that was named, or the usual one. Returns 0 or -ENAMETOOLONG. */
+/* The path of the file: that of --config, or the default. Returns 0 or -ENAMETOOLONG. */
 int settings_path(const struct options *options, char path[static PATH_MAX]);
 
-/* Reads the file, if there is one. Returns 0, or negative errno after logging why; then the settings stay as they are.
- */
+/* Reads the file, if there is one. Returns 0, or negative errno (logged); then the settings are unchanged. */
 int settings_read(struct settings *settings, const struct options *options);
 
-/* Says on standard output or error whether the file is right. Returns an exit status. */
+/* Checks the file, and prints the result to standard output, or an error to standard error. Returns an exit status. */
 int settings_check(const struct options *options);
 
-/* What is wanted of a GPU; index as in struct registry_config. */
+/* The policy for a GPU; index as in struct registry_config. */
 struct registry_policy settings_of_gpu(const struct settings *settings, const struct gpu_info *info, int index);
 
-/* Who may change things. Returns 0, or negative errno after logging that there is no such group as --admin-group names;
- * the policy is then without it. */
+/*
+ * Who may change which GPUs are held. Returns 0, or negative errno (logged) if the group of --admin-group does not
+ * exist; the policy then has no admin group.
+ */
 int settings_peer_policy(const struct settings *settings, struct peer_policy *ret_policy);
 
-/* With the policy in force. */
+/* The limits of the server. policy: from settings_peer_policy(). */
 struct server_limits settings_limits(const struct settings *settings, const struct peer_policy *policy);
 
 uint64_t settings_stuck_usec(const struct settings *settings);

@@ -17,7 +17,7 @@
 
 enum { SETTLE_LIMIT_MSEC = 500 };
 
-/* The child ended without a word: how? */
+/* The child ended without sending a status. Prints how it ended. */
 static int status_of_dead(pid_t child) {
         int status = 0;
 
@@ -88,7 +88,7 @@ int startup_fork(struct startup *ret_startup) {
                 _exit(r);
         }
         (void)fd_close(ends[0]);
-        /* The parent may be kept from printing what it reads: an error line that does not fit is lost. */
+        /* If the parent cannot print, the pipe fills up; error lines that do not fit are lost. */
         (void)fcntl(ends[1], F_SETFL, O_WRONLY | O_NONBLOCK);
         ret_startup->pipe_fd = ends[1];
         log_copy_errors_to(ends[1]);

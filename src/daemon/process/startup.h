@@ -3,25 +3,25 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Becoming a daemon with a parent that tells the truth. The parent waits until the child says how its start went,
- * prints the child's own error lines, and returns the child's status: the starting command has then succeeded or
- * failed.
+ * Goes into the background, with a parent that reports the result of the start. The parent waits for the child's
+ * result, prints the child's error lines, and exits with the child's status. So the command that starts the daemon
+ * succeeds or fails as the daemon does.
  *
  *      parent   pipe   child
  *        |  <- error lines -  |   log_copy_errors_to()
  *        |  <- NUL, status -  |   startup_tell()
- *       exit(status)          |   goes on
+ *       exit(status)          |   continues
  */
 
 struct startup {
-        int pipe_fd; /* the child's end; -1: nobody waits */
+        int pipe_fd; /* the child's end; -1: no parent waits */
 };
 
 /*
- * Forks. Returns in the child only, detached from the terminal, in "/", descriptors 0-2 on /dev/null; the parent exits
- * by itself. Returns negative errno (logged) in the caller when it could not.
+ * Forks. Returns 0 in the child only: it is detached from the terminal, in "/", with descriptors 0-2 on /dev/null. The
+ * parent exits. Returns negative errno (logged) on failure, in the process that failed.
  */
 int startup_fork(struct startup *ret_startup);
 
-/* Tells the parent how the start went; it exits with that status. Does nothing the second time, or if nobody waits. */
+/* Sends the exit status to the parent, which exits with it. Does nothing the second time, or if no parent waits. */
 void startup_tell(struct startup *startup, int status);
