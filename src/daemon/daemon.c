@@ -11,7 +11,7 @@
 
 enum { LOG_LIMIT_MSEC = 200 };
 
-/* ---- what the parts tell each other ---- */
+/* ---- callbacks between the parts ---- */
 
 struct registry_policy daemon_policy_of(const struct gpu_info *info, int index, void *userdata) {
         return settings_of_gpu(&((struct daemon *)userdata)->settings, info, index);
@@ -77,12 +77,15 @@ void daemon_on_signal(evutil_socket_t number, short what, void *userdata) {
                 reload(&parts);
 }
 
-/* The driver keeps us from its list: whoever asks now hears of no GPU, but is not kept waiting. */
+/*
+ * The driver has not returned its list in time. Clients are served without it: they may not find a GPU, but do not
+ * wait.
+ */
 void daemon_on_list_limit(evutil_socket_t fd, short what, void *userdata) {
         server_start(((struct daemon *)userdata)->server);
 }
 
-/* ---- the whole ---- */
+/* ---- the daemon's life ---- */
 
 int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup) {
         struct daemon daemon = {

@@ -3,7 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The daemon put together:
+ * The whole daemon:
  *
  *      runtime directory, backend (as root) -> privileges dropped -> pid file -> socket -> sandbox
  *              -> hold the GPUs -> ready -> loop -> release the GPUs, or leave them -> remove socket and pid file
@@ -13,5 +13,8 @@
 #include "daemon/process/privileges.h"
 #include "daemon/process/startup.h"
 
-/* Runs from the start to the end; tells the waiting parent, if any. Returns the exit status, or exits by itself. */
+/*
+ * Runs the daemon from its start to its end, and reports to the waiting parent, if any. Returns the exit status. If a
+ * thread is stuck in the driver, it does not return but ends the process.
+ */
 int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup);

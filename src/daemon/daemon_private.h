@@ -3,10 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The daemon's inside, for its own files:
+ * Internals of the daemon, for these files only:
  *
- *      daemon.c         what the parts tell each other, and the whole life
- *      daemon_steps.c   the start, step by step, and the stop, which undoes the steps backwards
+ *      daemon.c         callbacks between the parts, and the daemon's life
+ *      daemon_steps.c   the steps of the start, and the stop, which undoes them in reverse order
  */
 
 #include "daemon/daemon.h"
@@ -41,14 +41,14 @@ struct daemon {
         struct inherit inherit;
         struct server *server;
         struct hotplug *hotplug;
-        size_t n_steps; /* taken, and not undone */
-        bool stuck;     /* a thread is in the driver and uses what is left: nothing more is freed */
-        int status;     /* to exit with */
+        size_t n_steps; /* steps that were taken and are not undone */
+        bool stuck;     /* a thread in the driver still uses what is left: free nothing more */
+        int status;     /* exit status */
 };
 
-/* Takes the steps until one fails, which it has logged. Returns 0, or the status to exit with. */
+/* Takes the steps until one fails (logged). Returns 0, or the exit status. */
 int steps_take(struct daemon *daemon);
-/* Undoes those that were taken, the last first, as far as can be. */
+/* Undoes the steps in reverse order, up to a thread that is stuck in the driver. */
 void steps_undo(struct daemon *daemon);
 
 struct registry_policy daemon_policy_of(const struct gpu_info *info, int index, void *userdata);

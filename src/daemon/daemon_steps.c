@@ -16,9 +16,9 @@
 #include "gpu/nodes.h"
 
 enum {
-        /* Clients are served without a list of GPUs only if it takes longer than this to make. */
+        /* Clients are served without a list of GPUs if the driver takes longer than this for it. */
         LIST_LIMIT_SEC = 2,
-        /* The pause between scans while nobody reports changes, or there is no GPU. */
+        /* The pause between scans while changes are not reported, or there is no GPU. */
         POLL_SEC = 5,
 };
 
@@ -152,7 +152,7 @@ static void free_stop(struct daemon *daemon) {
         stop_done(&daemon->stop);
 }
 
-/* A thread that is stuck in the driver cannot be ended, and uses what the steps before have made. */
+/* A thread that is stuck in the driver cannot be ended, and uses what the steps before this one have created. */
 static void look_for_stuck_threads(struct daemon *daemon) {
         daemon->stuck = !worker_is_idle(daemon->worker);
 }
@@ -190,7 +190,7 @@ static int find_keeper(struct daemon *daemon) {
         daemon->inherit.adopts = daemon->ops->adopt;
         if (daemon->inherit.adopts)
                 keeper_link_start(daemon->keeper, &config);
-        else /* a library's descriptors are its own business */
+        else /* a closed library's descriptors cannot be adopted */
                 keeper_link_reset_others(&config);
         return 0;
 }
@@ -232,7 +232,7 @@ static int make_server(struct daemon *daemon) {
         return 0;
 }
 
-/* What was refused and not told yet is told, also if nothing more is freed. */
+/* Also logs the counts of refused calls, since free_methods() is not called if a thread is stuck. */
 static void free_server(struct daemon *daemon) {
         server_free(daemon->server);
         refusals_done(&daemon->methods.refusals);
@@ -282,29 +282,32 @@ static int start_registry(struct daemon *daemon) {
 
 /* ---- the table ---- */
 
-/* Each run logs why it fails; an undo takes what it finds, for it is that of a step that failed half-way, too. */
+/*
+ * Each run logs why it fails. An undo function must accept a half-completed step, since it also runs for a step that
+ * failed.
+ */
 static const struct start_step {
-        int (*run)(struct daemon *daemon);   /* NULL: there is only something to undo here */
-        void (*undo)(struct daemon *daemon); /* NULL: nothing */
-        int status;                          /* to exit with when it fails; see status_of() */
+        int (*run)(struct daemon *daemon);   /* NULL: nothing to do at the start */
+        void (*undo)(struct daemon *daemon); /* NULL: nothing to undo */
+        int status;                          /* exit status if it fails; see status_of() */
 } steps[] = {
         /* clang-format off */
         {read_settings, NULL, EXIT_NOT_CONFIGURED},
         {make_runtime, free_runtime, EXIT_FAILURE},
         {make_keeper_link, free_keeper_link, EXIT_FAILURE},
-        {start_backend, stop_backend, EXIT_FAILURE}, /* the last that needs root */
+        {start_backend, stop_backend, EXIT_FAILURE}, /* the last step that needs root */
         {drop_privileges, NULL, EXIT_NOT_PERMITTED},
         {make_loop, free_loop, EXIT_FAILURE},
         {make_registry, free_registry, EXIT_FAILURE},
         {make_methods, free_methods, EXIT_NOT_CONFIGURED},
         {make_progress, free_progress, EXIT_FAILURE},
         {make_stop, free_stop, EXIT_FAILURE},
-        {NULL, look_for_stuck_threads, 0}, /* what is above is left as it is if there is one, what is below is undone */
+        {NULL, look_for_stuck_threads, 0}, /* if a thread is stuck, the steps above are not undone */
         {NULL, tell_keeper_of_end, 0},
         {lock_runtime, unlock_runtime, EXIT_FAILURE},
         {find_keeper, leave_keeper, EXIT_FAILURE},
         {take_passed, close_passed, EXIT_FAILURE},
-        {make_server, free_server, EXIT_FAILURE}, /* clients can connect */
+        {make_server, free_server, EXIT_FAILURE}, /* from here on clients can connect */
         {listen_to_hotplug, free_hotplug, EXIT_FAILURE},
         {enter_sandbox, NULL, EXIT_FAILURE},
         {start_log_thread, NULL, EXIT_FAILURE}, /* the first thread */
@@ -315,7 +318,7 @@ static const struct start_step {
 static int status_of(const struct start_step *step, int error) {
         if (error == -EACCES || error == -EPERM || error == -EROFS)
                 return EXIT_NOT_PERMITTED;
-        return error == -ENOMEM ? EXIT_FAILURE : step->status; /* memory is another matter the next time */
+        return error == -ENOMEM ? EXIT_FAILURE : step->status; /* there may be memory the next time */
 }
 
 int steps_take(struct daemon *daemon) {

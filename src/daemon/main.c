@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* nvidia-persistenced: the process' beginning and end. What happens between them is daemon.c. */
+/* nvidia-persistenced: the beginning and the end of the process. daemon.c runs between them. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@
 
 enum { SETTLE_LIMIT_MSEC = 500 };
 
-/* The keeper's socket: systemd's, or one that we make where nobody else does, for a daemon in another container. */
+/* Runs as the keeper, with the socket from systemd or, for a daemon in another container, with one that we create. */
 static int be_keeper(const struct options *options) {
         struct keeper_config config = {.listen_fd = -1, .ends_idle = true, .sandbox = options->sandbox};
         char path[PATH_MAX], name[64];
@@ -47,8 +47,9 @@ static int be_keeper(const struct options *options) {
 }
 
 /*
- * For a daemon that is not root: it gets the descriptor with its socket. One of an earlier start is replaced. Without
- * it the daemon does as well, but for unbinds on drivers before 575.51.02; so this never fails.
+ * Opens the kernel log for a daemon that is not root, which then gets the descriptor together with its socket. Replaces
+ * one of an earlier start. Failures are only logged, because the daemon needs the log only for unbinds with drivers
+ * before 575.51.02.
  */
 static void pass_kernel_log(const struct options *options) {
         int fd, r;
@@ -69,7 +70,7 @@ static void pass_kernel_log(const struct options *options) {
         (void)fd_close(fd);
 }
 
-/* What is done as root for a daemon that is not. */
+/* Does as root what a daemon that is not root needs. */
 static int prepare(const struct options *options) {
         if (options->pass_kernel_log)
                 pass_kernel_log(options);
@@ -78,12 +79,12 @@ static int prepare(const struct options *options) {
         return EXIT_SUCCESS;
 }
 
-/* Of what was asked for and printed: without it, it is no success. Returns the exit status. */
+/* Closes standard output. If the output could not be written, success becomes failure. Returns the exit status. */
 static int end_output(int status) {
         return standard_close_output("nvidia-persistenced") < 0 && status == EXIT_SUCCESS ? EXIT_FAILURE : status;
 }
 
-/* Children get nothing of the service manager's words to us. */
+/* Also removes variables of the service manager that are not for child processes. */
 static struct environment read_environment(void) {
         struct environment environment = {
                 .root = secure_getenv("HOLDFAST_ROOT"),
@@ -119,11 +120,11 @@ static int run(int argc, char *argv[]) {
         if (options.check_config)
                 return end_output(settings_check(&options));
         inherited_open(environment.listen_pid, environment.listen_fds, environment.listen_names);
-        /* Those that we were not given on purpose: one of them could be somebody's hold of a GPU. */
+        /* Close descriptors that we inherited by accident: one of them could keep a GPU open. */
         (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN);
-        /* One arena: threads that live for one open would otherwise leave one each behind. */
+        /* One arena, since each of the short-lived threads would otherwise leave one behind. */
         (void)mallopt(M_ARENA_MAX, 1);
         log_set_journal(environment.journal_stream);
         log_open("nvidia-persistenced", LOG_TO_STDERR, options.verbose);

@@ -14,8 +14,8 @@
 #include "base/fd.h"
 
 /*
- * The kernel's interface (include/uapi/linux/landlock.h). Build machines have older headers than the kernels that we
- * run on, or none; the numbers of the calls are the same on all architectures.
+ * The kernel's interface (include/uapi/linux/landlock.h), because build machines may have older headers than the
+ * kernels that we run on, or none. The call numbers are the same on all architectures.
  */
 enum {
         CREATE_RULESET = 444,
@@ -55,7 +55,7 @@ struct path_beneath {
         int32_t parent_fd;
 } __attribute__((packed));
 
-/* The kernel refuses a structure with bits that it does not know, and takes a shorter one. */
+/* The kernel rejects bits that it does not know, but accepts a shorter structure. */
 static size_t describe(unsigned version, struct ruleset *ret_ruleset) {
         *ret_ruleset = (struct ruleset){.fs = FS_ALL_OF_1};
         if (version >= 2)

@@ -3,10 +3,11 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Landlock (Linux 5.13): the process may open only what lies below the paths that it has named, whatever its user and
- * its capabilities permit. A daemon that runs as root needs it most.
+ * Landlock (Linux 5.13): limits the process to files below given paths, whatever its user and capabilities permit. It
+ * matters most for a daemon that runs as root.
  *
- * Newer kernels limit more; all of what the running kernel has is limited, by its version (landlock(7)):
+ * Newer kernels can limit more. We use everything that the running kernel supports, according to its version
+ * (landlock(7)):
  *
  *      1 (5.13)   reading, writing, making and removing files, executing
  *      2 (5.19)   moving files from folder to folder
@@ -15,14 +16,14 @@
  *      5 (6.10)   ioctl() of devices
  *      6 (6.12)   abstract Unix sockets of other processes, signals to them
  *
- * It also keeps us from tracing others. It does not limit what is open already, connections to sockets that have a
- * path, or a look at names, owners and modes (stat(2)).
+ * It also prevents us from tracing other processes. It does not limit descriptors that are already open, connections to
+ * sockets with a path, or reading names, owners and modes (stat(2)).
  */
 
 #include <stdint.h>
 
 struct landlock {
-        int fd; /* of the rules; -1: none yet, or entered */
+        int fd; /* the ruleset; -1: not begun, or entered */
         unsigned version;
         uint64_t limited; /* kinds of access to files that the running kernel limits */
 };
@@ -32,7 +33,10 @@ struct landlock {
 /* For CLEANUP(landlock_done). */
 void landlock_done(struct landlock *landlock);
 
-/* Begins; everything is refused. Returns 0, or negative errno: -ENOSYS or -EOPNOTSUPP where the kernel has none. */
+/*
+ * Creates a ruleset that permits nothing. Returns 0, or negative errno: -ENOSYS or -EOPNOTSUPP if the kernel has no
+ * Landlock.
+ */
 int landlock_begin(struct landlock *ret_landlock);
 
 enum {
@@ -44,11 +48,13 @@ enum {
 };
 
 /*
- * Permits the accesses for path and all that lies below it now and later. A path that does not exist, or is out of
- * reach, needs no rule: that is no error. Returns 0 or negative errno.
+ * Permits these accesses to path and everything below it, now and later. If path does not exist or cannot be reached,
+ * no rule is needed: that is not an error. Returns 0 or negative errno.
  */
 int landlock_permit(struct landlock *landlock, const char *path, unsigned accesses);
 
-/* Limits the calling thread, and those that it makes, for good. no_new_privs must be set. Returns 0 or negative errno.
+/*
+ * Limits the calling thread and the threads that it creates later, permanently. no_new_privs must be set. Returns 0 or
+ * negative errno.
  */
 int landlock_enter(struct landlock *landlock);

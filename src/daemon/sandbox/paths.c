@@ -28,7 +28,7 @@ static bool if_numa(const struct sandbox_config *config) {
         return config->onlines_numa;
 }
 
-/* Other users may read there what anybody may; root could read /etc/shadow. */
+/* Other users can read in /etc only what everybody can; root could read /etc/shadow. */
 static bool if_not_root(const struct sandbox_config *config) {
         return geteuid() != 0;
 }
@@ -38,15 +38,15 @@ static const struct {
         unsigned accesses;
         bool (*is_needed)(const struct sandbox_config *config);
 } table[] = {
-        /* what there is, who calls, the driver */
+        /* GPUs, callers, the driver */
         {"/dev", LANDLOCK_READ | LANDLOCK_IOCTL, always},
         {"/proc", LANDLOCK_READ, always},
         {"/sys", LANDLOCK_READ, always},
         {"/run/udev", LANDLOCK_READ, always},
         {"/sys/devices/system/memory", LANDLOCK_WRITE, if_numa},
-        /* a keeper that is forked later has no terminal */
+        /* for the standard descriptors of a keeper that is forked later */
         {"/dev/null", LANDLOCK_WRITE, always},
-        /* at a reload: names of groups, and what looks for them; the log's time zone */
+        /* at a reload: group names, and libraries and files that look them up; the log's time zone */
         {"/etc/group", LANDLOCK_READ, always},
         {"/etc/ld.so.cache", LANDLOCK_READ, always},
         {"/etc/localtime", LANDLOCK_READ, always},
@@ -56,7 +56,7 @@ static const struct {
         {"/lib64", LANDLOCK_READ, always},
         {"/usr", LANDLOCK_READ, always},
         {"/etc", LANDLOCK_READ, if_not_root},
-        /* nobody can list what a closed library reads; it opens device nodes for writing */
+        /* we do not know what a closed library reads; it opens device nodes for writing */
         {"/", LANDLOCK_READ | LANDLOCK_IOCTL, if_library},
         {"/dev", LANDLOCK_WRITE, if_library},
 };
@@ -79,8 +79,10 @@ static int permit_folder_of(struct landlock *landlock, const char *path, unsigne
         return landlock_permit(landlock, dirname(copy), accesses);
 }
 
-/* Another root is a simulated driver's, or has a driver's files. It may be mounted later, over what is there now: such
- * a mount lies below the folder that it is in, and not below what it covers. */
+/*
+ * Another root belongs to a simulated driver, or contains a driver's files. It may be mounted later, over the current
+ * directory: the rule for its parent folder then covers the mount, that for the current directory does not.
+ */
 static int permit_root(struct landlock *landlock, const char *root) {
         int r = landlock_permit(landlock, root, LANDLOCK_READ | LANDLOCK_IOCTL);
 
@@ -95,13 +97,13 @@ static int permit_table(struct landlock *landlock, const struct sandbox_config *
                 if (!table[i].is_needed(config))
                         continue;
                 r = landlock_permit(landlock, table[i].path, table[i].accesses);
-                if (r >= 0 && rooted) /* what is there may be a link that leads elsewhere */
+                if (r >= 0 && rooted) /* path may be a link to another place */
                         r = permit_rooted(landlock, config->root, table[i].path, table[i].accesses);
         }
         return r;
 }
 
-/* The folder, as whoever changes the file puts another in its place; and the one that a link leads to. */
+/* Permits the folder, because editors replace the file; and the folder that a link leads to. */
 static int permit_config(struct landlock *landlock, const char *path) {
         char real[PATH_MAX];
         int r;
@@ -114,7 +116,7 @@ static int permit_config(struct landlock *landlock, const char *path) {
         return r;
 }
 
-/* A keeper that the daemon forks later, with these same rules, removes what the daemon leaves, behind a lock. */
+/* A keeper that is forked later inherits these rules. It locks the pid file, and removes what a killed daemon left. */
 static int permit_runtime_directory(struct landlock *landlock, const char *path, unsigned more) {
         return path ? landlock_permit(landlock, path, LANDLOCK_WRITE | LANDLOCK_REMOVE | more) : 0;
 }
@@ -129,7 +131,7 @@ static int permit_all(struct landlock *landlock, const struct sandbox_config *co
         return r;
 }
 
-static int report_failure(int r) { /* of a service manager's filter, most likely */
+static int report_failure(int r) { /* probably refused by the service manager's filter */
         return log_errno(LOG_INFO, r, "files are not limited: Landlock cannot be used");
 }
 

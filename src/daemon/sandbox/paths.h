@@ -3,18 +3,18 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Which files the daemon needs from here on, as rules of Landlock. Nothing is writable but what is in the runtime
- * directory: device nodes are opened for reading, which is all that NVIDIA's driver asks for, so that a rule for the
- * whole of /dev, where nodes appear at any time, permits writing to no disk.
+ * The files that the daemon needs after its start, as Landlock rules. Only the runtime directory is writable, with few
+ * exceptions (the table in paths.c). Nodes may appear in /dev at any time, so there is one rule for all of /dev; it
+ * permits only reading, which is enough for NVIDIA's driver, so that no disk can be written to.
  */
 
 #include "daemon/sandbox/sandbox.h"
 
 /*
- * Enters. What the kernel lacks or refuses is logged, and the process goes on without: it must never be what keeps a
- * GPU from being held.
+ * Limits the process. If the kernel has no Landlock or refuses it, this is logged and the process continues without:
+ * the sandbox must never prevent a GPU from being held.
  */
 void sandbox_limit_paths(const struct sandbox_config *config);
 
-/* The same for the keeper, which needs the runtime directory at most; NULL: nothing. */
+/* The same for the keeper, which needs at most the runtime directory. NULL: it needs no files. */
 void sandbox_limit_keeper_paths(const char *runtime_directory);

@@ -19,8 +19,8 @@
 enum { SANDBOX_NO_FILTERS = 1 };
 
 /*
- * Returns 0, SANDBOX_NO_FILTERS, or negative errno. Kernels before 4.14 do not log; and a service manager's own filter
- * may keep seccomp() from us, but not prctl().
+ * Returns 0, SANDBOX_NO_FILTERS, or negative errno. There are three attempts: kernels before 4.14 cannot log, and a
+ * filter of the service manager may forbid seccomp(), but not prctl().
  */
 static int load(struct sock_filter *instructions, size_t n, unsigned flags) {
         const struct sock_fprog program = {.len = (unsigned short)n, .filter = instructions};
@@ -32,7 +32,7 @@ static int load(struct sock_filter *instructions, size_t n, unsigned flags) {
         return errno == EINVAL ? SANDBOX_NO_FILTERS : -errno;
 }
 
-/* The one comparison with a pid: that of abort(), which sends a signal to ourselves. */
+/* Puts our pid into the rules that permit signals to ourselves (tgkill() and kill()). */
 static void put_own_pid(struct sock_filter *instructions, size_t n) {
         for (size_t i = 0; i < n; i++)
                 if (BPF_CLASS(instructions[i].code) == BPF_JMP && instructions[i].k == OWN_PID)
@@ -44,7 +44,7 @@ static int load_filters(const struct sandbox_config *config) {
 
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return -errno;
-        sandbox_limit_paths(config); /* the filter would refuse its calls */
+        sandbox_limit_paths(config); /* before the filter, which refuses its calls */
         if (config->closed_library)
                 return load(not_forbidden, ARRAY_SIZE(not_forbidden), SECCOMP_FILTER_FLAG_LOG);
         put_own_pid(only_permitted, ARRAY_SIZE(only_permitted));
@@ -55,7 +55,7 @@ static int load_filters(const struct sandbox_config *config) {
 static int report(int r, const char *how) {
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot filter system calls; --no-sandbox starts without the filter");
-        if (r == SANDBOX_NO_FILTERS) /* CONFIG_SECCOMP_FILTER is off: not worth a GPU */
+        if (r == SANDBOX_NO_FILTERS) /* CONFIG_SECCOMP_FILTER is off: hold the GPUs without a filter */
                 log_write(LOG_WARNING, "this kernel has no system call filters: running without one");
         else
                 log_write(LOG_INFO, "System calls are filtered%s", how);

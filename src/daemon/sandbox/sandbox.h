@@ -3,46 +3,47 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A filter of system calls for the rest of the process' life, threads made later included, and before it a limit on
- * files (paths.h). A client that found a way to run code in the daemon could neither start a program nor reach the
- * network, load a module, mount, trace, read another process' memory, connect to D-Bus, or write to a file.
+ * A system call filter for the rest of the process' life, including later threads, and a limit on files (paths.h). A
+ * client that manages to run code in the daemon cannot start a program, use the network, load a module, mount, trace,
+ * read the memory of other processes, connect to D-Bus, or write to files outside the runtime directory.
  *
- * It must never be what keeps a GPU from being held, so nothing is killed:
+ * It must never prevent a GPU from being held, so it never kills the process:
  *
  *      forbidden (a table)    EPERM
- *      permitted (a table)    goes through
- *      anything else          ENOSYS, as on a kernel that does not have the call: C libraries know what to do then
+ *      permitted (a table)    executed
+ *      anything else          ENOSYS, as on a kernel without this call, which C libraries can handle
  *
- * What is turned away appears in the kernel log (audit type 1326, with the number of the call), unless a filter of the
- * service manager keeps seccomp(2) from us: prctl(2) then loads ours, which cannot log.
+ * Refused calls appear in the kernel log (audit type 1326, with the number of the call). They are not logged if a
+ * filter of the service manager forbids seccomp(2): our filter is then loaded by prctl(2), which cannot request
+ * logging.
  *
- * sandbox.c loads what filters.c, a program that runs while we are built, has put together with libseccomp.
- * none.c is linked where there is no libseccomp, and into builds with sanitizers, which trace the process at its end.
+ * sandbox.c loads filters that filters.c, a program that runs at build time, has generated with libseccomp. Builds
+ * without libseccomp use none.c instead; so do builds with sanitizers, because these trace the process at its end.
  */
 
 #include <stdbool.h>
 
 struct sandbox_config {
         /*
-         * A library runs in the process whose calls nobody can list (NVIDIA's libnvidia-cfg.so.1): then only what is
-         * forbidden is turned away, and everything else is permitted, connect(2) too.
+         * The process contains a library whose calls we do not know (NVIDIA's libnvidia-cfg.so.1): then only forbidden
+         * calls are refused, and everything else is permitted, including connect(2).
          */
         bool closed_library;
-        bool onlines_numa;             /* writes to /sys/devices/system/memory (gpu/numa.h) */
-        const char *root;              /* of another system or a simulated one; NULL or empty: none */
-        const char *config_path;       /* read again at a reload; NULL: none */
+        bool onlines_numa;             /* it writes to /sys/devices/system/memory (gpu/numa.h) */
+        const char *root;              /* another root directory (base/locations.h); NULL or empty: none */
+        const char *config_path;       /* the configuration, for a reload; NULL: none */
         const char *runtime_directory; /* NULL: none */
 };
 
 /*
- * To be called by the only thread, when descriptors that need more than the table permits (the listening socket, the
- * uevent socket) are made. Sets no_new_privs. Returns 0, also where the kernel or the build has no filters (logged); or
- * negative errno (logged).
+ * Enters the sandbox. Call it while there is one thread, after the descriptors that need other calls (the listening
+ * socket, the uevent socket) are created. Sets no_new_privs. Returns 0, also if the kernel or the build has no filters
+ * (logged); or negative errno (logged).
  */
 int sandbox_enter(const struct sandbox_config *config);
 
 /*
- * The same for a keeper (daemon/manager/keeper.h), which needs far less: it connects and executes nothing, and opens
- * nothing but a pid file that a killed daemon left in the runtime directory, to remove it. NULL: it does not.
+ * The same for a keeper (daemon/manager/keeper.h), which needs far fewer calls: it connects and executes nothing. It
+ * opens only the pid file that a killed daemon left in the runtime directory, to remove it; NULL: not even that.
  */
 int sandbox_enter_keeper(const char *runtime_directory);
