@@ -180,7 +180,7 @@ def test_a_node_cannot_take_anothers_place_by_what_its_own_answer_says(answers, 
     (tmp_path / "a.json").write_text(json.dumps({"node": "b", "error": "made up"}))
     (tmp_path / "b.json").write_text(json.dumps(answers["healthy"]))
     (tmp_path / "c.json").write_text(json.dumps({"node": "b", "status": answers["healthy"]}))
-    stranger = ("unknown", "its answer says that it is another node's: b")
+    stranger = ("unknown", "its answer belongs to another node: b")
     assert findings(tmp_path) == {"a": stranger, "b": ("ok", ""), "c": stranger}
 
 
@@ -196,7 +196,7 @@ def test_a_file_from_long_ago_is_no_answer(answers, tmp_path):
     file.write_text(json.dumps(answers["healthy"]))
     os.utime(file, (time.time() - 7200,) * 2)
     assert findings(file)["node1"][0] == "ok"
-    assert findings("--max-age", "1", file)["node1"] == ("unknown", "no answer since 2.0 hours")
+    assert findings("--max-age", "1", file)["node1"] == ("unknown", "no answer for 2.0 hours")
 
 
 def test_of_two_answers_of_a_node_the_last_counts(answers):
@@ -230,42 +230,42 @@ def without(name):
 
 @pytest.mark.parametrize("change, sentence", [
     (changed(schema="holdfast.status/2"),
-     "it is in 'holdfast.status/2', and this report reads holdfast.status/1: use the report of the node's release"),
-    (changed(schema=None), "it is in 'None', and this report reads holdfast.status/1"),
+     "its schema is 'holdfast.status/2', but this report reads holdfast.status/1: use the report of the node's release"),
+    (changed(schema=None), "its schema is 'None', but this report reads holdfast.status/1"),
     (without("gpus"), "'gpus' is missing in the answer"),
     (changed(gpus={}), "'gpus' in the answer is not a list of at most 256"),
     (changed(gpus=[{}] * 257), "'gpus' in the answer is not a list of at most 256"),
-    (changed(gpus=["x"]), "the answer.gpus[0] is no object"),
+    (changed(gpus=["x"]), "the answer.gpus[0] is not an object"),
     (changed(daemon="holdfast"), "'daemon' in the answer is not an object"),
     (changed(driver={"loaded": 1, "version": None}), "'loaded' in the answer.driver is not true, false or null"),
     (changed_gpu(index="0"), "'index' in the answer.gpus[0] is not a count or null"),
     (changed_gpu(index=2**53), "'index' in the answer.gpus[0] is not a count or null"),
-    (changed_gpu(index=10**400), "it is no JSON: 10000000000000000000... is too large"),
+    (changed_gpu(index=10**400), "it is not JSON: 10000000000000000000... is too large"),
     (changed(daemon={"kind": None, "version": None, "backend": None, "pid": None, "started": None, "ready": None,
-                     "error": None}), "its daemon is of a kind not known"),
+                     "error": None}), "the daemon is of an unknown kind"),
     (changed_gpu(index=True), "'index' in the answer.gpus[0] is not a count or null"),
     (changed_gpu(detail=[]), "'detail' in the answer.gpus[0] is not an object or null"),
     (changed_gpu(uuid=7), "'uuid' in the answer.gpus[0] is not a text or null"),
-    (lambda answer: [], "the answer is no object"),
-    (lambda answer: None, "the answer is no object"),
+    (lambda answer: [], "the answer is not an object"),
+    (lambda answer: None, "the answer is not an object"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_an_answer_that_cannot_be_used_is_that_nodes_fault_and_no_others(answers, healthy, change, sentence):
     found = findings("-", lines=[{"node": "bad", "status": change(healthy)}, {"node": "good", "error": "x"}])
-    name = "line 1" if "no JSON" in sentence else "bad"
+    name = "line 1" if "not JSON" in sentence else "bad"
     assert found[name][0] == "unknown" and sentence in found[name][1]
     assert found["good"] == ("unknown", "x")
 
 
 TEXTS = {
     "empty": ("", "its answer is empty"),
-    "cut": ("{", "it is no JSON"),
-    "a shell's error": ("holdfast: command not found", "it is no JSON"),
-    "deep": ("[" * 100000, "it is no JSON"),
-    "not a number": ('{"schema": NaN}', "it is no JSON: NaN is no number"),
-    "a large number": ('{"schema": 1e999}', "it is no JSON: 1e999 is too large"),
-    "a number": ("7", "the answer is no object"),
-    "no UTF-8": ("\xff\xfe", "it is no JSON"),
-    "long": (" " * 5_000_000 + "{}", "has more than 4 MiB"),
+    "cut": ("{", "it is not JSON"),
+    "a shell's error": ("holdfast: command not found", "it is not JSON"),
+    "deep": ("[" * 100000, "it is not JSON"),
+    "not a number": ('{"schema": NaN}', "it is not JSON: NaN is not a number"),
+    "a large number": ('{"schema": 1e999}', "it is not JSON: 1e999 is too large"),
+    "a number": ("7", "the answer is not an object"),
+    "no UTF-8": ("\xff\xfe", "it is not JSON"),
+    "long": (" " * 5_000_000 + "{}", "is larger than 4 MiB"),
 }
 
 
@@ -280,7 +280,7 @@ def test_a_file_with_anything_in_it_is_that_nodes_fault(tmp_path, what):
 def test_a_line_that_is_too_long_or_none_leaves_the_others(answers):
     lines = ['{"node": "' + "x" * 5_000_000 + '"}', "nonsense", {"node": "n", "status": answers["healthy"]}]
     found = findings("-", lines=lines)
-    assert "more than 4 MiB" in found["line 1"][1] and "no JSON" in found["line 2"][1] and found["n"] == ("ok", "")
+    assert "larger than 4 MiB" in found["line 1"][1] and "not JSON" in found["line 2"][1] and found["n"] == ("ok", "")
 
 
 def test_a_state_that_is_new_is_unknown_and_not_an_error(healthy):
@@ -300,7 +300,7 @@ def test_texts_lose_what_does_not_print(healthy):
 
 @pytest.mark.parametrize("arguments, status, words", [
     ([], 2, "usage"),
-    (["-"], 2, "say what to write"),
+    (["-"], 2, "nothing to write"),
     (["--csv", "-", "/nowhere"], 1, "cannot read /nowhere: No such file or directory"),
     (["--csv", "-", "/nowhere.jsonl"], 1, "cannot read /nowhere.jsonl: No such file or directory"),
     (["--html", "/nowhere/x.html", "-"], 1, "cannot write /nowhere/x.html: No such file or directory"),
@@ -314,7 +314,7 @@ def test_wrong_use_is_told_in_a_sentence(arguments, status, words):
 
 def test_no_answer_at_all_is_an_error(tmp_path):
     done = report("--csv", "-", tmp_path)
-    assert done.returncode == 1 and "there is no answer in" in done.stderr
+    assert done.returncode == 1 and "no answers found in" in done.stderr
 
 
 def test_a_page_is_replaced_whole_and_readable_by_all(tmp_path):
@@ -496,7 +496,7 @@ def test_open_times_are_plotted_by_model_and_a_simulation_says_so(answers, show)
                      "n + Number(e.textContent.split(' ')[0]), 0)") == sum(map(len, times.values()))
     for figure, caption in zip(page.texts("figure"), captions):
         slowest = max(times[caption.split(",")[0]]) / 1000
-        assert f"the slowest in {slowest:.2f} s" in figure and "measured on no GPU" in figure
+        assert f"the slowest in {slowest:.2f} s" in figure and "not from real GPUs" in figure
 
 
 def test_what_nodes_say_is_shown_and_never_run(healthy, show):

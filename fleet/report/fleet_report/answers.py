@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Answers of nodes, from files or a stream, into Nodes.
+"""Reads the answers of nodes, from files or a stream, into Nodes.
 
-A node can answer anything at all, and a report on two thousand must not fail for one of them: whatever is wrong with an
-answer becomes that node's fault, a sentence. Texts lose what does not print, and their length is limited.
+An answer may contain anything, and one bad answer must not prevent the report on two thousand nodes: an error in an
+answer becomes that node's fault, a sentence. Unprintable characters are replaced, and long texts are truncated.
 """
 
 import json
@@ -12,7 +12,7 @@ import math
 from .model import STATES, Gpu, Node
 
 SCHEMA = "holdfast.status/1"
-ANSWER_SIZE_MAX = 4 * 1024 * 1024  # 256 GPUs with all their clients take a tenth of it
+ANSWER_SIZE_MAX = 4 * 1024 * 1024  # ten times what 256 GPUs with many clients need
 TEXT_LENGTH_MAX = 500
 GPUS_MAX = 256
 PROBLEMS_MAX = 1000
@@ -30,11 +30,11 @@ def printable(text):
 
 
 class Object:
-    """A JSON object with the place where it stands, for the sentence when a member is not as it should be."""
+    """A JSON object, and its place in the answer, which error messages about its members name."""
 
     def __init__(self, value, where):
         if not isinstance(value, dict):
-            raise Unusable(f"{where} is no object")
+            raise Unusable(f"{where} is not an object")
         self._value = value
         self._where = where
 
@@ -84,18 +84,18 @@ class Object:
 
 
 def is_number(value):
-    """One that a page and a spreadsheet can tell as well: JSON knows no limit."""
+    """True for numbers that JavaScript and a spreadsheet represent exactly. JSON has no such limit."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def parse(text):
     def refuse(constant):
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(f"{constant} is not a number")
 
     try:
         return json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=short)
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"it is no JSON: {printable(str(error))}") from None
+        raise Unusable(f"it is not JSON: {printable(str(error))}") from None
 
 
 def finite(text):
@@ -106,7 +106,7 @@ def finite(text):
 
 
 def short(text):
-    """Millions of digits would take minutes to read."""
+    """Limits the length: Python would need minutes for millions of digits."""
     if len(text) > 20:
         raise ValueError(f"{text[:20]}... is too large")
     return int(text)
@@ -138,7 +138,7 @@ def read_gpu(gpu):
         found.error = error.text("text") if error else None
         found.uvm = detail.text("uvm")
         found.uvm_reason = detail.text("uvm_reason")
-    settings = gpu.object_or_none("settings") if "settings" in gpu else None  # 0.1 has no such key
+    settings = gpu.object_or_none("settings") if "settings" in gpu else None  # version 0.1 does not have this key
     if settings:
         found.settings = settings.texts("problems", PROBLEMS_MAX)
     return found
@@ -148,7 +148,7 @@ def read_status(name, value):
     status = Object(value, "the answer")
     schema = status.text("schema")
     if schema != SCHEMA:
-        raise Unusable(f"it is in '{schema}', and this report reads {SCHEMA}: use the report of the node's release")
+        raise Unusable(f"its schema is '{schema}', but this report reads {SCHEMA}: use the report of the node's release")
     daemon, driver = status.object("daemon"), status.object("driver")
     return Node(
         name=name,
@@ -166,13 +166,13 @@ def read_status(name, value):
 
 
 def read_answer(name, value, named):
-    """A status, or {"node": NAME, "status": ...} or {"node": NAME, "error": TEXT} around it. named: by the file that it is
-    in, which the node has not made; what the node says of itself must not put it in another's place."""
+    """value is a status, or {"node": NAME, "status": ...}, or {"node": NAME, "error": TEXT}. named: the name is the file's.
+    An answer with another node's name is then an error, so no node can replace another's answer."""
     if isinstance(value, dict) and "node" in value:
         envelope = Object(value, "the line")
         inside = envelope.text("node") or name
         if named and inside != name:
-            return Node(name, fault=f"its answer says that it is another node's: {inside}")
+            return Node(name, fault=f"its answer belongs to another node: {inside}")
         name = inside
         if "error" in value:
             return Node(name, fault=envelope.text("error") or "no answer")
@@ -185,7 +185,7 @@ def read_answer(name, value, named):
 
 def read_text(name, text, named=False):
     if len(text) > ANSWER_SIZE_MAX:
-        return Node(name, fault=f"its answer has more than {ANSWER_SIZE_MAX >> 20} MiB")
+        return Node(name, fault=f"its answer is larger than {ANSWER_SIZE_MAX >> 20} MiB")
     if not text.strip():
         return Node(name, fault="its answer is empty")
     try:
@@ -198,7 +198,7 @@ def read_text(name, text, named=False):
 
 
 def read_file(path):
-    """NODE.json, with the time it was written."""
+    """Reads NODE.json. The node answered when the file was written."""
     name = printable(path.name[:-len(".json")] if path.name.endswith(".json") else path.name)
     with open(path, encoding="utf-8", errors="replace") as file:
         node = read_text(name, file.read(ANSWER_SIZE_MAX + 1), named=True)
@@ -211,7 +211,7 @@ def read_folder(path):
 
 
 def lines_of(stream):
-    """The lines, of one that is too long only as much as tells so."""
+    """Yields the lines. A line that is too long is truncated just above the limit, so the caller notices."""
     while line := stream.readline(ANSWER_SIZE_MAX + 1):
         rest = line
         while len(line) > ANSWER_SIZE_MAX and rest and not rest.endswith("\n"):
@@ -220,7 +220,7 @@ def lines_of(stream):
 
 
 def read_stream(stream):
-    """A line for each node. One that is no JSON has no name either, so it goes by its number."""
+    """Reads one line for each node. A line that is not JSON has no node name, so it is named by its number."""
     return [read_text(f"line {number}", line) for number, line in enumerate(lines_of(stream), 1) if line.strip()]
 
 
@@ -230,18 +230,18 @@ def read_lines(path):
 
 
 def read_names(path):
-    """The nodes that should answer: a name on a line; # begins a comment."""
+    """Reads the names of the nodes that should answer, one on a line; # starts a comment."""
     with open(path, encoding="utf-8", errors="replace") as file:
         names = [line.split("#")[0].strip() for line in file]
     return [printable(name) for name in names if name]
 
 
 def complete(nodes, expected, now, age_max):
-    """Each node once (the last answer counts), those that did not answer, or long ago, with that as their fault."""
+    """Returns each node once; its last answer counts. A missing or old answer becomes the node's fault."""
     found = {name: Node(name, fault="no answer") for name in expected}
     for node in nodes:
         if node.answered is not None and now - node.answered > age_max:
             hours = (now - node.answered) / 3600
-            node = Node(node.name, fault=f"no answer since {hours:.1f} hours", answered=node.answered)
+            node = Node(node.name, fault=f"no answer for {hours:.1f} hours", answered=node.answered)
         found[node.name] = node
     return list(found.values())

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Nodes and GPUs, as far as a report tells of them. None: not known."""
+"""What a report shows of nodes and GPUs. None: unknown."""
 
 from dataclasses import dataclass, field
 from typing import List, Optional
 
-# As in docs/schemas/status.json, and in the order of the page's legend: what needs attention comes first.
+# The states of docs/schemas/status.json, in the order of the page's legend: GPUs that need attention come first.
 STATES = (
     "failed",
     "stuck",
@@ -40,12 +40,12 @@ class Gpu:
     error: Optional[str] = None
     uvm: Optional[str] = None
     uvm_reason: Optional[str] = None
-    settings: List[str] = field(default_factory=list)  # what is not as wanted
+    settings: List[str] = field(default_factory=list)  # a sentence for each setting that differs, and each failed hook
 
 
 @dataclass
 class Node:
-    """fault: why there is no answer to go by. All that follows it is empty then."""
+    """fault: why there is no usable answer. All fields below it are then empty, except answered."""
 
     name: str
     fault: Optional[str] = None

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Holdfast authors
 
-// Draws the fleet from the JSON beside it. Texts come from nodes and are not trusted: elements are made one by one, and
-// what a node says only ever becomes a text in them. A node is one button however many GPUs it has, and GPUs in the same
-// state are one element, so that two thousand healthy nodes stay a small page.
+// Draws the fleet from the JSON in the page. Texts from nodes are not trusted: they become the textContent of elements,
+// never HTML. To keep a page of two thousand healthy nodes small, each node is one button, and neighbouring GPUs in the
+// same state are one element.
 
 "use strict";
 
@@ -79,7 +79,7 @@
 
         const nodes = fleet.nodes.map(nodeOf);
 
-        /* What all names end with after a dot says nothing. */
+        /* The domain that all node names share, which the page omits. */
         function commonEnd() {
                 const end = nodes[0].name.includes(".") ? nodes[0].name.slice(nodes[0].name.indexOf(".")) : "";
 
@@ -157,7 +157,7 @@
                 at("generated").textContent = `as of ${timeOf(fleet.generated)}`;
                 at("headline").append(make("strong", { textContent: countOf(bad) }),
                         ` of ${plural(nodes.length, "node")} ${bad === 1 ? "needs" : "need"} attention`,
-                        warned ? ` (and ${countOf(warned)} a look); ` : "; ",
+                        warned ? ` (${countOf(warned)} more ${warned === 1 ? "has" : "have"} warnings); ` : "; ",
                         make("strong", { textContent: countOf(counts.get("held")) }), ` of ${plural(gpus, "GPU")} are held`);
                 at("bar").setAttribute("aria-label", present.map(([state, n]) => `${plural(n, "GPU")} ${state}`).join(", "));
                 for (const [state, n] of present) {
@@ -203,7 +203,7 @@
 
         const tiles = nodes.map(tileOf);
 
-        /* One stop for the Tab key; the arrows walk from there. */
+        /* The Tab key stops once at the map; arrow keys move within it. */
         function rove(tile) {
                 at("map").querySelector(".node[tabindex='0']")?.setAttribute("tabindex", -1);
                 tile?.setAttribute("tabindex", 0);
@@ -296,13 +296,13 @@
 
         const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 
-        /* By model: they differ, and are compared with their like. */
+        /* Grouped by model, because open times differ between models. */
         function openTimes() {
                 const by = new Map();
 
                 for (const node of nodes)
                         for (const gpu of node.gpus) {
-                                const model = gpu.model ?? "model not known";
+                                const model = gpu.model ?? "unknown model";
 
                                 if (gpu.openMs === null)
                                         continue;
@@ -316,7 +316,7 @@
         }
 
         const opensBy = openTimes();
-        const medianOf = (model) => quantile(opensBy.get(model ?? "model not known").map((open) => open.ms), 0.5);
+        const medianOf = (model) => quantile(opensBy.get(model ?? "unknown model").map((open) => open.ms), 0.5);
 
         /* Steps of an axis: 1, 2 or 5 times a power of ten. */
         function stepFor(max, n) {
@@ -350,7 +350,7 @@
                         bins[Math.floor(open.ms / width)]++;
                 const most = Math.max(...bins);
                 bins.forEach((n, i) => {
-                        const height = n ? Math.max((n / most) * (base - PLOT.top), 2) : 0; // one in thousands is seen too
+                        const height = n ? Math.max((n / most) * (base - PLOT.top), 2) : 0; // visible even for one in thousands
 
                         if (n)
                                 svg.append(draw("rect", { class: "bar", x: xOf(i * width), y: base - height,
@@ -368,7 +368,7 @@
                 const link = make("button", { type: "button", className: "name",
                         textContent: `GPU ${slowest.gpu.index} of ${shortName(slowest.node)}` });
                 const simulated = model.startsWith("Simulated")
-                        ? [make("p", { className: "hint", textContent: "Simulated GPUs: the times are a model's, measured on no GPU." })] : [];
+                        ? [make("p", { className: "hint", textContent: "Simulated GPUs: the times come from a model, not from real GPUs." })] : [];
 
                 link.addEventListener("click", () => openDetails(slowest.node));
                 return make("figure", {}, make("figcaption", { textContent: `${model}, ${plural(opens.length, "GPU")}` }), ...simulated,
@@ -440,12 +440,12 @@
                 history.replaceState(null, "", `#${encodeURIComponent(node.name)}`);
         }
 
-        /* A link to one node, for a ticket: FILE#NODE. */
+        /* FILE#NODE opens the details of that node, for links in tickets. */
         function followLink() {
                 const node = nodes.find((one) => `#${encodeURIComponent(one.name)}` === location.hash);
 
                 at("details").addEventListener("close", () => {
-                        if (!at("details").open) // the event comes late, and another node may have been opened since
+                        if (!at("details").open) // the event arrives late: another node's details may be open by now
                                 history.replaceState(null, "", "#");
                 });
                 if (node)

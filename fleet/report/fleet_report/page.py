@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The fleet as one HTML file that needs nothing else: page.html with page.css, page.js and the data in it.
+"""Writes the fleet as one self-contained HTML file: page.html with page.css, page.js and the data in it.
 
-The data is JSON in a script element that is never run; the page makes elements of it by textContent only. What may run
-is this page.js and nothing else: the policy names it by its hash.
+The data is JSON in a script element that the browser does not run; page.js puts it into elements through textContent
+only. The content security policy permits only page.js to run, by its hash.
 """
 
 import base64
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Table:
-    """Texts that come again and again, told once and then by number."""
+    """Replaces repeated texts by numbers, so each text is in the page once."""
 
     def __init__(self):
         self._numbers = {}
@@ -34,7 +34,7 @@ class Table:
 
 
 def gpu_row(gpu, models):
-    """In the order in which page.js takes it apart."""
+    """The order of the members is that of gpuOf() in page.js."""
     return [
         gpu.index, gpu.bus_id, gpu.uuid, models.number(gpu.name), STATES.index(gpu.state), gpu.since,
         None if gpu.open_ms is None else round(gpu.open_ms, 1), gpu.opens, gpu.failures, gpu.error, gpu.clients,
@@ -61,7 +61,7 @@ def data_of(rows, generated):
     models = Table()
     nodes = [node_row(node, findings, models) for node, findings in rows]
     data = {"generated": generated, "verdicts": VERDICTS, "states": STATES, "models": models.texts, "nodes": nodes}
-    # "<" could end the script element; in JSON it can be written otherwise.
+    # "</script>" in a text would end the script element, so "<" is escaped.
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The fleet as CSV: a row for each GPU, and one for each node that has none to tell of."""
+"""Writes the fleet as CSV: a row for each GPU, and a row for each node without any."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ GPU_COLUMNS = (
 
 
 def cell(value):
-    """A spreadsheet takes a text that begins so for a formula, and would run it."""
+    """The apostrophe prevents that a spreadsheet evaluates the text as a formula."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
@@ -44,7 +44,7 @@ def cell(value):
 
 
 def about(node, gpu, findings):
-    """NODE_COLUMNS. Of the findings those of the node and of this GPU, and the verdict on them."""
+    """The values of NODE_COLUMNS, from the findings about the node as a whole and about this GPU."""
     mine = [finding for finding in findings if finding.gpu in (None, gpu and gpu.index)]
     return [node.name, verdict_of(mine), "; ".join(finding.text for finding in mine), node.daemon, node.daemon_version,
             node.driver_version]

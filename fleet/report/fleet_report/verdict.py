@@ -16,7 +16,7 @@ class Finding:
     gpu: Optional[int] = None
 
 
-# State of a GPU -> verdict and sentence. What is not here is fine, or told of the node as a whole.
+# State of a GPU -> verdict and sentence. The other states are no problem, or are explained by a finding about the node.
 STATES = {
     "closing": ("warning", "is being released"),
     "failed": ("critical", "failed to initialise"),
@@ -26,7 +26,7 @@ STATES = {
     "stuck": ("critical", "is stuck in the driver"),
 }
 
-# Kind of daemon -> what is wrong with that, unless the answer has a sentence of its own.
+# Kind of daemon -> the problem, unless the answer contains an error text; None: no problem.
 DAEMONS = {
     "holdfast": None,
     "none": "no persistence daemon runs",
@@ -37,7 +37,7 @@ DAEMONS = {
 
 def judge_gpu(gpu):
     if gpu.state == "released" and gpu.configured is False:
-        pass  # off on purpose
+        pass  # the configuration leaves it off
     elif gpu.state in STATES:
         verdict, text = STATES[gpu.state]
         reason = f": {gpu.error}" if gpu.error else ""
@@ -51,7 +51,7 @@ def judge_gpu(gpu):
 
 def judge_daemon(node):
     if node.daemon not in DAEMONS:
-        yield Finding("unknown", f"its daemon is of a kind not known: {node.daemon}")
+        yield Finding("unknown", f"the daemon is of an unknown kind: {node.daemon}")
     elif DAEMONS[node.daemon]:
         yield Finding("critical", node.daemon_error or DAEMONS[node.daemon])
     elif node.daemon_ready is False:
@@ -66,10 +66,10 @@ def judge_driver(node):
 
 
 def judge(node):
-    """All that is wrong with a node, the worst first."""
+    """Returns all findings about a node, the worst first."""
     if node.fault:
         return [Finding("unknown", node.fault)]
-    if node.daemon == "none" and node.driver_loaded is False:  # which need not be a GPU node at all
+    if node.daemon == "none" and node.driver_loaded is False:  # not critical: it may be a node without GPUs
         return [Finding("unknown", "the driver is not loaded, and no persistence daemon runs")]
     findings = [*judge_daemon(node), *judge_driver(node)]
     findings += [finding for gpu in node.gpus for finding in judge_gpu(gpu)]
@@ -81,11 +81,11 @@ def verdict_of(findings):
 
 
 def natural(name):
-    """node9 comes before node10."""
+    """A sort key by which node9 comes before node10."""
     return [(0, int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part) for part in re.split(r"([0-9]{1,18})", name)]
 
 
 def judged(nodes):
-    """[(node, findings)], the worst first, and then by name."""
+    """Returns [(node, findings)], the worst first, and nodes with the same verdict by name."""
     rows = [(node, judge(node)) for node in nodes]
     return sorted(rows, key=lambda row: (VERDICTS.index(verdict_of(row[1])), natural(row[0].name)))

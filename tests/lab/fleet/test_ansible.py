@@ -60,7 +60,7 @@ class Fleet:
     def check(self):
         """What the check says in the end, and of each node that is not well what is wrong."""
         ended = self.controller.play("check", self.nodes)
-        verdict = ended.message("Every node is as it should be")
+        verdict = ended.message("Fail if a node has a problem")
         assert (ended.status == 0) == verdict.endswith("hold all their GPUs"), ended.text
         return verdict, ended.message("Show all nodes")
 
@@ -150,7 +150,7 @@ def test_check_mode_on_new_nodes_told_what_the_run_then_changed(fleet):
 
 
 def test_one_node_is_first_and_the_others_follow(fleet):
-    first, *others = fleet.enabled.order("Look at the service")
+    first, *others = fleet.enabled.order("Examine the service")
     assert first == "node1" and sorted(others) == ["node2", "node3"]
 
 
@@ -167,8 +167,8 @@ def test_when_the_first_node_fails_no_other_is_touched(healthy, newer):
         ended = healthy.controller.play("enable", healthy.nodes, persistence_install_from="nothing",
                                       persistence_wait_sec=1)
         assert ended.status != 0
-        assert "GPU 0" in ended.message("Every GPU is held, and will be after a boot")
-        assert set(ended.order("Look at the service")) == {"node1"}
+        assert "GPU 0" in ended.message("Check that every GPU is held, and that the service starts at boot")
+        assert set(ended.order("Examine the service")) == {"node1"}
     finally:
         node.gpus.ctl("reset", gpu=0)
         node.exec("holdfast", "set", "on")
@@ -213,7 +213,7 @@ def test_gpus_kept_by_the_legacy_flag_alone_are_found(healthy):
     node.gpus.ctl("legacy", gpu="all", on=False)
     node.exec("systemctl", "enable", "--now", UNIT)
     assert verdict == "1 of 3 nodes: node1"
-    assert "is disabled, so that it would not start at a boot" in table and "0/2" in table
+    assert "is disabled, so it would not start at boot" in table and "0/2" in table
 
 
 def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_looked_at(healthy):

@@ -158,7 +158,7 @@ def test_the_prolog_switches_on_what_was_switched_off_of_the_jobs_gpus_only(clus
     assert held_on(node) == set()
     number, status = slurm.run('echo "$SLURM_STEP_GPUS" && holdfast status --json').split("\n", 1)
     assert held(json.loads(status)) == {int(number)}
-    assert "held now: GPU 1 (0000:9a:00.0) persistence mode is off" in node.journal("--identifier=holdfast-prolog")
+    assert "the GPUs are held now; before: GPU 1 (0000:9a:00.0) persistence mode is off" in node.journal("--identifier=holdfast-prolog")
     assert slurm.state(node) == "IDLE"
 
 
@@ -186,7 +186,7 @@ def test_a_gpu_that_cannot_be_held_costs_only_its_own_job_which_is_requeued_and_
     shown = node.exec("scontrol", "-o", "show", "job", job)
     assert " JobState=PENDING " in shown and " Restarts=1 " in shown
     said = node.journal("--identifier=holdfast-prolog")
-    assert f"job {job}: refused, the node will be drained: GPU 0 (0000:17:00.0)" in said
+    assert f"job {job}: failed; Slurm will requeue the job and drain the node: GPU 0 (0000:17:00.0)" in said
 
 
 def test_the_prolog_waits_for_a_daemon_that_is_being_started(cluster):

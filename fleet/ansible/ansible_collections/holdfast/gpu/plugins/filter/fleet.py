@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What playbooks tell of all nodes together, from what the playbook "look" found on each."""
+"""Filters for playbooks about all nodes. They read what the role's tasks look.yml found on each node."""
 
 COLUMNS = ("node", "verdict", "service", "held", "what is wrong")
 
@@ -14,8 +14,8 @@ def facts_of(host, hostvars):
 
 
 def why_not(result):
-    """Why there are no facts of a node, in a sentence."""
-    text = " ".join(str(result.get("module_stderr") or result.get("msg") or "it was not looked at").split())
+    """Returns a sentence: why there are no facts about a node."""
+    text = " ".join(str(result.get("module_stderr") or result.get("msg") or "the module did not run").split())
     return ("cannot be reached: " if result.get("unreachable") else "cannot be examined: ") + text[-300:]
 
 
@@ -36,12 +36,12 @@ def row_of(host, hostvars):
 
 
 def rows(hosts, hostvars):
-    """A dict for each node, with COLUMNS; those that are well come first, so that a long table ends with the others."""
+    """Returns a dict with COLUMNS for each node. Nodes with problems come last, so the end of a long table shows them."""
     return sorted((row_of(host, hostvars) for host in hosts), key=lambda row: row["verdict"] != "OK")
 
 
 def table(found):
-    """Lines to be printed."""
+    """Formats rows as lines of text with aligned columns."""
     lines = [dict(zip(COLUMNS, COLUMNS)), *found]
     widths = {column: max(len(line[column]) for line in lines) for column in COLUMNS[:-1]}
     return ["  ".join([line[column].ljust(width) for column, width in widths.items()] + [line[COLUMNS[-1]]])
@@ -49,7 +49,7 @@ def table(found):
 
 
 def answers(hosts, hostvars):
-    """Of each node what holdfast-fleet-report reads: its status, or why there is none."""
+    """Returns the input of holdfast-fleet-report: each node's status, or why there is none."""
     return [answer_of(host, hostvars) for host in hosts]
 
 

@@ -6,18 +6,18 @@
 
 DOCUMENTATION = """
 module: holdfast_facts
-short_description: Tells what keeps a node's GPUs initialised, and what is wrong with it
+short_description: Reports which service keeps a node's GPUs initialised, and what is wrong with it
 description:
-  - Asks systemd for the service, and C(holdfast) for the GPUs. It opens no GPU and changes nothing.
-  - Works also where Holdfast is not installed, and then says so.
+  - Asks systemd about the service, and C(holdfast) about the GPUs. It opens no GPU and changes nothing.
+  - If Holdfast is not installed, it reports that.
 author: The Holdfast authors
 options:
   min_gpus:
-    description: Fewer GPUs than that are a fault.
+    description: Report a fault if the node has fewer GPUs.
     type: int
     default: 0
   timeout:
-    description: Seconds to wait for the daemon's answer.
+    description: How many seconds to wait for the daemon's answer.
     type: int
     default: 5
 attributes:
@@ -26,11 +26,11 @@ attributes:
 """
 
 EXAMPLES = """
-- name: Look at the node
+- name: Examine the node
   holdfast.gpu.holdfast_facts:
     min_gpus: 8
 
-- name: Stop when something is wrong
+- name: Fail if the node has a problem
   ansible.builtin.assert:
     that: ansible_facts.holdfast.fault is none
     fail_msg: "{{ ansible_facts.holdfast.fault }}"
@@ -48,7 +48,7 @@ ansible_facts:
       type: complex
       contains:
         installed:
-          description: Whether the command C(holdfast) is there.
+          description: Whether the command C(holdfast) is installed.
           type: bool
           returned: always
         version:
@@ -56,18 +56,18 @@ ansible_facts:
           type: str
           returned: when installed
         service:
-          description: The unit that runs a persistence daemon, or would.
+          description: The unit that runs the persistence daemon, or would run it at the next boot.
           type: dict
           returned: always
           sample:
             {"name": "nvidia-persistenced.service", "load_state": "loaded", "active_state": "active",
              "enabled": "enabled", "program": "/usr/bin/nvidia-persistenced", "foreign": false, "taken_over": false}
         status:
-          description: What C(holdfast status --json) prints.
+          description: The output of C(holdfast status --json).
           type: dict
           returned: when installed
         check:
-          description: What C(holdfast check --json) prints.
+          description: The output of C(holdfast check --json).
           type: dict
           returned: when installed
         verdict:
@@ -75,7 +75,7 @@ ansible_facts:
           type: str
           returned: always
         fault:
-          description: What is wrong, in words; null when the service is active and every GPU held by its daemon.
+          description: What is wrong, in words; null if the service is active and its daemon holds every GPU.
           type: str
           returned: always
 """
@@ -87,7 +87,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 SERVICES = ("nvidia-persistenced.service", "holdfast.service")
 PROPERTIES = ("ActiveState", "ExecStart", "FragmentPath", "LoadState", "UnitFileState")
-TAKEOVER = "/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf"  # `holdfast takeover` makes it
+TAKEOVER = "/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf"  # `holdfast takeover` creates it
 STARTS_BY_ITSELF = ("enabled", "enabled-runtime", "static", "indirect", "generated", "linked")
 
 
@@ -95,7 +95,7 @@ STARTS_BY_ITSELF = ("enabled", "enabled-runtime", "static", "indirect", "generat
 
 
 def read_unit(module, name):
-    """systemd's properties of a unit; all empty where systemd does not run."""
+    """Returns systemd's properties of a unit; all are empty if systemd does not run."""
     command = ["systemctl", "show", "--property=" + ",".join(PROPERTIES), name]
     if not module.get_bin_path("systemctl"):
         return dict.fromkeys(PROPERTIES, "")
@@ -111,7 +111,7 @@ def program_of(unit):
 
 
 def is_ours(program):
-    """Under whatever name: /usr/bin/nvidia-persistenced may be a link to it."""
+    """True if the program is Holdfast's daemon, possibly through a link: /usr/bin/nvidia-persistenced may be one."""
     return program is not None and os.path.realpath(program).endswith("/holdfast/nvidia-persistenced")
 
 
@@ -124,14 +124,14 @@ def describe(name, unit):
         "active_state": unit["ActiveState"],
         "enabled": unit["UnitFileState"],
         "program": program,
-        # Somebody else's: its own package stays, and `holdfast takeover` has it run our daemon.
+        # The unit belongs to another package, which stays: `holdfast takeover` makes the unit run Holdfast's daemon.
         "foreign": unit["LoadState"] == "loaded" and (taken_over or not is_ours(program)),
         "taken_over": taken_over,
     }
 
 
 def find_service(module):
-    """The service that runs; or else that would at a boot; or else that is there; or else the well-known name."""
+    """Prefers a unit that runs, then one that starts at boot, then one that exists, then the first name."""
     units = [(name, read_unit(module, name)) for name in SERVICES]
     for key, value in (("ActiveState", "active"), ("UnitFileState", "enabled"), ("LoadState", "loaded")):
         for name, unit in units:
@@ -144,7 +144,7 @@ def find_service(module):
 
 
 def ask(module, command):
-    """What a command of holdfast's prints as JSON, or None."""
+    """Runs a holdfast command and returns its JSON output, or None."""
     _, out, _ = module.run_command(command)
     try:
         return json.loads(out)
@@ -170,7 +170,7 @@ def faults_of(facts):
     if service["active_state"] != "active":
         yield "{name} is {active_state}".format(**service)
     if service["enabled"] not in STARTS_BY_ITSELF:
-        yield "{name} is {enabled}, so that it would not start at a boot".format(**service)
+        yield "{name} is {enabled}, so it would not start at boot".format(**service)
     if facts["installed"] and facts["check"] is None:
         yield "holdfast check gives no answer"
     elif facts["installed"] and facts["check"]["verdict"] != "OK":
@@ -178,7 +178,7 @@ def faults_of(facts):
 
 
 def verdict_of(facts, faults):
-    """Holdfast's own; CRITICAL for what it does not look at."""
+    """The verdict of `holdfast check`; CRITICAL for faults that the command does not check."""
     if not faults:
         return "OK"
     check = facts["check"]

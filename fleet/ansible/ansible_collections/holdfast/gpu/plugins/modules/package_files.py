@@ -8,14 +8,14 @@ DOCUMENTATION = """
 module: package_files
 short_description: Installs package files (.deb, .rpm) that belong together, in one transaction
 description:
-  - Installs, upgrades or downgrades to exactly the versions that the files have, with C(apt-get) or C(dnf).
-  - Packages that need each other in one version, as Holdfast's do, cannot be changed one after another, which is all that
-    M(ansible.builtin.apt) does with files.
-  - In check mode a file that is not there yet, since a task before this one would copy it, counts as a change.
+  - Installs, upgrades or downgrades packages to exactly the versions of the files, with C(apt-get) or C(dnf).
+  - Holdfast's packages depend on each other in the same version, so they must change together. M(ansible.builtin.apt)
+    installs files only one after another.
+  - In check mode, a missing file counts as a change, because an earlier task would have copied it.
 author: The Holdfast authors
 options:
   paths:
-    description: The files, on the node. All of one kind.
+    description: Paths of the files on the node, either all .deb or all .rpm.
     type: list
     elements: path
     required: true
@@ -27,7 +27,7 @@ attributes:
 """
 
 EXAMPLES = """
-- name: Install what was copied before
+- name: Install the files that an earlier task copied
   holdfast.gpu.package_files:
     paths:
       - /var/cache/holdfast/holdfast_0.1.0_amd64.deb
@@ -36,7 +36,7 @@ EXAMPLES = """
 
 RETURN = """
 packages:
-  description: The version of each package that the files have, or null in check mode for a file that is not there.
+  description: The name and version of each package file. In check mode, missing files are left out.
   returned: always
   type: dict
   sample: {"holdfast": "0.1.0"}
@@ -49,7 +49,7 @@ from ansible.module_utils.basic import AnsibleModule
 DEB = {
     "in_file": ["dpkg-deb", "--show", "--showformat=${Package} ${Version}"],
     "installed": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}"],
-    # What it asks is what the administrator decided by giving these files to these nodes.
+    # apt-get asks no questions: the administrator has decided by naming these files for these nodes.
     "install": ["apt-get", "install", "--yes", "--allow-downgrades", "--no-install-recommends",
                 "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"],
 }
@@ -70,14 +70,14 @@ def choose_tools(module, paths):
 
 
 def read_file(module, tools, path):
-    """Name and version in a package file."""
+    """Returns the name and version of a package file."""
     _, out, _ = module.run_command(tools["in_file"] + [path], check_rc=True)
     name, version = out.split()
     return name, version
 
 
 def read_installed(module, tools, name):
-    """The version that is installed, or None."""
+    """Returns the installed version of a package, or None."""
     status, out, _ = module.run_command(tools["installed"] + [name])
     words = out.split()
     return words[1] if status == 0 and len(words) == 2 and words[0] == "installed" else None
@@ -99,7 +99,7 @@ def install(module, tools, paths, wanted):
         module.fail_json(msg="{0} failed: {1}".format(command[0], (errors or out).strip()[-2000:]), stdout=out)
     now = installed_of(module, tools, wanted)
     if now != wanted:
-        module.fail_json(msg="{0} reports success, but there is\n{1}instead of\n{2}".format(
+        module.fail_json(msg="{0} reports success, but the installed versions are\n{1}instead of\n{2}".format(
             command[0], as_lines(now), as_lines(wanted)), stdout=out)
 
 
