@@ -159,7 +159,7 @@ def test_an_upgrade_restarts_no_unit_that_requires_ours_and_says_so(depended_on)
     node = depended_on
     pids = show(node, "MainPID"), show(node, "MainPID", DEPENDENT)
     said = replace_program(node)
-    assert f"{SERVICE} still runs the version before: a restart would restart {DEPENDENT}, too" in said, said
+    assert f"{SERVICE} still runs the previous version: a restart would restart {DEPENDENT}, too" in said, said
     assert (show(node, "MainPID"), show(node, "MainPID", DEPENDENT)) == pids
 
 

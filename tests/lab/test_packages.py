@@ -197,7 +197,7 @@ def test_an_upgrade_with_a_unit_of_ones_own_tears_nothing_down(holder, packages,
             assert show(holder, UNIT, "MainPID") != before
             before = show(holder, UNIT, "MainPID")
         else:
-            assert f"{UNIT} still runs the version before" in said, said
+            assert f"{UNIT} still runs the previous version" in said, said
             assert show(holder, UNIT, "MainPID") == before
 
 

@@ -279,7 +279,7 @@ def test_without_systemd_there_is_a_script_and_no_unit(build, root, init):
     (root / "etc/passwd").touch()
     done = install(build, root, init=init)
     assert done.returncode == 0, done.stderr
-    assert "left to do" in done.stdout and "nvidia-persistenced" in done.stdout
+    assert "to be run in" in done.stdout and "nvidia-persistenced" in done.stdout
     script = root / "etc/init.d/nvidia-persistenced"
     assert script.stat().st_mode & 0o777 == 0o755
     daemon = re.search(r"^(?:DAEMON|command)=/(\S+)$", script.read_text(), re.MULTILINE)[1]
@@ -454,9 +454,9 @@ def test_files_that_no_package_owns_are_replaced(build, root, tool, own):
 @pytest.mark.parametrize(("options", "status", "says"), [
     (("--frobnicate",), 2, "unknown option '--frobnicate'"),
     (("--init=upstart",), 2, "unknown option '--init=upstart'"),
-    (("--root=/no/such/folder",), 2, "there is no folder '/no/such/folder'"),
-    (("--build=/no/such/folder",), 1, "there is no build in /no/such/folder"),
-    (("--uninstall",), 1, "nothing is installed here"),
+    (("--root=/no/such/folder",), 2, "the folder '/no/such/folder' does not exist"),
+    (("--build=/no/such/folder",), 1, "/no/such/folder does not contain a build"),
+    (("--uninstall",), 1, "has installed nothing here"),
 ])
 def test_what_cannot_be_done_is_said(build, root, options, status, says):
     done = install(build, root, *options)
@@ -519,4 +519,4 @@ def test_what_runs_a_replaced_program_is_restarted_and_the_settings_service_firs
                    libexec / "restart-replaced", "holdfast.service", env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "restarted").read_text().split() == (["holdfast-settings.service", "holdfast.service"] if replaced else [])
-    assert ("holdfast-settings.service was restarted; it repeats nothing" in done.stdout) is replaced
+    assert ("holdfast-settings.service was restarted; it does not apply settings again" in done.stdout) is replaced
