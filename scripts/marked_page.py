@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Pages of the documentation whose tables a program makes: each stands between marks with its name."""
+"""Documentation pages with tables that a program generates. Marks with the table's name enclose each table."""
 
 
 def table(head, rows):
-    """In Markdown."""
+    """Formats a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
 
 
 def put(page, name, text):
-    """The page with this text between the marks of that name."""
+    """Returns the page with this text between the marks of that name."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     assert begin in page and end in page, f"the page has no place for {name}"
     before, rest = page.split(begin, 1)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVIDIA's own programs (tests/stock/programs.py) for scripts: says what they are before it fetches them."""
+"""NVIDIA's own programs (tests/stock/programs.py) for scripts. Prints a notice before it fetches them."""
 
 import contextlib
 import sys
@@ -21,7 +21,7 @@ Debian's archive into a cache, unpacked there, and not installed."""
 
 @contextlib.contextmanager
 def fetched():
-    """programs.Programs, as long as the block lasts. Exits with an error text where the archive has none."""
+    """Yields programs.Programs for the block. Exits with an error message if the archive does not have them."""
     print(NOTICE, flush=True)
     with contextlib.ExitStack() as stack:
         try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Pictures for the documentation, as SVG: what a terminal shows, and times as bars. Each has colours for a light and for
-a dark page; the viewer's setting (prefers-color-scheme) decides."""
+"""Draws SVG pictures for the documentation: a terminal's screen, and times as bars. Each has colours for light and dark
+pages; the viewer's setting (prefers-color-scheme) decides."""
 
 import re
 import statistics
@@ -22,7 +22,7 @@ COLOURS = {
 
 
 class Terminal:
-    """What a terminal shows after some output. It knows what our programs send, and fails at anything else."""
+    """The screen of a terminal after some output. It knows the sequences that our programs send, and fails at others."""
 
     SEQUENCE = re.compile(r"\033\[(\??[\d;]*)([A-Za-z])")
 
@@ -79,7 +79,7 @@ class Terminal:
             self.rows.append([])
 
     def lines(self):
-        """Each line as [(text, style), ...], without empty ones at the end."""
+        """Returns each line as [(text, style), ...], without empty lines at the end."""
         lines = []
         for row in self.rows:
             pieces = []
@@ -104,7 +104,7 @@ def style_sheet(extra=""):
 
 
 def frame_of(width, height, title, inside, font=FONT, size=14, extra=""):
-    """Without a colour that is known beforehand: a viewer that knows no variables draws black on white."""
+    """Sets no colours directly, so a viewer that does not support variables draws black on white."""
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
             f'height="{height:.0f}" font-family="{font}" font-size="{size}" role="img">\n'
             f"<!-- SPDX-License-Identifier: MIT -->\n<title>{escape(title)}</title>\n{style_sheet(extra)}"
@@ -113,12 +113,12 @@ def frame_of(width, height, title, inside, font=FONT, size=14, extra=""):
 
 
 def text_of(lines):
-    """Every piece of text at its column, so that columns stay straight in any font."""
+    """Places each piece of text at its column, so columns are aligned in any font."""
     inside = ""
     for row, pieces in enumerate(lines):
         column = 0
         for text, style in pieces:
-            # Spaces are not drawn: words keep their place by x, whatever the font's widths are.
+            # Spaces are not drawn. Each word has its own x, so the font's widths do not matter.
             for match in re.finditer(r"\S+(?: \S+)*", text):
                 x = MARGIN + (column + match.start()) * CELL_WIDTH
                 width = (match.end() - match.start()) * CELL_WIDTH
@@ -135,7 +135,7 @@ def size_of(frames):
 
 
 def terminal(frames, title, seconds=1.0):
-    """Frames are shown one after another, the last one longest; it is the one that a still picture shows."""
+    """Shows frames one after another, the last one longest. A viewer without animation shows only the last one."""
     width, height = size_of(frames)
     if len(frames) == 1:
         return frame_of(width, height, title, text_of(frames[0]))
@@ -154,7 +154,7 @@ def terminal(frames, title, seconds=1.0):
 
 
 def bars(title, note, kinds):
-    """kinds: (name, class of colour, seconds of each run); a bar for each run, all to one scale."""
+    """Draws a bar for each run, all to one scale. kinds: (name, colour class, seconds of each run)."""
     longest = max(seconds for _, _, times in kinds for seconds in times)
     left, wide, y = 170, 440, 74
     inside = f'<text x="{MARGIN}" y="30" font-size="16" class="bold">{escape(title)}</text>\n'

@@ -105,10 +105,10 @@ def test_what_is_not_a_release_is_refused(clone):
     set_changelog(clone, f"# Changelog\n\n## Unreleased\n\n- new\n\n## {VERSION}\n\n- news\n")
     assert '"Unreleased"' in refused(dist(clone, "source", TAG="yes"))
     git(clone, "tag", f"v{VERSION}", "HEAD~1")
-    assert "raise the version" in refused(dist(clone, "source"))
+    assert "increase the version" in refused(dist(clone, "source"))
     (clone / "new").touch()
-    assert "not committed" in refused(dist(clone, "source"))
-    assert 'no part "iso"' in refused(dist(clone, "iso"))
+    assert "uncommitted" in refused(dist(clone, "source"))
+    assert 'unknown part "iso"' in refused(dist(clone, "iso"))
     assert not (clone / "dist").exists()
 
 
