@@ -31,10 +31,16 @@ enum {
         ITEMS_PER_CHILD = 200, /* for fewer a further child is not worth its start */
 };
 
-/* In memory that both processes see. */
+/* Of one child. */
 struct aside_progress {
-        _Atomic size_t item; /* that the child looks at; the end of its share: it has looked at all */
-        _Atomic int error;   /* negative errno: why it ended before */
+        _Atomic size_t item; /* that it looks at; n: none */
+        _Atomic int result;  /* 0: nothing was left to look at; negative errno: why it ended before */
+};
+
+/* In memory that all these processes see. */
+struct board {
+        _Atomic size_t next; /* item, which no child looks at yet */
+        struct aside_progress progress[CHILDREN_MAX];
 };
 
 struct header {
@@ -42,10 +48,9 @@ struct header {
         size_t size;
 };
 
-/* A part of the items, and the child that looks at them. */
-struct share {
+/* A child, and after one that was given up the one in its place. */
+struct looker {
         struct aside_progress *progress;
-        size_t end;
         pid_t child;
         int fd;                      /* answers come from here; -1: there is no child */
         struct aside_answer arrived; /* of which take() has not been told yet */
@@ -55,8 +60,9 @@ struct share {
 
 struct run {
         const struct aside *aside;
-        struct share shares[CHILDREN_MAX];
-        size_t n_shares;
+        struct board *board;
+        struct looker lookers[CHILDREN_MAX];
+        size_t n_lookers;
         uint64_t deadline_usec;
         size_t n_stalls; /* so far */
         struct aside_gap *gap;
@@ -134,39 +140,48 @@ static int look_at(const struct aside *aside, size_t item, struct aside_answer *
         return r < 0 ? r : write_all(fd, answer->bytes, answer->size);
 }
 
-static void run_child(const struct aside *aside, const struct share *share, int fd) {
+/* Returns an item that no other child looks at, or n. It is noted first: no item is lost with a child that is killed.
+ */
+static size_t claim_item(struct board *board, struct aside_progress *progress, size_t n) {
+        size_t item = atomic_load(&board->next);
+
+        do
+                atomic_store(&progress->item, item);
+        while (item < n && !atomic_compare_exchange_weak(&board->next, &item, item + 1));
+        return item;
+}
+
+static void run_child(const struct run *run, struct aside_progress *progress, int fd) {
+        const struct aside *aside = run->aside;
         struct aside_answer answer = {0};
-        size_t item = share->item;
+        size_t item;
         int r = 0;
 
         close_all_but(&fd);
-        while (item < share->end && r == 0) {
+        while (r == 0 && (item = claim_item(run->board, progress, aside->n)) < aside->n)
                 r = look_at(aside, item, &answer, fd);
-                if (r == 0)
-                        atomic_store(&share->progress->item, ++item);
-        }
-        atomic_store(&share->progress->error, r);
+        atomic_store(&progress->result, r);
         _exit(0);
 }
 
-static int start_child(const struct aside *aside, struct share *share, size_t first) {
+static int start_child(const struct run *run, struct looker *looker) {
         int fds[2];
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return -errno;
-        share->item = first;
-        share->since_usec = clock_monotonic_usec();
-        atomic_store(&share->progress->item, first);
-        atomic_store(&share->progress->error, 0);
-        share->child = fork();
-        if (share->child == 0)
-                run_child(aside, share, fds[1]);
+        looker->item = run->aside->n;
+        looker->since_usec = clock_monotonic_usec();
+        atomic_store(&looker->progress->item, looker->item);
+        atomic_store(&looker->progress->result, -EIO);
+        looker->child = fork();
+        if (looker->child == 0)
+                run_child(run, looker->progress, fds[1]);
         (void)close(fds[1]);
-        share->fd = fds[0];
-        if (share->child < 0) {
+        looker->fd = fds[0];
+        if (looker->child < 0) {
                 int error = -errno;
 
-                share->fd = fd_close(share->fd);
+                looker->fd = fd_close(looker->fd);
                 return error;
         }
         return 0;
@@ -205,21 +220,17 @@ static void give_up_child(pid_t child) {
 }
 
 /* It has closed the pipe, so it hangs nowhere. */
-static int end_child(struct share *share) {
-        int error = atomic_load(&share->progress->error);
-
-        share->fd = fd_close(share->fd);
-        while (waitpid(share->child, NULL, 0) < 0 && errno == EINTR)
+static int end_child(struct looker *looker) {
+        looker->fd = fd_close(looker->fd);
+        while (waitpid(looker->child, NULL, 0) < 0 && errno == EINTR)
                 ;
-        if (error < 0)
-                return error;
-        return atomic_load(&share->progress->item) == share->end ? 0 : -EIO;
+        return atomic_load(&looker->progress->result);
 }
 
 /* ---- this process ---------------------------------------------------------------------------------------------- */
 
-static int take_arrived(const struct aside *aside, struct share *share) {
-        struct aside_answer *arrived = &share->arrived;
+static int take_arrived(const struct aside *aside, struct looker *looker) {
+        struct aside_answer *arrived = &looker->arrived;
         struct header header;
         size_t at = 0;
         int r = 0;
@@ -238,31 +249,31 @@ static int take_arrived(const struct aside *aside, struct share *share) {
 }
 
 /* Returns 1 when there may be more, 0 at the end, or negative errno. */
-static int read_some(const struct aside *aside, struct share *share) {
+static int read_some(const struct aside *aside, struct looker *looker) {
         char bytes[READ_SIZE];
-        ssize_t count = read(share->fd, bytes, sizeof(bytes));
+        ssize_t count = read(looker->fd, bytes, sizeof(bytes));
         int r;
 
         if (count < 0)
                 return errno == EINTR ? 1 : -errno;
         if (count == 0)
                 return 0;
-        r = aside_tell(&share->arrived, bytes, (size_t)count);
+        r = aside_tell(&looker->arrived, bytes, (size_t)count);
         if (r == 0)
-                r = take_arrived(aside, share);
+                r = take_arrived(aside, looker);
         return r < 0 ? r : 1;
 }
 
 /* What it wrote before it was killed. */
-static int drain(const struct aside *aside, struct share *share) {
+static int drain(const struct aside *aside, struct looker *looker) {
         int r;
 
-        if (fcntl(share->fd, F_SETFL, O_NONBLOCK) < 0)
+        if (fcntl(looker->fd, F_SETFL, O_NONBLOCK) < 0)
                 return -errno;
         do
-                r = read_some(aside, share);
+                r = read_some(aside, looker);
         while (r > 0);
-        share->arrived.size = 0;
+        looker->arrived.size = 0;
         return r == -EAGAIN ? 0 : r;
 }
 
@@ -272,52 +283,48 @@ static void leave_out(struct aside_gap *gap, size_t item, size_t n) {
         gap->n_left += n;
 }
 
-/* From `first` to the end of its share, unless too much has hung already. */
-static int go_on(struct run *run, struct share *share, size_t first) {
-        if (first >= share->end)
+/* Unless nothing is left to look at, or too much has hung already. */
+static int start_another(struct run *run, struct looker *looker) {
+        if (atomic_load(&run->board->next) >= run->aside->n || run->n_stalls > run->aside->stalls_max ||
+            bury_left_behind() == 0 || clock_monotonic_usec() >= run->deadline_usec)
                 return 0;
-        if (run->n_stalls > run->aside->stalls_max || bury_left_behind() == 0 ||
-            clock_monotonic_usec() >= run->deadline_usec) {
-                leave_out(run->gap, first, share->end - first);
-                return 0;
-        }
-        return start_child(run->aside, share, first);
+        return start_child(run, looker);
 }
 
 /* The child hangs: the item that it looks at is left out. */
-static int on_stall(struct run *run, struct share *share) {
+static int on_stall(struct run *run, struct looker *looker) {
         size_t item;
         int r;
 
-        give_up_child(share->child);
-        r = drain(run->aside, share);
-        share->fd = fd_close(share->fd);
+        give_up_child(looker->child);
+        r = drain(run->aside, looker);
+        looker->fd = fd_close(looker->fd);
         if (r < 0)
                 return r;
-        item = atomic_load(&share->progress->item);
-        leave_out(run->gap, item, item < share->end);
+        item = atomic_load(&looker->progress->item);
+        leave_out(run->gap, item, item < run->aside->n);
         run->n_stalls++;
-        return go_on(run, share, item + 1);
+        return start_another(run, looker);
 }
 
-static int on_turn(struct run *run, struct share *share, bool readable) {
+static int on_turn(struct run *run, struct looker *looker, bool readable) {
         uint64_t now_usec = clock_monotonic_usec();
-        size_t item = atomic_load(&share->progress->item);
+        size_t item = atomic_load(&looker->progress->item);
 
-        if (item != share->item)
-                share->since_usec = now_usec;
-        share->item = item;
+        if (item != looker->item)
+                looker->since_usec = now_usec;
+        looker->item = item;
         if (readable) {
-                int r = read_some(run->aside, share);
+                int r = read_some(run->aside, looker);
 
-                return r == 0 ? end_child(share) : r < 0 ? r : 0;
+                return r == 0 ? end_child(looker) : r < 0 ? r : 0;
         }
-        if (now_usec < share->since_usec + ASIDE_STALL_MSEC * USEC_PER_MSEC && now_usec < run->deadline_usec)
+        if (now_usec < looker->since_usec + ASIDE_STALL_MSEC * USEC_PER_MSEC && now_usec < run->deadline_usec)
                 return 0;
-        return on_stall(run, share);
+        return on_stall(run, looker);
 }
 
-/* Until no share has a child any more. */
+/* Until there is no child any more. */
 static int follow(struct run *run) {
         struct pollfd events[CHILDREN_MAX];
         int r = 0;
@@ -325,22 +332,22 @@ static int follow(struct run *run) {
         for (;;) {
                 size_t n_open = 0;
 
-                for (size_t i = 0; i < run->n_shares; i++) {
-                        events[i] = (struct pollfd){.fd = run->shares[i].fd, .events = POLLIN};
-                        n_open += run->shares[i].fd >= 0;
+                for (size_t i = 0; i < run->n_lookers; i++) {
+                        events[i] = (struct pollfd){.fd = run->lookers[i].fd, .events = POLLIN};
+                        n_open += run->lookers[i].fd >= 0;
                 }
                 if (n_open == 0 || r < 0)
                         return r;
-                if (poll(events, run->n_shares, POLL_MSEC) < 0 && errno != EINTR)
+                if (poll(events, run->n_lookers, POLL_MSEC) < 0 && errno != EINTR)
                         return -errno;
-                for (size_t i = 0; i < run->n_shares && r == 0; i++)
-                        if (run->shares[i].fd >= 0)
-                                r = on_turn(run, &run->shares[i], events[i].revents != 0);
+                for (size_t i = 0; i < run->n_lookers && r == 0; i++)
+                        if (run->lookers[i].fd >= 0)
+                                r = on_turn(run, &run->lookers[i], events[i].revents != 0);
         }
 }
 
 /* How many children look at once. */
-static size_t count_shares(const struct aside *aside) {
+static size_t count_lookers(const struct aside *aside) {
         size_t n = aside->in_any_order ? aside->n / ITEMS_PER_CHILD : 1;
         cpu_set_t processors;
 
@@ -349,45 +356,44 @@ static size_t count_shares(const struct aside *aside) {
         return n < 1 ? 1 : n < CHILDREN_MAX ? n : CHILDREN_MAX;
 }
 
-static int run_shares(struct run *run, struct aside_progress *progress) {
-        size_t first = 0;
+static int run_lookers(struct run *run) {
         int r = 0;
 
-        for (size_t i = 0; i < run->n_shares; i++)
-                run->shares[i] = (struct share){.progress = &progress[i], .fd = -1};
-        for (size_t i = 0; i < run->n_shares && r == 0; i++) {
-                run->shares[i].end = run->aside->n * (i + 1) / run->n_shares;
-                r = go_on(run, &run->shares[i], first);
-                first = run->shares[i].end;
-        }
+        for (size_t i = 0; i < run->n_lookers; i++)
+                run->lookers[i] = (struct looker){.progress = &run->board->progress[i], .fd = -1};
+        for (size_t i = 0; i < run->n_lookers && r == 0; i++)
+                r = start_another(run, &run->lookers[i]);
         if (r == 0)
                 r = follow(run);
-        for (size_t i = 0; i < run->n_shares; i++) {
-                if (run->shares[i].fd >= 0) { /* an error ends the others, too */
-                        give_up_child(run->shares[i].child);
-                        run->shares[i].fd = fd_close(run->shares[i].fd);
+        for (size_t i = 0; i < run->n_lookers; i++) {
+                if (run->lookers[i].fd >= 0) { /* an error ends the others, too */
+                        give_up_child(run->lookers[i].child);
+                        run->lookers[i].fd = fd_close(run->lookers[i].fd);
                 }
-                free(run->shares[i].arrived.bytes);
+                free(run->lookers[i].arrived.bytes);
         }
         return r;
 }
 
 int aside_run(const struct aside *aside, struct aside_gap *ret_gap) {
+        struct board *board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         struct run run = {
                 .aside = aside,
-                .n_shares = count_shares(aside),
+                .board = board,
+                .n_lookers = count_lookers(aside),
                 .deadline_usec = clock_monotonic_usec() + ASIDE_TOTAL_MSEC * USEC_PER_MSEC,
                 .gap = ret_gap,
         };
-        size_t size = CHILDREN_MAX * sizeof(struct aside_progress);
-        void *progress = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        size_t next;
         int r;
 
         *ret_gap = (struct aside_gap){0};
-        if (progress == MAP_FAILED)
+        if (board == MAP_FAILED)
                 return -errno;
-        r = run_shares(&run, progress);
-        (void)munmap(progress, size);
+        r = run_lookers(&run);
+        next = atomic_load(&board->next);
+        leave_out(ret_gap, next, aside->n - next);
+        (void)munmap(board, sizeof(*board));
         return r;
 }
 

@@ -35,7 +35,7 @@ struct aside_answer {
 struct aside {
         size_t n;          /* items */
         size_t stalls_max; /* so many items may hang, and the next ones are looked at nevertheless */
-        bool in_any_order; /* several children may look at a part of the items each, at the same time */
+        bool in_any_order; /* several children may look at items at the same time */
         /* In the child: reads the item and reports on it. Returns 0, or negative errno, which ends the whole run. */
         int (*look)(void *userdata, size_t item, struct aside_answer *answer);
         /* Here: takes an answer that is not empty. Called in the order of the items, unless in_any_order. Returns as

@@ -201,18 +201,19 @@ static void many_items_are_looked_at_once_each_by_several_children(void **state)
         assert_no_child();
 }
 
-static void of_many_items_one_that_hangs_is_left_out_with_the_rest_of_its_share(void **state) {
+static void of_many_items_one_that_hangs_is_left_out_and_another_child_looks_at_the_rest(void **state) {
         struct crowd crowd = {.hangs = true};
         struct aside_gap gap;
 
         assert_int_equal(run_crowd(&crowd, &gap), 0); /* no item may hang, and the next ones be looked at */
         assert_int_equal(gap.first_left, HANGING);
+        assert_int_equal(gap.n_left, may_use_several_processors() ? 1 : MANY - HANGING);
         for (size_t item = 0; item < MANY; item++)
                 assert_int_equal(crowd.n_taken[item], item < HANGING || item >= HANGING + gap.n_left);
         assert_no_child();
 }
 
-static void an_error_in_one_share_ends_the_others(void **state) {
+static void an_error_in_one_child_ends_the_others(void **state) {
         struct crowd crowd = {.error = -EMFILE};
         struct aside_gap gap;
 
@@ -265,12 +266,12 @@ int main(void) {
                 cmocka_unit_test(after_too_many_that_hang_all_others_are_left_out),
                 cmocka_unit_test(all_answers_arrive_in_order),
                 cmocka_unit_test(an_error_ends_the_whole),
-                cmocka_unit_test(an_error_in_one_share_ends_the_others),
+                cmocka_unit_test(an_error_in_one_child_ends_the_others),
                 cmocka_unit_test(an_item_without_anything_to_tell_is_not_taken),
                 cmocka_unit_test(answers_larger_than_a_pipe_arrive),
                 cmocka_unit_test(items_that_hang_are_left_out),
                 cmocka_unit_test(many_items_are_looked_at_once_each_by_several_children),
-                cmocka_unit_test(of_many_items_one_that_hangs_is_left_out_with_the_rest_of_its_share),
+                cmocka_unit_test(of_many_items_one_that_hangs_is_left_out_and_another_child_looks_at_the_rest),
                 cmocka_unit_test(the_child_has_none_of_our_descriptors),
         };
 
