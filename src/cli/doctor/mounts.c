@@ -196,18 +196,27 @@ static int look_at_mounts(const struct mount_search *search, pid_t pid, struct t
         return r;
 }
 
+/* By the link's text: to follow the link takes the kernel half as long again. Returns 0 if it cannot be read. */
+static ino_t read_namespace(const char *link) {
+        char text[64] = "";
+        unsigned long namespace = 0;
+
+        if (readlink(link, text, sizeof(text) - 1) < 0 || sscanf(text, "mnt:[%lu]", &namespace) != 1)
+                return 0;
+        return namespace;
+}
+
 static int look_at_process(void *userdata, size_t item, struct aside_answer *answer) {
         struct mount_search *search = userdata;
         pid_t pid = search->pids[item];
         struct told told = {0};
-        struct stat status;
         char path[64];
 
         text_set(path, "/proc/%d/ns/mnt", (int)pid);
-        if (stat(path, &status) == 0) { /* otherwise its mounts may still be readable */
-                if (was_seen(search, status.st_ino))
+        told.namespace = read_namespace(path);
+        if (told.namespace != 0) { /* otherwise its mounts may still be readable */
+                if (was_seen(search, told.namespace))
                         return 0;
-                told.namespace = status.st_ino;
                 told.mount.foreign = is_foreign(search, path, pid);
         }
         return look_at_mounts(search, pid, &told, answer);
@@ -216,16 +225,16 @@ static int look_at_process(void *userdata, size_t item, struct aside_answer *ans
 static int take_process(void *userdata, size_t item, const char *bytes, size_t size) {
         struct mount_search *search = userdata;
         struct stale_mounts *mounts = search->mounts;
+        struct told told;
 
-        for (; size >= sizeof(struct told); bytes += sizeof(struct told), size -= sizeof(struct told)) {
-                struct told told;
-
+        memcpy(&told, bytes, sizeof(told));
+        if (told.namespace != 0 && was_seen(search, told.namespace))
+                return 0; /* two children looked at two processes of it */
+        for (; size >= sizeof(told); bytes += sizeof(told), size -= sizeof(told)) {
                 memcpy(&told, bytes, sizeof(told));
                 search->hidden |= told.hidden;
                 if (told.hidden)
                         continue;
-                if (told.namespace != 0)
-                        (void)was_seen(search, told.namespace); /* a further child is a copy of ours */
                 mounts->n_foreign += told.mount.foreign;
                 if (mounts->n++ < STALE_MOUNTS_MAX)
                         mounts->items[mounts->n - 1] = told.mount;
@@ -237,6 +246,7 @@ void stale_mounts_find(struct stale_mounts *mounts, const struct socket_place *p
         CLEANUP(mount_search_done) struct mount_search *search = calloc(1, sizeof(*search));
         struct aside aside = {
                 .stalls_max = STALLS_MAX,
+                .in_any_order = true,
                 .look = look_at_process,
                 .take = take_process,
                 .userdata = search,
