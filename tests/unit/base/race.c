@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Two threads write to the same word: what ThreadSanitizer must find, or it finds nothing in the other tests either. */
+/* Two threads write to the same word. If ThreadSanitizer misses this race, its silence elsewhere proves nothing. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -17,7 +17,7 @@ static void *write_word(void *argument) {
         return NULL;
 }
 
-/* One after the other, for it may miss writes at the very same time; relaxed, so that nothing orders the two. */
+/* One write follows the other, because ThreadSanitizer may miss simultaneous ones; relaxed, so nothing orders them. */
 int main(void) {
         pthread_t thread;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Arrays that grow: their items stay, and there is room for each that comes. */
+/* Arrays that grow. */
 
 #include "base/array.h"
 
@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 
-static void items_stay_whatever_comes_behind_them_and_goes(void **state) {
+static void items_keep_their_values_while_others_are_added_and_removed(void **state) {
         CLEANUP(free_ptr) size_t *items = NULL;
         size_t n = 0;
 
@@ -34,7 +34,7 @@ static void items_stay_whatever_comes_behind_them_and_goes(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(items_stay_whatever_comes_behind_them_and_goes),
+                cmocka_unit_test(items_keep_their_values_while_others_are_added_and_removed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Looks at things that may hang: here they hang, fail, or tell a great deal. */
+/* Looking, in a child process, at items that hang, fail, or have long answers. */
 
 #include "base/aside.h"
 
@@ -27,7 +27,7 @@ enum { N_ITEMS = 8, LARGE = 1 << 20 };
 
 struct world {
         bool hangs[N_ITEMS];
-        int error; /* what the last item ends with */
+        int error; /* of the last item */
         size_t answer_size;
         size_t n_taken;
         size_t taken[N_ITEMS];
@@ -99,7 +99,7 @@ static void answers_larger_than_a_pipe_arrive(void **state) {
         assert_taken(&world, "01234567");
 }
 
-static void an_item_without_anything_to_tell_is_not_taken(void **state) {
+static void an_item_with_an_empty_answer_is_not_taken(void **state) {
         struct world world = {0};
         struct aside_gap gap;
 
@@ -108,7 +108,7 @@ static void an_item_without_anything_to_tell_is_not_taken(void **state) {
         assert_taken(&world, "");
 }
 
-static void an_error_ends_the_whole(void **state) {
+static void an_error_of_one_item_ends_the_run(void **state) {
         struct world world = {.answer_size = 1, .error = -EMFILE};
         struct aside_gap gap;
 
@@ -127,7 +127,7 @@ static void items_that_hang_are_left_out(void **state) {
         assert_no_child();
 }
 
-static void after_too_many_that_hang_all_others_are_left_out(void **state) {
+static void after_too_many_hanging_items_all_others_are_left_out(void **state) {
         struct world world = {.answer_size = 1, .hangs = {[2] = true}};
         uint64_t start_usec = clock_monotonic_usec();
         struct aside_gap gap;
@@ -142,7 +142,7 @@ static void after_too_many_that_hang_all_others_are_left_out(void **state) {
 enum { MANY = 1000, HANGING = 700, FAILING = 900 };
 
 struct crowd {
-        int error; /* what FAILING ends with */
+        int error; /* of the item FAILING */
         bool hangs;
         unsigned n_taken[MANY];
         pid_t first_child, another_child;
@@ -189,7 +189,7 @@ static bool may_use_several_processors(void) {
         return sched_getaffinity(0, sizeof(processors), &processors) < 0 || CPU_COUNT(&processors) > 1;
 }
 
-static void many_items_are_looked_at_once_each_by_several_children(void **state) {
+static void several_children_share_many_items_and_look_at_each_once(void **state) {
         struct crowd crowd = {0};
         struct aside_gap gap;
 
@@ -201,11 +201,11 @@ static void many_items_are_looked_at_once_each_by_several_children(void **state)
         assert_no_child();
 }
 
-static void of_many_items_one_that_hangs_is_left_out_and_another_child_looks_at_the_rest(void **state) {
+static void a_hanging_item_is_left_out_and_another_child_looks_at_the_rest(void **state) {
         struct crowd crowd = {.hangs = true};
         struct aside_gap gap;
 
-        assert_int_equal(run_crowd(&crowd, &gap), 0); /* no item may hang, and the next ones be looked at */
+        assert_int_equal(run_crowd(&crowd, &gap), 0); /* stalls_max is 0 */
         assert_int_equal(gap.first_left, HANGING);
         assert_int_equal(gap.n_left, may_use_several_processors() ? 1 : MANY - HANGING);
         for (size_t item = 0; item < MANY; item++)
@@ -227,7 +227,7 @@ static int hold_pipe(void *userdata, size_t item, struct aside_answer *answer) {
         return read(*(int *)userdata, &end, 1) < 0 && errno == EBADF ? 0 : -EEXIST;
 }
 
-static void the_child_has_none_of_our_descriptors(void **state) {
+static void the_child_inherits_no_descriptors(void **state) {
         struct aside_gap gap;
         int fds[2];
 
@@ -240,7 +240,7 @@ static void the_child_has_none_of_our_descriptors(void **state) {
         }
 }
 
-static void a_file_is_read_or_said_to_hang(void **state) {
+static void a_file_is_read_or_reported_as_hanging(void **state) {
         char folder[] = "/tmp/holdfast-aside-XXXXXX", path[64], text[16];
         FILE *file;
 
@@ -254,7 +254,7 @@ static void a_file_is_read_or_said_to_hang(void **state) {
         assert_int_equal(aside_read_file(path, text, sizeof(text)), 4);
         assert_string_equal(text, "text");
         assert_int_equal(unlink(path), 0);
-        assert_int_equal(mkfifo(path, 0600), 0); /* whose other end nobody opens */
+        assert_int_equal(mkfifo(path, 0600), 0); /* opening it waits for a writer */
         assert_int_equal(aside_read_file(path, text, sizeof(text)), -ETIMEDOUT);
         assert_int_equal(unlink(path), 0);
         assert_int_equal(rmdir(folder), 0);
@@ -262,17 +262,17 @@ static void a_file_is_read_or_said_to_hang(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_file_is_read_or_said_to_hang),
-                cmocka_unit_test(after_too_many_that_hang_all_others_are_left_out),
+                cmocka_unit_test(a_file_is_read_or_reported_as_hanging),
+                cmocka_unit_test(a_hanging_item_is_left_out_and_another_child_looks_at_the_rest),
+                cmocka_unit_test(after_too_many_hanging_items_all_others_are_left_out),
                 cmocka_unit_test(all_answers_arrive_in_order),
-                cmocka_unit_test(an_error_ends_the_whole),
                 cmocka_unit_test(an_error_in_one_child_ends_the_others),
-                cmocka_unit_test(an_item_without_anything_to_tell_is_not_taken),
+                cmocka_unit_test(an_error_of_one_item_ends_the_run),
+                cmocka_unit_test(an_item_with_an_empty_answer_is_not_taken),
                 cmocka_unit_test(answers_larger_than_a_pipe_arrive),
                 cmocka_unit_test(items_that_hang_are_left_out),
-                cmocka_unit_test(many_items_are_looked_at_once_each_by_several_children),
-                cmocka_unit_test(of_many_items_one_that_hangs_is_left_out_and_another_child_looks_at_the_rest),
-                cmocka_unit_test(the_child_has_none_of_our_descriptors),
+                cmocka_unit_test(several_children_share_many_items_and_look_at_each_once),
+                cmocka_unit_test(the_child_inherits_no_descriptors),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

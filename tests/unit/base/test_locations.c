@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Locations: which of them are the system's own. */
+/* What may be expected below a root, and at the system's own paths. */
 
 #include "base/locations.h"
 
@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 
-static void only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells(void **state) {
+static void only_a_real_driver_has_device_nodes_and_kernel_events(void **state) {
         static const struct {
                 const char *root, *expected;
                 bool at_real_paths, simulated, has_nvml;
@@ -53,7 +53,7 @@ static void a_path_below_a_root_that_is_too_long_is_refused(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_path_below_a_root_that_is_too_long_is_refused),
-                cmocka_unit_test(only_the_systems_own_nodes_are_devices_of_which_a_kernel_tells),
+                cmocka_unit_test(only_a_real_driver_has_device_nodes_and_kernel_events),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

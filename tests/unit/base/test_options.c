@@ -2,8 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Options from tables. Every command line of four words of a vocabulary is given to getopt_long() as well, as which the
- * daemon and the simulator take theirs; then what the command's parser does otherwise, values, and the help.
+ * Options from tables. The daemon and the simulator parse as getopt_long() does: every command line of four words from
+ * a vocabulary is given to both. The other tests are about values, the help, and what the command's parser does
+ * differently.
  */
 
 #include "base/options.h"
@@ -27,7 +28,7 @@ enum { LOG_SIZE = 256, WORDS_MAX = 4 };
 
 /* ---- as getopt_long() ---- */
 
-/* What was parsed, in its order: "user=root;verbose;" */
+/* Appends what was parsed: "user=root;verbose;" */
 static int write_down(struct options_parser *parser, const struct option_spec *spec, void *log, const char *value) {
         text_append(log, LOG_SIZE, "%s%s%s;", spec->name, value ? "=" : "", value ? value : "");
         return 0;
@@ -87,7 +88,7 @@ static void parse_with_getopt(int n, char **arguments, char log[static LOG_SIZE]
                 text_append(log, LOG_SIZE, "<%s>", arguments[i]);
 }
 
-static void it_parses_as_getopt_long_does(void **state) {
+static void command_lines_are_parsed_as_getopt_long_parses_them(void **state) {
         static const char *const vocabulary[] = {
                 "--verbose",
                 "--verb",
@@ -125,8 +126,9 @@ static void it_parses_as_getopt_long_does(void **state) {
                 parse_with_ours(WORDS_MAX, ours, log);
                 parse_with_getopt(WORDS_MAX + 1, theirs, expected);
                 if (!text_equal(log, expected))
-                        fail_msg("%s %s %s %s: %s, not %s", vocabulary[line % ARRAY_SIZE(vocabulary)], theirs[2],
-                                 theirs[3], theirs[4], log, expected);
+                        fail_msg("%s %s %s %s: parsed as %s, by getopt_long() as %s",
+                                 vocabulary[line % ARRAY_SIZE(vocabulary)], theirs[2], theirs[3], theirs[4], log,
+                                 expected);
                 n_refused += strstr(log, "refused") != NULL;
         }
         assert_in_range(n_refused, n_lines / 4, n_lines - n_lines / 100);
@@ -160,7 +162,7 @@ static const struct option_spec table[] = {
         {0},
 };
 
-/* line: words with spaces between. */
+/* Parses a line of words separated by spaces. */
 static int parse(struct options_parser *parser, char *line, char *words[static 8], int *ret_n_words) {
         int n = 0;
 
@@ -189,7 +191,7 @@ static void values_are_stored(void **state) {
         assert_null(words[3]);
 }
 
-static void wrong_values_are_refused_in_a_sentence(void **state) {
+static void invalid_values_are_refused_with_an_error_message(void **state) {
         static const struct {
                 const char *line;
                 const char *error;
@@ -220,7 +222,7 @@ static void wrong_values_are_refused_in_a_sentence(void **state) {
         }
 }
 
-static void an_option_that_stops_hides_what_is_wrong_behind_it(void **state) {
+static void errors_behind_an_option_that_stops_parsing_are_ignored(void **state) {
         char line[] = "--no-flag -v --bogus";
         struct values values = {.flag = true};
         struct options_parser parser = {.groups = {{table, &values}}};
@@ -231,7 +233,7 @@ static void an_option_that_stops_hides_what_is_wrong_behind_it(void **state) {
         assert_false(values.flag);
 }
 
-static void a_word_and_unknown_options_are_left_where_that_is_asked_for(void **state) {
+static void the_caller_may_ask_to_stop_at_a_word_and_to_leave_unknown_options(void **state) {
         char line[] = "--flag run --text --flag", unknown[] = "--flag --other --time 1";
         struct values values = {0};
         struct options_parser parser = {
@@ -254,7 +256,7 @@ static void a_word_and_unknown_options_are_left_where_that_is_asked_for(void **s
 
 /* ---- help ---- */
 
-static void the_help_has_each_row_within_80_columns(void **state) {
+static void the_help_fits_in_80_columns(void **state) {
         static const char expected[] =
                 "  -f, --flag             a flag\n"
                 "  --no-flag              none\n"
@@ -279,12 +281,12 @@ static void the_help_has_each_row_within_80_columns(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 /* clang-format off */
-                cmocka_unit_test(it_parses_as_getopt_long_does),
+                cmocka_unit_test(command_lines_are_parsed_as_getopt_long_parses_them),
                 cmocka_unit_test(values_are_stored),
-                cmocka_unit_test(wrong_values_are_refused_in_a_sentence),
-                cmocka_unit_test(an_option_that_stops_hides_what_is_wrong_behind_it),
-                cmocka_unit_test(a_word_and_unknown_options_are_left_where_that_is_asked_for),
-                cmocka_unit_test(the_help_has_each_row_within_80_columns),
+                cmocka_unit_test(invalid_values_are_refused_with_an_error_message),
+                cmocka_unit_test(errors_behind_an_option_that_stops_parsing_are_ignored),
+                cmocka_unit_test(the_caller_may_ask_to_stop_at_a_word_and_to_leave_unknown_options),
+                cmocka_unit_test(the_help_fits_in_80_columns),
                 /* clang-format on */
         };
 

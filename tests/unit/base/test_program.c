@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Running a program: shells that fail, talk too much, and hang. */
+/* Running a program: shells that fail, print too much, and hang. */
 
 #include "base/program.h"
 
@@ -26,20 +26,20 @@ static int run(const char *script, uint64_t timeout_usec, char output[static 64]
         return program_run(arguments, timeout_usec, output, 64);
 }
 
-static void a_program_gets_nothing_of_ours(void **state) {
+static void a_program_inherits_no_descriptors_and_no_environment(void **state) {
         char output[64];
 
-        for (int fd = 3; fd < 1024; fd++) /* what whoever started the test left open is not the question */
+        for (int fd = 3; fd < 1024; fd++) /* inherited by this test itself */
                 (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
         assert_int_equal(setenv("HOLDFAST_TEST_SECRET", "1", 1), 0);
         assert_int_equal(
                 run("echo ${HOLDFAST_TEST_SECRET:-none} $PATH; ls /proc/self/fd | wc -l", 10 * USEC_PER_SEC, output),
                 0);
-        /* 0, 1, 2, and the one with which ls reads the folder */
+        /* Four descriptors: the standard ones, and the folder that ls reads. */
         assert_string_equal(output, "none /usr/sbin:/usr/bin:/sbin:/bin\n4\n");
 }
 
-static void a_program_that_fails_is_told_with_its_words(void **state) {
+static void a_failing_program_is_an_error_and_its_output_is_kept(void **state) {
         char output[64];
 
         assert_int_equal(run("echo no such device >&2; exit 3", 10 * USEC_PER_SEC, output), -EIO);
@@ -48,7 +48,7 @@ static void a_program_that_fails_is_told_with_its_words(void **state) {
         assert_string_equal(output, "");
 }
 
-static void a_program_that_talks_too_much_is_cut(void **state) {
+static void long_output_is_cut(void **state) {
         char output[64];
 
         assert_int_equal(
@@ -57,7 +57,7 @@ static void a_program_that_talks_too_much_is_cut(void **state) {
         assert_int_equal(strlen(output), sizeof(output) - 1);
 }
 
-static void a_program_that_hangs_is_ended(void **state) {
+static void a_hanging_program_is_killed(void **state) {
         char output[64];
         pid_t child;
 
@@ -68,21 +68,21 @@ static void a_program_that_hangs_is_ended(void **state) {
         assert_int_equal(errno, ESRCH);
 }
 
-static void a_program_that_is_not_there_is_an_error(void **state) {
+static void a_missing_program_is_an_error(void **state) {
         static const char *const arguments[] = {"/nowhere/nvidia-modprobe", NULL};
         char output[64];
         int r = program_run(arguments, 10 * USEC_PER_SEC, output, sizeof(output));
 
-        assert_true(r == -ENOENT || r == -EIO); /* valgrind forks where posix_spawn() would share memory: status 127 */
+        assert_true(r == -ENOENT || r == -EIO); /* EIO in valgrind: there the child, a copy, exits with 127 */
 }
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_program_gets_nothing_of_ours),
-                cmocka_unit_test(a_program_that_fails_is_told_with_its_words),
-                cmocka_unit_test(a_program_that_talks_too_much_is_cut),
-                cmocka_unit_test(a_program_that_hangs_is_ended),
-                cmocka_unit_test(a_program_that_is_not_there_is_an_error),
+                cmocka_unit_test(a_program_inherits_no_descriptors_and_no_environment),
+                cmocka_unit_test(a_failing_program_is_an_error_and_its_output_is_kept),
+                cmocka_unit_test(long_output_is_cut),
+                cmocka_unit_test(a_hanging_program_is_killed),
+                cmocka_unit_test(a_missing_program_is_an_error),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

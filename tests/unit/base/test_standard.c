@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Standard descriptors that are closed, or take nothing; each in a child of its own. */
+/* Standard descriptors that are closed or cannot be written to. Each case runs in its own child. */
 
 #include "base/standard.h"
 
@@ -34,7 +34,7 @@ static bool next_is_no_standard_one(void) {
         return dup(STDERR_FILENO) > STDERR_FILENO;
 }
 
-/* Whether check(), in a child, is true. Nothing is printed there: its standard descriptors are what is tested. */
+/* Returns what check() returns in a child. The child prints nothing: its standard descriptors are under test. */
 static bool in_child(bool (*check)(void)) {
         pid_t child = fork();
         int status;
@@ -53,7 +53,7 @@ static bool close_all(void) {
         return is_null(STDIN_FILENO) && is_null(STDOUT_FILENO) && is_null(STDERR_FILENO) && next_is_no_standard_one();
 }
 
-static void those_that_are_closed_lead_nowhere(void **state) {
+static void closed_standard_descriptors_are_opened_as_dev_null(void **state) {
         assert_true(in_child(close_all));
 }
 
@@ -68,7 +68,7 @@ static bool close_one(void) {
                next_is_no_standard_one();
 }
 
-static void those_that_are_open_stay_as_they_are(void **state) {
+static void open_standard_descriptors_stay_as_they_are(void **state) {
         assert_true(in_child(close_one));
 }
 
@@ -76,22 +76,22 @@ static bool close_all_without_dev_null(void) {
         char folder[] = "/tmp/test-standard.XXXXXX";
 
         if (!mkdtemp(folder) || chdir(folder) < 0 || rmdir(folder) < 0 || chroot(".") < 0)
-                return false; /* the root is a folder that is gone already */
+                return false; /* the root is a removed folder, in which nothing can be opened */
         for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
                 (void)close(fd);
         standard_open();
         return write(STDOUT_FILENO, "x", 1) < 0 && errno == EBADF && next_is_no_standard_one();
 }
 
-static void without_dev_null_no_other_file_takes_their_place(void **state) {
+static void without_dev_null_no_other_file_becomes_a_standard_descriptor(void **state) {
         if (geteuid() != 0) {
-                print_message("root is missing: chroot() needs it\n");
+                print_message("root is missing: chroot() requires it\n");
                 skip();
         }
         assert_true(in_child(close_all_without_dev_null));
 }
 
-/* Prints a word, then closes standard output with standard error in a pipe. */
+/* Writes to out_fd and closes it as standard output. True if the result and the text on standard error are as given. */
 static bool loses(int out_fd, int expected, const char *said) {
         char text[256] = "";
         int ends[2];
@@ -124,7 +124,7 @@ static bool lose_nothing(void) {
         return loses(open("/dev/null", O_WRONLY), 0, "");
 }
 
-static void output_that_is_lost_is_said(void **state) {
+static void lost_output_is_reported(void **state) {
         assert_true(in_child(fill_disk));
         assert_true(in_child(lose_reader));
         assert_true(in_child(lose_nothing));
@@ -132,10 +132,10 @@ static void output_that_is_lost_is_said(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(output_that_is_lost_is_said),
-                cmocka_unit_test(those_that_are_closed_lead_nowhere),
-                cmocka_unit_test(those_that_are_open_stay_as_they_are),
-                cmocka_unit_test(without_dev_null_no_other_file_takes_their_place),
+                cmocka_unit_test(closed_standard_descriptors_are_opened_as_dev_null),
+                cmocka_unit_test(lost_output_is_reported),
+                cmocka_unit_test(open_standard_descriptors_stay_as_they_are),
+                cmocka_unit_test(without_dev_null_no_other_file_becomes_a_standard_descriptor),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Text that grows in a buffer. */
+/* Appending text to a buffer of fixed size. */
 
 #include "base/text.h"
 
@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-static void items_have_separators_between_them_only(void **state) {
+static void separators_are_only_between_items(void **state) {
         char text[32] = "";
 
         text_append_item(text, sizeof(text), ", ", "%s", "one");
@@ -34,7 +34,7 @@ static void what_does_not_fit_is_cut(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(items_have_separators_between_them_only),
+                cmocka_unit_test(separators_are_only_between_items),
                 cmocka_unit_test(what_does_not_fit_is_cut),
         };
 

@@ -16,9 +16,9 @@
 
 #include "base/cleanup.h"
 
-enum { STACK_SIZE = 2 << 20 }; /* glibc's own part is in it, too, and ThreadSanitizer's of 900 KiB */
+enum { STACK_SIZE = 2 << 20 }; /* includes glibc's own part, and 900 KiB of ThreadSanitizer's */
 
-/* What a thread tells of itself. */
+/* What a thread finds out about itself. */
 struct birth {
         sigset_t blocked;
         const void *frame;
@@ -49,7 +49,7 @@ static void block(int how, int number) {
         (void)pthread_sigmask(how, &set, NULL);
 }
 
-/* All but glibc's own, which nobody can block, and those that the kernel does not let be blocked. */
+/* Skips glibc's internal signals, SIGKILL and SIGSTOP: nobody can block them. */
 static void assert_only_open(const sigset_t *blocked, int first, int second) {
         for (int number = 1; number <= SIGRTMAX; number++) {
                 bool free = number == first || number == second;
@@ -60,13 +60,13 @@ static void assert_only_open(const sigset_t *blocked, int first, int second) {
         }
 }
 
-static void a_thread_takes_no_signal_but_the_one_that_ends_the_process(void **state) {
+static void a_thread_blocks_all_signals_except_sigterm(void **state) {
         struct birth birth = start_and_join(&(struct thread_options){0});
 
         assert_only_open(&birth.blocked, SIGTERM, 0);
 }
 
-static void in_a_process_that_blocks_sigterm_threads_block_it(void **state) {
+static void a_thread_blocks_sigterm_if_its_creator_does(void **state) {
         struct birth birth;
 
         block(SIG_BLOCK, SIGTERM);
@@ -75,7 +75,7 @@ static void in_a_process_that_blocks_sigterm_threads_block_it(void **state) {
         assert_only_open(&birth.blocked, SIGUSR1, 0);
 }
 
-static void a_thread_takes_its_own_signal_also_if_its_creator_blocks_it(void **state) {
+static void a_thread_receives_its_own_signal_even_if_its_creator_blocks_it(void **state) {
         struct birth birth;
 
         block(SIG_BLOCK, SIGURG);
@@ -84,7 +84,7 @@ static void a_thread_takes_its_own_signal_also_if_its_creator_blocks_it(void **s
         assert_only_open(&birth.blocked, SIGTERM, SIGURG);
 }
 
-static void the_creator_has_the_signals_that_it_had(void **state) {
+static void the_creators_signal_mask_stays_the_same(void **state) {
         sigset_t before, after;
         pthread_t thread;
 
@@ -109,11 +109,11 @@ static void a_thread_runs_on_the_stack_that_it_is_given(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_thread_blocks_all_signals_except_sigterm),
+                cmocka_unit_test(a_thread_blocks_sigterm_if_its_creator_does),
+                cmocka_unit_test(a_thread_receives_its_own_signal_even_if_its_creator_blocks_it),
                 cmocka_unit_test(a_thread_runs_on_the_stack_that_it_is_given),
-                cmocka_unit_test(a_thread_takes_its_own_signal_also_if_its_creator_blocks_it),
-                cmocka_unit_test(a_thread_takes_no_signal_but_the_one_that_ends_the_process),
-                cmocka_unit_test(in_a_process_that_blocks_sigterm_threads_block_it),
-                cmocka_unit_test(the_creator_has_the_signals_that_it_had),
+                cmocka_unit_test(the_creators_signal_mask_stays_the_same),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The client against a daemon that does what the test tells it: a thread on the other end of a real socket. */
+/* The client, connected by a real socket to a fake daemon: a thread that runs a script of the test. */
 
 #include "client/client.h"
 
@@ -29,12 +29,12 @@
 #include "tests/unit/gpus.h"
 
 enum {
-        PATIENCE_USEC = 20000000,  /* for an answer that comes: never waited for in full, unless the test fails */
-        IMPATIENCE_USEC = 50000,   /* for one that does not come: waited for in full */
-        LIST_ENCODED_MAX = 300000, /* more than the client takes */
+        PATIENCE_USEC = 20000000,  /* limit for an answer that arrives: reached only if the test fails */
+        IMPATIENCE_USEC = 50000,   /* limit for an answer that does not arrive: each such test waits this long */
+        LIST_ENCODED_MAX = 300000, /* more than the client accepts */
 };
 
-/* What a daemon does with a connection; it is closed afterwards. */
+/* What the daemon does with a connection before it closes it. */
 typedef void daemon_script(int fd);
 
 struct daemon {
@@ -78,7 +78,7 @@ static void daemon_start(struct daemon *daemon, daemon_script *script) {
         assert_int_equal(pthread_create(&daemon->thread, NULL, serve_one, daemon), 0);
 }
 
-/* The client was freed by now: its end of the stream is what every script waits for. */
+/* The client has been freed: every script ends when the client closes the connection. */
 static void daemon_done(struct daemon *daemon) {
         if (daemon->script)
                 assert_int_equal(pthread_join(daemon->thread, NULL), 0);
@@ -120,7 +120,7 @@ static void assert_enabled(struct client *client) {
         assert_true(enabled);
 }
 
-/* A daemon's side. */
+/* ---- the daemon's side ---- */
 
 struct call {
         struct rpc_call header;
@@ -155,7 +155,7 @@ static bool send_bytes(int fd, const void *bytes, size_t size) {
         return true;
 }
 
-/* Until the client is gone. */
+/* Waits until the client closes the connection. */
 static void wait_for_end(int fd) {
         uint8_t byte;
 
@@ -202,7 +202,7 @@ static void say_enabled(int fd) {
                 (void)send_mode(fd, call.header.xid, NVPD_SUCCESS, NVPD_MODE_ENABLED);
 }
 
-/* Answers as asked: GPU 10000:17:03 is enabled, every other is not there, and any mode but "enabled" is refused. */
+/* Answers: only GPU 10000:17:03 exists, it is enabled, and disabling it is refused. */
 static bool answer_truly(int fd, struct call *call) {
         bool is_set = call->header.procedure == NVPD_SET_PERSISTENCE_MODE;
         struct nvpd_set_args args = {.value = NVPD_MODE_ENABLED};
@@ -266,14 +266,14 @@ static void answer_bytewise(int fd) {
         wait_for_end(fd);
 }
 
-static void an_answer_may_come_byte_by_byte(void **state) {
+static void an_answer_may_arrive_byte_by_byte(void **state) {
         DAEMON(answer_bytewise);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
         assert_enabled(client);
 }
 
-/* Each word of the answer is a fragment of its own, and an empty one ends the record. */
+/* Each word of the answer is a fragment, and an empty fragment ends the record. */
 static void answer_in_fragments(int fd) {
         static const uint8_t last[] = {0x80, 0, 0, 0};
         struct reply reply;
@@ -293,7 +293,7 @@ static void answer_in_fragments(int fd) {
         wait_for_end(fd);
 }
 
-static void an_answer_may_come_in_fragments(void **state) {
+static void an_answer_may_arrive_in_fragments(void **state) {
         DAEMON(answer_in_fragments);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
@@ -304,7 +304,7 @@ static void be_silent(int fd) {
         wait_for_end(fd);
 }
 
-static void silence_ends_at_the_deadline(void **state) {
+static void a_call_without_an_answer_fails_at_the_deadline(void **state) {
         DAEMON(be_silent);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
         uint64_t start_usec = clock_monotonic_usec();
@@ -314,7 +314,7 @@ static void silence_ends_at_the_deadline(void **state) {
         assert_non_null(strstr(client_error(client), daemon.path));
 }
 
-/* Half an answer to the first call before its deadline, and the rest when the second is asked; then as it should. */
+/* Sends the first answer in two parts: one before the deadline, the rest after the second call. */
 static void answer_late(int fd) {
         struct call first, next;
         struct reply reply;
@@ -331,7 +331,7 @@ static void answer_late(int fd) {
         say_enabled(fd);
 }
 
-static void an_answer_that_comes_late_is_skipped_by_the_next_call(void **state) {
+static void the_next_call_skips_a_late_answer(void **state) {
         DAEMON(answer_late);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
         uint32_t status = NVPD_UNKNOWN;
@@ -339,7 +339,7 @@ static void an_answer_that_comes_late_is_skipped_by_the_next_call(void **state) 
         int r;
 
         assert_int_equal(ask(client), -ETIMEDOUT);
-        /* A busy machine may miss this short deadline more than once: each call that did leaves one more to skip. */
+        /* On a busy machine this call may time out, too; then the next call has one more answer to skip. */
         do
                 r = get(client, &status, &enabled);
         while (r == -ETIMEDOUT);
@@ -347,7 +347,7 @@ static void an_answer_that_comes_late_is_skipped_by_the_next_call(void **state) 
         assert_int_equal(status, NVPD_SUCCESS);
 }
 
-/* Many at once, so that the client, which takes them one by one, hardly finds the socket empty. */
+/* Sends many at once, because the client must not find the socket empty. */
 static void answer_the_first_call_for_ever(int fd) {
         enum { AT_ONCE = 2000 };
         CLEANUP(free_ptr) uint8_t *bytes = NULL;
@@ -365,11 +365,11 @@ static void answer_the_first_call_for_ever(int fd) {
                 ;
 }
 
-static void stale_answers_without_end_do_not_outlive_the_deadline(void **state) {
+static void endless_stale_answers_do_not_extend_the_deadline(void **state) {
         DAEMON(answer_the_first_call_for_ever);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
 
-        (void)ask(client); /* answered in time or not: from now on its answers are stale */
+        (void)ask(client); /* successful or not: after it, all answers are stale */
         assert_int_equal(ask(client), -ETIMEDOUT);
 }
 
@@ -383,8 +383,8 @@ static void free_connection(struct connection **connection) {
         free(*connection);
 }
 
-/* Else a peer that is always ready could keep us for ever. */
-static void nothing_is_read_once_time_is_up(void **state) {
+/* Otherwise a peer that always has data could keep the client busy forever. */
+static void nothing_is_read_after_the_deadline(void **state) {
         DAEMON(answer_before_being_asked);
         CLEANUP(free_connection) struct connection *connection = calloc(1, sizeof(*connection));
         struct pollfd readable = {.events = POLLIN};
@@ -405,7 +405,7 @@ static void hang_up_when_asked(int fd) {
         (void)read_call(fd, &call);
 }
 
-static void a_hang_up_is_told_and_the_connection_given_up(void **state) {
+static void a_closed_connection_is_reported_and_later_calls_fail(void **state) {
         DAEMON(hang_up_when_asked);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
@@ -426,7 +426,7 @@ static void hang_up_within_the_answer(int fd) {
         (void)send_bytes(fd, reply.bytes, 17);
 }
 
-static void half_an_answer_is_none(void **state) {
+static void a_connection_closed_within_the_answer_is_an_error(void **state) {
         DAEMON(hang_up_within_the_answer);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
@@ -437,11 +437,11 @@ static void hang_up_at_once(int fd) {
         (void)fd;
 }
 
-static void a_hang_up_before_the_question_raises_no_signal(void **state) {
+static void a_call_on_a_closed_connection_raises_no_signal(void **state) {
         DAEMON(hang_up_at_once);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
-        /* Its end is closed before we ask, or after: with the default action SIGPIPE would end this test. */
+        /* The daemon's end is closed: SIGPIPE would kill this test. */
         assert_int_equal(pthread_join(daemon.thread, NULL), 0);
         daemon.script = NULL;
         assert_int_equal(ask(client), -ECONNRESET);
@@ -484,7 +484,7 @@ static void answer_in_endless_fragments(int fd) {
                 ;
 }
 
-static void what_is_no_answer_is_told_and_the_connection_given_up(void **state) {
+static void an_invalid_answer_is_reported_and_later_calls_fail(void **state) {
         static daemon_script *const scripts[] = {
                 answer_another_question,     speak_http, answer_with_a_call, answer_with_nothing,
                 answer_in_endless_fragments,
@@ -512,7 +512,7 @@ static bool send_accepted(int fd, uint32_t xid, enum rpc_accept_status status) {
         return send_bytes(fd, reply.bytes, reply_finish(&reply));
 }
 
-/* Every way to reject a call, one after another, then an answer. */
+/* The daemon rejects a call in each of these ways, and then answers. */
 static const struct {
         enum rpc_accept_status status;
         int error;
@@ -530,7 +530,7 @@ static void reject_in_every_way(int fd) {
         say_enabled(fd);
 }
 
-static void a_rejected_call_leaves_the_connection_whole(void **state) {
+static void a_rejected_call_leaves_the_connection_usable(void **state) {
         DAEMON(reject_in_every_way);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
@@ -553,7 +553,7 @@ static void deny(int fd) {
         wait_for_end(fd);
 }
 
-static void a_denied_call_is_told(void **state) {
+static void a_denied_call_is_reported(void **state) {
         DAEMON(deny);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
@@ -561,7 +561,7 @@ static void a_denied_call_is_told(void **state) {
         assert_non_null(strstr(client_error(client), "denied"));
 }
 
-/* Success without a status, without a mode, and with a mode that is none. */
+/* Success without a status, without a mode, and with an invalid mode. */
 static void answer_incompletely(int fd) {
         struct reply reply;
         struct call call;
@@ -580,7 +580,7 @@ static void answer_incompletely(int fd) {
         wait_for_end(fd);
 }
 
-static void results_that_cannot_be_read_are_told(void **state) {
+static void results_that_cannot_be_decoded_are_an_error(void **state) {
         DAEMON(answer_incompletely);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
 
@@ -588,7 +588,7 @@ static void results_that_cannot_be_read_are_told(void **state) {
                 assert_int_equal(ask(client), -EPROTO);
 }
 
-/* A List of n_told GPUs of which n_sent follow, each as long as can be. */
+/* A List whose head announces n_told GPUs, followed by n_sent GPUs of the maximum size. */
 static void send_list(int fd, uint32_t n_told, uint32_t n_sent) {
         CLEANUP(free_ptr) uint8_t *bytes = malloc(LIST_ENCODED_MAX);
         struct hf_gpu longest = gpus_longest();
@@ -658,7 +658,7 @@ static void an_empty_list_is_read(void **state) {
         assert_string_equal(head.backend, "kernel");
 }
 
-static void a_list_that_is_wrong_is_refused(void **state) {
+static void an_invalid_list_is_refused(void **state) {
         static daemon_script *const scripts[] = {list_one_more, list_one_less, list_more_than_fits};
 
         for (size_t i = 0; i < ARRAY_SIZE(scripts); i++) {
@@ -674,7 +674,7 @@ static void a_list_that_is_wrong_is_refused(void **state) {
 
 /* ---- Watch, Stats, Configured, Release ---- */
 
-/* Answers with a List whose serial is one more than the one that is watched for. */
+/* Answers with a List whose serial is one more than the caller's. */
 static void watch_one_on(int fd) {
         struct hf_list_head head = gpus_head(0);
         uint8_t bytes[RECORD_HEADER_SIZE + 256];
@@ -694,7 +694,7 @@ static void watch_one_on(int fd) {
         wait_for_end(fd);
 }
 
-static void watch_asks_with_the_serial_and_reads_a_list(void **state) {
+static void watch_sends_the_serial_and_reads_a_list(void **state) {
         DAEMON(watch_one_on);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
         CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
@@ -706,7 +706,7 @@ static void watch_asks_with_the_serial_and_reads_a_list(void **state) {
         assert_non_null(gpus);
 }
 
-static void a_watch_without_news_ends_at_the_deadline(void **state) {
+static void a_watch_without_a_change_ends_at_the_deadline(void **state) {
         DAEMON(be_silent);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
         struct hf_gpu *gpus = NULL;
@@ -716,8 +716,8 @@ static void a_watch_without_news_ends_at_the_deadline(void **state) {
         assert_null(gpus);
 }
 
-/* However long the answer is in coming: the limit is for taking it. */
-static void a_watch_in_two_steps_is_polled_for_in_between(void **state) {
+/* The client's limit starts anew when the answer is read. */
+static void between_its_two_steps_a_watch_may_be_polled_without_a_time_limit(void **state) {
         DAEMON(watch_one_on);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, IMPATIENCE_USEC);
         CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
@@ -726,13 +726,12 @@ static void a_watch_in_two_steps_is_polled_for_in_between(void **state) {
 
         assert_int_equal(client_watch_begin(client, 7), 0);
         assert_int_equal(poll(&pollfd, 1, PATIENCE_USEC / USEC_PER_MSEC), 1);
-        assert_int_equal(poll(NULL, 0, IMPATIENCE_USEC / USEC_PER_MSEC + 1),
-                         0); /* the limit of the beginning is over */
+        assert_int_equal(poll(NULL, 0, IMPATIENCE_USEC / USEC_PER_MSEC + 1), 0); /* exceeds the limit since the call */
         assert_int_equal(client_watch_end(client, &head, &gpus), 0);
         assert_true(head.serial == 8);
 }
 
-static void a_watch_whose_daemon_goes_is_readable_and_fails(void **state) {
+static void a_watch_becomes_readable_and_fails_when_the_daemon_hangs_up(void **state) {
         DAEMON(hang_up_when_asked);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
         struct pollfd pollfd = {.fd = client_fd(client), .events = POLLIN};
@@ -745,7 +744,7 @@ static void a_watch_whose_daemon_goes_is_readable_and_fails(void **state) {
         assert_int_equal(client_fd(client), -1);
 }
 
-/* Stats, and the second time all but the last word of them. */
+/* Answers with Stats; the second answer lacks the last word. */
 static void give_stats(int fd) {
         struct hf_stats stats = gpus_stats();
 
@@ -767,7 +766,7 @@ static void give_stats(int fd) {
         wait_for_end(fd);
 }
 
-static void stats_are_read_whole_or_not_at_all(void **state) {
+static void stats_are_read_completely_or_refused(void **state) {
         DAEMON(give_stats);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
         const struct hf_stats expected = gpus_stats();
@@ -781,7 +780,7 @@ static void stats_are_read_whole_or_not_at_all(void **state) {
         assert_int_equal(stats.sessions, 4711);
 }
 
-/* Two GPUs, then all but the last word of them, then more GPUs than there can be. */
+/* Answers with two GPUs, then with the last word missing, then with more GPUs than the limit. */
 static void give_configured(int fd) {
         for (int turn = 0; turn < 3; turn++) {
                 uint8_t bytes[RECORD_HEADER_SIZE + 128];
@@ -805,7 +804,7 @@ static void give_configured(int fd) {
         wait_for_end(fd);
 }
 
-static void what_is_configured_is_read_whole_or_not_at_all(void **state) {
+static void configured_gpus_are_read_completely_or_refused(void **state) {
         DAEMON(give_configured);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
         CLEANUP(free_ptr) struct hf_gpu_configured *gpus = NULL;
@@ -824,7 +823,7 @@ static void what_is_configured_is_read_whole_or_not_at_all(void **state) {
         }
 }
 
-/* Answers a Release with how many GPUs it names, or 100 for all; 99 when an address is not the one expected. */
+/* The status is the number of GPUs named, 100 for all, or 99 if an address is not the expected one. */
 static void count_leases(int fd) {
         struct hf_release_head head;
         struct reply reply;
@@ -869,7 +868,7 @@ static void a_lease_names_its_gpus_or_all(void **state) {
         assert_int_equal(status, HF_GPUS_MAX);
 }
 
-static void another_daemon_has_none_of_these(void **state) {
+static void watch_stats_and_lease_are_reported_as_unsupported_by_another_daemon(void **state) {
         DAEMON(reject_in_every_way);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
         struct hf_gpu *gpus = NULL;
@@ -883,13 +882,13 @@ static void another_daemon_has_none_of_these(void **state) {
         assert_null(gpus);
 }
 
-static void an_older_daemon_does_not_tell_what_is_configured(void **state) {
+static void an_older_daemon_without_configured_is_reported_as_unsupported(void **state) {
         DAEMON(reject_in_every_way);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
         struct hf_gpu_configured *gpus = NULL;
         size_t n = 0;
 
-        for (int i = 0; i < 3; i++) /* without this procedure, this version, this program */
+        for (int i = 0; i < 3; i++) /* rejected for its program, version and procedure */
                 assert_int_equal(client_configured(client, &gpus, &n), -EOPNOTSUPP);
         assert_null(gpus);
 }
@@ -905,7 +904,7 @@ static void assert_no_connection(const char *path, int expected, const char *wha
         assert_non_null(strstr(text, what_to_do));
 }
 
-static void no_connection_is_told_with_what_to_do(void **state) {
+static void a_failed_connection_is_reported_with_what_to_do(void **state) {
         char long_path[109] = "/";
         CLEANUP(daemon_done) struct daemon daemon;
 
@@ -918,8 +917,8 @@ static void no_connection_is_told_with_what_to_do(void **state) {
         assert_no_connection(long_path, -ENAMETOOLONG, "shorter");
 }
 
-/* Nobody accepts. A queue of length 0 takes one; the next has to wait. */
-static void a_full_queue_is_waited_for_until_the_deadline(void **state) {
+/* The daemon never accepts. A queue of length 0 takes one connection; the next one waits. */
+static void a_connect_to_a_full_queue_waits_until_the_deadline(void **state) {
         CLEANUP(daemon_done) struct daemon daemon;
 
         daemon_init(&daemon);
@@ -946,33 +945,33 @@ static void the_socket_is_below_the_root(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(one_connection_serves_many_calls),
-                cmocka_unit_test(an_answer_may_come_byte_by_byte),
-                cmocka_unit_test(an_answer_may_come_in_fragments),
-                cmocka_unit_test(silence_ends_at_the_deadline),
-                cmocka_unit_test(an_answer_that_comes_late_is_skipped_by_the_next_call),
-                cmocka_unit_test(stale_answers_without_end_do_not_outlive_the_deadline),
-                cmocka_unit_test(nothing_is_read_once_time_is_up),
-                cmocka_unit_test(a_hang_up_is_told_and_the_connection_given_up),
-                cmocka_unit_test(half_an_answer_is_none),
-                cmocka_unit_test(a_hang_up_before_the_question_raises_no_signal),
-                cmocka_unit_test(what_is_no_answer_is_told_and_the_connection_given_up),
-                cmocka_unit_test(a_rejected_call_leaves_the_connection_whole),
-                cmocka_unit_test(a_denied_call_is_told),
-                cmocka_unit_test(results_that_cannot_be_read_are_told),
+                cmocka_unit_test(an_answer_may_arrive_byte_by_byte),
+                cmocka_unit_test(an_answer_may_arrive_in_fragments),
+                cmocka_unit_test(a_call_without_an_answer_fails_at_the_deadline),
+                cmocka_unit_test(the_next_call_skips_a_late_answer),
+                cmocka_unit_test(endless_stale_answers_do_not_extend_the_deadline),
+                cmocka_unit_test(nothing_is_read_after_the_deadline),
+                cmocka_unit_test(a_closed_connection_is_reported_and_later_calls_fail),
+                cmocka_unit_test(a_connection_closed_within_the_answer_is_an_error),
+                cmocka_unit_test(a_call_on_a_closed_connection_raises_no_signal),
+                cmocka_unit_test(an_invalid_answer_is_reported_and_later_calls_fail),
+                cmocka_unit_test(a_rejected_call_leaves_the_connection_usable),
+                cmocka_unit_test(a_denied_call_is_reported),
+                cmocka_unit_test(results_that_cannot_be_decoded_are_an_error),
                 cmocka_unit_test(the_longest_list_is_read),
                 cmocka_unit_test(an_empty_list_is_read),
-                cmocka_unit_test(a_list_that_is_wrong_is_refused),
-                cmocka_unit_test(watch_asks_with_the_serial_and_reads_a_list),
-                cmocka_unit_test(a_watch_without_news_ends_at_the_deadline),
-                cmocka_unit_test(a_watch_in_two_steps_is_polled_for_in_between),
-                cmocka_unit_test(a_watch_whose_daemon_goes_is_readable_and_fails),
-                cmocka_unit_test(stats_are_read_whole_or_not_at_all),
-                cmocka_unit_test(what_is_configured_is_read_whole_or_not_at_all),
+                cmocka_unit_test(an_invalid_list_is_refused),
+                cmocka_unit_test(watch_sends_the_serial_and_reads_a_list),
+                cmocka_unit_test(a_watch_without_a_change_ends_at_the_deadline),
+                cmocka_unit_test(between_its_two_steps_a_watch_may_be_polled_without_a_time_limit),
+                cmocka_unit_test(a_watch_becomes_readable_and_fails_when_the_daemon_hangs_up),
+                cmocka_unit_test(stats_are_read_completely_or_refused),
+                cmocka_unit_test(configured_gpus_are_read_completely_or_refused),
                 cmocka_unit_test(a_lease_names_its_gpus_or_all),
-                cmocka_unit_test(another_daemon_has_none_of_these),
-                cmocka_unit_test(an_older_daemon_does_not_tell_what_is_configured),
-                cmocka_unit_test(no_connection_is_told_with_what_to_do),
-                cmocka_unit_test(a_full_queue_is_waited_for_until_the_deadline),
+                cmocka_unit_test(watch_stats_and_lease_are_reported_as_unsupported_by_another_daemon),
+                cmocka_unit_test(an_older_daemon_without_configured_is_reported_as_unsupported),
+                cmocka_unit_test(a_failed_connection_is_reported_with_what_to_do),
+                cmocka_unit_test(a_connect_to_a_full_queue_waits_until_the_deadline),
                 cmocka_unit_test(the_socket_is_below_the_root),
         };
 

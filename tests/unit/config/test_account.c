@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Users and groups by name or number, of a system that the test makes up: the linker hands it getgrnam() and others. */
+/* Users and groups by name or number. The linker redirects getgrnam() and the like to this file's own tables. */
 
 #include "config/account.h"
 
@@ -21,7 +21,7 @@ static struct group groups[] = {
         {.gr_name = (char *)"gpu", .gr_gid = 1002},
         {.gr_name = (char *)"video", .gr_gid = 1003},
 };
-static int answers; /* whether the service for names can be asked */
+static int answers; /* the name service works */
 
 struct group *__wrap_getgrnam(const char *name);
 
@@ -41,7 +41,7 @@ struct group *__wrap_getgrgid(gid_t gid) {
         return NULL;
 }
 
-/* One has another's number for a name. */
+/* The name of the second is the number of the first. */
 static struct passwd users[] = {
         {.pw_name = (char *)"operator", .pw_uid = 1001},
         {.pw_name = (char *)"1001", .pw_uid = 1002},
@@ -72,7 +72,7 @@ static gid_t find(const char *name) {
         return gid;
 }
 
-static void a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more(void **state) {
+static void a_group_that_was_found_once_is_still_known_when_the_name_service_fails(void **state) {
         gid_t gid = 0;
 
         answers = 1;
@@ -85,7 +85,7 @@ static void a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more(vo
         assert_int_equal(account_find_group("", &gid), -ENOENT);
 }
 
-static void what_the_system_says_now_counts(void **state) {
+static void a_new_answer_of_the_name_service_replaces_the_remembered_one(void **state) {
         answers = 1;
         groups[0].gr_gid = 2001;
         assert_int_equal(find("operators"), 2001);
@@ -93,7 +93,7 @@ static void what_the_system_says_now_counts(void **state) {
         assert_int_equal(find("operators"), 2001);
 }
 
-static void a_number_is_as_good_if_there_is_such_a_group(void **state) {
+static void a_group_may_be_given_by_number_if_it_exists(void **state) {
         gid_t gid = 0;
 
         answers = 1;
@@ -105,7 +105,7 @@ static void a_number_is_as_good_if_there_is_such_a_group(void **state) {
         assert_int_equal(find("1003"), 1003);
 }
 
-static void a_user_has_a_name_or_a_number_and_the_name_comes_first(void **state) {
+static void a_user_is_looked_up_by_name_and_then_by_number(void **state) {
         assert_int_equal(account_find_user("operator")->pw_uid, 1001);
         assert_int_equal(account_find_user("1001")->pw_uid, 1002);
         assert_int_equal(account_find_user("1002")->pw_uid, 1002);
@@ -117,10 +117,10 @@ static void a_user_has_a_name_or_a_number_and_the_name_comes_first(void **state)
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_group_that_was_found_is_known_when_nobody_can_be_asked_any_more),
-                cmocka_unit_test(what_the_system_says_now_counts),
-                cmocka_unit_test(a_number_is_as_good_if_there_is_such_a_group),
-                cmocka_unit_test(a_user_has_a_name_or_a_number_and_the_name_comes_first),
+                cmocka_unit_test(a_group_that_was_found_once_is_still_known_when_the_name_service_fails),
+                cmocka_unit_test(a_new_answer_of_the_name_service_replaces_the_remembered_one),
+                cmocka_unit_test(a_group_may_be_given_by_number_if_it_exists),
+                cmocka_unit_test(a_user_is_looked_up_by_name_and_then_by_number),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static const struct gpu_info other = {
         .uuid = "GPU-00000000-6d1b-4f0a-9b1e-0123456789ab",
 };
 
-static struct tree *world; /* for those that have no state: hostile_judge */
+static struct tree *world; /* for functions without a state, such as a hostile_judge */
 
 static int read_text(const char *text, struct config *ret_config, char error[static CONFIG_ERROR_SIZE]) {
         error[0] = '\0';
@@ -45,8 +45,8 @@ static struct config read_good(const char *text) {
         return config;
 }
 
-static void an_empty_file_says_nothing(void **state) {
-        struct config config = read_good("; nothing but this\n\n[daemon]\n[gpu *]\n");
+static void an_empty_file_sets_nothing(void **state) {
+        struct config config = read_good("; only a comment\n\n[daemon]\n[gpu *]\n");
 
         assert_false(config.has_admin_group);
         assert_false(config.allow_containers);
@@ -73,7 +73,7 @@ static void the_daemons_keys_are_read(void **state) {
         assert_int_equal(config.sessions_per_uid, 10);
 }
 
-static void a_switch_has_many_words(void **state) {
+static void a_switch_accepts_several_words_in_any_case(void **state) {
         static const struct {
                 const char *word;
                 enum config_switch meaning;
@@ -93,7 +93,7 @@ static void a_switch_has_many_words(void **state) {
         }
 }
 
-static void the_last_rule_that_matches_and_says_something_counts(void **state) {
+static void the_last_matching_line_for_a_key_applies(void **state) {
         struct config config = read_good("[gpu 0000:17:00.0]\npersistence = off\n"
                                          "[gpu *]\npersistence = on\nuvm-persistence = on\n"
                                          "[gpu GPU-7F0C0E5C-6d1b-4f0a-9b1e-0123456789ab]\nuvm-persistence = off\n"
@@ -105,7 +105,7 @@ static void the_last_rule_that_matches_and_says_something_counts(void **state) {
         assert_int_equal(config_uvm(&config, &other, CONFIG_NO_INDEX), CONFIG_ON);
 }
 
-static void a_gpu_without_uuid_matches_no_rule_for_one(void **state) {
+static void a_gpu_without_a_uuid_matches_no_rule_with_a_uuid(void **state) {
         struct config config = read_good("[gpu GPU-7f0c0e5c-6d1b-4f0a-9b1e-0123456789ab]\npersistence = off\n");
         struct gpu_info unknown = {.address = gpu.address};
 
@@ -113,7 +113,7 @@ static void a_gpu_without_uuid_matches_no_rule_for_one(void **state) {
         assert_int_equal(config_persistence(&config, &unknown, CONFIG_NO_INDEX), CONFIG_UNSET);
 }
 
-static void an_index_counts_where_the_gpu_stands_in_the_drivers_list(void **state) {
+static void an_index_is_the_position_in_the_drivers_list(void **state) {
         struct config config = read_good("[gpu 1]\npersistence = off\n");
 
         assert_int_equal(config_persistence(&config, &gpu, 1), CONFIG_OFF);
@@ -121,14 +121,14 @@ static void an_index_counts_where_the_gpu_stands_in_the_drivers_list(void **stat
         assert_int_equal(config_persistence(&config, &gpu, CONFIG_NO_INDEX), CONFIG_UNSET);
 }
 
-static void names_are_those_that_the_command_takes(void **state) {
+static void sections_name_gpus_as_the_command_does(void **state) {
         struct config config = read_good("[gpu ALL]\npersistence = off\n[gpu gpu-7f0c0e5c]\npersistence = on\n");
 
         assert_int_equal(config_persistence(&config, &gpu, 0), CONFIG_ON);
         assert_int_equal(config_persistence(&config, &other, 0), CONFIG_OFF);
 }
 
-static void settings_are_merged_by_the_last_line_that_applies(void **state) {
+static void for_each_setting_the_last_matching_line_applies(void **state) {
         struct config config =
                 read_good("[gpu *]\npower-limit = 80% ; of the maximum\ngraphics-clocks = 1200-1410\n"
                           "[gpu 0000:17:00.0]\nsettings-policy = enforce\npower-limit = 500\necc = on\n");
@@ -150,7 +150,7 @@ static void settings_are_merged_by_the_last_line_that_applies(void **state) {
         assert_int_equal(config_persistence(&config, &gpu, 0), CONFIG_UNSET);
 }
 
-/* What is wrong, and where: the first of several, and ours told apart from what is no line at all. */
+/* The message names the line of the first mistake. */
 static const struct {
         const char *text;
         const char *error;
@@ -171,7 +171,7 @@ static const struct {
         {"[daemon]\nadmin-group =\n", ":2: there is no group ''"},
 };
 
-static void a_mistake_is_told_with_its_line_and_changes_nothing(void **state) {
+static void a_mistake_is_reported_with_its_line_and_changes_nothing(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(mistakes); i++) {
                 struct config config = {.stuck_sec = 4711};
                 char error[CONFIG_ERROR_SIZE];
@@ -183,7 +183,7 @@ static void a_mistake_is_told_with_its_line_and_changes_nothing(void **state) {
         }
 }
 
-static void a_rule_too_many_is_refused(void **state) {
+static void more_rules_than_the_limit_are_refused(void **state) {
         static char text[(CONFIG_RULES_MAX + 1) * 20 + 16] = "[gpu *]\n";
         char error[CONFIG_ERROR_SIZE];
         struct config config;
@@ -197,7 +197,7 @@ static void a_rule_too_many_is_refused(void **state) {
         assert_non_null(strstr(error, ":130: more than 128 lines for GPUs"));
 }
 
-static void a_file_that_cannot_be_read_is_told(void **state) {
+static void a_file_that_cannot_be_read_is_an_error_with_its_path(void **state) {
         char error[CONFIG_ERROR_SIZE];
         struct config config;
 
@@ -211,7 +211,7 @@ static const char sample[] = "[daemon]\nadmin-group=daemon\nmax-sessions=9\n[gpu
                              "[gpu 0000:17:00.0] ; one\nuvm-persistence=on\npower-limit=80%\n"
                              "memory-clocks=1593-2619\nsettings-policy=enforce\n";
 
-/* Good, or one sentence with the file's name: nothing else, whatever the bytes. */
+/* The file is valid, or the call fails with a message and changes nothing. */
 static void judge(const uint8_t *bytes, size_t size) {
         struct config config = {.stuck_sec = 4711};
         char text[sizeof(sample)], error[CONFIG_ERROR_SIZE];
@@ -227,7 +227,7 @@ static void judge(const uint8_t *bytes, size_t size) {
         assert_true(config_settings(&config, &gpu, CONFIG_NO_INDEX).n <= N_SETTINGS);
 }
 
-static void no_damaged_file_breaks_anything(void **state) {
+static void a_damaged_file_is_read_or_refused_with_an_error(void **state) {
         hostile_truncate((const uint8_t *)sample, strlen(sample), judge);
         hostile_flip((const uint8_t *)sample, strlen(sample), judge);
 }
@@ -241,18 +241,18 @@ static int setup(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(an_empty_file_says_nothing),
+                cmocka_unit_test(an_empty_file_sets_nothing),
                 cmocka_unit_test(the_daemons_keys_are_read),
-                cmocka_unit_test(a_switch_has_many_words),
-                cmocka_unit_test(the_last_rule_that_matches_and_says_something_counts),
-                cmocka_unit_test(a_gpu_without_uuid_matches_no_rule_for_one),
-                cmocka_unit_test(an_index_counts_where_the_gpu_stands_in_the_drivers_list),
-                cmocka_unit_test(names_are_those_that_the_command_takes),
-                cmocka_unit_test(settings_are_merged_by_the_last_line_that_applies),
-                cmocka_unit_test(a_mistake_is_told_with_its_line_and_changes_nothing),
-                cmocka_unit_test(a_rule_too_many_is_refused),
-                cmocka_unit_test(a_file_that_cannot_be_read_is_told),
-                cmocka_unit_test(no_damaged_file_breaks_anything),
+                cmocka_unit_test(a_switch_accepts_several_words_in_any_case),
+                cmocka_unit_test(the_last_matching_line_for_a_key_applies),
+                cmocka_unit_test(a_gpu_without_a_uuid_matches_no_rule_with_a_uuid),
+                cmocka_unit_test(an_index_is_the_position_in_the_drivers_list),
+                cmocka_unit_test(sections_name_gpus_as_the_command_does),
+                cmocka_unit_test(for_each_setting_the_last_matching_line_applies),
+                cmocka_unit_test(a_mistake_is_reported_with_its_line_and_changes_nothing),
+                cmocka_unit_test(more_rules_than_the_limit_are_refused),
+                cmocka_unit_test(a_file_that_cannot_be_read_is_an_error_with_its_path),
+                cmocka_unit_test(a_damaged_file_is_read_or_refused_with_an_error),
         };
 
         return cmocka_run_group_tests(tests, setup, tree_teardown);

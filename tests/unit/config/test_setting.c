@@ -39,7 +39,7 @@ static const struct {
         /* clang-format on */
 };
 
-static void what_is_written_is_meant_and_shown(void **state) {
+static void valid_values_are_parsed_and_printed(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
                 char error[SETTING_ERROR_SIZE], shown[SETTING_TEXT_SIZE];
                 struct setting_value value;
@@ -69,7 +69,7 @@ static const struct {
         {SETTING_ECC, "1", "'1' is neither on nor off"},
 };
 
-static void what_is_none_is_refused_with_what_would_be_one(void **state) {
+static void invalid_values_are_refused_with_a_text_that_names_valid_ones(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
                 struct setting_value value = {.low = 4711};
                 char error[SETTING_ERROR_SIZE] = "";
@@ -80,7 +80,7 @@ static void what_is_none_is_refused_with_what_would_be_one(void **state) {
         }
 }
 
-static void nothing_and_an_unknown_mode_are_shown_too(void **state) {
+static void an_unset_value_and_an_unknown_mode_are_printed(void **state) {
         const struct setting_value none = {0}, odd = {.is_set = true, .low = 9, .high = 9};
         char shown[SETTING_TEXT_SIZE];
 
@@ -100,9 +100,9 @@ static void every_setting_is_found_by_its_name(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(what_is_written_is_meant_and_shown),
-                cmocka_unit_test(what_is_none_is_refused_with_what_would_be_one),
-                cmocka_unit_test(nothing_and_an_unknown_mode_are_shown_too),
+                cmocka_unit_test(valid_values_are_parsed_and_printed),
+                cmocka_unit_test(invalid_values_are_refused_with_a_text_that_names_valid_ones),
+                cmocka_unit_test(an_unset_value_and_an_unknown_mode_are_printed),
                 cmocka_unit_test(every_setting_is_found_by_its_name),
         };
 

@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 
-/* A wanted GPU that nothing has happened to yet. */
+/* A wanted GPU before its first job. */
 static struct gpu wanted_gpu(void) {
         const struct gpu_info info = {.address = {0, 0x17, 0, 0}, .minor = 0};
         struct gpu gpu;
@@ -85,7 +85,7 @@ static void a_wanted_gpu_is_opened_and_held(void **state) {
         assert_int_equal(gpu.opens, 1);
 }
 
-static void a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody_looks(void **state) {
+static void the_legacy_flag_of_a_held_gpu_is_asked_for_once_and_again_on_a_refresh(void **state) {
         struct gpu gpu = held_gpu();
         struct gpu_inquiry inquiry = asked(&gpu, GPU_QUESTION_LEGACY);
 
@@ -93,15 +93,15 @@ static void a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody
         inquiry.legacy = GPU_LEGACY_ON;
         assert_true(gpu_end_question(&gpu, &inquiry, 6000));
         assert_int_equal(gpu.legacy, GPU_LEGACY_ON);
-        gpu_refresh(&gpu, 7000); /* only just asked */
+        gpu_refresh(&gpu, 7000); /* too soon after the last answer */
         assert_int_equal(gpu_next_question(&gpu), GPU_QUESTION_NONE);
         gpu_refresh(&gpu, 6000 + 5 * USEC_PER_SEC);
         inquiry = asked(&gpu, GPU_QUESTION_LEGACY);
         inquiry.legacy = GPU_LEGACY_ON;
-        assert_false(gpu_end_question(&gpu, &inquiry, 9000)); /* which is no news */
+        assert_false(gpu_end_question(&gpu, &inquiry, 9000)); /* the value is the same */
 }
 
-static void a_question_is_in_the_way_of_no_job_and_an_old_answer_is_not_taken(void **state) {
+static void a_question_delays_no_job_and_an_answer_about_an_earlier_hold_is_dropped(void **state) {
         struct gpu gpu = held_gpu();
         struct gpu_inquiry inquiry = asked(&gpu, GPU_QUESTION_LEGACY);
 
@@ -111,15 +111,15 @@ static void a_question_is_in_the_way_of_no_job_and_an_old_answer_is_not_taken(vo
         assert_false(gpu_end_question(&gpu, &inquiry, 6000));
         gpu_want(&gpu, true);
         job_succeeds(&gpu, GPU_JOB_OPEN, 7000, 8000);
-        assert_false(gpu_end_question(&gpu, &inquiry, 9000)); /* it is of the hold before */
+        assert_false(gpu_end_question(&gpu, &inquiry, 9000)); /* about the previous hold */
         assert_int_equal(gpu.legacy, GPU_LEGACY_UNKNOWN);
 }
 
-static void the_driver_is_asked_why_an_open_failed(void **state) {
+static void the_driver_is_asked_for_the_reason_if_an_open_fails_with_eio(void **state) {
         struct gpu gpu = wanted_gpu();
         struct gpu_inquiry inquiry;
 
-        job_fails(&gpu, GPU_JOB_OPEN, -ENOENT, 1000); /* that says enough */
+        job_fails(&gpu, GPU_JOB_OPEN, -ENOENT, 1000); /* the error number is reason enough */
         assert_int_equal(gpu_next_question(&gpu), GPU_QUESTION_NONE);
         job_fails(&gpu, GPU_JOB_OPEN, -EIO, 10 * USEC_PER_SEC);
         inquiry = asked(&gpu, GPU_QUESTION_FAILURE);
@@ -127,11 +127,11 @@ static void the_driver_is_asked_why_an_open_failed(void **state) {
         assert_true(gpu_end_question(&gpu, &inquiry, 11 * USEC_PER_SEC));
         assert_int_equal(gpu.failure.error, -EBUSY);
         job_fails(&gpu, GPU_JOB_OPEN, -EIO, 100 * USEC_PER_SEC);
-        assert_false(gpu_end_question(&gpu, &inquiry, 101 * USEC_PER_SEC)); /* of the failure before */
+        assert_false(gpu_end_question(&gpu, &inquiry, 101 * USEC_PER_SEC)); /* about the previous failure */
         assert_int_equal(gpu.failure.error, -EIO);
 }
 
-static void a_gpu_is_taken_over_from_the_process_before_without_an_open(void **state) {
+static void a_gpu_is_adopted_from_the_previous_process_without_an_open(void **state) {
         struct gpu gpu = wanted_gpu();
 
         gpu_adopt(&gpu, &(struct gpu_hold){.device_fd = 7, .uvm_fd = -1}, 0);
@@ -142,7 +142,7 @@ static void a_gpu_is_taken_over_from_the_process_before_without_an_open(void **s
         assert_true(gpu.attempted);
 }
 
-static void what_cannot_be_taken_over_is_opened_anew_at_once(void **state) {
+static void a_gpu_that_cannot_be_adopted_is_opened_at_once(void **state) {
         struct gpu gpu = wanted_gpu();
         struct gpu_failure failure = {.error = -ENODEV};
 
@@ -155,7 +155,7 @@ static void what_cannot_be_taken_over_is_opened_anew_at_once(void **state) {
         assert_int_equal(gpu.state, GPU_HELD);
 }
 
-static void what_is_taken_over_and_not_wanted_is_closed(void **state) {
+static void an_adopted_gpu_that_is_not_wanted_is_closed(void **state) {
         struct gpu gpu = wanted_gpu();
 
         gpu_want(&gpu, false);
@@ -174,7 +174,7 @@ static void an_unwanted_gpu_is_left_alone(void **state) {
         assert_int_equal(gpu.state, GPU_RELEASED);
 }
 
-static void a_held_gpu_that_is_not_wanted_any_more_is_closed(void **state) {
+static void a_held_gpu_that_is_no_longer_wanted_is_closed(void **state) {
         struct gpu gpu = held_gpu();
 
         gpu_want(&gpu, false);
@@ -184,7 +184,7 @@ static void a_held_gpu_that_is_not_wanted_any_more_is_closed(void **state) {
         assert_int_equal(next(&gpu, 7000), GPU_JOB_NONE);
 }
 
-static void what_is_wanted_may_change_while_the_driver_is_at_work(void **state) {
+static void a_gpu_that_becomes_unwanted_during_its_open_is_closed_afterwards(void **state) {
         struct gpu gpu = wanted_gpu();
 
         gpu_begin(&gpu, GPU_JOB_OPEN, 1000);
@@ -195,7 +195,7 @@ static void what_is_wanted_may_change_while_the_driver_is_at_work(void **state) 
         assert_int_equal(gpu.state, GPU_RELEASED);
 }
 
-static void a_failed_open_is_told_and_tried_again_after_a_pause(void **state) {
+static void a_failed_open_is_reported_and_retried_after_a_pause(void **state) {
         struct gpu gpu = wanted_gpu();
         uint64_t wake_usec;
 
@@ -212,7 +212,7 @@ static void a_failed_open_is_told_and_tried_again_after_a_pause(void **state) {
         assert_int_equal(gpu.failures_in_row, 0);
 }
 
-static void pauses_grow_to_a_limit_and_are_short_for_what_passes_by_itself(void **state) {
+static void pauses_grow_up_to_a_limit_and_are_shorter_for_passing_errors(void **state) {
         for (unsigned n = 1; n < 100; n++) {
                 assert_true(gpu_retry_pause_usec(-EIO, n + 1) >= gpu_retry_pause_usec(-EIO, n));
                 assert_true(gpu_retry_pause_usec(-ENOENT, n) < gpu_retry_pause_usec(-EIO, n));
@@ -221,7 +221,7 @@ static void pauses_grow_to_a_limit_and_are_short_for_what_passes_by_itself(void 
         assert_int_equal(gpu_retry_pause_usec(-EIO, 1000), 60 * USEC_PER_SEC);
 }
 
-static void asking_again_ends_the_pause(void **state) {
+static void an_immediate_retry_ends_the_pause(void **state) {
         struct gpu gpu = wanted_gpu();
 
         job_fails(&gpu, GPU_JOB_OPEN, -EIO, 1000);
@@ -229,7 +229,7 @@ static void asking_again_ends_the_pause(void **state) {
         assert_int_equal(next(&gpu, 1001), GPU_JOB_OPEN);
 }
 
-static void a_failed_gpu_that_is_not_wanted_any_more_is_released(void **state) {
+static void a_failed_gpu_that_is_no_longer_wanted_is_released(void **state) {
         struct gpu gpu = wanted_gpu();
 
         job_fails(&gpu, GPU_JOB_OPEN, -EIO, 1000);
@@ -238,7 +238,7 @@ static void a_failed_gpu_that_is_not_wanted_any_more_is_released(void **state) {
         assert_int_equal(next(&gpu, UINT64_MAX - 1), GPU_JOB_NONE);
 }
 
-static void an_open_that_fails_after_it_was_unwanted_ends_released(void **state) {
+static void a_gpu_that_became_unwanted_during_a_failing_open_is_released(void **state) {
         struct gpu gpu = wanted_gpu();
         struct gpu_failure failure = {.error = -EIO};
 
@@ -248,7 +248,7 @@ static void an_open_that_fails_after_it_was_unwanted_ends_released(void **state)
         assert_int_equal(gpu.state, GPU_RELEASED);
 }
 
-static void a_close_that_fails_keeps_the_gpu_held_and_is_tried_again(void **state) {
+static void a_failed_close_leaves_the_gpu_held_and_is_retried(void **state) {
         struct gpu gpu = held_gpu();
 
         gpu_want(&gpu, false);
@@ -260,7 +260,7 @@ static void a_close_that_fails_keeps_the_gpu_held_and_is_tried_again(void **stat
         assert_int_equal(gpu.state, GPU_RELEASED);
 }
 
-static void a_close_that_failed_is_forgotten_when_the_gpu_is_wanted_again(void **state) {
+static void a_failed_close_is_forgotten_when_the_gpu_is_wanted_again(void **state) {
         struct gpu gpu = held_gpu();
         struct gpu_failure failure = {.error = -ETIMEDOUT};
 
@@ -271,15 +271,15 @@ static void a_close_that_failed_is_forgotten_when_the_gpu_is_wanted_again(void *
         assert_int_equal(gpu.failure.error, 0);
         assert_int_equal(gpu.failures, 1);
         gpu_want(&gpu, false);
-        assert_int_equal(next(&gpu, 5001), GPU_JOB_CLOSE); /* without the pause of the one before */
+        assert_int_equal(next(&gpu, 5001), GPU_JOB_CLOSE); /* no pause is left from the first failure */
         gpu_begin(&gpu, GPU_JOB_CLOSE, 5001);
-        gpu_want(&gpu, true); /* wanted again while the close is under way */
+        gpu_want(&gpu, true); /* during the close */
         gpu_end(&gpu, -ETIMEDOUT, &gpu.hold, &failure, 6000);
         assert_int_equal(gpu.state, GPU_HELD);
         assert_int_equal(gpu.failure.error, 0);
 }
 
-static void uvm_persistence_follows_the_hold_and_never_undoes_it(void **state) {
+static void uvm_persistence_is_set_after_the_open_and_its_failure_keeps_the_hold(void **state) {
         struct gpu gpu = wanted_gpu();
 
         gpu.uvm_wanted = true;
@@ -296,7 +296,7 @@ static void uvm_persistence_follows_the_hold_and_never_undoes_it(void **state) {
         assert_int_equal(gpu.state, GPU_HELD);
 }
 
-static void uvm_persistence_that_cannot_be_had_is_not_asked_for_again(void **state) {
+static void uvm_persistence_is_not_retried_where_it_is_not_supported(void **state) {
         struct gpu gpu = held_gpu();
 
         gpu.uvm_wanted = true;
@@ -319,7 +319,7 @@ static void a_job_over_its_limit_is_reported_once_and_counts_as_attempted(void *
         assert_int_equal(gpu.state, GPU_HELD);
 }
 
-static void a_failure_says_what_why_and_what_to_do(void **state) {
+static void a_failures_text_says_what_failed_why_and_what_to_do(void **state) {
         struct gpu_failure failure = {0};
 
         assert_int_equal(gpu_failure_set(&failure, -EPERM, 0x0f, "cannot open %s", "/dev/nvidia3"), -EPERM);
@@ -334,26 +334,26 @@ static void a_failure_says_what_why_and_what_to_do(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_wanted_gpu_is_opened_and_held),
-                cmocka_unit_test(a_held_gpu_is_asked_for_its_legacy_flag_once_and_again_when_somebody_looks),
-                cmocka_unit_test(a_question_is_in_the_way_of_no_job_and_an_old_answer_is_not_taken),
-                cmocka_unit_test(the_driver_is_asked_why_an_open_failed),
-                cmocka_unit_test(a_gpu_is_taken_over_from_the_process_before_without_an_open),
-                cmocka_unit_test(what_cannot_be_taken_over_is_opened_anew_at_once),
-                cmocka_unit_test(what_is_taken_over_and_not_wanted_is_closed),
+                cmocka_unit_test(the_legacy_flag_of_a_held_gpu_is_asked_for_once_and_again_on_a_refresh),
+                cmocka_unit_test(a_question_delays_no_job_and_an_answer_about_an_earlier_hold_is_dropped),
+                cmocka_unit_test(the_driver_is_asked_for_the_reason_if_an_open_fails_with_eio),
+                cmocka_unit_test(a_gpu_is_adopted_from_the_previous_process_without_an_open),
+                cmocka_unit_test(a_gpu_that_cannot_be_adopted_is_opened_at_once),
+                cmocka_unit_test(an_adopted_gpu_that_is_not_wanted_is_closed),
                 cmocka_unit_test(an_unwanted_gpu_is_left_alone),
-                cmocka_unit_test(a_held_gpu_that_is_not_wanted_any_more_is_closed),
-                cmocka_unit_test(what_is_wanted_may_change_while_the_driver_is_at_work),
-                cmocka_unit_test(a_failed_open_is_told_and_tried_again_after_a_pause),
-                cmocka_unit_test(pauses_grow_to_a_limit_and_are_short_for_what_passes_by_itself),
-                cmocka_unit_test(asking_again_ends_the_pause),
-                cmocka_unit_test(a_failed_gpu_that_is_not_wanted_any_more_is_released),
-                cmocka_unit_test(an_open_that_fails_after_it_was_unwanted_ends_released),
-                cmocka_unit_test(a_close_that_fails_keeps_the_gpu_held_and_is_tried_again),
-                cmocka_unit_test(a_close_that_failed_is_forgotten_when_the_gpu_is_wanted_again),
-                cmocka_unit_test(uvm_persistence_follows_the_hold_and_never_undoes_it),
-                cmocka_unit_test(uvm_persistence_that_cannot_be_had_is_not_asked_for_again),
+                cmocka_unit_test(a_held_gpu_that_is_no_longer_wanted_is_closed),
+                cmocka_unit_test(a_gpu_that_becomes_unwanted_during_its_open_is_closed_afterwards),
+                cmocka_unit_test(a_failed_open_is_reported_and_retried_after_a_pause),
+                cmocka_unit_test(pauses_grow_up_to_a_limit_and_are_shorter_for_passing_errors),
+                cmocka_unit_test(an_immediate_retry_ends_the_pause),
+                cmocka_unit_test(a_failed_gpu_that_is_no_longer_wanted_is_released),
+                cmocka_unit_test(a_gpu_that_became_unwanted_during_a_failing_open_is_released),
+                cmocka_unit_test(a_failed_close_leaves_the_gpu_held_and_is_retried),
+                cmocka_unit_test(a_failed_close_is_forgotten_when_the_gpu_is_wanted_again),
+                cmocka_unit_test(uvm_persistence_is_set_after_the_open_and_its_failure_keeps_the_hold),
+                cmocka_unit_test(uvm_persistence_is_not_retried_where_it_is_not_supported),
                 cmocka_unit_test(a_job_over_its_limit_is_reported_once_and_counts_as_attempted),
-                cmocka_unit_test(a_failure_says_what_why_and_what_to_do),
+                cmocka_unit_test(a_failures_text_says_what_failed_why_and_what_to_do),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

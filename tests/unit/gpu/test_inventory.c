@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The inventory over folders of the test's own, laid out as /proc/driver/nvidia is. */
+/* Reading the driver's list of GPUs, from a temporary folder laid out as /proc/driver/nvidia. */
 
 #include "gpu/inventory.h"
 
@@ -91,7 +91,7 @@ static void a_name_that_is_too_long_is_cut(void **state) {
         assert_int_equal(strlen(info.model), sizeof(info.model) - 1);
 }
 
-static void an_excluded_gpu_is_told(void **state) {
+static void an_excluded_gpu_is_reported(void **state) {
         struct gpu_info info = {0};
         char text[] = "GPU Excluded:\t Yes\n";
 
@@ -99,7 +99,7 @@ static void an_excluded_gpu_is_told(void **state) {
         assert_true(info.excluded);
 }
 
-static void gpus_come_in_the_order_of_their_addresses(void **state) {
+static void gpus_are_listed_in_the_order_of_their_addresses(void **state) {
         static const char *const made[] = {"0000:ca:00.0", "0000:17:00.0", "10000:01:00.0", "0000:17:00.1"};
         static const char *const expected[] = {"0000:17:00.0", "0000:17:00.1", "0000:ca:00.0", "10000:01:00.0"};
         const struct tree *tree = *state;
@@ -117,7 +117,7 @@ static void gpus_come_in_the_order_of_their_addresses(void **state) {
                 assert_string_equal(pci_address_format(&gpus[i].address, buffer), expected[i]);
 }
 
-static void more_gpus_than_any_machine_has_are_all_listed(void **state) {
+static void all_of_a_hundred_gpus_are_listed(void **state) {
         const struct tree *tree = *state;
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         size_t n;
@@ -134,7 +134,7 @@ static void more_gpus_than_any_machine_has_are_all_listed(void **state) {
                 assert_int_equal(gpus[i].address.bus, i);
 }
 
-static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
+static void a_gpu_without_readable_information_is_listed_with_its_address(void **state) {
         const struct tree *tree = *state;
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         size_t n;
@@ -147,7 +147,7 @@ static void a_gpu_that_cannot_be_read_is_listed_by_its_name(void **state) {
         assert_string_equal(gpus[0].model, "");
 }
 
-static void a_gpu_without_numa_memory_is_told_from_one_with_it(void **state) {
+static void the_numa_status_file_shows_whether_a_gpu_has_numa_memory(void **state) {
         const struct pci_address address = {0, 0x17, 0, 0};
         const struct tree *tree = *state;
         struct gpu_info info;
@@ -160,7 +160,7 @@ static void a_gpu_without_numa_memory_is_told_from_one_with_it(void **state) {
         assert_false(info.lacks_numa);
 }
 
-static void addresses_are_read_without_asking_about_each(void **state) {
+static void addresses_are_listed_without_reading_each_gpus_information(void **state) {
         const struct tree *tree = *state;
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
         size_t n;
@@ -198,7 +198,7 @@ static void no_driver_is_enoent(void **state) {
         assert_int_equal(inventory_driver_version(&tree->locations, version, sizeof(version)), -ENOENT);
 }
 
-static void the_version_is_found_in_either_kind_of_line(void **state) {
+static void the_version_is_found_with_open_and_closed_kernel_modules(void **state) {
         static const char *const lines[] = {
                 "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.45.04  Release Build  (root@host)  Tue\n",
                 "NVRM version: NVIDIA UNIX x86_64 Kernel Module  595.45.04  Mon Jan  1 00:00:00 UTC 2026\n",
@@ -232,7 +232,7 @@ static void a_version_line_without_a_version_is_refused(void **state) {
         }
 }
 
-static void an_older_driver_is_told_from_a_newer_one(void **state) {
+static void driver_versions_are_compared_as_numbers(void **state) {
         static const struct {
                 const char *version;
                 bool before; /* 550.40.07 */
@@ -242,7 +242,7 @@ static void an_older_driver_is_told_from_a_newer_one(void **state) {
         };
         const struct tree *tree = *state;
 
-        assert_false(inventory_driver_is_before(&tree->locations, 550, 40, 7)); /* not known */
+        assert_false(inventory_driver_is_before(&tree->locations, 550, 40, 7)); /* no driver */
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 char line[96];
 
@@ -260,17 +260,17 @@ int main(void) {
                 TREE_TEST(all_fields_of_a_gpu_are_read),
                 cmocka_unit_test(missing_and_broken_lines_leave_fields_unknown),
                 cmocka_unit_test(a_name_that_is_too_long_is_cut),
-                cmocka_unit_test(an_excluded_gpu_is_told),
-                TREE_TEST(gpus_come_in_the_order_of_their_addresses),
-                TREE_TEST(more_gpus_than_any_machine_has_are_all_listed),
-                TREE_TEST(a_gpu_that_cannot_be_read_is_listed_by_its_name),
-                TREE_TEST(a_gpu_without_numa_memory_is_told_from_one_with_it),
-                TREE_TEST(addresses_are_read_without_asking_about_each),
+                cmocka_unit_test(an_excluded_gpu_is_reported),
+                TREE_TEST(gpus_are_listed_in_the_order_of_their_addresses),
+                TREE_TEST(all_of_a_hundred_gpus_are_listed),
+                TREE_TEST(a_gpu_without_readable_information_is_listed_with_its_address),
+                TREE_TEST(the_numa_status_file_shows_whether_a_gpu_has_numa_memory),
+                TREE_TEST(addresses_are_listed_without_reading_each_gpus_information),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
                 TREE_TEST(no_driver_is_enoent),
-                TREE_TEST(the_version_is_found_in_either_kind_of_line),
+                TREE_TEST(the_version_is_found_with_open_and_closed_kernel_modules),
                 TREE_TEST(a_version_line_without_a_version_is_refused),
-                TREE_TEST(an_older_driver_is_told_from_a_newer_one),
+                TREE_TEST(driver_versions_are_compared_as_numbers),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

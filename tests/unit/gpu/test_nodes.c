@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Device nodes, in folders of the test's own: what would be made, and, where the test may, nodes that are. */
+/* Device nodes, in a temporary folder. Most tests only record which nodes would be made; one makes them, if it may. */
 
 #include "gpu/nodes.h"
 
@@ -42,12 +42,12 @@
         "Block devices:\n"                                                                                             \
         "259 blkext\n"
 
-/* ---- ways that only write down what they were asked for ---- */
+/* ---- operations that only record how they were called ---- */
 
 static struct {
         const struct tree *tree;
         char journal[1024];
-        bool modprobe_makes; /* nvidia-modprobe does what it is asked for; otherwise it fails */
+        bool modprobe_makes; /* nvidia-modprobe makes nodes; otherwise it fails */
         int make_result;
 } seen;
 
@@ -115,7 +115,7 @@ static void give_modprobe(void) {
         assert_int_equal(chmod(tree_path(seen.tree, "/usr/bin/nvidia-modprobe"), 0755), 0);
 }
 
-static void missing_nodes_are_made_as_the_module_says(void **state) {
+static void missing_nodes_are_made_with_the_modules_numbers_owner_and_mode(void **state) {
         assert_int_equal(make(), 0);
         assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n"
                                           "/dev/nvidia3 195:3 12:34 660\n"
@@ -123,7 +123,7 @@ static void missing_nodes_are_made_as_the_module_says(void **state) {
                                           "/dev/nvidia-uvm 511:0 12:34 660\n");
 }
 
-/* The information of the others cannot be read: whoever tried would fail. */
+/* Makes the GPU's information unreadable, so reading it fails. */
 static void hide_information(const char *address) {
         char path[128];
 
@@ -132,7 +132,7 @@ static void hide_information(const char *address) {
         assert_int_equal(mkdir(tree_path(seen.tree, path), 0755), 0);
 }
 
-static void for_one_gpu_no_other_is_read(void **state) {
+static void making_the_nodes_of_one_gpu_reads_no_other(void **state) {
         struct node_selection selection = {.kind = NODES_OF_GPU};
 
         assert_int_equal(pci_address_parse("0000:3b:00.0", &selection.gpu), 0);
@@ -144,7 +144,7 @@ static void for_one_gpu_no_other_is_read(void **state) {
         assert_int_equal(nodes_make_with(&seen.tree->locations, &selection, &fake_ops), -EISDIR);
 }
 
-static void for_a_gpu_that_is_gone_there_is_nothing_to_make(void **state) {
+static void no_node_is_made_for_a_gpu_that_is_not_listed(void **state) {
         struct node_selection selection = {.kind = NODES_OF_GPU};
 
         assert_int_equal(pci_address_parse("0000:99:00.0", &selection.gpu), 0);
@@ -153,7 +153,7 @@ static void for_a_gpu_that_is_gone_there_is_nothing_to_make(void **state) {
         assert_string_equal(seen.journal, "");
 }
 
-static void for_uvm_no_gpu_is_read(void **state) {
+static void making_the_uvm_node_reads_no_gpu(void **state) {
         const struct node_selection selection = {.kind = NODES_OF_UVM};
 
         hide_information("0000:17:00.0");
@@ -162,7 +162,7 @@ static void for_uvm_no_gpu_is_read(void **state) {
         assert_string_equal(seen.journal, "/dev/nvidia-uvm 511:0 12:34 660\n");
 }
 
-static void what_is_there_is_left_alone(void **state) {
+static void existing_files_and_links_are_left_alone(void **state) {
         char target[512];
 
         tree_put(seen.tree, "/dev/nvidiactl", "");
@@ -173,14 +173,14 @@ static void what_is_there_is_left_alone(void **state) {
         assert_string_equal(seen.journal, "/dev/nvidia3 195:3 12:34 660\n");
 }
 
-static void nvidia_modprobe_makes_them_where_it_is_installed(void **state) {
+static void nvidia_modprobe_makes_the_nodes_if_it_is_installed(void **state) {
         give_modprobe();
         seen.modprobe_makes = true;
         assert_int_equal(make(), 0);
         assert_string_equal(seen.journal, "modprobe -c 255\nmodprobe -c 3\nmodprobe -c 7\nmodprobe -u -c 0\n");
 }
 
-static void a_failing_nvidia_modprobe_is_asked_once(void **state) {
+static void a_failing_nvidia_modprobe_is_run_only_once(void **state) {
         give_modprobe();
         assert_int_equal(make(), 0);
         assert_string_equal(seen.journal, "modprobe -c 255\n"
@@ -190,33 +190,33 @@ static void a_failing_nvidia_modprobe_is_asked_once(void **state) {
                                           "/dev/nvidia-uvm 511:0 12:34 660\n");
 }
 
-static void an_administrator_who_makes_them_is_respected(void **state) {
+static void no_node_is_made_if_the_administrator_makes_them(void **state) {
         tree_put(seen.tree, "/proc/driver/nvidia/params", "ModifyDeviceFiles: 0\n");
         give_modprobe();
         assert_int_equal(make(), 0);
         assert_string_equal(seen.journal, "");
 }
 
-static void without_a_driver_none_is_made(void **state) {
+static void without_a_driver_no_node_is_made(void **state) {
         assert_int_equal(unlink(tree_path(seen.tree, "/proc/driver/nvidia/params")), 0);
         assert_int_equal(make(), 0);
         assert_string_equal(seen.journal, "");
 }
 
-static void without_uvm_or_a_minor_there_is_no_node_to_make(void **state) {
+static void no_node_is_made_for_a_missing_uvm_module_or_an_unknown_minor(void **state) {
         tree_put(seen.tree, "/proc/devices", "Character devices:\n195 nvidia\n\nBlock devices:\n511 nvidia-uvm\n");
         tree_put(seen.tree, "/proc/driver/nvidia/gpus/0000:3b:00.0/information", "Model: \t x\n");
         assert_int_equal(make(), 0);
         assert_string_equal(seen.journal, "/dev/nvidiactl 195:255 12:34 660\n/dev/nvidia3 195:3 12:34 660\n");
 }
 
-static void one_failure_does_not_keep_the_others_from_being_made(void **state) {
+static void after_one_failure_the_other_nodes_are_still_made(void **state) {
         seen.make_result = -EPERM;
         assert_int_equal(make(), -EPERM);
         assert_non_null(strstr(seen.journal, "/dev/nvidia-uvm"));
 }
 
-static void a_simulated_driver_has_its_own(void **state) {
+static void for_a_simulated_driver_no_node_is_made(void **state) {
         assert_int_equal(nodes_make(&seen.tree->locations, NULL), 0);
         assert_null(tree_get(seen.tree, "/dev/nvidiactl"));
 }
@@ -232,16 +232,16 @@ static void assert_node(const char *path, unsigned major, unsigned minor) {
         assert_int_equal(status.st_gid, 34);
 }
 
-static void nodes_are_made_whatever_the_umask(void **state) {
+static void nodes_have_their_mode_whatever_the_umask(void **state) {
         mode_t mask;
 
         if (mknod(tree_path(seen.tree, "/dev/null"), S_IFCHR | 0600, makedev(1, 3)) < 0) {
-                print_message("skipped: mknod of a device is not permitted here (CAP_MKNOD)\n");
+                print_message("CAP_MKNOD is missing: mknod() of a device is not permitted here\n");
                 skip();
         }
         mask = umask(077);
         assert_int_equal(nodes_make_with(&seen.tree->locations, NULL, &node_system_ops), 0);
-        assert_int_equal(umask(mask), 077); /* and it is put back */
+        assert_int_equal(umask(mask), 077); /* restored */
         assert_node("/dev/nvidiactl", 195, 255);
         assert_node("/dev/nvidia7", 195, 7);
         assert_node("/dev/nvidia-uvm", 511, 0);
@@ -251,19 +251,19 @@ static void nodes_are_made_whatever_the_umask(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(missing_nodes_are_made_as_the_module_says),
-                TEST(for_one_gpu_no_other_is_read),
-                TEST(for_a_gpu_that_is_gone_there_is_nothing_to_make),
-                TEST(for_uvm_no_gpu_is_read),
-                TEST(what_is_there_is_left_alone),
-                TEST(nvidia_modprobe_makes_them_where_it_is_installed),
-                TEST(a_failing_nvidia_modprobe_is_asked_once),
-                TEST(an_administrator_who_makes_them_is_respected),
-                TEST(without_a_driver_none_is_made),
-                TEST(without_uvm_or_a_minor_there_is_no_node_to_make),
-                TEST(one_failure_does_not_keep_the_others_from_being_made),
-                TEST(a_simulated_driver_has_its_own),
-                TEST(nodes_are_made_whatever_the_umask),
+                TEST(missing_nodes_are_made_with_the_modules_numbers_owner_and_mode),
+                TEST(making_the_nodes_of_one_gpu_reads_no_other),
+                TEST(no_node_is_made_for_a_gpu_that_is_not_listed),
+                TEST(making_the_uvm_node_reads_no_gpu),
+                TEST(existing_files_and_links_are_left_alone),
+                TEST(nvidia_modprobe_makes_the_nodes_if_it_is_installed),
+                TEST(a_failing_nvidia_modprobe_is_run_only_once),
+                TEST(no_node_is_made_if_the_administrator_makes_them),
+                TEST(without_a_driver_no_node_is_made),
+                TEST(no_node_is_made_for_a_missing_uvm_module_or_an_unknown_minor),
+                TEST(after_one_failure_the_other_nodes_are_still_made),
+                TEST(for_a_simulated_driver_no_node_is_made),
+                TEST(nodes_have_their_mode_whatever_the_umask),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * GPU memory on- and offline, against a driver and a kernel of the test's own: ioctl(), file_write() and geteuid() are
- * wrapped by the linker. The kernel is files in a folder, of which a write to `state` or `probe` does what sysfs does.
+ * Onlining and offlining GPU memory, on a fake driver and a fake kernel: the linker wraps ioctl(), file_write() and
+ * geteuid(). The kernel is a folder of files; a write to `state` or `probe` has the effect that it has in sysfs.
  */
 
 #include "gpu/numa.h"
@@ -47,13 +47,13 @@ static struct {
         uint64_t size_bytes;
         uint32_t n_bad;
         uint64_t bad[NV_NUMA_OFFLINE_MAX];
-        int refuse_errno; /* SET_NUMA_STATUS of refuse_status gives it */
+        int refuse_errno; /* of a SET_NUMA_STATUS to refuse_status */
         int32_t refuse_status;
         uid_t uid;
-        int busy_block;     /* this one cannot be offlined; -1: none */
-        int broken_block;   /* nor this one onlined */
-        const char *zone;   /* where memory that is online lies */
-        char journal[4096]; /* what was done, one word each */
+        int busy_block;     /* cannot be offlined; -1: none */
+        int broken_block;   /* cannot be onlined; -1: none */
+        const char *zone;   /* of online memory */
+        char journal[4096]; /* what was done, a word for each action */
         uint64_t block_size_told;
 } world;
 
@@ -217,7 +217,7 @@ static void set_ok(bool online) {
                 fail_msg("%s", failure.text);
 }
 
-/* The call fails so, and its text has these words. */
+/* Expects this error, and a text that contains these words. */
 static void set_fails(bool online, int error, const char *words) {
         struct gpu_failure failure = {0};
 
@@ -232,20 +232,20 @@ static void assert_blocks(const char *state) {
                 assert_string_equal(get_block(FIRST + i), state);
 }
 
-static void memory_is_probed_onlined_and_told(void **state) {
+static void memory_is_probed_and_onlined_and_then_the_driver_is_told(void **state) {
         set_ok(true);
         assert_string_equal(world.journal, "status:2 ?1024 ?1025 ?1026 ?1027 +1024 +1025 +1026 +1027 status:3 ");
         assert_blocks("online");
 }
 
-static void blocks_that_are_there_are_not_probed(void **state) {
+static void existing_blocks_are_not_probed(void **state) {
         put_block(FIRST, "offline\n");
         put_block(FIRST + 1, "online\n");
         set_ok(true);
         assert_string_equal(world.journal, "status:2 ?1026 ?1027 +1024 +1026 +1027 status:3 ");
 }
 
-static void bad_pages_are_retired_before_the_driver_hears_of_it(void **state) {
+static void bad_pages_are_retired_before_the_driver_is_told(void **state) {
         world.n_bad = 2;
         world.bad[0] = (uint64_t)FIRST * BLOCK;
         world.bad[1] = (uint64_t)(FIRST + N_BLOCKS) * BLOCK - 0x10000;
@@ -253,7 +253,7 @@ static void bad_pages_are_retired_before_the_driver_hears_of_it(void **state) {
         assert_non_null(strstr(world.journal, "+1027 bad:0x4000000000 bad:0x403fff0000 status:3"));
 }
 
-static void a_bad_page_of_other_memory_is_refused(void **state) {
+static void a_bad_page_outside_the_gpus_memory_is_refused(void **state) {
         world.n_bad = 1;
         world.bad[0] = (uint64_t)(FIRST + N_BLOCKS) * BLOCK;
         set_fails(true, -ERANGE, "cannot retire the bad page at 0x4040000000");
@@ -262,7 +262,7 @@ static void a_bad_page_of_other_memory_is_refused(void **state) {
         assert_int_equal(world.status, NV_NUMA_ONLINE_FAILED);
 }
 
-static void a_driver_before_535_is_served(void **state) {
+static void a_driver_before_535_is_supported(void **state) {
         world.old_driver = true;
         world.n_bad = 1;
         world.bad[0] = (uint64_t)FIRST * BLOCK;
@@ -270,30 +270,30 @@ static void a_driver_before_535_is_served(void **state) {
         assert_non_null(strstr(world.journal, "bad:0x4000000000 status:3"));
 }
 
-static void a_block_that_fails_takes_all_back(void **state) {
+static void if_one_block_cannot_be_onlined_all_are_offlined_again(void **state) {
         world.broken_block = FIRST + 2;
         set_fails(true, -ENOMEM, "cannot online memory block memory1026");
         assert_blocks("offline");
         assert_int_equal(world.status, NV_NUMA_ONLINE_FAILED);
         world.broken_block = -1;
-        set_ok(true); /* and it can be tried again */
+        set_ok(true); /* a retry succeeds */
         assert_blocks("online");
 }
 
-static void memory_onlined_elsewhere_is_refused(void **state) {
+static void memory_onlined_outside_zone_movable_is_refused(void **state) {
         world.zone = "Normal\n";
         set_fails(true, -EOPNOTSUPP, "auto_online_blocks");
         assert_int_equal(world.status, NV_NUMA_ONLINE_FAILED);
         assert_blocks("offline");
 }
 
-static void memory_that_the_kernel_does_not_show_is_refused(void **state) {
+static void memory_that_cannot_be_probed_is_refused(void **state) {
         assert_int_equal(unlink(tree_path(world.tree, MEMORY "/probe")), 0);
         set_fails(true, -ENOENT, "no probe file");
         assert_int_equal(world.status, NV_NUMA_ONLINE_FAILED);
 }
 
-static void a_driver_that_will_not_have_it_online_takes_all_back(void **state) {
+static void if_the_driver_refuses_the_online_state_all_blocks_are_offlined_again(void **state) {
         world.refuse_status = NV_NUMA_ONLINE;
         world.refuse_errno = EBUSY;
         set_fails(true, -EBUSY, "the driver refuses to bring its memory online");
@@ -309,17 +309,17 @@ static void offlining_undoes_onlining(void **state) {
         assert_blocks("offline");
 }
 
-static void pages_in_use_put_all_back_online(void **state) {
+static void if_pages_are_in_use_all_blocks_are_onlined_again(void **state) {
         set_ok(true);
         world.busy_block = FIRST + 2;
         set_fails(false, -EBUSY, "cannot offline memory block memory1026");
         assert_blocks("online");
         assert_int_equal(world.status, NV_NUMA_OFFLINE_FAILED);
-        set_ok(true); /* either way is open */
+        set_ok(true); /* it can also be set online again */
         assert_int_equal(world.status, NV_NUMA_ONLINE);
 }
 
-static void others_who_use_the_gpu_keep_it_online(void **state) {
+static void memory_stays_online_while_others_have_the_gpu_open(void **state) {
         set_ok(true);
         world.journal[0] = '\0';
         world.refuse_status = NV_NUMA_OFFLINE_IN_PROGRESS;
@@ -329,14 +329,14 @@ static void others_who_use_the_gpu_keep_it_online(void **state) {
         assert_blocks("online");
 }
 
-static void what_is_as_wanted_is_left_alone(void **state) {
+static void memory_that_is_already_in_the_wanted_state_is_left_alone(void **state) {
         set_ok(false);
         world.status = NV_NUMA_ONLINE;
         set_ok(true);
         assert_string_equal(world.journal, "");
 }
 
-static void what_the_kernel_does_itself_is_left_to_it(void **state) {
+static void nothing_is_done_where_the_kernel_onlines_the_memory_itself(void **state) {
         world.auto_online = true;
         set_ok(true);
         world.auto_online = false;
@@ -347,7 +347,7 @@ static void what_the_kernel_does_itself_is_left_to_it(void **state) {
         assert_string_equal(world.journal, "");
 }
 
-static void nothing_is_touched_without_privilege(void **state) {
+static void without_privilege_nothing_is_changed(void **state) {
         world.uid = 998;
         set_fails(true, -EPERM, "as uid 998: Operation not permitted; on this machine that is left to user space");
         world.uid = 0;
@@ -357,13 +357,13 @@ static void nothing_is_touched_without_privilege(void **state) {
         assert_string_equal(world.journal, "");
 }
 
-static void somebody_elses_transition_is_left_alone(void **state) {
+static void a_transition_begun_by_another_process_is_left_alone(void **state) {
         world.status = NV_NUMA_OFFLINE_IN_PROGRESS;
         set_fails(true, -EALREADY, "offline_failed");
         assert_string_equal(world.journal, "");
 }
 
-static void nonsense_from_the_driver_is_refused(void **state) {
+static void invalid_values_from_the_driver_are_refused(void **state) {
         world.n_bad = NV_NUMA_OFFLINE_MAX + 1;
         set_fails(true, -EBADMSG, "is invalid");
         world.n_bad = 0;
@@ -378,7 +378,7 @@ static void nonsense_from_the_driver_is_refused(void **state) {
         assert_string_equal(world.journal, "status:2 status:4 status:2 status:4 ");
 }
 
-static void a_gpu_without_such_memory_needs_nothing(void **state) {
+static void for_a_gpu_without_numa_memory_nothing_is_done(void **state) {
         static const struct pci_address other = {.domain = 5};
         struct gpu_failure failure;
 
@@ -387,7 +387,7 @@ static void a_gpu_without_such_memory_needs_nothing(void **state) {
         assert_int_equal(numa_set(&world.tree->locations, &other, -1, true, &failure), 0);
 }
 
-static void a_released_gpu_can_only_be_offline(void **state) {
+static void memory_of_a_released_gpu_cannot_be_onlined(void **state) {
         struct gpu_failure failure;
 
         assert_int_equal(numa_set(&world.tree->locations, &address, -1, false, &failure), 0);
@@ -395,7 +395,7 @@ static void a_released_gpu_can_only_be_offline(void **state) {
         assert_non_null(strstr(failure.text, "persistence mode"));
 }
 
-/* What numa_release() says of the GPU held. */
+/* Returns what numa_release() returns. */
 static int let_go(struct gpu_failure *failure) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -403,7 +403,7 @@ static int let_go(struct gpu_failure *failure) {
         return numa_release(&world.tree->locations, &address, fd, failure);
 }
 
-static void a_gpu_is_let_go_with_its_memory_offline(void **state) {
+static void a_release_offlines_the_memory_or_fails(void **state) {
         struct gpu_failure failure = {0};
 
         set_ok(true);
@@ -416,7 +416,7 @@ static void a_gpu_is_let_go_with_its_memory_offline(void **state) {
         assert_int_equal(world.status, NV_NUMA_OFFLINE);
 }
 
-static void a_gpu_that_tells_nothing_is_let_go(void **state) {
+static void a_gpu_whose_driver_does_not_answer_is_released(void **state) {
         struct gpu_failure failure = {0};
 
         world.status = NV_NUMA_ONLINE;
@@ -439,27 +439,27 @@ static void the_driver_is_told_the_block_size(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(memory_is_probed_onlined_and_told),
-                TEST(blocks_that_are_there_are_not_probed),
-                TEST(bad_pages_are_retired_before_the_driver_hears_of_it),
-                TEST(a_bad_page_of_other_memory_is_refused),
-                TEST(a_driver_before_535_is_served),
-                TEST(a_block_that_fails_takes_all_back),
-                TEST(memory_onlined_elsewhere_is_refused),
-                TEST(memory_that_the_kernel_does_not_show_is_refused),
-                TEST(a_driver_that_will_not_have_it_online_takes_all_back),
+                TEST(memory_is_probed_and_onlined_and_then_the_driver_is_told),
+                TEST(existing_blocks_are_not_probed),
+                TEST(bad_pages_are_retired_before_the_driver_is_told),
+                TEST(a_bad_page_outside_the_gpus_memory_is_refused),
+                TEST(a_driver_before_535_is_supported),
+                TEST(if_one_block_cannot_be_onlined_all_are_offlined_again),
+                TEST(memory_onlined_outside_zone_movable_is_refused),
+                TEST(memory_that_cannot_be_probed_is_refused),
+                TEST(if_the_driver_refuses_the_online_state_all_blocks_are_offlined_again),
                 TEST(offlining_undoes_onlining),
-                TEST(pages_in_use_put_all_back_online),
-                TEST(others_who_use_the_gpu_keep_it_online),
-                TEST(what_is_as_wanted_is_left_alone),
-                TEST(what_the_kernel_does_itself_is_left_to_it),
-                TEST(nothing_is_touched_without_privilege),
-                TEST(somebody_elses_transition_is_left_alone),
-                TEST(nonsense_from_the_driver_is_refused),
-                TEST(a_gpu_without_such_memory_needs_nothing),
-                TEST(a_released_gpu_can_only_be_offline),
-                TEST(a_gpu_is_let_go_with_its_memory_offline),
-                TEST(a_gpu_that_tells_nothing_is_let_go),
+                TEST(if_pages_are_in_use_all_blocks_are_onlined_again),
+                TEST(memory_stays_online_while_others_have_the_gpu_open),
+                TEST(memory_that_is_already_in_the_wanted_state_is_left_alone),
+                TEST(nothing_is_done_where_the_kernel_onlines_the_memory_itself),
+                TEST(without_privilege_nothing_is_changed),
+                TEST(a_transition_begun_by_another_process_is_left_alone),
+                TEST(invalid_values_from_the_driver_are_refused),
+                TEST(for_a_gpu_without_numa_memory_nothing_is_done),
+                TEST(memory_of_a_released_gpu_cannot_be_onlined),
+                TEST(a_release_offlines_the_memory_or_fails),
+                TEST(a_gpu_whose_driver_does_not_answer_is_released),
                 TEST(the_driver_is_told_the_block_size),
         };
 

@@ -15,7 +15,7 @@
 
 #include "base/cleanup.h"
 
-static void every_spelling_in_use_is_read(void **state) {
+static void every_usual_spelling_of_an_address_is_parsed(void **state) {
         static const struct {
                 const char *text;
                 struct pci_address address;
@@ -41,7 +41,7 @@ static void every_spelling_in_use_is_read(void **state) {
         }
 }
 
-static void what_is_no_address_is_refused_and_writes_nothing(void **state) {
+static void invalid_addresses_are_refused_and_write_nothing(void **state) {
         static const char *const cases[] = {
                 "",
                 ".",
@@ -76,7 +76,7 @@ static void what_is_no_address_is_refused_and_writes_nothing(void **state) {
         }
 }
 
-static void it_prints_as_sysfs_and_as_nvml(void **state) {
+static void addresses_are_printed_as_sysfs_and_as_nvml_print_them(void **state) {
         static const struct pci_address small = {0, 0xaf, 0x1f, 7}, large = {0xfedcba98, 1, 2, 3};
         char buffer[PCI_ADDRESS_SIZE];
 
@@ -86,7 +86,7 @@ static void it_prints_as_sysfs_and_as_nvml(void **state) {
         assert_string_equal(pci_address_format_nvml(&large, buffer), "FEDCBA98:01:02.3");
 }
 
-static void what_was_printed_reads_back_the_same(void **state) {
+static void a_printed_address_parses_to_the_same_address(void **state) {
         for (unsigned i = 0; i < 0x10000; i += 7) {
                 const struct pci_address address = {i * 65537u, (uint8_t)(i >> 8), i & 0x1f, (i >> 5) & 7};
                 struct pci_address sysfs, nvml;
@@ -99,7 +99,7 @@ static void what_was_printed_reads_back_the_same(void **state) {
         }
 }
 
-static void order_is_by_domain_bus_slot_function(void **state) {
+static void addresses_are_ordered_by_domain_bus_slot_and_function(void **state) {
         static const struct pci_address ascending[] = {
                 {0, 0, 0, 0},       {0, 0, 0, 1}, {0, 0, 1, 0},          {0, 1, 0, 0},
                 {0, 0xff, 0x1f, 7}, {1, 0, 0, 0}, {0x80000000, 0, 0, 0},
@@ -115,11 +115,11 @@ static void order_is_by_domain_bus_slot_function(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(every_spelling_in_use_is_read),
-                cmocka_unit_test(what_is_no_address_is_refused_and_writes_nothing),
-                cmocka_unit_test(it_prints_as_sysfs_and_as_nvml),
-                cmocka_unit_test(what_was_printed_reads_back_the_same),
-                cmocka_unit_test(order_is_by_domain_bus_slot_function),
+                cmocka_unit_test(every_usual_spelling_of_an_address_is_parsed),
+                cmocka_unit_test(invalid_addresses_are_refused_and_write_nothing),
+                cmocka_unit_test(addresses_are_printed_as_sysfs_and_as_nvml_print_them),
+                cmocka_unit_test(a_printed_address_parses_to_the_same_address),
+                cmocka_unit_test(addresses_are_ordered_by_domain_bus_slot_and_function),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

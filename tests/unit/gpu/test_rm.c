@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * RM calls, against a resource manager of the test's own behind ioctl(), which the linker wraps. It knows the rules
- * that matter: whose handles may be used where, what must come before what, and the traps of older drivers.
+ * RM calls, on a fake resource manager behind ioctl(), which the linker wraps. It checks which handles are used where
+ * and in which order calls come, and it can behave like older drivers.
  */
 
 #include "gpu/rm.h"
@@ -40,15 +40,15 @@ static const struct pci_address address = {.domain = 0, .bus = 0x3b, .slot = 1};
 
 static struct {
         const struct tree *tree;
-        bool before_575; /* notifier 3 is another one, control 0x502 has 8 bytes */
+        bool before_575; /* notifier 3 has another meaning, control 0x502 has 8 bytes */
         bool no_such_notifier;
         bool held; /* this process has the GPU open */
         bool initialised;
         bool legacy;
         uint32_t query_status;
-        unsigned interruptions; /* that many calls give EINTR */
+        unsigned interruptions; /* so many calls fail with EINTR */
         int client_fd;          /* 0: no client */
-        int event_fd;           /* named by ALLOC_OS_EVENT */
+        int event_fd;           /* given in ALLOC_OS_EVENT */
         bool has_event, has_device, subscribed;
         struct nv_system_event queue[QUEUE_MAX];
         size_t n_queued;
@@ -74,7 +74,7 @@ static uint32_t alloc_event(const struct nv_rm_alloc *call) {
         assert_int_equal(parameters->parent_client, CLIENT);
         assert_int_equal(parameters->source_resource, CLIENT);
         assert_int_equal(parameters->class, NV_CLASS_EVENT_OS);
-        /* With data, the descriptor would stay readable until somebody fetched that, too. */
+        /* With data, the descriptor would stay readable until the data is fetched as well. */
         assert_int_equal(parameters->notify_index, NV_NOTIFIER_GPU_BIND_UNBIND | NV_EVENT_WITHOUT_DATA);
         if (rm.event_fd == 0 || (uint64_t)rm.event_fd != parameters->data)
                 return NV_ERR_OBJECT_NOT_FOUND;
@@ -170,9 +170,9 @@ static uint32_t control(const struct nv_rm_control *call) {
 
 static void alloc_os_event(int fd, struct nv_os_event *event) {
         assert_int_equal(event->client, CLIENT);
-        assert_int_equal(event->fd, fd);                      /* the one that is to be woken */
-        assert_int_not_equal(fd, rm.client_fd);               /* has calls of its own */
-        assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0); /* or poll() would never wait */
+        assert_int_equal(event->fd, fd);                      /* the driver wakes the descriptor of the call */
+        assert_int_not_equal(fd, rm.client_fd);               /* that one is for RM calls */
+        assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0); /* with O_NONBLOCK poll() would never wait */
         assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
         rm.event_fd = fd;
         event->status = NV_OK;
@@ -241,7 +241,7 @@ static struct rm_events *subscribe(void) {
         return events;
 }
 
-static void notices_are_read_in_order_until_there_are_none(void **state) {
+static void notices_are_read_in_their_order(void **state) {
         struct rm_events *events = subscribe();
         struct gpu_failure failure;
         struct rm_event read[8];
@@ -259,7 +259,7 @@ static void notices_are_read_in_order_until_there_are_none(void **state) {
         rm_events_free(events);
 }
 
-static void a_flood_is_read_piece_by_piece(void **state) {
+static void more_notices_than_fit_are_read_in_several_steps(void **state) {
         struct rm_events *events = subscribe();
         struct gpu_failure failure;
         struct rm_event read[4];
@@ -297,21 +297,21 @@ static void notices_before_an_error_are_delivered(void **state) {
 
         post(0x3b01, false);
         events = subscribe();
-        rm.before_575 = true; /* any error will do */
+        rm.before_575 = true; /* an error */
         assert_int_equal(rm_events_read(events, read, 4, &n, &failure), RM_EVENTS_MORE);
         assert_int_equal(n, 1);
         assert_int_equal(rm_events_read(events, read, 4, &n, &failure), -EINVAL);
         rm_events_free(events);
 }
 
-static void a_driver_without_the_notice_is_told_apart(void **state) {
+static void a_driver_without_bind_notices_is_reported_as_unsupported(void **state) {
         unsigned before = count_descriptors();
         struct gpu_failure failure = {0};
         struct rm_events *events = NULL;
 
         rm.before_575 = true;
         assert_int_equal(rm_events_open(&events, &rm.tree->locations, &failure), -EOPNOTSUPP);
-        assert_true(rm.subscribed); /* that much it took */
+        assert_true(rm.subscribed); /* the subscription succeeds; reading fails */
         assert_int_equal(failure.nv_status, NV_ERR_INVALID_ARGUMENT);
         assert_non_null(strstr(failure.text, "this driver has no bind notices"));
         rm.before_575 = false;
@@ -321,7 +321,7 @@ static void a_driver_without_the_notice_is_told_apart(void **state) {
         assert_int_equal(count_descriptors(), before);
 }
 
-static void without_a_driver_there_is_nothing_to_subscribe_to(void **state) {
+static void without_a_driver_calls_fail_with_enoent(void **state) {
         struct gpu_failure failure = {0};
         struct rm_events *events = NULL;
         bool enabled;
@@ -332,7 +332,7 @@ static void without_a_driver_there_is_nothing_to_subscribe_to(void **state) {
         rm_events_free(events);
 }
 
-static void a_signal_interrupts_nothing(void **state) {
+static void interrupted_calls_are_repeated(void **state) {
         struct rm_events *events;
 
         rm.interruptions = 3;
@@ -341,7 +341,7 @@ static void a_signal_interrupts_nothing(void **state) {
         rm_events_free(events);
 }
 
-static void nothing_is_left_open(void **state) {
+static void no_descriptor_is_left_open(void **state) {
         unsigned before = count_descriptors();
         struct gpu_failure failure;
         bool enabled;
@@ -353,7 +353,7 @@ static void nothing_is_left_open(void **state) {
         assert_int_equal(count_descriptors(), before);
 }
 
-static void the_legacy_flag_of_a_held_gpu_is_told(void **state) {
+static void the_legacy_flag_of_a_held_gpu_is_read(void **state) {
         struct gpu_failure failure;
         bool enabled = false;
 
@@ -365,7 +365,7 @@ static void the_legacy_flag_of_a_held_gpu_is_told(void **state) {
         assert_false(enabled);
 }
 
-static void the_flag_of_others_is_refused_with_the_reason(void **state) {
+static void the_flag_of_a_gpu_that_is_not_held_is_refused_with_the_reason(void **state) {
         struct gpu_failure failure = {0};
         bool enabled = true;
 
@@ -379,13 +379,13 @@ static void the_flag_of_others_is_refused_with_the_reason(void **state) {
         assert_true(enabled); /* written only on success */
 }
 
-static void a_lost_gpu_is_told_as_such(void **state) {
+static void a_lost_gpu_and_an_unknown_status_are_reported(void **state) {
         struct gpu_failure failure = {0};
         bool enabled;
 
         rm.query_status = NV_ERR_GPU_IS_LOST;
         assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -ENODEV);
-        rm.query_status = 0x7777; /* a status that has no name here */
+        rm.query_status = 0x7777; /* unknown */
         assert_int_equal(rm_query_legacy(&rm.tree->locations, &address, &enabled, &failure), -EIO);
         assert_non_null(strstr(failure.text, "NV_STATUS 0x7777"));
 }
@@ -394,17 +394,17 @@ static void a_lost_gpu_is_told_as_such(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(notices_are_read_in_order_until_there_are_none),
-                TEST(a_flood_is_read_piece_by_piece),
+                TEST(notices_are_read_in_their_order),
+                TEST(more_notices_than_fit_are_read_in_several_steps),
                 TEST(a_notice_during_the_subscription_is_not_lost),
                 TEST(notices_before_an_error_are_delivered),
-                TEST(a_driver_without_the_notice_is_told_apart),
-                TEST(without_a_driver_there_is_nothing_to_subscribe_to),
-                TEST(a_signal_interrupts_nothing),
-                TEST(nothing_is_left_open),
-                TEST(the_legacy_flag_of_a_held_gpu_is_told),
-                TEST(the_flag_of_others_is_refused_with_the_reason),
-                TEST(a_lost_gpu_is_told_as_such),
+                TEST(a_driver_without_bind_notices_is_reported_as_unsupported),
+                TEST(without_a_driver_calls_fail_with_enoent),
+                TEST(interrupted_calls_are_repeated),
+                TEST(no_descriptor_is_left_open),
+                TEST(the_legacy_flag_of_a_held_gpu_is_read),
+                TEST(the_flag_of_a_gpu_that_is_not_held_is_refused_with_the_reason),
+                TEST(a_lost_gpu_and_an_unknown_status_are_reported),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

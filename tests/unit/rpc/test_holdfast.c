@@ -111,7 +111,7 @@ static void a_list_head_is_read_back_as_written(void **state) {
         assert_int_equal(again.n_gpus, HF_GPUS_MAX);
 }
 
-static void the_longest_of_each_fits_its_bound_exactly(void **state) {
+static void the_longest_gpu_and_list_head_have_exactly_the_maximum_size(void **state) {
         struct hf_gpu gpu = gpus_longest();
         struct hf_list_head head = gpus_head(1);
 
@@ -121,7 +121,7 @@ static void the_longest_of_each_fits_its_bound_exactly(void **state) {
         assert_int_equal(encode_head(&head).size, HF_LIST_HEAD_ENCODED_MAX);
 }
 
-static void an_encoder_cuts_what_does_not_end(void **state) {
+static void unterminated_strings_are_cut(void **state) {
         struct hf_gpu gpu = gpus_failed(), again;
         struct encoded encoded;
 
@@ -148,7 +148,7 @@ static void a_value_out_of_range_is_refused(void **state) {
         }
 }
 
-static void a_string_one_too_long_is_refused(void **state) {
+static void a_string_one_byte_too_long_is_refused(void **state) {
         char uuid[HF_NAME_SIZE];
         uint8_t bytes[4 * 5 + 4 + HF_NAME_SIZE] = {0};
         struct xdr_writer writer;
@@ -172,7 +172,7 @@ static void judge_cut_gpu(const uint8_t *bytes, size_t size) {
         assert_true(memchr(gpu.error_text, '\0', sizeof(gpu.error_text)));
 }
 
-/* Refused, or a GPU that encodes to its own bytes. */
+/* Damaged bytes are refused, or decode to a GPU that encodes to the same bytes. */
 static void judge_damaged_gpu(const uint8_t *bytes, size_t size) {
         struct encoded encoded;
         struct hf_gpu gpu;
@@ -201,7 +201,7 @@ static void judge_damaged_head(const uint8_t *bytes, size_t size) {
         assert_memory_equal(encoded.bytes, bytes, size);
 }
 
-static void no_damaged_list_is_misread(void **state) {
+static void a_damaged_list_is_never_misread(void **state) {
         struct hf_gpu gpu = gpus_failed();
         struct hf_list_head head = gpus_head(8);
         struct encoded gpu_encoded = encode_gpu(&gpu), head_encoded = encode_head(&head);
@@ -226,7 +226,7 @@ static struct encoded encode_configured(const struct hf_gpu_configured *gpu) {
         return encoded;
 }
 
-/* Of one GPU. */
+/* Decodes a list of one GPU. */
 static bool decode_configured(const uint8_t *bytes, size_t size, struct hf_gpu_configured *ret_gpu) {
         struct xdr_reader reader;
         uint32_t n_gpus;
@@ -237,7 +237,7 @@ static bool decode_configured(const uint8_t *bytes, size_t size, struct hf_gpu_c
         return xdr_reader_ok(&reader) && xdr_reader_left(&reader) == 0 && n_gpus == 1;
 }
 
-static void what_is_configured_is_read_back_as_written(void **state) {
+static void a_configured_gpu_is_read_back_as_written(void **state) {
         for (int persistence = 0; persistence <= 1; persistence++) {
                 struct hf_gpu_configured gpu = gpus_configured(persistence == 1), again;
                 struct encoded encoded = encode_configured(&gpu);
@@ -267,7 +267,7 @@ static void judge_damaged_configured(const uint8_t *bytes, size_t size) {
         assert_memory_equal(encoded.bytes, bytes, size);
 }
 
-static void nothing_damaged_is_misread_as_configured(void **state) {
+static void a_damaged_configured_gpu_is_never_misread(void **state) {
         struct hf_gpu_configured gpu = gpus_configured(true);
         struct encoded encoded = encode_configured(&gpu);
 
@@ -275,7 +275,7 @@ static void nothing_damaged_is_misread_as_configured(void **state) {
         hostile_flip(encoded.bytes, encoded.size, judge_damaged_configured);
 }
 
-static void more_configured_gpus_than_there_can_be_are_refused(void **state) {
+static void more_configured_gpus_than_the_limit_are_refused(void **state) {
         uint8_t bytes[4];
         struct xdr_writer writer;
         struct xdr_reader reader;
@@ -359,14 +359,14 @@ static void a_release_head_is_read_back_as_written(void **state) {
         }
 }
 
-static void a_release_of_too_many_or_of_neither_all_nor_not_is_refused(void **state) {
+static void a_release_head_with_too_many_gpus_or_an_invalid_boolean_is_refused(void **state) {
         struct hf_release_head head = {.n_gpus = HF_GPUS_MAX + 1}, again;
         struct encoded encoded = encode_release(&head);
 
         assert_false(decode_release(encoded.bytes, encoded.size, &again));
         head.n_gpus = 1;
         encoded = encode_release(&head);
-        encoded.bytes[3] = 2; /* the truth value */
+        encoded.bytes[3] = 2; /* `all`, a boolean */
         assert_false(decode_release(encoded.bytes, encoded.size, &again));
 }
 
@@ -380,7 +380,7 @@ static void judge_damaged_stats(const uint8_t *bytes, size_t size) {
         struct encoded encoded;
         struct hf_stats stats;
 
-        assert_true(decode_stats(bytes, size, &stats)); /* any number is one */
+        assert_true(decode_stats(bytes, size, &stats)); /* every value is valid */
         encoded = encode_stats(&stats);
         assert_int_equal(encoded.size, size);
         assert_memory_equal(encoded.bytes, bytes, size);
@@ -403,7 +403,7 @@ static void judge_damaged_release(const uint8_t *bytes, size_t size) {
         assert_memory_equal(encoded.bytes, bytes, size);
 }
 
-static void no_damaged_stats_or_release_are_misread(void **state) {
+static void damaged_stats_or_release_heads_are_never_misread(void **state) {
         struct hf_stats stats = gpus_stats();
         struct hf_release_head head = {.n_gpus = 8};
         struct encoded stats_encoded = encode_stats(&stats), release_encoded = encode_release(&head);
@@ -428,18 +428,18 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_gpu_is_read_back_as_written),
                 cmocka_unit_test(a_list_head_is_read_back_as_written),
-                cmocka_unit_test(the_longest_of_each_fits_its_bound_exactly),
-                cmocka_unit_test(an_encoder_cuts_what_does_not_end),
+                cmocka_unit_test(the_longest_gpu_and_list_head_have_exactly_the_maximum_size),
+                cmocka_unit_test(unterminated_strings_are_cut),
                 cmocka_unit_test(a_value_out_of_range_is_refused),
-                cmocka_unit_test(a_string_one_too_long_is_refused),
-                cmocka_unit_test(no_damaged_list_is_misread),
-                cmocka_unit_test(what_is_configured_is_read_back_as_written),
-                cmocka_unit_test(nothing_damaged_is_misread_as_configured),
-                cmocka_unit_test(more_configured_gpus_than_there_can_be_are_refused),
+                cmocka_unit_test(a_string_one_byte_too_long_is_refused),
+                cmocka_unit_test(a_damaged_list_is_never_misread),
+                cmocka_unit_test(a_configured_gpu_is_read_back_as_written),
+                cmocka_unit_test(a_damaged_configured_gpu_is_never_misread),
+                cmocka_unit_test(more_configured_gpus_than_the_limit_are_refused),
                 cmocka_unit_test(stats_are_read_back_as_written),
                 cmocka_unit_test(a_release_head_is_read_back_as_written),
-                cmocka_unit_test(a_release_of_too_many_or_of_neither_all_nor_not_is_refused),
-                cmocka_unit_test(no_damaged_stats_or_release_are_misread),
+                cmocka_unit_test(a_release_head_with_too_many_gpus_or_an_invalid_boolean_is_refused),
+                cmocka_unit_test(damaged_stats_or_release_heads_are_never_misread),
                 cmocka_unit_test(every_state_has_a_name),
         };
 

@@ -23,7 +23,7 @@ enum {
         WORDS_MAX = 256,
 };
 
-/* A message written down as words, as the standard draws it. */
+/* A message as 32-bit words, as in the standard's figures. */
 struct words {
         uint8_t bytes[WORDS_MAX * 4];
         size_t size;
@@ -79,7 +79,7 @@ static void a_decoded_call_leaves_the_reader_at_the_arguments(void **state) {
         assert_int_equal(call.procedure, 1);
 }
 
-/* A call with credentials of that many bytes and AUTH_NONE behind them. */
+/* Decodes a call with credentials of this length and the verifier AUTH_NONE. */
 static int decode_with_credentials(uint32_t flavour, uint32_t length) {
         uint32_t values[WORDS_MAX] = {1, 0, 2, 35006, 1, 2, flavour, length};
         size_t body_words = (length + 3) / 4;
@@ -99,7 +99,7 @@ static void credentials_of_any_flavour_are_skipped(void **state) {
         assert_int_equal(decode_with_credentials(0xffffffff, 3), RPC_CALL_OK);
 }
 
-static void credentials_may_have_400_bytes_and_no_more(void **state) {
+static void credentials_may_have_at_most_400_bytes(void **state) {
         assert_int_equal(decode_with_credentials(1, 400), RPC_CALL_OK);
         assert_int_equal(decode_with_credentials(1, 401), -EBADMSG);
         assert_int_equal(decode_with_credentials(1, 404), -EBADMSG);
@@ -119,7 +119,7 @@ static void credentials_of_nearly_4_gib_are_refused(void **state) {
         }
 }
 
-static void another_rpc_version_is_told_apart_by_three_words(void **state) {
+static void another_rpc_version_is_recognised_from_the_first_three_words(void **state) {
         static const uint32_t versions[] = {0, 1, 3, 0xffffffff};
 
         for (size_t i = 0; i < ARRAY_SIZE(versions); i++) {
@@ -132,16 +132,16 @@ static void another_rpc_version_is_told_apart_by_three_words(void **state) {
         }
 }
 
-static void a_reply_is_no_call(void **state) {
+static void a_reply_is_not_taken_for_a_call(void **state) {
         struct words words = WORDS(7, 1, 2, 35006, 1, 2, 0, 0, 0, 0);
         struct rpc_call call = {.xid = 0xdead};
         size_t left;
 
         assert_int_equal(decode_call(&words, &call, &left), -EBADMSG);
-        assert_int_equal(call.xid, 0xdead); /* written only on success */
+        assert_int_equal(call.xid, 0xdead); /* unchanged on failure */
 }
 
-/* Whether a call decodes, from a block that may be cut or damaged. */
+/* Decodes a call that may be cut or damaged. Returns what rpc_call_decode() returns. */
 static int call_outcome(const uint8_t *bytes, size_t size, struct rpc_call *ret_call, size_t *ret_left) {
         struct xdr_reader reader;
         int r;
@@ -160,8 +160,8 @@ static void judge_cut_call(const uint8_t *bytes, size_t size) {
 }
 
 /*
- * A damaged call is refused, or is another call that means exactly its own bytes: only the flavours, which are skipped,
- * do not come back.
+ * A damaged call is refused, or decodes to a call that encodes to the same bytes. Only the flavours are copied, because
+ * the decoder skips them.
  */
 static void judge_damaged_call(const uint8_t *bytes, size_t size) {
         uint8_t again[CALL_SIZE];
@@ -182,7 +182,7 @@ static void judge_damaged_call(const uint8_t *bytes, size_t size) {
         assert_memory_equal(again, bytes, CALL_SIZE);
 }
 
-static void no_damaged_call_is_misread(void **state) {
+static void a_damaged_call_is_never_misread(void **state) {
         struct words words = WORDS(7, 0, 2, 35006, 1, 2, 0, 0, 0, 0);
 
         hostile_truncate(words.bytes, words.size, judge_cut_call);
@@ -233,7 +233,7 @@ static const struct {
         {version_mismatch, {7, 1, 1, 0, 2, 2}, 6},
 };
 
-static void replies_have_the_words_of_the_standard(void **state) {
+static void replies_have_the_words_that_the_standard_defines(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(replies); i++) {
                 struct words expected = words_of(replies[i].words, replies[i].count);
                 uint8_t bytes[32];
@@ -277,7 +277,7 @@ static void replies_are_read_back(void **state) {
         }
 }
 
-static void a_call_refused_for_its_credentials_is_denied(void **state) {
+static void an_authentication_error_is_read_as_a_denial(void **state) {
         struct words words = WORDS(7, 1, 1, 1, 5);
         struct rpc_reply reply;
         size_t left;
@@ -297,14 +297,14 @@ static void a_verifier_in_a_reply_is_skipped(void **state) {
         assert_int_equal(left, 4);
 }
 
-static void what_is_no_reply_is_refused(void **state) {
+static void invalid_replies_are_refused(void **state) {
         struct words cases[] = {
                 WORDS(7, 0, 0, 0, 0, 0),    /* a call */
-                WORDS(7, 2, 0, 0, 0, 0),    /* neither */
+                WORDS(7, 2, 0, 0, 0, 0),    /* neither a call nor a reply */
                 WORDS(7, 1, 2, 0, 0, 0),    /* neither accepted nor denied */
-                WORDS(7, 1, 0, 0, 0, 6),    /* an accept status that does not exist */
-                WORDS(7, 1, 1, 2, 0, 0),    /* nor does this reason to deny */
-                WORDS(7, 1, 0, 0, 0, 2, 1), /* no highest version */
+                WORDS(7, 1, 0, 0, 0, 6),    /* an unknown accept status */
+                WORDS(7, 1, 1, 2, 0, 0),    /* an unknown reason for the denial */
+                WORDS(7, 1, 0, 0, 0, 2, 1), /* without the highest version */
                 WORDS(7, 1, 0, 0, 404, 0),  WORDS(7, 1, 0, 0, 0xffffffff, 0),
         };
 
@@ -331,8 +331,8 @@ static bool has_verifier(const uint8_t *bytes) {
 }
 
 /*
- * Refused, or an accepted reply that encodes to its own bytes (but for the verifier, which is skipped, and its
- * flavour), or a denial.
+ * A damaged reply is refused, or is a denial, or decodes to an accepted reply that encodes to the same bytes. The
+ * verifier and its flavour are not compared, because the decoder skips them.
  */
 static void judge_damaged_reply(const uint8_t *bytes, size_t size) {
         uint8_t again[32];
@@ -357,7 +357,7 @@ static void judge_damaged_reply(const uint8_t *bytes, size_t size) {
         assert_memory_equal(again, bytes, size - left);
 }
 
-static void no_damaged_reply_is_misread(void **state) {
+static void a_damaged_reply_is_never_misread(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(replies); i++) {
                 struct words words = words_of(replies[i].words, replies[i].count);
 
@@ -371,17 +371,17 @@ int main(void) {
                 cmocka_unit_test(a_call_header_is_ten_words),
                 cmocka_unit_test(a_decoded_call_leaves_the_reader_at_the_arguments),
                 cmocka_unit_test(credentials_of_any_flavour_are_skipped),
-                cmocka_unit_test(credentials_may_have_400_bytes_and_no_more),
+                cmocka_unit_test(credentials_may_have_at_most_400_bytes),
                 cmocka_unit_test(credentials_of_nearly_4_gib_are_refused),
-                cmocka_unit_test(another_rpc_version_is_told_apart_by_three_words),
-                cmocka_unit_test(a_reply_is_no_call),
-                cmocka_unit_test(no_damaged_call_is_misread),
-                cmocka_unit_test(replies_have_the_words_of_the_standard),
+                cmocka_unit_test(another_rpc_version_is_recognised_from_the_first_three_words),
+                cmocka_unit_test(a_reply_is_not_taken_for_a_call),
+                cmocka_unit_test(a_damaged_call_is_never_misread),
+                cmocka_unit_test(replies_have_the_words_that_the_standard_defines),
                 cmocka_unit_test(replies_are_read_back),
-                cmocka_unit_test(a_call_refused_for_its_credentials_is_denied),
+                cmocka_unit_test(an_authentication_error_is_read_as_a_denial),
                 cmocka_unit_test(a_verifier_in_a_reply_is_skipped),
-                cmocka_unit_test(what_is_no_reply_is_refused),
-                cmocka_unit_test(no_damaged_reply_is_misread),
+                cmocka_unit_test(invalid_replies_are_refused),
+                cmocka_unit_test(a_damaged_reply_is_never_misread),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,7 +61,7 @@ static void assert_get_call(struct xdr_reader *reader, const struct rpc_call *ca
         assert_int_equal(device.function, 0);
 }
 
-static void the_question_of_nvml_is_understood(void **state) {
+static void the_call_of_nvml_is_understood(void **state) {
         struct record_reader record;
         struct xdr_reader reader;
         struct rpc_call call;
@@ -76,7 +76,7 @@ static void the_question_of_nvml_is_understood(void **state) {
         assert_get_call(&reader, &call);
 }
 
-static void our_question_is_that_of_nvml(void **state) {
+static void our_call_has_the_same_bytes_as_that_of_nvml(void **state) {
         struct rpc_call call = {
                 .xid = 0x12003456,
                 .program = NVPD_PROGRAM,
@@ -108,7 +108,7 @@ static void the_answer_has_eight_words(void **state) {
         assert_memory_equal(bytes, get_reply, sizeof(get_reply));
 }
 
-static void the_answer_is_read_back(void **state) {
+static void the_answer_is_decoded(void **state) {
         struct nvpd_get_result result;
         struct xdr_reader reader;
         struct rpc_reply reply;
@@ -121,7 +121,7 @@ static void the_answer_is_read_back(void **state) {
         assert_int_equal(result.mode, NVPD_MODE_ENABLED);
 }
 
-static void no_mode_goes_with_a_failure(void **state) {
+static void a_failure_is_sent_without_a_mode(void **state) {
         struct nvpd_get_result result = {.status = NVPD_DEVICE_NOT_FOUND, .mode = NVPD_MODE_ENABLED};
         struct nvpd_get_result again;
         uint8_t bytes[8];
@@ -158,7 +158,7 @@ static void the_arguments_of_set_are_five_words(void **state) {
         assert_memory_equal(bytes, set_args, sizeof(set_args));
 }
 
-static void a_value_out_of_range_is_left_to_the_method(void **state) {
+static void set_arguments_are_decoded_without_a_check_of_their_range(void **state) {
         static const uint8_t bytes[] = {0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
         struct nvpd_set_args args;
         struct xdr_reader reader;
@@ -169,7 +169,7 @@ static void a_value_out_of_range_is_left_to_the_method(void **state) {
         assert_int_equal(args.value, -1);
 }
 
-static void bytes_behind_the_arguments_are_tolerated(void **state) {
+static void bytes_behind_the_arguments_are_left_to_the_caller(void **state) {
         uint8_t bytes[sizeof(set_args) + 5] = {0};
         struct nvpd_set_args args;
         struct xdr_reader reader;
@@ -228,7 +228,7 @@ static void judge_damaged_result(const uint8_t *bytes, size_t size) {
         assert_memory_equal(again, bytes, xdr_writer_size(&writer));
 }
 
-static void no_damaged_arguments_or_results_are_misread(void **state) {
+static void damaged_arguments_and_results_are_never_misread(void **state) {
         static const size_t header_size = RECORD_HEADER_SIZE + 24; /* of get_reply */
 
         hostile_truncate(set_args, sizeof(set_args), judge_cut_args);
@@ -237,7 +237,7 @@ static void no_damaged_arguments_or_results_are_misread(void **state) {
         hostile_flip(get_reply + header_size, sizeof(get_reply) - header_size, judge_damaged_result);
 }
 
-static void every_status_has_a_sentence(void **state) {
+static void every_status_has_a_text(void **state) {
         for (uint32_t status = NVPD_SUCCESS; status <= NVPD_UNKNOWN; status++)
                 assert_string_not_equal(nvpd_status_text(status), "?");
         assert_string_equal(nvpd_status_text(UINT32_MAX), "?");
@@ -245,16 +245,16 @@ static void every_status_has_a_sentence(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(the_question_of_nvml_is_understood),
-                cmocka_unit_test(our_question_is_that_of_nvml),
+                cmocka_unit_test(the_call_of_nvml_is_understood),
+                cmocka_unit_test(our_call_has_the_same_bytes_as_that_of_nvml),
                 cmocka_unit_test(the_answer_has_eight_words),
-                cmocka_unit_test(the_answer_is_read_back),
-                cmocka_unit_test(no_mode_goes_with_a_failure),
+                cmocka_unit_test(the_answer_is_decoded),
+                cmocka_unit_test(a_failure_is_sent_without_a_mode),
                 cmocka_unit_test(the_arguments_of_set_are_five_words),
-                cmocka_unit_test(a_value_out_of_range_is_left_to_the_method),
-                cmocka_unit_test(bytes_behind_the_arguments_are_tolerated),
-                cmocka_unit_test(no_damaged_arguments_or_results_are_misread),
-                cmocka_unit_test(every_status_has_a_sentence),
+                cmocka_unit_test(set_arguments_are_decoded_without_a_check_of_their_range),
+                cmocka_unit_test(bytes_behind_the_arguments_are_left_to_the_caller),
+                cmocka_unit_test(damaged_arguments_and_results_are_never_misread),
+                cmocka_unit_test(every_status_has_a_text),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,16 +19,16 @@
 
 enum { LIMIT = 16 };
 
-/* One record "abcdefgh" in four fragments, two of them empty, and the record "xy" behind it. */
+/* The record "abcdefgh" in four fragments, two of them empty, and then the record "xy". */
 static const uint8_t stream[] = {
         0,    0, 0, 3, 'a', 'b', 'c',                          /* "abc", more follows */
         0,    0, 0, 0,                                         /* nothing, more follows */
-        0,    0, 0, 5, 'd', 'e', 'f', 'g', 'h', 0x80, 0, 0, 0, /* nothing, and that was the last */
+        0,    0, 0, 5, 'd', 'e', 'f', 'g', 'h', 0x80, 0, 0, 0, /* nothing, last fragment */
         0x80, 0, 0, 2, 'x', 'y',
 };
 enum { FIRST_SIZE = 24 };
 
-/* A reader whose buffer is a heap block of exactly its limit. */
+/* The buffer is a heap block of exactly the limit's size, so the sanitizer detects any overflow. */
 struct fixture {
         struct record_reader reader;
         uint8_t *buffer;
@@ -50,7 +50,7 @@ static void assert_record(const struct record_reader *reader, const char *text) 
         assert_memory_equal(reader->buffer, text, strlen(text));
 }
 
-static void several_records_in_one_read_come_one_by_one(void **state) {
+static void several_records_in_one_read_are_returned_one_by_one(void **state) {
         CLEANUP(fixture_done) struct fixture fixture = fixture_new(LIMIT);
         struct record_reader *reader = &fixture.reader;
         size_t used;
@@ -64,7 +64,7 @@ static void several_records_in_one_read_come_one_by_one(void **state) {
         assert_record(reader, "xy");
 }
 
-static void a_complete_record_takes_nothing_more_until_reset(void **state) {
+static void after_a_complete_record_no_bytes_are_taken_until_the_reset(void **state) {
         CLEANUP(fixture_done) struct fixture fixture = fixture_new(LIMIT);
         size_t used;
 
@@ -91,7 +91,7 @@ static void a_record_may_be_split_at_every_byte(void **state) {
         }
 }
 
-static void a_record_may_come_byte_by_byte(void **state) {
+static void a_record_may_arrive_byte_by_byte(void **state) {
         CLEANUP(fixture_done) struct fixture fixture = fixture_new(LIMIT);
         size_t used;
 
@@ -114,7 +114,7 @@ static void a_record_may_be_empty(void **state) {
         assert_record(&fixture.reader, "");
 }
 
-static void no_bytes_change_nothing(void **state) {
+static void feeding_no_bytes_changes_nothing(void **state) {
         CLEANUP(fixture_done) struct fixture fixture = fixture_new(LIMIT);
         size_t used;
 
@@ -139,7 +139,7 @@ static void a_record_may_fill_the_buffer_to_the_last_byte(void **state) {
         assert_record(&fixture.reader, "aaaaaaaaaaaaaaaa");
 }
 
-static void a_record_too_long_is_refused_at_its_header(void **state) {
+static void a_record_that_is_too_long_is_refused_at_its_header(void **state) {
         static const uint8_t headers[][RECORD_HEADER_SIZE] = {
                 {0x80, 0, 0, LIMIT + 1},  {0, 0, 0, LIMIT + 1},     {0x80, 1, 0, 0},
                 {0x7f, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0xff},
@@ -153,10 +153,10 @@ static void a_record_too_long_is_refused_at_its_header(void **state) {
         }
 }
 
-static void fragments_count_together_against_the_limit(void **state) {
+static void the_limit_is_for_the_sum_of_all_fragments(void **state) {
         static const uint8_t just[] = {0, 0, 0, 2, 'a', 'b', 0x80, 0, 0, LIMIT - 2};
         static const uint8_t over[] = {0, 0, 0, 2, 'a', 'b', 0x80, 0, 0, LIMIT - 1};
-        /* A sum that wraps to a small number in 32 bits. */
+        /* The sum of the lengths overflows 32 bits. */
         static const uint8_t wrap[] = {0, 0, 0, 2, 'a', 'b', 0xff, 0xff, 0xff, 0xff};
         CLEANUP(fixture_done) struct fixture a = fixture_new(LIMIT);
         CLEANUP(fixture_done) struct fixture b = fixture_new(LIMIT);
@@ -167,7 +167,7 @@ static void fragments_count_together_against_the_limit(void **state) {
         assert_int_equal(feed(&c.reader, wrap, sizeof(wrap)), -EMSGSIZE);
 }
 
-static void an_endless_run_of_fragments_is_refused(void **state) {
+static void too_many_fragments_are_refused(void **state) {
         static const uint8_t nothing[] = {0, 0, 0, 0}, last[] = {0x80, 0, 0, 0};
         CLEANUP(fixture_done) struct fixture fixture = fixture_new(LIMIT);
         CLEANUP(fixture_done) struct fixture just = fixture_new(LIMIT);
@@ -191,7 +191,7 @@ static void a_broken_stream_stays_broken(void **state) {
         assert_int_equal(feed(&fixture.reader, stream, sizeof(stream)), -EMSGSIZE);
 }
 
-/* Whatever comes, both ways of cutting it up give the same records in the same order. */
+/* Any bytes give the same records when read at once and when read byte by byte. */
 static void judge_noise(const uint8_t *bytes, size_t size) {
         CLEANUP(fixture_done) struct fixture whole = fixture_new(LIMIT);
         CLEANUP(fixture_done) struct fixture pieces = fixture_new(LIMIT);
@@ -216,12 +216,12 @@ static void judge_noise(const uint8_t *bytes, size_t size) {
         } while (r == RECORD_COMPLETE);
 }
 
-static void no_damaged_stream_gets_past_the_buffer(void **state) {
+static void a_damaged_stream_never_overflows_the_buffer(void **state) {
         hostile_truncate(stream, sizeof(stream), judge_noise);
         hostile_flip(stream, sizeof(stream), judge_noise);
 }
 
-static void a_header_says_last_and_how_long(void **state) {
+static void a_header_has_the_last_flag_and_the_length(void **state) {
         static const uint8_t expected[] = {0x80, 0x01, 0x02, 0x03};
         uint8_t header[RECORD_HEADER_SIZE];
 
@@ -231,19 +231,19 @@ static void a_header_says_last_and_how_long(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(several_records_in_one_read_come_one_by_one),
-                cmocka_unit_test(a_complete_record_takes_nothing_more_until_reset),
+                cmocka_unit_test(several_records_in_one_read_are_returned_one_by_one),
+                cmocka_unit_test(after_a_complete_record_no_bytes_are_taken_until_the_reset),
                 cmocka_unit_test(a_record_may_be_split_at_every_byte),
-                cmocka_unit_test(a_record_may_come_byte_by_byte),
+                cmocka_unit_test(a_record_may_arrive_byte_by_byte),
                 cmocka_unit_test(a_record_may_be_empty),
-                cmocka_unit_test(no_bytes_change_nothing),
+                cmocka_unit_test(feeding_no_bytes_changes_nothing),
                 cmocka_unit_test(a_record_may_fill_the_buffer_to_the_last_byte),
-                cmocka_unit_test(a_record_too_long_is_refused_at_its_header),
-                cmocka_unit_test(fragments_count_together_against_the_limit),
-                cmocka_unit_test(an_endless_run_of_fragments_is_refused),
+                cmocka_unit_test(a_record_that_is_too_long_is_refused_at_its_header),
+                cmocka_unit_test(the_limit_is_for_the_sum_of_all_fragments),
+                cmocka_unit_test(too_many_fragments_are_refused),
                 cmocka_unit_test(a_broken_stream_stays_broken),
-                cmocka_unit_test(no_damaged_stream_gets_past_the_buffer),
-                cmocka_unit_test(a_header_says_last_and_how_long),
+                cmocka_unit_test(a_damaged_stream_never_overflows_the_buffer),
+                cmocka_unit_test(a_header_has_the_last_flag_and_the_length),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

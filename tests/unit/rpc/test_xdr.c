@@ -15,7 +15,7 @@
 
 #include "base/cleanup.h"
 
-/* A reader over exactly these bytes, on the heap for the address sanitizer. */
+/* A reader of these bytes. They are on the heap, so the address sanitizer detects a read beyond them. */
 #define READ(...)                                                                                                      \
         const uint8_t literal_[] = {__VA_ARGS__};                                                                      \
         CLEANUP(free_ptr) uint8_t *heap_ = malloc(sizeof(literal_));                                                   \
@@ -46,17 +46,17 @@ static void numbers_are_read_at_any_alignment(void **state) {
         }
 }
 
-static void a_reader_fails_for_good(void **state) {
+static void after_an_error_a_reader_stays_failed(void **state) {
         READ(0, 0, 0, 2, 0, 0, 0, 7);
 
-        assert_false(xdr_read_bool(&reader)); /* 2 is no boolean */
+        assert_false(xdr_read_bool(&reader)); /* 2 is not a boolean */
         assert_false(xdr_reader_ok(&reader));
-        assert_int_equal(xdr_read_u32(&reader), 0); /* and not the 7 that is there */
+        assert_int_equal(xdr_read_u32(&reader), 0); /* not the 7 that follows */
         assert_int_equal(xdr_reader_left(&reader), 0);
         assert_false(xdr_reader_ok(&reader));
 }
 
-static void a_number_cut_short_fails(void **state) {
+static void a_truncated_number_fails(void **state) {
         for (size_t size = 0; size < 8; size++) {
                 CLEANUP(free_ptr) uint8_t *bytes = malloc(size);
                 struct xdr_reader reader;
@@ -69,7 +69,7 @@ static void a_number_cut_short_fails(void **state) {
         }
 }
 
-static void a_bounded_number_is_taken_up_to_its_maximum(void **state) {
+static void a_bounded_number_is_accepted_up_to_its_maximum(void **state) {
         READ(0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 5);
 
         assert_int_equal(xdr_read_at_most(&reader, 4), 0);
@@ -89,7 +89,7 @@ static void a_boolean_is_0_or_1(void **state) {
         assert_false(xdr_reader_ok(&reader));
 }
 
-/* A length, then `room` bytes of 0xee. Returns whether an opaque of at most maximum was skipped, and what it left. */
+/* Skips an opaque with this length in front of `room` bytes. Returns whether that succeeded, and what was left. */
 static bool skips(uint32_t length, size_t room, size_t maximum, size_t *ret_left) {
         CLEANUP(free_ptr) uint8_t *bytes = malloc(4 + room);
         struct xdr_writer writer;
@@ -129,7 +129,7 @@ static void an_opaque_that_is_too_long_fails(void **state) {
 
         for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
                 assert_false(skips(lengths[i], 512, 400, &left));
-                /* No limit, then: only the bytes are missing, and rounding the length up must not wrap to nothing. */
+                /* Without a limit: the bytes are missing, and rounding the length up must not overflow to 0. */
                 if (lengths[i] > 512)
                         assert_false(skips(lengths[i], 512, SIZE_MAX, &left));
         }
@@ -149,7 +149,7 @@ static void a_string_is_read_back_as_written(void **state) {
                 assert_true(xdr_writer_ok(&writer));
                 assert_int_equal(xdr_writer_size(&writer), 4 + (length + 3) / 4 * 4);
                 xdr_reader_init(&reader, bytes, xdr_writer_size(&writer));
-                xdr_read_string(&reader, read, length + 1); /* it just fits */
+                xdr_read_string(&reader, read, length + 1); /* fits exactly */
                 assert_true(xdr_reader_ok(&reader));
                 assert_int_equal(xdr_reader_left(&reader), 0);
                 assert_int_equal(strlen(read), length);
@@ -202,7 +202,7 @@ static void a_string_of_nearly_4_gib_fails(void **state) {
         assert_string_equal(text, "");
 }
 
-static void a_writer_takes_what_just_fits(void **state) {
+static void a_writer_can_fill_its_buffer_exactly(void **state) {
         static const uint8_t expected[] = {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 'o', 'k', 0, 0};
         CLEANUP(free_ptr) uint8_t *bytes = malloc(sizeof(expected));
         struct xdr_writer writer;
@@ -217,21 +217,21 @@ static void a_writer_takes_what_just_fits(void **state) {
         assert_memory_equal(bytes, expected, sizeof(expected));
 }
 
-static void a_writer_fails_for_good(void **state) {
+static void after_an_error_a_writer_stays_failed(void **state) {
         CLEANUP(free_ptr) uint8_t *bytes = malloc(11);
         struct xdr_writer writer;
 
         memset(bytes, 0xee, 11);
         xdr_writer_init(&writer, bytes, 11);
-        xdr_write_string(&writer, "too long", 8); /* its length fits, it does not */
+        xdr_write_string(&writer, "too long", 8); /* the length fits, the text does not */
         assert_false(xdr_writer_ok(&writer));
-        xdr_write_u32(&writer, 0); /* this would */
+        xdr_write_u32(&writer, 0); /* would fit */
         xdr_write_bool(&writer, true);
         assert_false(xdr_writer_ok(&writer));
         assert_int_equal(bytes[4], 0xee);
 }
 
-static void a_text_is_cut_and_need_not_end(void **state) {
+static void an_unterminated_string_is_written_up_to_its_size(void **state) {
         static const char unterminated[3] = {'a', 'b', 'c'};
         static const uint8_t expected[] = {0, 0, 0, 3, 'a', 'b', 'c', 0};
         uint8_t bytes[8];
@@ -247,9 +247,9 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(numbers_are_big_endian),
                 cmocka_unit_test(numbers_are_read_at_any_alignment),
-                cmocka_unit_test(a_reader_fails_for_good),
-                cmocka_unit_test(a_number_cut_short_fails),
-                cmocka_unit_test(a_bounded_number_is_taken_up_to_its_maximum),
+                cmocka_unit_test(after_an_error_a_reader_stays_failed),
+                cmocka_unit_test(a_truncated_number_fails),
+                cmocka_unit_test(a_bounded_number_is_accepted_up_to_its_maximum),
                 cmocka_unit_test(a_boolean_is_0_or_1),
                 cmocka_unit_test(an_opaque_is_skipped_with_its_padding),
                 cmocka_unit_test(an_opaque_that_is_too_long_fails),
@@ -259,9 +259,9 @@ int main(void) {
                 cmocka_unit_test(a_string_padded_with_other_than_zeros_fails),
                 cmocka_unit_test(a_string_without_its_padding_fails),
                 cmocka_unit_test(a_string_of_nearly_4_gib_fails),
-                cmocka_unit_test(a_writer_takes_what_just_fits),
-                cmocka_unit_test(a_writer_fails_for_good),
-                cmocka_unit_test(a_text_is_cut_and_need_not_end),
+                cmocka_unit_test(a_writer_can_fill_its_buffer_exactly),
+                cmocka_unit_test(after_an_error_a_writer_stays_failed),
+                cmocka_unit_test(an_unterminated_string_is_written_up_to_its_size),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
