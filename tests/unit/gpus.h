@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* GPUs as List tells them, for tests: one with every field set and different from the others, one as long as can be. */
+/* Values of the Holdfast program for tests. Every field has a value of its own, so a mix-up is detected. */
 
 #include <string.h>
 
@@ -31,6 +31,7 @@ static inline struct hf_gpu gpus_failed(void) {
         };
 }
 
+/* Has the maximum size when encoded. */
 static inline struct hf_gpu gpus_longest(void) {
         struct hf_gpu gpu = gpus_failed();
 
@@ -41,7 +42,6 @@ static inline struct hf_gpu gpus_longest(void) {
         return gpu;
 }
 
-/* Every field another. */
 static inline struct hf_stats gpus_stats(void) {
         return (struct hf_stats){
                 .started_realtime_usec = UINT64_C(1767225600000001),
@@ -58,7 +58,7 @@ static inline struct hf_stats gpus_stats(void) {
         };
 }
 
-/* The one configured as the other is not. */
+/* The GPU for true is configured opposite to the one for false. */
 static inline struct hf_gpu_configured gpus_configured(bool persistence) {
         return (struct hf_gpu_configured){
                 .address = {.domain = 0x10001, .bus = 0x2a, .slot = 3, .function = 4},

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * One message made wrong in every simple way. Each variant is handed over in a heap block of exactly its size, so that
- * the address sanitizer (and valgrind) see a decoder that looks past its end.
+ * Damages a message in every simple way. Each variant is passed in a heap block of exactly its size, so the address
+ * sanitizer and valgrind detect a decoder that reads beyond its end.
  */
 
 #include <stddef.h>
@@ -12,8 +12,8 @@
 
 typedef void hostile_judge(const uint8_t *bytes, size_t size);
 
-/* Every proper prefix, the empty one included. */
+/* Judges every proper prefix of the message, including the empty one. */
 void hostile_truncate(const uint8_t *bytes, size_t size, hostile_judge *judge);
 
-/* Every message that differs in one bit. */
+/* Judges every message that differs in one bit. */
 void hostile_flip(const uint8_t *bytes, size_t size, hostile_judge *judge);

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A folder of a test's own, laid out as /proc, /sys and /dev are, whose locations tests give. */
+/* A temporary folder for a test, with the files of a simulated /proc, /sys and /dev. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,18 +11,18 @@
 
 struct tree {
         char root[64];
-        struct locations locations; /* of that root */
+        struct locations locations; /* below root */
 };
 
 /* cmocka's set-up and tear-down: *state is a struct tree. */
 int tree_setup(void **state);
 int tree_teardown(void **state);
 
-/* Writes a file, with the folders it needs; text NULL makes an empty folder. Fails the test if it cannot. */
+/* Writes a file and makes its folders. Text NULL makes an empty folder instead. Fails the test on an error. */
 void tree_put(const struct tree *tree, const char *path, const char *text);
 
-/* The text of a file, in static storage, without its last newline; NULL when it is not there. */
+/* Returns the first line of a file, in static storage, or NULL if the file does not exist. */
 const char *tree_get(const struct tree *tree, const char *path);
 
-/* The path with the root in front, in static storage. */
+/* Returns the path below the root, in static storage. */
 const char *tree_path(const struct tree *tree, const char *path);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The figures of holdfast bench, and where they stand on its axis. */
+/* The statistics of holdfast bench, and their positions on its axis. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,14 +16,14 @@
 #include "cli/bench/axis.h"
 #include "cli/bench/statistics.h"
 
-/* ---- figures ---- */
+/* ---- statistics ---- */
 
 static void assert_near(double value, double wanted) {
         if (fabs(value - wanted) > 1e-9 * (1 + fabs(wanted)))
                 fail_msg("%.12g is not %.12g", value, wanted);
 }
 
-static void figures_are_those_of_the_definitions(void **state) {
+static void statistics_follow_their_definitions(void **state) {
         static const struct {
                 uint64_t values[8];
                 size_t n;
@@ -50,7 +50,7 @@ static void figures_are_those_of_the_definitions(void **state) {
         }
 }
 
-static void one_wild_value_moves_only_the_maximum(void **state) {
+static void one_outlier_changes_only_the_maximum(void **state) {
         const uint64_t values[] = {100, 101, 102, 103, UINT64_MAX};
         struct statistics found;
 
@@ -60,7 +60,7 @@ static void one_wild_value_moves_only_the_maximum(void **state) {
         assert_near(found.max, (double)UINT64_MAX);
 }
 
-static void the_values_stay_as_they_are(void **state) {
+static void the_callers_values_stay_the_same(void **state) {
         uint64_t values[] = {3, 1, 2};
         struct statistics found;
 
@@ -70,7 +70,7 @@ static void the_values_stay_as_they_are(void **state) {
 
 /* ---- the axis ---- */
 
-static void an_axis_has_all_values_between_two_powers_of_ten(void **state) {
+static void an_axis_extends_to_the_powers_of_ten_around_the_values(void **state) {
         static const struct {
                 uint64_t min_nsec, max_nsec;
                 int first, last;
@@ -87,7 +87,7 @@ static void an_axis_has_all_values_between_two_powers_of_ten(void **state) {
         }
 }
 
-static void positions_are_by_the_logarithm_and_never_outside(void **state) {
+static void positions_are_logarithmic_and_within_the_axis(void **state) {
         const struct axis axis = {.first = 3, .last = 6};
 
         assert_near(axis_position(&axis, 1e3), 0);
@@ -97,7 +97,7 @@ static void positions_are_by_the_logarithm_and_never_outside(void **state) {
         assert_near(axis_position(&axis, 1e12), 1);
 }
 
-static void powers_of_ten_have_their_usual_names(void **state) {
+static void powers_of_ten_are_labelled_with_their_usual_units(void **state) {
         static const char *const names[] = {"1 ns",  "10 ns",  "100 ns", "1 us", "10 us", "100 us", "1 ms",
                                             "10 ms", "100 ms", "1 s",    "10 s", "100 s", "1000 s"};
 
@@ -110,12 +110,12 @@ static void powers_of_ten_have_their_usual_names(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(figures_are_those_of_the_definitions),
-                cmocka_unit_test(one_wild_value_moves_only_the_maximum),
-                cmocka_unit_test(the_values_stay_as_they_are),
-                cmocka_unit_test(an_axis_has_all_values_between_two_powers_of_ten),
-                cmocka_unit_test(positions_are_by_the_logarithm_and_never_outside),
-                cmocka_unit_test(powers_of_ten_have_their_usual_names),
+                cmocka_unit_test(statistics_follow_their_definitions),
+                cmocka_unit_test(one_outlier_changes_only_the_maximum),
+                cmocka_unit_test(the_callers_values_stay_the_same),
+                cmocka_unit_test(an_axis_extends_to_the_powers_of_ten_around_the_values),
+                cmocka_unit_test(positions_are_logarithmic_and_within_the_axis),
+                cmocka_unit_test(powers_of_ten_are_labelled_with_their_usual_units),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Control groups' names as the runtimes make them, and what is none of theirs. */
+/* Recognising containers by the names of their control groups. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +36,7 @@ static const struct {
         {"0::/machine.slice/systemd-nspawn@build.service/payload/init.scope\n", "nspawn", "build"},
         {"0::/machine.slice/machine-qemu\\x2d1.scope\n", "machine", "qemu\\x2d1"},
         {"0::/lxc.payload.web/system.slice/x.service\n", "lxc", "web"},
-        /* the innermost counts */
+        /* nested: the innermost container counts */
         {"0::/docker/" OTHER "/docker/" ID "\n", "docker", "3f2a9b0c4d5e"},
         {"0::/machine.slice/machine-web.scope/docker-" ID ".scope\n", "docker", "3f2a9b0c4d5e"},
 };
@@ -56,7 +56,7 @@ static const char *const free_ones[] = {
         "no slash\n",
 };
 
-static void test_each_runtimes_groups_are_known(void **state) {
+static void control_groups_of_each_runtime_are_recognised(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(contained); i++) {
                 struct container container;
                 char text[512];
@@ -68,7 +68,7 @@ static void test_each_runtimes_groups_are_known(void **state) {
         }
 }
 
-static void test_other_groups_are_no_container(void **state) {
+static void other_control_groups_are_not_taken_for_containers(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(free_ones); i++) {
                 struct container container;
                 char text[512];
@@ -78,7 +78,7 @@ static void test_other_groups_are_no_container(void **state) {
         }
 }
 
-static void test_a_long_or_wild_name_is_cut_and_made_printable(void **state) {
+static void long_names_are_cut_and_control_characters_replaced(void **state) {
         static char text[600] = "0::/machine.slice/machine-\033[2J";
         size_t length = strlen(text);
         struct container container;
@@ -92,9 +92,9 @@ static void test_a_long_or_wild_name_is_cut_and_made_printable(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_each_runtimes_groups_are_known),
-                cmocka_unit_test(test_other_groups_are_no_container),
-                cmocka_unit_test(test_a_long_or_wild_name_is_cut_and_made_printable),
+                cmocka_unit_test(control_groups_of_each_runtime_are_recognised),
+                cmocka_unit_test(other_control_groups_are_not_taken_for_containers),
+                cmocka_unit_test(long_names_are_cut_and_control_characters_replaced),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

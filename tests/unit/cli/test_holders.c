@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Who has a node open, below a root where nodes are ordinary files: this process opens them. */
+/* Which processes have a node open. Nodes are ordinary files below a temporary root; this process opens them. */
 
 #include "cli/node/holders.h"
 
@@ -87,7 +87,7 @@ static bool first_is_keeper(void) {
         return holders[0].is_keeper;
 }
 
-static void a_keeper_is_known_by_its_name_and_descriptors(void **state) {
+static void a_keeper_is_recognised_by_its_name_and_descriptors(void **state) {
         CLEANUP(fd_done) int node = open_node("nvidia0");
         CLEANUP(fd_done) int signals = -1, loop = -1;
         char before[16];
@@ -96,19 +96,19 @@ static void a_keeper_is_known_by_its_name_and_descriptors(void **state) {
         (void)sigemptyset(&none);
         (void)prctl(PR_GET_NAME, before);
         signals = signalfd(-1, &none, SFD_CLOEXEC);
-        assert_false(first_is_keeper()); /* another program with signals as a descriptor */
+        assert_false(first_is_keeper()); /* another program with a signalfd */
         (void)prctl(PR_SET_NAME, "nvidia-persistenced");
         assert_true(first_is_keeper());
         loop = epoll_create1(EPOLL_CLOEXEC);
-        assert_false(first_is_keeper()); /* a daemon */
+        assert_false(first_is_keeper()); /* a daemon has an epoll descriptor */
         signals = fd_close(signals);
         loop = fd_close(loop);
-        assert_false(first_is_keeper()); /* NVIDIA's daemon */
+        assert_false(first_is_keeper()); /* NVIDIA's daemon has no signalfd */
         node = fd_close(node);
         (void)prctl(PR_SET_NAME, before);
 }
 
-static void each_process_is_listed_once_for_each_gpu_by_minor(void **state) {
+static void a_process_is_listed_once_for_each_gpu_in_the_order_of_minors(void **state) {
         CLEANUP(fd_done) int third = open_node("nvidia10");
         CLEANUP(fd_done) int first = open_node("nvidia0");
         CLEANUP(fd_done) int again = open_node("nvidia0");
@@ -121,7 +121,7 @@ static void each_process_is_listed_once_for_each_gpu_by_minor(void **state) {
         assert_holders(0, NULL, NULL);
 }
 
-static void only_the_nodes_of_gpus_count(void **state) {
+static void only_nodes_of_gpus_count(void **state) {
         static const char *const names[] = {
                 "nvidia", "nvidia-uvm", "nvidia0x", "nvidia255", "nvidiactl", "xnvidia0", "nvidia99999999999999999999",
         };
@@ -134,8 +134,8 @@ static void only_the_nodes_of_gpus_count(void **state) {
                 (void)fd_close(fds[i]);
 }
 
-/* Descriptors are looked for by their number: none may be missed behind numbers that are free. */
-static void descriptors_behind_free_numbers_count(void **state) {
+/* The scan tries descriptors by number, and must not stop at an unused one. */
+static void descriptors_behind_unused_numbers_count(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(fd_done) int other = open_node("nvidia1");
         static const int numbers[] = {20, 22, 23, 64, 130, 1000};
@@ -144,7 +144,7 @@ static void descriptors_behind_free_numbers_count(void **state) {
                 assert_int_equal(dup3(fd, numbers[i], O_CLOEXEC), numbers[i]);
         assert_int_equal(dup3(other, 1001, O_CLOEXEC), 1001);
         assert_holders(2, (const int[]){0, 1}, (const unsigned[]){1 + ARRAY_SIZE(numbers), 2});
-        (void)close(STDIN_FILENO); /* the first one, too, may be free */
+        (void)close(STDIN_FILENO); /* even 0 may be unused */
         fd = fd_close(fd);
         assert_holders(2, (const int[]){0, 1}, (const unsigned[]){ARRAY_SIZE(numbers), 2});
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
@@ -152,7 +152,7 @@ static void descriptors_behind_free_numbers_count(void **state) {
         (void)close(1001);
 }
 
-static void another_roots_nodes_do_not_count(void **state) {
+static void nodes_below_another_root_do_not_count(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(free_ptr) struct holder *holders = NULL;
         char other[] = "/tmp/holdfast-holders-XXXXXX", path[64], node[80];
@@ -172,8 +172,8 @@ static void another_roots_nodes_do_not_count(void **state) {
         assert_int_equal(rmdir(other), 0);
 }
 
-/* As through a mount, which a container or a node of the lab has. */
-static void a_node_that_was_opened_at_another_path_counts(void **state) {
+/* As in a container, which sees the node through a mount. */
+static void a_node_opened_by_another_path_counts(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia5"), elsewhere = -1;
         char node[80], link[80];
 
@@ -186,7 +186,7 @@ static void a_node_that_was_opened_at_another_path_counts(void **state) {
         assert_holders(1, (const int[]){5}, (const unsigned[]){1});
 }
 
-static void a_root_may_be_reached_over_a_symbolic_link(void **state) {
+static void the_root_may_be_a_symbolic_link(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia3");
         CLEANUP(free_ptr) struct holder *holders = NULL;
         char link[80];
@@ -202,7 +202,7 @@ static void a_root_may_be_reached_over_a_symbolic_link(void **state) {
         assert_int_equal(unlink(link), 0);
 }
 
-static void below_the_real_root_a_file_with_a_nodes_name_does_not_count(void **state) {
+static void at_the_real_root_an_ordinary_file_with_a_nodes_name_does_not_count(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t n;
@@ -214,7 +214,7 @@ static void below_the_real_root_a_file_with_a_nodes_name_does_not_count(void **s
                 assert_int_not_equal(holders[i].pid, getpid());
 }
 
-static void a_name_that_would_steer_a_terminal_is_made_printable(void **state) {
+static void control_characters_in_a_process_name_are_replaced(void **state) {
         CLEANUP(fd_done) int fd = open_node("nvidia0");
         CLEANUP(free_ptr) struct holder *holders = NULL;
         char before[16];
@@ -230,7 +230,7 @@ static void a_name_that_would_steer_a_terminal_is_made_printable(void **state) {
         assert_string_equal(holders[0].name, "?[2J?x");
 }
 
-static void no_nodes_at_all_means_no_holders(void **state) {
+static void without_nodes_there_are_no_holders(void **state) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
         size_t n = 1;
         struct holders_sight sight = {0};
@@ -244,16 +244,16 @@ static void no_nodes_at_all_means_no_holders(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                ROOT_TEST(a_name_that_would_steer_a_terminal_is_made_printable),
-                ROOT_TEST(a_root_may_be_reached_over_a_symbolic_link),
-                ROOT_TEST(a_node_that_was_opened_at_another_path_counts),
-                ROOT_TEST(another_roots_nodes_do_not_count),
-                ROOT_TEST(below_the_real_root_a_file_with_a_nodes_name_does_not_count),
-                ROOT_TEST(descriptors_behind_free_numbers_count),
-                ROOT_TEST(each_process_is_listed_once_for_each_gpu_by_minor),
-                ROOT_TEST(a_keeper_is_known_by_its_name_and_descriptors),
-                cmocka_unit_test(no_nodes_at_all_means_no_holders),
-                ROOT_TEST(only_the_nodes_of_gpus_count),
+                ROOT_TEST(control_characters_in_a_process_name_are_replaced),
+                ROOT_TEST(the_root_may_be_a_symbolic_link),
+                ROOT_TEST(a_node_opened_by_another_path_counts),
+                ROOT_TEST(nodes_below_another_root_do_not_count),
+                ROOT_TEST(at_the_real_root_an_ordinary_file_with_a_nodes_name_does_not_count),
+                ROOT_TEST(descriptors_behind_unused_numbers_count),
+                ROOT_TEST(a_process_is_listed_once_for_each_gpu_in_the_order_of_minors),
+                ROOT_TEST(a_keeper_is_recognised_by_its_name_and_descriptors),
+                cmocka_unit_test(without_nodes_there_are_no_holders),
+                ROOT_TEST(only_nodes_of_gpus_count),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

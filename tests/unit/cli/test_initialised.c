@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Whether a GPU is initialised, over folders of the test's own, laid out as /proc and /sys are. */
+/* Whether a GPU is initialised, read from a temporary folder laid out as /proc and /sys. */
 
 #include "cli/node/initialised.h"
 
@@ -17,7 +17,7 @@
 #include "base/cleanup.h"
 #include "tests/unit/tree.h"
 
-static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
+static void the_power_file_shows_whether_a_gpu_is_initialised(void **state) {
         static const struct {
                 const char *text;
                 int result;
@@ -42,7 +42,7 @@ static void the_power_file_tells_whether_a_gpu_is_initialised(void **state) {
         }
 }
 
-static void an_empty_interrupts_folder_is_not_an_initialised_gpu(void **state) {
+static void an_empty_interrupts_folder_does_not_mean_an_initialised_gpu(void **state) {
         const struct pci_address address = {0, 0x17, 0, 0};
         const struct tree *tree = *state;
 
@@ -50,7 +50,7 @@ static void an_empty_interrupts_folder_is_not_an_initialised_gpu(void **state) {
         assert_false(initialised_has_interrupts(&tree->locations, &address));
 }
 
-static void interrupts_and_uvm_registrations_are_seen(void **state) {
+static void interrupts_and_uvm_registrations_are_found(void **state) {
         const struct pci_address address = {0, 0x17, 0, 0};
         const struct tree *tree = *state;
 
@@ -69,9 +69,9 @@ static void interrupts_and_uvm_registrations_are_seen(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TREE_TEST(an_empty_interrupts_folder_is_not_an_initialised_gpu),
-                TREE_TEST(interrupts_and_uvm_registrations_are_seen),
-                TREE_TEST(the_power_file_tells_whether_a_gpu_is_initialised),
+                TREE_TEST(an_empty_interrupts_folder_does_not_mean_an_initialised_gpu),
+                TREE_TEST(interrupts_and_uvm_registrations_are_found),
+                TREE_TEST(the_power_file_shows_whether_a_gpu_is_initialised),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

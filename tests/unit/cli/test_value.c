@@ -49,7 +49,7 @@ static void assert_printed(FILE *stream, char **text, const char *expected) {
         free(*text);
 }
 
-static void test_a_cell_is_for_people(void **state) {
+static void table_cells_are_formatted_for_people(void **state) {
         static const struct table_column columns[] = {{.title = "X"}};
 
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -69,7 +69,7 @@ static void test_a_cell_is_for_people(void **state) {
         }
 }
 
-static void test_json_has_types_and_null_for_what_is_not_known(void **state) {
+static void json_has_types_and_null_for_unknown_values(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 json_t *json = value_json(&rows[i].value);
                 CLEANUP(free_ptr) char *text = json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(16));
@@ -79,7 +79,7 @@ static void test_json_has_types_and_null_for_what_is_not_known(void **state) {
         }
 }
 
-static void test_csv_has_nvidia_smis_words_and_quotes_what_must_be(void **state) {
+static void csv_uses_the_words_of_nvidia_smi_and_quotes_where_necessary(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 char *text = NULL;
                 size_t size;
@@ -91,7 +91,7 @@ static void test_csv_has_nvidia_smis_words_and_quotes_what_must_be(void **state)
         }
 }
 
-static void test_samples_are_in_base_units_and_leave_out_what_is_no_number(void **state) {
+static void samples_are_in_base_units_and_only_of_numbers(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 double sample;
                 bool told = value_sample(&rows[i].value, &sample);
@@ -102,7 +102,7 @@ static void test_samples_are_in_base_units_and_leave_out_what_is_no_number(void 
         }
 }
 
-static void test_what_is_empty_or_0_is_not_known(void **state) {
+static void an_empty_text_and_a_time_of_0_are_unknown(void **state) {
         assert_int_equal(value_text("").kind, VALUE_UNKNOWN);
         assert_int_equal(value_time(0).kind, VALUE_UNKNOWN);
         assert_int_equal(value_duration(0).kind, VALUE_UNKNOWN);
@@ -112,11 +112,11 @@ static void test_what_is_empty_or_0_is_not_known(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_a_cell_is_for_people),
-                cmocka_unit_test(test_json_has_types_and_null_for_what_is_not_known),
-                cmocka_unit_test(test_csv_has_nvidia_smis_words_and_quotes_what_must_be),
-                cmocka_unit_test(test_samples_are_in_base_units_and_leave_out_what_is_no_number),
-                cmocka_unit_test(test_what_is_empty_or_0_is_not_known),
+                cmocka_unit_test(table_cells_are_formatted_for_people),
+                cmocka_unit_test(json_has_types_and_null_for_unknown_values),
+                cmocka_unit_test(csv_uses_the_words_of_nvidia_smi_and_quotes_where_necessary),
+                cmocka_unit_test(samples_are_in_base_units_and_only_of_numbers),
+                cmocka_unit_test(an_empty_text_and_a_time_of_0_are_unknown),
         };
 
         (void)setenv("TZ", "UTC", 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Whose account a client's sessions are counted in. */
+/* Which account a client's sessions are counted in. */
 
 #include "daemon/serve/accounts.h"
 
@@ -27,7 +27,7 @@ static struct account *join(struct accounts *accounts, const struct peer *peer) 
         return account;
 }
 
-static void only_root_of_this_host_is_root(void **state) {
+static void only_root_of_this_host_has_roots_account(void **state) {
         struct accounts accounts = {0};
 
         assert_ptr_equal(join(&accounts, &host_root), &accounts.root);
@@ -35,7 +35,7 @@ static void only_root_of_this_host_is_root(void **state) {
         assert_ptr_not_equal(join(&accounts, &powerless_root), &accounts.root);
 }
 
-static void a_user_is_a_uid_in_a_pid_namespace(void **state) {
+static void each_uid_in_each_pid_namespace_has_its_own_account(void **state) {
         const struct peer host = user(1000, 0), container = user(1000, 7), other = user(1001, 0);
         struct accounts accounts = {0};
         const struct account *account = join(&accounts, &host);
@@ -46,7 +46,7 @@ static void a_user_is_a_uid_in_a_pid_namespace(void **state) {
         assert_int_equal(account->n_sessions, 2);
 }
 
-static void users_beyond_a_number_share_an_account_until_one_is_free(void **state) {
+static void users_beyond_the_limit_share_an_account_until_one_is_free(void **state) {
         struct accounts accounts = {0};
         struct account *first = NULL;
 
@@ -65,7 +65,7 @@ static void users_beyond_a_number_share_an_account_until_one_is_free(void **stat
         assert_int_equal(first->pid_namespace, 7);
 }
 
-static void root_is_never_the_greediest(void **state) {
+static void roots_account_is_never_the_greediest(void **state) {
         struct accounts accounts = {.root = {.n_sessions = 100}};
         const struct peer peer = user(1000, 0);
         const struct account *account = join(&accounts, &peer);
@@ -75,10 +75,10 @@ static void root_is_never_the_greediest(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(only_root_of_this_host_is_root),
-                cmocka_unit_test(a_user_is_a_uid_in_a_pid_namespace),
-                cmocka_unit_test(users_beyond_a_number_share_an_account_until_one_is_free),
-                cmocka_unit_test(root_is_never_the_greediest),
+                cmocka_unit_test(only_root_of_this_host_has_roots_account),
+                cmocka_unit_test(each_uid_in_each_pid_namespace_has_its_own_account),
+                cmocka_unit_test(users_beyond_the_limit_share_an_account_until_one_is_free),
+                cmocka_unit_test(roots_account_is_never_the_greediest),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Sockets that are closed without waiting for it, by a kernel that waits as long as the test says. */
+/* Closing sockets without waiting. The linker wraps close(), which blocks as long as the test wants. */
 
 #include "daemon/serve/closer.h"
 
@@ -24,7 +24,7 @@
 
 enum { SOCKETS = 100, LIMIT_SEC = 30 };
 
-static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* closes wait for it */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* close() blocks while the test has it locked */
 static pthread_t loop_thread;
 static bool refuses;
 static struct event_base *loop;
@@ -42,7 +42,7 @@ int __wrap_close(int fd) {
         return __real_close(fd);
 }
 
-/* Whether the socket takes descriptors is the test's to say. */
+/* Returns whether the socket accepts descriptors, as the test has set it. */
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *size) {
         if (option == SO_ACCEPTCONN)
                 return __real_getsockopt(fd, level, option, value, size);
@@ -77,7 +77,7 @@ static void wait_until_closed(void) {
         }
 }
 
-static void nobody_waits_for_closes_that_wait(void **state) {
+static void a_blocked_close_blocks_neither_the_caller_nor_other_closes(void **state) {
         int ours[SOCKETS], theirs[SOCKETS];
         uint64_t start_usec;
         char byte;
@@ -92,7 +92,8 @@ static void nobody_waits_for_closes_that_wait(void **state) {
         assert_int_equal(closer_count(), SOCKETS);
         for (int i = 0; i < SOCKETS; i++) {
                 assert_true(is_open(ours[i]));
-                assert_int_equal(recv(theirs[i], &byte, 1, MSG_DONTWAIT), 0); /* the client has been told */
+                assert_int_equal(recv(theirs[i], &byte, 1, MSG_DONTWAIT),
+                                 0); /* the client sees the end of the stream */
         }
         (void)pthread_mutex_unlock(&gate);
         wait_until_closed();
@@ -117,7 +118,7 @@ static void a_socket_that_refuses_descriptors_is_closed_at_once(void **state) {
         (void)pthread_mutex_unlock(&gate);
 }
 
-static void a_listening_socket_goes_on_for_the_manager_that_has_it_too(void **state) {
+static void a_closed_listening_socket_still_works_for_the_service_manager(void **state) {
         struct sockaddr_un address = {.sun_family = AF_UNIX}; /* the kernel chooses a name */
         socklen_t size = sizeof(address);
         int listening, manager, client, accepted;
@@ -139,18 +140,19 @@ static void a_listening_socket_goes_on_for_the_manager_that_has_it_too(void **st
         (void)close(manager);
 }
 
-static void no_descriptor_is_nothing_to_close(void **state) {
+static void closing_no_descriptor_does_nothing(void **state) {
         closer_close(-1);
         assert_int_equal(closer_count(), 0);
 }
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(nobody_waits_for_closes_that_wait),
-                cmocka_unit_test(nobody_waits_for_closes_that_wait), /* by threads that have rested */
+                cmocka_unit_test(a_blocked_close_blocks_neither_the_caller_nor_other_closes),
+                cmocka_unit_test(a_blocked_close_blocks_neither_the_caller_nor_other_closes), /* again, by threads that
+                                                                                                 are idle now */
                 cmocka_unit_test(a_socket_that_refuses_descriptors_is_closed_at_once),
-                cmocka_unit_test(a_listening_socket_goes_on_for_the_manager_that_has_it_too),
-                cmocka_unit_test(no_descriptor_is_nothing_to_close),
+                cmocka_unit_test(a_closed_listening_socket_still_works_for_the_service_manager),
+                cmocka_unit_test(closing_no_descriptor_does_nothing),
         };
         int failed;
 

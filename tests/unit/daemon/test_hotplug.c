@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Uevents: what is made of those that the kernel sends, and that no bytes at all do any harm. */
+/* Uevents: which ones of the kernel matter, and that invalid bytes do no harm. */
 
 #include "daemon/gpus/hotplug.h"
 
@@ -26,7 +26,7 @@ enum verdict {
         REMOVED,
 };
 
-/* Parses a copy that is exactly as long, so that a sanitizer sees a read beyond it. */
+/* Parses a copy of exactly this size, so the address sanitizer detects a read beyond it. */
 static enum verdict parse(const char *bytes, size_t size, struct pci_address *ret_address) {
         CLEANUP(free_ptr) char *copy = malloc(size > 0 ? size : 1);
         enum hotplug_action action;
@@ -49,15 +49,15 @@ static enum verdict judge(const char *action, const char *subsystem, const char 
         return what == HOTPLUG_REMOVED ? REMOVED : CHANGED;
 }
 
-static void a_device_of_ours_or_of_nobody_that_comes_is_a_change(void **state) {
+static void an_added_or_bound_device_is_a_change_unless_another_driver_has_it(void **state) {
         assert_int_equal(judge("bind", "pci", "nvidia", DEVICE), CHANGED);
         assert_int_equal(judge("add", "pci", "nvidia", DEVICE), CHANGED);
-        assert_int_equal(judge("add", "pci", NULL, DEVICE), CHANGED); /* no driver has it yet */
+        assert_int_equal(judge("add", "pci", NULL, DEVICE), CHANGED); /* not bound to a driver yet */
         assert_int_equal(judge("bind", "pci", "vfio-pci", DEVICE), IGNORED);
         assert_int_equal(judge("bind", "pci", "nvidia-wmi", DEVICE), IGNORED);
 }
 
-static void a_device_that_goes_is_named(void **state) {
+static void a_removed_or_unbound_device_is_reported_with_its_address(void **state) {
         static const char *const actions[] = {"unbind", "remove"};
         struct pci_address address;
         enum hotplug_action action;
@@ -74,14 +74,14 @@ static void a_device_that_goes_is_named(void **state) {
         assert_string_equal(pci_address_format(&address, text), "10001:e0:00.0");
 }
 
-static void the_module_that_comes_or_goes_is_a_change(void **state) {
+static void loading_and_unloading_the_module_are_changes(void **state) {
         assert_int_equal(judge("add", "module", NULL, "/module/nvidia"), CHANGED);
         assert_int_equal(judge("remove", "module", NULL, "/module/nvidia"), CHANGED);
         assert_int_equal(judge("add", "module", NULL, "/module/nvidia_uvm"), IGNORED);
         assert_int_equal(judge("add", "module", NULL, NULL), IGNORED);
 }
 
-static void what_is_not_about_gpus_is_ignored(void **state) {
+static void uevents_about_other_things_are_ignored(void **state) {
         assert_int_equal(judge("add", "net", NULL, "/devices/pci0000:00/0000:17:00.0/net/eth0"), IGNORED);
         assert_int_equal(judge("remove", "drm", NULL, DEVICE), IGNORED);
         assert_int_equal(judge("change", "pci", "nvidia", DEVICE), IGNORED);
@@ -110,13 +110,13 @@ static void a_removal_without_an_address_is_ignored(void **state) {
                 assert_int_equal(judge("remove", "pci", NULL, devices[i]), IGNORED);
 }
 
-/* As the kernel sends it, with what we do not look at. */
+/* As the kernel sends them, with keys that the daemon does not use. */
 static const char bind_text[] = "bind@" DEVICE "\0ACTION=bind\0DEVPATH=" DEVICE "\0SUBSYSTEM=pci\0DRIVER=nvidia\0"
                                 "PCI_CLASS=30200\0PCI_ID=10DE:2330\0PCI_SLOT_NAME=0000:17:00.0\0SEQNUM=4711";
 static const char remove_text[] = "remove@" DEVICE "\0ACTION=remove\0DEVPATH=" DEVICE "\0SUBSYSTEM=pci\0"
                                   "PCI_SLOT_NAME=0000:17:00.0\0SEQNUM=4712";
 
-static void the_kernels_text_is_understood(void **state) {
+static void uevents_of_the_kernel_are_parsed(void **state) {
         struct pci_address address;
         char text[PCI_ADDRESS_SIZE];
 
@@ -125,30 +125,29 @@ static void the_kernels_text_is_understood(void **state) {
         assert_string_equal(pci_address_format(&address, text), "0000:17:00.0");
 }
 
-static void text_that_is_no_uevent_is_ignored(void **state) {
+static void invalid_uevents_are_ignored(void **state) {
         assert_int_equal(PARSE(""), IGNORED);
         assert_int_equal(PARSE("\0"), IGNORED);
         assert_int_equal(PARSE("\0\0\0\0"), IGNORED);
         assert_int_equal(PARSE("remove"), IGNORED);
-        assert_int_equal(PARSE("remove@" DEVICE "\0"), IGNORED);            /* the first line is for people */
-        assert_int_equal(PARSE("ACTION=remove\0SUBSYSTEM=pci\0"), IGNORED); /* of what? */
+        assert_int_equal(PARSE("remove@" DEVICE "\0"), IGNORED); /* only the first line, which is for people */
+        assert_int_equal(PARSE("ACTION=remove\0SUBSYSTEM=pci\0"), IGNORED); /* no device */
         assert_int_equal(PARSE("ACTION=add\0SUBSYSTEM=pci"), IGNORED);      /* cut off */
-        assert_int_equal(PARSE("ACTIONS=add\0SUBSYSTEM=pci\0"), IGNORED);   /* another name */
+        assert_int_equal(PARSE("ACTIONS=add\0SUBSYSTEM=pci\0"), IGNORED);   /* another key */
         assert_int_equal(PARSE("action=add\0subsystem=pci\0"), IGNORED);    /* likewise */
         assert_int_equal(PARSE("ACTION\0SUBSYSTEM=pci\0"), IGNORED);        /* no value */
         assert_int_equal(PARSE("ACTION=remove\nSUBSYSTEM=pci\nDEVPATH=0000:17:00.0\0"), IGNORED);
-        assert_int_equal(PARSE("ACTION=add\0SUBSYSTEM=pci\0"), CHANGED); /* the control: this much is enough */
+        assert_int_equal(PARSE("ACTION=add\0SUBSYSTEM=pci\0"), CHANGED); /* control: this is enough */
 }
 
-/* udev's own messages, which begin with a magic word and binary fields, are not the kernel's. */
-static void udevs_messages_are_ignored(void **state) {
+/* udev's messages begin with a magic word and binary fields. */
+static void messages_of_udev_are_ignored(void **state) {
         static const char head[] = "libudev\0\xfe\xed\xca\xfe\x28\0\0\0\x28\0\0\0\x10\0\0\0";
 
         assert_int_equal(parse(head, sizeof(head), &(struct pci_address){0}), IGNORED);
 }
 
-/* Every cut: none is read beyond its end, and none names a GPU that the whole does not. */
-static void a_text_cut_anywhere_names_no_other_gpu(void **state) {
+static void a_truncated_uevent_never_names_another_gpu(void **state) {
         struct pci_address whole, address;
 
         assert_int_equal(parse(remove_text, sizeof(remove_text), &whole), REMOVED);
@@ -157,7 +156,7 @@ static void a_text_cut_anywhere_names_no_other_gpu(void **state) {
                         assert_int_equal(pci_address_compare(&address, &whole), 0);
 }
 
-static void every_damaged_byte_is_survived(void **state) {
+static void a_damaged_uevent_is_parsed_without_harm(void **state) {
         char text[sizeof(remove_text)];
         struct pci_address address;
         size_t n_ignored = 0;
@@ -171,8 +170,8 @@ static void every_damaged_byte_is_survived(void **state) {
         assert_true(n_ignored > 0);
 }
 
-/* Bytes of a fixed sequence; NUL and '=' often, for they are what the parser looks at. */
-static void noise_is_survived(void **state) {
+/* The random sequence is fixed. NUL and '=' are frequent, because the parser looks for them. */
+static void random_bytes_are_parsed_without_harm(void **state) {
         static const char alphabet[] = "\0\0==ACTIONremovepciSUBSYSTEMDEVPATH0000:17:00.0/\xff\x80";
         struct pci_address address;
         uint32_t random = 1;
@@ -182,7 +181,7 @@ static void noise_is_survived(void **state) {
                 size_t size = 0;
 
                 for (; size < sizeof(text) && (size == 0 || random >> 26 != 0); size++) {
-                        random = random * 1664525 + 1013904223; /* Numerical Recipes' */
+                        random = random * 1664525 + 1013904223; /* constants from Numerical Recipes */
                         text[size] = alphabet[(random >> 16) % (sizeof(alphabet) - 1)];
                 }
                 (void)parse(text, size, &address);
@@ -191,17 +190,17 @@ static void noise_is_survived(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_device_of_ours_or_of_nobody_that_comes_is_a_change),
-                cmocka_unit_test(a_device_that_goes_is_named),
+                cmocka_unit_test(a_damaged_uevent_is_parsed_without_harm),
                 cmocka_unit_test(a_removal_without_an_address_is_ignored),
-                cmocka_unit_test(a_text_cut_anywhere_names_no_other_gpu),
-                cmocka_unit_test(every_damaged_byte_is_survived),
-                cmocka_unit_test(noise_is_survived),
-                cmocka_unit_test(text_that_is_no_uevent_is_ignored),
-                cmocka_unit_test(the_kernels_text_is_understood),
-                cmocka_unit_test(the_module_that_comes_or_goes_is_a_change),
-                cmocka_unit_test(udevs_messages_are_ignored),
-                cmocka_unit_test(what_is_not_about_gpus_is_ignored),
+                cmocka_unit_test(a_removed_or_unbound_device_is_reported_with_its_address),
+                cmocka_unit_test(a_truncated_uevent_never_names_another_gpu),
+                cmocka_unit_test(an_added_or_bound_device_is_a_change_unless_another_driver_has_it),
+                cmocka_unit_test(invalid_uevents_are_ignored),
+                cmocka_unit_test(loading_and_unloading_the_module_are_changes),
+                cmocka_unit_test(messages_of_udev_are_ignored),
+                cmocka_unit_test(random_bytes_are_parsed_without_harm),
+                cmocka_unit_test(uevents_about_other_things_are_ignored),
+                cmocka_unit_test(uevents_of_the_kernel_are_parsed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,14 +24,14 @@ static const char *our_pid(void) {
         return text;
 }
 
-static void what_is_meant_for_us_is_counted(void **state) {
+static void descriptors_for_this_process_are_counted(void **state) {
         inherited_open(our_pid(), "3", NULL);
         assert_int_equal(inherited_count(), 3);
         inherited_done();
         assert_int_equal(inherited_count(), 0);
 }
 
-static void what_is_not_meant_for_us_or_is_no_number_is_none(void **state) {
+static void descriptors_for_other_processes_and_invalid_numbers_are_ignored(void **state) {
         static const char *const counts[] = {"", "-1", "1x", " 1", "0x1", "1025", "99999999999999999999", NULL};
         static const char *const pids[] = {"", "1", "0", "-1", "99999999999", NULL};
 
@@ -55,7 +55,7 @@ static void assert_name(unsigned i, const char *expected) {
         assert_string_equal(name, expected);
 }
 
-static void names_are_told_by_their_place(void **state) {
+static void each_descriptor_has_the_name_at_its_position(void **state) {
         inherited_open(our_pid(), "6", "first::third:of8char:too long:");
         assert_name(0, "first");
         assert_name(1, "");
@@ -66,7 +66,7 @@ static void names_are_told_by_their_place(void **state) {
         inherited_done();
 }
 
-static void fewer_names_than_descriptors_leave_the_rest_without(void **state) {
+static void descriptors_without_a_name_have_an_empty_one(void **state) {
         static const char *const names[] = {NULL, "", "one", "one:"};
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -78,7 +78,7 @@ static void fewer_names_than_descriptors_leave_the_rest_without(void **state) {
         }
 }
 
-static void a_descriptor_that_is_taken_is_not_for_children(void **state) {
+static void a_taken_descriptor_is_closed_on_exec(void **state) {
         char name[8];
         int fd, saved = fcntl(3, F_DUPFD_CLOEXEC, 10); /* the test's own 3, if it has one */
 
@@ -99,11 +99,11 @@ static void a_descriptor_that_is_taken_is_not_for_children(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(what_is_meant_for_us_is_counted),
-                cmocka_unit_test(what_is_not_meant_for_us_or_is_no_number_is_none),
-                cmocka_unit_test(names_are_told_by_their_place),
-                cmocka_unit_test(fewer_names_than_descriptors_leave_the_rest_without),
-                cmocka_unit_test(a_descriptor_that_is_taken_is_not_for_children),
+                cmocka_unit_test(descriptors_for_this_process_are_counted),
+                cmocka_unit_test(descriptors_for_other_processes_and_invalid_numbers_are_ignored),
+                cmocka_unit_test(each_descriptor_has_the_name_at_its_position),
+                cmocka_unit_test(descriptors_without_a_name_have_an_empty_one),
+                cmocka_unit_test(a_taken_descriptor_is_closed_on_exec),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

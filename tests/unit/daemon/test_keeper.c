@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The keeper, as a process of its own, and this test as its daemon: what is kept is shown by a pipe, whose reader sees
- * the end when the last copy of the write end is closed.
+ * The keeper runs as a child process, and this test is its daemon. The descriptors are write ends of pipes: the read
+ * end becomes readable when the last copy of the write end is closed.
  */
 
 #include "daemon/manager/keeper.h"
@@ -49,13 +49,13 @@ static void a_name_is_read_back_as_written(void **state) {
 
         keeper_name_format(buffer, sizeof(buffer), GPU_KIND_DEVICE, &address);
         assert_string_equal(buffer, name);
-        assert_null(strchr(buffer, ':')); /* it parts names in LISTEN_FDNAMES */
+        assert_null(strchr(buffer, ':')); /* ':' separates names in LISTEN_FDNAMES */
         assert_true(keeper_name_parse(buffer, GPU_KIND_DEVICE, &again));
         assert_int_equal(pci_address_compare(&again, &address), 0);
         assert_false(keeper_name_parse(buffer, GPU_KIND_UVM, &again));
 }
 
-static void what_is_no_name_of_ours_is_refused(void **state) {
+static void other_names_are_refused(void **state) {
         static const char *const names[] = {
                 "",
                 "gpu",
@@ -95,7 +95,7 @@ static void judge(const uint8_t *bytes, size_t size) {
         assert_true(keeper_name_parse(again, GPU_KIND_DEVICE, &parsed));
 }
 
-static void no_damaged_name_is_misread(void **state) {
+static void a_damaged_name_is_refused_or_names_another_gpu(void **state) {
         hostile_truncate((const uint8_t *)name, strlen(name), judge);
         hostile_flip((const uint8_t *)name, strlen(name), judge);
 }
@@ -121,7 +121,7 @@ static int start(void **state) {
         return 0;
 }
 
-/* Its exit status, or that it was killed. */
+/* Waits for the keeper's end; returns its wait status. */
 static int wait_for_end(void) {
         int status = 0;
 
@@ -163,7 +163,7 @@ static bool is_readable(int fd, int timeout_msec) {
         return poll(&readable, 1, timeout_msec) == 1;
 }
 
-/* The next message, of this kind; its descriptor. */
+/* Receives a message, which must be of this kind. Returns its descriptor, or -1. */
 static int expect(int fd, enum keeper_kind kind, struct keeper_message *ret_message) {
         int received = -1;
 
@@ -173,7 +173,7 @@ static int expect(int fd, enum keeper_kind kind, struct keeper_message *ret_mess
         return received;
 }
 
-/* A connection that has been greeted. */
+/* Connects and receives the greeting. */
 static int visit(void) {
         struct keeper_message message;
         int fd = connect_only();
@@ -183,7 +183,7 @@ static int visit(void) {
         return fd;
 }
 
-/* A daemon that starts and is handed nothing. */
+/* Connects as a daemon that starts; the keeper has no descriptors for it. */
 static int begin(void) {
         struct keeper_message message;
         int fd = visit();
@@ -193,7 +193,7 @@ static int begin(void) {
         return fd;
 }
 
-/* Gives the write end of a pipe away under a name; returns the read end. */
+/* Gives the keeper the write end of a pipe under this name; returns the read end. */
 static int give(int daemon_fd, const char *as) {
         int ends[2];
 
@@ -203,22 +203,22 @@ static int give(int daemon_fd, const char *as) {
         return ends[0];
 }
 
-/* ---- what it does ---- */
+/* ---- what the keeper does ---- */
 
-static void a_keepers_socket_is_its_users_alone(void **state) {
+static void only_its_user_may_connect_to_the_keepers_socket(void **state) {
         struct stat status;
 
         assert_int_equal(stat(path, &status), 0);
         assert_int_equal(status.st_mode & 0777, 0600);
 }
 
-static void what_one_daemon_leaves_the_next_one_gets_and_the_keeper_has_it_still(void **state) {
+static void the_next_daemon_gets_a_copy_of_what_the_last_one_left(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         CLEANUP(fd_done) int kept = give(daemon, name);
         struct keeper_message message;
         int received;
 
-        daemon = fd_close(daemon); /* it is killed */
+        daemon = fd_close(daemon); /* as if it was killed */
         daemon = visit();
         assert_int_equal(keeper_send(daemon, KEEPER_TAKE, 0, NULL, -1), 0);
         received = expect(daemon, KEEPER_HAVE, &message);
@@ -226,10 +226,10 @@ static void what_one_daemon_leaves_the_next_one_gets_and_the_keeper_has_it_still
         assert_true(received >= 0);
         assert_int_equal(expect(daemon, KEEPER_END, &message), -1);
         (void)close(received);
-        assert_false(is_readable(kept, 50)); /* not the last copy */
+        assert_false(is_readable(kept, 50)); /* the keeper still has its copy */
 }
 
-static void dropped_is_said_when_the_copy_is_closed(void **state) {
+static void the_keeper_confirms_a_drop_after_it_closed_its_copy(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         CLEANUP(fd_done) int kept = give(daemon, name);
         struct keeper_message message;
@@ -238,10 +238,10 @@ static void dropped_is_said_when_the_copy_is_closed(void **state) {
         assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, name, -1), 0);
         assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
         assert_string_equal(message.name, name);
-        assert_true(is_readable(kept, 0)); /* the end of the pipe */
+        assert_true(is_readable(kept, 0)); /* end of file */
 }
 
-static void what_it_does_not_have_is_dropped_at_once(void **state) {
+static void the_keeper_confirms_the_drop_of_an_unknown_name(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         struct keeper_message message;
 
@@ -267,8 +267,8 @@ static void a_reset_closes_everything(void **state) {
         assert_true(is_readable(kept, LIMIT_MSEC));
 }
 
-/* A daemon that is dead but for a thread in the driver still has its connection. */
-static void the_newest_daemon_is_the_daemon(void **state) {
+/* A dying daemon stays connected while one of its threads is stuck in the driver. */
+static void a_new_daemon_replaces_one_that_is_still_connected(void **state) {
         CLEANUP(fd_done) int old = begin();
         CLEANUP(fd_done) int kept = give(old, name);
         CLEANUP(fd_done) int next = visit();
@@ -282,20 +282,20 @@ static void the_newest_daemon_is_the_daemon(void **state) {
         assert_false(is_readable(kept, 50));
 }
 
-static void a_visitor_that_is_no_daemon_takes_no_daemons_place(void **state) {
+static void an_invalid_client_is_disconnected_and_does_not_replace_the_daemon(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         CLEANUP(fd_done) int kept = give(daemon, name);
         CLEANUP(fd_done) int visitor = visit();
         struct keeper_message message;
 
         assert_int_equal(send(visitor, "hello", 5, 0), 5);
-        assert_true(is_readable(visitor, LIMIT_MSEC)); /* dismissed */
+        assert_true(is_readable(visitor, LIMIT_MSEC)); /* disconnected */
         assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, name, -1), 0);
         assert_int_equal(expect(daemon, KEEPER_DROPPED, &message), -1);
         assert_true(is_readable(kept, 0));
 }
 
-static void without_a_daemon_everything_is_closed_after_the_time_that_the_last_one_said(void **state) {
+static void without_a_daemon_the_keeper_closes_everything_after_the_time_set_by_the_last_one(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         CLEANUP(fd_done) int kept = give(daemon, name);
 
@@ -303,29 +303,29 @@ static void without_a_daemon_everything_is_closed_after_the_time_that_the_last_o
         daemon = fd_close(daemon);
         assert_false(is_readable(kept, 500));
         assert_true(is_readable(kept, LIMIT_MSEC));
-        assert_int_equal(wait_for_end(), 0); /* nothing is kept any more */
+        assert_int_equal(wait_for_end(), 0); /* it has nothing to keep */
 }
 
-static void a_signal_closes_everything_and_ends_it(void **state) {
+static void a_signal_closes_everything_and_ends_the_keeper(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         CLEANUP(fd_done) int kept = give(daemon, name);
         struct keeper_message message;
 
         assert_int_equal(keeper_send(daemon, KEEPER_DROP, 0, "another", -1), 0);
-        (void)expect(daemon, KEEPER_DROPPED, &message); /* it has the one before as well */
+        (void)expect(daemon, KEEPER_DROPPED, &message); /* so it has received the pipe as well */
         assert_int_equal(kill(keeper, SIGTERM), 0);
         assert_true(is_readable(kept, LIMIT_MSEC));
         assert_int_equal(wait_for_end(), 0);
 }
 
-static void an_idle_keeper_ends_with_its_daemon(void **state) {
+static void a_keeper_without_descriptors_ends_with_its_daemon(void **state) {
         CLEANUP(fd_done) int daemon = begin();
 
         daemon = fd_close(daemon);
         assert_int_equal(wait_for_end(), 0);
 }
 
-static void one_that_is_to_stay_stays(void **state) {
+static void a_keeper_that_was_told_to_stay_outlives_its_daemon(void **state) {
         CLEANUP(fd_done) int daemon = -1;
 
         (void)end(state);
@@ -336,7 +336,7 @@ static void one_that_is_to_stay_stays(void **state) {
         assert_true(daemon >= 0);
 }
 
-static void what_is_no_message_harms_nothing(void **state) {
+static void invalid_messages_do_no_harm(void **state) {
         CLEANUP(fd_done) int daemon = begin();
         CLEANUP(fd_done) int kept = give(daemon, name);
         struct keeper_message message;
@@ -352,8 +352,7 @@ static void what_is_no_message_harms_nothing(void **state) {
 
 /* ---- the daemon's side ---- */
 
-/* Left with the keeper by the link; the link's caller has closed its own. Returns the end at which its last close
- * shows. */
+/* Gives the keeper the write end of a pipe through the link, and closes its own copy. Returns the read end. */
 static int leave(struct keeper_link *link) {
         struct gpu_keeper *backends = keeper_link_keeper(link);
         int ends[2];
@@ -364,9 +363,8 @@ static int leave(struct keeper_link *link) {
         return ends[0];
 }
 
-/* A thread may come out of the driver with an open while the process ends: nobody would ever close what it left then.
- */
-static void after_dropping_all_nothing_more_is_left_with_the_keeper(void **state) {
+/* While the process ends, a thread may return from the driver with an open GPU. Nobody would close it in the keeper. */
+static void after_drop_all_the_keeper_is_given_nothing_more(void **state) {
         CLEANUP(fd_done) int before = -1, after = -1;
         const struct locations locations = locations_of(folder, false);
         const struct keeper_link_config config = {
@@ -383,8 +381,9 @@ static void after_dropping_all_nothing_more_is_left_with_the_keeper(void **state
         before = leave(link);
         assert_false(is_readable(before, 0));
         keeper_link_drop_all(link);
-        assert_true(
-                is_readable(before, 0)); /* it waits: else the keeper's close may be the last, and wait in the driver */
+        assert_true(is_readable(
+                before,
+                0)); /* drop_all waits for the keeper's close, which would block in the driver if it was the last */
         after = leave(link);
         assert_true(is_readable(after, LIMIT_MSEC));
         keeper_link_free(link);
@@ -396,22 +395,22 @@ static void after_dropping_all_nothing_more_is_left_with_the_keeper(void **state
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_name_is_read_back_as_written),
-                cmocka_unit_test(what_is_no_name_of_ours_is_refused),
-                cmocka_unit_test(no_damaged_name_is_misread),
-                with_keeper(a_keepers_socket_is_its_users_alone),
-                with_keeper(what_one_daemon_leaves_the_next_one_gets_and_the_keeper_has_it_still),
-                with_keeper(dropped_is_said_when_the_copy_is_closed),
-                with_keeper(what_it_does_not_have_is_dropped_at_once),
+                cmocka_unit_test(other_names_are_refused),
+                cmocka_unit_test(a_damaged_name_is_refused_or_names_another_gpu),
+                with_keeper(only_its_user_may_connect_to_the_keepers_socket),
+                with_keeper(the_next_daemon_gets_a_copy_of_what_the_last_one_left),
+                with_keeper(the_keeper_confirms_a_drop_after_it_closed_its_copy),
+                with_keeper(the_keeper_confirms_the_drop_of_an_unknown_name),
                 with_keeper(a_second_descriptor_of_a_name_replaces_the_first),
                 with_keeper(a_reset_closes_everything),
-                with_keeper(the_newest_daemon_is_the_daemon),
-                with_keeper(a_visitor_that_is_no_daemon_takes_no_daemons_place),
-                with_keeper(without_a_daemon_everything_is_closed_after_the_time_that_the_last_one_said),
-                with_keeper(a_signal_closes_everything_and_ends_it),
-                with_keeper(an_idle_keeper_ends_with_its_daemon),
-                with_keeper(one_that_is_to_stay_stays),
-                with_keeper(what_is_no_message_harms_nothing),
-                with_keeper(after_dropping_all_nothing_more_is_left_with_the_keeper),
+                with_keeper(a_new_daemon_replaces_one_that_is_still_connected),
+                with_keeper(an_invalid_client_is_disconnected_and_does_not_replace_the_daemon),
+                with_keeper(without_a_daemon_the_keeper_closes_everything_after_the_time_set_by_the_last_one),
+                with_keeper(a_signal_closes_everything_and_ends_the_keeper),
+                with_keeper(a_keeper_without_descriptors_ends_with_its_daemon),
+                with_keeper(a_keeper_that_was_told_to_stay_outlives_its_daemon),
+                with_keeper(invalid_messages_do_no_harm),
+                with_keeper(after_drop_all_the_keeper_is_given_nothing_more),
         };
 
         return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What the kernel log says of unbinds: which records are taken for the driver's word, and how the log is listened to.
- */
+/* Unbinds in the kernel log: which records are taken for the driver's line, and when the log is read. */
 
 #include "daemon/gpus/kernel_messages.h"
 
@@ -27,7 +26,7 @@
 
 #define WAITS(address) "NVRM: Attempting to remove device " address " with non-zero usage count!"
 
-/* Parses a copy that is exactly as long, so that a sanitizer sees a read beyond it. */
+/* Parses a copy of exactly this size, so the address sanitizer detects a read beyond it. */
 static bool parse(const char *record, struct pci_address *ret_address) {
         size_t size = strlen(record);
         CLEANUP(free_ptr) char *copy = malloc(size > 0 ? size : 1);
@@ -37,7 +36,7 @@ static bool parse(const char *record, struct pci_address *ret_address) {
         return kernel_messages_parse(copy, size, ret_address);
 }
 
-static void the_drivers_word_is_understood(void **state) {
+static void the_drivers_line_about_an_unbind_is_recognised(void **state) {
         static const char *const records[] = {
                 "3,1234,98765432,-;" WAITS("0000:17:00.0") "\n",
                 "0,1,2,-;" WAITS("0000:17:00.0"),
@@ -55,12 +54,12 @@ static void the_drivers_word_is_understood(void **state) {
         assert_int_equal(pci_address_compare(&address, &(struct pci_address){0x10000, 0xe1, 0x1f, 7}), 0);
 }
 
-static void nothing_else_is(void **state) {
+static void other_lines_of_the_kernel_log_are_not_taken_for_an_unbind(void **state) {
         static const char *const records[] = {
                 "",
                 ";",
                 WAITS("0000:17:00.0"),
-                "8,1,2,-;" WAITS("0000:17:00.0"),  /* facility 1: user space, which may write what it likes */
+                "8,1,2,-;" WAITS("0000:17:00.0"),  /* facility 1: user space, which may write anything */
                 "12,1,2,-;" WAITS("0000:17:00.0"), /* likewise */
                 "03,1,2,-;" WAITS("0000:17:00.0"),
                 "-3,1,2,-;" WAITS("0000:17:00.0"),
@@ -82,11 +81,11 @@ static void nothing_else_is(void **state) {
 
         for (size_t i = 0; i < ARRAY_SIZE(records); i++)
                 if (parse(records[i], &address))
-                        fail_msg("understood: %s", records[i]);
+                        fail_msg("taken for an unbind: %s", records[i]);
         assert_false(kernel_messages_parse("3,1,2,-;NVRM\0", 13, &address));
 }
 
-/* ---- listening, to a FIFO as a simulated driver has it ---- */
+/* ---- reading the log, a FIFO as with a simulated driver ---- */
 
 struct log {
         struct tree *tree;
@@ -133,13 +132,13 @@ static void turn(struct log *log) {
         assert_true(event_base_loop(log->loop, EVLOOP_NONBLOCK) >= 0);
 }
 
-static void what_is_said_while_it_is_wanted_is_told(void **state) {
+static void unbinds_are_reported_only_while_they_are_wanted(void **state) {
         struct log log;
 
         open_log(&log, *state);
         say(&log, "3,1,2,-;" WAITS("0000:01:00.0") "\n");
         turn(&log);
-        kernel_messages_want(log.messages, true); /* what was said before is old */
+        kernel_messages_want(log.messages, true); /* skips earlier lines */
         turn(&log);
         assert_int_equal(log.n_unbinds, 0);
         say(&log, "6,2,3,-;usb 1-1: new device\n3,3,3,-;" WAITS("0000:02:00.0") "\n SUBSYSTEM=pci\n");
@@ -159,15 +158,15 @@ static void a_log_that_has_ended_is_not_read_again(void **state) {
 
         open_log(&log, *state);
         kernel_messages_want(log.messages, true);
-        assert_int_equal(event_base_loop(log.loop, EVLOOP_NONBLOCK), 0); /* it waits for more */
+        assert_int_equal(event_base_loop(log.loop, EVLOOP_NONBLOCK), 0); /* 0: an event is still registered */
         (void)fd_close(log.write_fd);
         log.write_fd = -1;
         turn(&log);
-        assert_int_equal(event_base_loop(log.loop, EVLOOP_NONBLOCK), 1); /* it waits for nothing */
+        assert_int_equal(event_base_loop(log.loop, EVLOOP_NONBLOCK), 1); /* 1: no event is registered */
         close_log(&log);
 }
 
-static void other_files_are_no_log(void **state) {
+static void other_files_are_not_taken_for_the_kernel_log(void **state) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
         assert_true(fd >= 0);
@@ -178,11 +177,13 @@ static void other_files_are_no_log(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(the_drivers_word_is_understood),
-                cmocka_unit_test(nothing_else_is),
-                cmocka_unit_test_setup_teardown(what_is_said_while_it_is_wanted_is_told, tree_setup, tree_teardown),
+                cmocka_unit_test(the_drivers_line_about_an_unbind_is_recognised),
+                cmocka_unit_test(other_lines_of_the_kernel_log_are_not_taken_for_an_unbind),
+                cmocka_unit_test_setup_teardown(unbinds_are_reported_only_while_they_are_wanted, tree_setup,
+                                                tree_teardown),
                 cmocka_unit_test_setup_teardown(a_log_that_has_ended_is_not_read_again, tree_setup, tree_teardown),
-                cmocka_unit_test_setup_teardown(other_files_are_no_log, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(other_files_are_not_taken_for_the_kernel_log, tree_setup,
+                                                tree_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

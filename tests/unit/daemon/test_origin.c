@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Which PID namespace a process is in: the texts of /proc, hostile ones too, and real processes. */
+/* Which PID namespace a process is in: parsing files of /proc, hostile ones too, and looking at real processes. */
 
 #include "daemon/serve/origin.h"
 
@@ -30,7 +30,7 @@
 
 /* ---- NSpid ---- */
 
-static void depth_is_the_count_of_numbers(void **state) {
+static void the_depth_is_the_count_of_numbers_in_nspid(void **state) {
         static const struct {
                 const char *text;
                 int result;
@@ -38,7 +38,7 @@ static void depth_is_the_count_of_numbers(void **state) {
         } cases[] = {
                 {"Name:\tsh\nPid:\t7\nNSpid:\t7\nNSpgid:\t7\t1\n", 0, 1},
                 {"NSpid:\t4711\t12\t1\n", 0, 3},
-                {"pos:\t0\nflags:\t02000002\nPid:\t7\nNSpid:\t7\t1", 0, 2}, /* the end of fdinfo, without a newline */
+                {"pos:\t0\nflags:\t02000002\nPid:\t7\nNSpid:\t7\t1", 0, 2}, /* fdinfo ends without a newline */
                 {"Pid:\t-1\nNSpid:\t-1\n", -ESRCH, 0},
                 {"Pid:\t0\nNSpid:\t0\n", -ENXIO, 0},
                 {"", -EINVAL, 0},
@@ -57,12 +57,12 @@ static void depth_is_the_count_of_numbers(void **state) {
                 int r = origin_parse_depth(cases[i].text, &depth);
 
                 if (r != cases[i].result || depth != cases[i].depth)
-                        fail_msg("%s: %d, depth %u", cases[i].text, r, depth);
+                        fail_msg("%s: result %d, depth %u", cases[i].text, r, depth);
         }
 }
 
-/* A kernel that did not write a newline in a name as \n would print this. */
-static void a_name_that_looks_like_the_line_does_not_count(void **state) {
+/* As if the kernel did not escape a newline in a name. */
+static void a_process_name_that_looks_like_the_nspid_line_is_ignored(void **state) {
         unsigned depth;
 
         assert_int_equal(origin_parse_depth("Name:\tx\nNSpid:\t1\nState:\tR\nNSpid:\t900\t1\n", &depth), 0);
@@ -75,7 +75,7 @@ static void a_name_that_looks_like_the_line_does_not_count(void **state) {
 
 #define AFTER_NAME " S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 "
 
-static void start_is_field_22_whatever_the_name(void **state) {
+static void the_start_time_is_field_22_whatever_the_process_is_called(void **state) {
         static const char *const names[] = {
                 "7 (sh)",
                 "7 (a b)",
@@ -95,11 +95,11 @@ static void start_is_field_22_whatever_the_name(void **state) {
 
                 (void)snprintf(text, sizeof(text), "%s" AFTER_NAME "123456 2600960 211 0 0\n", names[i]);
                 if (origin_parse_start(text, &ticks) != 0 || ticks != 123456)
-                        fail_msg("%s: %llu", text, (unsigned long long)ticks);
+                        fail_msg("%s: start %llu", text, (unsigned long long)ticks);
         }
 }
 
-static void what_is_no_stat_is_refused(void **state) {
+static void invalid_stat_files_are_refused(void **state) {
         static const char *const texts[] = {
                 "",
                 "7 sh S 1",
@@ -110,7 +110,7 @@ static void what_is_no_stat_is_refused(void **state) {
                 "7 (sh)" AFTER_NAME,
                 "7 (sh)" AFTER_NAME "-1 0",
                 "7 (sh)" AFTER_NAME "12x 0",
-                "7 (sh)" AFTER_NAME "18446744073709551615 0", /* microseconds would not fit */
+                "7 (sh)" AFTER_NAME "18446744073709551615 0", /* overflows when converted to microseconds */
                 "7 (sh)" AFTER_NAME "99999999999999999999999999999999 0",
         };
 
@@ -118,7 +118,7 @@ static void what_is_no_stat_is_refused(void **state) {
                 uint64_t ticks;
 
                 if (origin_parse_start(texts[i], &ticks) != -EINVAL)
-                        fail_msg("taken: %s", texts[i]);
+                        fail_msg("not refused: %s", texts[i]);
         }
 }
 
@@ -129,12 +129,12 @@ struct child {
         int pidfd;
 };
 
-/* A process that does nothing, in a PID namespace of its own with CLONE_NEWPID. Skips the test if that is not ours. */
+/* Starts a process that only waits. Flags, such as CLONE_NEWPID, require root; otherwise the test is skipped. */
 static struct child start(unsigned long flags) {
         struct child child;
 
         if (flags && geteuid() != 0) {
-                print_message("root is missing: a PID namespace of its own\n");
+                print_message("root is missing: a new PID namespace requires it\n");
                 skip();
         }
         child.pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
@@ -152,7 +152,7 @@ static void end(struct child *child) {
         assert_int_equal(waitpid(child->pid, NULL, 0), child->pid);
 }
 
-static void a_child_is_beside_us_until_it_is_gone(void **state) {
+static void a_child_in_our_pid_namespace_is_beside_us_until_it_ends(void **state) {
         struct child child = start(0);
         uint64_t now_usec = clock_usec(CLOCK_BOOTTIME);
 
@@ -164,7 +164,7 @@ static void a_child_is_beside_us_until_it_is_gone(void **state) {
         (void)fd_close(child.pidfd);
 }
 
-/* Before Linux 6.11 there is no name for it. */
+/* Before Linux 6.11 the daemon cannot find the namespace's inode, and uses 1. */
 static uint64_t namespace_of(int pidfd, pid_t pid) {
         int fd = ioctl(pidfd, PIDFD_GET_PID_NAMESPACE, 0);
         struct stat status;
@@ -178,7 +178,7 @@ static uint64_t namespace_of(int pidfd, pid_t pid) {
         return status.st_ino;
 }
 
-static void a_child_in_a_namespace_of_its_own_is_elsewhere(void **state) {
+static void a_child_in_its_own_pid_namespace_is_elsewhere(void **state) {
         struct child child = start(CLONE_NEWPID);
 
         assert_int_equal(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_CAPABLE).origin, ORIGIN_ELSEWHERE);
@@ -191,7 +191,7 @@ static void a_child_in_a_namespace_of_its_own_is_elsewhere(void **state) {
         (void)fd_close(child.pidfd);
 }
 
-static void a_child_beside_us_is_in_our_pid_namespace(void **state) {
+static void the_pid_namespace_of_a_child_beside_us_is_ours(void **state) {
         struct child child = start(0);
 
         assert_int_equal(origin_of_pidfd(child.pidfd, child.pid, ORIGIN_WHERE).pid_namespace, 0);
@@ -200,12 +200,12 @@ static void a_child_beside_us_is_in_our_pid_namespace(void **state) {
         (void)fd_close(child.pidfd);
 }
 
-static void a_set_has_the_capability_or_not(void **state) {
+static void the_capability_is_read_from_a_capability_set(void **state) {
         bool capable = false;
 
         assert_int_equal(origin_parse_capable("CapBnd:\t000001ffffffffff\n", "CapBnd:", &capable), 0);
         assert_true(capable);
-        assert_int_equal(origin_parse_capable("CapBnd:\t00000000a80425fb\n", "CapBnd:", &capable), 0); /* Docker's */
+        assert_int_equal(origin_parse_capable("CapBnd:\t00000000a80425fb\n", "CapBnd:", &capable), 0); /* of Docker */
         assert_false(capable);
         assert_int_equal(origin_parse_capable("CapBnd:\n", "CapBnd:", &capable), -EINVAL);
         assert_int_equal(origin_parse_capable("CapBnd:\tx\n", "CapBnd:", &capable), -EINVAL);
@@ -216,7 +216,7 @@ static void a_process_that_started_after_the_connection_is_not_the_peer(void **s
         uint64_t now_usec = clock_usec(CLOCK_BOOTTIME);
 
         if (geteuid() != 0) {
-                print_message("root is missing: nobody else is asked when it has started\n");
+                print_message("root is missing: only root compares start times\n");
                 skip();
         }
         assert_int_equal(origin_of_pid(getpid(), now_usec, ORIGIN_CAPABLE).origin, ORIGIN_BESIDE);
@@ -224,7 +224,7 @@ static void a_process_that_started_after_the_connection_is_not_the_peer(void **s
                          ORIGIN_GONE); /* a microsecond after the boot */
 }
 
-static void what_is_no_pidfd_tells_nothing(void **state) {
+static void a_descriptor_that_is_not_a_pidfd_has_an_unknown_origin(void **state) {
         CLEANUP(fd_done) int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
         assert_int_equal(origin_of_pidfd(fd, 1, ORIGIN_WHERE).origin, ORIGIN_UNKNOWN);
@@ -233,16 +233,16 @@ static void what_is_no_pidfd_tells_nothing(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(depth_is_the_count_of_numbers),
-                cmocka_unit_test(a_name_that_looks_like_the_line_does_not_count),
-                cmocka_unit_test(start_is_field_22_whatever_the_name),
-                cmocka_unit_test(what_is_no_stat_is_refused),
-                cmocka_unit_test(a_child_is_beside_us_until_it_is_gone),
-                cmocka_unit_test(a_child_in_a_namespace_of_its_own_is_elsewhere),
-                cmocka_unit_test(a_child_beside_us_is_in_our_pid_namespace),
-                cmocka_unit_test(a_set_has_the_capability_or_not),
+                cmocka_unit_test(the_depth_is_the_count_of_numbers_in_nspid),
+                cmocka_unit_test(a_process_name_that_looks_like_the_nspid_line_is_ignored),
+                cmocka_unit_test(the_start_time_is_field_22_whatever_the_process_is_called),
+                cmocka_unit_test(invalid_stat_files_are_refused),
+                cmocka_unit_test(a_child_in_our_pid_namespace_is_beside_us_until_it_ends),
+                cmocka_unit_test(a_child_in_its_own_pid_namespace_is_elsewhere),
+                cmocka_unit_test(the_pid_namespace_of_a_child_beside_us_is_ours),
+                cmocka_unit_test(the_capability_is_read_from_a_capability_set),
                 cmocka_unit_test(a_process_that_started_after_the_connection_is_not_the_peer),
-                cmocka_unit_test(what_is_no_pidfd_tells_nothing),
+                cmocka_unit_test(a_descriptor_that_is_not_a_pidfd_has_an_unknown_origin),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

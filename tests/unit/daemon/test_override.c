@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Whether root needs CAP_DAC_OVERRIDE, in folders of the test's own. The owners are real, so the test is root's. */
+/* Whether root needs CAP_DAC_OVERRIDE, in a temporary folder. The files have different owners, so this requires root.
+ */
 
 #include "daemon/process/override.h"
 
@@ -40,7 +41,7 @@ static void put_node(const struct tree *tree, const char *path, uid_t uid, gid_t
         assert_int_equal(chmod(tree_path(tree, path), mode), 0);
 }
 
-/* A machine as most are, and its root. */
+/* The usual case: root owns the nodes, and everybody may use them. */
 static int setup(void **state) {
         (void)tree_setup(state);
         put_params(*state, 0, 0, 0666);
@@ -60,48 +61,48 @@ static bool asks(const struct tree *tree, struct override_question question) {
         return override_is_needed(&question, reason);
 }
 
-static void nothing_is_needed_where_nodes_are_everybodys(void **state) {
+static void dac_override_is_not_needed_if_everybody_may_use_the_nodes(void **state) {
         assert_false(asks(*state, (struct override_question){.uses_keeper = true}));
         assert_false(asks(*state, (struct override_question){.writes = true}));
 }
 
-static void a_node_of_another_user_needs_it_and_is_named(void **state) {
+static void a_node_of_another_user_requires_dac_override_and_is_named(void **state) {
         put_node(*state, "/dev/nvidia1", SOMEBODY, SOMEBODY, 0660);
         assert_true(asks(*state, (struct override_question){0}));
         assert_non_null(strstr(reason, "/dev/nvidia1 belongs to uid 12345, with mode 0660"));
 }
 
-static void a_node_of_the_daemons_group_does_not_need_it(void **state) {
+static void a_node_of_the_daemons_group_does_not_require_dac_override(void **state) {
         put_node(*state, "/dev/nvidia1", SOMEBODY, VIDEO, 0660);
         assert_false(asks(*state, (struct override_question){.gid = VIDEO}));
 }
 
-static void a_node_that_others_may_read_needs_it_only_to_write(void **state) {
+static void a_node_that_others_may_read_requires_dac_override_only_to_write(void **state) {
         put_node(*state, "/dev/nvidia1", SOMEBODY, SOMEBODY, 0664);
         assert_false(asks(*state, (struct override_question){0}));
         assert_true(asks(*state, (struct override_question){.writes = true}));
 }
 
-static void nodes_that_the_module_will_give_to_another_user_need_it(void **state) {
+static void nodes_that_the_module_will_give_to_another_user_require_dac_override(void **state) {
         put_params(*state, SOMEBODY, SOMEBODY, 0660);
         assert_true(asks(*state, (struct override_question){0}));
         assert_non_null(strstr(reason, "NVreg_DeviceFileUID"));
 }
 
-static void without_a_driver_it_is_kept(void **state) {
+static void without_a_driver_dac_override_is_kept(void **state) {
         assert_int_equal(unlink(tree_path(*state, "/proc/driver/nvidia/params")), 0);
         assert_true(asks(*state, (struct override_question){0}));
         assert_non_null(strstr(reason, "no driver"));
 }
 
-static void the_keepers_socket_of_another_user_needs_it(void **state) {
+static void a_keepers_socket_of_another_user_requires_dac_override(void **state) {
         put_node(*state, KEEPER_PATH, SOMEBODY, SOMEBODY, 0600);
         assert_true(asks(*state, (struct override_question){.uses_keeper = true}));
         assert_non_null(strstr(reason, KEEPER_PATH));
         assert_false(asks(*state, (struct override_question){0}));
 }
 
-static void a_runtime_directory_of_another_user_needs_it(void **state) {
+static void a_runtime_directory_of_another_user_requires_dac_override(void **state) {
         assert_int_equal(chown(tree_path(*state, "/run/nvidia-persistenced"), SOMEBODY, SOMEBODY), 0);
         assert_int_equal(chmod(tree_path(*state, "/run/nvidia-persistenced"), 0755), 0);
         assert_true(asks(*state, (struct override_question){0}));
@@ -111,18 +112,18 @@ static void a_runtime_directory_of_another_user_needs_it(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                TEST(nothing_is_needed_where_nodes_are_everybodys),
-                TEST(a_node_of_another_user_needs_it_and_is_named),
-                TEST(a_node_of_the_daemons_group_does_not_need_it),
-                TEST(a_node_that_others_may_read_needs_it_only_to_write),
-                TEST(nodes_that_the_module_will_give_to_another_user_need_it),
-                TEST(without_a_driver_it_is_kept),
-                TEST(the_keepers_socket_of_another_user_needs_it),
-                TEST(a_runtime_directory_of_another_user_needs_it),
+                TEST(dac_override_is_not_needed_if_everybody_may_use_the_nodes),
+                TEST(a_node_of_another_user_requires_dac_override_and_is_named),
+                TEST(a_node_of_the_daemons_group_does_not_require_dac_override),
+                TEST(a_node_that_others_may_read_requires_dac_override_only_to_write),
+                TEST(nodes_that_the_module_will_give_to_another_user_require_dac_override),
+                TEST(without_a_driver_dac_override_is_kept),
+                TEST(a_keepers_socket_of_another_user_requires_dac_override),
+                TEST(a_runtime_directory_of_another_user_requires_dac_override),
         };
 
         if (geteuid() != 0) {
-                (void)puts("root is missing: files cannot be given to others");
+                (void)puts("root is missing: chown() requires it");
                 return MESON_SKIPPED;
         }
         return cmocka_run_group_tests(tests, NULL, NULL);

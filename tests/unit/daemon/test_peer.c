@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Who may change what is held: real connections from processes of all kinds. */
+/* Who is an admin: real connections from processes with different users, groups and namespaces. */
 
 #include "daemon/serve/peer.h"
 
@@ -29,7 +29,7 @@
 
 enum { SOMEBODY = 12345, ADMINS = 23456 };
 
-/* Who calls. All zero: as the test itself. */
+/* The calling process. All zero: as the test itself. */
 struct caller {
         unsigned long clone_flags;
         bool without_rights;
@@ -50,7 +50,7 @@ static int listen_anywhere(struct sockaddr_un *ret_address, socklen_t *ret_size)
         socklen_t size = sizeof(address);
 
         assert_true(fd >= 0);
-        /* No name given: the kernel finds an abstract one that is free. */
+        /* Without a name the kernel chooses a free abstract one. */
         assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(sa_family_t)), 0);
         assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
         assert_int_equal(listen(fd, 1), 0);
@@ -59,7 +59,7 @@ static int listen_anywhere(struct sockaddr_un *ret_address, socklen_t *ret_size)
         return fd;
 }
 
-/* As in a container that was given nothing. Who becomes another user loses the rest by that. */
+/* As in a container without extra capabilities. A change of the user drops the remaining ones. */
 static int give_up_rights(const struct caller *caller) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
@@ -69,7 +69,7 @@ static int give_up_rights(const struct caller *caller) {
         return caller->uid != 0 ? 0 : (int)syscall(SYS_capset, &header, none);
 }
 
-/* In the child: nothing of the test's own may run here. */
+/* In the child, so without cmocka's assertions. */
 static void call_and_wait(const struct caller *caller, const struct sockaddr_un *address, socklen_t size) {
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -92,7 +92,7 @@ static struct connection take(const struct caller *caller) {
         struct connection connection;
 
         if (geteuid() != 0 && (caller->clone_flags || caller->without_rights || caller->uid != 0)) {
-                print_message("root is missing: a caller of another uid or PID namespace\n");
+                print_message("root is missing: a caller with another uid or namespace requires it\n");
                 skip();
         }
         connection.pid = (pid_t)syscall(SYS_clone, caller->clone_flags | SIGCHLD, 0, 0, 0, 0);
@@ -115,12 +115,12 @@ static void drop(struct connection *connection) {
         connection->peer.fd = fd_close(connection->peer.fd);
 }
 
-/* Makes the test independent of who runs it: whoever that is, is an admin by its group. */
+/* Makes the user who runs the test an admin by its group, so the result does not depend on that user. */
 static struct peer_policy our_group(void) {
         return (struct peer_policy){.has_admin_group = true, .admin_gid = getegid()};
 }
 
-static void an_admin_beside_us_may(void **state) {
+static void a_member_of_the_admin_group_beside_us_is_an_admin(void **state) {
         const struct peer_policy policy = our_group();
         struct connection connection = take(&(struct caller){0});
 
@@ -128,7 +128,7 @@ static void an_admin_beside_us_may(void **state) {
         drop(&connection);
 }
 
-static void root_may_by_the_strictest_policy_and_others_not(void **state) {
+static void under_the_strictest_policy_only_root_is_an_admin(void **state) {
         const struct peer_policy strictest = {0};
         struct connection root = take(&(struct caller){0});
         struct connection other;
@@ -138,13 +138,13 @@ static void root_may_by_the_strictest_policy_and_others_not(void **state) {
         else
                 assert_int_equal(peer_is_admin(&root.peer, &strictest), PEER_NOT_ROOT);
         drop(&root);
-        /* Of root's group: group 0 is not the admin group because nobody named one. */
+        /* A member of group 0: without a configured admin group, that gives no permission. */
         other = take(&(struct caller){.uid = SOMEBODY, .gid = 0});
         assert_int_equal(peer_is_admin(&other.peer, &strictest), PEER_NOT_ROOT);
         drop(&other);
 }
 
-static void root_of_another_pid_namespace_may_only_if_containers_may(void **state) {
+static void root_of_another_pid_namespace_is_an_admin_only_if_containers_are_allowed(void **state) {
         struct peer_policy policy = {0};
         struct connection connection = take(&(struct caller){.clone_flags = CLONE_NEWPID});
 
@@ -155,14 +155,14 @@ static void root_of_another_pid_namespace_may_only_if_containers_may(void **stat
         drop(&connection);
 }
 
-static void root_that_shares_our_pid_namespace_only_may_not(void **state) {
+static void root_in_our_pid_namespace_without_rights_or_in_a_user_namespace_is_not_an_admin(void **state) {
         const struct {
                 struct caller caller;
                 enum peer_verdict verdict;
         } cases[] = {
                 {{.without_rights = true}, PEER_WITHOUT_RIGHTS},
                 {{.clone_flags = CLONE_NEWUSER}, PEER_IN_USER_NAMESPACE},
-                {{.clone_flags = CLONE_NEWNS}, PEER_ADMIN}, /* as services of the host */
+                {{.clone_flags = CLONE_NEWNS}, PEER_ADMIN}, /* as a sandboxed service of the host */
                 {{.uid = SOMEBODY, .gid = ADMINS, .without_rights = true}, PEER_WITHOUT_RIGHTS},
         };
 
@@ -178,7 +178,7 @@ static void root_that_shares_our_pid_namespace_only_may_not(void **state) {
         }
 }
 
-static void a_caller_that_ended_may_not(void **state) {
+static void a_caller_that_has_ended_is_not_an_admin(void **state) {
         const struct peer_policy policy = our_group();
         struct connection connection = take(&(struct caller){0});
 
@@ -187,7 +187,7 @@ static void a_caller_that_ended_may_not(void **state) {
         connection.peer.fd = fd_close(connection.peer.fd);
 }
 
-static void a_caller_whose_pid_we_cannot_see_may_not(void **state) {
+static void a_caller_whose_pid_is_not_visible_is_not_an_admin(void **state) {
         const struct peer_policy policy = {.has_admin_group = true, .admin_gid = ADMINS};
         struct connection connection = take(&(struct caller){.uid = SOMEBODY, .gid = ADMINS});
 
@@ -196,7 +196,7 @@ static void a_caller_whose_pid_we_cannot_see_may_not(void **state) {
         drop(&connection);
 }
 
-static void members_of_the_admin_group_may_by_any_of_their_groups(void **state) {
+static void any_of_a_callers_groups_may_be_the_admin_group(void **state) {
         const struct peer_policy policy = {.has_admin_group = true, .admin_gid = ADMINS};
         gid_t groups[1000];
         const struct {
@@ -228,13 +228,13 @@ static void every_verdict_has_a_text(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(an_admin_beside_us_may),
-                cmocka_unit_test(root_may_by_the_strictest_policy_and_others_not),
-                cmocka_unit_test(root_of_another_pid_namespace_may_only_if_containers_may),
-                cmocka_unit_test(root_that_shares_our_pid_namespace_only_may_not),
-                cmocka_unit_test(a_caller_that_ended_may_not),
-                cmocka_unit_test(a_caller_whose_pid_we_cannot_see_may_not),
-                cmocka_unit_test(members_of_the_admin_group_may_by_any_of_their_groups),
+                cmocka_unit_test(a_member_of_the_admin_group_beside_us_is_an_admin),
+                cmocka_unit_test(under_the_strictest_policy_only_root_is_an_admin),
+                cmocka_unit_test(root_of_another_pid_namespace_is_an_admin_only_if_containers_are_allowed),
+                cmocka_unit_test(root_in_our_pid_namespace_without_rights_or_in_a_user_namespace_is_not_an_admin),
+                cmocka_unit_test(a_caller_that_has_ended_is_not_an_admin),
+                cmocka_unit_test(a_caller_whose_pid_is_not_visible_is_not_an_admin),
+                cmocka_unit_test(any_of_a_callers_groups_may_be_the_admin_group),
                 cmocka_unit_test(every_verdict_has_a_text),
         };
 

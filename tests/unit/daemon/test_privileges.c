@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What is left of root. Each case drops in a child of its own, which looks at itself as others would see it. */
+/* Dropping privileges. Each case runs in its own child, which then checks itself in /proc. */
 
 #include "daemon/process/privileges.h"
 
@@ -33,12 +33,12 @@ enum { SOMEBODY = 12345, SOME_GROUP = 23456 };
 #define CHECK(condition)                                                                                               \
         do {                                                                                                           \
                 if (!(condition)) {                                                                                    \
-                        fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                        \
+                        fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                        \
                         _exit(1);                                                                                      \
                 }                                                                                                      \
         } while (0)
 
-/* Runs the case in a child; _exit(), so that no sanitizer wants to trace a process that gave up its rights. */
+/* Runs the case in a child. _exit(), because the leak check cannot trace a process without privileges. */
 static void in_child(void (*run)(void)) {
         int status;
         pid_t pid = fork();
@@ -55,13 +55,13 @@ static void in_child(void (*run)(void)) {
 
 static void in_child_of_root(void (*run)(void)) {
         if (geteuid() != 0) {
-                print_message("root is missing: there is nothing to drop\n");
+                print_message("root is missing: only root has privileges to drop\n");
                 skip();
         }
         in_child(run);
 }
 
-/* ---- what /proc/self/status says ---- */
+/* ---- reading /proc/self/status ---- */
 
 static const char *field(const char *name) {
         static char text[8192];
@@ -105,11 +105,11 @@ static void run_user(void) {
         CHECK(setuid(0) < 0 && setgid(0) < 0 && setgroups(0, NULL) < 0);
 }
 
-static void another_user_keeps_nothing(void **state) {
+static void another_user_keeps_no_capability(void **state) {
         in_child_of_root(run_user);
 }
 
-/* What is inheritable or ambient would come back with the next program. */
+/* A program executed later would get inheritable and ambient capabilities back. */
 static void run_ambient(void) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct data[2];
@@ -124,7 +124,7 @@ static void run_ambient(void) {
         check_capabilities(0);
 }
 
-static void inherited_and_ambient_capabilities_and_keepcaps_do_not_survive(void **state) {
+static void inheritable_and_ambient_capabilities_are_dropped_too(void **state) {
         in_child_of_root(run_ambient);
 }
 
@@ -134,7 +134,7 @@ static void run_root(void) {
         check_capabilities(0);
 }
 
-static void root_keeps_nothing_without_a_reason(void **state) {
+static void root_keeps_no_capability_without_a_reason(void **state) {
         in_child_of_root(run_root);
 }
 
@@ -146,7 +146,7 @@ static void run_root_with_nodes_of_others(void) {
         check_capabilities(BIT(CAP_DAC_OVERRIDE));
 }
 
-static void root_keeps_what_opens_nodes_of_others_only_if_there_are_such(void **state) {
+static void root_keeps_dac_override_only_to_open_nodes_of_others(void **state) {
         in_child_of_root(run_root_with_nodes_of_others);
 }
 
@@ -162,7 +162,7 @@ static void root_keeps_sys_admin_only_to_online_numa_memory(void **state) {
         in_child_of_root(run_root_with_numa);
 }
 
-/* As a container may be started: what is not there is not kept, and not missed. */
+/* As in a container without capabilities. */
 static void run_poor_root(void) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct data[2] = {{0}, {0}};
@@ -172,7 +172,7 @@ static void run_poor_root(void) {
         CHECK(capabilities("CapEff") == 0);
 }
 
-static void a_root_without_capabilities_has_nothing_to_drop(void **state) {
+static void root_without_capabilities_is_no_error(void **state) {
         in_child_of_root(run_poor_root);
 }
 
@@ -184,7 +184,7 @@ static void run_group_alone(void) {
         CHECK(setgid(0) < 0 && setegid(0) < 0);
 }
 
-static void a_group_alone_keeps_the_user(void **state) {
+static void with_only_a_group_the_user_stays_the_same(void **state) {
         in_child_of_root(run_group_alone);
 }
 
@@ -203,7 +203,7 @@ static void run_ordinary_user(void) {
         CHECK(strcmp(field("NoNewPrivs"), "1") == 0);
 }
 
-static void an_ordinary_user_has_nothing_to_drop(void **state) {
+static void an_ordinary_user_is_no_error(void **state) {
         in_child(run_ordinary_user);
 }
 
@@ -237,15 +237,15 @@ static void run_resolve_root(void) {
         CHECK(privileges.uid == (uid_t)-1 && privileges.gid == (gid_t)-1 && privileges.user[0] == '\0');
 }
 
-static void an_ordinary_user_that_asks_for_root_stays_what_it_is(void **state) {
+static void an_ordinary_user_that_asks_for_root_keeps_its_user(void **state) {
         in_child(run_resolve_root);
 }
 
-static void an_ordinary_user_cannot_ask_for_another(void **state) {
+static void an_ordinary_user_cannot_ask_for_another_user_or_group(void **state) {
         in_child(run_resolve_unprivileged);
 }
 
-static void names_and_numbers_are_found_and_others_refused(void **state) {
+static void users_and_groups_are_found_by_name_or_number_and_unknown_ones_refused(void **state) {
         struct privileges privileges;
         gid_t gid;
 
@@ -266,18 +266,18 @@ static void names_and_numbers_are_found_and_others_refused(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(another_user_keeps_nothing),
-                cmocka_unit_test(inherited_and_ambient_capabilities_and_keepcaps_do_not_survive),
-                cmocka_unit_test(root_keeps_nothing_without_a_reason),
-                cmocka_unit_test(root_keeps_what_opens_nodes_of_others_only_if_there_are_such),
+                cmocka_unit_test(another_user_keeps_no_capability),
+                cmocka_unit_test(inheritable_and_ambient_capabilities_are_dropped_too),
+                cmocka_unit_test(root_keeps_no_capability_without_a_reason),
+                cmocka_unit_test(root_keeps_dac_override_only_to_open_nodes_of_others),
                 cmocka_unit_test(root_keeps_sys_admin_only_to_online_numa_memory),
-                cmocka_unit_test(a_root_without_capabilities_has_nothing_to_drop),
-                cmocka_unit_test(a_group_alone_keeps_the_user),
-                cmocka_unit_test(an_ordinary_user_has_nothing_to_drop),
+                cmocka_unit_test(root_without_capabilities_is_no_error),
+                cmocka_unit_test(with_only_a_group_the_user_stays_the_same),
+                cmocka_unit_test(an_ordinary_user_is_no_error),
                 cmocka_unit_test(a_way_back_to_root_is_an_error),
-                cmocka_unit_test(an_ordinary_user_cannot_ask_for_another),
-                cmocka_unit_test(an_ordinary_user_that_asks_for_root_stays_what_it_is),
-                cmocka_unit_test(names_and_numbers_are_found_and_others_refused),
+                cmocka_unit_test(an_ordinary_user_cannot_ask_for_another_user_or_group),
+                cmocka_unit_test(an_ordinary_user_that_asks_for_root_keeps_its_user),
+                cmocka_unit_test(users_and_groups_are_found_by_name_or_number_and_unknown_ones_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

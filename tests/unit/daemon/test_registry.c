@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The set of GPUs, on a real event loop with real worker threads, and a driver of the test's own: its calls begin on
- * the workers and end when the test lets them.
+ * The set of GPUs, with a real event loop, real worker threads and a fake driver. Its calls begin on the workers; a
+ * test may hold them back and decides when they end.
  */
 
 #include "daemon/gpus/registry.h"
@@ -34,7 +34,7 @@
 enum {
         N_GPUS = 4,
         FIRST_BUS = 0x17,
-        LIMIT_SEC = 30, /* for what takes milliseconds on an idle machine */
+        LIMIT_SEC = 30, /* takes milliseconds on an idle machine */
 };
 
 /* ---- the driver ---- */
@@ -54,18 +54,18 @@ enum call {
         N_CALLS,
 };
 
-/* What is atomic is looked at, or set, without the mutex by threads or by the tests. */
+/* Threads and tests use atomic members without the mutex. */
 struct driver_gpu {
         atomic_bool listed;
-        atomic_bool unreadable; /* its information, for the moment */
+        atomic_bool unreadable; /* the driver's information about it */
         atomic_bool lacks_numa;
         atomic_bool hides_uuid; /* until it is opened */
         atomic_int minor;
         atomic_uint binding;       /* grows with every bind */
-        atomic_uint held_binding;  /* of the open that holds it; 0: none */
-        atomic_bool memory_in_use; /* what a close that fails tells */
+        atomic_uint held_binding;  /* the binding that was opened; 0: not open */
+        atomic_bool memory_in_use; /* the reason of a failed close */
         bool in_call;
-        bool held_back[N_CALLS]; /* calls of that kind do not return */
+        bool held_back[N_CALLS]; /* such calls block */
         atomic_int result[N_CALLS];
         atomic_uint begun[N_CALLS], ended[N_CALLS];
 };
@@ -73,13 +73,13 @@ struct driver_gpu {
 struct driver {
         pthread_mutex_t mutex;
         pthread_cond_t changed;
-        int wake_fd; /* into the loop: a call has begun or ended */
+        int wake_fd; /* wakes the loop when a call has begun or ended */
         struct driver_gpu gpus[N_GPUS];
-        struct driver_gpu list;      /* the list's calls */
-        struct driver_gpu questions; /* and those of questions, about whichever GPU */
-        struct driver_gpu events;    /* and those of the subscription to notices */
+        struct driver_gpu list;      /* calls for the list */
+        struct driver_gpu questions; /* calls for questions about any GPU */
+        struct driver_gpu events;    /* calls for the subscription */
         int events_fd;
-        const char *fault; /* what must never happen */
+        const char *fault; /* something that must never happen */
 };
 
 static void wake(struct driver *driver) {
@@ -87,7 +87,7 @@ static void wake(struct driver *driver) {
         (void)eventfd_write(driver->wake_fd, 1);
 }
 
-/* Begins and ends a call. Returns its result, with the mutex held. */
+/* Begins and ends a call. Returns its result, with the mutex locked: leave() unlocks it. */
 static int pass(struct driver *driver, struct driver_gpu *gpu, enum call call) {
         (void)pthread_mutex_lock(&driver->mutex);
         if (gpu->in_call)
@@ -126,7 +126,7 @@ static void fill_info(const struct driver_gpu *gpu, size_t index, struct gpu_inf
                 (void)text_format(ret_info->uuid, sizeof(ret_info->uuid), "GPU-%zu", index);
 }
 
-/* What is listed is what was there when the call began, as when it is read entry by entry. */
+/* Lists the GPUs as they were when the call began. */
 static int driver_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n) {
         struct gpu_info *infos = calloc(N_GPUS, sizeof(*infos));
         struct driver *driver = context;
@@ -255,7 +255,7 @@ static int driver_events_fd(const struct rm_events *events) {
         return ((const struct driver *)events)->events_fd;
 }
 
-/* The tests tell of unbinds by themselves: notice(). */
+/* No events: the tests call notice() instead. */
 static int driver_read_events(struct rm_events *events, struct rm_event *ret_events, size_t max, size_t *ret_n,
                               struct gpu_failure *ret_failure) {
         *ret_n = 0;
@@ -290,7 +290,7 @@ struct world {
         struct worker *worker;
         struct registry *registry;
         struct registry_policy policy;
-        const char *off_uuid; /* configured off, whatever the policy says of others */
+        const char *off_uuid; /* configured off, unlike the others */
         unsigned n_ready, n_stopped;
         uint64_t deadline_usec;
 };
@@ -326,7 +326,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata) {
 
 static void turn(struct world *world, const char *condition, int line) {
         if (clock_monotonic_usec() > world->deadline_usec)
-                fail_msg("line %d: not within %d s: %s", line, LIMIT_SEC, condition);
+                fail_msg("line %d: not true within %d s: %s", line, LIMIT_SEC, condition);
         assert_int_equal(event_base_loop(world->loop, EVLOOP_ONCE), 0);
 }
 
@@ -380,7 +380,7 @@ static void prepare_with(struct world *world, size_t n_gpus, const struct gpu_op
         registry_set_polling(world->registry, false);
 }
 
-/* A driver with that many GPUs and a registry that has not looked yet. */
+/* A driver with this many GPUs, and a registry that has not started. */
 static void prepare(struct world *world, size_t n_gpus) {
         prepare_with(world, n_gpus, &driver_ops);
 }
@@ -420,7 +420,7 @@ static void let_all_go(struct driver *driver) {
         (void)pthread_mutex_unlock(&driver->mutex);
 }
 
-/* Every test ends here: with a stop, and with books that agree. */
+/* Each test ends here: stops the registry, and checks that every GPU is closed. */
 static void finish(struct world *world) {
         let_all_go(&world->driver);
         registry_stop(world->registry, false);
@@ -439,7 +439,7 @@ static void finish(struct world *world) {
         world->driver.events_fd = fd_close(world->driver.events_fd);
 }
 
-/* ---- what happens to it ---- */
+/* ---- what tests do and see ---- */
 
 static const struct gpu *find(const struct world *world, size_t index) {
         return registry_find(world->registry, &(struct pci_address){.bus = (uint8_t)(FIRST_BUS + index)});
@@ -456,7 +456,7 @@ static unsigned begun(struct world *world, size_t index, enum call call) {
         return world->driver.gpus[index].begun[call];
 }
 
-/* Held, by an open of the GPU as it is bound now. */
+/* Whether the GPU is held, by an open since its last bind. */
 static bool is_fresh(struct world *world, size_t index) {
         const struct driver_gpu *gpu = &world->driver.gpus[index];
 
@@ -533,7 +533,7 @@ struct asked {
         enum registry_answer answer;
 };
 
-/* The n-th thread from now is not to be had. */
+/* Lets the creation of the n-th thread from now fail. */
 static unsigned refused_thread;
 
 static void refuse_thread(unsigned n) {
@@ -579,7 +579,7 @@ static enum registry_answer set_mode(struct world *world, size_t index, bool ena
 
 /* ---- the start ---- */
 
-static void every_gpu_is_opened_once_and_then_it_is_ready(void **state) {
+static void readiness_is_reported_after_each_gpu_was_opened_once(void **state) {
         struct world world;
 
         prepare(&world, 3);
@@ -599,7 +599,7 @@ static void every_gpu_is_opened_once_and_then_it_is_ready(void **state) {
         finish(&world);
 }
 
-static void without_gpus_it_is_ready_and_holds_what_comes(void **state) {
+static void without_gpus_readiness_is_reported_and_a_gpu_added_later_is_held(void **state) {
         struct world world;
 
         start(&world, 0);
@@ -611,7 +611,7 @@ static void without_gpus_it_is_ready_and_holds_what_comes(void **state) {
         finish(&world);
 }
 
-static void a_stuck_gpu_keeps_nobody_waiting_and_is_held_when_it_comes_back(void **state) {
+static void a_stuck_open_does_not_delay_readiness_and_the_gpu_is_held_when_it_ends(void **state) {
         struct world world;
 
         prepare(&world, 2);
@@ -627,7 +627,7 @@ static void a_stuck_gpu_keeps_nobody_waiting_and_is_held_when_it_comes_back(void
         finish(&world);
 }
 
-static void a_gpu_that_fails_is_tried_again_until_it_is_held(void **state) {
+static void a_gpu_that_fails_to_open_is_retried_until_it_is_held(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -655,7 +655,7 @@ static void a_first_list_that_fails_once_delays_readiness(void **state) {
         finish(&world);
 }
 
-static void a_list_that_cannot_be_read_takes_nothing_away_and_is_read_again(void **state) {
+static void a_list_that_cannot_be_read_releases_nothing_and_is_retried(void **state) {
         struct world world;
 
         prepare(&world, 2);
@@ -685,7 +685,7 @@ static void an_unbind_notice_releases_and_a_bind_notice_holds_again(void **state
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
         assert_int_equal(registry_count(world.registry).unbinding, 1);
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
-        look(&world); /* still listed: the unbind waits for another user */
+        look(&world); /* the GPU is still listed: the unbind waits for another user */
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         driver_binds(&world, 0, 0);
         notice(&world, 0, true);
@@ -703,7 +703,7 @@ static void a_gpu_bound_under_another_minor_is_opened_only_once(void **state) {
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
         driver_binds(&world, 0, 7);
         hold_back(&world, 0, CALL_OPEN);
-        notice(&world, 0, true); /* opens at once; the list with the other minor comes meanwhile */
+        notice(&world, 0, true); /* opens at once; the list with the new minor is read during the open */
         AWAIT(&world, begun(&world, 0, CALL_OPEN) == 2 && find(&world, 0)->info.minor == 7);
         let_go(&world, 0, CALL_OPEN, 0);
         AWAIT(&world, is_fresh(&world, 0) && is_idle(&world));
@@ -713,7 +713,7 @@ static void a_gpu_bound_under_another_minor_is_opened_only_once(void **state) {
         finish(&world);
 }
 
-static void a_list_older_than_the_hold_does_not_cost_it(void **state) {
+static void a_list_begun_before_the_open_does_not_release_the_gpu(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -721,7 +721,7 @@ static void a_list_older_than_the_hold_does_not_cost_it(void **state) {
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
         driver_unbinds(&world, 0);
         world.driver.list.held_back[CALL_LIST] = true;
-        registry_rescan(world.registry); /* does not see the GPU, and says so late */
+        registry_rescan(world.registry); /* does not contain the GPU; its result is held back */
         AWAIT(&world, world.driver.list.begun[CALL_LIST] == 2);
         driver_binds(&world, 0, 3);
         notice(&world, 0, true);
@@ -733,7 +733,7 @@ static void a_list_older_than_the_hold_does_not_cost_it(void **state) {
         finish(&world);
 }
 
-static void an_unbind_during_an_open_is_obeyed_when_the_open_ends(void **state) {
+static void after_an_unbind_during_an_open_the_gpu_is_closed_when_the_open_ends(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -748,20 +748,20 @@ static void an_unbind_during_an_open_is_obeyed_when_the_open_ends(void **state) 
         finish(&world);
 }
 
-static void an_unbind_that_is_over_and_followed_by_a_bind_unseen_leaves_the_gpu_held(void **state) {
+static void a_gpu_is_held_after_an_unbind_and_a_bind_without_a_bind_notice(void **state) {
         struct world world;
 
         start(&world, 1);
         notice(&world, 0, false);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
         driver_unbinds(&world, 0);
-        driver_binds(&world, 0, 0); /* the same minor, and nobody told */
-        uevent_removed(&world, 0);  /* but that the unbind is over */
+        driver_binds(&world, 0, 0); /* the same minor, no notice */
+        uevent_removed(&world, 0);  /* the only sign that the unbind is over */
         AWAIT(&world, is_fresh(&world, 0));
         finish(&world);
 }
 
-static void an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held(void **state) {
+static void a_gpu_listed_with_another_minor_after_an_unbind_is_held(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -773,7 +773,7 @@ static void an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held(void 
         finish(&world);
 }
 
-static void nothing_is_opened_before_unbinds_are_heard_of(void **state) {
+static void no_gpu_is_opened_before_the_subscription_to_unbind_notices(void **state) {
         struct world world;
 
         prepare_announcing(&world, 2);
@@ -789,7 +789,7 @@ static void nothing_is_opened_before_unbinds_are_heard_of(void **state) {
         finish(&world);
 }
 
-static void who_stays_deaf_holds_all_the_same(void **state) {
+static void if_the_subscription_hangs_gpus_are_opened_after_a_limit(void **state) {
         struct world world;
 
         prepare_announcing(&world, 1);
@@ -799,7 +799,7 @@ static void who_stays_deaf_holds_all_the_same(void **state) {
         finish(&world);
 }
 
-static void a_subscription_that_is_late_delays_no_second_open(void **state) {
+static void a_hanging_subscription_delays_only_the_first_open(void **state) {
         uint64_t begun_usec;
         struct world world;
 
@@ -808,14 +808,14 @@ static void a_subscription_that_is_late_delays_no_second_open(void **state) {
         hold_back_events(&world, CALL_SUBSCRIBE);
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1);
-        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* after the limit */
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* waits for the limit */
         begun_usec = clock_monotonic_usec();
         assert_int_equal(set_mode(&world, 1, true), REGISTRY_DONE);
         assert_true(clock_monotonic_usec() < begun_usec + USEC_PER_SEC);
         finish(&world);
 }
 
-static void a_gpu_that_is_not_wanted_any_more_does_not_wait(void **state) {
+static void a_gpu_that_is_no_longer_wanted_does_not_wait_for_the_subscription(void **state) {
         struct world world;
 
         prepare_announcing(&world, 1);
@@ -828,7 +828,7 @@ static void a_gpu_that_is_not_wanted_any_more_does_not_wait(void **state) {
         finish(&world);
 }
 
-static void uvm_is_had_again_with_the_gpu_after_an_unbind(void **state) {
+static void after_an_unbind_and_a_bind_uvm_persistence_is_set_again(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -845,14 +845,14 @@ static void uvm_is_had_again_with_the_gpu_after_an_unbind(void **state) {
         finish(&world);
 }
 
-static void notices_of_other_gpus_and_at_any_time_do_no_harm(void **state) {
+static void unexpected_notices_do_no_harm(void **state) {
         const struct rm_event strange[] = {{.gpu_id = 0}, {.gpu_id = UINT32_MAX, .bind = true}, {.gpu_id = 0x10001700}};
         struct world world;
 
         start(&world, 1);
         for (size_t i = 0; i < ARRAY_SIZE(strange); i++)
                 registry_note_event(world.registry, &strange[i]);
-        notice(&world, 0, true); /* bound already */
+        notice(&world, 0, true); /* already bound */
         AWAIT(&world, is_idle(&world));
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         notice(&world, 0, false);
@@ -861,9 +861,9 @@ static void notices_of_other_gpus_and_at_any_time_do_no_harm(void **state) {
         finish(&world);
 }
 
-/* ---- GPUs that go and come ---- */
+/* ---- removed, added and swapped GPUs ---- */
 
-static void a_gpu_that_goes_is_let_go_of_and_forgotten(void **state) {
+static void a_gpu_that_is_no_longer_listed_is_closed_and_forgotten(void **state) {
         struct world world;
 
         start(&world, 2);
@@ -878,8 +878,8 @@ static void a_gpu_that_goes_is_let_go_of_and_forgotten(void **state) {
         finish(&world);
 }
 
-/* Same address, same minor: nothing but the uevent tells that the descriptor is of the GPU before. */
-static void a_gpu_swapped_faster_than_anybody_looks_is_opened_anew(void **state) {
+/* With the same address and minor, only the uevent shows that the descriptor belongs to the old GPU. */
+static void a_gpu_swapped_between_two_scans_is_reopened_after_its_uevent(void **state) {
         struct world world;
 
         start(&world, 2);
@@ -894,7 +894,7 @@ static void a_gpu_swapped_faster_than_anybody_looks_is_opened_anew(void **state)
         finish(&world);
 }
 
-static void a_gpu_swapped_while_it_is_opened_is_opened_anew(void **state) {
+static void a_gpu_swapped_during_its_open_is_reopened(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -911,7 +911,7 @@ static void a_gpu_swapped_while_it_is_opened_is_opened_anew(void **state) {
         finish(&world);
 }
 
-static void a_gpu_swapped_while_it_is_closed_is_opened_anew(void **state) {
+static void a_gpu_swapped_during_its_close_is_reopened(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -927,7 +927,7 @@ static void a_gpu_swapped_while_it_is_closed_is_opened_anew(void **state) {
         finish(&world);
 }
 
-static void a_gpu_replaced_under_another_minor_is_opened_anew(void **state) {
+static void a_gpu_listed_with_another_minor_is_reopened(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -941,7 +941,7 @@ static void a_gpu_replaced_under_another_minor_is_opened_anew(void **state) {
         finish(&world);
 }
 
-static void a_gpu_that_failed_and_was_swapped_is_held(void **state) {
+static void a_failed_gpu_is_held_after_a_swap(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -955,11 +955,11 @@ static void a_gpu_that_failed_and_was_swapped_is_held(void **state) {
         finish(&world);
 }
 
-static void a_gpu_that_failed_and_came_back_under_another_minor_is_held_at_once(void **state) {
+static void a_failed_gpu_that_is_listed_with_another_minor_is_held(void **state) {
         struct world world;
 
         prepare(&world, 1);
-        set_result(&world, 0, CALL_OPEN, -EIO); /* a pause of a second, and then more */
+        set_result(&world, 0, CALL_OPEN, -EIO);
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1 && is_idle(&world));
         set_result(&world, 0, CALL_OPEN, 0);
@@ -970,7 +970,7 @@ static void a_gpu_that_failed_and_came_back_under_another_minor_is_held_at_once(
         finish(&world);
 }
 
-static void a_released_gpu_that_was_replaced_is_held_when_told_to(void **state) {
+static void a_released_gpu_with_a_new_minor_is_held_after_a_set(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -983,7 +983,7 @@ static void a_released_gpu_that_was_replaced_is_held_when_told_to(void **state) 
         finish(&world);
 }
 
-static void a_gpu_that_cannot_be_read_for_a_moment_stays_held(void **state) {
+static void a_gpu_with_unreadable_information_stays_held(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -998,7 +998,7 @@ static void a_gpu_that_cannot_be_read_for_a_moment_stays_held(void **state) {
         finish(&world);
 }
 
-static void a_gpu_stuck_in_its_close_is_forgotten_when_that_ends(void **state) {
+static void a_removed_gpu_with_a_stuck_close_is_forgotten_when_the_close_ends(void **state) {
         struct world world;
 
         start(&world, 2);
@@ -1013,8 +1013,8 @@ static void a_gpu_stuck_in_its_close_is_forgotten_when_that_ends(void **state) {
         finish(&world);
 }
 
-/* Everything at once, in a fixed order of chances: at the end every GPU that is there is held, freshly. */
-static void a_storm_of_comings_and_goings_ends_with_all_held(void **state) {
+/* The random sequence is fixed. */
+static void after_hundreds_of_random_events_every_gpu_is_held(void **state) {
         uint32_t random = 2;
         struct world world;
 
@@ -1022,7 +1022,7 @@ static void a_storm_of_comings_and_goings_ends_with_all_held(void **state) {
         for (int round = 0; round < 400; round++) {
                 size_t index;
 
-                random = random * 1664525 + 1013904223; /* Numerical Recipes' */
+                random = random * 1664525 + 1013904223; /* constants from Numerical Recipes */
                 index = random >> 30;
                 switch (random >> 16 & 7) {
                 case 0:
@@ -1035,7 +1035,7 @@ static void a_storm_of_comings_and_goings_ends_with_all_held(void **state) {
                         driver_binds(&world, index, (int)(random >> 20 & 15));
                         notice(&world, index, true);
                         break;
-                case 3: /* swapped, and only a uevent tells */
+                case 3: /* swapped, with only a uevent */
                         driver_binds(&world, index, world.driver.gpus[index].minor);
                         uevent_removed(&world, index);
                         break;
@@ -1067,8 +1067,8 @@ static void a_storm_of_comings_and_goings_ends_with_all_held(void **state) {
 
 /* ---- requests ---- */
 
-/* An unbind may have waited for just this release. */
-static void a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released(void **state) {
+/* The unbind may have waited for this release. */
+static void a_set_off_of_a_gpu_that_is_unbound_is_answered_after_the_release(void **state) {
         struct asked first, second;
         struct world world;
 
@@ -1087,7 +1087,7 @@ static void a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_releas
         finish(&world);
 }
 
-static void a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once(void **state) {
+static void a_set_on_of_a_gpu_that_is_unbound_is_answered_at_once(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1105,7 +1105,7 @@ static void a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once(void **sta
         finish(&world);
 }
 
-static void a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver(void **state) {
+static void a_set_on_of_a_gpu_that_fails_to_open_is_a_driver_error(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -1114,11 +1114,11 @@ static void a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver(void **state)
         assert_int_equal(set_mode(&world, 0, true), REGISTRY_FAILED);
         assert_int_equal(state_of(&world, 0), GPU_FAILED);
         set_result(&world, 0, CALL_OPEN, 0);
-        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* tried at once, whatever the pause */
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* retried at once, without the pause */
         finish(&world);
 }
 
-static void a_set_lasts_over_a_reload_that_says_of_the_gpu_what_was_said_before(void **state) {
+static void a_reload_that_changes_only_another_gpu_keeps_the_mode_set_by_a_client(void **state) {
         struct world world;
 
         start(&world, 2);
@@ -1134,11 +1134,11 @@ static void a_set_lasts_over_a_reload_that_says_of_the_gpu_what_was_said_before(
         finish(&world);
 }
 
-static void a_set_ends_at_a_reload_that_says_otherwise_of_the_gpu(void **state) {
+static void a_reload_that_changes_the_gpus_configuration_overrides_a_set(void **state) {
         struct world world;
 
         start(&world, 1);
-        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* as it is, and a Set all the same */
+        assert_int_equal(set_mode(&world, 0, true), REGISTRY_DONE); /* a Set without a change counts, too */
         world.policy.persistence = false;
         registry_apply_policy(world.registry);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED && is_idle(&world));
@@ -1148,7 +1148,7 @@ static void a_set_ends_at_a_reload_that_says_otherwise_of_the_gpu(void **state) 
         finish(&world);
 }
 
-static void a_set_that_a_reload_overtakes_is_answered(void **state) {
+static void a_set_that_is_overridden_by_a_reload_during_the_open_is_answered(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1167,7 +1167,7 @@ static void a_set_that_a_reload_overtakes_is_answered(void **state) {
         finish(&world);
 }
 
-static void a_set_lasts_when_the_gpu_tells_that_another_line_is_meant(void **state) {
+static void a_set_lasts_when_the_gpus_uuid_shows_that_another_line_applies(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1186,7 +1186,7 @@ static void a_set_lasts_when_the_gpu_tells_that_another_line_is_meant(void **sta
         finish(&world);
 }
 
-static void a_set_of_a_gpu_that_is_away_ends_only_at_a_reload_that_says_otherwise_of_it(void **state) {
+static void a_set_of_an_absent_gpu_is_overridden_only_by_a_change_of_its_configuration(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -1207,7 +1207,7 @@ static void a_set_of_a_gpu_that_is_away_ends_only_at_a_reload_that_says_otherwis
         finish(&world);
 }
 
-static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state) {
+static void a_set_of_a_stuck_gpu_is_a_driver_error(void **state) {
         struct asked waiting;
         struct world world;
 
@@ -1225,8 +1225,8 @@ static void a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver(void **state)
         finish(&world);
 }
 
-/* As by a reset, which asks as soon as the bind has returned, before anybody has told us of it. */
-static void a_set_of_a_gpu_whose_bind_we_have_not_heard_of_finds_it(void **state) {
+/* As after a reset: its Set can arrive before the uevent of the bind. */
+static void a_set_of_a_gpu_whose_bind_is_not_known_yet_finds_the_gpu(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1244,13 +1244,13 @@ static void a_set_of_a_gpu_whose_bind_we_have_not_heard_of_finds_it(void **state
         finish(&world);
 }
 
-static void a_set_of_a_gpu_that_the_list_has_not_is_answered_when_it_is_read(void **state) {
+static void a_set_of_an_unknown_gpu_is_answered_after_the_list_was_read_again(void **state) {
         struct asked asked;
         struct world world;
 
         start(&world, 1);
         world.driver.list.held_back[CALL_LIST] = true;
-        registry_rescan(world.registry); /* which began before, and counts for nothing */
+        registry_rescan(world.registry); /* begun before the request, so its result does not count */
         ask_unlisted(&world, 1, &asked);
         registry_advance(world.registry);
         assert_false(asked.answered);
@@ -1261,7 +1261,7 @@ static void a_set_of_a_gpu_that_the_list_has_not_is_answered_when_it_is_read(voi
         finish(&world);
 }
 
-static void where_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_in_time_and_by_a_stop(void **state) {
+static void if_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_after_a_limit_or_at_a_stop(void **state) {
         struct asked first, second;
         struct world world;
 
@@ -1281,8 +1281,8 @@ static void where_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_in_time_and
         finish(&world);
 }
 
-/* Whatever the limit for a GPU in the driver is: NVML waits no longer. */
-static void a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up(void **state) {
+/* The limit is NVML's, and does not depend on the limit for stuck GPUs. */
+static void a_set_is_answered_before_its_client_gives_up(void **state) {
         struct asked first, second;
         struct world world;
 
@@ -1316,7 +1316,7 @@ static void a_set_on_during_an_unbind_is_refused(void **state) {
         finish(&world);
 }
 
-static void memory_that_cannot_be_changed_brings_the_old_mode_back(void **state) {
+static void if_the_memory_cannot_be_onlined_the_old_mode_is_restored(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1336,7 +1336,7 @@ static void memory_that_cannot_be_changed_brings_the_old_mode_back(void **state)
         finish(&world);
 }
 
-static void a_set_starts_no_job_for_memory_that_a_gpu_does_not_have(void **state) {
+static void a_set_starts_no_memory_job_for_a_gpu_without_numa_memory(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1354,7 +1354,7 @@ static void a_set_starts_no_job_for_memory_that_a_gpu_does_not_have(void **state
         finish(&world);
 }
 
-static void memory_in_use_brings_the_old_mode_back_where_memory_was_meant(void **state) {
+static void if_the_memory_is_in_use_a_set_of_mode_and_memory_restores_the_old_mode(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1366,7 +1366,7 @@ static void memory_in_use_brings_the_old_mode_back_where_memory_was_meant(void *
         assert_int_equal(asked.answer, REGISTRY_NUMA_FAILED);
         assert_true(is_fresh(&world, 0) && find(&world, 0)->wanted);
 
-        assert_int_equal(set_mode(&world, 0, false), REGISTRY_FAILED); /* the mode only: it is tried again */
+        assert_int_equal(set_mode(&world, 0, false), REGISTRY_FAILED); /* a Set of the mode only is retried */
         assert_false(find(&world, 0)->wanted);
         set_result(&world, 0, CALL_CLOSE, 0);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
@@ -1375,7 +1375,7 @@ static void memory_in_use_brings_the_old_mode_back_where_memory_was_meant(void *
 
 /* ---- UVM ---- */
 
-static void uvm_that_fails_never_costs_the_hold(void **state) {
+static void a_failure_of_uvm_persistence_never_releases_the_gpu(void **state) {
         struct world world;
 
         prepare(&world, 2);
@@ -1383,17 +1383,17 @@ static void uvm_that_fails_never_costs_the_hold(void **state) {
         set_result(&world, 0, CALL_UVM_ENABLE, -EIO);
         set_result(&world, 1, CALL_UVM_ENABLE, -EOPNOTSUPP);
         registry_start(world.registry);
-        AWAIT(&world, begun(&world, 0, CALL_UVM_ENABLE) == 2); /* tried again, a second later */
+        AWAIT(&world, begun(&world, 0, CALL_UVM_ENABLE) == 2); /* retried after a second */
         assert_int_equal(registry_count(world.registry).held, 2);
         assert_int_equal(find(&world, 0)->uvm_failure.error, -EIO);
-        assert_int_equal(begun(&world, 1, CALL_UVM_ENABLE), 1); /* what cannot be had is not tried again */
+        assert_int_equal(begun(&world, 1, CALL_UVM_ENABLE), 1); /* not supported: not retried */
         assert_int_equal(begun(&world, 0, CALL_CLOSE), 0);
         set_result(&world, 0, CALL_UVM_ENABLE, 0);
         AWAIT(&world, find(&world, 0)->hold.uvm && is_idle(&world));
         finish(&world);
 }
 
-static void uvm_does_not_hold_up_readiness(void **state) {
+static void uvm_persistence_does_not_delay_readiness(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -1420,7 +1420,7 @@ static void on_lease(struct registry_lease *lease, enum registry_answer answer) 
         lessee->answer = answer;
 }
 
-static void a_lease_of_all_covers_what_comes_meanwhile(void **state) {
+static void a_lease_of_all_gpus_includes_those_added_during_the_lease(void **state) {
         struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
         struct world world;
 
@@ -1430,7 +1430,7 @@ static void a_lease_of_all_covers_what_comes_meanwhile(void **state) {
         assert_int_equal(lessee.answer, REGISTRY_DONE);
         assert_int_equal(registry_count(world.registry).held, 0);
         driver_binds(&world, 2, 2);
-        driver_binds(&world, 0, 0); /* rebound, as after a change of drivers */
+        driver_binds(&world, 0, 0); /* rebound, as after a driver update */
         uevent_removed(&world, 0);
         look(&world);
         assert_int_equal(registry_count(world.registry).gpus, 3);
@@ -1441,7 +1441,7 @@ static void a_lease_of_all_covers_what_comes_meanwhile(void **state) {
         finish(&world);
 }
 
-static void a_lease_waits_until_nothing_of_ours_uses_the_driver(void **state) {
+static void a_lease_is_answered_after_the_daemon_stopped_using_the_driver(void **state) {
         struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
         struct world world;
 
@@ -1456,7 +1456,7 @@ static void a_lease_waits_until_nothing_of_ours_uses_the_driver(void **state) {
         finish(&world);
 }
 
-static void a_lease_is_answered_in_the_end_when_it_does_not_become_quiet(void **state) {
+static void if_the_daemon_cannot_stop_using_the_driver_a_lease_is_answered_after_a_limit(void **state) {
         struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
         uint64_t begun_usec = clock_monotonic_usec();
         struct world world;
@@ -1471,17 +1471,17 @@ static void a_lease_is_answered_in_the_end_when_it_does_not_become_quiet(void **
         finish(&world);
 }
 
-/* It keeps the kernel module where it is: there is nothing to be quiet for. */
-static void beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else(void **state) {
+/* A hanging GPU keeps the module loaded, so the rest of the daemon need not stop using the driver. */
+static void if_another_gpu_hangs_a_lease_waits_only_for_its_own_gpus(void **state) {
         struct pci_address address = address_of(0);
         struct lessee lessee = {.lease = {.addresses = &address, .n_addresses = 1, .answered = on_lease}};
         struct world world;
 
-        prepare_announcing(&world, 2); /* subscribed for as long as any GPU is used */
+        prepare_announcing(&world, 2); /* subscribed while any GPU is used */
         hold_back(&world, 1, CALL_OPEN);
         registry_start(world.registry);
         AWAIT(&world, find(&world, 0) && is_fresh(&world, 0) && begun(&world, 1, CALL_OPEN) == 1);
-        assert_int_equal(world.driver.questions.begun[CALL_QUERY], 0); /* it would wait */
+        assert_int_equal(world.driver.questions.begun[CALL_QUERY], 0); /* a question would block */
         registry_lease_begin(world.registry, &lessee.lease);
         AWAIT(&world, state_of(&world, 0) == GPU_RELEASED);
         assert_int_equal(lessee.n_answers, 1);
@@ -1489,7 +1489,7 @@ static void beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else(void **state)
         finish(&world);
 }
 
-static void a_lease_of_a_gpu_that_is_stuck_says_so(void **state) {
+static void a_lease_of_a_stuck_gpu_fails(void **state) {
         struct pci_address address = address_of(0);
         struct lessee lessee = {.lease = {.addresses = &address, .n_addresses = 1, .answered = on_lease}};
         struct world world;
@@ -1505,7 +1505,7 @@ static void a_lease_of_a_gpu_that_is_stuck_says_so(void **state) {
         finish(&world);
 }
 
-static void a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again(void **state) {
+static void if_no_thread_can_be_created_a_set_on_fails_and_the_open_is_retried(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1520,9 +1520,9 @@ static void a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again(vo
         finish(&world);
 }
 
-/* ---- the process before us ---- */
+/* ---- the previous process ---- */
 
-/* A descriptor of this GPU, as it is left by the process before: the caller's to close, as the driver here does not. */
+/* Hands over a descriptor from the previous process. The caller closes it, because the fake driver does not. */
 static int hand_over(struct world *world, size_t index) {
         struct pci_address address = address_of(index);
         struct gpu_hold hold = GPU_HOLD_NONE;
@@ -1532,7 +1532,7 @@ static int hand_over(struct world *world, size_t index) {
         return hold.device_fd;
 }
 
-static void a_gpu_that_was_kept_is_adopted_and_not_opened(void **state) {
+static void a_kept_gpu_is_adopted_without_an_open(void **state) {
         struct world world;
         int fd;
 
@@ -1547,13 +1547,13 @@ static void a_gpu_that_was_kept_is_adopted_and_not_opened(void **state) {
         finish(&world);
 }
 
-static void a_gpu_for_whose_adoption_there_is_no_thread_is_adopted_later(void **state) {
+static void if_no_thread_can_be_created_an_adoption_is_retried(void **state) {
         struct world world;
         int fd;
 
         prepare(&world, 1);
         fd = hand_over(&world, 0);
-        refuse_thread(2); /* the first one makes the list */
+        refuse_thread(2); /* the first one reads the list */
         registry_start(world.registry);
         AWAIT(&world, world.n_ready == 1 && is_idle(&world));
         assert_int_equal(begun(&world, 0, CALL_ADOPT), 1);
@@ -1563,7 +1563,7 @@ static void a_gpu_for_whose_adoption_there_is_no_thread_is_adopted_later(void **
         finish(&world);
 }
 
-static void a_gpu_removed_before_it_could_be_adopted_is_opened_anew(void **state) {
+static void a_gpu_removed_during_its_adoption_is_reopened(void **state) {
         struct world world;
         int fd;
 
@@ -1589,7 +1589,7 @@ static void hold_questions_back(struct world *world, enum call call, bool held_b
         (void)pthread_mutex_unlock(&world->driver.mutex);
 }
 
-static void once_no_gpu_is_in_the_driver_each_is_asked_about(void **state) {
+static void questions_wait_until_no_job_is_in_the_driver(void **state) {
         struct world world;
 
         prepare(&world, 2);
@@ -1603,7 +1603,7 @@ static void once_no_gpu_is_in_the_driver_each_is_asked_about(void **state) {
         finish(&world);
 }
 
-static void a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting(void **state) {
+static void a_hanging_question_delays_no_set_no_lease_and_no_stop(void **state) {
         struct lessee lessee = {.lease = {.all = true, .answered = on_lease}};
         struct world world;
 
@@ -1625,7 +1625,7 @@ static void a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting(void
         finish(&world);
 }
 
-static void an_open_that_fails_is_told_of_before_it_is_explained(void **state) {
+static void a_failed_open_is_reported_before_its_reason_is_known(void **state) {
         struct world world;
 
         prepare(&world, 1);
@@ -1641,7 +1641,7 @@ static void an_open_that_fails_is_told_of_before_it_is_explained(void **state) {
 
 /* ---- the end ---- */
 
-static void a_look_for_gpus_that_hangs_does_not_keep_a_stop_waiting(void **state) {
+static void a_hanging_scan_does_not_delay_a_stop(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -1655,7 +1655,7 @@ static void a_look_for_gpus_that_hangs_does_not_keep_a_stop_waiting(void **state
         finish(&world);
 }
 
-static void a_stop_waits_for_what_is_in_the_driver_and_then_releases_it(void **state) {
+static void a_stop_waits_for_an_open_and_then_releases_the_gpu(void **state) {
         struct world world;
 
         prepare(&world, 2);
@@ -1671,7 +1671,7 @@ static void a_stop_waits_for_what_is_in_the_driver_and_then_releases_it(void **s
         finish(&world);
 }
 
-static void after_a_stop_nothing_is_opened_whatever_comes(void **state) {
+static void after_a_stop_no_gpu_is_opened(void **state) {
         struct world world;
 
         start(&world, 1);
@@ -1691,67 +1691,67 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_first_list_that_fails_once_delays_readiness),
                 cmocka_unit_test(a_gpu_bound_under_another_minor_is_opened_only_once),
-                cmocka_unit_test(a_gpu_for_whose_adoption_there_is_no_thread_is_adopted_later),
-                cmocka_unit_test(a_gpu_removed_before_it_could_be_adopted_is_opened_anew),
-                cmocka_unit_test(a_gpu_replaced_under_another_minor_is_opened_anew),
-                cmocka_unit_test(a_gpu_stuck_in_its_close_is_forgotten_when_that_ends),
-                cmocka_unit_test(a_gpu_swapped_faster_than_anybody_looks_is_opened_anew),
-                cmocka_unit_test(a_gpu_swapped_while_it_is_closed_is_opened_anew),
-                cmocka_unit_test(a_gpu_swapped_while_it_is_opened_is_opened_anew),
-                cmocka_unit_test(a_gpu_that_cannot_be_read_for_a_moment_stays_held),
-                cmocka_unit_test(a_gpu_that_failed_and_came_back_under_another_minor_is_held_at_once),
-                cmocka_unit_test(a_gpu_that_failed_and_was_swapped_is_held),
-                cmocka_unit_test(a_gpu_that_fails_is_tried_again_until_it_is_held),
-                cmocka_unit_test(a_gpu_that_goes_is_let_go_of_and_forgotten),
-                cmocka_unit_test(a_gpu_that_is_not_wanted_any_more_does_not_wait),
-                cmocka_unit_test(a_gpu_that_was_kept_is_adopted_and_not_opened),
-                cmocka_unit_test(a_lease_is_answered_in_the_end_when_it_does_not_become_quiet),
-                cmocka_unit_test(a_set_ends_at_a_reload_that_says_otherwise_of_the_gpu),
-                cmocka_unit_test(a_set_lasts_over_a_reload_that_says_of_the_gpu_what_was_said_before),
-                cmocka_unit_test(a_set_lasts_when_the_gpu_tells_that_another_line_is_meant),
-                cmocka_unit_test(a_set_of_a_gpu_that_is_away_ends_only_at_a_reload_that_says_otherwise_of_it),
-                cmocka_unit_test(a_set_that_a_reload_overtakes_is_answered),
-                cmocka_unit_test(a_lease_of_a_gpu_that_is_stuck_says_so),
-                cmocka_unit_test(a_lease_of_all_covers_what_comes_meanwhile),
-                cmocka_unit_test(a_lease_waits_until_nothing_of_ours_uses_the_driver),
-                cmocka_unit_test(a_list_older_than_the_hold_does_not_cost_it),
-                cmocka_unit_test(a_list_that_cannot_be_read_takes_nothing_away_and_is_read_again),
-                cmocka_unit_test(a_look_for_gpus_that_hangs_does_not_keep_a_stop_waiting),
-                cmocka_unit_test(a_question_that_hangs_keeps_no_set_no_lease_and_no_stop_waiting),
-                cmocka_unit_test(a_released_gpu_that_was_replaced_is_held_when_told_to),
-                cmocka_unit_test(a_set_of_a_gpu_that_is_stuck_is_an_error_of_the_driver),
-                cmocka_unit_test(a_set_of_a_gpu_that_the_list_has_not_is_answered_when_it_is_read),
-                cmocka_unit_test(a_set_of_a_gpu_whose_bind_we_have_not_heard_of_finds_it),
-                cmocka_unit_test(a_set_that_waits_for_too_long_is_answered_before_its_client_gives_up),
-                cmocka_unit_test(a_set_off_of_a_gpu_that_goes_meanwhile_is_answered_when_it_is_released),
+                cmocka_unit_test(if_no_thread_can_be_created_an_adoption_is_retried),
+                cmocka_unit_test(a_gpu_removed_during_its_adoption_is_reopened),
+                cmocka_unit_test(a_gpu_listed_with_another_minor_is_reopened),
+                cmocka_unit_test(a_removed_gpu_with_a_stuck_close_is_forgotten_when_the_close_ends),
+                cmocka_unit_test(a_gpu_swapped_between_two_scans_is_reopened_after_its_uevent),
+                cmocka_unit_test(a_gpu_swapped_during_its_close_is_reopened),
+                cmocka_unit_test(a_gpu_swapped_during_its_open_is_reopened),
+                cmocka_unit_test(a_gpu_with_unreadable_information_stays_held),
+                cmocka_unit_test(a_failed_gpu_that_is_listed_with_another_minor_is_held),
+                cmocka_unit_test(a_failed_gpu_is_held_after_a_swap),
+                cmocka_unit_test(a_gpu_that_fails_to_open_is_retried_until_it_is_held),
+                cmocka_unit_test(a_gpu_that_is_no_longer_listed_is_closed_and_forgotten),
+                cmocka_unit_test(a_gpu_that_is_no_longer_wanted_does_not_wait_for_the_subscription),
+                cmocka_unit_test(a_kept_gpu_is_adopted_without_an_open),
+                cmocka_unit_test(if_the_daemon_cannot_stop_using_the_driver_a_lease_is_answered_after_a_limit),
+                cmocka_unit_test(a_reload_that_changes_the_gpus_configuration_overrides_a_set),
+                cmocka_unit_test(a_reload_that_changes_only_another_gpu_keeps_the_mode_set_by_a_client),
+                cmocka_unit_test(a_set_lasts_when_the_gpus_uuid_shows_that_another_line_applies),
+                cmocka_unit_test(a_set_of_an_absent_gpu_is_overridden_only_by_a_change_of_its_configuration),
+                cmocka_unit_test(a_set_that_is_overridden_by_a_reload_during_the_open_is_answered),
+                cmocka_unit_test(a_lease_of_a_stuck_gpu_fails),
+                cmocka_unit_test(a_lease_of_all_gpus_includes_those_added_during_the_lease),
+                cmocka_unit_test(a_lease_is_answered_after_the_daemon_stopped_using_the_driver),
+                cmocka_unit_test(a_list_begun_before_the_open_does_not_release_the_gpu),
+                cmocka_unit_test(a_list_that_cannot_be_read_releases_nothing_and_is_retried),
+                cmocka_unit_test(a_hanging_scan_does_not_delay_a_stop),
+                cmocka_unit_test(a_hanging_question_delays_no_set_no_lease_and_no_stop),
+                cmocka_unit_test(a_released_gpu_with_a_new_minor_is_held_after_a_set),
+                cmocka_unit_test(a_set_of_a_stuck_gpu_is_a_driver_error),
+                cmocka_unit_test(a_set_of_an_unknown_gpu_is_answered_after_the_list_was_read_again),
+                cmocka_unit_test(a_set_of_a_gpu_whose_bind_is_not_known_yet_finds_the_gpu),
+                cmocka_unit_test(a_set_is_answered_before_its_client_gives_up),
+                cmocka_unit_test(a_set_off_of_a_gpu_that_is_unbound_is_answered_after_the_release),
                 cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
-                cmocka_unit_test(a_set_on_for_which_there_is_no_thread_is_answered_and_tried_again),
-                cmocka_unit_test(a_set_on_of_a_gpu_that_fails_is_an_error_of_the_driver),
-                cmocka_unit_test(a_set_on_of_a_gpu_that_goes_meanwhile_is_answered_at_once),
-                cmocka_unit_test(a_stop_waits_for_what_is_in_the_driver_and_then_releases_it),
-                cmocka_unit_test(a_storm_of_comings_and_goings_ends_with_all_held),
-                cmocka_unit_test(a_stuck_gpu_keeps_nobody_waiting_and_is_held_when_it_comes_back),
-                cmocka_unit_test(a_subscription_that_is_late_delays_no_second_open),
-                cmocka_unit_test(after_a_stop_nothing_is_opened_whatever_comes),
-                cmocka_unit_test(an_open_that_fails_is_told_of_before_it_is_explained),
-                cmocka_unit_test(an_unbind_during_an_open_is_obeyed_when_the_open_ends),
+                cmocka_unit_test(if_no_thread_can_be_created_a_set_on_fails_and_the_open_is_retried),
+                cmocka_unit_test(a_set_on_of_a_gpu_that_fails_to_open_is_a_driver_error),
+                cmocka_unit_test(a_set_on_of_a_gpu_that_is_unbound_is_answered_at_once),
+                cmocka_unit_test(a_stop_waits_for_an_open_and_then_releases_the_gpu),
+                cmocka_unit_test(after_hundreds_of_random_events_every_gpu_is_held),
+                cmocka_unit_test(a_stuck_open_does_not_delay_readiness_and_the_gpu_is_held_when_it_ends),
+                cmocka_unit_test(a_hanging_subscription_delays_only_the_first_open),
+                cmocka_unit_test(after_a_stop_no_gpu_is_opened),
+                cmocka_unit_test(a_failed_open_is_reported_before_its_reason_is_known),
+                cmocka_unit_test(after_an_unbind_during_an_open_the_gpu_is_closed_when_the_open_ends),
                 cmocka_unit_test(an_unbind_notice_releases_and_a_bind_notice_holds_again),
-                cmocka_unit_test(an_unbind_seen_by_another_minor_to_be_over_leaves_the_gpu_held),
-                cmocka_unit_test(an_unbind_that_is_over_and_followed_by_a_bind_unseen_leaves_the_gpu_held),
-                cmocka_unit_test(beside_a_gpu_that_hangs_a_lease_waits_for_nothing_else),
-                cmocka_unit_test(every_gpu_is_opened_once_and_then_it_is_ready),
-                cmocka_unit_test(a_set_starts_no_job_for_memory_that_a_gpu_does_not_have),
-                cmocka_unit_test(memory_in_use_brings_the_old_mode_back_where_memory_was_meant),
-                cmocka_unit_test(memory_that_cannot_be_changed_brings_the_old_mode_back),
-                cmocka_unit_test(nothing_is_opened_before_unbinds_are_heard_of),
-                cmocka_unit_test(notices_of_other_gpus_and_at_any_time_do_no_harm),
-                cmocka_unit_test(once_no_gpu_is_in_the_driver_each_is_asked_about),
-                cmocka_unit_test(uvm_does_not_hold_up_readiness),
-                cmocka_unit_test(uvm_is_had_again_with_the_gpu_after_an_unbind),
-                cmocka_unit_test(uvm_that_fails_never_costs_the_hold),
-                cmocka_unit_test(where_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_in_time_and_by_a_stop),
-                cmocka_unit_test(who_stays_deaf_holds_all_the_same),
-                cmocka_unit_test(without_gpus_it_is_ready_and_holds_what_comes),
+                cmocka_unit_test(a_gpu_listed_with_another_minor_after_an_unbind_is_held),
+                cmocka_unit_test(a_gpu_is_held_after_an_unbind_and_a_bind_without_a_bind_notice),
+                cmocka_unit_test(if_another_gpu_hangs_a_lease_waits_only_for_its_own_gpus),
+                cmocka_unit_test(readiness_is_reported_after_each_gpu_was_opened_once),
+                cmocka_unit_test(a_set_starts_no_memory_job_for_a_gpu_without_numa_memory),
+                cmocka_unit_test(if_the_memory_is_in_use_a_set_of_mode_and_memory_restores_the_old_mode),
+                cmocka_unit_test(if_the_memory_cannot_be_onlined_the_old_mode_is_restored),
+                cmocka_unit_test(no_gpu_is_opened_before_the_subscription_to_unbind_notices),
+                cmocka_unit_test(unexpected_notices_do_no_harm),
+                cmocka_unit_test(questions_wait_until_no_job_is_in_the_driver),
+                cmocka_unit_test(uvm_persistence_does_not_delay_readiness),
+                cmocka_unit_test(after_an_unbind_and_a_bind_uvm_persistence_is_set_again),
+                cmocka_unit_test(a_failure_of_uvm_persistence_never_releases_the_gpu),
+                cmocka_unit_test(if_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_after_a_limit_or_at_a_stop),
+                cmocka_unit_test(if_the_subscription_hangs_gpus_are_opened_after_a_limit),
+                cmocka_unit_test(without_gpus_readiness_is_reported_and_a_gpu_added_later_is_held),
         };
 
         log_open("test", 0, true);

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The filter of system calls: each attempt in a child of its own, which enters the sandbox first. Calls that must be
- * turned away are also made without it, where they must not fail in that way: the answer is then the filter's.
+ * The sandbox: each attempt runs in its own child, which enters the sandbox first. An attempt that must be refused also
+ * runs without the sandbox, where it must not fail with the same error. That shows that the sandbox refused it.
  */
 
 #include "daemon/sandbox/sandbox.h"
@@ -49,7 +49,7 @@
 #include "gpu/abi.h"
 #include "tests/unit/tree.h"
 
-/* An attempt gives 0 or errno. */
+/* make() returns 0 or errno. */
 struct attempt {
         const char *what;
         int (*make)(void);
@@ -61,7 +61,9 @@ enum { ENTERED_NOT = 250, ENDED_BY_SIGNAL = 251 };
 
 static const struct sandbox_config ours = {0};
 static const struct sandbox_config with_library = {.closed_library = true};
-static const struct sandbox_config as_keeper = {0}, as_forked_keeper = {0}; /* stand for the other filter */
+
+/* Stand for the keeper's filters: enter() compares their addresses. */
+static const struct sandbox_config as_keeper = {0}, as_forked_keeper = {0};
 
 static int enter(const struct sandbox_config *config);
 
@@ -81,17 +83,17 @@ static void expect(const struct attempt *attempts, size_t n, const struct sandbo
                 int r = outcome(&attempts[i], config);
 
                 if (r != error)
-                        fail_msg("%s: %d (%s) instead of %d", attempts[i].what, r, strerror(r), error);
+                        fail_msg("%s: %d (%s), expected %d", attempts[i].what, r, strerror(r), error);
         }
 }
 
 static void expect_other(const struct attempt *attempts, size_t n, const struct sandbox_config *config, int error) {
         for (size_t i = 0; i < n; i++)
                 if (outcome(&attempts[i], config) == error)
-                        fail_msg("%s: %s even so", attempts[i].what, strerror(error));
+                        fail_msg("%s: %s without the sandbox, too", attempts[i].what, strerror(error));
 }
 
-/* ---- forbidden in any case; the arguments are such that the kernel itself would not say EPERM ---- */
+/* ---- always forbidden; with these arguments the kernel itself would not answer EPERM ---- */
 
 static int try_execve(void) {
         char *const none[] = {NULL};
@@ -183,16 +185,16 @@ static const struct attempt forbidden[] = {
         {"a socket of a family to come", try_packet},
 };
 
-static void what_is_forbidden_is_refused(void **state) {
+static void forbidden_calls_are_refused(void **state) {
         expect(forbidden, ARRAY_SIZE(forbidden), &ours, EPERM);
         expect_other(forbidden, ARRAY_SIZE(forbidden), NULL, EPERM);
 }
 
-static void what_is_forbidden_is_refused_to_a_closed_library_too(void **state) {
+static void forbidden_calls_are_refused_to_a_closed_library_too(void **state) {
         expect(forbidden, ARRAY_SIZE(forbidden), &with_library, EPERM);
 }
 
-/* Modules and BPF need capabilities, which the kernel asks for first: only root can tell the filter's EPERM. */
+/* Without capabilities the kernel itself answers EPERM, so only root can see that of the filter. */
 static int try_init_module(void) {
         return ERRNO_OF(syscall(SYS_init_module, NULL, 0, NULL));
 }
@@ -209,7 +211,7 @@ static int try_umount(void) {
         return ERRNO_OF(umount2("/nonexistent", 0));
 }
 
-static void what_only_root_could_do_is_refused_to_root(void **state) {
+static void calls_that_only_root_may_make_are_refused_to_root(void **state) {
         static const struct attempt attempts[] = {
                 {"init_module", try_init_module},
                 {"bpf", try_bpf},
@@ -218,7 +220,7 @@ static void what_only_root_could_do_is_refused_to_root(void **state) {
         };
 
         if (geteuid() != 0) {
-                print_message("root is missing: the kernel refuses these by itself\n");
+                print_message("root is missing: the kernel refuses these calls to other users\n");
                 skip();
         }
         expect(attempts, ARRAY_SIZE(attempts), &ours, EPERM);
@@ -226,7 +228,7 @@ static void what_only_root_could_do_is_refused_to_root(void **state) {
         expect_other(attempts, ARRAY_SIZE(attempts), NULL, EPERM);
 }
 
-/* ---- of no use to us ---- */
+/* ---- calls that the daemon does not need ---- */
 
 static int try_vfork(void) {
         long pid = syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
@@ -309,12 +311,12 @@ static const struct attempt useless[] = {
         {"a netlink socket", try_netlink},
 };
 
-static void what_we_never_do_is_unknown(void **state) {
+static void calls_that_the_daemon_never_makes_do_not_exist(void **state) {
         expect(useless, ARRAY_SIZE(useless), &ours, ENOSYS);
         expect_other(useless, ARRAY_SIZE(useless), NULL, ENOSYS);
 }
 
-static void a_closed_library_may_do_what_is_not_forbidden(void **state) {
+static void a_closed_library_may_make_all_calls_that_are_not_forbidden(void **state) {
         expect_other(useless, ARRAY_SIZE(useless), &with_library, ENOSYS);
 }
 
@@ -329,7 +331,7 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* Two, as libc asks once only how threads are made. */
+/* Two threads, because libc finds out only once which call creates threads. */
 static int do_threads(void) {
         for (int i = 0; i < 2; i++) {
                 bool done = false;
@@ -358,7 +360,7 @@ static int do_memory(void) {
         return memory ? 0 : errno;
 }
 
-/* The kernel's own answer comes through: /dev/null knows no ioctl. */
+/* The filter permits it: the answer is the kernel's, because /dev/null has no ioctls. */
 static int answer_of_null(unsigned long request) {
         uint8_t argument[4096] = {0};
         int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -375,7 +377,7 @@ static int do_driver_calls(void) {
                 NV_ESC_STATUS_CODE,
                 NV_ESC_SET_NUMA_STATUS,
                 NV_ESC_RM_CONTROL,
-                (unsigned long)(long)(int)NV_ESC_RM_ALLOC, /* as one who keeps it in an int passes it */
+                (unsigned long)(long)(int)NV_ESC_RM_ALLOC, /* sign-extended, as from a variable of type int */
                 UVM_INITIALIZE,
                 UVM_REGISTER_GPU,
                 UVM_UNREGISTER_GPU,
@@ -443,7 +445,7 @@ static int do_log(void) {
         return error == EPERM || error == ENOSYS || error == EACCES ? error : 0;
 }
 
-/* SIGHUP reads the configuration, with names of groups in it. */
+/* At SIGHUP the daemon reads the configuration, which may name a group. */
 static int do_find_group(void) {
         return getgrnam("root") && !getgrnam("no-such-group") ? 0 : EIO;
 }
@@ -460,7 +462,7 @@ static int do_fork(void) {
         return ERRNO_OF(pid);
 }
 
-static void what_the_daemon_does_goes_through(void **state) {
+static void calls_of_the_daemon_are_permitted(void **state) {
         static const struct attempt attempts[] = {
                 {"threads", do_threads},
                 {"memory", do_memory},
@@ -482,7 +484,7 @@ static int do_abort(void) {
         abort();
 }
 
-static void an_assertion_that_fails_still_ends_the_process(void **state) {
+static void a_failed_assertion_still_ends_the_process(void **state) {
         static const struct attempt attempt = {"abort", do_abort};
 
         expect(&attempt, 1, &ours, ENDED_BY_SIGNAL);
@@ -491,12 +493,12 @@ static void an_assertion_that_fails_still_ends_the_process(void **state) {
 /* ---- files ---- */
 
 /*
- * As a daemon that runs as root would have it:
+ * The folders of a daemon that runs as root:
  *
- *      conf/holdfast.conf, conf/next    the configuration, and what could be put in its place
+ *      conf/holdfast.conf, conf/next    the configuration, and a file that may replace it
  *      run/socket                       the runtime directory
- *      machine/root/dev/nvidia0         below the root, which may be mounted later
- *      other/file                       what is none of ours
+ *      machine/root/dev/nvidia0         a node below the root, which may be mounted later
+ *      other/file                       a file that the daemon does not need
  */
 static const struct tree *place;
 
@@ -597,7 +599,7 @@ static const struct attempt on_files[] = {
 static const struct attempt writing[] = {
         {"writing elsewhere", try_write_other},          {"a new file elsewhere", try_make_other},
         {"writing the configuration", try_write_config}, {"a new file in the runtime directory", try_make_in_runtime},
-        {"removing a file elsewhere", try_remove_other}, /* last: without the sandbox it is gone then */
+        {"removing a file elsewhere", try_remove_other}, /* last: without the sandbox it succeeds */
 };
 
 static const struct attempt writing_devices[] = {
@@ -616,8 +618,8 @@ static bool lacks_landlock(void) {
         return false;
 }
 
-/* A compromised daemon's attempts, with root's rights if the test has them. */
-static void files_of_others_are_out_of_reach_even_for_root(void **state) {
+/* Attempts of a compromised daemon, with root's rights if the test runs as root. */
+static void other_files_are_out_of_reach_even_for_root(void **state) {
         const struct sandbox_config config = in_place();
 
         if (lacks_landlock())
@@ -631,7 +633,7 @@ static void files_of_others_are_out_of_reach_even_for_root(void **state) {
         expect_other(writing_devices, ARRAY_SIZE(writing_devices), NULL, EACCES);
 }
 
-static void a_closed_library_reads_what_it_likes_and_writes_to_devices_only(void **state) {
+static void a_closed_library_may_read_any_file_and_write_only_to_devices(void **state) {
         struct sandbox_config config = in_place();
 
         if (lacks_landlock())
@@ -697,13 +699,13 @@ static const struct attempt needed[] = {
         {"removing the socket", do_remove_socket},
 };
 
-static void what_the_daemon_needs_of_files_is_there(void **state) {
+static void files_that_the_daemon_needs_are_accessible(void **state) {
         const struct sandbox_config config = in_place();
 
         expect(needed, ARRAY_SIZE(needed), &config, 0);
 }
 
-/* Our socket, abstract, in a process that is not limited: the name is bound before. */
+/* The parent, which has no sandbox, has bound the abstract name. */
 static int try_abstract(void) {
         struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0holdfast-test"};
         int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -711,7 +713,7 @@ static int try_abstract(void) {
         return ERRNO_OF(sendto(fd, "x", 1, MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof(address)));
 }
 
-static void abstract_sockets_of_others_are_out_of_reach(void **state) {
+static void other_abstract_sockets_are_out_of_reach(void **state) {
         static const struct attempt attempt = {"an abstract socket", try_abstract};
         struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0holdfast-test"};
         const struct sandbox_config config = in_place();
@@ -719,7 +721,7 @@ static void abstract_sockets_of_others_are_out_of_reach(void **state) {
         int fd;
 
         if (landlock_begin(&landlock) < 0 || landlock.version < 6) {
-                print_message("Landlock of Linux 6.12 is missing\n");
+                print_message("Linux 6.12 is missing: its Landlock is required\n");
                 landlock_done(&landlock);
                 skip();
         }
@@ -760,11 +762,11 @@ static int try_bus_with_a_datagram(void) {
 
         bus_address(&address);
         error = ERRNO_OF(sendto(fd, "x", 1, MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof(address)));
-        return error == EPROTOTYPE ? ENOSYS : error; /* the kernel's own answer */
+        return error == EPROTOTYPE ? ENOSYS : error; /* the kernel's answer for another socket type */
 }
 
-/* D-Bus: a socket that listens at a path, which everybody may connect to. */
-static void no_bus_can_be_reached_whosever_socket_it_is(void **state) {
+/* D-Bus listens on a path to which everybody may connect. */
+static void no_bus_can_be_reached_even_with_a_socket_of_another_process(void **state) {
         static const struct attempt attempts[] = {
                 {"a socket of our own", try_bus},
                 {"a socket that a client has passed", try_bus_with_a_socket_of_an_accomplice},
@@ -784,7 +786,7 @@ static void no_bus_can_be_reached_whosever_socket_it_is(void **state) {
         (void)close(fd);
 }
 
-/* ---- kernels and service managers that have no Landlock for us ---- */
+/* ---- kernels and service managers without Landlock ---- */
 
 static int refuse_landlock(int error) {
         struct sock_filter instructions[] = {
@@ -821,7 +823,7 @@ static int do_start_behind_a_filter(void) {
         return do_start_where_landlock_says(EPERM);
 }
 
-static void without_landlock_it_starts_with_the_filter_alone(void **state) {
+static void without_landlock_the_daemon_starts_with_the_filter_alone(void **state) {
         static const struct attempt attempts[] = {
                 {"Linux before 5.13", do_start_on_an_old_kernel},
                 {"Linux with lsm= that leaves it out", do_start_where_it_is_off},
@@ -853,7 +855,7 @@ static int try_ioctl(void) {
         return ERRNO_OF(ioctl(STDIN_FILENO, FIONREAD, NULL));
 }
 
-static void a_keeper_opens_connects_and_executes_nothing(void **state) {
+static void a_keeper_cannot_open_connect_or_execute_anything(void **state) {
         static const struct attempt attempts[] = {
                 {"open", try_open},       {"reading", try_read},
                 {"connect", try_connect}, {"socket", try_socket},
@@ -881,7 +883,7 @@ static int do_close_on_a_thread(void) {
         return r == 0 && !done ? EIO : r;
 }
 
-static void what_a_keeper_does_goes_through(void **state) {
+static void calls_of_a_keeper_are_permitted(void **state) {
         static const struct attempt attempts[] = {
                 {"a close on a thread", do_close_on_a_thread},
                 {"memory", do_memory},
@@ -894,7 +896,7 @@ static int do_lock_pid_file(void) {
         return open_here("/run/socket", O_WRONLY);
 }
 
-static void a_keeper_that_was_forked_removes_files_in_the_runtime_directory_alone(void **state) {
+static void a_forked_keeper_may_remove_files_only_in_the_runtime_directory(void **state) {
         static const struct attempt tidying[] = {
                 {"locking the pid file", do_lock_pid_file},
                 {"removing the socket", do_remove_socket},
@@ -914,27 +916,25 @@ static void a_keeper_that_was_forked_removes_files_in_the_runtime_directory_alon
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(what_is_forbidden_is_refused),
-                cmocka_unit_test(what_is_forbidden_is_refused_to_a_closed_library_too),
-                cmocka_unit_test(what_only_root_could_do_is_refused_to_root),
-                cmocka_unit_test(what_we_never_do_is_unknown),
-                cmocka_unit_test(a_closed_library_may_do_what_is_not_forbidden),
-                cmocka_unit_test(what_the_daemon_does_goes_through),
-                cmocka_unit_test(an_assertion_that_fails_still_ends_the_process),
-                cmocka_unit_test_setup_teardown(files_of_others_are_out_of_reach_even_for_root, place_setup,
-                                                tree_teardown),
-                cmocka_unit_test_setup_teardown(a_closed_library_reads_what_it_likes_and_writes_to_devices_only,
+                cmocka_unit_test(forbidden_calls_are_refused),
+                cmocka_unit_test(forbidden_calls_are_refused_to_a_closed_library_too),
+                cmocka_unit_test(calls_that_only_root_may_make_are_refused_to_root),
+                cmocka_unit_test(calls_that_the_daemon_never_makes_do_not_exist),
+                cmocka_unit_test(a_closed_library_may_make_all_calls_that_are_not_forbidden),
+                cmocka_unit_test(calls_of_the_daemon_are_permitted),
+                cmocka_unit_test(a_failed_assertion_still_ends_the_process),
+                cmocka_unit_test_setup_teardown(other_files_are_out_of_reach_even_for_root, place_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(a_closed_library_may_read_any_file_and_write_only_to_devices,
                                                 place_setup, tree_teardown),
-                cmocka_unit_test_setup_teardown(what_the_daemon_needs_of_files_is_there, place_setup, tree_teardown),
-                cmocka_unit_test_setup_teardown(abstract_sockets_of_others_are_out_of_reach, place_setup,
+                cmocka_unit_test_setup_teardown(files_that_the_daemon_needs_are_accessible, place_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(other_abstract_sockets_are_out_of_reach, place_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(no_bus_can_be_reached_even_with_a_socket_of_another_process,
+                                                place_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(without_landlock_the_daemon_starts_with_the_filter_alone, place_setup,
                                                 tree_teardown),
-                cmocka_unit_test_setup_teardown(no_bus_can_be_reached_whosever_socket_it_is, place_setup,
-                                                tree_teardown),
-                cmocka_unit_test_setup_teardown(without_landlock_it_starts_with_the_filter_alone, place_setup,
-                                                tree_teardown),
-                cmocka_unit_test(a_keeper_opens_connects_and_executes_nothing),
-                cmocka_unit_test(what_a_keeper_does_goes_through),
-                cmocka_unit_test_setup_teardown(a_keeper_that_was_forked_removes_files_in_the_runtime_directory_alone,
+                cmocka_unit_test(a_keeper_cannot_open_connect_or_execute_anything),
+                cmocka_unit_test(calls_of_a_keeper_are_permitted),
+                cmocka_unit_test_setup_teardown(a_forked_keeper_may_remove_files_only_in_the_runtime_directory,
                                                 place_setup, tree_teardown),
         };
 

@@ -91,7 +91,7 @@ void world_refused(struct world *world, const char *verb, const char *arguments,
         json_decref(object);
         assert_null(result);
         if (!strstr(error, text))
-                fail_msg("%s %s was refused with '%s', not with '%s'", verb, arguments, error, text);
+                fail_msg("%s %s was refused with '%s', expected '%s'", verb, arguments, error, text);
 }
 
 /* ---- the journal ---- */
@@ -105,7 +105,7 @@ static bool is_of(struct world *world, json_t *record, int index) {
         return address && text_equal(address, pci_address_format(&world->scenario.gpus[index].address, want));
 }
 
-/* The n-th record, counted from 0; NULL when there are fewer. *ret_count says how many there are. */
+/* Returns the n-th record, counted from 0, or NULL if there are fewer. *ret_count is their number. */
 static json_t *find(struct world *world, json_t *journal, int index, size_t n, size_t *ret_count) {
         json_t *record, *found = NULL;
         size_t i, count = 0;

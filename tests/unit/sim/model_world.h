@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A model for tests: GPUs that take no time at all unless a test says otherwise. So what happens without anybody to
- * wait for happens within one call, and "it is not there yet" is a statement that cannot be early. Waits are for the
- * journal's records, with a limit; nothing sleeps for a while and hopes.
+ * A model for tests, whose GPUs take no time unless a test sets one. So a call that need not wait for another has all
+ * its effects before it returns, and a test may assert at once that something has not happened. Tests wait, with a
+ * limit, for records in the journal; they never sleep.
  */
 
 #include <setjmp.h>
@@ -22,38 +22,38 @@
 struct world {
         struct scenario scenario;
         struct model *model;
-        struct model_caller root, user; /* two callers; this process and its parent */
+        struct model_caller root, user; /* callers: this process and its parent */
 };
 
-/* n GPUs without any delay. Change world->scenario, then start. */
+/* Prepares n GPUs without delays. Change world->scenario before the start. */
 void world_prepare(struct world *world, size_t n_gpus);
 void world_start(struct world *world);
-/* Stops and frees; with CLEANUP. */
+/* Stops and frees the model. For CLEANUP. */
 void world_done(struct world *world);
 
 /* Opens and expects success. */
 struct model_file *world_open(struct world *world, unsigned minor);
 struct model_file *world_open_nonblocking(struct world *world, unsigned minor);
-/* Opens, closes what it got, and returns the errno. */
+/* Opens, closes the file if there is one, and returns 0 or negative errno. */
 int world_try_open(struct world *world, unsigned minor, bool nonblock);
 
-/* A verb with arguments as JSON with ' for ". The first expects success; the second a sentence with this text. */
+/* Runs a verb. Arguments are JSON with ' for ". The last function expects an error with this text; others success. */
 json_t *world_control(struct world *world, const char *verb, const char *arguments);
 void world_do(struct world *world, const char *verb, const char *arguments);
 void world_refused(struct world *world, const char *verb, const char *arguments, const char *text);
 
-/* How many records of that event there are, of that GPU (by index) or of any (-1). */
+/* Returns the number of records of this event, for the GPU with this index or for any (-1). */
 size_t world_count(struct world *world, const char *event, int index);
-/* Waits until there are so many. */
+/* Waits until there are this many records. */
 void world_await(struct world *world, const char *event, int index, size_t count);
-/* The time of the n-th such record, counted from 0. */
+/* Returns the time of the n-th record, counted from 0. */
 uint64_t world_time_usec(struct world *world, const char *event, int index, size_t n);
 
 struct model_gpu_view world_gpu(struct world *world, size_t index);
-/* A member of a GPU in `status`: borrowed from *status, which the caller gives back. */
+/* Returns a GPU's object in `status`. It is part of *status, which the caller releases. */
 json_t *world_status(struct world *world, size_t index, json_t **status);
 
-/* A call on a thread of its own. */
+/* An open on its own thread. */
 struct opener {
         struct world *world;
         unsigned minor;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The model's files: open, deferred open, close, and who waits for whom. */
+/* The model's files: open, deferred open, close, and which calls block each other. */
 
 #include "tests/unit/sim/model_world.h"
 
@@ -39,7 +39,7 @@ static void the_first_open_initialises_and_the_last_close_tears_down(void **stat
         assert_int_equal(world_gpu(&world, 0).usage_count, 0);
 }
 
-static void a_gpu_opens_by_its_address(void **state) {
+static void a_gpu_can_be_opened_by_its_address(void **state) {
         CLEANUP(world_done) struct world world;
         struct pci_address elsewhere = {.domain = 7};
         struct model_file *file;
@@ -55,7 +55,7 @@ static void a_gpu_opens_by_its_address(void **state) {
         assert_int_equal(model_open_address(world.model, &elsewhere, &world.root, NULL, &file), -ENODEV);
 }
 
-static void control_and_uvm_nodes_touch_no_gpu(void **state) {
+static void opens_of_the_control_and_uvm_nodes_touch_no_gpu(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *ctl, *uvm;
         uint32_t status = 1;
@@ -76,7 +76,7 @@ static void control_and_uvm_nodes_touch_no_gpu(void **state) {
         assert_int_equal(world_gpu(&world, 0).initialisations, 0);
 }
 
-static void a_legacy_gpu_stays_up_after_its_last_close(void **state) {
+static void a_gpu_with_the_legacy_flag_stays_initialised_after_its_last_close(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
 
@@ -92,7 +92,7 @@ static void a_legacy_gpu_stays_up_after_its_last_close(void **state) {
         assert_true(world_gpu(&world, 0).initialised);
         assert_int_equal(world_gpu(&world, 0).usage_count, 0);
 
-        /* Opening it again is no initialisation, even if one would fail; the settings are still there. */
+        /* It is not initialised again (that would fail), so the settings are kept. */
         world_do(&world, "fail", "{'gpu':0,'count':'all'}");
         file = world_open(&world, 0);
         assert_int_equal(world_gpu(&world, 0).initialisations, 1);
@@ -120,7 +120,7 @@ static void a_confidential_gpu_initialises_once_per_reset(void **state) {
 struct open_case {
         const char *what;
         struct scenario_gpu spec;
-        bool held; /* by somebody, since before it was in that state */
+        bool held; /* opened before the GPU was in this state */
         int result;
         uint32_t adapter_status;
 };
@@ -167,7 +167,7 @@ static void check_open(const struct open_case *expected) {
                 model_close(held);
 }
 
-static void errors_are_the_drivers_and_come_in_its_order(void **state) {
+static void opens_fail_with_the_drivers_errors_in_its_order_of_checks(void **state) {
         /* clang-format off */
         static const struct open_case cases[] = {
                 {"excluded",            {.excluded = true},                          false, -EPERM,  NV_ERR_INVALID_STATE},
@@ -191,7 +191,7 @@ static void errors_are_the_drivers_and_come_in_its_order(void **state) {
                 check_open(&cases[i]);
 }
 
-static void an_unknown_minor_is_no_device(void **state) {
+static void an_open_of_an_unknown_minor_is_enodev(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -201,7 +201,7 @@ static void an_unknown_minor_is_no_device(void **state) {
         assert_int_equal(world_try_open(&world, UINT32_MAX, false), -ENODEV);
 }
 
-static void a_gpu_fails_as_often_as_it_was_told(void **state) {
+static void a_gpu_fails_to_open_as_often_as_configured(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -221,7 +221,7 @@ static void a_gpu_fails_as_often_as_it_was_told(void **state) {
         assert_int_equal(world_try_open(&world, 0, false), 0);
 }
 
-static void coherent_memory_needs_the_block_size_first(void **state) {
+static void a_gpu_with_coherent_memory_does_not_open_before_the_block_size_is_set(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -234,7 +234,7 @@ static void coherent_memory_needs_the_block_size_first(void **state) {
         assert_int_equal(model_set_sys_params(world.model, 0x10000000), -EBUSY);
 }
 
-static void ioctls_of_a_gpu_lost_by_surprise_fail(void **state) {
+static void ioctls_fail_after_a_surprise_removal(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
 
@@ -243,7 +243,8 @@ static void ioctls_of_a_gpu_lost_by_surprise_fail(void **state) {
         file = world_open(&world, 0);
         assert_int_equal(model_file_usable(file, NULL), 0);
         world_do(&world, "lose", "{'gpu':0}");
-        assert_int_equal(model_file_usable(file, NULL), 0); /* fallen off the bus: the descriptor stays valid */
+        assert_int_equal(model_file_usable(file, NULL),
+                         0); /* lost without a surprise removal: the descriptor stays valid */
         world_do(&world, "lose", "{'gpu':0,'surprise':true}");
         assert_int_equal(model_file_usable(file, NULL), -EINVAL);
         assert_int_equal(model_file_poll(file), POLLHUP);
@@ -280,7 +281,7 @@ static void a_nonblocking_open_of_a_cold_gpu_is_deferred(void **state) {
         assert_int_equal(world_gpu(&world, 0).teardowns, 1);
 }
 
-static void a_nonblocking_open_of_an_initialised_gpu_is_an_ordinary_one(void **state) {
+static void a_nonblocking_open_of_an_initialised_gpu_is_not_deferred(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *first, *second;
 
@@ -292,7 +293,7 @@ static void a_nonblocking_open_of_an_initialised_gpu_is_an_ordinary_one(void **s
         assert_int_equal(world_gpu(&world, 0).usage_count, 2);
         model_close(first);
         model_close(second);
-        /* Kept by the legacy flag it is not "initialised" to the driver: deferred, though it costs nothing. */
+        /* The legacy flag does not count as initialised for this check of the driver, so the open is deferred. */
         world_do(&world, "legacy", "{'gpu':0,'on':true}");
         second = world_open_nonblocking(&world, 0);
         assert_int_equal(world_count(&world, "open-deferred", 0), 1);
@@ -321,7 +322,7 @@ static void a_failed_deferred_open_leaves_a_dead_file(void **state) {
         assert_int_equal(world_gpu(&world, 0).teardowns, 0);
 }
 
-static void an_older_driver_blocks_and_knows_no_wait(void **state) {
+static void an_older_driver_blocks_and_has_no_wait_ioctl(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
         uint32_t status;
@@ -337,7 +338,7 @@ static void an_older_driver_blocks_and_knows_no_wait(void **state) {
         model_close(file);
 }
 
-static void a_file_closed_before_its_open_is_done_is_closed_afterwards(void **state) {
+static void a_file_closed_during_its_deferred_open_is_closed_afterwards(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -370,9 +371,9 @@ static void a_wait_can_be_interrupted(void **state) {
         model_close(file);
 }
 
-/* ---- who waits for whom ---- */
+/* ---- which calls block each other ---- */
 
-static void a_hanging_gpu_stalls_no_other(void **state) {
+static void a_hanging_open_does_not_block_other_gpus(void **state) {
         CLEANUP(world_done) struct world world;
         struct opener stuck;
         struct model_file *file;
@@ -389,7 +390,7 @@ static void a_hanging_gpu_stalls_no_other(void **state) {
         model_close(stuck.file);
 }
 
-static void a_confidential_gpu_keeps_the_global_lock(void **state) {
+static void a_confidential_gpu_initialises_under_the_global_lock(void **state) {
         CLEANUP(world_done) struct world world;
         struct opener first, second;
 
@@ -400,7 +401,7 @@ static void a_confidential_gpu_keeps_the_global_lock(void **state) {
         opener_start(&first, &world, 0);
         world_await(&world, "initialising", 0, 1);
         opener_start(&second, &world, 1);
-        /* Had it the lock, it would be initialised in the same breath. */
+        /* If the second did not wait for the lock, it would be initialised by now. */
         world_await(&world, "initialising", 1, 1);
         assert_int_equal(world_count(&world, "initialised", 1), 0);
         world_do(&world, "hang", "{'gpu':0,'on':false}");
@@ -410,7 +411,7 @@ static void a_confidential_gpu_keeps_the_global_lock(void **state) {
         model_close(second.file);
 }
 
-static void a_second_blocking_open_of_a_busy_gpu_stalls_all_others(void **state) {
+static void a_second_blocking_open_of_a_busy_gpu_blocks_all_other_opens(void **state) {
         CLEANUP(world_done) struct world world;
         struct opener first, second, other;
 
@@ -434,7 +435,7 @@ static void a_second_blocking_open_of_a_busy_gpu_stalls_all_others(void **state)
         model_close(other.file);
 }
 
-static void a_second_nonblocking_open_of_a_busy_gpu_stalls_nobody(void **state) {
+static void a_second_nonblocking_open_of_a_busy_gpu_blocks_no_other_open(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *first, *second, *other;
 
@@ -453,7 +454,7 @@ static void a_second_nonblocking_open_of_a_busy_gpu_stalls_nobody(void **state) 
         model_close(other);
 }
 
-static void opens_overlap_as_the_locks_allow(void **state) {
+static void opens_overlap_except_for_the_time_under_the_lock(void **state) {
         enum { GPUS = 4, LOCK_USEC = 30000, INIT_USEC = 300000 };
         CLEANUP(world_done) struct world world;
         struct opener openers[GPUS];
@@ -473,7 +474,7 @@ static void opens_overlap_as_the_locks_allow(void **state) {
         }
         first_usec = world_time_usec(&world, "initialising", -1, 0);
         last_usec = world_time_usec(&world, "initialised", -1, GPUS - 1);
-        /* Serial is what is under the lock, and only that: one after the other would be 1320 ms. */
+        /* Only the time under the lock is serial. If everything was, it would take 1320 ms. */
         assert_true(last_usec - first_usec >= GPUS * LOCK_USEC + INIT_USEC);
         assert_true(last_usec - first_usec < GPUS * (LOCK_USEC + INIT_USEC));
         for (size_t i = 1; i < GPUS; i++)
@@ -482,7 +483,7 @@ static void opens_overlap_as_the_locks_allow(void **state) {
                             i * LOCK_USEC);
 }
 
-static void teardowns_are_one_after_the_other(void **state) {
+static void teardowns_do_not_overlap(void **state) {
         enum { GPUS = 3, TEARDOWN_USEC = 20000 };
         CLEANUP(world_done) struct world world;
         struct model_file *files[GPUS];
@@ -506,8 +507,8 @@ static void *close_on_thread(void *file) {
         return NULL;
 }
 
-/* Where a teardown hangs, it has RM's lock: nobody gets in, and nothing is initialised. */
-static void a_close_that_hangs_stalls_all_initialisations(void **state) {
+/* A hanging teardown has RM's lock, so no open and no initialisation proceeds. */
+static void a_hanging_close_blocks_all_initialisations(void **state) {
         CLEANUP(world_done) struct world world;
         struct opener other, again;
         struct model_file *held;
@@ -535,8 +536,8 @@ static void a_close_that_hangs_stalls_all_initialisations(void **state) {
         model_close(held);
 }
 
-/* Both GPUs are opened at the same time. Returns whether the second's open was let in before the first was initialised,
- * and whether the second began to be initialised then. */
+/* Opens two GPUs at the same time. Returns whether the second open entered the driver before the first GPU was
+ * initialised, and whether the initialisations overlapped. */
 static void open_two(const char *version, bool *ret_let_in, bool *ret_overlapped) {
         CLEANUP(world_done) struct world world;
         struct opener openers[2];
@@ -558,7 +559,7 @@ static void open_two(const char *version, bool *ret_let_in, bool *ret_overlapped
         model_close(openers[1].file);
 }
 
-static void initialisations_overlap_from_550_on_and_opens_wait_for_one_another_before_545(void **state) {
+static void before_545_opens_are_serial_and_before_550_initialisations_are(void **state) {
         static const struct {
                 const char *version;
                 bool let_in, overlapped;
@@ -578,7 +579,7 @@ static void initialisations_overlap_from_550_on_and_opens_wait_for_one_another_b
 
 /* ---- the end ---- */
 
-static void stopping_ends_every_sleep(void **state) {
+static void a_stop_ends_every_blocked_call(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *deferred, *none;
         struct opener stuck, behind;
@@ -648,7 +649,7 @@ static void *work(void *argument) {
         return NULL;
 }
 
-static void many_callers_leave_the_books_balanced(void **state) {
+static void after_many_concurrent_calls_all_counts_are_balanced(void **state) {
         enum { WORKERS = 8 };
         CLEANUP(world_done) struct world world;
         struct worker workers[WORKERS];
@@ -663,7 +664,7 @@ static void many_callers_leave_the_books_balanced(void **state) {
         }
         for (int i = 0; i < WORKERS; i++)
                 assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
-        /* An unbind returns when the deferred opens and closes are over as well. */
+        /* An unbind also waits for deferred opens and closes. */
         world_do(&world, "unbind", "{'gpu':'all'}");
         for (size_t i = 0; i < 3; i++) {
                 assert_int_equal(world_gpu(&world, i).usage_count, 0);
@@ -674,32 +675,32 @@ static void many_callers_leave_the_books_balanced(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_close_that_hangs_stalls_all_initialisations),
+                cmocka_unit_test(a_hanging_close_blocks_all_initialisations),
                 cmocka_unit_test(a_confidential_gpu_initialises_once_per_reset),
-                cmocka_unit_test(a_confidential_gpu_keeps_the_global_lock),
+                cmocka_unit_test(a_confidential_gpu_initialises_under_the_global_lock),
                 cmocka_unit_test(a_failed_deferred_open_leaves_a_dead_file),
-                cmocka_unit_test(a_file_closed_before_its_open_is_done_is_closed_afterwards),
-                cmocka_unit_test(a_gpu_fails_as_often_as_it_was_told),
-                cmocka_unit_test(a_gpu_opens_by_its_address),
-                cmocka_unit_test(a_hanging_gpu_stalls_no_other),
-                cmocka_unit_test(a_legacy_gpu_stays_up_after_its_last_close),
+                cmocka_unit_test(a_file_closed_during_its_deferred_open_is_closed_afterwards),
+                cmocka_unit_test(a_gpu_fails_to_open_as_often_as_configured),
+                cmocka_unit_test(a_gpu_can_be_opened_by_its_address),
+                cmocka_unit_test(a_hanging_open_does_not_block_other_gpus),
+                cmocka_unit_test(a_gpu_with_the_legacy_flag_stays_initialised_after_its_last_close),
                 cmocka_unit_test(a_nonblocking_open_of_a_cold_gpu_is_deferred),
-                cmocka_unit_test(a_nonblocking_open_of_an_initialised_gpu_is_an_ordinary_one),
-                cmocka_unit_test(a_second_blocking_open_of_a_busy_gpu_stalls_all_others),
-                cmocka_unit_test(a_second_nonblocking_open_of_a_busy_gpu_stalls_nobody),
+                cmocka_unit_test(a_nonblocking_open_of_an_initialised_gpu_is_not_deferred),
+                cmocka_unit_test(a_second_blocking_open_of_a_busy_gpu_blocks_all_other_opens),
+                cmocka_unit_test(a_second_nonblocking_open_of_a_busy_gpu_blocks_no_other_open),
                 cmocka_unit_test(a_wait_can_be_interrupted),
-                cmocka_unit_test(an_older_driver_blocks_and_knows_no_wait),
-                cmocka_unit_test(an_unknown_minor_is_no_device),
-                cmocka_unit_test(coherent_memory_needs_the_block_size_first),
-                cmocka_unit_test(control_and_uvm_nodes_touch_no_gpu),
-                cmocka_unit_test(errors_are_the_drivers_and_come_in_its_order),
+                cmocka_unit_test(an_older_driver_blocks_and_has_no_wait_ioctl),
+                cmocka_unit_test(an_open_of_an_unknown_minor_is_enodev),
+                cmocka_unit_test(a_gpu_with_coherent_memory_does_not_open_before_the_block_size_is_set),
+                cmocka_unit_test(opens_of_the_control_and_uvm_nodes_touch_no_gpu),
+                cmocka_unit_test(opens_fail_with_the_drivers_errors_in_its_order_of_checks),
                 cmocka_unit_test(files_left_open_are_freed_with_the_model),
-                cmocka_unit_test(ioctls_of_a_gpu_lost_by_surprise_fail),
-                cmocka_unit_test(many_callers_leave_the_books_balanced),
-                cmocka_unit_test(opens_overlap_as_the_locks_allow),
-                cmocka_unit_test(initialisations_overlap_from_550_on_and_opens_wait_for_one_another_before_545),
-                cmocka_unit_test(stopping_ends_every_sleep),
-                cmocka_unit_test(teardowns_are_one_after_the_other),
+                cmocka_unit_test(ioctls_fail_after_a_surprise_removal),
+                cmocka_unit_test(after_many_concurrent_calls_all_counts_are_balanced),
+                cmocka_unit_test(opens_overlap_except_for_the_time_under_the_lock),
+                cmocka_unit_test(before_545_opens_are_serial_and_before_550_initialisations_are),
+                cmocka_unit_test(a_stop_ends_every_blocked_call),
+                cmocka_unit_test(teardowns_do_not_overlap),
                 cmocka_unit_test(the_first_open_initialises_and_the_last_close_tears_down),
         };
 

@@ -84,7 +84,7 @@ static void an_unbind_waits_for_the_last_user(void **state) {
         assert_int_equal(heard->n_unbind, 1);
 }
 
-static void an_older_driver_keeps_a_gpu_listed_until_it_is_unused(void **state) {
+static void an_older_driver_lists_a_gpu_until_its_last_user_has_closed_it(void **state) {
         CLEANUP(world_done) struct world world;
         struct commander unbind;
         struct model_file *file, *late;
@@ -117,7 +117,7 @@ static void deferred_opens_are_refused_once_an_unbind_has_begun(void **state) {
         world_await(&world, "initialising", 0, 1);
         commander_start(&unbind, &world, "unbind", "{'gpu':0}");
         world_await(&world, "unbind-begun", 0, 1);
-        /* Listed still, for the deferred open that is under way is waited for first. */
+        /* The GPU is still listed, because the unbind first waits for the deferred open. */
         assert_int_equal(world_try_open(&world, 0, true), -EBUSY);
         world_do(&world, "hang", "{'gpu':0,'on':false}");
         assert_int_equal(model_file_usable(file, NULL), 0);
@@ -125,7 +125,7 @@ static void deferred_opens_are_refused_once_an_unbind_has_begun(void **state) {
         assert_true(commander_join(&unbind));
 }
 
-static void an_interrupted_unbind_goes_on_by_itself(void **state) {
+static void an_interrupted_unbind_continues_in_the_background(void **state) {
         CLEANUP(world_done) struct world world;
         struct commander unbind;
         struct model_file *file;
@@ -143,7 +143,7 @@ static void an_interrupted_unbind_goes_on_by_itself(void **state) {
         world_await(&world, "unbound", 0, 1);
 }
 
-static void stopping_ends_an_unbind(void **state) {
+static void a_stop_ends_an_unbind(void **state) {
         CLEANUP(world_done) struct world world;
         struct commander unbind;
 
@@ -156,7 +156,7 @@ static void stopping_ends_an_unbind(void **state) {
         assert_false(commander_join(&unbind));
 }
 
-static void an_unbind_shuts_a_legacy_gpu_down(void **state) {
+static void an_unbind_tears_down_a_gpu_with_the_legacy_flag(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -176,13 +176,13 @@ static void the_legacy_flag_of_a_gpu_in_use_is_set_without_an_open(void **state)
         world_prepare(&world, 1);
         world_start(&world);
         (void)world_open(&world, 0);
-        world_do(&world, "drain", "{'gpu':0,'on':true}"); /* which refuses every open */
+        world_do(&world, "drain", "{'gpu':0,'on':true}"); /* refuses every open */
         world_do(&world, "legacy", "{'gpu':0,'on':true}");
         assert_true(world_gpu(&world, 0).spec.legacy);
         assert_int_equal(world_gpu(&world, 0).usage_count, 1);
 }
 
-static void the_lowest_free_minor_is_used_again(void **state) {
+static void the_lowest_free_minor_is_reused(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 3);
@@ -239,7 +239,7 @@ static const uint8_t *uuid_of(struct world *world, size_t index) {
         return bytes;
 }
 
-static void uvm_registers_a_gpu_once_per_file(void **state) {
+static void uvm_registers_a_gpu_once_for_each_file(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file, *uvm;
         const uint8_t *uuid, unknown[NV_UUID_SIZE] = {1};
@@ -261,7 +261,7 @@ static void uvm_registers_a_gpu_once_per_file(void **state) {
         assert_int_equal(world_gpu(&world, 0).usage_count, 2);
         assert_int_equal(world_gpu(&world, 0).uvm_registrations, 1);
 
-        /* It holds the GPU by itself, and ends with its file. */
+        /* The registration alone holds the GPU, until its file is closed. */
         model_close(file);
         assert_true(world_gpu(&world, 0).initialised);
         model_close(uvm);
@@ -269,8 +269,8 @@ static void uvm_registers_a_gpu_once_per_file(void **state) {
         assert_int_equal(world_gpu(&world, 0).uvm_registrations, 0);
 }
 
-/* The driver finds a GPU by its UUID only once it was initialised, so it initialises one after the other. */
-static void uvm_initialises_gpu_after_gpu_to_find_a_uuid(void **state) {
+/* The driver knows the UUID of a GPU only after its first initialisation. */
+static void uvm_initialises_one_gpu_after_another_to_find_a_uuid(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *uvm;
 
@@ -285,18 +285,18 @@ static void uvm_initialises_gpu_after_gpu_to_find_a_uuid(void **state) {
                 assert_int_equal(world_gpu(&world, i).initialisations, i <= 1);
                 assert_int_equal(world_gpu(&world, i).teardowns, i <= 1);
         }
-        /* Known now, and the only one that is touched. */
+        /* This UUID is known now, so no other GPU is touched. */
         assert_int_equal(model_uvm_register(uvm, uuid_of(&world, 0), &world.root, NULL),
                          NV_ERR_INSUFFICIENT_PERMISSIONS);
         assert_int_equal(world_gpu(&world, 0).initialisations, 2);
         assert_int_equal(world_gpu(&world, 1).initialisations, 1);
-        /* One that does not open ends the search. */
+        /* A GPU that fails to open ends the search. */
         assert_int_equal(model_uvm_register(uvm, (const uint8_t[NV_UUID_SIZE]){1}, &world.root, NULL), NV_ERR_GENERIC);
         assert_int_equal(world_gpu(&world, 2).initialisations, 1);
         model_close(uvm);
 }
 
-static void one_of_several_registrations_ends(void **state) {
+static void one_of_several_registrations_can_be_ended(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *files[3], *uvm;
 
@@ -318,7 +318,7 @@ static void one_of_several_registrations_ends(void **state) {
         }
 }
 
-/* Calls of UVM that sleep, on threads of their own. */
+/* A blocking call of UVM on its own thread. */
 struct uvm_call {
         struct world *world;
         struct model_file *uvm;
@@ -339,7 +339,7 @@ static void *close_uvm(void *argument) {
         return NULL;
 }
 
-static void a_gpu_can_be_removed_while_the_close_of_its_registration_waits(void **state) {
+static void a_gpu_can_be_removed_while_the_close_of_its_registration_is_blocked(void **state) {
         CLEANUP(world_done) struct world world;
         struct uvm_call registering = {.world = &world}, closing = {.world = &world};
         struct model_file *file;
@@ -352,7 +352,7 @@ static void a_gpu_can_be_removed_while_the_close_of_its_registration_waits(void 
         assert_int_equal(model_uvm_initialize(registering.uvm, 0), NV_OK);
         assert_int_equal(model_uvm_initialize(closing.uvm, 0), NV_OK);
         assert_int_equal(model_uvm_register(closing.uvm, uuid_of(&world, 0), &world.root, NULL), NV_OK);
-        /* UVM's lock is kept by the first; the second has said "close" before it waits for the lock. */
+        /* The first call has UVM's lock; the second records "close" before it waits for the lock. */
         world_do(&world, "hang", "{'gpu':1}");
         assert_int_equal(pthread_create(&registering.thread, NULL, register_second, &registering), 0);
         world_await(&world, "initialising", 1, 1);
@@ -380,7 +380,7 @@ static void a_drain_ends_with_an_unbind(void **state) {
         assert_int_equal(world_try_open(&world, 0, false), 0);
 }
 
-static void the_fabric_is_asked_about_from_570_on(void **state) {
+static void uvm_ignores_the_fabric_before_570(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file, *uvm;
 
@@ -396,7 +396,7 @@ static void the_fabric_is_asked_about_from_570_on(void **state) {
         model_close(file);
 }
 
-static void uvm_wants_the_gpu_open_in_the_calling_process(void **state) {
+static void uvm_requires_that_the_caller_has_the_gpu_open(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file, *uvm;
 
@@ -406,7 +406,7 @@ static void uvm_wants_the_gpu_open_in_the_calling_process(void **state) {
         assert_int_equal(model_uvm_initialize(uvm, 0), NV_OK);
         assert_int_equal(model_uvm_register(uvm, uuid_of(&world, 0), &world.root, NULL),
                          NV_ERR_INSUFFICIENT_PERMISSIONS);
-        /* The driver brings the GPU up before it asks. */
+        /* The driver initialises the GPU before it checks the caller. */
         assert_int_equal(world_gpu(&world, 0).initialisations, 1);
         assert_int_equal(world_gpu(&world, 0).teardowns, 1);
         file = world_open(&world, 0);
@@ -424,7 +424,7 @@ static bool has_all_gpus(void *user, pid_t pid, unsigned minor) {
         return pid == *(pid_t *)user;
 }
 
-static void a_front_may_know_of_descriptors_that_were_passed(void **state) {
+static void a_front_can_report_descriptors_that_were_passed_to_a_process(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -455,7 +455,7 @@ static void uvm_refuses_until_the_fabric_is_ready(void **state) {
         model_close(file);
 }
 
-static void uvm_refuses_a_lost_gpu_and_one_without_uvm(void **state) {
+static void uvm_refuses_a_lost_gpu_and_a_gpu_without_uvm(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *files[2];
 
@@ -471,7 +471,7 @@ static void uvm_refuses_a_lost_gpu_and_one_without_uvm(void **state) {
         model_close(files[1]);
 }
 
-static void the_shims_uvm_persistence_goes_on_and_off(void **state) {
+static void uvm_persistence_through_the_simulated_library_can_be_set_and_cleared(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
 
@@ -488,7 +488,7 @@ static void the_shims_uvm_persistence_goes_on_and_off(void **state) {
         model_close(file);
 }
 
-static void a_reference_survives_its_file_once_an_unbind_has_begun(void **state) {
+static void a_uvm_reference_survives_its_file_once_an_unbind_has_begun(void **state) {
         CLEANUP(world_done) struct world world;
         struct commander unbind;
         struct model_file *file;
@@ -507,7 +507,7 @@ static void a_reference_survives_its_file_once_an_unbind_has_begun(void **state)
         assert_int_equal(world_count(&world, "unbound", 0), 0);
 }
 
-static void an_older_driver_drops_that_reference(void **state) {
+static void an_older_driver_drops_the_uvm_reference_with_its_file(void **state) {
         CLEANUP(world_done) struct world world;
         struct commander unbind;
         struct model_file *file;
@@ -551,7 +551,7 @@ static void attached_gpus_are_held_by_the_control_file(void **state) {
 
 /* ---- NUMA ---- */
 
-static void the_kernel_onlines_memory_where_that_is_its_task(void **state) {
+static void memory_is_onlined_at_the_open_where_the_kernel_does_that(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
         struct model_numa numa;
@@ -571,7 +571,7 @@ static void the_kernel_onlines_memory_where_that_is_its_task(void **state) {
         assert_int_equal(world_gpu(&world, 0).numa.status, NV_NUMA_DISABLED);
 }
 
-static void numa_status_is_set_by_root_and_offlined_by_the_only_user(void **state) {
+static void only_root_may_set_the_numa_status_and_only_the_sole_user_may_offline(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file, *other;
         struct model_numa numa;
@@ -607,7 +607,7 @@ static json_int_t power_limit(struct world *world, size_t index) {
         return value;
 }
 
-static void a_setting_on_a_cold_gpu_is_lost_at_once(void **state) {
+static void a_setting_of_a_gpu_that_nobody_holds_is_lost_at_once(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
         json_t *result;
@@ -664,7 +664,7 @@ static void a_reset_is_refused_while_anybody_holds_the_gpu(void **state) {
         assert_int_equal(world_try_open(&world, 0, false), 0);
 }
 
-static void a_gpu_removed_by_surprise_leaves_dead_descriptors(void **state) {
+static void descriptors_of_a_gpu_removed_by_surprise_stay_dead(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file, *fresh;
 
@@ -672,7 +672,7 @@ static void a_gpu_removed_by_surprise_leaves_dead_descriptors(void **state) {
         world_start(&world);
         file = world_open(&world, 0);
         world_do(&world, "lose", "{'gpu':0,'surprise':true}");
-        world_do(&world, "remove", "{'gpu':0}"); /* with a user, and returns */
+        world_do(&world, "remove", "{'gpu':0}"); /* returns although the GPU is open */
         assert_int_equal(model_file_usable(file, NULL), -EINVAL);
         assert_int_equal(model_file_poll(file), POLLHUP);
         world_do(&world, "add", "{'gpu':0}");
@@ -682,7 +682,7 @@ static void a_gpu_removed_by_surprise_leaves_dead_descriptors(void **state) {
         fresh = world_open(&world, 0);
         assert_int_equal(model_file_usable(file, NULL), -EINVAL);
         assert_int_equal(model_file_usable(fresh, NULL), 0);
-        model_close(file); /* takes nothing from the fresh one */
+        model_close(file); /* does not affect the new GPU */
         assert_int_equal(world_gpu(&world, 0).usage_count, 1);
         assert_int_equal(world_gpu(&world, 0).teardowns, 0);
         model_close(fresh);
@@ -700,7 +700,7 @@ static void tell(void *user, const char *action, const struct pci_address *addre
         (void)text_format(told->text + length, sizeof(told->text) - length, "%s %02x ", action, address->bus);
 }
 
-static void uevents_are_told_in_the_order_of_the_kernel(void **state) {
+static void uevents_are_sent_in_the_kernels_order(void **state) {
         CLEANUP(world_done) struct world world;
         struct told told = {0};
 
@@ -731,7 +731,7 @@ static void a_reset_is_refused_while_the_gpu_initialises(void **state) {
 
 /* ---- asking ---- */
 
-static void status_tells_who_has_what_open(void **state) {
+static void status_lists_who_has_what_open(void **state) {
         CLEANUP(world_done) struct world world;
         struct model_file *file;
         json_t *status, *gpu, *handles, *handle;
@@ -759,7 +759,7 @@ static void status_tells_who_has_what_open(void **state) {
         model_close(file);
 }
 
-static void a_verb_that_makes_no_sense_is_refused_with_a_reason(void **state) {
+static void invalid_verbs_and_arguments_are_refused_with_a_reason(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 2);
@@ -777,10 +777,10 @@ static void a_verb_that_makes_no_sense_is_refused_with_a_reason(void **state) {
         world_refused(&world, "journal", "{'since':'yesterday'}", "whole number");
         assert_true(model_has_verb("journal"));
         assert_false(model_has_verb("explode"));
-        assert_int_equal(world_count(&world, "control-failed", -1), 9); /* of unknown verbs nothing is kept */
+        assert_int_equal(world_count(&world, "control-failed", -1), 9); /* unknown verbs are not recorded */
 }
 
-static void a_gpu_is_named_by_index_address_uuid_or_all(void **state) {
+static void gpus_are_named_by_index_address_uuid_or_all(void **state) {
         CLEANUP(world_done) struct world world;
         char arguments[128];
         json_t *result;
@@ -801,13 +801,13 @@ static void a_gpu_is_named_by_index_address_uuid_or_all(void **state) {
         assert_true(world_gpu(&world, 1).spec.drain);
 }
 
-static void the_journal_is_bounded_and_says_what_it_dropped(void **state) {
+static void the_journal_has_a_limit_and_counts_dropped_records(void **state) {
         enum { NOTES = 12000, ROOM = 10000 };
         CLEANUP(world_done) struct world world;
         json_t *journal, *first;
 
         world_prepare(&world, 1);
-        world_start(&world); /* one record: bound */
+        world_start(&world); /* makes one record, "bound" */
         for (int i = 0; i < NOTES; i++)
                 model_note(world.model, &world.user, "note %d", i);
         journal = world_control(&world, "journal", "{'since':1500}");
@@ -824,7 +824,7 @@ static void the_journal_is_bounded_and_says_what_it_dropped(void **state) {
         json_decref(journal);
 }
 
-static void a_wait_for_the_journal_ends_with_its_time(void **state) {
+static void a_wait_for_the_journal_ends_after_its_timeout(void **state) {
         CLEANUP(world_done) struct world world;
         uint64_t before_usec = clock_monotonic_usec();
         json_t *journal;
@@ -860,7 +860,7 @@ static void unknown_ioctls_are_counted_by_node_and_number(void **state) {
 
 /* ---- events ---- */
 
-static void a_scenarios_events_come_in_the_order_of_their_times(void **state) {
+static void events_of_a_scenario_happen_in_the_order_of_their_times(void **state) {
         CLEANUP(world_done) struct world world;
 
         world_prepare(&world, 1);
@@ -881,44 +881,44 @@ static void a_scenarios_events_come_in_the_order_of_their_times(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_front_may_know_of_descriptors_that_were_passed),
-                cmocka_unit_test(a_gpu_can_be_removed_while_the_close_of_its_registration_waits),
-                cmocka_unit_test(a_gpu_is_named_by_index_address_uuid_or_all),
-                cmocka_unit_test(a_gpu_removed_by_surprise_leaves_dead_descriptors),
-                cmocka_unit_test(a_reference_survives_its_file_once_an_unbind_has_begun),
+                cmocka_unit_test(a_front_can_report_descriptors_that_were_passed_to_a_process),
+                cmocka_unit_test(a_gpu_can_be_removed_while_the_close_of_its_registration_is_blocked),
+                cmocka_unit_test(gpus_are_named_by_index_address_uuid_or_all),
+                cmocka_unit_test(descriptors_of_a_gpu_removed_by_surprise_stay_dead),
+                cmocka_unit_test(a_uvm_reference_survives_its_file_once_an_unbind_has_begun),
                 cmocka_unit_test(a_reset_is_refused_while_anybody_holds_the_gpu),
                 cmocka_unit_test(a_reset_is_refused_while_the_gpu_initialises),
-                cmocka_unit_test(a_scenarios_events_come_in_the_order_of_their_times),
-                cmocka_unit_test(a_setting_on_a_cold_gpu_is_lost_at_once),
+                cmocka_unit_test(events_of_a_scenario_happen_in_the_order_of_their_times),
+                cmocka_unit_test(a_setting_of_a_gpu_that_nobody_holds_is_lost_at_once),
                 cmocka_unit_test(a_setting_out_of_range_is_refused),
-                cmocka_unit_test(a_verb_that_makes_no_sense_is_refused_with_a_reason),
-                cmocka_unit_test(a_wait_for_the_journal_ends_with_its_time),
+                cmocka_unit_test(invalid_verbs_and_arguments_are_refused_with_a_reason),
+                cmocka_unit_test(a_wait_for_the_journal_ends_after_its_timeout),
                 cmocka_unit_test(an_absent_gpu_is_listed_last_and_can_be_added),
-                cmocka_unit_test(an_interrupted_unbind_goes_on_by_itself),
-                cmocka_unit_test(an_older_driver_drops_that_reference),
-                cmocka_unit_test(an_older_driver_keeps_a_gpu_listed_until_it_is_unused),
-                cmocka_unit_test(an_unbind_shuts_a_legacy_gpu_down),
+                cmocka_unit_test(an_interrupted_unbind_continues_in_the_background),
+                cmocka_unit_test(an_older_driver_drops_the_uvm_reference_with_its_file),
+                cmocka_unit_test(an_older_driver_lists_a_gpu_until_its_last_user_has_closed_it),
+                cmocka_unit_test(an_unbind_tears_down_a_gpu_with_the_legacy_flag),
                 cmocka_unit_test(the_legacy_flag_of_a_gpu_in_use_is_set_without_an_open),
                 cmocka_unit_test(an_unbind_waits_for_the_last_user),
                 cmocka_unit_test(attached_gpus_are_held_by_the_control_file),
                 cmocka_unit_test(deferred_opens_are_refused_once_an_unbind_has_begun),
-                cmocka_unit_test(numa_status_is_set_by_root_and_offlined_by_the_only_user),
-                cmocka_unit_test(one_of_several_registrations_ends),
-                cmocka_unit_test(status_tells_who_has_what_open),
-                cmocka_unit_test(stopping_ends_an_unbind),
-                cmocka_unit_test(the_journal_is_bounded_and_says_what_it_dropped),
-                cmocka_unit_test(the_kernel_onlines_memory_where_that_is_its_task),
-                cmocka_unit_test(the_lowest_free_minor_is_used_again),
-                cmocka_unit_test(the_shims_uvm_persistence_goes_on_and_off),
-                cmocka_unit_test(uevents_are_told_in_the_order_of_the_kernel),
+                cmocka_unit_test(only_root_may_set_the_numa_status_and_only_the_sole_user_may_offline),
+                cmocka_unit_test(one_of_several_registrations_can_be_ended),
+                cmocka_unit_test(status_lists_who_has_what_open),
+                cmocka_unit_test(a_stop_ends_an_unbind),
+                cmocka_unit_test(the_journal_has_a_limit_and_counts_dropped_records),
+                cmocka_unit_test(memory_is_onlined_at_the_open_where_the_kernel_does_that),
+                cmocka_unit_test(the_lowest_free_minor_is_reused),
+                cmocka_unit_test(uvm_persistence_through_the_simulated_library_can_be_set_and_cleared),
+                cmocka_unit_test(uevents_are_sent_in_the_kernels_order),
                 cmocka_unit_test(unknown_ioctls_are_counted_by_node_and_number),
                 cmocka_unit_test(a_drain_ends_with_an_unbind),
-                cmocka_unit_test(the_fabric_is_asked_about_from_570_on),
-                cmocka_unit_test(uvm_initialises_gpu_after_gpu_to_find_a_uuid),
-                cmocka_unit_test(uvm_refuses_a_lost_gpu_and_one_without_uvm),
+                cmocka_unit_test(uvm_ignores_the_fabric_before_570),
+                cmocka_unit_test(uvm_initialises_one_gpu_after_another_to_find_a_uuid),
+                cmocka_unit_test(uvm_refuses_a_lost_gpu_and_a_gpu_without_uvm),
                 cmocka_unit_test(uvm_refuses_until_the_fabric_is_ready),
-                cmocka_unit_test(uvm_registers_a_gpu_once_per_file),
-                cmocka_unit_test(uvm_wants_the_gpu_open_in_the_calling_process),
+                cmocka_unit_test(uvm_registers_a_gpu_once_for_each_file),
+                cmocka_unit_test(uvm_requires_that_the_caller_has_the_gpu_open),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Scenario files. Arguments are example files that must be right. */
+/* Scenario files. The arguments are example files, which must be valid. */
 
 #include "sim/model/scenario.h"
 
@@ -23,7 +23,7 @@
 static int n_examples;
 static char **examples;
 
-/* Reads the text as a scenario file, on top of two default GPUs. */
+/* Reads the text as a scenario file over a default scenario of two GPUs. */
 static int read_text(const char *text, struct scenario *scenario, char *error, size_t error_size) {
         char path[] = "/tmp/test_scenario.XXXXXX";
         int fd = mkstemp(path), result;
@@ -45,7 +45,7 @@ static void read_good(const char *text, struct scenario *scenario) {
                 fail_msg("%s\n%s", text, error);
 }
 
-static void the_default_is_an_eight_gpu_board(void **state) {
+static void the_default_scenario_is_a_board_with_eight_gpus(void **state) {
         struct scenario scenario;
         char address[PCI_ADDRESS_SIZE];
 
@@ -73,7 +73,7 @@ static void no_two_default_gpus_are_alike(void **state) {
         }
 }
 
-static void keys_for_all_are_overridden_for_one(void **state) {
+static void a_key_for_one_gpu_overrides_that_for_all(void **state) {
         struct scenario scenario;
 
         read_good("; a comment\n"
@@ -104,7 +104,7 @@ static void keys_for_all_are_overridden_for_one(void **state) {
                   &scenario);
         assert_string_equal(scenario.driver_version, "570.86.15");
         assert_true(scenario.nonblocking_open);
-        assert_false(scenario.bind_notices); /* as that version is */
+        assert_false(scenario.bind_notices); /* the version has none */
         assert_int_equal(scenario.n_gpus, 4);
         assert_int_equal(scenario.gpus[0].init_usec, 2000000);
         assert_int_equal(scenario.gpus[1].init_usec, 5000000);
@@ -126,7 +126,7 @@ static void keys_for_all_are_overridden_for_one(void **state) {
         assert_false(scenario.gpus[3].present);
 }
 
-static void an_address_brings_its_own_uuid(void **state) {
+static void a_uuid_is_derived_from_the_address_unless_it_is_given(void **state) {
         struct scenario scenario;
         char uuid[SCENARIO_UUID_SIZE];
 
@@ -137,7 +137,7 @@ static void an_address_brings_its_own_uuid(void **state) {
         assert_string_equal(scenario.gpus[0].uuid, "GPU-00112233-4455-6677-8899-aabbccddeeff");
 }
 
-static void abilities_that_are_given_stand_whatever_the_version(void **state) {
+static void explicit_abilities_override_those_of_the_version(void **state) {
         struct scenario scenario;
 
         read_good("[driver]\nbind_notices = yes\nnonblocking_open = yes\nversion = 535.54.03\n", &scenario);
@@ -171,7 +171,7 @@ static void events_are_verbs_with_arguments(void **state) {
         assert_string_equal(scenario.events[2].verb, "drain");
 }
 
-static void a_mistake_is_named_with_file_and_line(void **state) {
+static void a_mistake_is_reported_with_file_and_line(void **state) {
         static const struct {
                 const char *text, *says;
         } cases[] = {
@@ -222,11 +222,11 @@ static void a_mistake_is_named_with_file_and_line(void **state) {
 
                 assert_int_equal(result, -EINVAL);
                 if (!strstr(error, cases[i].says))
-                        fail_msg("%sgave '%s', not '%s'", cases[i].text, error, cases[i].says);
+                        fail_msg("%sgave '%s', expected '%s'", cases[i].text, error, cases[i].says);
         }
 }
 
-static void the_first_mistake_is_the_one_that_is_told(void **state) {
+static void only_the_first_mistake_is_reported(void **state) {
         struct scenario scenario;
         char error[1024];
 
@@ -234,7 +234,7 @@ static void the_first_mistake_is_the_one_that_is_told(void **state) {
         assert_non_null(strstr(error, ":2: unknown key 'a'"));
 }
 
-static void more_than_fits_is_refused(void **state) {
+static void too_many_events_and_long_arguments_are_refused(void **state) {
         struct scenario scenario;
         char text[8192] = "[at 1s]\n", error[1024];
 
@@ -263,7 +263,7 @@ static void a_missing_file_is_an_error(void **state) {
         assert_non_null(strstr(error, "/nonexistent/scenario.ini"));
 }
 
-static void durations_have_units(void **state) {
+static void durations_require_a_unit(void **state) {
         static const struct {
                 const char *text;
                 int64_t usec;
@@ -288,7 +288,7 @@ static void durations_have_units(void **state) {
         }
 }
 
-static void statuses_and_errors_have_names_and_numbers(void **state) {
+static void statuses_and_errors_may_be_given_by_name_or_number(void **state) {
         uint32_t status;
         int error;
 
@@ -305,7 +305,7 @@ static void statuses_and_errors_have_names_and_numbers(void **state) {
         assert_int_equal(error, EIO);
         assert_int_equal(scenario_parse_errno("134", &error), -EINVAL);
         assert_int_equal(scenario_parse_errno("0", &error), -EINVAL);
-        assert_int_equal(scenario_parse_errno("41", &error), -EINVAL); /* a gap */
+        assert_int_equal(scenario_parse_errno("41", &error), -EINVAL); /* not assigned */
         assert_int_equal(scenario_parse_errno("enodev", &error), -EINVAL);
 }
 
@@ -326,14 +326,14 @@ static void versions_are_compared_as_numbers(void **state) {
         assert_true(version_parse("") == 0);
 }
 
-static void a_behaviour_begins_and_ends_with_a_version(void **state) {
+static void behaviours_depend_on_the_drivers_version(void **state) {
         assert_true(has("575.51.02", DRIVER_ANNOUNCES_UNBINDS) && has("595.45.04", DRIVER_ANNOUNCES_UNBINDS));
         assert_false(has("570.211.01", DRIVER_ANNOUNCES_UNBINDS) || has("535.261.03", DRIVER_ANNOUNCES_UNBINDS));
         assert_true(has("535.288.01", DRIVER_OPENS_ONE_BY_ONE) && has("470.1.1", DRIVER_OPENS_ONE_BY_ONE));
         assert_false(has("545.23.06", DRIVER_OPENS_ONE_BY_ONE) || has("595.45.04", DRIVER_OPENS_ONE_BY_ONE));
 }
 
-static void the_examples_are_right(void **state) {
+static void the_example_files_are_valid(void **state) {
         assert_true(n_examples > 0);
         for (int i = 0; i < n_examples; i++) {
                 struct scenario scenario;
@@ -348,19 +348,19 @@ static void the_examples_are_right(void **state) {
 int main(int argc, char **argv) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_missing_file_is_an_error),
-                cmocka_unit_test(a_behaviour_begins_and_ends_with_a_version),
-                cmocka_unit_test(a_mistake_is_named_with_file_and_line),
-                cmocka_unit_test(abilities_that_are_given_stand_whatever_the_version),
-                cmocka_unit_test(an_address_brings_its_own_uuid),
-                cmocka_unit_test(durations_have_units),
+                cmocka_unit_test(behaviours_depend_on_the_drivers_version),
+                cmocka_unit_test(a_mistake_is_reported_with_file_and_line),
+                cmocka_unit_test(explicit_abilities_override_those_of_the_version),
+                cmocka_unit_test(a_uuid_is_derived_from_the_address_unless_it_is_given),
+                cmocka_unit_test(durations_require_a_unit),
                 cmocka_unit_test(events_are_verbs_with_arguments),
-                cmocka_unit_test(keys_for_all_are_overridden_for_one),
-                cmocka_unit_test(more_than_fits_is_refused),
+                cmocka_unit_test(a_key_for_one_gpu_overrides_that_for_all),
+                cmocka_unit_test(too_many_events_and_long_arguments_are_refused),
                 cmocka_unit_test(no_two_default_gpus_are_alike),
-                cmocka_unit_test(statuses_and_errors_have_names_and_numbers),
-                cmocka_unit_test(the_default_is_an_eight_gpu_board),
-                cmocka_unit_test(the_examples_are_right),
-                cmocka_unit_test(the_first_mistake_is_the_one_that_is_told),
+                cmocka_unit_test(statuses_and_errors_may_be_given_by_name_or_number),
+                cmocka_unit_test(the_default_scenario_is_a_board_with_eight_gpus),
+                cmocka_unit_test(the_example_files_are_valid),
+                cmocka_unit_test(only_the_first_mistake_is_reported),
                 cmocka_unit_test(versions_are_compared_as_numbers),
         };
 
