@@ -82,17 +82,18 @@ static void other_names_are_refused(void **state) {
                 assert_false(keeper_name_parse(names[i], GPU_KIND_DEVICE, &parsed));
 }
 
-/* Refused, or the name of another GPU. */
+/* A damaged name is refused, or names another GPU, whose own name means that GPU. */
 static void judge(const uint8_t *bytes, size_t size) {
-        char text[sizeof(name)], again[64];
-        struct pci_address parsed;
+        struct pci_address parsed, again;
+        char text[sizeof(name)], formatted[64];
 
         memcpy(text, bytes, size);
         text[size] = '\0';
         if (!keeper_name_parse(text, GPU_KIND_DEVICE, &parsed))
                 return;
-        keeper_name_format(again, sizeof(again), GPU_KIND_DEVICE, &parsed);
-        assert_true(keeper_name_parse(again, GPU_KIND_DEVICE, &parsed));
+        keeper_name_format(formatted, sizeof(formatted), GPU_KIND_DEVICE, &parsed);
+        assert_true(keeper_name_parse(formatted, GPU_KIND_DEVICE, &again));
+        assert_int_equal(pci_address_compare(&again, &parsed), 0);
 }
 
 static void a_damaged_name_is_refused_or_names_another_gpu(void **state) {
