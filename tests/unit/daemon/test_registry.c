@@ -1682,6 +1682,7 @@ static void after_a_stop_no_gpu_is_opened(void **state) {
         notice(&world, 0, true);
         uevent_removed(&world, 0);
         registry_rescan(world.registry);
+        AWAIT(&world, is_idle(&world));
         assert_int_equal(begun(&world, 0, CALL_OPEN), 1);
         assert_int_equal(begun(&world, 1, CALL_OPEN), 0);
         finish(&world);
