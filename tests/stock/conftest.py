@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """NVIDIA's own programs on the simulated driver (README.md).
 
-    HOLDFAST_BUILD=DIR       the build that is tested (default: build/)
-    BRANCH=550               this branch of the driver only
-    CI=true                  a skipped test is a failure
+    HOLDFAST_BUILD=DIR       the build under test (default: build/)
+BRANCH=550               only this branch of the driver
+CI=true                  a skipped test is a failure
 """
 
 import os
@@ -18,7 +18,7 @@ import pytest
 TOP = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TOP / "tests/system"), str(TOP / "tests/lab"), str(Path(__file__).resolve().parent)]
 
-import programs  # found by the line above, as are the harness and the lab
+import programs  # found by the line above, like the harness and the lab
 from harness import process, skips
 from harness.fixtures import open_world
 from node import Node
@@ -28,7 +28,7 @@ BRANCHES = [os.environ["BRANCH"]] if os.environ.get("BRANCH") else programs.STAB
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "gpus(n): so many, instead of two")
+    config.addinivalue_line("markers", "gpus(n): number of GPUs, instead of two")
     skips.forbid(config)
     process.adopt_orphans()
 
@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def stock(request):
-    """NVIDIA's programs of a branch, where everybody may read them."""
+    """NVIDIA's programs of a branch, in a folder that everybody may read."""
     with programs.used(request.param) as kept, tempfile.TemporaryDirectory(prefix="holdfast-stock-") as folder:
         shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
         os.chmod(folder, 0o755)
@@ -55,7 +55,7 @@ def world():
 
 @pytest.fixture
 def node(world, stock, request):
-    """A node with a driver of their version and no daemon."""
+    """A node with a driver of the programs' version and no daemon."""
     marker = request.node.get_closest_marker("gpus")
     node = Node(world, stock, marker.args[0] if marker else 2)
     yield node
@@ -64,6 +64,6 @@ def node(world, stock, request):
 
 @pytest.fixture(params=["ours", "theirs"])
 def daemon(request, node):
-    """Which daemon there is. It holds every GPU."""
+    """Starts a daemon, which holds every GPU, and says which one it is."""
     node.start(request.param)
     return request.param

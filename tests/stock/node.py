@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A node of simulated GPUs on which NVIDIA's programs run, beside our daemon, NVIDIA's, or none."""
+"""A node of simulated GPUs on which NVIDIA's programs run, with our daemon, with NVIDIA's, or without one."""
 
 import contextlib
 import os
@@ -33,19 +33,19 @@ class Node:
         return os.environ | self.stock.environment | process.SANITIZER_BEHIND_PRELOAD
 
     def run(self, *words, timeout=60, **how):
-        """A command on the node. user=: as whom, from the start of the command on."""
+        """Runs a command on the node. user=: changes to this user before the command starts."""
         user = how.pop("user", None)
         as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"] if user else []
         return subprocess.run(self.command(*as_user, *words), env=self.environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False, **how)
 
     def smi(self, *words, **how):
-        """(exit status, lines) of nvidia-smi."""
+        """Runs nvidia-smi; returns (exit status, lines)."""
         done = self.run(self.stock.smi, *words, **how)
         return done.returncode, done.stdout.splitlines()
 
     def modes(self):
-        """Each GPU's persistence mode as nvidia-smi has it, by index."""
+        """Returns the persistence mode of each GPU as nvidia-smi reports it."""
         status, lines = self.smi("--query-gpu=persistence_mode", "--format=csv,noheader")
         assert status == 0, lines
         return lines
@@ -59,24 +59,24 @@ class Node:
         return holdfast(self.root, *words, **how)
 
     def holders(self, gpu):
-        """Names of the processes that have the GPU's node open: of the simulator's books."""
+        """Returns the names of the processes that have the GPU's node open, as the simulator reports them."""
         return sorted({handle["comm"] for handle in self.sim.gpu(gpu)["handles"] if handle["node"] == "gpu"})
 
     def wait_holders(self, *holders):
-        """Until each GPU is held by these."""
+        """Waits until each GPU is open in these processes."""
         wait_until(lambda: [self.holders(gpu) for gpu in self.gpus] == list(holders), f"holders: {holders}", 20)
 
     # ---- daemons
 
     def start(self, which):
-        """Our daemon ("ours"), NVIDIA's ("theirs") or "none". It holds every GPU."""
+        """Starts our daemon ("ours"), NVIDIA's ("theirs") or "none". A daemon holds every GPU."""
         if which == "ours":
             self.world.start()
         elif which == "theirs":
             self.start_peer()
 
     def start_peer(self, *options):
-        """NVIDIA's daemon. It goes into the background when it has opened its GPUs."""
+        """Starts NVIDIA's daemon. It goes into the background after it has opened the GPUs."""
         done = self.run(self.stock.daemon, *options)
         assert done.returncode == 0, done.stdout
         pid_file = self.root / "run/nvidia-persistenced/nvidia-persistenced.pid"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVIDIA's programs and libraries as Debian packages them: fetched by apt with sources of the lab's own, unpacked into its
+"""NVIDIA's programs and libraries from Debian's packages: downloaded by apt with the lab's own sources and unpacked into its
 cache, never installed."""
 
 import hashlib
@@ -11,16 +11,17 @@ from lab.clock import timed
 
 NAMES = ("nvidia-smi", "libnvidia-ml1", "libnvidia-cfg1", "nvidia-persistenced", "python3-pynvml")
 COMPONENTS = ("main", "contrib", "non-free")
-# Where each branch of the driver is, the first choice first.
+# Which suites have each branch of the driver, in order of preference.
 SUITES = {"535": ("bookworm",), "550": ("trixie", "bookworm-backports"), "555": ("experimental",)}
-# Those of releases. What is in experimental may be gone tomorrow: it is tested when it is asked for.
+# Branches in Debian's releases. Experimental may lose its branch any day, so it is tested only on request.
 STABLE = ("535", "550")
-# Whose daemon and Python binding are used with a branch of which the archive has none: neither depends on the version.
+# The archive has no daemon and no Python binding for some branches. Those of this branch are used: neither depends on the
+# driver's version.
 LENDER = "550"
 
 
 def _find(branch):
-    """[(suite, {package: version})]: what the archive has of that branch today, and what it lacks of another."""
+    """Returns [(suite, {package: version})]: the packages of this branch in the archive, and missing ones from LENDER."""
     for name in SUITES[branch]:
         suite = archive.Suite(name, COMPONENTS).update()
         versions = {package: suite.version(package) for package in NAMES}
@@ -36,7 +37,7 @@ def _find(branch):
 
 
 def used(branch):
-    """For a with statement: the folder they are unpacked in."""
+    """A context manager: the folder into which the programs were unpacked."""
     with cache.locked("apt"):
         found = _find(branch)
         decides = hashlib.sha256(repr([sorted(versions.items()) for _, versions in found]).encode())
@@ -49,7 +50,7 @@ def used(branch):
 
 
 class Programs:
-    """Unpacked."""
+    """The unpacked programs of a branch."""
 
     def __init__(self, branch, folder):
         self.branch = branch
@@ -58,7 +59,7 @@ class Programs:
         self.daemon = folder / "usr/bin/nvidia-persistenced"
         self.libraries = next(folder.glob("usr/lib/*/nvidia/current/libnvidia-ml.so.1")).parent
         self.python = folder / "usr/lib/python3/dist-packages"
-        # The driver's version that they belong to: "550.163.01".
+        # The driver's version to which they belong: "550.163.01".
         self.version = re.search(r"\.so\.([\d.]+)$", str((self.libraries / "libnvidia-ml.so.1").resolve()))[1]
 
     @property

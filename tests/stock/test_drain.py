@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""nvidia-smi drain: a GPU is taken off the bus and found again, which needs its persistence mode off."""
+"""nvidia-smi drain removes a GPU from the bus and finds it again. That requires that its persistence mode is off."""
 
 from node import DAEMON
 
 
 def name(node):
-    """Of GPU 0, as nvidia-smi prints it."""
+    """Returns the name of GPU 0 as nvidia-smi prints it."""
     return f"GPU 0000{node.gpus[0].upper()}"
 
 
@@ -26,7 +26,7 @@ def test_a_held_gpu_is_not_removed_and_stays_held(node, daemon):
     node.wait_holders([DAEMON], [DAEMON])
 
 
-def test_one_that_was_switched_off_is_removed_and_found_again_and_the_other_stays_held(node, daemon):
+def test_a_gpu_that_is_off_can_be_removed_and_rediscovered_and_the_other_stays_held(node, daemon):
     assert node.smi("-i", "0", "-pm", "0")[0] == 0
     drain(node, "-m", "1")
     assert drain(node, "-r") == removed(node)
@@ -39,7 +39,7 @@ def test_one_that_was_switched_off_is_removed_and_found_again_and_the_other_stay
     assert node.sim.gpu(node.gpus[1])["teardowns"] == 0
 
 
-def test_through_release_a_gpu_is_removed_and_held_again_when_it_is_found(node):
+def test_holdfast_release_lets_a_gpu_be_removed_and_holds_it_again_when_it_is_rediscovered(node):
     node.world.start()
     smi = f"{node.stock.smi} drain"
     line = f"{smi} -p {node.gpus[0]} -m 1 && {smi} -p {node.gpus[0]} -r && {smi} -d"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The commands of the handbook, word for word, beside our daemon, NVIDIA's, and none."""
+"""The commands of the handbook, word for word, with our daemon, with NVIDIA's, and without one."""
 
 import json
 import re
@@ -14,18 +14,18 @@ INSUFFICIENT_PERMISSIONS = 4
 
 @pytest.fixture(params=["none", "ours", "theirs"])
 def daemon(request, node):
-    """Which daemon there is. With one every GPU is held."""
+    """Starts a daemon, which holds every GPU, or none, and says which one it is."""
     node.start(request.param)
     return request.param
 
 
 def flags(node):
-    """The kernel's own flag of each GPU."""
+    """Returns the kernel's legacy flag of each GPU."""
     return [gpu["legacy"] for gpu in node.sim.status()["gpus"]]
 
 
 def bus_ids(node):
-    """As nvidia-smi writes addresses."""
+    """Returns the addresses as nvidia-smi prints them."""
     return [f"0000{address}".upper() for address in node.gpus]
 
 
@@ -34,18 +34,18 @@ def told(words, node, gpus=(0, 1)):
 
 
 def enabled(node, daemon):
-    """What it says that it did; 555 says how."""
+    """Returns what nvidia-smi says after it has enabled the mode; 555 says how it did."""
     if node.stock.branch != "555":
         return "Enabled persistence mode"
     return "Enabled Legacy persistence mode" if daemon == "none" else "Enabled persistence mode via daemon"
 
 
 def is_hidden(node, daemon):
-    """Whether nobody but root may use the daemon's socket, as Debian's 550 has it, whose daemon 555 has as well."""
+    """Whether only root may use the daemon's socket, as with Debian's daemon of 550, which is also used with 555."""
     return daemon == "theirs" and node.stock.branch in ("550", "555")
 
 
-def test_the_table_has_the_mode_in_its_column(node, daemon):
+def test_the_table_shows_the_persistence_mode(node, daemon):
     status, lines = node.smi()
     rows = [line for line in lines if "Simulated" in line]
     assert status == 0 and len(rows) == 2
@@ -53,25 +53,25 @@ def test_the_table_has_the_mode_in_its_column(node, daemon):
     assert f"Driver Version: {node.stock.version}" in "\n".join(lines)
 
 
-def test_the_list_has_the_names_and_uuids_of_ours(node):
+def test_the_list_has_the_same_names_and_uuids_as_holdfast_status(node):
     node.world.start()
     gpus = json.loads(node.holdfast("status", "--json").out)["gpus"]
     assert node.smi("-L") == (0, [f"GPU {gpu['index']}: {gpu['name']} (UUID: {gpu['uuid']})" for gpu in gpus])
 
 
-def test_a_query_prints_the_mode_of_each_gpu(node, daemon):
+def test_a_query_prints_the_persistence_mode_of_each_gpu(node, daemon):
     mode = "Disabled" if daemon == "none" else "Enabled"
     assert node.smi("--query-gpu=index,name,persistence_mode", "--format=csv") == (0, [
         "index, name, persistence_mode", f"0, Simulated H100 80GB, {mode}", f"1, Simulated H100 80GB, {mode}"])
 
 
-def test_the_long_form_has_it_as_well(node, daemon):
+def test_the_long_form_shows_the_persistence_mode(node, daemon):
     status, lines = node.smi("-q")
     modes = [line.split(":")[1].strip() for line in lines if line.strip().startswith("Persistence Mode")]
     assert status == 0 and modes == ["Disabled" if daemon == "none" else "Enabled"] * 2
 
 
-def test_off_and_on_say_what_they_do_and_do_it(node, daemon):
+def test_off_and_on_change_the_mode_and_say_so(node, daemon):
     if daemon == "none":
         assert node.smi("-pm", "1") == (0, told(enabled(node, daemon), node))
         assert flags(node) == [True, True]
@@ -84,7 +84,7 @@ def test_off_and_on_say_what_they_do_and_do_it(node, daemon):
     assert node.smi("-pm", "1") == (0, told(enabled(node, daemon), node))
     assert node.modes() == ["Enabled", "Enabled"]
     if daemon != "none":
-        assert flags(node) == [False, False], "the flag is deprecated; the daemon was asked"
+        assert flags(node) == [False, False], "nvidia-smi asks the daemon, and leaves the deprecated flag alone"
         assert [node.holders(gpu) for gpu in node.gpus] == [[DAEMON], [DAEMON]]
 
 
@@ -97,7 +97,7 @@ def test_one_gpu_is_named_by_index_address_or_uuid(node, daemon):
     assert node.smi("-i", "7", "-pm", "ENABLED") == (6, ["No devices were found"])
 
 
-def test_without_root_nvidia_smi_refuses_by_itself(node, daemon):
+def test_without_root_nvidia_smi_refuses_a_change(node, daemon):
     before = node.modes()
     status, lines = node.smi("-pm", "1" if daemon == "none" else "0", user=NOBODY)
     if is_hidden(node, daemon):
@@ -107,12 +107,12 @@ def test_without_root_nvidia_smi_refuses_by_itself(node, daemon):
     assert node.modes() == before
 
 
-def test_without_root_the_mode_can_be_asked_for(node, daemon):
+def test_without_root_nvidia_smi_reports_the_mode(node, daemon):
     assert node.smi("--query-gpu=persistence_mode", "--format=csv,noheader", user=NOBODY) == (
         0, ["Disabled", "Disabled"] if is_hidden(node, daemon) else node.modes())
 
 
-# Fields that both have. holdfast query has more, of its own.
+# Fields of both programs. holdfast query has more.
 FIELDS = ("driver_version", "count", "index", "name", "gpu_name", "uuid", "gpu_uuid", "pci.bus_id", "gpu_bus_id", "pci.domain",
           "pci.bus", "pci.device", "vbios_version", "persistence_mode")
 
@@ -126,14 +126,14 @@ def test_holdfast_query_prints_what_nvidia_smi_prints(node, daemon):
         assert node.holdfast("query", *words, f"--format={form}").out.splitlines() == lines
 
 
-def test_these_are_all_fields_that_both_have_but_the_time(node):
+def test_no_other_field_but_the_time_is_in_both_programs(node):
     theirs = {name for line in node.smi("--help-query-gpu")[1] if line.startswith('"') for name in line.split('"')[1::2]}
     listed = node.holdfast("query", "--list-fields").out
     ours = {*re.findall(r"^  (\S+)", listed, re.MULTILINE), *re.findall(r"\(also (\S+)\)", " ".join(listed.split()))}
     assert theirs & ours == {*FIELDS, "timestamp"}
 
 
-def test_the_time_has_the_form_of_nvidia_smis(node):
+def test_holdfast_query_prints_the_time_in_the_format_of_nvidia_smi(node):
     words = ("--query-gpu=timestamp", "--format=csv")
     status, theirs = node.smi(*words)
     ours = node.holdfast("query", *words).out.splitlines()
@@ -142,7 +142,7 @@ def test_the_time_has_the_form_of_nvidia_smis(node):
         assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}", line)
 
 
-def test_holdfast_set_goes_through_nvml_where_there_is_no_daemon(node):
+def test_holdfast_set_uses_nvml_if_there_is_no_daemon(node):
     library = node.stock.libraries / "libnvidia-ml.so.1"
     done = node.run(node.world.build / "src/cli/holdfast", "set", "on", "--gpu=0", f"--nvml={library}")
     assert done.returncode == 0, done.stdout
@@ -160,7 +160,7 @@ print([nvml.nvmlDeviceGetPersistenceMode(gpu) for gpu in gpus])
 """
 
 
-def test_debians_python_binding_is_another_client(node, daemon):
+def test_the_mode_can_be_changed_through_debians_python_binding(node, daemon):
     if daemon == "none":
         node.smi("-pm", "1")
     assert node.python(PYNVML).splitlines() == ["[0, 1]", "[1, 1]"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Our daemon with --backend=nvidia-cfg on NVIDIA's own library: what it holds, and what it means that the library opens one
-GPU at a time (docs/decisions/0015-nvidia-cfg-opens-one-at-a-time.md)."""
+"""Our daemon with --backend=nvidia-cfg and NVIDIA's library: what it holds, and what follows from the library's opening only
+one GPU at a time (docs/decisions/0015-nvidia-cfg-opens-one-at-a-time.md)."""
 
 import json
 import os
@@ -18,11 +18,11 @@ STOP_LIMIT_SEC = 5
 
 @pytest.fixture
 def start(node):
-    """Starts the daemon on the node; gives its process."""
+    """A function that starts the daemon on the node and returns its process."""
     started = []
 
     def start():
-        # As SANITIZER_BEHIND_PRELOAD has it, but for leaks: those of the library's are none of ours.
+        # As in SANITIZER_BEHIND_PRELOAD, but without leak detection, because NVIDIA's library leaks.
         environment = node.environment | {"ASAN_OPTIONS": f"{node.environment['ASAN_OPTIONS']}:detect_leaks=0"}
         command = node.command(node.world.build / "src/daemon/nvidia-persistenced", "--foreground", "--backend=nvidia-cfg",
                                f"--nvidia-cfg-path={node.stock.libraries}")
@@ -47,7 +47,7 @@ def states(node):
 
 
 def descriptors(node):
-    """Who has each GPU's node open, named once for each descriptor."""
+    """Returns for each GPU the names of the processes that have its node open, once for each descriptor."""
     return [[handle["comm"] for handle in node.sim.gpu(gpu)["handles"] if handle["node"] == "gpu"] for gpu in node.gpus]
 
 
@@ -64,23 +64,23 @@ def test_each_gpu_is_held_by_three_descriptors_until_it_is_switched_off(node, st
     assert descriptors(node) == [[DAEMON] * 3] * 2
     assert node.modes() == ["Enabled", "Enabled"]
     assert node.smi("-i", "0", "-pm", "0")[0] == 0
-    wait_until(lambda: descriptors(node) == [[], [DAEMON] * 3], "GPU 0 is let go of", 20)
+    wait_until(lambda: descriptors(node) == [[], [DAEMON] * 3], "GPU 0 released", 20)
     assert node.smi("-i", "0", "-pm", "1")[0] == 0 and node.modes() == ["Enabled", "Enabled"]
     stop(child)
-    wait_until(lambda: descriptors(node) == [[], []], "both are let go of", 20)
+    wait_until(lambda: descriptors(node) == [[], []], "both GPUs released", 20)
 
 
-def test_a_held_gpu_is_reset_by_nvidia_smi(node, start):
+def test_a_held_gpu_can_be_reset_by_nvidia_smi(node, start):
     child = start()
     wait_held(node)
     assert node.smi("--gpu-reset", "-i", "0")[0] == 0
-    wait_until(lambda: descriptors(node) == [[DAEMON] * 3] * 2, "both are held again", 20)
+    wait_until(lambda: descriptors(node) == [[DAEMON] * 3] * 2, "both GPUs held again", 20)
     stop(child)
 
 
 @pytest.mark.gpus(4)
 def test_the_library_opens_one_gpu_after_another(node, start):
-    """Whatever the driver could do: the kernel backend has all four initialise at the same time."""
+    """The driver could initialise all four at the same time, as it does with the kernel backend."""
     child = start()
     wait_held(node)
     stop(child)
@@ -89,19 +89,19 @@ def test_the_library_opens_one_gpu_after_another(node, start):
 
 
 def begin_and_hang(node, start):
-    """The daemon, and the GPU that it is in the midst of opening. None of the others would hang."""
+    """Starts a daemon whose first open hangs. Returns its process and that GPU; the other GPUs do not hang."""
     node.sim.ctl("hang", gpu="all")
     child = start()
-    wait_until(lambda: node.sim.journal("initialising"), "the first begins", 20)
+    wait_until(lambda: node.sim.journal("initialising"), "first open", 20)
     hanging = node.sim.journal("initialising")[0]["gpu"]
     for gpu in set(node.gpus) - {hanging}:
         node.sim.ctl("hang", gpu=gpu, on=False)
-    wait_until(lambda: states(node) == ["opening"] * 3, "clients are served", 20)
+    wait_until(lambda: states(node) == ["opening"] * 3, "the daemon serves clients", 20)
     return child, hanging
 
 
 @pytest.mark.gpus(3)
-def test_behind_a_gpu_that_hangs_the_others_wait_and_no_client_does(node, start):
+def test_a_hanging_gpu_delays_the_other_gpus_but_no_client(node, start):
     child, hanging = begin_and_hang(node, start)
     with rpc.Connection(node.root / "run/nvidia-persistenced/socket", 10) as connection:
         assert [connection.get(gpu) for gpu in node.gpus] == [(rpc.SUCCESS, rpc.DISABLED)] * 3
@@ -113,11 +113,11 @@ def test_behind_a_gpu_that_hangs_the_others_wait_and_no_client_does(node, start)
 
 
 @pytest.mark.gpus(3)
-def test_a_stop_meanwhile_removes_socket_and_pid_file_in_time(node, start):
+def test_a_stop_while_a_gpu_hangs_removes_socket_and_pid_file_in_time(node, start):
     child, hanging = begin_and_hang(node, start)
     child.terminate()
-    wait_until(lambda: os.listdir(node.root / "run/nvidia-persistenced") == [], "its files are gone", STOP_LIMIT_SEC)
+    wait_until(lambda: os.listdir(node.root / "run/nvidia-persistenced") == [], "its files removed", STOP_LIMIT_SEC)
     node.sim.ctl("hang", gpu=hanging, on=False)
     said = child.communicate(timeout=20)[1]
-    assert hanging in said, "who is in the driver is named"
-    wait_until(lambda: descriptors(node) == [[], [], []], "none is held", 20)
+    assert hanging in said, "the message names the GPU that hangs in the driver"
+    wait_until(lambda: descriptors(node) == [[], [], []], "no GPU held", 20)

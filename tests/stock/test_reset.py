@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""nvidia-smi --gpu-reset: it drains, unbinds, resets and binds the GPU, while whoever holds it must let go of it in time."""
+"""nvidia-smi --gpu-reset drains, unbinds, resets and binds the GPU. The daemon must release the GPU in time."""
 
 import contextlib
 import subprocess
@@ -21,7 +21,7 @@ def resets(node):
 
 
 def through_release(node, *options, timeout=60):
-    """The reset as our runbook has it."""
+    """Resets GPU 0 as the runbook says."""
     return node.holdfast("release", "--gpu=0", *options, "--", *map(str, node.command(node.stock.smi, *RESET)),
                          timeout=timeout, **node.stock.environment)
 
@@ -33,25 +33,25 @@ def test_a_held_gpu_is_reset_and_held_again(node, daemon):
     assert node.modes() == ["Enabled", "Enabled"]
 
 
-def test_a_gpu_that_was_switched_off_is_off_after_its_reset(node, daemon):
+def test_a_gpu_that_is_off_stays_off_after_its_reset(node, daemon):
     node.smi("-i", "0", "-pm", "0")
     assert node.smi(*RESET) == success(node)
     assert resets(node) == 1
-    # What comes back is opened soon, if at all: after that of GPU 1, which is switched off and on after it.
+    # If the daemon opened GPU 0, it would do so before GPU 1, which is switched off and on after the reset.
     node.smi("-i", "1", "-pm", "0")
     node.smi("-i", "1", "-pm", "1")
     node.wait_holders([], [DAEMON])
     assert node.modes() == ["Disabled", "Enabled"]
 
 
-def test_without_a_daemon_a_gpu_is_reset_as_well(node):
+def test_without_a_daemon_a_gpu_can_be_reset(node):
     assert node.smi(*RESET) == success(node)
     assert resets(node) == 1 and node.modes() == ["Disabled", "Disabled"]
 
 
 @contextlib.contextmanager
 def beginning(node, *words):
-    """nvidia-smi, under way."""
+    """A context manager: a running nvidia-smi."""
     with subprocess.Popen(node.command(node.stock.smi, *words), env=node.environment, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, text=True) as child:
         try:
@@ -60,8 +60,8 @@ def beginning(node, *words):
             child.kill()
 
 
-def test_one_that_a_job_merely_has_open_waits_for_the_job(node, daemon):
-    """nvidia-smi counts clients of the resource manager, not open files: it begins, and its unbind waits."""
+def test_the_reset_of_a_gpu_that_a_job_has_open_waits_for_the_job(node, daemon):
+    """nvidia-smi looks for clients of the resource manager, not for open files. So it begins, and its unbind waits."""
     with beginning_beside_job(node) as (job, reset):
         job.stdin.close()
         assert reset.wait(60) == 0
@@ -76,7 +76,7 @@ def beginning_beside_job(node):
         yield job, reset
 
 
-def test_through_release_it_is_reset_and_held_again(node):
+def test_holdfast_release_lets_a_gpu_be_reset_and_holds_it_again(node):
     node.world.start()
     done = through_release(node)
     assert done.status == 0, done.err
@@ -85,7 +85,7 @@ def test_through_release_it_is_reset_and_held_again(node):
     node.wait_holders([DAEMON], [DAEMON])
 
 
-def test_through_release_a_job_is_named_before_anything_happens(node):
+def test_holdfast_release_names_a_job_and_resets_nothing(node):
     node.world.start()
     with node.sim.open_gpu(node.gpus[0]) as job:
         done = through_release(node)
@@ -95,7 +95,7 @@ def test_through_release_a_job_is_named_before_anything_happens(node):
     node.wait_holders([DAEMON], [DAEMON])
 
 
-def test_during_another_lease_it_is_reset_and_the_lease_goes_on(node):
+def test_a_gpu_can_be_reset_during_a_lease_which_continues(node):
     daemon = node.world.start()
     with holdfast_rpc.Connection(daemon.socket_path, 10) as connection:
         connection.release()

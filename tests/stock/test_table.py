@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What nvidia-smi prints where something is wrong, with our daemon and with NVIDIA's: docs/compatibility.md has the table."""
+"""What nvidia-smi prints when something is wrong, with our daemon and with NVIDIA's: the table in docs/compatibility.md."""
 
 import os
 import signal
@@ -19,20 +19,20 @@ DAEMONS = pytest.mark.parametrize("which", ["ours", "theirs"])
 
 
 def refused(node, gpu=0):
-    """What it prints of a Set that failed."""
+    """Returns exit status and output of a Set that failed."""
     return UNKNOWN_ERROR, [f"Unable to set persistence mode for GPU 0000{node.gpus[gpu].upper()}: Unknown Error",
                            "Terminating early due to previous errors."]
 
 
 def leave_socket(node):
-    """One at which nobody listens."""
+    """Leaves a socket on which nobody listens."""
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(node.root / "run/nvidia-persistenced/socket"))
     left.close()
 
 
 def begin(node, which):
-    """Returns its process' id."""
+    """Starts a daemon; returns its process id."""
     if which == "ours":
         return node.world.start().pid
     node.start_peer()
@@ -40,7 +40,7 @@ def begin(node, which):
 
 
 @pytest.mark.gpus(1)
-def test_a_socket_at_which_nobody_listens(node):
+def test_with_a_stale_socket_a_set_on_fails(node):
     node.run("mkdir", "-p", "/run/nvidia-persistenced")
     leave_socket(node)
     assert node.smi(*QUERY) == (0, ["Disabled"])
@@ -49,7 +49,7 @@ def test_a_socket_at_which_nobody_listens(node):
 
 
 @pytest.mark.gpus(1)
-def test_a_socket_at_which_nobody_listens_and_the_flag(node):
+def test_with_a_stale_socket_and_the_legacy_flag_a_set_off_fails(node):
     node.smi("-pm", "1")
     leave_socket(node)
     assert node.smi(*QUERY) == (0, ["Enabled"])
@@ -58,15 +58,15 @@ def test_a_socket_at_which_nobody_listens_and_the_flag(node):
 
 @pytest.mark.gpus(1)
 @DAEMONS
-def test_a_daemon_that_was_killed(node, which):
-    """Either leaves its socket; ours for as long as its keeper waits for the next daemon."""
+def test_after_a_kill_of_the_daemon_the_mode_is_disabled_and_a_set_fails(node, which):
+    """Both daemons leave their socket behind; ours until its keeper stops waiting for the next daemon."""
     if which == "ours":
         node.world.start().kill()
     else:
         node.start_peer()
         os.kill(node.peer, signal.SIGKILL)
         assert process.wait_gone(node.peer, 20)
-    # Ours is kept initialised by the keeper meanwhile.
+    # Our keeper holds the GPU.
     node.wait_holders([DAEMON] if which == "ours" else [])
     assert node.smi(*QUERY) == (0, ["Disabled"])
     assert node.smi("-pm", "1") == refused(node)
@@ -78,9 +78,9 @@ def test_a_daemon_that_was_killed(node, which):
 @pytest.mark.gpus(1)
 @pytest.mark.timeout(300)
 @DAEMONS
-def test_a_daemon_that_stands_still_is_waited_for_50_seconds(node, which):
-    """As long as NVML waits: our own limits are below (docs/architecture.md). Then it goes on as if there were none. A client
-    that has given up ends NVIDIA's daemon as soon as that goes on, and with it every GPU's initialisation."""
+def test_a_query_waits_50_seconds_for_a_stopped_daemon(node, which):
+    """50 s is NVML's limit; our own limits are shorter (docs/architecture.md). Afterwards nvidia-smi continues as without a
+daemon. When NVIDIA's daemon continues, it dies of the reply to a client that has gone, and every GPU is torn down."""
     pid = begin(node, which)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -95,7 +95,7 @@ def test_a_daemon_that_stands_still_is_waited_for_50_seconds(node, which):
 
 
 @pytest.mark.gpus(1)
-def test_a_set_that_our_daemon_refuses_for_a_lease(node):
+def test_during_a_lease_the_mode_is_disabled_and_a_set_fails(node):
     daemon = node.world.start()
     with holdfast_rpc.Connection(daemon.socket_path, 10) as connection:
         connection.release()
@@ -105,17 +105,17 @@ def test_a_set_that_our_daemon_refuses_for_a_lease(node):
     wait_until(lambda: node.modes() == ["Enabled"], "held again", 20)
 
 
-def test_a_driver_of_another_version(world, stock):
+def test_with_a_driver_of_another_version_only_our_daemon_works(world, stock):
     node = Node(world, stock, 1, version="470.256.02")
     status, lines = node.smi(*QUERY)
     assert status == MISMATCH and lines[0] == "Failed to initialize NVML: Driver/library version mismatch"
     assert node.run(node.stock.daemon).returncode == FAILED
     world.start()
-    assert node.holdfast("check").status == 0, "ours needs no library, and holds it"
+    assert node.holdfast("check").status == 0, "ours requires no library of NVIDIA's, and holds the GPU"
 
 
-def test_no_driver(world, stock):
-    """Without a simulator, on this machine."""
+def test_without_a_driver_nvidia_smi_says_so(world, stock):
+    """Runs without a simulator, on this machine."""
     if os.path.exists("/proc/driver/nvidia"):
         pytest.skip("this machine has a driver")
     done = subprocess.run([stock.smi, *QUERY], env=os.environ | stock.environment, capture_output=True, text=True,
