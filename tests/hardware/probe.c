@@ -2,13 +2,13 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What tests/hardware/run asks of the driver, by the daemon's own code and without a daemon:
+ * Calls the driver for tests/hardware/run, with the daemon's own code and without a daemon:
  *
- *      hardware-probe ROOT notices          subscribes to bind notices, reads what is there, unsubscribes
- *      hardware-probe ROOT legacy ADDRESS   the kernel's persistence flag, before the GPU is open and while it is
- *      hardware-probe ROOT opens ADDRESS N  opens and closes the GPU so many times, a line each, in microseconds
+ *      hardware-probe ROOT notices          subscribes to bind notices, reads pending ones, unsubscribes
+ *      hardware-probe ROOT legacy ADDRESS   reads the kernel's persistence flag before and after opening the GPU
+ *      hardware-probe ROOT opens ADDRESS N  opens and closes the GPU N times; prints the microseconds of each
  *
- * ROOT goes in front of /dev and /proc; "" is the real system. None of it changes a setting.
+ * ROOT is prepended to /dev and /proc; "" is the real system. The program changes no setting.
  */
 
 #include <dirent.h>
@@ -26,8 +26,9 @@ enum {
         OPENS_MAX = 1000,
         EXIT_FAILED = 1,
         EXIT_USAGE = 2,
-        EXIT_NOT_HERE = 3, /* this driver has no such thing */
-        EXIT_BARRED = 4,   /* the node lets nobody in: a container's device rules, or the administrator's exclusion */
+        EXIT_NOT_HERE = 3, /* this driver does not support it */
+        EXIT_BARRED =
+                4, /* the node cannot be opened: a container's device rules, or a GPU excluded by the administrator */
 };
 
 static int fail(int error, const struct gpu_failure *failure) {

@@ -19,7 +19,7 @@ SCRIPT = TOP / "tests/hardware/run"
 DONE, FAILED, USAGE, NO_GPU = range(4)
 PASS, FAIL, NOT_POSSIBLE = "PASS", "FAIL", "NOT-POSSIBLE"
 
-BY_NUMBER = "these are the driver's devices, by number"
+BY_NUMBER = "the open nodes have the driver's device numbers"
 AGAINST_NVIDIAS = "Get against NVIDIA's daemon"
 
 
@@ -76,7 +76,7 @@ def test_its_record_has_what_was_found_and_says_that_it_was_simulated(world):
     assert any(command.startswith("holdfast doctor") for command in result.record["outputs"])
     assert result.record["figures"]["Get against an echo server"]["ours"]["calls"] == 250
     read = f"{world.gpus[0]}: power-limit 700 W, compute-mode default, ecc on, mig None"
-    assert result.evidence("holdfast settings reads what nvidia-smi reads, and changes nothing")[0].startswith(read)
+    assert result.evidence("holdfast settings reads the same values as nvidia-smi")[0].startswith(read)
     for check in result.record["results"]:
         assert f"| {check['status']} | {check['check']} |" in result.page
 
@@ -85,14 +85,14 @@ def test_a_setting_that_is_another_afterwards_is_a_failure(world):
     world.simulate()
     result = trial(world, HOLDFAST_STAND_IN_DRIFT=str(world.base / "drift"))
     assert result.status == FAILED
-    assert result.checks(FAIL) == ["every setting that nvidia-smi tells is as before"]
+    assert result.checks(FAIL) == ["every setting that nvidia-smi reports is as before"]
     assert "current_power_limit: 700.00 W before, 710.00 W now" in result.said
 
 
 def test_without_a_driver_it_says_so_and_writes_that_down(world):
     world.without_driver()
     result = trial(world)
-    assert result.status == NO_GPU and result.checks(NOT_POSSIBLE) == ["there is a GPU to try"]
+    assert result.status == NO_GPU and result.checks(NOT_POSSIBLE) == ["a GPU can be tried"]
     assert "no NVIDIA driver is loaded" in result.said
 
 
@@ -120,7 +120,7 @@ def test_a_container_with_one_of_two_gpus_and_no_uvm_is_tried_as_far_as_it_goes(
     assert result.status == DONE, result.said
     assert result.evidence(f"GPU {world.gpus[1]}") == [f"no node {container}/dev/nvidia1: No such file or directory"]
     assert "there is no /dev/nvidia-uvm" in result.evidence("our daemon starts")
-    assert "the stock nvidia-smi asks us, and says Enabled" in result.checks(PASS)
+    assert "the stock nvidia-smi asks our daemon, and reports Enabled" in result.checks(PASS)
 
 
 def test_a_gpu_that_lets_nobody_in_is_left_out(world):
@@ -128,7 +128,7 @@ def test_a_gpu_that_lets_nobody_in_is_left_out(world):
     result = trial(world)
     assert "Operation not permitted" in result.evidence(f"GPU {world.gpus[1]}")[0]
     assert result.status == DONE, result.said
-    assert "it holds every GPU" in result.checks(PASS)
+    assert "the daemon holds every GPU" in result.checks(PASS)
 
 
 def test_at_the_real_paths_it_runs_without_a_root(world):
@@ -139,7 +139,7 @@ def test_at_the_real_paths_it_runs_without_a_root(world):
     finally:
         machine.close()
     assert result.status == DONE, result.said
-    hidden = "UVM has the GPUs registered that it had"  # that machine has no /proc/driver/nvidia-uvm
+    hidden = "the same GPUs are registered with UVM as before"  # that machine has no /proc/driver/nvidia-uvm
     assert set(result.checks(NOT_POSSIBLE)) == {BY_NUMBER, AGAINST_NVIDIAS, hidden}
     assert not (machine.run / "nvidia-persistenced").exists()
 
@@ -149,8 +149,8 @@ def test_without_the_capabilities_of_roots_it_says_what_it_could_not_do(world):
     prefix = ["setpriv", "--bounding-set", "-setuid,-setgid,-sys_ptrace,-setpcap,-mknod", "--inh-caps", "-all"]
     result = trial(world, prefix=prefix)
     assert result.status == DONE, result.said
-    assert {"anybody may ask", "attack by nobody: 100 half records"} <= set(result.checks(NOT_POSSIBLE))
-    assert "it has each GPU's node open once, and no other" in result.checks(PASS)
+    assert {"the user nobody may Get", "attack by nobody: 100 half records"} <= set(result.checks(NOT_POSSIBLE))
+    assert "the daemon has each GPU's node open once, and no other node" in result.checks(PASS)
 
 
 def test_another_daemon_is_left_alone_and_measured_beside_ours(world):
@@ -173,7 +173,7 @@ exec {BUILD}/src/daemon/nvidia-persistenced --root "$HOLDFAST_ROOT"
     result = trial(world, "--peer", peer)
     assert result.status == DONE, result.said
     assert set(result.record["figures"]["Get against NVIDIA"]) == {"echo server", "ours", "NVIDIA"}
-    assert {AGAINST_NVIDIAS, "no process is left", "NVML asks us, and says enabled"} <= set(result.checks(PASS))
+    assert {AGAINST_NVIDIAS, "no process is left", "NVML asks our daemon, and reports enabled"} <= set(result.checks(PASS))
     assert not (world.base / "root/run/nvidia-persistenced").exists()
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Attacks on the daemon's socket, each for a bounded time, made by a process that has given up every privilege.
+"""Attacks on the daemon's socket, each for a limited time, by a process without privileges.
 
-The closer ones are in tests/system/test_attacks.py; these are those that a real GPU's hold should be seen to survive.
+tests/system/test_attacks.py has more. These are the ones that a hold on a real GPU should survive.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def get_record(address):
 
 
 def send_what_is_taken(connection, data):
-    """The daemon may end the session while we send, or not read."""
+    """Sends as much as the daemon takes: it may end the session meanwhile, or not read."""
     connection.socket.settimeout(0.5)
     try:
         connection.send(data)
@@ -65,10 +65,10 @@ def idle_crowd(path, _address):
 ATTACKS = {
     "1000 clients that hang up before the reply": hang_up_before_the_reply,
     "100 half records": crowd_of_half_records,
-    "100 connections that say nothing": idle_crowd,
+    "100 idle connections": idle_crowd,
     "a client that sends 50000 calls and reads no reply": never_read,
-    "a record said to be of two gigabytes": huge_record,
-    "300 times random bytes": random_bytes,
+    "a record with a length of two gigabytes": huge_record,
+    "300 connections with random bytes": random_bytes,
 }
 
 
@@ -79,7 +79,8 @@ def become_nobody():
 
 
 def as_nobody(function, *arguments):
-    """Runs function in a child that is nobody; its text. Forked, not executed: nobody need not be able to read our files."""
+    """Runs function in a child as the user nobody; returns its result as text. The child does not execute a program, because
+    nobody may be unable to read our files."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

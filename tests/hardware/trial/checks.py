@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The checks. Each gives its evidence as a text, or raises Failed or NotPossible with it."""
+"""The checks. Each returns its evidence as text, or raises Failed or NotPossible with it."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from . import attacks, latency, nvml, settings
 from .daemon import Theirs, is_nvidias
 from .record import Failed, NotPossible, expect
 
-OPENS_COLD, OPENS_WARM = 3, 20  # a cold open takes the driver a second or more
+OPENS_COLD, OPENS_WARM = 3, 20  # an open that initialises the GPU takes a second or more
 CONTRACT_STOP_SEC = 5
 SETTLE_SEC = 10
-UVM_SEC = 60  # NVLink's fabric may take its time
+UVM_SEC = 60  # NVLink's fabric may be slow
 CAP_DAC_OVERRIDE, CAP_SYS_ADMIN = 1, 21
 
 
@@ -34,7 +34,7 @@ def opens_are_timed(setting):
         pairs = [tuple(map(int, line.split())) for line in lines]
         opens, closes = ([pair[side] for pair in pairs] for side in (0, 1))
         figures = {"was initialised": warm, "open_usec": opens, "close_usec": closes}
-        setting.record.figures[f"open and close of {gpu.address}, kept by nobody else of ours"] = figures
+        setting.record.figures[f"open and close of {gpu.address}, without our daemon"] = figures
         said.append(f"{gpu.address} ({'initialised' if warm else 'cold' if warm is False else 'state unknown'} before): "
                     f"open median {statistics.median(opens)} us, close median {statistics.median(closes)} us, "
                     f"{len(pairs)} times")
@@ -48,7 +48,7 @@ def notices_can_be_subscribed(setting, user=None):
     setting.has_notices = True
     pending, before, during, after = int(words[1]), *map(int, words[3:])
     expect((pending, during - before, after) == (0, 2, before),
-           f"{pending} notices though nothing was bound; descriptors {before}, then {during}, then {after}")
+           f"{pending} notices although nothing was bound; descriptors {before}, then {during}, then {after}")
     return "subscribed with 2 descriptors, no notice pending, both closed again"
 
 
@@ -57,16 +57,16 @@ def legacy_flag_is_answered(setting):
     for gpu in setting.machine.usable:
         closed, opened = setting.probe("legacy", gpu.address)
         setting.legacy[gpu.address] = opened == "open: on"
-        expect(closed != "closed: answered", f"{gpu.address}: answered without an open node, which the driver denies")
+        expect(closed != "closed: answered", f"{gpu.address}: the driver answered without an open node")
         said.append(f"{gpu.address}: {opened.removeprefix('open: ')} ({closed})")
     return "; ".join(said)
 
 
 def legacy_flag_agrees_with_smi(setting):
     if (setting.machine.runtime_directory / "socket").exists():
-        raise NotPossible("another daemon is asked by nvidia-smi as well; what it tells is not the flag alone")
+        raise NotPossible("nvidia-smi also asks another daemon, so it does not report the flag alone")
     told = setting.smi.persistence()
-    wrong = [f"{address}: the flag is {'on' if flag else 'off'}, nvidia-smi says {told.get(address)}"
+    wrong = [f"{address}: the flag is {'on' if flag else 'off'}, nvidia-smi reports {told.get(address)}"
              for address, flag in setting.legacy.items() if (told.get(address) == "Enabled") != flag]
     expect(setting.legacy and not wrong, "; ".join(wrong) or "no flag could be read")
     return f"nvidia-smi: {told}"
@@ -84,14 +84,14 @@ def holds_every_gpu(setting, daemon):
 
 
 def nodes_expected(setting, daemon):
-    """One descriptor of each GPU, one of UVM for each that the daemon says is registered, and nothing else."""
+    """Returns the nodes that the daemon must have open: each GPU's once, and UVM's once for each registered GPU."""
     gpus = setting.machine.usable
     with_uvm = sum(daemon.gpu(gpu.address)["uvm"] == holdfast_rpc.UVM_ON for gpu in gpus)
     return {gpu.node.name: 1 for gpu in gpus} | ({"nvidia-uvm": with_uvm} if with_uvm else {})
 
 
 def nodes_of(setting, daemon):
-    """What it has open, without the GPUs that let nobody in: it opens those again and again, and each time for a moment."""
+    """Returns the daemon's open nodes, without those of unusable GPUs: it retries these, and may have them open briefly."""
     tried = {gpu.node.name for gpu in setting.machine.gpus} - {gpu.node.name for gpu in setting.machine.usable}
     return {name: count for name, count in daemon.nodes().items() if name not in tried}
 
@@ -103,7 +103,7 @@ def has_the_right_nodes(setting, daemon):
 
 
 def hears_of_unbinds(setting, daemon):
-    """Two descriptors of nvidiactl where the driver has notices; questions that are under way have a further one."""
+    """With bind notices the daemon has nvidiactl open twice. A question to the driver adds a third descriptor briefly."""
     expected = 2 if setting.has_notices else 0
     try:
         events.wait_until(lambda: daemon.controls() == expected, f"{expected} x nvidiactl", SETTLE_SEC)
@@ -127,13 +127,13 @@ def numbers_are_the_drivers(setting, daemon):
 def is_initialised(setting, _daemon):
     states = {gpu.address: setting.machine.is_initialised(gpu) for gpu in setting.machine.usable}
     if None in states.values():
-        raise NotPossible(f"the driver does not tell: {states}")
-    expect(all(states.values()), f"not initialised though held: {states}")
+        raise NotPossible(f"the driver does not report it: {states}")
+    expect(all(states.values()), f"not initialised although held: {states}")
     return f"the driver's power file says so: {', '.join(states)}"
 
 
 def has_no_privilege(setting, daemon):
-    """As root it needs one to write into a folder of another user's, and with NUMA memory one for the driver."""
+    """As root the daemon may need one capability for a folder of another user, and with NUMA memory one for the driver."""
     fields = daemon.fields()
     numa = any(setting.machine.has_numa_memory(gpu) for gpu in setting.machine.usable)
     needed = {CAP_DAC_OVERRIDE} | ({CAP_SYS_ADMIN} if numa else set())
@@ -193,9 +193,9 @@ def metrics_count_the_holds(setting, daemon):
 
 
 def settings_are_what_smi_tells(setting, daemon):
-    """Only looks: a plan, of what is wanted by a file that nothing applies."""
+    """With --dry-run the command only reads, and applies nothing of the file."""
     if not setting.settings:
-        raise NotPossible("nvidia-smi did not tell them before")
+        raise NotPossible("nvidia-smi did not report the settings before")
     wanted = setting.folder / "wanted.conf"
     wanted.write_text(settings.WANTED)
     done = command(setting, daemon, "settings", "apply", "--dry-run", "--json", "--config", wanted, "--nvml", setting.nvml)
@@ -219,7 +219,7 @@ def settings_are_what_smi_tells(setting, daemon):
 def anybody_may_ask(setting, daemon):
     setting.require_nobody()
     told = {gpu.address: attacks.as_nobody(attacks.get, daemon.socket, gpu.address) for gpu in setting.machine.usable}
-    expect(set(told.values()) == {str((rpc.SUCCESS, rpc.ENABLED))}, f"told nobody {told}")
+    expect(set(told.values()) == {str((rpc.SUCCESS, rpc.ENABLED))}, f"the user nobody received {told}")
     return f"(status, mode) {told}"
 
 
@@ -233,13 +233,13 @@ def nobody_may_not_set(setting, daemon):
 
 
 def set_mode(daemon, address, mode):
-    with daemon.connect(timeout=120) as connection:  # a teardown may take seconds
+    with daemon.connect(timeout=120) as connection:  # a teardown can take seconds
         status = connection.set(address, mode)
     expect(status == rpc.SUCCESS, f"Set {mode} of {address} is answered with status {status}")
 
 
 def set_lets_go_and_holds_again(setting, daemon):
-    """Our own descriptor only: the kernel's flag, and whoever else has the GPU, stay as they are."""
+    """This affects only our own descriptor, not the kernel's flag and not other users of the GPU."""
     setting.require_safe_release()
     gpu = setting.machine.usable[0]
     before = nodes_of(setting, daemon)
@@ -262,7 +262,7 @@ def survives(setting, daemon, attack):
     before = nodes_of(setting, daemon)
     attacks.as_nobody(attack, daemon.socket, address)
     expect(daemon.is_running(), f"the daemon died; its log: {daemon.log.text()[-500:]}")
-    expect(daemon.get(address) == (rpc.SUCCESS, rpc.ENABLED), f"an honest client is told {daemon.get(address)}")
+    expect(daemon.get(address) == (rpc.SUCCESS, rpc.ENABLED), f"an honest client receives {daemon.get(address)}")
     expect(nodes_of(setting, daemon) == before, f"before {before}, after {nodes_of(setting, daemon)}")
     return "an honest client is served, and every GPU is still held"
 
@@ -291,14 +291,14 @@ def is_served(path):
 
 
 def compared_with_nvidias(setting, daemon):
-    """Both at the same time: ours below a root of links, NVIDIA's where it must be, running already or for this only."""
+    """Both daemons run at the same time: ours below a root of links, NVIDIA's at the real paths. It is started if none runs."""
     running = setting.machine.runtime_directory / "socket"
     if running.exists():
         if not is_served(running):
-            raise NotPossible(f"nobody answers at {running}, and it is not ours to remove")
+            raise NotPossible(f"no daemon answers at {running}. The trial does not remove that socket")
         return measured(setting, "Get against the daemon that runs here", {"ours": daemon.socket, "running": running})
     if not setting.peer:
-        raise NotPossible("no nvidia-persistenced in PATH or PEER, and none runs")
+        raise NotPossible("there is no nvidia-persistenced in PATH or PEER, and none runs")
     if not is_nvidias(setting.peer):
         raise NotPossible(f"{setting.peer} is Holdfast's")
     setting.require_real_paths()
@@ -325,10 +325,10 @@ def uvm_is_on(setting, daemon):
         events.wait_until(settled, "UVM persistence of every GPU", UVM_SEC)
     except AssertionError:
         texts = "; ".join(gpu["uvm_text"] for gpu in daemon.list()["gpus"] if gpu["uvm_text"])
-        raise Failed(f"not within {UVM_SEC} s: {texts}") from None
+        raise Failed(f"not registered within {UVM_SEC} s: {texts}") from None
     there = registered(setting)
     expect(False not in there.values(), f"/proc/driver/nvidia-uvm/gpus has {there}")
-    seen = "so says the driver's list" if all(there.values()) else "the driver's list of them cannot be seen here"
+    seen = "according to the driver's list" if all(there.values()) else "the driver's list is not visible here"
     return f"registered: {', '.join(there)} ({seen}); open are {daemon.nodes()}"
 
 
@@ -342,14 +342,14 @@ def uvm_goes_with_a_set(setting, daemon):
     finally:
         set_mode(daemon, gpu.address, rpc.ENABLED)
     expect(others or not there, f"{gpu.address} is still registered")
-    return f"off: {'another client has it registered' if others else 'let go'}, open are {during}; " \
+    return f"off: {'another client has it registered' if others else 'not registered'}, open are {during}; " \
            f"on again: {uvm_is_on(setting, daemon)}"
 
 
 def uvm_is_gone(setting):
     now = registered(setting)
     if None in now.values():
-        raise NotPossible("the driver's list of registered GPUs cannot be seen here")
+        raise NotPossible("the driver's list of registered GPUs is not visible here")
     before = {address: setting.uvm_before[address] for address in now}
     expect(now == before, f"registered before {before}, now {now}")
     return f"as before: {now}"
@@ -371,7 +371,7 @@ def smi_asks_us(setting, daemon):
 def smi_sees_a_set(setting, daemon):
     setting.require_safe_release()
     gpu = setting.machine.usable[0]
-    expected = "Enabled" if setting.legacy.get(gpu.address) else "Disabled"  # nvidia-smi joins daemon and flag by "or"
+    expected = "Enabled" if setting.legacy.get(gpu.address) else "Disabled"  # either is enough for nvidia-smi
     try:
         set_mode(daemon, gpu.address, rpc.DISABLED)
         off = setting.smi.persistence()[gpu.address]
@@ -396,7 +396,7 @@ def nvml_asks_us(setting, daemon):
     setting.record.figures["nvmlDeviceGetPersistenceMode, by ctypes"] = figures
     expect(set(answer["modes"].values()) == {1} and asked >= setting.calls,
            f"NVML says {answer['modes']}, and asked the daemon {asked} times in {setting.calls} calls")
-    return f"NVML says {answer['modes']}; {asked} calls came here; median {figures['median_usec']} us, " \
+    return f"NVML says {answer['modes']}; {asked} calls reached the daemon; median {figures['median_usec']} us, " \
            f"p99 {figures['p99_usec']} us"
 
 
@@ -417,7 +417,7 @@ def stops_in_time(_setting, daemon):
 
 def settings_are_as_before(setting):
     if not setting.settings:
-        raise NotPossible("they could not be read before")
+        raise NotPossible("the settings could not be read before")
     found = settings.changes(setting.settings, setting.smi.settings())
     expect(not found, "; ".join(found))
     n = sum(map(len, setting.settings.values()))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A persistence daemon under trial: ours in the foreground, or NVIDIA's, which forks. Each is ended by its pid, in time."""
+"""A persistence daemon under trial: ours in the foreground, or NVIDIA's, which forks. The trial ends each by its pid."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from harness import events, holdfast_rpc, process
 
 from .record import Failed, NotPossible
 
-READY_SEC = 180  # many GPUs, cold, one after another in a driver before 550
-STOP_SEC = 60  # beyond the contract's 5 s only where the driver itself is slower
+READY_SEC = 180  # for many uninitialised GPUs, which drivers before 550 open one after another
+STOP_SEC = 60  # more than the promised 5 s, because the driver may be slower
 HONEST_SEC = 2
 CONTROL = "nvidiactl"
 
 
 class Daemon:
-    """What the checks ask of a daemon that runs: pid, socket, what it has open."""
+    """A running daemon as the checks see it: its pid, its socket, its open files."""
 
     def __init__(self, runtime_directory, pid):
         self.runtime_directory = runtime_directory
@@ -35,7 +35,7 @@ class Daemon:
         return holdfast_rpc.Connection(self.socket, timeout)
 
     def get(self, address):
-        """One query on a connection of its own, as NVML does it: (status, mode)."""
+        """Gets (status, mode) on a new connection, as NVML does."""
         with self.connect() as connection:
             return connection.get(address)
 
@@ -48,7 +48,7 @@ class Daemon:
             return connection.gpu(address)
 
     def calls(self):
-        """How many calls it has answered so far, this one included."""
+        """Returns the number of calls that it has answered, including this one."""
         with self.connect() as connection:
             return connection.stats()["calls"]
 
@@ -56,12 +56,12 @@ class Daemon:
         return [Path(target).name for target in process.open_files(self.pid).values() if "/dev/nvidia" in target]
 
     def nodes(self):
-        """How often it has each of the driver's nodes open but nvidiactl: {"nvidia0": 1}."""
+        """Returns how often it has each of the driver's nodes open, without nvidiactl: {"nvidia0": 1}."""
         names = self._opened()
         return {name: names.count(name) for name in sorted(set(names) - {CONTROL})}
 
     def controls(self):
-        """How often it has nvidiactl open: also for a moment, for each question to the driver."""
+        """Returns how often it has nvidiactl open. Each question to the driver opens it briefly."""
         return self._opened().count(CONTROL)
 
     def fields(self):
@@ -69,10 +69,10 @@ class Daemon:
 
 
 class Ours(Daemon):
-    """Holdfast's, in the foreground below a root of links, or (root "") at the real paths. Ended by end()."""
+    """Our daemon in the foreground, below a root of links, or at the real paths if root is "". end() ends it."""
 
     def __init__(self, program, root, runtime_directory, folder, *options):
-        configuration = folder / "empty.conf"  # what the machine may have in /etc is not under trial
+        configuration = folder / "empty.conf"  # the machine's own configuration is not under trial
         configuration.touch()
         notifications = events.Datagrams("notifications", folder / f"notify.{os.urandom(4).hex()}")
         command = [str(program), *(["--root", str(root)] if root else []), "--foreground", "--verbose",
@@ -101,7 +101,7 @@ class Ours(Daemon):
         return self.child.poll() is None
 
     def stop(self):
-        """SIGTERM; gives exit status and seconds."""
+        """Sends SIGTERM; returns exit status and seconds."""
         begin = time.monotonic()
         self.child.terminate()
         try:
@@ -111,7 +111,7 @@ class Ours(Daemon):
         return status, time.monotonic() - begin
 
     def end(self):
-        """However its checks went: it is gone, or said to be stuck in the driver."""
+        """Ends the daemon, if necessary with SIGKILL. Fails if it is stuck in the driver."""
         for ask in (self.child.terminate, self.child.kill):
             if self.is_running():
                 ask()
@@ -120,20 +120,20 @@ class Ours(Daemon):
                 except subprocess.TimeoutExpired:
                     continue
         if self.is_running():
-            raise Failed(f"process {self.pid} outlives SIGKILL: it is in the driver")
+            raise Failed(f"process {self.pid} outlives SIGKILL: it is stuck in the driver")
         self.log.wait_end(5)
         return f"process {self.pid} has ended with status {self.child.returncode}"
 
 
 def is_nvidias(program):
-    """NVIDIA's daemon, and not ours under its name."""
+    """Whether the program is NVIDIA's daemon, and not ours under its name."""
     done = subprocess.run([program, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
                           check=False)
     return not re.search("--keeper", done.stdout + done.stderr)
 
 
 class Theirs(Daemon):
-    """NVIDIA's, at its real paths: it knows no others. Its pid is in its file."""
+    """NVIDIA's daemon at the real paths, the only ones that it supports. Its pid file has its pid."""
 
     def __init__(self, program, runtime_directory):
         done = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=READY_SEC,
@@ -153,5 +153,5 @@ class Theirs(Daemon):
             os.kill(self.pid, signal.SIGTERM)
         if not process.wait_gone(self.pid, STOP_SEC):
             raise Failed(f"NVIDIA's daemon (process {self.pid}) has not ended {STOP_SEC} s after SIGTERM")
-        with contextlib.suppress(ChildProcessError):  # its parent left it to us, or where that is not allowed, to process 1
+        with contextlib.suppress(ChildProcessError):  # it may be a child of process 1 instead
             os.waitpid(self.pid, 0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""How long a Get takes, a connection each as NVML makes it: of several servers in turns, so that one run compares them."""
+"""How long a Get takes with a new connection, as NVML makes it. Several servers take turns, so one run compares them."""
 
 import contextlib
 import statistics
@@ -14,7 +14,7 @@ SECONDS_MAX = 60
 
 @contextlib.contextmanager
 def echo_server(program, path):
-    """The limit: accept, read, write, close. Its socket's path."""
+    """A context manager: a server that only accepts, reads, writes and closes, for the lowest possible time. Gives its path."""
     with subprocess.Popen([program, path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
         try:
             if child.stdout.readline().strip() != "ready":
@@ -38,14 +38,14 @@ def round_nsec(program, path, address, calls):
 
 
 def summarise(nsec):
-    """Median and 99th percentile in microseconds."""
+    """Returns the median and the 99th percentile in microseconds."""
     ordered = sorted(nsec)
     return {"calls": len(ordered), "median_usec": round(statistics.median(ordered) / 1000, 1),
             "p99_usec": round(ordered[int(len(ordered) * 0.99)] / 1000, 1)}
 
 
 def compare(program, servers, address, calls):
-    """{name: summary} of servers {name: socket}."""
+    """Measures the servers {name: socket}; returns {name: summary}."""
     times = {name: [] for name in servers}
     for _ in range(ROUNDS):
         for name, path in servers.items():
@@ -54,7 +54,7 @@ def compare(program, servers, address, calls):
 
 
 def sentence(figures, limit):
-    """Every server's figures, with its ratio to that of the limit."""
+    """Returns every server's figures as text, with their ratio to those of the server named by limit."""
     return "; ".join(f"{name}: median {each['median_usec']} us ({each['median_usec'] / figures[limit]['median_usec']:.2f} x), "
                      f"p99 {each['p99_usec']} us ({each['p99_usec'] / figures[limit]['p99_usec']:.2f} x)"
                      for name, each in figures.items())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The machine: its driver and GPUs as /proc tells them, and what a container or a missing right takes from us.
+"""The machine: its driver and GPUs as /proc shows them, and what a container or missing permissions prevent.
 
 Nothing here opens a GPU.
 """
@@ -25,11 +25,11 @@ class Gpu:
     uuid: str = ""
     model: str = "?"
     node: Path = None
-    unusable: str = ""  # why it cannot be held here; empty: it can
+    unusable: str = ""  # why it cannot be held here; empty if it can
 
 
 def read_fields(path):
-    """The `name: value` lines of a /proc file."""
+    """Returns the `name: value` lines of a file in /proc as a dictionary."""
     fields = {}
     for line in path.read_text().splitlines():
         name, colon, value = line.partition(":")
@@ -39,13 +39,14 @@ def read_fields(path):
 
 
 def normal_address(text):
-    """A PCI address as sysfs spells it, from nvidia-smi's spelling: 00000000:17:00.0."""
+    """Converts an address from nvidia-smi's spelling (00000000:17:00.0) to that of sysfs."""
     domain, rest = text.strip().lower().split(":", 1)
     return f"{int(domain, 16):04x}:{rest}"
 
 
 def make_nothing():
-    """Nothing started from here may make device nodes or load modules, root or not. Kept by execve and by the setuid bit."""
+    """Prevents that programs started from here make device nodes or load modules, even as root or with the setuid bit.
+    Returns whether that was possible."""
     libc = ctypes.CDLL(None, use_errno=True)
     return all([libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0 for capability in (CAP_MKNOD, CAP_SYS_MODULE)])
 
@@ -55,7 +56,7 @@ def has_capability(capability):
 
 
 class Machine:
-    """root: in front of /dev, /proc, /sys and /run; "" is the real system, "/" a simulated driver at the real paths."""
+    """root is prepended to /dev, /proc, /sys and /run. "" is the real system, "/" a simulated driver at the real paths."""
 
     def __init__(self, root):
         self.root = "" if root == "/" else root
@@ -72,7 +73,7 @@ class Machine:
 
     @property
     def runtime_directory(self):
-        """As the contract has it: /var/run, which is /run nearly everywhere; a root has only the one."""
+        """The path in NVIDIA's protocol begins with /var/run, usually a link to /run. A root has only /run."""
         return self.path("/run/nvidia-persistenced" if self.root else "/var/run/nvidia-persistenced")
 
     def _driver_version(self):
@@ -116,10 +117,10 @@ class Machine:
         if not self.simulated and (not stat.S_ISCHR(status.st_mode)
                                    or status.st_rdev != os.makedev(NV_MAJOR, gpu.minor)):
             return f"{gpu.node} is not the device {NV_MAJOR}:{gpu.minor}"
-        return "" if os.access(gpu.node, os.R_OK | os.W_OK) else f"{gpu.node} may not be opened by uid {os.getuid()}"
+        return "" if os.access(gpu.node, os.R_OK | os.W_OK) else f"uid {os.getuid()} may not open {gpu.node}"
 
     def is_initialised(self, gpu):
-        """True or False; None where the driver does not tell."""
+        """Returns True or False, or None if the driver does not report it."""
         try:
             state = read_fields(self.path(f"/proc/driver/nvidia/gpus/{gpu.address}/power")).get("Runtime D3 status")
         except OSError:
@@ -128,7 +129,7 @@ class Machine:
 
     @property
     def is_open_to_all(self):
-        """Whether the nodes' modes let everybody in, as the driver makes them unless it is told otherwise."""
+        """Whether everybody may open the nodes, which is the driver's default."""
         nodes = [self.path("/dev/nvidiactl"), *(gpu.node for gpu in self.usable)]
         return all(node.exists() and node.stat().st_mode & 0o006 == 0o006 for node in nodes)
 
@@ -136,12 +137,12 @@ class Machine:
         return self.path(f"/proc/driver/nvidia/gpus/{gpu.address}/numa_status").exists()
 
     def is_registered(self, gpu):
-        """With UVM, by whomever: True or False; None where the list cannot be seen."""
+        """Whether any process has registered the GPU with UVM, or None if the driver's list is not visible."""
         folder = self.path("/proc/driver/nvidia-uvm/gpus")
         return (folder / gpu.uuid).exists() if folder.is_dir() else None
 
     def nodes(self):
-        """The driver's device nodes: {path: mode and number}."""
+        """Returns the driver's device nodes: {path: mode and number}."""
         found = {}
         for path in sorted(self.path("/dev").glob("nvidia*")):
             status = path.lstat()
@@ -158,7 +159,7 @@ class Machine:
         return sorted(line.split()[0] for line in lines if line.startswith("nvidia"))
 
     def facts(self):
-        """For the record: what somebody needs who reads it later, on another machine."""
+        """Returns facts about the machine for the record, which people read on other machines."""
         own = read_fields(Path("/proc/self/status"))
         return {
             "driver": self.driver, "GPUs": [vars(gpu) | {"node": str(gpu.node)} for gpu in self.gpus],

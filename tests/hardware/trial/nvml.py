@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVML's view, by ctypes: nvml.py LIBRARY CALLS ADDRESS... prints JSON. Only Get functions are called.
+"""Calls NVML by ctypes: nvml.py LIBRARY CALLS ADDRESS... prints JSON. It calls only Get functions.
 
-A process of its own, for NVML keeps nodes of the driver open until its process ends. It imports nothing of ours.
+It runs as a separate process, because NVML keeps the driver's nodes open until its process ends. It imports none of our code.
 """
 
 import ctypes

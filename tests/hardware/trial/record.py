@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What was checked and what came of it: a line each while it runs, a JSON record and a Markdown page at the end."""
+"""The results of the checks: prints a line for each while they run, and writes a JSON record and a Markdown page at the end."""
 
 import json
 import traceback
@@ -9,11 +9,11 @@ PASS, FAIL, NOT_POSSIBLE = "PASS", "FAIL", "NOT-POSSIBLE"
 
 
 class Failed(Exception):
-    """A check's claim does not hold; the text is the evidence."""
+    """A check failed; the text is the evidence."""
 
 
 class NotPossible(Exception):
-    """The check cannot be made on this machine; the text says why."""
+    """A check is not possible on this machine; the text says why."""
 
 
 def expect(claim, evidence):
@@ -25,18 +25,18 @@ class Record:
     def __init__(self):
         self.facts = {}    # about the machine
         self.results = []  # of the checks, in order
-        self.outputs = {}  # what commands printed, whole, by their command line
-        self.figures = {}  # what was measured
+        self.outputs = {}  # complete output of commands, by their command line
+        self.figures = {}  # measurements
 
     def check(self, phase, title, function, *arguments):
-        """Runs one check; its return value is the evidence. Gives whether it passed. Never raises but to end the run."""
+        """Runs one check, whose return value is the evidence. Returns whether it passed."""
         try:
             status, evidence = PASS, function(*arguments)
         except NotPossible as reason:
             status, evidence = NOT_POSSIBLE, str(reason)
         except Failed as finding:
             status, evidence = FAIL, str(finding)
-        except Exception as fault:  # whatever a strange machine does to us, the checks after this one are made
+        except Exception as fault:  # an unexpected machine must not prevent the other checks
             status = FAIL
             evidence = f"{type(fault).__name__}: {fault} ({traceback.extract_tb(fault.__traceback__)[-1].name})"
         self.add(phase, title, status, evidence)
@@ -55,7 +55,7 @@ class Record:
         return f"{self.count(PASS)} passed, {self.count(FAIL)} failed, {self.count(NOT_POSSIBLE)} not possible here"
 
     def write(self, folder, name, simulated):
-        """NAME.json and NAME.md in the folder, which is made; gives the paths."""
+        """Writes NAME.json and NAME.md into the folder, which it makes. Returns the paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{name}.json", folder / f"{name}.md"]
         document = {"schema": "holdfast.hardware/1", "simulated": simulated, "facts": self.facts,
@@ -68,15 +68,15 @@ class Record:
         lines = ["<!-- SPDX-License-Identifier: MIT -->", "<!-- SPDX-FileCopyrightText: The Holdfast authors -->", "",
                  f"# Trial {name}", ""]
         if simulated:
-            lines += ["**On the simulated driver, not on hardware: every time in it is a model's.**", ""]
-        lines += [f"{self.summary}. Made by tests/hardware/run; what it does is in docs/hardware.md.", "",
+            lines += ["**On the simulated driver, not on hardware: all times are those of a model.**", ""]
+        lines += [f"{self.summary}. Made by tests/hardware/run, which docs/hardware.md describes.", "",
                   *table("fact", "value", self.facts.items())]
         for phase in dict.fromkeys(result["phase"] for result in self.results):
             lines += [f"## {phase}", "", "| | check | evidence |", "|---|---|---|"]
             lines += [f"| {result['status']} | {cell(result['check'])} | {cell(result['evidence'])} |"
                       for result in self.results if result["phase"] == phase] + [""]
-        lines += ["## What was measured", "", *table("figure", "value", self.figures.items()),
-                  "## What commands printed", ""]
+        lines += ["## Measurements", "", *table("figure", "value", self.figures.items()),
+                  "## Output of commands", ""]
         for command, text in self.outputs.items():
             lines += [f"### {command}", "", "```", text.rstrip(), "```", ""]
         return "\n".join(lines)

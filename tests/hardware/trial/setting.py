@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What every check is given: the machine, the programs under trial, a folder that goes at the end, the record."""
+"""What every check is given: the machine, the programs under trial, a temporary folder, the record."""
 
 import os
 import pwd
@@ -36,11 +36,11 @@ class Setting:
         self.nvml = options.nvml
         self.peer = options.peer
         self.programs = {name: options.build / path for name, path in PROGRAMS.items()}
-        # Nobody need not get to where it was unpacked.
+        # The user nobody may be unable to reach the folder of the build.
         self.programs["probe"] = Path(shutil.copy(self.programs["probe"], folder))
-        self.settings = {}  # before anything was done
+        self.settings = {}  # before the trial
         self.legacy = {}  # {address: whether the kernel's flag is on}
-        self.has_notices = False  # of GPUs that are bound and unbound: from 575.51.02 on
+        self.has_notices = False  # whether the driver has bind notices: from 575.51.02 on
         self.uvm_before = {gpu.address: machine.is_registered(gpu) for gpu in machine.usable}
         self.is_root = os.geteuid() == 0
         self.has_nobody = not self.is_root or attacks.can_become_nobody()
@@ -48,7 +48,7 @@ class Setting:
         self._link_root()
 
     def _link_root(self):
-        """A root with a /run of its own, and everything else where it really is: a daemon that nobody meets by chance."""
+        """Makes a root with its own /run and links to everything else. Clients do not find a daemon below it by accident."""
         (self.links / "run").mkdir(parents=True)
         for name in ("dev", "proc", "sys"):
             (self.links / name).symlink_to(self.machine.path(f"/{name}"))
@@ -57,7 +57,8 @@ class Setting:
 
     @property
     def user(self):
-        """The options that make our daemon run as nobody; none where it could then open nothing, or not be looked into."""
+        """The options with which our daemon runs as nobody. Empty if nobody may not open the nodes, or if this process may not
+        look at processes of nobody."""
         if not (self.is_root and self.has_nobody and has_capability(CAP_SYS_PTRACE) and self.machine.is_open_to_all):
             return []
         return ["--user", pwd.getpwuid(NOBODY).pw_name]
@@ -70,7 +71,7 @@ class Setting:
         if not self.machine.path("/dev/nvidia-uvm").exists():
             raise NotPossible("there is no /dev/nvidia-uvm")
         if any(fields.get("mig_mode/current_mig") == "Enabled" for fields in self.settings.values()):
-            raise NotPossible("a GPU is in MIG mode: UVM knows its instances, not the GPU")
+            raise NotPossible("a GPU is in MIG mode: UVM registers its instances, not the GPU")
         return self.start_private("--uvm-persistence-mode")
 
     def start_real(self):
@@ -82,12 +83,12 @@ class Setting:
         if not self.is_root:
             raise NotPossible(f"only root can serve at {folder}")
         if os.path.lexists(folder) and os.listdir(folder):
-            raise NotPossible(f"{folder} is another daemon's: {', '.join(sorted(os.listdir(folder)))}")
+            raise NotPossible(f"{folder} belongs to another daemon: {', '.join(sorted(os.listdir(folder)))}")
         if not os.access(folder.parent, os.W_OK):
             raise NotPossible(f"{folder.parent} cannot be written")
 
     def clear_real_paths(self, was_there):
-        """The daemon leaves its folder, as NVIDIA's does; where there was none, none stays."""
+        """Removes the empty folder that a daemon leaves behind, unless the folder existed before."""
         folder = self.machine.runtime_directory
         if not was_there and folder.is_dir() and not os.listdir(folder):
             folder.rmdir()
@@ -95,7 +96,7 @@ class Setting:
     # ---- programs
 
     def run(self, name, *arguments, user=None):
-        """Runs one of ours to its end; its output is kept in the record."""
+        """Runs one of our programs and keeps its output in the record."""
         command = [str(self.programs[name]), *map(str, arguments)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
                               check=False, user=user, group=user, extra_groups=[] if user else None)
@@ -113,27 +114,27 @@ class Setting:
         return done.stdout.splitlines()
 
     def leave_out_the_barred(self):
-        """GPUs whose node lets nobody in, whatever its mode: a container's device rules."""
+        """Marks GPUs that cannot be opened in spite of their node's mode, because of a container's device rules."""
         for gpu in self.machine.usable:
             done = self.run("probe", self.machine.root, "opens", gpu.address, 1)
             if done.returncode == BARRED:
                 gpu.unusable = done.stderr.strip()
 
-    # ---- what is often asked for
+    # ---- common requirements
 
     def require_root(self):
         if not self.is_root:
-            raise NotPossible("it takes root")
+            raise NotPossible("it requires root")
 
     def require_nobody(self):
         if not self.has_nobody:
             raise NotPossible("this container does not let root become nobody (CAP_SETUID, CAP_SETGID)")
 
     def require_safe_release(self):
-        """What a Set may do: not where memory of the GPU is a NUMA node, which a release would take from the system."""
+        """Skips a Set where the GPU's memory is a NUMA node, because a release takes that from the system."""
         self.require_root()
         if any(self.machine.has_numa_memory(gpu) for gpu in self.machine.usable):
-            raise NotPossible("a GPU here has NUMA memory, which its release would take offline")
+            raise NotPossible("a GPU has NUMA memory, which a release would take offline")
 
     @property
     def as_nobody(self):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The GPUs' settings as the stock nvidia-smi tells them. Read, compared, never set."""
+"""The GPUs' settings as the stock nvidia-smi reports them. The trial reads and compares them, and never sets them."""
 
 import subprocess
 from xml.etree import ElementTree
@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 from .machine import normal_address
 from .record import NotPossible
 
-# Of `nvidia-smi -q -x`: what somebody may have set, by the names in published outputs of the branches 515, 535, 575 and 590.
-# They differ between branches: what one lacks is left out. (Locked clocks are in none of them.)
+# The settings in the output of `nvidia-smi -q -x`, by their names in published outputs of the branches 515, 535, 575 and 590.
+# A field that a branch lacks is left out. No branch reports locked clocks.
 FIELDS = (
     "accounting_mode", "applications_clocks/graphics_clock", "applications_clocks/mem_clock", "c2c_mode",
     "clock_policy/auto_boost", "compute_mode", "dram_encryption_mode/current_dram_encryption",
@@ -21,10 +21,10 @@ FIELDS = (
     "temperature/gpu_target_temperature",
 )
 
-# For `holdfast settings apply --dry-run`. What is wanted does not matter: it is what is read that is compared.
+# For `holdfast settings apply --dry-run`. The wanted values do not matter: only those that are read are compared.
 WANTED = "[gpu *]\npower-limit = 100%\ncompute-mode = default\necc = on\nmig = off\n"
 
-# Our name of a setting: nvidia-smi's, of which the first that a branch has counts.
+# Our name of a setting: nvidia-smi's names, of which the first that a branch has applies.
 NAMES = {
     "power-limit": ("gpu_power_readings/requested_power_limit", "power_readings/power_limit",
                     "gpu_power_readings/current_power_limit"),
@@ -35,7 +35,7 @@ NAMES = {
 
 
 def as_holdfast_tells(fields):
-    """{name: value} of nvidia-smi's fields as `holdfast settings` would spell them; None: the GPU has no such thing."""
+    """Converts nvidia-smi's fields to {name: value} as `holdfast settings` spells them. None: the GPU lacks the setting."""
     found = {}
     for name, candidates in NAMES.items():
         text = next((fields[field] for field in candidates if field in fields), "")
@@ -56,7 +56,7 @@ class Smi:
 
     def run(self, *arguments):
         if not self.program:
-            raise NotPossible("there is no nvidia-smi in PATH; name one with --nvidia-smi")
+            raise NotPossible("there is no nvidia-smi in PATH. Name one with --nvidia-smi")
         try:
             done = subprocess.run([self.program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                   timeout=120, check=False)
@@ -68,7 +68,7 @@ class Smi:
         return done.stdout
 
     def settings(self):
-        """{address: {field: value}}."""
+        """Returns {address: {field: value}}."""
         tree = ElementTree.fromstring(self.run("-q", "-x"))
         found = {}
         for gpu in tree.iter("gpu"):
@@ -77,13 +77,13 @@ class Smi:
         return found
 
     def persistence(self):
-        """{address: "Enabled" or "Disabled"}, asked as operators ask."""
+        """Returns {address: "Enabled" or "Disabled"}, with the query that operators use."""
         lines = self.run("--query-gpu=pci.bus_id,persistence_mode", "--format=csv,noheader").splitlines()
         pairs = (line.split(",") for line in lines if line.strip())
         return {normal_address(address): mode.strip() for address, mode in pairs}
 
     def is_confidential(self):
-        """Whether the GPUs run in Confidential Computing mode. Older ones know no such subcommand."""
+        """Whether the GPUs run in Confidential Computing mode. Older versions of nvidia-smi lack the subcommand."""
         try:
             return "ON" in self.run("conf-compute", "-f").upper().replace(":", " ").split()
         except NotPossible:
@@ -91,7 +91,7 @@ class Smi:
 
 
 def changes(before, after):
-    """What differs, as sentences."""
+    """Returns a sentence for each difference."""
     found = []
     for address in sorted(before.keys() | after.keys()):
         old, new = before.get(address, {}), after.get(address, {})
