@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The driver's ioctls as system calls on a descriptor (src/gpu/abi.h), whichever driver is behind it."""
+"""The driver's ioctls (src/gpu/abi.h) as functions of a descriptor. They work with the simulated and the real driver."""
 
 import ctypes
 import fcntl
@@ -8,7 +8,6 @@ import struct
 
 CONTROL_NODE, UVM_NODE = "nvidiactl", "nvidia-uvm"
 
-# Numbers of ioctls.
 RM_FREE, RM_CONTROL, RM_ALLOC = 0x29, 0x2a, 0x2b
 CARD_INFO, ALLOC_OS_EVENT, STATUS_CODE, CHECK_VERSION, XFER, ATTACH_GPUS = 200, 206, 209, 210, 211, 212
 SYS_PARAMS, NUMA_INFO, SET_NUMA_STATUS, WAIT_OPEN = 214, 215, 216, 218
@@ -37,19 +36,19 @@ QUERY_DRAIN_STATE, MODIFY_DRAIN_STATE = 0x279, 0x278
 
 
 def command(number, size):
-    """The command of the driver's ioctl of that number with an argument of so many bytes."""
+    """The request code of the driver's ioctl `number` with an argument of `size` bytes."""
     return 3 << 30 | size << 16 | ord("F") << 8 | number
 
 
 def ioctl(fd, number, data):
-    """The argument as the driver left it. Raises OSError."""
+    """Returns the argument as the driver changed it. Raises OSError."""
     buffer = bytearray(data)
     fcntl.ioctl(fd, command(number, len(data)), buffer)
     return bytes(buffer)
 
 
 def ioctl_errno(fd, number, data):
-    """0, or the errno of the call."""
+    """Returns 0, or the errno of the call."""
     try:
         ioctl(fd, number, data)
     except OSError as error:
@@ -58,18 +57,18 @@ def ioctl_errno(fd, number, data):
 
 
 def pointed(data):
-    """A block of memory with the data in it, and its address."""
+    """Returns a block of memory that contains the data, and its address."""
     block = ctypes.create_string_buffer(bytes(data), len(data))
     return block, ctypes.addressof(block)
 
 
 def gpu_id(address):
-    """The driver's number of a GPU: 0001:17:02.0 is 0x11702."""
+    """The driver's id of a GPU: 0001:17:02.0 is 0x11702."""
     domain, bus, slot = address.split(".")[0].split(":")
     return int(domain, 16) << 16 | int(bus, 16) << 8 | int(slot, 16)
 
 
-# ---- of nvidiactl and GPUs ----
+# ---- nvidiactl and GPUs ----
 
 
 def card_info(fd, room=32):
@@ -96,7 +95,7 @@ def check_version(fd, version, how=ord("2")):
 
 
 def attach_gpus(fd, *ids):
-    """0, or the errno."""
+    """Returns 0, or the errno."""
     return ioctl_errno(fd, ATTACH_GPUS, struct.pack(f"{len(ids)}I", *ids))
 
 
@@ -105,7 +104,7 @@ def sys_params(fd, size):
 
 
 def numa_info(fd):
-    """0, or the errno."""
+    """Returns 0, or the errno."""
     return ioctl_errno(fd, NUMA_INFO, bytes(560))
 
 
@@ -114,11 +113,11 @@ def set_numa_status(fd, status):
 
 
 def wait_open(fd):
-    """(0 or negative errno of the open, NV_STATUS of the initialisation)."""
+    """Returns (0 or the negative errno of the open, NV_STATUS of the initialisation)."""
     return struct.unpack("iI", ioctl(fd, WAIT_OPEN, b"\xff" * 8))
 
 
-# ---- UVM: its ioctls have no size, the address is the argument ----
+# ---- UVM: its ioctl numbers encode no size, and the argument is an address ----
 
 
 def uvm(fd, number, data):
@@ -147,7 +146,7 @@ def uvm_unregister(fd, uuid):
 
 
 def rm_alloc(fd, root, parent, handle, rm_class, parameters=b""):
-    """(NV_STATUS, handle). Raises OSError."""
+    """Returns (NV_STATUS, handle). Raises OSError."""
     block, address = pointed(parameters) if parameters else (None, 0)
     answer = ioctl(fd, RM_ALLOC, struct.pack("IIIIQII", root, parent, handle, rm_class, address, len(parameters), 99))
     fields = struct.unpack("IIIIQII", answer)
@@ -156,7 +155,7 @@ def rm_alloc(fd, root, parent, handle, rm_class, parameters=b""):
 
 
 def rm_free(fd, root, parent, handle):
-    """NV_STATUS."""
+    """Returns an NV_STATUS."""
     return struct.unpack("IIII", ioctl(fd, RM_FREE, struct.pack("IIII", root, parent, handle, 99)))[3]
 
 
@@ -165,7 +164,7 @@ def device_handle(instance):
 
 
 class Client:
-    """A root client of the resource manager, on a descriptor of nvidiactl."""
+    """A root client of the resource manager, on a descriptor of nvidiactl. Most methods return an NV_STATUS."""
 
     def __init__(self, fd):
         self.fd = fd
@@ -173,28 +172,29 @@ class Client:
         assert status == NV_OK and self.handle != 0
 
     def alloc(self, parent, handle, rm_class, parameters=b""):
-        """NV_STATUS."""
         return rm_alloc(self.fd, self.handle, parent, handle, rm_class, parameters)[0]
 
     def control(self, handle, number, parameters, client=None):
-        """(NV_STATUS, the parameters as they are then). client: who claims to call, if not this one."""
+        """Returns (NV_STATUS, the parameters after the call). client: the handle to claim instead of this client's."""
         block, address = pointed(parameters)
         answer = ioctl(self.fd, RM_CONTROL, struct.pack("IIIIQII", client or self.handle, handle, number, 0, address,
                                                         len(parameters), 99))
         return struct.unpack("IIIIQII", answer)[6], block.raw
 
     def subscribe(self, event_fd):
-        """To notices of bind and unbind, woken through another descriptor of nvidiactl. NV_STATUS of the three steps."""
+        """Subscribes to notices of bind and unbind, which wake event_fd, another descriptor of nvidiactl.
+
+        Returns the NV_STATUS of each of the three steps.
+        """
         event = ioctl(event_fd, ALLOC_OS_EVENT, struct.pack("IIII", self.handle, 0, event_fd, 99))
         parameters = struct.pack("IIIIQ", self.handle, self.handle, OS_EVENT, 3, event_fd)
         return (struct.unpack("IIII", event)[3], self.alloc(self.handle, 0xca11, OS_EVENT, parameters),
                 self.control(self.handle, SET_NOTIFICATION, struct.pack("II", 3, 2))[0])
 
     def device(self, instance):
-        """NV_STATUS of making a device object, device_handle(instance)."""
+        """Makes a device object whose handle is device_handle(instance)."""
         return self.alloc(self.handle, device_handle(instance), DEVICE, struct.pack("I", instance) + bytes(52))
 
     def set_drain(self, address, on, flags=0):
-        """NV_STATUS of making the driver refuse new users of a GPU, or take them again. flags: 1, remove it; 2, disable its
-        link."""
+        """Makes the driver refuse new users of a GPU, or accept them again. flags: 1 removes the GPU, 2 disables its link."""
         return self.control(self.handle, MODIFY_DRAIN_STATE, struct.pack("III", gpu_id(address), int(on), flags))[0]

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A call that may take long, on a thread of its own."""
+"""Runs a call that may block on its own thread."""
 
 import os
 import threading
 
 
 class Background:
-    """Background(os.open, path, flags): runs it at once. What it gave or raised comes out of result()."""
+    """Background(os.open, path, flags) starts the call at once. result() returns what it returned, or raises what it raised."""
 
     def __init__(self, call, *arguments):
         self._call = call
         self._arguments = arguments
         self._value = self._error = None
-        # A call that never returns must not keep the tests' process.
+        # A daemon thread, so that a call that never returns does not keep the test process alive.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -24,7 +24,7 @@ class Background:
             self._error = error
 
     def ended(self, within):
-        """Whether it ends within so many seconds."""
+        """Waits up to `within` seconds. Returns whether the call has ended."""
         self._thread.join(within)
         return not self._thread.is_alive()
 
@@ -36,10 +36,10 @@ class Background:
 
 
 class Opening(Background):
-    """A call that gives a descriptor, which close() closes; once, however often it is called."""
+    """A call that returns a descriptor. close() closes it; further calls of close() do nothing."""
 
     def close(self, timeout=20):
-        """Raises what the open raised."""
+        """Raises what the call raised."""
         fd = self.result(timeout)
         if fd is not None:
             self._value = None

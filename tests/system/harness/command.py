@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The operator's command, holdfast, as tests run it."""
+"""Runs the operator's command, holdfast."""
 
 import contextlib
 import json
@@ -46,13 +46,13 @@ def holdfast(root, *arguments, program=None, timeout=30, stdout=subprocess.PIPE,
 
 
 def commands():
-    """All that the help lists."""
+    """The names of all commands, read from `holdfast --help`."""
     text = holdfast(None, "--help").out.split("Commands:\n")[1].split("\n\n")[0]
     return re.findall(r"^  ([a-z]+) ", text, re.M)
 
 
 class Job:
-    """A process that has a GPU's node open. (Not the test itself: the scripted daemon lives in that.)"""
+    """A process that has a GPU's node open. The test itself must not: the scripted daemon runs in the test's process."""
 
     def __init__(self, path, command=("cat",)):
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""So many hostile connections at once, each behaving alike; one that the daemon has ended is made anew.
+"""Opens many hostile connections that all behave in one way, and reopens each that the daemon closes.
 
-crowd() and bench/attack.py run this text in a child, which may be of another user or in another PID namespace: it needs
-only the standard library and no other module of the harness. Its arguments: SOCKET KIND CONNECTIONS USERS RECORD. It
-says "connected" when it has tried each once, and ends with its standard input.
+crowd() and bench/attack.py run this file's text in a child process, which may have another user or another PID namespace.
+So it imports only the standard library and no other module of the harness. Arguments: SOCKET KIND CONNECTIONS USERS
+RECORD. It prints "connected" after the first attempt of each connection, and exits when its standard input ends.
 """
 
 import contextlib
@@ -22,50 +22,53 @@ FIRST_UID = 100_000  # where subordinate uids begin
 
 
 def once(connection, record, turn):
-    """Has said the record when it came, and says nothing more."""
+    """Sends nothing: connect() has sent the record."""
 
 
 def idle(connection, record, turn):
-    """Says nothing."""
+    """Sends nothing, not even the record."""
 
 
 def trickle(connection, record, turn):
-    """The record, a byte each time: never the last one."""
+    """Sends the record one byte a turn, and never its last byte."""
     at = turn % len(record)
     connection.send(record[at:at + 1] if at < len(record) - 1 else b"")
 
 
 def flood(connection, record, turn):
-    """Calls without waiting for the answer to the call before, but takes the answers."""
+    """Calls without waiting for the previous answer, but reads the answers."""
     connection.send(record)
     connection.recv(4096)
 
 
 def hang_up(connection, record, turn):
-    """Calls, and is gone before the answer."""
+    """Calls, and closes the connection before the answer."""
     connection.send(record)
     raise ConnectionAbortedError
 
 
 def never_read(connection, record, turn):
-    """Calls, and never fetches an answer."""
+    """Calls, and never reads an answer."""
     connection.send(record * 20)
 
 
 def pass_descriptors(connection, record, turn):
-    """Calls with a descriptor beside each call."""
+    """Passes a descriptor with each call."""
     socket.send_fds(connection, [record], [0])
 
 
-# What never pauses, and waits for nothing.
+# These run without a pause between turns.
 ATTACKS = {"idle": idle, "trickle": trickle, "flood": flood, "hang up": hang_up, "never read": never_read,
            "pass descriptors": pass_descriptors}
 
 
 def connect(path, uid, data, *, waits):
-    """One that has not come is_ended(). waits: for a place in the daemon's queue, half a second at most."""
+    """Returns a connection; if it failed, is_ended() is true for it.
+
+    waits: wait up to half a second for a place in the daemon's queue.
+    """
     connection = socket.socket(socket.AF_UNIX)
-    if waits:  # a socket with Python's time limit would not
+    if waits:  # not settimeout(): Python's sockets with a time limit do not wait for a place in the queue
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 500_000))
     else:
         connection.setblocking(False)
@@ -84,7 +87,7 @@ def connect(path, uid, data, *, waits):
 
 
 def is_ended(connection):
-    """By the daemon. What that has sent stays to be read."""
+    """Returns whether the daemon has closed the connection. Reads nothing of what the daemon has sent."""
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
@@ -94,7 +97,7 @@ def is_ended(connection):
 
 
 def behave(connection, act, record, turn):
-    """Whether the connection is still of use."""
+    """Returns whether the connection is still open."""
     try:
         act(connection, record, turn)
     except BlockingIOError:
@@ -128,12 +131,15 @@ def main(path, kind, count, users, record):
 
 @contextlib.contextmanager
 def crowd(daemon, count, *, users=0, data=b"", prefix=(), **how):
-    """So many connections, of so many users (0: of the child's own), each having sent the data. how: for Popen."""
+    """Keeps `count` connections open, each after sending the data.
+
+    users: how many users they belong to; 0: all belong to the child's user. how: for Popen.
+    """
     command = [*prefix, sys.executable, "-I", "-c", Path(__file__).read_text(), str(daemon.socket_path), "once",
                str(count), str(users), data.hex()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **how) as child:
         try:
-            assert child.stdout.readline() == b"connected\n", "the crowd did not come"
+            assert child.stdout.readline() == b"connected\n", "the crowd's process did not start"
             yield
         finally:
             child.stdin.close()

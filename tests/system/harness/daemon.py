@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The daemon under test: how it is started, what it says, how it ends.
+"""Starts and stops the daemon under test, and reads its log.
 
-Ours runs below a root of the test's own. Another one (HOLDFAST_TEST_DAEMON) knows no root, so it gets a machine of its
-own (harness/machine.py), and it reaches the simulated GPUs through the shim library; it always forks.
+Ours runs with --root, below a folder that belongs to the test. Another daemon (HOLDFAST_TEST_DAEMON) has no such option.
+So it runs in its own mount namespace (harness/machine.py), reaches the simulated GPUs through the shim library, and always
+forks.
 """
 
 import os
@@ -15,17 +16,17 @@ from pathlib import Path
 from . import events, process, rpc
 from .machine import Machine
 
-STOP_LIMIT_SEC = 5  # what others wait for after SIGTERM (docs/protocol.md)
+STOP_LIMIT_SEC = 5  # the daemon exits within this time after SIGTERM (docs/protocol.md)
 
 
 def other_daemon():
-    """The daemon that the suite is pointed at, or None for ours."""
+    """The program that HOLDFAST_TEST_DAEMON names, or None for ours."""
     path = os.environ.get("HOLDFAST_TEST_DAEMON")
     return Path(path) if path else None
 
 
 class Site:
-    """Where a daemon lives in one test: its root, the backend, what goes before its command line."""
+    """Where the daemons of one test run: their paths, backend, environment and command line."""
 
     def __init__(self, build, base, backend, simulator_socket):
         self.build = build
@@ -58,7 +59,7 @@ class Site:
         return self.runtime_directory / "nvidia-persistenced.pid"
 
     def command(self, *options):
-        """The whole command line; options of the test's come last, so that they can override."""
+        """The whole command line. The test's options come last, so that they override the others."""
         where = [] if self.other else ["--root", str(self.root)]
         if self.backend == "nvidia-cfg":
             where += [] if self.other else ["--backend", "nvidia-cfg"]
@@ -66,16 +67,16 @@ class Site:
         return [str(self.program), *where, *options]
 
     def keepers(self):
-        """The keepers that daemons here have forked: one, unless something is wrong."""
+        """The pids of the keepers that this test's daemons have forked: one, unless there is a fault."""
         return process.keepers(self.root)
 
     def kept(self):
-        """What the keeper has: names of nodes, sorted, one for each descriptor."""
+        """The sorted names of the device nodes that the keeper has open, one for each descriptor."""
         targets = [target for pid in self.keepers() for target in process.open_files(pid).values()]
         return sorted(Path(target).name for target in targets if "/dev/nvidia" in target)
 
     def end_keepers(self):
-        """What a daemon that was killed has left behind."""
+        """Ends the keepers that killed daemons have left behind."""
         for pid in self.keepers():
             os.kill(pid, signal.SIGTERM)
             process.wait_gone(pid, STOP_LIMIT_SEC)
@@ -87,7 +88,7 @@ class Site:
 
 
 class Daemon:
-    """What both kinds of start have in common: a pid, a socket, an end."""
+    """A running daemon, however it was started."""
 
     def __init__(self, site, pid):
         self.site = site
@@ -106,26 +107,26 @@ class Daemon:
         return rpc.Connection(self.socket_path, timeout)
 
     def get(self, address):
-        """One query on a connection of its own, as NVML does it."""
+        """Queries on a new connection, as NVML does."""
         with self.connect() as connection:
             return connection.get(address)
 
     def set(self, address, mode, timeout=5):
-        """SetPersistenceMode, as nvidia-smi -pm does it."""
+        """Calls SetPersistenceMode, as nvidia-smi -pm does."""
         with self.connect(timeout) as connection:
             return connection.set(address, mode)
 
     def set_only(self, address, mode, timeout=5):
-        """SetPersistenceModeOnly, which leaves NUMA memory alone."""
+        """Calls SetPersistenceModeOnly, which does not change NUMA memory."""
         with self.connect(timeout) as connection:
             return connection.set_only(address, mode)
 
     def call_as_nobody(self, method, *arguments):
-        """The same call by a child with another uid; gives what it printed."""
+        """Makes the call from a child process with another uid. Returns the text of the result."""
         return self.eval_as_nobody(f"{method}({', '.join(map(repr, arguments))})")
 
     def eval_as_nobody(self, expression):
-        """Connection.EXPRESSION in a child with another uid (the kernel tells the daemon who connected)."""
+        """Evaluates Connection.EXPRESSION in a child with another uid, which the daemon learns from the kernel."""
         source = Path(rpc.__file__).read_text()
         command = [sys.executable, "-I", "-c", source, str(self.socket_path), expression]
         done = subprocess.run(command, user=process.NOBODY, group=process.NOBODY, extra_groups=[], cwd="/",
@@ -134,7 +135,7 @@ class Daemon:
         return done.stdout.strip()
 
     def open_nodes(self):
-        """Which GPU nodes the daemon's own process has open."""
+        """The sorted names of the GPU nodes that the daemon's process has open. The keeper's are not among them."""
         names = [Path(target).name for target in process.open_files(self.pid).values() if "/dev/nvidia" in target]
         return sorted(name for name in names if name.removeprefix("nvidia").isdecimal())
 
@@ -146,7 +147,7 @@ class Daemon:
         os.kill(self.pid, signal.SIGTERM)
 
     def stop(self, timeout=STOP_LIMIT_SEC):
-        """SIGTERM; its exit status, which comes within the limit."""
+        """Sends SIGTERM and returns the exit status. Fails if the daemon does not end in time."""
         if self.status is None:
             self.terminate()
             self.status = process.reap(self.pid, timeout)
@@ -157,13 +158,13 @@ class Daemon:
         self.status = process.reap(self.pid, 10)
 
     def clean_up(self):
-        """The end of a test that did not end it: still by SIGTERM, and still within the limit."""
+        """Stops a daemon that the test has not stopped, and checks that it also ends in time."""
         try:
             if self.status is None:
-                assert self.stop() in (0, -signal.SIGTERM), "the daemon did not end well"
+                assert self.stop() in (0, -signal.SIGTERM), f"the daemon's exit status is {self.status}"
         finally:
             if self.status is None and not process.kill_and_reap(self.pid):
-                raise AssertionError(f"process {self.pid} does not end: it has a thread in the driver")
+                raise AssertionError(f"process {self.pid} does not end: one of its threads hangs in the driver")
             self.check_log()
 
     def check_log(self):
@@ -171,10 +172,10 @@ class Daemon:
 
 
 class ForegroundDaemon(Daemon):
-    """Ours with --foreground: logs to standard error, and says when it is ready as systemd wants it.
+    """Our daemon with --foreground. It logs to standard error, and reports READY=1 to a NOTIFY_SOCKET.
 
-    prefix goes before its command line (prlimit, strace, ...) and must end in an exec; foreground=False leaves the option
-    out, for NOTIFY_SOCKET alone must do.
+    prefix: a command that executes the daemon's command line (prlimit, strace, ...). foreground=False: leave the option out,
+    because NOTIFY_SOCKET alone also keeps the daemon in the foreground.
     """
 
     def __init__(self, site, *options, prefix=(), foreground=True):
@@ -187,14 +188,14 @@ class ForegroundDaemon(Daemon):
         self.log = events.Lines("the daemon's log", self._process.stderr)
 
     def wait_ready(self, timeout=20):
-        """Until READY=1: every GPU was attempted. A daemon that ends instead says why in its log."""
+        """Waits for READY=1, which the daemon sends once it has tried to open each GPU."""
         try:
             self.notifications.wait_for("^READY=1$", timeout)
         except AssertionError as error:
-            raise AssertionError(f"{error}\nand its log:\n{self.log.text()}") from None
+            raise AssertionError(f"{error}\nThe daemon's log:\n{self.log.text()}") from None
 
     def wait_socket(self, timeout=10):
-        """Until it serves, which is before the GPUs are open."""
+        """Waits until the daemon serves clients, which it does before the GPUs are open."""
         self.log.wait_for("Local RPC services initialized", timeout)
 
     def wait_for_log(self, pattern, timeout=5):
@@ -209,14 +210,15 @@ class ForegroundDaemon(Daemon):
         self.log.wait_end(5)
         self.notifications.close()
         assert not self.log.has(process.SANITIZER_FINDING), self.log.text()
-        # Popen would wait for a child that is already reaped.
+        # process.reap() has reaped the child. Without this, Popen would wait for it again.
         self._process.returncode = self.status
 
 
 class ForkingDaemon(Daemon):
-    """Either daemon as a unit of Type=forking starts it: the command returns, the daemon's pid is in its file.
+    """Either daemon in the background, as a unit with Type=forking starts it: the command returns, and the PID file has the
+    daemon's pid.
 
-    how: see run_command.
+    how: see run_command().
     """
 
     def __init__(self, site, *options, **how):
@@ -233,16 +235,20 @@ class ForkingDaemon(Daemon):
 
 
 def run_command(site, *options, prefix=(), timeout=30):
-    """Runs the daemon's command to its return, with what it printed. A daemon that it leaves behind must not keep the
-    pipes: this fails then, as a shell's $(...) would hang."""
+    """Runs the daemon's command until it returns. Returns the exit status and the output.
+
+    If a daemon in the background keeps the pipes open, this times out, as a shell's $(...) would hang.
+    """
     return subprocess.run([*site.machine.prefix, *prefix, *site.command(*options)], env=site.environment,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
                           cwd="/")
 
 
 def return_of_command(site, limit_sec, *, prefix=(), errors=subprocess.DEVNULL):
-    """Runs the daemon's command to its return; its exit status, or None when it does not return in time, and is killed.
-    What it leaves in the background is nobody's to wait for: that may be what hangs."""
+    """Runs the daemon's command. Returns its exit status, or kills it and returns None if it does not return in time.
+
+    This does not wait for a daemon in the background, which may hang.
+    """
     command = subprocess.Popen([*site.machine.prefix, *prefix, *site.command()], env=site.environment, cwd="/",
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
     returned = process.wait_gone(command.pid, limit_sec)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Waiting for what a process says, without sleeping: lines of a pipe and datagrams of a socket, each in one list."""
+"""Waits for what a process writes, without polling: lines of a pipe, datagrams of a socket."""
 
 import contextlib
 import re
@@ -11,7 +11,7 @@ import time
 
 
 class Events:
-    """Things that happened, in order. Waiting looks at what is there and sleeps until more comes."""
+    """A list of events in their order. wait() looks at those that have arrived and then sleeps until the next arrives."""
 
     def __init__(self, what):
         self.what = what
@@ -30,7 +30,8 @@ class Events:
             self._changed.notify_all()
 
     def wait(self, find, wanted, timeout):
-        """What `find` makes of the first event that it likes. Fails with all events when none comes."""
+        """Calls `find` with each event, and returns its first result that is true. If there is none in time, fails and lists
+        all events."""
         deadline = time.monotonic() + timeout
         seen = 0
         with self._changed:
@@ -45,7 +46,7 @@ class Events:
                     break
                 self._changed.wait(left)
             why = "it ended" if self.ended else f"{timeout} s passed"
-            raise AssertionError(f"{self.what}: no {wanted} before {why}; there was:\n  " +
+            raise AssertionError(f"{self.what}: no {wanted} before {why}. Events:\n  " +
                                  "\n  ".join(str(event) for event in self.all or ["(nothing)"]))
 
     def wait_end(self, timeout):
@@ -57,7 +58,7 @@ class Texts(Events):
     """Events that are lines of text."""
 
     def wait_for(self, pattern, timeout=5):
-        """The match of the first line that has the pattern."""
+        """Returns the match of the first line that contains the pattern."""
         expression = re.compile(pattern)
         return self.wait(expression.search, f"line with {pattern!r}", timeout)
 
@@ -69,7 +70,7 @@ class Texts(Events):
 
 
 class Lines(Texts):
-    """The lines of a pipe, read by a thread until its end."""
+    """The lines of a pipe, which a thread reads until the end of the pipe."""
 
     def __init__(self, what, pipe):
         super().__init__(what)
@@ -85,10 +86,9 @@ class Lines(Texts):
         self.pipe.close()
         self.end()
 
-
     @contextlib.contextmanager
     def held(self):
-        """Nothing is read meanwhile, but for one more line: whoever writes finds it full."""
+        """Stops reading inside the `with` block, after at most one more line, so that the pipe fills up."""
         self._reads.clear()
         try:
             yield
@@ -97,7 +97,7 @@ class Lines(Texts):
 
 
 class Datagrams(Lines):
-    """The datagrams sent to a socket of ours, as lines: systemd's notification protocol and syslog both are that."""
+    """The lines of the datagrams that a socket receives, as with systemd's notification protocol and syslog."""
 
     def __init__(self, what, path, mode=0o777):
         self.path = path
@@ -124,7 +124,7 @@ class Datagrams(Lines):
         self.end()
 
     def receive(self):
-        """The next datagram, which is there."""
+        """Returns the next datagram, which has already arrived."""
         return self._socket.recv(65536)
 
     def close(self):
@@ -133,9 +133,9 @@ class Datagrams(Lines):
 
 
 def wait_until(condition, what, timeout=5):
-    """For what announces itself to nobody (a process that the kernel is still taking apart, say): asks again and again.
+    """Polls a condition that sends no event, such as the end of a process that is not a child. Returns its value once true.
 
-    Where there is an event, wait for that instead.
+    If there is an event, wait for the event instead.
     """
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -143,5 +143,5 @@ def wait_until(condition, what, timeout=5):
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        assert time.monotonic() < deadline, f"not true within {timeout} s: {what}"
         pause.wait(0.01)

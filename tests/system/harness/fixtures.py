@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What fixtures of several suites are made of. Apart from world.py, which also serves where pytest is not installed."""
+"""Code for the fixtures of several suites. It is not in world.py, because that is also used where pytest is not installed."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from .world import World, missing_for
 
 @contextlib.contextmanager
 def open_world(build, backend="kernel"):
-    """A world for a fixture. The test is skipped where the machine lacks what the backend needs."""
+    """A world for a fixture. Skips the test if the machine lacks what the backend needs."""
     lacking = missing_for(backend)
     if lacking:
         pytest.skip(lacking)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A file system with one file, whose server stops answering when told to: what any user can mount."""
+"""A file system with one file, whose server stops answering on request. Any user can mount such a file system."""
 
 import contextlib
 import ctypes
@@ -32,14 +32,14 @@ def attributes(node):
 
 
 class HungFileSystem:
-    """At .folder, with the file .path. Until hang() it answers; afterwards it takes requests and answers none."""
+    """A file system mounted at .folder, with the file .path. After hang() it reads requests but answers none."""
 
     def __init__(self, name):
         self.name = name.encode()
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-hung-"))
         self.path = self.folder / name
         self.hung = threading.Event()
-        self.asked = threading.Event()  # since it hangs
+        self.asked = threading.Event()  # a request has come since hang()
         self.ended = False
         self.stop_read, self.stop_write = os.pipe()
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -59,7 +59,7 @@ class HungFileSystem:
         while all(fd != self.stop_read for fd, _ in poll.poll()):
             try:
                 self.answer(os.read(self.fd, 1 << 18))
-            except (BlockingIOError, FileNotFoundError):  # whoever asked has gone
+            except (BlockingIOError, FileNotFoundError):  # the process that made the request has ended
                 continue
             except OSError:  # unmounted
                 return
@@ -90,7 +90,7 @@ class HungFileSystem:
         return (0 if opcode in (RELEASE, FLUSH) else ENOSYS), b""
 
     def end(self):
-        """Whatever waits for an answer gets an error. A second time it does nothing."""
+        """Unmounts. Callers that wait for an answer get an error. A second call does nothing."""
         if self.ended:
             return
         self.ended = True
@@ -110,7 +110,8 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
-# An execution closes descriptors, and the file system is told of it, while nobody may look at what the process has open.
+# execve() closes the close-on-exec descriptors and calls the file system for each. Until that returns, nobody can read which
+# files the process has open.
 EXECUTE = """
 import os, sys
 os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)
@@ -119,8 +120,8 @@ sys.stdin.readline()
 os.execvp("sleep", ["sleep", "60"])
 """
 
-# One thread reads memory that is a file of the file system, and has the lock of all memory meanwhile; another waits for
-# that lock to change something, and behind it whoever wants to read the command line.
+# One thread reads memory that is mapped from the file system's file, and holds the lock of the address space (mmap_lock)
+# meanwhile. Another thread waits for that lock to write. Whoever wants to read the command line waits behind that thread.
 LOCK_MEMORY = """
 import ctypes, os, sys, threading, time
 libc = ctypes.CDLL(None)
@@ -139,13 +140,13 @@ libc.mmap(None, 4096, 3, 0x22, -1, 0)
 def wait_for_state(pid, state, limit_sec=10):
     deadline = time.monotonic() + limit_sec
     while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != state:
-        assert time.monotonic() < deadline, f"process {pid} does not come to wait"
+        assert time.monotonic() < deadline, f"process {pid} did not reach state {state} within {limit_sec} s"
         time.sleep(0.01)
 
 
 @contextlib.contextmanager
 def process_on(system, program, more=(), prefix=(), pass_fds=()):
-    """A process that runs the program on the file system's file; afterwards the file system hangs."""
+    """Starts a process that runs the program with the file system's file, then makes the file system hang."""
     arguments = [*prefix, sys.executable, "-I", "-c", program, system.path, *more]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=pass_fds) as process:
         try:

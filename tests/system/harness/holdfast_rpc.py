@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Holdfast's own RPC program (src/rpc/holdfast.x) by hand: calls, and answers as dictionaries.
+"""A client of Holdfast's RPC program (src/rpc/holdfast.x). It returns answers as dictionaries.
 
-Like rpc.py it shares nothing with the codec under test.
+Like rpc.py, it shares no code with the codec under test.
 """
 
 import struct
@@ -24,7 +24,7 @@ STATS_FIELDS = (
 
 
 class Reader:
-    """Takes XDR apart that Reply has as words."""
+    """Decodes the XDR words of a Reply."""
 
     def __init__(self, words):
         self._words = list(words)
@@ -74,7 +74,7 @@ def read_list(reader):
 
 
 class Connection(rpc.Connection):
-    """A client of the program. What rpc.Connection can do, it can do as well: both programs are on one socket."""
+    """A client of Holdfast's program. It can also make all calls of rpc.Connection, since one socket serves both programs."""
 
     def _ask(self, procedure, read, args=b""):
         reply = self.call(VERSION, procedure, args, program=PROGRAM)
@@ -98,7 +98,7 @@ class Connection(rpc.Connection):
         return self._ask(WATCH, read_list, rpc.words(serial >> 32, serial))
 
     def begin_watch(self, serial):
-        """Sends the call, and returns when the daemon has read it. finish_watch() has its answer."""
+        """Sends the call and returns when the daemon has read it. finish_watch() returns the answer."""
         args = rpc.words(serial >> 32, serial)
         self.send_until_taken(rpc.record(rpc.call_message(VERSION, WATCH, args, program=PROGRAM)))
 
@@ -106,7 +106,7 @@ class Connection(rpc.Connection):
         return self._read(self.receive(), read_list)
 
     def configured(self):
-        """What the configuration says: {address: (persistence, uvm_persistence)}."""
+        """Returns the configuration: {address: (persistence, uvm_persistence)}."""
         return self._ask(CONFIGURED, lambda reader: {read_address(reader): (reader.number(), reader.number())
                                                      for _ in range(reader.number())})
 
@@ -114,7 +114,7 @@ class Connection(rpc.Connection):
         return self._ask(STATS, lambda reader: {name: reader.number(size) for name, size in STATS_FIELDS})
 
     def release(self, *addresses):
-        """A lease of these GPUs, or of all when none is named; its status. It lasts until the connection ends."""
+        """Leases these GPUs, or all if none is named, until the connection ends. Returns the status."""
         return self._ask(RELEASE, lambda reader: reader.number(), release_args(*addresses))
 
     def begin_release(self, *addresses):

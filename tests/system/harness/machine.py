@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A machine of the test's own for a daemon in the background: what it says can be read in no other place than syslog.
+"""A mount namespace for a daemon in the background, whose messages can be read only from syslog.
 
-It is a mount namespace with a /dev that has a syslog of ours. For a daemon that knows no --root it also has the simulated
-driver's files as the real ones, and a /run of its own: NVIDIA's opens GPUs through its library (the shim), but asks
-/proc/driver/nvidia and /dev/nvidiaN by itself for NUMA memory, and holds nothing where they are missing. So no suite
-meets another, nor a daemon that this machine may have.
+Its /dev has a syslog socket of the test. For a daemon without --root it also has the simulated driver's files at their real
+paths, and its own /run. NVIDIA's daemon needs these files: it opens GPUs through its library (the shim), but reads
+/proc/driver/nvidia and /dev/nvidiaN itself for NUMA memory, and holds no GPU if they are missing. So tests disturb neither
+each other nor a daemon of the machine.
 """
 
 from . import events
@@ -13,7 +13,7 @@ from . import events
 # <facility * 8 + level>, as openlog(3) with LOG_DAEMON makes it.
 DAEMON_NOTICE = 3 * 8 + 5
 
-# $1 the syslog socket, $2 an empty directory to become /dev; the rest is the command.
+# $1: the syslog socket. $2: an empty directory that becomes /dev. The rest is the command.
 DEV = """
 set -e
 log=$1 dev=$2
@@ -27,7 +27,7 @@ done
 mount --bind "$log" "$dev/log"
 """
 
-# $1 the simulator's root, $2 a directory to become /run; the rest is the command.
+# $1: the simulator's root. $2: a directory that becomes /run. The rest is the command.
 DRIVER = """
 root=$1 run=$2
 shift 2
@@ -48,7 +48,7 @@ exec "$@"
 
 
 class Machine:
-    """log: the lines of its syslog. run: its /run, seen from here. prefix: goes before a command that is to run there."""
+    """log: the lines of its syslog. run: its /run, as a path outside. prefix: put this before a command to run it inside."""
 
     def __init__(self, base, *, with_driver):
         dev, self.run = base / "machine.dev", base / "machine.run"

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A node made of files and a scripted daemon, for the operator's command alone: whatever a daemon could say, right or
-wrong, at once, with neither driver nor daemon."""
+"""A node made of plain files and a scripted daemon, for tests of the operator's command.
+
+Without a driver and a real daemon, a test can set up any state and any answer, right or wrong, at once.
+"""
 
 import shutil
 import socket
@@ -30,7 +32,7 @@ GPU Excluded:\t {excluded}
 
 
 class Node:
-    """Directories laid out as /proc, /dev, /sys and /run are, to be given as --root."""
+    """A folder for --root, with files as in /proc, /dev, /sys and /run."""
 
     def __init__(self):
         self.root = Path(tempfile.mkdtemp(prefix="holdfast-node-"))
@@ -61,7 +63,7 @@ class Node:
             self.write(f"sys/bus/pci/devices/{address}/msi_irqs/42", "")
 
     def tear_down(self, address):
-        """As the driver leaves a GPU after its last close: the folder of its interrupts stays, empty."""
+        """Leaves the files as the driver does after a GPU's last close: the folder of its interrupts stays, but is empty."""
         for interrupt in (self.root / f"sys/bus/pci/devices/{address}/msi_irqs").iterdir():
             interrupt.unlink()
         self.write(f"proc/driver/nvidia/gpus/{address}/power", "Runtime D3 status:          ?\n")
@@ -82,7 +84,7 @@ def hyper(value):
 
 
 class Row:
-    """A GPU as List tells it."""
+    """A GPU as List reports it."""
 
     def __init__(self, address, state=HELD, **fields):
         self.address = address
@@ -90,7 +92,7 @@ class Row:
             "minor": 0, "uuid": "", "model": "", "state": state, "wanted": 1, "since": 1_800_000_000_123_456,
             "open_duration": 1_473_000, "opens": 1, "failures": 0, "stuck": 0, "errno": 0, "nv_status": 0,
             "error": "", "uvm": 0, "uvm_text": "", "legacy": NO, "leased": 0,
-            "configured": 1,  # told by Configured
+            "configured": 1,  # reported by Configured
         }
         unknown = set(fields) - set(self.fields)
         assert not unknown, f"List has no {unknown}"
@@ -115,7 +117,10 @@ class Row:
 
 
 class ScriptedDaemon:
-    """Answers from a table, on a thread. `rows`: List is served, as by Holdfast; without: NVIDIA's contract only."""
+    """A daemon that answers from a table, on a thread.
+
+    rows: the GPUs that List reports. Without rows it serves only NVIDIA's RPC program, as NVIDIA's daemon does.
+    """
 
     def __init__(self, path, *, rows=None, modes=None, set_status=0, ready=True, silent=False, after_list=None,
                  stats=None, silent_to=(), lacks=()):
@@ -123,11 +128,11 @@ class ScriptedDaemon:
         self.modes = modes or {}  # address without function, as in "0000:17:00" -> (status, mode)
         self.set_status = set_status
         self.ready = ready
-        self.silent = silent  # takes calls and answers none
-        self.silent_to = silent_to  # procedures of Holdfast's program that get no answer
-        self.lacks = lacks  # those that it does not serve
-        self.after_list = after_list  # called after each List, to let time pass
-        self.stats = stats or {}  # what Stats counts; 0 for what is not named
+        self.silent = silent  # reads calls and answers none
+        self.silent_to = silent_to  # procedures of Holdfast's program that it does not answer
+        self.lacks = lacks  # procedures that it reports as unavailable
+        self.after_list = after_list  # called after each List, to change the rows
+        self.stats = stats or {}  # the counters of Stats; those not named are 0
         self.sets = []
         self.lists = 0
         self.watches = 0
@@ -143,7 +148,7 @@ class ScriptedDaemon:
 
     def stop(self):
         self._stopping.set()
-        # A shutdown, unlike a close, wakes the thread that sleeps in accept().
+        # shutdown(), unlike close(), wakes the thread that sleeps in accept().
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(timeout=5)
         assert not self._thread.is_alive(), "the scripted daemon does not end"
@@ -196,7 +201,7 @@ class ScriptedDaemon:
         return words(len(self.rows)) + b"".join(row.encode_configured() for row in self.rows)
 
     def _watch(self):
-        """At once when the list is another than the last that was told. Without news there is no answer."""
+        """Answers once the list differs from the last one sent. Until then there is no answer."""
         self.watches += 1
         while self._encode_list() == self._told:
             if self._stopping.wait(0.01):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Processes of the tests: found by pid, ended with a limit, and always reaped, those that forked away too."""
+"""Finds processes, ends them with a time limit, and reaps them, including daemons that forked into the background."""
 
 import ctypes
 import os
@@ -9,31 +9,31 @@ import signal
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-ROOT_VARIABLE = "HOLDFAST_TEST_ROOT"  # in the environment of a test's daemons: below which root they are
+ROOT_VARIABLE = "HOLDFAST_TEST_ROOT"  # in the environment of a test's daemons: the --root that they belong to
 NOBODY = 65534
 
-# A sanitizer's finding must not pass as an ordinary exit status, nor be lost in a log that no test reads.
+# A sanitizer's finding aborts the program. Otherwise it could look like an ordinary exit status, or stay in an unread log.
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:abort_on_error=1",
 }
-# With a library of ours preloaded, which calls the sanitizer's functions and so comes before it: that is no mistake.
+# For programs that preload a library of ours: it is loaded before the sanitizer's, which the sanitizer reports as an error.
 SANITIZER_BEHIND_PRELOAD = {
     "ASAN_OPTIONS": f"{SANITIZER_ENVIRONMENT['ASAN_OPTIONS']}:verify_asan_link_order=0",
 }
-# ThreadSanitizer's options, and where it reports, are of the whole run (scripts/tsan).
+# scripts/tsan sets ThreadSanitizer's options and its report's path for the whole run.
 SANITIZER_FINDING = r"ERROR: (Address|Leak)Sanitizer|ThreadSanitizer|runtime error:"
 
 
 def adopt_orphans():
-    """A daemon that forks leaves its parent: from now on it becomes our child, so that we see how it ends."""
+    """Makes daemons that fork into the background our children, so that we can wait for them."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def wait_gone(pid, timeout):
-    """Whether the process (a child of ours or not) ended within the time."""
+    """Waits up to `timeout` seconds. Returns whether the process, which need not be a child of ours, has ended."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -47,13 +47,13 @@ def wait_gone(pid, timeout):
 
 
 def reap(pid, timeout):
-    """The exit status of a child as subprocess has it (negative: the signal). Fails when it does not end in time."""
+    """Returns the exit status of a child as subprocess does (negative: a signal). Fails if the child does not end in time."""
     assert wait_gone(pid, timeout), f"process {pid} did not end within {timeout} s"
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def kill_and_reap(pid, timeout=5):
-    """Returns whether it is gone. A process with a thread in the driver outlives even SIGKILL until the driver answers."""
+    """Returns whether it has ended. After SIGKILL, a process with a thread in the driver stays until the driver returns."""
     try:
         os.kill(pid, signal.SIGKILL)
         if not wait_gone(pid, timeout):
@@ -71,7 +71,7 @@ def status_fields(pid):
 
 
 def thread_fields(pid):
-    """status_fields() of each thread. One that ends while we look is left out."""
+    """status_fields() of each thread. Leaves out threads that end meanwhile."""
     found = []
     for entry in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -82,7 +82,7 @@ def thread_fields(pid):
 
 
 def open_files(pid):
-    """What the process has open: {descriptor: target}. One that is closed while we look is left out."""
+    """The process's open files: {descriptor: target}. Leaves out those that are closed meanwhile."""
     found = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -93,14 +93,17 @@ def open_files(pid):
 
 
 def keepers(root):
-    """Pids of the keepers of daemons below this root. They have the daemons' environment, but no loop of libevent's."""
+    """The pids of the keepers of daemons with this root.
+
+    A keeper has the daemon's environment. Unlike a daemon it has no event loop, so no epoll descriptor.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if f"{ROOT_VARIABLE}={root}" not in (entry / "environ").read_text(errors="replace").split("\0"):
                 continue
             targets = set(open_files(entry.name).values())
-        except OSError:  # it has gone, or it is not ours to look into
+        except OSError:  # the process has ended, or we have no permission
             continue
         if "anon_inode:[signalfd]" in targets and "anon_inode:[eventpoll]" not in targets:
             found.append(int(entry.name))
@@ -108,30 +111,30 @@ def keepers(root):
 
 
 def cpu_seconds(pid):
-    """User and system time that the process has used."""
+    """The process's user and system time."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(pid="self"):
-    """Pids of all processes whose parent that process is (we are), adopted ones too."""
+    """The pids of a process's children (by default ours), including adopted ones."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             found += map(int, (task / "children").read_text().split())
-        except (FileNotFoundError, ProcessLookupError):  # that thread has just ended
+        except (FileNotFoundError, ProcessLookupError):  # the thread has just ended
             continue
     return found
 
 
 def daemons():
-    """The children of ours, adopted ones too, that are persistence daemons, of whomever."""
+    """The pids of our children, including adopted ones, that are persistence daemons: Holdfast's or NVIDIA's."""
     named = [pid for pid in children() if Path(f"/proc/{pid}/comm").read_text().startswith("nvidia-persi")]
-    return [pid for pid in named if "anon_inode:[signalfd]" not in open_files(pid).values()]  # a keeper's
+    return [pid for pid in named if "anon_inode:[signalfd]" not in open_files(pid).values()]  # not the keepers
 
 
 def assert_childless(timeout=5):
-    """A test leaves no process behind, not even one that forked away from it. What ends by itself in time is reaped."""
+    """Fails if the test has left a process behind, even one in the background. Reaps those that end by themselves in time."""
     left = []
     for pid in children():
         if wait_gone(pid, timeout):

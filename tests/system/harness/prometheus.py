@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Prometheus and its exporters as a test has them: on ports of the kernel's choice; our rules with seconds for minutes."""
+"""Prometheus and its exporters, on ports that the kernel chooses. Our alerting rules wait for 1 s instead of minutes."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ RULES = FOLDER / "holdfast.rules.yml"
 
 
 class Server:
-    """A program of Prometheus' family. prefix: goes before its command, and before one that is to reach it."""
+    """Prometheus or an exporter. prefix: goes before its command, and before each command that connects to it."""
 
     def __init__(self, program, *options, prefix=()):
         if not shutil.which(program):
@@ -42,7 +42,7 @@ class Server:
 
 
 class Prometheus(Server):
-    """With our configuration and rules, and these targets instead of the example's."""
+    """Prometheus with our configuration and rules, but with these targets."""
 
     def __init__(self, folder, targets, interval="250ms", **how):
         (folder / RULES.name).write_text(self._rules())
@@ -71,17 +71,17 @@ class Prometheus(Server):
         self.log.wait_for("Server is ready to receive web requests", 30)
 
     def query(self, expression):
-        """The series that it is now, each with its labels (metric) and its value."""
+        """The current series of the expression, each with its labels (metric) and its value."""
         command = [*self._prefix, "promtool", "query", "instant", "--format=json", f"http://{self.address}", expression]
         return json.loads(subprocess.run(command, stdout=subprocess.PIPE, timeout=30, check=True).stdout)
 
     def value(self, expression):
-        """Of an expression with one series; None: there is none (yet)."""
+        """The value of an expression with at most one series; None if there is none."""
         series = self.query(expression)
         assert len(series) <= 1, series
         return float(series[0]["value"][1]) if series else None
 
     def firing(self, label):
-        """Which alerts, each with that label."""
+        """The names of the firing alerts, each with the value of the label."""
         alerts = (series["metric"] for series in self.query('ALERTS{alertstate="firing"}'))
         return {(alert["alertname"], alert.get(label)) for alert in alerts}

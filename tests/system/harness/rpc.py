@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""ONC RPC version 2 (RFC 5531) over a Unix stream, bytewise.
+"""A client for ONC RPC version 2 (RFC 5531) over a Unix stream socket.
 
-It shares nothing with the codec under test, and it builds each part of a call on its own, so that a test can split,
-garble or repeat whatever it likes. It needs only the standard library and no other module of the harness: a test that
-wants to call as another user hands this very text to a child of that uid.
+It shares no code with the codec under test. It builds each part of a call separately, so that a test can split, garble or
+repeat any part. It imports only the standard library, because tests that call as another user run this file's text in a
+child with that uid.
 """
 
 import fcntl
@@ -43,7 +43,7 @@ _xids = itertools.count(0x484F4C44)
 
 
 def words(*values):
-    """XDR integers; negative ones are signed."""
+    """XDR integers; negative values are encoded as signed integers."""
     return b"".join(struct.pack(">I", value & 0xFFFFFFFF) for value in values)
 
 
@@ -52,7 +52,7 @@ def opaque(data):
 
 
 def device(address):
-    """The four words of a PCI address as sysfs spells it: 0000:17:00.0."""
+    """The four words of a PCI address that is written as in sysfs: 0000:17:00.0."""
     domain, bus, slot_function = address.split(":")
     slot, function = slot_function.split(".")
     return words(int(domain, 16), int(bus, 16), int(slot, 16), int(function, 16))
@@ -60,7 +60,7 @@ def device(address):
 
 def call_message(version, procedure, args=b"", *, program=PROGRAM, xid=None, rpc_version=2, cred=AUTH_NONE,
                  verf=AUTH_NONE):
-    """A call without record marking."""
+    """A call message without record marking."""
     xid = next(_xids) & 0xFFFFFFFF if xid is None else xid
     auth = b"".join(words(flavour) + opaque(body) for flavour, body in (cred, verf))
     return words(xid, CALL, rpc_version, program, version, procedure) + auth + args
@@ -75,17 +75,17 @@ def record(message, *, fragment_size=None):
 
 
 class Reply:
-    """A reply, taken apart as far as it is one."""
+    """A decoded reply."""
 
     def __init__(self, message):
         self.words = list(struct.unpack(f">{len(message) // 4}I", message))
-        assert len(message) % 4 == 0, f"a reply of {len(message)} bytes is no XDR"
+        assert len(message) % 4 == 0, f"a reply of {len(message)} bytes is not valid XDR"
         self.xid, direction, self.reply_status = self.words[:3]
-        assert direction == REPLY, f"message type {direction} is no reply"
+        assert direction == REPLY, f"message type {direction} is not a reply"
         self.accept_status = None
         self.results = self.words[3:]
         if self.reply_status == ACCEPTED:
-            assert self.words[3:5] == [0, 0], "the verifier of a reply is AUTH_NONE"
+            assert self.words[3:5] == [0, 0], "the verifier of a reply must be AUTH_NONE"
             self.accept_status, self.results = self.words[5], self.words[6:]
 
     @property
@@ -94,7 +94,7 @@ class Reply:
 
 
 class Connection:
-    """One client: whole calls by call(), single bytes by send() and receive()."""
+    """One client's connection: call() makes whole calls; send() and receive() transfer any bytes."""
 
     def __init__(self, path, timeout=5):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -102,7 +102,7 @@ class Connection:
         self._connect(str(path), time.monotonic() + timeout)
 
     def _connect(self, path, deadline):
-        """A socket with a time limit does not wait for a place in the daemon's queue: EAGAIN."""
+        """Connects. If the daemon's queue is full, connect() of a socket with a time limit fails with EAGAIN; so try again."""
         while True:
             try:
                 return self.socket.connect(path)
@@ -124,7 +124,7 @@ class Connection:
         self.socket.sendall(data)
 
     def send_until_taken(self, data, timeout=5):
-        """Sends, and returns when the daemon has read all of it: what follows is a read of its own for it."""
+        """Sends, and returns when the daemon has read everything, so that it reads later data separately."""
         self.send(data)
         deadline = time.monotonic() + timeout
         while struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]:
@@ -141,7 +141,7 @@ class Connection:
         return data
 
     def receive(self):
-        """The next record, as a Reply."""
+        """Reads the next record. Returns a Reply."""
         message, last = b"", 0
         while not last:
             header = struct.unpack(">I", self._receive_exactly(4))[0]
@@ -165,9 +165,9 @@ class Connection:
         return self.results(version, NULL)
 
     def get(self, address):
-        """(status, mode); the mode is None where the reply has none."""
+        """Returns (status, mode); the mode is None if the reply has none."""
         status, *mode = self.results(1, V1_GET, device(address))
-        assert len(mode) == (1 if status == SUCCESS else 0), f"the mode comes with status 0 only: {mode}"
+        assert len(mode) == (1 if status == SUCCESS else 0), f"a reply has a mode if and only if its status is 0: {mode}"
         return status, mode[0] if mode else None
 
     def set(self, address, mode):
@@ -181,14 +181,14 @@ class Connection:
 
     def _status(self, version, procedure, address, value):
         results = self.results(version, procedure, device(address) + words(value))
-        assert len(results) == 1, f"a Set is answered with the status alone: {results}"
+        assert len(results) == 1, f"a reply to a Set has only the status: {results}"
         return results[0]
 
 
 def main(path, expression):
-    """As a child of another uid: rpc.py SOCKET 'set("0000:17:00.0", 1)' prints what that method of a Connection gave."""
+    """Runs in a child with another uid: rpc.py SOCKET 'set("0000:17:00.0", 1)' prints what Connection.set() returns."""
     with Connection(path) as connection:
-        print(eval(f"connection.{expression}", globals() | {"connection": connection}))  # a test's own text
+        print(eval(f"connection.{expression}", globals() | {"connection": connection}))  # the expression is a test's
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""`holdfast settings serve`, as holdfast-settings.service runs it, in a test's world."""
+"""Runs `holdfast settings serve` as holdfast-settings.service does, with the test's daemon and simulated driver."""
 
 import json
 import signal
@@ -10,7 +10,7 @@ from . import events, process
 from .command import BUILD, PROGRAM, environment
 from .events import wait_until
 
-LIBRARY = BUILD / "tests/nvml/libnvidia-ml.so.1"  # the stand-in, over the simulated driver
+LIBRARY = BUILD / "tests/nvml/libnvidia-ml.so.1"  # a stand-in for NVML that uses the simulated driver
 WANTED = "[gpu *]\npower-limit = 500\ngraphics-clocks = 1200-1410\ncompute-mode = exclusive-process\n"
 DEFAULTS = {"power_limit_w": 700, "graphics_clock_mhz": 1980, "memory_clock_mhz": 2619, "compute_mode": "Default"}
 APPLIED = {"power_limit_w": 500, "graphics_clock_mhz": 1410, "memory_clock_mhz": 2619,
@@ -18,7 +18,7 @@ APPLIED = {"power_limit_w": 500, "graphics_clock_mhz": 1410, "memory_clock_mhz":
 
 
 class Service:
-    """`holdfast settings serve` in the test's world."""
+    """A running `holdfast settings serve`. text: the configuration file."""
 
     def __init__(self, world, text, *options, **variables):
         self.world = world

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The simulated driver (holdfast-sim) as one test has it: started with a scenario, asked by its socket, ended."""
+"""Starts the simulated driver (holdfast-sim) with a scenario, queries it through its socket, and stops it."""
 
 import contextlib
 import json
@@ -12,18 +12,18 @@ import sys
 
 from . import events, process
 
-# Quick enough that no test waits for the model, slow enough that opening is a state one can be in.
+# Quick enough for tests, but slow enough that tests can observe the state "opening".
 QUICK = "lock = 1ms\ninit = 10ms\nteardown = 10ms\n"
 
 
 def scenario(gpus=2, defaults=QUICK, **overrides):
-    """A scenario's text: so many GPUs, keys for all, and gpu3="hang = yes" for GPU 3."""
+    """The text of a scenario: the number of GPUs, keys for all of them, and gpu3="hang = open" for GPU 3."""
     sections = [f"[gpus]\ncount = {gpus}\n{defaults}"]
     sections += [f"[gpu {name.removeprefix('gpu')}]\n{keys}\n" for name, keys in overrides.items()]
     return "\n".join(sections)
 
 
-# A client of a GPU: opens it, says so, and closes it when its standard input ends.
+# A client that opens a GPU, prints "open", and closes the GPU when its standard input ends.
 JOB = """
 import os, socket, sys
 
@@ -47,7 +47,7 @@ else:
 
 
 class Control:
-    """Asks and commands a simulated driver by its socket, wherever that runs: socket_path is for those that inherit."""
+    """Queries and controls a simulated driver through its socket. Subclasses set socket_path."""
 
     def _connect(self, timeout):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -64,7 +64,7 @@ class Control:
         return answer.get("result")
 
     def ctl(self, verb, *, timeout=20, **arguments):
-        """A verb (docs/simulator.md); its result, or an AssertionError with the simulator's sentence."""
+        """Runs a verb (docs/simulator.md) and returns its result. Raises an AssertionError with the simulator's message."""
         with self._connect(timeout) as connection:
             return self._ask(connection, verb, **arguments)
 
@@ -75,11 +75,11 @@ class Control:
         return next(gpu for gpu in self.status()["gpus"] if gpu["address"] == address)
 
     def users(self):
-        """How many have each GPU open."""
+        """How many users have each GPU open."""
         return [gpu["usage_count"] for gpu in self.status()["gpus"]]
 
     def journal(self, *names):
-        """What was done to the model so far, oldest first; only events of these names if any are given."""
+        """The events so far, oldest first. If names are given, only the events with these names."""
         records = self.ctl("journal")["records"]
         return [record for record in records if not names or record["event"] in names]
 
@@ -89,7 +89,8 @@ class Control:
 
 
 class Simulator(Control):
-    """Serves a root directory (FUSE: the kernel backend's view) or, without one, a socket for the shim only."""
+    """A holdfast-sim process. mount=True: it serves the driver's files below a folder (FUSE), for the kernel backend.
+    mount=False: it serves only a socket, for the shim."""
 
     def __init__(self, build, directory, text, *, mount):
         self.mount = directory if mount else None
@@ -107,13 +108,15 @@ class Simulator(Control):
             self.output.wait_for("^ready$", timeout=20)
         except AssertionError as error:
             self._kill()
-            raise AssertionError(f"{error}\nand said:\n{self.errors.text()}") from None
+            raise AssertionError(f"{error}\nIts standard error:\n{self.errors.text()}") from None
         self.addresses = self.list_addresses()
 
     @contextlib.contextmanager
     def open_gpu(self, address, flags=0):
-        """A job: a process of its own that has the GPU open meanwhile. Gives the process; it may be killed.
-        flags: further ones of its open(2), where GPUs are files."""
+        """Runs a job, a process that has the GPU open meanwhile. The test may kill it.
+
+        flags: additional flags for open(2), if the simulator serves files.
+        """
         if self.mount:
             where = ["node", str(self.mount / f"dev/nvidia{self.gpu(address)['minor']}"), str(flags)]
         else:
@@ -127,7 +130,7 @@ class Simulator(Control):
             yield job
 
     def stop(self):
-        """Ends it as an administrator would. Whatever happens, neither process nor mount stays."""
+        """Stops the simulator with SIGTERM. Whatever happens, neither the process nor the mount remains."""
         if self._process is None:
             return
         try:
@@ -145,7 +148,7 @@ class Simulator(Control):
         self._process.kill()
         self._process.wait()
         self._process = None
-        if self.mount:  # lazily, and so with what is mounted in it: a path through a dead FUSE leads nowhere
+        if self.mount:  # --lazy also removes the mounts below it, which no path can reach through a dead FUSE mount
             subprocess.run(["umount", "--lazy", str(self.mount)], check=False, stderr=subprocess.DEVNULL)
 
 
@@ -155,5 +158,5 @@ def opened(sim, name, flags=0):
     try:
         yield fd
     finally:
-        with contextlib.suppress(OSError):  # a test may have closed it
+        with contextlib.suppress(OSError):  # the test may have closed it
             os.close(fd)

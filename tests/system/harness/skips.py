@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Under CI=true a skipped test is a failure: a check that quietly stopped running is worse than none.
+"""With CI=true a skipped test fails, since nobody would notice a test that no longer runs.
 
-A conftest.py takes part by skips.forbid(config) in its pytest_configure().
+A conftest.py enables this by calling skips.forbid(config) in pytest_configure().
 """
 
 import os

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A service manager of the tests' own: what of systemd a daemon of Type=notify sees.
+"""A minimal service manager that behaves like systemd towards a daemon with Type=notify.
 
-It starts the daemon again and again with the same socket: NOTIFY_SOCKET with its messages (sd_notify(3)), LISTEN_FDS
-(sd_listen_fds(3)), WATCHDOG_USEC. Its descriptor store has what a daemon of version 0.1.0 has left in it.
+It starts and restarts the daemon with the same notification socket and listening socket: NOTIFY_SOCKET (sd_notify(3)),
+LISTEN_FDS (sd_listen_fds(3)), WATCHDOG_USEC. Its descriptor store is for what a daemon of version 0.1.0 has left there.
 """
 
 import array
@@ -21,7 +21,7 @@ FIRST_FD = 3
 
 
 class Store:
-    """Descriptors kept for the next process, by name. Several may have the same name, as in systemd."""
+    """Named descriptors that the manager keeps for the next process. Several may have the same name, as in systemd."""
 
     def __init__(self):
         self.entries = []
@@ -40,7 +40,7 @@ class Store:
 
 
 class NotifySocket(events.Datagrams):
-    """Where the daemon's messages arrive. What they ask for is done, then each line is told to `listener`."""
+    """The socket for the daemon's notifications. It executes each message's requests, then passes each line to `listener`."""
 
     def __init__(self, path, store, listener):
         self._store = store
@@ -68,32 +68,32 @@ class NotifySocket(events.Datagrams):
 
 
 class Run(Daemon):
-    """One process of the service, from its start to its end. notifications: what its manager hears, if it has one."""
+    """One process of the service. notifications: the lines that it sends to its manager, if it has one."""
 
     def __init__(self, site, command, environment, fds, notifications=None):
         self.notifications = notifications
         numbers = range(FIRST_FD, FIRST_FD + len(fds))
 
         def place():
-            """In the child: the descriptors become 3, 4, ..., and only the child knows its pid."""
+            """Runs in the child: moves the descriptors to 3, 4, ..., and sets LISTEN_PID."""
             above = [fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST_FD + len(fds)) for fd in fds]
             for number, fd in zip(numbers, above):
                 os.dup2(fd, number)
             os.environ.clear()
             os.environ.update(environment | ({"LISTEN_PID": str(os.getpid())} if fds else {}))
 
-        # Not env=, which is fixed before the child has a pid. What is not in pass_fds is closed, after place().
+        # env= cannot set LISTEN_PID, since the child has no pid yet. Popen closes the other descriptors after place().
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                          stderr=subprocess.PIPE, cwd="/", preexec_fn=place, pass_fds=tuple(numbers))
         super().__init__(site, self._process.pid)
         self.log = events.Lines("the daemon's log", self._process.stderr)
 
     def wait_ready(self, timeout=30):
-        """Until READY=1: every GPU was attempted."""
+        """Waits for READY=1, which the daemon sends once it has tried to open each GPU."""
         try:
             self.notifications.wait_for("^READY=1$", timeout)
         except AssertionError as error:
-            raise AssertionError(f"{error}\nand its log:\n{self.log.text()}") from None
+            raise AssertionError(f"{error}\nThe daemon's log:\n{self.log.text()}") from None
         return self
 
     def wait_for_log(self, pattern, timeout=10):
@@ -101,7 +101,7 @@ class Run(Daemon):
 
     def wait_exit(self, timeout):
         self.status = process.reap(self.pid, timeout)
-        self._process.returncode = self.status  # Popen would wait for a child that is already reaped
+        self._process.returncode = self.status  # process.reap() has reaped the child, so Popen must not wait again
         self.log.wait_end(5)
         return self.status
 
@@ -110,16 +110,16 @@ class Run(Daemon):
 
 
 class Supervisor:
-    """One service: its options, its socket. start() and end() as often as the test likes.
+    """One service, which a test can start() and end() repeatedly.
 
-    socket: the listener is the manager's, as of a socket unit; blocking, as systemd's is unless NonBlocking= is set.
+    socket_unit: the manager owns the listening socket. It is blocking, as systemd's is unless NonBlocking= is set.
     """
 
     def __init__(self, site, *options, socket_unit=False, watchdog_usec=0, environment=None):
         self.site = site
         self.store = Store()
         self.run = None
-        self._told = events.Texts("what was told before any process")
+        self._told = events.Texts("notifications before the first process")
         self._runs = []
         self._marks = itertools.count()
         self._command = site.command(*options)
@@ -142,25 +142,25 @@ class Supervisor:
 
     @property
     def kept(self):
-        """What the keeper has: names of nodes, sorted."""
+        """The sorted names of the device nodes that the keeper has open."""
         return self.site.kept()
 
     def start(self, *options):
-        """A process of the service; not yet ready."""
-        assert self.run is None or self.run.status is not None, "it runs"
+        """Starts the service. Returns the process, which is not yet ready."""
+        assert self.run is None or self.run.status is not None, "the service already runs"
         named = [("holdfast.socket", self.listener.fileno())] if self.listener else []
         named += self.store.entries
         environment = dict(self._environment)
         if named:
             environment |= {"LISTEN_FDS": str(len(named)), "LISTEN_FDNAMES": ":".join(name for name, _ in named)}
-        # Before the process is there: it may be ready before this thread is woken up.
+        # Set this before the process starts, since it may become ready before this thread continues.
         self._told = events.Texts("this process's notifications")
         self.run = Run(self.site, [*self._command, *options], environment, [fd for _, fd in named], self._told)
         self._runs.append(self.run)
         return self.run
 
     def end(self, number, timeout=10):
-        """Sends the signal and waits for the end, and until all that the process has said is obeyed."""
+        """Sends the signal, waits for the end, and waits until all notifications of the process have been executed."""
         os.kill(self.run.pid, number)
         return self.wait_end(timeout)
 
@@ -173,14 +173,14 @@ class Supervisor:
         return status
 
     def restart(self, number=signal.SIGKILL):
-        """Ends the process by this signal and starts the next one, ready."""
+        """Ends the process with this signal, starts the next one, and waits until it is ready."""
         self.end(number)
         return self.start().wait_ready()
 
     def clean_up(self):
         try:
             if self.run and self.run.status is None:
-                assert self.end(signal.SIGINT) in (0, -signal.SIGTERM), "the daemon did not end well"
+                assert self.end(signal.SIGINT) in (0, -signal.SIGTERM), f"the daemon's exit status is {self.run.status}"
         finally:
             if self.run and self.run.status is None:
                 process.kill_and_reap(self.run.pid)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The command on a terminal of its own, which sends it Ctrl-C and tells it of a new size as a real one does."""
+"""Runs the command on a pseudoterminal, which delivers Ctrl-C and new sizes as a real terminal does."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ from .command import PROGRAM, environment
 SESSION = """
 import os, sys
 os.setsid()
-os.close(os.open(os.ttyname(0), os.O_RDWR))  # the session's first terminal becomes its own
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first terminal that a session opens becomes its controlling terminal
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
@@ -25,7 +25,7 @@ CTRL_C = b"\x03"
 
 
 class Pipe:
-    """Our side of a terminal as a pipe: when the other side is closed, Linux says EIO."""
+    """Our side of a terminal, read like a pipe: EIO, which Linux returns after the other side is closed, is its end."""
 
     def __init__(self, fd):
         self._file = open(fd, "rb", buffering=0)
@@ -41,7 +41,7 @@ class Pipe:
 
 
 class Terminal:
-    """lines: what was written to it, with all escape sequences."""
+    """A terminal. lines: everything that the command has written, with escape sequences."""
 
     def __init__(self, fd, child):
         self._fd = fd
@@ -59,7 +59,7 @@ class Terminal:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     def wait(self, timeout=30):
-        """The exit status; all that was written is in `lines` then."""
+        """Waits for the command's end and returns its exit status. `lines` is complete then."""
         status = self._child.wait(timeout)
         self.lines.wait_end(5)
         return status
@@ -67,7 +67,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def on_terminal(root, *arguments, columns=120, rows=40, **extra):
-    """Runs the command on a terminal of that size."""
+    """Runs the command on a terminal of this size."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", SESSION, PROGRAM, "--root", root, *arguments]
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A terminal as people see it: tmux keeps the screen, so that what was written over and what was broken at its edge shows."""
+"""A terminal as people see it: tmux keeps the screen, so tests can see overwritten text and lines broken at the edge."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from .command import PROGRAM, environment
 
-# Runs a command, says on the screen itself how it ended, and keeps the screen. In the same stream nothing can overtake.
+# Runs a command, prints its exit status on the same screen, so after all of its output, and keeps the screen.
 RUN = 'trap : INT; "$@"; printf "\\n[ended: %d]\\n" $?; exec cat'
 ENDED = re.compile(r"^\[ended: (\d+)\]$")
 
 
 class Screen:
-    """One screen of that many columns, on a tmux server of its own."""
+    """One screen with this number of columns, on its own tmux server."""
 
     def __init__(self, folder, columns, rows=60):
         self.columns = columns
@@ -39,19 +39,19 @@ class Screen:
         self._ask("kill-server")
 
     def open(self, words, variables):
-        """Runs any program on the screen, which is empty before; variables: its environment."""
+        """Runs a program on an empty screen. variables: its environment."""
         pairs = [f"{name}={value}" for name, value in variables.items()]
         self._ask("clear-history")
         self._ask("respawn-pane", "-k", shlex.join(map(str, ["env", *pairs, *words])))
 
     def start(self, root, *arguments, program=PROGRAM, user=None, **extra):
-        """Runs the command. extra: of its environment."""
+        """Starts the command. extra: additional environment variables."""
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         self.open(["sh", "-c", RUN, "sh", *become, program, "--root", root, *arguments],
                   environment(**extra) | {"TERM": "xterm-256color"})
 
     def run(self, root, *arguments, **how):
-        """The same to its end, with what the screen shows then; its exit status is in `status`."""
+        """Runs the command until it ends. Returns the lines of the screen; `status` is the exit status."""
         self.start(root, *arguments, **how)
         self.status = int(self.wait_for(ENDED)[1])
         return self.lines()
@@ -66,7 +66,7 @@ class Screen:
         self._ask("resize-window", "-x", str(columns))
 
     def lines(self, *how):
-        """The lines of the screen, also those that have gone out at its top. "-J": broken ones joined; "-e": colours."""
+        """The lines of the screen and those scrolled out at its top. "-J": join broken lines; "-e": keep colours."""
         text = self._ask("capture-pane", "-p", "-S", "-", *how)
         lines = [line.rstrip() for line in text.splitlines()]
         while lines and (lines[-1] == "" or ENDED.search(lines[-1])):
@@ -74,18 +74,18 @@ class Screen:
         return lines
 
     def broken_lines(self):
-        """The lines that were longer than the screen is wide."""
+        """The lines that are longer than the screen is wide."""
         return [line for line in self.lines("-J") if len(line) > self.columns]
 
     def wait_for(self, pattern, timeout=20):
-        """The match of the first line on the screen that has the pattern, as soon as there is one."""
+        """Waits for a line on the screen that contains the pattern. Returns the match."""
         deadline = time.monotonic() + timeout
         while True:
             text = self._ask("capture-pane", "-p")
             for line in text.splitlines():
                 if found := re.search(pattern, line.rstrip()):
                     return found
-            assert time.monotonic() < deadline, f"no {pattern!r} within {timeout} s on:\n{text}"
+            assert time.monotonic() < deadline, f"no {pattern!r} within {timeout} s on this screen:\n{text}"
             time.sleep(0.02)
 
 

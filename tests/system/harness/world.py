@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""One test's world: a simulated driver, the daemons started on it, a directory; all gone at the end."""
+"""One test's world: a simulated driver, the daemons that use it, and a folder. All of them are removed at the end."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from .supervisor import Supervisor
 
 
 def missing_for(backend):
-    """What this machine lacks for the backend's tests, or None."""
+    """Returns what this machine lacks for the backend's tests, or None."""
     if os.geteuid() != 0:
         return "root is missing: tests call as several users" + (" and mount" if backend == "kernel" else "")
     if backend == "kernel" or other_daemon():
@@ -29,7 +29,7 @@ class World:
     def __init__(self, build, backend):
         self.build = build
         self.backend = backend
-        # Not pytest's tmp_path: callers of other uids must get through to the socket.
+        # pytest's tmp_path has mode 0700, but callers with other uids must reach the socket.
         self.base = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
         self.base.chmod(0o755)
         (self.base / "root/run").mkdir(parents=True)
@@ -37,18 +37,18 @@ class World:
         self._site = None
         self._daemons = []
 
-    # ---- what there is
+    # ---- the node
 
     def simulate(self, gpus=2, defaults=QUICK, **overrides):
-        """Starts the simulated driver with a scenario (harness/simulator.py). Once, before the daemon."""
-        assert self.sim is None, "this world has its driver already"
+        """Starts the simulated driver with a scenario (harness/simulator.py). Call it once, before the daemon starts."""
+        assert self.sim is None, "this world already has a driver"
         text = scenario(gpus, defaults, **overrides)
         mount = self.backend == "kernel" or bool(other_daemon())
         self.sim = Simulator(self.build, self.base / "root", text, mount=mount)
         return self.sim
 
     def without_driver(self):
-        """A node whose driver is not loaded yet: daemons may be started, and simulate() loads it."""
+        """Leaves the driver unloaded: daemons can be started, and simulate() loads the driver later."""
         self._site = Site(self.build, self.base, self.backend, None)
 
     @property
@@ -65,7 +65,7 @@ class World:
     # ---- starting
 
     def start(self, *options) -> Daemon:
-        """The daemon under test, ready."""
+        """Starts the daemon under test and waits until it is ready."""
         if other_daemon():
             return self.start_forking(*options)
         daemon = self.begin(*options)
@@ -73,18 +73,18 @@ class World:
         return daemon
 
     def begin(self, *options, **how) -> ForegroundDaemon:
-        """Ours, in the foreground, not yet ready. how: see ForegroundDaemon."""
+        """Starts our daemon in the foreground, and does not wait until it is ready. how: see ForegroundDaemon."""
         return self._keep(ForegroundDaemon(self.site, *options, **how))
 
     def supervise(self, *options, **how) -> Supervisor:
-        """Ours as a service of a manager that keeps its descriptors; not yet started. how: see Supervisor."""
+        """Makes our daemon a service of a service manager, not yet started. how: see Supervisor."""
         return self._keep(Supervisor(self.site, *options, **how))
 
     def start_forking(self, *options, **how) -> ForkingDaemon:
         return self._keep(ForkingDaemon(self.site, *options, **how))
 
     def run(self, *options, **how):
-        """The daemon's command, to its return: for what is expected to fail or only to print."""
+        """Runs the daemon's command until it returns, for starts that should fail and options that only print."""
         return run_command(self.site, *options, **how)
 
     def _keep(self, daemon):
