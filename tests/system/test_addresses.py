@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The project's placeholder addresses stand in packaging/addresses, and scripts/addresses puts real ones in their place."""
+"""scripts/addresses replaces the project's placeholder addresses, which packaging/addresses lists, with real ones."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ TABLE = "# PLACEHOLDERS\nmaintainer maintainers@holdfast.example\nrunbooks https
 
 @pytest.fixture
 def tree(tmp_path):
-    """A repository with the script, its table, and two files that have the addresses."""
+    """A repository with the script, its table, and two files that contain the addresses."""
     for folder in ("scripts", "packaging"):
         (tmp_path / folder).mkdir()
     shutil.copy(TOP / "scripts/addresses", tmp_path / "scripts")
@@ -34,7 +34,7 @@ def addresses(tree, *arguments):
                           timeout=30)
 
 
-def test_addresses_are_replaced_wherever_they_stand(tree):
+def test_addresses_are_replaced_in_every_file_that_has_them(tree):
     (tree / "packaging/addresses").write_text(TABLE.replace("maintainers@holdfast.example", "gpu@site.test")
                                               .replace("https://holdfast.example/runbooks", "https://wiki.test/gpu"))
     done = addresses(tree)
@@ -43,14 +43,14 @@ def test_addresses_are_replaced_wherever_they_stand(tree):
     assert (tree / "links.py").read_text() == '"https://wiki.test/gpu/a.md", r"https://wiki\\.test/gpu/b"\n'
 
 
-def test_an_address_that_the_table_does_not_have_is_found(tree):
+def test_an_address_that_is_not_in_the_table_is_reported(tree):
     assert addresses(tree, "--check").returncode == 0
     (tree / "page.md").write_text("\nWrite to sales@holdfast.example.\n")
     done = addresses(tree, "--check")
     assert done.returncode == 1 and done.stdout == "page.md:2: sales@holdfast.example is not in packaging/addresses\n"
 
 
-def test_a_use_that_went_from_the_table_is_named_and_nothing_is_changed(tree):
+def test_a_use_missing_from_the_table_is_named_and_no_file_changes(tree):
     (tree / "packaging/addresses").write_text("runbooks https://wiki.test/gpu\n")
     done = addresses(tree)
     assert done.returncode != 0 and "maintainer" in done.stderr

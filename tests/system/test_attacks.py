@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Attacks on a persistence daemon: what anybody can do who reaches its socket, or writes where it writes.
+"""Attacks on a persistence daemon by anybody who can connect to its socket or write where it writes.
 
-They run against either daemon, each for a bounded time, and a test's message is what became of it: docs/reliability.md
-has the table of both, made by scripts/reliability-table. What is tested more closely of ours is in test_sessions.py,
-test_privileges.py and others.
+Each attack runs against both daemons for a bounded time. If a test fails, its message says what happened to the daemon.
+scripts/reliability-table makes the table in docs/reliability.md from the results. More detailed tests of our daemon are in
+test_sessions.py, test_privileges.py and others.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ from harness.node import THREE, Node, Row
 pytestmark = pytest.mark.one_backend("the attacks are on the socket, the files and the log, not on the driver")
 
 START_SEC = 10
-HONEST_SEC = 2  # who asks honestly waits no longer, on a busy machine too
+HONEST_SEC = 2  # the longest time that an honest client may wait, even on a busy machine
 
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 
 
 @pytest.fixture
 def daemon(world):
-    """On two GPUs; a daemon that has died or hangs by the test's end was told of already."""
+    """The daemon on two GPUs. The test itself has reported it if NVIDIA's daemon hangs at the end."""
     daemon = world.start()
     yield daemon
     if other_daemon() and not daemon.status:
@@ -59,7 +59,7 @@ def set_off_record(world, **parts):
 
 
 def ask(daemon, world):
-    """An honest client; what it is told, or what became of it."""
+    """Asks as an honest client. Returns the answer, or a sentence that says what went wrong."""
     try:
         with daemon.connect(timeout=HONEST_SEC) as connection:
             return connection.get(world.gpus[0])
@@ -74,10 +74,10 @@ def assert_serves(daemon, world, answer=ENABLED):
     told = None if gone else ask(daemon, world)
     if told == answer:
         return
-    if gone or process.wait_gone(daemon.pid, 0.2):  # it may be dying of what it has just read
+    if gone or process.wait_gone(daemon.pid, 0.2):  # it may be about to die from what it has just read
         daemon.status = process.reap(daemon.pid, 5)
         raise AssertionError(f"the daemon dies ({death(daemon.status)})")
-    raise AssertionError(told if isinstance(told, str) else f"others are told {told}")
+    raise AssertionError(told if isinstance(told, str) else f"other clients get the answer {told}")
 
 
 def death(status):
@@ -85,7 +85,7 @@ def death(status):
 
 
 def send_what_is_taken(connection, data, limit_sec=1):
-    """The daemon may end the session while we send, or not read."""
+    """Sends as much as the daemon reads within the time. The daemon may end the session meanwhile."""
     connection.socket.settimeout(limit_sec)
     try:
         connection.send(data)
@@ -94,7 +94,7 @@ def send_what_is_taken(connection, data, limit_sec=1):
 
 
 def send_and_hear_out(connection, data, limit_sec=1):
-    """Sends, says that this is all, and reads what comes: no hang-up, whatever is sent."""
+    """Sends, shuts down the sending side, and reads the answers. So this is not a hang-up, whatever is sent."""
     send_what_is_taken(connection, data, limit_sec)
     try:
         connection.socket.shutdown(socket.SHUT_WR)
@@ -120,7 +120,7 @@ def test_a_hundred_half_records(daemon, world):
         assert_serves(daemon, world)
 
 
-def test_a_client_that_connects_and_says_nothing(daemon, world):
+def test_a_client_that_connects_and_sends_nothing(daemon, world):
     with daemon.connect():
         assert_serves(daemon, world)
 
@@ -131,7 +131,7 @@ def test_a_client_that_sends_and_never_reads(daemon, world):
         assert_serves(daemon, world)
 
 
-def test_a_thousand_hang_ups_before_the_reply(daemon, world):
+def test_a_thousand_clients_that_hang_up_before_the_reply(daemon, world):
     for _ in range(1000):
         try:
             with daemon.connect(timeout=HONEST_SEC) as connection:
@@ -141,7 +141,7 @@ def test_a_thousand_hang_ups_before_the_reply(daemon, world):
     assert_serves(daemon, world)
 
 
-def test_hang_ups_in_the_middle_of_a_record(daemon, world):
+def test_clients_that_hang_up_in_the_middle_of_a_record(daemon, world):
     record = get_record(world)
     for length in range(1, len(record)):
         with daemon.connect() as connection:
@@ -151,7 +151,7 @@ def test_hang_ups_in_the_middle_of_a_record(daemon, world):
 
 @contextlib.contextmanager
 def flood(daemon, world, n_clients=8):
-    """So many clients that call without a pause."""
+    """Runs clients that call without a pause."""
     stop = threading.Event()
     record = get_record(world)
 
@@ -185,15 +185,15 @@ def memory_kib(daemon):
 
 
 @pytest.mark.parametrize("header", [0x7FFFFFFF, 0xFFFFFFFF], ids=["first fragment", "whole record"])
-def test_a_record_said_to_be_two_gigabytes(daemon, world, header):
+def test_a_record_header_that_announces_two_gigabytes(daemon, world, header):
     before = memory_kib(daemon)
     with daemon.connect() as huge:
         send_what_is_taken(huge, rpc.words(header) + bytes(1 << 20))
         assert_serves(daemon, world)
-        assert memory_kib(daemon) - before < 4096, "its memory grows with what is said"
+        assert memory_kib(daemon) - before < 4096, "the daemon's memory grows with the announced length"
 
 
-def test_credentials_said_to_be_four_gigabytes(daemon, world):
+def test_credentials_that_announce_four_gigabytes(daemon, world):
     message = rpc.call_message(1, rpc.V1_GET)[:24] + rpc.words(1, 0xFFFFFFFC) + bytes(400)
     with daemon.connect() as huge:
         send_what_is_taken(huge, rpc.record(message))
@@ -218,7 +218,7 @@ def test_random_bytes(daemon, world):
 
 
 def test_garbled_calls(daemon, world):
-    """A valid call with one byte changed, each byte, several values."""
+    """Changes each byte of a valid call to several values, one byte at a time."""
     message = rpc.call_message(1, rpc.V1_GET, rpc.device(world.gpus[0]))
     for at in range(len(message)):
         for value in (0x00, 0x7F, 0xFF):
@@ -232,7 +232,7 @@ def test_garbled_calls(daemon, world):
 
 @pytest.fixture
 def few_descriptors():
-    """What is started meanwhile may have 256; the test itself has as many as it likes."""
+    """Limits the programs started during the test to 256 descriptors. The result lifts the test's own limit."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
@@ -256,7 +256,7 @@ sys.stdin.read()
 
 
 @pytest.mark.both_backends
-def test_more_connections_of_another_user_than_it_has_descriptors(few_descriptors, world, daemon):
+def test_more_connections_of_another_user_than_the_daemon_has_descriptors(few_descriptors, world, daemon):
     few_descriptors()
     with subprocess.Popen([sys.executable, "-I", "-c", CROWD, daemon.socket_path], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, user=process.NOBODY, group=process.NOBODY, extra_groups=[],
@@ -264,7 +264,7 @@ def test_more_connections_of_another_user_than_it_has_descriptors(few_descriptor
         assert crowd.stdout.readline() == b"connected\n"
         assert_serves(daemon, world)
         with daemon.connect(timeout=HONEST_SEC) as root:
-            assert root.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "root cannot Set"
+            assert root.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS, "root's Set fails"
         crowd.stdin.close()
 
 
@@ -273,19 +273,19 @@ def assert_always_serves(daemon, world, calls=200):
         assert_serves(daemon, world)
 
 
-def test_six_hundred_connections_of_as_many_users(daemon, world):
+def test_six_hundred_connections_of_six_hundred_users(daemon, world):
     """An ordinary user has 65,536 subordinate uids."""
     with crowd(daemon, 600, users=600):
         assert_always_serves(daemon, world)
 
 
-def test_six_hundred_watches_of_a_containers_root(daemon, world):
+def test_six_hundred_watches_by_root_of_a_container(daemon, world):
     with crowd(daemon, 600, data=watch_record(daemon), prefix=["unshare", "--pid", "--fork", "--kill-child"]):
         assert_always_serves(daemon, world)
 
 
 def watch_record(daemon):
-    """Of the list as it is: it waits for another."""
+    """A Watch from the current serial, which waits for the next change."""
     serial = 0
     if not other_daemon():
         with holdfast_rpc.Connection(daemon.socket_path) as connection:
@@ -295,7 +295,7 @@ def watch_record(daemon):
 
 
 def test_two_hundred_clients_that_never_read_their_lists(daemon, world):
-    """What the kernel keeps of replies that nobody fetches, it charges to the daemon."""
+    """The kernel charges unread replies to the daemon's memory."""
     message = rpc.call_message(holdfast_rpc.VERSION, holdfast_rpc.LIST, program=holdfast_rpc.PROGRAM)
     before = memory_kib(daemon)
     with contextlib.ExitStack() as stack:
@@ -304,20 +304,20 @@ def test_two_hundred_clients_that_never_read_their_lists(daemon, world):
             send_what_is_taken(reader, rpc.record(message) * 2000, limit_sec=0.01)
         assert_serves(daemon, world)
         unread = sum(bytes_to_read(reader) for reader in readers)
-        assert unread <= 200 * 8192, f"{unread >> 10} KiB of replies are charged to it"
-        assert memory_kib(daemon) - before < 16384, "its memory grows with what is not read"
+        assert unread <= 200 * 8192, f"{unread >> 10} KiB of unread replies are charged to the daemon"
+        assert memory_kib(daemon) - before < 16384, "the daemon's memory grows with unread replies"
 
 
 def bytes_to_read(connection):
     return struct.unpack("i", fcntl.ioctl(connection.socket, termios.FIONREAD, bytes(4)))[0]
 
 
-# ---- descriptors that it is passed
+# ---- descriptors passed to the daemon
 
 
 @contextlib.contextmanager
 def slow_to_close():
-    """A TCP socket whose last close waits for a minute: its other end never reads what was sent."""
+    """A TCP socket whose last close waits for a minute, since its other end never reads."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()
@@ -329,12 +329,12 @@ def slow_to_close():
     try:
         yield near
     finally:
-        far.close()  # a reset: from now on no close waits
+        far.close()  # resets the connection, so that no close waits from now on
         near.close()
 
 
 def is_passed(connection, data, slow, flags=0):
-    """Whether the daemon's socket took the descriptor, so that the daemon may be the last who has it."""
+    """Passes the descriptor. Returns whether the daemon's socket accepted it, so that the daemon may be its last owner."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", slow.fileno()))]
     try:
         connection.socket.sendmsg([data], rights, flags)
@@ -345,7 +345,7 @@ def is_passed(connection, data, slow, flags=0):
 
 @contextlib.contextmanager
 def stopped(daemon):
-    """It does nothing meanwhile: what it is passed, only it has afterwards."""
+    """Stops the daemon meanwhile, so that the caller can close what it passes before the daemon sees it."""
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
         yield
@@ -376,7 +376,7 @@ def pass_out_of_band(connection, record, slow):
 
 @pytest.fixture(params=["this kernel", "an older kernel"])
 def kernel(request, world, build):
-    """Older ones cannot refuse descriptors, nor name the process that connected."""
+    """Older kernels can neither refuse descriptors nor report the pidfd of the process that connected."""
     if request.param == "an older kernel":
         world.site.environment |= process.SANITIZER_BEHIND_PRELOAD | {
             "LD_PRELOAD": str(build / "tests/faults/older-kernel.so")}
@@ -398,7 +398,7 @@ def test_a_passed_descriptor_whose_close_takes_a_minute(kernel, world, daemon, w
         assert_stops(daemon)
 
 
-# In a PID namespace of its own, as any user can have one: connects, and then its execution hangs.
+# Runs in its own PID namespace, which any user can create. It connects and then hangs in execve().
 CONNECT_AND_EXECUTE = """
 import os, socket, sys
 connection = socket.socket(socket.AF_UNIX)
@@ -411,8 +411,8 @@ connection.set_inheritable(True)
 @pytest.mark.parametrize("prefix", [
     ["unshare", "--pid"], ["setpriv", f"--reuid={process.NOBODY}", "--clear-groups", "unshare", "--user", "--pid"],
     ["setpriv", "--bounding-set=-sys_admin", "unshare"]], ids=["of root", "of a user", "that shares our pids"])
-def test_a_client_in_a_container_whose_execution_hangs(kernel, world, daemon, prefix):
-    """The kernel lets those wait who ask where such a process is."""
+def test_a_client_in_a_container_that_hangs_in_execve(kernel, world, daemon, prefix):
+    """The kernel blocks whoever asks for the namespace of such a process."""
     with fuse.hung_file_system("file") as system, contextlib.ExitStack() as stack:
         with stopped(daemon):
             stack.enter_context(fuse.process_on(
@@ -425,7 +425,7 @@ def test_a_client_in_a_container_whose_execution_hangs(kernel, world, daemon, pr
 def assert_stops(daemon):
     daemon.terminate()
     if not process.wait_gone(daemon.pid, 5):
-        raise AssertionError("it does not stop within 5 s")
+        raise AssertionError("the daemon does not stop within 5 s")
     daemon.status = process.reap(daemon.pid, 1)
 
 
@@ -442,13 +442,13 @@ def test_many_passed_descriptors_whose_close_takes_a_minute(kernel, world, daemo
             assert_serves(daemon, world)
 
 
-# ---- who gives orders
+# ---- unauthorized calls
 
 
 def assert_not_obeyed(daemon, world):
-    """Still held: by what it says, and by the books."""
+    """Checks with the daemon and with the simulator that the GPU is still held."""
     obeyed = daemon.get(world.gpus[0]) != ENABLED or world.sim.gpu(world.gpus[0])["teardowns"] > 0
-    assert not obeyed, "it is obeyed: the GPU is let go of"
+    assert not obeyed, "the daemon obeys and releases the GPU"
 
 
 def test_a_set_by_another_user(daemon, world):
@@ -471,7 +471,7 @@ def opaque_auth_sys(uid):
 CLIENT = Path(rpc.__file__).read_text()
 
 
-def test_a_set_by_a_containers_root(kernel, world, daemon):
+def test_a_set_by_root_of_a_container(kernel, world, daemon):
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-I", "-c", CLIENT,
                str(daemon.socket_path), f"set_only({world.gpus[0]!r}, {rpc.DISABLED})"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
@@ -482,7 +482,7 @@ def test_a_set_by_a_containers_root(kernel, world, daemon):
 @pytest.mark.parametrize("taken", [["setpriv", "--bounding-set=-sys_admin"], ["unshare", "--user"]],
                          ids=["capabilities", "users"])
 def test_a_set_by_root_of_a_container_that_shares_the_hosts_pids(kernel, world, daemon, taken):
-    """As with hostPID: in Kubernetes: uid 0, and a pid beside the daemon's."""
+    """As with hostPID in Kubernetes: the caller has uid 0 and is in the daemon's PID namespace."""
     command = [*taken, sys.executable, "-I", "-c", CLIENT, str(daemon.socket_path),
                f"set_only({world.gpus[0]!r}, {rpc.DISABLED})"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
@@ -490,7 +490,7 @@ def test_a_set_by_root_of_a_container_that_shares_the_hosts_pids(kernel, world, 
     assert_not_obeyed(daemon, world)
 
 
-# In a PID namespace of its own, as root: connects, hands the connection out, and ends when it is told to.
+# Runs as root in its own PID namespace: connects, passes the connection to the test, and ends when its standard input ends.
 LENDER = """
 import socket, sys
 
@@ -503,7 +503,7 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def process_with_pid(pid):
-    """A child of ours that has just this pid, which is free. Others take pids too, so it takes some tries."""
+    """Starts a child of ours with exactly this unused pid. Other processes take pids too, so this may need several tries."""
     for _ in range(500):
         Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
         child = os.fork()
@@ -514,13 +514,13 @@ def process_with_pid(pid):
             break
         assert process.kill_and_reap(child)
     try:
-        assert child == pid, f"pid {pid} could not be had"
+        assert child == pid, f"could not start a process with pid {pid}"
         yield
     finally:
         assert process.kill_and_reap(child)
 
 
-def test_a_set_on_a_connection_of_a_container_whose_pid_root_has_by_now(kernel, world, daemon):
+def test_a_set_on_a_connection_from_a_container_whose_pid_root_has_reused(kernel, world, daemon):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = ["unshare", "--pid", "--fork", sys.executable, "-I", "-c", LENDER, str(daemon.socket_path),
@@ -538,7 +538,7 @@ def test_a_set_on_a_connection_of_a_container_whose_pid_root_has_by_now(kernel, 
     assert_not_obeyed(daemon, world)
 
 
-# ---- where it writes
+# ---- where the daemon writes
 
 
 VICTIM = b"not yours to write\n"
@@ -553,14 +553,14 @@ def victim(world):
 
 
 def prepare(world):
-    """The runtime directory, before the daemon's start."""
+    """Makes the runtime directory before the daemon starts."""
     directory = world.site.runtime_directory
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
 class Background(Daemon):
-    """One that may not have started, and is ended by its fixture."""
+    """A daemon whose start may fail. The fixture `start` ends it."""
 
     def check_log(self):
         pass
@@ -573,13 +573,13 @@ def kill_daemons():
 
 @pytest.fixture
 def start(world):
-    """Starts the daemon where it may refuse; gives None then."""
+    """start() returns the running daemon, or None if the daemon has refused to start."""
     def start():
         status = return_of_command(world.site, START_SEC)
-        assert status is not None, f"its start hangs (for more than {START_SEC} s)"
-        # Who says no may still be about to end.
+        assert status is not None, f"the daemon's start hangs (for more than {START_SEC} s)"
+        # After a failed start the daemon may need some time to exit.
         running = [pid for pid in process.daemons() if not process.wait_gone(pid, 5 if status else 0)]
-        assert bool(running) == (status == 0), f"its command says {status}, and {len(running)} of it run"
+        assert bool(running) == (status == 0), f"the command exits with {status}, and {len(running)} daemons run"
         return Background(world.site, running[0]) if running else None
     yield start
     kill_daemons()
@@ -589,16 +589,16 @@ def test_a_symbolic_link_in_the_place_of_the_pid_file(start, world, victim):
     prepare(world)
     world.site.pid_file.symlink_to(victim)
     start()
-    assert victim.read_bytes() == VICTIM, "it writes through the link"
+    assert victim.read_bytes() == VICTIM, "the daemon writes through the link"
 
 
 def test_a_symbolic_link_in_the_place_of_the_socket(start, world, victim):
     prepare(world)
     world.site.socket_path.symlink_to(victim)
     daemon = start()
-    assert victim.read_bytes() == VICTIM, "it writes through the link"
-    assert victim.stat().st_mode & 0o777 == 0o600, "it changes the mode of what the link leads to"
-    assert daemon, "it does not start"
+    assert victim.read_bytes() == VICTIM, "the daemon writes through the link"
+    assert victim.stat().st_mode & 0o777 == 0o600, "the daemon changes the mode of the link's target"
+    assert daemon, "the daemon does not start"
     assert_serves(daemon, world)
 
 
@@ -611,33 +611,33 @@ def test_a_fifo_in_the_place_of_the_pid_file(start, world):
 def test_a_folder_in_the_place_of_the_socket(start, world):
     prepare(world)
     world.site.socket_path.mkdir()
-    assert start() is None, "it runs and cannot be asked"
+    assert start() is None, "the daemon runs, but no client can connect"
 
 
 @pytest.fixture
 def full_disk(world):
-    """A file system without a free block where the daemon writes."""
+    """Mounts a file system without a free block where the daemon writes."""
     directory = world.site.machine.run if other_daemon() else prepare(world)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4096", "tmpfs", str(directory)], check=True)
     (directory / "filler").write_bytes(bytes(4096))
     yield
-    # The other daemon may live on in there.
+    # NVIDIA's daemon may still run there and keep the mount busy.
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
-def test_a_full_disk_for_the_pid_file(full_disk, start, world):
+def test_a_full_disk_where_the_pid_file_is_written(full_disk, start, world):
     daemon = start()
     pid_file = world.site.pid_file
-    assert daemon or not pid_file.exists() or pid_file.read_text(), "it leaves an empty pid file"
+    assert daemon or not pid_file.exists() or pid_file.read_text(), "the daemon leaves an empty pid file"
     if daemon:
         assert_serves(daemon, world)
 
 
-# ---- where it logs
+# ---- where the daemon logs
 
 
 def fill_log(daemon, world, calls):
-    """Each of these calls is worth a line or two to a daemon that is to say much."""
+    """Makes calls for each of which a verbose daemon logs one or two lines."""
     for _ in range(calls):
         try:
             with daemon.connect(timeout=HONEST_SEC) as root:
@@ -646,7 +646,7 @@ def fill_log(daemon, world, calls):
             return
 
 
-def test_a_system_log_that_takes_nothing(world):
+def test_a_system_log_that_accepts_nothing(world):
     daemon = world.start_forking("--verbose")
     with daemon.log.held():
         fill_log(daemon, world, 200)
@@ -660,7 +660,7 @@ def test_a_system_log_that_takes_nothing(world):
         daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not accept them in time")
 
 
-@pytest.mark.holdfast_only("NVIDIA's logs to syslog alone")
+@pytest.mark.holdfast_only("NVIDIA's daemon logs only to syslog")
 def test_a_standard_error_that_nobody_reads(world):
     daemon = world.start("--verbose")
     fcntl.fcntl(daemon.log.pipe, fcntl.F_SETPIPE_SZ, 4096)
@@ -670,8 +670,8 @@ def test_a_standard_error_that_nobody_reads(world):
     daemon.wait_for_log(r"\d+ messages were lost before this one: the log did not accept them in time")
 
 
-@pytest.mark.holdfast_only("NVIDIA's logs to syslog alone")
-def test_a_standard_error_that_nobody_reads_at_the_stop(world):
+@pytest.mark.holdfast_only("NVIDIA's daemon logs only to syslog")
+def test_a_standard_error_that_nobody_reads_during_a_stop(world):
     daemon = world.start("--verbose")
     fcntl.fcntl(daemon.log.pipe, fcntl.F_SETPIPE_SZ, 4096)
     with daemon.log.held():
@@ -679,12 +679,12 @@ def test_a_standard_error_that_nobody_reads_at_the_stop(world):
         assert_stops(daemon)
 
 
-# ---- at any time
+# ---- kills and clock jumps
 
 
 @pytest.mark.both_backends
-def test_kills_at_random_moments_of_the_start(world):
-    """Each start finds what a killed one left, and the last one holds everything."""
+def test_kills_at_random_moments_of_a_start(world):
+    """Each start finds what a killed daemon left, and the last daemon holds every GPU."""
     source = random.Random(35006)
     world.simulate(gpus=2, defaults="lock = 20ms\ninit = 100ms\nteardown = 20ms\n")
     for _ in range(5):
@@ -692,14 +692,14 @@ def test_kills_at_random_moments_of_the_start(world):
         kill_daemons()
     daemon = world.start()
     assert_serves(daemon, world)
-    assert [gpu["usage_count"] for gpu in world.sim.status()["gpus"]] == [1] * 2, "something is left of a killed one"
+    assert [gpu["usage_count"] for gpu in world.sim.status()["gpus"]] == [1] * 2, "a killed daemon still has a GPU open"
     if world.backend == "kernel":
-        assert daemon.open_nodes() == ["nvidia0", "nvidia1"], "it does not hold all GPUs"
+        assert daemon.open_nodes() == ["nvidia0", "nvidia1"], "the daemon does not hold all GPUs"
 
 
 @pytest.fixture
 def clock(world, build):
-    """The daemon's time of day, to be set by so many seconds."""
+    """clock(seconds) sets the daemon's time of day that many seconds forward."""
     file = world.base / "clock"
     file.write_bytes(struct.pack("@q", 0))
     world.site.environment |= process.SANITIZER_BEHIND_PRELOAD | {
@@ -714,8 +714,8 @@ def test_jumps_of_the_clock(clock, world, daemon):
         assert_serves(daemon, world)
     before = process.cpu_seconds(daemon.pid)
     assert not process.wait_gone(daemon.pid, 0.5)
-    assert process.cpu_seconds(daemon.pid) - before < 0.25, "it spins"
-    if not other_daemon():  # that the clock did jump for it
+    assert process.cpu_seconds(daemon.pid) - before < 0.25, "the daemon spins"
+    if not other_daemon():  # checks that the daemon did see the jump
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
         with holdfast_rpc.Connection(daemon.socket_path) as connection:
             assert connection.gpu(world.gpus[0])["since_realtime"] / 1e6 > time.time() + 9 * 10**6
@@ -735,7 +735,7 @@ def hung():
 
 @pytest.fixture
 def node():
-    """One GPU without a daemon, made of files."""
+    """A node made of files, with one GPU and no daemon."""
     node = Node()
     node.load_driver()
     node.add_gpu(THREE[0], 0, initialised=True)
@@ -744,7 +744,7 @@ def node():
 
 
 def answer_of(hung, root, *words):
-    """What a command of the operator's prints, while that file system hangs. Nothing can end one that waits for it."""
+    """Returns what the operator's command prints while the file system hangs. Fails if the command hangs too."""
     arguments = [PROGRAM, *(["--root", root] if root else []), *words]
     with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=environment(), text=True) as command:
@@ -755,7 +755,7 @@ def answer_of(hung, root, *words):
             raise AssertionError("the operator's command hangs") from None
 
 
-@pytest.mark.holdfast_only("NVIDIA's has no such command")
+@pytest.mark.holdfast_only("NVIDIA has no such command")
 @pytest.mark.parametrize("words", [["status"], ["clients"]], ids=lambda words: words[0])
 def test_a_file_called_nvidia0_on_a_file_system_that_hangs(hung, words):
     with fuse.process_on(hung, fuse.OPEN_FILE):
@@ -765,9 +765,9 @@ def test_a_file_called_nvidia0_on_a_file_system_that_hangs(hung, words):
 LOOKS = [["status"], ["clients"], ["doctor", "--verbose"], ["release", "--", "true"], ["takeover", "--dry-run"]]
 
 
-@pytest.mark.holdfast_only("NVIDIA's has no such command")
+@pytest.mark.holdfast_only("NVIDIA has no such command")
 @pytest.mark.parametrize("words", LOOKS, ids=lambda words: words[0])
-def test_a_process_whose_execution_hangs(node, hung, words):
+def test_a_process_that_hangs_in_execve(node, hung, words):
     node.start_daemon(rows=[Row(THREE[0], minor=0)])
     with fuse.process_on(hung, fuse.EXECUTE) as job:
         told = answer_of(hung, node.root, *words)
@@ -775,9 +775,9 @@ def test_a_process_whose_execution_hangs(node, hung, words):
         assert f"reading the open files of process {job.pid} hangs" in " ".join(told.split()), told
 
 
-@pytest.mark.holdfast_only("NVIDIA's has no such command")
+@pytest.mark.holdfast_only("NVIDIA has no such command")
 @pytest.mark.parametrize("words", [["clients"], ["release", "--", "true"]], ids=lambda words: words[0])
-def test_a_process_whose_memory_is_locked(node, hung, words):
+def test_a_process_whose_memory_map_is_locked(node, hung, words):
     fd = os.open(node.root / "dev/nvidia0", os.O_RDWR)
     with fuse.process_on(hung, fuse.LOCK_MEMORY, pass_fds=[fd]) as job:
         os.close(fd)
@@ -785,10 +785,10 @@ def test_a_process_whose_memory_is_locked(node, hung, words):
     assert str(job.pid) in told, told
 
 
-# ---- what only ours reads
+# ---- input that only our daemon reads
 
 
-@pytest.mark.holdfast_only("NVIDIA's hears no uevents")
+@pytest.mark.holdfast_only("NVIDIA's daemon reads no uevents")
 def test_hostile_uevents(world, daemon):
     source = random.Random(35006)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -798,7 +798,7 @@ def test_hostile_uevents(world, daemon):
     assert_not_obeyed(daemon, world)
 
 
-@pytest.mark.holdfast_only("NVIDIA's has no configuration file")
+@pytest.mark.holdfast_only("NVIDIA's daemon has no configuration file")
 def test_a_hostile_configuration_at_a_reload(world):
     config = world.base / "holdfast.conf"
     config.write_text("")
