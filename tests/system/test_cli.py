@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The operator's command, holdfast: first against a node of files and a scripted daemon, which can say anything at once,
-then against the simulated driver and whatever daemon is under test."""
+"""The operator's command, holdfast.
+
+The first tests use a node made of files and a scripted daemon, which can report any state at once. The last ones use the
+simulated driver and the daemon under test.
+"""
 
 import csv
 import fcntl
@@ -30,7 +33,7 @@ DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
 
 
 def rows_of(text):
-    """The table's cells by GPU: columns are at least two blanks apart."""
+    """The rows of the table, each {title: cell}. At least two blanks separate the columns."""
     lines = text.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("GPU  "))
     titles = re.split(r"  +", lines[at].strip())
@@ -45,7 +48,7 @@ def rows_of(text):
 # ---- status: with Holdfast's daemon -----------------------------------------
 
 
-def test_status_shows_a_line_for_each_gpu_with_all_that_the_daemon_tells(three):
+def test_status_shows_a_line_for_each_gpu_with_all_that_the_daemon_reports(three):
     three.start_daemon(rows=[Row(A, minor=0), Row(B, FAILED, minor=1, failures=4, error="cannot open it: no power"),
                              Row(C, RELEASED, minor=2, wanted=0, opens=0, open_duration=0)])
     result = holdfast(three.root)
@@ -68,7 +71,7 @@ def test_status_gives_the_reason_of_each_failure_below_the_table(three):
     assert len(stuck) == 1
 
 
-def test_status_says_stuck_leased_closing_and_why_uvm_is_not_on(three):
+def test_status_shows_stuck_leased_and_closing_and_why_uvm_is_not_on(three):
     three.start_daemon(rows=[Row(A, OPENING, stuck=1), Row(B, RELEASED, leased=1), Row(C, CLOSING, uvm=1,
                                                                                       uvm_text="the fabric is not ready")])
     result = holdfast(three.root)
@@ -76,7 +79,7 @@ def test_status_says_stuck_leased_closing_and_why_uvm_is_not_on(three):
     assert f"GPU 2 {C}: UVM persistence is not on yet: the fabric is not ready" in result.out
 
 
-def test_status_works_from_the_daemon_alone_when_the_driver_is_out_of_sight(node):
+def test_status_works_with_the_daemon_alone_when_the_drivers_files_are_missing(node):
     node.start_daemon(rows=[Row(A, model="Simulated H100", uuid="GPU-1"), Row(B, model="Simulated H100", uuid="GPU-2")])
     result = holdfast(node.root)
     assert result.status == DONE
@@ -84,7 +87,7 @@ def test_status_works_from_the_daemon_alone_when_the_driver_is_out_of_sight(node
     assert [row["Name"] for row in rows_of(result.out)] == ["Simulated H100"] * 2
 
 
-def test_a_gpu_that_only_the_kernels_flag_keeps_is_persistent_and_not_held(three):
+def test_a_gpu_that_only_the_kernel_flag_keeps_is_persistent_but_not_held(three):
     three.start_daemon(rows=[Row(A, RELEASED, wanted=0, legacy=YES)])
     row = rows_of(holdfast(three.root).out)[0]
     assert (row["Persistence-M"], row["State"], row["Held by"]) == ("On", "released", "kernel flag")
@@ -101,8 +104,11 @@ def test_status_names_the_processes_that_have_a_gpu_open(three):
 @pytest.mark.parametrize("daemon", [{"rows": [Row(A, OPENING, minor=0)]}, {"rows": [Row(A, RELEASED, minor=0, wanted=0)]},
                                     {"modes": {"0000:17:00": (0, 0)}}, {"silent": True}],
                          ids=["opening", "released", "nvidia", "silent"])
-def test_the_daemon_is_called_that_wherever_it_has_a_gpu_open(three, daemon):
-    """While it opens or closes one; NVIDIA's also after a SetPersistenceModeOnly. The scripted daemon is this process."""
+def test_status_names_the_daemon_as_holder_of_each_gpu_that_it_has_open(three, daemon):
+    """A daemon has a GPU open also while opening or closing it, NVIDIA's also after a SetPersistenceModeOnly.
+
+    The scripted daemon runs in the test's process, so the test opens the node.
+    """
     three.start_daemon(**daemon)
     with (three.root / "dev/nvidia0").open("rb"), opened(three, 0) as job:
         assert rows_of(holdfast(three.root, "status", "--timeout=1").out)[0]["Held by"] == f"daemon, {job.name}"
@@ -110,7 +116,7 @@ def test_the_daemon_is_called_that_wherever_it_has_a_gpu_open(three, daemon):
     assert [client["pid"] for client in document["gpus"][0]["clients"]] == [job.pid]
 
 
-def test_what_the_daemon_sends_cannot_steer_the_terminal(three):
+def test_escape_sequences_from_the_daemon_do_not_reach_the_terminal(three):
     three.start_daemon(rows=[Row(A, FAILED, error="\033[2Jgone\r\n", model="\033]0;title\a")])
     result = holdfast(three.root)
     assert "?[2Jgone??" in result.out
@@ -118,7 +124,7 @@ def test_what_the_daemon_sends_cannot_steer_the_terminal(three):
     holdfast(three.root, "status", "--json").json("status")
 
 
-def test_a_daemon_that_is_starting_is_said_to_be(three):
+def test_status_says_that_the_daemon_is_starting(three):
     three.start_daemon(rows=[Row(A, OPENING, open_duration=0), Row(B), Row(C)], ready=False)
     assert "2 of 3 GPUs held, starting" in holdfast(three.root).out
 
@@ -126,7 +132,7 @@ def test_a_daemon_that_is_starting_is_said_to_be(three):
 # ---- status: with another daemon, or none ------------------------------------
 
 
-def test_with_nvidias_daemon_status_asks_for_each_gpu_and_says_what_it_cannot_tell(three):
+def test_with_nvidias_daemon_status_asks_for_each_gpu_and_says_what_is_unknown(three):
     three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0)})
     result = holdfast(three.root)
     assert result.status == DONE
@@ -138,7 +144,7 @@ def test_with_nvidias_daemon_status_asks_for_each_gpu_and_says_what_it_cannot_te
     assert "Since" not in result.out
 
 
-def test_without_a_daemon_status_tells_which_gpus_are_initialised(node):
+def test_without_a_daemon_status_shows_which_gpus_are_initialised(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)
     node.add_gpu(B, 1)
@@ -153,13 +159,13 @@ def test_without_a_daemon_status_tells_which_gpus_are_initialised(node):
 
 
 def hang(node, address, name):
-    """Who reads that file of the driver's waits, as for a GPU that hangs in its initialisation."""
+    """Makes readers of this driver file hang, as when a GPU hangs in its initialisation."""
     path = node.root / f"proc/driver/nvidia/gpus/{address}/{name}"
     path.unlink()
     os.mkfifo(path)
 
 
-def test_a_driver_that_does_not_tell_of_a_gpu_is_waited_for_only_so_long(node):
+def test_status_stops_waiting_for_a_driver_that_does_not_answer_about_a_gpu(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)
     node.add_gpu(B, 1, initialised=True)
@@ -176,7 +182,7 @@ def test_a_driver_that_does_not_tell_of_a_gpu_is_waited_for_only_so_long(node):
     assert not clients["complete"]
 
 
-def test_whether_a_gpu_is_initialised_is_waited_for_only_so_long(node):
+def test_status_stops_waiting_to_learn_whether_a_gpu_is_initialised(node):
     node.load_driver()
     node.add_gpu(A, 0)
     hang(node, A, "power")
@@ -184,14 +190,14 @@ def test_whether_a_gpu_is_initialised_is_waited_for_only_so_long(node):
     assert result.status == DONE and [row["State"] for row in rows_of(result.out)] == ["unknown"]
 
 
-def test_a_driver_that_does_not_tell_is_a_problem_for_the_doctor(three):
+def test_doctor_reports_a_driver_that_does_not_answer_as_a_problem(three):
     hang(three, A, "information")
     checks = {check["id"]: check for check in holdfast(three.root, "doctor", "--json", timeout=20).json("doctor")["checks"]}
     assert checks["driver-loaded"]["verdict"] == "problem"
     assert "does not answer a read" in checks["driver-loaded"]["summary"]
 
 
-def test_an_initialised_gpu_that_nobody_has_open_must_have_the_kernels_flag(node):
+def test_status_infers_the_kernel_flag_for_an_initialised_gpu_that_nobody_has_open(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)
     row = rows_of(holdfast(node.root).out)[0]
@@ -202,7 +208,7 @@ def test_an_initialised_gpu_that_nobody_has_open_must_have_the_kernels_flag(node
     {"rows": [Row(A), Row(B, FAILED, error="no power"), Row(C, RELEASED)]},
     {"modes": {"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 0)}},
 ))
-def test_a_gpu_that_was_torn_down_is_not_kept_by_the_kernels_flag(node, daemon):
+def test_status_does_not_infer_the_kernel_flag_for_a_gpu_that_was_torn_down(node, daemon):
     node.load_driver()
     for minor, address in enumerate((A, B, C)):
         node.add_gpu(address, minor, initialised=True)
@@ -213,14 +219,14 @@ def test_a_gpu_that_was_torn_down_is_not_kept_by_the_kernels_flag(node, daemon):
     assert [(row["Persistence-M"], row["Held by"]) for row in rows] == [("Off", "-")] * 2
 
 
-def test_a_gpu_that_is_tried_again_is_not_kept_by_the_kernels_flag(node):
+def test_status_does_not_infer_the_kernel_flag_for_a_gpu_that_is_retried(node):
     node.load_driver()
-    node.add_gpu(A, 0, initialised=True)  # so far only its interrupts are on
+    node.add_gpu(A, 0, initialised=True)  # its interrupts are on, but its initialisation has not succeeded
     node.start_daemon(rows=[Row(A, FAILED, error="no power")])
     assert rows_of(holdfast(node.root).out)[0]["Held by"] == "-"
 
 
-def test_with_displays_driven_by_the_kernel_the_flag_is_not_inferred(node):
+def test_with_nvidia_drm_modeset_status_does_not_infer_the_kernel_flag(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)
     node.write("sys/module/nvidia_drm/parameters/modeset", "Y\n")
@@ -228,14 +234,14 @@ def test_with_displays_driven_by_the_kernel_the_flag_is_not_inferred(node):
     assert (row["Persistence-M"], row["Held by"]) == ("?", "nvidia-drm (inferred)")
 
 
-def test_with_a_uvm_registration_the_flag_is_not_inferred(node):
+def test_with_a_uvm_registration_status_does_not_infer_the_kernel_flag(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True, uuid="GPU-abc")
     node.write("proc/driver/nvidia-uvm/gpus/GPU-abc/info", "")
     assert rows_of(holdfast(node.root).out)[0]["Persistence-M"] == "?"
 
 
-def test_a_daemon_that_does_not_answer_is_said_so_in_time(three):
+def test_status_reports_within_its_timeout_that_the_daemon_does_not_answer(three):
     three.start_daemon(silent=True)
     result = holdfast(three.root, "status", "--timeout", "0.2")
     assert result.status == DONE
@@ -244,7 +250,7 @@ def test_a_daemon_that_does_not_answer_is_said_so_in_time(three):
     assert [row["Persistence-M"] for row in rows_of(result.out)] == ["?"] * 3
 
 
-def test_a_socket_that_a_dead_daemon_left_behind_is_no_daemon(three):
+def test_status_takes_the_socket_of_a_dead_daemon_for_no_daemon(three):
     three.socket_path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(three.socket_path))
@@ -253,7 +259,7 @@ def test_a_socket_that_a_dead_daemon_left_behind_is_no_daemon(three):
     assert result.out.startswith("no daemon") and "no process listens on" in result.out
 
 
-def test_with_neither_driver_nor_daemon_there_is_nothing_to_tell(node):
+def test_without_driver_and_daemon_status_and_query_fail_in_one_line(node):
     for command in (["status"], ["query", "--fields", "index"]):
         result = holdfast(node.root, *command)
         assert result.status == FAILURE
@@ -272,7 +278,7 @@ def test_an_excluded_gpu_comes_last_and_shifts_no_index(node):
         "0, 00000000:3A:00.0, 1\n")
 
 
-def test_an_ordinary_user_is_told_once_that_others_cannot_be_seen(three):
+def test_an_ordinary_user_is_told_once_that_other_users_processes_are_not_shown(three):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     program = Path(shutil.copy(BUILD / "src/cli/holdfast", three.root))
     result = holdfast(three.root, program=program, user=process.NOBODY)
@@ -284,7 +290,7 @@ def test_an_ordinary_user_is_told_once_that_others_cannot_be_seen(three):
 # ---- status: looks -----------------------------------------------------------
 
 
-def test_the_table_fits_into_80_columns(three):
+def test_at_80_columns_the_table_fits(three):
     three.start_daemon(rows=[Row(A, minor=0), Row(B, FAILED, minor=1, error="a sentence that is long " * 9), Row(C)])
     with opened(three, 0):
         result = holdfast(three.root, COLUMNS="80")
@@ -293,7 +299,7 @@ def test_the_table_fits_into_80_columns(three):
     assert "a sentence" in result.out
 
 
-def test_at_120_columns_the_table_is_the_full_one(three):
+def test_at_120_columns_the_table_is_complete(three):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     result = holdfast(three.root, COLUMNS="120")
     assert max(map(len, result.out.splitlines())) <= 120
@@ -321,7 +327,7 @@ def on_terminal(root, *arguments, **extra):
 
 @pytest.mark.parametrize("extra, coloured", [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True),
                                              ({"TERM": "dumb"}, False)])
-def test_colours_are_for_terminals_that_want_them(three, extra, coloured):
+def test_only_terminals_that_support_and_want_colours_get_them(three, extra, coloured):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     assert ("\033[" in on_terminal(three.root, "status", **extra)) == coloured
     assert "\033[" not in holdfast(three.root, **extra).out
@@ -337,7 +343,7 @@ def test_colours_are_for_terminals_that_want_them(three, extra, coloured):
     ({"silent": True}, "silent"),
     (None, "none"),
 ])
-def test_status_json_keeps_to_its_schema_whatever_daemon_there_is(three, script, kind):
+def test_status_json_fits_its_schema_with_each_kind_of_daemon(three, script, kind):
     if script is not None:
         three.start_daemon(**script)
     with opened(three, 0) as job:
@@ -355,7 +361,7 @@ def test_status_json_has_the_details_of_a_failure(three):
     assert (gpu["state"], gpu["held"], gpu["persistence_mode"]) == ("failed", False, "off")
 
 
-def test_the_schema_itself_is_strict_enough_to_fail(three):
+def test_the_status_schema_rejects_a_document_without_a_required_key(three):
     document = holdfast(three.root, "status", "--json").json("status")
     del document["gpus"][0]["held"]
     with pytest.raises(jsonschema.ValidationError):
@@ -373,13 +379,13 @@ def test_a_gpu_answers_to_every_name_it_has(three, name):
 
 
 @pytest.mark.parametrize("names", [["--gpu", "0,2"], ["--gpu=2", "--gpu=0"], ["-i", f"{A},{C}"], ["--id=0,0,2"]])
-def test_several_gpus_are_named_by_commas_or_again(three, names):
+def test_several_gpus_are_named_with_commas_or_with_repeated_options(three, names):
     result = holdfast(three.root, "query", "--fields=index", "--format=csv,noheader", *names)
     assert result.out.split() == ["0", "2"]
 
 
 @pytest.mark.parametrize("command", [["status"], ["query", "--fields=index"], ["set", "on"]])
-def test_a_gpu_that_is_not_there_has_an_exit_status_of_its_own(three, command):
+def test_a_gpu_that_does_not_exist_has_its_own_exit_status(three, command):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     result = holdfast(three.root, *command, "--gpu", "7")
     assert result.status == NO_GPU
@@ -387,13 +393,13 @@ def test_a_gpu_that_is_not_there_has_an_exit_status_of_its_own(three, command):
     assert three.daemon.sets == []
 
 
-def test_the_beginning_of_several_uuids_is_refused(three):
+def test_a_uuid_prefix_that_matches_several_gpus_is_refused(three):
     result = holdfast(three.root, "query", "--fields=index", "--gpu", "GPU-0000000")
     assert result.status == USAGE and "the beginning of 3 UUIDs" in result.err
 
 
 @pytest.mark.parametrize("name", ["", "x", "0,", ",", "-1", "0x1", "17", "nvidia0", "0000:17:00.9", "9" * 100])
-def test_what_cannot_be_a_gpu_is_refused(three, name):
+def test_what_cannot_be_the_name_of_a_gpu_is_refused(three, name):
     result = holdfast(three.root, "query", "--fields=index", f"--gpu={name}")
     assert result.status == (NO_GPU if name == "17" else USAGE)
     assert len(result.err.splitlines()) == 1
@@ -418,13 +424,13 @@ def test_query_takes_nvidia_smis_aliases_and_prints_the_full_names(three):
                           "96.00.9f.00.01\n")
 
 
-def test_query_knows_pci_parts_count_and_the_time(three):
+def test_query_prints_the_parts_of_a_pci_address_the_count_and_the_time(three):
     result = holdfast(three.root, "query", "--fields", "timestamp,driver_version,count,pci.domain,pci.bus,pci.device",
                       "--gpu=2", "--format=csv,noheader")
     assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3}, 595\.45\.04, 3, 0x0000, 0xCA, 0x00\n", result.out)
 
 
-def test_query_prints_units_in_the_header_and_after_values_unless_told_not_to(three):
+def test_query_prints_units_in_the_header_and_after_values_unless_nounits_is_given(three):
     three.start_daemon(rows=[Row(A), Row(B, FAILED, open_duration=0), Row(C)])
     ask = ["query", "--fields", "holdfast.open_ms", "--gpu=0,1"]
     assert holdfast(three.root, *ask).out == "holdfast.open_ms [ms]\n1473 ms\n[N/A]\n"
@@ -440,7 +446,7 @@ def test_query_says_not_available_and_not_supported_where_nvidia_smi_would(node)
     assert result.out == "[N/A], [N/A], [Not Supported], [Not Supported]\n"
 
 
-def test_query_names_the_minor_by_which_slurm_counts(node):
+def test_query_prints_the_minor_that_slurm_uses_as_its_index(node):
     node.load_driver()
     for address, minor in (A, 3), (B, 0):
         node.add_gpu(address, minor)
@@ -448,13 +454,13 @@ def test_query_names_the_minor_by_which_slurm_counts(node):
     assert out == "0, 3\n1, 0\n"
 
 
-def test_query_quotes_what_would_break_a_row(three):
+def test_query_quotes_values_that_contain_commas_or_quotes(three):
     three.start_daemon(rows=[Row(A, FAILED, error='cannot open "it", so far'), Row(B), Row(C)])
     out = holdfast(three.root, "query", "--fields=index,holdfast.error,holdfast.failures", "--gpu=0").out
     assert list(csv.reader(io.StringIO(out), skipinitialspace=True))[1] == ["0", 'cannot open "it", so far', "0"]
 
 
-def test_every_field_answers_in_csv_and_json(three):
+def test_every_field_has_a_value_in_csv_and_json(three):
     three.start_daemon(rows=[Row(A, uvm=2), Row(B), Row(C)])
     names = re.findall(r"^  (\S+)", holdfast(None, "query", "--list-fields").out, re.M)
     names = [name for name in names if re.fullmatch(r"[a-z._]+", name)]
@@ -476,7 +482,7 @@ def test_an_unknown_field_is_named_in_one_line(three, fields, meant):
     assert (f"did you mean '{meant}'?" in result.err) if meant else ("did you mean" not in result.err)
 
 
-def test_query_asks_the_daemon_only_for_what_it_alone_knows(three):
+def test_query_asks_the_daemon_only_for_fields_that_need_it(three):
     daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     holdfast(three.root, "query", "--fields=index,name,uuid,pci.bus_id")
     assert daemon.lists == 0
@@ -505,7 +511,7 @@ def test_set_asks_the_daemon_for_each_gpu(three, word, value):
     (7, NOT_PERMITTED, "only root of the host may change it"),
     (10, FAILURE, "could not be brought on- or offline"),
 ])
-def test_each_refusal_has_its_sentence_and_exit_status(three, answer, status, words):
+def test_set_has_a_message_and_an_exit_status_for_each_refusal(three, answer, status, words):
     three.start_daemon(modes={}, set_status=answer)
     result = holdfast(three.root, "set", "on", "--gpu", B)
     assert result.status == status
@@ -514,14 +520,14 @@ def test_each_refusal_has_its_sentence_and_exit_status(three, answer, status, wo
     assert document["gpus"][0]["exit_status"] == status and words in document["gpus"][0]["error"]
 
 
-def test_set_gives_the_drivers_reason_where_the_daemon_knows_it(three):
+def test_set_prints_the_drivers_reason_if_the_daemon_reports_it(three):
     three.start_daemon(rows=[Row(A, FAILED, error="cannot open /dev/nvidia0: no power")], set_status=3)
     result = holdfast(three.root, "set", "on", "--gpu=0")
     assert result.status == FAILURE
     assert "cannot open /dev/nvidia0: no power (the daemon keeps retrying)" in result.err
 
 
-def test_set_goes_on_after_a_failure_and_exits_with_the_first(three):
+def test_set_continues_after_a_failure_and_exits_with_the_status_of_the_first(three):
     three.start_daemon(modes={}, set_status=7)
     result = holdfast(three.root, "set", "off")
     assert result.status == NOT_PERMITTED and len(result.err.splitlines()) == 3
@@ -534,13 +540,13 @@ def test_set_gives_up_on_a_daemon_that_does_not_answer(three):
     assert result.status == TIMEOUT and "did not answer within 0.2 s" in result.err
 
 
-def test_without_a_daemon_set_leaves_the_systems_gpus_alone_below_a_root(three):
+def test_without_a_daemon_set_with_a_root_does_not_change_the_machines_gpus(three):
     result = holdfast(three.root, "set", "on")
     assert result.status == NO_DAEMON
     assert "no persistence daemon is running" in result.err and "--nvml FILE" in result.err
 
 
-def test_without_daemon_and_nvml_set_says_so(three):
+def test_without_a_daemon_and_nvml_set_names_the_library_that_it_could_not_use(three):
     result = holdfast(three.root, "set", "on", "--nvml", "/nonexistent/libnvidia-ml.so.1")
     assert result.status == NO_DAEMON and "/nonexistent/libnvidia-ml.so.1" in result.err
     result = holdfast(three.root, "set", "on", "--nvml", "libm.so.6")
@@ -572,7 +578,7 @@ def test_wait_prints_a_line_for_each_change(three):
     assert sum(line.startswith("GPU 1") for line in result.out.splitlines()) == 1
 
 
-def test_wait_does_not_return_before_every_gpu_was_attempted(three):
+def test_wait_does_not_return_before_the_daemon_has_tried_every_gpu(three):
     def ready_at_last(daemon):
         daemon.ready = daemon.lists >= 1
     daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C)], ready=False, after_list=ready_at_last)
@@ -580,13 +586,13 @@ def test_wait_does_not_return_before_every_gpu_was_attempted(three):
     assert daemon.lists == 2
 
 
-def test_wait_is_told_of_changes_and_does_not_ask_again_and_again(three):
+def test_wait_subscribes_to_changes_and_does_not_poll(three):
     daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C, OPENING, open_duration=0)])
     assert holdfast(three.root, "wait", "--timeout", "1").status == FAILURE
-    assert (daemon.lists, daemon.watches) == (2, 1), "a look, a wait for news, a last look"
+    assert (daemon.lists, daemon.watches) == (2, 1), "expected one List at the start, one Watch, one List at the end"
 
 
-def test_wait_names_what_is_missing_and_why_when_the_time_is_over(three):
+def test_wait_names_the_missing_gpus_and_the_reasons_when_it_times_out(three):
     three.start_daemon(rows=[Row(A), Row(B, FAILED, open_duration=0, error="no power"), Row(C, OPENING, open_duration=0)])
     result = holdfast(three.root, "wait", "--timeout", "0.3")
     assert result.status == FAILURE
@@ -594,7 +600,7 @@ def test_wait_names_what_is_missing_and_why_when_the_time_is_over(three):
     assert result.err.splitlines()[1:] == [f"  GPU 1 {B}: failed: no power", f"  GPU 2 {C}: opening"]
 
 
-def test_wait_for_a_gpu_that_the_daemon_does_not_want_says_how_to_have_it(three):
+def test_wait_for_a_gpu_that_the_daemon_should_not_hold_says_how_to_change_that(three):
     three.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0), Row(C, FAILED)])
     assert holdfast(three.root, "wait", "--gpu", "0").status == DONE
     result = holdfast(three.root, "wait", "--gpu", "1", "--timeout", "0")
@@ -620,7 +626,7 @@ def test_wait_asks_nvidias_daemon_for_each_gpu(three):
     assert holdfast(three.root, "wait", "--timeout=0").status == DONE
 
 
-def test_wait_json_keeps_to_its_schema_however_it_ends(three):
+def test_wait_json_fits_its_schema_for_each_outcome(three):
     assert holdfast(three.root, "wait", "--json", "--timeout=0").json("wait")["outcome"] == "no-daemon"
     daemon = three.start_daemon(rows=[Row(A), Row(B, FAILED, error="no power"), Row(C)])
     document = holdfast(three.root, "wait", "--json", "--timeout=0").json("wait")
@@ -664,7 +670,7 @@ def test_wrong_usage_is_one_line_with_a_pointer_to_the_help(node, arguments, wor
     assert words in result.err and "--help)" in result.err and len(result.err.splitlines()) == 1
 
 
-def test_help_fits_on_a_screen_and_is_complete():
+def test_help_fits_on_a_screen_and_lists_every_command():
     main = holdfast(None, "--help")
     assert main.status == DONE and main.err == ""
     for command in commands():
@@ -687,13 +693,13 @@ def test_the_manual_page_has_every_command_and_option():
             assert f"*{option}*" in text, f"{option} of {command} is not in the manual page"
 
 
-def test_the_version_is_told_before_and_after_a_command():
+def test_the_version_option_works_before_and_after_a_command():
     first = holdfast(None, "--version")
     assert re.fullmatch(r"holdfast \d+\.\d+\.\d+\n", first.out)
     assert holdfast(None, "status", "--version").out == first.out
 
 
-def test_the_root_may_come_from_the_environment_and_the_option_wins(three, tmp_path):
+def test_the_root_may_come_from_the_environment_but_the_option_takes_precedence(three, tmp_path):
     assert holdfast(None, "query", "--fields=count", HOLDFAST_ROOT=str(three.root)).status == DONE
     assert holdfast(three.root, "query", "--fields=count", HOLDFAST_ROOT=str(tmp_path)).status == DONE
     assert holdfast(None, "query", "--fields=count", "--root", three.root, HOLDFAST_ROOT=str(tmp_path)).status == DONE
@@ -705,7 +711,7 @@ def test_output_that_is_lost_is_a_failure():
     assert result.status == FAILURE and "cannot write the output: No space left on device" in result.err
 
 
-def test_a_reader_that_has_seen_enough_is_no_news():
+def test_a_reader_that_closes_the_pipe_causes_no_message():
     ours, theirs = os.pipe()
     os.close(ours)
     with os.fdopen(theirs, "w") as pipe:
@@ -721,12 +727,12 @@ def ask(world):
     """Runs the command in the test's world."""
     def run(*arguments, **how):
         if world.site.other:
-            pytest.skip("holdfast only: another daemon lives outside the test's root")
+            pytest.skip("holdfast only: another daemon runs outside the --root of the test")
         return holdfast(world.site.root, *arguments, HOLDFAST_SIM_SOCKET=str(world.sim.socket_path), **how)
     return run
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 def test_status_of_the_running_daemon_shows_every_gpu_held(world, daemon, ask):
     document = ask("status", "--json").json("status")
     assert (document["daemon"]["kind"], document["daemon"]["pid"]) == ("holdfast", daemon.pid)
@@ -737,8 +743,8 @@ def test_status_of_the_running_daemon_shows_every_gpu_held(world, daemon, ask):
     assert "2 of 2 GPUs held" in ask().out
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_set_off_tears_the_gpu_down_and_set_on_holds_it_again(world, daemon, ask):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_set_off_tears_down_the_gpu_and_set_on_holds_it_again(world, daemon, ask):
     first = world.gpus[0]
     assert ask("set", "off", "--gpu", first).status == DONE
     wait_until(lambda: not world.sim.gpu(first)["initialised"], "the teardown")
@@ -748,7 +754,7 @@ def test_set_off_tears_the_gpu_down_and_set_on_holds_it_again(world, daemon, ask
     assert ask("wait", "--timeout=20").status == DONE
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 def test_status_names_a_gpu_that_fails_and_wait_gives_its_reason(world, ask):
     world.simulate(2, gpu1="fail_opens = all")
     world.start()
@@ -759,11 +765,11 @@ def test_status_names_a_gpu_that_fails_and_wait_gives_its_reason(world, ask):
     assert waited.status == FAILURE and f"GPU 1 {world.gpus[1]}: failed: " in waited.err
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_looking_never_opens_a_gpu(world, ask):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_status_and_query_never_open_a_gpu(world, ask):
     world.simulate(2)
     if world.backend != "kernel":
-        assert ask().status == FAILURE  # no driver in sight behind the shim, and no daemon
+        assert ask().status == FAILURE  # behind the shim there are no driver files, and there is no daemon
     else:
         assert [row["State"] for row in rows_of(ask().out)] == ["not initialised"] * 2
         assert ask("query", "--fields=index,uuid,persistence_mode,holdfast.held_by").status == DONE
@@ -774,7 +780,7 @@ def legacy(driver, *arguments, **how):
     return holdfast(driver.base / "root", *arguments, HOLDFAST_SIM_SOCKET=str(driver.sim.socket_path), **how)
 
 
-def test_without_a_daemon_set_uses_the_kernels_flag_and_warns(driver):
+def test_without_a_daemon_set_uses_the_kernel_flag_and_warns(driver):
     library = BUILD / "tests/nvml/libnvidia-ml.so.1"
     result = legacy(driver, "set", "on", "--gpu=1", "--nvml", library)
     assert result.status == DONE
@@ -789,7 +795,7 @@ def test_without_a_daemon_set_uses_the_kernels_flag_and_warns(driver):
 
 
 def dead_socket(driver):
-    """What a daemon leaves that was killed."""
+    """Makes the socket that a killed daemon leaves."""
     path = driver.base / "root/run/nvidia-persistenced/socket"
     path.parent.mkdir(parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -797,8 +803,8 @@ def dead_socket(driver):
     return path
 
 
-def test_set_falls_back_where_nvml_by_itself_does_not(driver):
-    """NVML insists on an answer as long as the socket is there."""
+def test_set_falls_back_to_the_kernel_flag_behind_a_dead_socket_though_nvml_does_not(driver):
+    """NVML requires an answer from the daemon as long as the socket exists, so the command removes a dead socket."""
     library = BUILD / "tests/nvml/libnvidia-ml.so.1"
     path = dead_socket(driver)
     result = legacy(driver, "set", "on", "--gpu=1", "--nvml", library, HOLDFAST_ROOT=str(driver.base / "root"))
@@ -817,7 +823,7 @@ def test_a_dead_socket_stays_while_a_daemon_is_starting(driver):
     assert path.exists()
 
 
-def test_an_ordinary_user_may_not_set_the_kernels_flag(driver):
+def test_an_ordinary_user_may_not_set_the_kernel_flag(driver):
     program = Path(shutil.copy(BUILD / "src/cli/holdfast", driver.base))
     library = shutil.copy(BUILD / "tests/nvml/libnvidia-ml.so.1", driver.base)
     result = legacy(driver, "set", "on", "--nvml", library, program=program, user=process.NOBODY)
@@ -825,8 +831,8 @@ def test_an_ordinary_user_may_not_set_the_kernels_flag(driver):
     assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
 
 
-def test_persistence_is_unknown_where_the_flag_is_and_somebody_else_has_the_gpu_open(node):
-    """With a daemon too: NVML asks the driver, and says on if the flag is set."""
+def test_persistence_is_unknown_if_the_flag_is_unknown_and_another_process_has_the_gpu_open(node):
+    """This also holds with a daemon, since NVML asks the driver, and reports on if the flag is set."""
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)
     node.add_gpu(B, 1)
@@ -837,13 +843,13 @@ def test_persistence_is_unknown_where_the_flag_is_and_somebody_else_has_the_gpu_
         assert "[N/A]" in holdfast(node.root, "query", "--fields=persistence_mode").out
 
 
-def test_status_says_where_nvidia_smi_counts_otherwise(three):
+def test_status_says_where_nvidia_smi_numbers_gpus_differently(three):
     three.start_daemon(rows=[Row(A, FAILED, error="no power", errno=5), Row(B), Row(C)])
     assert "note: nvidia-smi leaves out GPU 0" in holdfast(three.root, "status").out.replace("\n      ", " ")
     three.daemon.rows[0] = Row(A, OPENING, error="no power", errno=5)
-    assert "leaves out GPU 0" in holdfast(three.root, "status").out, "it is only tried again"
+    assert "leaves out GPU 0" in holdfast(three.root, "status").out, "the GPU is being retried and has not recovered"
     three.daemon.rows = [Row(A), Row(B), Row(C, FAILED, error="no power", errno=5)]
-    assert "leaves out" not in holdfast(three.root, "status").out, "none is behind it"
+    assert "leaves out" not in holdfast(three.root, "status").out, "no GPU follows the failed one, so no number differs"
 
 
 def test_a_job_on_the_simulated_driver_is_seen_as_a_client(driver):

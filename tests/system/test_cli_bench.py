@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast bench: what a held GPU is worth, and that all are held again whatever happens."""
+"""holdfast bench measures what a held GPU saves, and holds all GPUs again whatever happens."""
 
 import contextlib
 import json
@@ -21,16 +21,16 @@ from harness.terminal import CTRL_C, on_terminal
 DONE, FAILURE, USAGE, NO_DAEMON, NO_GPU, NOT_HELD_AGAIN = 0, 1, 2, 3, 5, 6
 LIBRARY = BUILD / "tests/cuda/libcuda.so.1"
 
-# Opens that last long enough to be met in the middle of.
+# Opens that last long enough for a test to act during one.
 SLOW = "lock = 1ms\ninit = 300ms\nteardown = 10ms\n"
 
-pytestmark = [pytest.mark.holdfast_only("the command looks below a root"),
+pytestmark = [pytest.mark.holdfast_only("the command reads files below --root"),
               pytest.mark.parametrize("backend", ["kernel"])]
 
 
 @pytest.fixture
 def daemon(world):
-    """On two GPUs, both held."""
+    """The daemon, holding two GPUs."""
     world.simulate(gpus=2)
     return world.start()
 
@@ -55,7 +55,7 @@ def series(document, gpu=0, what="open"):
 # ---- the figures
 
 
-def test_cold_and_held_are_measured_in_turns_and_all_is_held_again(world, daemon):
+def test_cold_and_held_opens_are_measured_in_turns_and_all_gpus_are_held_again(world, daemon):
     result = bench(world, "--count=3", "--json")
     assert result.status == DONE, result.err
     assert "2 of 2 GPUs held again" in result.err
@@ -64,16 +64,16 @@ def test_cold_and_held_are_measured_in_turns_and_all_is_held_again(world, daemon
     for gpu in range(2):
         cold, held = series(document, gpu)
         assert len(cold["times_ms"]) == len(held["times_ms"]) == 3
-        assert min(cold["times_ms"]) >= 10, "the model's initialisation takes 10 ms"
+        assert min(cold["times_ms"]) >= 10, "the simulated initialisation takes 10 ms"
         assert cold["median_ms"] == sorted(cold["times_ms"])[1] and cold["max_ms"] == max(cold["times_ms"])
         ratio = document["gpus"][gpu]["open"]["ratio"]
         assert ratio == pytest.approx(cold["median_ms"] / held["median_ms"])
-    # Once by the daemon's start; then by each cold time, and by each end of a lease.
+    # One at the daemon's start, then one for each cold time and one at the end of each lease.
     assert initialisations(world) == [7, 7]
     assert are_held(world)
 
 
-def test_cuda_is_measured_where_there_is_its_library(world, daemon):
+def test_cuda_is_measured_if_its_library_is_found(world, daemon):
     document = bench(world, "--count=2", "--gpu=1", "--cuda", LIBRARY, "--json").json("bench")
     cold, held = series(document, what="cuda")
     assert len(cold["times_ms"]) == len(held["times_ms"]) == 2
@@ -81,14 +81,14 @@ def test_cuda_is_measured_where_there_is_its_library(world, daemon):
     assert initialisations(world) == [1, 1 + 2 * 3]
 
 
-def test_without_the_library_the_reason_is_said(world, daemon):
+def test_without_cudas_library_bench_prints_the_reason(world, daemon):
     result = bench(world, "--count=1", "--gpu=0")
     assert result.status == DONE and "cuda: with a simulated driver, name the library with --cuda" in result.out
     missing = bench(world, "--count=1", "--cuda=/nonexistent/libcuda.so.1")
     assert missing.status == FAILURE and "cannot load /nonexistent/libcuda.so.1" in missing.err
     wrong = bench(world, "--count=1", "--cuda", BUILD / "tests/nvml/libnvidia-ml.so.1")
     assert wrong.status == FAILURE and "it is not CUDA's library, or too old" in wrong.err
-    assert initialisations(world) == [3, 1], "only the first of them made a GPU cold"
+    assert initialisations(world) == [3, 1], "only the first command may make a GPU cold"
 
 
 def test_held_only_makes_no_gpu_cold(world, daemon):
@@ -99,7 +99,7 @@ def test_held_only_makes_no_gpu_cold(world, daemon):
     assert [row.split()[:3] for row in table] == [["0", "open", "held"], ["1", "open", "held"]]
 
 
-def test_people_are_told_what_the_times_are(world, daemon):
+def test_the_text_explains_what_the_times_are(world, daemon):
     text = bench(world, "--count=1", "--gpu=0", LC_ALL="C.UTF-8").out
     assert "The times are the simulated driver's model, not measured on a GPU." in text
     assert "only with each other, on this node" in text
@@ -108,7 +108,7 @@ def test_people_are_told_what_the_times_are(world, daemon):
     assert re.search(r"^GPU 0 cold +◆", text, re.M) and re.search(r"^GPU 0 held +◆", text, re.M)
 
 
-def test_the_plot_is_plain_where_the_terminal_is_and_as_wide(world, daemon):
+def test_the_plot_is_ascii_in_the_c_locale_and_as_wide_as_the_terminal(world, daemon):
     text = bench(world, "--count=1", "--gpu=0", LC_ALL="C", COLUMNS="60").out
     text.encode("ascii")
     axis = next(line for line in text.splitlines() if re.match(r" +\+-", line))
@@ -116,12 +116,12 @@ def test_the_plot_is_plain_where_the_terminal_is_and_as_wide(world, daemon):
     assert re.search(r"^GPU 0 cold +#$", text, re.M)
 
 
-def test_the_picture_stands_by_itself(world, daemon):
+def test_the_svg_picture_is_complete_without_other_files(world, daemon):
     file = world.base / "plot.svg"
     assert bench(world, "--count=2", "--gpu=0", "--svg", file, "--cuda", LIBRARY).status == DONE
     root = xml.etree.ElementTree.parse(file).getroot()
     kinds = [element.tag.split("}")[1] for element in root.iter()]
-    assert kinds.count("circle") == 8, "two times of each kind in each state"
+    assert kinds.count("circle") == 8, "expected two times of each kind in each state"
     fills = {element.get("fill") for element in root.iter() if element.tag.endswith("circle")}
     assert fills == {"black", "white"}
     text = " ".join(filter(None, (element.text for element in root.iter())))
@@ -129,16 +129,16 @@ def test_the_picture_stands_by_itself(world, daemon):
     assert "href" not in file.read_text()
 
 
-def test_a_picture_that_cannot_be_written_is_said_before_anything_is_done(world, daemon):
+def test_bench_reports_a_picture_that_it_cannot_write_before_it_measures(world, daemon):
     result = bench(world, "--svg=/nonexistent/plot.svg")
     assert result.status == FAILURE and "cannot write /nonexistent/plot.svg: No such file" in result.err
     assert initialisations(world) == [1, 1]
 
 
-# ---- what is no figure
+# ---- times that do not count
 
 
-def test_gpus_that_others_use_are_refused_with_their_names(world, daemon):
+def test_bench_refuses_gpus_in_use_and_names_the_processes(world, daemon):
     with world.sim.open_gpu(world.gpus[1]) as job:
         result = bench(world)
         alone = bench(world, "--gpu=0", "--count=1")
@@ -150,12 +150,12 @@ def test_gpus_that_others_use_are_refused_with_their_names(world, daemon):
     assert initialisations(world) == [3, 1]
 
 
-def test_a_gpu_that_somebody_opens_meanwhile_gives_no_time(world):
-    """The job comes while the first cold open is under way, and stays."""
+def test_times_of_a_gpu_that_another_process_opens_meanwhile_are_discarded(world):
+    """A job opens the GPU during the first cold open, and keeps it open."""
     world.simulate(2, SLOW)
     world.start()
     with benching(world, "--gpu=0", "--count=2", "--json") as child:
-        world.sim.ctl("hang", gpu=0, which="open", on=True)  # until the job is there, however long that takes
+        world.sim.ctl("hang", gpu=0, which="open", on=True)  # until the job has the GPU open, however long that takes
         wait_for_cold_open(world)
         with world.sim.open_gpu(world.gpus[0], os.O_NONBLOCK) as job:
             world.sim.ctl("hang", gpu=0, which="open", on=False)
@@ -169,7 +169,7 @@ def test_a_gpu_that_somebody_opens_meanwhile_gives_no_time(world):
     assert are_held(world)
 
 
-def test_a_gpu_that_the_kernels_flag_keeps_is_not_cold_and_that_is_said(world, daemon):
+def test_a_gpu_that_the_kernel_flag_keeps_gives_no_cold_time_and_a_reason(world, daemon):
     world.sim.ctl("legacy", gpu=world.gpus[0])
     result = bench(world, "--gpu=0", "--count=1")
     assert result.status == FAILURE
@@ -177,7 +177,7 @@ def test_a_gpu_that_the_kernels_flag_keeps_is_not_cold_and_that_is_said(world, d
     assert are_held(world)
 
 
-def test_an_open_that_fails_is_no_time(world, daemon):
+def test_an_open_that_fails_gives_no_time(world, daemon):
     world.sim.ctl("fail", gpu=world.gpus[0], count=1)
     result = bench(world, "--gpu=0", "--count=2")
     assert result.status == FAILURE
@@ -185,10 +185,10 @@ def test_an_open_that_fails_is_no_time(world, daemon):
     assert are_held(world)
 
 
-# ---- may it be done
+# ---- permission and usage
 
 
-def test_without_a_terminal_somebody_must_have_said_yes(world, daemon):
+def test_without_a_terminal_bench_needs_yes(world, daemon):
     result = bench(world, yes=False)
     assert result.status == USAGE and "use --yes or --held-only" in result.err
     assert initialisations(world) == [1, 1]
@@ -196,7 +196,7 @@ def test_without_a_terminal_somebody_must_have_said_yes(world, daemon):
 
 @pytest.mark.parametrize("answer, goes_on", [(b"y\n", True), (b"Yes\n", True), (b"n\n", False), (b"\n", False),
                                              (b"\x04", False)])
-def test_on_a_terminal_it_asks(world, daemon, answer, goes_on):
+def test_on_a_terminal_bench_asks_before_it_makes_a_gpu_cold(world, daemon, answer, goes_on):
     with on_terminal(world.site.root, "bench", "--count=1", "--gpu=0") as terminal:
         terminal.wait_for("this makes 1 GPU cold")
         terminal.press(answer)
@@ -206,15 +206,15 @@ def test_on_a_terminal_it_asks(world, daemon, answer, goes_on):
 
 
 @pytest.mark.parametrize("arguments", [("--count=0",), ("--count=1001",), ("--count=x",), ("word",)])
-def test_wrong_usage_is_said(world, daemon, arguments):
+def test_wrong_usage_of_bench_has_its_exit_status(world, daemon, arguments):
     assert bench(world, *arguments).status == USAGE
 
 
-def test_there_must_be_such_a_gpu(world, daemon):
+def test_bench_refuses_a_gpu_that_does_not_exist(world, daemon):
     assert bench(world, "--gpu=7").status == NO_GPU
 
 
-def test_an_ordinary_user_is_refused(world, daemon):
+def test_bench_refuses_an_ordinary_user(world, daemon):
     program = world.base / "holdfast"
     program.write_bytes(PROGRAM.read_bytes())
     program.chmod(0o755)
@@ -223,7 +223,7 @@ def test_an_ordinary_user_is_refused(world, daemon):
     assert initialisations(world) == [1, 1]
 
 
-# ---- whatever happens
+# ---- signals and failures
 
 
 @contextlib.contextmanager
@@ -231,7 +231,8 @@ def benching(world, *arguments):
     command = [PROGRAM, "--root", world.site.root, "bench", "--yes", *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env=environment()) as child:
-        child.out, child.errors = events.Lines("its output", child.stdout), events.Lines("its errors", child.stderr)
+        child.out = events.Lines("the output of holdfast bench", child.stdout)
+        child.errors = events.Lines("the errors of holdfast bench", child.stderr)
         try:
             yield child
         finally:
@@ -239,13 +240,13 @@ def benching(world, *arguments):
 
 
 def wait_for_cold_open(world):
-    """Until a GPU has been made cold, and is initialised again: by the command, and for so long as SLOW says."""
+    """Waits until the command has made a GPU cold and is initialising it again."""
     events.wait_until(lambda: any(gpu["teardowns"] == 1 and gpu["initialising"] for gpu in world.sim.status()["gpus"]),
-                      "a cold open under way", timeout=20)
+                      "a cold open is in progress", timeout=20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_it_in_order(world, number):
+def test_after_a_signal_bench_stops_and_all_gpus_are_held_again(world, number):
     world.simulate(2, SLOW)
     world.start()
     with benching(world, "--count=1000") as child:
@@ -257,7 +258,7 @@ def test_a_signal_stops_it_in_order(world, number):
     assert are_held(world)
 
 
-def test_ctrl_c_stops_it_in_order(world):
+def test_after_ctrl_c_bench_stops_and_all_gpus_are_held_again(world):
     world.simulate(2, SLOW)
     world.start()
     with on_terminal(world.site.root, "bench", "--yes", "--count=1000") as terminal:
@@ -268,7 +269,7 @@ def test_ctrl_c_stops_it_in_order(world):
     assert are_held(world)
 
 
-def test_killed_it_leaves_every_gpu_held(world):
+def test_after_a_kill_of_bench_all_gpus_are_held_again(world):
     world.simulate(2, SLOW)
     world.start()
     with benching(world, "--count=1000") as child:
@@ -277,10 +278,10 @@ def test_killed_it_leaves_every_gpu_held(world):
         child.wait(timeout=10)
     assert holdfast(world.site.root, "wait", "--timeout=20").status == 0
     events.wait_until(lambda: [gpu["usage_count"] for gpu in world.sim.status()["gpus"]] == [1, 1],
-                      "nobody but the daemon", timeout=20)
+                      "only the daemon has the GPUs open", timeout=20)
 
 
-def test_a_daemon_that_is_gone_is_said_within_the_time(world):
+def test_bench_reports_within_its_timeout_that_the_daemon_has_gone(world):
     world.simulate(2, SLOW)
     daemon = world.start()
     with benching(world, "--count=1000", "--timeout=2") as child:
@@ -290,24 +291,24 @@ def test_a_daemon_that_is_gone_is_said_within_the_time(world):
         child.errors.wait_for("no persistence daemon is running")
 
 
-# ---- other daemons, none
+# ---- NVIDIA's daemon, or none
 
 
-def test_without_a_daemon_it_holds_the_gpu_itself(world):
+def test_without_a_daemon_bench_holds_the_gpu_itself(world):
     world.simulate(2)
     result = bench(world, "--count=2", "--gpu=0")
     assert result.status == DONE, result.err
     assert 'No daemon runs: "held" means that a process of this command has the GPU open.' in result.out
     assert re.search(r"^ +0  open +held +.* +2 +", result.out, re.M)
-    assert initialisations(world)[0] == 4, "two cold times, and two holds"
-    events.wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 0, "nobody at the end")
+    assert initialisations(world)[0] == 4, "expected two cold times and two holds"
+    events.wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 0, "no process has the GPU open at the end")
     nothing = bench(world, "--held-only")
     assert nothing.status == NO_DAEMON and "--held-only has nothing to measure" in nothing.err
 
 
 @contextlib.contextmanager
 def nvidias_daemon(world):
-    """One that keeps to NVIDIA's contract: it answers that its GPUs are held, and leaves the driver alone."""
+    """A scripted daemon with NVIDIA's RPC program. It reports its GPUs as held, and does not open them."""
     path = world.base / "root/run/nvidia-persistenced/socket"
     path.parent.mkdir()
     daemon = ScriptedDaemon(path, modes={address.rpartition(".")[0]: (0, 1) for address in world.gpus})
@@ -317,7 +318,7 @@ def nvidias_daemon(world):
         daemon.stop()
 
 
-def test_with_nvidias_daemon_the_mode_is_switched_off_and_on(world):
+def test_with_nvidias_daemon_bench_switches_the_mode_off_and_on(world):
     world.simulate(2)
     with nvidias_daemon(world) as daemon:
         result = bench(world, "--count=2", "--gpu=1")
@@ -331,15 +332,15 @@ def test_with_nvidias_daemon_a_signal_leaves_the_mode_on(world):
     world.simulate(2, SLOW)
     with nvidias_daemon(world) as daemon:
         with benching(world, "--count=1000") as child:
-            events.wait_until(lambda: any(gpu["initialising"] for gpu in world.sim.status()["gpus"]), "a cold open",
-                              timeout=20)
+            events.wait_until(lambda: any(gpu["initialising"] for gpu in world.sim.status()["gpus"]),
+                              "a cold open is in progress", timeout=20)
             child.send_signal(signal.SIGTERM)
             assert child.wait(timeout=30) == 128 + signal.SIGTERM
             child.errors.wait_for("2 of 2 GPUs held again")
     assert dict(daemon.sets) == {address.rpartition(".")[0]: 1 for address in world.gpus}
 
 
-def test_with_nvidias_daemon_it_is_said_what_a_kill_would_leave(world):
+def test_with_nvidias_daemon_bench_warns_what_a_kill_would_leave(world):
     world.simulate(2)
     with nvidias_daemon(world), on_terminal(world.site.root, "bench") as terminal:
         terminal.wait_for("NVIDIA's daemon has no leases")
@@ -347,9 +348,9 @@ def test_with_nvidias_daemon_it_is_said_what_a_kill_would_leave(world):
         assert terminal.wait() == FAILURE
 
 
-def test_gpus_that_the_daemon_does_not_hold_have_cold_times_only(world, daemon):
+def test_gpus_that_the_daemon_does_not_hold_have_only_cold_times(world, daemon):
     assert holdfast(world.site.root, "set", "off", "--gpu=1").status == 0
     result = bench(world, "--count=1", "--gpu=1")
     assert result.status == FAILURE
     assert "1 time of held open not taken: the daemon does not hold it: 'holdfast set on' first" in result.out
-    events.wait_until(lambda: not world.sim.gpu(world.gpus[1])["initialised"], "it is left as it was")
+    events.wait_until(lambda: not world.sim.gpu(world.gpus[1])["initialised"], "the GPU is cold again, as before")

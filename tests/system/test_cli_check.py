@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast check: what monitoring sees, in each of its languages."""
+"""holdfast check: its verdicts, and its output for each monitoring system."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def all_held(**fields):
     return [Row(A, minor=0, **fields), Row(B, minor=1), Row(C, minor=2)]
 
 
-def test_all_gpus_held_is_ok_in_one_line_with_figures(three):
+def test_if_all_gpus_are_held_check_is_ok_in_one_line_with_figures(three):
     daemon = three.start_daemon(rows=all_held())
     result = holdfast(three.root, "check")
     assert (result.status, result.err) == (OK, "")
@@ -55,7 +55,7 @@ def test_a_failed_gpu_is_named_with_its_reason(three):
     (RELEASED, {"wanted": 0, "legacy": YES}, CRITICAL, CRITICAL, OK),
     (RELEASED, {"leased": 1}, WARNING, OK, OK),
 ])
-def test_each_state_has_its_verdict_for_each_expectation(three, state, fields, on, off, either):
+def test_each_state_has_a_verdict_for_each_expectation(three, state, fields, on, off, either):
     three.start_daemon(rows=[Row(A, state, **fields), Row(B), Row(C)])
     for expected, verdict in (("on", on), ("off", off), ("any", either), ("daemon", OK)):
         document = holdfast(three.root, "check", "--gpu=0", "--expect", expected, "--json").json("check")
@@ -66,13 +66,13 @@ def test_each_state_has_its_verdict_for_each_expectation(three, state, fields, o
 
 @pytest.mark.parametrize("state, fields, verdict", [
     (RELEASED, {"wanted": 0}, OK),
-    (HELD, {}, OK),  # somebody switched it on, as a daemon with --no-persistence-mode is for
+    (HELD, {}, OK),  # a client switched it on, which is the purpose of --no-persistence-mode
     (FAILED, {"error": "no power", "errno": 5}, CRITICAL),
     (OPENING, {"error": "no power", "errno": 5}, CRITICAL),
     (OPENING, {"stuck": 1}, CRITICAL),
     (RELEASED, {"wanted": 1}, WARNING),
 ])
-def test_a_gpu_that_the_configuration_leaves_off_is_off_on_purpose(three, state, fields, verdict):
+def test_a_gpu_that_is_off_as_configured_is_ok(three, state, fields, verdict):
     three.start_daemon(rows=[Row(A, state, configured=0, **fields), Row(B), Row(C)])
     document = holdfast(three.root, "check", "--json").json("check")
     assert (document["expect"], document["verdict"]) == ("configured", VERDICTS[verdict])
@@ -80,19 +80,19 @@ def test_a_gpu_that_the_configuration_leaves_off_is_off_on_purpose(three, state,
     assert holdfast(three.root, "check", "--expect=on").status == (OK if state == HELD else CRITICAL)
 
 
-def test_a_gpu_that_somebody_switched_off_is_not_as_configured(three):
+def test_a_gpu_that_a_client_switched_off_is_critical(three):
     three.start_daemon(rows=[Row(A, RELEASED, wanted=0), Row(B, RELEASED, wanted=0, configured=0), Row(C)])
     result = holdfast(three.root, "check")
     assert result.status == CRITICAL and f"GPU 0 ({A}) persistence mode is off; 1 of 3" in result.out
 
 
-def test_where_a_daemon_does_not_tell_its_configuration_every_gpu_should_be_held(three):
+def test_if_the_daemon_does_not_report_its_configuration_every_gpu_should_be_held(three):
     three.start_daemon(rows=[Row(A, RELEASED, wanted=0, configured=0), Row(B), Row(C)], lacks={5})
     assert holdfast(three.root, "check").status == CRITICAL
     assert holdfast(three.root, "status", "--json").json("status")["gpus"][0]["detail"]["configured"] is None
 
 
-def test_the_worst_verdict_counts_and_a_long_list_is_cut(node):
+def test_the_worst_verdict_counts_and_a_long_list_is_shortened(node):
     addresses = [f"0000:{bus:02x}:00.0" for bus in range(1, 8)]
     node.start_daemon(rows=[Row(addresses[0], OPENING)] + [Row(address, RELEASED) for address in addresses[1:]])
     result = holdfast(node.root, "check")
@@ -100,7 +100,7 @@ def test_the_worst_verdict_counts_and_a_long_list_is_cut(node):
     assert result.out.count("released, though") == 3 and "; and 3 more; 0 of 7 GPUs held" in result.out
 
 
-def test_fewer_gpus_than_there_must_be_are_critical(three):
+def test_fewer_gpus_than_the_minimum_are_critical(three):
     three.start_daemon(rows=all_held())
     assert holdfast(three.root, "check", "--min-gpus", "3").status == OK
     result = holdfast(three.root, "check", "--min-gpus=4")
@@ -115,8 +115,8 @@ def test_a_daemon_that_is_starting_is_a_warning(three):
     assert result.status == WARNING and "still starting" in result.out
 
 
-def test_where_only_a_daemon_is_expected_its_gpus_and_its_start_are_no_matter(node):
-    """What asks so would restart the daemon, which makes no GPU better and tears the others down."""
+def test_if_only_a_daemon_is_expected_its_gpus_and_readiness_do_not_matter(node):
+    """A caller of --expect=daemon restarts the daemon on failure. A restart repairs no GPU, and may tear down the others."""
     node.start_daemon(rows=[], ready=False)
     result = holdfast(node.root, "check", "--expect=daemon")
     assert (result.status, result.err) == (OK, "") and "there are no GPUs to check" in result.out
@@ -135,14 +135,14 @@ def test_no_daemon_is_critical_unless_off_is_expected(three):
     assert holdfast(three.root, "check", "--expect=daemon").status == CRITICAL
 
 
-def test_a_dead_daemons_socket_is_critical_too(three):
+def test_a_dead_daemons_socket_is_critical(three):
     three.socket_path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(three.socket_path))
     assert holdfast(three.root, "check").status == CRITICAL
 
 
-def test_neither_driver_nor_daemon_and_no_gpu_at_all_are_unknown(node):
+def test_without_driver_and_daemon_or_without_gpus_the_verdict_is_unknown(node):
     result = holdfast(node.root, "check")
     assert result.status == UNKNOWN and "driver is not loaded" in result.out
     node.start_daemon(rows=[])
@@ -151,13 +151,13 @@ def test_neither_driver_nor_daemon_and_no_gpu_at_all_are_unknown(node):
     assert holdfast(node.root, "check", "--min-gpus=1").status == CRITICAL
 
 
-def test_a_daemon_that_does_not_answer_is_critical_in_time(three):
+def test_a_daemon_that_does_not_answer_is_critical_within_the_timeout(three):
     three.start_daemon(silent=True)
     result = holdfast(three.root, "check", "--timeout=0.2")
     assert result.status == CRITICAL and "did not answer within 0.2 s" in result.out
 
 
-def test_a_socket_out_of_reach_is_unknown(three):
+def test_a_socket_without_permission_to_connect_is_unknown(three):
     three.start_daemon(rows=all_held())
     three.socket_path.parent.chmod(0o700)
     program = Path(shutil.copy(PROGRAM, three.root))
@@ -165,7 +165,7 @@ def test_a_socket_out_of_reach_is_unknown(three):
     assert result.status == UNKNOWN and "Permission denied" in result.out
 
 
-def test_a_gpu_excluded_from_the_driver_is_nobodys_problem(node):
+def test_a_gpu_that_is_excluded_from_the_driver_is_no_problem(node):
     node.load_driver()
     node.add_gpu(A, 0, excluded=True)
     node.add_gpu(B, 1)
@@ -180,9 +180,9 @@ def test_a_gpu_excluded_from_the_driver_is_nobodys_problem(node):
 # ---- NVIDIA's daemon ---------------------------------------------------------
 
 
-def test_nvidias_daemon_must_have_open_what_it_says_it_holds(three):
+def test_nvidias_daemon_must_have_open_every_gpu_that_it_reports_as_held(three):
     three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 1)})
-    # The scripted daemon lives in this process: what that has open counts.
+    # The scripted daemon runs in this process, so it has open what the test opens.
     fds = [os.open(three.root / f"dev/nvidia{minor}", os.O_RDWR) for minor in range(3)]
     try:
         result = holdfast(three.root, "check")
@@ -196,7 +196,7 @@ def test_nvidias_daemon_must_have_open_what_it_says_it_holds(three):
             os.close(fd)
 
 
-def test_what_nvidias_daemon_does_not_hold_or_know_is_critical(three):
+def test_a_gpu_that_nvidias_daemon_does_not_hold_or_know_is_critical(three):
     three.start_daemon(modes={"0000:17:00": (0, 0), "0000:3a:00": (2, 0)})
     document = holdfast(three.root, "check", "--json").json("check")
     assert document["exit_status"] == CRITICAL
@@ -217,7 +217,7 @@ def test_what_nvidias_daemon_does_not_hold_or_know_is_critical(three):
      (1, f"GPU 2 ({C}) failed: no power; 2 of 3 GPUs held by Holdfast 9.8.7\n")),
     ([], (UNKNOWN, "ERROR: holdfast: there are no GPUs to check\n"), (2, "there are no GPUs to check\n")),
 ])
-def test_each_monitor_gets_its_own_words_and_numbers(three, rows, nhc, npd):
+def test_each_monitoring_system_gets_its_own_text_and_exit_status(three, rows, nhc, npd):
     three.start_daemon(rows=rows)
     for name, expected in (("nhc", nhc), ("npd", npd)):
         result = holdfast(three.root, "check", "--format", name)
@@ -240,19 +240,19 @@ def test_wrong_usage_is_unknown_and_not_critical(node, arguments, words):
 # ---- cost --------------------------------------------------------------------
 
 
-def test_check_asks_once_and_reads_nothing_for_which_the_driver_has_to_be_asked(three):
-    """Its version is the module's own text, for which nobody waits."""
+def test_check_asks_the_daemon_once_and_reads_no_file_that_waits_for_the_driver(three):
+    """A read of the version file never waits: the kernel module has the text itself."""
     daemon = three.start_daemon(rows=all_held())
     for file in (three.root / "proc/driver/nvidia").rglob("*"):
-        if file.is_file() and file.name != "version":  # whoever opens it now waits for ever
+        if file.is_file() and file.name != "version":  # from now on, an open of the file never returns
             file.unlink()
             os.mkfifo(file)
     assert holdfast(three.root, "check", timeout=10).status == OK
     assert (daemon.lists, len(daemon.connections)) == (1, 1)
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_check_finds_the_daemon_under_test_well_and_opens_nothing(world, daemon):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_check_of_the_daemon_under_test_is_ok_and_opens_no_gpu(world, daemon):
     result = holdfast(world.site.root, "check", "--min-gpus=2")
     assert (result.status, result.out.split(" | ")[1]) == (OK, "gpus=2 held=2 problems=0\n")
     opened = world.sim.journal("open")
@@ -260,8 +260,8 @@ def test_check_finds_the_daemon_under_test_well_and_opens_nothing(world, daemon)
     assert world.sim.journal("open") == opened
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_check_finds_a_gpu_that_fails(world):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_check_of_the_daemon_under_test_finds_a_gpu_that_fails(world):
     world.simulate(2, gpu1="fail_opens = all")
     world.start()
     result = holdfast(world.site.root, "check")
@@ -269,16 +269,16 @@ def test_check_finds_a_gpu_that_fails(world):
     assert re.search(rf"GPU 1 \({re.escape(world.gpus[1])}\) failed: \w+", result.out)
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_gpu_that_has_failed_stays_failed_while_it_is_tried_again(world):
-    """A check every minute would else find a broken GPU "opening", and an alert's five minutes would begin anew."""
+def test_a_failed_gpu_stays_failed_while_the_daemon_retries(world):
+    """Otherwise a check during a retry would report a broken GPU as opening, and an alert's five minutes would start again."""
     world.simulate(2, gpu1="fail_opens = all")
     world.start()
     world.sim.ctl("hang", gpu=world.gpus[1])
     world.sim.ctl("fail", gpu=world.gpus[1], count=0)
     wait_until(lambda: [gpu["state"] for gpu in holdfast(world.site.root, "status", "--json").json("status")["gpus"]]
-               == ["held", "opening"], "the next try")
+               == ["held", "opening"], "the daemon is retrying")
     result = holdfast(world.site.root, "check")
     assert (result.status, f"GPU 1 ({world.gpus[1]}) failed: " in result.out) == (CRITICAL, True), result.out
     assert re.search(r'^holdfast_gpu_state\{gpu="1",.*state="failed"\} 1$', holdfast(world.site.root, "metrics").out,

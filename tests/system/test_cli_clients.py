@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast clients: who has which GPU open."""
+"""holdfast clients lists which process has which GPU open."""
 
 import datetime
 import os
@@ -23,7 +23,7 @@ def rows_of(text):
     return [dict(zip(titles, re.split(r"  +", line.strip(), maxsplit=len(titles) - 1))) for line in lines[2:]]
 
 
-def test_each_client_is_told_with_its_user_and_command(three):
+def test_each_client_is_listed_with_its_user_and_command(three):
     three.start_daemon(rows=[Row(A, minor=0), Row(B, RELEASED, minor=1, wanted=0), Row(C, minor=2)])
     with opened(three, 0) as first, opened(three, 2) as second:
         result = holdfast(three.root, "clients")
@@ -35,7 +35,7 @@ def test_each_client_is_told_with_its_user_and_command(three):
     assert [row["PID"] for row in only] == [str(second.pid)]
 
 
-def test_json_has_the_same_and_more(three):
+def test_clients_json_also_has_the_time_and_the_uid(three):
     before = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=2)
     with opened(three, 1) as job:
         document = holdfast(three.root, "clients", "--json").json("clients")
@@ -49,9 +49,9 @@ def test_json_has_the_same_and_more(three):
                       "descriptors": 1, "daemon": False}
 
 
-def test_the_daemon_is_one_of_them_and_said_to_be(three):
+def test_the_daemon_is_listed_and_marked_as_the_daemon(three):
     three.start_daemon(rows=[Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)])
-    # The scripted daemon lives in this process.
+    # The scripted daemon runs in this process.
     fd = os.open(three.root / "dev/nvidia1", os.O_RDWR)
     try:
         document = holdfast(three.root, "clients", "--json").json("clients")
@@ -63,18 +63,18 @@ def test_the_daemon_is_one_of_them_and_said_to_be(three):
     assert "(daemon) " in text
 
 
-def test_that_there_are_none_is_said(three):
+def test_clients_says_that_no_process_has_a_gpu_open(three):
     assert holdfast(three.root, "clients").out == "no process has a GPU open\n"
     assert holdfast(three.root, "clients", "--json").json("clients")["clients"] == []
 
 
-def test_displays_driven_by_the_kernel_are_said(three):
+def test_clients_says_that_nvidia_drm_drives_displays(three):
     three.write("sys/module/nvidia_drm/parameters/modeset", "Y\n")
     assert "nvidia-drm drives displays" in holdfast(three.root, "clients").out
     assert holdfast(three.root, "clients", "--json").json("clients")["modeset"]
 
 
-def test_an_ordinary_user_is_told_what_cannot_be_seen(three):
+def test_an_ordinary_user_is_told_which_processes_are_not_shown(three):
     program = Path(shutil.copy(PROGRAM, three.root))
     with opened(three, 0):
         result = holdfast(three.root, "clients", program=program, user=process.NOBODY)
@@ -83,7 +83,7 @@ def test_an_ordinary_user_is_told_what_cannot_be_seen(three):
                           "processes of other users cannot be seen; run as root to see them.\n")
 
 
-def test_a_wild_command_line_cannot_steer_the_terminal(three):
+def test_escape_sequences_in_a_command_line_do_not_reach_the_terminal(three):
     script = three.root / "a\033[2Jb (x) y"
     shutil.copy("/bin/cat", script)
     script.chmod(0o755)
@@ -97,7 +97,7 @@ def test_a_wild_command_line_cannot_steer_the_terminal(three):
     assert name == "a?[2Jb (x) y"
 
 
-def test_wrong_words_have_their_exit_statuses(three, node):
+def test_clients_has_an_exit_status_for_each_kind_of_error(three, node):
     assert holdfast(three.root, "clients", "--gpu=9").status == 5
     assert holdfast(three.root, "clients", "extra").status == 2
     shutil.rmtree(node.root / "proc")
@@ -105,9 +105,9 @@ def test_wrong_words_have_their_exit_statuses(three, node):
     assert result.status == 1 and "driver is not loaded" in result.err
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 @pytest.mark.parametrize("backend", ["kernel"])  # behind the shim no process has a node open
-def test_on_the_simulated_driver_daemon_and_job_are_seen(world):
+def test_on_the_simulated_driver_the_daemon_and_a_job_are_listed(world):
     daemon = world.start()
     job = Job(world.site.root / "dev/nvidia1")
     try:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The shells' completion of holdfast: that it has every command and option, and that the shells complete with it."""
+"""Shell completion for holdfast: it has every command and option, and the real shells complete with it."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from harness.command import PROGRAM, commands, environment, holdfast
 from harness.node import THREE
 from harness.tmux import screen
 
-SHELLS = {"bash": "holdfast.bash", "fish": "holdfast.fish", "zsh": "_holdfast"}  # and the files that the build makes
+SHELLS = {"bash": "holdfast.bash", "fish": "holdfast.fish", "zsh": "_holdfast"}  # shell: the file that the build makes
 
 
 def options(*command):
@@ -21,7 +21,7 @@ def options(*command):
 
 
 def part_of(shell, text, command):
-    """The lines about one command."""
+    """The lines of the completion file that concern one command."""
     if shell == "zsh":
         return text.split(f"\n        ({command})\n")[1].split(";;")[0]
     mark = f"__fish_seen_subcommand_from {command}'" if shell == "fish" else f" {command}/"
@@ -40,7 +40,7 @@ def test_every_command_and_option_is_completed(shell):
 
 
 def complete(root, *words):
-    """What bash offers for the last word."""
+    """Returns bash's completions of the last word."""
     line = " ".join(f"'{word}'" for word in words)
     script = (f'. "$1"; COMP_WORDS=(holdfast {line}); COMP_CWORD={len(words)}; compopt() {{ :; }}; _holdfast; '
               'printf "%s\\n" "${COMPREPLY[@]}"')
@@ -64,7 +64,7 @@ def test_bash_completes_commands_options_words_and_gpus(three):
     assert complete(three.root, "metrics", "--textfile", f"{three.root}/pro") == [f"{three.root}/proc"]
 
 
-# ---- in the shells themselves, on a terminal ----------------------------------------
+# ---- in real shells on a terminal ---------------------------------------------------
 
 FILES = PROGRAM.parent
 
@@ -77,7 +77,7 @@ RC = {
 
 @pytest.fixture
 def shell(request, three, tmp_path):
-    """An interactive shell with our completion and no settings of anybody's."""
+    """An interactive shell with our completion, without the user's settings."""
     name = request.param
     for tool in (name, "tmux"):
         if not shutil.which(tool):
@@ -94,7 +94,7 @@ def shell(request, three, tmp_path):
 
 
 @pytest.mark.parametrize("shell", SHELLS, indirect=True)
-def test_the_shell_completes_what_is_typed(shell):
+def test_a_real_shell_completes_what_is_typed(shell):
     for typed, completed in (("holdfast stat", "holdfast status"), ("holdfast set of", "holdfast set off"),
                              ("holdfast doctor --verb", "holdfast doctor --verbose"),
                              ("holdfast check --expect an", "holdfast check --expect any"),
@@ -107,7 +107,7 @@ def test_the_shell_completes_what_is_typed(shell):
 
 
 @pytest.mark.parametrize("shell", SHELLS, indirect=True)
-def test_the_shell_lists_what_there_is(shell):
+def test_a_real_shell_lists_the_commands(shell):
     shell.type("holdfast ")
     shell.press("Tab")
     shell.press("Tab")

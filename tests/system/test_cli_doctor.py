@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast doctor: every kind of trouble is provoked and found, with its evidence and its cure; a healthy node has none."""
+"""holdfast doctor finds each kind of problem with its evidence and its cure, and finds none on a healthy node."""
 
 import contextlib
 import ctypes
@@ -46,7 +46,7 @@ SERVICE = {
 }
 
 
-# Words are names and patterns; of a unit that is not there it tells that.
+# `systemctl show`: the arguments are names and patterns. For a missing unit with a full name it prints LoadState=not-found.
 SYSTEMCTL = """#!/bin/sh
 [ "$1" = show ] || exit 1
 for word; do
@@ -63,7 +63,7 @@ done
 
 
 class Patient:
-    """A node on which everything is right, until a test breaks it."""
+    """A node without problems, until a test causes one."""
 
     def __init__(self, node):
         self.node = node
@@ -95,7 +95,7 @@ class Patient:
             (self.root / device / "driver").symlink_to(f"../../drivers/{driver}")
 
     def install(self, library, version, folder="usr/lib/x86_64-linux-gnu"):
-        """The file, and the link to it by which programs load it. ldconfig passes over what is no library."""
+        """Installs the file, and the link by which programs load it. It is a real library, since ldconfig skips other files."""
         file = self.node.write(f"{folder}/{library}.{version}", "")
         shutil.copy(LIBRARIES[library], file)
         self.link(f"{folder}/{library}.1", file.name)
@@ -107,13 +107,13 @@ class Patient:
         link.symlink_to(target)
 
     def cache_libraries(self):
-        """What a package's installation does last: ldconfig, which changes its root for that."""
+        """Runs ldconfig, as a package's installation does. ldconfig needs root for its chroot()."""
         self.node.write("etc/ld.so.conf", "/usr/lib/x86_64-linux-gnu\n")
         become_root = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
         subprocess.run([*become_root, "/sbin/ldconfig", "-X", "-r", self.root], check=True, timeout=30)
 
     def boot_systemd(self, unit="nvidia-persistenced", socket_unit="", **changes):
-        """What systemctl show tells of that service and of its socket unit. It knows those of earlier calls, too."""
+        """Adds a service and its socket unit to those that `systemctl show` reports."""
         (self.root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
         told = {"Id": f"{unit}.service"} | SERVICE | changes
         self.node.write(f"units/{unit}.service", "".join(f"{key}={value}\n" for key, value in told.items()))
@@ -121,14 +121,14 @@ class Patient:
         self.node.write("bin/systemctl", SYSTEMCTL.format(units=self.root / "units")).chmod(0o755)
 
     def put_daemon_in(self, group, line="0::"):
-        """It runs in that control group."""
+        """Puts the daemon into this control group."""
         self.node.write(f"proc/{os.getpid()}/cgroup", f"{line}{group}\n")
 
     def start_daemon(self, **how):
-        if "modes" not in how:  # Holdfast's; with modes it is NVIDIA's
+        if "modes" not in how:  # Holdfast's daemon; with modes it is NVIDIA's
             how = {"rows": [Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)]} | how
         self.node.start_daemon(**how)
-        self.write_pid(os.getpid())  # the scripted daemon lives in this process
+        self.write_pid(os.getpid())  # the scripted daemon runs in this process
         return self
 
     def write_pid(self, pid):
@@ -138,7 +138,7 @@ class Patient:
         return holdfast(self.root, "doctor", *arguments, PATH=f"{self.root}/bin:{os.environ['PATH']}", **how)
 
     def examine(self, *arguments, **how):
-        """The checks by id, after what holds of every answer."""
+        """Returns the checks by id. First checks what is true for every document."""
         result = self.run("--json", *arguments, **how)
         document = result.json("doctor")
         assert result.err == ""
@@ -174,14 +174,14 @@ def evidence(check):
 # ---- a healthy node ----------------------------------------------------------
 
 
-def test_a_healthy_node_has_no_problem_and_everything_can_be_told(healthy):
+def test_a_healthy_node_has_no_problem_and_no_unknown_check(healthy):
     assert {name: check["verdict"] for name, check in healthy.examine().items() if check["verdict"] != "ok"} == {}
     result = healthy.run()
     assert result.status == 0
     assert re.fullmatch(r"no problem found by (\d+) checks: \1 OK, 0 unknown\n", result.out)
 
 
-def test_the_verbose_text_shows_what_is_right_and_why(healthy):
+def test_verbose_shows_the_checks_that_are_ok_with_their_evidence(healthy):
     out = healthy.run("--verbose").out
     for name, check in healthy.examine().items():
         assert f"OK      {name}: {check['title']}" in out
@@ -189,7 +189,7 @@ def test_the_verbose_text_shows_what_is_right_and_why(healthy):
 
 
 class Opens:
-    """What is opened in a folder (inotify(7)), by name."""
+    """Records which files in a folder are opened (inotify(7))."""
 
     IN_OPEN = 0x20
 
@@ -209,7 +209,7 @@ class Opens:
         os.close(self._fd)
 
 
-def test_looking_opens_no_device_node(healthy):
+def test_doctor_opens_no_device_node(healthy):
     opens = Opens(healthy.root / "dev")
     try:
         assert healthy.problems() == {}
@@ -220,7 +220,7 @@ def test_looking_opens_no_device_node(healthy):
         opens.close()
 
 
-def test_every_probe_has_a_runbook_that_tells_what_to_do():
+def test_every_probe_has_a_runbook_that_names_it():
     source = (TOP / "src/cli/doctor/doctor.c").read_text()
     probes = re.findall(r'^        \{"([a-z-]+)", "[^"]+", "([a-z-]+)",\s+probe_\w+\}', source, re.M)
     assert len(probes) == len(re.findall(r"probe_\w+\}", source)) >= 21
@@ -254,7 +254,7 @@ def test_one_gpu_gone_from_the_bus_is_named(healthy):
     assert healthy.only_problem("gpu-on-bus")["evidence"][0].startswith(f"GPU 1 {B}: not in")
 
 
-def test_a_driver_that_is_not_loaded_is_found_and_who_has_the_gpus(patient):
+def test_a_driver_that_is_not_loaded_is_found_and_the_driver_that_has_the_gpus_is_named(patient):
     shutil.rmtree(patient.root / "proc/driver")
     (patient.root / f"sys/bus/pci/devices/{A}/driver").unlink()
     (patient.root / f"sys/bus/pci/devices/{A}/driver").symlink_to("../../drivers/nouveau")
@@ -272,7 +272,7 @@ def test_a_kernel_without_the_module_is_found(patient):
     assert check["runbook"] == "kernel-or-gpu-missing"
 
 
-def test_a_gpu_without_driver_is_a_problem_and_one_given_away_a_note(healthy):
+def test_a_gpu_without_a_driver_is_a_problem_but_one_with_another_driver_is_a_note(healthy):
     healthy.put_on_bus("0000:d0:00.0", driver="vfio-pci")
     check = healthy.examine()["driver-loaded"]
     assert check["verdict"] == "note" and "0000:d0:00.0 is on the PCI bus, driven by vfio-pci" in evidence(check)
@@ -289,8 +289,8 @@ def test_a_library_of_another_version_is_found(healthy, library):
     assert "595.45.04" in check["summary"]
 
 
-def test_a_library_is_found_behind_alternatives_in_a_folder_that_only_they_know(healthy):
-    """As Debian's packages have it; their links are absolute, so below a root they are that root's."""
+def test_a_library_is_found_through_debians_alternatives(healthy):
+    """Debian's packages install absolute links. Below --root, these links belong to that root."""
     folder = "usr/lib/x86_64-linux-gnu/nvidia/current"
     healthy.install("libnvidia-ml.so", "595.50.01", folder)
     healthy.link("etc/alternatives/glx--libnvidia-ml.so.1", f"/{folder}/libnvidia-ml.so.1")
@@ -299,19 +299,19 @@ def test_a_library_is_found_behind_alternatives_in_a_folder_that_only_they_know(
     assert check["evidence"] == [f"{healthy.root}/{folder}/libnvidia-ml.so.595.50.01"]
 
 
-def test_of_two_installations_the_one_counts_that_the_loader_takes(healthy):
-    healthy.install("libnvidia-ml.so", "570.10.01", "usr/lib")  # the loader looks there last
+def test_of_two_installed_libraries_the_one_that_the_loader_chooses_counts(healthy):
+    healthy.install("libnvidia-ml.so", "570.10.01", "usr/lib")  # the loader searches this folder last
     healthy.cache_libraries()
     check = healthy.examine()["versions"]
     assert (check["verdict"], check["evidence"]) == ("ok", ["2 libraries of version 595.45.04"])
 
 
-def test_an_old_library_that_nothing_leads_to_is_no_mismatch(healthy):
+def test_an_old_library_that_no_link_points_to_is_no_mismatch(healthy):
     healthy.node.write("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.570.10.01", "")
     assert healthy.examine()["versions"]["verdict"] == "ok"
 
 
-def test_without_libraries_or_the_loaders_cache_versions_cannot_be_told(healthy):
+def test_without_libraries_or_the_loaders_cache_the_versions_are_unknown(healthy):
     for file in (healthy.root / "usr/lib/x86_64-linux-gnu").iterdir():
         file.unlink()
     healthy.cache_libraries()
@@ -328,20 +328,20 @@ def test_without_libraries_or_the_loaders_cache_versions_cannot_be_told(healthy)
 
 @pytest.mark.parametrize("name, cure", [("nvidia1", "nvidia-modprobe -c 1"), ("nvidiactl", "nvidia-modprobe -c 255"),
                                         ("nvidia-uvm", "nvidia-modprobe -u")])
-def test_a_missing_node_is_found_and_made_by_the_cure(healthy, name, cure):
+def test_a_missing_node_is_found_and_the_cure_creates_it(healthy, name, cure):
     (healthy.root / f"dev/{name}").unlink()
     check = healthy.only_problem("nodes")
     assert check["evidence"] == [f"{healthy.root}/dev/{name}: No such file or directory"] and check["cure"] == cure
 
 
-def test_a_node_narrower_than_the_modules_parameters_is_found(healthy):
+def test_a_node_with_a_stricter_mode_than_the_modules_parameters_is_found(healthy):
     (healthy.root / "dev/nvidia2").chmod(0o600)
     check = healthy.only_problem("nodes")
     assert "dev/nvidia2 has mode 0600" in evidence(check) and "params says 0666" in evidence(check)
     assert check["cure"] == f"chmod 0666 {healthy.root}/dev/nvidia2"
 
 
-def test_where_the_administrator_makes_the_nodes_any_mode_is_right(healthy):
+def test_any_mode_is_right_if_the_driver_does_not_manage_the_nodes(healthy):
     (healthy.root / "dev/nvidia2").chmod(0o660)
     healthy.node.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 0\nDeviceFileMode: 438\n")
     assert healthy.examine()["nodes"]["verdict"] == "ok"
@@ -361,14 +361,14 @@ def test_a_unit_that_cannot_start_is_found(healthy, changes, words, cure):
     assert words in check["summary"] and cure in check["cure"] and "systemctl show: LoadState=" in evidence(check)
 
 
-def test_a_missing_unit_is_a_problem_unless_a_daemon_runs_all_the_same(patient):
+def test_a_missing_unit_is_a_problem_unless_a_daemon_runs_without_it(patient):
     patient.boot_systemd(LoadState="not-found", UnitFileState="", ExecStart="", FragmentPath="")
     assert "there is no unit" in patient.problems()["unit"]["summary"]
     patient.start_daemon()
     assert patient.examine()["unit"]["verdict"] == "note"
 
 
-def test_a_disabled_service_that_a_socket_unit_starts_is_right(healthy):
+def test_a_disabled_service_with_an_enabled_socket_unit_is_ok(healthy):
     healthy.boot_systemd(UnitFileState="disabled", socket_unit="enabled")
     assert healthy.examine()["unit"]["verdict"] == "ok"
 
@@ -379,7 +379,7 @@ def test_a_disabled_service_that_a_socket_unit_starts_is_right(healthy):
 @pytest.mark.parametrize("line", ["0::", "1:name=systemd:"])
 @pytest.mark.parametrize("unit, by_pid", [("holdfast", False), ("nvidia-persistenced@node", False), ("gpu-daemons", False),
                                           ("gpu-daemons", True)])
-def test_the_unit_that_the_daemon_runs_in_is_looked_at(healthy, unit, by_pid, line):
+def test_doctor_checks_the_unit_that_the_daemon_runs_in(healthy, unit, by_pid, line):
     told = {"MainPID": os.getpid(), "ExecStart": "{ path=/opt/start ; argv[]=/opt/start ; status=0/0 }"} if by_pid else {}
     healthy.boot_systemd(unit, UnitFileState="disabled", **told)
     healthy.put_daemon_in(f"/system.slice/{unit}.service/part", line)
@@ -387,14 +387,14 @@ def test_the_unit_that_the_daemon_runs_in_is_looked_at(healthy, unit, by_pid, li
     assert f"{unit}.service is disabled" in check["summary"] and check["cure"] == f"systemctl enable --now {unit}", check
 
 
-def test_a_unit_in_which_the_daemon_was_started_by_hand_is_not_its_unit(healthy):
+def test_doctor_ignores_a_unit_in_which_the_daemon_was_started_by_hand(healthy):
     healthy.boot_systemd("ssh", UnitFileState="disabled", MainPID="1", ExecStart="{ path=/usr/sbin/sshd ; status=0/0 }")
     healthy.put_daemon_in("/system.slice/ssh.service")
     assert healthy.examine()["unit"]["verdict"] == "ok"
 
 
 @pytest.mark.parametrize("unit", ["holdfast", "holdfast@node", "nvidia-persistence"])
-def test_without_a_daemon_the_unit_that_is_enabled_is_looked_at(patient, unit):
+def test_without_a_daemon_doctor_checks_the_enabled_unit(patient, unit):
     patient.boot_systemd(UnitFileState="disabled", ActiveState="inactive")
     patient.boot_systemd(unit, ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="6")
     found = patient.problems()
@@ -403,19 +403,19 @@ def test_without_a_daemon_the_unit_that_is_enabled_is_looked_at(patient, unit):
     assert found["daemon"]["cure"] == f"systemctl enable --now {unit}"
 
 
-def test_a_masked_unit_is_looked_at_rather_than_one_that_is_only_there(patient):
+def test_without_a_daemon_doctor_prefers_a_masked_unit_to_a_disabled_one(patient):
     patient.boot_systemd(LoadState="masked", UnitFileState="masked", ActiveState="inactive")
     patient.boot_systemd("holdfast", UnitFileState="disabled", ActiveState="inactive")
     assert "nvidia-persistenced.service" in patient.problems()["unit"]["summary"]
 
 
-def test_a_unit_that_is_merely_there_is_not_looked_at_instead_of_the_one_that_is_gone(patient):
+def test_a_missing_unit_is_reported_even_if_a_disabled_one_has_another_name(patient):
     patient.boot_systemd(LoadState="not-found", UnitFileState="", ExecStart="", FragmentPath="", ActiveState="inactive")
     patient.boot_systemd("holdfast", UnitFileState="disabled", ActiveState="inactive")
     assert "systemctl enable --now nvidia-persistenced" in patient.problems()["unit"]["cure"]
 
 
-def test_a_unit_of_that_name_that_starts_another_program_is_not_looked_at(patient):
+def test_doctor_ignores_a_unit_with_a_similar_name_that_starts_another_program(patient):
     patient.boot_systemd(UnitFileState="disabled", ActiveState="inactive")
     patient.boot_systemd("nvidia-persistence-mode", ActiveState="failed", ExecStart="{ path=/usr/bin/nvidia-smi ; status=1 }")
     assert patient.problems()["unit"]["cure"] == "systemctl enable --now nvidia-persistenced"
@@ -431,7 +431,7 @@ def test_a_missing_program_is_found_at_step_exec(patient):
     assert "unit-result" not in found
 
 
-def test_of_a_forking_unit_the_commands_own_status_tells(patient):
+def test_for_a_forking_unit_the_exit_status_of_its_command_counts(patient):
     failed = SERVICE["ExecStart"].replace("status=0/0", "status=203")
     patient.boot_systemd(ActiveState="failed", Result="exit-code", ExecStart=failed)
     assert "failed at step EXEC" in patient.problems()["unit-exec"]["summary"]
@@ -451,29 +451,29 @@ def test_a_unit_that_failed_for_another_reason_is_found(patient, result, words):
     assert f"Result={result} ExecMainStatus=1" in evidence(check) and "journalctl" in check["cure"]
 
 
-def test_the_daemons_last_words_are_quoted(patient):
+def test_the_daemons_last_messages_from_the_journal_are_quoted(patient):
     journalctl = patient.node.write("bin/journalctl", "#!/bin/sh\necho \"cannot open the pid file; asked: $*\"\n")
     journalctl.chmod(0o755)
     patient.boot_systemd(ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="1")
     text = evidence(patient.problems()["unit-result"])
     assert "journal: cannot open the pid file" in text and "_SYSTEMD_UNIT=nvidia-persistenced.service" in text
-    assert "SYSLOG_IDENTIFIER=nvidia-persistenced" in text, "not what systemd said in the unit's name"
+    assert "SYSLOG_IDENTIFIER=nvidia-persistenced" in text, "systemd's own messages about the unit are not left out"
     journalctl.write_text("#!/bin/sh\necho no journal >&2\nexit 1\n")
     assert "journal" not in evidence(patient.problems()["unit-result"])
 
 
-def test_a_timeout_of_infinity_waits_for_systemd(healthy):
+def test_with_an_infinite_timeout_doctor_waits_for_systemctl(healthy):
     assert healthy.examine("--timeout=infinity")["unit"]["verdict"] == "ok"
 
 
-def test_without_systemd_the_unit_cannot_be_told(healthy):
+def test_without_systemd_the_checks_of_the_unit_are_unknown(healthy):
     shutil.rmtree(healthy.root / "run/systemd")
     checks = healthy.examine()
     for name in ("unit", "unit-exec", "unit-result"):
         assert checks[name]["verdict"] == "cannot-tell" and "systemd does not run here" in checks[name]["summary"]
 
 
-def test_a_systemctl_that_fails_hangs_or_babbles_is_no_problem_of_the_nodes(healthy):
+def test_if_systemctl_fails_hangs_or_prints_garbage_the_unit_is_unknown(healthy):
     program = healthy.root / "bin/systemctl"
     for script, words in (("echo no bus >&2; exit 1", "no bus"), ("exec sleep 60", "timed out"), ("head -c 99999 /dev/zero", ""),
                           ("yes =", "")):
@@ -504,26 +504,26 @@ def test_a_pid_file_of_another_user_is_found_too(patient):
     assert "nvidia-persistenced.pid: uid 0" in evidence(patient.problems()["runtime-directory"])
 
 
-def test_a_runtime_directory_that_nobody_makes_is_found(patient):
+def test_a_runtime_directory_that_the_daemons_user_cannot_create_is_found(patient):
     patient.boot_systemd(User="nobody", RuntimeDirectory="")
     assert "cannot create it" in patient.problems()["runtime-directory"]["summary"]
     patient.boot_systemd(User="nobody")
     assert "runtime-directory" not in patient.problems()
 
 
-def test_a_directory_that_systemd_gives_to_the_user_is_right_whoever_has_it_now(patient):
+def test_with_runtimedirectory_the_directorys_owner_does_not_matter(patient):
     (patient.root / "run/nvidia-persistenced").mkdir()
     patient.boot_systemd(User="nobody")
     assert patient.examine()["runtime-directory"]["verdict"] == "ok"
 
 
-def test_a_file_in_the_runtime_directorys_place_is_found(patient):
+def test_a_file_in_place_of_the_runtime_directory_is_found(patient):
     (patient.root / "run/nvidia-persistenced").write_text("")
     assert "is no directory" in patient.problems()["runtime-directory"]["summary"]
 
 
 
-# ---- what others have changed of the unit
+# ---- local changes to the unit
 
 OURS = "man:nvidia-persistenced(1) man:holdfast(1)"
 
@@ -533,11 +533,12 @@ def test_a_unit_in_etc_that_hides_the_packages_is_a_note(healthy):
     healthy.boot_systemd(FragmentPath="/etc/systemd/system/nvidia-persistenced.service")
     check = healthy.examine()["unit"]
     assert check["verdict"] == "note" and "hides the package's" in check["summary"], check
-    assert "systemctl revert nvidia-persistenced; systemctl enable nvidia-persistenced;" in check["cure"], "a revert disables it"
+    # A revert disables the unit, so the cure must enable it again.
+    assert "systemctl revert nvidia-persistenced; systemctl enable nvidia-persistenced;" in check["cure"]
 
 
 @pytest.mark.parametrize("user, told", [("nvidia-persistenced", "nvidia-persistenced"), ("", "root"), ("root", "root")])
-def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it_and_says_as_whom(healthy, user, told):
+def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it_and_names_the_user(healthy, user, told):
     path = "/etc/systemd/system/nvidia-persistenced.service.d/override.conf"
     healthy.node.write(path[1:], "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user root\n")
     healthy.boot_systemd(DropInPaths=f"/a/limits.conf {path}", Documentation=OURS, User=user)
@@ -554,7 +555,7 @@ def test_a_command_of_the_unit_that_fails_is_named(patient):
     assert "a command of the unit fails" in check["summary"] and "ExecStartPost=/opt/limits" in check["summary"], check
 
 
-def test_a_unit_that_is_started_again_and_again_is_a_problem(patient):
+def test_a_unit_that_systemd_restarts_repeatedly_is_a_problem(patient):
     patient.boot_systemd(ActiveState="activating", SubState="start-pre", NRestarts="7")
     assert "7 times so far" in patient.problems("--timeout=0.5")["unit-result"]["summary"]
 
@@ -567,7 +568,7 @@ def test_uvm_state_that_would_block_an_unbind_is_a_note(patient):
 
 @pytest.mark.parametrize("told", [{"DynamicUser": "yes", "User": "holder"}, {"ExecStart": SERVICE["ExecStart"].replace(
     "--verbose", "--user $DAEMON_USER")}])
-def test_a_user_that_only_systemd_knows_cannot_be_told(patient, told):
+def test_with_a_user_that_only_systemd_knows_the_runtime_directory_is_unknown(patient, told):
     patient.boot_systemd(**told)
     assert patient.examine()["runtime-directory"]["verdict"] == "cannot-tell"
 
@@ -601,7 +602,7 @@ def test_a_silent_daemon_is_found(patient):
     assert "did not answer within 0.5 s" in evidence(patient.only_problem("socket"))
 
 
-def test_a_peer_that_speaks_no_rpc_is_found(patient):
+def test_a_listener_that_does_not_speak_rpc_is_found(patient):
     patient.node.socket_path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(patient.node.socket_path))
@@ -620,7 +621,7 @@ def test_a_peer_that_speaks_no_rpc_is_found(patient):
     assert "is not a persistence daemon" in evidence(check)
 
 
-def test_a_socket_that_is_not_for_everybody_is_found(healthy):
+def test_a_socket_that_is_not_open_to_everybody_is_found(healthy):
     healthy.node.socket_path.chmod(0o770)
     check = healthy.only_problem("socket")
     assert "mode 0770" in evidence(check) and check["cure"] == f"chmod 0777 {healthy.node.socket_path}"
@@ -638,7 +639,7 @@ def test_nvidias_daemon_is_a_note(patient):
     assert patient.problems() == {}
 
 
-def test_a_pid_file_that_names_no_daemon_is_found(healthy):
+def test_a_pid_file_with_a_pid_that_is_no_daemon_is_found(healthy):
     healthy.write_pid(1)
     check = healthy.only_problem("one-daemon")
     assert f"has 1, at the socket listens pid {os.getpid()}" in evidence(check)
@@ -683,7 +684,7 @@ OLD_SOCKET = 'mount --bind "$0" "$1" && echo mounted && exec cat'
 
 @contextlib.contextmanager
 def namespace(script, *arguments, how=("--mount",)):
-    """A process in a mount namespace of its own; the script's first word is its beginning."""
+    """Runs the script in a new mount namespace, after the script has printed "mounted"."""
     with subprocess.Popen(["unshare", *how, "sh", "-c", script, *arguments], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as container:
         try:
@@ -697,8 +698,8 @@ def namespace(script, *arguments, how=("--mount",)):
 @pytest.mark.parametrize("how, verdict", [(["--mount"], "problem"), (["--user", "--map-root-user", "--mount"], "note")],
                          ids=["of the host's users", "in a user namespace"])
 @pytest.mark.parametrize("what", ["socket", "."])
-def test_a_container_with_an_old_socket_is_found(healthy, what, how, verdict):
-    """What is mounted is an inode: of the socket, or of the folder that ExecStopPost= removes and the daemon makes anew."""
+def test_a_container_that_has_an_old_socket_mounted_is_found(healthy, what, how, verdict):
+    """A bind mount keeps an inode: the old socket, or the folder that ExecStopPost= removes and the next daemon recreates."""
     if os.geteuid() != 0:
         pytest.skip("root is missing: it takes a mount namespace")
     directory = healthy.node.socket_path.parent
@@ -734,7 +735,7 @@ with socket.socket(socket.AF_UNIX) as listener:
 
 
 @pytest.mark.parametrize("script", [FORGED_MOUNT, FORGED_LISTENER], ids=["an old mount", "a listener"])
-def test_an_old_socket_that_any_user_can_make_for_itself_is_none(healthy, script):
+def test_an_old_socket_that_a_user_has_forged_is_ignored(healthy, script):
     if os.geteuid() != 0:
         pytest.skip("root is missing: it takes a mount namespace")
     (healthy.root / "forged").mkdir()
@@ -743,8 +744,8 @@ def test_an_old_socket_that_any_user_can_make_for_itself_is_none(healthy, script
 
 
 @pytest.mark.parametrize("user, verdict", [(0, "problem"), (process.NOBODY, "ok")])
-def test_a_listener_of_another_user_at_the_same_place_is_none(healthy, user, verdict):
-    """A user's bind mount of a folder on the same file system."""
+def test_a_listener_of_an_ordinary_user_at_the_same_path_is_ignored(healthy, user, verdict):
+    """The listener's folder is bind-mounted over the socket's folder, on the same file system."""
     if os.geteuid() != 0:
         pytest.skip("root is missing: it takes a mount namespace")
     other = healthy.root / "other"
@@ -759,14 +760,14 @@ def test_a_listener_of_another_user_at_the_same_place_is_none(healthy, user, ver
 # ---- GPUs --------------------------------------------------------------------
 
 
-def test_persistence_that_a_client_switched_off_is_found_and_by_whom(patient):
+def test_persistence_that_a_client_switched_off_is_found_with_its_cause(patient):
     patient.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0), Row(C)])
     check = patient.only_problem("persistence")
     assert evidence(check).startswith(f"GPU 1 {B}: switched off by a client") and "2027-01-15 08:00:00" in evidence(check)
     assert check["cure"] == "holdfast set on --gpu 1" and "1 of 3 GPUs" in check["summary"]
 
 
-def test_persistence_that_the_configuration_has_off_is_found(patient):
+def test_persistence_that_the_configuration_switches_off_is_found(patient):
     patient.node.write("etc/holdfast/holdfast.conf", f"[gpu *]\npersistence = on\n\n[gpu {B}]\npersistence = off\n")
     patient.start_daemon(rows=[Row(A, RELEASED, wanted=0), Row(B, RELEASED, wanted=0), Row(C)])
     first, second = patient.only_problem("persistence")["evidence"]
@@ -783,7 +784,7 @@ def test_persistence_that_is_off_as_configured_is_a_note(patient):
     assert "off by the configuration" in evidence(check)
 
 
-def test_only_those_that_are_not_off_as_configured_count(patient):
+def test_only_gpus_that_are_not_off_as_configured_count_as_a_problem(patient):
     patient.node.write("etc/holdfast/holdfast.conf", f"[gpu {A}]\npersistence = off\n")
     patient.start_daemon(rows=[Row(A, RELEASED, wanted=0, configured=0), Row(B, RELEASED, wanted=0), Row(C)])
     check = patient.only_problem("persistence")
@@ -792,21 +793,21 @@ def test_only_those_that_are_not_off_as_configured_count(patient):
     assert check["cure"] == "holdfast set on --gpu 1"
 
 
-def test_a_lease_is_found_and_nothing_is_to_be_done_but_wait(patient):
+def test_a_lease_is_found_and_the_cure_is_to_wait(patient):
     patient.start_daemon(rows=[Row(A), Row(B, RELEASED, leased=1), Row(C)])
     check = patient.only_problem("persistence")
     assert "released by a lease" in evidence(check) and check["cure"].startswith("holdfast wait")
 
 
-def test_gpus_that_are_still_being_opened_are_a_note(patient):
+def test_gpus_that_the_daemon_is_still_opening_are_a_note(patient):
     patient.start_daemon(rows=[Row(A), Row(B, OPENING), Row(C)])
     check = patient.examine()["persistence"]
     assert (check["verdict"], check["evidence"]) == ("note", ["2 of 3 GPUs held by the daemon"])
     assert "1 GPU is wanted, and not held yet" in check["summary"]
 
 
-def test_persistence_off_in_nvidias_daemon_is_found(patient):
-    patient.node.tear_down(B)  # else the kernel's flag keeps it
+def test_persistence_that_is_off_in_nvidias_daemon_is_found(patient):
+    patient.node.tear_down(B)  # otherwise doctor infers that the kernel flag keeps it
     patient.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0), "0000:ca:00": (0, 1)})
     assert "off in NVIDIA's daemon" in evidence(patient.only_problem("persistence"))
 
@@ -833,7 +834,7 @@ KERNEL_LOG = f"""6,100,1000000,-;usb 1-1: new device
 """
 
 
-def test_a_gpu_that_does_not_initialise_is_found_with_the_kernels_own_words(patient):
+def test_a_gpu_that_does_not_initialise_is_found_and_the_kernel_log_is_quoted(patient):
     patient.node.write("dev/kmsg", KERNEL_LOG)
     patient.start_daemon(rows=[Row(A), Row(B, FAILED, errno=5, nv_status=0x0f, failures=4, error="cannot open /dev/nvidia1"), Row(C)])
     check = patient.only_problem("initialisation")
@@ -841,11 +842,11 @@ def test_a_gpu_that_does_not_initialise_is_found_with_the_kernels_own_words(pati
                                  f"kernel log: NVRM: GPU {B}: RmInitAdapter failed! (0x62:0x40:1860)"]
 
 
-def test_a_close_that_failed_is_no_failed_initialisation(patient):
-    """The GPU works: a reset as its cure would do harm."""
+def test_a_failed_close_is_not_reported_as_a_failed_initialisation(patient):
+    """The GPU works, so doctor must not suggest a reset."""
     failure = {"errno": errno.ETIMEDOUT, "failures": 1, "error": "the keeper did not drop its copy of the GPU"}
     patient.start_daemon(rows=[Row(A), Row(B, HELD, **failure), Row(C)])
-    assert patient.examine()["initialisation"]["verdict"] == "ok", "it is wanted, and held"
+    assert patient.examine()["initialisation"]["verdict"] == "ok", "the GPU should be held, and it is"
     patient.node.daemon.rows[1] = Row(B, HELD, leased=1, wanted=0, **failure)
     check = patient.problems()["initialisation"]
     assert check["summary"] == "1 GPU cannot be released; the daemon goes on trying"
@@ -853,14 +854,14 @@ def test_a_close_that_failed_is_no_failed_initialisation(patient):
     assert check["cure"] == "systemctl restart holdfast-keeper.service"
 
 
-def test_a_held_gpu_that_fell_off_the_bus_since_is_found_by_the_kernel_log(patient):
+def test_the_kernel_log_shows_that_a_held_gpu_has_fallen_off_the_bus(patient):
     uptime_usec = int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6)
     patient.node.write("dev/kmsg", f"3,9,{uptime_usec},-;NVRM: Xid (PCI:0000:3a:00): 79, GPU has fallen off the bus.\n")
     now_usec = int(time.time() * 1e6)
     patient.start_daemon(rows=[Row(A), Row(B, since=now_usec - 3600_000_000), Row(C)])
     check = patient.only_problem("initialisation")
     assert f"GPU 1 {B}: fell off the bus" in evidence(check) and "Xid (PCI:0000:3a:00): 79" in evidence(check)
-    patient.node.daemon.rows[1] = Row(B, since=now_usec + 3600_000_000)  # opened anew after a reset
+    patient.node.daemon.rows[1] = Row(B, since=now_usec + 3600_000_000)  # opened again after a reset
     assert patient.problems() == {}
 
 
@@ -881,14 +882,14 @@ def test_a_gpu_stuck_in_the_driver_is_found(patient):
     assert evidence(patient.only_problem("stuck")) == f"GPU 1 {B}: opening since 2027-01-15 08:00:00"
 
 
-def test_a_fabric_that_is_not_ready_is_found(patient):
+def test_an_nvlink_fabric_that_is_not_ready_is_found(patient):
     patient.start_daemon(rows=[Row(A), Row(B, uvm=1, uvm_text="register: NV_ERR_NVLINK_FABRIC_NOT_READY"), Row(C)])
     check = patient.only_problem("fabric")
     assert evidence(check) == f"GPU 1 {B}: register: NV_ERR_NVLINK_FABRIC_NOT_READY"
     assert check["cure"] == "systemctl restart nvidia-fabricmanager"
 
 
-def test_other_holders_are_notes_until_they_are_in_the_way(patient):
+def test_other_holders_are_a_note_until_a_gpu_should_be_free(patient):
     patient.node.write("sys/module/nvidia_drm/parameters/modeset", "Y\n")
     patient.start_daemon(rows=[Row(A, legacy=YES), Row(B), Row(C)])
     check = patient.examine()["other-holder"]
@@ -899,15 +900,16 @@ def test_other_holders_are_notes_until_they_are_in_the_way(patient):
     assert "a released GPU is not free" in patient.problems()["other-holder"]["summary"]
 
 
-def test_a_failed_gpu_and_a_released_one_are_not_blamed_on_the_kernels_flag(patient):
+def test_doctor_does_not_infer_the_kernel_flag_for_failed_and_released_gpus(patient):
     patient.node.tear_down(B)
     patient.node.tear_down(C)
     patient.start_daemon(rows=[Row(A), Row(B, FAILED, error="no power"), Row(C, RELEASED)])
     assert patient.examine()["other-holder"]["verdict"] == "ok"
 
 
-def test_a_daemon_that_does_not_hear_of_unbinds_is_a_note_with_an_old_driver(patient):
-    """The scripted daemon has the pid of this process, which does not read the kernel log, and then does."""
+def test_with_an_old_driver_a_daemon_that_does_not_learn_of_unbinds_is_a_note(patient):
+    """A daemon that reads the kernel log learns of unbinds also with an old driver. The scripted daemon has this process's pid.
+    """
     patient.start_daemon(rows=[Row(A), Row(B), Row(C)])
     assert patient.examine()["unbind"]["verdict"] == "ok"
     patient.node.load_driver("550.163.01")
@@ -920,15 +922,15 @@ def test_a_daemon_that_does_not_hear_of_unbinds_is_a_note_with_an_old_driver(pat
         assert patient.examine()["unbind"]["verdict"] == "ok"
 
 
-def test_the_legacy_flag_is_a_note(patient):
+def test_the_kernel_flag_is_a_note(patient):
     patient.start_daemon(rows=[Row(A), Row(B, legacy=YES), Row(C)])
     check = patient.examine()["other-holder"]
     assert (check["verdict"], check["evidence"]) == ("note", [f"GPU 1 {B}: the driver says so"])
 
 
 @pytest.mark.parametrize("state, name", [(HELD, "held"), (RELEASED, "released")])
-def test_a_flag_that_is_not_known_is_not_said_to_be_off(patient, state, name):
-    """A released GPU that is still initialised may have the flag; one that is not has none."""
+def test_an_unknown_kernel_flag_is_not_reported_as_off(patient, state, name):
+    """A released GPU may have the flag if it is still initialised; otherwise the flag is off."""
     patient.start_daemon(rows=[Row(A, minor=0), Row(B, state, minor=1, legacy=UNKNOWN), Row(C, minor=2)])
     with opened(patient.node, 1):
         check = patient.examine()["other-holder"]
@@ -937,10 +939,10 @@ def test_a_flag_that_is_not_known_is_not_said_to_be_off(patient, state, name):
     assert patient.examine()["other-holder"]["verdict"] == ("ok" if state == RELEASED else "cannot-tell")
 
 
-def test_without_a_daemon_the_flag_of_a_gpu_in_use_is_not_known(patient):
+def test_without_a_daemon_the_kernel_flag_of_a_gpu_in_use_is_unknown(patient):
     for idle in (A, C):
         patient.node.tear_down(idle)
-    assert patient.examine()["other-holder"]["verdict"] == "note", "initialised, although no process has it open"
+    assert patient.examine()["other-holder"]["verdict"] == "note", "GPU 1 is initialised although no process has it open"
     with opened(patient.node, 1):
         check = patient.examine()["other-holder"]
     assert (check["verdict"], evidence(check)) == ("cannot-tell", f"GPU 1 {B}: initialised, and its flag is not known")
@@ -955,7 +957,7 @@ def test_clients_are_a_note_until_the_gpu_should_be_free(patient):
         assert f"cat (pid {job.pid})" in evidence(patient.problems()["reset"])
 
 
-# ---- how it tells ------------------------------------------------------------
+# ---- the output --------------------------------------------------------------
 
 
 def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
@@ -973,7 +975,7 @@ def test_problems_come_first_each_with_evidence_cure_and_runbook(patient):
     assert max(map(len, lines)) <= 80 and len(lines) <= 24
 
 
-def test_the_runbook_is_named_where_a_package_put_it(patient):
+def test_the_runbook_is_named_by_its_installed_path(patient):
     (patient.root / "dev/nvidia2").unlink()
     options = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text())
     prefix = next(option["value"] for option in options if option["name"] == "prefix")
@@ -981,7 +983,7 @@ def test_the_runbook_is_named_where_a_package_put_it(patient):
     assert f"    runbook  {page}" in patient.run(COLUMNS="80").out.splitlines()
 
 
-def test_eight_failures_are_told_and_further_ones_counted(patient):
+def test_doctor_lists_eight_failures_and_counts_the_others(patient):
     addresses = [f"0000:{bus:02x}:00.0" for bus in range(1, 13)]
     for minor, address in enumerate(addresses):
         patient.put_on_bus(address)
@@ -991,7 +993,7 @@ def test_eight_failures_are_told_and_further_ones_counted(patient):
     assert "and 4 more" in patient.run().out
 
 
-def test_what_others_said_cannot_steer_the_terminal(patient):
+def test_escape_sequences_in_quoted_texts_do_not_reach_the_terminal(patient):
     patient.start_daemon(rows=[Row(A), Row(B, FAILED, error="\033[2Jgone"), Row(C)])
     patient.boot_systemd(ActiveState="failed", Result="\033]0;title\a")
     out = patient.run("--verbose").out
@@ -1000,7 +1002,7 @@ def test_what_others_said_cannot_steer_the_terminal(patient):
 
 @pytest.mark.parametrize("garbage", [b"", b"\n" * 300, b"\0\xff:;=/" * 3000, b"x" * 70000, b": : : : ; ; = = - - // \n" * 50],
                          ids=["empty", "lines", "binary", "long", "separators"])
-def test_files_full_of_garbage_are_no_reason_to_fail(healthy, garbage):
+def test_doctor_does_not_fail_on_files_full_of_garbage(healthy, garbage):
     for path in healthy.root.rglob("*"):
         if path.is_file() and not path.is_symlink() and "bin" not in path.parts[len(healthy.root.parts)]:
             path.write_bytes(garbage)
@@ -1009,7 +1011,7 @@ def test_files_full_of_garbage_are_no_reason_to_fail(healthy, garbage):
     healthy.examine()
 
 
-def test_an_ordinary_user_is_told_what_cannot_be_told(healthy):
+def test_for_an_ordinary_user_checks_that_need_root_are_unknown(healthy):
     if os.geteuid() != 0:
         pytest.skip("root is missing: the test calls as another user")
     healthy.node.write("dev/kmsg", "")
@@ -1020,7 +1022,7 @@ def test_an_ordinary_user_is_told_what_cannot_be_told(healthy):
     assert checks["reset"]["verdict"] == "cannot-tell" and "run as root" in checks["reset"]["summary"]
 
 
-def test_wrong_usage_and_lost_output_are_no_count_of_problems(patient):
+def test_wrong_usage_and_lost_output_have_their_own_exit_status(patient):
     for arguments in (["--jsn"], ["extra"], ["--timeout", "soon"]):
         result = patient.run(*arguments)
         assert result.status == DOCTOR_FAILED and len(result.err.splitlines()) == 1
@@ -1028,7 +1030,7 @@ def test_wrong_usage_and_lost_output_are_no_count_of_problems(patient):
         assert patient.run(stdout=full).status == DOCTOR_FAILED
 
 
-def test_the_schema_is_strict_enough_to_fail(healthy):
+def test_the_doctor_schema_rejects_a_problem_without_a_cure(healthy):
     jsonschema = pytest.importorskip("jsonschema")
     document = healthy.run("--json").json("doctor")
     document["checks"][0] |= {"verdict": "problem", "cure": None}
@@ -1036,7 +1038,7 @@ def test_the_schema_is_strict_enough_to_fail(healthy):
         jsonschema.validate(document, json.loads((TOP / "docs/schemas/doctor.json").read_text()))
 
 
-def test_the_help_and_the_manual_page_tell_of_it():
+def test_the_help_and_the_manual_page_describe_doctor():
     text = holdfast(None, "doctor", "--help").out
     assert "125" in text and "Usage: holdfast doctor" in text and len(text.splitlines()) <= 48
     page = (TOP / "docs/man/holdfast.1.scd").read_text()
@@ -1050,7 +1052,7 @@ def test_the_help_and_the_manual_page_tell_of_it():
 
 @pytest.fixture
 def world(build):
-    """A simulated driver in sight; the shim's backend has none."""
+    """A world with the kernel backend: behind the shim there are no driver files for doctor to read."""
     with open_world(build) as world:
         yield world
 
@@ -1066,27 +1068,27 @@ def problems_of(world):
     return {name for name, check in doctor(world).items() if check["verdict"] == "problem"}
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 def test_a_simulated_node_with_its_daemon_is_healthy(world):
     world.simulate(3)
     world.start()
-    # The daemon asks for it after the open.
-    wait_until(lambda: doctor(world)["other-holder"]["verdict"] == "ok", "the kernel's flags to be known")
+    # The daemon asks for the kernel flags after the opens.
+    wait_until(lambda: doctor(world)["other-holder"]["verdict"] == "ok", "the kernel flags are known")
     checks = doctor(world)
     assert {name: check for name, check in checks.items() if check["verdict"] in ("problem", "note")} == {}
-    # Below a root systemd does not run; libraries and the module's list are not simulated.
+    # Below --root, systemd does not run. The simulator has no libraries.
     assert {name for name, check in checks.items() if check["verdict"] == "cannot-tell"} <= {
         "unit", "unit-exec", "unit-result", "versions"}
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_without_the_daemon_a_simulated_node_is_not_and_stays_cold(world):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_without_the_daemon_a_simulated_node_has_problems_and_its_gpus_stay_cold(world):
     world.simulate(2)
     assert problems_of(world) == {"daemon", "persistence"}
     assert world.sim.journal("open", "opened", "initialised") == []
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 def test_failing_excluded_and_lost_simulated_gpus_are_found(world):
     world.simulate(4, gpu1="fail_opens = all", gpu2="excluded = yes", gpu3="lost = yes")
     world.start()
@@ -1096,7 +1098,7 @@ def test_failing_excluded_and_lost_simulated_gpus_are_found(world):
     assert world.gpus[1] in text and world.gpus[3] in text and "NV_ERR_GPU_IS_LOST" in text
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
+@pytest.mark.holdfast_only("the command reads files below --root")
 def test_a_stuck_simulated_gpu_is_found(world):
     world.simulate(2, gpu1="hang = open")
     world.start("--stuck-timeout=1")
@@ -1106,18 +1108,18 @@ def test_a_stuck_simulated_gpu_is_found(world):
     assert problems_of(world) == set()
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_a_simulated_fabric_that_is_late_is_found(world):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_a_late_simulated_fabric_is_found(world):
     world.simulate(2, gpu1="fabric_delay = 1min")
     world.start("--uvm-persistence-mode")
     deadline = time.monotonic() + 20
-    while problems_of(world) != {"fabric"}:  # until the first registration was refused
+    while problems_of(world) != {"fabric"}:  # until the driver has refused the first registration
         assert time.monotonic() < deadline
     assert evidence(doctor(world)["fabric"]).startswith(f"GPU 1 {world.gpus[1]}: the NVLink fabric is not ready")
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_who_switched_persistence_off_is_told_of_the_real_daemon(world):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_with_the_real_daemon_doctor_reports_what_switched_persistence_off(world):
     world.simulate(2)
     daemon = world.start("--no-persistence-mode")
     assert f"--no-persistence-mode (/proc/{daemon.pid}/cmdline)" in evidence(doctor(world)["persistence"])
@@ -1127,8 +1129,8 @@ def test_who_switched_persistence_off_is_told_of_the_real_daemon(world):
     assert evidence(doctor(world)["persistence"]).startswith(f"GPU 1 {world.gpus[1]}: switched off by a client")
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_a_daemon_that_was_killed_leaves_a_stale_socket(world):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_doctor_finds_the_stale_socket_of_a_killed_daemon(world):
     world.simulate(2)
     daemon = world.start()
     os.kill(daemon.pid, signal.SIGKILL)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What every command prints with --json, on nodes of files: on each it must fit its schema, and on the one whose GPUs say
-most it must be what tests/system/golden has. Scripts read it, so no key and no spelling may change unnoticed. After a
-change that is meant, HOLDFAST_GOLDEN=renew writes the files anew; look at the difference, and at whether the schema's
-version must change."""
+"""The output of every command with --json, on nodes made of files.
+
+On each node it must fit its schema. On the node with the most details it must also equal the file in tests/system/golden,
+since scripts read it: no key and no spelling may change unnoticed. After an intended change, HOLDFAST_GOLDEN=renew rewrites
+the files; review the difference, and decide whether the schema's version must change.
+"""
 
 import json
 import os
@@ -55,12 +57,12 @@ def nvidias_daemon(node):
 
 NODES = {"held": all_held, "failed": one_failed, "no-daemon": no_daemon, "nvidia": nvidias_daemon}
 
-# What varies from run to run by its key, and what stands for it.
+# The keys whose values vary from run to run, and the values that replace them.
 VARIES = {"container": None, "duration_ms": 0.0, "elapsed_ms": 0.0}
 
 
 def settled(value, words):
-    """The document with constants for what varies; words: texts that vary, anywhere."""
+    """The document with constants in place of what varies. words: {pattern of a varying text: its replacement}."""
     if isinstance(value, dict):
         return {key: VARIES[key] if key in VARIES else settled(item, words) for key, item in value.items()}
     if isinstance(value, list):
@@ -74,7 +76,7 @@ def settled(value, words):
 
 
 def record_of(node, name):
-    """Everything that can be relied on: what was printed, where, and the exit status."""
+    """Everything that scripts may rely on: both outputs and the exit status."""
     result = holdfast(node.root, *COMMANDS[name])
     document = result.json(name) if result.out else None
     return {"arguments": COMMANDS[name], "exit_status": result.status, "stderr": result.err, "document": document}
@@ -86,13 +88,13 @@ def test_json_fits_its_schema(three, name, where):
     NODES[where](three)
     with opened(three, 0):
         printed = record_of(three, name)["document"] is not None
-    assert printed == ((name, where) != ("set", "no-daemon")), "one that cannot do it prints nothing"
+    assert printed == ((name, where) != ("set", "no-daemon")), "only set without a daemon prints no document"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_json_is_as_it_was(three, name):
+def test_json_is_the_same_as_the_golden_file(three, name):
     if os.geteuid() != 0:
-        pytest.skip("root is missing: others are told less")
+        pytest.skip("root is missing: other users get less information")
     one_failed(three)
     with opened(three, 0) as job:
         record = record_of(three, name)
@@ -109,7 +111,7 @@ def test_json_is_as_it_was(three, name):
     assert record == json.loads(file.read_text())
 
 
-def test_every_command_with_json_is_here():
+def test_every_command_with_json_has_a_golden_file():
     with_json = {name for name in commands() if "--json" in holdfast(None, name, "--help").out}
-    assert set(COMMANDS) == with_json - {"bench"}  # which prints what it measures, another figure each time
+    assert set(COMMANDS) == with_json - {"bench"}  # bench prints measured times, which differ in each run
     assert {file.stem for file in GOLDEN.iterdir()} == set(COMMANDS)

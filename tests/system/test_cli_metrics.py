@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast metrics: Prometheus' text format, as promtool checks it."""
+"""holdfast metrics prints Prometheus' text format, which promtool checks."""
 
 import os
 import re
@@ -24,7 +24,7 @@ SERIES = re.compile(rf"(\w+)(?:\{{({LABEL}(?:,{LABEL})*)\}})? (\S+)")
 
 
 def promtool_faults(text):
-    """What Prometheus' own parser and linter have to say."""
+    """The findings of Prometheus' own parser and linter."""
     if not shutil.which("promtool"):
         pytest.skip("promtool is missing: package prometheus")
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30,
@@ -33,8 +33,10 @@ def promtool_faults(text):
 
 
 class Metrics(dict):
-    """{name: {labels as a frozenset of pairs: value}}. What promtool lets pass fails here: a family without series, series
-    twice, a family in two pieces."""
+    """{name: {labels as a frozenset of pairs: value}}.
+
+    This also fails on faults that promtool accepts: a family without series, a duplicate series, a family in two parts.
+    """
 
     def __init__(self, text):
         super().__init__()
@@ -44,7 +46,7 @@ class Metrics(dict):
         for line in text.splitlines():
             if line.startswith("# HELP "):
                 current = line.split(" ")[2]
-                assert current not in self, f"{current} comes twice"
+                assert current not in self, f"{current} appears twice"
                 self[current] = {}
             elif not line.startswith("# TYPE "):
                 self._add(current, line)
@@ -53,10 +55,10 @@ class Metrics(dict):
 
     def _add(self, current, line):
         match = SERIES.fullmatch(line)
-        assert match and match[1] == current, f"no series of {current}: {line}"
+        assert match and match[1] == current, f"not a series of {current}: {line}"
         labels = re.findall(LABEL, match[2] or "")
         key = frozenset((name, re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value)) for name, value in labels)
-        assert key not in self[current], f"a series twice: {line}"
+        assert key not in self[current], f"duplicate series: {line}"
         self[current][key] = float(match[len(match.groups())])
 
     def value(self, name, **labels):
@@ -71,7 +73,7 @@ def metrics(root):
     return Metrics(result.out)
 
 
-def test_what_the_daemon_tells_of_each_gpu_is_exported(three):
+def test_every_value_that_the_daemon_reports_of_a_gpu_is_exported(three):
     three.start_daemon(rows=[
         Row(A, opens=2, failures=1, uvm=2), Row(B, FAILED, opens=0, failures=7, open_duration=0, error="no power", since=0),
         Row(C, RELEASED, wanted=0, leased=1, legacy=YES)])
@@ -96,7 +98,7 @@ def test_what_the_daemon_tells_of_each_gpu_is_exported(three):
             assert found.value("holdfast_gpu_state", gpu=str(index), state=name) == (name == state)
 
 
-def test_gpus_bear_the_names_that_dcgms_exporter_gives_them(three):
+def test_gpus_have_the_same_labels_as_in_dcgm_exporter(three):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     found = metrics(three.root)
     assert found.value("holdfast_gpu_info", gpu="1", pci_bus_id="00000000:3A:00.0", model="NVIDIA H100 80GB HBM3",
@@ -104,7 +106,7 @@ def test_gpus_bear_the_names_that_dcgms_exporter_gives_them(three):
     assert found.value("holdfast_gpu_held", pci_bus_id="00000000:3A:00.0") == 1
 
 
-def test_a_gpu_that_the_administrator_excluded_is_told_from_one_that_failed(three):
+def test_an_excluded_gpu_is_distinguished_from_one_that_failed(three):
     three.add_gpu(B, 1, excluded=True)
     three.start_daemon(rows=[Row(A), Row(B, FAILED, opens=0, open_duration=0, errno=1, error="not permitted"), Row(C)])
     found = metrics(three.root)
@@ -122,14 +124,14 @@ def test_the_daemons_own_counters_are_exported(three):
     assert [found.value(f"holdfast_{name}") for name in exported] == list(range(1, 11))
 
 
-def test_what_is_not_known_is_left_out_and_not_zero(three):
+def test_unknown_values_are_left_out_and_not_zero(three):
     three.start_daemon(rows=[Row(A, RELEASED, legacy=UNKNOWN), Row(B, OPENING, open_duration=0)])
     found = metrics(three.root)
     assert not any(("gpu", "0") in key for key in found["holdfast_gpu_legacy_flag"])
-    assert found.value("holdfast_gpu_persistence_mode", gpu="0") == 0  # as NVML answers while a daemon runs
+    assert found.value("holdfast_gpu_persistence_mode", gpu="0") == 0  # NVML answers the same while a daemon runs
 
 
-def test_with_nvidias_daemon_there_is_what_it_can_tell(three):
+def test_with_nvidias_daemon_only_what_it_reports_is_exported(three):
     three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 0)})
     found = metrics(three.root)
     assert found.value("holdfast_up") == 1 and found.value("holdfast_daemon_info", kind="nvidia") == 1
@@ -138,7 +140,7 @@ def test_with_nvidias_daemon_there_is_what_it_can_tell(three):
 
 
 @pytest.mark.parametrize("how", ["none", "silent", "nothing at all"])
-def test_without_an_answer_a_scrape_says_so_and_does_not_fail(node, how):
+def test_without_an_answer_the_scrape_succeeds_and_up_is_0(node, how):
     if how != "nothing at all":
         node.load_driver()
         node.add_gpu(A, 0)
@@ -171,7 +173,7 @@ def test_values_of_labels_are_escaped(three):
     "# HELP a B.\n# TYPE a gauge\nb 1\n",
     "# HELP a B.\n# TYPE a gauge\na 1",  # no line feed
 ])
-def test_what_is_not_the_format_or_breaks_its_rules_is_refused(text):
+def test_the_parser_of_these_tests_rejects_wrong_metrics(text):
     with pytest.raises(AssertionError):
         Metrics(text)
 
@@ -181,14 +183,14 @@ def test_what_is_not_the_format_or_breaks_its_rules_is_refused(text):
 
 @pytest.fixture
 def collector(three):
-    """A folder of node_exporter's with an older file in it."""
+    """node_exporter's folder with an older file in it."""
     folder = three.root / "collector"
     folder.mkdir()
     (folder / "holdfast.prom").write_text("old\n")
     return folder
 
 
-def test_a_textfile_is_replaced_whole_and_readable_by_all(three, collector):
+def test_a_textfile_is_replaced_atomically_and_readable_by_everybody(three, collector):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)])
     path = collector / "holdfast.prom"
     before = path.stat().st_ino
@@ -203,16 +205,16 @@ def test_a_textfile_is_replaced_whole_and_readable_by_all(three, collector):
     assert os.listdir(collector) == ["holdfast.prom"]
 
 
-def test_a_textfile_is_written_without_a_daemon_too(three, collector):
+def test_a_textfile_is_also_written_without_a_daemon(three, collector):
     assert holdfast(three.root, "metrics", "--textfile", collector / "holdfast.prom").status == 0
     assert Metrics((collector / "holdfast.prom").read_text()).value("holdfast_up") == 0
 
 
-def test_a_textfile_that_cannot_be_written_leaves_the_old_one_and_nothing_else(three, collector):
+def test_if_a_textfile_cannot_be_written_the_old_file_stays_and_no_other(three, collector):
     path = collector / "holdfast.prom"
 
     def small_files_only():
-        # A full disk, as far as this process can tell: writing past the limit fails.
+        # Writes past the limit fail, as on a full disk.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
@@ -237,8 +239,8 @@ def test_a_textfile_in_the_wrong_place_is_refused(three, collector, name, status
     assert not [entry for entry in os.listdir(collector) if "XX" in entry or re.search(r"prom\..+", entry)]
 
 
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_the_daemon_under_test_is_exported_with_its_counters(world, daemon):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_the_metrics_of_the_daemon_under_test_are_exported(world, daemon):
     with daemon.connect() as connection:
         connection.get(world.gpus[0])
         found = metrics(world.site.root)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast release: GPUs let go of while a command runs, and held again whatever happens."""
+"""holdfast release: the daemon releases GPUs while a command runs, and holds them again whatever happens."""
 
 import contextlib
 import json
@@ -25,12 +25,12 @@ A, B, C = THREE
 LEASE_LOST = 123
 DONE, NOT_HELD_AGAIN, NOT_RUN, NOT_EXECUTABLE, NOT_FOUND = 0, 124, 125, 126, 127
 
-pytestmark = pytest.mark.holdfast_only("the command looks below a root")
+pytestmark = pytest.mark.holdfast_only("the command reads files below --root")
 
 
 @pytest.fixture
 def release(world):
-    """Runs holdfast release in the test's world, on two GPUs that the daemon holds."""
+    """Runs holdfast release in the test's world."""
     def run(*arguments, **how):
         return holdfast(world.site.root, "release", *arguments, HOLDFAST_SIM_SOCKET=str(world.sim.socket_path), **how)
     return run
@@ -38,7 +38,7 @@ def release(world):
 
 @contextlib.contextmanager
 def running(world, *arguments, script, **how):
-    """holdfast release with a shell that says "up" and runs the script."""
+    """Starts holdfast release with a shell that prints "up" and its pid, and then runs the script."""
     child = subprocess.Popen([PROGRAM, "--root", world.site.root, "release", *arguments, "--", "sh", "-c",
                               f"echo up $$; {script}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, env=environment(), **how)
@@ -66,11 +66,11 @@ def wait_held(world):
     assert holdfast(world.site.root, "wait", "--timeout=30").status == 0
 
 
-# ---- what it is for -----------------------------------------------------------
+# ---- releasing GPUs -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_keeper_that_does_not_answer_is_named_and_leaves_no_problem_behind(world, daemon, release):
+def test_a_keeper_that_does_not_answer_is_named_and_no_problem_remains(world, daemon, release):
     first = world.gpus[0]
     keeper, = world.site.keepers()
     os.kill(keeper, signal.SIGSTOP)
@@ -86,7 +86,7 @@ def test_a_keeper_that_does_not_answer_is_named_and_leaves_no_problem_behind(wor
     assert release("--gpu", first, "--", "true").status == DONE
 
 
-def test_a_reset_that_the_daemon_blocks_works_under_release(world, daemon, release):
+def test_a_reset_that_fails_while_a_gpu_is_held_works_under_release(world, daemon, release):
     first, second = world.gpus
     refused = subprocess.run(reset(world, first), capture_output=True, text=True, timeout=20, check=False)
     assert refused.returncode == 1 and "use" in refused.stderr, refused.stderr
@@ -98,7 +98,7 @@ def test_a_reset_that_the_daemon_blocks_works_under_release(world, daemon, relea
     assert (world.sim.gpu(first)["teardowns"], world.sim.gpu(second)["teardowns"]) == (1, 0)
 
 
-def test_without_names_all_gpus_are_released_and_the_command_is_told_which(world, daemon, release):
+def test_without_names_all_gpus_are_released_and_holdfast_gpus_lists_them(world, daemon, release):
     result = release("--", "sh", "-c", 'echo "$HOLDFAST_GPUS"')
     assert result.out == ",".join(world.gpus) + "\n"
     assert [world.sim.gpu(address)["teardowns"] for address in world.gpus] == [1, 1]
@@ -124,14 +124,14 @@ def test_a_gpu_that_was_not_held_is_not_held_afterwards(world, daemon, release):
     assert not is_held(world, first) and is_held(world, second)
 
 
-# ---- how it ends ---------------------------------------------------------------
+# ---- the end of release --------------------------------------------------------
 
 
 @pytest.mark.parametrize("command, status", [
     (["true"], DONE), (["sh", "-c", "exit 9"], 9), (["sh", "-c", "kill -KILL $$"], 128 + signal.SIGKILL),
     (["sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM), (["/nowhere/at-all"], NOT_FOUND), (["/"], NOT_EXECUTABLE),
 ])
-def test_the_exit_status_is_the_commands_and_the_gpus_are_held_again(world, daemon, release, command, status):
+def test_release_has_the_exit_status_of_the_command_and_the_gpus_are_held_again(world, daemon, release, command, status):
     result = release("--", *command)
     assert result.status == status
     assert "2 of 2 GPUs held again" in result.err and is_held(world, *world.gpus)
@@ -140,12 +140,12 @@ def test_the_exit_status_is_the_commands_and_the_gpus_are_held_again(world, daem
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_gpu_that_is_drained_meanwhile_is_named_and_not_waited_for(world, daemon, release):
+def test_release_names_a_gpu_that_is_drained_meanwhile_and_does_not_wait_for_it(world, daemon, release):
     first, second = world.gpus
     world.sim.ctl("drain", gpu=second)
     start = time.monotonic()
     result = release("--", "true")
-    assert time.monotonic() - start < 20, "the limit is 120 s"
+    assert time.monotonic() - start < 20, "release waits for the drained GPU"
     assert result.status == NOT_HELD_AGAIN
     assert "1 of 2 GPUs held again" in result.err
     assert re.search(rf"GPU 1 .*: failed: the GPU is drained and takes no new users.* nvidia-smi drain -p {second} -m 0",
@@ -157,8 +157,8 @@ def test_a_gpu_that_is_drained_meanwhile_is_named_and_not_waited_for(world, daem
 
 @pytest.mark.parametrize("backend", ["kernel"])
 @pytest.mark.parametrize("version", ["550.163.01", "595.45.04"])
-def test_beside_a_gpu_that_hangs_another_is_released_at_once(world, version):
-    """Before 550.40.07 the driver itself keeps every teardown behind any initialisation (tests/driver)."""
+def test_a_gpu_is_released_at_once_while_another_hangs(world, version):
+    """Before 550.40.07, the driver itself makes every teardown wait for all initialisations (tests/driver)."""
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n", gpu1="hang = open")
     daemon = world.begin("--verbose")
     daemon.wait_for_log(rf"device {world.gpus[0]} - persistence mode enabled\.")
@@ -171,7 +171,7 @@ def test_beside_a_gpu_that_hangs_another_is_released_at_once(world, version):
     assert world.sim.gpu(world.gpus[0])["teardowns"] == 1
 
 
-def test_killed_it_leaves_the_gpus_held_again(world, daemon):
+def test_after_a_kill_of_release_the_gpus_are_held_again(world, daemon):
     with running(world, script="exec 1>&- 2>&-; read line") as child:
         assert not is_held(world, world.gpus[0])
         child.kill()
@@ -179,25 +179,25 @@ def test_killed_it_leaves_the_gpus_held_again(world, daemon):
         wait_held(world)
         assert is_held(world, *world.gpus)
         command_pid = child.command_pid
-        assert not process.wait_gone(command_pid, 0), "the command goes on: ending it halfway could do harm"
+        assert not process.wait_gone(command_pid, 0), "the command ended too, which could do harm halfway"
         child.stdin.close()
-        process.reap(command_pid, 10)  # it is ours now: an orphan comes to the test
+        process.reap(command_pid, 10)  # the orphan has become our child
 
 
-def test_when_the_lease_is_lost_it_ends_at_once_and_the_command_goes_on(world, daemon):
+def test_if_the_lease_is_lost_release_ends_at_once_and_the_command_continues(world, daemon):
     with running(world, script="exec 1>&- 2>&-; read line") as child:
         daemon.kill()
-        assert not process.wait_gone(child.pid, 0.5), "nobody holds the GPUs yet"
+        assert not process.wait_gone(child.pid, 0.5), "release ended before another daemon could hold the GPUs"
         world.start()
         child.errors.wait_for(rf"the lease is lost: .*COMMAND \(pid {child.command_pid}\) works on them", timeout=10)
         assert child.wait(timeout=10) == LEASE_LOST
         assert not process.wait_gone(child.command_pid, 0)
         child.stdin.close()
-        process.reap(child.command_pid, 10)  # it is ours now: an orphan comes to the test
+        process.reap(child.command_pid, 10)  # the orphan has become our child
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_sent_to_it_reaches_the_command(world, daemon, number):
+def test_release_passes_signals_on_to_the_command(world, daemon, number):
     script = f"trap 'echo got; exit 3' {number.name.removeprefix('SIG')}; echo trapped; while :; do read line; done"
     with running(world, script=script) as child:
         child.out.wait_for("^trapped$", timeout=10)
@@ -219,7 +219,7 @@ def test_ctrl_c_reaches_the_command_once_and_the_gpus_are_held_again(world, daem
     assert is_held(world, *world.gpus)
 
 
-def test_a_daemon_that_ends_meanwhile_is_said(world, daemon):
+def test_release_warns_if_the_daemon_ends_meanwhile(world, daemon):
     with running(world, "--timeout=1", script="read line; exit 0") as child:
         daemon.stop()
         child.stdin.close()
@@ -237,7 +237,7 @@ def test_a_gpu_that_fails_afterwards_is_named_with_its_reason(world, daemon, rel
     assert re.search(rf"^  GPU 1 {world.gpus[1]}: (failed|opening): \w+", result.err, re.M)
 
 
-def test_a_gpu_that_goes_meanwhile_is_not_waited_for(world, daemon, release):
+def test_release_does_not_wait_for_a_gpu_that_is_removed_meanwhile(world, daemon, release):
     remove = [BUILD / "sim/holdfast-sim", "ctl", "--socket", world.sim.socket_path, "remove", "--gpu", world.gpus[1]]
     if world.backend != "kernel":
         remove = ["true"]
@@ -247,15 +247,15 @@ def test_a_gpu_that_goes_meanwhile_is_not_waited_for(world, daemon, release):
         assert "1 of 2 GPUs held again" in result.err and "no longer present" in result.err
 
 
-# ---- who is in the way ----------------------------------------------------------
+# ---- other processes that have a GPU open ---------------------------------------
 
 
 def kernel_only(test):
-    return pytest.mark.parametrize("backend", ["kernel"])(test)  # behind the shim nobody's descriptors can be seen
+    return pytest.mark.parametrize("backend", ["kernel"])(test)  # behind the shim, no process has a device node open
 
 
 @kernel_only
-def test_other_processes_are_named_and_nothing_is_released(world, daemon, release):
+def test_release_names_other_processes_and_releases_nothing(world, daemon, release):
     job = Job(world.site.root / "dev/nvidia1")
     try:
         result = release("--", "sh", "-c", "echo ran")
@@ -263,13 +263,13 @@ def test_other_processes_are_named_and_nothing_is_released(world, daemon, releas
         assert "other processes have the GPUs open; end them, or use --force:" in result.err
         assert f"  GPU 1 {world.gpus[1]}: cat (pid {job.pid}, user root" in result.err
         assert is_held(world, *world.gpus) and world.sim.gpu(world.gpus[1])["teardowns"] == 0
-        assert release("--gpu=0", "--", "true").status == DONE, "it has another GPU open"
+        assert release("--gpu=0", "--", "true").status == DONE, "the job has only the other GPU open"
     finally:
         job.end()
 
 
 @kernel_only
-def test_force_runs_the_command_all_the_same(world, daemon, release):
+def test_with_force_the_command_runs_despite_other_processes(world, daemon, release):
     job = Job(world.site.root / "dev/nvidia1")
     try:
         result = release("--force", "--", "sh", "-c", "echo ran")
@@ -279,7 +279,7 @@ def test_force_runs_the_command_all_the_same(world, daemon, release):
     assert f"(pid {job.pid}, user root" in result.err and "2 of 2 GPUs held again" in result.err
 
 
-def test_dry_run_says_what_would_be_done_and_does_nothing(world, daemon, release):
+def test_a_dry_run_prints_the_plan_and_does_nothing(world, daemon, release):
     result = release("--dry-run", "--gpu=1", "--", "touch", world.base / "ran")
     assert result.status == DONE and result.err == ""
     assert result.out == ("would release 1 GPU, by a lease that ends with this process:\n"
@@ -292,7 +292,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(world, daemon, release
 
 
 @kernel_only
-def test_dry_run_refuses_what_would_be_refused(world, daemon, release):
+def test_a_dry_run_refuses_what_release_would_refuse(world, daemon, release):
     job = Job(world.site.root / "dev/nvidia0")
     try:
         assert release("--dry-run", "--", "true").status == NOT_RUN
@@ -300,7 +300,7 @@ def test_dry_run_refuses_what_would_be_refused(world, daemon, release):
         job.end()
 
 
-def test_an_ordinary_user_is_told_to_be_root(world, daemon):
+def test_release_tells_an_ordinary_user_to_run_it_as_root(world, daemon):
     program = Path(shutil.copy(PROGRAM, world.base))
     if world.backend == "kernel":
         alone = holdfast(world.site.root, "release", "--", "true", program=program, user=process.NOBODY)
@@ -310,7 +310,7 @@ def test_an_ordinary_user_is_told_to_be_root(world, daemon):
     assert is_held(world, *world.gpus)
 
 
-# ---- other daemons, none, and usage ---------------------------------------------
+# ---- NVIDIA's daemon, no daemon, and usage --------------------------------------
 
 
 def test_with_nvidias_daemon_persistence_is_switched_off_and_on_again(three):
@@ -322,26 +322,26 @@ def test_with_nvidias_daemon_persistence_is_switched_off_and_on_again(three):
     assert "2 of 2 GPUs held again" in result.err
 
 
-def test_where_the_driver_does_not_tell_a_gpus_node_only_force_runs_the_command(three):
+def test_if_the_device_node_of_a_gpu_is_unknown_the_command_needs_force(three):
     daemon = three.start_daemon(modes={"0000:17:00": (0, 1)})
     information = three.root / f"proc/driver/nvidia/gpus/{THREE[0]}/information"
     information.unlink()
-    os.mkfifo(information)  # a read waits, as while a GPU hangs in its initialisation
+    os.mkfifo(information)  # readers hang, as when a GPU hangs in its initialisation
     result = holdfast(three.root, "release", "--gpu", THREE[0], "--", "true", timeout=15)
     assert result.status == NOT_RUN and daemon.sets == []
     assert "clients may be missing" in result.err and "use --force" in result.err
     assert holdfast(three.root, "release", "--force", "--gpu", THREE[0], "--", "sh", "-c", "exit 5", timeout=15).status == 5
 
 
-def test_when_nvidias_daemon_refuses_the_command_is_not_run(three):
+def test_if_nvidias_daemon_refuses_the_command_does_not_run(three):
     daemon = three.start_daemon(modes={"0000:17:00": (0, 1)}, set_status=3)
     result = holdfast(three.root, "release", "--gpu=0", "--", "sh", "-c", "echo ran")
     assert (result.status, result.out) == (NOT_RUN, "")
     assert f"GPU 0 {A}: persistence mode cannot be switched off: " in result.err
-    assert daemon.sets == [("0000:17:00", 0), ("0000:17:00", 1)], "what may have been done is undone"
+    assert daemon.sets == [("0000:17:00", 0), ("0000:17:00", 1)], "release does not undo a Set that may have had an effect"
 
 
-def test_without_a_daemon_the_command_runs_when_nobody_is_in_the_way(three):
+def test_without_a_daemon_the_command_runs_if_no_process_has_a_gpu_open(three):
     result = holdfast(three.root, "release", "--", "sh", "-c", "echo $HOLDFAST_GPUS")
     assert (result.status, result.out) == (DONE, f"{A},{B},{C}\n")
     assert "there is nothing to release" in result.err
@@ -349,7 +349,7 @@ def test_without_a_daemon_the_command_runs_when_nobody_is_in_the_way(three):
         assert holdfast(three.root, "release", "--", "true").status == NOT_RUN
 
 
-def test_a_daemon_that_does_not_take_the_call_is_an_error(three):
+def test_a_daemon_that_does_not_answer_the_release_call_is_an_error(three):
     three.start_daemon(rows=[Row(A), Row(B), Row(C)], silent_to=(4,))
     result = holdfast(three.root, "release", "--timeout=0.2", "--", "sh", "-c", "echo ran")
     assert (result.status, result.out) == (NOT_RUN, "") and "did not answer within 0.2 s" in result.err
@@ -362,22 +362,22 @@ def test_a_daemon_that_does_not_take_the_call_is_an_error(three):
     (["--timeout=x", "--", "true"], "'x' is not a number of seconds"),
     (["--all", "--gpu=0", "--", "true"], "--all and --gpu contradict each other"),
 ])
-def test_wrong_usage_is_told_apart_from_the_commands_failure(node, arguments, words):
+def test_wrong_usage_of_release_has_its_own_exit_status(node, arguments, words):
     result = holdfast(node.root, "release", *arguments)
     assert result.status == NOT_RUN and words in result.err and len(result.err.splitlines()) == 1
 
 
-def test_options_after_the_command_are_the_commands(three):
+def test_options_after_the_command_belong_to_the_command(three):
     result = holdfast(three.root, "release", "--force", "echo", "--gpu", "9", "--json", "--", "-x")
     assert (result.status, result.out) == (DONE, "--gpu 9 --json -- -x\n")
 
 
-def test_all_is_said_aloud(three):
+def test_the_option_all_is_the_same_as_no_names(three):
     plan = holdfast(three.root, "release", "--all", "--dry-run", "--json").json("release")
     assert len(plan["gpus"]) == 3
 
 
-def test_json_is_of_the_plan_only(three):
+def test_release_json_is_only_for_the_plan_of_a_dry_run(three):
     three.start_daemon(rows=[Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)])
     result = holdfast(three.root, "release", "--json", "--", "true")
     assert result.status == NOT_RUN and "--json needs --dry-run" in result.err
@@ -386,7 +386,7 @@ def test_json_is_of_the_plan_only(three):
     assert plan["gpus"] == [{"index": 1, "address": B, "held": True}]
 
 
-def test_no_such_gpu_and_neither_driver_nor_daemon(three, tmp_path):
+def test_release_does_not_run_without_the_gpu_or_without_driver_and_daemon(three, tmp_path):
     assert holdfast(three.root, "release", "--gpu=7", "--", "true").status == NOT_RUN
     result = holdfast(tmp_path, "release", "--", "true")
     assert result.status == NOT_RUN and "driver is not loaded" in result.err

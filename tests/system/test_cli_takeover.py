@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast takeover: a driver package's unit made to run our daemon, given back, and sent back when a step fails. systemd
-is a stand-in here, which keeps what it was asked and who had which GPU open then; on a real one: tests/lab."""
+"""holdfast takeover makes a driver package's unit run our daemon, undoes that on request, and also if a step fails.
+
+systemctl is a stand-in here. It records each call, and which GPUs the caller had open at that time. tests/lab uses a real
+systemd.
+"""
 
 import json
 import os
@@ -20,10 +23,10 @@ DONE, NOT_DONE, USAGE, NOT_PERMITTED = 0, 1, 2, 4
 LINKS = {"50-holdfast.conf": "etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf",
          "nvidia-persistenced.socket": "etc/systemd/system/nvidia-persistenced.socket"}
 
-pytestmark = pytest.mark.holdfast_only("the command looks below a root")
+pytestmark = pytest.mark.holdfast_only("the command reads files below --root")
 
 SYSTEMCTL = """#!/bin/bash
-# {state}/unit: what the unit file says; {state}/loaded: what systemd knows of it since the last reload.
+# {state}/unit: the properties in the unit file. {state}/loaded: the properties that systemd has read at the last reload.
 cd {state} || exit
 echo "$*" >>calls
 case $1 in
@@ -41,7 +44,7 @@ if [ -e "do-$1" ]; then . "./do-$1"; fi
 
 
 def installed():
-    """Where the build under test says that its own files go."""
+    """The paths where the build under test installs its daemon and its takeover files."""
     options = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text())
     value = {option["name"]: option["value"] for option in options}
     return (Path(value["prefix"]) / value["libexecdir"] / "holdfast/nvidia-persistenced",
@@ -49,11 +52,11 @@ def installed():
 
 
 DAEMON, FOLDER = installed()
-DOCUMENTATION = "man:nvidia-persistenced(1) man:holdfast(1)"  # of our unit, and of our drop-in
+DOCUMENTATION = "man:nvidia-persistenced(1) man:holdfast(1)"  # in our unit and in our drop-in
 
 
 class Systemd:
-    """A driver package's unit below a root, and who may be asked about it."""
+    """A driver package's unit below --root, and a systemctl that reports it."""
 
     def __init__(self, root):
         self.root = root
@@ -79,7 +82,7 @@ class Systemd:
         return self.root / path.relative_to("/")
 
     def unit(self, options="--verbose", program="/usr/bin/nvidia-persistenced", **changes):
-        """The unit file as the driver package has it, loaded."""
+        """Writes the driver package's unit file and loads it."""
         properties = {
             "LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "static",
             "FragmentPath": "/lib/systemd/system/nvidia-persistenced.service", "DropInPaths": "",
@@ -91,12 +94,12 @@ class Systemd:
             (self.state / name).write_text(text)
 
     def does(self, verb, script):
-        """What systemctl does at that verb, besides."""
+        """Makes systemctl also run this script for the verb."""
         self.write(self.state / f"do-{verb}", script)
 
     @property
     def calls(self):
-        """What was asked to change something."""
+        """The calls of systemctl that change something."""
         path = self.state / "calls"
         return [call for call in path.read_text().splitlines() if not call.startswith("show")] if path.exists() else []
 
@@ -105,7 +108,7 @@ class Systemd:
 
     @property
     def links(self):
-        """What each link leads to."""
+        """The target of each link."""
         return {name: os.readlink(self.root / path) for name, path in LINKS.items() if (self.root / path).is_symlink()}
 
     def takeover(self, *arguments, **how):
@@ -115,7 +118,7 @@ class Systemd:
 
 @pytest.fixture
 def systemd(three):
-    """Two initialised GPUs of three, a driver package's unit; whoever is asked at the socket is Holdfast's daemon."""
+    """Three GPUs, two of them initialised; a driver package's unit; at the socket, Holdfast's daemon answers."""
     for address, minor in ((A, 0), (C, 2)):
         three.add_gpu(address, minor, initialised=True)
     three.start_daemon(rows=[Row(A, minor=0), Row(B, state=RELEASED, wanted=0, minor=1), Row(C, minor=2)])
@@ -127,7 +130,7 @@ def systemd(three):
 ALL = {name: str(FOLDER / name) for name in LINKS}
 
 
-# ---- taking -------------------------------------------------------------------
+# ---- takeover -----------------------------------------------------------------
 
 
 def test_the_unit_is_linked_reloaded_and_restarted_in_that_order(systemd):
@@ -139,7 +142,7 @@ def test_the_unit_is_linked_reloaded_and_restarted_in_that_order(systemd):
     assert "2 GPUs stayed initialised meanwhile" in result.out
 
 
-def test_initialised_gpus_are_open_while_the_daemons_change_and_others_are_left_cold(systemd):
+def test_takeover_keeps_initialised_gpus_open_and_leaves_the_others_cold(systemd):
     assert systemd.takeover().status == DONE
     assert systemd.open_at("daemon-reload") == systemd.open_at("restart") == ["nvidia0", "nvidia2"]
 
@@ -159,24 +162,24 @@ def test_a_unit_that_is_not_running_is_not_started(systemd):
     assert "systemctl start nvidia-persistenced" in result.out
 
 
-def test_options_that_no_longer_count_are_named_with_what_does(systemd):
+def test_takeover_names_options_that_lose_their_effect_and_what_replaces_them(systemd):
     systemd.unit("--user x --no-persistence-mode --uvm-persistence-mode")
     out = systemd.takeover().out
     assert "has --no-persistence-mode, which no longer has an effect" in out and "persistence = off" in out
     assert "has --uvm-persistence-mode" in out and "uvm-persistence = on" in out
 
 
-def test_a_dry_run_tells_the_steps_and_changes_nothing(systemd):
+def test_a_dry_run_prints_the_steps_and_changes_nothing(systemd):
     result = systemd.takeover("--dry-run")
     assert (result.status, systemd.calls, systemd.links) == (DONE, [], {})
     for words in ("daemon-reload", "systemctl restart", "2 of 3 GPUs are initialised", *ALL.values()):
         assert words in result.out
 
 
-# ---- giving back ---------------------------------------------------------------
+# ---- undo ----------------------------------------------------------------------
 
 
-def test_undo_gives_the_unit_back_with_the_gpus_held_meanwhile(systemd):
+def test_undo_restores_the_unit_and_keeps_the_gpus_open_meanwhile(systemd):
     assert systemd.takeover().status == DONE
     before = len(systemd.calls)
     result = systemd.takeover("--undo")
@@ -200,18 +203,18 @@ def test_undo_without_a_takeover_does_nothing(systemd):
     assert (result.status, systemd.calls) == (DONE, []) and "nothing to undo" in result.out
 
 
-# ---- failing -------------------------------------------------------------------
+# ---- failures ------------------------------------------------------------------
 
 
 def assert_sent_back(systemd, result, words):
     assert result.status == NOT_DONE and words in result.err, result.err
     assert "the previous state is restored" in result.err
     assert systemd.links == {} and systemd.calls[-2:] == ["daemon-reload", "restart nvidia-persistenced.service"]
-    assert systemd.open_at("restart") == ["nvidia0", "nvidia2"], "the GPUs are held until the old daemon is back"
+    assert systemd.open_at("restart") == ["nvidia0", "nvidia2"], "the GPUs are not open until the old daemon is back"
 
 
-def test_a_gpu_that_cannot_be_held_meanwhile_is_not_risked(systemd):
-    """The old daemon is not restarted: that alone would let go of it."""
+def test_takeover_changes_nothing_if_it_cannot_hold_a_gpu_meanwhile(systemd):
+    """The old daemon must not be restarted, since that alone would release the GPU."""
     systemd.root.joinpath("dev/nvidia2").unlink()
     systemd.root.joinpath("dev/nvidia2").mkdir()
     result = systemd.takeover()
@@ -219,35 +222,35 @@ def test_a_gpu_that_cannot_be_held_meanwhile_is_not_risked(systemd):
     assert (systemd.links, systemd.calls) == ({}, [])
 
 
-def test_a_gpu_whose_node_the_driver_does_not_tell_is_not_risked(systemd):
+def test_takeover_changes_nothing_if_the_device_node_of_a_gpu_is_unknown(systemd):
     systemd.daemon.rows = None
     systemd.daemon.modes = {C[:-2]: (0, 1)}
     information = systemd.root / f"proc/driver/nvidia/gpus/{C}/information"
     information.unlink()
-    os.mkfifo(information)  # a read waits, as while a GPU hangs in its initialisation
+    os.mkfifo(information)  # readers hang, as when a GPU hangs in its initialisation
     result = systemd.takeover()
     assert result.status == NOT_DONE and "does not answer a read" in result.err
     assert "Nothing was changed" in result.err
     assert (systemd.links, systemd.calls) == ({}, [])
 
 
-def test_a_restart_that_fails_is_taken_back(systemd):
+def test_takeover_is_undone_if_the_restart_fails(systemd):
     systemd.does("restart", "[ -e failed ] || { touch failed; printf 'Job failed.\\nSee journalctl' >&2; exit 1; }")
     assert_sent_back(systemd, systemd.takeover(), "systemctl restart failed: Job failed. The unit runs")
 
 
-def test_a_daemon_that_cannot_hold_what_was_initialised_is_taken_back(systemd):
+def test_takeover_is_undone_if_the_new_daemon_cannot_hold_a_gpu(systemd):
     systemd.daemon.rows = [*systemd.daemon.rows[:2], Row(C, state=FAILED, minor=2, error="it fell off")]
     result = systemd.takeover()
     assert_sent_back(systemd, result, f"GPU 2 {C} was initialised, and Holdfast's daemon cannot hold it")
 
 
-def test_nvidias_daemon_that_goes_on_answering_is_taken_back(systemd):
+def test_takeover_is_undone_if_nvidias_daemon_still_answers(systemd):
     systemd.daemon.rows = None
     assert_sent_back(systemd, systemd.takeover(), "Holdfast's daemon does not answer: NVIDIA's does")
 
 
-def test_a_drop_in_that_overrules_ours_is_named_and_nothing_is_restarted_before(systemd):
+def test_takeover_names_a_drop_in_that_overrides_ours_and_restarts_only_to_undo(systemd):
     systemd.unit(DropInPaths="/etc/systemd/system/nvidia-persistenced.service.d/override.conf")
     (systemd.state / "overruled").touch()
     result = systemd.takeover()
@@ -256,7 +259,7 @@ def test_a_drop_in_that_overrules_ours_is_named_and_nothing_is_restarted_before(
     assert systemd.calls.count("restart nvidia-persistenced.service") == 1
 
 
-def test_that_not_even_the_way_back_works_is_said(systemd):
+def test_takeover_says_so_if_the_undo_fails_too(systemd):
     systemd.does("restart", "exit 1")
     result = systemd.takeover()
     assert result.status == NOT_DONE and "GPUs may not be held" in result.err
@@ -267,41 +270,41 @@ def test_that_not_even_the_way_back_works_is_said(systemd):
     ({"LoadState": "not-found", "FragmentPath": ""}, "Install holdfast-nvidia-persistenced"),
     ({"LoadState": "bad-setting"}, "systemd-analyze verify"),
 ])
-def test_a_unit_that_cannot_be_taken_is_left_alone(systemd, changes, words):
+def test_takeover_does_not_change_a_unit_that_cannot_run_our_daemon(systemd, changes, words):
     systemd.unit(**changes)
     result = systemd.takeover()
     assert (result.status, systemd.calls, systemd.links) == (NOT_DONE, [], {}) and words in result.err
 
 
-def test_without_systemd_it_says_so(systemd):
+def test_without_systemd_takeover_says_so(systemd):
     (systemd.root / "run/systemd/system").rmdir()
     for arguments in ((), ("--undo",)):
         result = systemd.takeover(*arguments)
         assert result.status == NOT_DONE and "systemd does not run here" in result.err
 
 
-def test_files_of_ours_that_are_missing_are_named(systemd):
+def test_takeover_names_the_folder_of_our_missing_files(systemd):
     systemd.installed(FOLDER / "50-holdfast.conf").unlink()
     result = systemd.takeover()
     assert result.status == NOT_DONE and "not completely installed" in result.err and str(FOLDER) in result.err
     assert systemd.links == {}
 
 
-def test_a_file_of_somebody_elses_in_the_place_of_a_link_is_left_alone(systemd):
+def test_takeover_does_not_replace_a_foreign_file_in_place_of_a_link(systemd):
     theirs = systemd.write(systemd.root / LINKS["nvidia-persistenced.socket"], "theirs")
     result = systemd.takeover()
     assert result.status == NOT_DONE and "in the place of a link" in result.err and theirs.read_text() == "theirs"
     assert systemd.links == {}
 
 
-def test_only_root_may_take_but_everybody_may_look(systemd):
+def test_only_root_may_take_over_a_unit(systemd):
     for arguments in ((), ("--undo",), ("--clear-legacy-flag", "--nvml=/x")):
         result = systemd.takeover(*arguments, user=process.NOBODY)
         assert result.status == NOT_PERMITTED and "run this as root" in result.err
     assert systemd.calls == []
 
 
-# ---- looking -------------------------------------------------------------------
+# ---- status --------------------------------------------------------------------
 
 
 def status(systemd):
@@ -309,7 +312,7 @@ def status(systemd):
     return document["state"], document["program"]
 
 
-def test_status_tells_whose_program_the_unit_runs(systemd):
+def test_takeover_status_reports_whose_program_the_unit_runs(systemd):
     assert status(systemd) == ("not-taken-over", "/usr/bin/nvidia-persistenced")
     assert systemd.takeover("--status").status == NOT_DONE
     assert systemd.takeover().status == DONE
@@ -318,14 +321,14 @@ def test_status_tells_whose_program_the_unit_runs(systemd):
     assert text.status == DONE and "taken over" in text.out and f"program: {DAEMON}" in text.out
 
 
-def test_a_unit_of_somebody_elses_that_starts_our_program_by_its_link_is_taken_over(systemd):
+def test_a_foreign_unit_that_starts_our_program_through_a_link_is_not_taken_over(systemd):
     program = systemd.root / "usr/bin/nvidia-persistenced"
     program.unlink()
     program.symlink_to(systemd.installed(DAEMON))
     assert status(systemd)[0] == "not-taken-over"
 
 
-def test_a_unit_of_holdfasts_own_package_is_not_taken_over(systemd):
+def test_the_unit_of_our_own_package_needs_no_takeover(systemd):
     program = systemd.root / "usr/bin/nvidia-persistenced"
     program.unlink()
     program.symlink_to(systemd.installed(DAEMON))
@@ -338,14 +341,14 @@ def test_a_unit_of_holdfasts_own_package_is_not_taken_over(systemd):
 @pytest.mark.parametrize("arguments", [
     ("--status", "--undo"), ("--json",), ("--undo", "--clear-legacy-flag"), ("--clear-legacy-flag",), ("now",),
 ])
-def test_what_does_not_go_together_is_wrong_usage(systemd, arguments):
+def test_options_that_exclude_each_other_are_wrong_usage(systemd, arguments):
     assert systemd.takeover(*arguments).status == USAGE
 
 
-# ---- the kernel's flag, on the simulated driver --------------------------------
+# ---- the kernel flag, on the simulated driver ----------------------------------
 
 
-def test_a_flag_that_cannot_be_cleared_leaves_no_daemon_stopped(systemd):
+def test_if_the_kernel_flag_cannot_be_cleared_the_daemon_is_started_again(systemd):
     program = systemd.root / "usr/bin/nvidia-persistenced"
     program.unlink()
     program.symlink_to(systemd.installed(DAEMON))
@@ -363,7 +366,10 @@ def end_daemon(world):
 
 
 def wait_torn_down(sim, count):
-    """The closes of a process that exits reach the simulator a moment later (docs/simulator.md, Closing)."""
+    """Waits for the teardowns: the simulator learns a moment later which files an exiting process had open.
+
+    See "Closing" in docs/simulator.md.
+    """
     last, seen = 0, 0
     while seen < count:
         with sim._connect(30) as connection:
@@ -372,13 +378,13 @@ def wait_torn_down(sim, count):
         seen, last = seen + len(answer["records"]), answer["records"][-1]["seq"]
 
 
-def test_the_kernels_flag_is_cleared_between_the_daemons_and_no_gpu_is_torn_down(driver):
-    """As after nvidia-smi -pm 1 where no daemon ran: the flag is all that keeps the GPUs initialised."""
+def test_takeover_clears_the_kernel_flag_between_the_daemons_without_a_teardown(driver):
+    """As after nvidia-smi -pm 1 without a daemon, only the flag keeps the GPUs initialised."""
     nvml = ("--nvml", BUILD / "tests/nvml/libnvidia-ml.so.1")
     environment = {"HOLDFAST_SIM_SOCKET": str(driver.sim.socket_path)}
     root = driver.base / "root"
     assert holdfast(root, "set", "on", *nvml, **environment).status == DONE
-    disk = driver.base / "disk"  # the simulator's root is its own: nothing else can be written there
+    disk = driver.base / "disk"  # the simulator's root accepts no other files
     disk.mkdir()
     for name in ("dev", "proc", "run", "sys"):
         (disk / name).symlink_to(root / name)
@@ -395,4 +401,4 @@ def test_the_kernels_flag_is_cleared_between_the_daemons_and_no_gpu_is_torn_down
     finally:
         end_daemon(driver)
     wait_torn_down(driver.sim, 2)
-    assert [gpu["teardowns"] for gpu in driver.sim.status()["gpus"]] == [1, 1], "nothing else holds them"
+    assert [gpu["teardowns"] for gpu in driver.sim.status()["gpus"]] == [1, 1], "something else still keeps the GPUs"

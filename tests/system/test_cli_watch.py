@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast status --watch: in its place on a terminal, below with the time otherwise, an object a line with --json."""
+"""holdfast status --watch redraws in place on a terminal, and otherwise appends each change with the time.
+
+With --json it prints one object a line.
+"""
 
 import contextlib
 import json
@@ -25,7 +28,7 @@ SCHEMA = json.loads((TOP / "docs/schemas/status.json").read_text())
 
 @contextlib.contextmanager
 def watching(root, *arguments, **extra):
-    """The command in the background, its standard output a pipe: `out`."""
+    """Runs the command with its standard output on a pipe, whose lines are in `out`."""
     command = [PROGRAM, "--root", root, "status", "--watch", *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment(**extra)) as child:
         child.out = events.Lines("holdfast status --watch", child.stdout)
@@ -45,10 +48,10 @@ def daemon(three):
     return three.start_daemon(rows=[Row(A), Row(B), Row(C)])
 
 
-# ---- elsewhere than on a terminal
+# ---- without a terminal
 
 
-def test_a_change_is_shown_below_with_the_time(three, daemon):
+def test_without_a_terminal_each_change_is_appended_with_the_time(three, daemon):
     with watching(three.root) as child:
         child.out.wait_for(f"^{TIME}  watching$")
         child.out.wait_for("3 of 3 GPUs held")
@@ -60,8 +63,8 @@ def test_a_change_is_shown_below_with_the_time(three, daemon):
     assert not child.out.has("\033")
 
 
-def test_nothing_is_shown_while_nothing_changes(three, daemon):
-    """What nobody tells is looked at every 2 s: a client, whose coming ends the test."""
+def test_watch_prints_nothing_while_nothing_changes(three, daemon):
+    """watch polls every 2 s for what no daemon reports, such as a new client. The test waits for two such polls."""
     with watching(three.root, "--gpu=0") as child:
         child.out.wait_for("3 of 3 GPUs held")
         with opened(three, 0) as job:
@@ -74,13 +77,13 @@ def test_nothing_is_shown_while_nothing_changes(three, daemon):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_goes_on_until_told_to_stop(three, daemon, number):
+def test_watch_continues_until_a_signal(three, daemon, number):
     with watching(three.root) as child:
         child.out.wait_for("3 of 3 GPUs held")
         assert end(child, number) == DONE
 
 
-def test_it_ends_when_nobody_reads_any_more(three, daemon):
+def test_watch_ends_when_its_reader_has_closed_the_pipe(three, daemon):
     with watching(three.root) as child:
         child.out.wait_for("3 of 3 GPUs held")
     command = f"{PROGRAM} --root {three.root} status --watch | head -n 1"
@@ -88,7 +91,7 @@ def test_it_ends_when_nobody_reads_any_more(three, daemon):
     assert re.fullmatch(f"{TIME}  watching\n", done.stdout) and done.stderr == ""
 
 
-def test_json_has_an_object_a_line_and_the_time(three, daemon):
+def test_watch_json_prints_one_object_with_the_time_on_each_line(three, daemon):
     with watching(three.root, "--json") as child:
         child.out.wait_for("holdfast.status/1")
         daemon.rows = [Row(A), Row(B), Row(C, RELEASED, wanted=0)]
@@ -101,12 +104,12 @@ def test_json_has_an_object_a_line_and_the_time(three, daemon):
     assert (first["held"], second["held"]) == (3, 2) and first["time"] < second["time"]
 
 
-def test_a_gpu_that_there_is_not_is_a_fault_at_first(three, daemon):
+def test_watch_fails_at_its_start_if_a_gpu_does_not_exist(three, daemon):
     result = holdfast(three.root, "status", "--watch", "--gpu=9")
     assert result.status == NO_GPU and result.out == "" and "no GPU '9'" in result.err
 
 
-def test_a_gpu_that_goes_meanwhile_is_said_to_be_gone_and_shown_when_it_is_back(node):
+def test_watch_reports_a_gpu_that_is_removed_and_shows_it_when_it_is_back(node):
     daemon = node.start_daemon(rows=[Row(A), Row(B)])
     with watching(node.root, "--gpu=1") as child:
         child.out.wait_for("2 of 2 GPUs held")
@@ -117,10 +120,10 @@ def test_a_gpu_that_goes_meanwhile_is_said_to_be_gone_and_shown_when_it_is_back(
         end(child)
 
 
-# ---- whatever the daemon is
+# ---- other daemons, or none
 
 
-def test_nvidias_daemon_is_asked_again_and_again_and_that_is_said(three):
+def test_watch_polls_nvidias_daemon_and_says_so(three):
     daemon = three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 1)})
     with watching(three.root) as child:
         child.out.wait_for("it does not report changes, so it is asked every 2 s")
@@ -130,7 +133,7 @@ def test_nvidias_daemon_is_asked_again_and_again_and_that_is_said(three):
         end(child)
 
 
-def test_without_driver_and_daemon_it_waits_for_them(node):
+def test_without_driver_and_daemon_watch_waits_for_them(node):
     with watching(node.root) as child:
         child.out.wait_for(f"^{TIME}  no daemon, waiting$")
         child.out.wait_for("driver is not loaded")
@@ -141,8 +144,8 @@ def test_without_driver_and_daemon_it_waits_for_them(node):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-@pytest.mark.holdfast_only("the command looks below a root")
-def test_the_daemons_end_and_return_are_told(world, daemon_of_world):
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_watch_shows_when_the_daemon_ends_and_returns(world, daemon_of_world):
     with watching(world.site.root) as child:
         child.out.wait_for("2 of 2 GPUs held")
         daemon_of_world.stop()
@@ -151,7 +154,7 @@ def test_the_daemons_end_and_return_are_told(world, daemon_of_world):
         child.out.wait_for(f"^{TIME}  daemon is there$", timeout=20)
         shown = len(child.out.all)
         holdfast(world.site.root, "set", "off", "--gpu=1")
-        events.wait_until(lambda: any("released" in line for line in child.out.all[shown:]), "the change", timeout=10)
+        events.wait_until(lambda: any("released" in line for line in child.out.all[shown:]), "the change is shown", timeout=10)
         end(child)
 
 
@@ -163,18 +166,18 @@ def daemon_of_world(world):
 # ---- on a terminal
 
 
-def test_on_a_terminal_the_picture_keeps_its_place(three, daemon):
+def test_on_a_terminal_watch_redraws_in_place(three, daemon):
     with on_terminal(three.root, "status", "--watch") as terminal:
         terminal.wait_for(f"{TIME}  watching .Ctrl-C ends it")
         drawn = sum("\n" not in line and "\033[K" in line for line in terminal.lines.all)
         daemon.rows = [Row(A), Row(B, RELEASED, wanted=0), Row(C)]
         terminal.wait_for(f"{TIME}  changed .Ctrl-C ends it")
-        assert any(f"\033[{drawn}A" in line for line in terminal.lines.all), "the cursor goes up by what was drawn"
+        assert any(f"\033[{drawn}A" in line for line in terminal.lines.all), "the cursor does not go up to the first line"
         terminal.press(CTRL_C)
         assert terminal.wait() == DONE
 
 
-def test_a_new_size_is_followed_at_once(three, daemon):
+def test_watch_adapts_at_once_to_a_new_terminal_size(three, daemon):
     with on_terminal(three.root, "status", "--watch", columns=120) as terminal:
         terminal.wait_for("Persistence-M")
         terminal.resize(80, 24)
@@ -184,7 +187,7 @@ def test_a_new_size_is_followed_at_once(three, daemon):
         assert terminal.wait() == DONE
 
 
-def test_what_is_higher_than_the_terminal_is_cut_with_a_word(three, daemon):
+def test_watch_cuts_what_does_not_fit_and_counts_the_missing_lines(three, daemon):
     with on_terminal(three.root, "status", "--watch", rows=6) as terminal:
         left_out = int(terminal.wait_for(r"\.\.\. (\d+) more lines").group(1))
         shown = sum("\033[K" in line for line in terminal.lines.all)
@@ -193,7 +196,7 @@ def test_what_is_higher_than_the_terminal_is_cut_with_a_word(three, daemon):
         assert terminal.wait() == DONE
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_it_below(three, daemon):
+def test_on_a_terminal_without_cursor_movement_watch_appends(three, daemon):
     with on_terminal(three.root, "status", "--watch", TERM="dumb") as terminal:
         terminal.wait_for(f"{TIME}  watching\r?$")
         daemon.rows = [Row(A), Row(B, RELEASED, wanted=0), Row(C)]
