@@ -10,7 +10,7 @@ import pytest
 
 from conftest import TOP
 
-pytestmark = pytest.mark.holdfast_only("it concerns no daemon")
+pytestmark = pytest.mark.holdfast_only("it tests no daemon")
 
 TABLE = "# PLACEHOLDERS\nmaintainer maintainers@holdfast.example\nrunbooks https://holdfast.example/runbooks\n"
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The configuration file: what is wanted of which GPU, who may change it, limits; read again on SIGHUP."""
+"""The configuration file: persistence of each GPU, who may change it, limits, and a reload on SIGHUP."""
 
 import contextlib
 import grp
@@ -17,17 +17,17 @@ from harness.command import holdfast
 from harness.events import wait_until
 from harness.holdfast_rpc import HELD, RELEASED, UVM_OFF, UVM_ON
 
-pytestmark = pytest.mark.holdfast_only("NVIDIA's has no configuration file")
+pytestmark = pytest.mark.holdfast_only("NVIDIA's daemon has no configuration file")
 
-# What is read does not depend on how GPUs are held. Not over FUSE: its root has no /etc to write to.
+# Reading the file does not depend on the backend. The kernel backend's root is a FUSE mount without a writable /etc.
 one_backend = pytest.mark.parametrize("backend", ["nvidia-cfg"])
 
-GROUP = grp.getgrgid(1)  # any that root is not in
+GROUP = grp.getgrgid(1)  # any group without root
 
 
 @pytest.fixture
 def config(world):
-    """The file's path, in a world of three GPUs; not there yet."""
+    """The path of the file, which does not exist yet, in a world with three GPUs."""
     world.simulate(gpus=3)
     return world.base / "holdfast.conf"
 
@@ -38,11 +38,12 @@ def start(world, config, text, *options):
 
 
 def reload(daemon, config, text):
-    """Until the daemon has read the file and said how that went."""
+    """Sends SIGHUP, and returns the daemon's message about the result."""
     seen = len(daemon.log.all)
     config.write_text(text)
     os.kill(daemon.pid, signal.SIGHUP)
-    said = wait_until(lambda: [line for line in daemon.log.all[seen:] if "onfiguration" in line], "a word about it")
+    said = wait_until(lambda: [line for line in daemon.log.all[seen:] if "onfiguration" in line],
+                      "the daemon has logged the result of the reload")
     return said[-1]
 
 
@@ -62,69 +63,69 @@ def wait_states(daemon, *wanted, key="state"):
             now = connection.watch(now["serial"])
 
 
-def books(world):
+def initialisations_and_teardowns(world):
     return [(gpu["initialisations"], gpu["teardowns"]) for gpu in world.sim.status()["gpus"]]
 
 
-# ---- what is wanted of which GPU
+# ---- rules for GPUs
 
 
-def test_a_gpu_is_left_alone_by_its_address(world, config):
+def test_persistence_off_for_an_address_leaves_that_gpu_cold(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
     assert states(daemon) == [HELD, RELEASED, HELD]
-    assert books(world)[1] == (0, 0)
+    assert initialisations_and_teardowns(world)[1] == (0, 0)
 
 
 @one_backend
 @pytest.mark.parametrize("spelling", [str.upper, lambda text: text.removeprefix("0000:"),
                                       lambda text: "0000" + text], ids=["upper case", "no domain", "as NVML"])
-def test_addresses_may_be_spelt_as_people_do(world, config, spelling):
+def test_addresses_may_be_written_in_any_usual_form(world, config, spelling):
     daemon = start(world, config, f"[gpu {spelling(world.gpus[1])}]\npersistence = off\n")
     assert states(daemon) == [HELD, RELEASED, HELD]
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_gpu_is_let_go_of_by_its_uuid_once_the_driver_tells_it(world, config):
-    """The driver learns the UUID from the GPU, so the GPU is initialised once."""
+def test_persistence_off_for_a_uuid_takes_effect_once_the_driver_reports_the_uuid(world, config):
+    """The driver reads the UUID from the GPU, so the GPU is initialised once."""
     daemon = start(world, config, f"[gpu {world.sim.gpu(world.gpus[2])['uuid']}]\npersistence = off\n")
     wait_states(daemon, HELD, HELD, RELEASED)
-    assert books(world)[2] == (1, 1)
+    assert initialisations_and_teardowns(world)[2] == (1, 1)
 
 
-def test_what_is_said_last_counts(world, config):
+def test_the_last_rule_that_matches_a_gpu_counts(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = on\n[gpu *]\npersistence = off\n"
                                   f"[gpu {world.gpus[2]}]\npersistence = on\n")
     assert states(daemon) == [RELEASED, RELEASED, HELD]
 
 
-def test_uvm_is_wanted_per_gpu(world, config):
+def test_uvm_persistence_is_configured_per_gpu(world, config):
     daemon = start(world, config, f"[gpu *]\nuvm-persistence = on\n[gpu {world.gpus[0]}]\nuvm-persistence = off\n")
     wait_states(daemon, UVM_OFF, UVM_ON, UVM_ON, key="uvm")
     assert [gpu["uvm"] for gpu in world.sim.status()["gpus"]] == [0, 1, 1]
 
 
 @one_backend
-def test_the_file_has_the_last_word_over_the_command_line(world, config):
+def test_the_file_takes_precedence_over_the_command_line(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = on\n", "--no-persistence-mode")
     assert states(daemon) == [HELD, RELEASED, RELEASED]
 
 
 @one_backend
-def test_a_rule_that_matches_no_gpu_here_is_none(world, config):
+def test_a_rule_that_matches_no_gpu_has_no_effect(world, config):
     daemon = start(world, config, "[gpu 00ff:01:00.0]\npersistence = off\n"
                                   "[gpu GPU-00000000-0000-0000-0000-000000000000]\npersistence = off\n")
     assert states(daemon) == [HELD] * 3
 
 
-# ---- where it is
+# ---- the path of the file
 
 
-def test_without_a_file_everything_is_as_the_options_say(world, config):
+def test_without_a_file_only_the_options_count(world, config):
     assert states(world.start()) == [HELD] * 3
 
 
 @one_backend
-def test_the_usual_place_is_below_the_root(world, config):
+def test_the_default_path_is_below_the_root(world, config):
     usual = world.site.root / "etc/holdfast/holdfast.conf"
     usual.parent.mkdir(parents=True)
     usual.write_text("[gpu *]\npersistence = off\n")
@@ -139,8 +140,8 @@ def test_a_named_file_that_is_missing_is_an_error(world, config):
 
 
 @one_backend
-def test_a_relative_path_means_the_folder_where_it_was_given(world, config):
-    """Also after the daemon has left that folder, and at a reload."""
+def test_a_relative_path_is_relative_to_the_folder_of_the_start(world, config):
+    """This also holds at a reload, after the daemon has changed its working directory."""
     config.write_text(f"[gpu {world.gpus[0]}]\npersistence = off\n")
     before = os.getcwd()
     os.chdir("/")
@@ -153,21 +154,21 @@ def test_a_relative_path_means_the_folder_where_it_was_given(world, config):
     wait_states(daemon, HELD, HELD, HELD)
 
 
-# ---- read again
+# ---- reload
 
 
 def test_a_reload_applies_what_has_changed(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
     assert "read again" in reload(daemon, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
     wait_states(daemon, HELD, RELEASED, HELD)
-    wait_until(lambda: books(world) == [(1, 0), (1, 1), (1, 0)], "one teardown and no other")
+    wait_until(lambda: initialisations_and_teardowns(world) == [(1, 0), (1, 1), (1, 0)], "only GPU 1 is torn down")
 
 
-def test_a_gpu_is_named_by_its_index_too_and_keeps_it_when_another_goes(world, config):
+def test_a_gpu_named_by_its_index_keeps_it_until_a_reload(world, config):
     daemon = start(world, config, "[gpu 1]\npersistence = off\n")
     wait_states(daemon, HELD, RELEASED, HELD)
     world.sim.ctl("remove", gpu=world.gpus[0])
-    wait_until(lambda: len(configured(daemon)) == 2, "the daemon sees it")
+    wait_until(lambda: len(configured(daemon)) == 2, "the daemon has noticed the removal")
     assert configured(daemon) == [(0, 0), (1, 0)]
     assert "read again" in reload(daemon, config, "[gpu 1]\npersistence = off\n")
     wait_states(daemon, RELEASED, HELD)
@@ -179,7 +180,7 @@ def configured(daemon):
 
 
 @one_backend
-def test_what_is_configured_is_told_apart_from_what_a_client_set(world, config):
+def test_configured_reports_the_configuration_and_not_what_a_client_set(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n[gpu {world.gpus[1]}]\nuvm-persistence = on\n")
     assert configured(daemon) == [(0, 0), (1, 1), (1, 0)]
     assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
@@ -189,7 +190,7 @@ def test_what_is_configured_is_told_apart_from_what_a_client_set(world, config):
     assert configured(daemon) == [(0, 0)] * 3
 
 
-def test_check_and_doctor_expect_what_is_configured(world, config):
+def test_check_and_doctor_compare_with_the_configuration(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
     wait_states(daemon, RELEASED, HELD, HELD)
     result = holdfast(world.site.root, "check")
@@ -200,24 +201,24 @@ def test_check_and_doctor_expect_what_is_configured(world, config):
     assert holdfast(world.site.root, "check").status == 2
 
 
-def test_a_reload_applies_uvm_without_letting_go(world, config):
+def test_a_reload_changes_uvm_persistence_without_releasing_a_gpu(world, config):
     daemon = start(world, config, "")
     reload(daemon, config, f"[gpu {world.gpus[0]}]\nuvm-persistence = on\n")
     wait_states(daemon, UVM_ON, UVM_OFF, UVM_OFF, key="uvm")
     reload(daemon, config, "")
     wait_states(daemon, UVM_OFF, UVM_OFF, UVM_OFF, key="uvm")
-    assert books(world) == [(1, 0)] * 3
+    assert initialisations_and_teardowns(world) == [(1, 0)] * 3
 
 
-def test_what_an_rpc_set_survives_a_reload_that_does_not_speak_of_that_gpu(world, config):
+def test_a_set_survives_a_reload_that_changes_nothing_for_that_gpu(world, config):
     daemon = start(world, config, "")
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     reload(daemon, config, f"[gpu {world.gpus[1]}]\npersistence = off\n")
     wait_states(daemon, RELEASED, RELEASED, HELD)
-    assert books(world)[0] == (1, 1), "neither opened again nor closed again"
+    assert initialisations_and_teardowns(world)[0] == (1, 1), "the reload opened the GPU again"
 
 
-def test_a_reload_that_speaks_of_a_gpu_ends_what_an_rpc_set(world, config):
+def test_a_reload_that_changes_the_rule_for_a_gpu_overrides_an_earlier_set(world, config):
     daemon = start(world, config, "")
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     reload(daemon, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
@@ -225,7 +226,7 @@ def test_a_reload_that_speaks_of_a_gpu_ends_what_an_rpc_set(world, config):
     wait_states(daemon, HELD, HELD, HELD)
 
 
-def test_a_set_that_says_what_is_configured_ends_too_when_the_configuration_changes(world, config):
+def test_a_set_to_the_configured_mode_is_also_overridden_by_a_changed_rule(world, config):
     daemon = start(world, config, "")
     assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     reload(daemon, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
@@ -233,13 +234,13 @@ def test_a_set_that_says_what_is_configured_ends_too_when_the_configuration_chan
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_set_lasts_when_the_driver_tells_a_uuid_that_is_configured_otherwise(world):
-    """Only a reload ends a Set: here the file is the same, and the daemon learns which line is meant."""
+def test_a_set_lasts_when_the_driver_reports_a_uuid_with_another_rule(world):
+    """Only a reload overrides a Set. Here the file stays the same, and the daemon learns which GPU a rule is for."""
     world.simulate(gpus=2, gpu1="hang = open")
     config, address = world.base / "holdfast.conf", world.gpus[1]
     config.write_text(f"[gpu {world.sim.gpu(address)['uuid']}]\npersistence = off\n")
     daemon = world.begin("--verbose", "--config", str(config))
-    wait_until(lambda: world.sim.gpu(address)["initialising"], "the first open")
+    wait_until(lambda: world.sim.gpu(address)["initialising"], "the first open has begun")
     daemon.wait_socket()
     with daemon.connect(timeout=20) as connection:
         arguments = rpc.device(address) + rpc.words(rpc.ENABLED)
@@ -252,22 +253,22 @@ def test_a_set_lasts_when_the_driver_tells_a_uuid_that_is_configured_otherwise(w
 
 @pytest.mark.parametrize("backend", ["kernel"])
 @pytest.mark.parametrize("said, state", [("off", HELD), ("on", RELEASED)])
-def test_a_reload_speaks_of_a_gpu_that_is_away_as_well(world, config, said, state):
-    """It was set off and is away; the file says off and on again of it meanwhile, or what it said before."""
+def test_a_reload_also_applies_to_a_gpu_that_is_unbound(world, config, said, state):
+    """Two reloads while a GPU that was set off is unbound: a change to off and back overrides the Set, no change does not."""
     daemon = start(world, config, "")
     address = world.gpus[1]
     assert daemon.set_only(address, rpc.DISABLED) == rpc.SUCCESS
     world.sim.ctl("unbind", gpu=address, timeout=20)
-    wait_until(lambda: len(listed(daemon)) == 2, "the daemon sees it")
+    wait_until(lambda: len(listed(daemon)) == 2, "the daemon has noticed the unbind")
     reload(daemon, config, f"[gpu {address}]\npersistence = {said}\n")
     reload(daemon, config, "")
     world.sim.ctl("bind", gpu=address)
-    wait_until(lambda: len(listed(daemon)) == 3, "the daemon sees it again")
+    wait_until(lambda: len(listed(daemon)) == 3, "the daemon has noticed the bind")
     wait_states(daemon, HELD, state, HELD)
 
 
 @one_backend
-def test_a_reload_without_the_file_is_one_that_says_nothing_only_at_the_usual_place(world, config):
+def test_a_reload_fails_if_the_named_file_is_missing(world, config):
     daemon = start(world, config, f"[gpu {world.gpus[0]}]\npersistence = off\n")
     config.unlink()
     os.kill(daemon.pid, signal.SIGHUP)
@@ -303,7 +304,7 @@ def run_check(world, *options):
 
 @one_backend
 @each_mistake
-def test_a_mistake_is_told_with_file_and_line(world, config, text, line, why):
+def test_a_mistake_is_reported_with_file_and_line(world, config, text, line, why):
     config.write_text(text)
     done = run_check(world, "--config", str(config))
     assert done.returncode == 1 and done.stdout == ""
@@ -311,14 +312,14 @@ def test_a_mistake_is_told_with_file_and_line(world, config, text, line, why):
 
 
 @one_backend
-def test_only_the_first_mistake_is_told(world, config):
+def test_only_the_first_mistake_is_reported(world, config):
     config.write_text("[gpu *]\none = 1\ntwo = 2\n")
     done = run_check(world, "--config", str(config))
     assert len(done.stderr.splitlines()) == 1 and "'one'" in done.stderr
 
 
 @one_backend
-def test_a_daemon_does_not_start_with_a_mistake_and_says_where_it_is(world, config):
+def test_with_a_mistake_the_daemon_does_not_start_and_names_the_line(world, config):
     config.write_text("[gpu *]\npersistence = maybe\n")
     for options in [], ["--foreground"]:
         done = world.run("--config", str(config), *options)
@@ -337,7 +338,7 @@ def test_a_reload_with_a_mistake_changes_nothing(world, config):
 
 
 @one_backend
-def test_a_check_says_that_a_good_file_is_good_and_starts_nothing(world, config):
+def test_check_config_says_that_a_file_is_valid_and_starts_no_daemon(world, config):
     config.write_text("[daemon]\nmax-sessions = 10\n[gpu *]\npersistence = on\n")
     done = run_check(world, "--config", str(config))
     assert (done.returncode, done.stderr) == (0, "") and "valid" in done.stdout
@@ -345,19 +346,19 @@ def test_a_check_says_that_a_good_file_is_good_and_starts_nothing(world, config)
 
 
 @one_backend
-def test_a_check_of_a_named_file_that_is_missing_fails(world, config):
+def test_check_config_fails_if_the_named_file_is_missing(world, config):
     done = run_check(world, "--config", str(config))
     assert done.returncode == 1 and str(config) in done.stderr
 
 
 @one_backend
-def test_a_check_without_any_file_is_content_as_the_daemon_is(world, config):
+def test_check_config_without_any_file_succeeds(world, config):
     done = run_check(world)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @one_backend
-def test_a_folder_is_no_file(world, config):
+def test_check_config_fails_on_a_folder(world, config):
     config.mkdir()
     done = run_check(world, "--config", str(config))
     assert done.returncode == 1 and str(config) in done.stderr, done.stderr
@@ -366,8 +367,8 @@ def test_a_folder_is_no_file(world, config):
 @one_backend
 @pytest.mark.parametrize("content", [b"\0" * 4096, b"\xff\xfe[gpu *]\n", b"[" * 100_000, b"a=" + b"b" * 100_000,
                                      b"[gpu *]\r\npersistence = on\r\n", b"\xef\xbb\xbf[gpu *]\npersistence = on\n"],
-                         ids=["zeros", "no text", "a long section", "a long value", "line ends of DOS", "a mark of order"])
-def test_whatever_is_in_the_file_nothing_breaks(world, config, content):
+                         ids=["zeros", "no text", "a long section", "a long value", "DOS line ends", "a byte order mark"])
+def test_check_config_survives_any_content(world, config, content):
     config.write_bytes(content)
     done = run_check(world, "--config", str(config))
     assert done.returncode in (0, 1), done.stderr
@@ -378,7 +379,7 @@ def test_whatever_is_in_the_file_nothing_breaks(world, config, content):
 
 
 def set_as_group(daemon, address, *groups):
-    """Set off by a caller of no name who is in these groups; its status."""
+    """Makes a Set to disabled as the user nobody in these groups. Returns the status."""
     command = [sys.executable, "-I", "-c", Path(rpc.__file__).read_text(), str(daemon.socket_path),
                f"set_only({address!r}, {rpc.DISABLED})"]
     done = subprocess.run(command, user=process.NOBODY, group=process.NOBODY, extra_groups=groups, cwd="/",
@@ -405,7 +406,7 @@ def test_a_reload_changes_who_may_set(world, config):
 
 
 @one_backend
-def test_the_admin_group_may_be_an_option_too(world, config):
+def test_the_admin_group_may_also_be_an_option(world, config):
     daemon = world.start("--verbose", "--admin-group", GROUP.gr_name)
     assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.SUCCESS
     assert set_as_group(daemon, world.gpus[0]) == rpc.PERMISSIONS
@@ -421,7 +422,7 @@ def test_an_admin_group_option_that_names_no_group_fails(world, config):
 
 
 @one_backend
-def test_a_limit_of_sessions_is_kept_and_may_change(world, config):
+def test_the_limit_of_sessions_is_enforced_and_a_reload_changes_it(world, config):
     daemon = start(world, config, "[daemon]\nmax-sessions = 5\n")
     with contextlib.ExitStack() as crowd:
         for _ in range(12):
@@ -434,7 +435,7 @@ def test_a_limit_of_sessions_is_kept_and_may_change(world, config):
 
 
 def kept_as_nobody(daemon, count):
-    """How many of so many connections of one unprivileged uid are still there after each was served once."""
+    """Makes `count` connections from one unprivileged uid and calls on each. Returns how many the daemon has kept."""
     pid = os.fork()
     if pid == 0:
         kept = 0
@@ -456,8 +457,8 @@ def kept_as_nobody(daemon, count):
 
 
 @one_backend
-def test_a_limit_of_a_users_sessions_keeps_nobody_else_out(world, config):
-    """Whoever has most gives way to himself; root has no such limit."""
+def test_the_limit_of_one_users_sessions_affects_no_other_user(world, config):
+    """A user above the limit loses his own older sessions. The limit does not apply to root."""
     daemon = start(world, config, "[daemon]\nmax-sessions-per-user = 2\n")
     with contextlib.ExitStack() as crowd:
         clients = [crowd.enter_context(holdfast_rpc.Connection(daemon.socket_path)) for _ in range(6)]
@@ -467,7 +468,7 @@ def test_a_limit_of_a_users_sessions_keeps_nobody_else_out(world, config):
         assert [client.null(1) for client in clients] == [[]] * 6
 
 
-def test_the_stuck_limit_comes_from_the_file(world):
+def test_the_file_sets_the_stuck_timeout(world):
     world.simulate(gpus=2, gpu1="hang = open")
     config = world.base / "holdfast.conf"
     daemon = start(world, config, "[daemon]\nstuck-timeout = 1\n")

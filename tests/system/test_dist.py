@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What a release consists of: scripts/dist and scripts/sbom. (The packages in it have tests of their own: tests/lab.)"""
+"""scripts/dist and scripts/sbom make the files of a release. tests/lab tests the packages."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import pytest
 
 from conftest import BUILD, TOP
 
-pytestmark = pytest.mark.holdfast_only("it concerns no daemon")
+pytestmark = pytest.mark.holdfast_only("it tests no daemon")
 
 GIT = ("-c", "user.name=x", "-c", "user.email=x@x")
 VERSION = re.search(r"^  version: '(.*)',$", (TOP / "meson.build").read_text(), re.MULTILINE)[1]
@@ -21,7 +21,7 @@ VERSION = re.search(r"^  version: '(.*)',$", (TOP / "meson.build").read_text(), 
 
 @pytest.fixture
 def clone(tmp_path):
-    """A clean repository with the project's files as they are now."""
+    """A clean repository with the project's current files."""
     subprocess.run([TOP / "scripts/export", tmp_path], check=True, stdout=subprocess.DEVNULL)
     tree = tmp_path / f"holdfast-{VERSION}"
     git(tree, "init", "-q")
@@ -54,7 +54,7 @@ def set_changelog(tree, text):
     commit(tree)
 
 
-def test_the_source_archive_has_every_file_of_the_commit_and_each_file_a_checksum(clone):
+def test_the_source_archive_has_every_file_of_the_commit_and_every_artifact_a_checksum(clone):
     done = dist(clone, "source")
     assert done.returncode == 0, done.stderr
     release = clone / "dist/release"
@@ -68,7 +68,7 @@ def test_the_source_archive_has_every_file_of_the_commit_and_each_file_a_checksu
     assert all(name in done.stdout for name in made) and "not tagged" in done.stdout
 
 
-def test_the_source_archive_is_enough_to_make_packages_from(clone, tmp_path):
+def test_packages_can_be_made_from_the_source_archive(clone, tmp_path):
     assert dist(clone, "source").returncode == 0
     unpacked, exported = tmp_path / "unpacked", tmp_path / "exported"
     with tarfile.open(clone / f"dist/release/holdfast-{VERSION}.tar.gz") as archive:
@@ -96,10 +96,10 @@ def test_a_release_has_its_section_of_the_changelog_and_a_tag(clone):
     notes = (clone / "dist/release/RELEASE-NOTES.md").read_text()
     assert notes.startswith(f"# Holdfast {VERSION}\n") and "- news" in notes and "- old" not in notes
     assert git(clone, "rev-parse", f"v{VERSION}^{{commit}}") == git(clone, "rev-parse", "HEAD")
-    assert dist(clone, "source", TAG="yes").returncode == 0  # the tag is here: nothing is in the way of doing it again
+    assert dist(clone, "source", TAG="yes").returncode == 0  # an existing tag of this commit does not prevent a second run
 
 
-def test_what_is_not_a_release_is_refused(clone):
+def test_dist_refuses_what_is_not_a_release(clone):
     set_changelog(clone, "# Changelog\n\n## 0.0.1\n\n- old\n")
     assert f'no section "## {VERSION}"' in refused(dist(clone, "source"))
     set_changelog(clone, f"# Changelog\n\n## Unreleased\n\n- new\n\n## {VERSION}\n\n- news\n")
@@ -112,14 +112,14 @@ def test_what_is_not_a_release_is_refused(clone):
     assert not (clone / "dist").exists()
 
 
-def test_the_projects_changelog_says_what_its_version_has():
-    """Until the version is released, that is under Unreleased, above the version before."""
+def test_the_changelog_has_a_section_for_the_current_version():
+    """Until the version is released, the section is "Unreleased", above the previous version."""
     headings = re.findall(r"^## (\S+)", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] in (VERSION, "Unreleased")
     assert headings[0] == VERSION or VERSION not in headings
 
 
-def test_the_sbom_names_each_program_and_the_packages_of_what_they_link():
+def test_the_sbom_names_each_program_and_the_packages_of_its_libraries():
     done = subprocess.run([TOP / "scripts/sbom", BUILD, "c0ffee"], capture_output=True, text=True, check=True, timeout=60,
                           env=os.environ | {"SOURCE_DATE_EPOCH": "1767225600"})
     sbom = json.loads(done.stdout)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The n-th allocation fails, the n-th system call fails, once, for one n after another, over a daemon's whole life:
-start, hold, Set, lease, reload, stop. It goes on, perhaps with less, or it does not start and says why; it never says
-that it holds a GPU that it does not hold.
+"""One fault in each of many lives of a daemon: the n-th allocation or the n-th system call fails.
 
-    HOLDFAST_FAULTS=all     for every n (make faults); otherwise for 25 of them
+A life is: start, hold, Set, lease, reload, stop. With the fault, the daemon either continues, perhaps with less, or it does
+not start and says why. It never reports a GPU as held that it does not hold.
+
+    HOLDFAST_FAULTS=all     test every n (make faults); otherwise 25 values of n
 """
 
 import collections
@@ -21,26 +22,26 @@ from harness.daemon import STOP_LIMIT_SEC, ForegroundDaemon, return_of_command
 from harness.events import wait_until
 
 pytestmark = [
-    pytest.mark.holdfast_only("its calls are its own"),
+    pytest.mark.holdfast_only("the faults are in our daemon's calls"),
     pytest.mark.parametrize("backend", ["kernel"]),
     pytest.mark.timeout(4 * 3600 if os.environ.get("HOLDFAST_FAULTS") == "all" else 300),
 ]
 
 TRIES = None if os.environ.get("HOLDFAST_FAULTS") == "all" else 25
 
-# Of the process that fails at its start: what it says has one of these, and then the reason.
+# The message of a process that fails at its start contains one of these, and then the reason.
 WHY = r"cannot |failed|no memory|stop it first|refusing to run"
 
-# A sanitizer cannot go on without memory of its own, for a new thread say: that tells nothing of the daemon.
+# A sanitizer aborts if its own allocation fails, for example for a new thread. That is no fault of the daemon.
 SANITIZER_GAVE_UP = r"Sanitizer: CHECK failed"
 
-# What a fault may leave behind that the next start takes over: what cannot be removed, and a pid file that cannot be
-# locked, which may be another daemon's.
+# After a failure of one of these calls the daemon may leave its files: it could not remove them, or it could not lock the pid
+# file, which then may be another daemon's. The next start takes them over.
 MAY_STAY = re.compile("unlink|fcntl")
 
 
 class Allocations:
-    """tests/faults/failing_malloc.c"""
+    """Lets the n-th allocation fail (tests/faults/failing_malloc.c)."""
 
     def __init__(self, site, report):
         self._report = report
@@ -55,19 +56,19 @@ class Allocations:
         return ["env", *(f"{name}={value}" for name, value in environment.items())]
 
     def report(self):
-        """How many there were, and what it was that failed, if there were so many."""
+        """Returns how many allocations there were, and what failed."""
         return struct.unpack("@L", self._report.read_bytes())[0], "an allocation"
 
 
 class SystemCalls:
-    """tests/faults/fail_syscall.c"""
+    """Lets the n-th system call fail, or kills the process there (tests/faults/fail_syscall.c)."""
 
     def __init__(self, site, report, how="fail"):
         self._report = report
         program = site.build / "tests/faults/fail-syscall"
         if not program.exists():
             pytest.skip(f"{program} is missing: it needs libseccomp at build time")
-        # A sanitizer's own mappings are not to fail: it does not go on without them.
+        # Leave out a sanitizer's own mappings, since it aborts without them.
         sanitized = b"__asan_init" in site.program.read_bytes()
         self._command = [str(program), how], ["mmap,mprotect" if sanitized else "-", str(report)]
 
@@ -76,7 +77,7 @@ class SystemCalls:
         return [*self._command[0], str(n), *self._command[1]]
 
     def report(self):
-        wait_until(self._report.exists, "the report of fail-syscall")
+        wait_until(self._report.exists, "fail-syscall has written its report")
         count, failed = self._report.read_text().strip().split(" ", 1)
         return int(count), failed
 
@@ -85,8 +86,8 @@ class SystemCalls:
 
 
 def ask(path, method, *arguments):
-    """A call as a client that tries once more when it is hung up on, or rejected for want of memory. One that gets no
-    answer does not."""
+    """Calls, and tries once more if the daemon hangs up or rejects the call for lack of memory. A missing answer is a failure.
+    """
     for last in (False, True):
         try:
             with holdfast_rpc.Connection(path, 10) as connection:
@@ -99,7 +100,7 @@ def ask(path, method, *arguments):
 
 
 class Life:
-    """One process with one fault, from start to stop. Every step leaves what the next one expects."""
+    """One process with one fault, from start to stop. Each step ends in the state in which the next step begins."""
 
     def __init__(self, world, prefix=()):
         self.world = world
@@ -109,24 +110,24 @@ class Life:
         return ask(self.daemon.socket_path, method, *arguments)
 
     def list(self):
-        """What it says, which is compared with the simulator's books each time."""
+        """Returns the daemon's list, after checking it against the simulator."""
         gpus = self.ask("list")["gpus"]
         for gpu in gpus:
             if gpu["state"] == holdfast_rpc.HELD:
-                assert self.holds(gpu["address"]), f"it does not hold {gpu['address']}"
+                assert self.holds(gpu["address"]), f"the daemon reports {gpu['address']} as held, but has not opened it"
         return gpus
 
     def holders(self, address):
         return [handle["pid"] for handle in self.world.sim.gpu(address)["handles"] if handle["node"] == "gpu"]
 
     def holds(self, address):
-        """Whoever has opened it: the descriptor may be one that the keeper had."""
+        """Whether the daemon has the GPU open. It may have the descriptor from the keeper, so the opener does not matter."""
         return f"nvidia{self.world.sim.gpu(address)['minor']}" in self.daemon.open_nodes()
 
     def wait_released(self, addresses):
-        """The answer comes after close(2); FUSE may tell the simulator a moment later."""
+        """The daemon answers after close(2), but the simulator may learn of the close from FUSE a moment later."""
         wait_until(lambda: not any(self.holders(address) for address in addresses),
-                   "the GPUs let go of", timeout=20)
+                   "the GPUs are released", timeout=20)
 
     def is_gone(self):
         return process.wait_gone(self.daemon.pid, 0)
@@ -136,7 +137,7 @@ class Life:
         return len(gpus) == len(self.world.gpus) and all(gpu["state"] == state for gpu in gpus)
 
     def is_up(self):
-        """Serving, with every GPU held. Until the socket is there, nobody can be asked, nor when it has ended."""
+        """Whether the daemon serves and holds every GPU, or has just ended. Before its socket exists, it is not up."""
         try:
             holdfast_rpc.Connection(self.daemon.socket_path, 10).close()
         except OSError:
@@ -149,21 +150,21 @@ class Life:
             raise
 
     def start(self):
-        """Returns whether it runs, with all GPUs held; otherwise it has ended."""
-        wait_until(lambda: self.is_gone() or self.is_up(), "a start, or an end", timeout=30)
+        """Returns True if the daemon runs and holds all GPUs, False if it has ended."""
+        wait_until(lambda: self.is_gone() or self.is_up(), "the daemon has started, or has ended", timeout=30)
         return not self.is_gone()
 
     def switch(self):
-        """Off, which is over when it is answered, and on again."""
+        """Sets a GPU off and on again."""
         address = self.world.gpus[0]
-        wait_until(lambda: self.ask("set_only", address, rpc.DISABLED) == rpc.SUCCESS, "a Set to disabled")
+        wait_until(lambda: self.ask("set_only", address, rpc.DISABLED) == rpc.SUCCESS, "a Set to disabled succeeds")
         assert self.ask("get", address) == (rpc.SUCCESS, rpc.DISABLED)
         self.wait_released([address])
-        wait_until(lambda: self.ask("set_only", address, rpc.ENABLED) == rpc.SUCCESS, "a Set to enabled", timeout=10)
+        wait_until(lambda: self.ask("set_only", address, rpc.ENABLED) == rpc.SUCCESS, "a Set to enabled succeeds", timeout=10)
         assert self.all_are(holdfast_rpc.HELD)
 
     def lease(self):
-        """Nothing is held while it lasts, and everything after it."""
+        """During the lease no GPU is held; afterwards all are."""
         for _ in range(2):
             try:
                 with holdfast_rpc.Connection(self.daemon.socket_path, 10) as connection:
@@ -172,30 +173,30 @@ class Life:
                         break
             except TimeoutError:
                 raise AssertionError("Release was not answered") from None
-            except (ConnectionError, EOFError):  # once
+            except (ConnectionError, EOFError):  # tolerated once
                 pass
         else:
-            raise AssertionError("no lease to be had")
-        wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs held after the lease", timeout=20)
+            raise AssertionError("the daemon granted no lease")
+        wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs are held after the lease", timeout=20)
 
     def reload(self):
-        """It says so in its log and to the service manager; one of the two may be what fails."""
+        """The daemon reports the reload in its log and to the service manager. The fault may hit one of the two."""
         os.kill(self.daemon.pid, signal.SIGHUP)
         wait_until(lambda: self.daemon.log.has("Configuration read again|the current configuration stays in effect")
-                   or self.daemon.notifications.has("RELOADING=1") or self.is_gone(), "a reload")
-        wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs held after the reload", timeout=20)
+                   or self.daemon.notifications.has("RELOADING=1") or self.is_gone(), "the daemon has reloaded")
+        wait_until(lambda: self.all_are(holdfast_rpc.HELD), "all GPUs are held after the reload", timeout=20)
 
     def descriptors(self):
-        """How many of each kind are open."""
+        """Counts the daemon's open descriptors by kind."""
         targets = process.open_files(self.daemon.pid).values()
         return collections.Counter(re.sub(r"\d+", "", target) for target in targets)
 
     def stop(self):
         self.daemon.stop()
-        assert self.daemon.status == 0, f"it ended with {self.daemon.status}"
+        assert self.daemon.status == 0, f"the daemon's exit status is {self.daemon.status}"
 
     def live(self):
-        """All of it. Returns the descriptors at rest, or None when it did not start."""
+        """Runs all steps but the stop. Returns the open descriptors, or None if the daemon did not start."""
         if not self.start():
             return None
         for step in (self.list, self.switch, self.lease, self.reload):
@@ -204,36 +205,38 @@ class Life:
 
 
 def check_failed_start(life, failed):
-    """Status 1 and a sentence, unless that sentence is what could not be written."""
+    """Checks the exit status and the message, unless the fault was in writing that message."""
     life.daemon.wait_exit()
-    assert not life.daemon.log.has("^Ready: "), f"it ended with {life.daemon.status} after its start"
-    # 4: a permission is missing, as where a call that changes the process' rights fails.
-    assert life.daemon.status in (1, 4), f"it ended with {life.daemon.status} while starting"
-    assert failed.startswith("write") or life.daemon.log.has(WHY), "it does not say why it does not start"
+    assert not life.daemon.log.has("^Ready: "), f"the daemon exited with {life.daemon.status} after its start"
+    # 4: a permission is missing, for example because a call that changes the process's privileges failed.
+    assert life.daemon.status in (1, 4), f"the daemon exited with {life.daemon.status} during its start"
+    assert failed.startswith("write") or life.daemon.log.has(WHY), "the daemon does not say why it does not start"
 
 
 def check_nothing_is_left(life, failed):
     site = life.world.site
-    wait_until(lambda: not any(life.holders(address) for address in life.world.gpus), "all GPUs let go of")
+    wait_until(lambda: not any(life.holders(address) for address in life.world.gpus), "all GPUs are released")
     left = [path.name for path in (site.socket_path, site.pid_file) if path.exists()]
     assert not left or MAY_STAY.match(failed), f"left behind: {left}"
     for path in (site.socket_path, site.pid_file):
         path.unlink(missing_ok=True)
 
 
-# ---- all of them
+# ---- many lives
 
 
-GOES_ON, NO_START, TAKEN_OVER = "went on", "did not start", "taken over by the next one"
+GOES_ON, NO_START, TAKEN_OVER = "went on", "did not start", "taken over by the next daemon"
 
 
 def try_all(fault, one, record_property):
-    """one(n) gives what became of the daemon, and what is wrong with that (None: nothing); with 0 there is no fault.
-    What was tried goes into the report, for docs/reliability.md."""
+    """Calls one(n), which returns the outcome and the error, if any; with n = 0 there is no fault.
+
+    The counts go into the JUnit report, for docs/reliability.md.
+    """
     _, wrong = one(0)
     assert not wrong, wrong
     count, _ = fault.report()
-    assert count > 100, f"only {count} calls were counted: nothing is tested"
+    assert count > 100, f"only {count} calls were counted, so nothing was tested"
     outcomes, faults = collections.Counter(), []
     for n in range(1, count + 1, max(1, count // TRIES) if TRIES else 1):
         outcome, wrong = one(n)
@@ -249,16 +252,19 @@ def described(n, failed, wrong, log):
 
 
 def live_with(world, fault, n, rest=None):
-    """One life with the n-th fault. rest: the descriptors of a life without one. Returns the descriptors at rest (None:
-    it did not start), and what is wrong."""
+    """Runs one life with the n-th fault. rest: the descriptors of a life without a fault.
+
+    Returns the descriptors before the stop (None: the daemon did not start), and the error, if any.
+    """
     life = Life(world, fault.prefix(n))
     now = wrong = None
     try:
         now = life.live()
         if now is not None:
-            wait_until(lambda: rest is None or not life.descriptors() - rest, f"only the descriptors of before: {now}")
+            wait_until(lambda: rest is None or not life.descriptors() - rest,
+                       f"no more descriptors than in a life without a fault: {now}")
             life.stop()
-    except (AssertionError, OSError) as error:  # the latter: it has ended
+    except (AssertionError, OSError) as error:  # OSError: the process has ended
         wrong = error
     if not life.is_gone():
         process.kill_and_reap(life.daemon.pid)
@@ -289,20 +295,20 @@ def try_lives(world, fault, record_property):
     try_all(fault, one, record_property)
 
 
-def test_whichever_allocation_fails_it_goes_on_or_says_why_not(world, record_property):
+def test_whichever_allocation_fails_the_daemon_continues_or_says_why_it_does_not_start(world, record_property):
     try_lives(world, Allocations(world.site, world.base / "allocations"), record_property)
 
 
-def test_whichever_system_call_fails_it_goes_on_or_says_why_not(world, record_property):
+def test_whichever_system_call_fails_the_daemon_continues_or_says_why_it_does_not_start(world, record_property):
     try_lives(world, SystemCalls(world.site, world.base / "calls"), record_property)
 
 
 def check_background(world, status):
-    """What the command says is so. Returns whether the daemon runs, or did until we ended it."""
-    # Who says no may still be about to end.
+    """Checks that the exit status is right. Returns whether the daemon ran; it is stopped then."""
+    # After a failed start the daemon may need some time to exit.
     running = [pid for pid in process.daemons() if not process.wait_gone(pid, 0 if status == 0 else 5)]
-    assert status is not None, "its command does not return"
-    assert bool(running) == (status == 0), f"its command says {status}, and {len(running)} of it run"
+    assert status is not None, "the command does not return"
+    assert bool(running) == (status == 0), f"the command exits with {status}, and {len(running)} daemons run"
     for pid in running:
         assert ask(world.site.socket_path, "get", world.gpus[0])[0] == rpc.SUCCESS
         os.kill(pid, signal.SIGTERM)
@@ -324,18 +330,18 @@ def start_in_background(world, fault, n):
     world.site.end_keepers()
     (_, failed), said = fault.report(), errors.read_text()
     if not wrong and not runs and not failed.startswith("write") and not re.search(WHY, said):
-        wrong = "it does not say why it does not start"
+        wrong = "the command does not say why the daemon does not start"
     return GOES_ON if runs else NO_START, wrong and described(n, failed, wrong, said)
 
 
-def test_in_the_background_whichever_system_call_fails_the_command_tells_the_truth(world, record_property):
+def test_whichever_system_call_fails_in_the_background_the_exit_status_is_right(world, record_property):
     fault = SystemCalls(world.site, world.base / "calls")
     try_all(fault, lambda n: start_in_background(world, fault, n), record_property)
 
 
 def kill_and_start_again(world, fault, n):
     killed, wrong = Life(world, fault.prefix(n)), None
-    # Whatever is asked when it is gone. A keeper that has nothing left removes the socket at once.
+    # The kill makes any step fail. The socket may be missing, since a keeper without GPUs removes it at once.
     with contextlib.suppress(AssertionError, FileNotFoundError):
         killed.live()
     process.kill_and_reap(killed.daemon.pid)
@@ -343,20 +349,20 @@ def kill_and_start_again(world, fault, n):
     successor = Life(world)
     try:
         killed.daemon.clean_up()
-        assert successor.start(), "it does not start"
+        assert successor.start(), "the next daemon does not start"
         wait_until(lambda: all(len(successor.holders(address)) == 1 and successor.holds(address) for address in world.gpus),
-                   "every GPU held once, by the successor")
+                   "the next daemon holds every GPU, and nobody else does")
         successor.stop()
         successor.daemon.clean_up()
         check_nothing_is_left(successor, "nothing")
     except AssertionError as error:
         process.kill_and_reap(successor.daemon.pid)
         wrong = error
-    world.site.end_keepers()  # which are behind the same filter: its report comes when all are gone
+    world.site.end_keepers()  # fail-syscall writes its report after all its processes have ended, and keepers are among them
     _, where = fault.report()
     return TAKEN_OVER, wrong and described(n, where, wrong, successor.daemon.log.text())
 
 
-def test_at_whichever_system_call_it_is_killed_the_next_one_holds_everything(world, record_property):
+def test_at_whichever_system_call_the_daemon_is_killed_the_next_one_holds_every_gpu(world, record_property):
     fault = SystemCalls(world.site, world.base / "calls", "kill")
     try_all(fault, lambda n: kill_and_start_again(world, fault, n), record_property)

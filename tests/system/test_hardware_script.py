@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""tests/hardware/run, the trial for machines that have a GPU, over the simulated driver, with stand-ins for nvidia-smi and NVML."""
+"""tests/hardware/run, the trial for machines with GPUs, on the simulated driver and stand-ins for nvidia-smi and NVML."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from harness import process, rpc
 from harness.command import BUILD, TOP
 from harness.machine import Machine
 
-pytestmark = pytest.mark.parametrize("backend", ["kernel"])  # the script holds as the daemon does by default
+pytestmark = pytest.mark.parametrize("backend", ["kernel"])  # the script uses the daemon's default backend
 
 SCRIPT = TOP / "tests/hardware/run"
 DONE, FAILED, USAGE, NO_GPU = range(4)
@@ -39,7 +39,7 @@ class Trial:
 
 
 def trial(world, *arguments, root=None, build=BUILD, prefix=(), **extra):
-    """Runs the script to its end. extra: of its environment."""
+    """Runs the script until it ends. extra: additional environment variables."""
     root = root or world.base / "root"
     output = world.base / "trial"
     environment = os.environ | process.SANITIZER_ENVIRONMENT | extra | {
@@ -54,7 +54,7 @@ def trial(world, *arguments, root=None, build=BUILD, prefix=(), **extra):
     return Trial(done, output)
 
 
-def test_on_a_whole_machine_everything_is_tried_and_nothing_is_changed(world):
+def test_on_a_complete_machine_the_trial_tries_everything_and_changes_nothing(world):
     sim = world.simulate(gpu1="legacy = yes")
     before = [(gpu["settings"], gpu["legacy"]) for gpu in sim.status()["gpus"]]
     result = trial(world)
@@ -67,7 +67,7 @@ def test_on_a_whole_machine_everything_is_tried_and_nothing_is_changed(world):
     assert not (world.base / "root/run/nvidia-persistenced").exists()
 
 
-def test_its_record_has_what_was_found_and_says_that_it_was_simulated(world):
+def test_the_record_has_the_findings_and_says_that_the_driver_is_simulated(world):
     world.simulate()
     result = trial(world)
     assert result.record["schema"] == "holdfast.hardware/1" and result.record["simulated"]
@@ -81,7 +81,7 @@ def test_its_record_has_what_was_found_and_says_that_it_was_simulated(world):
         assert f"| {check['status']} | {check['check']} |" in result.page
 
 
-def test_a_setting_that_is_another_afterwards_is_a_failure(world):
+def test_a_setting_that_differs_afterwards_is_a_failure(world):
     world.simulate()
     result = trial(world, HOLDFAST_STAND_IN_DRIFT=str(world.base / "drift"))
     assert result.status == FAILED
@@ -89,14 +89,14 @@ def test_a_setting_that_is_another_afterwards_is_a_failure(world):
     assert "current_power_limit: 700.00 W before, 710.00 W now" in result.said
 
 
-def test_without_a_driver_it_says_so_and_writes_that_down(world):
+def test_without_a_driver_the_trial_says_so_and_records_it(world):
     world.without_driver()
     result = trial(world)
     assert result.status == NO_GPU and result.checks(NOT_POSSIBLE) == ["a GPU can be tried"]
     assert "no NVIDIA driver is loaded" in result.said
 
 
-# $1 the simulator's root, $2 a root with less in it; the rest is the command.
+# $1: the simulator's root. $2: the container's root, which gets fewer files. The rest is the command.
 CONTAINER = """
 set -e
 whole=$1 container=$2
@@ -111,7 +111,7 @@ exec "$@"
 """
 
 
-def test_a_container_with_one_of_two_gpus_and_no_uvm_is_tried_as_far_as_it_goes(world):
+def test_in_a_container_with_one_of_two_gpus_and_no_uvm_the_trial_tries_what_is_possible(world):
     world.simulate()
     container = world.base / "container"
     container.mkdir()
@@ -123,7 +123,7 @@ def test_a_container_with_one_of_two_gpus_and_no_uvm_is_tried_as_far_as_it_goes(
     assert "the stock nvidia-smi asks our daemon, and reports Enabled" in result.checks(PASS)
 
 
-def test_a_gpu_that_lets_nobody_in_is_left_out(world):
+def test_the_trial_leaves_out_a_gpu_that_cannot_be_opened(world):
     world.simulate(gpu1="fail_opens = all\nfail_errno = EPERM")
     result = trial(world)
     assert "Operation not permitted" in result.evidence(f"GPU {world.gpus[1]}")[0]
@@ -131,7 +131,7 @@ def test_a_gpu_that_lets_nobody_in_is_left_out(world):
     assert "the daemon holds every GPU" in result.checks(PASS)
 
 
-def test_at_the_real_paths_it_runs_without_a_root(world):
+def test_the_trial_runs_at_the_real_paths_without_a_root(world):
     world.simulate()
     machine = Machine(world.base, with_driver=True)
     try:
@@ -144,7 +144,7 @@ def test_at_the_real_paths_it_runs_without_a_root(world):
     assert not (machine.run / "nvidia-persistenced").exists()
 
 
-def test_without_the_capabilities_of_roots_it_says_what_it_could_not_do(world):
+def test_without_roots_capabilities_the_trial_says_what_it_could_not_do(world):
     world.simulate()
     prefix = ["setpriv", "--bounding-set", "-setuid,-setgid,-sys_ptrace,-setpcap,-mknod", "--inh-caps", "-all"]
     result = trial(world, prefix=prefix)
@@ -153,7 +153,7 @@ def test_without_the_capabilities_of_roots_it_says_what_it_could_not_do(world):
     assert "the daemon has each GPU's node open once, and no other node" in result.checks(PASS)
 
 
-def test_another_daemon_is_left_alone_and_measured_beside_ours(world):
+def test_a_running_daemon_is_not_disturbed_and_is_measured_beside_ours(world):
     daemon = world.start()
     result = trial(world)
     assert result.status == DONE, result.said
@@ -162,7 +162,7 @@ def test_another_daemon_is_left_alone_and_measured_beside_ours(world):
     assert daemon.is_running and daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
 
-def test_nvidias_daemon_is_started_for_the_comparison_and_ended(world):
+def test_the_trial_starts_nvidias_daemon_for_the_comparison_and_ends_it(world):
     world.simulate()
     peer = world.base / "peer"
     peer.write_text(f"""#!/bin/sh
@@ -192,7 +192,7 @@ def test_a_daemon_that_does_not_start_is_a_failure_with_its_log(world):
     assert all("no luck today" in evidence for evidence in result.evidence("our daemon starts"))
 
 
-def test_wrong_usage_is_told_before_anything_is_done(world):
+def test_wrong_usage_is_reported_before_the_trial_begins(world):
     result = trial(world, build=Path("/nonexistent"))
     assert result.status == USAGE and "/nonexistent has no src/daemon/nvidia-persistenced" in result.said
     assert result.record is None

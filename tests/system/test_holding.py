@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What the daemon is for: GPUs initialised once, held, released when told, each on its own.
+"""The daemon initialises each GPU once, holds it, and releases it on request, independently of the other GPUs.
 
-What was done to a GPU is asked of the simulated driver, which keeps a journal.
+The tests read from the simulated driver's journal what was done to a GPU.
 """
 
 import re
@@ -17,8 +17,8 @@ from harness.world import QUICK
 
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 
-one_by_one = pytest.mark.holdfast_only("NVIDIA's opens GPUs one after another, before it serves")
-tries_again = pytest.mark.holdfast_only("NVIDIA's tries once")
+one_by_one = pytest.mark.holdfast_only("NVIDIA's daemon opens GPUs one after another, before it serves")
+tries_again = pytest.mark.holdfast_only("NVIDIA's daemon does not retry")
 
 
 def modes(daemon, world):
@@ -38,8 +38,8 @@ def test_once_ready_every_gpu_is_initialised_once_and_held_by_the_daemon(world):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-@pytest.mark.holdfast_only("NVIDIA's opens nodes through its library, which the shim stands for")
-def test_the_daemons_own_process_has_each_node_open_exactly_once(world):
+@pytest.mark.holdfast_only("NVIDIA's daemon opens nodes through its library, which the shim replaces")
+def test_the_daemons_process_has_each_node_open_exactly_once(world):
     world.simulate(gpus=4)
     daemon = world.start()
     assert daemon.open_nodes() == ["nvidia0", "nvidia1", "nvidia2", "nvidia3"]
@@ -48,9 +48,9 @@ def test_the_daemons_own_process_has_each_node_open_exactly_once(world):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-@pytest.mark.holdfast_only("NVIDIA's reaches the driver through its library")
+@pytest.mark.holdfast_only("NVIDIA's daemon uses the driver through its library")
 @pytest.mark.parametrize("version", ["535.261.03", "550.163.01"])
-def test_an_older_driver_is_asked_for_nothing_that_it_does_not_have(world, version):
+def test_an_older_driver_gets_no_ioctl_that_it_does_not_support(world, version):
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
     daemon = world.start("--verbose")
     daemon.wait_for_log("the driver will not announce unbinds: .*this driver has no bind notices")
@@ -67,13 +67,13 @@ def test_a_job_on_a_held_gpu_costs_no_initialisation_and_no_teardown(world, daem
     assert (gpu["initialisations"], gpu["teardowns"]) == (1, 0)
 
 
-def test_without_the_daemon_each_job_pays_for_an_initialisation(world):
-    """The control of the test above: the same job, the same driver."""
+def test_without_the_daemon_each_job_costs_an_initialisation_and_a_teardown(world):
+    """The counterpart of the previous test: the same job and the same driver, but no daemon."""
     world.simulate()
     for _ in range(3):
         with world.sim.open_gpu(world.gpus[0]):
             pass
-    wait_until(lambda: world.sim.gpu(world.gpus[0])["teardowns"] == 3, "the last teardown")
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["teardowns"] == 3, "the third teardown is over")
     assert world.sim.gpu(world.gpus[0])["initialisations"] == 3
 
 
@@ -86,33 +86,33 @@ def test_a_setting_survives_the_job_that_made_it_only_on_a_held_gpu(world, daemo
     assert world.sim.gpu(world.gpus[0])["settings"]["power_limit_w"] != 450
 
 
-def test_a_killed_job_takes_nothing_from_the_daemon(world, daemon):
+def test_a_killed_job_does_not_affect_the_daemons_hold(world, daemon):
     usage = world.sim.gpu(world.gpus[0])["usage_count"]
     with world.sim.open_gpu(world.gpus[0]) as job:
         job.kill()
-    wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == usage, "the driver's close for the killed job")
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == usage, "the kernel has closed the killed job's file")
     assert world.sim.gpu(world.gpus[0])["teardowns"] == 0
     assert daemon.get(world.gpus[0]) == ENABLED
 
 
 def test_a_killed_daemon_releases_every_gpu(world, daemon):
-    """With its keeper, if it has one: tests/system/test_restart.py has what that is for."""
+    """This also ends its keeper, if it has one. test_restart.py tests what a keeper is for."""
     daemon.kill()
     world.site.end_keepers()
     for address in world.gpus:
         gpu = wait_until(lambda: (lambda gpu: not gpu["initialised"] and gpu)(world.sim.gpu(address)),
-                         f"the teardown of {address} after kill -9")
+                         f"{address} is torn down after kill -9")
         assert (gpu["usage_count"], gpu["teardowns"]) == (0, 1)
 
 
-def test_a_stop_is_over_when_every_gpu_is_torn_down(world):
+def test_a_stop_returns_after_every_gpu_is_torn_down(world):
     world.simulate(gpus=3, defaults="lock = 0ms\ninit = 10ms\nteardown = 200ms\n")
     daemon = world.start()
     assert daemon.stop() == 0
     assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in world.sim.status()["gpus"]] == [(0, 1)] * 3
 
 
-@pytest.mark.holdfast_only("NVIDIA's refuses to start")
+@pytest.mark.holdfast_only("NVIDIA's daemon refuses to start")
 def test_no_gpu_is_not_an_error(world):
     world.simulate(gpus=2, defaults=QUICK + "present = no\n")
     daemon = world.start()
@@ -131,7 +131,7 @@ def test_a_set_off_is_answered_only_after_the_teardown(world):
     assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     took = time.monotonic() - start
     torn_down = [record["gpu"] for record in world.sim.journal("torn-down")]
-    assert torn_down == [world.gpus[0]], "the answer came before the teardown was over"
+    assert torn_down == [world.gpus[0]], "the daemon answered before the teardown was over"
     assert took >= 0.5
 
 
@@ -142,7 +142,7 @@ def test_a_set_on_is_answered_only_when_the_gpu_is_held(world):
     assert world.sim.gpu(world.gpus[0])["initialised"]
 
 
-def test_off_and_on_again_initialises_anew(world, daemon):
+def test_each_set_off_and_on_tears_down_and_initialises_the_gpu_again(world, daemon):
     for _ in range(5):
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
         assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
@@ -150,7 +150,7 @@ def test_off_and_on_again_initialises_anew(world, daemon):
     assert (gpu["initialisations"], gpu["teardowns"], gpu["initialised"]) == (6, 5, True)
 
 
-def test_off_while_a_job_runs_leaves_the_gpu_to_the_job(world, daemon):
+def test_a_set_off_while_a_job_runs_leaves_the_gpu_to_the_job(world, daemon):
     with world.sim.open_gpu(world.gpus[0]):
         assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
         assert daemon.get(world.gpus[0]) == DISABLED
@@ -158,7 +158,7 @@ def test_off_while_a_job_runs_leaves_the_gpu_to_the_job(world, daemon):
 
 
 class Call(threading.Thread):
-    """A Set that is still in work while the test goes on."""
+    """A Set on its own thread, so that the test can continue meanwhile."""
 
     def __init__(self, daemon, address, mode, timeout=20):
         super().__init__(daemon=True)
@@ -176,22 +176,22 @@ class Call(threading.Thread):
 
 
 @one_by_one
-def test_while_a_set_of_one_gpu_is_in_work_others_are_served(world):
+def test_while_a_set_of_one_gpu_is_in_progress_other_sets_are_served(world):
     world.simulate(gpus=3, gpu1="hang = open")
     daemon = world.start("--no-persistence-mode")
     slow = Call(daemon, world.gpus[1], rpc.ENABLED)
-    wait_until(lambda: world.sim.gpu(world.gpus[1])["initialising"], "the slow GPU's initialisation")
+    wait_until(lambda: world.sim.gpu(world.gpus[1])["initialising"], "the slow GPU's initialisation has begun")
     assert daemon.get(world.gpus[1]) == DISABLED
     assert daemon.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     assert daemon.set(world.gpus[2], rpc.ENABLED) == rpc.SUCCESS
-    assert slow.is_alive(), "answered before the GPU is held"
+    assert slow.is_alive(), "the daemon answered before it held the GPU"
     world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     assert slow.wait() == rpc.SUCCESS
     assert modes(daemon, world) == [ENABLED] * 3
 
 
 @one_by_one
-def test_sets_of_one_gpu_are_done_in_the_order_they_came(world):
+def test_sets_of_one_gpu_are_executed_in_the_order_of_their_arrival(world):
     world.simulate(gpus=1, gpu0="hang = open")
     daemon = world.start("--no-persistence-mode")
     with daemon.connect(20) as first, daemon.connect(20) as second, daemon.connect(20) as third:
@@ -199,7 +199,7 @@ def test_sets_of_one_gpu_are_done_in_the_order_they_came(world):
         for client, mode in clients:
             args = rpc.device(world.gpus[0]) + rpc.words(mode)
             client.send_until_taken(rpc.record(rpc.call_message(2, rpc.V2_SET_ONLY, args)))
-        wait_until(lambda: world.sim.gpu(world.gpus[0])["initialising"], "the first Set's initialisation")
+        wait_until(lambda: world.sim.gpu(world.gpus[0])["initialising"], "the first Set's initialisation has begun")
         world.sim.ctl("hang", gpu=world.gpus[0], on=False)
         assert [client.receive().results for client, _ in clients] == [[rpc.SUCCESS]] * 3
     assert daemon.get(world.gpus[0]) == ENABLED
@@ -207,7 +207,7 @@ def test_sets_of_one_gpu_are_done_in_the_order_they_came(world):
     assert (gpu["initialisations"], gpu["teardowns"]) == (2, 1)
 
 
-def test_many_clients_that_disagree_are_all_answered_and_the_books_agree(world, daemon):
+def test_many_contradicting_sets_are_all_answered_and_the_driver_agrees_with_the_daemon(world, daemon):
     calls = [Call(daemon, world.gpus[0], number % 2) for number in range(40)]
     assert [call.wait() for call in calls] == [rpc.SUCCESS] * 40
     gpu = world.sim.gpu(world.gpus[0])
@@ -217,7 +217,7 @@ def test_many_clients_that_disagree_are_all_answered_and_the_books_agree(world, 
 
 @one_by_one
 def test_the_driver_never_sees_two_opens_of_one_gpu_at_once(world, daemon):
-    """A second blocking open of a GPU that initialises would stall the opens of all others (docs/decisions/)."""
+    """A second blocking open of a GPU that is initialising would delay the opens of all other GPUs (docs/decisions/)."""
     for call in [Call(daemon, world.gpus[0], number % 2) for number in range(20)]:
         call.wait()
     usage = [int(re.search(r"\d+", record["detail"])[0]) for record in world.sim.journal("opened")
@@ -230,29 +230,29 @@ def test_the_driver_never_sees_two_opens_of_one_gpu_at_once(world, daemon):
 
 @one_by_one
 @pytest.mark.parametrize("foreground", [True, False])
-def test_eight_gpus_of_two_seconds_each_are_initialised_at_the_same_time(world, foreground):
+def test_eight_gpus_are_initialised_at_the_same_time(world, foreground):
     world.simulate(gpus=8, defaults="lock = 0ms\ninit = 2s\nteardown = 1ms\n")
     daemon = world.start() if foreground else world.start_forking()
     assert modes(daemon, world) == [ENABLED] * 8
     events = [record["event"] for record in world.sim.journal("initialising", "initialised")]
-    assert events == ["initialising"] * 8 + ["initialised"] * 8, "the last one begins before the first one has ended"
+    assert events == ["initialising"] * 8 + ["initialised"] * 8, "the last one did not begin before the first one ended"
 
 
 @one_by_one
-def test_before_the_gpus_are_held_it_serves_and_says_disabled(world):
+def test_before_the_gpus_are_held_the_daemon_serves_and_answers_disabled(world):
     world.simulate(gpus=2, defaults=QUICK + "hang = open\n")
     daemon = world.begin("--verbose")
     daemon.wait_socket()
-    wait_until(lambda: all(gpu["initialising"] for gpu in world.sim.status()["gpus"]), "the initialisations' begin")
+    wait_until(lambda: all(gpu["initialising"] for gpu in world.sim.status()["gpus"]), "all initialisations have begun")
     assert modes(daemon, world) == [DISABLED] * 2
-    assert not daemon.notifications.has("^READY=1$"), "ready before any GPU was attempted"
+    assert not daemon.notifications.has("^READY=1$"), "the daemon reported READY=1 before the opens were over"
     world.sim.ctl("hang", gpu="all", on=False)
     daemon.wait_ready()
     assert modes(daemon, world) == [ENABLED] * 2
 
 
 @one_by_one
-def test_while_gpus_start_systemd_is_asked_for_more_time(world):
+def test_while_gpus_initialise_the_daemon_asks_systemd_for_more_time(world):
     world.simulate(gpus=1, gpu0="hang = open")
     daemon = world.begin()
     daemon.notifications.wait_for(r"^EXTEND_TIMEOUT_USEC=\d+$", timeout=20)
@@ -263,7 +263,7 @@ def test_while_gpus_start_systemd_is_asked_for_more_time(world):
 # ---- failing and hanging
 
 
-def test_a_gpu_that_fails_keeps_none_of_the_others_from_being_held(world):
+def test_a_gpu_that_fails_does_not_prevent_the_others_from_being_held(world):
     world.simulate(gpus=8, gpu3="fail_opens = all")
     daemon = world.start()
     assert modes(daemon, world) == [ENABLED] * 3 + [DISABLED] + [ENABLED] * 4
@@ -271,7 +271,7 @@ def test_a_gpu_that_fails_keeps_none_of_the_others_from_being_held(world):
 
 
 @tries_again
-def test_a_gpu_that_failed_is_tried_again_until_it_is_held(world):
+def test_a_gpu_that_failed_is_retried_until_it_is_held(world):
     world.simulate(gpus=8, gpu3="fail_opens = 2")
     daemon = world.start("--verbose")
     daemon.wait_for_log(rf"device {world.gpus[3]} - persistence mode enabled\.", timeout=30)
@@ -281,7 +281,7 @@ def test_a_gpu_that_failed_is_tried_again_until_it_is_held(world):
 
 
 @tries_again
-def test_a_set_on_that_fails_is_a_driver_error_and_is_tried_again_in_the_background(world):
+def test_a_set_on_that_fails_returns_a_driver_error_and_is_retried_in_the_background(world):
     world.simulate(gpus=2, gpu1="fail_opens = 1")
     daemon = world.start("--verbose", "--no-persistence-mode")
     assert daemon.set(world.gpus[1], rpc.ENABLED) == rpc.DRIVER
@@ -298,7 +298,7 @@ def test_a_set_on_that_fails_leaves_the_gpu_disabled(world):
 
 
 @tries_again
-def test_a_set_off_ends_the_tries(world):
+def test_a_set_off_ends_the_retries(world):
     world.simulate(gpus=2, gpu1="fail_opens = all")
     daemon = world.start("--verbose")
     assert daemon.set(world.gpus[1], rpc.DISABLED) == rpc.SUCCESS
@@ -310,7 +310,7 @@ def test_a_set_off_ends_the_tries(world):
 
 
 @one_by_one
-def test_a_gpu_that_hangs_keeps_neither_the_others_nor_the_clients_nor_the_stop(world):
+def test_a_gpu_that_hangs_delays_neither_the_others_nor_clients_nor_the_stop(world):
     world.simulate(gpus=8, gpu5="hang = open")
     daemon = world.begin("--verbose")
     others = [address for number, address in enumerate(world.gpus) if number != 5]
@@ -321,24 +321,24 @@ def test_a_gpu_that_hangs_keeps_neither_the_others_nor_the_clients_nor_the_stop(
     assert daemon.set(others[0], rpc.DISABLED) == rpc.SUCCESS
     assert daemon.stop(timeout=5) is not None
     for address in others:
-        wait_until(lambda: not world.sim.gpu(address)["initialised"], f"the release of {address}")
+        wait_until(lambda: not world.sim.gpu(address)["initialised"], f"{address} is torn down")
 
 
 @one_by_one
-def test_a_stop_in_the_midst_of_starting_is_in_time_and_leaves_no_gpu_held(world):
+def test_a_stop_during_the_start_is_in_time_and_leaves_no_gpu_held(world):
     world.simulate(gpus=8, defaults="lock = 0ms\ninit = 1s\nteardown = 1ms\n")
     daemon = world.begin("--verbose")
     daemon.wait_socket()
-    wait_until(lambda: any(gpu["initialising"] for gpu in world.sim.status()["gpus"]), "an initialisation's begin")
+    wait_until(lambda: any(gpu["initialising"] for gpu in world.sim.status()["gpus"]), "an initialisation has begun")
     assert daemon.stop(timeout=5) == 0
     assert not daemon.socket_path.exists() and not daemon.pid_file.exists()
     wait_until(lambda: not any(gpu["initialised"] or gpu["initialising"] for gpu in world.sim.status()["gpus"]),
-               "all GPUs cold")
+               "all GPUs are cold")
 
 
 @one_by_one
-def test_a_stop_with_a_gpu_that_will_not_close_names_it_in_time_and_removes_its_files(world):
-    """The process itself cannot end while the kernel has a thread of it in close(): nobody's could."""
+def test_a_stop_names_a_gpu_that_does_not_close_and_removes_its_files_in_time(world):
+    """No process can end while one of its threads is in close() in the kernel."""
     world.simulate(gpus=2, gpu1="hang = close")
     daemon = world.start("--verbose")
     daemon.terminate()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""GPUs that come and go: followed with fresh descriptors, known by their PCI addresses, nothing hung."""
+"""GPUs that are bound, unbound, added and removed: the daemon knows them by PCI address, opens them again, and never hangs."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from harness import holdfast_rpc, rpc
 from harness.events import wait_until
 from harness.world import QUICK
 
-pytestmark = pytest.mark.holdfast_only("NVIDIA's looks for GPUs once")
+pytestmark = pytest.mark.holdfast_only("NVIDIA's daemon looks for GPUs only at its start")
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
 
@@ -25,63 +25,63 @@ LATE_GPU = {"gpu2": "present = no"}
 
 def wait_held(world, daemon, address, timeout=20):
     wait_until(lambda: daemon.get(address) == ENABLED and world.sim.gpu(address)["usage_count"] == 1,
-               f"{address} held", timeout=timeout)
+               f"{address} is held", timeout=timeout)
 
 
 def wait_listed(daemon, address, timeout=20):
-    wait_until(lambda: daemon.get(address) != NOT_FOUND, f"{address} listed", timeout=timeout)
+    wait_until(lambda: daemon.get(address) != NOT_FOUND, f"the daemon lists {address}", timeout=timeout)
 
 
 def wait_forgotten(daemon, address, timeout=20):
-    wait_until(lambda: daemon.get(address) == NOT_FOUND, f"{address} forgotten", timeout=timeout)
+    wait_until(lambda: daemon.get(address) == NOT_FOUND, f"the daemon has forgotten {address}", timeout=timeout)
 
 
 @contextlib.contextmanager
 def unbinding(world, address):
-    """An unbind as an administrator's shell has it, which waits; at the end it must be over."""
+    """Starts an unbind, which may wait as in an administrator's shell. At the end of the block it must succeed."""
     with socket.socket(socket.AF_UNIX) as shell:
         shell.settimeout(30)
         shell.connect(str(world.sim.socket_path))
         shell.sendall(json.dumps({"verb": "unbind", "gpu": address}).encode() + b"\n")
-        wait_until(lambda: world.sim.gpu(address)["unbinding"] or not world.sim.gpu(address)["bound"], "the unbind's begin")
+        wait_until(lambda: world.sim.gpu(address)["unbinding"] or not world.sim.gpu(address)["bound"], "the unbind has begun")
         yield
         answer = json.loads(shell.makefile().readline())
         assert answer["ok"], answer
 
 
 def wait_fresh(world, daemon, address, timeout=20):
-    """Held by one descriptor of the daemon's, which is of the GPU that is there now."""
+    """Waits until the daemon holds the GPU with exactly one descriptor, opened after the last bind."""
     def handles():
         return [(handle["pid"], handle["state"]) for handle in world.sim.gpu(address)["handles"]]
-    wait_until(lambda: handles() == [(daemon.pid, "open")], f"{address} held by a fresh descriptor", timeout=timeout)
+    wait_until(lambda: handles() == [(daemon.pid, "open")], f"{address} is held with a new descriptor", timeout=timeout)
     wait_held(world, daemon, address, timeout)
 
 
 def block_uevents(world):
-    """Before the daemon starts: the name of its socket for uevents is taken."""
+    """Occupies the path of the daemon's socket for uevents. Call this before the daemon starts."""
     (world.base / "root/run/nvidia-persistenced/uevents").mkdir(parents=True)
 
 
 @pytest.fixture
 def daemon(world):
-    """On three GPUs. It opens none before it hears of unbinds, so there is nothing to wait for."""
+    """The daemon on three GPUs. It opens none before it has subscribed to unbinds, so the tests need not wait for that."""
     world.simulate(gpus=3)
     return world.start("--verbose")
 
 
 @kernel_only
-def test_a_uuid_that_becomes_known_is_no_other_gpu(world):
-    """Drivers before 590 print question marks for the UUID of a GPU that was never initialised."""
+def test_a_gpu_whose_uuid_becomes_known_is_still_the_same_gpu(world):
+    """Drivers before 590 print question marks as the UUID of a GPU that has not been initialised yet."""
     world.simulate(gpus=3, defaults=QUICK + "[driver]\nversion = 550.163.01\n", gpu2="present = no")
     daemon = world.start("--verbose")
     for address in world.gpus[:2]:
         wait_held(world, daemon, address)
-    world.sim.ctl("add", gpu=world.gpus[2])  # looked for: the others are looked at again
+    world.sim.ctl("add", gpu=world.gpus[2])  # makes the daemon scan, which also reads the other GPUs again
     wait_held(world, daemon, world.gpus[2])
     assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [0, 0, 0]
 
 
-# ---- on a driver that announces unbinds
+# ---- with a driver that announces unbinds
 
 
 @kernel_only
@@ -95,7 +95,7 @@ def test_an_unbind_of_a_held_gpu_ends_and_a_bind_brings_it_back(world, daemon):
 
 
 @kernel_only
-def test_a_removed_gpu_is_let_go_of_and_forgotten_and_held_again_when_it_is_back(world, daemon):
+def test_a_removed_gpu_is_released_and_forgotten_and_held_again_when_it_is_back(world, daemon):
     world.sim.ctl("remove", gpu=world.gpus[2], timeout=20)
     wait_forgotten(daemon, world.gpus[2])
     world.sim.ctl("add", gpu=world.gpus[2])
@@ -104,7 +104,7 @@ def test_a_removed_gpu_is_let_go_of_and_forgotten_and_held_again_when_it_is_back
 
 @kernel_only
 def test_gpus_that_change_their_minors_are_not_confused(world, daemon):
-    """Both are taken out and put back the other way round: each gets the minor that was the other's."""
+    """Two GPUs are removed and added in the other order, so that each gets the other's minor."""
     for address in world.gpus[:2]:
         world.sim.ctl("remove", gpu=address, timeout=20)
     for address in reversed(world.gpus[:2]):
@@ -112,10 +112,10 @@ def test_gpus_that_change_their_minors_are_not_confused(world, daemon):
     assert [world.sim.gpu(address)["minor"] for address in world.gpus] == [1, 0, 2]
     for address in world.gpus:
         wait_held(world, daemon, address)
-    # Each was opened once, whichever came first: the notice of the bind, or the look that showed the other minor.
+    # The daemon opens each only once, whether the notice of the bind comes first, or the scan that finds the new minor.
     assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [2, 2, 1]
     with holdfast_rpc.Connection(daemon.socket_path, 20) as connection:
-        wait_until(lambda: [gpu["minor"] for gpu in connection.list()["gpus"]] == [1, 0, 2], "the new minors in the list")
+        wait_until(lambda: [gpu["minor"] for gpu in connection.list()["gpus"]] == [1, 0, 2], "the list has the new minors")
 
 
 @kernel_only
@@ -139,8 +139,8 @@ def test_a_gpu_that_was_set_off_stays_off_over_a_short_absence_of_another(world,
 
 @kernel_only
 @pytest.mark.parametrize("out, back", [("unbind", "bind"), ("remove", "add")])
-def test_what_was_set_off_stays_off_over_an_unbind_or_a_reset_of_its_own(world, daemon, out, back):
-    """As nvidia-smi's reset does it, and as it is with NVIDIA's daemon."""
+def test_a_gpu_that_was_set_off_stays_off_after_its_unbind_or_reset(world, daemon, out, back):
+    """nvidia-smi's reset does this, and NVIDIA's daemon behaves in the same way."""
     address = world.gpus[1]
     assert daemon.set(address, rpc.DISABLED) == rpc.SUCCESS
     for _ in range(2):
@@ -158,7 +158,7 @@ def test_what_was_set_off_stays_off_over_an_unbind_or_a_reset_of_its_own(world, 
 
 
 @kernel_only
-def test_what_was_set_on_stays_on_though_it_is_configured_off(world):
+def test_a_gpu_that_was_set_on_stays_on_after_an_unbind_though_it_is_configured_off(world):
     world.simulate(gpus=1, defaults=QUICK)
     daemon = world.start("--no-persistence-mode")
     address = world.gpus[0]
@@ -170,7 +170,7 @@ def test_what_was_set_on_stays_on_though_it_is_configured_off(world):
 
 
 @kernel_only
-def test_a_storm_of_comings_and_goings_ends_with_all_held(world, daemon):
+def test_after_many_removals_and_additions_all_gpus_are_held(world, daemon):
     for _ in range(5):
         for address in world.gpus:
             world.sim.ctl("remove", gpu=address, timeout=30)
@@ -181,10 +181,10 @@ def test_a_storm_of_comings_and_goings_ends_with_all_held(world, daemon):
 
 @kernel_only
 def test_an_unbind_that_begins_during_the_first_initialisation_ends(world):
-    """The notice comes when that is over: by then the daemon must listen, or it would hold what is to go."""
+    """The notice comes right after the initialisation. The daemon must have subscribed by then, or it would block the unbind."""
     world.simulate(gpus=1, gpu0="hang = open")
     daemon = world.begin("--verbose")
-    wait_until(lambda: world.sim.gpu(world.gpus[0])["initialising"], "the initialisation's begin")
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["initialising"], "the initialisation has begun")
     with unbinding(world, world.gpus[0]):
         world.sim.ctl("hang", gpu=world.gpus[0], on=False)
     world.sim.ctl("bind", gpu=world.gpus[0])
@@ -192,11 +192,11 @@ def test_an_unbind_that_begins_during_the_first_initialisation_ends(world):
 
 
 @kernel_only
-def test_an_unbind_that_a_job_holds_up_ends_with_the_job(world, daemon):
+def test_an_unbind_that_waits_for_a_job_ends_with_the_job(world, daemon):
     job = contextlib.ExitStack()
     job.enter_context(world.sim.open_gpu(world.gpus[0]))
     with unbinding(world, world.gpus[0]):
-        wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 1, "the daemon's release")
+        wait_until(lambda: world.sim.gpu(world.gpus[0])["usage_count"] == 1, "the daemon has released the GPU")
         assert daemon.get(world.gpus[0]) == DISABLED
         job.close()
     wait_forgotten(daemon, world.gpus[0])
@@ -205,8 +205,8 @@ def test_an_unbind_that_a_job_holds_up_ends_with_the_job(world, daemon):
 
 
 @kernel_only
-def test_a_set_right_after_a_bind_finds_the_gpu_before_anybody_has_told_of_the_bind(world, daemon):
-    """As nvidia-smi does at the end of a reset. Here nobody tells at all."""
+def test_a_set_finds_a_bound_gpu_before_the_daemon_has_learnt_of_the_bind(world, daemon):
+    """nvidia-smi does this at the end of a reset. Here the daemon gets no uevent, so only the Set makes it scan."""
     address = world.gpus[0]
     assert daemon.set(address, 0) == rpc.SUCCESS
     world.sim.ctl("unbind", gpu=address)
@@ -230,17 +230,17 @@ def test_the_only_gpu_may_be_unbound_and_bound_with_and_without_uevents(world, u
         wait_fresh(world, daemon, world.gpus[0])
 
 
-# ---- pulled out
+# ---- a GPU that is pulled out
 
 
 @kernel_only
 @pytest.mark.parametrize("version", ["595.45.04", "570.86.15"])
-def test_a_gpu_pulled_out_and_put_back_is_held_by_a_fresh_descriptor(world, version):
-    """The same address, the same minor, and the old descriptor dead; the older driver does not even announce it."""
+def test_a_gpu_that_was_pulled_out_and_put_back_is_held_with_a_new_descriptor(world, version):
+    """The GPU keeps its address and minor, but the old descriptor is dead. The older driver does not announce the unbind."""
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
     daemon = world.start("--verbose")
     world.sim.ctl("lose", gpu=world.gpus[0], surprise=True)
-    assert daemon.get(world.gpus[0]) == ENABLED  # what is held is told, and a lost GPU is let go of by whoever resets it
+    assert daemon.get(world.gpus[0]) == ENABLED  # the daemon still holds a lost GPU; whoever resets it makes it release
     world.sim.ctl("remove", gpu=world.gpus[0], timeout=20)
     world.sim.ctl("add", gpu=world.gpus[0])
     assert world.sim.gpu(world.gpus[0])["minor"] == 0
@@ -249,17 +249,17 @@ def test_a_gpu_pulled_out_and_put_back_is_held_by_a_fresh_descriptor(world, vers
 
 
 @pytest.mark.parametrize("backend", ["nvidia-cfg"])
-def test_over_the_library_a_gpu_that_is_to_go_is_found_by_looking(world):
+def test_with_the_nvidia_cfg_backend_polling_finds_a_gpu_that_is_about_to_be_removed(world):
     world.simulate(gpus=2)
     daemon = world.start("--verbose")
-    world.sim.ctl("remove", gpu=world.gpus[1], timeout=40)  # waits until the daemon has looked, and let go
+    world.sim.ctl("remove", gpu=world.gpus[1], timeout=40)  # waits until the daemon has polled and released the GPU
     wait_forgotten(daemon, world.gpus[1])
     world.sim.ctl("add", gpu=world.gpus[1])
     wait_held(world, daemon, world.gpus[1], timeout=40)
     assert daemon.get(world.gpus[0]) == ENABLED
 
 
-# ---- on a driver that does not
+# ---- with a driver that does not announce unbinds
 
 
 OLD_DRIVERS = pytest.mark.parametrize("version", ["535.261.03", "550.163.01", "570.86.15"])
@@ -271,13 +271,13 @@ def forge(world, record):
         log.write(record + "\n")
 
 
-def waits(address):
+def waiting_removal(address):
     return f"NVRM: Attempting to remove device {address} with non-zero usage count!"
 
 
 @kernel_only
 @OLD_DRIVERS
-def test_without_notices_the_kernel_log_tells_of_an_unbind_and_the_bind_is_followed(world, version):
+def test_without_notices_the_kernel_log_reports_an_unbind_and_the_next_bind_is_found(world, version):
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
     daemon = world.start("--verbose")
     daemon.wait_for_log("listening to the kernel log for unbinds")
@@ -293,13 +293,14 @@ def test_without_notices_the_kernel_log_tells_of_an_unbind_and_the_bind_is_follo
 
 
 @kernel_only
-def test_what_others_write_into_the_kernel_log_lets_go_of_nothing(world):
+def test_forged_records_in_the_kernel_log_release_no_gpu(world):
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 550.163.01\n")
     daemon = world.start("--verbose")
     first, second = world.gpus
-    for record in (f"12,1,2,-;{waits(first)}", f"6,1,2,-; {waits(first)}", f"6,1,2,-;{waits('0000:99:00.0')}", "x", ""):
+    for record in (f"12,1,2,-;{waiting_removal(first)}", f"6,1,2,-; {waiting_removal(first)}",
+                   f"6,1,2,-;{waiting_removal('0000:99:00.0')}", "x", ""):
         forge(world, record)
-    forge(world, f"3,1,2,-;{waits(second)}")
+    forge(world, f"3,1,2,-;{waiting_removal(second)}")
     daemon.wait_for_log(f"device {second} - the driver is about to unbind it")
     assert daemon.get(first) == ENABLED
     assert world.sim.gpu(first)["teardowns"] == 0
@@ -319,7 +320,7 @@ def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
 
 
 @kernel_only
-def test_with_neither_notices_nor_the_log_an_unbind_waits_for_a_set_off_which_lasts_over_the_bind(world):
+def test_without_notices_and_kernel_log_an_unbind_waits_for_a_set_off_that_outlasts_the_bind(world):
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
     (world.base / "root/run/kmsg").unlink()
     daemon = world.start("--verbose")
@@ -335,7 +336,7 @@ def test_with_neither_notices_nor_the_log_an_unbind_waits_for_a_set_off_which_la
     wait_held(world, daemon, world.gpus[0])
 
 
-# ---- GPUs, or a driver, that come late
+# ---- GPUs or a driver that appear later
 
 
 def test_a_gpu_that_is_added_later_is_held(world):
@@ -347,7 +348,7 @@ def test_a_gpu_that_is_added_later_is_held(world):
     assert [gpu["initialisations"] for gpu in world.sim.status()["gpus"]] == [1, 1, 1]
 
 
-def test_a_node_without_gpus_is_waited_for_with_one_line(world):
+def test_on_a_node_without_gpus_the_daemon_waits_and_logs_one_line(world):
     world.simulate(gpus=1, defaults=QUICK + "present = no\n")
     daemon = world.start()
     daemon.wait_for_log("no NVIDIA GPU found; waiting")
@@ -358,7 +359,7 @@ def test_a_node_without_gpus_is_waited_for_with_one_line(world):
 
 @kernel_only
 @pytest.mark.parametrize("uevents", [True, False])
-def test_a_driver_that_is_loaded_later_is_waited_for_with_one_line(world, uevents):
+def test_without_a_driver_the_daemon_waits_and_logs_one_line(world, uevents):
     world.without_driver()
     if not uevents:
         block_uevents(world)
@@ -372,7 +373,7 @@ def test_a_driver_that_is_loaded_later_is_waited_for_with_one_line(world, uevent
 
 
 @kernel_only
-def test_where_nobody_tells_of_a_new_gpu_it_is_found_by_looking(world):
+def test_without_uevents_and_notices_polling_finds_a_new_gpu(world):
     world.simulate(gpus=3, defaults=QUICK + "[driver]\nversion = 570.86.15\n", **LATE_GPU)
     block_uevents(world)
     daemon = world.start()
@@ -380,7 +381,7 @@ def test_where_nobody_tells_of_a_new_gpu_it_is_found_by_looking(world):
     wait_held(world, daemon, world.gpus[2], timeout=30)
 
 
-# ---- uevents from who knows whom
+# ---- uevents from unknown senders
 
 
 @kernel_only
@@ -398,12 +399,12 @@ def test_a_hostile_uevent_changes_nothing(world, daemon, text):
 
 
 @kernel_only
-def test_a_gpu_swapped_behind_our_back_is_opened_anew_when_the_kernel_tells(world, daemon):
-    """The same address and minor: only the uevent says that what is held is of the GPU before."""
+def test_a_uevent_of_a_removal_makes_the_daemon_open_a_swapped_gpu_again(world, daemon):
+    """The new GPU has the same address and minor. Only the uevent shows that the daemon's descriptor is for the old one."""
     uevent = f"remove@/devices/pci0000:00/{world.gpus[0]}\0ACTION=remove\0SUBSYSTEM=pci\0" \
              f"DEVPATH=/devices/pci0000:00/{world.gpus[0]}\0"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(uevent.encode(), str(daemon.socket_path.parent / "uevents"))
-    wait_until(lambda: world.sim.gpu(world.gpus[0])["initialisations"] == 2, "a fresh open")
+    wait_until(lambda: world.sim.gpu(world.gpus[0])["initialisations"] == 2, "the daemon has opened the GPU again")
     wait_held(world, daemon, world.gpus[0])
     assert world.sim.gpu(world.gpus[1])["initialisations"] == 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""scripts/check-layers: what breaks a rule of the rooms is found, in a copy of the sources."""
+"""scripts/check-layers finds each violation of the rooms' rules, in a copy of the sources."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from conftest import TOP
 
-pytestmark = pytest.mark.holdfast_only("it concerns no daemon")
+pytestmark = pytest.mark.holdfast_only("it tests no daemon")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def add_include(top, path, include):
         file.write(f'#include "{include}"\n')
 
 
-def test_the_sources_keep_every_rule(copy):
+def test_the_sources_follow_every_rule(copy):
     assert check(copy) == (0, [])
 
 
@@ -60,7 +60,7 @@ def test_headers_that_include_each_other_are_found(copy):
                                "base/fd.h -> base/text.h -> base/wrap.h -> base/fd.h"])
 
 
-def test_a_header_that_is_not_first_in_its_own_file_is_found(copy):
+def test_a_source_file_whose_own_header_is_not_first_is_found(copy):
     source = copy / "src/base/text.c"
     source.write_text('#include "base/cleanup.h"\n' + source.read_text())
     assert check(copy) == (1, ["src/base/text.c: base/text.h is not its first include"])
@@ -79,7 +79,7 @@ def test_a_permission_that_nothing_uses_is_found(copy):
     assert "scripts/check-layers: sim/nvidia-cfg may include gpu/abi.h, and does not: remove it from the row" in faults
 
 
-def test_a_header_that_is_offered_in_vain_is_found(copy):
+def test_an_offered_header_that_no_other_room_includes_is_found(copy):
     main = copy / "sim/main.c"
     main.write_text(main.read_text().replace('#include "sim/tree/kernel_log.h"', ""))
     status, faults = check(copy)

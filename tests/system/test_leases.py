@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Holdfast's own program: leases that end with their connection, Watch, Stats, who may call what (src/rpc/holdfast.x)."""
+"""Holdfast's RPC program (src/rpc/holdfast.x): leases, which end with their connection, Watch, Stats, and permissions."""
 
 import contextlib
 import os
@@ -18,17 +18,17 @@ from harness.events import wait_until
 from harness.holdfast_rpc import HELD, RELEASED
 from harness.world import QUICK
 
-pytestmark = pytest.mark.holdfast_only("NVIDIA's has no such program")
+pytestmark = pytest.mark.holdfast_only("NVIDIA's daemon has no such RPC program")
 
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
-one_backend = pytest.mark.one_backend("it is about clients; no GPU is let go of that another test does not let go of")
+one_backend = pytest.mark.one_backend("it is about clients; other tests release GPUs with both backends")
 
 
 @pytest.fixture
 def daemon(world):
-    """Ready, on three GPUs."""
+    """The daemon on three GPUs, ready."""
     world.simulate(gpus=3)
     return world.start("--verbose")
 
@@ -80,7 +80,7 @@ def test_a_lease_of_all_is_answered_when_every_gpu_is_torn_down(world, daemon, c
     assert client.stats()["leases"] == 1
 
 
-def test_a_lease_of_one_leaves_the_others(world, daemon, client):
+def test_a_lease_of_one_gpu_does_not_affect_the_others(world, daemon, client):
     assert client.release(world.gpus[1]) == rpc.SUCCESS
     assert usage(world) == [1, 0, 1]
     assert [gpu["leased"] for gpu in client.list()["gpus"]] == [0, 1, 0]
@@ -102,19 +102,19 @@ def as_container():
 @one_backend
 @pytest.mark.parametrize("who", [{"users": 600}, as_container(), {"user": process.NOBODY, "group": process.NOBODY},
                                  {}], ids=["600 users", "a container's root", "a user", "root"])
-def test_a_lease_outlasts_six_hundred_watches_of_anybody(world, daemon, client, who):
+def test_a_lease_outlasts_six_hundred_watches_of_any_caller(world, daemon, client, who):
     assert client.release(world.gpus[0]) == rpc.SUCCESS
     wait_states(daemon, RELEASED, HELD, HELD)
     with crowd(daemon, 600, data=watch_record(client.list()["serial"]), **who):
         for _ in range(100):
             assert client.list()["gpus"][0]["leased"]
             assert daemon.get(world.gpus[1]) == ENABLED
-        assert client.stats()["evicted"] > 0, "the crowd is as large as it can be"
+        assert client.stats()["evicted"] > 0, "the crowd is too small: the daemon evicted no session"
     assert client.list()["gpus"][0]["leased"]
 
 
 def watch_record(serial):
-    """Of the list as it is: it waits for another."""
+    """A Watch from the current serial, which waits for the next change."""
     return rpc.record(rpc.call_message(holdfast_rpc.VERSION, holdfast_rpc.WATCH, rpc.words(0, serial),
                                        program=holdfast_rpc.PROGRAM))
 
@@ -131,7 +131,7 @@ def test_a_set_in_progress_outlasts_six_hundred_connections_of_its_own_user(worl
 
 
 class Peer:
-    """holdfast-peer with a lease: another process, which can be killed."""
+    """A holdfast-peer process that has a lease. The test can kill it."""
 
     def __init__(self, program, daemon, *gpus):
         self._process = subprocess.Popen([program, daemon.socket_path, "release", *gpus], stdin=subprocess.PIPE,
@@ -142,7 +142,7 @@ class Peer:
         return int(self.output.wait_for(r"^status=(\d+)$", timeout=30)[1])
 
     def end(self, number=None):
-        """By this signal, or in order."""
+        """Ends the process with this signal, or by closing its standard input. Returns the exit status."""
         if number:
             self._process.send_signal(number)
         self._process.stdin.close()
@@ -150,7 +150,7 @@ class Peer:
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGKILL, signal.SIGTERM])
-def test_a_lease_ends_with_its_process_however_that_ends(world, daemon, holdfast_peer, number):
+def test_a_lease_ends_with_its_process_however_the_process_ends(world, daemon, holdfast_peer, number):
     peer = Peer(holdfast_peer, daemon, "all")
     assert peer.wait_status() == rpc.SUCCESS
     assert usage(world) == [0] * 3
@@ -158,8 +158,8 @@ def test_a_lease_ends_with_its_process_however_that_ends(world, daemon, holdfast
     wait_states(daemon, HELD, HELD, HELD)
 
 
-def test_a_client_that_goes_before_the_answer_leaves_no_lease(world):
-    world.simulate(gpus=2, gpu1="hang = open")  # and not at its close, with a lock that GPU 0 needs
+def test_a_client_that_hangs_up_before_the_answer_leaves_no_lease(world):
+    world.simulate(gpus=2, gpu1="hang = open")  # a hanging close would have the lock that GPU 0 needs
     daemon = world.start("--verbose", "--stuck-timeout", "1")
     with connect(daemon) as client:
         client.begin_release()
@@ -169,15 +169,15 @@ def test_a_client_that_goes_before_the_answer_leaves_no_lease(world):
     wait_states(daemon, HELD, HELD)
 
 
-def test_a_set_off_during_a_lease_is_done_and_outlasts_it(world, daemon, client):
+def test_a_set_off_during_a_lease_succeeds_and_outlasts_it(world, daemon, client):
     assert client.release() == rpc.SUCCESS
     assert daemon.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     client.close()
     wait_states(daemon, RELEASED, HELD, HELD)
 
 
-def test_a_reset_by_nvml_during_a_lease_leaves_the_gpu_to_be_held_after_it(world, daemon, client):
-    """It asks for the mode, is told that it is off, sets that alone to off, and does not set it again at its end."""
+def test_after_a_reset_by_nvml_during_a_lease_the_gpu_is_held_again(world, daemon, client):
+    """NVML's reset reads that the mode is off, sets it to off, and does not restore it at its end."""
     assert client.release() == rpc.SUCCESS
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED)
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
@@ -208,17 +208,18 @@ def test_a_gpu_is_held_again_when_the_last_of_its_leases_ends(world, daemon, cli
 
 @contextlib.contextmanager
 def stopped(pid):
-    """The process sleeps: what comes meanwhile, it finds at once."""
+    """Stops the process during the block, so that it finds everything that arrives meanwhile at once."""
     os.kill(pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: process.status_fields(pid)["State"].startswith("T"), "the stop")
+        wait_until(lambda: process.status_fields(pid)["State"].startswith("T"), "the process has stopped")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_lease_that_ended_before_a_set_was_sent_is_over_for_it(world, daemon, client):
-    """Also when the daemon had a connection to take before the lease's ended: it takes the Set's as well then."""
+def test_a_set_that_was_sent_after_a_lease_ended_succeeds(world, daemon, client):
+    """This also holds if a connection was waiting before the lease's ended: the daemon then accepts the Set's connection too,
+    before it reads the end of the lease."""
     assert client.release(world.gpus[0]) == rpc.SUCCESS
     with contextlib.ExitStack() as connections:
         with stopped(daemon.pid):
@@ -230,10 +231,10 @@ def test_a_lease_that_ended_before_a_set_was_sent_is_over_for_it(world, daemon, 
         assert setter.receive().results == [rpc.SUCCESS]
 
 
-def test_a_lease_on_a_gpu_that_is_not_there_is_none(world, daemon, client):
+def test_a_lease_of_an_unknown_gpu_is_refused_and_releases_nothing(world, daemon, client):
     assert client.release(world.gpus[0], "00ff:17:00.0") == rpc.DEVICE_NOT_FOUND
     assert usage(world) == [1] * 3 and client.stats()["leases"] == 0
-    assert client.release(world.gpus[0]) == rpc.SUCCESS, "and the connection may still have one"
+    assert client.release(world.gpus[0]) == rpc.SUCCESS, "after the error, the connection cannot get a lease"
 
 
 def test_a_second_lease_on_one_connection_is_refused_and_the_first_lasts(world, daemon, client):
@@ -242,13 +243,13 @@ def test_a_second_lease_on_one_connection_is_refused_and_the_first_lasts(world, 
     assert usage(world) == [0, 1, 1] and client.stats()["leases"] == 1
 
 
-def test_one_gpu_named_twice_is_one(world, daemon, client):
+def test_a_lease_may_name_a_gpu_twice(world, daemon, client):
     assert client.release(world.gpus[0], world.gpus[0]) == rpc.SUCCESS
     assert usage(world) == [0, 1, 1]
 
 
 @one_backend
-def test_nobody_but_an_administrator_gets_a_lease(world, daemon):
+def test_only_an_administrator_gets_a_lease(world, daemon):
     call = f"call({holdfast_rpc.VERSION}, {holdfast_rpc.RELEASE}, words(1, 0), program={holdfast_rpc.PROGRAM})"
     assert daemon.eval_as_nobody(f"{call}.results") == f"[{rpc.PERMISSIONS}]"
     assert usage(world) == [1] * 3
@@ -256,7 +257,7 @@ def test_nobody_but_an_administrator_gets_a_lease(world, daemon):
 
 
 @one_backend
-def test_everybody_may_call_what_changes_nothing(world, daemon):
+def test_everybody_may_call_procedures_that_change_nothing(world, daemon):
     for procedure, args in ((holdfast_rpc.LIST, ""), (holdfast_rpc.WATCH, "words(0, 0)"), (holdfast_rpc.STATS, ""),
                             (holdfast_rpc.CONFIGURED, "")):
         call = f"call({holdfast_rpc.VERSION}, {procedure}, {args or b''}, program={holdfast_rpc.PROGRAM})"
@@ -275,7 +276,7 @@ def test_a_lease_on_a_gpu_that_hangs_is_answered_with_an_error_and_lasts(world):
     wait_states(daemon, HELD, HELD)
 
 
-def test_a_lease_while_gpus_start_is_answered_when_they_are_released(world):
+def test_a_lease_during_the_start_is_answered_when_the_gpus_are_released(world):
     world.simulate(gpus=2, defaults=QUICK + "hang = open\n")
     daemon = world.begin("--verbose")
     daemon.wait_socket()
@@ -297,13 +298,14 @@ def test_a_lease_of_all_covers_gpus_that_appear_meanwhile(world):
         assert client.release() == rpc.SUCCESS
         late = world.sim.status()["gpus"][1]["address"]
         world.sim.ctl("add", gpu=late)
-        now = wait_until(lambda: (lambda gpus: len(gpus) == 2 and gpus)(client.list()["gpus"]), "it listed", timeout=20)
+        now = wait_until(lambda: (lambda gpus: len(gpus) == 2 and gpus)(client.list()["gpus"]), "the new GPU is listed",
+                         timeout=20)
         assert [(gpu["state"], gpu["leased"]) for gpu in now] == [(RELEASED, 1)] * 2
         assert world.sim.gpu(late)["initialisations"] == 0
     wait_states(daemon, HELD, HELD)
 
 
-def test_a_lease_of_all_where_there_is_no_gpu_is_one(world):
+def test_a_lease_of_all_succeeds_without_any_gpu(world):
     world.simulate(gpus=1, defaults=QUICK + "present = no\n")
     daemon = world.start()
     with connect(daemon) as client:
@@ -323,12 +325,12 @@ def test_arguments_that_do_not_decode_are_garbage_and_release_nothing(world, dae
     reply = client.call(holdfast_rpc.VERSION, holdfast_rpc.RELEASE, args, program=holdfast_rpc.PROGRAM)
     assert reply.accept_status == rpc.GARBAGE_ARGS
     assert client.stats()["leases"] == 0 and usage(world) == [1] * 3
-    assert client.release(world.gpus[0]) == rpc.SUCCESS, "the session goes on"
+    assert client.release(world.gpus[0]) == rpc.SUCCESS, "the session does not continue"
 
 
 @kernel_only
-def test_during_a_lease_of_all_nothing_keeps_the_kernel_module_loaded(world, daemon, client):
-    """What `rmmod nvidia` needs: no descriptor of any of the driver's nodes, the control node included."""
+def test_during_a_lease_of_all_the_daemon_has_no_file_of_the_driver_open(world, daemon, client):
+    """`rmmod nvidia` requires that no process has any of the driver's nodes open, including the control node."""
     nodes = str(world.sim.mount / "dev")
     assert any(target.startswith(nodes) for target in process.open_files(daemon.pid).values())
     assert client.release() == rpc.SUCCESS
@@ -336,7 +338,7 @@ def test_during_a_lease_of_all_nothing_keeps_the_kernel_module_loaded(world, dae
 
 
 @kernel_only
-def test_a_kill_of_the_daemon_during_a_lease_leaves_the_gpus_to_their_user(world):
+def test_after_a_kill_of_the_daemon_during_a_lease_the_gpus_stay_released(world):
     world.simulate(gpus=2)
     service = world.supervise("--verbose")
     daemon = service.start().wait_ready()
@@ -368,7 +370,7 @@ def test_a_crowd_of_connections_ends_no_lease(world):
 def test_watch_with_an_old_serial_is_answered_at_once(client):
     serial = client.list()["serial"]
     for old in (serial - 1, 0):
-        # Or a later one: after the start the driver is asked for the legacy flags, one by one.
+        # The serial may be larger: after the start the daemon reads the legacy flags one by one.
         assert client.watch(old)["serial"] >= serial
 
 
@@ -378,43 +380,45 @@ def test_watch_is_answered_when_something_changes(world, daemon, client):
     assert daemon.set_only(world.gpus[1], rpc.DISABLED) == rpc.SUCCESS
     now = client.finish_watch()
     assert now["serial"] > before["serial"]
-    while now["gpus"][1]["state"] != RELEASED:  # step by step
+    while now["gpus"][1]["state"] != RELEASED:  # the first change may be an intermediate state
         now = client.watch(now["serial"])
     assert [gpu["wanted"] for gpu in now["gpus"]] == [1, 0, 1]
 
 
 def only_news(client, disturb):
-    """Watches while `disturb` is called again and again, and has every answer bring another list. There may be some: the
-    first look has the driver asked for the legacy flags, one by one."""
+    """Calls `disturb` repeatedly while a Watch waits, and checks that each answer has a changed list.
+
+    Some answers are possible, since the first List makes the daemon read the legacy flags one by one.
+    """
     now = client.list()
     client.begin_watch(now["serial"])
     for _ in range(20):
         disturb()
         if select.select([client.socket], [], [], 0)[0]:
             before, now = now, client.finish_watch()
-            assert now["gpus"] != before["gpus"], "an answer without news"
+            assert now["gpus"] != before["gpus"], "Watch was answered without a change"
             client.begin_watch(now["serial"])
     return now
 
 
 @one_backend
-def test_watch_is_not_answered_by_those_who_only_look(world, daemon, client):
+def test_watch_is_not_answered_because_of_calls_that_only_read(world, daemon, client):
     with connect(daemon) as other:
         only_news(client, lambda: (other.list(), other.stats(), other.get(world.gpus[0])))
 
 
 @one_backend
-def test_watch_is_not_answered_when_the_configuration_read_again_is_the_same(daemon, client):
+def test_watch_is_not_answered_because_of_a_reload_that_changes_nothing(daemon, client):
     def reload():
         seen = len(daemon.log.all)
         os.kill(daemon.pid, signal.SIGHUP)
-        wait_until(lambda: any("Configuration read again" in line for line in daemon.log.all[seen:]), "the new reading")
+        wait_until(lambda: any("Configuration read again" in line for line in daemon.log.all[seen:]), "the reload is over")
     only_news(client, reload)
 
 
 @kernel_only
-def test_watch_is_not_answered_by_looks_for_gpus_that_find_the_same(world):
-    """The last one finds another GPU."""
+def test_watch_is_not_answered_because_of_scans_that_find_the_same_gpus(world):
+    """The last scan finds a new GPU, so that the Watch is answered."""
     event = b"bind@/devices/pci0000:00/0000:17:00.0\0ACTION=bind\0SUBSYSTEM=pci\0DRIVER=nvidia\0"
     world.simulate(gpus=4, gpu3="present = no")
     daemon = world.start("--verbose")
@@ -422,11 +426,11 @@ def test_watch_is_not_answered_by_looks_for_gpus_that_find_the_same(world):
     with connect(daemon) as client, connect(daemon) as other, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         before = only_news(client, lambda: (sender.sendto(event, uevents), other.stats()))
         world.sim.ctl("add", gpu=world.gpus[3])
-        assert client.finish_watch()["gpus"] != before["gpus"], "an answer without news"
+        assert client.finish_watch()["gpus"] != before["gpus"], "Watch was answered without a change"
 
 
 @one_backend
-def test_all_who_watch_are_answered(world, daemon):
+def test_all_watches_are_answered(world, daemon):
     with contextlib.ExitStack() as stack:
         watchers = [stack.enter_context(connect(daemon)) for _ in range(50)]
         serial = watchers[0].list()["serial"]
@@ -437,7 +441,7 @@ def test_all_who_watch_are_answered(world, daemon):
 
 
 @one_backend
-def test_watchers_that_go_are_forgotten_at_once(world, daemon, client):
+def test_watchers_that_hang_up_are_forgotten_at_once(world, daemon, client):
     watchers = [connect(daemon) for _ in range(50)]
     serial = client.list()["serial"]
     for watcher in watchers:
@@ -445,22 +449,22 @@ def test_watchers_that_go_are_forgotten_at_once(world, daemon, client):
     assert client.stats()["sessions"] == 51
     for watcher in watchers:
         watcher.close()
-    wait_until(lambda: client.stats()["sessions"] == 1, "the end of their sessions")
+    wait_until(lambda: client.stats()["sessions"] == 1, "their sessions have ended")
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
 
 
 @one_backend
-def test_a_watch_whose_client_sends_no_more_is_answered_and_gives_its_place_back(world, daemon, client):
+def test_a_watch_whose_client_shuts_down_its_side_is_answered_and_its_session_ends(world, daemon, client):
     with connect(daemon, timeout=5) as watcher:
         serial = watcher.list()["serial"]
         watcher.begin_watch(serial)
         watcher.socket.shutdown(socket.SHUT_WR)
         assert watcher.finish_watch()["serial"] == serial
         assert watcher.socket.recv(1) == b""
-    wait_until(lambda: client.stats()["sessions"] == 1, "its place is free")
+    wait_until(lambda: client.stats()["sessions"] == 1, "its session has ended")
 
 
-def test_a_lease_whose_owner_watches_ends_with_it_all_the_same(world, daemon, client):
+def test_a_lease_whose_owner_also_watches_ends_with_the_connection(world, daemon, client):
     assert client.release() == rpc.SUCCESS
     client.begin_watch(client.list()["serial"])
     client.close()
@@ -491,7 +495,7 @@ def test_stats_count_connections_and_calls(world, daemon, client):
     before = client.stats()
     for _ in range(10):
         daemon.get(world.gpus[0])
-    after = wait_until(lambda: (lambda stats: stats["sessions"] == 1 and stats)(client.stats()), "ten sessions' end")
+    after = wait_until(lambda: (lambda stats: stats["sessions"] == 1 and stats)(client.stats()), "ten sessions have ended")
     assert after["accepted"] - before["accepted"] == 10
     assert after["calls"] - before["calls"] >= 10
     assert after["started_realtime"] == before["started_realtime"] == client.list()["started_realtime"]
@@ -499,7 +503,7 @@ def test_stats_count_connections_and_calls(world, daemon, client):
 
 
 @one_backend
-def test_stats_count_what_is_rejected(daemon, client):
+def test_stats_count_rejected_calls(daemon, client):
     before = client.stats()["rejected"]
     client.call(1, 99)
     client.call(99, 1)
@@ -510,7 +514,7 @@ def test_stats_count_what_is_rejected(daemon, client):
 
 
 @one_backend
-def test_stats_count_who_is_refused(world, daemon, client):
+def test_stats_count_calls_refused_for_lack_of_permission(world, daemon, client):
     daemon.call_as_nobody("set_only", world.gpus[0], rpc.DISABLED)
     assert client.stats()["refused"] == 1
 
@@ -525,7 +529,7 @@ def test_stats_count_malformed_records(daemon, client):
 
 
 @one_backend
-def test_stats_count_who_was_evicted(world):
+def test_stats_count_evicted_sessions(world):
     world.simulate(gpus=2)
     config = world.base / "few.conf"
     config.write_text("[daemon]\nmax-sessions = 4\n")
@@ -539,11 +543,11 @@ def test_stats_count_who_was_evicted(world):
 
 
 @one_backend
-def test_stats_count_sessions_that_left_half_a_record_for_too_long(daemon, client):
+def test_stats_count_sessions_that_expire_with_half_a_record(daemon, client):
     with connect(daemon) as half:
         half.send(rpc.words(rpc.LAST_FRAGMENT | 40))
         with contextlib.suppress(ConnectionResetError):
-            assert half.socket.recv(1) == b"", "ended by the daemon"
+            assert half.socket.recv(1) == b"", "the daemon did not end the session"
     assert client.stats()["expired"] == 1
 
 
@@ -559,7 +563,7 @@ def test_the_independent_client_reads_list_watch_and_stats(world, daemon, client
     listed = run_peer(holdfast_peer, daemon, "list")
     assert re.search(rf'^daemon version="[^"]+" backend="{world.backend}" pid={daemon.pid} .* gpus=3$', listed, re.M)
     assert len(re.findall(rf"^gpu address=.* state={HELD} wanted=1 ", listed, re.M)) == 3
-    for address in world.gpus:  # the last thing to change in the list of GPUs that are held
+    for address in world.gpus:  # the legacy flag is the last value of a held GPU to change
         daemon.wait_for_log(rf"device {address} - read the legacy persistence flag")
     listed = run_peer(holdfast_peer, daemon, "list")
     assert run_peer(holdfast_peer, daemon, "watch", "0").splitlines()[0] == listed.splitlines()[0]
@@ -569,7 +573,7 @@ def test_the_independent_client_reads_list_watch_and_stats(world, daemon, client
     assert int(stats["started_realtime"]) == now["started_realtime"] and int(stats["leases"]) == 0
 
 
-def test_the_independent_client_reads_what_is_configured(world, holdfast_peer):
+def test_the_independent_client_reads_the_configuration(world, holdfast_peer):
     world.simulate(gpus=2)
     daemon = world.start("--no-persistence-mode", "--uvm-persistence-mode")
     with connect(daemon) as client:
@@ -579,7 +583,7 @@ def test_the_independent_client_reads_what_is_configured(world, holdfast_peer):
         for address in world.gpus]
 
 
-def test_the_independent_client_gets_a_lease_of_some(world, daemon, holdfast_peer):
+def test_the_independent_client_gets_a_lease_of_some_gpus(world, daemon, holdfast_peer):
     peer = Peer(holdfast_peer, daemon, world.gpus[0], world.gpus[2])
     assert peer.wait_status() == rpc.SUCCESS
     assert usage(world) == [0, 1, 0]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The event loop never sleeps but where it waits for events: its system calls, while clients do their worst.
+"""The event loop waits only for events, also under attack. The test traces the system calls of the loop's thread.
 
-docs/reliability.md has the table of all calls that the loop's thread makes, and why none of them can wait. Here they are
-traced.
+docs/reliability.md has a table of these calls, and why none of them can wait.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ import pytest
 from harness import holdfast_rpc, process, rpc
 from harness.events import wait_until
 
-pytestmark = pytest.mark.holdfast_only("it is about our loop")
+pytestmark = pytest.mark.holdfast_only("it tests our daemon's loop")
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs/reliability.md"
 WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2", "restart_syscall"}
-LONG_SEC = 5  # on a busy machine; what the attacks would make it wait is a minute
+LONG_SEC = 5  # enough for a busy machine; the attacks would make the loop wait for a minute
 CALL = re.compile(r"^(?P<name>[a-z]\w*)\(.*<(?P<seconds>[0-9.]+)>$")
 
 
@@ -37,7 +36,7 @@ def documented_calls():
 
 @contextlib.contextmanager
 def trace(daemon, base):
-    """Gives {system call: longest time in seconds} of the loop's thread, filled in at the end."""
+    """Yields a dictionary {system call: longest time in seconds} of the loop's thread, filled at the end of the block."""
     if not shutil.which("strace"):
         pytest.skip("strace is missing")
     output, longest = base / "trace", {}
@@ -102,7 +101,7 @@ def do_everything(daemon, world):
         connection.list()
         connection.stats()
     os.kill(daemon.pid, signal.SIGHUP)
-    wait_until(lambda: daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED), "it is held again")
+    wait_until(lambda: daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED), "the GPU is held again")
     for connection in idle:
         connection.close()
     daemon.get(world.gpus[0])
@@ -110,13 +109,13 @@ def do_everything(daemon, world):
 
 @pytest.mark.parametrize("backend", ["kernel"])
 @pytest.mark.parametrize("older", [False, True], ids=["this kernel", "an older kernel"])
-def test_the_loop_waits_nowhere_but_for_events_whatever_clients_do(world, build, older):
+def test_the_loop_waits_only_for_events_whatever_clients_do(world, build, older):
     if older:
         world.site.environment |= process.SANITIZER_BEHIND_PRELOAD | {
             "LD_PRELOAD": str(build / "tests/faults/older-kernel.so")}
     daemon = world.start("--verbose")
     with trace(daemon, world.base) as longest:
         do_everything(daemon, world)
-    assert longest.keys() - documented_calls() == set(), "docs/reliability.md does not know these calls"
+    assert longest.keys() - documented_calls() == set(), "these calls are not in the table of docs/reliability.md"
     slow = {name: seconds for name, seconds in longest.items() if name not in WAITS and seconds > LONG_SEC}
     assert not slow, f"the loop waited: {slow}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""GPU memory that is a NUMA node: told to the driver before the first open, left to the kernel where that sees to it."""
+"""GPU memory that is a NUMA node: the daemon prepares the driver for it before the first open, onlines and offlines it, and
+leaves it alone if the kernel does that."""
 
 import collections
 
@@ -12,7 +13,7 @@ from harness.world import QUICK
 
 ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 OFFLINE, ONLINE = 0, 1
-OFF, ON = 0, 1  # of the legacy flag
+OFF, ON = 0, 1  # values of the legacy flag
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
 # The simulated memory of a GPU is 96 GiB, in blocks of 128 MiB.
@@ -29,14 +30,14 @@ def set_numa(daemon, address, status):
 
 
 @pytest.mark.parametrize("status", [OFFLINE, ONLINE])
-def test_a_gpu_without_such_memory_has_nothing_to_do(world, daemon, status):
+def test_setting_numa_memory_of_a_gpu_without_it_succeeds(world, daemon, status):
     assert set_numa(daemon, world.gpus[0], status) == rpc.SUCCESS
     assert daemon.get(world.gpus[0]) == ENABLED
 
 
 @kernel_only
-@pytest.mark.holdfast_only("NVIDIA's library tells the driver")
-def test_a_coherent_gpu_is_held_as_the_driver_is_told_the_block_size_first(world):
+@pytest.mark.holdfast_only("NVIDIA's library passes the block size to the driver")
+def test_a_coherent_gpu_is_held_because_the_driver_first_gets_the_block_size(world):
     world.simulate(gpus=2, defaults=COHERENT)
     daemon = world.start()
     assert [daemon.get(address) for address in world.gpus] == [ENABLED] * 2
@@ -44,8 +45,8 @@ def test_a_coherent_gpu_is_held_as_the_driver_is_told_the_block_size_first(world
 
 
 @kernel_only
-@pytest.mark.holdfast_only("NVIDIA's library tells the driver")
-def test_memory_that_the_kernel_sees_to_is_left_to_it(world):
+@pytest.mark.holdfast_only("NVIDIA's library passes the block size to the driver")
+def test_memory_that_the_kernel_onlines_is_left_to_the_kernel(world):
     world.simulate(gpus=1, defaults=COHERENT)
     daemon = world.start()
     assert set_numa(daemon, world.gpus[0], ONLINE) == rpc.SUCCESS
@@ -54,9 +55,9 @@ def test_memory_that_the_kernel_sees_to_is_left_to_it(world):
 
 
 @kernel_only
-@pytest.mark.holdfast_only("the simulator has no memory blocks, on which NVIDIA's would stumble otherwise")
-def test_when_the_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mode_is_put_back(world):
-    """User space is to online it, and this /sys has no blocks to write to: every step before is rolled back."""
+@pytest.mark.holdfast_only("the simulator has no memory blocks, and NVIDIA's daemon fails otherwise")
+def test_if_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mode_is_restored(world):
+    """User space must online the memory, but this /sys has no memory blocks. The daemon undoes all earlier steps."""
     world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
     daemon = world.start("--no-persistence-mode", "--verbose")
     assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=20) == rpc.NUMA_FAILURE
@@ -66,8 +67,8 @@ def test_when_the_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mo
 
 @kernel_only
 @pytest.mark.holdfast_only("as above")
-def test_when_the_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_gpu_stays_held(world):
-    """The driver lets memory go offline for its last user only."""
+def test_if_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_gpu_stays_held(world):
+    """The driver refuses to offline the memory while more than one user has the GPU open."""
     world.simulate(gpus=1, defaults=QUICK + "numa = online\n")
     daemon = world.start("--verbose")
     with world.sim.open_gpu(world.gpus[0]):
@@ -77,12 +78,12 @@ def test_when_the_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_g
     assert daemon.set(world.gpus[0], rpc.DISABLED, timeout=20) == rpc.SUCCESS
     assert world.sim.gpu(world.gpus[0])["numa"]["status"] == 1  # offline
     order = [record["event"] for record in world.sim.journal("numa", "torn-down")]
-    assert order[-3:] == ["numa", "numa", "torn-down"], "the memory goes before the GPU"
+    assert order[-3:] == ["numa", "numa", "torn-down"], "the memory was not offlined before the teardown"
 
 
 @kernel_only
 @pytest.mark.holdfast_only("as above")
-def test_the_mode_alone_can_be_set_where_the_memory_cannot(world):
+def test_set_only_succeeds_if_the_memory_cannot_be_onlined(world):
     world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
     daemon = world.start("--no-persistence-mode")
     assert daemon.set_only(world.gpus[0], rpc.ENABLED, timeout=20) == rpc.SUCCESS
@@ -92,7 +93,7 @@ def test_the_mode_alone_can_be_set_where_the_memory_cannot(world):
 
 
 def blocks(world):
-    """Of the simulated kernel's memory: {state: how many blocks}, and whether all that are online are movable."""
+    """The simulated kernel's memory: {state: number of blocks}, and whether all online blocks are movable."""
     folders = list((world.base / "root/sys/devices/system/memory").glob("memory[0-9]*"))
     states = collections.Counter((folder / "state").read_text().strip() for folder in folders)
     movable = all((folder / "valid_zones").read_text() == "Movable\n" for folder in folders[::50]
@@ -105,8 +106,8 @@ def numa_status(world):
 
 
 @kernel_only
-@pytest.mark.holdfast_only("NVIDIA's writes to the machine's own /sys")
-def test_where_it_is_left_to_user_space_root_brings_memory_on_and_offline(world):
+@pytest.mark.holdfast_only("NVIDIA's daemon writes to the machine's real /sys")
+def test_if_user_space_must_do_it_a_daemon_as_root_onlines_and_offlines_memory(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--verbose")
     assert (numa_status(world), blocks(world)) == (DRIVER_OFFLINE, ({}, True))
@@ -120,7 +121,7 @@ def test_where_it_is_left_to_user_space_root_brings_memory_on_and_offline(world)
 
 @kernel_only
 @pytest.mark.holdfast_only("as above")
-def test_a_set_of_the_mode_takes_the_memory_along_and_so_does_a_stop(world):
+def test_a_set_of_the_mode_and_a_stop_also_change_the_memory(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--no-persistence-mode")
     assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=60) == rpc.SUCCESS
@@ -135,7 +136,7 @@ def test_a_set_of_the_mode_takes_the_memory_along_and_so_does_a_stop(world):
 
 @kernel_only
 @pytest.mark.holdfast_only("as above")
-def test_who_is_not_root_is_refused_before_anything_is_touched_and_the_mode_is_put_back(world):
+def test_a_daemon_that_is_not_root_changes_no_memory_and_restores_the_mode(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--user", "nobody", "--no-persistence-mode")
     assert daemon.set(world.gpus[0], rpc.ENABLED, timeout=60) == rpc.NUMA_FAILURE
@@ -145,8 +146,8 @@ def test_who_is_not_root_is_refused_before_anything_is_touched_and_the_mode_is_p
 
 
 @kernel_only
-@pytest.mark.holdfast_only("NVIDIA's has no such program")
-def test_the_legacy_flag_is_told_as_the_driver_has_it(world):
+@pytest.mark.holdfast_only("NVIDIA's daemon has no such RPC program")
+def test_list_reports_the_drivers_legacy_flag(world):
     world.simulate(gpus=2, gpu1="legacy = yes")
     daemon = world.start("--verbose")
     for address in world.gpus:
@@ -156,8 +157,8 @@ def test_the_legacy_flag_is_told_as_the_driver_has_it(world):
 
 
 @kernel_only
-@pytest.mark.holdfast_only("NVIDIA's has no such program")
-def test_the_legacy_flag_is_asked_for_again_when_somebody_looks(world):
+@pytest.mark.holdfast_only("NVIDIA's daemon has no such RPC program")
+def test_the_daemon_reads_the_legacy_flag_again_when_a_client_lists(world):
     world.simulate(gpus=1)
     daemon = world.start()
 
