@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The simulated driver's fronts: the file system, the driver's ioctls, the socket, the library and the command."""
+"""The simulated driver's interfaces: the file system, the driver's ioctls, the socket, the library and the command."""
 
 import ctypes
 import errno
@@ -30,7 +30,7 @@ from harness.simulator import Simulator, opened, scenario
 
 
 class Holder:
-    """Another process that runs Python code line by line as it is told, and can be killed."""
+    """A process that runs the lines of Python code that the test sends. The test may kill it."""
 
     CODE = "import sys\nfor line in sys.stdin:\n exec(line)\n print('done', flush=True)"
 
@@ -59,7 +59,7 @@ class Holder:
 
 
 def wait_event(sim, event, address=None):
-    """Waits until the journal has the event (of that GPU); returns the record."""
+    """Waits until the journal has the event (of this GPU, if given). Returns the record."""
     since = 0
     while True:
         with sim._connect(30) as connection:
@@ -72,7 +72,7 @@ def wait_event(sim, event, address=None):
 
 
 def wait_gpu(sim, index, **expected):
-    """Waits until the GPU is as expected: looks again after each record of the journal."""
+    """Waits until the GPU has the expected values. Checks again after each record of the journal."""
     while True:
         status = sim.status()
         gpu = status["gpus"][index]
@@ -92,13 +92,13 @@ def uuid_bytes(sim, index):
 
 
 class Rm(abi.Client):
-    """The resource manager's client, to whom notices of bind and unbind come."""
+    """A client of the resource manager that receives notices of bind and unbind."""
 
     def subscribe(self, event_fd):
         assert super().subscribe(event_fd) == (NV_OK, NV_OK, NV_OK)
 
     def next_notice(self):
-        """(GPU id, bound), or None when the queue is empty."""
+        """Returns (GPU id, bound), or None if the queue is empty."""
         status, data = self.control(self.handle, abi.GET_SYSTEM_EVENT_DATA, bytes(12))
         if status == OBJECT_NOT_FOUND:
             return None
@@ -111,11 +111,11 @@ class Rm(abi.Client):
 # ---- the file tree ----
 
 
-def test_a_gpu_shows_in_proc_and_sys_as_the_driver_prints_it(sim):
+def test_the_files_in_proc_and_sys_have_the_drivers_format(sim):
     gpu = sim.status()["gpus"][1]
     information = (sim.root / f"proc/driver/nvidia/gpus/{gpu['address']}/information").read_text()
     assert information.startswith("Model: \t\t Simulated H100 80GB\nIRQ:   \t\t ")
-    assert "UUID" not in information, "the driver learns it from the GPU"
+    assert "UUID" not in information, "the driver reads the UUID from the GPU, so it cannot know it yet"
     assert "\nVideo BIOS: \t ??.??.??.??.??\n" in information
     assert "\nDevice Minor: \t 1\n" in information
     assert information.endswith("\nGPU Firmware: \t N/A\nGPU Excluded:\t No\n")
@@ -140,7 +140,7 @@ def driver(version, *arguments, **how):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_uuid_is_unknown_until_a_gpu_was_initialised(make_sim, version):
+def test_the_uuid_is_unknown_until_the_gpu_is_initialised(make_sim, version):
     sim = make_sim(driver(version, 1))
     information = sim.root / f"proc/driver/nvidia/gpus/{sim.addresses[0]}/information"
     unknown = "GPU UUID: \t GPU-????????-????-????-????-????????????\n"
@@ -148,7 +148,7 @@ def test_the_uuid_is_unknown_until_a_gpu_was_initialised(make_sim, version):
     assert ("UUID" in information.read_text()) == (version < "590")
     with opened(sim, "nvidia0"):
         pass
-    assert f"GPU UUID: \t {sim.status()['gpus'][0]['uuid']}\n" in information.read_text(), "and cached from then on"
+    assert f"GPU UUID: \t {sim.status()['gpus'][0]['uuid']}\n" in information.read_text(), "the UUID is not cached"
     sim.ctl("unbind", gpu=0)
     sim.ctl("bind", gpu=0)
     assert sim.status()["gpus"][0]["uuid"] not in information.read_text()
@@ -165,14 +165,14 @@ def test_the_uuid_is_unknown_until_a_gpu_was_initialised(make_sim, version):
     ("595.45.04", ["UseKernelSuspendNotifiers: 0", "PreserveVideoMemoryAllocations: 2", "EnableGpuFirmwareLogs: 2"],
      ["TCEBypassMode"]),
 ))
-def test_each_version_has_its_parameters(make_sim, version, some, none):
+def test_each_driver_version_has_its_parameters(make_sim, version, some, none):
     lines = (make_sim(driver(version, 1)).root / "proc/driver/nvidia/params").read_text().splitlines()
     names = [line.partition(":")[0] for line in lines]
     assert set(some) <= set(lines) and not set(none) & set(names)
     assert len(names) == len(set(names))
 
 
-def test_device_nodes_are_regular_files_for_everybody(sim):
+def test_device_nodes_are_regular_files_that_everybody_may_open(sim):
     names = sorted(os.listdir(sim.root / "dev"))
     assert names == ["kmsg", "nvidia-uvm", "nvidia0", "nvidia1", "nvidiactl"]
     names.remove("kmsg")
@@ -181,8 +181,8 @@ def test_device_nodes_are_regular_files_for_everybody(sim):
         assert stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o666 and status.st_uid == 0
 
 
-def test_sysfs_and_power_tell_an_initialised_gpu(sim):
-    """The folder of a GPU's interrupts stays, empty, after the teardown, until an unbind."""
+def test_sysfs_and_the_power_file_show_whether_a_gpu_is_initialised(sim):
+    """After the teardown, the folder of the GPU's interrupts is empty. It disappears only at an unbind."""
     address = sim.addresses[0]
     power = sim.root / f"proc/driver/nvidia/gpus/{address}/power"
     interrupts = sim.root / f"sys/bus/pci/devices/{address}/msi_irqs"
@@ -195,12 +195,12 @@ def test_sysfs_and_power_tell_an_initialised_gpu(sim):
         assert (sim.root / "sys/module/nvidia/refcnt").read_text() == "1\n"
     assert power.read_text().startswith("Runtime D3 status:          ?\n") and os.listdir(interrupts) == []
     information = power.with_name("information").read_text()
-    assert "??" not in information and "N/A" not in information, "what the first initialisation found is cached"
+    assert "??" not in information and "N/A" not in information, "the values that the driver has read are not cached"
     sim.ctl("unbind", gpu=0)
     assert not interrupts.exists()
 
 
-def test_a_gpu_that_fails_leaves_an_empty_folder_of_interrupts(sim):
+def test_a_failed_initialisation_leaves_an_empty_folder_of_interrupts(sim):
     sim.ctl("fail", gpu=0)
     with pytest.raises(OSError):
         with opened(sim, "nvidia0"):
@@ -217,10 +217,10 @@ def test_files_of_proc_and_sys_cannot_be_written(sim):
         (sim.root / "dev/nvidia0").chmod(0o600)
 
 
-def test_run_is_an_ordinary_folder_also_by_its_old_name(sim):
+def test_run_and_var_run_are_the_same_ordinary_folder(sim):
     (sim.root / "run/other").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(sim.root)  # a socket's address is short
+        os.chdir(sim.root)  # the path would be too long for a socket's address
         try:
             listener.bind("run/other/socket")
         finally:
@@ -228,14 +228,14 @@ def test_run_is_an_ordinary_folder_also_by_its_old_name(sim):
     assert stat.S_ISSOCK((sim.root / "var/run/other/socket").stat().st_mode)
 
 
-def test_an_empty_pci_slot_fills_and_empties_again(sim):
+def test_unbind_remove_and_add_change_the_folders_of_a_gpu(sim):
     address = sim.addresses[1]
     folders = [sim.root / "proc/driver/nvidia/gpus" / address, sim.root / "sys/bus/pci/devices" / address]
     sim.ctl("unbind", gpu=1)
     assert [folder.exists() for folder in folders] == [False, True]
     sim.ctl("remove", gpu=1)
     assert [folder.exists() for folder in folders] == [False, False]
-    assert (sim.root / "dev/nvidia1").exists(), "the driver does not remove device nodes"
+    assert (sim.root / "dev/nvidia1").exists(), "the real driver does not remove device nodes"
     with pytest.raises(OSError) as raised, opened(sim, "nvidia1"):
         pass
     assert raised.value.errno == errno.ENODEV
@@ -257,7 +257,7 @@ def test_the_first_open_initialises_and_the_last_close_tears_down(sim):
     assert (gpu["initialised"], gpu["usage_count"], gpu["teardowns"]) == (False, 0, 1)
 
 
-def test_the_last_close_returns_when_the_teardown_is_over(make_sim):
+def test_the_last_close_returns_after_the_teardown(make_sim):
     sim = make_sim(scenario(1, "lock = 1ms\ninit = 1ms\nteardown = 300ms\n"))
     for count in range(1, 6):
         with opened(sim, "nvidia0") as fd:
@@ -265,7 +265,7 @@ def test_the_last_close_returns_when_the_teardown_is_over(make_sim):
             assert len(events(sim, "torn-down")) == count
 
 
-def test_a_close_tears_down_nothing_while_a_duplicate_is_open(sim):
+def test_a_close_causes_no_teardown_while_a_duplicate_is_open(sim):
     with opened(sim, "nvidia0") as fd, opened(sim, "nvidia0") as other:
         duplicate = os.dup(fd)
         os.close(other)
@@ -284,7 +284,7 @@ def test_a_forked_copy_keeps_the_gpu_until_it_ends(sim):
         wait_event(sim, "torn-down")
 
 
-def test_an_uvm_file_is_closed_with_its_last_descriptor(sim):
+def test_a_uvm_file_keeps_its_gpu_until_its_last_descriptor_is_closed(sim):
     uuid = uuid_bytes(sim, 0)
     with opened(sim, "nvidia0") as fd, opened(sim, "nvidia-uvm") as uvm_fd:
         assert (uvm_initialize(uvm_fd), uvm_register(uvm_fd, uuid)) == (NV_OK, NV_OK)
@@ -294,7 +294,7 @@ def test_an_uvm_file_is_closed_with_its_last_descriptor(sim):
         assert sim.gpu(sim.addresses[0])["usage_count"] == 0
 
 
-def test_a_killed_holder_is_seen_as_a_close(sim):
+def test_the_end_of_a_killed_process_counts_as_a_close(sim):
     with Holder() as holder:
         holder.tell(f"import os; fd = os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)")
         assert sim.gpu(sim.addresses[0])["handles"][0]["pid"] == holder.pid
@@ -303,7 +303,7 @@ def test_a_killed_holder_is_seen_as_a_close(sim):
     assert sim.gpu(sim.addresses[0])["usage_count"] == 0
 
 
-def test_a_holder_killed_in_the_middle_of_an_open_leaves_no_user(make_sim):
+def test_a_process_killed_during_an_open_leaves_no_user(make_sim):
     sim = make_sim(scenario(1, gpu0="hang = yes"))
     with Holder() as holder:
         holder.process.stdin.write(f"import os; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)\n")
@@ -317,7 +317,7 @@ def test_a_holder_killed_in_the_middle_of_an_open_leaves_no_user(make_sim):
     assert (gpu["usage_count"], gpu["initialised"], gpu["handles"]) == (0, False, [])
 
 
-def test_a_passed_descriptor_holds_after_the_opener_has_died(sim):
+def test_a_passed_descriptor_keeps_the_gpu_after_the_opener_has_died(sim):
     ours, theirs = socket.socketpair()
     with ours, theirs, Holder(pass_fds=[theirs.fileno()]) as holder:
         holder.tell(f"import os, socket, array; fd = os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR); "
@@ -328,10 +328,10 @@ def test_a_passed_descriptor_holds_after_the_opener_has_died(sim):
     assert (gpu["usage_count"], gpu["initialised"]) == (1, True)
     assert struct.unpack("iI", ioctl(fd, WAIT_OPEN, bytes(8))) == (0, NV_OK)
     os.close(fd)
-    assert events(sim, "torn-down") == ["torn-down"], "its last close is synchronous, too"
+    assert events(sim, "torn-down") == ["torn-down"], "the last close returned before the teardown"
 
 
-def test_a_descriptor_on_its_way_through_a_socket_holds(sim):
+def test_a_descriptor_in_transit_through_a_socket_keeps_the_gpu(sim):
     receiver, sender = socket.socketpair()
     with receiver, sender, opened(sim, "nvidia0") as fd:
         socket.send_fds(sender, [b"x"], [fd])
@@ -345,12 +345,12 @@ def test_a_descriptor_on_its_way_through_a_socket_holds(sim):
 
 def test_a_program_started_while_a_gpu_is_open_does_not_hang(sim):
     with opened(sim, "nvidia0"):
-        # The child's execve() closes its copy while the kernel lets nobody look into the child.
+        # The child's execve() closes its copy of the descriptor, while the kernel blocks readers of the child's /proc files.
         assert subprocess.run(["true"], close_fds=False, timeout=20, check=False).returncode == 0
         assert sim.gpu(sim.addresses[0])["usage_count"] == 1
 
 
-def test_many_processes_opening_and_closing_leave_the_books_even(make_sim):
+def test_after_many_concurrent_opens_and_closes_all_counts_are_right(make_sim):
     sim = make_sim(scenario(2, "lock = 0ms\ninit = 1ms\nteardown = 1ms\n"))
     code = ("import os, sys\n"
             "for i in range(40):\n"
@@ -362,16 +362,16 @@ def test_many_processes_opening_and_closing_leave_the_books_even(make_sim):
     with opened(sim, "nvidia0"):
         jobs = [subprocess.Popen([sys.executable, "-c", code, *nodes]) for _ in range(4)]
         assert [job.wait(timeout=60) for job in jobs] == [0] * 4
-        # In doubt whose the last reference was, a close is left to the release, which may come a moment later.
+        # If the simulator cannot tell whether a close was the last one, it waits for RELEASE, which may come a moment later.
         gpu = wait_gpu(sim, 0, usage_count=1)
-        assert gpu["teardowns"] == 0, "a GPU that is held all the time is never torn down"
+        assert gpu["teardowns"] == 0, "a GPU was torn down although it was open all the time"
     assert not sim.errors.has("fault")
     for index in (0, 1):
         gpu = wait_gpu(sim, index, usage_count=0, initialised=False)
         assert gpu["initialisations"] == gpu["teardowns"]
 
 
-def test_an_open_gives_the_drivers_error(make_sim):
+def test_an_open_fails_with_the_drivers_error(make_sim):
     sim = make_sim(scenario(3, gpu0="excluded = yes", gpu1="fail_opens = 1\nfail_status = NV_ERR_INSUFFICIENT_POWER",
                             gpu2="lost = surprise"))
     for minor, expected in enumerate((errno.EPERM, errno.EIO, errno.ENODEV)):
@@ -383,7 +383,7 @@ def test_an_open_gives_the_drivers_error(make_sim):
         assert struct.unpack("IBB2xI", ioctl(fd, STATUS_CODE, struct.pack("IBB2xI", 0, bus, 0, 99)))[3] == 0x1c
 
 
-def test_a_deferred_open_returns_at_once_and_is_waited_for(make_sim):
+def test_a_deferred_open_returns_at_once_and_wait_open_waits_for_it(make_sim):
     sim = make_sim(scenario(1, gpu0="hang = yes"))
     with opened(sim, "nvidia0", os.O_NONBLOCK) as fd:
         wait_event(sim, "initialising")
@@ -395,7 +395,7 @@ def test_a_deferred_open_returns_at_once_and_is_waited_for(make_sim):
         assert poll.poll(0) == []
 
 
-def test_a_deferred_open_that_fails_leaves_a_dead_file(make_sim):
+def test_a_deferred_open_that_fails_leaves_a_file_that_only_fails(make_sim):
     sim = make_sim(scenario(1, gpu0="fail_opens = all\nfail_status = NV_ERR_GPU_IS_LOST"))
     with opened(sim, "nvidia0", os.O_NONBLOCK) as fd:
         assert struct.unpack("iI", ioctl(fd, WAIT_OPEN, bytes(8))) == (-errno.EIO, 0x0f)
@@ -403,13 +403,13 @@ def test_a_deferred_open_that_fails_leaves_a_dead_file(make_sim):
 
 
 def opens_and_ends(sim, how):
-    """A program that opens GPU 0 with O_NONBLOCK and ends."""
+    """The code of a program that opens GPU 0 with O_NONBLOCK, prints a line, and then does `how`."""
     return (f"import os, signal; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR | os.O_NONBLOCK); "
             f"print(flush=True); {how}")
 
 
 @pytest.mark.parametrize("how", ("os._exit(0)", "os.close(3); os._exit(0)"), ids=("exit", "close"))
-def test_a_process_that_ends_by_itself_waits_for_its_deferred_open(make_sim, how):
+def test_a_process_that_exits_waits_for_its_deferred_open(make_sim, how):
     sim = make_sim(scenario(1, gpu0="hang = yes"))
     with subprocess.Popen([sys.executable, "-c", opens_and_ends(sim, how)], stdout=subprocess.PIPE) as program:
         program.stdout.readline()
@@ -436,7 +436,7 @@ def test_a_process_that_is_killed_does_not_wait_for_its_deferred_open(make_sim, 
 
 
 class Background:
-    """A call that may wait, on a thread of its own."""
+    """Runs a call that may block on its own thread."""
 
     def __init__(self, call):
         self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
@@ -467,19 +467,19 @@ def test_before_545_nvidiactl_cannot_be_opened_while_a_gpu_is_initialised(make_s
     wait_event(sim, "initialising")
     ctl = Background(lambda: open_and_close(sim, "nvidiactl"))
     assert ctl.waits() == (version < "545")
-    assert open_and_close(sim, "nvidia-uvm"), "another module"
+    assert open_and_close(sim, "nvidia-uvm")  # another kernel module, which does not wait
     sim.ctl("hang", gpu=0, on=False)
     assert first.end() and ctl.end()
 
 
-def test_the_status_of_a_gpu_waits_for_the_device_list_and_for_rms_lock(make_sim):
+def test_a_status_query_waits_for_the_device_list_and_for_rms_lock(make_sim):
     sim = make_sim(scenario(2, gpu0="hang = yes"))
     question = struct.pack("IBB2xI", 0, int(sim.addresses[1].split(":")[1], 16), 0, 99)
     with opened(sim, "nvidiactl") as ctl:
         first = Background(lambda: open_and_close(sim, "nvidia0"))
         wait_event(sim, "initialising")
         ioctl(ctl, STATUS_CODE, question)
-        second = Background(lambda: open_and_close(sim, "nvidia0"))  # keeps the device list while it waits
+        second = Background(lambda: open_and_close(sim, "nvidia0"))  # has the lock of the device list while it waits
         assert second.waits()
         status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
         assert status.waits()
@@ -487,7 +487,7 @@ def test_the_status_of_a_gpu_waits_for_the_device_list_and_for_rms_lock(make_sim
         assert first.end() and second.end() and status.end()
         sim.ctl("hang", gpu=0, on=True, which="close")
         third = Background(lambda: open_and_close(sim, "nvidia0"))
-        wait_until(lambda: len(sim.journal("close")) == 3, "the third close")
+        wait_until(lambda: len(sim.journal("close")) == 3, "the third close has begun")
         status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
         client = Background(lambda: Rm(ctl).handle)
         assert status.waits() and client.waits()
@@ -495,7 +495,7 @@ def test_the_status_of_a_gpu_waits_for_the_device_list_and_for_rms_lock(make_sim
         assert third.end() and status.end() and client.end()
 
 
-def test_a_signal_interrupts_waiting_for_an_open(make_sim):
+def test_a_signal_interrupts_a_wait_for_an_open(make_sim):
     sim = make_sim(scenario(1, gpu0="hang = yes"))
     with opened(sim, "nvidia0", os.O_NONBLOCK) as fd, Holder(pass_fds=[fd]) as holder:
         holder.tell("import signal, fcntl; signal.signal(signal.SIGALRM, lambda *_: sys.exit(3)); "
@@ -503,13 +503,13 @@ def test_a_signal_interrupts_waiting_for_an_open(make_sim):
         holder.process.stdin.write(f"fcntl.ioctl({fd}, {abi.command(WAIT_OPEN, 8)}, bytearray(8))\n")
         holder.process.stdin.flush()
         assert holder.process.wait(timeout=10) == 3
-        sim.ctl("hang", gpu=0, on=False)  # close() waits for the open, too
+        sim.ctl("hang", gpu=0, on=False)  # close() also waits for the open
 
 
 # ---- ioctls ----
 
 
-def test_sizes_are_exact_and_nodes_are_the_right_ones(sim):
+def test_ioctls_require_exact_sizes_and_the_right_node(sim):
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
         assert struct.unpack("iI", ioctl(ctl, WAIT_OPEN, b"\xff" * 8)) == (0, 0)
         for number, size in ((200, 71), (206, 12), (209, 16), (210, 64), (214, 4), (218, 4), (0x2a, 24), (0x2b, 40)):
@@ -535,12 +535,12 @@ def test_before_595_a_wait_on_nvidiactl_may_have_any_size(make_sim, version):
             assert ioctl_errno(gpu, 218, bytes(size)) == errno.EINVAL
 
 
-def test_an_older_driver_has_its_smaller_numa_structure(make_sim):
+def test_an_older_driver_has_a_smaller_numa_structure(make_sim):
     sim = make_sim("[driver]\nversion = 525.60.13\n" + scenario(1))
     with opened(sim, "nvidia0") as fd:
         assert ioctl_errno(fd, NUMA_INFO, bytes(560)) == errno.EINVAL
         assert len(ioctl(fd, 215, bytes(552))) == 552
-        assert ioctl_errno(fd, WAIT_OPEN, bytes(8)) == errno.EINVAL, "not before 550.40.07"
+        assert ioctl_errno(fd, WAIT_OPEN, bytes(8)) == errno.EINVAL, "drivers before 550.40.07 have no such ioctl"
 
 
 def test_an_unknown_ioctl_is_refused_and_reported_with_its_number(sim):
@@ -553,10 +553,10 @@ def test_an_unknown_ioctl_is_refused_and_reported_with_its_number(sim):
     assert sorted(unknown.values()) == [1, 2] and {command for _, command in unknown} == {abi.command(77, 8), 4711}
 
 
-def test_card_info_lists_gpus_and_leaves_out_the_excluded(make_sim):
+def test_card_info_lists_gpus_but_not_excluded_ones(make_sim):
     sim = make_sim(scenario(3, gpu1="excluded = yes"))
     with opened(sim, "nvidiactl") as fd:
-        assert ioctl_errno(fd, CARD_INFO, bytes(72 * 2)) == errno.EINVAL, "room for three is needed"
+        assert ioctl_errno(fd, CARD_INFO, bytes(72 * 2)) == errno.EINVAL, "there must be room for three GPUs"
         answer = ioctl(fd, CARD_INFO, b"\xff" * 72 * 32)
     cards = [struct.unpack_from("=B3xIBBBxHHI", answer, 72 * i) for i in range(32)]
     minors = [struct.unpack_from("I", answer, 72 * i + 56)[0] for i in range(32)]
@@ -566,7 +566,7 @@ def test_card_info_lists_gpus_and_leaves_out_the_excluded(make_sim):
     assert [card[7] for card in cards[:2]] == [buses[0] << 8, buses[2] << 8]
 
 
-def test_the_version_is_checked_and_told(sim):
+def test_check_version_checks_and_reports_the_version(sim):
     version = b"595.45.04".ljust(64, b"\0")
     with opened(sim, "nvidiactl") as fd:
         assert ioctl(fd, CHECK_VERSION, struct.pack("II64s", 0x32, 0, b""))[4:] == struct.pack("I", 1) + version
@@ -575,7 +575,7 @@ def test_the_version_is_checked_and_told(sim):
         assert ioctl_errno(fd, CHECK_VERSION, struct.pack("II64s", 0, 1, b"580.159.04")) == errno.EINVAL
 
 
-def test_a_refused_version_still_gets_the_right_one_copied_back(sim):
+def test_check_version_also_reports_the_version_when_it_refuses(sim):
     block, address = pointed(struct.pack("II64s", 0, 1, b"580.159.04"))
     libc = ctypes.CDLL(None, use_errno=True)
     with opened(sim, "nvidiactl") as fd:
@@ -584,7 +584,7 @@ def test_a_refused_version_still_gets_the_right_one_copied_back(sim):
     assert block.raw == struct.pack("II64s", 0, 0, b"595.45.04")
 
 
-def test_a_large_payload_comes_by_pointer(sim):
+def test_a_large_payload_is_passed_by_pointer(sim):
     block, address = pointed(bytes(72 * 300))
     with opened(sim, "nvidiactl") as fd:
         assert ioctl_errno(fd, XFER, struct.pack("IIQ", CARD_INFO, 16385, address)) == errno.EINVAL
@@ -594,17 +594,17 @@ def test_a_large_payload_comes_by_pointer(sim):
         assert ioctl_errno(fd, XFER, struct.pack("IIQ", 211, 16, address)) == errno.EINVAL
 
 
-def test_attached_gpus_stay_until_the_file_is_closed(sim):
+def test_attached_gpus_stay_initialised_until_the_file_is_closed(sim):
     ids = [int(address.split(":")[1], 16) << 8 for address in sim.addresses]
     with opened(sim, "nvidiactl") as fd:
         assert ioctl_errno(fd, 212, struct.pack("II", ids[0], 0xbad00)) == errno.EINVAL
         ioctl(fd, 212, struct.pack("III", ids[0], 0, ids[1]))
         assert [gpu["initialised"] for gpu in sim.status()["gpus"]] == [True, True]
-        assert ioctl_errno(fd, 212, struct.pack("I", ids[0])) == errno.EINVAL, "once per file"
+        assert ioctl_errno(fd, 212, struct.pack("I", ids[0])) == errno.EINVAL, "a file may attach GPUs only once"
     assert [gpu["initialised"] for gpu in sim.status()["gpus"]] == [False, False]
 
 
-def test_coherent_memory_needs_the_block_size_first(make_sim):
+def test_a_coherent_gpu_opens_only_after_the_block_size_is_set(make_sim):
     sim = make_sim(scenario(1, gpu0="coherent = yes\nnuma = offline\nnuma_auto_online = yes"))
     with pytest.raises(OSError) as raised, opened(sim, "nvidia0"):
         pass
@@ -634,7 +634,7 @@ def test_uvm_registers_a_gpu_only_for_a_process_that_has_it_open(sim):
             assert uvm_register(fd, uuid) == NV_OK
             assert uvm_register(fd, uuid) == INVALID_DEVICE
             assert os.listdir(folder) == [sim.status()["gpus"][0]["uuid"]]
-        assert sim.gpu(sim.addresses[0])["initialised"], "a registration holds by itself"
+        assert sim.gpu(sim.addresses[0])["initialised"], "the registration alone does not keep the GPU initialised"
         assert uvm_unregister(fd, uuid) == NV_OK
         assert os.listdir(folder) == [] and not sim.gpu(sim.addresses[0])["initialised"]
 
@@ -659,7 +659,7 @@ def test_uvm_waits_for_the_fabric(make_sim):
         assert uvm_register(fd, uuid_bytes(sim, 0)) == NV_OK
 
 
-def test_a_bad_pointer_is_an_error_and_nothing_else(sim):
+def test_a_bad_pointer_causes_only_an_error(sim):
     with opened(sim, "nvidia-uvm") as fd:
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.ioctl(fd, ctypes.c_ulong(UVM_INITIALIZE), ctypes.c_void_p(8)) == -1
@@ -673,7 +673,7 @@ def test_a_bad_pointer_is_an_error_and_nothing_else(sim):
 # ---- RM ----
 
 
-def test_unbind_and_bind_are_told_through_poll(sim):
+def test_poll_reports_unbind_and_bind(sim):
     gpu_id = int(sim.addresses[0].split(":")[1], 16) << 8
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidiactl") as event_fd, opened(sim, "nvidia0") as gpu:
         rm = Rm(ctl)
@@ -684,7 +684,7 @@ def test_unbind_and_bind_are_told_through_poll(sim):
         assert poll.poll(0) == []
         unbind = threading.Thread(target=sim.ctl, args=["unbind"], kwargs={"gpu": 0})
         unbind.start()
-        assert poll.poll(10) == [(event_fd, select.EPOLLIN)], "told before the users are waited for"
+        assert poll.poll(10) == [(event_fd, select.EPOLLIN)], "the notice did not come before the wait for users"
         assert rm.next_notice() == (gpu_id, False) and rm.next_notice() is None
         assert unbind.is_alive() and sim.gpu(sim.addresses[0])["unbinding"]
         os.close(gpu)
@@ -693,7 +693,7 @@ def test_unbind_and_bind_are_told_through_poll(sim):
         sim.ctl("bind", gpu=0)
         assert poll.poll(10) == [(event_fd, select.EPOLLIN)]
         assert rm.next_notice() == (gpu_id, True) and rm.next_notice() is None
-        assert poll.poll(0) == [], "asking has forgotten the event"
+        assert poll.poll(0) == [], "reading the notice did not clear the event"
         poll.close()
 
 
@@ -714,12 +714,12 @@ def test_an_event_file_opened_nonblocking_is_never_woken(sim):
 
         waiter = threading.Thread(target=wait)
         waiter.start()
-        in_kernel = Path(f"/proc/self/task/{waiter.native_id}/wchan")  # the function that it sleeps in
+        in_kernel = Path(f"/proc/self/task/{waiter.native_id}/wchan")  # the kernel function in which the thread sleeps
         wait_until(lambda: "poll" in in_kernel.read_text(), "the thread sleeps in poll()")
         sim.ctl("unbind", gpu=0)
         assert witness_poll.poll(10000) == [(witness, select.POLLIN)]
         waiter.join()
-        # poll() looks once more when its time is over, and finds the event then.
+        # poll() checks once more when its time is over, and finds the event then.
         found, waited = woken[0]
         assert found == [(trap, select.POLLIN)] and waited >= 1.5
         assert trapped.next_notice() is not None
@@ -728,7 +728,7 @@ def test_an_event_file_opened_nonblocking_is_never_woken(sim):
 def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
     with opened(sim, "nvidiactl") as ctl:
         rm = Rm(ctl)
-        assert rm.device(0) == 0x40, "RM has no object of a cold GPU"
+        assert rm.device(0) == 0x40, "RM must not make an object of a cold GPU"
         with Holder() as holder:
             holder.tell(f"import os; os.open({str(sim.root / 'dev/nvidia0')!r}, os.O_RDWR)")
             assert rm.device(0) == INSUFFICIENT_PERMISSIONS
@@ -742,12 +742,12 @@ def test_a_device_object_and_the_legacy_query_need_the_gpu_open(sim):
             assert rm.control(device, 0x800288, b"\xff" * 4) == (NV_OK, struct.pack("I", 0))
             assert rm.control(device, 0x800287, struct.pack("I", 1))[0] == NV_OK
             assert not sim.gpu(sim.addresses[0])["legacy"]
-            assert len(sim.journal("open")) == opens, "the control opens nothing"
+            assert len(sim.journal("open")) == opens, "the control opened a GPU"
             sim.ctl("drain", gpu=0)
             assert rm.device(1) == 0x40 and rm.device(0) == INVALID_ARGUMENT
 
 
-def test_objects_are_made_on_nvidiactl_and_looked_up_before_a_control_is(sim):
+def test_objects_exist_only_on_nvidiactl_and_are_checked_before_the_control(sim):
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0") as gpu:
         for rm_class in (0x0, 0x1, 0x41, 0x80):
             assert ioctl_errno(gpu, RM_ALLOC, struct.pack("IIIIQII", 0, 0, 0, rm_class, 0, 0, 0)) == errno.EINVAL
@@ -759,18 +759,18 @@ def test_objects_are_made_on_nvidiactl_and_looked_up_before_a_control_is(sim):
     assert sim.status()["unknown_ioctls"] == []
 
 
-def test_the_device_instance_is_found_by_the_gpus_id(sim):
+def test_get_id_info_returns_the_device_instance_of_an_initialised_gpu(sim):
     gpu_id = int(sim.addresses[1].split(":")[1], 16) << 8
     with opened(sim, "nvidiactl") as ctl:
         rm = Rm(ctl)
         question = struct.pack("I", gpu_id) + bytes(28)
-        assert rm.control(rm.handle, 0x205, question)[0] == INVALID_ARGUMENT, "RM does not know a cold GPU"
+        assert rm.control(rm.handle, 0x205, question)[0] == INVALID_ARGUMENT, "RM must not know a cold GPU"
         with opened(sim, "nvidia1"):
             status, answer = rm.control(rm.handle, 0x205, question)
             assert status == NV_OK and struct.unpack_from("I", answer, 8)[0] == 1
 
 
-def test_a_driver_before_575_takes_the_subscription_and_has_no_notices_to_fetch(make_sim):
+def test_a_driver_before_575_accepts_the_subscription_but_has_no_notices(make_sim):
     sim = make_sim("[driver]\nversion = 570.86.15\n" + scenario(1))
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidiactl") as event_fd:
         rm = Rm(ctl)
@@ -783,17 +783,17 @@ def test_a_client_belongs_to_its_file_and_ends_with_it(sim):
         mine, other = Rm(one), Rm(two)
         assert mine.control(other.handle, 0x502, bytes(12), client=other.handle)[0] == INVALID_CLIENT
         os.close(two)
-        assert rm_alloc(one, 0, 0, other.handle, abi.ROOT_CLIENT) == (NV_OK, other.handle), "the handle is free again"
+        assert rm_alloc(one, 0, 0, other.handle, abi.ROOT_CLIENT) == (NV_OK, other.handle), "the handle is not free again"
         assert mine.control(mine.handle, 0x999, bytes(4))[0] == NOT_SUPPORTED
-        assert mine.control(mine.handle, 0x501, struct.pack("II", 3, 2))[0] == INVALID_STATE, "no event object yet"
+        assert mine.control(mine.handle, 0x501, struct.pack("II", 3, 2))[0] == INVALID_STATE, "there is no event object yet"
     assert [item["command"] for item in sim.status()["unknown_ioctls"]] == [0x999]
 
 
-# ---- the end, and what a bad end leaves ----
+# ---- stop, kill and start of the simulator ----
 
 
 @pytest.mark.parametrize("state", ["open", "opening", "hung", "unbinding"])
-def test_a_stop_takes_no_notice_of_what_is_open(make_sim, state):
+def test_a_stop_does_not_wait_for_open_files(make_sim, state):
     sim = make_sim(scenario(1, gpu0="hang = yes" if state in ("opening", "hung") else ""))
     flags = os.O_NONBLOCK if state == "hung" else 0
     with Holder() as holder:
@@ -813,11 +813,11 @@ def test_a_stop_takes_no_notice_of_what_is_open(make_sim, state):
         else:
             started = time.monotonic()
             sim.stop()  # asserts that it exits with 0
-        assert time.monotonic() - started < 5, "it waits for somebody"
+        assert time.monotonic() - started < 5, "the simulator waits for an open file"
     assert not os.path.ismount(sim.root) and os.listdir(sim.root) == ["run"]
 
 
-def test_a_killed_simulators_mount_is_taken_over(build, make_sim):
+def test_a_simulator_takes_over_the_mount_of_a_killed_one(build, make_sim):
     sim = make_sim()
     with opened(sim, "nvidia0"):
         os.kill(sim.pid, signal.SIGKILL)
@@ -834,7 +834,7 @@ def test_a_killed_simulators_mount_is_taken_over(build, make_sim):
     sim._kill()
 
 
-def test_one_folder_has_one_simulator(build, sim):
+def test_a_second_simulator_on_a_folder_is_refused(build, sim):
     second = subprocess.run([build / "sim/holdfast-sim", "run", "--root", sim.root], capture_output=True, text=True,
                             timeout=20, check=False)
     assert second.returncode == 1
@@ -842,7 +842,7 @@ def test_one_folder_has_one_simulator(build, sim):
     assert (sim.root / "dev/nvidia0").exists()
 
 
-def test_mounting_needs_root_and_says_what_does_not(build, tmp_path):
+def test_without_root_a_mount_is_refused_and_the_message_names_socket(build, tmp_path):
     if os.geteuid() != 0:
         pytest.skip("root is missing: the test becomes another user")
     refused = subprocess.run([build / "sim/holdfast-sim", "run", "--root", "/tmp"], user=process.NOBODY,
@@ -851,7 +851,7 @@ def test_mounting_needs_root_and_says_what_does_not(build, tmp_path):
     assert "needs root" in refused.stderr and "--socket" in refused.stderr
 
 
-def test_a_bad_scenario_is_told_with_its_line(build, tmp_path):
+def test_an_error_in_a_scenario_is_reported_with_its_line(build, tmp_path):
     (tmp_path / "bad.ini").write_text("[gpus]\ncount = 2\nspeed = 7\n")
     refused = subprocess.run([build / "sim/holdfast-sim", "run", "--socket", tmp_path / "s", "--scenario",
                               tmp_path / "bad.ini"], capture_output=True, text=True, timeout=20, check=False)
@@ -876,7 +876,7 @@ def open(*address):
 
 @pytest.fixture
 def shim(build, make_sim):
-    """A simulator at a socket, and a process that has its library loaded."""
+    """A simulator with only a socket, and a process that has loaded its library."""
     sim = make_sim(mount=False)
     code = SHIM.format(path=str(build / "sim/nvidia-cfg/libnvidia-cfg.so.1"))
     with Holder(environment={"HOLDFAST_SIM_SOCKET": str(sim.socket_path), "HOLDFAST_SIM_DEBUG": "1"}) as holder:
@@ -895,11 +895,11 @@ def test_the_library_lists_opens_and_closes(shim):
     assert sim.gpu(sim.addresses[0])["uvm"] == 1
     holder.tell("assert lib.nvCfgDisableUVMPersistence(handle) == 0")
     holder.tell("assert lib.nvCfgCloseDevice(handle) == 1")
-    assert not sim.gpu(sim.addresses[0])["initialised"], "the close returns when the teardown is over"
+    assert not sim.gpu(sim.addresses[0])["initialised"], "the close returned before the teardown"
     assert sim.gpu(sim.addresses[0])["uvm"] == 0
 
 
-def test_a_killed_user_of_the_library_lets_go(shim):
+def test_the_end_of_a_killed_user_of_the_library_releases_its_gpus(shim):
     sim, holder = shim
     holder.tell("handles = [open(*device) for device in devices()]; assert all(handles)")
     assert all(gpu["initialised"] for gpu in sim.status()["gpus"])
@@ -908,7 +908,7 @@ def test_a_killed_user_of_the_library_lets_go(shim):
         wait_event(sim, "torn-down", address)
 
 
-def test_the_library_refuses_what_is_not_there(shim):
+def test_the_library_reports_failures_and_a_missing_simulator(shim):
     sim, holder = shim
     holder.tell("assert open(0, 1, 2, 3) is None")
     holder.tell("assert lib.nvCfgCloseDevice(None) == 0")
@@ -930,7 +930,7 @@ def test_the_library_exports_only_its_five_functions(build):
 @pytest.mark.parametrize("line", [b"\n", b"nonsense\n", b"[]\n", b'{"verb": 7}\n', b'{"verb": "fly"}\n', b"\0\n",
                                   b'{"verb": "open", "domain": -1, "bus": 0, "slot": 0, "function": 0}\n',
                                   b'{"verb": "open"}\n', b'{"verb": "close"}\n', b'{"verb": "uvm", "enable": 1}\n'])
-def test_a_bad_line_gets_a_sentence_and_the_connection_goes_on(make_sim, line):
+def test_a_bad_request_gets_an_error_and_the_connection_remains_usable(make_sim, line):
     sim = make_sim(mount=False)
     with sim._connect(10) as connection, connection.makefile("rb") as answers:
         connection.sendall(line)
@@ -939,7 +939,7 @@ def test_a_bad_line_gets_a_sentence_and_the_connection_goes_on(make_sim, line):
         assert sim._ask(connection, "status")["version"] == 1
 
 
-def test_a_line_that_is_too_long_is_skipped(make_sim):
+def test_a_request_that_is_too_long_is_skipped(make_sim):
     sim = make_sim(mount=False)
     with sim._connect(10) as connection, connection.makefile("rb") as answers:
         connection.sendall(b"x" * 200000 + b"\n")
@@ -971,7 +971,7 @@ def test_a_simulator_at_a_socket_needs_no_privileges(build, make_sim):
 
 @pytest.fixture
 def ctl(build, make_sim):
-    """holdfast-sim ctl on a simulator of its own: ctl("status") gives the finished process."""
+    """ctl("status") runs `holdfast-sim ctl status` on the test's simulator, ctl.sim. It returns the finished process."""
     sim = make_sim(mount=False)
 
     def run(*arguments):
@@ -982,7 +982,7 @@ def ctl(build, make_sim):
     return run
 
 
-def test_status_is_a_table_by_default_and_json_if_asked(ctl):
+def test_ctl_status_is_a_table_or_json(ctl):
     table = ctl()
     assert table.returncode == 0 and table.stdout.startswith("Simulated driver 595.45.04, 2 GPUs\n")
     assert len([line for line in table.stdout.splitlines() if " cold " in line]) == 2
@@ -993,7 +993,7 @@ def test_status_is_a_table_by_default_and_json_if_asked(ctl):
         assert " initialised " in line and f"({job.pid})" in line
 
 
-def test_a_setting_of_a_gpu_that_nobody_holds_is_lost_with_a_warning(ctl):
+def test_ctl_set_warns_that_a_setting_of_a_gpu_without_users_is_lost(ctl):
     lost = ctl("set", "--gpu", "0", "--power-limit", "500")
     assert lost.returncode == 0 and "persistence mode is off" in lost.stderr
     assert ctl.sim.status()["gpus"][0]["settings"]["power_limit_w"] == 700
@@ -1003,7 +1003,7 @@ def test_a_setting_of_a_gpu_that_nobody_holds_is_lost_with_a_warning(ctl):
         assert ctl.sim.status()["gpus"][0]["settings"]["power_limit_w"] == 500
 
 
-def test_a_gpu_in_use_is_not_reset(ctl):
+def test_ctl_reset_refuses_a_gpu_in_use(ctl):
     assert ctl("reset", "--gpu", "0").stdout.endswith("was successfully reset.\n")
     with ctl.sim.open_gpu(ctl.sim.addresses[0]) as job:
         refused = ctl("reset", "--gpu", "0")
@@ -1026,21 +1026,21 @@ def test_a_gpu_in_use_is_not_reset(ctl):
     (["unbind", "--gpu", "1"], "bound", False),
     (["remove", "--gpu", "1"], "present", False),
 ])
-def test_a_verb_changes_the_model(ctl, arguments, member, value):
+def test_each_verb_changes_the_model(ctl, arguments, member, value):
     done = ctl(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"GPU {ctl.sim.addresses[1]}: done\n"
     assert ctl.sim.status()["gpus"][1][member] == value
 
 
-def test_a_gpu_goes_and_comes_back(ctl):
+def test_ctl_removes_adds_unbinds_and_binds_a_gpu(ctl):
     for verb in ("remove", "add", "unbind", "bind"):
         assert ctl(verb, "--gpu", ctl.sim.addresses[0]).returncode == 0
     assert ctl.sim.status()["gpus"][0]["bound"]
     assert ctl("drain", "--gpu", "all").stdout.count(": done\n") == 2
 
 
-def test_the_journal_reads_record_by_record(ctl):
+def test_ctl_journal_prints_the_records_that_were_asked_for(ctl):
     with ctl.sim.open_gpu(ctl.sim.addresses[0]):
         pass
     wait_event(ctl.sim, "torn-down")
@@ -1054,26 +1054,26 @@ def test_the_journal_reads_record_by_record(ctl):
 
 @pytest.mark.parametrize("arguments", [["fly"], ["status", "more"], ["legacy", "--gpu", "0"], ["legacy", "maybe"],
                                        ["reset", "--count", "3"], ["--bogus"], ["fail", "--gpu"]])
-def test_misuse_of_the_command_exits_2_and_points_to_the_help(ctl, arguments):
+def test_wrong_usage_of_ctl_exits_with_2_and_points_to_the_help(ctl, arguments):
     misused = ctl(*arguments)
     assert misused.returncode == 2 and misused.stdout == "" and "--help" in misused.stderr
 
 
-def test_a_refusal_is_one_sentence_and_exit_status_1(ctl):
+def test_a_refused_verb_has_one_sentence_and_exit_status_1(ctl):
     for arguments in (["reset"], ["reset", "--gpu", "9"], ["fail", "--gpu", "0", "--status", "NV_NONSENSE"]):
         refused = ctl(*arguments)
         assert refused.returncode == 1 and refused.stdout == ""
         assert refused.stderr.startswith("holdfast-sim ctl: ") and refused.stderr.count("\n") == 1
 
 
-def test_no_simulator_is_told_with_what_to_do(build, tmp_path):
+def test_ctl_without_a_simulator_says_where_it_looked(build, tmp_path):
     for arguments in (["--socket", tmp_path / "none"], ["--root", tmp_path]):
         alone = subprocess.run([build / "sim/holdfast-sim", "ctl", *arguments, "status"], capture_output=True,
                                text=True, timeout=20, check=False)
         assert alone.returncode == 1 and "no simulator answers at" in alone.stderr
 
 
-def test_help_goes_to_standard_output(build):
+def test_help_goes_to_standard_output_and_wrong_usage_to_standard_error(build):
     for arguments in (["--help"], ["run", "--help"], ["ctl", "--help"]):
         answer = subprocess.run([build / "sim/holdfast-sim", *arguments], capture_output=True, text=True, timeout=20,
                                 check=False)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The simulated PCI bus in sysfs: what a GPU's folder tells, and what writes to it do."""
+"""The simulated PCI bus in sysfs: the contents of a GPU's folder, and the effect of writes to its files."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ def device(sim, index=0):
 
 
 def write(path, text):
-    """0, or the errno."""
+    """Returns 0, or the errno."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
     except OSError as error:
@@ -35,7 +35,7 @@ def write(path, text):
     except OSError as error:
         return error.errno
     finally:
-        with contextlib.suppress(OSError):  # the simulator may be gone
+        with contextlib.suppress(OSError):  # the simulator may have ended
             os.close(fd)
 
 
@@ -48,7 +48,7 @@ def gpu(sim, index=0):
 
 
 def capabilities(config):
-    """Offsets by id, as the list in the configuration space has them."""
+    """{id: offset} of the capabilities in the configuration space."""
     found, offset = {}, config[0x34]
     while offset:
         assert config[offset] not in found and offset % 4 == 0
@@ -60,7 +60,7 @@ def capabilities(config):
 # ---- reading ----
 
 
-def test_the_configuration_space_agrees_with_the_files_beside_it(sim):
+def test_the_configuration_space_agrees_with_the_other_files_of_the_gpu(sim):
     config = (device(sim) / "config").read_bytes()
     assert len(config) == 256 == (device(sim) / "config").stat().st_size
     vendor, device_id = struct.unpack_from("HH", config, 0)
@@ -73,13 +73,13 @@ def test_the_configuration_space_agrees_with_the_files_beside_it(sim):
 def test_the_configuration_space_has_a_pci_express_capability(sim):
     with open(device(sim) / "config", "rb", buffering=0) as file:  # in pieces, as pciaccess reads it
         config = b"".join(iter(lambda: file.read(64), b""))
-    assert struct.unpack_from("H", config, 6)[0] & 0x10, "there is a list of capabilities"
+    assert struct.unpack_from("H", config, 6)[0] & 0x10, "the status register announces no list of capabilities"
     express = capabilities(config)[0x10]
     link_status = struct.unpack_from("H", config, express + 0x12)[0]
     assert link_status & 0xf == 5 and link_status >> 4 & 0x3f == 16
 
 
-def test_the_regions_are_those_of_the_configuration_space_and_no_others_gpus(sim):
+def test_the_regions_agree_with_the_configuration_space_and_do_not_overlap(sim):
     seen = []
     for index in range(2):
         config = (device(sim, index) / "config").read_bytes()
@@ -97,19 +97,19 @@ def test_the_regions_are_those_of_the_configuration_space_and_no_others_gpus(sim
 # ---- unbind, bind ----
 
 
-def test_unbind_and_bind_are_the_drivers_files(sim):
+def test_writes_to_the_drivers_files_unbind_and_bind_a_gpu(sim):
     driver, address = bus(sim) / "drivers/nvidia", sim.addresses[0]
     assert write(driver / "unbind", f"{address}\n") == 0 and not gpu(sim)["bound"]
     assert not (device(sim) / "driver").exists() and number(sim, "irq") == 0
-    assert write(driver / "unbind", address) == errno.ENODEV, "it is not bound"
+    assert write(driver / "unbind", address) == errno.ENODEV, "the GPU is already unbound"
     assert write(driver / "bind", address) == 0 and gpu(sim)["bound"]
-    assert write(driver / "bind", address) == errno.EBUSY, "it is bound"
+    assert write(driver / "bind", address) == errno.EBUSY, "the GPU is already bound"
     for name in ("bind", "unbind"):
         assert write(driver / name, "0000:99:00.0") == write(driver / name, "nonsense") == errno.ENODEV
-    assert write(device(sim) / "driver/unbind", address) == 0, "by the GPU's link, too"
+    assert write(device(sim) / "driver/unbind", address) == 0, "the GPU's link to its driver does not work"
 
 
-def test_a_shell_writes_to_them(sim):
+def test_a_shell_can_unbind_and_reset_a_gpu(sim):
     script = f"echo {sim.addresses[0]} >{bus(sim)}/drivers/nvidia/unbind && echo 1 >{device(sim)}/reset"
     subprocess.run(["sh", "-c", script], check=True, timeout=20)
     assert not gpu(sim)["bound"] and sim.journal("reset")
@@ -126,7 +126,7 @@ class Unbinding(threading.Thread):
         self.result = write(*self.arguments)
 
 
-def test_an_unbind_that_waits_stops_nobody_else(sim):
+def test_an_unbind_that_waits_blocks_nothing_else(sim):
     with opened(sim, "nvidia0") as fd:
         unbinding = Unbinding(sim)
         wait_until(lambda: gpu(sim)["unbinding"], "the unbind waits")
@@ -140,7 +140,7 @@ def test_an_unbind_that_waits_stops_nobody_else(sim):
     assert unbinding.result == 0 and not gpu(sim)["bound"]
 
 
-def test_a_killed_writer_leaves_the_unbind_to_go_on(sim):
+def test_an_unbind_continues_after_its_writer_is_killed(sim):
     with opened(sim, "nvidia0"):
         echo = subprocess.Popen(["sh", "-c", f"echo {sim.addresses[0]} >{bus(sim)}/drivers/nvidia/unbind"])
         wait_until(lambda: gpu(sim)["unbinding"], "the unbind waits")
@@ -173,16 +173,16 @@ def test_an_unbind_ends_drain_and_the_legacy_flag(sim):
 # ---- reset, remove, rescan ----
 
 
-def test_a_reset_cures_and_asks_nobody(make_sim):
+def test_a_reset_repairs_a_gpu_and_does_not_respect_users(make_sim):
     sim = make_sim(scenario(2, gpu0="confidential = yes\nlost = yes\n"))
     assert write(device(sim) / "reset", "1") == 0 and not gpu(sim)["lost"]
     with opened(sim, "nvidia0"):
         assert write(device(sim) / "reset", "1\n") == 0
-        assert gpu(sim)["lost"], "it was reset under a user"
+        assert gpu(sim)["lost"], "a reset during use must break the GPU"
     assert write(device(sim) / "reset", "0") == errno.EINVAL
 
 
-def test_the_reset_of_nvidia_smi_brings_the_gpu_back_under_its_minor(sim):
+def test_after_nvidia_smis_reset_the_gpu_has_the_same_minor(sim):
     driver, address = bus(sim) / "drivers/nvidia", sim.addresses[0]
     sim.ctl("drain", gpu=0, on=True)
     steps = [write(driver / "unbind", address), write(device(sim) / "reset", "1"), write(driver / "bind", address)]
@@ -200,12 +200,12 @@ def test_a_removed_gpu_comes_back_with_a_rescan(sim):
     assert device(sim).exists() and gpu(sim)["bound"]
 
 
-def test_an_unbound_gpu_is_removed_without_a_wait(sim):
+def test_an_unbound_gpu_is_removed_at_once(sim):
     sim.ctl("unbind", gpu=0)
     assert write(device(sim) / "remove", "1") == 0 and not gpu(sim)["present"]
 
 
 @pytest.mark.parametrize("name", ("config", "resource", "vendor", "irq"))
-def test_what_only_tells_something_cannot_be_written(sim, name):
+def test_read_only_files_of_a_gpu_cannot_be_written(sim, name):
     with pytest.raises(PermissionError):
         os.open(device(sim) / name, os.O_WRONLY)

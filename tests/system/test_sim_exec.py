@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast-sim exec: a command on a node with simulated GPUs at the real paths."""
+"""holdfast-sim exec runs a command on a node with simulated GPUs at the real paths."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 from harness import process
 from harness.world import missing_for
 
-pytestmark = pytest.mark.holdfast_only("the node is the simulator's")
+pytestmark = pytest.mark.holdfast_only("it tests the simulator")
 
 MISUSE, NOT_RUNNABLE, NOT_FOUND = 2, 126, 127
 DAEMON_AND_STATUS = """
@@ -27,7 +27,7 @@ daemon=$!
 kill $daemon && wait $daemon
 """
 
-# A node with a daemon and a process that has GPU 0 open, until its input ends; what is found out there.
+# Runs a daemon and keeps GPU 0 open until standard input ends. $3: the folder for what `holdfast` reports on this node.
 BUSY = """
 "$1" --foreground &
 daemon=$!
@@ -52,7 +52,7 @@ def program(build):
 
 @pytest.fixture
 def environment():
-    """In whose TMPDIR nothing is left behind."""
+    """An environment with its own TMPDIR, in which the commands must leave nothing behind."""
     with tempfile.TemporaryDirectory(prefix="holdfast-exec-") as folder:
         os.chmod(folder, 0o1777)
         yield os.environ | process.SANITIZER_BEHIND_PRELOAD | {"TMPDIR": folder}
@@ -61,7 +61,7 @@ def environment():
 
 @pytest.fixture
 def node(program, environment):
-    """Runs a command on a node; what it printed and its exit status."""
+    """Runs a command with holdfast-sim exec. Returns the finished process."""
     def node(*command, options=(), **how):
         return subprocess.run([program, "exec", *options, "--", *command], env=environment, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=60, check=False, **how)
@@ -69,7 +69,7 @@ def node(program, environment):
 
 
 def python(node, code, **how):
-    """What the code prints on a node, as JSON."""
+    """Runs Python code on a node, and decodes the JSON that it prints."""
     done = node(sys.executable, "-I", "-c", code, **how)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -86,7 +86,7 @@ print(json.dumps([int(uvm), told]))
 """
 
 
-def test_the_nodes_are_the_drivers_devices_by_number_there_and_nowhere_else(node):
+def test_exec_shows_the_nodes_as_the_drivers_devices_only_to_its_command(node):
     uvm, told = python(node, STAT, options=["--gpus=2"])
     assert sorted(told) == ["nvidia-uvm", "nvidia0", "nvidia1", "nvidiactl"]
     assert all(stat.S_ISCHR(mode) for mode, _ in told.values())
@@ -95,12 +95,12 @@ def test_the_nodes_are_the_drivers_devices_by_number_there_and_nowhere_else(node
     assert not os.path.exists("/dev/nvidia0")
 
 
-def test_a_program_that_asks_with_statx_is_told_the_same(node):
+def test_statx_also_shows_the_nodes_as_the_drivers_devices(node):
     done = node("stat", "--format=%F %t:%T", "/dev/nvidiactl", "/dev/null")
     assert done.stdout.splitlines() == ["character special file c3:ff", "character special file 1:3"]
 
 
-def test_what_else_the_machine_has_is_there(node):
+def test_the_machines_other_files_are_visible_in_exec(node):
     lists = "import json, os; print(json.dumps({folder: os.listdir(folder) for folder in ('/dev', '/run', '/dev/shm')}))"
     told = python(node, lists)
     for folder in "/dev", "/run":
@@ -109,7 +109,7 @@ def test_what_else_the_machine_has_is_there(node):
     assert node("sh", "-c", "echo lost >/dev/null && test -z \"$(cat /dev/null)\"").returncode == 0
 
 
-def test_stock_paths_of_daemon_and_command_work_unchanged(node, build):
+def test_daemon_and_command_work_at_their_default_paths(node, build):
     done = node("sh", "-ec", DAEMON_AND_STATUS, "sh", build / "src/daemon/nvidia-persistenced", build / "src/cli/holdfast",
                 options=["--gpus=3"])
     assert done.returncode == 0, done.stderr
@@ -117,7 +117,7 @@ def test_stock_paths_of_daemon_and_command_work_unchanged(node, build):
     assert [gpu["state"] for gpu in gpus] == ["held"] * 3
 
 
-def test_a_scenario_is_the_nodes(node, tmp_path):
+def test_exec_uses_the_given_scenario(node, tmp_path):
     scenario = tmp_path / "scenario.ini"
     scenario.write_text("[driver]\nversion = 550.163.01\n")
     done = node("cat", "/proc/driver/nvidia/version", options=[f"--scenario={scenario}"])
@@ -125,7 +125,7 @@ def test_a_scenario_is_the_nodes(node, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_commands_of_one_simulator_meet_and_those_of_another_do_not(world, node, build):
+def test_commands_on_one_simulator_share_run_and_those_on_another_do_not(world, node, build):
     world.simulate()
     root = world.site.root
     node("touch", "/run/nvidia-persistenced/left", options=["--root", root])
@@ -136,7 +136,7 @@ def test_commands_of_one_simulator_meet_and_those_of_another_do_not(world, node,
     assert [gpu["address"] for gpu in json.loads(journal.stdout)["gpus"]] == world.gpus
 
 
-def test_two_nodes_at_once_know_nothing_of_each_others_processes_and_sockets(program, environment, build, tmp_path):
+def test_two_nodes_do_not_see_each_others_processes_and_sockets(program, environment, build, tmp_path):
     command = [program, "exec", "--gpus=1", "--", "sh", "-ec", BUSY, "sh", build / "src/daemon/nvidia-persistenced",
                build / "src/cli/holdfast", tmp_path]
     how = {"env": environment, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -153,7 +153,7 @@ def test_two_nodes_at_once_know_nothing_of_each_others_processes_and_sockets(pro
     assert checks["reset"]["evidence"] and not set(others) & set(re.findall(r"\d+", json.dumps(doctor)))
 
 
-def test_exit_statuses_are_the_commands(node):
+def test_exec_has_the_exit_status_of_its_command(node):
     assert node("sh", "-c", "exit 7").returncode == 7
     assert node("sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
     missing = node("/nowhere/command")
@@ -161,7 +161,7 @@ def test_exit_statuses_are_the_commands(node):
     assert node("/etc/passwd").returncode == NOT_RUNNABLE
 
 
-def test_a_signal_is_passed_on_and_nothing_is_left(program, environment):
+def test_exec_passes_a_signal_on_and_leaves_nothing_behind(program, environment):
     script = "trap 'echo told; exit 9' TERM; echo begun; while :; do sleep 0.1; done"
     with subprocess.Popen([program, "exec", "--gpus=1", "--", "sh", "-c", script], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, text=True, env=environment) as child:
@@ -171,8 +171,8 @@ def test_a_signal_is_passed_on_and_nothing_is_left(program, environment):
         assert child.wait(20) == 9
 
 
-def test_a_daemon_that_the_command_leaves_behind_ends_with_it(node, build):
-    """With its keeper: their GPUs are gone. A child of a child, without a terminal, is found as well."""
+def test_a_daemon_that_the_command_leaves_behind_is_ended(node, build):
+    """Its keeper ends too, since their GPUs disappear. So does a grandchild in its own session that ignores SIGTERM."""
     script = f"{build}/src/daemon/nvidia-persistenced --verbose >&2 && cat /run/nvidia-persistenced/*.pid; " \
              "(setsid sh -c 'trap : TERM; sleep 1000 & echo $$ $!; wait; wait' &) | { read -r pids; echo $pids; }"
     done = node("sh", "-c", script)
@@ -181,20 +181,20 @@ def test_a_daemon_that_the_command_leaves_behind_ends_with_it(node, build):
     assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
 
 
-def test_the_library_that_is_missing_is_told_with_its_path(program, environment, tmp_path):
+def test_a_missing_library_is_reported_with_its_path(program, environment, tmp_path):
     alone = shutil.copy(program, tmp_path / "holdfast-sim")
     done = subprocess.run([alone, "exec", "--", "true"], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and f"there is neither {tmp_path}/exec/libholdfast-sim-stat.so nor /" in done.stderr
 
 
-def test_its_simulator_ends_also_if_it_is_killed(program, environment):
+def test_the_simulator_of_a_killed_exec_ends(program, environment):
     with subprocess.Popen([program, "exec", "--", "sh", "-c", "echo begun; read line"], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout.readline() == "begun\n"
         children = process.children(child.pid)
         assert len(children) == 2
         child.kill()
-    for pid in children:  # the command ends by itself: its input does
+    for pid in children:  # the command ends because its standard input ends
         assert process.wait_gone(pid, 20)
         process.kill_and_reap(pid)
     for folder in os.listdir(environment["TMPDIR"]):
@@ -207,12 +207,12 @@ def test_its_simulator_ends_also_if_it_is_killed(program, environment):
     (["--root=/tmp", "--gpus=1", "--", "true"], "the simulator of --root already has its GPUs"),
     (["--nonsense", "--", "true"], "try holdfast-sim exec --help"),
 ])
-def test_misuse_is_told(program, words, told):
+def test_wrong_usage_of_exec_is_reported(program, words, told):
     done = subprocess.run([program, "exec", *words], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == MISUSE and told in done.stderr
 
 
-def test_what_is_wrong_with_the_node_is_told_and_nothing_is_run(node, tmp_path):
+def test_without_its_node_exec_reports_the_reason_and_runs_nothing(node, tmp_path):
     no_simulator = node("echo", "run", options=["--root", tmp_path])
     assert no_simulator.returncode == 1 and f"no simulator serves {tmp_path}" in no_simulator.stderr
     no_scenario = node("echo", "run", options=["--scenario=/nowhere.ini"])
@@ -220,8 +220,8 @@ def test_what_is_wrong_with_the_node_is_told_and_nothing_is_run(node, tmp_path):
     assert no_simulator.stdout == no_scenario.stdout == ""
 
 
-def test_without_root_it_is_a_node_of_ones_own_or_a_sentence(program, node):
-    """By the machine: whether everybody may use /dev/fuse and make user namespaces."""
+def test_without_root_exec_uses_a_user_namespace_or_says_to_run_it_as_root(program, node):
+    """The result depends on the machine: on the mode of /dev/fuse, and on whether users may create user namespaces."""
     done = node("id", "-u", user=65534, group=65534, extra_groups=[], cwd="/")
     if done.returncode == 0:
         assert done.stdout == "0\n"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The simulated driver's resource manager as NVIDIA's programs meet it: objects, and each control's answer."""
+"""The simulated driver's resource manager, as NVIDIA's programs use it: objects, and each control's answer."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ def simulated(make_sim, version="550.163.01", **keys):
 
 @contextlib.contextmanager
 def objects(sim, minor=0):
-    """A client with a device and a subdevice of a GPU, which stays open."""
+    """A client with a device and a subdevice of a GPU, which is open meanwhile."""
     with opened(sim, "nvidiactl") as ctl, opened(sim, f"nvidia{minor}"):
         rm = abi.Client(ctl)
         assert rm.device(minor) == NV_OK
@@ -51,7 +51,7 @@ def data_of(answer, count):
 
 
 def table_in_code():
-    """(number, object, size, from, until, origin) of each row; a size of 0 is a list."""
+    """(number, object, size, versions, whether only root may call it, origin) of each row. A size of None means a list."""
     text = (TOP / "sim/rm/control.c").read_text()
     rows = re.findall(r"^\s+\{(0x[0-9a-f]+), OF_(\w+), ([^,]+(?:\([^)]*\))?), (\{0\}|\w+), (true|false),\s+(\w+),", text,
                       re.MULTILINE)
@@ -77,11 +77,11 @@ def test_the_documentation_lists_each_control_with_its_object_and_origin():
     assert len(documented) > 30 and documented == [words(row) for row in table_in_code()]
 
 
-# number, object, parameters as asked, answer. Both GPUs of the test are known; only GPU 0 is open.
 ASKED = b"\xee"
 
 
 def golden(sim):
+    """(number, object, parameters, answer) of each control. The driver knows both GPUs; only GPU 0 is open."""
     first, second = (gpu_id(address) for address in sim.addresses[:2])
     client, device, subdevice = None, abi.device_handle(0), SUBDEVICE
     name = b"Test GPU".ljust(64, b"\0")
@@ -117,14 +117,14 @@ def golden(sim):
     ]
 
 
-def test_each_control_answers_what_the_scenario_says_or_the_documented_invention(make_sim):
+def test_each_control_answers_according_to_the_scenario_or_the_documentation(make_sim):
     sim = simulated(make_sim)
     with objects(sim) as rm:
         for number, target, asked, expected in golden(sim):
             assert rm.control(target or rm.handle, number, asked) == (NV_OK, expected), f"control {number:#x}"
 
 
-def test_a_control_takes_its_own_size_and_its_own_object_only(make_sim):
+def test_a_control_accepts_only_its_own_size_and_object(make_sim):
     sim = simulated(make_sim)
     with objects(sim) as rm:
         for number, target, asked, _ in golden(sim):
@@ -134,7 +134,7 @@ def test_a_control_takes_its_own_size_and_its_own_object_only(make_sim):
     assert sim.status()["unknown_ioctls"] == []
 
 
-def test_all_other_controls_are_not_supported_and_counted(make_sim):
+def test_other_controls_are_not_supported_and_are_counted(make_sim):
     sim = simulated(make_sim)
     with objects(sim) as rm:
         for number, target in ((0x12b, rm.handle), (0x800292, abi.device_handle(0)), (0x20801344, SUBDEVICE)):
@@ -144,7 +144,7 @@ def test_all_other_controls_are_not_supported_and_counted(make_sim):
     assert counted == {0x12b: 1, 0x800292: 1, 0x20801344: 2}
 
 
-def test_what_differs_between_the_branches_follows_the_version(make_sim):
+def test_differences_between_driver_branches_follow_the_version(make_sim):
     for version, knows_289, size in (("535.309.01", False, 4), ("550.163.01", True, 4), ("555.58.02", True, 8)):
         sim = simulated(make_sim, version)
         with objects(sim) as rm:
@@ -158,7 +158,7 @@ def test_what_differs_between_the_branches_follows_the_version(make_sim):
 # ---- lists ----
 
 
-def test_index_lists_have_any_length_that_is_whole(make_sim):
+def test_an_index_list_may_have_any_whole_number_of_entries_up_to_its_limit(make_sim):
     sim = simulated(make_sim, gpu1="mig = enabled\n")
     with objects(sim) as rm:
         for length in (12, 436, 444, 516, 524):
@@ -176,13 +176,13 @@ def test_index_lists_have_any_length_that_is_whole(make_sim):
         assert data_of(rm.control(SUBDEVICE, 0x20800102, index_list([0x2a], 524))[1], 1) == [1]
 
 
-def test_an_id_that_no_gpu_has_is_refused_and_named(make_sim):
+def test_an_id_that_no_gpu_has_is_refused(make_sim):
     sim = simulated(make_sim)
     known, stranger = gpu_id(sim.addresses[0]), 0xabcd00
     with opened(sim, "nvidiactl") as ctl:
         rm = abi.Client(ctl)
         assert rm.control(rm.handle, 0x215, ids(known, stranger) + bytes(4))[0] == INVALID_ARGUMENT
-        assert rm.control(rm.handle, 0x215, ids(0xffff) + bytes(4))[0] == NV_OK, "all that are probed"
+        assert rm.control(rm.handle, 0x215, ids(0xffff) + bytes(4))[0] == NV_OK, "0xffff means all probed GPUs"
         for number, parameters in ((0x216, ids(stranger)), (0x21b, struct.pack("IIHH", stranger, 0, 0, 0)),
                                    (0x279, struct.pack("III", stranger, 0, 0)), (0x289, struct.pack("I", stranger)),
                                    (0x278, struct.pack("III", stranger, 1, 0)),
@@ -190,7 +190,7 @@ def test_an_id_that_no_gpu_has_is_refused_and_named(make_sim):
             assert rm.control(rm.handle, number, parameters)[0] == INVALID_ARGUMENT, f"{number:#x}"
 
 
-def test_excluded_gpus_are_listed_apart(make_sim):
+def test_excluded_gpus_are_listed_separately(make_sim):
     sim = make_sim(scenario(2, gpu1="excluded = yes\n"))
     first, second = (gpu_id(address) for address in sim.addresses[:2])
     with opened(sim, "nvidiactl") as ctl:
@@ -198,10 +198,10 @@ def test_excluded_gpus_are_listed_apart(make_sim):
         assert rm.control(rm.handle, 0x214, bytes(256)) == (NV_OK, ids(first) + ids(second))
 
 
-# ---- the rest ----
+# ---- single controls ----
 
 
-def test_the_build_version_goes_to_three_addresses_of_the_caller(make_sim):
+def test_the_build_version_is_written_to_three_addresses_of_the_caller(make_sim):
     sim = simulated(make_sim)
     with opened(sim, "nvidiactl") as ctl:
         rm = abi.Client(ctl)
@@ -214,7 +214,7 @@ def test_the_build_version_goes_to_three_addresses_of_the_caller(make_sim):
         assert rm.control(rm.handle, 0x101, too_small)[0] == INVALID_ARGUMENT
 
 
-def test_the_video_bios_goes_to_a_list_of_the_caller_and_is_that_of_proc(make_sim):
+def test_the_video_bios_is_written_to_a_list_of_the_caller_and_agrees_with_proc(make_sim):
     sim = simulated(make_sim)
     with objects(sim) as rm:
         block, address = pointed(struct.pack("IIIIII", 0, 9, 1, 9, 7, 9))
@@ -229,7 +229,7 @@ def test_the_video_bios_goes_to_a_list_of_the_caller_and_is_that_of_proc(make_si
         assert rm.control(SUBDEVICE, 0x20800802, bytes(12))[0] == INVALID_PARAM_STRUCT
 
 
-def test_the_temperature_is_read_by_a_program_for_one_sensor(make_sim):
+def test_a_thermal_program_reads_the_temperature_of_one_sensor(make_sim):
     sim = simulated(make_sim)
     program = [(0x500, 0), (0x510, 0), (0x540, 0), (0x1500, 0), (0x1500, 1), (0x7777, 0)]
     question = struct.pack("IIIIII", 2, 0, 44, 1, 99, len(program))
@@ -242,7 +242,7 @@ def test_the_temperature_is_read_by_a_program_for_one_sensor(make_sim):
     assert results[0][3] == 1 and results[3][4] == 56
 
 
-def test_clock_samples_are_as_many_as_are_asked_for_and_do_not_go_back(make_sim):
+def test_the_requested_number_of_clock_samples_is_returned_in_ascending_order(make_sim):
     with objects(simulated(make_sim)) as rm:
         status, answer = rm.control(SUBDEVICE, 0x20800406, struct.pack("BB262x", 0, 3))
         samples = struct.unpack_from("8Q", answer, 8)
@@ -250,7 +250,7 @@ def test_clock_samples_are_as_many_as_are_asked_for_and_do_not_go_back(make_sim)
         assert rm.control(SUBDEVICE, 0x20800406, struct.pack("BB262x", 0, 17))[0] == INVALID_ARGUMENT
 
 
-def test_in_use_means_a_device_object_and_not_an_open_node(make_sim):
+def test_a_gpu_is_in_use_if_it_has_a_device_object_not_if_its_node_is_open(make_sim):
     sim = simulated(make_sim)
     question = struct.pack("I", gpu_id(sim.addresses[0])) + bytes(36)
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0"):
@@ -266,14 +266,14 @@ def test_in_use_means_a_device_object_and_not_an_open_node(make_sim):
         assert abi.rm_free(ctl, rm.handle, rm.handle, abi.device_handle(0)) == NV_OK and not is_in_use()
         with opened(sim, "nvidiactl") as other:
             assert abi.attach_gpus(other, gpu_id(sim.addresses[0])) == 0 and is_in_use()
-        wait_until(lambda: not is_in_use(), "the attached file is gone")
+        wait_until(lambda: not is_in_use(), "the file that attached the GPU is closed")
 
 
-def test_a_freed_device_takes_its_subdevice_along(make_sim):
+def test_freeing_a_device_also_frees_its_subdevice(make_sim):
     sim = simulated(make_sim)
     with objects(sim) as rm:
         assert rm.alloc(abi.device_handle(0), 0xd1, SUBDEVICE_CLASS, struct.pack("I", 1)) == INVALID_ARGUMENT
-        assert rm.alloc(SUBDEVICE, 0xd1, SUBDEVICE_CLASS, bytes(4)) != NV_OK, "its parent is a device"
+        assert rm.alloc(SUBDEVICE, 0xd1, SUBDEVICE_CLASS, bytes(4)) != NV_OK, "the parent of a subdevice must be a device"
         assert abi.rm_free(rm.fd, rm.handle, rm.handle, abi.device_handle(0)) == NV_OK
         assert rm.control(SUBDEVICE, 0x20800131, bytes(4))[0] == OBJECT_NOT_FOUND
 
@@ -292,7 +292,7 @@ def test_a_lost_gpu_answers_that_it_is_lost(make_sim):
         assert rm.control(SUBDEVICE, 0x20800131, bytes(4))[0] == GPU_IS_LOST
 
 
-def test_drain_is_set_and_ended_by_root_only(make_sim):
+def test_only_root_can_begin_and_end_a_drain(make_sim):
     sim = simulated(make_sim)
     with opened(sim, "nvidiactl") as ctl:
         rm = abi.Client(ctl)
@@ -305,7 +305,7 @@ def test_drain_is_set_and_ended_by_root_only(make_sim):
         assert rm.set_drain(sim.addresses[1], False) == NV_OK and not sim.status()["gpus"][1]["drain"]
 
 
-def test_a_drain_with_removal_takes_a_gpu_off_the_bus_that_is_not_initialised(make_sim):
+def test_a_drain_with_removal_removes_a_gpu_that_is_not_initialised(make_sim):
     sim = simulated(make_sim)
     with opened(sim, "nvidiactl") as ctl, opened(sim, "nvidia0"):
         rm = abi.Client(ctl)
