@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What is installed beside the programs, as far as it can be judged without a service manager; and packaging/install.
+"""Units, init scripts, the generator and packaging/install, as far as tests without a service manager can check them.
 
-On real nodes it is tested in tests/lab.
+tests/lab tests them on real nodes.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.holdfast_only("about our own files")
+pytestmark = pytest.mark.holdfast_only("it tests our own files")
 
 TOP = Path(__file__).resolve().parent.parent.parent
 INSTALL = TOP / "packaging/install"
 DAEMON_UNITS = ("holdfast.service", "nvidia-persistenced.service")
 UNITS = (*DAEMON_UNITS, "holdfast.socket", "nvidia-persistenced.socket", "holdfast-metrics.service",
          "holdfast-metrics.timer", "holdfast-settings.service")
-# What systemd-sysusers leaves in a tree: the user stays, as with packages.
+# The files of systemd-sysusers. An uninstall does not remove the user, as packages do not either.
 ACCOUNTS = {"etc/.pwd.lock", "etc/group", "etc/gshadow", "etc/passwd", "etc/passwd-", "etc/shadow"}
 
 
@@ -35,10 +35,10 @@ def need(tool):
 
 def need_root():
     if os.geteuid() != 0:
-        pytest.skip("root is missing: packaging/install asks for it")
+        pytest.skip("root is missing: packaging/install needs it")
 
 
-def test_setup_installs_whatever_the_debian_package_is_built_with():
+def test_setup_installs_every_build_dependency_of_the_debian_package():
     control = (TOP / "packaging/debian/control").read_text()
     needed = re.search(r"^Build-Depends:((?:.*,\n)*.*\n)", control, re.M)[1].split(",")
     setup = (TOP / "scripts/setup").read_text()
@@ -72,7 +72,7 @@ def root(tmp_path):
 
 @pytest.fixture(scope="module")
 def image(build, tmp_path_factory):
-    """A tree with an installation, made once."""
+    """A folder with an installation, shared by the tests of this file."""
     need_root()
     need("systemctl")
     folder = tmp_path_factory.mktemp("image")
@@ -83,7 +83,7 @@ def image(build, tmp_path_factory):
 
 @pytest.fixture
 def installed(root, image):
-    """An installation of the test's own."""
+    """A copy of that installation, which the test may change."""
     shutil.copytree(image, root, symlinks=True, dirs_exist_ok=True)
     return root
 
@@ -94,7 +94,7 @@ def find(root, name):
 
 
 def units_here(root, folder):
-    """Copies of the units whose programs are those below the root: systemd-analyze looks for them on this machine."""
+    """Copies of the units with the programs' paths below the root, since systemd-analyze looks for them on this machine."""
     folder.mkdir()
     for name in UNITS:
         text = find(root, name).read_text()
@@ -111,7 +111,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(installed, tmp_path):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_a_program_that_is_missing_would_be_found(installed, tmp_path):
+def test_systemd_analyze_finds_a_missing_program(installed, tmp_path):
     units = units_here(installed, tmp_path / "units")
     (find(installed, "bin") / "holdfast").unlink()
     done = run(need("systemd-analyze"), "verify", "--man=no", *units)
@@ -119,7 +119,7 @@ def test_a_program_that_is_missing_would_be_found(installed, tmp_path):
     assert "is not executable" in done.stderr
 
 
-def test_the_template_for_units_of_ones_own_is_right(installed, tmp_path):
+def test_the_unit_template_is_valid(installed, tmp_path):
     text = find(installed, "nvidia-persistenced.service.template").read_text()
     assert "__USER__" in text
     unit = tmp_path / "nvidia-persistenced.service"
@@ -129,7 +129,7 @@ def test_the_template_for_units_of_ones_own_is_right(installed, tmp_path):
 
 
 @pytest.mark.parametrize("name", DAEMON_UNITS)
-def test_the_daemon_is_exposed_by_at_most_0_6(installed, name):
+def test_the_exposure_level_of_the_daemons_unit_is_at_most_0_6(installed, name):
     done = run(need("systemd-analyze"), "security", "--offline=true", "--threshold=6", find(installed, name))
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -143,7 +143,7 @@ def test_the_daemon_is_exposed_by_at_most_0_6(installed, name):
     ("6.18.1+deb13-amd64", True),
     ("7.0.0", True),
 ])
-def test_the_units_hide_processes_where_the_kernel_tells_of_clients_otherwise(tmp_path, release, hides):
+def test_the_units_hide_other_processes_unless_an_older_kernel_needs_them(tmp_path, release, hides):
     drop_ins = generate(tmp_path, uname=release)
     assert set(drop_ins) == (set() if hides else {(unit, "60-holdfast-kernel.conf") for unit in DAEMON_UNITS})
     assert all("\n[Service]\nProtectProc=default\n" in text for text in drop_ins.values())
@@ -153,7 +153,10 @@ def test_the_units_hide_processes_where_the_kernel_tells_of_clients_otherwise(tm
 
 
 def generate(folder, drop_ins=None, ours=True, uname="6.18.1", systemd="252"):
-    """What the generator writes, by unit and name, where our units are, and drop_ins of nvidia-persistenced.service."""
+    """Runs the generator on a tree with our units. Returns {(unit, file name): text} of the drop-ins that it writes.
+
+    drop_ins: the administrator's drop-ins of nvidia-persistenced.service. ours=False: the units are not ours.
+    """
     tools = folder / "bin"
     units = folder / "root/usr/lib/systemd/system"
     for path in tools, units, folder / "root/etc/systemd/system/nvidia-persistenced.service.d", folder / "generated":
@@ -174,12 +177,12 @@ def generate(folder, drop_ins=None, ours=True, uname="6.18.1", systemd="252"):
 
 
 def commands(generated):
-    """The assignments of the drop-in in which the administrator's commands run as root."""
+    """The lines of the drop-in that makes the administrator's commands run as root."""
     text = generated.get(("nvidia-persistenced.service", "~holdfast-commands.conf"), "")
     return [line for line in text.splitlines() if line.startswith("Exec")]
 
 
-def test_commands_of_drop_ins_run_as_root_and_ours_are_as_they_were(tmp_path):
+def test_commands_of_drop_ins_run_as_root_and_the_units_own_stay_unchanged(tmp_path):
     generated = generate(tmp_path, {"b.conf": "[Service]\nExecStartPre=-/b 1 \\\n  # no part of it\n  2\nExecStopPost=/c\n",
                                     "a.conf": "# words\n[Service]\nExecStartPre = @/a a\nExecStartPre=+/root already\n"})
     assert commands(generated) == [
@@ -199,11 +202,11 @@ def test_commands_of_drop_ins_run_as_root_and_ours_are_as_they_were(tmp_path):
     "[Service]\nExecStartPost=+/a\n",
     "[Unit]\nExecStartPost=/a\n",
 ], ids=["no command", "emptied", "a user", "a dynamic user", "root already", "another section"])
-def test_other_drop_ins_change_nobodys_user(tmp_path, text):
+def test_drop_ins_without_own_commands_cause_no_command_as_root(tmp_path, text):
     assert not commands(generate(tmp_path, {"override.conf": text}))
 
 
-def test_the_generator_leaves_units_of_others_alone(tmp_path):
+def test_the_generator_ignores_units_that_are_not_ours(tmp_path):
     assert not generate(tmp_path, {"override.conf": "[Service]\nExecStartPost=/a\n"}, ours=False, uname="5.15.0", systemd="257")
 
 
@@ -212,21 +215,21 @@ def test_the_generator_leaves_units_of_others_alone(tmp_path):
     ("User=root", "60-holdfast-root.conf", "SystemCallFilter=@setuid capset chown fchown"),
     ("User=", "60-holdfast-root.conf", "SystemCallFilter=@setuid capset chown fchown"),
 ])
-def test_drop_ins_that_bring_a_type_or_a_user_back_get_what_that_needs(tmp_path, text, name, line):
+def test_drop_ins_that_change_the_type_or_user_get_the_settings_that_these_need(tmp_path, text, name, line):
     generated = generate(tmp_path, {"override.conf": f"[Service]\n{text}\n"})
     assert set(generated) == {("nvidia-persistenced.service", name)}
     assert line in generated["nvidia-persistenced.service", name].splitlines()
 
 
 @pytest.mark.parametrize(("systemd", "grows"), [("252", False), ("253.4", False), ("254", True), ("257", True)])
-def test_delays_grow_where_systemd_can(tmp_path, systemd, grows):
+def test_restart_delays_grow_if_systemd_supports_it(tmp_path, systemd, grows):
     generated = generate(tmp_path, systemd=systemd)
     assert bool(generated) == grows
     for text in generated.values():
         assert {"RestartSteps=6", "RestartMaxDelaySec=20s", "RestartMode=direct"} <= set(text.splitlines())
 
 
-def test_the_apparmor_profile_is_understood(installed):
+def test_apparmor_parser_accepts_the_profile(installed):
     done = run(need("apparmor_parser"), "-QTK", find(installed, "holdfast-nvidia-persistenced"))
     assert done.returncode == 0, done.stderr
 
@@ -234,7 +237,7 @@ def test_the_apparmor_profile_is_understood(installed):
 # ---- packaging/install
 
 
-def test_an_install_makes_the_user_and_enables_the_service(installed):
+def test_an_install_creates_the_user_and_enables_the_service(installed):
     users = (installed / "etc/passwd").read_text()
     assert re.search(r"^nvidia-persistenced:.*:/:/usr/sbin/nologin$", users, re.MULTILINE), users
     wants = installed / "etc/systemd/system/multi-user.target.wants"
@@ -250,7 +253,7 @@ def test_a_second_install_changes_nothing(build, installed):
     assert {name: (installed / name).lstat().st_size for name in files(installed)} == before
 
 
-def test_a_later_install_takes_away_what_is_not_there_any_more(build, installed):
+def test_a_later_install_removes_files_that_no_longer_belong_to_it(build, installed):
     old = "/usr/share/holdfast/of-an-older-version"
     (installed / old[1:]).parent.mkdir(parents=True, exist_ok=True)
     (installed / old[1:]).touch()
@@ -262,7 +265,7 @@ def test_a_later_install_takes_away_what_is_not_there_any_more(build, installed)
 
 
 @pytest.mark.parametrize("init", ["systemd", "sysv", "openrc"])
-def test_an_uninstall_leaves_nothing_but_the_user(build, root, init):
+def test_an_uninstall_leaves_only_the_user(build, root, init):
     need("systemctl")
     (root / "etc").mkdir()
     (root / "etc/passwd").touch()
@@ -274,7 +277,7 @@ def test_an_uninstall_leaves_nothing_but_the_user(build, root, init):
 
 
 @pytest.mark.parametrize("init", ["sysv", "openrc"])
-def test_without_systemd_there_is_a_script_and_no_unit(build, root, init):
+def test_without_systemd_the_install_has_an_init_script_and_no_unit(build, root, init):
     (root / "etc").mkdir()
     (root / "etc/passwd").touch()
     done = install(build, root, init=init)
@@ -287,7 +290,7 @@ def test_without_systemd_there_is_a_script_and_no_unit(build, root, init):
     assert not [name for name in files(root) if "/systemd/" in name]
 
 
-# What a service's script needs of openrc-run.
+# The parts of openrc-run that a service's script needs.
 OPENRC = """
 ebegin() { :; }
 eend() { return "$1"; }
@@ -295,7 +298,7 @@ eend() { return "$1"; }
 "$1"
 """
 
-# Tells of each signal.
+# Prints the name of each signal that it receives.
 WITNESS = """
 import os, signal, sys
 for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
@@ -307,7 +310,7 @@ while True:
 
 
 class InitScript:
-    """The script of an init, for a daemon and a pid file below a folder."""
+    """An init script for a daemon and a PID file in this folder."""
 
     def __init__(self, init, folder):
         self.init = init
@@ -321,12 +324,12 @@ class InitScript:
 
     def run(self, action):
         command = ["sh", self.path, action] if self.init == "sysv" else ["sh", "-c", OPENRC, self.path, action]
-        return run(*command, start_new_session=True).returncode  # a signal to "0" is for the whole group
+        return run(*command, start_new_session=True).returncode  # so that `kill 0` would not reach the tests
 
 
 @contextlib.contextmanager
 def witness(program, name=None):
-    """A process that says which signals it gets; its comm is the name's beginning."""
+    """A process that prints which signals it receives. name: the name that ps shows for it."""
     environment = os.environ | {"PYTHONHOME": sys.base_prefix}
     code = f"import pathlib; pathlib.Path('/proc/self/comm').write_text({name!r})\n{WITNESS}" if name else WITNESS
     with subprocess.Popen([program, "-I", "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -338,10 +341,10 @@ def witness(program, name=None):
 
 
 @pytest.mark.parametrize("init, actions", [("sysv", ["reload", "stop", "restart"]), ("openrc", ["reload"])])
-def test_a_pid_file_that_names_another_process_hits_nobody(tmp_path, init, actions):
-    """The daemon's user can write there, and any process can have the daemon's name."""
+def test_init_scripts_send_no_signal_to_another_process_in_the_pid_file(tmp_path, init, actions):
+    """The daemon's user can write the PID file, and any process can take the daemon's name."""
     script = InitScript(init, tmp_path)
-    script.daemon.write_text("#!/bin/sh\n")  # what a restart starts
+    script.daemon.write_text("#!/bin/sh\n")  # a restart starts this
     with witness(sys.executable, "nvidia-persiste") as victim:
         for text in (f"{victim.pid}\n", f"-{victim.pid}\n", f"1 {victim.pid}\n", "0\n", ""):
             script.pid_file.write_text(text)
@@ -352,7 +355,7 @@ def test_a_pid_file_that_names_another_process_hits_nobody(tmp_path, init, actio
 
 
 @pytest.mark.parametrize("init", ["sysv", "openrc"])
-def test_a_reload_reaches_the_daemon_also_when_it_was_replaced(tmp_path, init):
+def test_a_reload_also_reaches_a_daemon_whose_program_was_replaced(tmp_path, init):
     script = InitScript(init, tmp_path)
     with witness(script.daemon) as daemon:
         script.pid_file.write_text(f"{daemon.pid}\n")
@@ -366,7 +369,7 @@ def test_a_reload_reaches_the_daemon_also_when_it_was_replaced(tmp_path, init):
 
 
 @pytest.mark.parametrize("init", ["sysv", "openrc"])
-def test_a_fifo_in_the_place_of_the_pid_file_keeps_no_script_waiting(tmp_path, init):
+def test_a_fifo_in_place_of_the_pid_file_does_not_block_an_init_script(tmp_path, init):
     script = InitScript(init, tmp_path)
     os.mkfifo(script.pid_file)
     start = time.monotonic()
@@ -374,7 +377,7 @@ def test_a_fifo_in_the_place_of_the_pid_file_keeps_no_script_waiting(tmp_path, i
     assert time.monotonic() - start < 10
 
 
-def test_a_dry_run_only_says_what_it_would_do(build, root):
+def test_a_dry_run_of_install_only_prints_what_it_would_do(build, root):
     done = install(build, root, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert re.search(r"would run: copy_file \S+/nvidia-persistenced\.service", done.stdout), done.stdout
@@ -382,11 +385,11 @@ def test_a_dry_run_only_says_what_it_would_do(build, root):
     assert not files(root)
 
 
-OTHERS = "nvidia-driver-595"  # the package that owns the path that ours would have
+OTHERS = "nvidia-driver-595"  # the package that owns a path where install would put a file
 
 
 def own_by_deb(root, path):
-    """As if dpkg had installed the package into the tree."""
+    """Registers the package with the path in the dpkg database of the tree."""
     database = root / "var/lib/dpkg"
     (database / "info").mkdir(parents=True)
     (database / "updates").mkdir()
@@ -396,7 +399,7 @@ def own_by_deb(root, path):
 
 
 def own_by_rpm(root, path):
-    """As if rpm had."""
+    """Registers the package with the path in the rpm database of the tree."""
     built = root.parent / "rpm"
     spec = root.parent / "driver.spec"
     spec.write_text(f"Name: {OTHERS}\nVersion: 1\nRelease: 1\nSummary: a driver\nLicense: none\nBuildArch: noarch\n"
@@ -415,13 +418,13 @@ PACKAGERS = pytest.mark.parametrize(("tool", "own"), [("dpkg-query", own_by_deb)
 
 @pytest.fixture
 def rpm_distribution(tmp_path, monkeypatch):
-    """Debian's rpm has its database at home, so that it is taken for nobody's."""
+    """Makes rpm use /var/lib/rpm, as rpm distributions do. Debian's rpm uses the home directory."""
     (tmp_path / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def put_program(root, text):
-    """Somebody's file where ours is to go."""
+    """Makes a foreign file at the path of our program."""
     program = root / "usr/bin/nvidia-persistenced"
     program.parent.mkdir(parents=True)
     program.write_text(text)
@@ -430,7 +433,7 @@ def put_program(root, text):
 
 @PACKAGERS
 @pytest.mark.usefixtures("rpm_distribution")
-def test_another_packages_files_are_left_to_it(build, root, tool, own):
+def test_install_does_not_replace_files_of_another_package(build, root, tool, own):
     need(tool)
     program = put_program(root, "theirs")
     own(root, "/usr/bin/nvidia-persistenced")
@@ -443,7 +446,7 @@ def test_another_packages_files_are_left_to_it(build, root, tool, own):
 
 @PACKAGERS
 @pytest.mark.usefixtures("rpm_distribution")
-def test_files_that_no_package_owns_are_replaced(build, root, tool, own):
+def test_install_replaces_files_that_no_package_owns(build, root, tool, own):
     need(tool)
     put_program(root, "nobody's")
     own(root, "/usr/bin/another")
@@ -458,7 +461,7 @@ def test_files_that_no_package_owns_are_replaced(build, root, tool, own):
     (("--build=/no/such/folder",), 1, "/no/such/folder does not contain a build"),
     (("--uninstall",), 1, "has installed nothing here"),
 ])
-def test_what_cannot_be_done_is_said(build, root, options, status, says):
+def test_install_says_what_it_cannot_do(build, root, options, status, says):
     done = install(build, root, *options)
     assert done.returncode == status
     assert says in done.stderr
@@ -466,7 +469,7 @@ def test_what_cannot_be_done_is_said(build, root, options, status, says):
 
 
 @pytest.mark.parametrize("unit", DAEMON_UNITS)
-def test_the_unit_has_room_and_leave_for_the_kernel_log_that_it_passes(image, unit):
+def test_the_unit_permits_passing_the_kernel_log_through_the_descriptor_store(image, unit):
     text = find(image, unit).read_text()
     assert re.search(r"^ExecStartPre=-\+.* --pass-kernel-log$", text, re.M)
     assert re.search(r"^NotifyAccess=exec$", text, re.M) and re.search(r"^DeviceAllow=/dev/kmsg r$", text, re.M)
@@ -487,7 +490,7 @@ esac
 
 @contextlib.contextmanager
 def replaced_program(path):
-    """A process whose program is not at its path any more, as after an upgrade; gives its number."""
+    """Starts a process and removes its program, as an upgrade does. Yields the pid."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(shutil.which("sleep"), path)
     process = subprocess.Popen([path, "1000"], stdin=subprocess.DEVNULL)
@@ -500,8 +503,8 @@ def replaced_program(path):
 
 
 @pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "as before"])
-def test_what_runs_a_replaced_program_is_restarted_and_the_settings_service_first(tmp_path, replaced):
-    """On a stand-in for systemctl; on real nodes in tests/lab/test_packages.py."""
+def test_services_with_a_replaced_program_are_restarted_the_settings_service_first(tmp_path, replaced):
+    """This uses a stand-in for systemctl. tests/lab/test_packages.py tests the same on real nodes."""
     need_root()
     libexec, tools = tmp_path / "libexec/holdfast", tmp_path / "tools"
     tools.mkdir()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""docs/pictures shows what the programs print: scripts/pictures runs the commands again."""
+"""The pictures in docs/pictures show what the programs print, and scripts/pictures draws them correctly."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def pictures(*arguments):
 
 
 @pytest.mark.parametrize("name", ["status", "doctor", "release"])
-def test_a_picture_shows_what_is_printed(name):
+def test_a_picture_shows_what_the_command_prints(name):
     if missing_for("kernel"):
         pytest.skip(missing_for("kernel"))
     done = pictures("--check", name)
@@ -38,7 +38,7 @@ def test_an_unknown_picture_is_named():
     assert done.returncode == 2 and "no such picture: portrait" in done.stderr
 
 
-# ---- the terminal that is drawn ----------------------------------------------
+# ---- how a terminal is drawn -------------------------------------------------
 
 
 def shown(*output, columns=20):
@@ -52,11 +52,11 @@ def test_colours_become_styles_and_end_where_they_are_reset():
     assert shown("a \033[32mheld\033[0m b") == [[("a ", ""), ("held", "good"), (" b", "")]]
 
 
-def test_a_screen_that_is_written_over_shows_the_last_text():
+def test_overwritten_lines_show_the_last_text():
     assert shown("one\r\ntwo\r\n", "\033[2A\033[Kx\r\n\033[J") == [[("x", "")]]
 
 
-def test_a_line_goes_on_below_where_the_terminal_ends():
+def test_a_line_continues_below_at_the_edge_of_the_terminal():
     assert shown("abcdef", columns=4) == [[("abcd", "")], [("ef", "")]]
 
 
@@ -65,11 +65,11 @@ def test_an_unknown_sequence_is_an_error_and_not_text():
         shown("\033]0;title\007")
 
 
-def test_a_picture_has_colours_for_light_and_dark_pages_and_quotes_what_xml_reads():
+def test_a_picture_has_colours_for_light_and_dark_pages_and_escapes_xml():
     svg = picture.terminal([shown("a < b & c")], "title")
     assert "prefers-color-scheme:dark" in svg and "a &lt; b &amp; c" in svg
 
 
-def test_of_several_frames_the_last_is_what_a_still_picture_shows():
+def test_a_still_picture_of_several_frames_shows_the_last():
     svg = picture.terminal([shown("first"), shown("second")], "title")
     assert 'class="f n0"' in svg and 'class="f n1 last"' in svg and ".f{visibility:hidden}.last{visibility:visible}" in svg

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Settings that last: applied each time a GPU was initialised anew, by `holdfast settings serve`; hooks; what is shown."""
+"""`holdfast settings serve` applies settings after each initialisation of a GPU and runs hooks; the commands show the state."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from harness.command import holdfast
 from harness.events import wait_until
 from harness.settings import APPLIED, DEFAULTS, LIBRARY, WANTED, Service
 
-pytestmark = pytest.mark.holdfast_only("NVIDIA's has no such service")
+pytestmark = pytest.mark.holdfast_only("NVIDIA has no such service")
 
-# The settings are the simulator's own, however GPUs are held. Not over FUSE: its root has no /etc to write to.
+# Settings do not depend on the backend. The kernel backend's root is a FUSE mount without a writable /etc.
 one_backend = pytest.mark.parametrize("backend", ["nvidia-cfg"])
 
 DONE, DIFFERS, NOT_PERMITTED = 0, 1, 4
@@ -56,12 +56,11 @@ def put_hook(service_root, name, script, mode=0o755):
     return path
 
 
-
-# ---- after every initialisation -------------------------------------------------
+# ---- after each initialisation --------------------------------------------------
 
 
 @one_backend
-def test_settings_are_applied_at_the_start_and_after_each_initialisation(world, daemon, serve):
+def test_the_service_applies_settings_at_its_start_and_after_each_initialisation(world, daemon, serve):
     service = serve()
     service.wait_applied(0)
     service.wait_applied(1)
@@ -79,7 +78,7 @@ def test_settings_are_applied_at_the_start_and_after_each_initialisation(world, 
 
 
 def lose_settings(world, daemon, source):
-    """One of the things after which the driver has its defaults, to GPU 0. It is held again when this returns, or soon."""
+    """Makes the driver lose GPU 0's settings in one of several ways. The GPU is held again soon afterwards."""
     address, root = world.gpus[0], world.base / "root"
     what = source.choice(("teardown", "reset", "reload", "hot-plug"))
     if what == "teardown":
@@ -88,7 +87,8 @@ def lose_settings(world, daemon, source):
     elif what == "reset":
         with holdfast_rpc.Connection(daemon.socket_path, timeout=30) as lease:
             assert lease.release(address) == 0
-            wait_until(lambda: world.sim.gpu(address)["usage_count"] == 0, "the close in the driver")  # late where a worker ends
+            # The simulator may learn of the close a moment later.
+            wait_until(lambda: world.sim.gpu(address)["usage_count"] == 0, "the driver has closed the GPU")
             world.sim.ctl("reset", gpu=address)
     else:
         away, back = ("unbind", "bind") if what == "reload" else ("remove", "add")
@@ -101,19 +101,19 @@ def lose_settings(world, daemon, source):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_after_each_of_100_random_losses_actual_equals_wanted(world, daemon, serve):
+def test_the_service_restores_the_settings_after_each_of_100_random_losses(world, daemon, serve):
     serve(WANTED).wait_applied(0)
     source = random.Random(18)
     done = []
     for _ in range(100):
         done.append(lose_settings(world, daemon, source))
-        wait_until(lambda: settings_of(world) == APPLIED, f"the settings after {done[-3:]}", timeout=20)
+        wait_until(lambda: settings_of(world) == APPLIED, f"the settings are applied after {done[-3:]}", timeout=20)
     assert set(done) == {"teardown", "reset", "reload", "hot-plug"}
     assert world.sim.gpu(world.gpus[0])["teardowns"] >= 100
 
 
 @one_backend
-def test_without_the_service_the_driver_forgets(world, daemon):
+def test_without_the_service_the_driver_loses_the_settings(world, daemon):
     world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=500)
     root = world.base / "root"
     assert settings_of(world)["power_limit_w"] == 500
@@ -123,69 +123,71 @@ def test_without_the_service_the_driver_forgets(world, daemon):
 
 
 @one_backend
-def test_nothing_that_is_right_is_changed(world, daemon, serve):
+def test_the_service_does_not_change_a_setting_that_is_right(world, daemon, serve):
     world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=500)
     opens = len(world.sim.journal("opened"))
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     service.wait_applied(1)
     assert settings_of(world, 1)["power_limit_w"] == 500
-    assert len(world.sim.journal("opened")) - opens == 1  # the verb "set" opens the GPU: only that of GPU 1 came
+    assert len(world.sim.journal("opened")) - opens == 1  # each change opens the GPU, so only GPU 1 was changed
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_daemon_that_is_restarted_with_its_gpus_has_opened_nothing(world, serve):
+def test_after_a_restart_of_the_daemon_the_service_applies_nothing_until_a_gpu_is_opened(world, serve):
     world.simulate(gpus=2)
     manager = world.supervise("--verbose")
     manager.start().wait_ready()
-    wait_until(lambda: len(manager.kept) == 2, "both GPUs with the keeper")
+    wait_until(lambda: len(manager.kept) == 2, "the keeper has both GPUs")
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     before = service.wait_applied(1)["daemon_started"]
-    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)  # an administrator's, by hand
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)  # as an administrator does
     manager.restart(signal.SIGUSR1)
-    wait_until(lambda: service.state(1)["daemon_started"] != before, "the other daemon seen", timeout=20)
-    assert service.state(1)["opens"] == 0, "adopted"
+    wait_until(lambda: service.state(1)["daemon_started"] != before, "the service has noticed the new daemon", timeout=20)
+    assert service.state(1)["opens"] == 0, "the new daemon did not adopt the GPU"
     assert holdfast(world.base / "root", "set", "off", "--gpu", "1").status == DONE
     assert holdfast(world.base / "root", "set", "on", "--gpu", "1").status == DONE
-    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the one that was opened", timeout=20)
+    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the GPU that was opened has its setting", timeout=20)
     assert settings_of(world, 0)["power_limit_w"] == 600
 
 
 @pytest.mark.parametrize("end", ["restart", "kill"])
 @one_backend
-def test_a_service_that_is_restarted_repeats_nothing(world, daemon, serve, end):
+def test_after_its_own_restart_the_service_repeats_nothing(world, daemon, serve, end):
     record = world.base / "record"
     put_hook(world.base / "root", "10-record", f"echo $EVENT $GPU_INDEX >>{record}")
     text = "[gpu *]\npower-limit = 500\n"
     service = serve(text)
     for index in (0, 1):
         service.wait_applied(index)
-        wait_until(lambda index=index: not service.state(index)["busy"], "nothing left to do", timeout=20)
-    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)  # an administrator's, by hand
+        wait_until(lambda index=index: not service.state(index)["busy"], "the service has nothing left to do", timeout=20)
+    world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)  # as an administrator does
     assert holdfast(world.base / "root", "set", "off", "--gpu", "1").status == DONE
-    wait_until(lambda: "released 1" in record.read_text() and not service.state(1)["busy"], "the release", timeout=20)
+    wait_until(lambda: "released 1" in record.read_text() and not service.state(1)["busy"], "the hook has seen the release",
+               timeout=20)
     service.stop(signal.SIGUSR1) if end == "restart" else service.kill()
     assert holdfast(world.base / "root", "set", "on", "--gpu", "1").status == DONE
     service = serve(text)
     service.wait_applied(1)
-    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the one that was opened meanwhile", timeout=20)
-    wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
+    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 500, "the GPU opened meanwhile has its setting", timeout=20)
+    wait_until(lambda: service.state(0)["settings"][0]["differs"], "the service has noticed the difference", timeout=20)
     assert settings_of(world, 0)["power_limit_w"] == 600
-    wait_until(lambda: not service.state(1)["busy"], "its hooks", timeout=20)
+    wait_until(lambda: not service.state(1)["busy"], "the hooks have ended", timeout=20)
     assert sorted(record.read_text().splitlines()) == ["held 0", "held 1", "held 1", "released 1"]
     service.stop(signal.SIGUSR1)
     service = serve("[gpu *]\npower-limit = 300\n")
     wait_until(lambda: settings_of(world, 0)["power_limit_w"] == settings_of(world, 1)["power_limit_w"] == 300,
-               "what is wanted now", timeout=20)
+               "the new settings are applied", timeout=20)
 
 
 @one_backend
-def test_what_is_wanted_of_a_gpu_that_is_not_held_is_shown_with_the_reason(world, daemon, serve):
+def test_the_wanted_settings_of_a_gpu_that_is_not_held_are_shown_with_the_reason(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     assert holdfast(world.base / "root", "set", "off", "--gpu", "0").status == DONE
-    wait_until(lambda: service.state(0)["settings"][0]["reason"] == "not applied: the GPU is not held", "the reason", timeout=20)
+    wait_until(lambda: service.state(0)["settings"][0]["reason"] == "not applied: the GPU is not held",
+               "the state has the reason", timeout=20)
     assert not service.state(0)["applied"] and not service.state(0)["settings"][0]["differs"]
     shown = command(world, "--gpu", "0")
     assert shown.status == DONE and "500 W" in shown.out and "the GPU is not held" in shown.out
@@ -193,13 +195,13 @@ def test_what_is_wanted_of_a_gpu_that_is_not_held_is_shown_with_the_reason(world
 
 
 @one_backend
-def test_a_reload_applies_what_is_wanted_now(world, daemon, serve):
+def test_a_reload_of_the_service_applies_the_new_settings(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     service.config.write_text("[gpu *]\npower-limit = 50%\n[gpu 1]\npower-limit = 100%\n")
     os.kill(service.pid, signal.SIGHUP)
-    wait_until(lambda: settings_of(world, 0)["power_limit_w"] == 350, "half of 700 W", timeout=20)
-    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 700, "all of it", timeout=20)
+    wait_until(lambda: settings_of(world, 0)["power_limit_w"] == 350, "GPU 0 has half of 700 W", timeout=20)
+    wait_until(lambda: settings_of(world, 1)["power_limit_w"] == 700, "GPU 1 has 700 W", timeout=20)
     service.config.write_text("[gpu *]\npower-limit = lots\n")
     os.kill(service.pid, signal.SIGHUP)
     service.log.wait_for(r":2: 'lots' is neither watts", timeout=20)
@@ -207,12 +209,12 @@ def test_a_reload_applies_what_is_wanted_now(world, daemon, serve):
 
 
 @one_backend
-def test_nothing_is_changed_during_a_lease(world, daemon, serve):
+def test_no_setting_is_changed_during_a_lease(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     with holdfast_rpc.Connection(daemon.socket_path, timeout=30) as lease:
         lease.release()
-        wait_until(lambda: not service.state(0)["applied"], "the lease seen", timeout=20)
+        wait_until(lambda: not service.state(0)["applied"], "the service has noticed the lease", timeout=20)
         os.kill(service.pid, signal.SIGHUP)
         service.log.wait_for("configuration read again", timeout=20)
         result = command(world, "apply", "--config", service.config, "--nvml", LIBRARY)
@@ -224,7 +226,7 @@ def test_nothing_is_changed_during_a_lease(world, daemon, serve):
 
 
 @one_backend
-def test_release_says_held_again_only_with_the_settings(world, daemon, serve):
+def test_release_reports_held_again_after_the_settings_are_applied(world, daemon, serve):
     service = serve(WANTED)
     service.wait_applied(0)
     root = world.base / "root"
@@ -241,7 +243,7 @@ def test_release_says_held_again_only_with_the_settings(world, daemon, serve):
 
 
 @one_backend
-def test_release_waits_for_a_service_that_is_there_alone(world, daemon, serve):
+def test_release_does_not_wait_for_a_service_that_has_died(world, daemon, serve):
     service = serve(WANTED)
     service.wait_applied(0)
     service.kill()
@@ -250,11 +252,11 @@ def test_release_waits_for_a_service_that_is_there_alone(world, daemon, serve):
     assert result.status == DONE and "warning" not in result.err, result.err
 
 
-# ---- what cannot be applied -------------------------------------------------------
+# ---- settings that cannot be applied ----------------------------------------------
 
 
 @one_backend
-def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve):
+def test_impossible_settings_are_reported_and_the_others_are_applied(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 900\ngraphics-clocks = 100-1410\nmemory-clocks = 1593\necc = off\nmig = on\n")
     gpu = service.wait_applied(0)
     service.wait_applied(1)
@@ -293,8 +295,8 @@ def test_what_is_impossible_is_told_and_the_rest_is_applied(world, daemon, serve
     ("crash", "the process that applies its settings died; NVML may have crashed", None),
 ])
 @one_backend
-def test_nvml_that_fails_costs_no_hold(world, daemon, serve, fault, sentence, others):
-    """One sentence for each setting, and others are applied where there is an NVML that can."""
+def test_a_failure_of_nvml_releases_no_gpu(world, daemon, serve, fault, sentence, others):
+    """Each failed setting has a reason. If NVML fails for only one setting, the other is applied."""
     service = serve("[gpu *]\npower-limit = 500\ncompute-mode = exclusive-process\n", HOLDFAST_NVML_FAULT=fault)
     for gpu in (service.wait_applied(0), service.wait_applied(1)):
         rows = {row["name"]: row for row in gpu["settings"]}
@@ -306,29 +308,29 @@ def test_nvml_that_fails_costs_no_hold(world, daemon, serve, fault, sentence, ot
 
 
 @one_backend
-def test_a_reason_is_the_same_at_the_next_look(world, daemon, serve):
+def test_a_reason_stays_the_same_at_the_next_check(world, daemon, serve):
     text = "[gpu *]\npower-limit = 500\ngraphics-clocks = 1410\n"
     service = serve(text, "--interval", "1", HOLDFAST_NVML_FAULT="unsupported")
     service.wait_applied(0)
     written = set()
-    wait_until(lambda: written.add(json.loads(service.state_path.read_text())["written"]) or len(written) >= 6, "some looks",
-               timeout=30)
+    wait_until(lambda: written.add(json.loads(service.state_path.read_text())["written"]) or len(written) >= 6,
+               "the service has checked six times", timeout=30)
     assert {row["reason"] for row in service.state(0)["settings"]} == {"this GPU or driver does not support it"}
 
 
 @one_backend
-def test_what_nvml_could_not_begin_is_tried_again(world, daemon, serve):
+def test_settings_are_applied_once_nvml_can_be_loaded(world, daemon, serve):
     library = world.base / "libnvidia-ml.so.1"
     service = serve("[gpu *]\npower-limit = 500\n", "--interval", "1", "--nvml", library)
     service.wait_applied(0)
     assert "cannot load" in service.state(0)["problem"]
     shutil.copy(LIBRARY, library)
     wait_until(lambda: settings_of(world, 0)["power_limit_w"] == settings_of(world, 1)["power_limit_w"] == 500,
-               "both, with NVML there", timeout=20)
+               "both GPUs have the setting", timeout=20)
 
 
 @one_backend
-def test_without_nvml_the_gpus_are_held_and_the_reason_is_told(world, daemon):
+def test_without_nvml_the_gpus_stay_held_and_the_reason_is_shown(world, daemon):
     config = world.base / "holdfast.conf"
     config.write_text("[gpu *]\npower-limit = 500\n")
     result = command(world, "apply", "--config", config, "--nvml", "/nonexistent/libnvidia-ml.so.1")
@@ -336,15 +338,15 @@ def test_without_nvml_the_gpus_are_held_and_the_reason_is_told(world, daemon):
     assert world.sim.users() == [1, 1]
 
 
-# ---- when somebody changes them ---------------------------------------------------
+# ---- changes by other programs ----------------------------------------------------
 
 
 @one_backend
-def test_at_open_a_change_by_hand_stays_and_is_shown(world, daemon, serve):
+def test_with_the_policy_at_open_a_manual_change_stays_and_is_shown(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 500\n", "--interval", "1")
     service.wait_applied(0)
     world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)
-    wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
+    wait_until(lambda: service.state(0)["settings"][0]["differs"], "the service has noticed the difference", timeout=20)
     row = service.state(0)["settings"][0]
     assert (row["wanted"], row["actual"]) == ("500 W", "600 W") and "changed by another program" in row["reason"]
     assert settings_of(world)["power_limit_w"] == 600
@@ -352,20 +354,20 @@ def test_at_open_a_change_by_hand_stays_and_is_shown(world, daemon, serve):
     assert shown.status == DIFFERS
     assert [gpu["settings"][0]["differs"] for gpu in shown.json("settings")["gpus"]] == [True, False]
     assert command(world, "apply", "--gpu", "0", "--config", service.config, "--nvml", LIBRARY).status == DONE
-    wait_until(lambda: not service.state(0)["settings"][0]["differs"], "it is as wanted again", timeout=20)
+    wait_until(lambda: not service.state(0)["settings"][0]["differs"], "the setting is as wanted again", timeout=20)
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_enforce_restores_when_no_client_has_the_gpu_open(world, daemon, serve):
+def test_with_the_policy_enforce_a_setting_is_restored_once_no_client_has_the_gpu_open(world, daemon, serve):
     with world.sim.open_gpu(world.gpus[0]) as job:
         service = serve("[gpu *]\npower-limit = 500\nsettings-policy = enforce\n", "--interval", "1")
         service.wait_applied(0)
         world.sim.ctl("set", gpu=world.gpus[0], power_limit_w=600)
-        wait_until(lambda: service.state(0)["settings"][0]["differs"], "the difference seen", timeout=20)
+        wait_until(lambda: service.state(0)["settings"][0]["differs"], "the service has noticed the difference", timeout=20)
         assert f"(pid {job.pid}) has the GPU open" in service.state(0)["settings"][0]["reason"]
         assert settings_of(world)["power_limit_w"] == 600
         job.stdin.close()
-    wait_until(lambda: settings_of(world)["power_limit_w"] == 500, "restored", timeout=20)
+    wait_until(lambda: settings_of(world)["power_limit_w"] == 500, "the setting is restored", timeout=20)
 
 
 # ---- hooks ------------------------------------------------------------------------
@@ -386,26 +388,26 @@ def test_hooks_run_in_order_for_each_event(world, daemon, serve):
         lines = record.read_text().splitlines() if record.exists() else []
         return [line.split()[0].rsplit("/", 1)[1] for line in lines if line.split()[1:3] == [event, index]]
 
-    wait_until(lambda: seen("held") == ["10-first", "20-second"], "both hooks for held", timeout=20)
+    wait_until(lambda: seen("held") == ["10-first", "20-second"], "both hooks have run for held", timeout=20)
     service.log.wait_for("^said by the hook$", timeout=20)
     assert f"held 0 {world.gpus[0]} {uuid} opened anew" in record.read_text()
     assert holdfast(root, "release", "--gpu", "0", "--", "true").status == DONE
     for event in ("lease-begun", "released", "lease-ended"):
-        wait_until(lambda: seen(event) == ["10-first", "20-second"], f"both hooks for {event}", timeout=20)
-    wait_until(lambda: len(seen("held")) == 4, "both hooks for held, again", timeout=20)
+        wait_until(lambda: seen(event) == ["10-first", "20-second"], f"both hooks have run for {event}", timeout=20)
+    wait_until(lambda: len(seen("held")) == 4, "both hooks have run for held again", timeout=20)
     assert f"released 0 {world.gpus[0]} {uuid} leased" in record.read_text()
-    wait_until(lambda: len(seen("held", "1")) == 2, "those of the other GPU", timeout=20)
+    wait_until(lambda: len(seen("held", "1")) == 2, "both hooks have run for the other GPU", timeout=20)
     assert not seen("released", "1")
 
 
 @one_backend
-def test_a_hook_that_fails_or_is_not_roots_is_visible(world, daemon, serve):
+def test_a_hook_that_fails_or_that_others_can_write_is_shown(world, daemon, serve):
     root = world.base / "root"
     put_hook(root, "10-fails", "exit 3")
     put_hook(root, "20-everybodys", "touch /dev/null", mode=0o777)
     service = serve("[gpu *]\n")
     service.log.wait_for(r"GPU 0 .*: hook 10-fails failed at event held: exit status 3", timeout=20)
-    wait_until(lambda: len(service.state(0)["hooks"]) == 2, "both rows", timeout=20)
+    wait_until(lambda: len(service.state(0)["hooks"]) == 2, "the state has both hooks", timeout=20)
     rows = {row["name"]: row["failure"] for row in service.state(0)["hooks"]}
     assert rows == {"10-fails": "exit status 3",
                     "20-everybodys": "not run: users other than root can write to this file"}
@@ -414,26 +416,26 @@ def test_a_hook_that_fails_or_is_not_roots_is_visible(world, daemon, serve):
 
 
 @one_backend
-def test_a_hook_that_does_not_end_is_killed_with_what_it_started(world, daemon, serve):
+def test_a_hook_that_does_not_end_is_killed_with_its_children(world, daemon, serve):
     root, pids = world.base / "root", world.base / "pids"
     put_hook(root, "10-hangs", f"sleep 1000 & echo $! >{pids}-$GPU_INDEX; sleep 1000")
     put_hook(root, "20-after", f"touch {world.base}/after-$GPU_INDEX")
     service = serve("[gpu *]\n", "--hook-timeout", "1")
     for index in (0, 1):
         service.wait_applied(index)
-        wait_until(lambda index=index: len(service.state(index)["hooks"]) == 2, "both rows", timeout=20)
+        wait_until(lambda index=index: len(service.state(index)["hooks"]) == 2, "the state has both hooks", timeout=20)
         rows = {row["name"]: row["failure"] for row in service.state(index)["hooks"]}
         assert rows == {"10-hangs": "killed after 1 s", "20-after": None}
         child = int((world.base / f"pids-{index}").read_text())
         wait_until(lambda child=child: not os.path.exists(f"/proc/{child}") or
-                   Path(f"/proc/{child}/stat").read_text().split()[2] == "Z", "its child ended", timeout=20)
+                   Path(f"/proc/{child}/stat").read_text().split()[2] == "Z", "the hook's child has ended", timeout=20)
 
 
 # ---- the command ------------------------------------------------------------------
 
 
 @one_backend
-def test_a_dry_run_changes_nothing_and_says_what_it_would(world, daemon):
+def test_a_dry_run_of_settings_apply_changes_nothing_and_says_what_it_would_change(world, daemon):
     config = world.base / "holdfast.conf"
     config.write_text("[gpu 0]\npower-limit = 500\n")
     result = command(world, "apply", "--dry-run", "--json", "--config", config, "--nvml", LIBRARY)
@@ -446,7 +448,7 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would(world, daemon):
 
 
 @one_backend
-def test_without_the_service_the_command_says_that_nobody_applies_them(world, daemon):
+def test_without_the_service_holdfast_settings_says_that_it_does_not_run(world, daemon):
     config = world.base / "holdfast.conf"
     config.write_text("[gpu 0]\npower-limit = 80%\n")
     result = command(world, "--config", config)
@@ -460,7 +462,7 @@ def test_without_the_service_the_command_says_that_nobody_applies_them(world, da
 
 
 @one_backend
-def test_a_gpu_that_is_not_held_is_not_touched(world, daemon):
+def test_settings_apply_does_not_open_a_gpu_that_is_not_held(world, daemon):
     config = world.base / "holdfast.conf"
     config.write_text("[gpu *]\npower-limit = 500\n")
     assert holdfast(world.base / "root", "set", "off").status == DONE

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Every command on a real terminal (tmux) of 80 and of 160 columns: nothing runs over its edge, nothing is cut that has
-room, colours are for terminals, and what is written again is written in its place."""
+"""Every command on a terminal (tmux) of 80 and of 160 columns: no line is wider, tables use the width, NO_COLOR works, and
+redrawn lines stay in place."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ WIDTHS = (80, 160)
 REASON = ("cannot open /dev/nvidia1: Input/output error, NV_ERR_INSUFFICIENT_POWER; the GPU did not initialise; the kernel "
           "log has the reason in a line with RmInitAdapter or Xid")
 
-# What people call, and what they get wrong. (JSON and the metrics are for programs, and as long as they are.)
+# Commands that people use, and their mistakes. JSON and metrics are not among them: programs read these, at any width.
 COMMANDS = [
     ["status"],
     ["status", "--gpu=0"],
@@ -83,13 +83,13 @@ def silent(node):
 
 
 def assert_fits(terminal, text):
-    """A path is not broken, nor is a command that is to be copied."""
+    """Checks that no line is wider than the terminal. Long paths and commands to copy may be."""
     broken = [line for line in terminal.broken_lines() if " " in line.strip() and not line.startswith("    cure ")]
     assert not broken, f"wider than {terminal.columns} columns:\n" + "\n".join(broken)
     assert not any("Sanitizer" in line for line in text), text
 
 
-# ---- what fits -----------------------------------------------------------------
+# ---- the width of lines --------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [failing, nothing, nvidias], ids=lambda how: how.__name__)
@@ -137,10 +137,10 @@ def test_no_help_is_wider_than_the_terminal_or_longer_than_a_screen(node, termin
         assert_fits(terminal, text)
 
 
-# ---- what the width is used for ------------------------------------------------
+# ---- the width of tables -------------------------------------------------------
 
 
-def test_a_table_has_what_there_is_room_for(three, terminal):
+def test_a_table_has_the_columns_that_fit(three, terminal):
     failing(three)
     text = "\n".join(terminal.run(three.root))
     assert "H100 80GB HBM3" in text and ".." not in text
@@ -148,7 +148,7 @@ def test_a_table_has_what_there_is_room_for(three, terminal):
         assert (part in text) == (terminal.columns == 160), part
 
 
-def test_eight_gpus_with_clients_still_have_whole_names_in_a_table(node, terminal):
+def test_the_table_of_eight_gpus_with_clients_has_complete_names(node, terminal):
     node.load_driver()
     for minor in range(8):
         node.add_gpu(f"0000:{minor + 16:02x}:00.0", minor)
@@ -171,7 +171,7 @@ def test_eight_gpus_with_clients_still_have_whole_names_in_a_table(node, termina
 
 
 @pytest.mark.parametrize("command", [["status"], ["doctor"], ["clients"]], ids=" ".join)
-def test_colours_are_there_unless_they_are_not_wanted(three, terminal, command):
+def test_no_color_switches_colours_off(three, terminal, command):
     failing(three)
     job = Job(three.root / "dev/nvidia0")
     try:
@@ -185,7 +185,7 @@ def test_colours_are_there_unless_they_are_not_wanted(three, terminal, command):
     assert not any("\033[" in line for line in plain)
 
 
-# ---- what is written again -----------------------------------------------------
+# ---- redrawn lines -------------------------------------------------------------
 
 
 def test_wait_keeps_one_line_up_to_date_whatever_the_number_of_gpus(node, terminal):
@@ -204,7 +204,7 @@ def test_wait_keeps_one_line_up_to_date_whatever_the_number_of_gpus(node, termin
     assert len(terminal.lines()) == 1
 
 
-def test_watch_redraws_the_table_in_its_place_and_for_another_width(three, terminal):
+def test_watch_redraws_the_table_in_place_and_adapts_to_another_width(three, terminal):
     daemon = three.start_daemon(rows=[Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)])
     terminal.start(three.root, "status", "--watch")
     terminal.wait_for("3 of 3 GPUs held")
@@ -223,18 +223,18 @@ def test_watch_redraws_the_table_in_its_place_and_for_another_width(three, termi
     terminal.wait_for(r"^\[ended: 0\]$")
 
 
-def test_an_ordinary_user_is_told_in_lines_that_fit(three, terminal):
+def test_no_line_for_an_ordinary_user_is_wider_than_the_terminal(three, terminal):
     failing(three)
     program = Path(shutil.copy(PROGRAM, three.root))
     if os.geteuid() != 0:
-        pytest.skip("root is missing: nobody else to be")
+        pytest.skip("root is missing: the test calls as another user")
     for command in (["status"], ["clients"], ["release", "--", "true"]):
         text = terminal.run(three.root, *command, program=program, user=process.NOBODY)
         assert "root" in " ".join(text)
         assert_fits(terminal, text)
 
 
-def test_a_line_that_is_too_wide_is_found(three, terminal):
+def test_these_tests_find_a_line_that_is_too_wide(three, terminal):
     failing(three)
     text = terminal.run(three.root, "check", "--json")
     with pytest.raises(AssertionError, match="wider than"):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""docs/transcripts shows what the programs print: scripts/transcripts plays each page again."""
+"""The pages in docs/transcripts show what the programs print: scripts/transcripts runs each page's commands again."""
 
 import os
 import subprocess
@@ -30,12 +30,12 @@ def mountable():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_shows_what_is_printed(page):
+def test_a_page_shows_what_the_commands_print(page):
     done = transcripts("--check", page)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_page_that_shows_something_else_is_found(tmp_path):
+def test_a_page_that_shows_something_else_is_found_and_can_be_renewed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- node: bare -->\n```console\n$ holdfast set\nit is done\n```\n")
     done = transcripts("--check", page)
