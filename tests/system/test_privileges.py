@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What is left of root in the daemon, and whose orders it takes (docs/protocol.md)."""
+"""Which privileges of root the daemon keeps, and whose Sets it accepts (docs/protocol.md)."""
 
 import grp
 import os
@@ -16,9 +16,9 @@ import pytest
 
 from harness import process, rpc
 
-pytestmark = pytest.mark.holdfast_only("NVIDIA's keeps groups and capabilities, and takes orders from any uid 0")
+pytestmark = pytest.mark.holdfast_only("NVIDIA's daemon keeps groups and capabilities, and accepts Sets from any uid 0")
 
-# Numbers of <linux/capability.h>.
+# From <linux/capability.h>.
 CAP_DAC_OVERRIDE = 1
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
@@ -26,7 +26,7 @@ ADMINS = 4242  # a group id that need not exist by name
 
 
 def capability_sets(fields):
-    """The five sets of a /proc/PID/status as sets of numbers."""
+    """The five capability sets in /proc/PID/status, as sets of numbers."""
     return {name: {bit for bit in range(64) if int(fields[name], 16) >> bit & 1} for name in SETS}
 
 
@@ -34,10 +34,10 @@ def capabilities(pid):
     return capability_sets(process.status_fields(pid))
 
 
-# ---- what is left
+# ---- privileges that the daemon keeps
 
 
-def test_with_user_nothing_is_left_of_root(world):
+def test_with_user_the_daemon_keeps_no_privilege_of_root(world):
     daemon = world.start("--user", "nobody")
     fields = process.status_fields(daemon.pid)
     assert fields["Uid"].split() == fields["Gid"].split() == [str(process.NOBODY)] * 4
@@ -54,7 +54,7 @@ def capabilities_of_root(kept):
 @pytest.mark.parametrize("backend", ["kernel"])
 @pytest.mark.parametrize("options, why", [((), "--user was not given"), (("--user", "root"), "--user says so")],
                          ids=["no user", "root"])
-def test_as_root_it_keeps_no_capability_and_says_why_it_is_root(world, options, why):
+def test_as_root_the_daemon_keeps_no_capability_and_logs_why_it_is_root(world, options, why):
     daemon = world.start("--verbose", *options)
     fields = process.status_fields(daemon.pid)
     assert fields["Uid"].split() == ["0"] * 4
@@ -63,15 +63,15 @@ def test_as_root_it_keeps_no_capability_and_says_why_it_is_root(world, options, 
     daemon.wait_for_log(f"Running as root, because {why}; capabilities: none$")
 
 
-@pytest.mark.parametrize("backend", ["nvidia-cfg"])  # which the tests have without a driver below it
-def test_as_root_without_a_driver_it_keeps_what_opens_nodes_of_any_owner(world):
+@pytest.mark.parametrize("backend", ["nvidia-cfg"])  # with this backend there are no driver files below --root
+def test_as_root_without_a_driver_the_daemon_keeps_cap_dac_override_for_its_nodes(world):
     daemon = world.start("--verbose")
     assert capabilities(daemon.pid) == capabilities_of_root({CAP_DAC_OVERRIDE})
     daemon.wait_for_log(r"capabilities: CAP_DAC_OVERRIDE \(no driver is loaded yet, so the owner of its nodes is unknown\)$")
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_as_root_it_keeps_what_opens_a_socket_of_another_owner_and_says_so(world):
+def test_as_root_the_daemon_keeps_cap_dac_override_for_a_keeper_of_another_user(world):
     keeper = world.site.root / "run/holdfast/keeper"
     keeper.parent.mkdir()
     keeper.touch(mode=0o600)
@@ -81,31 +81,31 @@ def test_as_root_it_keeps_what_opens_a_socket_of_another_owner_and_says_so(world
     daemon.wait_for_log(rf"capabilities: CAP_DAC_OVERRIDE \({keeper} belongs to uid {process.NOBODY}, with mode 0600\)$")
 
 
-def test_of_a_daemon_that_is_not_root_nothing_is_said_of_root(world):
+def test_a_daemon_that_is_not_root_logs_nothing_about_root(world):
     daemon = world.start("--verbose", "--user", "nobody")
     assert not daemon.log.has("Running as root")
 
 
-def test_every_thread_has_dropped_the_same(world):
+def test_every_thread_has_dropped_all_capabilities(world):
     world.simulate(gpus=2, gpu1="hang = open")
     daemon = world.begin("--user", "nobody", "--verbose")
     daemon.wait_for_log(rf"device {world.gpus[0]} - persistence mode enabled\.")
     threads = process.thread_fields(daemon.pid)
-    assert len(threads) > 1, "the GPU that hangs has a thread of its own"
+    assert len(threads) > 1, "there is no thread for the GPU that hangs"
     for fields in threads:
         assert capability_sets(fields) == {name: set() for name in SETS}
     world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     daemon.wait_ready()
 
 
-def test_what_it_makes_has_the_modes_of_the_contract_under_any_user(world):
+def test_with_another_user_the_socket_and_pid_file_have_the_documented_modes(world):
     daemon = world.start("--user", "nobody")
     assert stat.S_IMODE(daemon.socket_path.stat().st_mode) == 0o777
     assert stat.S_IMODE(daemon.pid_file.stat().st_mode) == 0o644
     assert daemon.pid_file.stat().st_uid == process.NOBODY
 
 
-def test_a_root_that_comes_after_another_user_takes_over_what_that_left(world):
+def test_a_daemon_as_root_takes_over_the_files_of_a_daemon_of_another_user(world):
     first = world.start("--user", "nobody")
     first.kill()
     assert first.pid_file.stat().st_uid == process.NOBODY
@@ -116,11 +116,11 @@ def test_a_root_that_comes_after_another_user_takes_over_what_that_left(world):
 
 
 def as_user(uid):
-    """Before the daemon's command line: started by a uid that has nothing to drop, as with User= in a unit."""
+    """A prefix that starts the daemon as this user, without capabilities, as User= in a unit does."""
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
 
 
-def test_started_as_an_ordinary_user_it_has_nothing_to_drop(world):
+def test_a_daemon_started_by_an_ordinary_user_works_and_has_no_capability(world):
     directory = world.site.runtime_directory
     directory.mkdir()
     os.chown(directory, process.NOBODY, process.NOBODY)
@@ -130,13 +130,13 @@ def test_started_as_an_ordinary_user_it_has_nothing_to_drop(world):
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
 
-def test_an_ordinary_user_that_asks_for_another_is_told_what_to_do(world):
+def test_user_given_by_an_ordinary_user_fails_and_says_what_to_do(world):
     done = world.run("--foreground", "--user", "daemon", prefix=as_user(process.NOBODY))
     assert done.returncode == 4
     assert "daemon" in done.stderr and str(process.NOBODY) in done.stderr and "--user" in done.stderr, done.stderr
 
 
-# As a unit's SystemCallFilter=~@privileged does.
+# Denies the same calls as SystemCallFilter=~@privileged in a unit.
 REFUSING = """
 import ctypes, os, sys
 library = ctypes.CDLL("libseccomp.so.2")
@@ -154,8 +154,8 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @pytest.mark.parametrize("options", [("--user", "nobody"), ("--user", "nobody", "--group", "nogroup"),
                                      ("--group", "nogroup")], ids=["user", "user and group", "group"])
-def test_who_it_already_is_it_does_not_become_again(world, options):
-    """The most common drop-in names the user that the unit has; the unit's filter refuses even a change to what is."""
+def test_the_daemon_does_not_change_to_the_user_and_group_that_it_already_has(world, options):
+    """The most common drop-in names the user that the unit already sets. The unit's filter denies setresuid() even then."""
     directory = world.site.runtime_directory
     directory.mkdir()
     os.chown(directory, process.NOBODY, process.NOBODY)
@@ -164,13 +164,13 @@ def test_who_it_already_is_it_does_not_become_again(world, options):
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
 
-def test_a_filter_that_refuses_the_change_is_named(world):
+def test_a_system_call_filter_that_refuses_the_change_of_user_is_named(world):
     done = world.run("--foreground", "--user", "nobody", prefix=[sys.executable, "-c", REFUSING])
     assert done.returncode == 4
     assert "SystemCallFilter=" in done.stderr and "--user" in done.stderr, done.stderr
 
 
-def test_an_ordinary_user_that_asks_for_root_stays_what_it_is(world):
+def test_user_root_given_by_an_ordinary_user_has_no_effect(world):
     directory = world.site.runtime_directory
     directory.mkdir()
     os.chown(directory, process.NOBODY, process.NOBODY)
@@ -180,13 +180,13 @@ def test_an_ordinary_user_that_asks_for_root_stays_what_it_is(world):
     assert process.status_fields(daemon.pid)["Uid"].split() == [str(process.NOBODY)] * 4
 
 
-# ---- whose orders it takes
+# ---- callers whose Sets it accepts
 
-one_backend = pytest.mark.one_backend("callers are judged before any GPU is touched")
+one_backend = pytest.mark.one_backend("the daemon checks the caller before it uses a GPU")
 
 
 def call(daemon, expression, *, prefix=()):
-    """Connection.EXPRESSION in a process of its own, started by the prefix."""
+    """Evaluates Connection.EXPRESSION in a new process, which `prefix` starts. Returns the text of the result."""
     source = Path(rpc.__file__).read_text()
     command = [*prefix, sys.executable, "-I", "-c", source, str(daemon.socket_path), expression]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
@@ -202,34 +202,34 @@ def set_off(world):
 
 
 @one_backend
-def test_root_of_another_pid_namespace_is_refused_and_logged_and_may_ask(world, daemon):
+def test_a_set_by_root_of_another_pid_namespace_is_refused_and_logged_but_a_get_is_served(world, daemon):
     assert call(daemon, set_off(world), prefix=IN_CONTAINER) == str(rpc.PERMISSIONS)
     daemon.wait_for_log(r"refused SetPersistenceModeOnly from uid 0, pid \d+: .*PID namespace.*--allow-containers")
     assert call(daemon, f"get({world.gpus[0]!r})", prefix=IN_CONTAINER) == str((rpc.SUCCESS, rpc.ENABLED))
 
 
 @one_backend
-def test_the_same_root_outside_is_obeyed(world, daemon):
+def test_a_set_by_root_of_the_same_pid_namespace_succeeds(world, daemon):
     assert call(daemon, set_off(world)) == str(rpc.SUCCESS)
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.DISABLED)
 
 
 @one_backend
-def test_with_allow_containers_root_of_another_pid_namespace_is_obeyed(world):
+def test_with_allow_containers_a_set_by_root_of_another_pid_namespace_succeeds(world):
     daemon = world.start("--allow-containers")
     assert call(daemon, set_off(world), prefix=IN_CONTAINER) == str(rpc.SUCCESS)
     assert call(daemon, set_off(world), prefix=as_user(process.NOBODY)) == str(rpc.PERMISSIONS)
 
 
 @one_backend
-def test_a_daemon_without_privileges_can_tell_containers_apart_too(world):
+def test_a_daemon_without_privileges_also_distinguishes_containers(world):
     daemon = world.start("--user", "nobody")
     assert call(daemon, set_off(world), prefix=IN_CONTAINER) == str(rpc.PERMISSIONS)
     assert call(daemon, set_off(world)) == str(rpc.SUCCESS)
 
 
 @one_backend
-def test_a_daemon_in_a_container_of_its_own_obeys_root_there_and_not_outside(world):
+def test_a_daemon_in_a_container_obeys_root_of_the_container_and_not_of_the_host(world):
     container = world.begin(prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     container.wait_ready()
     pid = int(Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text())
@@ -243,7 +243,7 @@ def test_a_daemon_in_a_container_of_its_own_obeys_root_there_and_not_outside(wor
 
 
 def adopt(fd):
-    """A connection that another process made."""
+    """A Connection for a descriptor that another process has connected."""
     connection = rpc.Connection.__new__(rpc.Connection)
     connection.socket = socket.socket(fileno=fd)
     connection.socket.settimeout(5)
@@ -251,8 +251,8 @@ def adopt(fd):
 
 
 @one_backend
-def test_a_caller_that_left_before_it_was_heard_is_refused(world, daemon):
-    """Nobody can tell any more where it was: its pid may be another's by now."""
+def test_a_set_by_a_process_that_has_ended_is_refused(world, daemon):
+    """The daemon can no longer find out the caller's PID namespace, since another process may have its pid by now."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -277,12 +277,12 @@ def member_of(*groups):
 
 @pytest.fixture
 def admin_group():
-    """A group that every machine has."""
+    """A group that exists on every machine."""
     return grp.getgrnam("daemon")
 
 
 @one_backend
-def test_members_of_the_admin_group_are_obeyed_and_others_not(world, admin_group):
+def test_sets_by_members_of_the_admin_group_succeed_and_by_others_are_refused(world, admin_group):
     daemon = world.start("--admin-group", admin_group.gr_name)
     assert call(daemon, set_off(world), prefix=member_of()) == str(rpc.PERMISSIONS)
     assert call(daemon, set_off(world), prefix=member_of(ADMINS)) == str(rpc.PERMISSIONS)
@@ -292,19 +292,19 @@ def test_members_of_the_admin_group_are_obeyed_and_others_not(world, admin_group
 
 
 @one_backend
-def test_without_an_admin_group_no_group_is_obeyed(world, daemon, admin_group):
+def test_without_an_admin_group_membership_in_any_group_permits_no_set(world, daemon, admin_group):
     assert call(daemon, set_off(world), prefix=member_of(0, admin_group.gr_gid)) == str(rpc.PERMISSIONS)
 
 
 @one_backend
-def test_an_unknown_admin_group_is_named_and_fails(world):
+def test_an_unknown_admin_group_is_named_and_the_start_fails(world):
     done = world.run("--foreground", "--admin-group", "no-such-group")
     assert done.returncode == 6
     assert "no-such-group" in done.stderr and "--admin-group" in done.stderr, done.stderr
 
 
 @one_backend
-def test_refusals_of_one_user_are_counted_after_a_few_and_hide_nobody_elses(world, daemon):
+def test_after_five_refusals_of_one_user_the_log_counts_them_and_still_names_other_users(world, daemon):
     for _ in range(12):
         assert call(daemon, set_off(world), prefix=as_user(process.NOBODY)) == str(rpc.PERMISSIONS)
     assert call(daemon, set_off(world), prefix=as_user(process.NOBODY - 1)) == str(rpc.PERMISSIONS)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The wire contract of program 35006 (docs/protocol.md): statuses, rejections, and how bytes may arrive."""
+"""The protocol of RPC program 35006 (docs/protocol.md): statuses, rejections, and how bytes may arrive."""
 
 import socket
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from harness import rpc
 
-pytestmark = pytest.mark.one_backend("bytes are decoded, and callers judged, before any GPU is touched")
+pytestmark = pytest.mark.one_backend("the daemon decodes calls and checks callers before it uses a GPU")
 
 NOWHERE = "0000:7f:1f.0"
 
@@ -73,14 +73,14 @@ def test_set_persistence_mode_only_switches_off_and_on_again(client, world):
 
 
 @pytest.mark.both_backends
-def test_set_of_one_gpu_leaves_the_others_alone(client, world):
+def test_set_of_one_gpu_does_not_affect_the_others(client, world):
     assert client.set(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
     assert client.get(world.gpus[1]) == (rpc.SUCCESS, rpc.ENABLED)
     assert world.sim.gpu(world.gpus[1])["teardowns"] == 0
 
 
 @pytest.mark.both_backends
-def test_set_to_the_mode_that_is_there_succeeds_without_touching_the_gpu(client, world):
+def test_set_to_the_current_mode_succeeds_without_an_effect_on_the_gpu(client, world):
     assert client.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     gpu = world.sim.gpu(world.gpus[0])
     assert (gpu["initialisations"], gpu["teardowns"]) == (1, 0)
@@ -88,7 +88,7 @@ def test_set_to_the_mode_that_is_there_succeeds_without_touching_the_gpu(client,
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("status", [rpc.OFFLINE, rpc.ONLINE])
-def test_set_numa_status_of_a_gpu_without_numa_memory_succeeds_and_leaves_the_mode(client, world, status):
+def test_set_numa_status_of_a_gpu_without_numa_memory_succeeds_and_does_not_change_the_mode(client, world, status):
     assert client.set_numa(world.gpus[0], status) == rpc.SUCCESS
     assert client.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
@@ -106,12 +106,12 @@ def test_a_value_out_of_range_is_invalid_argument_and_changes_nothing(client, wo
 
 
 @pytest.mark.parametrize("method", ["set", "set_only", "set_numa"])
-def test_a_set_by_another_user_than_root_is_refused_and_changes_nothing(daemon, world, method):
+def test_a_set_by_an_ordinary_user_is_refused_and_changes_nothing(daemon, world, method):
     assert daemon.call_as_nobody(method, world.gpus[0], 0) == str(rpc.PERMISSIONS)
     assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
 
-def test_a_set_by_another_user_tells_nothing_about_what_devices_there_are(daemon):
+def test_the_refusal_of_an_ordinary_user_does_not_reveal_which_devices_exist(daemon):
     assert daemon.call_as_nobody("set_only", NOWHERE, 0) == str(rpc.PERMISSIONS)
 
 
@@ -120,7 +120,7 @@ def test_any_user_may_get_and_call_null(daemon, world):
     assert daemon.call_as_nobody("null", 1) == "[]"
 
 
-def test_a_claim_to_be_root_in_the_credentials_is_worth_nothing(daemon, world):
+def test_a_claim_to_be_root_in_the_credentials_has_no_effect(daemon, world):
     root = (1, rpc.words(0) + rpc.opaque(b"host") + rpc.words(0, 0, 0))
     source = f"call(2, {rpc.V2_SET_ONLY}, device({world.gpus[0]!r}) + words(0), cred={root!r}).results"
     assert daemon.eval_as_nobody(source) == str([rpc.PERMISSIONS])
@@ -132,7 +132,7 @@ def test_a_claim_to_be_root_in_the_credentials_is_worth_nothing(daemon, world):
 
 @pytest.mark.holdfast_only("libtirpc's server hangs up")
 @pytest.mark.parametrize("rpc_version", [0, 1, 3, 0xFFFFFFFF])
-def test_another_rpc_version_is_denied_with_the_one_that_is_served(client, rpc_version):
+def test_another_rpc_version_is_denied_and_the_supported_one_is_reported(client, rpc_version):
     reply = client.call(1, rpc.V1_GET, rpc.device(NOWHERE), rpc_version=rpc_version)
     assert (reply.reply_status, reply.results) == (rpc.DENIED, [rpc.RPC_MISMATCH, 2, 2])
 
@@ -144,7 +144,7 @@ def test_another_program_is_unavailable(client, program):
 
 
 @pytest.mark.parametrize("version", [0, 3, 0xFFFFFFFF])
-def test_another_version_is_a_mismatch_that_tells_lowest_and_highest(client, version):
+def test_another_program_version_is_a_mismatch_that_reports_the_lowest_and_highest(client, version):
     reply = client.call(version, rpc.NULL)
     assert (reply.accept_status, reply.results) == (rpc.PROG_MISMATCH, [1, 2])
 
@@ -173,7 +173,7 @@ def test_arguments_cut_short_anywhere_are_garbage(client, world, name):
         assert (reply.accept_status, reply.results) == (rpc.GARBAGE_ARGS, []), f"{length} of {size} bytes"
 
 
-def test_after_a_rejection_the_connection_goes_on(client, world):
+def test_after_a_rejection_the_connection_remains_usable(client, world):
     client.call(9, rpc.NULL)
     client.call(1, 99)
     client.call(1, rpc.V1_GET, b"")
@@ -206,7 +206,7 @@ def test_credentials_of_other_flavours_are_accepted_and_ignored(client, world, c
     assert reply.is_success and reply.results == [rpc.SUCCESS, rpc.ENABLED]
 
 
-@pytest.mark.holdfast_only("libtirpc's server looks at verifiers in its own way")
+@pytest.mark.holdfast_only("libtirpc's server checks verifiers differently")
 def test_a_verifier_of_any_flavour_is_ignored(client, world):
     reply = client.call(1, rpc.V1_GET, rpc.device(world.gpus[0]), cred=AUTH_SYS, verf=(5, b"x" * 33))
     assert reply.is_success and reply.results == [rpc.SUCCESS, rpc.ENABLED]
@@ -251,7 +251,7 @@ def test_several_records_in_one_write_are_answered_in_order(client, world):
     assert [client.receive().xid for _ in range(count)] == list(range(1000, 1000 + count))
 
 
-def test_a_record_and_half_of_the_next_are_one_answer_and_then_another(client, world):
+def test_a_record_and_half_of_the_next_get_one_answer_and_the_rest_another(client, world):
     data = get_record(world.gpus[0])
     client.send_until_taken(data + data[:30])
     assert client.receive().results == [rpc.SUCCESS, rpc.ENABLED]
@@ -259,7 +259,7 @@ def test_a_record_and_half_of_the_next_are_one_answer_and_then_another(client, w
     assert client.receive().results == [rpc.SUCCESS, rpc.ENABLED]
 
 
-def test_calls_sent_before_the_sender_shuts_its_side_are_answered(client, world):
+def test_calls_sent_before_the_client_shuts_down_its_side_are_answered(client, world):
     client.send(get_record(world.gpus[0]))
     client.socket.shutdown(socket.SHUT_WR)
     assert client.receive().results == [rpc.SUCCESS, rpc.ENABLED]
@@ -290,7 +290,7 @@ PEER_CALLS = [
 
 
 @pytest.mark.both_backends
-def test_a_client_generated_by_rpcgen_on_libtirpc_is_served_by_every_procedure(daemon, world, peer):
+def test_a_client_made_with_rpcgen_and_libtirpc_can_call_every_procedure(daemon, world, peer):
     for procedure, value, expected in PEER_CALLS:
         arguments = [] if procedure.startswith("null") else [world.gpus[0], *([value] if value else [])]
         done = subprocess.run([peer, daemon.socket_path, procedure, *arguments], capture_output=True, text=True,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Restarts drop nothing: the keeper's descriptors, the service manager's socket, what the daemon tells it.
+"""A restart releases no GPU and refuses no connection. Also the daemon's notifications to its service manager.
 
-The manager is harness/supervisor.py; the keeper is forked by the daemon, as where no manager starts one; what happened to the GPUs is asked of the simulated driver.
+The service manager is harness/supervisor.py. Unless a test says otherwise, the daemon forks its keeper. The tests ask the
+simulated driver what happened to the GPUs.
 """
 
 import json
@@ -23,7 +24,7 @@ from harness.supervisor import Run
 from harness.world import QUICK
 
 pytestmark = [
-    pytest.mark.holdfast_only("NVIDIA's knows no service manager"),
+    pytest.mark.holdfast_only("NVIDIA's daemon does not support a service manager"),
     pytest.mark.parametrize("backend", ["kernel"]),
 ]
 
@@ -33,7 +34,7 @@ HELD_ONCE = (1, 0, 1)  # initialisations, teardowns, open files
 
 
 def nodes(world, uvm=False):
-    """What the keeper should have: a descriptor of each GPU, and one of UVM for each."""
+    """The nodes that the keeper should have open: each GPU's, and with UVM one descriptor of UVM for each GPU."""
     return ["nvidia-uvm"] * (len(world.gpus) if uvm else 0) + [f"nvidia{minor}" for minor in range(len(world.gpus))]
 
 
@@ -49,13 +50,15 @@ def books(world):
 
 
 def wait_opened_once(world, count):
-    """Until each of the first GPUs, so many, is open once. A daemon that adopts a GPU opens its node besides, to see whether
-    it may, and FUSE tells the simulator of that close a moment later."""
-    wait_until(lambda: [usage for _, _, usage in books(world)[:count]] == [1] * count, "one open file of each GPU")
+    """Waits until each of the first `count` GPUs is open exactly once.
+
+    A daemon that adopts a GPU also opens its node once, to check its permission. FUSE reports that close a moment later.
+    """
+    wait_until(lambda: [usage for _, _, usage in books(world)[:count]] == [1] * count, "each GPU is open once")
 
 
 def assert_held_once(world, count):
-    """Of the first GPUs, so many: neither torn down nor initialised again."""
+    """Checks that the first `count` GPUs were neither torn down nor initialised again."""
     wait_opened_once(world, count)
     assert books(world)[:count] == [HELD_ONCE] * count
 
@@ -70,13 +73,13 @@ def listed(daemon):
 
 
 def wait_kept(service, wanted):
-    """Until the keeper has just these: the daemon does not wait for it to take a descriptor."""
-    wait_until(lambda: service.kept == wanted, f"{wanted} with the keeper, and no others")
+    """Waits until the keeper has exactly these nodes open. The daemon does not wait until the keeper receives a descriptor."""
+    wait_until(lambda: service.kept == wanted, f"the keeper has {wanted} and no others")
 
 
 @pytest.fixture
 def service(world):
-    """Four GPUs held by a service."""
+    """A service whose daemon holds four GPUs, all of them also with its keeper."""
     world.simulate(gpus=4)
     service = world.supervise("--verbose")
     service.start().wait_ready()
@@ -96,14 +99,14 @@ def test_a_restart_costs_no_teardown_and_no_initialisation(world, service, numbe
     for _ in range(3):
         status = service.end(number)
         assert status == (0 if number == signal.SIGUSR1 else -number)
-        assert [gpu["initialised"] for gpu in world.sim.status()["gpus"]] == [True] * 4, "the keeper has them"
+        assert [gpu["initialised"] for gpu in world.sim.status()["gpus"]] == [True] * 4, "the keeper did not hold every GPU"
         daemon = service.start().wait_ready()
-        assert modes(daemon, world) == [ENABLED] * 4, "enabled as soon as it is ready"
+        assert modes(daemon, world) == [ENABLED] * 4, "the daemon is ready before it holds every GPU"
         assert_held_once(world, 4)
         wait_kept(service, nodes(world))
 
 
-def test_after_a_restart_status_tells_all_are_held(world, service):
+def test_after_a_restart_holdfast_status_shows_all_gpus_held(world, service):
     service.restart()
     command = [world.build / "src/cli/holdfast", "--root", str(world.site.root), "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True,
@@ -115,36 +118,36 @@ def test_after_a_restart_status_tells_all_are_held(world, service):
 def test_a_stop_releases_everything_and_ends_the_keeper(world, service, number):
     pid = keeper(world)
     assert service.end(number) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
-    assert process.wait_gone(pid, 5), "a keeper with nothing to keep stays"
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
+    assert process.wait_gone(pid, 5), "the keeper does not end after a stop"
     assert list(world.site.runtime_directory.iterdir()) == []
 
 
-def test_a_stop_right_after_a_restart_releases_what_was_kept(world, service):
+def test_a_stop_right_after_a_restart_releases_what_the_keeper_had(world, service):
     service.end(signal.SIGKILL)
     service.start()
-    assert service.end(signal.SIGINT) in (0, -signal.SIGINT), "the latter: before it listened for signals"
+    assert service.end(signal.SIGINT) in (0, -signal.SIGINT)  # -SIGINT: the daemon had not yet set up its signals
     if service.run.status == 0:
         assert service.kept == []
-        wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
+        wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
 
 
 def test_a_signal_to_daemon_and_keeper_releases_everything(world, service):
-    """What `killall nvidia-persistenced` does."""
+    """`killall nvidia-persistenced` signals both."""
     pid = keeper(world)
     os.kill(pid, signal.SIGTERM)
     assert service.end(signal.SIGTERM) == 0
     assert process.wait_gone(pid, 5)
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
 
 
-def test_the_keeper_is_told_from_the_daemon_by_its_command_line(world, service):
-    assert process.status_fields(keeper(world))["Name"] == "nvidia-persiste", "those who look for holders know it"
+def test_the_keepers_command_line_distinguishes_it_from_the_daemon(world, service):
+    assert process.status_fields(keeper(world))["Name"] == "nvidia-persiste"  # known to tools that look for holders
     arguments = Path(f"/proc/{keeper(world)}/cmdline").read_text().rstrip("\0").split("\0")
     assert arguments == [str(world.site.program), "--keeper"]
 
 
-def test_a_killed_keeper_is_replaced_by_one_that_has_everything(world, service):
+def test_a_killed_keeper_is_replaced_by_one_that_has_every_gpu(world, service):
     before = keeper(world)
     os.kill(before, signal.SIGKILL)
     assert process.wait_gone(before, 5)
@@ -154,7 +157,7 @@ def test_a_killed_keeper_is_replaced_by_one_that_has_everything(world, service):
     assert_held_once(world, 4)
 
 
-def test_a_keeper_that_is_told_to_end_takes_no_gpu_away(world, service):
+def test_the_end_of_the_keeper_releases_no_gpu(world, service):
     before = keeper(world)
     os.kill(before, signal.SIGTERM)
     assert process.wait_gone(before, 5)
@@ -162,23 +165,23 @@ def test_a_keeper_that_is_told_to_end_takes_no_gpu_away(world, service):
     wait_kept(service, nodes(world))
 
 
-def test_while_the_keeper_stands_still_an_off_is_refused_and_the_gpu_said_to_be_held(world, service):
-    """Its copy would keep the GPU initialised: an answer that it is off would be a lie."""
+def test_while_the_keeper_hangs_a_set_off_is_refused_and_the_gpu_stays_held(world, service):
+    """The keeper's copy keeps the GPU initialised, so the daemon must not report the GPU as off."""
     daemon, pid = service.run, keeper(world)
     os.kill(pid, signal.SIGSTOP)
     try:
         assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.DRIVER
-        assert daemon.get(world.gpus[1]) == ENABLED, "nobody else waits"
+        assert daemon.get(world.gpus[1]) == ENABLED
         daemon.wait_for_log("the keeper did not drop its copy of the GPU")
         assert_held_once(world, 1)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.SUCCESS
-    # Copies that the keeper had not yet taken were under way: the simulator hears of the last close a little later.
-    wait_until(lambda: books(world)[0] == (1, 1, 0), "torn down")
+    # Descriptors on their way to the keeper are closed last, and the simulator learns of that a moment later.
+    wait_until(lambda: books(world)[0] == (1, 1, 0), "the GPU is torn down")
 
 
-def test_a_keeper_that_stands_still_keeps_no_daemon_from_starting(world, service):
+def test_a_keeper_that_hangs_does_not_prevent_a_daemon_from_starting(world, service):
     pid = keeper(world)
     service.end(signal.SIGKILL)
     os.kill(pid, signal.SIGSTOP)
@@ -187,12 +190,12 @@ def test_a_keeper_that_stands_still_keeps_no_daemon_from_starting(world, service
         assert modes(daemon, world) == [ENABLED] * 4
     finally:
         os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "what it had is given up")
+    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "the keeper has closed its old descriptors")
     wait_kept(service, nodes(world))
     assert [teardowns for _, teardowns, _ in books(world)] == [0] * 4
 
 
-def test_without_another_daemon_the_keeper_releases_everything_after_its_time(world):
+def test_without_another_daemon_the_keeper_releases_every_gpu_after_its_timeout(world):
     world.simulate()
     service = world.supervise("--keeper-timeout", "1")
     service.start().wait_ready()
@@ -200,25 +203,25 @@ def test_without_another_daemon_the_keeper_releases_everything_after_its_time(wo
     service.end(signal.SIGKILL)
     assert_held_once(world, 2)
     assert process.wait_gone(pid, 10)
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
 def left(world):
-    """Names in the runtime directory, without the one by which the simulator announces GPUs."""
+    """The file names in the runtime directory, without the socket through which the simulator sends uevents."""
     return sorted({file.name for file in world.site.runtime_directory.iterdir()} - {"uevents"})
 
 
 @pytest.mark.parametrize("generation", ["forked at the start", "forked again"])
-def test_a_keeper_whose_time_is_up_removes_what_the_killed_daemon_left(world, generation):
-    """While the socket is there NVML asks nobody else."""
+def test_after_its_timeout_the_keeper_removes_the_files_of_the_killed_daemon(world, generation):
+    """NVML uses the kernel flag only if there is no socket, so a dead socket would block `nvidia-smi -pm`."""
     world.simulate()
     service = world.supervise("--keeper-timeout", "1")
     service.start().wait_ready()
-    if generation == "forked again":  # by a daemon that has entered its sandbox, so it is in that one as well
+    if generation == "forked again":  # by a daemon in its sandbox, so this keeper is in the sandbox too
         first = keeper(world)
         os.kill(first, signal.SIGKILL)
         assert process.wait_gone(first, 5)
-        wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+        wait_until(lambda: service.kept == nodes(world), "the next keeper has every GPU")
     pid = keeper(world)
     service.end(signal.SIGKILL)
     assert left(world) == ["keeper", "nvidia-persistenced.pid", "socket"]
@@ -227,13 +230,13 @@ def test_a_keeper_whose_time_is_up_removes_what_the_killed_daemon_left(world, ge
     service.start().wait_ready()
 
 
-def test_a_keeper_that_a_gpu_keeps_waiting_removes_the_dead_socket_before(world):
+def test_a_keeper_removes_the_dead_socket_before_it_waits_for_a_gpu_that_hangs(world):
     world.simulate(gpus=2, gpu1="hang = close")
     service = world.supervise("--keeper-timeout", "1")
     service.start().wait_ready()
     pid = keeper(world)
     service.end(signal.SIGKILL)
-    wait_until(lambda: left(world) == ["keeper", "nvidia-persistenced.pid"], "the dead socket removed")
+    wait_until(lambda: left(world) == ["keeper", "nvidia-persistenced.pid"], "the dead socket is removed")
     assert keeper(world) == pid
     world.sim.ctl("hang", gpu=world.gpus[1], on=False, which="close")
     assert process.wait_gone(pid, 10)
@@ -241,8 +244,8 @@ def test_a_keeper_that_a_gpu_keeps_waiting_removes_the_dead_socket_before(world)
 
 
 @pytest.mark.parametrize("options, how", [([], {"socket_unit": True}), (["--keep-socket"], {})])
-def test_a_keeper_leaves_a_socket_alone_that_is_somebodys_or_to_be_kept(world, options, how):
-    """A service manager listens while no daemon runs, and a daemon while it has another keeper."""
+def test_a_keeper_does_not_remove_the_socket_of_a_service_manager_or_with_keep_socket(world, options, how):
+    """A service manager listens while no daemon runs, and a daemon listens while it forks the next keeper."""
     world.simulate()
     service = world.supervise("--keeper-timeout", "1", *options, **how)
     daemon = service.start().wait_ready()
@@ -250,40 +253,40 @@ def test_a_keeper_leaves_a_socket_alone_that_is_somebodys_or_to_be_kept(world, o
     os.kill(first, signal.SIGTERM)
     assert process.wait_gone(first, 5)
     assert modes(daemon, world) == [ENABLED] * 2
-    wait_until(lambda: service.kept == nodes(world), "another keeper with every GPU")
+    wait_until(lambda: service.kept == nodes(world), "the next keeper has every GPU")
     pid = keeper(world)
     service.end(signal.SIGKILL)
     assert process.wait_gone(pid, 10)
     assert "socket" in left(world)
 
 
-def test_a_gpu_that_hangs_in_its_teardown_hangs_only_a_thread_of_the_keeper(world):
-    """The driver then keeps the other GPUs waiting as well, but the keeper goes on."""
+def test_a_gpu_that_hangs_in_its_teardown_blocks_only_one_thread_of_the_keeper(world):
+    """The driver then makes the other GPUs wait too, but the keeper still serves the next daemon."""
     world.simulate(gpus=3, gpu1="hang = close")
     service = world.supervise("--keeper-timeout", "1", "--verbose")
     service.start().wait_ready()
     pid = keeper(world)
     service.end(signal.SIGKILL)
-    wait_until(lambda: world.sim.gpu(world.gpus[1])["usage_count"] == 0, "the keeper's close of the GPU that hangs")
+    wait_until(lambda: world.sim.gpu(world.gpus[1])["usage_count"] == 0, "the keeper has begun to close the GPU that hangs")
     daemon = service.start()
     daemon.wait_for_log("Local RPC services initialized")
-    assert keeper(world) == pid, "the keeper serves the next daemon"
+    assert keeper(world) == pid, "the next daemon does not use the same keeper"
     world.sim.ctl("hang", gpu=world.gpus[1], on=False, which="close")
     daemon.wait_ready()
     assert modes(daemon, world) == [ENABLED] * 3
 
 
-def test_with_keeper_from_none_there_is_no_keeper_and_a_kill_tears_down(world):
+def test_with_keeper_from_none_there_is_no_keeper_and_a_kill_tears_down_every_gpu(world):
     world.simulate()
     service = world.supervise("--keeper-from", "none")
     service.start().wait_ready()
     assert world.site.keepers() == []
     service.end(signal.SIGKILL)
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
-def test_a_restart_that_takes_the_drivers_unit_along_signals_only_when_the_daemon_has_released(world, service, tmp_path):
-    """The unit's ExecStop= sends TERM. systemd's USR1, which comes when that has ended, must not overtake it."""
+def test_a_restart_together_with_the_drivers_unit_waits_until_the_daemon_has_ended(world, service, tmp_path):
+    """The unit's ExecStop= sends SIGTERM and waits. systemd sends SIGUSR1 afterwards, which must not arrive earlier."""
     systemctl = tmp_path / "systemctl"
     systemctl.write_text('#!/bin/sh\n[ "$1" = show ] && echo driver.service || echo "7 driver.service restart waiting"\n')
     systemctl.chmod(0o755)
@@ -292,36 +295,37 @@ def test_a_restart_that_takes_the_drivers_unit_along_signals_only_when_the_daemo
     with subprocess.Popen([RELEASE_FOR_DRIVER, "nvidia-persistenced.service", str(pid)],
                           env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as script:
         wait_until(lambda: [child for child in process.children(script.pid)
-                            if f"--pid={pid}" in Path(f"/proc/{child}/cmdline").read_text()], "the script waits for its end")
+                            if f"--pid={pid}" in Path(f"/proc/{child}/cmdline").read_text()],
+                   "the script waits for the daemon's end")
         os.kill(pid, signal.SIGCONT)
         assert service.wait_end() == 0
         assert script.wait(10) == 0
     assert service.kept == []
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
 
 
-def test_with_keeper_from_none_a_hand_over_releases(world):
+def test_with_keeper_from_none_a_hand_over_tears_down_every_gpu(world):
     world.simulate()
     service = world.supervise("--keeper-from", "none")
     service.start().wait_ready()
     assert service.end(signal.SIGUSR1) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
 @pytest.fixture
 def container(world):
-    """A keeper as a second container has it: a process of its own, at the path that all know."""
+    """A separate keeper process, as in a second container, at the default path."""
     world.simulate(gpus=4)
     (world.site.root / "run/holdfast").mkdir()
     command = [world.site.program, "--root", world.site.root, "--keeper"]
     with subprocess.Popen(command, env=world.site.environment, stdin=subprocess.DEVNULL) as keeper_process:
-        wait_until((world.site.root / "run/holdfast/keeper").exists, "the keeper's socket")
+        wait_until((world.site.root / "run/holdfast/keeper").exists, "the keeper's socket exists")
         yield keeper_process
         keeper_process.terminate()
         assert keeper_process.wait(10) == 0
 
 
-def test_a_keeper_that_is_there_is_used_and_outlives_every_daemon(world, container):
+def test_a_separate_keeper_is_used_and_outlives_every_daemon(world, container):
     service = world.supervise("--keeper-from", "socket")
     service.start().wait_ready()
     for number in (signal.SIGKILL, signal.SIGUSR1):
@@ -329,7 +333,7 @@ def test_a_keeper_that_is_there_is_used_and_outlives_every_daemon(world, contain
         service.restart(number)
         assert_held_once(world, 4)
     assert service.end(signal.SIGTERM) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "all torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
     assert not process.wait_gone(container.pid, 0)
 
 
@@ -347,7 +351,7 @@ def test_a_daemon_waits_for_a_keeper_that_starts_at_the_same_time(world):
         assert late.wait(10) == 0
 
 
-def test_what_version_0_1_0_has_left_with_the_service_manager_goes_to_the_keeper(world):
+def test_descriptors_that_version_0_1_0_left_with_the_service_manager_go_to_the_keeper(world):
     world.simulate(gpus=2)
     service = world.supervise("--verbose")
     for minor, address in enumerate(world.gpus):
@@ -360,23 +364,23 @@ def test_what_version_0_1_0_has_left_with_the_service_manager_goes_to_the_keeper
     assert_held_once(world, 2)
 
 
-def test_a_set_off_takes_the_gpu_from_the_keeper_before_it_is_answered(world, service):
+def test_a_set_off_is_answered_after_the_keeper_has_dropped_the_gpu(world, service):
     daemon = service.run
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
-    assert books(world)[0] == (1, 1, 0), "torn down when the answer came"
+    assert books(world)[0] == (1, 1, 0), "the daemon answered before the teardown"
     assert service.kept == nodes(world)[1:]
     assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     wait_kept(service, nodes(world))
 
 
-def test_a_gpu_that_failed_to_open_leaves_nothing_with_the_keeper(world):
+def test_the_keeper_has_no_descriptor_of_a_gpu_that_failed_to_open(world):
     world.simulate(gpus=2, gpu1="fail_opens = all")
     service = world.supervise()
     service.start().wait_ready()
     wait_kept(service, nodes(world)[:1])
 
 
-def test_a_kill_in_the_midst_of_an_open_leaves_that_open_to_the_next_process(world):
+def test_after_a_kill_during_an_open_the_next_process_takes_over_that_open(world):
     world.simulate(gpus=2, defaults=QUICK + "hang = open\n")
     service = world.supervise()
     service.start()
@@ -406,7 +410,7 @@ def registrations(world):
     return [gpu["uvm"] for gpu in world.sim.status()["gpus"]]
 
 
-def test_uvm_registrations_outlive_a_kill_and_are_not_made_again(world, uvm_service):
+def test_uvm_registrations_survive_a_kill_and_are_not_repeated(world, uvm_service):
     uvm_service.end(signal.SIGKILL)
     assert registrations(world) == [1] * 2
     daemon = uvm_service.start("--uvm-persistence-mode").wait_ready()
@@ -415,41 +419,41 @@ def test_uvm_registrations_outlive_a_kill_and_are_not_made_again(world, uvm_serv
     wait_kept(uvm_service, nodes(world, uvm=True))
 
 
-def test_a_stop_gives_up_uvm_as_well(world, uvm_service):
+def test_a_stop_also_ends_the_uvm_registrations(world, uvm_service):
     assert uvm_service.end(signal.SIGINT) == 0
     assert uvm_service.kept == [] and registrations(world) == [0] * 2
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
-def test_a_process_that_wants_no_uvm_keeps_the_gpus_and_drops_uvm(world, uvm_service):
+def test_a_process_without_uvm_persistence_keeps_the_gpus_and_ends_the_uvm_registrations(world, uvm_service):
     uvm_service.end(signal.SIGKILL)
     daemon = uvm_service.start().wait_ready()
     wait_kept(uvm_service, nodes(world))
-    wait_until(lambda: registrations(world) == [0] * 2, "the registrations' end")
+    wait_until(lambda: registrations(world) == [0] * 2, "the registrations have ended")
     assert modes(daemon, world) == [ENABLED] * 2
     assert_held_once(world, 2)
 
 
-# ---- what does not fit
+# ---- descriptors that the daemon must not adopt
 
 
-def test_a_descriptor_of_a_gpu_that_is_gone_is_closed_and_dropped(world, service):
-    """It was removed while no process ran, when nobody heard the driver's notice. The removal waits for the keeper."""
+def test_a_descriptor_of_a_removed_gpu_is_closed_and_dropped(world, service):
+    """The removal begins while no daemon runs to receive the driver's notice, and it waits for the keeper's descriptor."""
     service.end(signal.SIGKILL)
     removal = threading.Thread(target=world.sim.ctl, args=["remove"], kwargs={"gpu": world.gpus[1], "timeout": 60})
     removal.start()
-    wait_until(lambda: world.sim.gpu(world.gpus[1])["unbinding"], "the unbind's begin")
+    wait_until(lambda: world.sim.gpu(world.gpus[1])["unbinding"], "the unbind has begun")
     daemon = service.start().wait_ready()
     removal.join(30)
-    assert not removal.is_alive(), "the removal still waits for somebody to let go"
+    assert not removal.is_alive(), "the removal still waits for an open file"
     assert len(daemon.open_nodes()) == 3
     wait_kept(service, ["nvidia0", "nvidia2", "nvidia3"])
-    wait_until(lambda: daemon.get(world.gpus[1])[0] == rpc.DEVICE_NOT_FOUND, "the GPU forgotten", timeout=20)
+    wait_until(lambda: daemon.get(world.gpus[1])[0] == rpc.DEVICE_NOT_FOUND, "the daemon has forgotten the GPU", timeout=20)
     assert daemon.get(world.gpus[0]) == ENABLED
 
 
 class StandIn:
-    """A daemon before ours, as its keeper knows it: leaves descriptors under names of the test's choice."""
+    """A stand-in for the previous daemon. It leaves descriptors with the keeper, under names that the test chooses."""
 
     KINDS = {"RESET": 5, "WAIT": 6, "KEEP": 7}
     CALL = 10
@@ -459,7 +463,7 @@ class StandIn:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller, theirs:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("=i", theirs.fileno()))
             caller.sendmsg([struct.pack("=II40s", self.CALL, 0, b"")], [rights], 0, str(path))
-        assert self._socket.recv(100)[:4] == struct.pack("=I", 1), "HELLO"
+        assert self._socket.recv(100)[:4] == struct.pack("=I", 1), "the keeper did not answer with HELLO"
         self.send("RESET")
 
     def send(self, kind, name="", fd=None):
@@ -477,7 +481,7 @@ class StandIn:
 
 @pytest.fixture
 def left_behind(world, container):
-    """Four GPUs that a daemon has left with a keeper; lets the test say what instead."""
+    """A previous daemon of the four GPUs, with which the test leaves any descriptors with the keeper."""
     stand_in = StandIn(world.site.root / "run/holdfast/keeper")
     yield stand_in
     stand_in.close()
@@ -493,17 +497,17 @@ def start_after(world, stand_in, *options):
 
 
 def test_a_descriptor_whose_gpu_the_driver_does_not_list_is_closed_and_dropped(world, left_behind):
-    """Its name leads to nothing: as after a change of the bus's numbers."""
+    """The name of the descriptor matches no GPU, as after a change of the bus numbers."""
     left_behind.keep("gpu-00f0.17.00.0", world.sim.mount / "dev/nvidia0")
     daemon = start_after(world, left_behind)
     assert modes(daemon, world) == [ENABLED] * 4
-    wait_until(lambda: world.site.kept() == nodes(world), "the keeper has four")
+    wait_until(lambda: world.site.kept() == nodes(world), "the keeper has exactly four descriptors")
     assert len(daemon.open_nodes()) == 4
-    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "one user of each")
-    wait_until(lambda: daemon.get("00f0:17:00.0")[0] == rpc.DEVICE_NOT_FOUND, "the GPU that is not there forgotten")
+    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "each GPU has one user")
+    wait_until(lambda: daemon.get("00f0:17:00.0")[0] == rpc.DEVICE_NOT_FOUND, "the daemon has forgotten the unknown GPU")
 
 
-def test_descriptors_of_another_gpu_are_not_taken_for_this_ones(world, left_behind):
+def test_descriptors_with_the_name_of_another_gpu_are_not_adopted(world, left_behind):
     left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia1")
     left_behind.keep(name_of(world.gpus[1]), world.sim.mount / "dev/nvidia0")
     daemon = start_after(world, left_behind)
@@ -513,44 +517,44 @@ def test_descriptors_of_another_gpu_are_not_taken_for_this_ones(world, left_behi
     assert world.site.kept() == nodes(world)
 
 
-def test_a_descriptor_that_is_no_gpus_is_closed_and_the_gpu_opened(world, left_behind):
+def test_a_descriptor_that_is_not_of_a_gpu_is_closed_and_the_gpu_is_opened(world, left_behind):
     for name in (name_of(world.gpus[0]), "uvm-0000.17.00.0.7", "another"):
         left_behind.keep(name, "/dev/zero")
     daemon = start_after(world, left_behind)
     assert modes(daemon, world) == [ENABLED] * 4
     assert "/dev/zero" not in process.open_files(daemon.pid).values()
     keeper_pid, = world.site.keepers()
-    wait_until(lambda: "/dev/zero" not in process.open_files(keeper_pid).values(), "the keeper has none")
+    wait_until(lambda: "/dev/zero" not in process.open_files(keeper_pid).values(), "the keeper has closed /dev/zero")
 
 
 @pytest.mark.parametrize("false", ["/dev/zero", "dev/nvidia0", "dev/nvidiactl"])
-def test_a_descriptor_that_is_no_uvms_is_closed_and_the_gpu_registered(world, left_behind, false):
-    """Otherwise UVM persistence is said to be on, and nothing keeps UVM's state."""
+def test_a_descriptor_that_is_not_of_uvm_is_closed_and_the_gpu_is_registered(world, left_behind, false):
+    """Otherwise the daemon would report UVM persistence as on, although nothing keeps UVM's state."""
     left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia0")
     left_behind.keep(name_of(world.gpus[0]).replace("gpu-", "uvm-"), world.sim.mount / false)
     left_behind.close()
     daemon = world.supervise("--verbose").start("--uvm-persistence-mode").wait_ready()
-    wait_until(lambda: [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 4, "UVM on in the list")
+    wait_until(lambda: [gpu["uvm"] for gpu in listed(daemon)["gpus"]] == [holdfast_rpc.UVM_ON] * 4, "the list shows UVM on")
     assert registrations(world) == [1] * 4
     assert len(world.sim.journal("uvm-registered")) == 4
-    wait_until(lambda: world.site.kept() == nodes(world, uvm=True), "the keeper has nothing else")
+    wait_until(lambda: world.site.kept() == nodes(world, uvm=True), "the keeper has no other descriptors")
 
 
-def test_the_other_backend_drops_what_it_cannot_go_on_with(world, left_behind):
+def test_the_nvidia_cfg_backend_drops_descriptors_that_it_cannot_adopt(world, left_behind):
     left_behind.keep(name_of(world.gpus[0]), world.sim.mount / "dev/nvidia0")
     daemon = start_after(world, left_behind, "--backend", "nvidia-cfg", "--nvidia-cfg-path",
                          str(world.build / "sim/nvidia-cfg"))
     assert modes(daemon, world) == [ENABLED] * 4
     assert daemon.open_nodes() == []
-    wait_until(lambda: world.site.kept() == [], "the keeper has none")
-    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "one user of each")
+    wait_until(lambda: world.site.kept() == [], "the keeper has no descriptors")
+    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "each GPU has one user")
 
 
-# ---- at any moment
+# ---- kills at random moments
 
 
 class Setter(threading.Thread):
-    """A client that sets GPUs on and off without pause, whatever becomes of the daemon."""
+    """A client that sets GPUs on and off without a pause, even while the daemon restarts."""
 
     def __init__(self, world, addresses, seed):
         super().__init__(daemon=True)
@@ -568,10 +572,10 @@ class Setter(threading.Thread):
                 with rpc.Connection(self._path, timeout=60) as connection:
                     self.sent[address] += 1
                     status = connection.set_only(address, self._random.choice([rpc.DISABLED, rpc.ENABLED]))
-                    if status not in (rpc.SUCCESS, rpc.DRIVER):  # the latter: asked of a daemon that stops
+                    if status not in (rpc.SUCCESS, rpc.DRIVER):  # DRIVER: the daemon is stopping
                         self.faults.append(f"status {status}")
             except (EOFError, ConnectionResetError, BrokenPipeError):
-                pass  # killed with our call
+                pass  # the daemon was killed during our call
             except OSError as error:
                 self.faults.append(str(error))
 
@@ -582,12 +586,12 @@ class Setter(threading.Thread):
 
 
 @pytest.mark.timeout(900)
-def test_a_hundred_kills_at_random_moments_tear_nothing_down(world):
-    """While it starts, in the midst of opens, at rest, and while two of the GPUs are set on and off.
+def test_a_hundred_kills_at_random_moments_tear_down_no_gpu(world):
+    """The kills come during the start, during opens, at rest, and while a client sets two of the GPUs on and off.
 
-    The other two are initialised once and never torn down, from the moment on that the keeper has them, which is long
-    before they are initialised. Of those that are set, each teardown needs a Set: an off; or an on that the kill hit
-    between the driver's open and the keeper, where nobody can help.
+    The other two GPUs must be initialised once and never torn down once the keeper has them, which is long before the end of
+    their initialisation. Each teardown of the first two needs a Set: an off, or an on that was killed after the driver's open
+    and before the keeper had the descriptor, which nobody can prevent.
     """
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.SystemRandom().randrange(2**32)))
     print(f"HOLDFAST_TEST_SEED={seed}")
@@ -621,7 +625,7 @@ def test_a_hundred_kills_at_random_moments_tear_nothing_down(world):
 
 
 class Caller(threading.Thread):
-    """A client that connects and asks without pause: no connection may be refused, whoever serves."""
+    """A client that connects and calls without a pause. It records refused connections as faults."""
 
     def __init__(self, world):
         super().__init__(daemon=True)
@@ -639,7 +643,7 @@ class Caller(threading.Thread):
                 with rpc.Connection(path, timeout=60) as connection:
                     self.answers.append(connection.get(address))
             except (EOFError, ConnectionResetError, BrokenPipeError):
-                self.lost += 1  # it was taken by a process that ended then
+                self.lost += 1  # the process that had accepted the connection has ended
             except OSError as error:
                 self.faults.append(repr(error))
 
@@ -658,11 +662,11 @@ def test_no_connection_is_refused_while_the_service_restarts(world):
     for number in [signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM] * 5:
         answered = len(caller.answers)
         service.restart(number)
-        wait_until(lambda: len(caller.answers) > answered, "an answer of the new process", timeout=20)
+        wait_until(lambda: len(caller.answers) > answered, "the new process has answered", timeout=20)
     caller.stop()
     assert caller.faults == []
-    assert {status for status, _ in caller.answers} == {rpc.SUCCESS}, "a GPU was unknown for a moment"
-    assert caller.lost <= 15, "at most one for each restart"
+    assert {status for status, _ in caller.answers} == {rpc.SUCCESS}, "the GPU was unknown for a moment"
+    assert caller.lost <= 15, "more calls were lost than one for each restart"
 
 
 def test_the_managers_socket_is_never_removed(world):
@@ -676,7 +680,7 @@ def test_the_managers_socket_is_never_removed(world):
         assert world.site.socket_path.stat().st_ino == inode
 
 
-def test_who_asked_while_no_process_ran_is_answered_by_the_next_one_which_knows_its_gpus(world):
+def test_a_call_while_no_process_runs_is_answered_by_the_next_which_knows_its_gpus(world):
     world.simulate(gpus=8)
     service = world.supervise(socket_unit=True)
     with rpc.Connection(world.site.socket_path, timeout=30) as early:
@@ -685,19 +689,19 @@ def test_who_asked_while_no_process_ran_is_answered_by_the_next_one_which_knows_
         assert early.receive().results[0] == rpc.SUCCESS
 
 
-def test_a_blocking_socket_of_the_managers_does_not_block_the_daemon(world):
+def test_a_blocking_socket_of_the_service_manager_does_not_block_the_daemon(world):
     world.simulate()
     service = world.supervise("--no-persistence-mode", socket_unit=True)
     service.listener.setblocking(True)
     daemon = service.start().wait_ready()
     assert daemon.get(world.gpus[0]) == DISABLED
-    with daemon.connect() as waits:  # one that asks only after another was accepted
+    with daemon.connect() as waits:  # this client calls only after the daemon has accepted another
         assert daemon.get(world.gpus[0]) == DISABLED
         assert waits.get(world.gpus[0]) == DISABLED
 
 
-def test_a_daemon_that_forks_takes_the_managers_socket_too(world):
-    """A unit of Type=forking: LISTEN_PID is the parent's."""
+def test_a_daemon_that_forks_also_uses_the_managers_socket(world):
+    """In a unit with Type=forking, LISTEN_PID is the parent's pid."""
     world.simulate()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     world.site.runtime_directory.mkdir(parents=True)
@@ -717,10 +721,10 @@ def test_a_daemon_that_forks_takes_the_managers_socket_too(world):
     assert world.site.socket_path.exists()
 
 
-# ---- what the manager is told
+# ---- notifications to the service manager
 
 
-def test_ready_comes_only_when_every_gpu_was_attempted_even_if_it_reloads_meanwhile(world):
+def test_ready_comes_after_every_gpu_was_tried_even_after_a_reload(world):
     world.simulate(gpus=2, gpu1="hang = open")
     service = world.supervise("--verbose")
     daemon = service.start()
@@ -736,7 +740,7 @@ def test_ready_comes_only_when_every_gpu_was_attempted_even_if_it_reloads_meanwh
 
 @pytest.fixture
 def busy_manager(world):
-    """A manager's socket whose queue is full: nobody reads it, and it takes no more."""
+    """A service manager's socket whose queue is full, since nobody reads from it."""
     world.simulate(gpus=1)
     path = world.site.base / "busy"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, \
@@ -750,27 +754,27 @@ def busy_manager(world):
         yield manager
 
 
-def test_ready_is_told_again_when_the_manager_was_too_busy(world, busy_manager):
+def test_ready_is_sent_again_if_the_managers_queue_was_full(world, busy_manager):
     service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": busy_manager.getsockname()})
     daemon = service.start()
     daemon.wait_for_log("Ready: 1 of 1 GPUs held")
-    assert daemon.get(world.gpus[0]) == ENABLED  # the loop turns: that READY=1 is lost
+    assert daemon.get(world.gpus[0]) == ENABLED  # the loop has gone on, so the first READY=1 is lost
     while "READY=1" not in busy_manager.recv(65536).decode().split("\n"):
         pass
 
 
-def test_a_gpu_that_hangs_for_too_long_counts_as_attempted(world):
+def test_a_gpu_that_hangs_for_too_long_counts_as_tried(world):
     world.simulate(gpus=2, gpu1="hang = open")
     service = world.supervise("--stuck-timeout", "1")
     daemon = service.start().wait_ready()
     daemon.notifications.wait_for(r"^STATUS=1 of 2 GPUs held$")
     assert [daemon.get(address) for address in world.gpus] == [ENABLED, DISABLED]
-    # An end beside an open that hangs is other tests'; a thread of ThreadSanitizer's own, which blocks SIGTERM, waits there.
+    # End the hang before the stop. Other tests stop a daemon during a hang, which ThreadSanitizer's own thread would block.
     world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 
 
-def test_status_follows_each_gpu_and_tells_of_the_stop(world):
+def test_the_managers_status_follows_each_gpu_and_the_stop(world):
     world.simulate(gpus=2)
     service = world.supervise()
     daemon = service.start().wait_ready()
@@ -781,7 +785,7 @@ def test_status_follows_each_gpu_and_tells_of_the_stop(world):
     assert "STATUS=0 of 2 GPUs held, stopping" in daemon.notifications.all[stopping:]
 
 
-def test_a_reload_is_told_from_its_begin_to_its_end(world):
+def test_the_manager_learns_of_the_begin_and_the_end_of_a_reload(world):
     world.simulate()
     service = world.supervise()
     daemon = service.start().wait_ready()
@@ -797,15 +801,15 @@ def count(daemon, line):
     return daemon.notifications.all.count(line)
 
 
-def test_the_watchdog_is_fed_also_while_a_gpu_hangs(world):
+def test_the_watchdog_is_also_fed_while_a_gpu_hangs(world):
     world.simulate(gpus=2, gpu1="hang = open")
     service = world.supervise(watchdog_usec=100_000)
     daemon = service.start()
-    wait_until(lambda: world.sim.gpu(world.gpus[1])["initialising"], "the hang")
+    wait_until(lambda: world.sim.gpu(world.gpus[1])["initialising"], "the open hangs")
     before = count(daemon, "WATCHDOG=1")
-    wait_until(lambda: count(daemon, "WATCHDOG=1") >= before + 10, "ten times WATCHDOG=1", timeout=20)
+    wait_until(lambda: count(daemon, "WATCHDOG=1") >= before + 10, "ten more WATCHDOG=1 have come", timeout=20)
     assert world.sim.gpu(world.gpus[1])["initialising"]
-    world.sim.ctl("hang", gpu=world.gpus[1], on=False)  # as above
+    world.sim.ctl("hang", gpu=world.gpus[1], on=False)  # before the stop, as above
     daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 
 
@@ -813,11 +817,11 @@ def test_a_watchdog_meant_for_another_process_is_not_fed(world):
     world.simulate(gpus=1, defaults="lock = 0ms\ninit = 1ms\nteardown = 300ms\n")
     service = world.supervise(watchdog_usec=20_000, environment={"WATCHDOG_PID": "1"})
     daemon = service.start().wait_ready()
-    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS  # long enough for thirty
+    assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS  # takes long enough for thirty WATCHDOG=1
     assert count(daemon, "WATCHDOG=1") == 0
 
 
-def test_require_gpu_makes_no_gpu_an_error(world):
+def test_with_require_gpu_a_node_without_gpus_is_an_error(world):
     world.simulate(gpus=2, defaults=QUICK + "present = no\n")
     service = world.supervise("--require-gpu")
     daemon = service.start()
@@ -825,18 +829,18 @@ def test_require_gpu_makes_no_gpu_an_error(world):
     assert daemon.log.has("no NVIDIA GPU found") and not daemon.notifications.has("^READY=1$")
 
 
-def test_require_gpu_is_content_with_one_that_fails(world):
+def test_with_require_gpu_a_gpu_that_fails_is_no_error(world):
     world.simulate(gpus=1, defaults=QUICK + "fail_opens = all\n")
     daemon = world.supervise("--require-gpu").start().wait_ready()
     assert daemon.get(world.gpus[0]) == DISABLED
 
 
-def test_a_manager_that_is_gone_keeps_nobody_from_holding(world):
+def test_without_its_service_manager_the_daemon_still_holds_every_gpu(world):
     world.simulate()
     service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": str(world.base / "nobody")})
     daemon = service.start()
     daemon.wait_for_log("cannot reach the service manager")
     daemon.wait_for_log("Local RPC services initialized")
-    wait_until(lambda: modes(daemon, world) == [ENABLED] * 2, "both held")
+    wait_until(lambda: modes(daemon, world) == [ENABLED] * 2, "both GPUs are held")
     assert service.end(signal.SIGTERM) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both torn down")
+    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Programs that are started with standard input, output or error closed, or with a full disk behind standard output."""
+"""Programs that start with standard input, output or error closed, or whose standard output goes to a full disk."""
 
 import os
 import signal
@@ -15,30 +15,30 @@ from harness.events import wait_until
 from harness.node import THREE, Row
 from harness.simulator import Control
 
-pytestmark = pytest.mark.holdfast_only("these are our programs")
+pytestmark = pytest.mark.holdfast_only("it tests our own programs")
 
 TOP = Path(__file__).resolve().parent.parent.parent
-OK, CRITICAL = 0, 2  # check's
+OK, CRITICAL = 0, 2  # exit statuses of holdfast check
 
-# What a shell writes to close them, by the descriptors' numbers.
+# The shell's syntax to close each descriptor.
 CLOSE = {0: "<&-", 1: ">&-", 2: "2>&-"}
 SETS = [(0,), (1,), (2,), (0, 1, 2)]
 
 closed_sets = pytest.mark.parametrize("closed", SETS, ids=["input", "output", "errors", "all"])
-kernel = pytest.mark.parametrize("backend", ["kernel"])  # whose GPUs are files
+kernel = pytest.mark.parametrize("backend", ["kernel"])  # only with this backend are GPUs open files
 
-# Words with which each command succeeds, beside one daemon that holds all GPUs.
+# Arguments with which each command succeeds while a daemon holds all GPUs.
 WORDS = {"bench": ["--held-only", "--yes"], "query": ["--fields=pci.bus_id"],
          "release": ["--", "true"], "set": ["on"], "takeover": ["--help"]}
 
 
 def closing(closed):
-    """What goes before a command line to have it start with these descriptors closed."""
+    """A prefix that starts a command with these descriptors closed."""
     return ["sh", "-c", f'exec "$@" {" ".join(CLOSE[fd] for fd in closed)}', "sh"]
 
 
 def assert_standard(pid, closed):
-    """Those that were closed lead nowhere, and none of the three to a GPU or a client."""
+    """Checks that the closed descriptors are /dev/null now, and that none of 0 to 2 is a GPU or a socket."""
     files = process.open_files(pid)
     assert [files.get(fd) for fd in closed] == ["/dev/null"] * len(closed), files
     assert not [target for fd, target in files.items() if fd < 3 and ("nvidia" in target or "socket:" in target)], files
@@ -46,7 +46,7 @@ def assert_standard(pid, closed):
 
 @kernel
 @closed_sets
-def test_daemon_and_keeper_have_no_gpu_in_the_place_of_a_standard_descriptor(world, closed):
+def test_daemon_and_keeper_use_no_closed_standard_descriptor_for_a_gpu(world, closed):
     daemon = world.begin("--verbose", prefix=closing(closed))
     daemon.wait_ready()
     wait_until(lambda: world.site.kept() == ["nvidia0", "nvidia1"], "the keeper has both GPUs")
@@ -59,7 +59,7 @@ def test_daemon_and_keeper_have_no_gpu_in_the_place_of_a_standard_descriptor(wor
 
 @kernel
 @closed_sets
-def test_a_daemon_that_goes_into_the_background_has_neither(world, closed):
+def test_a_daemon_in_the_background_uses_no_closed_standard_descriptor(world, closed):
     daemon = world.start_forking(prefix=closing(closed))
     assert daemon.open_nodes() == ["nvidia0", "nvidia1"]
     assert_standard(daemon.pid, (0, 1, 2))
@@ -67,7 +67,7 @@ def test_a_daemon_that_goes_into_the_background_has_neither(world, closed):
 
 
 @kernel
-def test_a_keeper_of_its_own_has_none_either(world):
+def test_a_separate_keeper_uses_no_closed_standard_descriptor(world):
     world.simulate()
     (world.site.root / "run/holdfast").mkdir()
     command = [world.site.program, "--root", world.site.root, "--keeper"]
@@ -81,7 +81,7 @@ def test_a_keeper_of_its_own_has_none_either(world):
 
 
 @closed_sets
-def test_the_simulator_has_no_control_connection_there(build, tmp_path, closed):
+def test_the_simulator_uses_no_closed_standard_descriptor(build, tmp_path, closed):
     program, path = build / "sim/holdfast-sim", tmp_path / "socket"
     clean = os.environ | process.SANITIZER_ENVIRONMENT
     control = Control()
@@ -90,7 +90,7 @@ def test_the_simulator_has_no_control_connection_there(build, tmp_path, closed):
     def answers():
         try:
             return len(control.status()["gpus"]) == 8
-        except OSError:  # no socket yet, or one at which nobody listens yet
+        except OSError:  # there is no socket yet, or nobody listens on it yet
             return False
 
     with subprocess.Popen([*closing(closed), program, "run", "--socket", path], env=clean, stdin=subprocess.DEVNULL,
@@ -106,7 +106,7 @@ def test_the_simulator_has_no_control_connection_there(build, tmp_path, closed):
 
 
 @closed_sets
-def test_the_generator_writes_the_same(tmp_path, closed):
+def test_with_closed_descriptors_the_generator_writes_the_same(tmp_path, closed):
     units, folder = tmp_path / "root/usr/lib/systemd/system", tmp_path / "root/etc/systemd/system"
     (folder / "holdfast.service.d").mkdir(parents=True)
     units.mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_the_generator_writes_the_same(tmp_path, closed):
 
 @pytest.fixture
 def run(world, daemon):
-    """Runs the command in the test's world, with its words, and other standard descriptors."""
+    """Runs the command in the test's world with its WORDS and these standard descriptors."""
     def run(name, closed=(), stdout=subprocess.PIPE):
         command = [*closing(closed), PROGRAM, "--root", world.site.root, name, *WORDS.get(name, [])]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True,
@@ -137,7 +137,7 @@ def run(world, daemon):
 
 @kernel
 @pytest.mark.parametrize("name", commands())
-def test_closed_descriptors_change_no_command(world, run, name):
+def test_closed_descriptors_change_no_commands_result(world, run, name):
     plain = run(name)
     for closed in SETS:
         done = run(name, closed)
@@ -147,8 +147,8 @@ def test_closed_descriptors_change_no_command(world, run, name):
     assert world.sim.users() == [1, 1]
 
 
-def test_check_with_its_output_closed_tells_by_its_status(three):
-    """As runit's `sv check` calls it."""
+def test_check_with_closed_output_still_has_its_exit_status(three):
+    """runit's `sv check` runs its check script with standard output closed."""
     prefix = closing((1,))
     command = [*prefix, PROGRAM, "--root", three.root, "check"]
     assert subprocess.run(command, env=environment(), timeout=30, check=False).returncode == CRITICAL
@@ -158,7 +158,7 @@ def test_check_with_its_output_closed_tells_by_its_status(three):
 
 @kernel
 @pytest.mark.parametrize("name", [name for name in commands() if name not in ("bench", "check", "release", "takeover")])
-def test_a_full_disk_fails_a_command_with_a_sentence(run, name):
+def test_a_command_fails_with_a_message_if_its_output_hits_a_full_disk(run, name):
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = run(name, stdout=full)
     assert done.returncode != 0
@@ -167,7 +167,7 @@ def test_a_full_disk_fails_a_command_with_a_sentence(run, name):
 
 @kernel
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--format=npd"], ["--expect=off"], ["--gpu=7"], ["--bogus"]])
-def test_the_status_of_check_is_its_answer_also_with_a_full_disk(world, daemon, arguments):
+def test_the_exit_status_of_check_is_its_verdict_even_with_a_full_disk(world, daemon, arguments):
     plain = holdfast(world.site.root, "check", *arguments)
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = holdfast(world.site.root, "check", *arguments, stdout=full)
@@ -175,7 +175,7 @@ def test_the_status_of_check_is_its_answer_also_with_a_full_disk(world, daemon, 
     assert ("cannot write the output: No space left on device" in done.err) == bool(plain.out)
 
 
-def test_the_other_programs_say_that_output_was_lost(build, tmp_path):
+def test_the_other_programs_report_lost_output(build, tmp_path):
     for program, arguments in (("sim/holdfast-sim", ["--help"]), ("sim/holdfast-sim", ["--version"]),
                                ("src/daemon/nvidia-persistenced", ["--help"]),
                                ("src/daemon/nvidia-persistenced", ["--version"]),
