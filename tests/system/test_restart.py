@@ -90,10 +90,6 @@ def service(world):
 # ---- the keeper
 
 
-def test_the_keeper_has_every_held_gpu(world, service):
-    wait_kept(service, nodes(world))
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_a_restart_costs_no_teardown_and_no_initialisation(world, service, number):
     for _ in range(3):
