@@ -405,19 +405,6 @@ def test_a_reload_changes_who_may_set(world, config):
     assert set_as_group(daemon, world.gpus[1], GROUP.gr_gid) == rpc.PERMISSIONS
 
 
-@one_backend
-def test_the_admin_group_may_also_be_an_option(world, config):
-    daemon = world.start("--verbose", "--admin-group", GROUP.gr_name)
-    assert set_as_group(daemon, world.gpus[0], GROUP.gr_gid) == rpc.SUCCESS
-    assert set_as_group(daemon, world.gpus[0]) == rpc.PERMISSIONS
-
-
-@one_backend
-def test_an_admin_group_option_that_names_no_group_fails(world, config):
-    done = world.run("--foreground", "--admin-group", "no-such-group-here")
-    assert done.returncode == 6 and "no-such-group-here" in done.stderr
-
-
 # ---- limits
 
 
