@@ -29,12 +29,6 @@ def set_numa(daemon, address, status):
         return connection.set_numa(address, status)
 
 
-@pytest.mark.parametrize("status", [OFFLINE, ONLINE])
-def test_setting_numa_memory_of_a_gpu_without_it_succeeds(world, daemon, status):
-    assert set_numa(daemon, world.gpus[0], status) == rpc.SUCCESS
-    assert daemon.get(world.gpus[0]) == ENABLED
-
-
 @kernel_only
 @pytest.mark.holdfast_only("NVIDIA's library passes the block size to the driver")
 def test_a_coherent_gpu_is_held_because_the_driver_first_gets_the_block_size(world):
