@@ -45,7 +45,8 @@ def keeper(world):
     return pids[0]
 
 
-def books(world):
+def gpu_counts(world):
+    """(initialisations, teardowns, open files) of each GPU."""
     return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in world.sim.status()["gpus"]]
 
 
@@ -54,13 +55,13 @@ def wait_opened_once(world, count):
 
     A daemon that adopts a GPU also opens its node once, to check its permission. FUSE reports that close a moment later.
     """
-    wait_until(lambda: [usage for _, _, usage in books(world)[:count]] == [1] * count, "each GPU is open once")
+    wait_until(lambda: [usage for _, _, usage in gpu_counts(world)[:count]] == [1] * count, "each GPU is open once")
 
 
 def assert_held_once(world, count):
     """Checks that the first `count` GPUs were neither torn down nor initialised again."""
     wait_opened_once(world, count)
-    assert books(world)[:count] == [HELD_ONCE] * count
+    assert gpu_counts(world)[:count] == [HELD_ONCE] * count
 
 
 def modes(daemon, world):
@@ -114,7 +115,7 @@ def test_after_a_restart_holdfast_status_shows_all_gpus_held(world, service):
 def test_a_stop_releases_everything_and_ends_the_keeper(world, service, number):
     pid = keeper(world)
     assert service.end(number) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
     assert process.wait_gone(pid, 5), "the keeper does not end after a stop"
     assert list(world.site.runtime_directory.iterdir()) == []
 
@@ -125,7 +126,7 @@ def test_a_stop_right_after_a_restart_releases_what_the_keeper_had(world, servic
     assert service.end(signal.SIGINT) in (0, -signal.SIGINT)  # -SIGINT: the daemon had not yet set up its signals
     if service.run.status == 0:
         assert service.kept == []
-        wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
+        wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
 
 
 def test_a_signal_to_daemon_and_keeper_releases_everything(world, service):
@@ -134,7 +135,7 @@ def test_a_signal_to_daemon_and_keeper_releases_everything(world, service):
     os.kill(pid, signal.SIGTERM)
     assert service.end(signal.SIGTERM) == 0
     assert process.wait_gone(pid, 5)
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
 
 
 def test_the_keepers_command_line_distinguishes_it_from_the_daemon(world, service):
@@ -174,7 +175,7 @@ def test_while_the_keeper_hangs_a_set_off_is_refused_and_the_gpu_stays_held(worl
         os.kill(pid, signal.SIGCONT)
     assert daemon.set_only(world.gpus[0], rpc.DISABLED, timeout=10) == rpc.SUCCESS
     # Descriptors on their way to the keeper are closed last, and the simulator learns of that a moment later.
-    wait_until(lambda: books(world)[0] == (1, 1, 0), "the GPU is torn down")
+    wait_until(lambda: gpu_counts(world)[0] == (1, 1, 0), "the GPU is torn down")
 
 
 def test_a_keeper_that_hangs_does_not_prevent_a_daemon_from_starting(world, service):
@@ -186,9 +187,9 @@ def test_a_keeper_that_hangs_does_not_prevent_a_daemon_from_starting(world, serv
         assert modes(daemon, world) == [ENABLED] * 4
     finally:
         os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "the keeper has closed its old descriptors")
+    wait_until(lambda: [usage for _, _, usage in gpu_counts(world)] == [1] * 4, "the keeper has closed its old descriptors")
     wait_kept(service, nodes(world))
-    assert [teardowns for _, teardowns, _ in books(world)] == [0] * 4
+    assert [teardowns for _, teardowns, _ in gpu_counts(world)] == [0] * 4
 
 
 def test_without_another_daemon_the_keeper_releases_every_gpu_after_its_timeout(world):
@@ -199,7 +200,7 @@ def test_without_another_daemon_the_keeper_releases_every_gpu_after_its_timeout(
     service.end(signal.SIGKILL)
     assert_held_once(world, 2)
     assert process.wait_gone(pid, 10)
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
 def left(world):
@@ -278,7 +279,7 @@ def test_with_keeper_from_none_there_is_no_keeper_and_a_kill_tears_down_every_gp
     service.start().wait_ready()
     assert world.site.keepers() == []
     service.end(signal.SIGKILL)
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
 def test_a_restart_together_with_the_drivers_unit_waits_until_the_daemon_has_ended(world, service, tmp_path):
@@ -297,7 +298,7 @@ def test_a_restart_together_with_the_drivers_unit_waits_until_the_daemon_has_end
         assert service.wait_end() == 0
         assert script.wait(10) == 0
     assert service.kept == []
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
 
 
 def test_with_keeper_from_none_a_hand_over_tears_down_every_gpu(world):
@@ -305,7 +306,7 @@ def test_with_keeper_from_none_a_hand_over_tears_down_every_gpu(world):
     service = world.supervise("--keeper-from", "none")
     service.start().wait_ready()
     assert service.end(signal.SIGUSR1) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
 @pytest.fixture
@@ -329,7 +330,7 @@ def test_a_separate_keeper_is_used_and_outlives_every_daemon(world, container):
         service.restart(number)
         assert_held_once(world, 4)
     assert service.end(signal.SIGTERM) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 4, "every GPU is torn down")
     assert not process.wait_gone(container.pid, 0)
 
 
@@ -363,7 +364,7 @@ def test_descriptors_that_version_0_1_0_left_with_the_service_manager_go_to_the_
 def test_a_set_off_is_answered_after_the_keeper_has_dropped_the_gpu(world, service):
     daemon = service.run
     assert daemon.set_only(world.gpus[0], rpc.DISABLED) == rpc.SUCCESS
-    assert books(world)[0] == (1, 1, 0), "the daemon answered before the teardown"
+    assert gpu_counts(world)[0] == (1, 1, 0), "the daemon answered before the teardown"
     assert service.kept == nodes(world)[1:]
     assert daemon.set_only(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
     wait_kept(service, nodes(world))
@@ -418,7 +419,7 @@ def test_uvm_registrations_survive_a_kill_and_are_not_repeated(world, uvm_servic
 def test_a_stop_also_ends_the_uvm_registrations(world, uvm_service):
     assert uvm_service.end(signal.SIGINT) == 0
     assert uvm_service.kept == [] and registrations(world) == [0] * 2
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
 
 
 def test_a_process_without_uvm_persistence_keeps_the_gpus_and_ends_the_uvm_registrations(world, uvm_service):
@@ -499,7 +500,7 @@ def test_a_descriptor_whose_gpu_the_driver_does_not_list_is_closed_and_dropped(w
     assert modes(daemon, world) == [ENABLED] * 4
     wait_until(lambda: world.site.kept() == nodes(world), "the keeper has exactly four descriptors")
     assert len(daemon.open_nodes()) == 4
-    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "each GPU has one user")
+    wait_until(lambda: [usage for _, _, usage in gpu_counts(world)] == [1] * 4, "each GPU has one user")
     wait_until(lambda: daemon.get("00f0:17:00.0")[0] == rpc.DEVICE_NOT_FOUND, "the daemon has forgotten the unknown GPU")
 
 
@@ -509,7 +510,7 @@ def test_descriptors_with_the_name_of_another_gpu_are_not_adopted(world, left_be
     daemon = start_after(world, left_behind)
     assert modes(daemon, world) == [ENABLED] * 4
     assert len(daemon.open_nodes()) == len(set(daemon.open_nodes())) == 4
-    assert [usage for _, _, usage in books(world)] == [1] * 4
+    assert [usage for _, _, usage in gpu_counts(world)] == [1] * 4
     assert world.site.kept() == nodes(world)
 
 
@@ -543,7 +544,7 @@ def test_the_nvidia_cfg_backend_drops_descriptors_that_it_cannot_adopt(world, le
     assert modes(daemon, world) == [ENABLED] * 4
     assert daemon.open_nodes() == []
     wait_until(lambda: world.site.kept() == [], "the keeper has no descriptors")
-    wait_until(lambda: [usage for _, _, usage in books(world)] == [1] * 4, "each GPU has one user")
+    wait_until(lambda: [usage for _, _, usage in gpu_counts(world)] == [1] * 4, "each GPU has one user")
 
 
 # ---- kills at random moments
@@ -609,8 +610,8 @@ def test_a_hundred_kills_at_random_moments_tear_down_no_gpu(world):
     assert modes(daemon, world) == [ENABLED] * 4
     wait_opened_once(world, 4)
     held = [record for record in world.sim.journal() if record["gpu"] in world.gpus[:2]]
-    assert books(world)[:2] == [HELD_ONCE] * 2, f"HOLDFAST_TEST_SEED={seed}; the journal: {held}"
-    for address, (initialisations, teardowns, usage) in zip(world.gpus[2:], books(world)[2:]):
+    assert gpu_counts(world)[:2] == [HELD_ONCE] * 2, f"HOLDFAST_TEST_SEED={seed}; the journal: {held}"
+    for address, (initialisations, teardowns, usage) in zip(world.gpus[2:], gpu_counts(world)[2:]):
         assert (initialisations - teardowns, usage) == (1, 1), f"HOLDFAST_TEST_SEED={seed}"
         assert teardowns <= setter.sent[address], f"HOLDFAST_TEST_SEED={seed}"
     wait_kept(service, nodes(world))
@@ -839,4 +840,4 @@ def test_without_its_service_manager_the_daemon_still_holds_every_gpu(world):
     daemon.wait_for_log("Local RPC services initialized")
     wait_until(lambda: modes(daemon, world) == [ENABLED] * 2, "both GPUs are held")
     assert service.end(signal.SIGTERM) == 0
-    wait_until(lambda: books(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
+    wait_until(lambda: gpu_counts(world) == [(1, 1, 0)] * 2, "both GPUs are torn down")
