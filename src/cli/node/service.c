@@ -263,15 +263,7 @@ bool service_runs_ours(const struct service *service, const struct locations *lo
 }
 
 bool service_program(const struct service *service, char *buffer, size_t size) {
-        static const char label[] = "path=";
-        const char *path = strstr(service->exec_start, label);
-        size_t length;
-
-        if (!path)
-                return false;
-        path += strlen(label);
-        length = strcspn(path, " ;");
-        return length > 0 && length < size && text_format(buffer, size, "%.*s", (int)length, path) == 0;
+        return find_part(service->exec_start, "path=", buffer, size) && buffer[0] != '\0';
 }
 
 /* Its first sentence, without end; what follows is where to look. */
