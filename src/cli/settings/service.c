@@ -235,21 +235,19 @@ static void employ(struct settings_service *service, struct service_gpu *gpu) {
 }
 
 static void read_worker(struct settings_service *service, struct service_gpu *gpu) {
-        bool was_working = gpu->worker.fd >= 0, was_applying = was_working && gpu->worker.applying;
+        bool was_working = gpu->worker.fd >= 0;
         json_t *line;
 
         while ((line = settings_worker_next(&gpu->worker))) {
                 service_gpu_take(gpu, line);
                 json_decref(line);
                 service->changed = true;
-                was_applying = false;
         }
-        if (was_applying && gpu->worker.fd < 0) {
-                gpu->worker.applying = true;
-                service_gpu_give_up(gpu, "the process that applies its settings died; NVML may have crashed");
+        if (was_working && gpu->worker.fd < 0) {
+                if (gpu->worker.applying)
+                        service_gpu_give_up(gpu, "the process that applies its settings died; NVML may have crashed");
                 service->changed = true;
         }
-        service->changed |= was_working && gpu->worker.fd < 0;
         if (gpu->worker.fd >= 0 && clock_monotonic_usec() >= gpu->worker.deadline_usec) {
                 service_gpu_give_up(gpu, gpu->worker.applying ? "the driver did not answer for 30 s, so its settings "
                                                                 "are not known"

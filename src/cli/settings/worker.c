@@ -70,7 +70,6 @@ int settings_worker_start(struct settings_worker *worker, const struct apply *ap
 
 static void end(struct settings_worker *worker) {
         worker->fd = fd_close(worker->fd);
-        worker->applying = false;
         (void)settings_worker_is_gone(worker);
 }
 

@@ -24,9 +24,9 @@ enum {
 };
 
 struct settings_worker {
-        pid_t pid; /* 0: there is none */
-        int fd;    /* to be polled; -1 once it has ended or was given up */
-        bool applying;
+        pid_t pid;          /* 0: there is none */
+        int fd;             /* to be polled; -1 once it has ended or was given up */
+        bool applying;      /* its settings are still to come; once it has ended, they never do */
         uint64_t hook_usec; /* for each hook */
         uint64_t deadline_usec;
         size_t length;
