@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/report/report.h"
@@ -110,11 +112,12 @@ static void run_one(const struct hook_call *call, const char *path, char failure
 
 /* Neither hidden files nor what editors and package managers leave beside theirs. */
 static int is_name(const struct dirent *entry) {
-        size_t length = strlen(entry->d_name);
+        static const char *const others[] = {".*", "*~*", "*.dpkg-old", "*.rpmnew"};
 
-        return entry->d_name[0] != '.' && !strchr(entry->d_name, '~') &&
-               !(length > 9 && text_equal(entry->d_name + length - 9, ".dpkg-old")) &&
-               !(length > 7 && text_equal(entry->d_name + length - 7, ".rpmnew"));
+        for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+                if (fnmatch(others[i], entry->d_name, 0) == 0)
+                        return false;
+        return true;
 }
 
 /* Whether only root, or who runs us, can have written it; whoever else may write it would be root. */
