@@ -218,6 +218,7 @@ def test_a_set_finds_a_bound_gpu_before_the_daemon_has_learnt_of_the_bind(world,
     assert daemon.get(address) == ENABLED
 
 
+@kernel_only
 @pytest.mark.parametrize("uevents", [True, False])
 def test_the_only_gpu_may_be_unbound_and_bound_with_and_without_uevents(world, uevents):
     world.simulate(gpus=1)
