@@ -34,7 +34,6 @@ enum {
 #define PRELOADED "libholdfast-sim-stat.so"
 
 /* For what COMMAND leaves behind. */
-#define POLL_USEC (20 * USEC_PER_MSEC)
 #define AGAIN_USEC (1 * USEC_PER_SEC) /* between two signals: whoever was a child of a child is ours by then */
 #define LEFT_USEC (6 * USEC_PER_SEC)  /* until it is killed: a daemon may wait 4.5 s for the driver */
 
@@ -244,6 +243,16 @@ static size_t signal_left(const struct own *own, int number) {
         return n;
 }
 
+/* Until a child has ended, whose signal is blocked. Returns false when it is that time before. */
+static bool wait_child(uint64_t until_usec) {
+        const struct timespec limit = clock_timespec(clock_left_usec(until_usec));
+        sigset_t signals;
+
+        (void)sigemptyset(&signals);
+        (void)sigaddset(&signals, SIGCHLD);
+        return sigtimedwait(&signals, NULL, &limit) == SIGCHLD;
+}
+
 /* Ends daemons and whatever else COMMAND has left behind, since their GPUs are about to go. When a process ends, its
  * children become ours and are ended next. */
 static void end_left(struct own *own) {
@@ -254,10 +263,8 @@ static void end_left(struct own *own) {
         while (signal_left(own, clock_monotonic_usec() - start_usec < LEFT_USEC ? SIGTERM : SIGKILL) > 0) {
                 uint64_t until_usec = clock_monotonic_usec() + AGAIN_USEC;
 
-                while (clock_monotonic_usec() < until_usec && signal_left(own, 0) > 0) {
-                        clock_sleep(POLL_USEC);
+                while (signal_left(own, 0) > 0 && wait_child(until_usec))
                         (void)reap(own, -1, &status);
-                }
         }
 }
 
