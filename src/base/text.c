@@ -87,6 +87,18 @@ bool text_starts_with(const char *text, const char *prefix) {
         return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+bool text_take_item(const char **list, char *buffer, size_t size) {
+        const char *item = *list;
+        size_t length;
+
+        if (!item)
+                return false;
+        length = strcspn(item, ",");
+        *list = item[length] == ',' ? item + length + 1 : NULL;
+        (void)text_format(buffer, size, "%.*s", (int)length, item);
+        return true;
+}
+
 static int digit_value(char character) {
         if (character >= '0' && character <= '9')
                 return character - '0';

@@ -53,6 +53,11 @@ bool text_equal(const char *a, const char *b);
 bool text_equal_nocase(const char *a, const char *b);
 bool text_starts_with(const char *text, const char *prefix);
 
+/* Copies the first item of a list with commas into the array, cut if too long, and leaves the others in *list: NULL
+ * after the last. Returns false when there is none. */
+#define text_next_item(list, array) text_take_item((list), (array), TEXT_ROOM(array))
+bool text_take_item(const char **list, char *buffer, size_t size);
+
 /*
  * The whole text as a number in the given base (10 or 16, no sign, no white space, no 0x), at most maximum.
  * Returns 0, -EINVAL when it is not a number, -ERANGE when it is too large.

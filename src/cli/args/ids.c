@@ -28,39 +28,32 @@ static bool parse(struct id *id) {
         return true;
 }
 
-static int add_one(struct ids *ids, const char *text, size_t length, char *error, size_t error_size) {
+static int add_one(struct ids *ids, const char *text, char *error, size_t error_size) {
         struct id id = {0};
 
-        if (length < sizeof(id.text)) {
-                memcpy(id.text, text, length);
-                if (parse(&id)) {
-                        if (ids->n == IDS_MAX) {
-                                (void)text_format(error, error_size, "names more than %d GPUs", IDS_MAX);
-                                return -EINVAL;
-                        }
-                        ids->items[ids->n++] = id;
-                        return 0;
-                }
+        if (!text_copy(id.text, sizeof(id.text), text) || !parse(&id)) {
+                (void)text_format(
+                        error, error_size,
+                        "'%s' is not a GPU: give an index (0), a PCI address (0000:17:00.0), a UUID (GPU-...) or all",
+                        text);
+                return -EINVAL;
         }
-        (void)text_format(
-                error, error_size,
-                "'%.*s' is not a GPU: give an index (0), a PCI address (0000:17:00.0), a UUID (GPU-...) or all",
-                (int)(length < 80 ? length : 80), text);
-        return -EINVAL;
+        if (ids->n == IDS_MAX) {
+                (void)text_format(error, error_size, "names more than %d GPUs", IDS_MAX);
+                return -EINVAL;
+        }
+        ids->items[ids->n++] = id;
+        return 0;
 }
 
 int ids_add(struct ids *ids, const char *list, char *error, size_t error_size) {
-        for (;;) {
-                size_t length = strcspn(list, ",");
-                int r;
+        char text[81]; /* more of it than an id has room for */
+        int r = 0;
 
-                r = add_one(ids, list, length, error, error_size);
-                if (r < 0)
-                        return r;
-                if (list[length] == '\0')
-                        return 0;
-                list += length + 1;
-        }
+        _Static_assert(sizeof(text) > ID_TEXT_SIZE, "what was cut would pass for an id");
+        while (r == 0 && text_next_item(&list, text))
+                r = add_one(ids, text, error, error_size);
+        return r;
 }
 
 int ids_set(struct options_parser *parser, const struct option_spec *spec, void *ids, const char *list) {

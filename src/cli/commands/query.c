@@ -182,31 +182,24 @@ static int complain_unknown_field(const struct invocation *invocation, const cha
 }
 
 static int parse_fields(const struct invocation *invocation, const char *list, struct query *query) {
-        for (;;) {
-                size_t length = strcspn(list, ",");
-                char name[64];
+        char name[64];
 
-                text_set(name, "%.*s", (int)(length < sizeof(name) ? length : sizeof(name) - 1), list);
+        while (text_next_item(&list, name)) {
                 if (query->n_fields == QUERY_FIELDS_MAX)
                         return complain_usage(invocation, "more than %d fields", QUERY_FIELDS_MAX);
                 query->fields[query->n_fields] = field_find(text_trim(name));
                 if (!query->fields[query->n_fields++])
                         return complain_unknown_field(invocation, text_trim(name));
-                if (list[length] == '\0')
-                        return STATUS_DONE;
-                list += length + 1;
         }
+        return STATUS_DONE;
 }
 
 static int parse_format(const struct invocation *invocation, const char *list, struct query *query) {
         bool csv = false;
+        char word[32];
 
         query->header = query->units = true;
-        for (;;) {
-                size_t length = strcspn(list, ",");
-                char word[32];
-
-                text_set(word, "%.*s", (int)(length < sizeof(word) ? length : sizeof(word) - 1), list);
+        while (text_next_item(&list, word)) {
                 if (text_equal(text_trim(word), "csv"))
                         csv = true;
                 else if (text_equal(text_trim(word), "noheader"))
@@ -215,9 +208,6 @@ static int parse_format(const struct invocation *invocation, const char *list, s
                         query->units = false;
                 else
                         return complain_usage(invocation, "--format: '%s' is none of csv, noheader, nounits", word);
-                if (list[length] == '\0')
-                        break;
-                list += length + 1;
         }
         return csv ? STATUS_DONE : complain_usage(invocation, "--format: csv is missing (csv[,noheader][,nounits])");
 }
