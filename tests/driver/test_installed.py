@@ -158,7 +158,7 @@ def test_an_unbind_of_a_held_gpu_ends_and_a_bind_has_it_held_again(unit):
     assert [gpu["teardowns"] for gpu in unit.gpus()] == [1, 0, 0, 0]
 
 
-def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(unit):
+def test_a_gpu_that_is_removed_from_the_bus_is_held_again_when_it_is_added(unit):
     unit.later(unit.remove, 1).result(10)
     unit.add(1)
     wait_held(unit, *ALL)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Debian's own packages of NVIDIA's driver beside ours, in every order: simulated for the whole archive, and installed on
-nodes for those that need no GPU. The table in docs/install.md says the same."""
+"""Debian's packages of NVIDIA's driver together with ours, in every order: simulated for the whole archive, and installed on
+nodes if they require no GPU. The table in docs/install.md says the same."""
 
 import pytest
 
@@ -15,7 +15,7 @@ OURS = ("holdfast", "holdfast-nvidia-persistenced")
 UNIT = "nvidia-persistenced.service"
 PROGRAM = "/usr/libexec/holdfast/nvidia-persistenced"
 SCRIPT = "/etc/init.d/nvidia-persistenced"
-# Those that depend on it or recommend it, or on which somebody installs them: what can be installed together.
+# Packages that depend on it or recommend it, or are usually installed with it, and that can be installed together.
 DRIVERS = {
     "bookworm": (("libcuda1", "nvidia-smi", "nvidia-driver-full"), ("nvidia-tesla-470-driver",),
                  ("nvidia-tesla-535-driver-full",)),
@@ -38,7 +38,7 @@ def offered(bare_node, archive, packages):
 
 
 def program(node):
-    """What runs."""
+    """Returns the program that runs."""
     pid = node.exec("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
     return node.try_exec("readlink", f"/proc/{pid}/exe").out.strip()
 
@@ -51,7 +51,7 @@ def assert_ours(node):
 
 
 def whose_script(node):
-    """What other init systems would run."""
+    """Returns the package of the script that other init systems would run."""
     assert node.try_exec("test", "-x", SCRIPT).status == 0
     return "ours" if PROGRAM in node.read(SCRIPT) else "NVIDIA's"
 
@@ -65,7 +65,7 @@ def as_installed(package):
     return run("dpkg-deb", "--field", package).replace("\n", "\nStatus: install ok installed\n", 1) + "\n"
 
 
-def test_no_package_of_the_archive_takes_our_place_when_it_is_installed(lab, debian, packages, tmp_path):
+def test_no_package_of_the_archive_replaces_ours_as_a_dependency(lab, debian, packages, tmp_path):
     status = tmp_path / "status"
     own = (lab.release(debian).base(()) / "var/lib/dpkg/status").read_text()
     status.write_text(own + "\n" + "".join(as_installed(packages.file(name)) for name in OURS))
@@ -75,7 +75,7 @@ def test_no_package_of_the_archive_takes_our_place_when_it_is_installed(lab, deb
         assert not [line for line in done if line[0] in ("Inst", "Remv") and "persistenced" in line[1]], names
 
 
-def test_ours_stays_when_the_driver_comes_is_upgraded_or_goes(offered, packages):
+def test_our_package_stays_when_the_driver_is_installed_upgraded_or_removed(offered, packages):
     userspace.apt(offered, "install", *OURS)
     userspace.apt(offered, "install", "nvidia-smi", "libcuda1")
     assert state(offered, "nvidia-persistenced") in ("", "not-installed")
@@ -93,7 +93,7 @@ def test_ours_stays_when_the_driver_comes_is_upgraded_or_goes(offered, packages)
     assert offered.gpus.users() == [0, 0]
 
 
-def test_ours_takes_the_place_of_nvidias_package_until_that_is_asked_for_by_name(offered):
+def test_our_package_replaces_nvidias_until_that_is_installed_by_name(offered):
     userspace.apt(offered, "install", "libcuda1")
     assert state(offered, "nvidia-persistenced") == "installed"
     userspace.apt(offered, "install", *OURS)
@@ -120,14 +120,14 @@ def test_ours_takes_the_place_of_nvidias_package_until_that_is_asked_for_by_name
 
 
 def versions(node):
-    """What doctor says of the libraries."""
+    """Returns doctor's check of the libraries."""
     document = node.try_exec("holdfast", "doctor", "--json").json()
     (check,) = (check for check in document["checks"] if check["id"] == "versions")
     return check
 
 
-def test_doctor_finds_nvml_where_debian_has_it(offered):
-    """In a folder of its own, behind two links. libnvidia-cfg is beside it, out of the loader's sight."""
+def test_doctor_finds_nvml_in_debians_folder(offered):
+    """Debian has NVML in a separate folder, behind two links. The loader does not find libnvidia-cfg, which is there too."""
     userspace.apt(offered, "install", *OURS)
     assert versions(offered)["summary"] == "the loader knows no libnvidia-ml and no libnvidia-cfg"
 

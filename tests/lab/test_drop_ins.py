@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Drop-ins that machines have, on our units and on units for NVIDIA's daemon: the table of docs/compatibility.md.
 
-In each cell every GPU is held, or the start fails once, with a sentence that names the line to change, which doctor repeats.
+For each cell every GPU is held, or the start fails once with an error that names the line to change and that doctor repeats.
 `pytest ... --capture=no` prints the row of each unit as it was found.
 """
 
@@ -27,7 +27,7 @@ OURS = ("nvidia-persistenced.service", "holdfast.service", "template of Holdfast
 FOREIGN = ("appliance", "bottlerocket", "debian", "fedora", "nixos", "rpm-nvidia", "template", "ubuntu", "ubuntu-nvidia")
 
 
-# A unit takes 13 s with all its drop-ins, for which CI has no time: the kinds that most machines have.
+# A unit takes 13 s with all drop-ins, so CI tries only those that most machines have.
 TRIED = OURS + (("debian", "ubuntu") if "CI" in os.environ else FOREIGN)
 
 
@@ -57,7 +57,7 @@ DROP_INS = {
     "`Restart=always`, `--user nvpd`": "Restart=always\n" + started_with("--user nvpd"),
 }
 
-# What the journal says in a cell that is not "held", and so what doctor has to quote.
+# What the journal must say for a cell that is not "held". Doctor must quote it.
 SENTENCES = {
     "names `--user`, `User=`": r"cannot become user '[\w-]+' \(--user\).*User= and Group=.*or remove --user",
     "names the command": r"fails (before|after): no such switch|install: cannot|Insufficient Permissions|only root of the host may change it",
@@ -66,7 +66,7 @@ SENTENCES = {
 
 
 def table():
-    """The table of the documentation: {drop-in: {unit: cell}}."""
+    """Returns the table of the documentation: {drop-in: {unit: cell}}."""
     text = (TOP / "docs/compatibility.md").read_text()
     begin = text.index("| drop-in |")
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")]
@@ -80,7 +80,7 @@ def show(node, unit, name):
 
 @pytest.fixture(scope="module")
 def prepared(lab, debian):
-    """A node with the users of distributions, programs that drop-ins name, and the udev rule's part for Ubuntu's unit."""
+    """A node with the users of distributions and the programs that drop-ins name."""
     node = lab.node(debian=debian).boot().simulate().install()
     for user in ("nvidia", "nvpd"):
         node.exec("useradd", "--system", "--user-group", user)
@@ -104,7 +104,7 @@ def clean(prepared):
 
 
 def place(node, unit):
-    """Has the node this unit; returns its name."""
+    """Installs this unit on the node; returns its name."""
     if unit == "holdfast.service":
         return unit
     if unit == "template of Holdfast":
@@ -112,7 +112,7 @@ def place(node, unit):
         node.write(f"/etc/systemd/system/{SERVICE}", text.replace("__USER__", "nvidia-persistenced"))
     elif unit in FOREIGN:
         node.put(UNITS / f"{unit}.service", f"/etc/systemd/system/{SERVICE}")
-    if unit == "ubuntu":  # the driver's device wants it; systemd would stop it at once otherwise
+    if unit == "ubuntu":  # a udev rule would start it; without a dependent unit systemd stops it at once
         node.exec("systemctl", "add-wants", "multi-user.target", SERVICE)
     return SERVICE
 
@@ -138,16 +138,16 @@ def begin(node, unit, drop_in):
 
 
 def outcome(node, unit, cursor, started):
-    """The cell: "held", or which sentence says why not; anything else is a fault, in words."""
+    """Returns the cell: "held", or the error that says why not. Any other text describes a fault."""
     if started.status == 0:
         users = node.gpus.users()
         if users == [0, 0]:
-            node.try_exec("holdfast", "set", "on")  # what --no-persistence-mode waits for
+            node.try_exec("holdfast", "set", "on")  # with --no-persistence-mode the daemon waits for this
             users = node.gpus.users()
         state = show(node, unit, "ActiveState")
         return "held" if (users, state) == ([1, 1], "active") else f"started, {state}, {users}"
     always = show(node, unit, "Restart") in ("always", "on-failure") and not show(node, unit, "RestartPreventExitStatus")
-    if always:  # as somebody else's unit wants it: until systemd has had enough
+    if always:  # the unit of another vendor restarts until systemd gives up
         wait_until(lambda: show(node, unit, "ActiveState") == "failed", "systemd to give up", 20)
     words = words_since(node, unit, cursor)
     state, restarts = show(node, unit, "ActiveState"), show(node, unit, "NRestarts")
@@ -162,7 +162,7 @@ def outcome(node, unit, cursor, started):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("unit", TRIED)
-def test_with_each_drop_in_gpus_are_held_or_the_line_to_change_is_named(clean, debian, unit):
+def test_with_each_drop_in_gpus_are_held_or_the_error_names_the_line_to_change(clean, debian, unit):
     node, expected = clean, table()
     name = place(node, unit)
     found = {}

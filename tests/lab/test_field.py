@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Set-ups that machines have when Holdfast arrives, beside those of test_drop_ins.py: other programs under our name,
-units that stop, fail or hide ours, and what doctor says of them."""
+"""Configurations that machines may have before Holdfast is installed, besides those of test_drop_ins.py: other programs with
+our name, units that stop, fail or hide ours, and what doctor reports."""
 
 import re
 
@@ -27,18 +27,18 @@ def drop_in(node, text, name="override.conf"):
 
 
 def doctor(node):
-    """The checks by id."""
+    """Returns doctor's checks by id."""
     return {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
 
 
 def install_foreign_program(node):
-    """As a .run installer does; it goes into the background and knows no option of ours."""
+    """Installs another program, as a .run installer does. It goes into the background and supports none of our options."""
     node.exec("rm", PROGRAM)
     node.write(PROGRAM, '#!/bin/sh\necho "unrecognized option: $1" >&2\n')
     node.exec("chmod", "+x", PROGRAM)
 
 
-def test_another_program_under_the_usual_name_is_not_what_our_unit_starts(node):
+def test_our_unit_does_not_start_another_program_with_the_usual_name(node):
     install_foreign_program(node)
     node.exec("systemctl", "start", SERVICE)
     assert node.gpus.users() == [1, 1]
@@ -56,7 +56,7 @@ def test_a_drop_in_that_starts_another_program_fails_once_and_doctor_names_it(no
     assert f"{FOLDER}/override.conf" in "".join(check["evidence"]) and "holdfast takeover" in check["cure"], check
 
 
-def test_a_command_that_fails_fails_the_unit_once_and_doctor_quotes_it(node):
+def test_a_failing_command_fails_the_unit_once_and_doctor_quotes_it(node):
     node.write("/usr/local/sbin/limits", "#!/bin/sh\necho 'no such clock' >&2\nexit 4\n")
     node.exec("chmod", "+x", "/usr/local/sbin/limits")
     drop_in(node, "[Service]\nExecStartPost=/usr/local/sbin/limits\n")
@@ -67,7 +67,7 @@ def test_a_command_that_fails_fails_the_unit_once_and_doctor_quotes_it(node):
     assert "journal: no such clock" in check["evidence"], check
 
 
-def test_a_unit_that_flaps_is_a_problem_also_while_it_is_being_started(node):
+def test_doctor_reports_a_unit_that_restarts_repeatedly_even_while_it_is_starting(node):
     node.write("/usr/local/sbin/limits", "#!/bin/sh\necho 'no such clock' >&2\nexit 4\n")
     node.exec("chmod", "+x", "/usr/local/sbin/limits")
     drop_in(node, "[Service]\nRestart=always\nRestartSec=100ms\nExecStartPre=/usr/local/sbin/limits\n")
@@ -84,7 +84,7 @@ def test_a_unit_that_flaps_is_a_problem_also_while_it_is_being_started(node):
     ("ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user no-such-user", "6"),
     ("ExecStart=\nExecStart=/usr/bin/nvidia-persistenced --config /etc/hostname", "6"),
 ], ids=["usage", "user", "configuration"])
-def test_a_permanent_error_is_not_tried_again(node, text, status):
+def test_a_permanent_error_causes_no_restart(node, text, status):
     node.write("/etc/hostname", "no section\n")
     drop_in(node, f"[Service]\nRestart=on-failure\n{text}\n")
     assert node.try_exec("systemctl", "start", SERVICE).status != 0
@@ -92,7 +92,7 @@ def test_a_permanent_error_is_not_tried_again(node, text, status):
 
 
 @pytest.mark.parametrize("signal", ["SEGV", "KILL", "ABRT"])
-def test_a_daemon_that_is_killed_is_started_again(node, signal):
+def test_a_killed_daemon_is_restarted(node, signal):
     node.exec("systemctl", "start", SERVICE)
     pid = show(node, "MainPID")
     node.exec("systemctl", "kill", f"--signal={signal}", "--kill-who=main", SERVICE)
@@ -100,8 +100,8 @@ def test_a_daemon_that_is_killed_is_started_again(node, signal):
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
 
 
-def test_a_unit_that_nothing_wants_is_taken_over_for_good(node):
-    """Ubuntu's: StopWhenUnneeded=, and no [Install]."""
+def test_a_takeover_of_a_unit_that_nothing_wants_is_permanent(node):
+    """Like Ubuntu's unit, with StopWhenUnneeded= and without [Install]."""
     node.exec("rm", "-f", "/lib/systemd/system/nvidia-persistenced.service", "/lib/systemd/system/nvidia-persistenced.socket")
     node.write("/lib/systemd/system/nvidia-persistenced.service",
                "[Unit]\nDescription=A driver package's unit that nothing wants\nStopWhenUnneeded=true\n"
@@ -130,7 +130,7 @@ DEPENDENT = "inference.service"
 
 @pytest.fixture(params=["Requires", "BindsTo"])
 def depended_on(request, node):
-    """A node with a service that must not be restarted with the daemon: it would lose its model."""
+    """A node with a service that requires ours. It must not be restarted with the daemon, since it would lose its model."""
     node.write(f"/etc/systemd/system/{DEPENDENT}",
                f"[Unit]\n{request.param}={SERVICE}\nAfter={SERVICE}\n[Service]\nExecStart=/bin/sleep infinity\n")
     node.exec("systemctl", "daemon-reload")
@@ -139,7 +139,7 @@ def depended_on(request, node):
 
 
 def replace_program(node):
-    """As an upgrade does, up to the package's word on it."""
+    """Replaces the program as an upgrade does; returns the package's messages."""
     node.exec("sh", "-c", f"cp {OURS} {OURS}.new && mv {OURS}.new {OURS}")
     return node.exec("/usr/libexec/holdfast/restart-replaced", SERVICE)
 
@@ -163,7 +163,7 @@ def test_an_upgrade_restarts_no_unit_that_requires_ours_and_says_so(depended_on)
     assert (show(node, "MainPID"), show(node, "MainPID", DEPENDENT)) == pids
 
 
-def test_an_upgrade_restarts_a_unit_that_nothing_requires_with_the_gpus_as_they_are(node):
+def test_an_upgrade_restarts_a_unit_that_nothing_requires_and_tears_no_gpu_down(node):
     node.exec("systemctl", "start", SERVICE)
     pid = show(node, "MainPID")
     assert f"{SERVICE} was restarted" in replace_program(node)
@@ -171,7 +171,7 @@ def test_an_upgrade_restarts_a_unit_that_nothing_requires_with_the_gpus_as_they_
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
 
 
-def test_an_upgrade_leaves_a_unit_of_the_administrators_that_would_release_the_gpus(node):
+def test_an_upgrade_does_not_restart_an_administrators_unit_that_would_release_the_gpus(node):
     node.write(f"/etc/systemd/system/{SERVICE}",
                f"[Service]\nType=forking\nExecStart={PROGRAM} --user nvidia-persistenced\n[Install]\nWantedBy=multi-user.target\n")
     node.exec("systemctl", "daemon-reload")
@@ -184,7 +184,7 @@ def test_an_upgrade_leaves_a_unit_of_the_administrators_that_would_release_the_g
 
 # ---- a unit that loads and unloads the driver
 
-# Stands for modprobe: refuses to unload while a GPU has a user. The simulator may hear of a last close a little late.
+# Stands for modprobe: refuses to unload while a GPU has a user. The simulator may notice a last close a little late.
 DRIVER = """#!/bin/sh
 [ "$1" = unload ] || exit 0
 for look in 1 2 3 4 5 6 7 8 9 10; do
@@ -207,7 +207,7 @@ RequiredBy={SERVICE}
 
 
 @pytest.mark.parametrize("name", ["manage-driver.service", "anything.service"])
-def test_a_restart_of_the_unit_that_has_the_driver_releases_the_gpus_and_holds_them_again(node, name):
+def test_a_restart_of_the_unit_that_loads_the_driver_releases_the_gpus_and_holds_them_again(node, name):
     node.write("/usr/local/sbin/driver", DRIVER)
     node.write(f"/etc/systemd/system/{name}", DRIVER_UNIT)
     node.exec("chmod", "+x", "/usr/local/sbin/driver")
@@ -219,12 +219,12 @@ def test_a_restart_of_the_unit_that_has_the_driver_releases_the_gpus_and_holds_t
     assert "in use" not in node.journal(unit=name)
     wait_until(lambda: show(node, "ActiveState") == "active", "the daemon's start", 20)
     assert node.gpus.users() == [1, 1]
-    # The simulator makes a teardown known a little after the close.
+    # The simulator reports a teardown a little after the close.
     wait_until(lambda: [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "the teardowns")
 
     node.exec("systemctl", "restart", SERVICE)
     assert node.gpus.users() == [1, 1]
-    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "an ordinary restart releases nothing"
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "an ordinary restart tears no GPU down"
 
     node.exec("systemctl", "stop", name)
     assert (show(node, "ActiveState"), node.gpus.users()) == ("inactive", [0, 0])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Units written for NVIDIA's daemon run ours, unedited (foreign-units/: what each distribution's asks for)."""
+"""Unchanged units for NVIDIA's daemon run ours. foreign-units/ has units like those of each distribution."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SERVICE = "nvidia-persistenced.service"
 PID_FILE = "/var/run/nvidia-persistenced/nvidia-persistenced.pid"
 SOCKET = "/var/run/nvidia-persistenced/socket"
 
-# Unit, the user that the daemon ends up as, and whether it holds GPUs without being asked.
+# Unit, the daemon's user after its start, and whether it holds GPUs without a Set.
 FOREIGN = (
     ("appliance", "nvpd", True),
     ("bottlerocket", "nvidia", True),
@@ -31,7 +31,7 @@ def property_of(node, name):
 
 @pytest.fixture
 def foreign(node):
-    """A node with the users that distributions have, and the program where theirs is; foreign(name) gives it the unit."""
+    """A node with the users and program paths of distributions. foreign(name) installs the unit."""
     for user in ("nvidia", "nvpd"):
         node.exec("useradd", "--system", "--user-group", user)
     node.exec("mkdir", "-p", "/nix/store/nvidia-persistenced/bin")
@@ -46,14 +46,14 @@ def foreign(node):
 
 
 @pytest.mark.parametrize(("name", "user", "holds"), FOREIGN, ids=[name for name, _, _ in FOREIGN])
-def test_a_unit_for_nvidias_daemon_runs_ours_unedited(foreign, name, user, holds):
+def test_an_unchanged_unit_for_nvidias_daemon_runs_ours(foreign, name, user, holds):
     node = foreign(name)
     if "[Install]" in (UNITS / f"{name}.service").read_text():
         node.exec("systemctl", "enable", SERVICE)
-    else:  # the driver's device wants it, by a udev rule; systemd would stop it at once otherwise
+    else:  # a udev rule would start it; without a dependent unit systemd stops it at once
         node.exec("systemctl", "add-wants", "multi-user.target", SERVICE)
 
-    # Its start command returns when every GPU was tried.
+    # The start command returns after an attempt to open every GPU.
     node.exec("systemctl", "start", SERVICE)
     assert node.gpus.users() == ([1, 1] if holds else [0, 0])
     if not holds:
@@ -76,7 +76,7 @@ def test_a_unit_for_nvidias_daemon_runs_ours_unedited(foreign, name, user, holds
 
 
 def test_the_drop_in_of_nvidias_ansible_role_works_on_our_unit(node):
-    """It replaces the command line by one that asks for root, in whatever unit there is."""
+    """The drop-in replaces the command line of any unit by one with --user root."""
     node.write(f"/etc/systemd/system/{SERVICE}.d/override.conf",
                "[Service]\nExecStart=\n"
                "ExecStart=/usr/bin/nvidia-persistenced --user root --persistence-mode --verbose\n")

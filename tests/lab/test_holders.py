@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Who has a GPU open, by the tools that operators and agents ask: daemon and keeper, under a name that these know, and never
-process 1. And what `fuser -k` does to them. docs/runbooks/other-holder.md says the same."""
+"""Which processes have a GPU open according to the tools of operators and agents: daemon and keeper, by the usual name, and
+never process 1. And what `fuser -k` does to them. docs/runbooks/other-holder.md says the same."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.each_debian(ci=False)
 SERVICE = "nvidia-persistenced.service"
 KEEPER = "holdfast-keeper.service"
 NAME = "nvidia-persiste"
-# -f: the node is the file, not a file system, which lsof would take a node of the lab for, as something is mounted there.
+# -f: lsof would take a node of the lab for a file system, because something is mounted there.
 LSOF = ("lsof", "-f")
 
 
@@ -30,7 +30,7 @@ def pid_of(node, unit):
 
 
 def by_lsof(node, gpu=0):
-    """The names of those who have it open, by pid."""
+    """Returns the names of the processes that have the node open, by pid."""
     fields = node.try_exec(*LSOF, "-F", "pc", "--", f"/dev/nvidia{gpu}").out.split()
     pids = [int(field[1:]) for field in fields if field[0] == "p"]
     return dict(zip(pids, [field[1:] for field in fields if field[0] == "c"]))
@@ -51,17 +51,17 @@ def initialised_once(node):
     return [(gpu["initialisations"], gpu["teardowns"]) for gpu in node.gpus.status()["gpus"]] == [(1, 0)] * 2
 
 
-def test_lsof_and_fuser_find_daemon_and_keeper(held):
+def test_lsof_and_fuser_find_the_daemon_and_the_keeper(held):
     assert_holders(held, SERVICE, KEEPER)
     held.exec("systemctl", "restart", SERVICE)
     held.exec("holdfast", "wait", "--timeout", "60")
     assert_holders(held, SERVICE, KEEPER)
     assert initialised_once(held)
     _, *rows = held.exec(*LSOF, "--", "/dev/nvidia0").splitlines()
-    assert [row.split()[0] for row in rows] == [NAME[:9]] * 2, "by default it shows so much"
+    assert [row.split()[0] for row in rows] == [NAME[:9]] * 2, "without -c lsof shows only the first 9 characters"
 
 
-def test_while_the_daemon_is_down_they_find_the_keeper_and_not_process_1(held):
+def test_while_the_daemon_is_down_lsof_and_fuser_find_the_keeper_and_not_process_1(held):
     held.write(f"/etc/systemd/system/{SERVICE}.d/once.conf", "[Service]\nRestart=no\n")
     held.exec("systemctl", "daemon-reload")
     held.exec("systemctl", "kill", "--signal=KILL", SERVICE)
@@ -73,8 +73,8 @@ def test_while_the_daemon_is_down_they_find_the_keeper_and_not_process_1(held):
     assert initialised_once(held)
 
 
-def test_fuser_k_costs_every_gpu_its_settings_and_they_are_held_again(held):
-    """It kills both, so nobody is left who has a GPU open, and not only that GPU."""
+def test_fuser_k_tears_every_gpu_down_and_the_next_daemon_holds_them_again(held):
+    """fuser -k kills daemon and keeper, so no process has any of the GPUs open."""
     before = {pid_of(held, SERVICE), pid_of(held, KEEPER)}
     assert set(map(int, held.exec("fuser", "--kill", "/dev/nvidia0").split())) == before
     wait_until(lambda: pid_of(held, SERVICE) not in (0, *before), "another daemon", timeout=30)
@@ -84,15 +84,15 @@ def test_fuser_k_costs_every_gpu_its_settings_and_they_are_held_again(held):
     assert [(gpu["initialisations"], gpu["teardowns"]) for gpu in held.gpus.status()["gpus"]] == [(2, 1)] * 2
 
 
-def test_fuser_with_term_is_a_stop(held):
+def test_fuser_with_sigterm_stops_the_daemon(held):
     held.exec("fuser", "--kill", "-TERM", "/dev/nvidia0")
     wait_until(lambda: held.try_exec("systemctl", "is-active", SERVICE).out == "inactive\n", "the daemon's end", timeout=30)
     wait_until(lambda: held.gpus.users() == [0, 0], "every GPU released")
     assert by_lsof(held) == {} and by_fuser(held) == []
 
 
-def test_asked_for_it_we_let_go_and_they_find_nobody(held):
-    """lsof exits with 1 when it finds nobody, and so does fuser."""
+def test_during_a_release_lsof_and_fuser_find_nobody(held):
+    """lsof and fuser exit with 1 when they find nobody."""
     for tool in (LSOF, ("fuser",)):
         released = held.try_exec("holdfast", "release", "--gpu", "0", "--", *tool, "/dev/nvidia0")
         assert released.status == 1, str(released)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""packaging/install on an image that then boots. What else it does is in tests/system/test_packaging.py."""
+"""packaging/install on an image that then boots. tests/system/test_packaging.py tests the rest of it."""
 
 import subprocess
 
@@ -11,13 +11,13 @@ OURS = "find / -xdev ! -type d -path '*holdfast*'"
 
 
 def run_installer(node, *options):
-    """On this machine, into the node's file system as into an image."""
+    """Runs the installer on this machine, with the node's file system as the image."""
     done = subprocess.run([TOP / "packaging/install", f"--build={node.lab.build}", f"--root={node.path('/')}", *options],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_image_with_it_boots_with_gpus_held_and_without_it_as_before(bare_node):
+def test_an_image_boots_with_gpus_held_after_an_installation_and_as_before_after_a_removal(bare_node):
     node = bare_node.simulate()
     before = node.exec(OURS)
     run_installer(node)

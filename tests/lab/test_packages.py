@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The Debian packages on a node: installed, upgraded, downgraded, removed, purged. No upgrade tears a GPU down or turns a
-client away, and after a purge nothing is left."""
+"""The Debian packages on a node: installed, upgraded, downgraded, removed, purged. No upgrade tears a GPU down or refuses a
+client, and a purge leaves nothing behind."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ OURS = ("holdfast", "holdfast-nvidia-persistenced")
 UNIT = "nvidia-persistenced.service"
 PROGRAM = "/usr/libexec/holdfast/nvidia-persistenced"
 
-# Connects as fast as it can until its standard input ends; then says how often, and how often that failed.
+# Connects as fast as possible until its standard input ends; then prints how often it did, and how often that failed.
 CLIENT = """
 import select, socket, sys
 tries = failures = 0
@@ -40,7 +40,7 @@ print(tries, failures)
 
 @pytest.fixture
 def holder(bare_node, packages):
-    """A node with two GPUs, which the packages' daemon holds."""
+    """A node with two GPUs that the packages' daemon holds."""
     bare_node.simulate()
     install(bare_node, *map(packages.file, OURS))
     return bare_node
@@ -59,7 +59,7 @@ def show(node, unit, name):
 
 
 def files(node):
-    """All that is on the node's disk, apart from what packages and systemd write about themselves."""
+    """Returns all files on the node's disk, without the records of dpkg and systemd."""
     own = ("/var/lib/dpkg", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/systemd", FOLDER)
     prune = " -o ".join(f"-path {path}" for path in own)
     return set(node.exec(f"find / -xdev \\( {prune} \\) -prune -o -print").splitlines())
@@ -67,7 +67,7 @@ def files(node):
 
 @contextlib.contextmanager
 def connecting(node):
-    """A client that connects all the while; none of its connections fails."""
+    """A context manager: a client connects repeatedly, and no connection may fail."""
     child = subprocess.Popen(node.command("python3", "-c", CLIENT), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
     out, errors = events.Lines("the client", child.stdout), events.Lines("its errors", child.stderr)
@@ -79,13 +79,13 @@ def connecting(node):
         assert int(failures) == 0 and int(tries) > 1, errors.text()
     finally:
         child.stdin.close()
-        child.wait(timeout=20)  # by itself: what nsenter leaves behind when it is killed would be nobody's to reap
+        child.wait(timeout=20)  # it ends by itself: nobody would reap what a killed nsenter leaves behind
 
 
 # ---- installing ----------------------------------------------------------------
 
 
-def test_once_installed_the_daemon_runs_and_holds_every_gpu(holder):
+def test_after_the_installation_the_daemon_runs_and_holds_every_gpu(holder):
     assert holder.exec("systemctl", "is-active", UNIT) == "active\n"
     assert holder.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
     assert opens(holder) == [1, 1]
@@ -98,7 +98,7 @@ def test_once_installed_the_daemon_runs_and_holds_every_gpu(holder):
     assert opens(holder) == [1, 1]
 
 
-def test_holdfast_alone_starts_nothing_until_it_is_asked_to(bare_node, packages):
+def test_the_package_holdfast_alone_starts_nothing_by_itself(bare_node, packages):
     bare_node.simulate()
     install(bare_node, packages.file("holdfast"))
     assert show(bare_node, "holdfast.service", "ActiveState") == "inactive" and opens(bare_node) == [0, 0]
@@ -117,7 +117,7 @@ def test_holdfast_alone_starts_nothing_until_it_is_asked_to(bare_node, packages)
 
 
 def replace(node, files):
-    """Installs other versions; the daemon was started once more for it, and nobody noticed."""
+    """Installs other versions. The daemon is restarted once, without a teardown and without a failed connection."""
     before = show(node, UNIT, "MainPID")
     inode = node.exec("stat", "--format=%i", "/run/nvidia-persistenced/socket")
     starts = len(re.findall(r"^Started \(", node.journal(unit=UNIT), re.M))
@@ -131,12 +131,12 @@ def replace(node, files):
     assert "OK" in node.exec("holdfast", "check")
 
 
-def test_neither_upgrade_nor_downgrade_tears_a_gpu_down_or_turns_a_client_away(holder, packages):
+def test_upgrades_and_downgrades_tear_no_gpu_down_and_refuse_no_client(holder, packages):
     replace(holder, [packages.newer(name) for name in OURS])
     replace(holder, [packages.file(name) for name in OURS])
 
 
-def test_an_upgrade_restarts_the_settings_service_which_runs_no_hook_again(holder, packages):
+def test_an_upgrade_restarts_the_settings_service_which_does_not_repeat_hooks(holder, packages):
     settings = "holdfast-settings.service"
     holder.exec("mkdir", "-p", "/etc/holdfast/hooks.d")
     holder.write("/etc/holdfast/hooks.d/10-say", "#!/bin/sh\necho \"hook: $EVENT of $GPU_INDEX\"\n")
@@ -162,7 +162,7 @@ def test_an_upgrade_restarts_the_settings_service_which_runs_no_hook_again(holde
     assert opens(holder) == [1, 1] and teardowns(holder) == 0
 
 
-def test_a_unit_that_was_stopped_or_disabled_stays_so_over_an_upgrade(holder, packages):
+def test_an_upgrade_leaves_a_stopped_or_disabled_unit_as_it_is(holder, packages):
     holder.exec("systemctl", "disable", "--now", UNIT)
     install(holder, *[packages.newer(name) for name in OURS])
     assert holder.try_exec("systemctl", "is-enabled", UNIT).out == "disabled\n"
@@ -181,8 +181,8 @@ OWN_UNITS = {
 
 
 @pytest.mark.parametrize("text", OWN_UNITS.values(), ids=OWN_UNITS)
-def test_an_upgrade_with_a_unit_of_ones_own_tears_nothing_down(holder, packages, text):
-    """It hides ours. Where a restart would release the GPUs, the package leaves the process, and says so."""
+def test_an_upgrade_with_an_administrators_unit_tears_no_gpu_down(holder, packages, text):
+    """The administrator's unit hides ours. If a restart would release the GPUs, the package leaves it and says so."""
     holder.write(f"/etc/systemd/system/{UNIT}", f"[Unit]\nDescription=The administrator's\n[Service]\n{text}\n"
                                                 "[Install]\nWantedBy=multi-user.target\n")
     holder.exec("systemctl", "daemon-reload")
@@ -204,7 +204,7 @@ def test_an_upgrade_with_a_unit_of_ones_own_tears_nothing_down(holder, packages,
 # ---- removing ------------------------------------------------------------------
 
 
-def test_after_a_purge_nothing_is_left_but_the_user(bare_node, packages):
+def test_a_purge_leaves_only_the_user(bare_node, packages):
     bare_node.simulate()
     before = files(bare_node)
     install(bare_node, *map(packages.file, OURS))
@@ -219,14 +219,14 @@ def test_after_a_purge_nothing_is_left_but_the_user(bare_node, packages):
     assert bare_node.exec("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_without_the_names_the_own_unit_can_take_their_place(holder):
+def test_without_the_package_of_nvidias_names_holdfasts_own_unit_can_be_used(holder):
     remove(holder, "holdfast-nvidia-persistenced")
     assert show(holder, UNIT, "LoadState") == "not-found" and opens(holder) == [0, 0]
     holder.exec("systemctl", "enable", "--now", "holdfast")
     assert opens(holder) == [1, 1]
 
 
-def test_nvidias_package_replaces_the_names_and_holdfast_can_replace_it_again(holder, packages, lab):
+def test_nvidias_package_replaces_the_package_of_its_names_and_holdfast_can_replace_it_again(holder, packages, lab):
     theirs = packages.drivers("nvidia-persistenced", fields="")
     assert "holdfast-nvidia-persistenced" in install(holder, theirs)
     assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == "/usr/bin/nvidia-persistenced\n"
@@ -239,7 +239,7 @@ def test_nvidias_package_replaces_the_names_and_holdfast_can_replace_it_again(ho
 # ---- the packages' own tests ----------------------------------------------------
 
 
-def test_their_autopkgtests_pass_on_a_node(bare_node, packages, lab, tmp_path):
+def test_the_packages_autopkgtests_pass_on_a_node(bare_node, packages, lab, tmp_path):
     tree = tmp_path / "tree"  # a tree without debian/control needs no building, and dpkg-dev on the node neither
     shutil.copytree(TOP / "packaging/debian/tests", tree / "debian/tests")
     command = [*lab.prefix, "autopkgtest", "--no-built-binaries", *packages.binaries, tree, "--", "ssh",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Restarts under a real systemd, with the keeper as a unit of its own: no GPU is torn down, and no client is refused.
+"""Restarts under a real systemd, with the keeper as a separate unit: no GPU is torn down, and no client is refused.
 
-tests/system/test_restart.py has the daemon's side of it in detail, on a service manager of the test's own.
+tests/system/test_restart.py has the details of the daemon's side, with a fake service manager.
 """
 
 import pytest
@@ -28,7 +28,7 @@ def held(bare_node):
 
 
 def books(node):
-    """Of each GPU: initialisations, teardowns, users."""
+    """Returns the initialisations, teardowns and users of each GPU."""
     return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in node.gpus.status()["gpus"]]
 
 
@@ -37,7 +37,7 @@ def shown(node, name):
 
 
 def assert_held_all_the_time(node, gpus=4):
-    """Also once the daemon before has been taken apart, when its own descriptors are gone."""
+    """Asserts that no GPU was torn down, after the previous daemon has closed its descriptors."""
     node.exec("holdfast", "wait", "--timeout", "60")
     assert shown(node, "ActiveState") == "active"
     wait_until(lambda: [users for _, _, users in books(node)] == [1] * gpus, "one user of each GPU", timeout=20)
@@ -49,14 +49,14 @@ def restart(node):
 
 
 def kill(node):
-    """As the kernel does when memory runs out. The restart comes a second later (RestartSec=)."""
+    """Kills the daemon as the kernel does when memory runs out. The restart follows after a second (RestartSec=)."""
     before = shown(node, "MainPID")
     node.exec("systemctl", "kill", "--signal=KILL", SERVICE)
     wait_until(lambda: shown(node, "MainPID") not in ("0", before), "another process", timeout=30)
 
 
 def reexecute(node):
-    """As an upgrade of systemd does: all that it keeps goes through a file and back. And a restart with what came back."""
+    """Reexecutes systemd, as an upgrade does: it saves its state, including descriptors, and restores it. Then restarts."""
     node.exec("systemctl", "daemon-reexec")
     node.exec("systemctl", "restart", SERVICE)
 
@@ -68,13 +68,13 @@ def test_under_load_no_gpu_is_torn_down_and_no_client_is_refused(held, end):
             end(held)
             held.exec("holdfast", "wait", "--timeout", "60")
     assert not tally.refused
-    # Who is being served by the daemon that ends loses that call: one for each client, each time.
+    # A daemon that ends drops the calls that it is serving: at most one for each client.
     assert tally.broken <= CLIENTS * TIMES
     assert tally.answers > CLIENTS * TIMES, "there was load"
     assert_held_all_the_time(held)
 
 
-def test_a_reload_of_systemd_or_of_the_daemon_changes_nothing(held):
+def test_a_reload_of_systemd_or_of_the_daemon_tears_no_gpu_down(held):
     pid = shown(held, "MainPID")
     with calling(held, CLIENTS) as tally:
         for _ in range(TIMES):
@@ -86,7 +86,7 @@ def test_a_reload_of_systemd_or_of_the_daemon_changes_nothing(held):
 
 
 def test_the_sockets_inode_outlives_restarts_and_kills(held):
-    """A container that has it mounted has the same socket afterwards."""
+    """A container that has mounted the socket can still use it."""
     def inode():
         return held.exec("stat", "--format=%i", SOCKET)
 
@@ -97,7 +97,7 @@ def test_the_sockets_inode_outlives_restarts_and_kills(held):
     assert_held_all_the_time(held)
 
 
-def test_without_the_socket_unit_the_gpus_are_kept_all_the_same(held):
+def test_without_the_socket_unit_the_gpus_are_kept_too(held):
     held.exec("systemctl", "mask", "--now", "nvidia-persistenced.socket")
     held.exec("systemctl", "restart", SERVICE)
     kill(held)
@@ -116,7 +116,7 @@ def test_64_gpus_with_uvm_are_kept(bare_node):
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0] * 64
 
 
-def test_a_daemon_that_stands_still_is_replaced_by_the_watchdog_with_its_gpus(held):
+def test_the_watchdog_replaces_a_stopped_daemon_and_no_gpu_is_torn_down(held):
     held.write(f"/etc/systemd/system/{SERVICE}.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
     held.exec("systemctl", "daemon-reload")
     held.exec("systemctl", "restart", SERVICE)
@@ -128,11 +128,11 @@ def test_a_daemon_that_stands_still_is_replaced_by_the_watchdog_with_its_gpus(he
 
 
 def kept(node):
-    """How many descriptors the keeper has that are not its own."""
+    """Returns how many descriptors the keeper has kept."""
     pid = node.exec("systemctl", "show", "--value", "--property=MainPID", KEEPER).strip()
     if pid == "0":
         return 0
-    # Not by name: /proc does not show the name of a file that was opened in a mount namespace that has ended.
+    # Not by name: /proc has no name for a file that was opened in a mount namespace that has ended.
     targets = [line.split(" -> ")[1] for line in node.try_exec("ls", "-l", f"/proc/{pid}/fd").out.splitlines() if " -> " in line]
     return sum(not target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/null")) for target in targets)
 
@@ -149,7 +149,7 @@ def test_process_1_never_has_a_gpu_open(held):
         assert (opened_by_process_1(held), kept(held)) == (0, 4)
 
 
-def test_a_keeper_that_is_stopped_or_killed_takes_no_gpu_away_and_comes_back(held):
+def test_a_stopped_or_killed_keeper_is_replaced_and_no_gpu_is_torn_down(held):
     for verb in (["stop"], ["kill", "--signal=KILL"], ["restart"]):
         held.exec("systemctl", *verb, KEEPER)
         wait_until(lambda: kept(held) == 4, "another keeper with every GPU", timeout=20)
@@ -158,7 +158,7 @@ def test_a_keeper_that_is_stopped_or_killed_takes_no_gpu_away_and_comes_back(hel
     assert_held_all_the_time(held)
 
 
-def test_a_daemon_that_is_killed_and_not_restarted_leaves_its_gpus_to_the_keeper_for_a_time(bare_node):
+def test_without_a_restart_the_keeper_holds_a_killed_daemons_gpus_for_a_limited_time(bare_node):
     node = bare_node.simulate(gpus=4).install()
     node.write("/etc/holdfast/holdfast.conf", "[daemon]\nkeeper-timeout = 3\n")
     node.write(f"/etc/systemd/system/{SERVICE}.d/once.conf", "[Service]\nRestart=no\n")
@@ -169,7 +169,7 @@ def test_a_daemon_that_is_killed_and_not_restarted_leaves_its_gpus_to_the_keeper
     wait_until(lambda: [teardowns for _, teardowns, _ in books(node)] == [1] * 4, "the keeper's end", timeout=30)
 
 
-def test_a_drop_in_that_replaces_the_command_line_costs_nothing(held):
+def test_with_a_drop_in_that_replaces_the_command_line_a_restart_tears_no_gpu_down(held):
     held.write(f"/etc/systemd/system/{SERVICE}.d/own.conf",
                "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --persistence-mode --verbose\n")
     held.exec("systemctl", "daemon-reload")
@@ -185,11 +185,10 @@ def test_killall_releases_every_gpu(held):
 
 
 def test_a_stop_releases_every_gpu_in_under_a_second(bare_node):
-    """Eight GPUs, by the simulator's clock: from before the command to the last teardown, of which each takes 10 ms in
-    the model."""
+    """Eight GPUs, by the simulator's clock: from before the command to the last teardown. A teardown takes 10 ms."""
     node = bare_node.simulate(gpus=8).install()
     node.exec("systemctl", "enable", "--now", SERVICE)
-    node.gpus.ctl("fail", gpu="all", count=0)  # changes nothing, but is noted
+    node.gpus.ctl("fail", gpu="all", count=0)  # changes nothing, but leaves a record
     node.exec("systemctl", "stop", SERVICE)
     begin = node.gpus.journal("control")[-1]["t_usec"]
     wait_until(lambda: len(node.gpus.journal("torn-down")) == 8, "eight teardowns")
@@ -199,13 +198,13 @@ def test_a_stop_releases_every_gpu_in_under_a_second(bare_node):
     assert node.try_exec("test", "-e", SOCKET).status == 1
 
 
-def test_while_a_stop_waits_for_the_driver_systemd_answers(bare_node):
-    """This driver does not come back at all; the daemon gives up after 4.5 s, and the kernel goes on with it. Process 1 has
-    no part in it."""
+def test_systemd_answers_while_a_stop_waits_for_the_driver(bare_node):
+    """The driver does not return from the close. The daemon gives up after 4.5 s, and the kernel continues with the close.
+    This must not block process 1."""
     node = bare_node.simulate(gpus=2, gpu1="hang = close").install()
     node.exec("systemctl", "enable", "--now", SERVICE)
     node.exec("systemctl", "stop", "--no-block", SERVICE)
-    # The other GPU may be torn down before, or wait behind it for the driver's lock.
+    # The other GPU may be torn down before, or wait for the driver's lock.
     wait_until(lambda: len([record for record in node.gpus.journal("close") if record["gpu"]]) == 2,
                "both GPUs' closes under way", timeout=20)
     assert shown(node, "LoadState") == "loaded", "systemd answers"

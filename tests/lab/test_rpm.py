@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The RPM packages, as far as a node without rpm can show it: what they have, provide and require, and their scripts run
-as rpm would, over the files that they lay down."""
+"""The RPM packages, as far as they can be tested on a node without rpm: their files, what they provide and require, and their
+scriptlets, which are run as rpm runs them."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from lab.clock import timed
 from lab.lab import TOP
 from lab.packages import run
 
-# What drivers' packages require, with the architecture's name in the place of %{_isa}: NVIDIA's and negativo17's
+# What drivers' packages require, with the architecture's name instead of %{_isa}: NVIDIA's and negativo17's
 # nvidia-driver-cuda, RPM Fusion's xorg-x11-drv-nvidia-cuda, compat-nvidia-repo, openSUSE's nvidia-compute-G06.
 REQUIRED = ("nvidia-persistenced = 3:610.43.03", "nvidia-persistenced{isa} = 3:595.71.05", "nvidia-persistenced >= 3:450.57",
             "nvidia-persistenced >= 580.95.05")
@@ -22,7 +22,7 @@ UNIT = "nvidia-persistenced.service"
 
 @pytest.fixture(scope="session")
 def rpms(lab):
-    """Package by name. HOLDFAST_RPMS names a folder where they are built already."""
+    """The packages by name. HOLDFAST_RPMS names a folder with packages that are already built."""
     folder = Path(os.environ.get("HOLDFAST_RPMS", lab.folder / "rpm"))
     if not folder.exists():
         with timed("packages (scripts/rpm)"):
@@ -35,7 +35,7 @@ def query(file, what):
     return set(run("rpm", "--query", "--package", f"--{what}", file).splitlines())
 
 
-def test_three_packages_part_the_files(rpms):
+def test_the_files_are_split_between_three_packages(rpms):
     assert set(rpms) == {"holdfast", "holdfast-nvidia-persistenced", "holdfast-sim"}
     files = {name: query(file, "list") for name, file in rpms.items()}
     assert {"/usr/bin/holdfast", "/usr/libexec/holdfast/nvidia-persistenced",
@@ -47,7 +47,7 @@ def test_three_packages_part_the_files(rpms):
 
 
 def driver(folder, required):
-    """A driver's package that requires this."""
+    """Makes a driver's package with this requirement."""
     spec = folder / "driver.spec"
     spec.write_text(f"Name: driver\nVersion: 1\nRelease: 1\nSummary: stand-in\nLicense: none\nRequires: {required}\n"
                     "%description\nstand-in\n%files\n")
@@ -56,14 +56,14 @@ def driver(folder, required):
 
 
 def unmet(folder, *files):
-    """What rpm misses for a transaction with these files on a machine that has nothing."""
+    """Returns the requirements that rpm does not find for these files on a machine without other packages."""
     done = subprocess.run(["rpm", "--upgrade", "--test", "--dbpath", folder / "db", *files], capture_output=True, text=True,
                           check=False)
     return [line.strip() for line in done.stderr.splitlines() if " is needed by " in line]
 
 
 @pytest.mark.parametrize("required", REQUIRED)
-def test_it_stands_in_for_nvidias_package_of_every_version(rpms, required, tmp_path):
+def test_the_package_satisfies_requirements_of_nvidias_package_of_every_version(rpms, required, tmp_path):
     needed = required.format(isa=run("rpm", "--eval", "%{?_isa}").strip())
     theirs, ours = driver(tmp_path, needed), rpms["holdfast-nvidia-persistenced"]
     assert unmet(tmp_path, theirs) == [f"{needed} is needed by driver-1-1.{run('rpm', '--eval', '%_arch').strip()}"]
@@ -71,18 +71,18 @@ def test_it_stands_in_for_nvidias_package_of_every_version(rpms, required, tmp_p
     assert "nvidia-persistenced" in query(ours, "conflicts")
 
 
-def test_the_simulators_library_is_not_offered_as_nvidias(rpms):
+def test_the_simulators_library_is_not_provided_as_nvidias(rpms):
     assert not [line for line in query(rpms["holdfast-sim"], "provides") if line.startswith("libnvidia")]
 
 
 def script(file, which, argument):
-    """A scriptlet, ready to be run as rpm does."""
+    """Returns the command that runs a scriptlet as rpm does."""
     text = run("rpm", "--query", "--package", f"--queryformat=%{{{which.upper()}}}", file)
     return ["sh", "-c", text, which, str(argument)]
 
 
 def lay_down(node, folder, rpms):
-    """Both packages' files, each put in the place of what was there."""
+    """Extracts both packages' files over the existing ones."""
     for name in ("holdfast", "holdfast-nvidia-persistenced"):
         tree = folder / name
         if not tree.exists():
@@ -92,7 +92,7 @@ def lay_down(node, folder, rpms):
         node.put_tree(tree)
 
 
-def test_its_scripts_install_upgrade_and_remove_without_a_teardown_before_the_end(bare_node, rpms, tmp_path):
+def test_the_scriptlets_tear_no_gpu_down_before_the_removal(bare_node, rpms, tmp_path):
     node = bare_node.simulate()
     names = rpms["holdfast-nvidia-persistenced"]
     lay_down(node, tmp_path, rpms)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVIDIA's own nvidia-smi (tests/stock) on a node where the real unit runs our daemon: the handbook's commands, word for
-word, and resets."""
+"""NVIDIA's nvidia-smi (tests/stock) on a node whose real unit runs our daemon: the handbook's commands, word for word, and
+resets."""
 
 import re
 import sys
@@ -19,8 +19,8 @@ import programs  # found by the line above
 SERVICE, SOCKET = "nvidia-persistenced.service", "nvidia-persistenced.socket"
 FOLDER = "/usr/lib/lab/nvidia"
 QUERY = "nvidia-smi --query-gpu=index,name,persistence_mode --format=csv"
-# The nodes of the simulator are files, which NVML takes for devices in the mount namespace that `exec` makes. Everything
-# else of the node is as it is.
+# The simulator's nodes are files. In the mount namespace that `exec` makes NVML takes them for devices. The rest of the node
+# stays the same.
 COMMAND = """#!/bin/sh
 LD_LIBRARY_PATH={libraries} exec /usr/lib/lab/holdfast-sim exec --root /srv/gpus -- {smi} "$@"
 """
@@ -44,7 +44,7 @@ def stock(request):
 
 @pytest.fixture
 def handbook(bare_node, stock):
-    """A node with a driver of their version, nvidia-smi, and our unit enabled as handbooks say."""
+    """A node with a driver of the programs' version, nvidia-smi, and our unit enabled as handbooks say."""
     node = bare_node.simulate(defaults=QUICK + f"[driver]\nversion = {stock.version}\n").install()
     put_nvidia_smi(node, stock)
     node.exec("systemctl", "enable", "--now", SERVICE)
@@ -60,7 +60,7 @@ def modes(node):
 
 
 def flags(node):
-    """The kernel's own flag of each GPU."""
+    """Returns the kernel's legacy flag of each GPU."""
     return [gpu["legacy"] for gpu in node.gpus.status()["gpus"]]
 
 
@@ -112,7 +112,7 @@ def test_resets_under_the_real_unit(handbook):
     assert node.exec("systemctl", "show", "--value", "--property=MainPID", SERVICE) == pid, "one daemon throughout"
 
 
-def test_where_the_unit_is_stopped_nvidia_smi_uses_the_kernels_flag_and_starts_nothing(handbook):
+def test_while_the_unit_is_stopped_nvidia_smi_uses_the_legacy_flag_and_starts_no_daemon(handbook):
     node = handbook
     node.exec("systemctl", "stop", SERVICE)
     wait_users(node, 0, 0)

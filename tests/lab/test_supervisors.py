@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The recipes for runit and s6, under Debian's packages of these: readiness, a stop, a restart that lets go of no
-GPU, and what happens after a crash and after an error that no second try would cure."""
+"""The recipes for runit and s6, with Debian's packages of these: readiness, a stop, a restart that tears no GPU down, and what
+happens after a crash and after a permanent error."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def supervisor(request):
 
 @pytest.fixture
 def node(lab, supervisor):
-    """A node with two GPUs on which the supervisor runs, with our recipe as its one service."""
+    """A node with two GPUs on which the supervisor runs, with our recipe as its only service."""
     node = lab.node(packages=supervisor.packages).boot().simulate().install()
     node.exec("mkdir", "-p", "/srv/service")
     node.exec("cp", "-a", f"{EXAMPLES}/{supervisor.__name__.lower()}", supervisor.folder)
@@ -48,12 +48,12 @@ def node(lab, supervisor):
 
 
 def run(node, supervisor):
-    """The supervisor, as process 1 would have started it."""
+    """Runs the supervisor as process 1 would."""
     node.exec("systemd-run", "--unit=supervisor", "--setenv=PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", supervisor.run)
 
 
 def begin(node, supervisor):
-    """The same, and its service is ready."""
+    """Runs the supervisor and waits until its service is ready."""
     run(node, supervisor)
     wait_until(lambda: node.try_exec(supervisor.is_ready).status == 0, "the service ready", 20)
     wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
@@ -68,7 +68,7 @@ def teardowns(node):
     return [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]]
 
 
-def test_it_is_ready_when_the_gpus_are_held_and_a_stop_releases_them(node, supervisor):
+def test_the_service_is_ready_when_the_gpus_are_held_and_a_stop_releases_them(node, supervisor):
     pid = begin(node, supervisor)
     assert node.exec("ps", "-o", "user:32=", "-p", pid).strip() == "nvidia-persistenced"
     node.exec(supervisor.stop)
@@ -88,7 +88,7 @@ def test_a_restart_and_a_crash_tear_no_gpu_down(node, supervisor):
     assert (node.gpus.users(), teardowns(node)) == ([1, 1], [0, 0])
 
 
-def test_a_wrong_configuration_ends_it_for_good(node, supervisor):
+def test_an_invalid_configuration_ends_the_service_without_a_restart(node, supervisor):
     node.write("/etc/holdfast/holdfast.conf", "no section\n")
     run(node, supervisor)
     wait_until(lambda: "holdfast.conf" in node.journal(), "the daemon's complaint", 20)

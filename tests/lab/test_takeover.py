@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""holdfast takeover on a real systemd: a driver package's unit runs ours and gets its own back, and at no moment is a GPU
-torn down that was initialised before."""
+"""holdfast takeover on a real systemd: a driver package's unit runs our daemon, and its own again after --undo. No GPU that was
+initialised is torn down."""
 
 import pytest
 
@@ -17,7 +17,7 @@ LINKS = ("/etc/systemd/system/nvidia-persistenced.service.d/50-holdfast.conf",
 
 @pytest.fixture
 def ubuntu(bare_node, packages, lab):
-    """A node whose driver package has the daemon and its unit, and holds both GPUs; and Holdfast's package."""
+    """A node with Holdfast's package and a driver package whose daemon holds both GPUs."""
     bare_node.simulate()
     install(bare_node, packages.drivers(DRIVER))
     install(bare_node, packages.file("holdfast"))
@@ -43,7 +43,7 @@ def taken(node):
     return node
 
 
-def test_the_unit_runs_ours_with_our_sandbox_and_no_gpu_was_torn_down(ubuntu):
+def test_the_unit_runs_our_daemon_with_our_sandbox_and_no_gpu_is_torn_down(ubuntu):
     taken(ubuntu)
     properties = ubuntu.exec("systemctl", "show", UNIT, "--property=Type,User,NoNewPrivileges,ExecStopPost,PIDFile,"
                              "RemainAfterExit,Environment,ExecStartPre")
@@ -56,7 +56,7 @@ def test_the_unit_runs_ours_with_our_sandbox_and_no_gpu_was_torn_down(ubuntu):
     assert "already" in ubuntu.exec("holdfast", "takeover")
 
 
-def test_it_outlives_reboots_and_upgrades_of_either_package(ubuntu, packages, lab):
+def test_a_takeover_outlives_reboots_and_upgrades_of_either_package(ubuntu, packages, lab):
     taken(ubuntu)
     install(ubuntu, packages.newer("holdfast"))
     assert program(ubuntu) == OURS
@@ -69,7 +69,7 @@ def test_it_outlives_reboots_and_upgrades_of_either_package(ubuntu, packages, la
     assert_warm(ubuntu)
 
 
-def test_undo_gives_the_unit_its_own_program_back_with_the_gpus_as_they_are(ubuntu):
+def test_undo_restores_the_units_own_program_and_tears_no_gpu_down(ubuntu):
     taken(ubuntu)
     assert "has its own program back" in ubuntu.exec("holdfast", "takeover", "--undo")
     assert program(ubuntu) == THEIRS
@@ -77,10 +77,10 @@ def test_undo_gives_the_unit_its_own_program_back_with_the_gpus_as_they_are(ubun
     for path in LINKS:
         assert ubuntu.try_exec("test", "-L", path).status == 1
     ubuntu.exec("systemctl", "stop", UNIT)
-    assert [gpu["teardowns"] for gpu in ubuntu.gpus.status()["gpus"]] == [1, 1], "nothing of ours holds them any more"
+    assert [gpu["teardowns"] for gpu in ubuntu.gpus.status()["gpus"]] == [1, 1], "our keeper has ended"
 
 
-def test_removing_holdfast_undoes_it(ubuntu):
+def test_removing_holdfast_undoes_the_takeover(ubuntu):
     taken(ubuntu)
     remove(ubuntu, "holdfast", purge=True)
     assert program(ubuntu) == THEIRS
@@ -89,7 +89,7 @@ def test_removing_holdfast_undoes_it(ubuntu):
     assert ubuntu.exec("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_without_our_files_the_links_lead_nowhere_and_the_unit_is_what_it_was(ubuntu):
+def test_without_our_files_the_links_are_dangling_and_the_unit_runs_its_own_program(ubuntu):
     taken(ubuntu)
     ubuntu.exec("rm", "--recursive", "/usr/share/holdfast/takeover", OURS)
     ubuntu.exec("systemctl", "daemon-reload")
@@ -98,7 +98,7 @@ def test_without_our_files_the_links_lead_nowhere_and_the_unit_is_what_it_was(ub
     assert ubuntu.exec("systemctl", "show", "--property=Type", UNIT) == "Type=forking\n"
 
 
-def test_a_daemon_of_ours_that_cannot_start_is_taken_back_with_the_gpus_as_they_are(ubuntu):
+def test_if_our_daemon_cannot_start_the_takeover_is_undone_and_no_gpu_is_torn_down(ubuntu):
     ubuntu.exec("chmod", "a-x", OURS)
     result = ubuntu.try_exec("holdfast", "takeover")
     assert result.status == 1 and "the previous state is restored" in result.err, str(result)
@@ -106,8 +106,8 @@ def test_a_daemon_of_ours_that_cannot_start_is_taken_back_with_the_gpus_as_they_
     assert_warm(ubuntu)
 
 
-def test_a_drop_in_that_sets_another_program_is_named_and_nothing_is_restarted(ubuntu):
-    """As NVIDIA's Ansible role leaves one behind."""
+def test_a_takeover_names_a_drop_in_that_sets_another_program_and_restarts_nothing(ubuntu):
+    """Like the drop-in of NVIDIA's Ansible role."""
     override = "/etc/systemd/system/nvidia-persistenced.service.d/override.conf"
     ubuntu.write(override, f"[Service]\nExecStart=\nExecStart={THEIRS} --verbose\n")
     ubuntu.exec("systemctl", "daemon-reload")
@@ -117,7 +117,7 @@ def test_a_drop_in_that_sets_another_program_is_named_and_nothing_is_restarted(u
     assert_warm(ubuntu)
 
 
-def test_masked_it_is_left_alone(ubuntu):
+def test_a_takeover_leaves_a_masked_unit_alone(ubuntu):
     ubuntu.exec("systemctl", "mask", "--runtime", UNIT)
     result = ubuntu.try_exec("holdfast", "takeover")
     assert result.status == 1 and "systemctl unmask" in result.err, str(result)

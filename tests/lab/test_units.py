@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Our own units: what they promise besides what test_verbatim.py and test_restart.py show."""
+"""Our own units: what test_verbatim.py and test_restart.py do not test."""
 
 import stat
 
@@ -37,7 +37,7 @@ def pid_of(node):
 
 
 def status_of(node):
-    """The fields of the daemon's /proc/PID/status."""
+    """Returns the fields of the daemon's /proc/PID/status."""
     lines = node.read(f"/proc/{pid_of(node)}/status").splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
@@ -49,7 +49,7 @@ def running(node):
     return node
 
 
-def test_the_sandbox_is_in_force_and_as_tight_as_promised(running):
+def test_the_units_sandbox_is_in_force_as_documented(running):
     node = running
     node.exec("systemd-analyze", "security", "--threshold=6", SERVICE)
     pid, status = pid_of(node), status_of(node)
@@ -57,12 +57,12 @@ def test_the_sandbox_is_in_force_and_as_tight_as_promised(running):
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     user = node.exec("id", "--user", "nvidia-persistenced").strip()
     assert status["Uid"].split() == [user] * 4
-    # The network is its own, and so is /proc, where processes of others are hidden.
+    # It has its own network and its own /proc, in which other users' processes are hidden.
     assert node.exec("readlink", f"/proc/{pid}/ns/net") != node.exec("readlink", "/proc/1/ns/net")
     assert "hidepid=invisible" in node.read(f"/proc/{pid}/mountinfo")
 
 
-def test_the_keepers_sandbox_is_tighter_still(running):
+def test_the_keepers_sandbox_permits_less_than_the_daemons(running):
     node = running
     node.exec("systemd-analyze", "security", "--threshold=5", KEEPER)
     pid = node.exec("systemctl", "show", "--property=MainPID", "--value", KEEPER).strip()
@@ -73,7 +73,7 @@ def test_the_keepers_sandbox_is_tighter_still(running):
     assert node.exec("stat", "--format=%U %a %F", "/run/holdfast/keeper").strip() == "nvidia-persistenced 600 socket"
 
 
-def test_from_within_the_sandbox_roots_orders_are_told_from_a_containers(running):
+def test_from_within_the_sandbox_the_daemon_distinguishes_host_root_from_a_containers_root(running):
     node = running
     node.exec("holdfast", "set", "off", "--gpu", "0")
     assert node.gpus.users() == [0, 1]
@@ -83,7 +83,7 @@ def test_from_within_the_sandbox_roots_orders_are_told_from_a_containers(running
     assert node.gpus.users() == [0, 1]
 
 
-def test_after_a_stop_nothing_is_left_and_nobody_starts_it_again(running):
+def test_a_stop_leaves_nothing_behind_and_a_client_does_not_restart_the_daemon(running):
     node = running
     folder = node.path(FOLDER).stat().st_ino
     node.exec("systemctl", "stop", SERVICE)
@@ -92,13 +92,13 @@ def test_after_a_stop_nothing_is_left_and_nobody_starts_it_again(running):
     assert (state_of(node, SERVICE), state_of(node, SOCKET_UNIT)) == ("inactive", "inactive")
     assert node.gpus.users() == [0, 0]
 
-    # A container that has the folder mounted finds the next daemon in it.
+    # A container that has mounted the folder can reach the next daemon.
     node.exec("systemctl", "start", SERVICE)
     assert node.path(FOLDER).stat().st_ino == folder
     assert node.gpus.users() == [1, 1]
 
 
-def test_a_reload_has_the_configuration_read_again(running):
+def test_a_reload_reads_the_configuration_again(running):
     node = running
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
     node.exec("systemctl", "reload", SERVICE)
@@ -106,21 +106,21 @@ def test_a_reload_has_the_configuration_read_again(running):
     assert "Configuration read again" in node.journal(unit=SERVICE)
 
 
-def test_our_two_services_take_turns(running):
-    """One daemon has the socket; who starts the other of our units wants that one instead."""
+def test_starting_one_of_our_two_services_stops_the_other(running):
+    """Only one daemon can have the socket, so our units conflict."""
     node = running
     node.exec("systemctl", "start", "holdfast.service")
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("inactive", "active")
     assert node.gpus.users() == [1, 1]
     checks = {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
-    assert checks["unit"]["cure"] == "systemctl enable --now holdfast", "doctor looks at the unit that runs"
+    assert checks["unit"]["cure"] == "systemctl enable --now holdfast", "doctor checks the unit that runs"
     node.exec("systemctl", "start", SERVICE)
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("active", "inactive")
     assert node.gpus.users() == [1, 1]
 
 
-def test_a_daemon_that_dies_again_and_again_is_started_again_and_again(node):
-    """Giving up would lose the GPUs after the keeper's time. A program that is missing is another matter."""
+def test_restarts_have_no_limit_but_a_missing_program_is_a_failure(node):
+    """If systemd gave up, the GPUs would be torn down when the keeper's time ends."""
     node.exec("systemctl", "enable", "--now", SERVICE)
     show = ("systemctl", "show", "--property=StartLimitIntervalUSec", "--value", SERVICE)
     assert node.exec(*show).strip() == "0"
@@ -144,22 +144,22 @@ def test_the_timer_writes_metrics_for_the_textfile_collector(running):
     assert "holdfast-metrics.service" in node.exec("systemctl", "list-timers", "--all")
     node.exec("systemctl", "start", "holdfast-metrics.service")
     assert "\nholdfast_up 0\n" in node.read(file)
-    assert state_of(node, SERVICE) == "inactive", "asking started the daemon"
+    assert state_of(node, SERVICE) == "inactive", "the timer started the daemon"
 
 
-def test_missing_nodes_are_made_for_the_daemon_that_is_not_root(node):
-    """With the driver there and no node: what the unit's ExecStartPre= and the udev rule run."""
+def test_missing_nodes_are_made_for_a_daemon_that_is_not_root(node):
+    """The unit's ExecStartPre= and the udev rule make the nodes when the driver is loaded and nodes are missing."""
     for name in ("nvidiactl", "nvidia1"):
         node.exec("umount", f"/dev/{name}")
         node.exec("rm", f"/dev/{name}")
-    # Not the simulated driver's: without HOLDFAST_ROOT they are real ones.
+    # Without HOLDFAST_ROOT the nodes are real, not simulated.
     node.exec("env", "--unset=HOLDFAST_ROOT", "nvidia-persistenced", "--make-nodes")
     made = node.exec("stat", "--format=%n %F %a %t:%T", "/dev/nvidiactl", "/dev/nvidia1").splitlines()
     assert made == ["/dev/nvidiactl character special file 666 c3:ff", "/dev/nvidia1 character special file 666 c3:1"]
 
 
-def test_with_the_drop_in_for_numa_memory_it_brings_that_online_as_root_with_two_capabilities(bare_node):
-    """As on POWER9, where user space does it: the sandbox lets it write to /sys, and ask the driver what only root may."""
+def test_with_the_drop_in_for_numa_memory_the_daemon_onlines_it_as_root_with_two_capabilities(bare_node):
+    """As on POWER9, where user space onlines the memory: the sandbox permits writes to /sys and the driver's calls for root."""
     power9 = QUICK + "numa = offline\n[driver]\nmemory_probe = yes\n"
     node = bare_node.simulate(gpus=1, defaults=power9).install()
     example = "/usr/share/holdfast/examples/numa.conf"
@@ -176,7 +176,7 @@ def test_with_the_drop_in_for_numa_memory_it_brings_that_online_as_root_with_two
 
 
 def test_the_settings_service_works_in_its_sandbox(running):
-    """Without NVML: what is wanted cannot be applied, which is told, and the hooks run; the GPUs are held all the same."""
+    """Without NVML the settings cannot be applied. The service reports that and runs the hooks; the GPUs stay held."""
     node = running
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npower-limit = 500\n")
     node.exec("mkdir", "-p", "/etc/holdfast/hooks.d")
@@ -190,11 +190,11 @@ def test_the_settings_service_works_in_its_sandbox(running):
         gpus = node.try_exec("holdfast", "settings", "--json").json()["gpus"]
         return [gpu["problem"] for gpu in gpus if gpu.get("opens")]
 
-    wait_until(lambda: all(shown()) and len(shown()) == 2, "what was found of both GPUs", timeout=30)
+    wait_until(lambda: all(shown()) and len(shown()) == 2, "the report about both GPUs", timeout=30)
     assert all("cannot load libnvidia-ml.so.1" in problem for problem in shown())
-    wait_until(lambda: "hook: held of 1" in node.journal(unit="holdfast-settings.service"), "the hook's word", timeout=30)
+    wait_until(lambda: "hook: held of 1" in node.journal(unit="holdfast-settings.service"), "the hook's message", timeout=30)
     node.exec("holdfast", "set", "off", "--gpu", "0")
-    wait_until(lambda: "hook: released of 0" in node.journal(unit="holdfast-settings.service"), "the hook's word",
+    wait_until(lambda: "hook: released of 0" in node.journal(unit="holdfast-settings.service"), "the hook's message",
                timeout=30)
     assert node.gpus.users() == [0, 1]
     pid = node.exec("systemctl", "show", "--property=MainPID", "--value", "holdfast-settings.service").strip()
@@ -205,8 +205,8 @@ def test_the_settings_service_works_in_its_sandbox(running):
     assert node.gpus.users() == [0, 1]
 
 
-def test_settings_are_applied_in_the_sandbox_after_whatever_makes_the_driver_forget_them(running):
-    """The unit as it is, with the stand-in for NVML where the driver's package has the real one."""
+def test_settings_are_applied_again_after_each_event_that_makes_the_driver_forget_them(running):
+    """The unit is unchanged; the stand-in for NVML is at the path of the driver's package."""
     node = running
     node.put(BUILD / "tests/nvml/libnvidia-ml.so.1", "/usr/lib/libnvidia-ml.so.1")
     node.write("/etc/systemd/system/holdfast-settings.service.d/nvml.conf",
@@ -220,7 +220,7 @@ def test_settings_are_applied_in_the_sandbox_after_whatever_makes_the_driver_for
 
     wait_until(lambda: have() == [settings.APPLIED] * 2, "the settings of both", timeout=30)
     node.exec(f"holdfast release --gpu 0 -- {RESET}")
-    assert have() == [settings.APPLIED] * 2, "held again, so it says, only with the settings"
+    assert have() == [settings.APPLIED] * 2, "the daemon reports the GPU as held only after the settings are applied"
     for away, back in (("unbind", "bind"), ("remove", "add")):
         node.gpus.ctl(away, gpu=0)
         node.gpus.ctl(back, gpu=0)

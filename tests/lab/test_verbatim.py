@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What operators' handbooks say, word for word, on a real systemd: the commands, and what they are expected to show."""
+"""The commands of operators' handbooks, word for word, on a real systemd, and what they must show."""
 
 import re
 
@@ -10,36 +10,36 @@ from harness.events import wait_until
 
 SERVICE = "nvidia-persistenced.service"
 PROGRAM = "/usr/bin/nvidia-persistenced"
-STARTED = "/usr/libexec/holdfast/nvidia-persistenced"  # whoever has that name in /usr/bin
+STARTED = "/usr/libexec/holdfast/nvidia-persistenced"  # another package may own this name in /usr/bin
 RESET = "/usr/lib/lab/holdfast-sim ctl --root /srv/gpus reset --gpu 0"  # for nvidia-smi --gpu-reset -i 0
 
 
 @pytest.fixture
 def enabled(node):
-    """A node on which it was enabled as handbooks say."""
+    """A node with the unit enabled as handbooks say."""
     node.exec("systemctl", "enable", "--now", SERVICE)
     return node
 
 
 def users(node):
-    """How many have each GPU open."""
+    """Returns how many processes have each GPU open."""
     return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
 
 
 def problems(node):
-    """What `holdfast doctor` finds: its checks with a problem, by name."""
+    """Returns the checks of `holdfast doctor` that found a problem, by name."""
     checks = node.try_exec("holdfast", "doctor", "--json").json()["checks"]
     return {check["id"]: check for check in checks if check["verdict"] == "problem"}
 
 
-# ---- is it there, does it run
+# ---- installed and running
 
 
-def test_which_finds_it_in_usr_bin(node):
+def test_which_finds_the_daemon_in_usr_bin(node):
     assert node.exec("which", "nvidia-persistenced") == f"{PROGRAM}\n"
 
 
-def test_enable_now_starts_it_and_returns_when_the_gpus_are_held(node):
+def test_enable_now_starts_the_daemon_and_returns_when_the_gpus_are_held(node):
     said = node.try_exec("systemctl", "enable", "--now", SERVICE)
     assert said.status == 0 and "Created symlink" in said.err
     assert users(node) == [1, 1]
@@ -47,31 +47,31 @@ def test_enable_now_starts_it_and_returns_when_the_gpus_are_held(node):
     assert node.exec("systemctl", "is-enabled", SERVICE) == "enabled\n"
 
 
-def test_status_shows_it_running_how_many_gpus_it_holds_and_its_first_lines(enabled):
+def test_systemctl_status_shows_the_running_unit_the_number_of_held_gpus_and_the_first_lines(enabled):
     said = enabled.exec("systemctl", "status", SERVICE)
     assert "Active: active (running)" in said
     assert 'Status: "2 of 2 GPUs held"' in said
     assert re.search(r"nvidia-persistenced\[\d+\]: Started \(\d+\)", said)
 
 
-def test_cat_shows_a_unit_that_starts_our_program_under_the_usual_path(enabled):
+def test_systemctl_cat_shows_a_unit_that_starts_the_usual_path(enabled):
     unit = enabled.exec("systemctl", "cat", SERVICE)
     assert f"\nExecStart=@{STARTED} {PROGRAM} " in unit and "\nUser=nvidia-persistenced\n" in unit
 
 
-def test_pgrep_and_pidof_find_the_usual_path_by_the_usual_name(enabled):
-    """The kernel keeps 15 characters of a name, so `pgrep` needs -f for all of it, whoever made the daemon."""
+def test_pgrep_and_pidof_find_the_daemon_by_the_usual_name_and_path(enabled):
+    """The kernel keeps only 15 characters of a name, so `pgrep` requires -f for the whole name, with NVIDIA's daemon, too."""
     pid = enabled.exec("systemctl", "show", "--value", "--property=MainPID", SERVICE).strip()
     for pattern in (["nvidia-persiste"], ["-f", "^/usr/bin/nvidia-persistenced"]):
         assert enabled.exec("pgrep", "-a", *pattern).startswith(f"{pid} {PROGRAM} ")
-    assert pid in enabled.exec("pidof", "nvidia-persistenced").split(), "beside its keeper"
+    assert pid in enabled.exec("pidof", "nvidia-persistenced").split(), "the daemon and its keeper"
     assert enabled.exec("cat", "/run/nvidia-persistenced/nvidia-persistenced.pid").strip() == pid
 
 
-# ---- what it says
+# ---- the log
 
 
-def test_the_journal_has_its_start_a_line_for_each_gpu_and_its_end(enabled):
+def test_the_journal_has_the_daemons_start_a_line_for_each_gpu_and_its_end(enabled):
     enabled.exec("systemctl", "stop", SERVICE)
     said = enabled.journal(unit=SERVICE)
     pid = re.search(r"^Started \((\d+)\)$", said, re.MULTILINE)[1]
@@ -82,8 +82,8 @@ def test_the_journal_has_its_start_a_line_for_each_gpu_and_its_end(enabled):
     assert "Deactivated successfully" in said
 
 
-def test_with_v_on_the_command_line_there_is_a_line_for_each_gpu_in_the_journal(node):
-    """By hand, without the unit: it goes into the background and logs by syslog."""
+def test_started_by_hand_with_verbose_the_daemon_logs_a_line_for_each_gpu(node):
+    """Without the unit the daemon goes into the background and logs by syslog."""
     node.exec("nvidia-persistenced", "-V")
     said = node.journal("--identifier=nvidia-persistenced")
     for address in node.gpus.addresses:
@@ -96,7 +96,7 @@ def test_with_v_on_the_command_line_there_is_a_line_for_each_gpu_in_the_journal(
     assert users(node) == [0, 0]
 
 
-# ---- over a reboot
+# ---- reboots
 
 
 def test_after_a_reboot_the_gpus_are_held_again(enabled):
@@ -104,11 +104,11 @@ def test_after_a_reboot_the_gpus_are_held_again(enabled):
     assert enabled.exec("systemctl", "is-active", SERVICE) == "active\n"
     assert users(enabled) == [1, 1]
     assert enabled.try_exec("holdfast", "check").status == 0
-    assert "Deactivated successfully" in enabled.journal("--boot=-1", unit=SERVICE), "it ended in order before"
+    assert "Deactivated successfully" in enabled.journal("--boot=-1", unit=SERVICE), "a proper stop before the reboot"
     assert "Ready: 2 of 2 GPUs held" in enabled.journal("--boot=0", unit=SERVICE)
 
 
-def test_after_a_loss_of_power_as_well(enabled):
+def test_after_a_loss_of_power_the_gpus_are_held_again(enabled):
     enabled.exec("sync")
     enabled.cut_power()
     enabled.boot()
@@ -116,11 +116,11 @@ def test_after_a_loss_of_power_as_well(enabled):
     assert enabled.try_exec("holdfast", "check").status == 0
 
 
-# ---- when it does not work
+# ---- problems
 
 
-def test_another_user_takes_over_the_directory_that_the_unit_has_left(enabled):
-    """The directory that the unit has made is its user's; root gives it away before it becomes the other."""
+def test_a_daemon_started_by_hand_as_another_user_can_use_the_units_directory(enabled):
+    """The unit's directory belongs to the unit's user. Root changes its owner before the daemon drops privileges."""
     enabled.exec("systemctl", "stop", SERVICE)
     enabled.exec("nvidia-persistenced", "--user", "nobody")
     assert enabled.exec("stat", "--format=%U", "/run/nvidia-persistenced").strip() == "nobody"
@@ -130,7 +130,7 @@ def test_another_user_takes_over_the_directory_that_the_unit_has_left(enabled):
     assert users(enabled) == [0, 0]
 
 
-def test_an_enabled_unit_whose_program_is_gone_fails_at_step_exec_and_doctor_says_so(enabled):
+def test_an_enabled_unit_without_its_program_fails_at_step_exec_and_doctor_says_so(enabled):
     enabled.exec("systemctl", "stop", SERVICE)
     enabled.exec("rm", STARTED)
     assert enabled.try_exec("systemctl", "start", SERVICE).status != 0
@@ -140,7 +140,7 @@ def test_an_enabled_unit_whose_program_is_gone_fails_at_step_exec_and_doctor_say
     assert found["runbook"] == "exec-failed" and any(STARTED in line for line in found["evidence"])
 
 
-def test_doctor_has_nothing_to_say_of_a_node_on_which_it_was_enabled(enabled):
+def test_doctor_finds_no_problem_on_a_node_with_the_enabled_unit(enabled):
     assert problems(enabled) == {}
 
 
@@ -171,7 +171,7 @@ def misuse(node):
     (remove, "unit", "no unit"),
     (misuse, "unit-result", "failed"),
 ])
-def test_doctor_finds_what_is_wrong_with_the_unit_and_its_cure_is_one(enabled, what, check, words):
+def test_doctor_finds_what_is_wrong_with_the_unit_and_its_cure_works(enabled, what, check, words):
     what(enabled)
     found = problems(enabled)[check]
     assert words in found["summary"] and found["evidence"]
@@ -184,7 +184,7 @@ def test_doctor_finds_what_is_wrong_with_the_unit_and_its_cure_is_one(enabled, w
 # ---- reset
 
 
-def test_a_gpu_is_reset_between_stop_and_start(enabled):
+def test_a_gpu_can_be_reset_between_a_stop_and_a_start(enabled):
     refused = enabled.try_exec(RESET)
     assert refused.status != 0 and "In use by another client: nvidia-persiste" in refused.err
     enabled.exec("systemctl", "stop", SERVICE)

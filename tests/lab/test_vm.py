@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The units as they are shipped, on a kernel of their own: character devices 195:N, device rules, an AppArmor profile
-and limits that are enforced. The simulator's counts tell what became of the GPUs."""
+"""The units as shipped, on a separate kernel with character devices 195:N and enforced device rules, AppArmor profiles and
+limits. The simulator counts initialisations and teardowns."""
 
 import pytest
 
 from harness import events
 from vm import service
 
-# The first one waits for the machine: on a slow day, and with nothing kept of the run before, minutes.
+# The first test also waits for the machine: minutes if nothing is cached.
 pytestmark = pytest.mark.timeout(600)
 
 CTL = "/dev/nvidiactl"
 CONFIGURATION = "/etc/holdfast/holdfast.conf"
 PROFILE = "holdfast-nvidia-persistenced"
-# A sandboxed service gets a /proc of its own. A real driver's files are in each; the simulator's are mounted over one.
+# A sandboxed service has its own /proc. A real driver's files are in every /proc, the simulator's only in the first.
 SHOW_PROC = "[Service]\nBindReadOnlyPaths=/proc/driver\n"
 DROP_IN = f"/run/systemd/system/{service.UNIT}.d/lab.conf"
 
 
 @pytest.fixture(scope="module")
 def gpus(vm):
-    """Two simulated GPUs, and the service allowed to see what the simulator says about them in /proc."""
+    """Two simulated GPUs, whose files in /proc the service can see."""
     vm.gpus.load(gpus=2)
     vm.write(DROP_IN, SHOW_PROC)
     vm.exec("apparmor_parser", "--replace", f"/etc/apparmor.d/{PROFILE}")
@@ -34,14 +34,14 @@ def gpus(vm):
 
 @pytest.fixture
 def held(vm, gpus):
-    """Both GPUs held by the service, which runs."""
+    """The running service, which holds both GPUs."""
     vm.exec("systemctl", "start", service.UNIT)
     service.wait_held(vm, gpus.addresses)
     return vm
 
 
 def counts(gpus):
-    """How often each GPU was initialised and torn down, and how many have it open now."""
+    """Returns for each GPU the initialisations, the teardowns, and how many processes have it open."""
     return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in gpus.status()["gpus"]]
 
 
@@ -52,7 +52,7 @@ def test_the_nodes_are_the_drivers_character_devices(vm, gpus):
                      "/dev/nvidia1 character special file 666 195:1"]
 
 
-def test_the_cure_of_two_nodes_that_are_no_devices_has_both(vm, gpus):
+def test_doctors_cure_for_two_invalid_nodes_names_both(vm, gpus):
     nodes = ["/dev/nvidia0", "/dev/nvidia1"]
     for node in nodes:
         vm.exec("sh", "-c", f"mv {node} {node}.aside && touch {node}")
@@ -64,7 +64,7 @@ def test_the_cure_of_two_nodes_that_are_no_devices_has_both(vm, gpus):
             vm.exec("mv", "--force", f"{node}.aside", node)
 
 
-def test_the_service_holds_each_gpu_by_one_descriptor_of_its_device(held, gpus):
+def test_the_service_has_one_descriptor_of_each_gpu(held, gpus):
     files = held.exec("readlink", *held.exec(f"echo /proc/{service.show(held, 'MainPID')}/fd/*").split()).split()
     assert (files.count("/dev/nvidia0"), files.count("/dev/nvidia1")) == (1, 1)
     assert [users for _, _, users in counts(gpus)] == [1, 1]
@@ -76,7 +76,7 @@ def test_neither_a_restart_nor_a_kill_tears_a_gpu_down(held, gpus, how):
     socket = held.exec("stat", "--format=%i", service.SOCKET)
     pid = service.show(held, "MainPID")
     held.exec("systemctl", *how.split(), service.UNIT)
-    service.wait_held(held, gpus.addresses)  # the socket is systemd's: it answers when the new process does
+    service.wait_held(held, gpus.addresses)  # systemd holds the socket, so this waits for the new process
     assert service.show(held, "MainPID") != pid
     assert counts(gpus) == before
     assert held.exec("stat", "--format=%i", service.SOCKET) == socket
@@ -91,7 +91,7 @@ def test_a_stop_tears_each_gpu_down_and_a_start_initialises_it(held, gpus):
     assert counts(gpus) == [(up + 1, down + 1, 1) for up, down, _ in before]
 
 
-def test_when_a_set_is_answered_the_driver_has_torn_the_gpu_down(held, gpus):
+def test_a_set_off_is_answered_after_the_drivers_teardown(held, gpus):
     (up, down, _), other = counts(gpus)
     held.exec("holdfast", "set", "off", "--gpu", "0")
     assert counts(gpus) == [(up, down + 1, 0), other]
@@ -101,7 +101,7 @@ def test_when_a_set_is_answered_the_driver_has_torn_the_gpu_down(held, gpus):
 
 @pytest.fixture
 def uvm(held, gpus):
-    """UVM's state kept as well."""
+    """The service with UVM persistence."""
     held.write(CONFIGURATION, "[gpu *]\nuvm-persistence = on\n")
     held.exec("systemctl", "reload", service.UNIT)
     events.wait_until(lambda: uvm_registrations(gpus) == [1, 1], "UVM has both GPUs", 30)
@@ -114,7 +114,7 @@ def uvm_registrations(gpus):
     return [gpu["uvm"] for gpu in gpus.status()["gpus"]]
 
 
-def test_a_uvm_registration_through_its_device_outlives_a_kill(uvm, gpus):
+def test_a_uvm_registration_outlives_a_kill_of_the_daemon(uvm, gpus):
     before = counts(gpus)
     uvm.exec("systemctl", "kill", "--signal=KILL", service.UNIT)
     service.wait_held(uvm, gpus.addresses)
@@ -125,12 +125,12 @@ def test_the_service_opens_the_drivers_devices_and_no_others(held):
     opened = 'for node; do (: <>"$node") 2>/dev/null && echo "$node"; done'
     tried = ("/dev/nvidia0", "/dev/nvidia1", CTL, "/dev/nvidia-uvm", "/dev/null",
              "/dev/vda", "/dev/mem", "/dev/kmsg", "/dev/ttyS0", "/dev/fuse", "/dev/cuse")
-    assert held.exec("sh", "-c", opened, "sh", *tried).split() == list(tried), "outside, root opens all of them"
+    assert held.exec("sh", "-c", opened, "sh", *tried).split() == list(tried), "outside the service root can open all of them"
     inside = service.try_inside(held, f"set -- {' '.join(tried)}; {opened}").out.split()
     assert inside == list(tried[:5])
 
 
-def test_the_service_runs_under_its_apparmor_profile_and_is_denied_nothing(held, gpus):
+def test_the_apparmor_profile_denies_nothing_that_the_service_does(held, gpus):
     held.exec("systemctl", "restart", service.UNIT)
     service.wait_held(held, gpus.addresses)
     label = held.read(f"/proc/{service.show(held, 'MainPID')}/attr/current").strip()
@@ -139,7 +139,7 @@ def test_the_service_runs_under_its_apparmor_profile_and_is_denied_nothing(held,
     assert not [line for line in denials if 'comm="nvidia-persiste' in line]
 
 
-def test_the_apparmor_profile_denies_what_the_service_has_no_business_with(held):
+def test_the_apparmor_profile_denies_what_the_service_does_not_need(held):
     shadow = held.try_exec("aa-exec", "--profile", PROFILE, "--", "cat", "/etc/shadow")
     assert (shadow.status, shadow.out) == (1, "") and "Permission denied" in shadow.err
     assert "NVRM" in held.exec("aa-exec", "--profile", PROFILE, "--", "cat", "/proc/driver/nvidia/version")
@@ -148,20 +148,20 @@ def test_the_apparmor_profile_denies_what_the_service_has_no_business_with(held)
 
 @pytest.fixture
 def limited(held):
-    """The service with limits that an administrator gave it."""
+    """The service with limits set by an administrator."""
     held.exec("systemctl", "set-property", "--runtime", service.UNIT, "MemoryMax=48M", "TasksMax=16")
     yield held
     held.exec("systemctl", "set-property", "--runtime", service.UNIT, "MemoryMax=", "TasksMax=")
 
 
-def test_its_number_of_tasks_is_limited(limited):
+def test_the_services_limit_of_tasks_is_enforced(limited):
     assert service.try_inside(limited, "exec sleep 0").status == 0
     crowd = service.try_inside(limited, "for i in $(seq 20); do sleep 5 & done")
     assert crowd.status != 0 and "Cannot fork" in crowd.err
     assert service.status(limited)["held"] == 2
 
 
-def test_who_exceeds_its_memory_is_killed_and_no_gpu_is_torn_down(limited, gpus):
+def test_a_daemon_that_exceeds_its_memory_is_killed_and_no_gpu_is_torn_down(limited, gpus):
     before = counts(gpus)
     service.try_inside(limited, "head --bytes=200M /dev/zero | tail")
     assert any("Memory cgroup out of memory: Killed process" in line and "(tail)" in line

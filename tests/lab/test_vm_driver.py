@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A driver that is a kernel module: loaded after the daemon, exchanged under it, unbound, unloaded. The kernel decides
-what is in use, udev makes the nodes, uevents tell of GPUs. What the driver does besides is a stand-in's (module/)."""
+"""A driver as a kernel module: loaded after the daemon's start, exchanged while it runs, unbound, unloaded. The kernel decides
+what is in use, udev makes the nodes, and uevents report GPUs. The driver itself is a stand-in (module/)."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def module(version, name="nvidia"):
 
 @pytest.fixture(scope="module")
 def running(vm):
-    """The service on a machine with GPUs, while no driver is loaded."""
+    """The running service on a machine with GPUs and without a driver."""
     vm.exec("insmod", module(OLD, "gpus"))
     vm.exec("systemctl", "daemon-reload")
     vm.exec("systemctl", "enable", "--now", service.UNIT)
@@ -33,7 +33,7 @@ def running(vm):
 
 @pytest.fixture
 def driver(running):
-    """The driver, the old one at first, and both GPUs held."""
+    """The older driver is loaded, and both GPUs are held."""
     if "nvidia" not in [line.split()[0] for line in running.read("/proc/modules").splitlines()]:
         running.exec("insmod", module(OLD))
     service.wait_held(running, ADDRESSES)
@@ -41,7 +41,7 @@ def driver(running):
 
 
 def held(machine):
-    """The addresses of the GPUs that the daemon holds."""
+    """Returns the addresses of the GPUs that the daemon holds."""
     return [gpu["address"] for gpu in service.status(machine)["gpus"] if gpu["held"]]
 
 
@@ -49,7 +49,7 @@ def version(machine):
     return service.status(machine)["driver"]["version"]
 
 
-def test_gpus_of_a_driver_that_is_loaded_later_are_held(running):
+def test_gpus_of_a_driver_that_is_loaded_after_the_daemon_are_held(running):
     before = service.status(running)
     assert (before["driver"]["loaded"], before["count"]) == (False, 0)
     running.exec("insmod", module(OLD))
@@ -58,7 +58,7 @@ def test_gpus_of_a_driver_that_is_loaded_later_are_held(running):
     assert held(running) == list(ADDRESSES)
 
 
-def test_udev_has_made_the_nodes_as_the_driver_wants_them(driver):
+def test_udev_makes_the_nodes_with_the_drivers_modes_and_numbers(driver):
     nodes = driver.exec("stat", "--format", "%n %F %a %Hr:%Lr", "/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia1")
     assert nodes.splitlines() == ["/dev/nvidiactl character special file 666 195:255",
                                   "/dev/nvidia0 character special file 666 195:0",
@@ -71,7 +71,7 @@ def test_the_module_is_in_use_while_gpus_are_held(driver):
     assert held(driver) == list(ADDRESSES)
 
 
-def test_release_lets_the_driver_be_exchanged_and_the_daemon_stays(driver):
+def test_during_a_release_the_driver_can_be_exchanged_and_the_daemon_stays(driver):
     pid = service.show(driver, "MainPID")
     wanted = NEW if version(driver) == OLD else OLD
     driver.exec("holdfast", "release", "--", "sh", "-c", f"rmmod nvidia && insmod {module(wanted)}")
@@ -81,7 +81,7 @@ def test_release_lets_the_driver_be_exchanged_and_the_daemon_stays(driver):
     assert service.show(driver, "MainPID") == pid
 
 
-def test_when_the_exchange_fails_the_gpus_are_held_again_with_the_old_driver(driver):
+def test_after_a_failed_exchange_the_gpus_are_held_again_with_the_old_driver(driver):
     old = version(driver)
     failed = driver.try_exec("holdfast", "release", "--", "sh", "-c", "rmmod nvidia && insmod /nonexistent.ko")
     assert failed.status == 1 and "nonexistent" in failed.err
@@ -89,7 +89,7 @@ def test_when_the_exchange_fails_the_gpus_are_held_again_with_the_old_driver(dri
     service.wait_held(driver, ADDRESSES)
 
 
-# As machines have it. It fails to load the driver that is loaded already.
+# Like usual driver units: it fails if the driver is already loaded.
 DRIVER_UNIT = f"""[Unit]
 Before={service.UNIT}
 [Service]
@@ -102,7 +102,7 @@ RequiredBy={service.UNIT}
 """
 
 
-def test_a_restart_of_the_unit_that_has_the_driver_finds_its_module_free(driver):
+def test_at_a_restart_of_the_unit_that_loads_the_driver_the_module_is_not_in_use(driver):
     name, wanted = "any-name.service", NEW if version(driver) == OLD else OLD
     driver.write(f"/etc/systemd/system/{name}", DRIVER_UNIT % module(wanted))
     driver.exec("systemctl", "daemon-reload")
@@ -123,7 +123,7 @@ def test_a_restart_of_the_unit_that_has_the_driver_finds_its_module_free(driver)
         driver.exec("rm", f"/etc/systemd/system/{name}")
 
 
-def test_an_unbind_ends_for_the_daemon_lets_go_at_the_drivers_notice(driver):
+def test_an_unbind_ends_because_the_daemon_releases_the_gpu_at_the_drivers_notice(driver):
     driver.exec("sh", "-c", f"echo {ADDRESSES[0]} >{DRIVER}/unbind", timeout=20)
     left = held(driver)
     driver.exec("sh", "-c", f"echo {ADDRESSES[0]} >{DRIVER}/bind")
@@ -133,7 +133,7 @@ def test_an_unbind_ends_for_the_daemon_lets_go_at_the_drivers_notice(driver):
     assert f"device {ADDRESSES[0]} - the driver is about to unbind it; releasing it." in said
 
 
-def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(driver):
+def test_a_gpu_that_is_removed_from_the_bus_is_held_again_when_it_is_added(driver):
     driver.exec("sh", "-c", f"echo 1 >{DEVICES}/{ADDRESSES[1]}/remove", timeout=20)
     left = held(driver)
     driver.exec("sh", "-c", "echo 1 >/sys/bus/pci/rescan")
@@ -141,23 +141,23 @@ def test_a_gpu_that_is_taken_off_the_bus_is_held_again_when_it_is_back(driver):
     assert left == [ADDRESSES[0]]
 
 
-def test_uvm_that_is_loaded_later_is_within_the_services_reach(driver):
+def test_a_uvm_module_that_is_loaded_after_the_service_can_be_used(driver):
     opened = ": <>/dev/nvidia-uvm"
     driver.exec("insmod", module(OLD, "nvidia_uvm"))
     try:
-        driver.exec("udevadm", "settle")  # its rule makes the node, and has systemd look up the number
+        driver.exec("udevadm", "settle")  # its rule makes the node and makes systemd look up the device number
         events.wait_until(lambda: service.try_inside(driver, opened).status == 0, "the service's rules know UVM", 20)
     finally:
         driver.exec("rmmod", "nvidia_uvm")
 
 
-def test_the_simulator_makes_no_devices_beside_a_driver(driver):
+def test_the_simulator_refuses_to_make_devices_beside_a_driver(driver):
     refused = driver.try_exec(seed.PROGRAM, "run", "--root", "/srv/gpus", "--cuse")
     assert refused.status == 1 and "another driver has these numbers" in refused.err
     assert driver.try_exec("mountpoint", "--quiet", "/srv/gpus").status != 0
 
 
-def test_a_stop_lets_the_module_be_unloaded(driver):
+def test_after_a_stop_the_module_can_be_unloaded(driver):
     driver.exec("systemctl", "stop", service.UNIT)
     driver.exec("rmmod", "nvidia")
     driver.exec("systemctl", "start", service.UNIT)

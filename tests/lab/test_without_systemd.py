@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The Debian packages on a machine whose process 1 is sysvinit: the init script is started, kept over an upgrade, stopped by
-a runlevel, removed and purged, beside NVIDIA's package and changes of the administrator's."""
+"""The Debian packages on a machine whose process 1 is sysvinit: starting, upgrading, stopping by a runlevel, removing and
+purging the init script, also with NVIDIA's package and an administrator's changes."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def links(node):
     return node.exec("cd /etc && ls -d rc?.d/*nvidia-persistenced || :").split()
 
 
-def test_once_installed_the_daemon_runs_and_obeys_its_script(node):
+def test_after_the_installation_the_daemon_runs_and_its_script_controls_it(node):
     assert node.exec("ps", "-o", "comm=", "-p", "1") == "init\n"
     assert node.gpus.users() == [1, 1]
     assert node.exec("ps", "-o", "user:32=", "-p", pid_of(node)) == "nvidia-persistenced\n"
@@ -60,14 +60,14 @@ def test_once_installed_the_daemon_runs_and_obeys_its_script(node):
     assert node.try_exec(SCRIPT, "status").status == 3
 
 
-def test_runlevels_start_and_stop_it(node):
+def test_runlevels_start_and_stop_the_daemon(node):
     for level, users in (1, [0, 0]), (2, [1, 1]):
         node.exec("init", str(level))
         node.wait_runlevel(level)
         assert node.gpus.users() == users
 
 
-def test_an_upgrade_restarts_it_and_tears_no_gpu_down(node, packages):
+def test_an_upgrade_restarts_the_daemon_and_tears_no_gpu_down(node, packages):
     before = pid_of(node)
     install(node, *map(packages.newer, OURS))
     assert pid_of(node) != before
@@ -75,14 +75,14 @@ def test_an_upgrade_restarts_it_and_tears_no_gpu_down(node, packages):
     assert node.exec("readlink", f"/proc/{pid_of(node)}/exe") == "/usr/libexec/holdfast/nvidia-persistenced\n"
 
 
-def test_a_service_that_is_switched_off_stays_so_over_an_upgrade(node, packages):
+def test_an_upgrade_leaves_a_disabled_service_disabled(node, packages):
     node.exec("update-rc.d", "nvidia-persistenced", "disable")
     node.exec(SCRIPT, "stop")
     install(node, *map(packages.newer, OURS))
     assert node.gpus.users() == [0, 0]
 
 
-def test_a_removal_takes_the_script_and_a_purge_its_links(node):
+def test_a_removal_removes_the_script_and_a_purge_its_links(node):
     remove(node, NAME)
     assert node.gpus.users() == [0, 0]
     assert node.try_exec("test", "-e", SCRIPT).status == 1
@@ -90,7 +90,7 @@ def test_a_removal_takes_the_script_and_a_purge_its_links(node):
     assert links(node) == []
 
 
-def test_a_script_that_was_changed_stays_until_the_purge(node, packages):
+def test_a_changed_script_stays_until_the_purge(node, packages):
     node.exec("sh", "-c", f"echo '# changed' >>{SCRIPT}")
     install(node, *map(packages.newer, OURS))
     assert node.read(SCRIPT).endswith("# changed\n")
@@ -103,7 +103,7 @@ def test_a_script_that_was_changed_stays_until_the_purge(node, packages):
     assert node.try_exec("test", "-e", SCRIPT).status == 1
 
 
-def test_a_script_of_the_administrators_is_left_alone(bare, packages):
+def test_an_administrators_script_is_left_alone(bare, packages):
     bare.write(SCRIPT, "#!/bin/sh\nexit 0\n", 0o755)
     install(bare, *map(packages.file, OURS))
     remove(bare, NAME, purge=True)
