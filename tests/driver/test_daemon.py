@@ -220,12 +220,3 @@ def test_gpus_that_change_their_minors_are_not_confused(driver, service, daemon)
         events.wait_until(lambda: daemon.set(driver.addresses[gpu], rpc.ENABLED) == rpc.SUCCESS, "it is held", 20)
     service.wait_held(*ALL)
     assert [gpu["minor"] for gpu in driver.gpus()] == [2, 1, 0, 3]
-
-
-# ---- the daemon's own death
-
-
-def test_a_killed_daemon_lets_go_of_every_gpu_or_hands_it_to_its_keeper(driver, daemon):
-    daemon.kill()
-    events.wait_until(lambda: all(gpu["usage_count"] <= 1 for gpu in driver.gpus()), "at most a keeper holds", 10)
-    assert os.path.exists(driver.node(0))
