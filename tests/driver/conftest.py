@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """One suite, two drivers (README.md).
 
-    HOLDFAST_DRIVER=nvidia   on NVIDIA's driver, which is loaded here; otherwise on the simulator, for each of its versions
+    HOLDFAST_DRIVER=nvidia   use NVIDIA's driver, which is loaded here; otherwise the simulator in each of its versions
     HOLDFAST_BUILD=DIR       the build whose simulator is used (default: build/)
     CI=true                  a skipped test is a failure
 """
@@ -25,9 +25,9 @@ from service import Service
 
 BUILD = Path(os.environ.get("HOLDFAST_BUILD", TOP / "build")).resolve()
 REAL = os.environ.get("HOLDFAST_DRIVER") == "nvidia"
-# They need a machine of their own, with systemd as its process 1.
+# They require a separate machine with systemd as process 1.
 collect_ignore = [] if REAL else ["test_installed.py", "test_process_one.py"]
-# The long-lived branches, in the version that was last compared with NVIDIA's code.
+# The long-lived branches, in the versions that were last compared with NVIDIA's code.
 SIMULATED_VERSIONS = ("535.261.03", "550.163.01")
 
 
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items):
 
 
 def times_of(item):
-    """Of each GPU, as the test's marker says."""
+    """Returns the times of each GPU from the test's marker."""
     marker = item.get_closest_marker("times")
     words = dict(marker.kwargs) if marker else {}
     own = [words.pop(f"gpu{index}", {}) for index in range(COUNT)]
@@ -66,10 +66,10 @@ def times_of(item):
 
 @pytest.fixture
 def driver(driver_version, request):
-    """A driver with four healthy, cold GPUs."""
+    """A driver with four healthy, uninitialised GPUs."""
     times = times_of(request.node)
     with tempfile.TemporaryDirectory(prefix="holdfast-driver-") as folder:
-        os.chmod(folder, 0o755)  # callers of other uids must get through to the daemon's socket
+        os.chmod(folder, 0o755)  # other users must reach the daemon's socket
         made = nvidia.Nvidia(times) if REAL else simulated.Simulated(BUILD, Path(folder), driver_version, times)
         made.folder = Path(folder)
         yield made
@@ -78,7 +78,7 @@ def driver(driver_version, request):
 
 @pytest.fixture
 def service(driver):
-    """The daemon and the command on that driver; nothing is started."""
+    """The daemon and the command on this driver. The daemon is not started."""
     made = Service(driver, BUILD, driver.folder)
     yield made
     driver.end_hangs()

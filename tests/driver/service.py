@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The daemon and the command on a driver, whichever it is: below the simulator's root, or installed on this machine."""
+"""The daemon and the command, on the simulator below its root, or on NVIDIA's driver and installed on this machine."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from harness.daemon import ForegroundDaemon, Site
 
 
 class InstalledSite(Site):
-    """What `make install prefix=/usr` laid down, at the real paths."""
+    """The installation by `make install prefix=/usr`, at the real paths."""
 
     def __init__(self, base):
         super().__init__(base, base, "kernel", None)
@@ -28,7 +28,7 @@ class InstalledSite(Site):
 
 
 class Service:
-    """One test's. daemon is the running one; start() starts another after its end."""
+    """The daemon and the command for one test. daemon is the running daemon; start() starts another one after its end."""
 
     def __init__(self, driver, build, base):
         self.driver = driver
@@ -37,7 +37,7 @@ class Service:
         self.daemon = None
 
     def begin(self, *options):
-        """Not yet ready."""
+        """Starts a daemon, and does not wait until it is ready."""
         self.daemon = ForegroundDaemon(self.site, "--verbose", *options)
         return self.daemon
 
@@ -46,7 +46,7 @@ class Service:
         return self.daemon
 
     def end(self, number, timeout=10):
-        """Ends the daemon by this signal."""
+        """Ends the daemon with this signal."""
         os.kill(self.daemon.pid, number)
         self.daemon.wait_exit(timeout)
         self.daemon.check_log()
@@ -54,18 +54,18 @@ class Service:
     # ---- the command
 
     def command(self, *words):
-        """The whole command line of `holdfast WORDS`."""
+        """Returns the complete command line of `holdfast WORDS`."""
         where = [] if self.site.root == Path("/") else ["--root", str(self.site.root)]
         return [str(self._command), *where, *map(str, words)]
 
     def holdfast(self, *words, timeout=60):
-        """How it ended: returncode, stdout, stderr."""
+        """Runs the command; returns returncode, stdout and stderr."""
         environment = self.site.environment | process.SANITIZER_ENVIRONMENT
         return subprocess.run(self.command(*words), env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=timeout, check=False)
 
     def gpus(self):
-        """{address: what the daemon says of it}."""
+        """Returns {address: the daemon's report of the GPU}."""
         done = self.holdfast("status", "--json")
         return {gpu["address"]: gpu for gpu in json.loads(done.stdout)["gpus"]}
 
@@ -79,11 +79,11 @@ class Service:
         events.wait_until(lambda: all(self.is_held(gpu) for gpu in gpus), f"GPUs {gpus} are held", timeout)
 
     def clean_up(self):
-        """The driver's hangs are over by now."""
+        """Ends the daemon. The driver's hangs must have ended before."""
         self.site.machine.close()
         if self.daemon is not None:
             self.daemon.clean_up()
         self.site.end_keepers()
-        if self.driver.name == "nvidia":  # where systemd listens for it the daemon has no keeper of its own
+        if self.driver.name == "nvidia":  # if systemd listens on the socket, the keeper is systemd's
             subprocess.run(["systemctl", "stop", "holdfast-keeper.service"], stdin=subprocess.DEVNULL, check=False,
                            timeout=60)

@@ -2,7 +2,6 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """The daemon on the driver: holding, failures, hangs, hot-plug, leases."""
 
-import os
 import signal
 import time
 
@@ -15,14 +14,14 @@ ALL = range(4)
 
 @pytest.fixture
 def daemon(service):
-    """Ready, with all four GPUs held."""
+    """A ready daemon that holds all four GPUs."""
     started = service.start()
     service.wait_held(*ALL)
     return started
 
 
 def counts(driver):
-    """How often each GPU was initialised and torn down, and how many have it open now."""
+    """Returns for each GPU the initialisations, the teardowns and the usage count."""
     return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in driver.gpus()]
 
 
@@ -35,7 +34,7 @@ def test_once_ready_every_gpu_is_initialised_once_and_held(driver, daemon):
 
 
 @pytest.mark.times(lock=200, init=1500)
-def test_gpus_are_initialised_at_the_same_time_where_the_driver_does_that(driver, service):
+def test_gpus_are_initialised_at_the_same_time_if_the_driver_supports_that(driver, service):
     start = time.monotonic()
     service.start()
     service.wait_held(*ALL)
@@ -46,10 +45,10 @@ def test_gpus_are_initialised_at_the_same_time_where_the_driver_does_that(driver
         assert spent >= 4 * 1.7
 
 
-def test_a_job_on_a_held_gpu_costs_neither_an_initialisation_nor_a_teardown(driver, daemon):
+def test_a_job_on_a_held_gpu_causes_no_initialisation_and_no_teardown(driver, daemon):
     with driver.opened(0):
         assert driver.gpu(0)["usage_count"] == 2
-    driver.wait(0, usage_count=1)  # beside another file of the GPU, the simulator may hear of a close after it returned
+    driver.wait(0, usage_count=1)  # while the GPU has another user, the simulator may notice a close after it returned
     assert counts(driver) == [(1, 0, 1)] * 4
 
 
@@ -59,14 +58,14 @@ def test_a_stop_tears_every_gpu_down(driver, daemon):
 
 
 @pytest.mark.times(teardown=300)
-def test_a_set_off_is_answered_when_the_gpu_is_torn_down_and_a_set_on_when_it_is_held(driver, daemon):
+def test_a_set_off_is_answered_after_the_teardown_and_a_set_on_when_the_gpu_is_held(driver, daemon):
     assert daemon.set(driver.addresses[0], rpc.DISABLED) == rpc.SUCCESS
     assert counts(driver)[0] == (1, 1, 0)
     assert daemon.set(driver.addresses[0], rpc.ENABLED) == rpc.SUCCESS
     assert counts(driver) == [(2, 1, 1), (1, 0, 1), (1, 0, 1), (1, 0, 1)]
 
 
-def test_status_takes_no_released_gpu_for_persistent(driver, service, daemon):
+def test_status_reports_a_released_gpu_as_not_persistent(driver, service, daemon):
     assert daemon.set(driver.addresses[0], rpc.DISABLED) == rpc.SUCCESS
     assert "kernel flag" not in service.holdfast("status").stdout
 
@@ -74,7 +73,7 @@ def test_status_takes_no_released_gpu_for_persistent(driver, service, daemon):
 # ---- failures
 
 
-def test_a_gpu_that_fails_is_tried_again_until_it_is_held_and_keeps_none_of_the_others(driver, service):
+def test_a_failing_gpu_is_retried_until_it_is_held_and_does_not_delay_the_others(driver, service):
     driver.fail(1, 2)
     service.start()
     service.wait_held(0, 2, 3)
@@ -82,7 +81,7 @@ def test_a_gpu_that_fails_is_tried_again_until_it_is_held_and_keeps_none_of_the_
     assert counts(driver) == [(1, 0, 1)] * 4
 
 
-def test_a_gpu_that_always_fails_is_named_with_the_drivers_status(driver, service):
+def test_a_gpu_that_always_fails_is_reported_with_the_drivers_status(driver, service):
     driver.fail(1, -1, 0x1c)
     service.start()
     service.wait_held(0, 2, 3)
@@ -95,7 +94,7 @@ def test_a_gpu_that_always_fails_is_named_with_the_drivers_status(driver, servic
 # ---- hangs
 
 
-def test_a_gpu_that_hangs_in_its_initialisation_keeps_none_of_the_others_from_550_on(driver, service):
+def test_from_550_on_a_hanging_initialisation_does_not_delay_the_other_gpus(driver, service):
     driver.hang(1)
     service.begin("--stuck-timeout=2")
     if driver.defers_opens:
@@ -108,9 +107,9 @@ def test_a_gpu_that_hangs_in_its_initialisation_keeps_none_of_the_others_from_55
 
 
 @pytest.mark.parametrize("which", ["open", "close"])
-def test_a_stop_beside_a_gpu_that_hangs_is_in_time_and_removes_its_files(driver, service, which):
-    """The process itself cannot end while the kernel has a thread of it in the driver: nobody's could. But it does not wait
-    for a deferred open, for which the driver would keep its exit."""
+def test_a_stop_while_a_gpu_hangs_removes_the_daemons_files_in_time(driver, service, which):
+    """No process can end while one of its threads is in the driver. But the daemon does not wait for a deferred open,
+    which would delay its exit in the driver."""
     if which == "open":
         driver.hang(1)
         daemon = service.begin()
@@ -146,7 +145,7 @@ def test_a_set_of_one_gpu_is_answered_while_another_hangs_in_its_teardown(driver
 # ---- leases
 
 
-def test_a_lease_of_all_is_had_when_every_gpu_is_torn_down_and_ends_with_all_held(driver, service, daemon):
+def test_a_lease_of_all_gpus_begins_after_all_teardowns_and_ends_with_all_gpus_held(driver, service, daemon):
     flag = service.site.base / "during"
     script = f"cat /proc/holdfast-lab >{flag}" if driver.name == "nvidia" else f"date >{flag}"
     done = service.holdfast("release", "--", "sh", "-c", script)
@@ -156,8 +155,8 @@ def test_a_lease_of_all_is_had_when_every_gpu_is_torn_down_and_ends_with_all_hel
     assert counts(driver) == [(2, 1, 1)] * 4
 
 
-def test_a_release_of_one_gpu_beside_another_that_hangs_takes_under_3_seconds_from_550_on(driver, service, daemon):
-    """Before, the driver itself keeps any teardown behind any initialisation (test_open.py)."""
+def test_from_550_on_a_release_while_another_gpu_hangs_takes_under_3_seconds(driver, service, daemon):
+    """In older drivers every teardown waits for every initialisation (test_open.py)."""
     assert daemon.set(driver.addresses[1], rpc.DISABLED) == rpc.SUCCESS
     driver.hang(1)
     stuck = driver.open_later(1)
@@ -181,7 +180,8 @@ def test_a_release_of_one_gpu_beside_another_that_hangs_takes_under_3_seconds_fr
 
 @pytest.mark.parametrize("how", ["unbind", "remove"])
 def test_an_unbind_of_a_held_gpu_ends_within_2_seconds(driver, service, daemon, how):
-    """By the driver's notice, or before 575.51.02 by its line in the kernel log. It looks for users each half second."""
+    """The daemon sees the driver's notice, or before 575.51.02 its line in the kernel log. The driver looks for users each half
+    second."""
     start = time.monotonic()
     driver.later(getattr(driver, how), 0).result(20)
     assert time.monotonic() - start < 2
@@ -195,16 +195,16 @@ def unbind_released(driver, daemon, gpu):
     driver.later(driver.unbind, gpu).result()
 
 
-def test_a_gpu_that_is_bound_again_is_found_again_and_its_mode_kept(driver, service, daemon):
+def test_a_gpu_that_is_bound_again_is_found_with_the_mode_that_a_client_set(driver, service, daemon):
     unbind_released(driver, daemon, 0)
     driver.bind(0)
     events.wait_until(lambda: daemon.get(driver.addresses[0]) == (rpc.SUCCESS, rpc.DISABLED), "it is known again", 20)
-    # Until the daemon has looked, this may still be what it knew before the unbind.
+    # Before the daemon's next scan, this may be its state from before the unbind.
     events.wait_until(lambda: daemon.set(driver.addresses[0], rpc.ENABLED) == rpc.SUCCESS, "it is held", 20)
     service.wait_held(*ALL)
 
 
-def test_a_gpu_that_vanishes_is_let_go_of_and_held_again_when_it_is_back(driver, service, daemon):
+def test_a_gpu_that_vanishes_is_released_and_held_again_when_it_is_back(driver, service, daemon):
     driver.lose(0)
     driver.later(driver.remove, 0).result()
     driver.add(0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The installed service on a machine with NVIDIA's driver: the module is exchanged, GPUs are unbound and removed."""
+"""The installed service on a machine with NVIDIA's driver, whose module is exchanged and whose GPUs are unbound and removed."""
 
 import subprocess
 import time
@@ -27,7 +27,7 @@ def show(name):
 
 @pytest.fixture
 def unit(driver):
-    """A driver whose GPUs the installed unit holds; in the end it is stopped."""
+    """A driver whose GPUs the installed unit holds. The unit is stopped at the end."""
     systemctl("start", UNIT)
     wait_held(driver, *ALL)
     yield driver
@@ -53,7 +53,7 @@ def wait_held(driver, *gpus, timeout=30):
 
 @pytest.fixture
 def loaded(unit):
-    """The same, with both of the driver's modules loaded again in the end, whatever became of them."""
+    """The same. At the end both of the driver's modules are loaded again, if necessary."""
     load()
     yield unit
     load()
@@ -65,7 +65,7 @@ def load():
         subprocess.run(line, shell=True, stdin=subprocess.DEVNULL, check=True)
 
 
-def test_the_module_is_in_use_while_gpus_are_held_and_is_exchanged_under_a_release(loaded):
+def test_the_module_is_in_use_while_gpus_are_held_and_can_be_exchanged_during_a_release(loaded):
     pid = show("MainPID")
     refused = subprocess.run(["rmmod", "nvidia_uvm", "nvidia"], stdin=subprocess.DEVNULL, check=False,
                              capture_output=True)
@@ -78,7 +78,7 @@ def test_the_module_is_in_use_while_gpus_are_held_and_is_exchanged_under_a_relea
     assert show("MainPID") == pid
 
 
-# A unit that has the driver, as administrators write it; ours knows nothing of its name.
+# A unit that loads and unloads the driver, as administrators write it. Our unit does not know its name.
 DRIVER_UNIT = "anything.service"
 UNITS = Path("/run/systemd/system")
 REQUIRES = UNITS / f"{UNIT}.requires"
@@ -94,13 +94,13 @@ ExecStop=/sbin/rmmod nvidia_uvm nvidia
 
 
 def module_inode():
-    """Another one after each load; None: it is not loaded."""
+    """Returns a number that changes with each load of the module, or None if it is not loaded."""
     folder = Path("/sys/module/nvidia")
     return folder.stat().st_ino if folder.exists() else None
 
 
 def journal():
-    """The last of what the three units and their programs said."""
+    """Returns the last lines of the three units and their programs."""
     units = [f"--unit={name}" for name in (UNIT, DRIVER_UNIT, *KEEPER)]
     return subprocess.run(["journalctl", "--no-pager", "--output=short-precise", "--lines=60", *units], capture_output=True,
                           text=True, check=False).stdout
@@ -108,7 +108,7 @@ def journal():
 
 @pytest.fixture
 def driver_unit(loaded):
-    """The same, the driver having been loaded by a unit that ours requires."""
+    """The same, with the driver loaded by a unit that ours requires."""
     systemctl("stop", UNIT)
     subprocess.run(["rmmod", "nvidia_uvm", "nvidia"], stdin=subprocess.DEVNULL, check=True)
     REQUIRES.mkdir(parents=True)
@@ -127,8 +127,8 @@ def driver_unit(loaded):
     systemctl("reset-failed", DRIVER_UNIT, check=False)
 
 
-def test_a_restart_of_the_unit_that_has_the_driver_exchanges_the_module(driver_unit):
-    """It makes ours a restart, too, at which the GPUs stay with the keeper otherwise: then rmmod finds the module in use."""
+def test_a_restart_of_the_unit_that_loads_the_driver_exchanges_the_module(driver_unit):
+    """systemd restarts our unit, too. If the keeper kept the GPUs as in other restarts, rmmod would find the module in use."""
     before = module_inode()
     done = subprocess.run(["systemctl", "restart", DRIVER_UNIT], stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 0, journal()
@@ -137,10 +137,10 @@ def test_a_restart_of_the_unit_that_has_the_driver_exchanges_the_module(driver_u
     teardowns = [gpu["teardowns"] for gpu in driver_unit.gpus()]
     systemctl("restart", UNIT)
     wait_held(driver_unit, *ALL)
-    assert [gpu["teardowns"] for gpu in driver_unit.gpus()] == teardowns, "an ordinary restart releases nothing"
+    assert [gpu["teardowns"] for gpu in driver_unit.gpus()] == teardowns, "an ordinary restart tears no GPU down"
 
 
-def test_a_stop_of_the_unit_that_has_the_driver_unloads_the_module(driver_unit):
+def test_a_stop_of_the_unit_that_loads_the_driver_unloads_the_module(driver_unit):
     systemctl("stop", DRIVER_UNIT)
     assert module_inode() is None
     assert show("ActiveState") == "inactive"
@@ -148,7 +148,7 @@ def test_a_stop_of_the_unit_that_has_the_driver_unloads_the_module(driver_unit):
     wait_held(driver_unit, *ALL)
 
 
-def test_an_unbind_of_a_held_gpu_ends_and_a_bind_has_it_held_again(unit):
+def test_an_unbind_of_a_held_gpu_ends_and_after_a_bind_it_is_held_again(unit):
     start = time.monotonic()
     unit.later(unit.unbind, 0).result(10)
     assert time.monotonic() - start < 3
@@ -164,7 +164,7 @@ def test_a_gpu_that_is_removed_from_the_bus_is_held_again_when_it_is_added(unit)
     wait_held(unit, *ALL)
 
 
-def test_a_stopped_daemon_delays_an_unbind_until_it_goes_on(unit):
+def test_a_stopped_daemon_delays_an_unbind_until_it_continues(unit):
     systemctl("kill", "--signal=STOP", UNIT)
     unbind = unit.later(unit.unbind, 0)
     assert not unbind.ended(3)
@@ -177,7 +177,7 @@ def test_a_stopped_daemon_delays_an_unbind_until_it_goes_on(unit):
 # ---- a drained GPU
 
 
-def test_a_release_with_a_gpu_that_is_drained_ends_soon_and_says_so(unit):
+def test_a_release_with_a_drained_gpu_ends_soon_and_names_the_reason(unit):
     unit.drain(1)
     start = time.monotonic()
     done = holdfast("release", "--", "true", timeout=130)

@@ -17,14 +17,14 @@ def test_the_list_has_each_gpu_with_its_minor(driver):
         assert abi.card_info(fd) == dict(zip(driver.addresses, range(4)))
 
 
-def test_the_version_is_told_and_checked(driver):
+def test_the_version_is_reported_and_checked(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         assert abi.check_version(fd, "", ord("2"))[1] == driver.version
         assert abi.check_version(fd, driver.version, 0) == (True, driver.version)
         assert abi.ioctl_errno(fd, 210, bytes(8) + b"1.2.3".ljust(64, b"\0")) == errno.EINVAL
 
 
-def test_a_size_that_is_not_exactly_the_structures_is_einval(driver):
+def test_a_wrong_size_of_a_structure_is_einval(driver):
     with driver.opened(abi.CONTROL_NODE) as ctl, driver.opened(0) as gpu:
         for number, size in ((200, 71), (206, 12), (209, 16), (210, 64), (214, 4), (0x2a, 24), (0x2b, 40)):
             assert abi.ioctl_errno(ctl, number, bytes(size)) == errno.EINVAL, number
@@ -38,7 +38,7 @@ def test_an_unknown_number_is_einval(driver):
         assert abi.ioctl_errno(fd, 77, bytes(8)) == errno.EINVAL
 
 
-def test_what_is_for_the_other_kind_of_node_is_einval(driver):
+def test_an_ioctl_for_the_other_kind_of_node_is_einval(driver):
     with driver.opened(abi.CONTROL_NODE) as ctl, driver.opened(0) as gpu:
         assert abi.ioctl_errno(gpu, 200, bytes(72 * 32)) == errno.EINVAL
         assert abi.ioctl_errno(gpu, 214, bytes(8)) == errno.EINVAL
@@ -47,7 +47,7 @@ def test_what_is_for_the_other_kind_of_node_is_einval(driver):
         assert abi.numa_info(ctl) == errno.EINVAL
 
 
-def test_another_block_size_than_the_first_is_ebusy(driver):
+def test_a_second_different_block_size_is_ebusy(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         assert abi.sys_params(fd, BLOCK) == 0
         assert abi.sys_params(fd, BLOCK) == 0
@@ -59,11 +59,11 @@ def test_attached_gpus_are_held_until_the_file_is_closed(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         assert abi.attach_gpus(fd, ids[0], 0, ids[1]) == 0
         assert [gpu["usage_count"] for gpu in driver.gpus()] == [1, 1, 0, 0]
-        assert abi.attach_gpus(fd, ids[2]) == errno.EINVAL, "once per file"
+        assert abi.attach_gpus(fd, ids[2]) == errno.EINVAL, "only once for each file"
     assert [gpu["initialised"] for gpu in driver.gpus()] == [False] * 4
 
 
-def test_an_attachment_of_a_gpu_that_is_not_there_is_einval_and_attaches_none(driver):
+def test_an_attachment_of_a_missing_gpu_is_einval_and_attaches_none(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         assert abi.attach_gpus(fd, abi.gpu_id(driver.addresses[0]), 0xbad00) == errno.EINVAL
         assert [gpu["usage_count"] for gpu in driver.gpus()] == [0] * 4
@@ -96,12 +96,12 @@ def test_only_root_sets_the_numa_status(driver):
 
 def test_the_numa_status_of_a_gpu_without_numa_memory_is_einval(driver):
     with driver.opened(0) as fd:
-        assert abi.set_numa_status(fd, 0) == 0, "it is disabled already"
+        assert abi.set_numa_status(fd, 0) == 0, "the status is already disabled"
         for status in (-1, 1, 3, 7, 99):
             assert abi.set_numa_status(fd, status) == errno.EINVAL, status
 
 
-def test_the_status_of_a_gpu_that_is_not_there_is_an_error(driver):
+def test_the_status_of_a_missing_gpu_is_an_error(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         failed = None
         try:
@@ -121,14 +121,14 @@ def test_the_status_of_a_gpu_that_was_never_initialised_is_invalid_state(driver)
 # ---- what /proc and /sys say
 
 
-def test_the_folder_of_interrupts_has_a_file_while_the_gpu_is_initialised(driver):
+def test_the_interrupts_folder_has_a_file_while_the_gpu_is_initialised(driver):
     assert not driver.interrupts(0)
     with driver.opened(0):
         assert len(driver.interrupts(0)) == 1
-    assert driver.interrupts(0) == [], "after a teardown it stays, empty"
+    assert driver.interrupts(0) == [], "after a teardown the folder stays, empty"
 
 
-def test_an_initialisation_that_fails_leaves_an_empty_folder_of_interrupts(driver):
+def test_a_failed_initialisation_leaves_an_empty_interrupts_folder(driver):
     driver.unbind(0)
     driver.bind(0)
     assert driver.interrupts(0) is None

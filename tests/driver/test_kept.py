@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The keeper on the driver: what a restart, a kill and an absence cost. It is forked by the daemon here."""
+"""The keeper on the driver, during restarts and after kills. Here the daemon forks the keeper."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ ALL = range(4)
 
 
 def counts(driver):
-    """How often each GPU was initialised and torn down, and how many have it open now."""
+    """Returns for each GPU the initialisations, the teardowns and the usage count."""
     return [(gpu["initialisations"], gpu["teardowns"], gpu["usage_count"]) for gpu in driver.gpus()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGKILL])
-def test_a_restart_or_a_kill_costs_no_initialisation_and_no_teardown(driver, service, number):
+def test_a_restart_or_a_kill_causes_no_initialisation_and_no_teardown(driver, service, number):
     service.start()
     service.wait_held(*ALL)
     for _ in range(2):
@@ -31,10 +31,10 @@ def test_a_restart_or_a_kill_costs_no_initialisation_and_no_teardown(driver, ser
 
 
 @pytest.mark.times(init=3000)
-def test_a_kill_in_the_midst_of_an_initialisation_leaves_it_to_the_next_daemon(driver, service):
+def test_a_gpu_whose_initialisation_a_kill_interrupted_is_taken_over_by_the_next_daemon(driver, service):
     service.begin()
     driver.wait(0, initialising=True)
-    if not driver.defers_opens:  # the open itself sleeps, and there is no descriptor yet
+    if not driver.defers_opens:  # the open itself blocks, so there is no descriptor yet
         service.end(signal.SIGKILL, timeout=30)
         service.start()
         service.wait_held(*ALL)
@@ -46,7 +46,7 @@ def test_a_kill_in_the_midst_of_an_initialisation_leaves_it_to_the_next_daemon(d
     assert counts(driver) == [(1, 0, 1)] * 4
 
 
-def test_without_another_daemon_the_keeper_tears_every_gpu_down(driver, service):
+def test_without_another_daemon_the_keeper_releases_every_gpu(driver, service):
     service.start("--keeper-timeout", "1")
     service.wait_held(*ALL)
     service.end(signal.SIGKILL)
@@ -55,7 +55,7 @@ def test_without_another_daemon_the_keeper_tears_every_gpu_down(driver, service)
 
 
 def test_a_signal_to_daemon_and_keeper_tears_every_gpu_down(driver, service):
-    """What `killall nvidia-persistenced` does."""
+    """As `killall nvidia-persistenced` does."""
     service.start()
     service.wait_held(*ALL)
     keeper, = service.site.keepers()
@@ -66,7 +66,7 @@ def test_a_signal_to_daemon_and_keeper_tears_every_gpu_down(driver, service):
         driver.wait(gpu, initialisations=1, teardowns=1, usage_count=0)
 
 
-def test_a_keeper_that_is_killed_is_replaced_and_takes_no_gpu_away(driver, service):
+def test_a_killed_keeper_is_replaced_and_no_gpu_is_torn_down(driver, service):
     service.start()
     service.wait_held(*ALL)
     keeper, = service.site.keepers()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Opens and closes of GPUs: what they cost, who waits for whom, and how they fail."""
+"""Opens and closes of GPUs: what they do, which of them block each other, and how they fail."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from harness import abi
 
-SHORT = 1  # seconds in which a call that waits for nobody is over, on a slow machine too
+SHORT = 1  # seconds; a call that is not blocked ends within this time even on a slow machine
 
 
 def close_all(*openings):
@@ -21,7 +21,7 @@ def close_all(*openings):
 
 
 def open_at_once(driver, gpus):
-    """Opens these GPUs at the same time, closes them; gives the seconds until the last was open."""
+    """Opens these GPUs at the same time and closes them; returns the seconds until the last was open."""
     start = time.monotonic()
     opens = [driver.open_later(gpu) for gpu in gpus]
     for each in opens:
@@ -45,7 +45,7 @@ def test_the_first_open_initialises_and_the_last_close_tears_down(driver):
 
 
 @pytest.mark.times(teardown=500)
-def test_the_last_close_returns_when_the_teardown_is_over(driver):
+def test_the_last_close_returns_after_the_teardown(driver):
     fd = driver.open(0)
     start = time.monotonic()
     os.close(fd)
@@ -53,7 +53,7 @@ def test_the_last_close_returns_when_the_teardown_is_over(driver):
     assert driver.gpu(0)["teardowns"] == 1
 
 
-def test_a_duplicate_keeps_the_gpu(driver):
+def test_a_duplicated_descriptor_keeps_the_gpu_initialised(driver):
     with driver.opened(0) as fd:
         copy = os.dup(fd)
         os.close(fd)
@@ -72,7 +72,7 @@ def test_initialisations_of_different_gpus_overlap_from_550_on(driver):
 
 
 @pytest.mark.times(teardown=400)
-def test_teardowns_are_one_after_the_other(driver):
+def test_teardowns_do_not_overlap(driver):
     descriptors = [driver.open(gpu) for gpu in range(3)]
     start = time.monotonic()
     closes = [driver.later(os.close, fd) for fd in descriptors]
@@ -81,10 +81,10 @@ def test_teardowns_are_one_after_the_other(driver):
     assert time.monotonic() - start >= 3 * 0.4
 
 
-# ---- who waits for whom
+# ---- which calls block each other
 
 
-def test_while_a_gpu_initialises_others_open_from_550_on(driver):
+def test_while_a_gpu_initialises_others_can_be_opened_from_550_on(driver):
     driver.hang(0)
     first = driver.open_later(0)
     driver.wait(0, initialising=True)
@@ -94,7 +94,7 @@ def test_while_a_gpu_initialises_others_open_from_550_on(driver):
     close_all(first, other)
 
 
-def test_while_a_gpu_initialises_nvidiactl_opens_from_550_on(driver):
+def test_while_a_gpu_initialises_nvidiactl_can_be_opened_from_550_on(driver):
     driver.hang(0)
     first = driver.open_later(0)
     driver.wait(0, initialising=True)
@@ -104,7 +104,7 @@ def test_while_a_gpu_initialises_nvidiactl_opens_from_550_on(driver):
     close_all(first, other)
 
 
-def test_a_second_blocking_open_of_a_busy_gpu_stalls_those_of_others(driver):
+def test_a_second_blocking_open_of_a_busy_gpu_blocks_opens_of_other_gpus(driver):
     driver.hang(0)
     first = driver.open_later(0)
     driver.wait(0, initialising=True)
@@ -116,7 +116,7 @@ def test_a_second_blocking_open_of_a_busy_gpu_stalls_those_of_others(driver):
     close_all(first, second, other)
 
 
-def test_a_deferred_open_of_a_busy_gpu_stalls_nobody(driver):
+def test_a_deferred_open_of_a_busy_gpu_blocks_no_other_open(driver):
     if not driver.defers_opens:
         return
     driver.hang(0)
@@ -130,9 +130,9 @@ def test_a_deferred_open_of_a_busy_gpu_stalls_nobody(driver):
         assert abi.wait_open(second) == (0, abi.NV_OK)
 
 
-def test_the_status_of_a_gpu_is_told_behind_the_list_of_devices(driver):
+def test_the_status_of_a_gpu_waits_for_the_lock_of_the_device_list(driver):
     if not driver.defers_opens:
-        return  # nobody opens nvidiactl meanwhile
+        return  # nvidiactl cannot be opened meanwhile
     with driver.opened(abi.CONTROL_NODE) as fd:
         driver.hang(0)
         first = driver.open_later(0)
@@ -146,7 +146,7 @@ def test_the_status_of_a_gpu_is_told_behind_the_list_of_devices(driver):
         assert status.result() in (abi.INVALID_STATE, abi.NV_OK)
 
 
-def test_while_a_gpu_initialises_others_are_torn_down_from_550_on(driver):
+def test_while_a_gpu_initialises_others_can_be_torn_down_from_550_on(driver):
     fd = driver.open(1)
     driver.hang(0)
     first = driver.open_later(0)
@@ -158,7 +158,7 @@ def test_while_a_gpu_initialises_others_are_torn_down_from_550_on(driver):
     first.close()
 
 
-def test_a_hanging_teardown_stalls_opens_of_other_gpus(driver):
+def test_a_hanging_teardown_blocks_opens_of_other_gpus(driver):
     fd = driver.open(0)
     driver.hang(0, "close")
     close = driver.later(os.close, fd)
@@ -170,7 +170,7 @@ def test_a_hanging_teardown_stalls_opens_of_other_gpus(driver):
     other.close()
 
 
-def test_a_hanging_teardown_stalls_opens_of_gpus_that_are_initialised_as_well(driver):
+def test_a_hanging_teardown_blocks_opens_of_initialised_gpus_too(driver):
     with driver.opened(1):
         fd = driver.open(0)
         driver.hang(0, "close")
@@ -209,7 +209,7 @@ def test_wait_open_complete_is_unknown_before_550(driver):
         assert abi.ioctl_errno(fd, 218, bytes(8)) == (0 if driver.defers_opens else errno.EINVAL)
 
 
-def test_wait_open_complete_on_nvidiactl_gives_zeros_from_550_on(driver):
+def test_wait_open_complete_on_nvidiactl_returns_zeros_from_550_on(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         if driver.defers_opens:
             assert abi.wait_open(fd) == (0, 0)
@@ -243,7 +243,7 @@ def test_a_signal_interrupts_the_wait_for_a_deferred_open(driver):
     with subprocess.Popen([sys.executable, "-I", "-c", code, driver.node(0), str(abi.command(218, 8))],
                           stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"interrupted\n"
-        driver.hang(0, on=False)  # its exit closes the file, which waits for the open
+        driver.hang(0, on=False)  # its exit closes the file, and the close waits for the open
         assert process.wait(20) == 3
 
 
@@ -291,7 +291,7 @@ def test_a_killed_process_does_not_wait_for_its_deferred_open(driver):
 # ---- failures
 
 
-def test_an_initialisation_that_fails_is_eio_and_its_status_is_told(driver):
+def test_a_failed_initialisation_is_eio_and_its_status_can_be_read(driver):
     driver.fail(0, 1, abi.INSUFFICIENT_POWER)
     with driver.opened(abi.CONTROL_NODE) as fd:
         assert abi.status_code(fd, driver.addresses[0]) in (abi.INVALID_STATE, abi.NV_OK)
@@ -311,14 +311,14 @@ def test_a_minor_without_a_gpu_is_enodev(driver):
     assert raised.value.errno == errno.ENODEV
 
 
-def test_a_drained_cold_gpu_is_eio(driver):
+def test_an_open_of_a_drained_uninitialised_gpu_is_eio(driver):
     driver.drain(0)
     assert driver.open_errno(0) == errno.EIO
     driver.drain(0, False)
     assert driver.open_errno(0) == 0
 
 
-def test_a_drained_initialised_gpu_is_ebusy(driver):
+def test_an_open_of_a_drained_initialised_gpu_is_ebusy(driver):
     with driver.opened(0):
         driver.drain(0)
         assert driver.open_errno(0) == errno.EBUSY
@@ -364,7 +364,7 @@ def test_an_unbind_ends_the_drain(driver):
 # ---- the legacy flag
 
 
-def test_the_legacy_flag_keeps_the_hardware_up_after_the_last_close(driver):
+def test_the_legacy_flag_keeps_the_gpu_initialised_after_the_last_close(driver):
     driver.legacy(0)
     gpu = driver.gpu(0)
     assert (gpu["legacy"], gpu["usage_count"], gpu["initialised"], gpu["teardowns"]) == (True, 0, True, 0)
@@ -375,7 +375,7 @@ def test_the_legacy_flag_keeps_the_hardware_up_after_the_last_close(driver):
     assert (gpu["legacy"], gpu["initialised"], gpu["teardowns"]) == (False, False, 1)
 
 
-def test_the_legacy_flag_is_no_user_to_an_unbind_which_ends_it(driver):
+def test_the_legacy_flag_does_not_delay_an_unbind_which_clears_it(driver):
     driver.legacy(0)
     driver.later(driver.unbind, 0).result()
     assert driver.gpu(0)["teardowns"] == 1

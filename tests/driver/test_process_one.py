@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Process 1 never sleeps in the driver, whatever becomes of the daemon while a GPU hangs. With the real unit under the
-machine's systemd, on NVIDIA's driver only."""
+"""Process 1 never blocks in the driver, however the daemon ends while a GPU hangs. Uses the real unit under the machine's
+systemd, on NVIDIA's driver only."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ UNIT, KEEPER, KEEPER_SOCKET = "nvidia-persistenced.service", "holdfast-keeper.se
 SOCKET = "/run/nvidia-persistenced/socket"
 DROP_IN = Path(f"/run/systemd/system/{UNIT}.d")
 HUNG, OTHERS = 1, (0, 2, 3)
-# The hang lasts as long as the test: a systemd that waits for it does not answer at all. Everything else is slow in here.
+# The hang lasts as long as the test, so a systemd that waits for it never answers. Everything else is slow in this machine.
 ANSWER_SEC = 30
 START_SEC = 180
 
@@ -38,7 +38,7 @@ def shown(name):
 
 
 def configure(**settings):
-    """The unit with these settings besides its own."""
+    """Adds these settings to the unit."""
     DROP_IN.mkdir(parents=True, exist_ok=True)
     unit = "".join(f"{name}={settings.pop(name)}\n" for name in list(settings) if name.startswith("StartLimit"))
     service = "".join(f"{name}={value}\n" for name, value in settings.items())
@@ -50,14 +50,14 @@ RELOADS = [0, 0]  # begun, done
 
 
 def reload():
-    """systemd answers nobody while it waits for its generators."""
+    """Reloads systemd, which answers no call while it waits for its generators."""
     RELOADS[0] += 1
     systemctl("daemon-reload")
     RELOADS[1] += 1
 
 
 class Watch(threading.Thread):
-    """Looks where process 1 sleeps, and asks systemd again and again. stacks: those in the driver."""
+    """Looks repeatedly where process 1 sleeps, and calls systemd. stacks: its kernel stacks in the driver."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -115,13 +115,13 @@ def is_held(driver, gpu):
 
 
 def wait_others_held(driver, before):
-    """By another process than that."""
+    """Waits until a process other than this one holds the other GPUs."""
     events.wait_until(lambda: shown("MainPID") not in ("0", before), "another daemon", timeout=START_SEC)
     events.wait_until(lambda: all(is_held(driver, gpu) for gpu in OTHERS), f"it holds {OTHERS}", timeout=START_SEC)
 
 
 def start_if_dead():
-    """What systemd does not know is dead, since the driver keeps a thread of it, somebody has to end."""
+    """Restarts a daemon that is dead but for a thread in the driver: systemd does not notice its end."""
     if shown("ActiveState") == "failed":
         systemctl("reset-failed", UNIT)
     systemctl("restart", "--no-block", UNIT)
@@ -132,7 +132,7 @@ def restart():
 
 
 def is_kept(pid):
-    """Whether the driver keeps a thread of a process that is dead otherwise, so that systemd does not hear of its end."""
+    """Whether the process is dead but for a thread in the driver, so systemd does not notice its end."""
     if Path(f"/proc/{pid}/exe").exists():
         return False
     with contextlib.suppress(OSError):
@@ -141,7 +141,7 @@ def is_kept(pid):
 
 
 def kill_and_wait():
-    """Until systemd has done what it does about the end, or will never hear of it."""
+    """Kills the daemon, and waits until systemd has reacted or cannot notice the end."""
     pid = shown("MainPID")
     systemctl("kill", "--signal=KILL", UNIT)
     events.wait_until(lambda: is_kept(pid) or shown("MainPID") not in ("0", pid)
@@ -176,9 +176,9 @@ def reexecute():
 
 
 def ends():
-    """What is tried here. While a GPU hangs in its teardown the driver answers nothing, and each start waits for limits to
-    pass: fewer of them. On 535 so does each start beside a hanging open, and a teardown that hangs takes minutes: CI
-    tries the rest on 550 only."""
+    """Returns the ends to try. While a GPU hangs in its teardown the driver answers no call and each start waits for time
+    limits, so fewer are tried. On 535 this is also so for a hanging open, and a hanging teardown takes minutes,
+    so CI tries the rest on 550 only."""
     version = Path("/proc/driver/nvidia/version")
     if "CI" in os.environ and version.exists() and " 535." in version.read_text():
         return {"open": (restart, kill_for_good)}
@@ -187,8 +187,8 @@ def ends():
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("which", ends())
-def test_while_a_gpu_hangs_no_end_of_the_daemon_puts_process_1_into_the_driver(driver, unit, which):
-    """The other GPUs were held before, so each next daemon has them from the keeper."""
+def test_while_a_gpu_hangs_no_end_of_the_daemon_blocks_process_1_in_the_driver(driver, unit, which):
+    """The other GPUs were held before, so the next daemon takes them over from the keeper."""
     events.wait_until(lambda: all(is_held(driver, gpu) for gpu in range(4)), "all held")
     if which == "open":
         subprocess.run(["holdfast", "set", "off", "--gpu", str(HUNG)], timeout=60, check=True)
@@ -206,7 +206,7 @@ def test_while_a_gpu_hangs_no_end_of_the_daemon_puts_process_1_into_the_driver(d
         systemctl("stop", "--no-block", UNIT)
         events.wait_until(lambda: shown("ActiveState") in ("inactive", "failed"), "the stop's end", timeout=START_SEC)
         watch.check("stop")
-        if which == "open" and driver.defers_opens:  # otherwise nobody gets in before the hang ends
+        if which == "open" and driver.defers_opens:  # otherwise no other call enters the driver before the hang ends
             before = shown("MainPID")
             start_if_dead()
             wait_others_held(driver, before)

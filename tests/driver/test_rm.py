@@ -18,7 +18,7 @@ def test_a_root_client_on_a_gpus_file_is_einval(driver):
     assert raised.value.errno == errno.EINVAL
 
 
-def test_a_control_of_an_object_that_is_not_there_is_0x57(driver):
+def test_a_control_of_a_missing_object_is_0x57(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         client = abi.Client(fd)
         assert client.control(0xbad, abi.SET_NOTIFICATION, struct.pack("II", 3, 2))[0] == abi.OBJECT_NOT_FOUND
@@ -33,19 +33,19 @@ def test_a_client_ends_with_its_file(driver):
         assert status in (abi.INVALID_CLIENT, abi.OBJECT_NOT_FOUND)
 
 
-def test_a_device_object_of_a_cold_gpu_without_an_open_node_is_refused(driver):
+def test_a_device_object_of_an_uninitialised_gpu_without_an_open_node_is_refused(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         assert abi.Client(fd).device(0) != abi.NV_OK
 
 
-def test_the_id_of_a_cold_gpu_is_unknown_to_the_resource_manager(driver):
+def test_the_resource_manager_does_not_know_the_id_of_an_uninitialised_gpu(driver):
     with driver.opened(abi.CONTROL_NODE) as fd:
         client = abi.Client(fd)
         question = struct.pack("I", abi.gpu_id(driver.addresses[0])) + bytes(28)
         assert client.control(client.handle, abi.GET_ID_INFO, question)[0] == abi.INVALID_ARGUMENT
 
 
-def test_the_subscription_to_notices_is_taken(driver):
+def test_a_subscription_to_notices_succeeds(driver):
     with driver.opened(abi.CONTROL_NODE) as fd, driver.opened(abi.CONTROL_NODE) as event_fd:
         assert abi.Client(fd).subscribe(event_fd) == (abi.NV_OK, abi.NV_OK, abi.NV_OK)
 
@@ -58,7 +58,7 @@ def test_a_notice_cannot_be_fetched_before_575(driver):
         assert status == (abi.INVALID_ARGUMENT if driver.numbers < (575, 51, 2) else abi.OBJECT_NOT_FOUND)
 
 
-def test_no_notice_comes_at_an_unbind_before_575(driver):
+def test_an_unbind_causes_no_notice_before_575(driver):
     with driver.opened(abi.CONTROL_NODE) as fd, driver.opened(abi.CONTROL_NODE) as event_fd:
         abi.Client(fd).subscribe(event_fd)
         poll = select.poll()
@@ -91,7 +91,7 @@ def test_uvm_does_not_know_a_gpu_that_the_driver_does_not_list(driver):
         assert abi.uvm_register(fd, b"no such GPU here") == abi.GPU_UUID_NOT_FOUND
 
 
-def test_uvm_initialises_a_cold_gpu_that_it_then_refuses(driver):
+def test_uvm_initialises_a_gpu_before_it_refuses_the_caller(driver):
     with driver.opened(abi.UVM_NODE) as fd:
         assert abi.uvm_initialize(fd) == abi.NV_OK
         assert abi.uvm_register(fd, driver.gpu(0)["uuid"]) != abi.NV_OK, "this process has not its node open"
@@ -105,7 +105,7 @@ def test_uvm_unregisters_nothing_that_is_not_registered(driver):
         assert abi.uvm_unregister(fd, driver.gpu(0)["uuid"]) == abi.INVALID_DEVICE
 
 
-def test_uvm_searches_for_a_gpu_that_was_never_initialised_by_initialising_one_after_the_other(driver):
+def test_uvm_initialises_one_gpu_after_another_to_find_one_that_was_never_initialised(driver):
     uuid = driver.gpu(3)["uuid"]
     for gpu in range(4):
         driver.unbind(gpu)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""GPUs that leave the driver, the bus, or existence, and come back."""
+"""GPUs that are unbound, removed from the bus or vanish, and that come back."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ def test_a_removal_waits_for_the_last_user(driver):
     assert driver.open_errno(0) == 0
 
 
-def test_while_an_unbind_waits_blocking_opens_are_let_in_before_595(driver):
+def test_while_an_unbind_waits_blocking_opens_succeed_before_595(driver):
     with driver.opened(0) as fd:
         unbind = driver.later(driver.unbind, 0)
         assert not unbind.ended(SHORT)
@@ -44,7 +44,7 @@ def test_while_an_unbind_waits_blocking_opens_are_let_in_before_595(driver):
     driver.bind(0)
 
 
-def test_while_an_unbind_waits_a_nonblocking_open_of_an_initialised_gpu(driver):
+def test_while_an_unbind_waits_a_nonblocking_open_of_an_initialised_gpu_is_enodev_from_595_on(driver):
     with driver.opened(0) as fd:
         unbind = driver.later(driver.unbind, 0)
         assert not unbind.ended(SHORT)
@@ -54,7 +54,7 @@ def test_while_an_unbind_waits_a_nonblocking_open_of_an_initialised_gpu(driver):
     driver.bind(0)
 
 
-def test_an_open_that_would_be_deferred_while_an_unbind_waits_is_ebusy(driver):
+def test_while_an_unbind_waits_an_open_that_would_be_deferred_is_ebusy(driver):
     if not driver.defers_opens:
         return
     driver.hang(0)
@@ -70,7 +70,7 @@ def test_an_open_that_would_be_deferred_while_an_unbind_waits_is_ebusy(driver):
     driver.bind(0)
 
 
-def test_a_gpu_comes_back_under_the_lowest_free_minor(driver):
+def test_a_gpu_that_comes_back_gets_the_lowest_free_minor(driver):
     driver.unbind(0)
     driver.unbind(2)
     driver.bind(2)
@@ -78,7 +78,7 @@ def test_a_gpu_comes_back_under_the_lowest_free_minor(driver):
     assert [gpu["minor"] for gpu in driver.gpus()] == [2, 1, 0, 3]
 
 
-def test_a_gpu_that_is_unbound_has_no_folder_in_proc(driver):
+def test_an_unbound_gpu_has_no_folder_in_proc(driver):
     folder = driver.root / "proc/driver/nvidia/gpus" / driver.addresses[0]
     assert folder.exists()
     driver.unbind(0)
@@ -87,7 +87,7 @@ def test_a_gpu_that_is_unbound_has_no_folder_in_proc(driver):
     assert gone and folder.exists()
 
 
-def test_the_initialisations_status_is_forgotten_with_an_unbind(driver):
+def test_an_unbind_clears_the_status_of_the_initialisation(driver):
     assert driver.open_errno(0) == 0
     driver.unbind(0)
     driver.bind(0)

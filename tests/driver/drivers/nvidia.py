@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVIDIA's driver on this machine, with the fake GPUs of tests/lab/nvidia. One for all tests, so each cleans up."""
+"""NVIDIA's driver on this machine, with the fake GPUs of tests/lab/nvidia. All tests share it, so each one cleans up."""
 
 import re
 import time
@@ -32,7 +32,7 @@ class Nvidia(Driver):
         CONTROL.write_text(" ".join(map(str, (gpu, name, value, *more))))
 
     def gpu(self, index):
-        """Counts are this test's."""
+        """Returns the GPU's state, with counts since the beginning of the test."""
         line = CONTROL.read_text().splitlines()[index]
         told = dict(word.split("=") for word in line.split())
         told = {name: value if name in TEXTS else int(value) for name, value in told.items()}
@@ -49,7 +49,7 @@ class Nvidia(Driver):
         self._command(gpu, f"hang_{which}", int(on))
 
     def legacy(self, gpu, on=True):
-        """As nvidia-smi: opens, sets the flag, closes."""
+        """Sets the flag as nvidia-smi does: between an open and a close."""
         with self.opened(gpu):
             self._command(gpu, "legacy", int(on))
 
@@ -72,7 +72,7 @@ class Nvidia(Driver):
     def add(self, gpu):
         Path("/sys/bus/pci/rescan").write_text("1")
 
-    # ---- the next test's driver is this one
+    # ---- cleaning up for the next test
 
     def end_hangs(self):
         for gpu in range(COUNT):
@@ -89,7 +89,7 @@ class Nvidia(Driver):
         self._wait_cold()
 
     def _bind_all(self):
-        """In the order of the slots, so that minors are as at the start."""
+        """Binds all GPUs in the order of the slots, which restores the minors."""
         if not all((DEVICES / address).exists() for address in ADDRESSES):
             self.add(None)
         wrong = [gpu for gpu in range(COUNT) if self.gpu(gpu)["minor"] != gpu]

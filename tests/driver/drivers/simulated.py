@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The simulator, as a driver of one version."""
+"""The simulator as a driver of one version."""
 
 from harness.simulator import Simulator
 
@@ -8,7 +8,7 @@ from .driver import ADDRESSES, COUNT, Driver
 
 
 def scenario(version, times):
-    """times: of each GPU."""
+    """Returns a scenario with these times of each GPU."""
     sections = [f"[driver]\nversion = {version}\n[gpus]\ncount = {COUNT}\n"]
     sections += [f"[gpu {index}]\naddress = {ADDRESSES[index]}\nlock = {gpu.lock}ms\ninit = {gpu.init}ms\n"
                  f"teardown = {gpu.teardown}ms\n" for index, gpu in enumerate(times)]
