@@ -122,9 +122,7 @@ static void close_all_but(int *fd) {
                 (void)dup2(*fd, STDERR_FILENO + 1);
                 *fd = STDERR_FILENO + 1;
         }
-        if (close_range(STDERR_FILENO + 2, ~0U, 0) < 0) /* before Linux 5.9 */
-                for (int other = STDERR_FILENO + 2; other < (int)sysconf(_SC_OPEN_MAX); other++)
-                        (void)close(other);
+        fd_close_from(STDERR_FILENO + 2);
 }
 
 static int look_at(const struct aside *aside, size_t item, struct aside_answer *answer, int fd) {

@@ -34,5 +34,8 @@ static inline int take_fd(int *fd) {
         return taken;
 }
 
+/* Closes this descriptor and all with higher numbers. */
+void fd_close_from(int first);
+
 /* Sends all bytes to a socket that blocks, without SIGPIPE. Returns 0 or negative errno. */
 int fd_send_all(int fd, const char *bytes, size_t length);

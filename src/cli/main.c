@@ -29,7 +29,6 @@ const struct command *const commands[] = {
         &doctor_command,
         &takeover_command,
         &completion_command,
-        &bench_sample_command,
         /* clang-format on */
 };
 

@@ -79,7 +79,6 @@ struct command {
         OPTION_VALUE(options_type, timeout_usec, OPTION_SECONDS, "timeout", "SECONDS", help_text)
 
 extern const struct command bench_command;
-extern const struct command bench_sample_command;
 extern const struct command check_command;
 extern const struct command clients_command;
 extern const struct command completion_command;

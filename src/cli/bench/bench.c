@@ -151,7 +151,7 @@ static int find_library(struct bench *bench) {
                 text_set(bench->cuda_reason, "with a simulated driver, name the library with --cuda");
                 return STATUS_DONE;
         }
-        r = sample_begin(&sample, bench->invocation->locations, SAMPLE_LIBRARY, library, NULL);
+        r = sample_begin(&sample, sample_take_library, library, NULL);
         if (r == 0)
                 r = sample_wait(&sample, bench->signal_fd, LIBRARY_USEC, &unused_nsec, bench->cuda_reason,
                                 sizeof(bench->cuda_reason));

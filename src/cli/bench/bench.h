@@ -8,7 +8,6 @@
  *      bench.c       options; who is in the way; may it be done
  *      measure.c     cold and held, again and again
  *      sample.[ch]   one time, in a process of its own
- *      process.c     that process
  *      result.c      names, ratios, notes
  *      text.c, plot.c, json.c, svg.c     what is printed
  *      statistics.[ch], axis.[ch]        the figures; where they stand in a plot

@@ -99,18 +99,17 @@ static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, ch
         return false;
 }
 
-static const char *const kinds[] = {[BENCH_OPEN] = SAMPLE_OPEN, [BENCH_CUDA] = SAMPLE_CUDA};
-
 static int begin_sample(const struct bench *bench, const struct bench_gpu *gpu, enum bench_what what,
                         struct sample *ret_sample) {
         const struct locations *locations = bench->invocation->locations;
         const char *uuid = gpu->gpu->info.uuid;
         char node[256];
 
+        if (what == BENCH_CUDA)
+                return sample_begin(ret_sample, sample_take_cuda, bench->library, uuid[0] != '\0' ? uuid : NULL);
         if (text_format(node, sizeof(node), "%s/dev/nvidia%d", locations->root, gpu->gpu->info.minor) < 0)
                 return -ENAMETOOLONG;
-        return sample_begin(ret_sample, locations, kinds[what], what == BENCH_CUDA ? bench->library : node,
-                            what == BENCH_CUDA && uuid[0] != '\0' ? uuid : NULL);
+        return sample_begin(ret_sample, sample_take_open, node, NULL);
 }
 
 static void describe_failure(int error, char *reason, size_t size) {

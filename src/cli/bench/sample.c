@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -16,71 +16,96 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/locations.h"
 #include "base/text.h"
+#include "client/cuda.h"
 
-#define END_USEC (10 * USEC_PER_SEC) /* for a process that has nothing more to do than to end */
+#define END_USEC (10 * USEC_PER_SEC) /* for a process that has nothing left to do but to end */
 
-enum { ENVIRONMENT_MAX = 1024 };
+/* Shorter than PIPE_BUF, so it arrives whole. */
+struct answer {
+        int result;
+        uint64_t nsec;
+        char error[384];
+};
 
-/* ---- beginning ------------------------------------------------------------------------------------------------ */
+/* ---- the child ------------------------------------------------------------------------------------------------- */
 
-/* CUDA numbers what it sees: with one GPU in sight, that is device 0. Other orders and masks would be in the way. */
-static int make_environment(const char *uuid, char *visible, size_t size, char **ret_environment) {
-        size_t n = 0;
+static uint64_t now_nsec(void) {
+        struct timespec now;
 
-        for (char **variable = environ; *variable && n < ENVIRONMENT_MAX - 2; variable++)
-                if (!text_starts_with(*variable, "CUDA_VISIBLE_DEVICES="))
-                        ret_environment[n++] = *variable;
-        if (uuid && text_format(visible, size, "CUDA_VISIBLE_DEVICES=%s", uuid) < 0)
-                return -ENAMETOOLONG;
-        if (uuid)
-                ret_environment[n++] = visible;
-        ret_environment[n] = NULL;
-        return 0;
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* With the signals of any process, whatever we keep for ourselves. */
-static int spawn(const char *const *arguments, char *const *environment, int in_fd, int out_fd, pid_t *ret_pid) {
-        posix_spawn_file_actions_t actions;
-        posix_spawnattr_t attributes;
-        sigset_t none, all;
+/* The end of the process closes what these three leave open. */
+
+int sample_take_open(const char *path, uint64_t *ret_nsec, char *error, size_t error_size) {
+        uint64_t start_nsec = now_nsec();
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+
+        *ret_nsec = now_nsec() - start_nsec;
+        if (fd >= 0)
+                return 0;
+        (void)text_format(error, error_size, "cannot open %s: %s", path, strerror(errno));
+        return -errno;
+}
+
+int sample_take_library(const char *library, uint64_t *ret_nsec, char *error, size_t error_size) {
+        CLEANUP(cuda_done) struct cuda *cuda = NULL;
+
+        *ret_nsec = 0;
+        return cuda_open(&cuda, library, error, error_size);
+}
+
+int sample_take_cuda(const char *library, uint64_t *ret_nsec, char *error, size_t error_size) {
+        CLEANUP(cuda_done) struct cuda *cuda = NULL;
+        uint64_t start_nsec;
         int r;
 
-        (void)sigemptyset(&none);
-        (void)sigfillset(&all);
-        if (posix_spawn_file_actions_init(&actions) != 0)
-                return -ENOMEM;
-        if (posix_spawnattr_init(&attributes) != 0) {
-                (void)posix_spawn_file_actions_destroy(&actions);
-                return -ENOMEM;
-        }
-        (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-        (void)posix_spawnattr_setsigmask(&attributes, &none);
-        (void)posix_spawnattr_setsigdefault(&attributes, &all);
-        r = posix_spawn_file_actions_adddup2(&actions, in_fd, STDIN_FILENO);
-        if (r == 0)
-                r = posix_spawn_file_actions_adddup2(&actions, out_fd, STDOUT_FILENO);
-        if (r == 0)
-                r = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attributes, (char *const *)arguments,
-                                environment);
-        (void)posix_spawnattr_destroy(&attributes);
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return -r;
-}
-
-int sample_begin(struct sample *sample, const struct locations *locations, const char *what, const char *operand,
-                 const char *uuid) {
-        const char *arguments[] = {"holdfast", "--root", locations->root, SAMPLE_COMMAND, what, operand, NULL};
-        char *environment[ENVIRONMENT_MAX], visible[128];
-        CLEANUP(fd_done) int in_fd = -1;
-        CLEANUP(fd_done) int out_fd = -1;
-        int in[2], out[2], r;
-
-        *sample = (struct sample){.keep_fd = -1, .answer_fd = -1};
-        r = make_environment(uuid, visible, sizeof(visible), environment);
+        r = cuda_open(&cuda, library, error, error_size);
         if (r < 0)
                 return r;
+        start_nsec = now_nsec();
+        r = cuda_retain_context(cuda, error, error_size);
+        *ret_nsec = now_nsec() - start_nsec;
+        return r;
+}
+
+/* Neither the daemon's lease nor the signals that its parent keeps: a job has none of them. */
+static void leave_parent(int in_fd, int out_fd) {
+        sigset_t none;
+
+        (void)sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        (void)dup2(in_fd, STDIN_FILENO);
+        (void)dup2(out_fd, STDOUT_FILENO);
+        fd_close_from(STDERR_FILENO + 1);
+}
+
+static _Noreturn void run_child(sample_take *take, const char *operand, const char *uuid) {
+        struct answer answer = {0};
+        char byte;
+
+        if (uuid) /* CUDA numbers the GPUs that it sees: with one, that is device 0 */
+                (void)setenv("CUDA_VISIBLE_DEVICES", uuid, 1);
+        else
+                (void)unsetenv("CUDA_VISIBLE_DEVICES");
+        answer.result = take(operand, &answer.nsec, answer.error, sizeof(answer.error));
+        if (write(STDOUT_FILENO, &answer, sizeof(answer)) == sizeof(answer))
+                while (read(STDIN_FILENO, &byte, 1) > 0)
+                        ;
+        _exit(0);
+}
+
+/* ---- its parent ------------------------------------------------------------------------------------------------ */
+
+int sample_begin(struct sample *sample, sample_take *take, const char *operand, const char *uuid) {
+        CLEANUP(fd_done) int in_fd = -1;
+        CLEANUP(fd_done) int out_fd = -1;
+        int in[2], out[2];
+        pid_t pid;
+
+        *sample = (struct sample){.keep_fd = -1, .answer_fd = -1};
         if (pipe2(in, O_CLOEXEC) < 0)
                 return -errno;
         in_fd = in[0];
@@ -89,20 +114,15 @@ int sample_begin(struct sample *sample, const struct locations *locations, const
                 return -errno;
         out_fd = out[1];
         sample->answer_fd = out[0];
-        return spawn(arguments, environment, in_fd, out_fd, &sample->pid);
-}
-
-/* ---- waiting -------------------------------------------------------------------------------------------------- */
-
-static int parse_answer(char *line, uint64_t *ret_nsec, char *error, size_t error_size) {
-        line[strcspn(line, "\n")] = '\0';
-        if (text_starts_with(line, SAMPLE_OK) &&
-            text_parse_u64(line + strlen(SAMPLE_OK), 10, UINT64_MAX, ret_nsec) == 0)
-                return 0;
-        (void)text_copy(error, error_size,
-                        text_starts_with(line, SAMPLE_ERROR) ? text_printable(line + strlen(SAMPLE_ERROR))
-                                                             : "the measuring process ended without a result");
-        return -EIO;
+        pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0) {
+                leave_parent(in_fd, out_fd);
+                run_child(take, operand, uuid);
+        }
+        sample->pid = pid;
+        return 0;
 }
 
 int sample_wait(struct sample *sample, int interrupt_fd, uint64_t timeout_usec, uint64_t *ret_nsec, char *error,
@@ -112,8 +132,7 @@ int sample_wait(struct sample *sample, int interrupt_fd, uint64_t timeout_usec, 
                 {.fd = interrupt_fd, .events = POLLIN},
                 {.fd = sample->answer_fd, .events = POLLIN},
         };
-        char line[512];
-        ssize_t size;
+        struct answer answer = {0};
         int count;
 
         count = ppoll(fds, ARRAY_SIZE(fds), &limit, NULL);
@@ -121,12 +140,17 @@ int sample_wait(struct sample *sample, int interrupt_fd, uint64_t timeout_usec, 
                 return -ETIMEDOUT;
         if (count < 0 || fds[0].revents != 0)
                 return -EINTR;
-        size = read(sample->answer_fd, line, sizeof(line) - 1); /* it is written at once, and shorter than PIPE_BUF */
-        line[size > 0 ? size : 0] = '\0';
-        return parse_answer(line, ret_nsec, error, error_size);
+        if (read(sample->answer_fd, &answer, sizeof(answer)) != sizeof(answer)) {
+                (void)text_copy(error, error_size, "the measuring process ended without a result");
+                return -EIO;
+        }
+        if (answer.result < 0) {
+                (void)text_copy(error, error_size, text_printable(answer.error));
+                return -EIO;
+        }
+        *ret_nsec = answer.nsec;
+        return 0;
 }
-
-/* ---- ending --------------------------------------------------------------------------------------------------- */
 
 static bool is_gone(pid_t pid, uint64_t limit_usec) {
         uint64_t deadline_usec = clock_monotonic_usec() + limit_usec;

@@ -291,9 +291,7 @@ static void become_keeper(struct keeper_link *link, int listen_fd, int ready_fd)
                 memset(link->config.title, 0, link->config.title_size);
                 (void)text_copy(link->config.title, link->config.title_size, "--keeper");
         }
-        if (close_range(5, ~0U, 0) < 0)
-                for (int fd = 5; fd < 1024; fd++)
-                        (void)close(fd);
+        fd_close_from(5);
         (void)!write(4, "", 1);
         (void)close(4);
         (void)setsid(); /* signals of a terminal are for the daemon only */
