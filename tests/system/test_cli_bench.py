@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import xml.etree.ElementTree
 
 import pytest
 
@@ -114,25 +113,6 @@ def test_the_plot_is_ascii_in_the_c_locale_and_as_wide_as_the_terminal(world, da
     axis = next(line for line in text.splitlines() if re.match(r" +\+-", line))
     assert len(axis) == 60 and max(map(len, text.split("logarithmic")[1].splitlines())) == 60
     assert re.search(r"^GPU 0 cold +#$", text, re.M)
-
-
-def test_the_svg_picture_is_complete_without_other_files(world, daemon):
-    file = world.base / "plot.svg"
-    assert bench(world, "--count=2", "--gpu=0", "--svg", file, "--cuda", LIBRARY).status == DONE
-    root = xml.etree.ElementTree.parse(file).getroot()
-    kinds = [element.tag.split("}")[1] for element in root.iter()]
-    assert kinds.count("circle") == 8, "expected two times of each kind in each state"
-    fills = {element.get("fill") for element in root.iter() if element.tag.endswith("circle")}
-    assert fills == {"black", "white"}
-    text = " ".join(filter(None, (element.text for element in root.iter())))
-    assert "time (logarithmic)" in text and "1 ms" in text and "model, not measured on a GPU" in text
-    assert "href" not in file.read_text()
-
-
-def test_bench_reports_a_picture_that_it_cannot_write_before_it_measures(world, daemon):
-    result = bench(world, "--svg=/nonexistent/plot.svg")
-    assert result.status == FAILURE and "cannot write /nonexistent/plot.svg: No such file" in result.err
-    assert initialisations(world) == [1, 1]
 
 
 # ---- times that do not count

@@ -13,7 +13,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
 #include "base/locations.h"
 #include "base/text.h"
 #include "cli/bench/sample.h"
@@ -28,7 +27,6 @@ static struct bench_options {
         bool held_only;
         bool yes;
         const char *cuda;
-        const char *svg;
         bool json;
         uint64_t timeout_usec;
 } chosen = {
@@ -56,7 +54,6 @@ static const struct option_spec options[] = {
                 .kind = OPTION_FLAG,
                 .offset = offsetof(struct bench_options, yes),
         },
-        OPTION_VALUE(struct bench_options, svg, OPTION_TEXT, "svg", "FILE", "also draw the plot into this file"),
         OPTION_VALUE(struct bench_options, cuda, OPTION_TEXT, "cuda", "FILE",
                      "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; must be given with "
                      "--root)"),
@@ -228,7 +225,7 @@ static bool is_complete(const struct bench *bench) {
         return true;
 }
 
-static int report(const struct bench *bench, FILE *svg) {
+static int report(const struct bench *bench) {
         struct report_style style = report_style_of(stdout);
         int status = STATUS_DONE;
 
@@ -236,13 +233,7 @@ static int report(const struct bench *bench, FILE *svg) {
                 status = command_print_json(bench->invocation, bench_json(bench));
         else if (bench_print_text(bench, &style, stdout) < 0)
                 status = complain_memory(bench->invocation);
-        if (status != STATUS_DONE)
-                return status;
-        if (svg)
-                bench_print_svg(bench, svg);
-        if (svg && (fflush(svg) != 0 || ferror(svg)))
-                return complain(bench->invocation, STATUS_FAILED, "cannot write %s: %s", chosen.svg, strerror(errno));
-        return is_complete(bench) ? STATUS_DONE : STATUS_FAILED;
+        return status != STATUS_DONE || is_complete(bench) ? status : STATUS_FAILED;
 }
 
 /* ---- the command ----------------------------------------------------------------------------------------------- */
@@ -266,16 +257,7 @@ static int prepare(struct bench *bench) {
         return status == STATUS_DONE ? ask(bench) : status;
 }
 
-/* Before anything is measured: a file that cannot be written is to cost no time. */
-static int open_svg(const struct invocation *invocation, FILE **ret_file) {
-        *ret_file = chosen.svg ? fopen(chosen.svg, "we") : NULL;
-        if (chosen.svg && !*ret_file)
-                return complain(invocation, STATUS_FAILED, "cannot write %s: %s", chosen.svg, strerror(errno));
-        return STATUS_DONE;
-}
-
 static int run(const struct invocation *invocation) {
-        CLEANUP(stream_done) FILE *svg = NULL;
         CLEANUP(bench_done)
         struct bench bench = {
                 .invocation = invocation,
@@ -292,13 +274,11 @@ static int run(const struct invocation *invocation) {
         int status, told;
 
         status = prepare(&bench);
-        if (status == STATUS_DONE)
-                status = open_svg(invocation, &svg);
         if (status != STATUS_DONE)
                 return status;
         child_keep_signals();
         status = bench_measure(&bench);
-        told = report(&bench, svg);
+        told = report(&bench);
         return status == STATUS_DONE ? told : status;
 }
 
@@ -309,7 +289,7 @@ const struct command bench_command = {
                        "GPU (released by the daemon) and on the held one, in turns, each in a new\n"
                        "process. Refuses GPUs that other processes use. At the end, the GPUs are always\n"
                        "held again.",
-        .examples = "  holdfast bench --gpu 0 --count 10 --svg cold-and-held.svg\n"
+        .examples = "  holdfast bench --gpu 0 --count 10\n"
                     "  holdfast bench --held-only",
         .options = options,
         .exits = exits,

@@ -5,12 +5,11 @@
 /*
  * The inside of `holdfast bench`:
  *
- *      bench.c       options; who is in the way; may it be done
- *      measure.c     cold and held, again and again
- *      sample.[ch]   one time, in a process of its own
- *      result.c      names, ratios, notes
- *      text.c, plot.c, json.c, svg.c     what is printed
- *      statistics.[ch], axis.[ch]        the figures; where they stand in a plot
+ *      bench.c           options; which GPUs; may it be done
+ *      measure.c         cold and held, again and again
+ *      sample.[ch]       one time, in a process of its own
+ *      statistics.[ch]   the figures
+ *      report.c, plot.c  what is printed
  */
 
 #include "cli/bench/statistics.h"
@@ -58,7 +57,6 @@ struct bench {
 
 /* The words for them: "open", "cuda"; "cold", "held". For keys, and for people. */
 extern const char *const bench_what_names[BENCH_WHATS];
-extern const char *const bench_what_titles[BENCH_WHATS];
 extern const char *const bench_state_names[BENCH_STATES];
 
 /*
@@ -67,19 +65,6 @@ extern const char *const bench_state_names[BENCH_STATES];
  */
 int bench_measure(struct bench *bench);
 
-/* Whether there is a median in both states, and then how many times longer the cold one is. */
-bool bench_ratio(const struct bench_gpu *gpu, enum bench_what what, double *ret_ratio);
-
-/* The smallest and the greatest of all times of that kind. Returns whether there are any. */
-bool bench_range(const struct bench *bench, enum bench_what what, uint64_t *ret_min_nsec, uint64_t *ret_max_nsec);
-
-/* "1.51 s", "12.3 ms", "0.087 ms": three figures. Returns buffer. */
-const char *bench_time(double nsec, char *buffer, size_t size);
-
-/* Why the times are no more than what they are: sentences for whoever reads them. NULL ends them. */
-const char *const *bench_notes(const struct bench *bench);
-
 int bench_print_text(const struct bench *bench, const struct report_style *style, FILE *stream);
 void bench_print_plot(const struct bench *bench, const struct report_style *style, FILE *stream);
 json_t *bench_json(const struct bench *bench);
-void bench_print_svg(const struct bench *bench, FILE *stream);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Every time as a point on a logarithmic axis: what a median hides is seen. */
+/*
+ * Every time as a mark on an axis, so that what a median hides is seen. The axis is logarithmic: a cold GPU's times and
+ * a held one's differ by several powers of ten. It begins and ends with a power of ten.
+ */
 
 #include <langinfo.h>
 #include <locale.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/text.h"
-#include "cli/bench/axis.h"
 #include "cli/bench/bench.h"
 
 enum {
@@ -32,8 +35,9 @@ static const char *const unicode[MARKS] = {" ", "\u2022", "\u25c6", "\u2500", "\
 
 struct plot {
         const char *const *marks;
-        struct axis axis;
-        size_t width; /* of the axis */
+        int first; /* of the axis: the power of ten, in nanoseconds */
+        int last;  /* greater than first */
+        size_t width;
         FILE *stream;
 };
 
@@ -48,8 +52,32 @@ static bool is_utf8(void) {
         return utf8;
 }
 
-static size_t column_of(const struct plot *plot, double nsec) {
-        return (size_t)(axis_position(&plot->axis, nsec) * (double)(plot->width - 1) + 0.5);
+static double logarithm(double nsec) {
+        return log10(nsec < 1 ? 1 : nsec);
+}
+
+/* Finds the shortest axis for all times of that kind. Returns whether there are any. */
+static bool find_axis(struct plot *plot, const struct bench *bench, enum bench_what what) {
+        double min = INFINITY, max = -INFINITY;
+
+        for (size_t i = 0; i < bench->n_gpus; i++)
+                for (size_t state = 0; state < BENCH_STATES; state++) {
+                        const struct statistics *statistics = &bench->gpus[i].series[what][state].statistics;
+
+                        if (statistics->n > 0) {
+                                min = fmin(min, logarithm(statistics->min));
+                                max = fmax(max, logarithm(statistics->max));
+                        }
+                }
+        if (min > max)
+                return false;
+        plot->first = (int)floor(min);
+        plot->last = (int)fmax(ceil(max), plot->first + 1);
+        return true;
+}
+
+static size_t column_of(const struct plot *plot, double power) {
+        return (size_t)((power - plot->first) / (plot->last - plot->first) * (double)(plot->width - 1) + 0.5);
 }
 
 static void print_marks(const struct plot *plot, const enum mark *marks) {
@@ -71,11 +99,20 @@ static void print_series(const struct plot *plot, const struct bench_gpu *gpu, e
         if (series->n == 0)
                 return;
         for (size_t i = 0; i < series->n; i++)
-                marks[column_of(plot, (double)series->nsec[i])] = MARK_TIME;
-        marks[column_of(plot, series->statistics.median)] = MARK_MEDIAN;
+                marks[column_of(plot, logarithm((double)series->nsec[i]))] = MARK_TIME;
+        marks[column_of(plot, logarithm(series->statistics.median))] = MARK_MEDIAN;
         text_set(label, "GPU %zu %s", gpu->gpu->index, bench_state_names[state]);
         (void)fprintf(plot->stream, "%-*s  ", LABEL_WIDTH, label);
         print_marks(plot, marks);
+}
+
+/* "10 us", "1 s": a power of ten. Returns the length. */
+static size_t format_power(int power, char label[static 16]) {
+        static const char *const units[] = {"ns", "us", "ms", "s"};
+        int unit = power < 12 ? power / 3 : 3;
+
+        (void)text_format(label, 16, "%.0f %s", pow(10, power - 3 * unit), units[unit]);
+        return strlen(label);
 }
 
 /* The labels begin at their ticks; the last ends at its. */
@@ -86,12 +123,11 @@ static void print_axis(const struct plot *plot) {
         for (size_t i = 0; i < plot->width; i++)
                 marks[i] = MARK_LINE;
         memset(labels, ' ', sizeof(labels));
-        for (int power = plot->axis.first; power <= plot->axis.last; power++) {
-                size_t column = column_of(plot, axis_value(power)), length;
+        for (int power = plot->first; power <= plot->last; power++) {
                 char label[16];
+                size_t column = column_of(plot, power), length = format_power(power, label);
 
                 marks[column] = MARK_TICK;
-                length = strlen(axis_label(power, label, sizeof(label)));
                 memcpy(labels + (column + length > plot->width ? plot->width - length : column), label, length);
         }
         (void)fprintf(plot->stream, "%*s", LABEL_WIDTH + 2, "");
@@ -100,11 +136,8 @@ static void print_axis(const struct plot *plot) {
 }
 
 static void print_what(struct plot *plot, const struct bench *bench, enum bench_what what) {
-        uint64_t min_nsec, max_nsec;
-
-        if (!bench_range(bench, what, &min_nsec, &max_nsec))
+        if (!find_axis(plot, bench, what))
                 return;
-        plot->axis = axis_for(min_nsec, max_nsec);
         (void)fprintf(plot->stream, "\n%s, logarithmic (%s each time, %s median)\n", bench_what_names[what],
                       plot->marks[MARK_TIME], plot->marks[MARK_MEDIAN]);
         for (size_t i = 0; i < bench->n_gpus; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The statistics of holdfast bench, and their positions on its axis. */
+/* The statistics of holdfast bench, and the plot of its times. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,10 +11,11 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/cleanup.h"
-#include "cli/bench/axis.h"
-#include "cli/bench/statistics.h"
+#include "cli/bench/bench.h"
 
 /* ---- statistics ---- */
 
@@ -68,44 +69,62 @@ static void the_callers_values_stay_the_same(void **state) {
         assert_true(values[0] == 3 && values[1] == 1 && values[2] == 2);
 }
 
-/* ---- the axis ---- */
+/* ---- the plot ---- */
 
-static void an_axis_extends_to_the_powers_of_ten_around_the_values(void **state) {
-        static const struct {
-                uint64_t min_nsec, max_nsec;
-                int first, last;
-        } rows[] = {
-                {150000, 1500000000, 5, 10}, {1, 1, 0, 1},      {0, 0, 0, 1},
-                {1000, 1000, 3, 4},          {999, 1001, 2, 4}, {1000, 1000000, 3, 6},
-        };
+/* Prints the plot of two series, 40 columns wide, of which 28 are the axis. */
+static char *plot_of(uint64_t *cold, size_t n_cold, uint64_t *held, size_t n_held) {
+        struct snapshot_gpu row = {.index = 3};
+        struct bench_gpu gpu = {.gpu = &row, .series[BENCH_OPEN] = {{cold, n_cold}, {held, n_held}}};
+        const struct bench bench = {.gpus = &gpu, .n_gpus = 1};
+        const struct report_style style = {.width = 40};
+        char *text = NULL;
+        size_t size;
+        FILE *stream = open_memstream(&text, &size);
 
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                struct axis axis = axis_for(rows[i].min_nsec, rows[i].max_nsec);
+        for (size_t state = 0; state < BENCH_STATES; state++) {
+                struct bench_series *series = &gpu.series[BENCH_OPEN][state];
 
-                assert_int_equal(axis.first, rows[i].first);
-                assert_int_equal(axis.last, rows[i].last);
+                assert_int_equal(statistics_of(series->nsec, series->n, &series->statistics), 0);
         }
+        bench_print_plot(&bench, &style, stream);
+        (void)fclose(stream);
+        return text;
 }
 
-static void positions_are_logarithmic_and_within_the_axis(void **state) {
-        const struct axis axis = {.first = 3, .last = 6};
+static void assert_plot(uint64_t *cold, size_t n_cold, uint64_t *held, size_t n_held, const char *wanted) {
+        CLEANUP(free_ptr) char *text = plot_of(cold, n_cold, held, n_held);
 
-        assert_near(axis_position(&axis, 1e3), 0);
-        assert_near(axis_position(&axis, 1e4), 1.0 / 3);
-        assert_near(axis_position(&axis, 1e6), 1);
-        assert_near(axis_position(&axis, 0), 0);
-        assert_near(axis_position(&axis, 1e12), 1);
+        assert_string_equal(text, wanted);
 }
 
-static void powers_of_ten_are_labelled_with_their_usual_units(void **state) {
-        static const char *const names[] = {"1 ns",  "10 ns",  "100 ns", "1 us", "10 us", "100 us", "1 ms",
-                                            "10 ms", "100 ms", "1 s",    "10 s", "100 s", "1000 s"};
+static void times_stand_at_their_logarithm_between_two_powers_of_ten(void **state) {
+        uint64_t cold[] = {1000000000, 100000000, 100000000}, held[] = {1000000};
 
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-                char text[16];
+        assert_plot(cold, 3, held, 1,
+                    "\nopen, logarithmic (o each time, # median)\n"
+                    "GPU 3 cold                    #        o\n"
+                    "GPU 3 held  #\n"
+                    "            +--------+--------+--------+\n"
+                    "            1 ms     10 ms    100 ms 1 s\n");
+}
 
-                assert_string_equal(axis_label((int)i, text, sizeof(text)), names[i]);
-        }
+static void an_axis_is_never_without_length(void **state) {
+        uint64_t one[] = {0}, many[] = {2000000000000};
+
+        assert_plot(one, 1, NULL, 0,
+                    "\nopen, logarithmic (o each time, # median)\n"
+                    "GPU 3 cold  #\n"
+                    "            +--------------------------+\n"
+                    "            1 ns                   10 ns\n");
+        assert_plot(NULL, 0, many, 1,
+                    "\nopen, logarithmic (o each time, # median)\n"
+                    "GPU 3 held          #\n"
+                    "            +--------------------------+\n"
+                    "            1000 s               10000 s\n");
+}
+
+static void without_times_there_is_no_plot(void **state) {
+        assert_plot(NULL, 0, NULL, 0, "");
 }
 
 int main(void) {
@@ -113,10 +132,11 @@ int main(void) {
                 cmocka_unit_test(statistics_follow_their_definitions),
                 cmocka_unit_test(one_outlier_changes_only_the_maximum),
                 cmocka_unit_test(the_callers_values_stay_the_same),
-                cmocka_unit_test(an_axis_extends_to_the_powers_of_ten_around_the_values),
-                cmocka_unit_test(positions_are_logarithmic_and_within_the_axis),
-                cmocka_unit_test(powers_of_ten_are_labelled_with_their_usual_units),
+                cmocka_unit_test(times_stand_at_their_logarithm_between_two_powers_of_ten),
+                cmocka_unit_test(an_axis_is_never_without_length),
+                cmocka_unit_test(without_times_there_is_no_plot),
         };
 
+        (void)setenv("LC_ALL", "C", 1); /* the plot's marks are then ASCII */
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
