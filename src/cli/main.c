@@ -52,13 +52,7 @@ const struct option_spec common_specs[] = {
         OPTION_VALUE(struct common_options, root, OPTION_TEXT, "root", "DIR",
                      "look below DIR for /dev, /proc/driver, /sys and /run: a simulated driver, or a container's "
                      "(also from HOLDFAST_ROOT)"),
-        {
-                .name = "help",
-                .letter = 'h',
-                .help = "print this help",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct common_options, help),
-        },
+        OPTION_LETTER(struct common_options, help, "help", 'h', "print this help"),
         OPTION_SWITCH(struct common_options, version, "version", "print the version"),
         {0},
 };

@@ -56,9 +56,14 @@ struct command {
         int (*run)(const struct invocation *invocation);
 };
 
-/* Rows of a command's table of options: one without a value, and one with a value. */
+/* Rows of a command's table of options: without a value, with and without a letter; and with a value. */
+#define OPTION_LETTER(options_type, member, option_name, option_letter, help_text)                                     \
+        {                                                                                                              \
+                .name = (option_name), .letter = (option_letter), .help = (help_text), .kind = OPTION_FLAG,            \
+                .offset = offsetof(options_type, member),                                                              \
+        }
 #define OPTION_SWITCH(options_type, member, option_name, help_text)                                                    \
-        { .name = (option_name), .help = (help_text), .kind = OPTION_FLAG, .offset = offsetof(options_type, member), }
+        OPTION_LETTER(options_type, member, option_name, '\0', help_text)
 #define OPTION_VALUE(options_type, member, value_kind, option_name, value_name, help_text)                             \
         {                                                                                                              \
                 .name = (option_name), .argument = (value_name), .help = (help_text), .kind = (value_kind),            \

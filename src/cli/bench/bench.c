@@ -47,13 +47,7 @@ static const struct option_spec options[] = {
                 .maximum = 1000,
         },
         OPTION_SWITCH(struct bench_options, held_only, "held-only", "make no GPU cold; measure only held ones"),
-        {
-                .name = "yes",
-                .letter = 'y',
-                .help = "do not ask for confirmation before making GPUs cold",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct bench_options, yes),
-        },
+        OPTION_LETTER(struct bench_options, yes, "yes", 'y', "do not ask for confirmation before making GPUs cold"),
         OPTION_VALUE(struct bench_options, cuda, OPTION_TEXT, "cuda", "FILE",
                      "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; must be given with "
                      "--root)"),

@@ -107,53 +107,29 @@ struct condition {
         const char *text; /* NULL: the GPU's last failure */
 };
 
-static bool is_stuck(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->detail.stuck;
-}
+#define CONDITION(name, expression)                                                                                    \
+        static bool is_##name(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {                       \
+                return expression;                                                                                     \
+        }
 
-static bool is_leased(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->detail.leased;
-}
+CONDITION(stuck, gpu->detail.stuck)
+CONDITION(leased, gpu->detail.leased)
+CONDITION(opening, snapshot->daemon == DAEMON_HOLDFAST && gpu->detail.state == HF_GPU_OPENING)
+CONDITION(closing, snapshot->daemon == DAEMON_HOLDFAST && gpu->detail.state == HF_GPU_CLOSING)
+CONDITION(not_known_to_daemon, snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
+CONDITION(waiting_for_uvm, gpu->held == HF_YES && gpu->detail.uvm == HF_UVM_WAITING)
+CONDITION(held, gpu->held == HF_YES)
+CONDITION(kept_by_flag, gpu->legacy == HF_YES)
+CONDITION(wanted, gpu->detail.wanted)
+CONDITION(off, true)
 
-static bool is_opening(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->detail.state == HF_GPU_OPENING;
-}
-
-static bool is_closing(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return snapshot->daemon == DAEMON_HOLDFAST && gpu->detail.state == HF_GPU_CLOSING;
-}
-
-static bool is_not_known_to_daemon(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS;
-}
-
-/* NVIDIA's daemon says what it was told; the descriptor says what it does. */
+/* NVIDIA's daemon reports what clients asked for; its descriptors show what it does. */
 static bool is_not_open(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         if (snapshot->daemon != DAEMON_NVIDIA || gpu->held != HF_YES || gpu->info.minor < 0 || !snapshot->clients_known)
                 return false;
         for (size_t i = 0; i < gpu->n_clients; i++)
                 if (gpu->clients[i].pid == snapshot->daemon_pid)
                         return false;
-        return true;
-}
-
-static bool is_waiting_for_uvm(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->held == HF_YES && gpu->detail.uvm == HF_UVM_WAITING;
-}
-
-static bool is_held(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->held == HF_YES;
-}
-
-static bool is_kept_by_flag(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->legacy == HF_YES;
-}
-
-static bool is_wanted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return gpu->detail.wanted;
-}
-
-static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return true;
 }
 

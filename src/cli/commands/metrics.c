@@ -60,31 +60,18 @@ static bool is_ours(const struct scrape *scrape) {
 
 /* ---- metrics of the daemon ------------------------------------------------------------------------------------ */
 
-static struct value get_up(const struct scrape *scrape) {
-        return value_boolean(snapshot_has_daemon(scrape->snapshot));
-}
-
-static struct value get_gpus(const struct scrape *scrape) {
-        return value_number(scrape->snapshot->n_gpus);
-}
-
-static struct value get_ready(const struct scrape *scrape) {
-        return is_ours(scrape) ? value_boolean(scrape->snapshot->head.ready) : (struct value){0};
-}
-
-static struct value get_started(const struct scrape *scrape) {
-        return value_time(is_ours(scrape) ? scrape->snapshot->head.started_realtime_usec : 0);
-}
-
-static struct value get_last_check(const struct scrape *scrape) {
-        return value_time(scrape->snapshot->realtime_usec);
-}
-
-#define STATS_VALUE(member)                                                                                            \
-        static struct value get_##member(const struct scrape *scrape) {                                                \
-                return scrape->stats_known ? value_number(scrape->stats.member) : (struct value){0};                   \
+#define DAEMON_VALUE(name, expression)                                                                                 \
+        static struct value get_##name(const struct scrape *scrape) {                                                  \
+                return expression;                                                                                     \
         }
+#define STATS_VALUE(member)                                                                                            \
+        DAEMON_VALUE(member, scrape->stats_known ? value_number(scrape->stats.member) : (struct value){0})
 
+DAEMON_VALUE(up, value_boolean(snapshot_has_daemon(scrape->snapshot)))
+DAEMON_VALUE(gpus, value_number(scrape->snapshot->n_gpus))
+DAEMON_VALUE(ready, is_ours(scrape) ? value_boolean(scrape->snapshot->head.ready) : (struct value){0})
+DAEMON_VALUE(started, value_time(is_ours(scrape) ? scrape->snapshot->head.started_realtime_usec : 0))
+DAEMON_VALUE(last_check, value_time(scrape->snapshot->realtime_usec))
 STATS_VALUE(sessions)
 STATS_VALUE(sessions_max)
 STATS_VALUE(leases)

@@ -62,6 +62,15 @@ struct field {
         gpu_value *get;
 };
 
+#define FIELD_VALUE(name, expression)                                                                                  \
+        static struct value name(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {                    \
+                return expression;                                                                                     \
+        }
+
+FIELD_VALUE(driver_version, value_text(snapshot->driver_version))
+/* The driver prints question marks until it has initialised the GPU once. */
+FIELD_VALUE(vbios, value_text(gpu->info.video_bios[0] == '?' ? "" : gpu->info.video_bios))
+
 /* Local, and the same for all rows. */
 static struct value timestamp(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         time_t seconds = (time_t)(snapshot->realtime_usec / USEC_PER_SEC);
@@ -73,10 +82,6 @@ static struct value timestamp(const struct snapshot *snapshot, const struct snap
                 return (struct value){0};
         text_add(value.text, ".%03u", (unsigned)(snapshot->realtime_usec % USEC_PER_SEC / USEC_PER_MSEC));
         return value;
-}
-
-static struct value driver_version(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return value_text(snapshot->driver_version);
 }
 
 static struct value count(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
@@ -94,22 +99,9 @@ static struct value hex(int digits, unsigned number) {
         return value;
 }
 
-static struct value domain(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return hex(4, gpu->info.address.domain);
-}
-
-static struct value bus(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return hex(2, gpu->info.address.bus);
-}
-
-static struct value device(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return hex(2, gpu->info.address.slot);
-}
-
-/* The driver prints question marks until it has initialised the GPU once. */
-static struct value vbios(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        return value_text(gpu->info.video_bios[0] == '?' ? "" : gpu->info.video_bios);
-}
+FIELD_VALUE(domain, hex(4, gpu->info.address.domain))
+FIELD_VALUE(bus, hex(2, gpu->info.address.bus))
+FIELD_VALUE(device, hex(2, gpu->info.address.slot))
 
 static struct value held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         char text[TABLE_CELL_SIZE];

@@ -168,9 +168,7 @@ static void take_state(struct command_run *run) {
 /* ---- telling -------------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *object, const char *key) {
-        const char *text = json_string_value(json_object_get(object, key));
-
-        return text ? text : "-";
+        return settings_state_text(object, key, "-");
 }
 
 static void tell_setting(struct table *table, const json_t *gpu, const json_t *row) {

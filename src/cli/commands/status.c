@@ -33,13 +33,8 @@ static const struct option_spec options[] = {
         OPTION_GPU(struct status_options, "only this GPU; may be given several times"),
         OPTION_JSON(struct status_options, "print JSON (docs/schemas/status.json)"),
         OPTION_TIMEOUT(struct status_options, "wait that long for the daemon's answer (default 5)"),
-        {
-                .name = "watch",
-                .letter = 'w',
-                .help = "print it again after every change, until Ctrl-C; with --json one object on each line",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct status_options, watch),
-        },
+        OPTION_LETTER(struct status_options, watch, "watch", 'w',
+                      "print it again after every change, until Ctrl-C; with --json one object on each line"),
         {0},
 };
 

@@ -98,13 +98,8 @@ static struct doctor_options {
 
 static const struct option_spec options[] = {
         OPTION_JSON(struct doctor_options, "print JSON (docs/schemas/doctor.json)"),
-        {
-                .name = "verbose",
-                .letter = 'v',
-                .help = "also show checks without a problem, and all details of the others",
-                .kind = OPTION_FLAG,
-                .offset = offsetof(struct doctor_options, verbose),
-        },
+        OPTION_LETTER(struct doctor_options, verbose, "verbose", 'v',
+                      "also show checks without a problem, and all details of the others"),
         OPTION_TIMEOUT(struct doctor_options, "wait that long for the daemon's and for systemd's answer (default 5)"),
         {0},
 };

@@ -55,17 +55,29 @@ int settings_state_read(const struct locations *locations, json_t **ret_document
         return 0;
 }
 
-json_t *settings_state_find(const json_t *document, const char *address) {
-        json_t *gpu;
+const char *settings_state_text(const json_t *object, const char *key, const char *otherwise) {
+        const char *text = json_string_value(json_object_get(object, key));
+
+        return text ? text : otherwise;
+}
+
+json_t *settings_state_find_row(const json_t *rows, const char *key, const char *text, size_t *ret_place) {
+        json_t *row;
         size_t i;
 
-        json_array_foreach(json_object_get(document, "gpus"), i, gpu) {
-                const char *known = json_string_value(json_object_get(gpu, "address"));
-
-                if (known && text_equal(known, address))
-                        return gpu;
+        json_array_foreach(rows, i, row) {
+                if (!text_equal(settings_state_text(row, key, ""), text))
+                        continue;
+                *ret_place = i;
+                return row;
         }
         return NULL;
+}
+
+json_t *settings_state_find(const json_t *document, const char *address) {
+        size_t place;
+
+        return settings_state_find_row(json_object_get(document, "gpus"), "address", address, &place);
 }
 
 size_t settings_state_count_differing(const json_t *gpu) {
@@ -80,9 +92,7 @@ size_t settings_state_count_differing(const json_t *gpu) {
 }
 
 static const char *text_of(const json_t *row, const char *key) {
-        const char *text = json_string_value(json_object_get(row, key));
-
-        return text ? text : "?";
+        return settings_state_text(row, key, "?");
 }
 
 json_t *settings_state_problems(const json_t *gpu) {

@@ -22,6 +22,12 @@ int settings_state_read(const struct locations *locations, json_t **ret_document
 /* Also that of a service which does not run any more. */
 int settings_state_read_last(const struct locations *locations, json_t **ret_document);
 
+/* The text of that key, or `otherwise` where there is none. The object may be NULL. */
+const char *settings_state_text(const json_t *object, const char *key, const char *otherwise);
+
+/* The row whose key has that text, and its place; or NULL. The array may be NULL. */
+json_t *settings_state_find_row(const json_t *rows, const char *key, const char *text, size_t *ret_place);
+
 /* The GPU's row, or NULL. The document may be NULL. */
 json_t *settings_state_find(const json_t *document, const char *address);
 

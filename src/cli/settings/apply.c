@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "cli/node/holders.h"
+#include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 #include "client/nvml_settings.h"
 
@@ -46,16 +47,10 @@ static void differ(struct outcome *outcome, const char *format, ...) {
 /* ---- what the last run has found, since the GPU was opened ----------------------------------------------------- */
 
 static const json_t *find_previous(const struct apply *apply, enum setting setting) {
-        json_t *row;
-        size_t i;
+        size_t place;
 
-        json_array_foreach(json_object_get(apply->previous, "settings"), i, row) {
-                const char *name = json_string_value(json_object_get(row, "name"));
-
-                if (name && text_equal(name, setting_name(setting)))
-                        return row;
-        }
-        return NULL;
+        return settings_state_find_row(json_object_get(apply->previous, "settings"), "name", setting_name(setting),
+                                       &place);
 }
 
 /* Whether it has set the same, which NVML cannot tell. */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "cli/node/settings_state.h"
 #include "cli/report/report.h"
 
 struct service_gpu *service_gpu_new(const struct pci_address *address) {
@@ -148,22 +149,7 @@ void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64
 /* ---- what the worker says ------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *object, const char *key) {
-        const char *text = json_string_value(json_object_get(object, key));
-
-        return text ? text : "";
-}
-
-static json_t *find_row(const json_t *rows, const char *name, size_t *ret_place) {
-        json_t *row;
-        size_t i;
-
-        json_array_foreach(rows, i, row) {
-                if (!text_equal(text_of(row, "name"), name))
-                        continue;
-                *ret_place = i;
-                return row;
-        }
-        return NULL;
+        return settings_state_text(object, key, "");
 }
 
 static void log_setting(const struct service_gpu *gpu, const json_t *row) {
@@ -181,7 +167,8 @@ static void log_setting(const struct service_gpu *gpu, const json_t *row) {
 /* "since" stays while a setting is as it was. */
 static void note_since(const struct service_gpu *gpu, json_t *row, const char *now) {
         size_t place;
-        const json_t *before = find_row(json_object_get(gpu->result, "settings"), text_of(row, "name"), &place);
+        const json_t *before =
+                settings_state_find_row(json_object_get(gpu->result, "settings"), "name", text_of(row, "name"), &place);
         bool is_same = before && text_equal(text_of(before, "actual"), text_of(row, "actual")) &&
                        text_equal(text_of(before, "wanted"), text_of(row, "wanted")) &&
                        json_equal(json_object_get(before, "differs"), json_object_get(row, "differs"));
@@ -200,7 +187,7 @@ static void take_hook(struct service_gpu *gpu, json_t *row, const char *now) {
         if (failure[0] != '\0')
                 log_write(LOG_ERR, "GPU %zu (%s): hook %s failed at event %s: %s", gpu->index,
                           pci_address_format(&gpu->address, address), name, text_of(row, "event"), failure);
-        if (find_row(gpu->hooks, name, &place))
+        if (settings_state_find_row(gpu->hooks, "name", name, &place))
                 (void)json_array_set(gpu->hooks, place, row);
         else
                 (void)json_array_append(gpu->hooks, row);
