@@ -36,14 +36,14 @@ const size_t n_commands = ARRAY_SIZE(commands);
 
 /* ---- options that every command takes ---------------------------------------- */
 
-/* What the environment says. NULL: nothing. */
+/* Variables of the environment. NULL: not set. */
 struct command_environment {
         const char *root;     /* HOLDFAST_ROOT */
         const char *programs; /* PATH */
 };
 
 struct common_options {
-        const char *root; /* NULL: not said */
+        const char *root; /* NULL: not given */
         bool help;
         bool version;
 };
@@ -145,7 +145,7 @@ static int run_command(const struct command *command, struct invocation *invocat
         return command->run(invocation);
 }
 
-/* *command: what to run without a name; then, what was run. */
+/* *command: the default at first, then what was run. */
 static int run(int argc, char **argv, const struct command_environment *environment, const struct command **command) {
         struct common_options common = {0};
         struct invocation invocation = {.program = "holdfast"};
@@ -181,8 +181,8 @@ static int run(int argc, char **argv, const struct command_environment *environm
 }
 
 /*
- * Output that got lost is a failure: a full disk must not look like a short answer. A reader that has seen enough
- * (`holdfast | head`) is no news to anybody, so only the status tells. Where the status is the answer, it stays.
+ * Lost output is a failure: a full disk must not look like a short answer. A reader that closes the pipe early
+ * (`holdfast | head`) gets no message, but the status changes too, unless the status is the command's answer.
  */
 static int close_output(const struct command *command, int status) {
         if (standard_close_output("holdfast") == 0 || command->status_answers)

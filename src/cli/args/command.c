@@ -16,9 +16,9 @@ enum {
         INDENT = 6, /* of further lines */
 };
 
-/* Broken into lines where somebody reads it; one line in a log or a pipe. */
+/* Breaks lines on a terminal only. */
 static void print_message(const char *prefix, const char *text) {
-        (void)fflush(stdout); /* what was said before comes before */
+        (void)fflush(stdout); /* keeps the order of what is printed */
         (void)fputs(prefix, stderr);
         wrap_print(stderr, text, strlen(prefix), INDENT, report_style_of(stderr).width);
 }

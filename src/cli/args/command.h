@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A command of `holdfast` as a table row: everything that main() needs to parse its options, to print its help, and to
- * run it. Each command is one file; it gathers into plain structs and lets a writer print them.
+ * A command of `holdfast` as a table row: what main() needs to parse its options, print its help, and run it. Each
+ * command is one file; it gathers into plain structs and lets a writer print them.
  */
 
 #include <jansson.h>
@@ -16,7 +16,7 @@
 #include "cli/args/ids.h"
 #include "cli/node/snapshot.h"
 
-/* A number means the same in all commands; each command's help lists those that it uses. */
+/* Exit statuses that mean the same in all commands. Each command's help lists those that it uses. */
 enum exit_status {
         STATUS_DONE = 0,
         STATUS_FAILED = 1,
@@ -28,7 +28,7 @@ enum exit_status {
 };
 
 struct command_exit {
-        int status; /* enum exit_status, or a number of the command's own where another convention rules */
+        int status; /* enum exit_status, or a number of the command's own */
         const char *meaning;
 };
 
@@ -49,10 +49,10 @@ struct command {
         const char *examples;
         const struct option_spec *options;
         const struct command_exit *exits; /* ended by a meaning of NULL */
-        void *defaults;                   /* the struct that the options go into; it has what they are without one */
-        int failed_status;        /* for all that goes wrong, where the usual numbers mean something else; or 0 */
-        bool status_answers;      /* the exit status is the answer: output that gets lost does not change it */
-        bool words_are_a_command; /* options that follow the first word are not ours */
+        void *defaults;                   /* the struct that receives the options; it contains their defaults */
+        int failed_status;                /* not 0: replaces STATUS_FAILED and all other numbers for errors */
+        bool status_answers;              /* the exit status is the answer; lost output does not change it */
+        bool words_are_a_command;         /* options after the first word belong to that command */
         int (*run)(const struct invocation *invocation);
 };
 
@@ -71,8 +71,8 @@ struct command {
         }
 
 /*
- * Options of several commands, so that one means and looks the same everywhere. They fill the members `gpus`, `json`
- * and `timeout_usec` of the command's struct; the help is the command's own.
+ * Options that several commands have, the same everywhere but for their help. They fill the members `gpus`, `json` and
+ * `timeout_usec` of the command's struct.
  */
 #define OPTION_GPU(options_type, help_text)                                                                            \
         {                                                                                                              \
@@ -97,36 +97,36 @@ extern const struct command status_command;
 extern const struct command takeover_command;
 extern const struct command wait_command;
 
-/* The table, and the options that all of them take: src/cli/main.c. */
+/* All commands, and the options that all of them take: src/cli/main.c. */
 extern const struct command *const commands[];
 extern const size_t n_commands;
 extern const struct option_spec common_specs[];
 
 /*
- * Says "<program>: <text>" on standard error and returns status: return complain(invocation, STATUS_NO_GPU, "...");
- * On a terminal the text is broken between words.
+ * Prints "<program>: <text>" on standard error, on a terminal broken between words. Returns status:
+ * return complain(invocation, STATUS_NO_GPU, "...");
  */
 int complain(const struct invocation *invocation, int status, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* The same for usual troubles; they know the exit status. That of wrong usage adds where the help is. */
+/* The same for two usual errors, which know their exit status. Wrong usage also names the help. */
 int complain_memory(const struct invocation *invocation);
 int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* One of several things that a complaint is about: a line below it, indented. */
+/* Prints an indented line below a complaint, for one of several objects. */
 void complain_detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * What most commands begin and end with. Each returns STATUS_DONE, or an exit status after saying what is wrong.
+ * What most commands begin and end with. Each returns STATUS_DONE, or an exit status after a message.
  */
 
 /* Takes a snapshot of this node; flags and timeout_usec are those of struct snapshot_request. */
 int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,
                  struct snapshot **ret_snapshot);
 
-/* Selects the GPUs meant. nothing_status: for a snapshot that has nothing to tell. */
+/* Selects the named GPUs. nothing_status: the exit status when there is neither a driver nor a daemon. */
 int command_select(const struct invocation *invocation, const struct ids *ids, int nothing_status,
                    struct snapshot *snapshot);
 
-/* Prints the document on standard output, and owns the reference; NULL is out of memory. */
+/* Prints the document on standard output and takes its reference. NULL means out of memory. */
 int command_print_json(const struct invocation *invocation, json_t *document);

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * How people name GPUs: by index (the order of PCI addresses, as nvidia-smi counts), PCI address in any spelling, UUID
- * or the beginning of one, or "all" (also "*"); several with commas between. Parsing needs no GPU; resolving does.
+ * GPUs as users name them: by index (in the order of PCI addresses, as nvidia-smi counts), PCI address in any spelling,
+ * UUID or the beginning of one, or "all" (also "*"); several with commas between. Only ids_select() needs the GPUs.
  */
 
 #include <stddef.h>
@@ -32,18 +32,18 @@ struct id {
 };
 
 struct ids {
-        size_t n; /* 0: nothing was named, which means all */
+        size_t n; /* 0: all GPUs */
         struct id items[IDS_MAX];
 };
 
 /* Adds what list names. Returns 0, or -EINVAL with a sentence in error. */
 int ids_add(struct ids *ids, const char *list, char *error, size_t error_size);
 
-/* The same as an option's `set`: each use adds. */
+/* For an option's `set`; each use of the option adds GPUs. */
 int ids_set(struct options_parser *parser, const struct option_spec *spec, void *ids, const char *list);
 
 /*
- * Sets `selected` of the GPUs meant, and of no others. "All" leaves out those that the administrator excluded from the
- * driver. Returns 0; -ENODEV (no such GPU) or -EINVAL (a UUID's beginning that several have) with a sentence in error.
+ * Sets `selected` of the named GPUs, and clears it of all others. "all" leaves out GPUs that are excluded from the
+ * driver. Returns 0; or, with a sentence in error, -ENODEV (no such GPU) or -EINVAL (several UUIDs begin like that).
  */
 int ids_select(const struct ids *ids, struct snapshot *snapshot, char *error, size_t error_size);

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/locations.h"
 #include "base/text.h"
+#include "cli/args/command.h"
 #include "cli/bench/sample.h"
 #include "cli/change/child.h"
 #include "client/cuda.h"
@@ -131,7 +132,7 @@ static int check_held(const struct bench *bench) {
 
 /* ---- CUDA ------------------------------------------------------------------------------------------------------ */
 
-/* Whether it can be loaded, which a process of its own finds out. */
+/* Tries to load the library, in a process of its own. */
 static int find_library(struct bench *bench) {
         const char *library = chosen.cuda ? chosen.cuda : CUDA_LIBRARY;
         CLEANUP(sample_done) struct sample sample = {.keep_fd = -1, .answer_fd = -1};
@@ -157,7 +158,8 @@ static int find_library(struct bench *bench) {
 
 /* ---- may it be done -------------------------------------------------------------------------------------------- */
 
-/* By what the daemon's last opens took: each turn opens a GPU for the time, and for the daemon. 0: not known. */
+/* From how long the daemon's last opens took: each turn opens a GPU for each time, and once for the daemon. 0: unknown.
+ */
 static unsigned estimate_sec(const struct bench *bench) {
         uint64_t usec = 0;
 

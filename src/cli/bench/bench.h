@@ -32,8 +32,8 @@ enum bench_state {
 struct bench_series {
         uint64_t *nsec; /* room for all */
         size_t n;
-        size_t n_discarded; /* that were none: the GPU was not in the state, or the call failed */
-        char reason[256];   /* for the last of them */
+        size_t n_discarded; /* not taken: the GPU was in another state, or the call failed */
+        char reason[256];   /* of the last of these */
         struct statistics statistics;
 };
 
@@ -46,22 +46,22 @@ struct bench {
         const struct invocation *invocation;
         struct yield yield;
         size_t count; /* of each kind of time */
-        size_t turn;  /* the one that runs, from 0 */
+        size_t turn;  /* the current one, from 0 */
         bool held_only;
-        const char *library; /* libcuda; NULL: no CUDA, for cuda_reason */
+        const char *library; /* libcuda; NULL: no CUDA times, and cuda_reason says why */
         char cuda_reason[256];
         int signal_fd; /* readable when a signal wants us to stop */
         struct bench_gpu *gpus;
         size_t n_gpus;
 };
 
-/* The words for them: "open", "cuda"; "cold", "held". For keys, and for people. */
+/* "open", "cuda"; "cold", "held": in JSON and in text. */
 extern const char *const bench_what_names[BENCH_WHATS];
 extern const char *const bench_state_names[BENCH_STATES];
 
 /*
- * Measures. Returns an exit status. Even after an error the series have what was measured, and the GPUs are held again,
- * or a message says which are not.
+ * Measures. Returns an exit status. Also after an error, the series have what was measured, and all GPUs are held
+ * again, unless a message names those that are not.
  */
 int bench_measure(struct bench *bench);
 

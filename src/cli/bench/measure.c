@@ -2,13 +2,13 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * GPU by GPU, cold and held in turns, so that what changes on the node with time is in both:
+ * Measures one GPU after another, cold and held in turns, so that changes on the node affect both:
  *
- *      let go --> cold? --> open, CUDA --> take hold --> held? --> open, CUDA --+
- *        ^                                                                      |
- *        +---------------------------- count times -----------------------------+
+ *      release --> cold? --> open, CUDA --> hold again --> held? --> open, CUDA -+
+ *        ^                                                                       |
+ *        +----------------------------- count times -----------------------------+
  *
- * A time counts only if the GPU was in that state when it began, and nobody else had it open when it ended.
+ * A time counts only if the GPU was in that state at the begin, and no other process had it open at the end.
  */
 
 #include <errno.h>
@@ -48,8 +48,8 @@ static void discard(struct bench_series *series, const char *reason) {
 }
 
 /*
- * Another process than ours that has the GPU open, be it the daemon. Returns whether there is one, or that cannot be
- * told, with a sentence.
+ * Looks for another process than ours, the daemon included, that has the GPU open. Returns true, with a sentence in
+ * reason, if there is one or if that is unknown.
  */
 static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, pid_t ours, char *reason, size_t size) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
@@ -82,7 +82,7 @@ static bool is_initialised(const struct bench *bench, const struct bench_gpu *gp
         return initialised_has_interrupts(bench->invocation->locations, address);
 }
 
-/* A close is over before the driver has torn the GPU down, so this waits a while; no longer than until a signal. */
+/* close() returns before the driver has torn the GPU down, so this waits: up to COLD_USEC, or until a signal. */
 static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, char *reason, size_t size) {
         uint64_t deadline_usec = clock_monotonic_usec() + COLD_USEC;
 
@@ -115,7 +115,7 @@ static int begin_sample(const struct bench *bench, const struct bench_gpu *gpu, 
 static void describe_failure(int error, char *reason, size_t size) {
         if (error == -ETIMEDOUT)
                 (void)text_copy(reason, size, "the driver did not answer in time; see the kernel log");
-        else if (error != -EIO) /* then it has its sentence */
+        else if (error != -EIO) /* which has a sentence already */
                 (void)text_format(reason, size, "cannot start a process: %s", strerror(-error));
 }
 
@@ -125,7 +125,7 @@ static void end_sample(struct sample *sample, const struct bench_gpu *gpu) {
                                 gpu->gpu->address);
 }
 
-/* Leaves the process in *sample, which has the GPU open. */
+/* Leaves the child in *sample running, with the GPU open. */
 static void take(const struct bench *bench, struct bench_gpu *gpu, enum bench_what what, enum bench_state state,
                  struct sample *sample) {
         struct bench_series *series = &gpu->series[what][state];
@@ -171,7 +171,7 @@ static void measure_all(const struct bench *bench, struct bench_gpu *gpu, enum b
 
 /* ---- cold, held ------------------------------------------------------------------------------------------------ */
 
-/* Without a daemon a process of ours does what a daemon would: it has the GPU open. */
+/* Without a daemon, a child of ours keeps the GPU open as a daemon would. */
 static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu) {
         CLEANUP(sample_done) struct sample keeper = {.keep_fd = -1, .answer_fd = -1};
         char reason[256] = "";
@@ -235,7 +235,8 @@ static int measure_turns(struct bench *bench) {
         return STATUS_DONE;
 }
 
-/* Whatever came before: ends what is let go of, waits for all, says so. A second signal ends us: all is undone then. */
+/* Has all GPUs held again and waits for that, whatever came before. A second signal ends us: nothing is left to undo.
+ */
 static int take_hold_of_all(struct bench *bench) {
         select_only(bench, NULL);
         bench->yield.repeated = false;
@@ -263,7 +264,7 @@ int bench_measure(struct bench *bench) {
         number = child_take_signal();
         if (number != 0)
                 status = complain(bench->invocation, CHILD_SIGNALLED + number, "stopped by %s", strsignal(number));
-        if (!bench->held_only && status != STATUS_TIMEOUT) /* that was waited for, and said */
+        if (!bench->held_only && status != STATUS_TIMEOUT) /* which has waited already */
                 again = take_hold_of_all(bench);
         if (summarise(bench) != STATUS_DONE)
                 status = STATUS_FAILED;

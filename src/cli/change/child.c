@@ -20,7 +20,7 @@
 
 enum { AGAIN_MSEC = 200 };
 
-/* Those that a caller sends to have us stop, or to tell the command something. Ctrl-Z and fg stay as they are. */
+/* Signals that stop us, or that are meant for the command. Not those of Ctrl-Z and fg, which work as always. */
 static const int passed_on[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 static bool keeping;
@@ -36,7 +36,7 @@ static sigset_t kept_signals(void) {
         return set;
 }
 
-/* Children of who ignores SIGCHLD leave no status behind. */
+/* SIGCHLD is not ignored: children would leave no exit status then. */
 void child_keep_signals(void) {
         sigset_t set = kept_signals();
 
@@ -91,7 +91,7 @@ void child_let_signals(void) {
 static _Noreturn void become(const char *program, char *const *command, const char *variable, const char *value) {
         int error;
 
-        (void)signal(SIGPIPE, SIG_DFL); /* that we ignore it is our own affair */
+        (void)signal(SIGPIPE, SIG_DFL); /* ignored in our process only */
         (void)sigprocmask(SIG_SETMASK, &before, NULL);
         if (setenv(variable, value, 1) == 0)
                 (void)execvp(command[0], command);
@@ -100,7 +100,7 @@ static _Noreturn void become(const char *program, char *const *command, const ch
         _exit(error == ENOENT || error == ENOTDIR ? CHILD_NOT_FOUND : CHILD_NOT_EXECUTABLE);
 }
 
-/* What the terminal sends it sends to the whole process group: the command has it already. */
+/* A terminal sends a signal to the whole process group, so the command has received it too. */
 static bool is_for_us_alone(const struct signalfd_siginfo *signal) {
         return signal->ssi_code <= 0;
 }
@@ -113,7 +113,7 @@ static void pass_on(int signals, pid_t pid) {
                         (void)kill(pid, (int)signal.ssi_signo);
 }
 
-/* Whether the watch's time has come. What is readable once stays so, and is not polled again. */
+/* Whether to stop waiting for the command. Once the descriptor was readable it is not polled again. */
 static bool is_over(const struct child_watch *watch, struct pollfd *watched) {
         if (watched->revents != 0)
                 watched->fd = -1;

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A command that runs in our place: it has the terminal and stands in our process group, so that Ctrl-C, Ctrl-Z and fg
- * reach it as if we were not there, and it gets the signals that are sent to us alone.
+ * Runs a command in our process group, with our terminal, so that Ctrl-C, Ctrl-Z and fg reach it directly. Signals sent
+ * to us alone are passed on to it.
  */
 
 #include <stdbool.h>
@@ -14,42 +14,42 @@ enum {
         CHILD_NOT_EXECUTABLE = 126, /* as shells have it */
         CHILD_NOT_FOUND = 127,
         CHILD_SIGNALLED = 128, /* and the signal's number */
-        CHILD_LEFT = 256,      /* no exit status: it goes on without us */
+        CHILD_LEFT = 256,      /* no exit status: it was left running */
 };
 
 /*
- * What makes waiting for the command pointless. Once the descriptor is readable `is_over` is asked, and again every
- * fifth of a second until it says so; the command is left alone then, for ending it halfway could do harm.
+ * When to stop waiting for the command. Once the descriptor is readable, `is_over` is called five times a second until
+ * it returns true. The command is then left running, since ending it halfway could do harm.
  */
 struct child_watch {
-        int fd; /* -1: nothing does */
+        int fd; /* -1: never */
         bool (*is_over)(void *userdata);
         void *userdata;
         pid_t pid; /* of the command, filled in */
 };
 
 /*
- * From now on signals that would end us are kept for child_run(): what is begun is then also ended in order. Call it
- * before the first thing that needs an end.
+ * Blocks the signals that would end us, until child_run() or child_let_signals(). Call it before the first change that
+ * must be undone.
  */
 void child_keep_signals(void);
 
-/* The first of them that came and asks us to stop, or 0. */
+/* A pending signal that asks us to stop, or 0. */
 int child_signal_kept(void);
 
-/* Takes it away, so that the next is the first. Returns it, or 0. */
+/* Takes one such signal off the pending ones and returns it, or 0. */
 int child_take_signal(void);
 
-/* A descriptor that is readable while there is one, for poll(); or negative errno. */
+/* A descriptor for poll(), readable while such a signal is pending; or negative errno. */
 int child_signal_fd(void);
 
-/* As it was before: those that came meanwhile end us now. */
+/* Unblocks them: a pending signal ends us now. */
 void child_let_signals(void);
 
 /*
- * Runs the command (ended by NULL) to its end, with one more variable in its environment. Returns its exit status,
- * CHILD_SIGNALLED + n for a signal, one of the above when it could not be run or is left, or negative errno when there
- * was no process to be had. program begins the message for a command that cannot be run.
+ * Runs the command (ended by NULL) with one more variable in its environment, and waits for its end. Returns its exit
+ * status, CHILD_SIGNALLED + n after signal n, another of the numbers above, or negative errno if no process could be
+ * started. program is the prefix of the message about a command that cannot be executed.
  */
 int child_run(const char *program, char *const *command, const char *variable, const char *value,
               struct child_watch *watch);

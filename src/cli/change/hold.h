@@ -3,9 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * GPUs kept as they are while daemons change: the driver tears a GPU down at its last close, so for as long as this
- * has it open too, it makes no difference who lets go of it. Only GPUs that are initialised are opened: that neither
- * waits nor changes anything.
+ * Keeps GPUs initialised while one daemon replaces another: the driver tears a GPU down only at its last close, and
+ * this process has it open too. Opens only GPUs that are initialised, which changes nothing and does not wait.
  */
 
 #include "base/locations.h"
@@ -18,10 +17,10 @@ struct hold {
 };
 
 /*
- * Opens every GPU of the snapshot (taken with SNAPSHOT_MODE) that is initialised. Returns 0; -ENOMEM; or another
- * negative errno when one cannot be opened, with its row in *ret_row: the others are held all the same.
+ * Opens every initialised GPU of the snapshot, which was taken with SNAPSHOT_MODE. Returns 0, or negative errno: with
+ * any but -ENOMEM one GPU, whose row is in *ret_row, cannot be opened, and the others are open.
  */
 int hold_open(struct hold *hold, const struct snapshot *snapshot, const struct locations *locations, size_t *ret_row);
 
-/* Lets go. For CLEANUP(hold_done). */
+/* Closes them. For CLEANUP(hold_done). */
 void hold_done(struct hold *hold);

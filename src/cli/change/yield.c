@@ -17,8 +17,8 @@
 
 #define POLL_USEC (50 * USEC_PER_MSEC)
 #define LOST_USEC (100 * USEC_PER_MSEC)
-#define ANSWER_USEC (5 * USEC_PER_SEC)    /* for one question; the whole has its own limit */
-#define SETTINGS_USEC (45 * USEC_PER_SEC) /* for what applies settings, which has 30 s for a GPU */
+#define ANSWER_USEC (5 * USEC_PER_SEC)    /* for one answer of the daemon */
+#define SETTINGS_USEC (45 * USEC_PER_SEC) /* for the settings service, which has 30 s for a GPU */
 
 void yield_done(struct yield *yield) {
         client_done(&yield->lease);
@@ -28,7 +28,7 @@ void yield_done(struct yield *yield) {
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
 int yield_look(struct yield *yield) {
-        /* Quick: /proc waits for a GPU that hangs. */
+        /* Quick: a read below /proc may wait for a GPU that hangs. */
         int status = command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
                                   &yield->snapshot);
 
@@ -85,7 +85,7 @@ static int complain_gap(const struct yield *yield) {
         if (!why)
                 return STATUS_DONE;
         (void)complain(yield->invocation, yield->failed_status, "%s", why);
-        if (snapshot->sight.n_hanging > 0 || snapshot->sight.complete) /* running it as root is no way out */
+        if (snapshot->sight.n_hanging > 0 || snapshot->sight.complete) /* root would see no more */
                 complain_detail("to go on nevertheless, %s", yield->way_out);
         return yield->failed_status;
 }
@@ -111,7 +111,7 @@ static size_t list_addresses(const struct yield *yield, struct pci_address addre
         size_t n = 0;
 
         if (yield->all)
-                return 0; /* all, and those that come meanwhile too */
+                return 0; /* all, also those that are added meanwhile */
         each_selected(gpu, yield->snapshot)
                 if (n < HF_GPUS_MAX)
                         addresses[n++] = gpu->info.address;
@@ -122,7 +122,7 @@ static bool is_unreleased(const struct hf_gpu *detail) {
         return detail->leased && (detail->stuck || detail->error_text[0] != '\0');
 }
 
-/* The lease is there nevertheless, until its connection ends, and the daemon has the reason until then. */
+/* The lease exists until its connection ends, and until then the daemon reports the reason. */
 static int complain_unreleased(const struct yield *yield) {
         CLEANUP(free_ptr) struct hf_gpu *details = NULL;
         struct hf_list_head head = {0};
@@ -177,8 +177,8 @@ static int begin_lease(struct yield *yield) {
 struct again {
         size_t n_held;
         size_t n_waiting;
-        size_t n_refused; /* by the driver, until somebody ends a drain: more time is no help */
-        size_t n_gone;    /* from the driver, or nobody wants them held any more */
+        size_t n_refused; /* the driver refuses them until a drain is ended, so waiting does not help */
+        size_t n_gone;    /* not in the driver any more, or not wanted any more */
 };
 
 static bool is_answering(const struct snapshot *snapshot) {
@@ -189,7 +189,7 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
         return gpu->selected && gpu->held == HF_YES;
 }
 
-/* A GPU that the driver lists and the daemon does not was bound just now: the daemon has not heard of that yet. */
+/* Not a GPU that only the driver lists: it was bound a moment ago, and the daemon does not know it yet. */
 static bool is_given_up(const struct snapshot_gpu *now) {
         return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased);
 }
@@ -251,8 +251,8 @@ static int tell_again(const struct yield *yield, const struct snapshot *now, uin
 /* ---- and their settings ---------------------------------------------------------------------------------------- */
 
 /*
- * How many GPUs that are held again wait for holdfast-settings.service, which there need not be. ret_n_differing: of
- * the others, those with a setting that is not as wanted.
+ * Counts the GPUs that are held again and whose settings holdfast-settings.service, if it runs, has not applied yet.
+ * ret_n_differing: how many of the others have a setting that is not as wanted.
  */
 static size_t count_unset(const struct yield *yield, const struct snapshot *now, size_t *ret_n_differing) {
         size_t n = 0;
@@ -282,7 +282,7 @@ static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_diffe
                                n_differing, text_plural(n_differing));
 }
 
-/* Looks until all are held again that were before and have their settings, but for those that the driver refuses. */
+/* Waits until the GPUs are held again and have their settings, except those that the driver refuses. */
 static int wait_again(const struct yield *yield, uint64_t start_usec) {
         uint64_t deadline_usec = clock_deadline_usec(yield->timeout_usec), settings_usec = start_usec + SETTINGS_USEC;
 
@@ -317,7 +317,7 @@ static int end_lease(struct yield *yield) {
                                yield->user, client_error(yield->lease));
         client_done(&yield->lease);
         if (!yield->repeated)
-                child_let_signals(); /* all is undone; who waits no longer may go */
+                child_let_signals(); /* nothing is left to undo, so a signal may end the wait */
         return wait_again(yield, start_usec);
 }
 
@@ -330,11 +330,11 @@ bool yield_is_lost(const struct yield *yield) {
         struct hf_stats stats;
         int r;
 
-        /* One that is about to end may be connected to, and does not answer any more. */
+        /* A daemon that is about to end may accept the connection, but does not answer any more. */
         r = client_connect(&client, yield->snapshot->daemon_socket, LOST_USEC);
         if (r == 0)
                 r = client_stats(client, &stats);
-        return r == 0 || r == -EOPNOTSUPP; /* NVIDIA's answers that */
+        return r == 0 || r == -EOPNOTSUPP; /* the answer of NVIDIA's daemon */
 }
 
 /* ---- with NVIDIA's daemon: off and on ------------------------------------------------------------------------- */
@@ -390,7 +390,7 @@ static int switch_off(struct yield *yield) {
                         status = set_mode(yield, gpu, false);
         if (status == STATUS_DONE && child_signal_kept() == 0)
                 return STATUS_DONE;
-        (void)switch_on(yield); /* which lets a signal that came end us */
+        (void)switch_on(yield); /* and unblocks the signal */
         return yield->failed_status;
 }
 

@@ -3,10 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Yielding GPUs to somebody: the daemon lets go of them, and takes hold of them again, whatever happens.
+ * Has the daemon release GPUs for a while, and hold them again whatever happens.
  *
- * With our daemon it is a lease, which ends with our connection and so with us, however we end. NVIDIA's daemon knows
- * none: there persistence mode is switched off and on again. Without a daemon there is nothing to let go of.
+ * With our daemon this is a lease, which ends with our connection, and so when this process ends. NVIDIA's daemon has
+ * no leases: persistence mode is switched off, and on again. Without a daemon there is nothing to release.
  */
 
 #include "cli/args/command.h"
@@ -15,37 +15,37 @@
 
 struct yield {
         const struct invocation *invocation;
-        const char *user;    /* for whom, as messages name it: "COMMAND" */
-        const char *way_out; /* what to do when others have the GPUs open, besides ending them: "use --force" */
+        const char *user;    /* who works on the GPUs, as messages name it: "COMMAND" */
+        const char *way_out; /* what else to do about other processes than to end them: "use --force" */
         int failed_status;
         int not_held_status;
-        uint64_t timeout_usec; /* for letting go, and for taking hold */
-        bool all;              /* GPUs that come meanwhile are meant too */
-        bool repeated;         /* one of many: signals stay kept, and there is no word while all goes well */
+        uint64_t timeout_usec; /* for the release, and for holding again */
+        bool all;              /* also GPUs that are added meanwhile */
+        bool repeated;         /* one of many: signals stay blocked, and success is not reported */
         struct snapshot *snapshot;
         struct client *lease;
 };
 
-/* For CLEANUP(yield_done); ends what was begun without a word. */
+/* For CLEANUP(yield_done). Ends a lease without a message. */
 void yield_done(struct yield *yield);
 
-/* All of these return STATUS_DONE, or an exit status after a sentence on standard error. */
+/* All of these return STATUS_DONE, or an exit status after a message on standard error. */
 
-/* Fills snapshot, and selects nothing. */
+/* Takes the snapshot; selects no GPU. */
 int yield_look(struct yield *yield);
-/* Whether processes that are neither ours nor the daemon have selected GPUs open: they are named. */
+/* Fails if other processes than we and the daemon have selected GPUs open, and names them. */
 int yield_check_clients(const struct yield *yield, bool force);
-/* Lets go of the selected GPUs. Call child_keep_signals() before, where nothing may be left half done. */
+/* Releases the selected GPUs. Call child_keep_signals() first if a signal must not interrupt this. */
 int yield_begin(struct yield *yield);
-/* Takes hold again, and waits until the GPUs are held that were before; also after a yield_begin() that failed. */
+/* Waits until the GPUs that were held before are held again. Also after a yield_begin() that failed. */
 int yield_end(struct yield *yield);
 
 /*
- * A descriptor that is readable when the lease may be lost while its user is at work, -1 where there is none. Then
- * yield_is_lost() says whether a daemon is there that may hold the GPUs again. (One that has only ended holds nothing.)
+ * A descriptor that becomes readable when the lease may be lost, or -1. Then yield_is_lost() tells whether a daemon
+ * runs that may hold the GPUs again; a daemon that has only ended holds nothing.
  */
 int yield_lease_fd(const struct yield *yield);
 bool yield_is_lost(const struct yield *yield);
 
-/* Whether the GPU, of the yield's own snapshot, is selected and was held when we looked. */
+/* Whether the GPU, of the yield's own snapshot, is selected and was held when that was taken. */
 bool yield_was_held(const struct snapshot_gpu *gpu);

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast check: one line and an exit status for monitoring. It asks the daemon once, and never the driver: neither a
- * GPU that hangs nor one that is cold may make a health check slow.
+ * holdfast check: one line and an exit status for monitoring. It asks the daemon once, and never the driver: a GPU that
+ * hangs or is cold must not slow a health check down.
  */
 
 #include <errno.h>
@@ -100,7 +100,7 @@ static const struct command_exit exits[] = {
 
 /* ---- what is wrong with a GPU --------------------------------------------------------------------------------- */
 
-/* What may be true of a GPU, and how bad that is for each expectation. */
+/* A condition of a GPU, and the verdict for each expectation. */
 struct condition {
         bool (*applies)(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
         enum check_verdict verdicts[N_EXPECTATIONS];
@@ -136,7 +136,7 @@ static bool is_not_open(const struct snapshot *snapshot, const struct snapshot_g
 #define ON_OFF_ANY(on, off, any)                                                                                       \
         { [EXPECT_ON] = VERDICT_##on, [EXPECT_OFF] = VERDICT_##off, [EXPECT_ANY] = VERDICT_##any }
 
-/* The first that applies decides. When only a daemon is expected all is VERDICT_OK, which is 0. */
+/* The first that applies decides. With EXPECT_DAEMON the verdict is always VERDICT_OK, which is 0. */
 static const struct condition conditions[] = {
         /* on, off, any */
         {is_stuck, ON_OFF_ANY(CRITICAL, CRITICAL, CRITICAL), "stuck in the driver"},
@@ -162,7 +162,6 @@ static const struct condition *find_condition(const struct snapshot *snapshot, c
         return condition;
 }
 
-/* How bad it is for this GPU. */
 static enum check_verdict verdict_of(const struct condition *condition, const struct snapshot_gpu *gpu,
                                      enum expectation expectation) {
         if (expectation == EXPECT_CONFIGURED)
@@ -192,10 +191,10 @@ struct judgement {
         size_t n_held; /* of those */
         size_t n_off;  /* neither held nor to be held, as configured */
         size_t n_problems;
-        char cause[512]; /* what is wrong before any GPU is looked at; empty: nothing */
+        char cause[512]; /* what is wrong with the whole node; empty: nothing */
 };
 
-/* CRITICAL is worse than UNKNOWN: what is known to be broken must not hide behind what is not known. */
+/* CRITICAL outranks UNKNOWN, so that missing information does not hide a known problem. */
 static void judgement_worsen(struct judgement *judgement, enum check_verdict verdict) {
         static const int ranks[] = {
                 [VERDICT_OK] = 0,
@@ -267,7 +266,7 @@ static void judge_count(struct judgement *judgement, uint64_t gpus_min) {
                 blame(judgement, VERDICT_WARNING, "the daemon is still starting");
 }
 
-/* Only what the service has found: where it does not run, nothing is judged. */
+/* Judges what holdfast-settings.service has found; nothing if it does not run. */
 static void judge_settings(struct judgement *judgement) {
         size_t n = snapshot_count_differing(judgement->snapshot);
         char cause[128];
@@ -344,7 +343,7 @@ static const char *const verdict_words[] = {
 };
 
 static void tell_nagios(const struct judgement *judgement, char *line) {
-        /* The bar begins the performance data, and must not come earlier. */
+        /* The first bar begins the performance data. */
         for (char *bar = line; (bar = strchr(bar, '|'));)
                 *bar = '/';
         report_say("HOLDFAST %s - %s | gpus=%zu held=%zu problems=%zu", verdict_words[judgement->verdict], line,
@@ -382,7 +381,7 @@ static int tell_json(const struct invocation *invocation, const struct judgement
         return status == STATUS_DONE ? (int)judgement->verdict : status;
 }
 
-/* node-problem-detector knows no warning: 0 is no problem, 1 a problem, all else unknown. */
+/* node-problem-detector: 0 is no problem, 1 a problem, all else unknown. */
 static int npd_status(enum check_verdict verdict) {
         static const int statuses[] = {
                 [VERDICT_OK] = 0,

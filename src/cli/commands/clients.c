@@ -63,7 +63,7 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
                 row->is_daemon = snapshot_is_daemon(snapshot, holder);
                 if (!row->is_daemon && !snapshot_is_client(snapshot, holder))
                         continue;
-                if (holder->is_keeper && gpu->held == HF_YES) /* beside its daemon it says nothing new */
+                if (holder->is_keeper && gpu->held == HF_YES) /* the daemon's row says as much */
                         continue;
                 row->gpu = gpu;
                 row->holder = holder;
@@ -86,7 +86,7 @@ static int gather(const struct snapshot *snapshot, struct client_rows *list) {
         for (size_t i = 0; i < list->n; i++) {
                 struct process *process = &list->processes[i];
 
-                if (process->command[0] == '\0') /* a zombie, or a thread of the kernel's, or the read hangs */
+                if (process->command[0] == '\0') /* a zombie, a kernel thread, or a read that hangs */
                         text_set(process->command, "%s", list->rows[i].holder->name);
         }
         return r;
@@ -102,7 +102,7 @@ static const char *container_text(const struct process *process, char *buffer, s
         return buffer;
 }
 
-/* Where there is a limit, a folder must not take the room of the program's name. */
+/* Without the program's folder where the width is limited. */
 static const char *command_text(const struct process *process, const struct report_style *style) {
         size_t first = strcspn(process->command, " ");
         const char *slash = style->width > 0 ? memrchr(process->command, '/', first) : NULL;

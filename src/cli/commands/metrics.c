@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast metrics: the daemon's state as Prometheus reads it, in its text format. A scrape without a daemon is a
- * scrape all the same: it says so. Nothing here touches the driver.
+ * holdfast metrics: the daemon's state in Prometheus' text format, also without a daemon. Nothing here touches the
+ * driver.
  */
 
 #include <errno.h>
@@ -44,7 +44,6 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* What all metrics are taken from. */
 struct scrape {
         const struct snapshot *snapshot;
         struct hf_stats stats;
@@ -139,7 +138,7 @@ static void tell_build_info(struct scrape *scrape) {
 
 /* ---- metrics of each GPU -------------------------------------------------------------------------------------- */
 
-/* NVML's rule. Without a daemon the kernel's flag alone decides, and is not known. */
+/* NVML's rule. Without a daemon only the kernel's flag counts, which is unknown. */
 static struct value get_persistence(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         bool known = gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN ||
                      (snapshot_has_daemon(snapshot) && gpu->held == HF_NO);
@@ -228,12 +227,12 @@ static void tell_gpu_info(struct scrape *scrape) {
         }
 }
 
-/* An alert waits for some minutes of "failed": the moments in which the GPU is tried again must not begin them anew. */
+/* Alerts wait for some minutes of "failed", so a retry must not interrupt that state. */
 static uint32_t state_of(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot_has_failed(snapshot, gpu) ? HF_GPU_FAILED : gpu->detail.state;
 }
 
-/* One series a state, of which exactly one is 1: so alerts can count states without knowing numbers. */
+/* One series for each state, exactly one of them 1, so that alerts can count GPUs by state. */
 static void tell_gpu_states(struct scrape *scrape) {
         const struct snapshot *snapshot = scrape->snapshot;
 
@@ -278,7 +277,7 @@ static void tell_settings_of(struct scrape *scrape, const struct snapshot_gpu *g
         }
 }
 
-/* What holdfast-settings.service has found; nothing where it does not run. */
+/* What holdfast-settings.service has found; nothing if it does not run. */
 static void tell_settings(struct scrape *scrape) {
         if (!scrape->snapshot->settings)
                 return;
@@ -341,7 +340,7 @@ static int write_textfile(const struct invocation *invocation, struct scrape *sc
         return STATUS_DONE;
 }
 
-/* The collector reads no other names, silently: better to hear of it now. */
+/* The collector silently ignores other names. */
 static bool is_collected(const char *path) {
         size_t length = strlen(path);
 

@@ -294,7 +294,7 @@ static int look(const struct invocation *invocation, const struct query *query, 
         status = command_look(invocation, flags, 5 * USEC_PER_SEC, ret_snapshot);
         if (status != STATUS_DONE || (*ret_snapshot)->driver_loaded || (flags & SNAPSHOT_DAEMON))
                 return status;
-        /* Behind the nvidia-cfg backend the driver may be out of sight, and the daemon alone has the list. */
+        /* With the nvidia-cfg backend perhaps only the daemon has the list of GPUs. */
         snapshot_done(ret_snapshot);
         return command_look(invocation, flags | SNAPSHOT_DAEMON, 5 * USEC_PER_SEC, ret_snapshot);
 }

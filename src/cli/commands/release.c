@@ -2,9 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast release: releases GPUs while a command works on them, and holds them again whatever happens.
+ * holdfast release: releases GPUs while a command works on them, and has them held again whatever happens.
  *
- *      look: who else is there? --> let go --> COMMAND --> take hold --> wait until it is so
+ *      other clients? --> release --> COMMAND --> hold again --> wait for that
  */
 
 #include <string.h>
@@ -17,7 +17,7 @@
 #include "cli/change/yield.h"
 #include "cli/report/report.h"
 
-/* As timeout(1), env(1) and others that run a command: numbers that commands rarely use themselves. */
+/* Numbers that commands rarely use, as timeout(1) and env(1) have them. */
 enum {
         RELEASE_LEASE_LOST = 123,
         RELEASE_NOT_HELD_AGAIN = 124,

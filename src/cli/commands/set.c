@@ -2,7 +2,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast set: persistence mode on or off, through the daemon; only where there is none, the kernel's own flag, which
+ * holdfast set: persistence mode on or off, through the daemon. Without a daemon it sets the kernel's own flag, which
  * the driver deprecates.
  */
 
@@ -49,7 +49,7 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* One question answered for all GPUs: what is wanted, by which way, and what came of it. */
+/* One run for all GPUs. */
 struct set_run {
         const struct invocation *invocation;
         const struct snapshot *snapshot;
@@ -68,7 +68,7 @@ struct set_result {
 
 /* ---- through the daemon --------------------------------------------------------------------------------------- */
 
-/* Only Holdfast can say why; it also goes on trying. */
+/* Only Holdfast's daemon reports the reason. */
 static void explain_driver_failure(struct client *client, const struct snapshot_gpu *gpu, struct set_result *result) {
         CLEANUP(free_ptr) struct hf_gpu *details = NULL;
         struct hf_list_head head;
@@ -104,7 +104,7 @@ static void set_by_daemon(const struct set_run *run, const struct snapshot_gpu *
         uint32_t status;
         int r;
 
-        /* A connection for each GPU, as NVML does: one that timed out must not spoil the next. */
+        /* A connection for each GPU, as in NVML: a timeout then does not affect the next GPU. */
         r = client_connect(&client, run->snapshot->daemon_socket, chosen.timeout_usec);
         if (r < 0) {
                 client_connect_error(result->reason, sizeof(result->reason), run->snapshot->daemon_socket, r);
@@ -134,7 +134,7 @@ static void set_by_nvml(const struct set_run *run, const struct snapshot_gpu *gp
         result->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
 }
 
-/* While the path exists, NVML asks there, and sets no flag when nobody answers ("Unknown Error"). */
+/* While the socket's path exists NVML connects to it, and sets no flag if nobody answers ("Unknown Error"). */
 static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
         int r = snapshot->daemon_errno == -ECONNREFUSED ? client_remove_dead_socket(snapshot->daemon_socket) : 0;
 
@@ -152,7 +152,7 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
 static int open_nvml(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml **ret_nvml) {
         char error[256];
 
-        /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
+        /* Below a root there is another driver than that of the system's library. */
         if (!invocation->locations->has_nvml && !chosen.nvml)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "
@@ -211,7 +211,7 @@ static void set_one(struct set_run *run, const struct snapshot_gpu *gpu) {
                 tell_json(run, gpu, &result);
         else
                 tell_text(run, gpu, &result);
-        (void)fflush(stdout); /* each may take seconds, and is news */
+        (void)fflush(stdout); /* the next GPU may take seconds */
 }
 
 static int set_all(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml *nvml, bool on) {

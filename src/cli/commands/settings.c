@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast settings: power limits, clocks and compute modes, as the configuration wants them and as they are. The words
- * `apply` and `serve` change GPUs: once, and each time that one was initialised anew (holdfast-settings.service).
+ * holdfast settings: shows power limits, clocks and compute modes, wanted and actual. `apply` applies them once;
+ * `serve` (holdfast-settings.service) does so after each initialisation of a GPU.
  */
 
 #include <errno.h>
@@ -110,7 +110,7 @@ static int look(struct command_run *run) {
 
 /* ---- what is so ----------------------------------------------------------------------------------------------- */
 
-/* What apply_run() would return for a GPU of which nothing is known, for that reason. */
+/* What apply_run() returns if nothing is known of the GPU. */
 static json_t *nothing_known(const struct config_settings *wanted, const char *reason) {
         return json_pack("{s:s, s:o}", "problem", reason, "settings", apply_rows_unknown(wanted, true, reason));
 }
@@ -156,7 +156,7 @@ static int make_document(struct command_run *run, bool applies) {
         return run->document ? STATUS_DONE : complain_memory(run->invocation);
 }
 
-/* The service's, without the GPUs that were not asked for. */
+/* Removes the GPUs that are not selected from the service's document. */
 static void take_state(struct command_run *run) {
         json_t *gpus = json_array();
 

@@ -46,7 +46,7 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* As ids_select(), but here "all" includes what the administrator excluded: it is to be seen. */
+/* As ids_select(), but "all" includes GPUs that are excluded from the driver. */
 static int status_select(const struct ids *gpus, struct snapshot *snapshot, char *error, size_t error_size) {
         if (gpus->n > 0)
                 return ids_select(gpus, snapshot, error, error_size);
@@ -58,17 +58,17 @@ static int status_select(const struct ids *gpus, struct snapshot *snapshot, char
 /* ---- again and again ------------------------------------------------------------------------------------------- */
 
 /*
- * holdfast status --watch: looks again at all news, and shows what is another picture than the one before.
+ * holdfast status --watch: looks again after all news, and shows the picture if it has changed.
  *
  *      look --> render --> differs? --> show --> wait for news --+
  *       ^                                                        |
  *       +--------------------------------------------------------+
  */
 
-#define PAUSE_USEC (2 * USEC_PER_SEC) /* between looks at what nobody tells of */
+#define PAUSE_USEC (2 * USEC_PER_SEC) /* between looks at what no one reports */
 
-/* Every so many looks without news the driver's list is read again, too; not oftener, as the driver logs a line when
- * a GPU that was never used is read. */
+/* The driver's list is read again after so many looks without news. Not more often, since the driver logs a line for
+ * each read of a GPU that was never used. */
 enum { INVENTORY_PERIOD = 30 };
 
 struct watching {
@@ -122,7 +122,7 @@ static int look_once(struct watching *watching, const struct snapshot *inventory
         return 0;
 }
 
-/* News of the daemon may be news of the driver too. */
+/* After news of the daemon, the driver's list is read again too. */
 static int look(struct watching *watching, enum watch_news news) {
         bool anew = !watching->now || news == WATCH_CHANGED || watching->looks >= INVENTORY_PERIOD;
         enum snapshot_daemon before = watching->now ? watching->now->daemon : DAEMON_NONE;
@@ -130,7 +130,7 @@ static int look(struct watching *watching, enum watch_news news) {
 
         r = look_once(watching, anew ? NULL : watching->now);
         if (r == 0 && !anew && watching->now->daemon != before)
-                watching->looks = INVENTORY_PERIOD; /* for the next look: a new daemon has listed its GPUs by then */
+                watching->looks = INVENTORY_PERIOD; /* a new daemon has listed its GPUs by the next look */
         return r;
 }
 
@@ -176,7 +176,7 @@ static int render_text(const struct watching *watching, const char *problem, cha
         return 0;
 }
 
-/* A GPU that was named may go, and come back (-ENODEV): only in the first picture is that an error. */
+/* A named GPU may be removed and come back: -ENODEV is an error only in the first picture. */
 static int render(const struct watching *watching, char **ret_picture, char *error, size_t error_size) {
         int r = status_select(&chosen.gpus, watching->now, error, error_size);
 
@@ -191,7 +191,7 @@ static int render(const struct watching *watching, char **ret_picture, char *err
 
 /* ---- showing -------------------------------------------------------------------------------------------------- */
 
-/* The time goes before the first key: it is no part of the picture, which would never be the same again. */
+/* The time is not part of the picture, or each would differ from the one before. */
 static int show_json(struct watching *watching) {
         printf("{\"time\":\"%s\",%s\n", report_time_utc(watching->shown_usec).text, watching->picture + 1);
         return 0;
@@ -214,7 +214,7 @@ static int show_in_place(struct watching *watching) {
         return 0;
 }
 
-/* A terminal of another size shows the same, drawn otherwise. */
+/* After a change of the terminal's size the same is drawn again. */
 static int show(struct watching *watching, char *picture, enum watch_news news) {
         bool same = watching->picture && text_equal(watching->picture, picture);
         int r;
@@ -293,7 +293,8 @@ static int run(const struct invocation *invocation) {
         if (chosen.watch)
                 return status_watch(invocation);
         status = command_look(invocation, PARTS_OF_SNAPSHOT, chosen.timeout_usec, &snapshot);
-        /* JSON has a document of nothing, too; the exit status, and text, are command_select()'s. */
+        /* In JSON there is a document also without driver and daemon; command_select() prints text and sets the status.
+         */
         if (status == STATUS_DONE && chosen.json && snapshot_is_empty(snapshot))
                 (void)command_print_json(invocation, report_json(snapshot));
         if (status == STATUS_DONE)

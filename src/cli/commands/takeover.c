@@ -2,13 +2,13 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast takeover: has a driver package's nvidia-persistenced.service run our daemon, and gives it back.
+ * holdfast takeover: has a driver package's nvidia-persistenced.service run our daemon, or its own again.
  *
  *      our process:   opens the initialised GPUs ------------------------------------------ closes them
  *      unit:          NVIDIA's daemon holds --> drop-in, reload, restart --> ours holds
  *      driver:        at least one descriptor of each GPU is open throughout: no teardown
  *
- * A step that fails sends the whole thing back the way it came, with the GPUs still held.
+ * If a step fails, the steps are undone while the GPUs are still held.
  */
 
 #include <errno.h>
@@ -104,7 +104,7 @@ static enum unit_state state_of(const struct service *service, const struct loca
                 return UNIT_UNREADABLE;
         if (takeover_links_are_made(locations))
                 return UNIT_TAKEN;
-        /* Another's unit may start our program by the link in /usr/bin, and still stop it at once or as it likes. */
+        /* Another package's unit may start our program through the link in /usr/bin, but with its own settings. */
         return service_is_ours(service) && service_runs_ours(service, locations) ? UNIT_OWN : UNIT_OTHER;
 }
 
@@ -162,7 +162,7 @@ static int reload(struct takeover *takeover) {
         return control(takeover, "daemon-reload", NULL);
 }
 
-/* A drop-in with a later name may have the last word. */
+/* A drop-in with a later name may override ours. */
 static int check_unit(struct takeover *takeover) {
         struct service now;
 
@@ -191,8 +191,8 @@ static int clear_flags(struct takeover *takeover) {
         return r;
 }
 
-/* The flag is the kernel's only while no daemon answers: NVML asks that first. Whatever comes of it, a daemon is to run
- * again before we let go. */
+/* NVML sets the kernel's flag only while no daemon answers. Also if that fails, a daemon must run again before this
+ * process closes the GPUs. */
 static int restart(struct takeover *takeover) {
         int r, cleared;
 
@@ -214,7 +214,7 @@ static int restart_back(struct takeover *takeover) {
 
 /* The driver package has no socket unit. Ours would occupy the path where NVIDIA's daemon makes its socket. */
 static int stop_socket(struct takeover *takeover) {
-        (void)control(takeover, "stop", SOCKET_UNIT); /* not there: as well */
+        (void)control(takeover, "stop", SOCKET_UNIT); /* an error means that there is none */
         return 0;
 }
 
@@ -222,7 +222,7 @@ static bool is_missing(const struct snapshot_gpu *gpu) {
         return gpu && gpu->in_daemon && gpu->detail.wanted && gpu->held != HF_YES;
 }
 
-/* The unit is ready once each GPU was tried. One that was initialised and is not held now would be torn down. */
+/* The unit is ready once each GPU was tried. A GPU that was initialised and is not held now would be torn down. */
 static int check_daemon(struct takeover *takeover) {
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
 
@@ -259,7 +259,7 @@ static const struct takeover_step taking[] = {
         {NULL, NULL},
 };
 
-/* The unit is ours already. */
+/* For a unit that is ours already. */
 static const struct takeover_step clearing[] = {
         {"hold the initialised GPUs until the end", hold},
         {"systemctl stop " SERVICE_UNIT ", switch the kernel's flag off, systemctl start", restart},
@@ -359,7 +359,7 @@ static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
         note_flag(takeover);
 }
 
-/* NVIDIA's daemon may have been told to hold nothing by itself. */
+/* NVIDIA's daemon may have an option to hold nothing by itself. */
 static void tell_given_back(const struct takeover *takeover) {
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
         size_t n_held;
@@ -449,9 +449,9 @@ static int carry_out(struct takeover *takeover, const struct takeover_step *step
 
         if (chosen.dry_run)
                 return tell_plan(takeover, steps);
-        child_keep_signals(); /* half of it is worse than either end */
+        child_keep_signals(); /* it must not stop halfway */
         r = run_steps(takeover, steps);
-        if (r < 0 && steps == taking && !takeover->changed) /* a restart of the old daemon would let go of the GPUs */
+        if (r < 0 && steps == taking && !takeover->changed) /* a restart of the old daemon would release the GPUs */
                 return complain(takeover->invocation, STATUS_FAILED, "%s. Nothing was changed", takeover->error);
         if (r < 0 && steps == taking)
                 return roll_back(takeover);
@@ -499,7 +499,7 @@ static int check_usage(const struct invocation *invocation) {
                 return complain_usage(invocation, "--json needs --status");
         if (chosen.undo && chosen.clear_legacy_flag)
                 return complain_usage(invocation, "--clear-legacy-flag cannot be combined with --undo");
-        /* Below a root there is another driver; the system's own library would set the flag of the system's GPUs. */
+        /* Below a root there is another driver than that of the system's library. */
         if (chosen.clear_legacy_flag && !invocation->locations->has_nvml && !chosen.nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
                                       invocation->locations->root);

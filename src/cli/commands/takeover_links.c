@@ -52,7 +52,7 @@ static int make_folder_of(const char *path) {
         return mkdir(folder, 0755) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
-/* A name beside it first: rename() puts it in place whole. */
+/* Under a temporary name first; rename() then replaces what is there at once. */
 static int make_link(const char *target, const char *path) {
         char temporary[PATH_MAX];
         int r;
@@ -115,6 +115,6 @@ int takeover_links_remove(const struct locations *locations, char *error, size_t
                 return say(r, error, error_size, "cannot remove", path);
         (void)locations_path(path, locations, TAKEOVER_DROP_IN);
         *strrchr(path, '/') = '\0';
-        (void)rmdir(path); /* which keeps a folder that others use */
+        (void)rmdir(path); /* fails if it has other files */
         return 0;
 }

@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What makes systemd run our daemon in a unit that a driver package owns: a drop-in for it, and the socket unit that
- * the package has not. They are links to files of ours, so an upgrade of Holdfast brings their new content; one of the
- * driver package does not touch them; and should Holdfast be removed, they lead nowhere and systemd passes over them.
+ * Two links that make a driver package's unit run our daemon: to a drop-in for it, and to the socket unit that the
+ * package lacks. Being links to our files, they follow an upgrade of Holdfast and survive one of the driver package; if
+ * Holdfast is removed they dangle, and systemd ignores them.
  */
 
 #include <stdbool.h>
@@ -23,14 +23,14 @@ struct takeover_link {
 extern const struct takeover_link takeover_links[];
 extern const size_t n_takeover_links;
 
-/* Whether the drop-in is there, and ours. */
+/* Whether the drop-in is our link. */
 bool takeover_links_are_made(const struct locations *locations);
 
 /*
- * Makes them, each at once in the place of what was there; what is there and not ours is left alone. Returns 0; -ENOENT
- * when our own file is not installed, -EEXIST when another's is in the way; or other negative errno: with a sentence.
+ * Makes them; does not replace files that are not ours. Returns 0 or, with a sentence in error, -ENOENT if our own file
+ * is not installed, -EEXIST if another file is in the place of a link, or other negative errno.
  */
 int takeover_links_make(const struct locations *locations, char *error, size_t error_size);
 
-/* Takes ours away, and the drop-in's folder if nothing else is in it. Returns 0 or negative errno with a sentence. */
+/* Removes ours, and the drop-in's folder if it is empty then. Returns 0 or, with a sentence, negative errno. */
 int takeover_links_remove(const struct locations *locations, char *error, size_t error_size);

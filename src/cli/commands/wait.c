@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* holdfast wait: returns when the GPUs are held, telling what happens meanwhile. */
+/* holdfast wait: returns when the GPUs are held, and reports progress. */
 
 #include <errno.h>
 #include <string.h>
@@ -14,10 +14,10 @@
 #include "cli/report/report.h"
 #include "client/client.h"
 
-#define POLL_USEC (100 * USEC_PER_MSEC) /* of a daemon that does not tell of changes */
+#define POLL_USEC (100 * USEC_PER_MSEC) /* if the daemon does not report changes */
 #define TICK_USEC USEC_PER_SEC
 #define WATCH_USEC (90 * USEC_PER_SEC) /* our daemon answers within a minute */
-#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question; the whole has its own limit */
+#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one answer of the daemon */
 
 static struct wait_options {
         struct ids gpus;
@@ -44,13 +44,13 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* A look at the daemon, and what it means for what we wait for. */
+/* What the daemon said, and what that means for the wait. */
 struct look {
         struct snapshot *snapshot;
         size_t n_needed; /* of its rows, which are selected */
         size_t n_held;   /* of those */
         bool done;
-        char problem[512]; /* why the rows alone do not tell: no daemon, an unknown GPU; empty otherwise */
+        char problem[512]; /* no daemon, or an unknown GPU: a sentence; otherwise empty */
 };
 
 struct waiting {
@@ -74,21 +74,21 @@ static void waiting_done(struct waiting *waiting) {
 
 /* ---- looking -------------------------------------------------------------------------------------------------- */
 
-/* NVIDIA's daemon does not tell what it wants, and holds all by default: there every GPU counts. */
+/* NVIDIA's daemon does not report what it wants to hold; its default is every GPU. */
 static bool is_wanted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         if (gpu->info.excluded)
                 return false;
         return snapshot->daemon == DAEMON_NVIDIA || (gpu->in_daemon && gpu->detail.wanted);
 }
 
-/* Before the daemon has attempted every GPU its list may still grow. */
+/* The daemon's list may grow until it has tried every GPU. */
 static bool is_complete(const struct look *look, bool named) {
         if (look->snapshot->daemon == DAEMON_HOLDFAST)
                 return named || look->snapshot->head.ready;
         return look->n_needed > 0;
 }
 
-/* Returns 0; -EINVAL when what we wait for can never be told, with the sentence in look->problem. */
+/* Returns 0, or -EINVAL, with a sentence in look->problem, if the names can never be resolved. */
 static int look_judge(struct look *look, const struct ids *ids) {
         struct snapshot *snapshot = look->snapshot;
         int r;
@@ -99,7 +99,7 @@ static int look_judge(struct look *look, const struct ids *ids) {
         }
         r = ids_select(ids, snapshot, look->problem, sizeof(look->problem));
         if (r < 0)
-                return r == -EINVAL ? r : 0; /* a GPU that is not there may yet come */
+                return r == -EINVAL ? r : 0; /* the GPU may still be added */
         each_gpu(gpu, snapshot) {
                 if (ids->n == 0)
                         gpu->selected = is_wanted(snapshot, gpu);
@@ -199,7 +199,7 @@ static void append_bar(const struct look *now, char *line, size_t size) {
         text_append(line, size, "]");
 }
 
-/* "; opening 4,5,6; failed 2": the first GPU in a state names all that are in it. */
+/* "; opening 4,5,6; failed 2": the first GPU in a state names all in that state. */
 static void append_missing(const struct look *now, char *line, size_t size) {
         each_selected(gpu, now->snapshot) {
                 const char *state = snapshot_state(now->snapshot, gpu);
@@ -217,7 +217,7 @@ static void append_missing(const struct look *now, char *line, size_t size) {
         }
 }
 
-/* No wider than the terminal: of a line that goes on in the next only the last piece could be written again. */
+/* Cut to the terminal's width: a line that wraps could not be written over. */
 static void tell_terminal(const struct waiting *waiting) {
         const struct look *now = &waiting->now;
         size_t width = report_style_of(stdout).width;
@@ -320,8 +320,8 @@ static int end(const struct waiting *waiting) {
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 /*
- * Our daemon tells when something has changed. Whether it did, or the time to wait for that is over; false when it
- * cannot be asked. On a terminal the time that has passed is shown, so the wait is no longer than a tick.
+ * Waits until our daemon reports a change, or for a limited time: on a terminal for a tick, since the line shows the
+ * elapsed time. Returns false if no such daemon answers.
  */
 static bool wait_for_change(const struct waiting *waiting) {
         const struct snapshot *snapshot = waiting->now.snapshot;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* holdfast doctor: every kind of trouble, found or not, with the evidence and the cure. */
+/* holdfast doctor: looks for known problems; shows evidence and cure of those that it finds. */
 
 #include "cli/doctor/doctor.h"
 
@@ -20,7 +20,7 @@ enum {
         STATUS_DOCTOR_FAILED = 125,
 };
 
-/* In the order of causes: what is early explains what comes later. */
+/* In the order of causes: an early problem explains later ones. */
 static const struct probe probes[] = {
         {"gpu-on-bus", "the GPUs are on the PCI bus", "kernel-or-gpu-missing", probe_gpu_on_bus},
         {"driver-module", "this kernel has the driver's module", "kernel-or-gpu-missing", probe_driver_module},
@@ -48,7 +48,7 @@ static const struct probe probes[] = {
         {"settings", "settings and hooks are as wanted", "settings-differ", probe_settings},
 };
 
-/* ---- what the probes fill in ---- */
+/* ---- filling in a finding ---- */
 
 void finding_set(struct finding *finding, enum verdict verdict, const char *format, ...) {
         va_list arguments;
@@ -111,7 +111,7 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* Lost output must not look like a count of problems. */
+/* Lost output must not look like a number of problems. */
 static int status_of(const struct invocation *invocation, size_t problems) {
         if (fflush(stdout) != 0 || ferror(stdout))
                 return STATUS_DOCTOR_FAILED;

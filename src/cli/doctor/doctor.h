@@ -3,9 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What `holdfast doctor` looks for. A probe looks for one kind of trouble and gives one finding: a verdict, one
- * sentence, what was read that shows it, and a command that cures it. Probes look only: no GPU is opened, nothing is
- * changed.
+ * Probes of `holdfast doctor`. Each looks for one kind of problem and gives one finding: a verdict, a sentence,
+ * evidence, and a command that cures it. Probes open no GPU and change nothing.
  *
  *      snapshot, service --> examination --> probe 1 .. n --> findings --> text or JSON
  */
@@ -15,29 +14,29 @@
 #include "cli/report/report.h"
 
 enum {
-        EVIDENCE_MAX = 8, /* GPUs of the largest usual node; further ones are counted */
+        EVIDENCE_MAX = 8, /* a node has rarely more GPUs; further ones are only counted */
         EVIDENCE_SIZE = 448,
 };
 
 enum verdict {
         VERDICT_OK,
         VERDICT_PROBLEM,
-        VERDICT_NOTE,    /* nothing is wrong, but who wonders about a GPU should know it; not counted */
-        VERDICT_UNKNOWN, /* it cannot be told from here */
+        VERDICT_NOTE,    /* no problem, but it explains what one may wonder about; not counted */
+        VERDICT_UNKNOWN, /* it cannot be found out here */
 };
 
 struct finding {
         enum verdict verdict;
         char summary[256];
-        size_t n_evidence; /* also those that found no room */
+        size_t n_evidence; /* also those without room */
         char evidence[EVIDENCE_MAX][EVIDENCE_SIZE];
-        char cure[320];         /* a command; empty: there is nothing to do, or no command does it */
-        char runbook[PATH_MAX]; /* where this node has it, or else its place in the project */
+        char cure[320];         /* a command; empty: there is none */
+        char runbook[PATH_MAX]; /* its path on this node, or else in the project */
 };
 
 struct service;
 
-/* All that was gathered once, for the probes to look at. */
+/* Gathered once, for all probes. */
 struct examination {
         const struct locations *locations;
         const struct snapshot *snapshot;
@@ -47,7 +46,7 @@ struct examination {
 
 struct probe {
         const char *id;
-        const char *title;   /* what is right when it finds nothing */
+        const char *title;   /* what is true if it finds nothing */
         const char *runbook; /* docs/runbooks/NAME.md */
         void (*examine)(const struct examination *examination, struct finding *finding);
 };
@@ -58,17 +57,17 @@ struct probe {
 void finding_set(struct finding *finding, enum verdict verdict, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* Adds what was read. Made printable: it may be anybody's text. */
+/* Adds evidence, and makes it printable: other programs may have written it. */
 void finding_quote(struct finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 void finding_cure(struct finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The same of a template: its words UNIT become the unit's name (service_command()). */
+/* The same from a template, in which UNIT stands for the unit's name (service_command()). */
 void finding_cure_unit(struct finding *finding, const struct examination *examination, const char *template);
 
 /* ---- printing (cli/doctor/report.c) ---- */
 
-/* Problems first, then notes; what cannot be told and, if verbose, what is right. findings are in the probes' order. */
+/* Problems first, then notes and unknowns; if verbose also what is OK. findings are in the probes' order. */
 void doctor_text(const struct probe *probes, const struct finding *findings, size_t n, bool verbose,
                  const struct report_style *style, FILE *stream);
 

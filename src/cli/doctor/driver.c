@@ -23,7 +23,7 @@ enum {
         DRIVER_NAME_SIZE = 32,
 };
 
-/* An NVIDIA GPU as the PCI bus has it, whatever drives it. */
+/* An NVIDIA GPU on the PCI bus, with any driver or none. */
 struct bus_gpu {
         struct pci_address address;
         char driver[DRIVER_NAME_SIZE]; /* empty: none */
@@ -43,7 +43,7 @@ static bool attribute_begins(int folder_fd, const char *device, const char *attr
                file_read_at(folder_fd, path, value, sizeof(value)) >= 0 && text_starts_with(value, text);
 }
 
-/* The class of a display controller begins with 03; an NVIDIA board has audio and USB functions too. */
+/* Class 03 is a display controller; an NVIDIA board also has audio and USB functions. */
 static bool is_gpu(int folder_fd, const char *device) {
         return attribute_begins(folder_fd, device, "vendor", "0x10de") &&
                attribute_begins(folder_fd, device, "class", "0x03");
@@ -135,7 +135,7 @@ static int has_module(const char *path) {
         if (!stream)
                 return -errno;
         while (getline(&line, &room, stream) >= 0) {
-                line[strcspn(line, ":")] = '\0'; /* what follows are the modules that this one needs */
+                line[strcspn(line, ":")] = '\0'; /* the modules that this one needs follow */
                 if (strstr(line, "/nvidia.ko"))
                         return 1;
         }
@@ -187,7 +187,7 @@ static void report_not_loaded(const struct examination *examination, const struc
         finding_cure(finding, nouveau ? "modprobe -r nouveau && modprobe nvidia" : "modprobe nvidia");
 }
 
-/* A GPU that another driver has was given to it, to vfio-pci mostly; one that no driver has was forgotten. */
+/* A GPU with another driver, mostly vfio-pci, was given to it; a GPU without a driver is a problem. */
 static void report_unbound(const struct examination *examination, const struct bus *bus, struct finding *finding) {
         for (size_t i = 0; i < bus->n; i++) {
                 const struct bus_gpu *gpu = &bus->gpus[i];
@@ -214,7 +214,7 @@ void probe_driver_loaded(const struct examination *examination, struct finding *
         struct bus bus;
 
         if (bus_read(&bus, examination->locations) < 0)
-                bus.n = 0; /* gpu-on-bus has said so */
+                bus.n = 0; /* gpu-on-bus reports it */
         if (snapshot->inventory_error < 0) {
                 finding_set(finding, VERDICT_UNKNOWN,
                             "the driver's list of GPUs cannot be read: %s/proc/driver/nvidia: %s",

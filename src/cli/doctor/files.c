@@ -54,7 +54,7 @@ static const char *version_in(const char *path) {
         return NULL;
 }
 
-/* Follows the links that the path ends in, each within the root: Debian's alternatives are two. */
+/* Follows the links at the end of the path, within the root. Debian's alternatives are two links. */
 static int follow_links(const struct locations *locations, char path[static PATH_MAX]) {
         for (unsigned i = 0; i < LINKS_MAX; i++) {
                 char rooted[PATH_MAX], target[PATH_MAX];
@@ -100,8 +100,8 @@ static bool is_of_interest(const char *name) {
 }
 
 /*
- * The lines of `ldconfig -p` are "\tNAME (KIND) => PATH". Of several with the same name and kind, which are neighbours,
- * the loader takes the first.
+ * The lines of `ldconfig -p` are "\tNAME (KIND) => PATH". Of neighbours with the same name and kind, the loader takes
+ * the first.
  */
 static void compare_listed(struct comparison *comparison, char *text) {
         const char *before = "";
@@ -120,8 +120,8 @@ static void compare_listed(struct comparison *comparison, char *text) {
 }
 
 /*
- * The loader's cache says where programs find their libraries, whatever the folder is called; ldconfig reads every
- * version of its format. Returns 0 or negative errno.
+ * Finds the libraries in the loader's cache, as programs do. ldconfig reads every version of its format. Returns 0 or
+ * negative errno.
  */
 static int compare_libraries(struct comparison *comparison) {
         CLEANUP(free_ptr) char *text = malloc(CACHE_TEXT_SIZE);
@@ -171,7 +171,7 @@ struct inspection {
         struct node_parameters parameters;
         struct finding *finding;
         size_t n_right;
-        char remove[320]; /* commands for what is another device's, for what is missing, for what has a wrong mode */
+        char remove[320]; /* commands: for nodes of another device, missing nodes, nodes with a wrong mode */
         char make[320];
         char change[320];
 };
@@ -186,7 +186,7 @@ static void note_missing(struct inspection *inspection, const char *path, int er
         append(inspection->make, sizeof(inspection->make), "nvidia-modprobe ", arguments);
 }
 
-/* UVM's major is dynamic: -1. */
+/* node_minor: -1 for UVM, whose numbers are dynamic. */
 static bool is_right_device(const struct inspection *inspection, const struct stat *status, int node_minor) {
         if (!inspection->locations->nodes_are_devices)
                 return true;
@@ -250,7 +250,7 @@ void probe_nodes(const struct examination *examination, struct finding *finding)
                 return;
         }
         if (node_parameters_read(examination->locations, &inspection.parameters) < 0)
-                inspection.parameters.ours = false; /* then any mode may be meant */
+                inspection.parameters.ours = false; /* any mode may be intended */
         inspect(&inspection, "nvidiactl", NV_MINOR_CTL, "-c 255");
         each_gpu(gpu, snapshot) {
                 const struct gpu_info *info = &gpu->info;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probes: what is wrong with single GPUs, as the daemon, the PCI bus and the kernel log tell. */
+/* Probes: problems of single GPUs, from the daemon, the PCI bus and the kernel log. */
 
 #include <errno.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "cli/node/kernel_log.h"
 #include "gpu/failure.h"
 
-/* These two ask what only our daemon can tell. */
+/* For probes that need our daemon's answer. */
 static bool is_unknown(const struct examination *examination, struct finding *finding) {
         if (examination->snapshot->daemon == DAEMON_HOLDFAST)
                 return false;
@@ -41,7 +41,7 @@ void probe_excluded(const struct examination *examination, struct finding *findi
 
 /* ---- failing, lost ----------------------------------------------------------- */
 
-/* A device that is off the bus reads as ones: the vendor is then no vendor. */
+/* Reads of a device that is off the bus return ones. */
 static bool is_off_bus(const struct locations *locations, const struct snapshot_gpu *gpu) {
         char relative[96], path[PATH_MAX];
         unsigned char config[4097];
@@ -52,7 +52,7 @@ static bool is_off_bus(const struct locations *locations, const struct snapshot_
         return config[0] == 0xff && config[1] == 0xff && config[2] == 0xff && config[3] == 0xff;
 }
 
-/* Lost since it was opened: an older line may be about what a reset has cured. */
+/* Whether the GPU was lost since it was opened; an older line may be about a problem that a reset has cured. */
 static bool was_lost(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                      const struct kernel_log_line *line) {
         return strstr(line->text, "fallen off the bus") && snapshot_has_detail(snapshot, gpu) &&
@@ -63,13 +63,13 @@ static bool is_kept_open(const struct snapshot_gpu *gpu) {
         return gpu->detail.state == HF_GPU_HELD || gpu->detail.state == HF_GPU_CLOSING;
 }
 
-/* Its last close failed, and it is still to be released: the daemon goes on trying. */
+/* Whether its last close failed, and the daemon still tries to release it. */
 static bool is_unreleased(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot_has_detail(snapshot, gpu) && is_kept_open(gpu) && gpu->detail.error_text[0] != '\0' &&
                (!gpu->detail.wanted || gpu->detail.leased);
 }
 
-/* What failed of a GPU that is held is a close: it initialises. */
+/* The failure of a GPU that is held is that of a close: it does initialise. */
 static bool has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         if (snapshot_has_detail(snapshot, gpu))
                 return gpu->detail.state == HF_GPU_FAILED || (!is_kept_open(gpu) && gpu->detail.error_text[0] != '\0');
@@ -118,7 +118,7 @@ static bool judge_gpu(const struct examination *examination, const struct snapsh
         return true;
 }
 
-/* A reset does not help a GPU whose close fails: the keeper is in the way, or memory that the system uses. */
+/* A reset does not help if a close fails, because of the keeper or of memory that the system uses. */
 static void judge_unreleased(const struct examination *examination, struct finding *finding) {
         const struct snapshot_gpu *first = NULL;
         size_t n = 0;
@@ -134,7 +134,7 @@ static void judge_unreleased(const struct examination *examination, struct findi
                 return;
         finding_set(finding, VERDICT_PROBLEM, "%zu GPU%s cannot be released; the daemon goes on trying", n,
                     text_plural(n));
-        if (first->detail.error_number == ETIMEDOUT) /* the keeper's */
+        if (first->detail.error_number == ETIMEDOUT) /* the keeper did not answer */
                 finding_cure(finding, "systemctl restart holdfast-keeper.service");
         else
                 finding_cure(finding, "holdfast clients --gpu %zu", first->index);

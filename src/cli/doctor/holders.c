@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probes: who besides the daemon keeps a GPU initialised, and who is in the way of its reset. */
+/* Probes: who besides the daemon keeps a GPU initialised, and which clients block its reset. */
 
 #include <string.h>
 
@@ -10,7 +10,7 @@
 
 #define HIDDEN "clients of other users cannot be seen; run as root"
 
-/* Somebody wants this GPU to be let go, or it cannot be used as it is: then other users are in the way. */
+/* Whether the GPU is to be released, or has failed: other clients then block that, or a reset. */
 static bool is_to_be_free(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot_has_detail(snapshot, gpu) &&
                (gpu->detail.leased || gpu->detail.state == HF_GPU_FAILED || gpu->detail.state == HF_GPU_CLOSING);
@@ -50,7 +50,7 @@ static void judge_flag(const struct examination *examination, struct finding *fi
         }
 }
 
-/* Unless the GPU is seen to be off, a flag that nobody told may be on. */
+/* Unless persistence mode is known to be off, an unknown flag may be on. */
 static bool is_flag_unknown(const struct snapshot_gpu *gpu) {
         return gpu->legacy == HF_UNKNOWN && gpu->persistence != PERSISTENCE_OFF;
 }

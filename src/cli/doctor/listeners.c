@@ -32,7 +32,7 @@ enum {
 struct sock_query {
         const char *path;
         const struct socket_place *place;
-        uid_t owner; /* of the socket's folder; root where it is gone */
+        uid_t owner; /* of the socket's folder; root if that is gone */
         size_t n;
 };
 
@@ -97,7 +97,7 @@ static void *next_after(void *item, size_t length) {
         return (char *)item + NLMSG_ALIGN(length); /* RTA_ALIGN is the same */
 }
 
-/* Without a user's attribute, before Linux 5.3, name and file system decide. */
+/* Before Linux 5.3 the kernel does not report the user; name and file system decide then. */
 static bool is_daemons(const struct sock_query *query, struct nlmsghdr *message) {
         struct unix_diag_msg *socket = NLMSG_DATA(message);
         const char *end = (const char *)message + message->nlmsg_len;

@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * How many sockets that were bound to the daemon's path are listened to, whether the path still leads there or not.
- * Anybody can bind that path in a mount namespace of its own, so two more things count: the file's file system, and the
- * user who made the socket: root, or the owner of the socket's folder.
+ * Counts the listening sockets that were bound to the daemon's path, also if the path leads to another file now. Any
+ * user can bind that path in a mount namespace of its own, so the socket must also be on the same file system, and made
+ * by root or by the owner of the socket's folder.
  */
 
 #include <stddef.h>

@@ -117,7 +117,7 @@ static void mount_search_done(struct mount_search **search) {
         free(*search);
 }
 
-/* What a child tells of a process: that it hides, or one mount. */
+/* What a child reports of a process: that it is hidden, or one mount. */
 struct told {
         bool hidden;
         ino_t namespace;
@@ -147,7 +147,7 @@ static bool was_seen(struct mount_search *search, ino_t namespace) {
         return false;
 }
 
-/* The user namespace that the mount namespace belongs to; that of the process where the kernel does not tell. */
+/* The user namespace to which the mount namespace belongs; if the kernel does not tell, that of the process. */
 static int stat_users(const char *namespace, pid_t pid, struct stat *status) {
         CLEANUP(fd_done) int fd = open(namespace, O_RDONLY | O_CLOEXEC);
         CLEANUP(fd_done) int users = fd < 0 ? -1 : ioctl(fd, NS_GET_USERNS);
@@ -214,7 +214,7 @@ static int look_at_process(void *userdata, size_t item, struct aside_answer *ans
 
         text_set(path, "/proc/%d/ns/mnt", (int)pid);
         told.namespace = read_namespace(path);
-        if (told.namespace != 0) { /* otherwise its mounts may still be readable */
+        if (told.namespace != 0) { /* if not, its mounts may still be readable */
                 if (was_seen(search, told.namespace))
                         return 0;
                 told.mount.foreign = is_foreign(search, path, pid);

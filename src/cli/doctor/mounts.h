@@ -3,12 +3,12 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Where a socket's file and its listener part. A bind mount of a file, as containers get it, is of an inode: when the
- * daemon makes its socket anew the mount keeps the old one, which nobody listens to. The kernel marks such a mount in
- * mountinfo: its root ends in "//deleted".
+ * Finds containers with an old socket. A bind mount of a file is of an inode: when the daemon makes its socket anew, a
+ * container's mount keeps the old one, to which nobody listens. The kernel marks such a mount in mountinfo: its root
+ * ends in "//deleted".
  *
- * Any user can have such marks and listeners in a namespace of its own, for files of the same name. What counts is of
- * the socket's own file system and path there: only who may write in its folder could make it.
+ * Any user can make such mounts of files with the same name in a namespace of its own. Therefore only mounts from the
+ * socket's own file system and path count, where only those who may write to its folder can make a file.
  */
 
 #include <limits.h>
@@ -25,27 +25,27 @@ struct socket_place {
         char directory[PATH_MAX]; /* there, too */
 };
 
-/* /var/run is /run, and a daemon may have bound either: the path by its shorter name. */
+/* The path without a leading /var: a daemon may have bound /var/run or /run, which are the same. */
 const char *socket_path_without_var(const char *path);
 
-/* Returns 0 or negative errno. The folder of the socket may be gone. */
+/* Returns 0, also if the socket's folder is gone, or negative errno. */
 int socket_place_find(const char *socket_path, struct socket_place *ret_place);
 
 struct stale_mount {
         pid_t pid;    /* a process that has it: one for each mount namespace */
-        bool foreign; /* in a mount namespace that belongs to another user namespace than ours */
+        bool foreign; /* its mount namespace belongs to another user namespace than ours */
         char name[32];
         char source[160]; /* in its file system */
-        char target[160]; /* in the process' sight */
+        char target[160]; /* as the process sees it */
 };
 
 struct stale_mounts {
-        size_t n;         /* also those that found no room */
+        size_t n;         /* also those without room */
         size_t n_foreign; /* of them */
         bool complete;
-        pid_t hanging_pid; /* incomplete, since a look at this process hangs; 0: since others hide */
+        pid_t hanging_pid; /* if not complete: a read of this process hangs; 0: some processes are hidden */
         struct stale_mount items[STALE_MOUNTS_MAX];
 };
 
-/* Finds the mount namespaces that have the socket, or the folder it is in, mounted as it was before. */
+/* Finds the mount namespaces in which an old socket, or an old folder of it, is mounted. */
 void stale_mounts_find(struct stale_mounts *mounts, const struct socket_place *place);

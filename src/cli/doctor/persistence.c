@@ -16,7 +16,7 @@ enum { COMMAND_LINE_SIZE = 4096 };
 
 /* ---- what the daemon was told ------------------------------------------------ */
 
-/* How the daemon was started, from /proc/PID/cmdline, and its configuration. */
+/* The daemon's command line, from /proc/PID/cmdline, and its configuration. */
 struct instructions {
         char words[COMMAND_LINE_SIZE]; /* each terminated; an empty one ends them */
         char config_path[PATH_MAX];
@@ -47,7 +47,7 @@ static void read_instructions(struct instructions *instructions, const struct ex
                 instructions->words[length + 1 < COMMAND_LINE_SIZE ? length + 1 : length] = '\0';
         for (const char *word = instructions->words; *word != '\0'; word += strlen(word) + 1)
                 take_word(instructions, word, word + strlen(word) + 1);
-        /* A configuration that cannot be read says nothing. */
+        /* Without a configuration that can be read, the defaults count. */
         (void)config_read(&instructions->config, instructions->config_path, error);
 }
 
@@ -76,7 +76,7 @@ static void blame_holdfast(const struct snapshot *snapshot, const struct snapsho
         quote(gpu, who, finding);
 }
 
-/* A GPU that the daemon wants is its failure's, or its start's: other probes tell. */
+/* Not a GPU that the daemon wants to hold: other probes report why it does not. */
 static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         if (gpu->info.excluded || gpu->persistence == PERSISTENCE_ON)
                 return false;
@@ -100,9 +100,9 @@ static void blame(const struct examination *examination, const struct snapshot_g
 
 /* The GPUs that are off. */
 struct off {
-        size_t n;       /* for another reason than the configuration */
-        size_t n_meant; /* as configured: nothing is wrong with that */
-        size_t n_cured; /* of n: off for good, as opposed to leased */
+        size_t n;       /* not as configured */
+        size_t n_meant; /* as configured, which is no problem */
+        size_t n_cured; /* of n: not leased */
         char ids[200];  /* of those */
 };
 
@@ -115,7 +115,7 @@ static void set_cure(const struct examination *examination, size_t n, const char
                 finding_cure(finding, "holdfast wait --timeout infinity");
 }
 
-/* The configuration leaves it off: nothing is wrong with that. */
+/* Off as configured. */
 static bool is_meant(const struct snapshot_gpu *gpu) {
         return gpu->configured == HF_NO && !gpu->detail.leased;
 }
@@ -128,7 +128,7 @@ static bool any_unknown(const struct snapshot *snapshot) {
         return false;
 }
 
-/* Those that the daemon wants and has not got: it opens them, or their failure is told elsewhere. */
+/* GPUs that the daemon wants and does not hold: it opens them now, or another probe reports their failure. */
 static size_t count_awaited(const struct snapshot *snapshot) {
         size_t n = 0;
 
@@ -162,7 +162,7 @@ static void add_off(const struct examination *examination, const struct snapshot
         text_append_item(off->ids, sizeof(off->ids), ",", "%zu", gpu->index);
 }
 
-/* What is wrong comes first. */
+/* Problems come first. */
 static void find_off(const struct examination *examination, const struct instructions *instructions, struct off *off,
                      struct finding *finding) {
         each_gpu(gpu, examination->snapshot)

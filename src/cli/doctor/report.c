@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What `holdfast doctor` found, printed. */
+/* Prints what `holdfast doctor` found. */
 
 #include <string.h>
 
@@ -15,7 +15,7 @@ enum {
         INDENT = 13,    /* where sentences go on: below "    evidence " */
 };
 
-/* How much is printed of a finding that nobody asked to have in full, so that the whole fits on a screen. */
+/* How much is printed of a finding without --verbose, so that the whole fits on a screen. */
 enum extent {
         EXTENT_NOTHING,
         EXTENT_NAMES, /* of the probes, all in one paragraph */
@@ -23,7 +23,7 @@ enum extent {
         EXTENT_ALL,
 };
 
-/* In the order of printing: what is to be done comes first. */
+/* In the order of printing. */
 static const struct section {
         enum verdict verdict;
         const char *head;
@@ -52,7 +52,7 @@ static void print_field(const char *name, const char *text, size_t width, FILE *
         wrap_print(stream, text, INDENT, INDENT, width);
 }
 
-/* Command and path are to be copied, so they are not broken into lines. */
+/* Command and path are not broken into lines, so that they can be copied. */
 static void print_details(const struct finding *finding, size_t width, FILE *stream) {
         size_t shown = finding->n_evidence < EVIDENCE_MAX ? finding->n_evidence : EVIDENCE_MAX;
         char rest[32];
@@ -74,7 +74,7 @@ static void print_begin(const struct section *section, const struct report_style
         (void)fprintf(stream, "%*s", (int)(HEAD_WIDTH - strlen(section->head)), "");
 }
 
-/* In one line: the sentence, and what it is about. */
+/* In one line: the sentence and the first evidence. */
 static void describe(const struct probe *probe, const struct finding *finding, enum extent extent, char *buffer,
                      size_t size) {
         char more[32] = "";
@@ -123,7 +123,7 @@ static void print_head(const struct finding *findings, size_t n, const struct re
         (void)fprintf(stream, " by %zu checks: %zu OK, %zu unknown\n", n, ok, unknown);
 }
 
-/* Returns whether there would have been more to print. */
+/* Returns whether there is more to print with --verbose. */
 static bool print_section(const struct probe *probes, const struct finding *findings, size_t n,
                           const struct section *section, bool verbose, const struct report_style *style, FILE *stream) {
         enum extent extent = verbose ? EXTENT_ALL : section->extent;

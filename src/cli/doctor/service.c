@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probes: the unit, its program, what came of it, and the directory that its user needs. */
+/* Probes: the unit, its program, its result, and the directory that its user needs. */
 
 #include <errno.h>
 #include <grp.h>
@@ -24,7 +24,7 @@ enum {
         GROUPS_MAX = 256,
 };
 
-/* Says that nothing can be told, and why, if so. */
+/* Whether there is no unit to examine; sets the finding then. */
 static bool is_unknown(const struct service *service, struct finding *finding) {
         if (!service->known)
                 finding_set(finding, VERDICT_UNKNOWN, "%s", service->reason);
@@ -63,7 +63,7 @@ static void judge_load_state(const struct examination *examination, struct findi
                 }
 }
 
-/* A unit of the administrator's, where ours would be used without it. */
+/* Notes a unit of the administrator that hides ours. */
 static void note_hidden(const struct examination *examination, struct finding *finding) {
         static const char *const folders[] = {"/usr/lib/systemd/system", "/lib/systemd/system"};
         const struct service *service = examination->service;
@@ -84,7 +84,7 @@ static void note_hidden(const struct examination *examination, struct finding *f
         }
 }
 
-/* The file's line of that setting; the last one that says something. Returns false when there is none. */
+/* Finds the file's last line with a value for that setting. Returns false if there is none. */
 static bool find_setting(const char *path, const char *setting, char *buffer, size_t size) {
         char text[16384], *rest = text;
         bool found = false;
@@ -97,7 +97,7 @@ static bool find_setting(const char *path, const char *setting, char *buffer, si
         return found;
 }
 
-/* What a drop-in that starts the daemon by another line has taken away: nothing but the options of that line. */
+/* Notes a drop-in that starts the daemon with another command line. */
 static void note_drop_in(const struct examination *examination, const char *drop_in, struct finding *finding) {
         const char *user = examination->service->user;
         char path[PATH_MAX], line[256];
@@ -135,7 +135,7 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
         if (finding->verdict != VERDICT_OK)
                 return;
         if (!text_equal(service->unit_file_state, "disabled") ||
-            text_starts_with(service->socket_file_state, "enabled")) { /* then the socket unit starts it */
+            text_starts_with(service->socket_file_state, "enabled")) { /* the socket unit starts it */
                 note_hidden(examination, finding);
                 if (service_is_ours(service))
                         note_drop_ins(examination, finding);
@@ -147,7 +147,7 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
 
 /* ---- its program ------------------------------------------------------------- */
 
-/* Of a forking unit only the command's own status tells. */
+/* For a forking unit, only the command's own status tells. */
 static bool has_failed_at_exec(const struct service *service) {
         static const char label[] = "; status=";
         const char *status = strstr(service->exec_start, label);
@@ -155,7 +155,7 @@ static bool has_failed_at_exec(const struct service *service) {
         return atoi(service->exec_main_status) == EXIT_EXEC || (status && atoi(status + strlen(label)) == EXIT_EXEC);
 }
 
-/* NVIDIA's daemon, and any other that goes into the background, ends before it told what Type=notify promises. */
+/* Another program in our unit, such as NVIDIA's daemon, ends without the notification that Type=notify requires. */
 static bool is_foreign(const struct examination *examination) {
         return service_is_ours(examination->service) &&
                !service_runs_ours(examination->service, examination->locations);
@@ -167,7 +167,7 @@ static bool has_our_daemon(const struct examination *examination) {
         return locations_path(path, examination->locations, HOLDFAST_DAEMON) == 0 && access(path, X_OK) == 0;
 }
 
-/* The .run installer of the driver puts its own daemon into /usr/bin; a drop-in may name that. */
+/* A drop-in may name NVIDIA's daemon, which the driver's .run installer puts into /usr/bin. */
 static void judge_foreign(const struct examination *examination, const char *program, struct finding *finding) {
         const struct service *service = examination->service;
 
@@ -212,7 +212,7 @@ void probe_unit_exec(const struct examination *examination, struct finding *find
                 finding_cure(finding, "reinstall the package that has %s, then: %s", program, start);
 }
 
-/* ---- what came of it --------------------------------------------------------- */
+/* ---- its result -------------------------------------------------------------- */
 
 static const struct {
         const char *result;
@@ -296,7 +296,7 @@ struct user {
         int n_groups;
 };
 
-/* The value of --user in ExecStart's arguments, as one word or two. Returns false when there is none. */
+/* The value of --user in ExecStart's arguments. Returns false if there is none. */
 static bool find_user_option(const char *exec_start, char *buffer, size_t size) {
         static const char *const spellings[] = {" --user=", " --user ", " -u "};
 
@@ -311,7 +311,7 @@ static bool find_user_option(const char *exec_start, char *buffer, size_t size) 
         return false;
 }
 
-/* Whom the unit makes the daemon. Returns 0, or -ENOENT for a name that nobody has. */
+/* The user as which the unit runs the daemon. Returns 0, or -ENOENT if there is no such user. */
 static int find_user(const struct service *service, struct user *ret_user) {
         const struct passwd *entry;
 
@@ -328,7 +328,7 @@ static int find_user(const struct service *service, struct user *ret_user) {
         return 0;
 }
 
-/* Read off the mode, since we are not that user. */
+/* From the file's mode, since we are not that user. */
 static bool may_write(const struct user *user, const struct stat *status, unsigned bits) {
         if (user->uid == 0)
                 return true;
@@ -355,7 +355,7 @@ static void check_writable(const char *path, const struct user *user, unsigned b
         finding_cure(finding, "chown -R %s %s", user->name, path);
 }
 
-/* Root makes a missing directory; another user cannot. */
+/* Only root can create a missing directory. */
 static void check_missing(const struct examination *examination, const struct user *user, struct finding *finding) {
         finding_quote(finding, "%s: %s", examination->runtime_directory, strerror(ENOENT));
         if (examination->service->user[0] == '\0' || user->uid == 0)
@@ -390,7 +390,7 @@ static void report_no_user(const struct service *service, const struct user *use
         finding_cure(finding, "useradd --system --no-create-home --shell /usr/sbin/nologin %s", user->name);
 }
 
-/* systemd makes the directory of RuntimeDirectory= at each start, and gives it to User=, also one that is there. */
+/* systemd creates RuntimeDirectory= at each start and gives it to User=, also if it exists already. */
 static bool is_made_by_systemd(const struct service *service) {
         return service->user[0] != '\0' && strstr(service->runtime_directory, "nvidia-persistenced");
 }

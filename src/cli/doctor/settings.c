@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probe: what holdfast-settings.service has found of settings and hooks. */
+/* Probe: settings and hooks, as holdfast-settings.service has found them. */
 
 #include "base/text.h"
 #include "cli/doctor/doctor.h"

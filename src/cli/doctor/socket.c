@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probes: whether a daemon runs and whose, whether there are two, and what became of its socket. */
+/* Probes: whether a daemon runs and which, whether there are two, and the state of its socket. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -58,7 +58,7 @@ void probe_daemon_kind(const struct examination *examination, struct finding *fi
 
 /* ---- are there two ----------------------------------------------------------- */
 
-/* Whether a process has that pid in one of its PID namespaces: a daemon in a container writes the pid it has there. */
+/* Whether the process has that pid in one of its PID namespaces: a daemon in a container writes its pid there. */
 static bool has_pid(int32_t process, uint64_t pid) {
         char text[4096], *line, *word, *rest = NULL;
 
@@ -175,7 +175,7 @@ static void report_lost_listeners(const struct examination *examination, size_t 
         finding_cure_unit(finding, examination, "systemctl restart UNIT");
 }
 
-/* Any user can have a user namespace, and an old socket there: that is worth a look, but no fault of the node. */
+/* Any user can have an old socket in a user namespace of its own, which is no problem of the node. */
 static void report_stale_mounts(const struct stale_mounts *mounts, struct finding *finding) {
         finding_set(finding, mounts->n_foreign < mounts->n ? VERDICT_PROBLEM : VERDICT_NOTE,
                     "%zu container%s an old socket: nvidia-smi and NVML do not reach the daemon from there", mounts->n,

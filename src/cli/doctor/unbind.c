@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probe: whether the daemon hears that a GPU is being unbound. Otherwise the unbind waits for it, for ever. */
+/* Probe: whether the daemon learns that a GPU is being unbound. Otherwise the unbind waits for it forever. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include "base/text.h"
 #include "cli/doctor/doctor.h"
 
-/* Of a descriptor that the service manager has passed the path may be another one; its name is the same. */
+/* Compares the last component: the service manager may have opened the log at another path. */
 static bool is_kernel_log(int folder_fd, const char *name) {
         char target[PATH_MAX];
         ssize_t length = readlinkat(folder_fd, name, target, sizeof(target) - 1);
@@ -27,7 +27,7 @@ static bool is_kernel_log(int folder_fd, const char *name) {
         return last && text_equal(last, "/kmsg");
 }
 
-/* Whether the daemon has the kernel log open: 1, 0, or negative errno. Its pid is the system's, whatever the root. */
+/* Whether the daemon has the kernel log open: 1, 0, or negative errno. */
 static int reads_kernel_log(const struct snapshot *snapshot) {
         CLEANUP(dir_done) DIR *dir = NULL;
         char path[64];
@@ -43,7 +43,7 @@ static int reads_kernel_log(const struct snapshot *snapshot) {
         return 0;
 }
 
-/* It is told of the unbind in time, but this driver cannot drop a UVM registration once an unbind has begun. */
+/* The daemon learns of the unbind in time, but this driver cannot drop a UVM registration once it has begun. */
 static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
         each_gpu(gpu, snapshot) {
                 if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)

@@ -28,7 +28,7 @@ static const struct {
         {"lxc.payload.", "", "lxc", false},
 };
 
-/* A group whose name is the bare id tells its runtime by the group around it. */
+/* If a group's name is only an id, the outer group tells the runtime. */
 static const struct {
         const char *prefix; /* of the outer group's name */
         const char *runtime;
@@ -53,7 +53,7 @@ static void take(struct container *container, const char *runtime, const char *n
         (void)text_copy(container->name, id ? CONTAINER_ID_SHOWN + 1 : sizeof(container->name), name);
 }
 
-/* Cuts prefix and suffix off. Returns whether both are there and something is left. */
+/* Cuts off prefix and suffix. Returns whether both are there with something between them. */
 static bool match(const char *group, const char *prefix, const char *suffix, char middle[static 256]) {
         size_t length = strlen(group), prefix_length = strlen(prefix), suffix_length = strlen(suffix);
 

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Which container a process runs in, read off the names that runtimes give their control groups. Pure: text in, names
- * out. Names that no runtime is known to give are no container.
+ * The container in which a process runs, from the names that runtimes give their control groups. Reads no files. A
+ * group with an unknown kind of name is no container.
  */
 
 #include <stdbool.h>
@@ -20,5 +20,5 @@ struct container {
         char name[CONTAINER_NAME_SIZE];       /* the beginning of the id, or the name of a machine */
 };
 
-/* Takes the text of /proc/PID/cgroup. Returns whether it names a container: the innermost. Changes the text. */
+/* Finds the innermost container in the text of /proc/PID/cgroup, and changes the text. Returns whether there is one. */
 bool container_of_cgroup(char *text, struct container *ret_container);

@@ -23,7 +23,7 @@ static int look_at_information(void *userdata, size_t item, struct aside_answer 
         const struct driver_reading *reading = userdata;
         struct gpu_info info;
 
-        /* Unreadable for a moment, as while a GPU is being removed: then nothing more can be told of it. */
+        /* The file cannot be read, for example while the GPU is being removed. */
         if (inventory_read_gpu(reading->locations, &reading->gpus[item].address, &info) < 0)
                 return 0;
         return aside_tell(answer, &info, sizeof(info));

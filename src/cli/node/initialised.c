@@ -47,7 +47,7 @@ static bool exists(const struct locations *locations, const char *path) {
         return locations_path(rooted, locations, path) == 0 && access(rooted, F_OK) == 0;
 }
 
-/* False also for a folder that is not there or cannot be read. */
+/* False also if the folder does not exist or cannot be read. */
 static bool has_entries(const struct locations *locations, const char *path) {
         CLEANUP(dir_done) DIR *folder = NULL;
         const struct dirent *entry;

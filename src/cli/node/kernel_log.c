@@ -19,7 +19,7 @@
 
 enum { RECORD_SIZE_MAX = 16384 }; /* the kernel's own limit is 8192; less than a record is EINVAL */
 
-/* What makes a line the reason for trouble. */
+/* A line with one of these has the reason of a problem. */
 static const char *const signs[] = {
         "RmInitAdapter",
         "Xid",
@@ -35,7 +35,7 @@ static bool is_reason(const char *text, const char *address) {
         return false;
 }
 
-/* The log's clock began with the system, as CLOCK_MONOTONIC did. */
+/* The log's clock starts with the system, as CLOCK_MONOTONIC does. */
 static uint64_t to_realtime(uint64_t log_usec) {
         uint64_t now_usec = clock_monotonic_usec();
 
@@ -84,7 +84,7 @@ int kernel_log_find(const struct locations *locations, const struct pci_address 
                 ssize_t count = read(fd, records, sizeof(records) - 1);
 
                 if (count < 0 && (errno == EPIPE || errno == EINTR))
-                        continue; /* overwritten meanwhile: go on with the oldest that is left */
+                        continue; /* overwritten meanwhile: go on with the oldest record */
                 if (count < 0 && errno != EAGAIN)
                         return -errno;
                 if (count <= 0)

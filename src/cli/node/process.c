@@ -46,7 +46,7 @@ static void read_user(int folder_fd, struct process *process) {
         (void)text_printable(process->user);
 }
 
-/* Arguments are separated by NULs, and any of them may be as long as it likes: the beginning is what tells. */
+/* Arguments end in NULs. They may be of any length, so only the beginning is read. */
 static void read_command(int folder_fd, struct process *process) {
         CLEANUP(fd_done) int fd = openat(folder_fd, "cmdline", O_RDONLY | O_CLOEXEC);
         ssize_t length = fd < 0 ? -1 : read(fd, process->command, sizeof(process->command) - 1);
@@ -64,7 +64,7 @@ static void read_command(int folder_fd, struct process *process) {
         (void)text_printable(process->command);
 }
 
-/* A name may hold blanks and parentheses, so fields are counted from its last one. */
+/* A name may contain blanks and parentheses, so fields are counted from the last parenthesis. */
 static void read_start(int folder_fd, struct process *process) {
         uint64_t ticks, now_usec = clock_realtime_usec(), booted_usec = clock_usec(CLOCK_BOOTTIME);
         long ticks_per_sec = sysconf(_SC_CLK_TCK);
@@ -82,7 +82,7 @@ static void read_start(int folder_fd, struct process *process) {
 
 /* ---- with a time limit ----------------------------------------------------------------------------------------- */
 
-/* The command line lies in the process' own memory, which may be a file of any file system: it comes second, alone. */
+/* The command line is in the process' memory, which may be a file of any file system, so it is read last, by itself. */
 enum part {
         PART_KERNEL,
         PART_COMMAND,

@@ -3,8 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The daemon's unit as systemd knows it, read with `systemctl show`: names and values, one a line, unlike what
- * `systemctl status` prints for people.
+ * The daemon's unit as systemd knows it, from the names and values that `systemctl show` prints.
  */
 
 #include <stdbool.h>

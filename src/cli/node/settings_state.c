@@ -18,7 +18,7 @@ static void json_done(json_t **json) {
         json_decref(*json);
 }
 
-/* A service that was killed leaves its file behind where no service manager removes it. */
+/* A killed service leaves its file behind if no service manager removes it. */
 static bool is_running(const json_t *document) {
         json_int_t pid = json_integer_value(json_object_get(document, "pid"));
 

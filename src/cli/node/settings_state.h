@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What holdfast-settings.service has written about the settings of this node's GPUs: a JSON document
- * (docs/schemas/settings.json), readable by everybody.
+ * The JSON document (docs/schemas/settings.json) in which holdfast-settings.service describes the settings of this
+ * node's GPUs. Everybody may read it.
  */
 
 #include <jansson.h>
@@ -19,7 +19,7 @@
 /* Returns 0 and a new reference; -ENOENT when the service does not run; -EBADMSG; or other negative errno. */
 int settings_state_read(const struct locations *locations, json_t **ret_document);
 
-/* Also that of a service which does not run any more. */
+/* The same also if the service does not run any more. */
 int settings_state_read_last(const struct locations *locations, json_t **ret_document);
 
 /* The text of that key, or `otherwise` where there is none. The object may be NULL. */
@@ -31,11 +31,12 @@ json_t *settings_state_find_row(const json_t *rows, const char *key, const char 
 /* The GPU's row, or NULL. The document may be NULL. */
 json_t *settings_state_find(const json_t *document, const char *address);
 
-/* How many settings and failed hooks of the GPU's differ from what is wanted. The row may be NULL. */
+/* The number of the GPU's settings that are not as wanted, and of its failed hooks. The row may be NULL. */
 size_t settings_state_count_differing(const json_t *gpu);
 
-/* A sentence about each of them, in a new array. */
+/* A new array with a sentence about each of these. */
 json_t *settings_state_problems(const json_t *gpu);
 
-/* Whether the service has applied the GPU's settings since that daemon opened it that often. The row may be NULL. */
+/* Whether the service has applied the settings after this open (of that daemon, with that number). The row may be NULL.
+ */
 bool settings_state_is_applied(const json_t *gpu, uint64_t daemon_started, uint32_t opens);

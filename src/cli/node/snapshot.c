@@ -104,7 +104,7 @@ static int gather_inventory(struct snapshot *snapshot, const struct locations *l
 
 /* ---- who has the nodes open -------------------------------------------------- */
 
-/* Of such a GPU it is not known which processes have it open. */
+/* Whether there is a GPU whose node is unknown, and so also which processes have it open. */
 static bool is_node_untold(const struct snapshot *snapshot) {
         each_gpu(gpu, snapshot)
                 if (snapshot->n_untold > 0 && gpu->in_driver && gpu->info.minor == GPU_MINOR_UNKNOWN)
@@ -114,7 +114,7 @@ static bool is_node_untold(const struct snapshot *snapshot) {
 
 static void assign_clients(struct snapshot *snapshot) {
         each_gpu(gpu, snapshot)
-                for (size_t i = 0; i < snapshot->n_holders; i++) /* in order of minor: a GPU's are neighbours */
+                for (size_t i = 0; i < snapshot->n_holders; i++) /* ordered by minor: a GPU's holders are neighbours */
                         if (snapshot->holders[i].minor == gpu->info.minor && gpu->n_clients++ == 0)
                                 gpu->clients = &snapshot->holders[i];
 }
@@ -162,7 +162,7 @@ static int gather_all(struct snapshot *snapshot, const struct snapshot_request *
         return snapshot_ask_daemon(snapshot, request->locations, request->timeout_usec);
 }
 
-/* The daemon finds a GPU excluded from the driver as one that it may not open; the driver knows the difference. */
+/* For the daemon, a GPU that is excluded from the driver is one that it may not open; the driver's file tells more. */
 static int find_excluded(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct gpu_info *infos = calloc(snapshot->n_gpus + 1, sizeof(*infos));
         size_t n = 0;
@@ -179,7 +179,8 @@ static int find_excluded(struct snapshot *snapshot, const struct locations *loca
         return 0;
 }
 
-/* One question, where the daemon is ours. Another one has to be asked about each GPU, and so they must be known. */
+/* Our daemon answers one question about all GPUs. Another daemon is asked about each, so the list must be read first.
+ */
 static int gather_quick(struct snapshot *snapshot, const struct snapshot_request *request) {
         int r = snapshot_ask_daemon(snapshot, request->locations, request->timeout_usec);
 
@@ -207,12 +208,12 @@ static enum hf_tristate find_initialised(const struct snapshot *snapshot, const 
         return initialised_has_interrupts(locations, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
 }
 
-/* With a daemon there may be an opening in work, for which a read of `power` would wait. */
+/* A daemon may be opening a GPU, and a read of `power` would wait for that. */
 static bool may_ask_driver(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_NONE && snapshot->n_untold == 0;
 }
 
-/* Rows that only the daemon knows have no file, which says nothing, like one that cannot be read. */
+/* Rows that only the daemon knows have no file, and stay unknown. */
 static int ask_driver_initialised(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct pci_address *addresses = calloc(snapshot->n_gpus + 1, sizeof(*addresses));
         CLEANUP(free_ptr) enum hf_tristate *initialised = calloc(snapshot->n_gpus + 1, sizeof(*initialised));
@@ -235,15 +236,15 @@ static int gather_initialised(struct snapshot *snapshot, const struct locations 
         return 0;
 }
 
-/* The driver has a GPU's interrupts on from the begin of an initialisation, which may still fail, to the end of the
- * teardown. A GPU that failed is being tried again. */
+/* The driver enables a GPU's interrupts at the begin of an initialisation, which may still fail, and disables them at
+ * the end of the teardown. A GPU that failed is being retried. */
 static bool is_changing(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot_has_detail(snapshot, gpu) &&
                (gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING ||
                 gpu->detail.state == HF_GPU_FAILED);
 }
 
-/* Initialised with nobody to hold it: then the kernel keeps it so on its own account. */
+/* Whether the GPU is initialised although no process holds it, so that only the kernel's flag can keep it so. */
 static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                            const struct locations *locations) {
         return gpu->legacy == HF_UNKNOWN && gpu->held == HF_NO && gpu->initialised == HF_YES &&
@@ -259,8 +260,7 @@ static enum snapshot_persistence find_persistence(const struct snapshot *snapsho
                 return PERSISTENCE_UNKNOWN;
         if (gpu->legacy == HF_NO || gpu->initialised == HF_NO || gpu->info.excluded)
                 return PERSISTENCE_OFF;
-        /* The flag cannot be read from outside while somebody else keeps the GPU initialised, and NVML would say on if
-         * it is set, also where a daemon runs. Without a daemon it is all there is. */
+        /* While another process keeps the GPU initialised the flag is unknown, and NVML reports on if it is set. */
         return snapshot->daemon == DAEMON_NONE || (gpu->initialised == HF_YES && !is_changing(snapshot, gpu))
                        ? PERSISTENCE_UNKNOWN
                        : PERSISTENCE_OFF;
@@ -276,7 +276,7 @@ static void conclude(struct snapshot *snapshot, const struct locations *location
         }
 }
 
-/* nvidia-smi does not count GPUs excluded from the driver: after all others they shift no index. */
+/* nvidia-smi does not count GPUs that are excluded from the driver, so these come last. */
 static int compare_rows(const void *a, const void *b) {
         const struct snapshot_gpu *first = a, *second = b;
 
@@ -294,7 +294,7 @@ static void sort_rows(struct snapshot *snapshot) {
         }
 }
 
-/* Whatever the reason why there is nothing to read: then nothing is told of settings. */
+/* Without a document, for whatever reason, nothing is reported of settings. */
 static void gather_settings(struct snapshot *snapshot, const struct locations *locations) {
         if (settings_state_read(locations, &snapshot->settings) < 0)
                 return;
@@ -425,7 +425,7 @@ bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *ho
 
 bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *holder) {
         if (holder->pid == getpid())
-                return false; /* a descriptor inherited from whoever called us goes when we do, in a moment */
+                return false; /* a descriptor that we inherited is closed when we end */
         return !snapshot_is_daemon(snapshot, holder);
 }
 

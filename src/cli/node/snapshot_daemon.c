@@ -60,7 +60,8 @@ static int take_detail(struct snapshot *snapshot, const struct hf_gpu *detail) {
         row->held = detail->state == HF_GPU_HELD ? HF_YES : HF_NO;
         row->legacy = detail->legacy_flag;
 
-        /* The driver tells some of this only once the GPU was initialised, and behind the shim not at all. */
+        /* The driver reports some of this only after the first initialisation, and with the nvidia-cfg backend never.
+         */
         if (row->info.uuid[0] == '\0')
                 text_set(row->info.uuid, "%s", row->detail.uuid);
         if (row->info.model[0] == '\0')

@@ -34,13 +34,13 @@ void watch_done(struct watch *watch) {
         watch->signal_fd = fd_close(watch->signal_fd);
 }
 
-/* A daemon that takes no more clients hangs up at once: asked no oftener than we look by ourselves. */
+/* A daemon that accepts no more clients closes the connection at once, so the next attempt waits for the pause. */
 static void give_up(struct watch *watch, uint64_t pause_usec) {
         client_done(&watch->client);
         watch->retry_usec = clock_monotonic_usec() + pause_usec;
 }
 
-/* Returns whether the daemon is another by now than the one that was seen. */
+/* Sends a Watch call if there is none. Returns whether another daemon answers now than the one that was seen. */
 static bool begin(struct watch *watch, const struct snapshot *seen, uint64_t pause_usec) {
         if (watch->client || seen->daemon != DAEMON_HOLDFAST || clock_monotonic_usec() < watch->retry_usec)
                 return false;
@@ -79,7 +79,7 @@ enum watch_news watch_wait(struct watch *watch, const struct snapshot *seen, uin
         const struct timespec pause = clock_timespec(pause_usec);
         struct pollfd fds[] = {
                 {.fd = watch->signal_fd, .events = POLLIN},
-                {.fd = STDOUT_FILENO}, /* only whether its other end is closed */
+                {.fd = STDOUT_FILENO}, /* to see when its other end is closed */
                 {.fd = -1, .events = POLLIN},
         };
 
@@ -88,7 +88,7 @@ enum watch_news watch_wait(struct watch *watch, const struct snapshot *seen, uin
         if (watch->client)
                 fds[2].fd = client_fd(watch->client);
         if (ppoll(fds, ARRAY_SIZE(fds), &pause, NULL) < 0)
-                return WATCH_PAUSED; /* interrupted, by being stopped and continued perhaps */
+                return WATCH_PAUSED; /* interrupted, for example by SIGCONT */
         if (fds[1].revents != 0)
                 return WATCH_ENDED;
         if (fds[0].revents != 0)

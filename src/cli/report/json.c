@@ -9,7 +9,7 @@
 #include "cli/node/settings_state.h"
 #include "cli/report/gpu_values.h"
 
-/* What is not known is null, never left out: a reader finds every key of the schema. */
+/* Unknown values are null and not left out: every key of the schema is there. */
 
 /* ---- the daemon and the driver ----------------------------------------------- */
 
@@ -56,7 +56,7 @@ static const struct gpu_key detail_keys[] = {
         /* clang-format on */
 };
 
-/* What only our daemon tells; null with any other. */
+/* What only our daemon reports; null with any other. */
 static json_t *detail_json(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         json_t *detail;
 
@@ -139,8 +139,8 @@ json_t *report_json_time(uint64_t realtime_usec) {
 int report_json_print(json_t *document, FILE *stream) {
         if (!document)
                 return -ENOMEM;
-        /* With 16 digits 0.1 stays 0.1, and microseconds since the epoch are whole. A failing stream is told of when it
-         * is closed. */
+        /* With 16 digits 0.1 stays 0.1, and microseconds since the epoch are whole. An error of the stream is reported
+         * when it is closed. */
         (void)json_dumpf(document, stream, JSON_INDENT(2) | JSON_REAL_PRECISION(16));
         (void)fputc('\n', stream);
         json_decref(document);

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Metrics, written as they come: in Prometheus' text format, or gathered for JSON. A family is a name with its meaning;
- * its series are values that differ in their labels.
+ * Writes metrics in Prometheus' text format, or collects them for JSON. A family is a metric's name and help; its
+ * series are values with different labels.
  */
 
 #include <jansson.h>
@@ -24,8 +24,8 @@ struct metrics_writer {
         bool out_of_memory;
 };
 
-/* Counters are those that end in _total, as Prometheus' conventions have it; all others are gauges. */
+/* A name that ends in _total is a counter's, as in Prometheus' conventions; all others are gauges. */
 void metrics_family(struct metrics_writer *writer, const char *name, const char *help);
 
-/* Of the family begun last. labels: ended by one without a name. */
+/* A series of the last family. labels: ended by one without a name. */
 void metrics_series(struct metrics_writer *writer, const struct metrics_label *labels, double value);

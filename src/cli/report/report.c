@@ -131,7 +131,7 @@ const char *report_held_by(const struct snapshot *snapshot, const struct snapsho
 
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 kept |= gpu->clients[i].is_keeper;
-                /* NVIDIA's has GPUs open that it calls released, ours while it opens and closes them. */
+                /* A daemon may have a GPU open that it does not report as held: ours while it opens and closes it. */
                 held |= !gpu->clients[i].is_keeper && snapshot_is_daemon(snapshot, &gpu->clients[i]);
         }
 

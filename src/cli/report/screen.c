@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* ECMA-48's and, for the wrapping of long lines (DECAWM), DEC's: every terminal of today obeys them. */
+/* From ECMA-48 and, for the wrapping of long lines (DECAWM), from DEC. */
 #define CURSOR_UP "\033[%zuA"
 #define ERASE_LINE_END "\033[K"
 #define ERASE_BELOW "\033[J"
@@ -23,7 +23,7 @@ static size_t count_lines(const char *text) {
         return n;
 }
 
-/* The cursor takes the last row, below the drawing. */
+/* The cursor needs the row below the drawing. */
 static size_t room_of(const struct screen *screen) {
         struct winsize size;
 

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Text that keeps its place on a terminal whose cursor can be moved (report_style.redraws): each drawing replaces the
- * one before, and what is above it stays.
+ * Draws text in place on a terminal whose cursor can be moved (report_style.redraws): each drawing replaces the one
+ * before, and the lines above it stay.
  */
 
 #include <stddef.h>
@@ -19,5 +19,5 @@ struct screen {
 /* Draws whole lines. Cuts those that are too long. If there are too many, leaves out the last and says how many. */
 void screen_draw(struct screen *screen, const char *text);
 
-/* For a terminal whose size has changed, so that its lines may be anywhere: clears it, and begins anew. */
+/* Clears the terminal, whose lines may be anywhere after a change of its size. The next drawing begins at the top. */
 void screen_clear(struct screen *screen);

@@ -126,7 +126,7 @@ void colour_print(FILE *stream, bool colours, enum colour colour, const char *te
                 (void)fputs(text, stream);
 }
 
-/* A text that does not fit ends in "..", so that nobody takes a piece for the whole. */
+/* A text that was cut ends in "..". */
 static void print_cell(FILE *stream, const struct table_column *column, size_t width, bool is_last, bool colours,
                        enum colour colour, const char *text) {
         char shown[TABLE_CELL_SIZE];

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Text in columns: each as wide as its widest cell. When the whole is wider than asked for, the column that may shrink
- * gives way first, then the last one is cut. Colours count for no width.
+ * Text in columns, each as wide as its widest cell. If the table is too wide, columns that may shrink do so first, then
+ * the last one is cut. Colours have no width.
  */
 
 #include <stdbool.h>
@@ -30,7 +30,7 @@ struct table_column {
         size_t width_min; /* not 0: may shrink to that */
 };
 
-/* Begins with its columns, at most TABLE_COLUMNS_MAX, and no rows. */
+/* Initialised with its columns, at most TABLE_COLUMNS_MAX, and no rows. */
 struct table {
         const struct table_column *columns;
         size_t n_columns;
@@ -42,15 +42,15 @@ struct table {
 /* For CLEANUP(table_done). */
 void table_done(struct table *table);
 
-/* Begins a row; table_cell() then fills it from left to right. Out of memory: remembered, table_print() tells. */
+/* Begins a row, which table_cell() fills from left to right. table_print() reports if memory ran out. */
 void table_row(struct table *table);
 void table_cell(struct table *table, enum colour colour, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* How many columns it takes when nothing is cut. */
+/* Its width if nothing is cut. */
 size_t table_width(const struct table *table);
 
 /* width 0: no limit. Returns 0 or -ENOMEM. */
 int table_print(const struct table *table, FILE *stream, size_t width, bool colours);
 
-/* Text in a colour, if colours. */
+/* Prints text, in the colour if colours is set. */
 void colour_print(FILE *stream, bool colours, enum colour colour, const char *text);

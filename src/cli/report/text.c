@@ -14,7 +14,7 @@ enum { INDENT = 6 }; /* of sentences that take more than a line */
 
 /* ---- cells ------------------------------------------------------------------- */
 
-/* Where there is little room, whose GPUs these are goes without saying. */
+/* Without the vendor, to save room. */
 static struct value name_short(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         static const char vendor[] = "NVIDIA ";
         const char *name = gpu->info.model;
@@ -22,7 +22,7 @@ static struct value name_short(const struct snapshot *snapshot, const struct sna
         return value_text(text_starts_with(name, vendor) ? name + strlen(vendor) : name);
 }
 
-/* One GPU's many clients must not take the room of all others; 'holdfast clients' has them all. */
+/* With few clients by name; 'holdfast clients' shows all. */
 static struct value held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max) {
         struct value value = {.kind = VALUE_TEXT};
 
@@ -40,7 +40,7 @@ static struct value held_by_one(const struct snapshot *snapshot, const struct sn
 
 /* ---- columns ----------------------------------------------------------------- */
 
-/* From all that there is to the least that is of use. The first that fits is shown. */
+/* From the widest to the narrowest. The first that fits is shown. */
 enum layout {
         LAYOUT_WHOLE,
         LAYOUT_FULL,
@@ -58,7 +58,7 @@ enum {
 static const struct {
         struct table_column column;
         unsigned layouts;
-        bool only_holdfast; /* no other daemon can tell it */
+        bool only_holdfast; /* no other daemon reports it */
         gpu_value *get;
 } columns[] = {
         {{.title = "GPU", .right = true}, IN_ALL, false, gpu_index},
@@ -181,9 +181,9 @@ static void print_head(const struct snapshot *snapshot, const struct report_styl
         (void)fprintf(stream, "%s%s%s%s\n", fits ? separator : "\n", driver, separator, gpus);
 }
 
-/* ---- what is wrong with single GPUs ------------------------------------------ */
+/* ---- remarks on single GPUs -------------------------------------------------- */
 
-/* Sentences below the table, set off from it by one blank line. */
+/* Sentences below the table, after one blank line. */
 struct remarks {
         const struct report_style *style;
         FILE *stream;
@@ -254,7 +254,7 @@ static void print_trouble(const struct snapshot *snapshot, const struct snapshot
                 print_gpu_line(gpu, COLOUR_BAD, nvpd_status_text(gpu->get_status), remarks);
 }
 
-/* ---- what is to be known about the whole ------------------------------------- */
+/* ---- notes about the node ---------------------------------------------------- */
 
 static bool any_persistence_unknown(const struct snapshot *snapshot) {
         each_selected(gpu, snapshot)
@@ -294,7 +294,7 @@ static void print_daemon_note(const struct snapshot *snapshot, struct remarks *r
         }
 }
 
-/* NVML leaves out a GPU that does not initialise, and so its numbers are smaller behind one. */
+/* NVML does not count a GPU that does not initialise, so its indices of later GPUs are smaller. */
 static void print_count_note(const struct snapshot *snapshot, struct remarks *remarks) {
         for (size_t i = 0; i + 1 < snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];

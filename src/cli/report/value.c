@@ -32,7 +32,7 @@ struct value value_duration(uint64_t usec) {
         return (struct value){.kind = usec != 0 ? VALUE_DURATION : VALUE_UNKNOWN, .number = usec};
 }
 
-/* What is neither unknown nor a boolean, for which each format has words of its own. */
+/* Not for unknown values and booleans, for which each format has its own words. */
 static void format(const struct value *value, bool csv, char text[static TABLE_CELL_SIZE]) {
         uint64_t number = value->number;
 
@@ -78,7 +78,7 @@ json_t *value_json(const struct value *value) {
         return json_null();
 }
 
-/* nvidia-smi quotes nothing, and none of its values needs it; sentences do (RFC 4180). */
+/* Sentences need quotes (RFC 4180); none of nvidia-smi's values does. */
 static void print_csv_text(const char *text, FILE *stream) {
         const char *quote = strpbrk(text, ",\"\n") ? "\"" : "";
 

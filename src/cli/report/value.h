@@ -3,11 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * One value, such as a field of a GPU's row, and how it is written. A command's table of fields says what there is; how
- * it looks is decided here, once for each format:
+ * A value, such as a field of a GPU's row, and how each format writes it:
  *
  *                      text        JSON            CSV as nvidia-smi's     Prometheus
- *      unknown         - or ?      null            [N/A]                   left out: 0 would be an answer
+ *      unknown         - or ?      null            [N/A]                   left out
  *      not supported   - or ?      null            [Not Supported]         left out
  *      boolean         On, Off     true, false     Enabled, Disabled       1, 0
  *      number          42          42              42                      42
@@ -25,7 +24,7 @@
 
 enum value_kind {
         VALUE_UNKNOWN,
-        VALUE_NOT_SUPPORTED, /* what runs here cannot tell it */
+        VALUE_NOT_SUPPORTED, /* this daemon does not report it */
         VALUE_BOOLEAN,
         VALUE_NUMBER,
         VALUE_TEXT,
@@ -40,18 +39,18 @@ struct value {
         char text[TABLE_CELL_SIZE];
 };
 
-/* Unknown and not supported have no constructor: (struct value){0}, {.kind = VALUE_NOT_SUPPORTED}. */
+/* There is no function for unknown, (struct value){0}, and for {.kind = VALUE_NOT_SUPPORTED}. */
 struct value value_boolean(bool boolean);
 struct value value_number(uint64_t number);
-/* These are unknown when empty or 0. */
+/* Unknown if empty or 0. */
 struct value value_text(const char *text);
 struct value value_time(uint64_t realtime_usec);
 struct value value_duration(uint64_t usec);
 
-/* unknown: what the column has for unknown and not supported: "-" or "?". */
+/* unknown: the column's text for unknown and not supported values, "-" or "?". */
 void value_fill_cell(const struct value *value, const char *unknown, struct table *table);
 json_t *value_json(const struct value *value);
-/* unit: written behind numbers, or NULL. */
+/* unit: printed after numbers, or NULL. */
 void value_print_csv(const struct value *value, const char *unit, FILE *stream);
-/* Returns false for what is to be left out. */
+/* Returns false for a value that is left out. */
 bool value_sample(const struct value *value, double *ret_sample);

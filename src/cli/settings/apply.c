@@ -22,7 +22,7 @@ struct outcome {
         struct setting_value wanted; /* in the unit of the GPU: no percentage */
         struct setting_value actual; /* not set: unknown */
         bool differs;
-        bool applied; /* changed, and NVML cannot tell: taken as so until the GPU is opened anew */
+        bool applied; /* set, but NVML cannot read it: trusted until the GPU is opened anew */
         char reason[REASON_SIZE];
 };
 
@@ -30,7 +30,7 @@ struct applying {
         const struct apply *apply;
         struct nvml_gpu gpu;
         bool looked;      /* for clients */
-        char client[128]; /* who stands in the way of a change; empty: nobody */
+        char client[128]; /* who prevents a change; empty: nobody */
 };
 
 static void differ(struct outcome *outcome, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -53,7 +53,7 @@ static const json_t *find_previous(const struct apply *apply, enum setting setti
                                        &place);
 }
 
-/* Whether it has set the same, which NVML cannot tell. */
+/* Whether the last run has set this value, which NVML cannot read. */
 static bool was_applied(const struct apply *apply, enum setting setting, const char *wanted) {
         const json_t *row = find_previous(apply, setting);
         const char *text = json_string_value(json_object_get(row, "wanted"));
@@ -61,7 +61,7 @@ static bool was_applied(const struct apply *apply, enum setting setting, const c
         return text && json_is_true(json_object_get(row, "applied")) && text_equal(text, wanted);
 }
 
-/* Why it was not as wanted already then, or NULL when it was. */
+/* Why the setting was not as wanted in the last run, or NULL if it was. */
 static const char *previous_reason(const struct apply *apply, enum setting setting) {
         const json_t *row = find_previous(apply, setting);
 

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * One GPU's settings: compared with what is wanted, changed where they differ, read back. It calls NVML, which may
- * crash or hang with the driver: run it in a process that can be given up (worker.h).
+ * Compares one GPU's settings with what is wanted, changes those that differ, and reads them back. It calls NVML, which
+ * may crash, or hang with the driver: run it in a process that can be given up (worker.h).
  */
 
 #include <jansson.h>
@@ -14,7 +14,7 @@
 #include "config/config.h"
 
 enum apply_mode {
-        APPLY_PLAN,           /* say what would be changed */
+        APPLY_PLAN,           /* only report what would be changed */
         APPLY_COMPARE,        /* change nothing */
         APPLY_CHANGE,         /* change what differs */
         APPLY_CHANGE_IF_IDLE, /* only when no client has the GPU open */
@@ -25,10 +25,10 @@ struct apply {
         const char *nvml; /* NULL: NVIDIA's own */
         struct pci_address address;
         int minor;
-        pid_t daemon_pid; /* who is no client; 0: unknown */
+        pid_t daemon_pid; /* which is no client; 0: unknown */
         enum apply_mode mode;
         const struct config_settings *wanted;
-        const json_t *previous; /* what apply_run() returned last since the GPU was opened, or NULL */
+        const json_t *previous; /* what apply_run() returned last for this open of the GPU, or NULL */
 };
 
 /*
@@ -37,5 +37,5 @@ struct apply {
  */
 json_t *apply_run(const struct apply *apply);
 
-/* The rows of a GPU of which nothing is known, for that reason; differs: whether that is a fault. */
+/* The rows of a GPU of which nothing is known. differs: whether that counts as not as wanted. */
 json_t *apply_rows_unknown(const struct config_settings *wanted, bool differs, const char *reason);

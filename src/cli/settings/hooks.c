@@ -110,7 +110,7 @@ static void run_one(const struct hook_call *call, const char *path, char failure
 
 /* ---- all of them ---------------------------------------------------------------------------------------------- */
 
-/* Neither hidden files nor what editors and package managers leave beside theirs. */
+/* No hidden files, and no backups of editors and package managers. */
 static int is_name(const struct dirent *entry) {
         static const char *const others[] = {".*", "*~*", "*.dpkg-old", "*.rpmnew"};
 
@@ -120,7 +120,7 @@ static int is_name(const struct dirent *entry) {
         return true;
 }
 
-/* Whether only root, or who runs us, can have written it; whoever else may write it would be root. */
+/* Whether only root, or our own user, can write to it: it runs as root. */
 static bool is_trusted(const char *path, bool *ret_executable) {
         struct stat status;
 
@@ -152,7 +152,7 @@ void hooks_run(const struct hook_call *call, void (*tell)(void *userdata, json_t
                         continue;
                 trusted = is_trusted(path, &executable);
                 if (trusted && !executable)
-                        continue; /* switched off, as in other folders of this kind */
+                        continue; /* switched off */
                 if (trusted)
                         run_one(call, path, failure);
                 else

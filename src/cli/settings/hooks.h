@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Hooks: the administrator's own executables, run as root when something happened to a GPU, one after another by name.
- * What they print goes to our standard error. Call it in a process of its own: it waits for them.
+ * Hooks: the administrator's executables, run as root after events of a GPU, one after another by name. Their output
+ * goes to our standard error. Call it in a process of its own, since it waits for them.
  */
 
 #include <jansson.h>
@@ -31,11 +31,11 @@ struct hook_call {
         size_t index;
         enum hook_event event;
         char reason[256];
-        uint64_t limit_usec; /* for each hook; then it is killed */
+        uint64_t limit_usec; /* after which a hook is killed */
 };
 
 /*
- * Runs them all. `tell` takes what came of each, a row of "hooks" in docs/schemas/settings.json: {"name", "event",
- * "failure"}, a reference of its own.
+ * Runs them all. `tell` receives a reference to each result, a row of "hooks" in docs/schemas/settings.json: {"name",
+ * "event", "failure"}.
  */
 void hooks_run(const struct hook_call *call, void (*tell)(void *userdata, json_t *row), void *userdata);

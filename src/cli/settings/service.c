@@ -27,7 +27,7 @@
 #define ANSWER_USEC (5 * USEC_PER_SEC)
 #define RETRY_USEC (1 * USEC_PER_SEC) /* to find the daemon */
 
-/* Time limits are looked at so often, and anything else that no descriptor tells of. */
+/* How often time limits are checked, and all else without a descriptor. */
 enum { TURN_BUSY_MSEC = 500, TURN_IDLE_MSEC = 5000 };
 
 struct settings_service {
@@ -40,7 +40,7 @@ struct settings_service {
         int32_t daemon_pid;
         bool said_missing;
         bool ends;
-        bool is_followed; /* by another, which is to know what this one did */
+        bool is_followed; /* by another service, for which the state stays */
         bool changed;     /* the state is to be written */
         size_t n_gpus;
         struct service_gpu *gpus[HF_GPUS_MAX];
@@ -91,7 +91,7 @@ static void reload(struct settings_service *service) {
 
 /* ---- what the daemon says ------------------------------------------------------------------------------------- */
 
-/* A row for the GPU, made if there is none; NULL: there is no room for one. */
+/* Finds or adds the GPU's row. NULL: there is no room. */
 static struct service_gpu *get_row(struct settings_service *service, const struct pci_address *address) {
         for (size_t i = 0; i < service->n_gpus; i++)
                 if (pci_address_compare(&service->gpus[i]->address, address) == 0)
@@ -138,7 +138,7 @@ static void lose_daemon(struct settings_service *service) {
         service->retry_usec = clock_monotonic_usec() + RETRY_USEC;
 }
 
-/* Has a Watch call on its way, if the daemon is there. */
+/* Sends a Watch call if there is none, and a daemon. */
 static void watch(struct settings_service *service) {
         char path[128];
         int r;
@@ -181,7 +181,7 @@ static void read_answer(struct settings_service *service) {
 
 /* ---- what is done about it ------------------------------------------------------------------------------------ */
 
-/* What could not even be begun, since NVML did not start or answer, is tried again with each look. */
+/* If NVML did not start or answer, each look tries again to apply the settings. */
 static enum apply_mode mode_of_look(const struct service_gpu *gpu) {
         if (json_is_string(json_object_get(gpu->result, "problem")))
                 return APPLY_CHANGE;
@@ -201,7 +201,7 @@ static void fill_call(const struct settings_service *service, const struct servi
         text_set(ret_call->reason, "%s", gpu->events[0].reason);
 }
 
-/* Gives the GPU's worker the next thing to do: the settings of a GPU that was opened come before its hooks. */
+/* Starts the GPU's worker if there is something to do. After an open, settings come before hooks. */
 static void employ(struct settings_service *service, struct service_gpu *gpu) {
         uint64_t now_usec = clock_monotonic_usec();
         bool held = service_gpu_is_held(gpu), has_event = gpu->n_events > 0;
@@ -288,7 +288,7 @@ static int make_folder(const struct settings_service *service) {
         return r < 0 ? log_errno(LOG_ERR, r, "cannot make %s", path) : 0;
 }
 
-/* What the service before this one has left behind: its restart is no reason to apply anything again. */
+/* Takes over the state of the service before this one: a restart must not apply anything again. */
 static void remember_state(struct settings_service *service) {
         json_t *document = NULL, *row;
         size_t i;
@@ -329,7 +329,7 @@ static void read_signals(struct settings_service *service) {
                 case SIGUSR1: /* a restart */
                         service->ends = service->is_followed = true;
                         break;
-                case SIGCHLD: /* a worker that was given up may have gone: the turn looks */
+                case SIGCHLD: /* turn() looks for workers that have ended */
                         break;
                 default:
                         service->ends = true;

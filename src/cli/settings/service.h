@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What holdfast-settings.service runs: it waits on RPC Watch, and each time the daemon has opened a GPU anew it applies
- * the settings and runs the hooks, in a worker for each GPU (worker.h). It writes what came of it for all to read
- * (cli/node/settings_state.h).
+ * The settings service, holdfast-settings.service: waits on RPC Watch, and each time the daemon has opened a GPU anew,
+ * applies the settings and runs the hooks in a worker for each GPU (worker.h). Writes the results to a file that
+ * everybody may read (cli/node/settings_state.h).
  *
  *      Watch ---> events of a GPU: held, released, failed, ... ---> a queue for each GPU ---> its worker
  *                 a look at all GPUs every minute ------------------------------------------^    |
@@ -20,7 +20,7 @@ struct service_options {
         const struct locations *locations;
         const char *config; /* the configuration's path */
         const char *nvml;   /* NULL: NVIDIA's own */
-        uint64_t look_usec; /* how often settings are compared */
+        uint64_t look_usec; /* interval for comparing settings */
         uint64_t hook_usec; /* how long a hook may take */
 };
 

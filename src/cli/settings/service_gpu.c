@@ -43,7 +43,7 @@ void service_gpu_remember(struct service_gpu *gpu, json_t *row) {
         json_t *hooks = json_object_get(row, "hooks");
 
         if (!json_is_true(json_object_get(row, "applied")) || json_is_true(json_object_get(row, "busy")))
-                return; /* hooks may be left to run, too */
+                return; /* there may be hooks to run, too */
         gpu->known = gpu->remembered = true;
         gpu->daemon_started = (uint64_t)json_integer_value(json_object_get(row, "daemon_started"));
         gpu->opens = (uint32_t)json_integer_value(json_object_get(row, "opens"));
@@ -76,7 +76,7 @@ void service_gpu_want(struct service_gpu *gpu, struct config_settings wanted) {
 
 /* ---- what the daemon says ------------------------------------------------------------------------------------- */
 
-/* Of too many the last gives way: the first ones have happened before it. */
+/* If the queue is full, the new event replaces the last one. */
 static void queue_event(struct service_gpu *gpu, enum hook_event event, const char *reason) {
         struct service_event *place =
                 &gpu->events[gpu->n_events < SERVICE_EVENTS_MAX ? gpu->n_events++ : SERVICE_EVENTS_MAX - 1];
@@ -86,7 +86,7 @@ static void queue_event(struct service_gpu *gpu, enum hook_event event, const ch
         (void)text_printable(place->reason);
 }
 
-/* What was found before the GPU was opened anew says nothing any more. */
+/* Drops the results from before the GPU was opened anew. */
 static void forget(struct service_gpu *gpu) {
         json_decref(gpu->result);
         gpu->result = NULL;
@@ -95,9 +95,9 @@ static void forget(struct service_gpu *gpu) {
 }
 
 /*
- * A daemon that has taken the GPU over from its keeper has not opened it: its count stands at 0. That of a GPU which
- * was removed and comes back begins anew, so it may be the same as before: the GPU is held since another time then.
- * What happened between another daemon's end and our own start was not seen: that counts as opened.
+ * A daemon that has adopted the GPU from its keeper has not opened it, and reports 0 opens. The count of a GPU that was
+ * removed and comes back starts anew and may be the same as before, but the time since when it is held differs. If
+ * another daemon was started before we were, that counts as an open.
  */
 static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
         bool same_daemon = gpu->known && gpu->daemon_started == daemon_started;
@@ -164,7 +164,7 @@ static void log_setting(const struct service_gpu *gpu, const json_t *row) {
                           text_of(row, "wanted"));
 }
 
-/* "since" stays while a setting is as it was. */
+/* "since" stays while the setting does not change. */
 static void note_since(const struct service_gpu *gpu, json_t *row, const char *now) {
         size_t place;
         const json_t *before =

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A GPU as the settings service knows it: what the daemon said of it last, what is to be done, and what came of it. */
+/* A GPU of the settings service: the daemon's last report, what is to be done, and its results. */
 
 #include <jansson.h>
 
@@ -20,44 +20,45 @@ struct service_event {
 struct service_gpu {
         struct pci_address address;
         size_t index;
-        struct hf_gpu said; /* by the daemon, last */
+        struct hf_gpu said; /* the daemon's last report */
         bool present;       /* in the last list */
         bool due;           /* opened anew: settings are to be applied */
-        bool known;         /* seen held at least once: the next three say by whom, how often, since when */
+        bool known;         /* seen held: daemon_started, opens and since describe the last open */
         bool remembered;    /* as the service before this one saw it */
         uint64_t daemon_started;
         uint32_t opens;
         uint64_t since;
-        bool failed; /* said already */
+        bool failed; /* the event is queued already */
         struct config_settings wanted;
-        json_t *configured;                              /* what the configuration says of it, in its words */
+        json_t *configured;                              /* the configured settings, as texts */
         struct service_event events[SERVICE_EVENTS_MAX]; /* in their order */
         size_t n_events;
         uint64_t look_usec; /* when it is compared next */
         struct settings_worker worker;
         json_t *result; /* of apply_run(), since the GPU was opened; or NULL */
-        json_t *hooks;  /* what came of each hook last */
+        json_t *hooks;  /* the last result of each hook */
 };
 
 struct service_gpu *service_gpu_new(const struct pci_address *address);
 struct service_gpu *service_gpu_free(struct service_gpu *gpu);
 
-/* Takes over what the service before this one has written of the GPU, if it had nothing left to do. */
+/* Takes over the row that the service before this one has written, if that had nothing left to do. */
 void service_gpu_remember(struct service_gpu *gpu, json_t *row);
 
-/* Sets what is wanted; due if that is not what it was. */
+/* Sets what is wanted. If that has changed, the settings are due. */
 void service_gpu_want(struct service_gpu *gpu, struct config_settings wanted);
 
-/* Takes what a daemon that started then says of the GPU: queues events. NULL: it is not in its list any more. */
+/* Takes the report of the daemon that started at that time, and queues events. said: NULL if it does not list the GPU.
+ */
 void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64_t daemon_started);
 
 /* Whether settings may be applied now: held, and nobody has a lease. */
 bool service_gpu_is_held(const struct service_gpu *gpu);
 
-/* Takes a line of the worker's; logs what is new in it. */
+/* Takes a line from the worker, and logs what is new in it. */
 void service_gpu_take(struct service_gpu *gpu, json_t *line);
 
-/* The worker was given up: nothing is known. */
+/* Kills the worker, whose results are then unknown. */
 void service_gpu_give_up(struct service_gpu *gpu, const char *why);
 
 /* Its row in docs/schemas/settings.json, or NULL when out of memory. */

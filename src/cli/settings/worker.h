@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A process that applies one GPU's settings and then runs the hooks, and that can be given up: it may hang with the
- * driver. What comes of it arrives in JSON, a line each.
+ * A process that applies one GPU's settings and then runs the hooks. It can be given up, since it may hang with the
+ * driver. Its results arrive as lines of JSON.
  *
  *      this process                         worker
  *        <--- {"settings": [...]} -------   NVML: compares, changes, reads back
@@ -25,7 +25,7 @@ enum {
 
 struct settings_worker {
         pid_t pid;          /* 0: there is none */
-        int fd;             /* to be polled; -1 once it has ended or was given up */
+        int fd;             /* for poll(); -1 once it has ended or was given up */
         bool applying;      /* its settings are still to come; once it has ended, they never do */
         uint64_t hook_usec; /* for each hook */
         uint64_t deadline_usec;
@@ -36,14 +36,14 @@ struct settings_worker {
 /* Starts it; apply, call: NULL for no settings, no hooks. Returns 0 or negative errno. */
 int settings_worker_start(struct settings_worker *worker, const struct apply *apply, const struct hook_call *call);
 
-/* The next line that has arrived, a new reference, or NULL: none yet, or none any more. */
+/* The next line that has arrived, a new reference; or NULL. */
 json_t *settings_worker_next(struct settings_worker *worker);
 
-/* Kills it. One that hangs in the driver stays until that gives it back. */
+/* Kills it. If it hangs in the driver it stays until the driver returns. */
 void settings_worker_kill(struct settings_worker *worker);
 
 /* Whether it is gone, and another may be started. */
 bool settings_worker_is_gone(struct settings_worker *worker);
 
-/* Waits for the settings alone: starts a worker and returns what came of it, or NULL after the time limit. */
+/* Starts a worker for the settings alone. Returns its result, or NULL after the time limit. */
 json_t *settings_worker_apply(const struct apply *apply);
