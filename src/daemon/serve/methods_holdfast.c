@@ -205,7 +205,7 @@ static void watcher_answer(struct watcher *watcher) {
         struct session *session = watcher->session;
         uint32_t xid = watcher->xid;
 
-        session_detach(session, &watcher->resource);
+        session_detach(&watcher->resource);
         watcher_remove(watcher);
         reply_list(methods, session, xid);
 }

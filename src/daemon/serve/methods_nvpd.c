@@ -49,7 +49,7 @@ static void on_set_answered(struct registry_request *request, enum registry_answ
 
         if (!pending->session)
                 return;
-        session_detach(pending->session, &pending->resource);
+        session_detach(&pending->resource);
         reply_answer(pending->session, pending->xid, answer);
 }
 

@@ -369,7 +369,7 @@ void session_attach(struct session *session, struct session_resource *resource) 
         LIST_INSERT_HEAD(&session->resources, resource, link);
 }
 
-void session_detach(struct session *session, struct session_resource *resource) {
+void session_detach(struct session_resource *resource) {
         LIST_REMOVE(resource, link);
 }
 

@@ -91,6 +91,6 @@ struct session_resource {
         LIST_ENTRY(session_resource) link;
 };
 void session_attach(struct session *session, struct session_resource *resource);
-void session_detach(struct session *session, struct session_resource *resource);
+void session_detach(struct session_resource *resource);
 bool session_has_resources(const struct session *session);
 bool session_is_kept(const struct session *session);
