@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A stand-in for libcuda.so.1 over the simulated driver below HOLDFAST_ROOT: as much of it as a first context needs.
- * The GPU is the one whose UUID CUDA_VISIBLE_DEVICES names; a context is its open node, kept until the process ends.
+ * A stand-in for libcuda.so.1 on the simulated driver below HOLDFAST_ROOT, with the functions for a first context.
+ * CUDA_VISIBLE_DEVICES names the GPU by its UUID. A context is its open node, which stays open until the process ends.
  */
 
 #include <fcntl.h>

@@ -4,15 +4,15 @@
 /*
  * fail-syscall fail|kill N EXCEPT REPORT COMMAND...
  *
- * Becomes COMMAND, whose N-th system call fails, once, in whichever thread it comes, and nothing of it is done; or
- * which is killed there. Counted are calls that a machine may refuse (the table), less those that EXCEPT names with
- * commas between, from the command's first close_range(2): the daemon's main() begins with that, and what is before it
- * is the loader's. At the command's end REPORT gets "<calls> <which one it was>".
+ * Executes COMMAND. Its N-th system call, in any thread, fails once without an effect ("fail"), or kills it ("kill").
+ * Only calls that a machine may refuse count (see the table), without those in EXCEPT, which are separated by commas.
+ * Counting begins at the first close_range(2), with which the daemon's main() begins: earlier calls are the loader's.
+ * At the end of the command REPORT receives "<calls> <name of the failed call>".
  *
  *      this process: filter, exec COMMAND --- calls ---> kernel --- notification ---> supervisor (a grandchild)
  *                                              <-- go on, or an error --
  *
- * The supervisor is adopted by whoever adopts orphans, so that the command has no child that it does not know of.
+ * The supervisor is a grandchild, so the command has no unexpected child.
  */
 
 #include <errno.h>
@@ -34,7 +34,7 @@
 #include "base/fd.h"
 #include "base/text.h"
 
-/* What may fail on a sound machine that is short of something, and how. */
+/* System calls that may fail on a working machine for lack of resources, and their errors. */
 static const struct {
         const char *name;
         int error;
@@ -116,10 +116,11 @@ struct supervisor {
         int notify_fd;
         bool counting;
         unsigned long count;
-        char failed[64]; /* which one it was */
+        char failed[64]; /* its name */
 };
 
-/* Bytes that never leave the process, in an eventfd or the event loop's pipe: no shortage makes them fail. */
+/* Reads and writes within the process, of an eventfd or the event loop's pipe: these do not fail for lack of resources.
+ */
 static bool is_inner(const struct seccomp_notif *call) {
         char path[64], target[64];
         ssize_t length;
@@ -132,7 +133,7 @@ static bool is_inner(const struct seccomp_notif *call) {
         return target[0] != '/' && call->data.args[0] != STDERR_FILENO;
 }
 
-/* The error that this call gets; 0: it goes on. */
+/* Returns the error for this call; 0 lets it continue. */
 static int judge(struct supervisor *supervisor, const struct seccomp_notif *call) {
         CLEANUP(free_ptr) char *name = NULL;
 
@@ -151,7 +152,7 @@ static int judge(struct supervisor *supervisor, const struct seccomp_notif *call
 
 static void answer(struct supervisor *supervisor, struct seccomp_notif *call, struct seccomp_notif_resp *response) {
         memset(call, 0, sizeof(*call));
-        if (seccomp_notify_receive(supervisor->notify_fd, call) < 0) /* its thread is gone */
+        if (seccomp_notify_receive(supervisor->notify_fd, call) < 0) /* its thread has ended */
                 return;
         memset(response, 0, sizeof(*response));
         response->id = call->id;
@@ -161,7 +162,7 @@ static void answer(struct supervisor *supervisor, struct seccomp_notif *call, st
         (void)seccomp_notify_respond(supervisor->notify_fd, response);
 }
 
-/* Whole or not at all: whoever waits for the file reads it as soon as it is there. */
+/* Atomically, because a reader reads the file as soon as it exists. */
 static void write_report(const struct supervisor *supervisor) {
         char path[PATH_MAX];
         FILE *file;
@@ -173,7 +174,7 @@ static void write_report(const struct supervisor *supervisor) {
                 (void)rename(path, supervisor->report);
 }
 
-/* Until no process is left that the filter is on. */
+/* Until no process with the filter is left. */
 static void supervise(struct supervisor *supervisor) {
         struct pollfd pollfd = {.fd = supervisor->notify_fd, .events = POLLIN};
         struct seccomp_notif_resp *response = NULL;
@@ -224,7 +225,7 @@ static int install_filter(const char *except) {
         return seccomp_notify_fd(filter);
 }
 
-/* What the processes have in common until the command is executed. */
+/* Shared by the processes until the command is executed. */
 struct hand_over {
         pid_t command;
         int *notify_fd;   /* the command's number of it, in shared memory */
@@ -243,8 +244,9 @@ static void supervisor_main(struct supervisor *supervisor, const struct hand_ove
         if (supervisor->notify_fd < 0 || write(hand_over->taken[1], &byte, 1) != 1)
                 fail("cannot have the notifications", errno);
         (void)fd_close(hand_over->taken[1]);
-        (void)setsid();                                    /* signals to the command's group are not for us */
-        (void)close_range(STDIN_FILENO, STDERR_FILENO, 0); /* whoever reads the command's output waits for its end */
+        (void)setsid(); /* no signals to the command's group */
+        (void)close_range(STDIN_FILENO, STDERR_FILENO,
+                          0); /* otherwise a reader of the command's output would wait for this process, too */
         supervise(supervisor);
         _exit(EXIT_SUCCESS);
 }

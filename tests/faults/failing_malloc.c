@@ -2,13 +2,13 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Preloaded into a program: its n-th allocation fails, once. What it does from then on is the test.
+ * Preloaded into a program: its n-th allocation fails once. A test looks at what the program does then.
  *
  *      HOLDFAST_FAIL_ALLOCATION=n       counted from the start of main(); 0 or none: nothing fails
  *      HOLDFAST_ALLOCATION_REPORT=FILE  is the count, always up to date: it is mapped, since at its end the program may
  *                                       be forbidden to open anything
  *
- * The allocator itself is whose turn it is otherwise: glibc's, or a sanitizer's, which then tells what was leaked.
+ * The allocator itself is glibc's, or a sanitizer's, which reports leaks.
  */
 
 #include <dlfcn.h>
@@ -25,7 +25,7 @@
 static atomic_ulong *count; /* NULL: not in main() yet */
 static unsigned long failing;
 
-/* Counts one more. Returns whether it is the one that fails. */
+/* Counts an allocation. Returns whether it must fail. */
 static bool fails(void) {
         if (!count || atomic_fetch_add(count, 1) + 1 != failing)
                 return false;
@@ -33,7 +33,7 @@ static bool fails(void) {
         return true;
 }
 
-/* The next function of that name, looked up at its first use: others allocate before our constructor runs. */
+/* The next function of this name, looked up at its first use, because other code allocates before our constructor. */
 #define NEXT(name)                                                                                                     \
         ({                                                                                                             \
                 static __typeof__(name) *next_;                                                                        \
@@ -66,7 +66,7 @@ int posix_memalign(void **ret_block, size_t alignment, size_t size) {
         return fails() ? ENOMEM : NEXT(posix_memalign)(ret_block, alignment, size);
 }
 
-/* Counts into the file from now on; without one, in vain. */
+/* Maps the counter in the report file. Returns NULL if there is none. */
 static atomic_ulong *open_report(void) {
         const char *path = getenv("HOLDFAST_ALLOCATION_REPORT");
         int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Preloaded into a program: the time of day is as many seconds off as the file HOLDFAST_CLOCK_OFFSET says, from the
- * moment it says so. The other clocks run as ever, as on a machine whose administrator or NTP sets the time.
+ * Preloaded into a program: shifts the time of day by the seconds in the file HOLDFAST_CLOCK_OFFSET, which may change
+ * at any time. The other clocks do not change, as when an administrator or NTP sets the time.
  */
 
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const volatile int64_t *offset_sec; /* mapped: nothing is opened later, when that may be forbidden */
+static const volatile int64_t *offset_sec; /* mapped, because the sandbox may later forbid to open files */
 
 static void __attribute__((constructor)) begin(void) {
         const char *path = getenv("HOLDFAST_CLOCK_OFFSET");

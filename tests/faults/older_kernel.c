@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Preloaded into a program: sockets know no options that came with Linux 6.5 or later. What the daemon does on older
- * kernels is tried with it on whatever kernel there is.
+ * Preloaded into a program: sockets lack the options of Linux 6.5 and later. So tests can check on any kernel what the
+ * daemon does on an older one.
  */
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The same bytes as a call of program 35006 and as a reply to one. */
+/* Decodes the bytes as a call of program 35006, and as a reply to one. */
 
 #include <string.h>
 

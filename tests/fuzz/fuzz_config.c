@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The configuration file: it is taken as a whole, or refused with a sentence that names it, and changes nothing. */
+/* The configuration file: it is accepted completely, or refused with an error that names it, and then changes nothing.
+ */
 
 #include <errno.h>
 #include <string.h>

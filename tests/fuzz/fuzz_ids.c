@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* How people name GPUs on the command line: what is understood is resolved, what is not is refused in words. */
+/* Names of GPUs on the command line: valid ones are resolved, others refused with an error message. */
 
 #include <errno.h>
 #include <string.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Records of the kernel log: no bytes do harm, and a GPU that is waited for has an address, and a record of facility 0.
- */
+/* Records of the kernel log: an unbind is recognised only with an address, in a record of facility 0. */
 
 #include "daemon/gpus/kernel_messages.h"
 #include "tests/fuzz/fuzz.h"

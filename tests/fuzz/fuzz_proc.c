@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Whatever is read from /proc: the driver's files below a root whose files are all the one input, and the kernel's
- * texts about processes, whose names anybody may choose.
+ * Files in /proc: the driver's files, below a root in which every file has the input as its content, and the kernel's
+ * files about processes, whose names any user may choose.
  */
 
 #include <fcntl.h>
@@ -64,7 +64,7 @@ static void remove_root(void) {
         (void)nftw(root, drop, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* With a node that this very process has open: that is whom holders_scan_process() finds. */
+/* With a node that this process has open, so holders_scan_process() finds it. */
 static void make_root(const char *input) {
         fuzz_require(mkdtemp(root) && atexit(remove_root) == 0);
         for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
@@ -104,7 +104,7 @@ static int do_not_run(const char *const arguments[]) {
         return -1;
 }
 
-/* What is to be made is a node of the driver's or UVM's, with no more bits than a mode has. */
+/* Only nodes of the driver or of UVM may be made, with a valid mode. */
 static int check_node(const struct locations *where, const struct node *node,
                       const struct node_parameters *parameters) {
         fuzz_require(text_starts_with(node->path, "/dev/nvidia") && !strstr(node->path, ".."));
@@ -121,7 +121,7 @@ static void try_nodes(void) {
         (void)nodes_make_with(&locations, &one, &ops);
 }
 
-/* ---- the kernel's texts about processes ---- */
+/* ---- the kernel's files about processes ---- */
 
 static void try_process_texts(const char *text, size_t size) {
         CLEANUP(free_ptr) char *copy = malloc(size + 1);

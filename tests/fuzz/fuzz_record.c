@@ -27,7 +27,7 @@ static void stream_done(struct stream *stream) {
         free(stream->reader.buffer);
 }
 
-/* To the next record, the end of the stream, or an error. */
+/* Reads to the next record, the end of the stream, or an error. */
 static int stream_read(struct stream *stream) {
         int r = RECORD_INCOMPLETE;
 

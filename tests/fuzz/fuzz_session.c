@@ -2,9 +2,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A client's whole stream, through a socket, into the real session, methods and registry, on two GPUs that open at
- * once. The first byte says who the client is, whether it waits for the driver before it hangs up, and in what pieces
- * it sends; the rest is the stream. Whatever comes back are whole replies, and the session ends with its client.
+ * A client's stream, through a socket, into the real session, methods and registry, on two GPUs that open at once. The
+ * first byte selects the client's user, whether it waits for the driver before it hangs up, and the size of the pieces
+ * that it sends; the rest is the stream. The daemon must send complete replies, and the session must end with its
+ * client.
  */
 
 #include <errno.h>
@@ -27,11 +28,11 @@ enum {
         FLAG_ROOT = 0x80,
         FLAG_PATIENT = 0x40,
         PIECE_MASK = 0x3f,
-        REPLY_SIZE_MAX = 4096, /* a List of two GPUs has less */
-        LIMIT_SEC = 30,        /* for what takes milliseconds on an idle machine */
+        REPLY_SIZE_MAX = 4096, /* more than a List of two GPUs */
+        LIMIT_SEC = 30,        /* takes milliseconds on an idle machine */
 };
 
-/* ---- a driver in which everything works at once ---- */
+/* ---- a driver in which every call succeeds at once ---- */
 
 static int driver_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n) {
         struct gpu_info *gpus = calloc(2, sizeof(*gpus));
@@ -114,10 +115,10 @@ static void start_daemon(void) {
                 .on_ready = ignore,
                 .on_stopped = ignore,
         };
-        int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* nobody comes this way */
+        int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* no client connects to it */
         const struct sockaddr any = {.sa_family = AF_UNIX};
 
-        fuzz_require(bind(listen_fd, &any, sizeof(any.sa_family)) == 0); /* a name of the kernel's choice */
+        fuzz_require(bind(listen_fd, &any, sizeof(any.sa_family)) == 0); /* the kernel chooses a name */
         config.loop = daemon_parts.loop = event_base_new();
         fuzz_require(daemon_parts.loop && worker_new(&daemon_parts.worker, daemon_parts.loop) == 0);
         config.worker = daemon_parts.worker;
@@ -170,7 +171,7 @@ static void check_reply(const struct client *client) {
         fuzz_require(rpc_reply_decode(&reader, &reply) == 0);
 }
 
-/* Reads what has come: whole replies and the beginning of one, nothing else. */
+/* Reads what has arrived: complete replies, and perhaps the beginning of one. */
 static void read_replies(struct client *client) {
         uint8_t bytes[1024];
         ssize_t count;
@@ -191,7 +192,7 @@ static void send_stream(struct client *client, const uint8_t *bytes, size_t size
         while (size > 0 && daemon_parts.session) {
                 ssize_t count = send(client->fd, bytes, size < piece ? size : piece, MSG_NOSIGNAL);
 
-                if (count < 0) /* the session has a call in work, and its socket is full */
+                if (count < 0) /* the session is busy with a call, and its socket is full */
                         break;
                 bytes += count;
                 size -= (size_t)count;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Uevents, which below a root come from a socket: no bytes do harm, and a device that goes has an address. */
+/* Uevents, which arrive from a socket below a root: a removed device has an address. */
 
 #include "daemon/gpus/hotplug.h"
 #include "tests/fuzz/fuzz.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Runs a fuzz target once over every file of the folder given: the corpus as a plain test. */
+/* Runs a fuzz target once for each file in a folder, so the corpus is an ordinary test. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -47,7 +47,7 @@ static int run_input(DIR *folder, const char *name) {
                 fprintf(stderr, "cannot read %s: %s\n", name, strerror((int)-size));
                 return -1;
         }
-        /* A block of exactly this size lets the address sanitizer see a read behind it. */
+        /* In a block of exactly this size the address sanitizer detects a read beyond it. */
         exact = malloc((size_t)size + (size == 0));
         if (!exact)
                 return -1;

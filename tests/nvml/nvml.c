@@ -2,10 +2,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A stand-in for libnvidia-ml.so.1 over the simulated driver: as much of NVML as asking for persistence, switching
- * the kernel's flag and the settings of GPUs need. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), one
- * JSON object a line. Like the real one it asks the persistence daemon (below HOLDFAST_ROOT) first, and joins its
- * answer and the flag by "or".
+ * A stand-in for libnvidia-ml.so.1 on the simulated driver: the functions for persistence mode and for the settings of
+ * GPUs. Each call asks the simulator's socket (HOLDFAST_SIM_SOCKET), with a JSON object in each line. Like the real
+ * library it first asks the persistence daemon (below HOLDFAST_ROOT), and reports the mode as enabled if the daemon or
+ * the legacy flag says so.
  *
  * HOLDFAST_NVML_FAULT has it fail: "mismatch", it belongs to another driver; "unsupported", the GPUs have
  * neither a power limit nor locked clocks; "crash", in setting one.
@@ -93,7 +93,7 @@ static int connect_daemon(void) {
         return connect_to(path);
 }
 
-/* The real one looks whether the path exists, and then insists on an answer. */
+/* If the path exists, the real library requires an answer. */
 static bool is_dead_socket(void) {
         const char *root = getenv("HOLDFAST_ROOT");
         char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -112,7 +112,7 @@ static void json_done(json_t **json) {
         json_decref(*json);
 }
 
-/* Asks one question, whose reference it takes over; returns the result as a new reference, or NULL. */
+/* Sends a question, whose reference it takes over. Returns the result as a new reference, or NULL. */
 static json_t *ask(json_t *question) {
         CLEANUP(json_done) json_t *owned = question, *answer = NULL;
         CLEANUP(fd_done) int fd = connect_to(getenv("HOLDFAST_SIM_SOCKET"));
@@ -121,7 +121,7 @@ static json_t *ask(json_t *question) {
 
         if (fd < 0 || !(stream = fdopen(fd, "r+")))
                 return NULL;
-        (void)take_fd(&fd); /* the stream's now */
+        (void)take_fd(&fd); /* the stream owns it now */
         if (json_dumpf(owned, stream, JSON_COMPACT) < 0 || fputc('\n', stream) < 0 || fflush(stream) < 0)
                 return NULL;
         answer = json_loadf(stream, JSON_DISABLE_EOF_CHECK, NULL);
@@ -183,7 +183,7 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device) {
         return ERROR_NOT_FOUND;
 }
 
-/* A connection for each question, as NVML makes it. False too when nobody answers. */
+/* Makes a connection for each question, as NVML does. Returns false also without an answer. */
 static bool is_held(const struct pci_address *address) {
         const struct rpc_call call = {1, NVPD_PROGRAM, NVPD_VERSION_1, NVPD_GET_PERSISTENCE_MODE};
         const struct nvpd_device device = {(int32_t)address->domain, address->bus, address->slot, 0};
@@ -211,7 +211,7 @@ static bool is_held(const struct pci_address *address) {
         return xdr_reader_ok(&reader) && result.status == NVPD_SUCCESS && result.mode == NVPD_MODE_ENABLED;
 }
 
-/* What the simulator's status says of the GPU under that key, a new reference, or NULL. */
+/* Returns the value of a key in the simulator's status of the GPU, as a new reference, or NULL. */
 static json_t *status_of(const char *address, const char *key) {
         CLEANUP(json_done) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
         json_t *gpu;
@@ -276,7 +276,7 @@ static int get_setting(void *device, const char *key, json_t **ret_value) {
         return *ret_value ? SUCCESS : ERROR_UNKNOWN;
 }
 
-/* Takes over the value's reference. What the simulator refuses is out of its range. */
+/* Takes over the value's reference. If the simulator refuses the value, it is out of range. */
 static int set_setting(void *device, const char *key, json_t *value) {
         CLEANUP(json_done) json_t *owned = value, *result = NULL;
 
@@ -324,7 +324,7 @@ int nvmlDeviceGetSupportedGraphicsClocks(void *device, unsigned memory_clock, un
         return SUCCESS;
 }
 
-/* The simulator has one value for the range: its upper end. */
+/* The simulator stores only the upper end of the range. */
 int nvmlDeviceSetGpuLockedClocks(void *device, unsigned low, unsigned high) {
         if (has_fault("unsupported"))
                 return ERROR_NOT_SUPPORTED;

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast-peer: one call of Holdfast's own program by a client made of holdfast.x. Exits 0 when an answer came. After
- * a release it keeps the connection, and so the lease, until its standard input ends.
+ * holdfast-peer: makes one call of Holdfast's program, as a client generated from holdfast.x. Exits with 0 if it
+ * received an answer. After a release it keeps the connection, and so the lease, until its standard input ends.
  */
 
 #include <stdio.h>
@@ -15,9 +15,9 @@
 #include "tests/peer/holdfast_print.h"
 #include "tests/peer/peer.h"
 
-enum { ANSWER_SEC = 90 }; /* a Watch is answered after 60 s at the latest */
+enum { ANSWER_SEC = 90 }; /* the daemon answers a Watch within 60 s */
 
-/* What follows the name of the call on the command line. */
+/* The arguments after the name of the call on the command line. */
 struct arguments {
         u_quad_t serial;
         hf_release_args release;

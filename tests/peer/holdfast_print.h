@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Answers as rpcgen's code has them, in text, field=value in wire order. */
+/* Prints answers decoded by rpcgen's code as text: field=value in wire order. */
 
 #include <stdio.h>
 

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * nvpd-peer: one call of program 35006 by an independent client. Prints "status=N", and " mode=N" where the answer has
- * one. Exits 0 when an answer came, whatever it says.
+ * nvpd-peer: makes one call of program 35006, as an independent client. Prints "status=N", and " mode=N" if the answer
+ * has one. Exits with 0 if it received an answer, whatever its status.
  */
 
 #include <stdio.h>

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * rpcgen's and libtirpc's codec behind plain C types, so that a test can hold ours against it: the two have headers
- * that cannot be included together. Encoders return the size, decoders whether they could.
+ * rpcgen's and libtirpc's codec behind plain C types, so a test can compare it with ours: the headers of the two cannot
+ * be included together. Encoders return the size, decoders whether they succeeded.
  */
 
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 
 size_t reference_encode_call(uint32_t xid, uint32_t program, uint32_t version, uint32_t procedure, void *buffer,
                              size_t size);
-/* ret_words: denied, accept status, low, high; those that the reply does not have are 0. */
+/* ret_words: denied, accept status, low, high; 0 if the reply lacks the word. */
 bool reference_decode_reply(const void *bytes, size_t size, uint32_t *ret_xid, uint32_t ret_words[static 4]);
 
 /* domain, bus, slot, function, value */

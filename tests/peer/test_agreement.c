@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Our codec against rpcgen's and libtirpc's: what one writes the other reads, and both write the same bytes. */
+/* Our codec and that of rpcgen and libtirpc: each decodes what the other encodes, and both encode to the same bytes. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,7 +183,7 @@ static size_t encode_configured(uint8_t *bytes, size_t size, uint32_t n_gpus) {
         return xdr_writer_size(&writer);
 }
 
-static void what_is_configured_means_the_same(void **state) {
+static void configured_gpus_mean_the_same(void **state) {
         static uint8_t ours[4 + (HF_GPUS_MAX + 1) * HF_GPU_CONFIGURED_ENCODED_MAX], theirs[sizeof(ours)];
         CLEANUP(free_ptr) char *text = NULL, *more = NULL;
         size_t size = encode_configured(ours, sizeof(ours), 2);
@@ -244,7 +244,7 @@ int main(void) {
                 cmocka_unit_test(a_list_means_the_same),
                 cmocka_unit_test(the_limits_are_the_same),
                 cmocka_unit_test(stats_mean_the_same),
-                cmocka_unit_test(what_is_configured_means_the_same),
+                cmocka_unit_test(configured_gpus_mean_the_same),
                 cmocka_unit_test(arguments_of_release_are_the_same),
                 cmocka_unit_test(arguments_of_watch_are_the_same),
         };
