@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What honest clients wait while others have a thousand connections and do their worst with them.
+"""Measures how long honest clients wait while attackers hold a thousand connections and misuse them.
 
-There are two honest clients: root, and a user who is none of the attackers. The limit is our daemon without the
-attack. A call that is not answered within two seconds has failed.
+There are two honest clients: root, and a user who is not an attacker. The limit is our daemon without the attack. A call
+that is not answered within two seconds counts as failed.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from latency import GPUS, QUICK
 CONNECTIONS = 1000
 CROWD = Path(crowd.__file__).read_text()
 HONEST = {"root": 0, "a user": 4711}
-GOAL_USEC = {"root": 5_000, "a user": 50_000}  # of the 99th percentile
+GOAL_USEC = {"root": 5_000, "a user": 50_000}  # for the 99th percentile
 
 
 @dataclasses.dataclass
 class Attack:
-    """users: of so many uids, where not of one. record: what they send, of a GPU's address and a serial."""
+    """users: how many uids attack, if more than one. record: makes a record from a GPU's address and a serial number."""
     name: str
     kind: str
     users: int = 0
@@ -57,7 +57,7 @@ ATTACKS = (
 
 
 def serial_of(path):
-    """Of another daemon, which has none, 0."""
+    """Returns the serial number in List's answer, or 0 for another daemon, which does not have List."""
     with holdfast_rpc.Connection(path) as connection:
         try:
             return connection.list()["serial"]
@@ -67,7 +67,7 @@ def serial_of(path):
 
 @contextlib.contextmanager
 def attacked(path, attack, address):
-    """By nobody, or by root as others; with descriptors enough. (A source text: that user may not reach our files.)"""
+    """Attacks from a child, as nobody, or as root with other uids. The child's program is text: nobody cannot read files."""
     record = attack.record(address, serial_of(path))
     limits = (2 * CONNECTIONS, 2 * CONNECTIONS)
     who = {} if attack.users or attack.prefix else {"user": process.NOBODY, "group": process.NOBODY, "extra_groups": []}
@@ -85,7 +85,7 @@ def attacked(path, attack, address):
 
 
 def ask(running, plan, limit_sec):
-    """{honest client: durations}, one call after another."""
+    """Returns {honest client: durations}, one call after another."""
     return {name: call_durations(plan.build, running.daemon.socket_path, running.world.gpus[0], calls=plan.attack_calls,
                                  limit_sec=limit_sec, uid=uid) for name, uid in HONEST.items()}
 
@@ -96,7 +96,7 @@ def at_peace(contender, plan):
 
 
 def under(attack, contender, plan):
-    """All the calls where the daemon is ours: the goal is that none fails. Another one may take minutes for them."""
+    """For our daemon, makes all calls: the goal is that none fails. Another daemon might need minutes for them."""
     limit_sec = plan.attack_sec if contender.is_ours else plan.attack_other_sec
     with contender.running(GPUS, QUICK) as running, attacked(running.daemon.socket_path, attack, running.world.gpus[0]):
         return ask(running, plan, limit_sec)
@@ -107,7 +107,7 @@ def answered(durations):
 
 
 def figures(attack, honest, peace, samples):
-    """peace: of ours; samples: {contender: durations under attack}."""
+    """peace: durations of our daemon without attack; samples: {contender: durations under attack}."""
     for name, share, goal in (("median", 0.5, None), ("99th percentile", 0.99, GOAL_USEC[honest])):
         yield Figure("attack", f"{attack.name}, {honest}: {name}", "us",
                      {who: quantile(answered(durations), share) if answered(durations) else None
@@ -118,7 +118,7 @@ def figures(attack, honest, peace, samples):
 
 
 def measure(contenders, plan):
-    """How GPUs are held makes no difference to who is served: ours is measured with its own backend only."""
+    """Measures our daemon only with its own backend: how GPUs are held does not affect how clients are served."""
     ours, *others = contenders
     subjects = [ours, *(other for other in others if not other.is_ours)]
     peace = at_peace(ours, plan)

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * `bench-busy PROCESSES DESCRIPTORS`: a node with many processes, each with so many files open. They sleep. It prints
- * "ready" when all are there, and ends them when its standard input ends.
+ * `bench-busy PROCESSES DESCRIPTORS`: imitates a busy node with this many sleeping processes, each with this many open
+ * files. Prints "ready" when all have started, and ends them when its standard input ends.
  */
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What servers have open, in turn. Returns the descriptor or -1. */
+/* Opens one of the kinds of files that servers have open, in turn. Returns the descriptor or -1. */
 static int open_one(int n) {
         switch (n % 6) {
         case 0:
@@ -36,8 +36,8 @@ static int open_one(int n) {
         }
 }
 
-/* In a child. Says by one byte that it is ready, and then gives up the pipe: its end tells the parent of children that
- * failed. */
+/* Runs in a child. Sends one byte when it is ready, and then closes the pipe. If the pipe ends too early, the parent
+ * knows that children failed. */
 static void sleep_with(int n_descriptors, int ready_fd) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (int fd = STDERR_FILENO + 1; fd < n_descriptors; fd++)
@@ -51,7 +51,7 @@ static void sleep_with(int n_descriptors, int ready_fd) {
                 (void)pause();
 }
 
-/* Returns whether all of them are ready. */
+/* Waits for all children. Returns whether all of them are ready. */
 static bool start(pid_t *children, int n, int n_descriptors) {
         int ends[2], n_ready = 0;
         char byte;

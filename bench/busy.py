@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What a look for the holders of GPUs costs on a node with many processes that have many files open.
+"""Measures how long it takes to find the processes that use GPUs, on a node with many processes and open files.
 
-The limit is what the faster one of fuser and lsof needs for the same GPUs' nodes, in turn with ours.
+The limit is the time of fuser or lsof, whichever is faster, for the same GPUs' nodes, measured in turn with ours.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ def many_processes(plan):
 
 
 def costs(commands, plan):
-    """{name: what its runs cost}."""
+    """Returns {name: costs of its runs}."""
     found = {name: [] for name in commands}
     for _ in range(plan.rounds):
         for name, command in commands.items():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What the operator's command costs: time, memory, system calls, and that it initialises no GPU.
+"""Measures the operator's command: time, memory, system calls, and that it initialises no GPU.
 
-The limit is a program that does nothing, started in the same way. The daemon holds half of the GPUs; the other half is
-cold, so that a command that opened one would be seen in the simulator's books.
+The limit is a program that does nothing, started in the same way. The daemon holds half of the GPUs. The other half is
+cold, so the simulator would count an initialisation if the command opened one of them.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ CHECK_GOAL_MSEC = 3
 
 @dataclasses.dataclass
 class Cost:
-    """From the start to the end of a process, that of its children included but for the peak."""
+    """The cost of a process from its start to its end, including its children, except for the peak of memory."""
     wall_msec: float
     processor_msec: float
     peak_kb: int
 
 
 def cost_of(spawned, command, statuses):
-    """From what bench-spawn has printed."""
+    """Parses the output of bench-spawn."""
     wall_nsec, peak_kb, processor_nsec, status = map(int, spawned.split())
     assert status in statuses, f"{command} ended with {status}"
     return Cost(wall_nsec / 1e6, processor_nsec / 1e6, peak_kb)
@@ -41,7 +41,7 @@ def run(build, command):
 
 
 def count_calls(command, log):
-    """System calls, of all its threads."""
+    """Counts the system calls of all its threads."""
     subprocess.run(["strace", "-f", "-o", log, *command], stdout=subprocess.DEVNULL, check=False)
     return sum("(" in line and "resumed>" not in line for line in log.read_text().splitlines())
 

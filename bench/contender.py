@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Who is measured: Holdfast in both its ways of holding GPUs, and another daemon, each on a simulated driver of its own.
+"""The measured daemons: Holdfast with both backends, and another daemon, each with its own simulated driver.
 
-They live in the worlds of the system tests (tests/system/harness), started as a unit of Type=forking starts them.
-NVIDIA's own packages (PEER=stock) run unmodified, where the simulated driver's files are at the real paths.
+They run in the worlds of the system tests (tests/system/harness), started as by a unit of Type=forking. NVIDIA's own
+packages (PEER=stock) run unmodified, with the simulated driver's files at the real paths.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from harness.daemon import Daemon
 from harness.events import wait_until
 from harness.world import World
 
-OTHER = "HOLDFAST_TEST_DAEMON"  # by which the harness is told of another daemon
+OTHER = "HOLDFAST_TEST_DAEMON"  # names another daemon to the harness
 START_SEC = 120
 STOP_SEC = 30
 
-# Writes down when it begins, and becomes the daemon: what went before (a mount namespace for its syslog) is not its time.
+# Stores the time and executes the daemon, so earlier steps (a mount namespace for its syslog) are not measured.
 STAMP = """
 import os, sys, time
 
@@ -32,7 +32,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Running:
-    """A started daemon: its world (harness.world.World), itself (harness.daemon.Daemon), how long the start took."""
+    """A started daemon: its world (harness.world.World), the daemon (harness.daemon.Daemon), the duration of its start."""
 
     def __init__(self, contender, world):
         stamp = world.base / "begin"
@@ -46,7 +46,7 @@ class Running:
 
 
 class Contender:
-    """driver: further lines of its scenario."""
+    """driver: additional lines for the scenario."""
 
     gpus_max = 64
 
@@ -72,7 +72,7 @@ class Contender:
 
     @contextlib.contextmanager
     def world(self, gpus, defaults, **overrides):
-        """A world with its simulated driver. start() in it what is to be measured; all of it ends with the block."""
+        """A world with its simulated driver, in which start() starts the daemon. Both end with the block."""
         with self._pointed_at():
             world = World(self._build, self._backend)
             try:
@@ -82,12 +82,12 @@ class Contender:
                 world.clean_up()
 
     def start(self, world, prefix=()):
-        """The daemon, when its command has returned. prefix goes before that command."""
+        """Starts the daemon and returns it when its command has returned. prefix is put before that command."""
         return world.start_forking(prefix=prefix, timeout=START_SEC)
 
     @contextlib.contextmanager
     def running(self, gpus, defaults, **overrides):
-        """The daemon, ready. The other one may be dead or hang by the end of the block, which is no fault of ours."""
+        """Yields the ready daemon. Another daemon may have died or hang at the end of the block, which is not an error."""
         with self.world(gpus, defaults, **overrides) as world:
             running = Running(self, world)
             try:
@@ -101,25 +101,25 @@ class Contender:
 
 
 def on_node(world):
-    """What goes before a command that is to see the simulated driver's files at the real paths."""
+    """Returns the prefix for a command that must see the simulated driver's files at the real paths."""
     return [world.build / "sim/holdfast-sim", "exec", "--root", world.site.root, "--"]
 
 
 class StockDaemon(Daemon):
-    """NVIDIA's, unmodified and with its own library."""
+    """NVIDIA's daemon, unmodified and with its own library."""
 
     def __init__(self, world, stock, prefix):
         subprocess.run([*on_node(world), *prefix, stock.daemon], env=os.environ | stock.environment, check=True,
                        stdin=subprocess.DEVNULL, timeout=START_SEC)
         wait_until(world.site.pid_file.exists, "NVIDIA's daemon", 20)
         super().__init__(world.site, world.site.pid_in_file())
-        self.socket_path.chmod(0o777)  # as NVIDIA's own build has it: Debian's lets root ask, and nobody else
+        self.socket_path.chmod(0o777)  # as in NVIDIA's own build; Debian's allows only root to connect
 
 
 class Stock(Contender):
-    """programs: NVIDIA's, of Debian's packages (tests/stock/programs.py)."""
+    """programs: NVIDIA's programs from Debian's packages (tests/stock/programs.py)."""
 
-    gpus_max = 32  # its library asks for the GPUs' identifiers with room for so many
+    gpus_max = 32  # its library reads the GPUs' ids into an array of this size
 
     def __init__(self, name, build, programs, driver):
         super().__init__(name, build, "kernel", programs.daemon, driver)
@@ -133,8 +133,8 @@ class Stock(Contender):
 
 
 def contenders(build, peer=None, stock=None):
-    """Ours first. Over the library too, since that is the only way of NVIDIA's daemon. The other one is a program (peer)
-    or NVIDIA's packages (stock), which want a driver of their own version."""
+    """Returns the contenders, ours first, also with the library, which NVIDIA's daemon always uses. The other daemon is a
+    program (peer) or from NVIDIA's packages (stock), which need a driver of the same version."""
     driver = f"[driver]\nversion = {stock.version}\n" if stock else ""
     found = [Contender("holdfast", build, "kernel", driver=driver),
              Contender("over the library", build, "nvidia-cfg", driver=driver)]

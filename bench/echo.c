@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The limit for a daemon's latency: accept, one read, one write of as many bytes as a Get's reply has, close. One
- * connection after another, nothing decoded. `bench-echo SOCKET` serves until it is killed and prints "ready" first.
+ * The limit for a daemon's latency: accept, one read, one write of the size of a Get's reply, close. It serves one
+ * connection after another and decodes nothing. `bench-echo SOCKET` prints "ready" and serves until it is killed.
  */
 
 #include <stdio.h>

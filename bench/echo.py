@@ -12,7 +12,7 @@ FAILED = None
 
 @contextlib.contextmanager
 def echo_server(build, path):
-    """Gives its process."""
+    """Yields the server's process."""
     with subprocess.Popen([build / "bench/bench-echo", path], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "ready\n", "bench-echo did not start"
@@ -23,8 +23,8 @@ def echo_server(build, path):
 
 @contextlib.contextmanager
 def short_path(path):
-    """(descriptor, path) for a child that inherits the descriptor: a way to a socket that is not through the simulator's
-    file system, which is asked for every name again, and whose time would be added to each call."""
+    """Returns (descriptor, path) for a child that inherits the descriptor. The path avoids the simulator's file system,
+    whose look-ups would add time to each call."""
     folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
     try:
         yield folder, f"/proc/self/fd/{folder}/{path.name}"
@@ -33,7 +33,7 @@ def short_path(path):
 
 
 def call_durations(build, path, address, *, calls, clients=1, limit_sec=UNLIMITED_SEC, uid=0):
-    """Microseconds of each call, FAILED for one that was not answered; fewer calls when the time is over.
+    """Returns the microseconds of each call, FAILED for an unanswered one. Makes fewer calls if the time is over.
 
     The program is run by its descriptor: another user may not reach our files.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What is measured: one figure of each contender, its limit from the same run, and the goal."""
+"""A measured figure: a value for each contender, the limit from the same run, and the goal."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ PEER = "peer"
 
 @dataclasses.dataclass
 class Figure:
-    """values: by contender; None where it did not answer at all. limit: what is possible, in the same unit.
+    """values: by contender; None if it did not answer at all. limit: the best possible value, in the same unit.
 
     A goal is a ratio to the limit (ratio_goal) or to the other daemon's value (peer_goal), or a value of the unit
     (goal); some figures have none.
@@ -26,18 +26,18 @@ class Figure:
     peer_goal: float | None = None
 
     def ratio(self, who):
-        """To the limit; None without one."""
+        """The ratio to the limit, or None without a limit."""
         value = self.values.get(who)
         return value / self.limit if value is not None and self.limit else None
 
     def against_peer(self):
-        """Theirs to ours: 2 is half their value."""
+        """The other daemon's value divided by ours: 2 means that ours is half as large."""
         ours, theirs = self.values.get(OURS), self.values.get(PEER)
         return theirs / ours if ours and theirs is not None else None
 
     @property
     def is_met(self):
-        """None where there is no goal."""
+        """Whether the goal is met; None without a goal."""
         if self.ratio_goal is not None:
             ratio = self.ratio(OURS)
             return ratio is not None and ratio <= self.ratio_goal
@@ -59,6 +59,6 @@ class Figure:
 
 
 def quantile(values, share):
-    """The smallest value that so large a share of them does not exceed."""
+    """Returns the smallest value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

@@ -2,10 +2,11 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * `bench-latency SOCKET ADDRESS CALLS CLIENTS SECONDS`: GetPersistenceMode as NVML does it, a new connection for each
- * call, by so many clients at once, each until it has made its calls or the time is over. Prints one duration a line,
- * in nanoseconds (connect, send, read the reply, close), or "failed". The reply's bytes are not looked at, so that the
- * same program measures the echo server. Nothing is printed before all is measured: who reads it takes no time then.
+ * `bench-latency SOCKET ADDRESS CALLS CLIENTS SECONDS`: calls GetPersistenceMode as NVML does, with a new connection
+ * for each call, from several clients at once, until each has made its calls or the time is over. Prints one duration a
+ * line, in nanoseconds (connect, send, read the reply, close), or "failed". It does not decode the reply, so the same
+ * program measures the echo server. It prints only at the end, so the reader of its output does not use processor time
+ * meanwhile.
  */
 
 #include <pthread.h>
@@ -25,7 +26,7 @@
 #include "rpc/record.h"
 
 enum {
-        PATIENCE_SEC = 2, /* a call that takes longer has failed */
+        PATIENCE_SEC = 2, /* a call that takes longer counts as failed */
         CALLS_MAX = 1000000,
         CLIENTS_MAX = 256,
         SECONDS_MAX = 3600,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Microseconds for GetPersistenceMode as NVML asks: a connection of its own for each call.
+"""Measures the microseconds of a GetPersistenceMode call as NVML makes it, with a new connection for each call.
 
-The limit is a server that does nothing but accept, read, write and close, asked in turn with the daemon. Each figure is the
-median of what the turns have: where the scheduler puts the processes differs from turn to turn, and the slowest hundredth
-of all calls would be those of the unluckiest turn.
+The limit is a server that only accepts, reads, writes and closes, called in turn with the daemon. Each figure is the median
+over the turns: the scheduler places processes differently in each turn, so the slowest hundredth of all calls would only
+show the worst turn.
 """
 
 import statistics
@@ -17,11 +17,11 @@ QUICK = "lock = 1ms\ninit = 1ms\nteardown = 1ms\n"
 CLIENTS = (1, 16)
 STATISTICS = (("median", 0.5, 1.2), ("99th percentile", 0.99, 2))
 ECHO = "echo server"
-TURNS = 3  # for each round of the plan: they are short
+TURNS = 3  # for each round of the plan, since turns are short
 
 
 def sample(contender, plan, clients):
-    """(the daemon's durations, the echo server's), each a list of turns."""
+    """Returns the durations (of the daemon, of the echo server), each as a list of turns."""
     ours, echo = [], []
     calls = plan.calls // clients
     with contender.running(GPUS, QUICK) as running, \

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The figures that have a limit as one picture: their ratio to it, on a logarithmic axis."""
+"""Draws the figures that have a limit: their ratios to the limit, on a logarithmic axis."""
 
 import math
 from xml.sax.saxutils import escape
 
 WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 1100, 560, 30, 50, 18, 40
-FILLS = ("black", "#999", "white")  # of the contenders, in their order
+FILLS = ("black", "#999", "white")  # for the contenders, in their order
 
 
 def decades(ratios):
-    """The whole powers of ten around them, at least from 1 to 10."""
+    """Returns the exponents of the powers of ten that enclose the ratios, at least those of 1 and 10."""
     return math.floor(math.log10(min([1, *ratios]))), math.ceil(math.log10(max([10, *ratios])))
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Seconds until the daemon's command returns: every GPU was tried then.
+"""Measures the seconds until the daemon's command returns, which is when it has tried every GPU.
 
-The limit is the model's own time: the driver initialises one GPU after another for the share under its lock, and all of
-them at once for the rest. Another daemon starts once for each figure: 64 GPUs take it half a minute.
+The limit is the time of the driver's model: the part of an initialisation under the lock runs for one GPU after another,
+the rest in parallel. Another daemon starts only once for each figure, because it needs half a minute for 64 GPUs.
 """
 
 import statistics
 
 from figure import Figure
 
-# Milliseconds under the driver's one lock, outside it, and outside it for the slowest GPU.
+# Milliseconds under the driver's global lock, outside it, and outside it for the slowest GPU.
 SHARES = (
     (10, 500, 500),
     (100, 100, 100),

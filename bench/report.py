@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The figures as a table for the terminal, as JSON, and as the tables of docs/performance.md."""
+"""Writes the figures as a table for the terminal, as JSON, and as the tables of docs/performance.md."""
 
 import json
 
@@ -11,7 +11,7 @@ VERSION = 1
 
 
 def number(value):
-    """Three digits, which is more than a figure of one run is worth."""
+    """Formats three digits, more than the accuracy of a single run."""
     if value is None:
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
@@ -37,7 +37,7 @@ def row(figure, names):
 
 
 def groups(figures):
-    """{group: its figures}, in the order measured."""
+    """Returns {group: its figures}, in the order of measurement."""
     found = {}
     for figure in figures:
         found.setdefault(figure.group, []).append(figure)
@@ -68,7 +68,7 @@ def as_json(figures, about):
 
 
 def fill_page(path, figures, names, about):
-    """Every group has its place in the page; one that was not measured stays as it is."""
+    """Replaces each measured group in the page. Other groups stay unchanged."""
     page = path.read_text()
     for name, members in groups(figures).items():
         limit = f"Limit: {limits(members)}.\n" if limits(members) else ""

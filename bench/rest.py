@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A daemon that holds eight GPUs and is asked nothing: memory of its own, threads, how often it wakes up. Ours has a
-keeper beside it, a second process; memory is that of both.
+"""Measures an idle daemon that holds eight GPUs: its own memory, its threads, and how often it wakes up. The memory of our
+daemon includes its keeper, a second process.
 
-The echo server's memory is the limit: a process that does hardly anything.
+The limit for memory is the echo server, a process that does almost nothing.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from echo import echo_server
 from figure import Figure
 from latency import ECHO, GPUS, QUICK
 
-MEMORY_GOAL = 0.6  # of the other daemon's
-SETTLE_SEC = 5  # what the start leaves to timers is no rest
+MEMORY_GOAL = 0.6  # times the other daemon's memory
+SETTLE_SEC = 5  # the daemon's timers of the start must have ended
 THREADS = 2  # one serves, and one writes the log
 START_SEC = 20
 EVERYBODYS = ("ld-linux", "libc.so")
 
 
 def mapped(pid):
-    """(file, {"Pss": kB, ...}) of each mapping; the file is empty for memory that is of no file."""
+    """Yields (file, {"Pss": kB, ...}) for each mapping. The file is empty for anonymous memory."""
     name, fields = "", {}
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         words = line.split()
@@ -44,30 +44,30 @@ def files(pid):
 
 
 def files_of_others(pids):
-    """Those that processes other than these have mapped."""
+    """Returns the files that processes other than these have mapped."""
     found = set()
     for other in filter(str.isdigit, os.listdir("/proc")):
         if int(other) not in pids:
-            with contextlib.suppress(OSError):  # gone by now
+            with contextlib.suppress(OSError):  # the process may have ended
                 found |= files(other)
     return found
 
 
 def private_kb(pids, others):
-    """Pages that no other process has: what these cost the machine. A page that several of them share counts once, as
-    their proportional shares make a whole; where others have the file mapped, what is private to each counts."""
+    """Returns the memory that these processes cost the machine: pages that no other process has. A page that they share
+    counts once, because their proportional shares add up. For files that others have mapped, only private pages count."""
     return sum(fields["Private_Clean"] + fields["Private_Dirty"] if name in others and ".so" in name else fields["Pss"]
                for pid in pids for name, fields in mapped(pid))
 
 
 def shared_libraries(pids, others):
-    """Those whose pages do not count as their own, but would where nobody else has them."""
+    """Returns the files whose pages do not count here, but would if no other process had mapped them."""
     found = set().union(*map(files, pids)) & others
     return {name for name in found if ".so" in name and not name.startswith(EVERYBODYS)}
 
 
 def wakeups(pid):
-    """How often its threads went to sleep so far: once for each time that they woke up."""
+    """Counts how often its threads went to sleep so far, which equals how often they woke up."""
     return sum(int(thread["voluntary_ctxt_switches"]) for thread in process.thread_fields(pid))
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What a restart costs: how long nobody can connect, and how many GPUs are torn down.
+"""Measures a restart: how long clients cannot connect, and how many GPUs are torn down.
 
-Ours also as systemd restarts it, with socket unit and keeper (tests/system/harness/supervisor.py stands for
-systemd). The limit is none: without a supervisor a GPU is initialised anew, and that takes the model's time.
+Our daemon is also measured as systemd restarts it, with socket unit and keeper; tests/system/harness/supervisor.py takes
+systemd's place. There is no limit: without a supervisor, GPUs are initialised again, which takes the model's time.
 """
 
 import signal
@@ -20,7 +20,7 @@ BY_SYSTEMD = "holdfast, by systemd's means"
 
 
 class Prober:
-    """Connects again and again from a thread, and notes how long it could not."""
+    """Connects repeatedly from a thread, and measures how long connections are refused."""
 
     def __init__(self, path):
         self._path = str(path)
@@ -37,7 +37,7 @@ class Prober:
             return True
 
     def _run(self):
-        since = None  # when it began to be refused
+        since = None  # when connections were first refused
         while not self._stop.is_set():
             now = time.monotonic()
             if self._connects():
@@ -61,7 +61,7 @@ def teardowns(simulator):
 
 
 def restart_service(contender):
-    """(seconds without a socket, GPUs torn down), under a manager that keeps socket and descriptors."""
+    """Returns (seconds without a socket, GPUs torn down), with a manager that keeps the socket, and a keeper."""
     with contender.world(GPUS, SCENARIO) as world:
         service = world.supervise(socket_unit=True)
         service.start().wait_ready()
@@ -71,7 +71,7 @@ def restart_service(contender):
 
 
 def restart_alone(contender):
-    """The same by a stop and a start."""
+    """Returns the same for a stop followed by a start."""
     with contender.running(GPUS, SCENARIO) as running:
         with Prober(running.daemon.socket_path) as prober:
             running.daemon.stop(timeout=30)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What the collection costs over 2, 4 and 8 of the lab's nodes: time until a playbook ends, and the controller's own
-processor time, which other load on the machine does not change.
+"""Measures the collection on 2, 4 and 8 nodes of the lab: the time until a playbook ends, and the controller's own
+processor time, which does not depend on other load on the machine.
 
-The nodes are on the machine that measures, so until the end it is also their time.
+The nodes run on the measuring machine, so the time until the end includes their work.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ PLAYS = ("check mode", "enable", "enable again", "check")
 
 @dataclasses.dataclass
 class Sample:
-    """One run of a playbook over n nodes with n forks."""
+    """Runs a playbook on n nodes with n forks."""
     play: str
     nodes: int
     wall_sec: float
@@ -63,11 +63,11 @@ def measure_nodes(lab, controller, variables, count):
 
 
 def measure(build, counts):
-    """Nodes are booted anew for each count: the first `enable` finds nothing of ours on them."""
+    """Boots new nodes for each count, so the first `enable` finds nothing of ours on them."""
     lab = Lab(build)
     try:
         packages = Packages(lab.folder)
-        # All nodes at once: batches would measure only themselves.
+        # All nodes at once: with batches, the time would depend mainly on the number of batches.
         variables = {"holdfast_serial": "100%", "persistence_install_from": "files",
                      "persistence_package_files": [packages.file(name) for name in NAMES]}
         controller = Controller(lab)
@@ -77,7 +77,7 @@ def measure(build, counts):
 
 
 def line_through(points):
-    """(a, b) of y = a + b x, by least squares."""
+    """Returns (a, b) of y = a + b x, by least squares."""
     mean_x, mean_y = (sum(values) / len(points) for values in zip(*points))
     slope = (sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points))
     return mean_y - slope * mean_x, slope
@@ -85,14 +85,14 @@ def line_through(points):
 
 @dataclasses.dataclass
 class Model:
-    """start: what a run costs without nodes; each: the controller's processor time for a node; alone: until one node is
-    done, when nothing else is."""
+    """start: the cost of a run without nodes; each: the controller's processor time for a node; alone: the time until a
+    single node is done."""
     start_sec: float
     each_sec: float
     alone_sec: float
 
     def wall_sec(self, nodes, forks, processors):
-        """What is slower: the forks' turns, or the controller's processors."""
+        """Returns the larger time: that of the forks' turns, or that of the controller's processors."""
         return self.start_sec + max(math.ceil(nodes / forks) * self.alone_sec, nodes * self.each_sec / processors)
 
 

@@ -2,9 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * `bench-spawn COMMAND [ARGUMENT...]`: runs it with its output thrown away and prints nanoseconds from before its start
- * to its end, its peak memory in kB, nanoseconds of processor time, and its exit status. A program of its own, because
- * the kernel counts the memory of who starts a process into that process's peak: this one has next to none.
+ * `bench-spawn COMMAND [ARGUMENT...]`: runs a command, discards its output, and prints the nanoseconds from before its
+ * start to its end, its peak memory in kB, its nanoseconds of processor time, and its exit status. It is a separate
+ * small program, because the kernel includes the memory of the starting process in the new process's peak.
  */
 
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVIDIA's own nvidia-smi and NVML beside our daemon, beside NVIDIA's and beside none, in turn. Only with PEER=stock.
+"""Measures NVIDIA's own nvidia-smi and NVML with our daemon, with NVIDIA's, and without one, in turn. Needs PEER=stock.
 
-The limit is the same without a daemon: every GPU is initialised by the client then.
+The limit is the run without a daemon, in which the client initialises every GPU.
 """
 
 import os
@@ -15,9 +15,9 @@ from figure import Figure
 from latency import GPUS
 
 SCENARIO = "lock = 10ms\ninit = 500ms\nteardown = 1ms\n"
-LIST_GOAL = 1.05  # times what it takes beside NVIDIA's daemon
+LIST_GOAL = 1.05  # times the duration with NVIDIA's daemon
 ALONE = "without a daemon"
-LISTS = 10  # a turn
+LISTS = 10  # in a turn
 
 GETS = """
 import sys, time
@@ -40,18 +40,18 @@ def run(world, programs, *command):
 
 
 def list_msec(world, programs):
-    """Of one nvidia-smi -L, from its start to its end."""
+    """Returns the duration of one nvidia-smi -L, from its start to its end."""
     spawned = run(world, programs, world.build / "bench/bench-spawn", programs.smi, "-L")
     return cost_of(spawned, "nvidia-smi -L", statuses=(0,)).wall_msec
 
 
 def get_usec(world, programs, calls):
-    """Of one call, the median."""
+    """Returns the median of the calls' durations."""
     return statistics.median(map(int, run(world, programs, "/usr/bin/python3", "-c", GETS, str(calls)).split())) / 1000
 
 
 def measure_beside(world, programs, plan):
-    """(milliseconds of a list, microseconds of a Get)."""
+    """Returns (milliseconds of a list, microseconds of a Get)."""
     lists = statistics.median(list_msec(world, programs) for _ in range(LISTS))
     return lists, get_usec(world, programs, plan.calls)
 
