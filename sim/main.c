@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* holdfast-sim: the simulated NVIDIA driver. `run` serves it, `ctl` asks and commands a running one, `exec` runs a
- * command on it. */
+/* holdfast-sim: the simulated NVIDIA driver. `run` serves it, `ctl` queries and controls a running one, `exec` runs a
+ * command with simulated GPUs. */
 
 #include <errno.h>
 #include <limits.h>
@@ -40,7 +40,7 @@ struct run_options {
         bool cuse;
 };
 
-/* What runs, in the order of its start. */
+/* The running parts, in the order of their start. */
 struct simulator {
         struct model *model;
         struct fuse_front *front;
@@ -89,7 +89,7 @@ static int listen_at(struct simulator *simulator, const char *path) {
         int r = server_listen(simulator->server, path);
 
         if (r == -EADDRINUSE)
-                return complain(r, "another simulator serves %s: stop it, or choose another path", path);
+                return complain(r, "another simulator serves %s; stop it, or choose another path", path);
         if (r < 0)
                 return complain(r, "cannot listen at %s: %s", path, strerror(-r));
         return 0;
@@ -112,7 +112,7 @@ static int prepare_root(struct simulator *simulator, const char *root) {
                 return r;
         r = mount_prepare(root, &simulator->run_fd);
         if (r == -EBUSY)
-                return complain(r, "another simulator serves %s: stop it, or choose another folder", root);
+                return complain(r, "another simulator serves %s; stop it, or choose another folder", root);
         if (r < 0)
                 return complain(r, "cannot prepare %s: %s", root, strerror(-r));
         return 0;
@@ -123,7 +123,7 @@ static int listen_in_run(struct simulator *simulator, const char *root) {
         char *last;
 
         if (file_rooted(path, root, SERVER_DEFAULT_SOCKET) < 0)
-                return complain(-ENAMETOOLONG, "%s is too long a path", root);
+                return complain(-ENAMETOOLONG, "the path %s is too long", root);
         last = strrchr(path, '/');
         *last = '\0';
         if (mkdir(path, 0755) < 0 && errno != EEXIST)
@@ -197,7 +197,7 @@ static void stop(struct simulator *simulator) {
         (void)fd_close(simulator->run_fd);
 }
 
-/* Signals are taken one by one by sigwait() in the main thread; nothing runs in a handler. */
+/* The main thread waits for signals with sigwait(), so there are no signal handlers. */
 static void block_signals(sigset_t *ret_signals) {
         (void)sigemptyset(ret_signals);
         (void)sigaddset(ret_signals, SIGTERM);
@@ -235,10 +235,9 @@ static const struct option_spec run_table[] = {
         {"cuse", .help = "also create real character devices /dev/nvidia* (needs /dev/cuse: modprobe cuse)", AT(cuse)},
         {"socket", 0, "PATH", "serve the simulated libnvidia-cfg.so.1 and ctl at PATH (needs no privileges)",
          .kind = OPTION_TEXT, AT(socket)},
-        {"gpus", 0, "N", "how many GPUs (8)", .kind = OPTION_NUMBER, .minimum = 1, .maximum = SCENARIO_GPUS_MAX,
+        {"gpus", 0, "N", "number of GPUs (8)", .kind = OPTION_NUMBER, .minimum = 1, .maximum = SCENARIO_GPUS_MAX,
          AT(n_gpus)},
-        {"scenario", 0, "FILE", "which GPUs, and how they behave (docs/simulator.md)", .kind = OPTION_TEXT,
-         AT(scenario)},
+        {"scenario", 0, "FILE", "the GPUs and their behaviour (docs/simulator.md)", .kind = OPTION_TEXT, AT(scenario)},
         {"help", 'h', .help = "print this", .kind = OPTION_STOP},
         {0},
 };
@@ -255,14 +254,14 @@ static int help_main(int argc, char **argv) {
              "\n"
              "run:");
         options_print_help(stdout, run_table);
-        puts("  Prints `ready` when it can be used; ends at SIGTERM or SIGINT.\n"
+        puts("  Prints `ready` when programs can use it. SIGTERM or SIGINT ends it.\n"
              "\n"
              "ctl: see `holdfast-sim ctl --help`.\n"
              "exec: see `holdfast-sim exec --help`.");
         return EXIT_SUCCESS;
 }
 
-/* Returns 0, positive when --help was given, or -EINVAL when the misuse has been told. */
+/* Returns 0, positive if --help was given, or -EINVAL after printing what is wrong. */
 static int parse_options(int argc, char **argv, struct run_options *options) {
         struct options_parser parser = {.groups = {{run_table, options}}, .takes_beginnings = true};
         int n_words, r;
@@ -309,11 +308,11 @@ static const struct {
 
 static int run_command(int argc, char **argv) {
         if (argc < 2)
-                return complain(EXIT_MISUSE, "which command: run, ctl or exec? try --help");
+                return complain(EXIT_MISUSE, "a command is missing: run, ctl or exec; try --help");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
                 if (text_equal(argv[1], commands[i].name))
                         return commands[i].main(argc - 1, argv + 1);
-        return complain(EXIT_MISUSE, "there is no command '%s', only run, ctl and exec; try --help", argv[1]);
+        return complain(EXIT_MISUSE, "unknown command '%s'; the commands are run, ctl and exec; try --help", argv[1]);
 }
 
 int main(int argc, char **argv) {

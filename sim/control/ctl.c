@@ -25,17 +25,17 @@ enum { EXIT_MISUSE = 2, OPTIONS_PER_VERB = 5, OPTIONS_MAX = 16 };
 
 /* ---- the tables ---- */
 
-/* What the command line says. */
+/* The parsed command line. */
 struct ctl_request {
         const char *root, *socket;
         const struct ctl_verb *verb;
         json_t *arguments;
-        const char *used[OPTIONS_MAX]; /* names of the options given, for the verb to allow */
+        const char *used[OPTIONS_MAX]; /* names of the given options, to check whether the verb takes them */
         size_t n_used;
         bool json;
 };
 
-/* What an option of some verbs becomes in the request: this member, with the option's value or else this one. */
+/* The member of the request that an option sets, and its value, unless the option has a value of its own. */
 struct ctl_argument {
         const char *key;
         const char *value;
@@ -94,12 +94,12 @@ static const struct ctl_verb {
         {"drain", "the GPU accepts no new users", ctl_print_done, false, {"gpu", "off"}},
         {"fabric", "the NVLink fabric is not ready for this time", ctl_print_done, false, {"gpu", "delay"}},
         {"fail", "the next initialisations fail", ctl_print_done, false, {"gpu", "count", "status", "errno"}},
-        {"hang", "initialisation or teardown does not end", ctl_print_done, false, {"gpu", "close", "off"}},
+        {"hang", "initialisation or teardown hangs", ctl_print_done, false, {"gpu", "close", "off"}},
         {"journal", "the events so far, one record each", ctl_print_journal, false, {"since", "event", "timeout"}},
         {"legacy", "sets the kernel's persistence flag, as nvidia-smi -pm", ctl_print_done, true, {"gpu"}},
         {"lose", "the GPU falls off the bus", ctl_print_done, false, {"gpu", "surprise", "off"}},
         {"remove", "removes a GPU from the bus when its last user has closed it", ctl_print_done, false, {"gpu"}},
-        {"reset", "resets a GPU that nobody uses", ctl_print_message, false, {"gpu"}},
+        {"reset", "resets a GPU that no process uses", ctl_print_message, false, {"gpu"}},
         {"set",
          "opens the GPU, sets, and closes it, as nvidia-smi does",
          ctl_print_set,
@@ -161,7 +161,7 @@ static int parse_words(int n_words, char **words, struct ctl_request *request) {
 
         request->verb = find_verb(n_words > 0 ? words[0] : "status");
         if (!request->verb)
-                return complain(-EINVAL, "there is no verb '%s'; try --help", words[0]);
+                return complain(-EINVAL, "unknown verb '%s'; try --help", words[0]);
         if (request->verb->takes_state) {
                 r = parse_state(request, n_words > 1 ? words[1] : NULL);
                 n_allowed = 2;
@@ -172,7 +172,7 @@ static int parse_words(int n_words, char **words, struct ctl_request *request) {
         return r < 0 ? r : check_options(request);
 }
 
-/* Returns 0, positive when --help was given, or -EINVAL when the misuse has been told. */
+/* Returns 0, positive if --help was given, or -EINVAL after printing what is wrong. */
 static int parse(int argc, char **argv, struct ctl_request *request) {
         struct options_parser parser = {.groups = {{ctl_options, request}}, .takes_beginnings = true};
         int n_words, r;
@@ -184,7 +184,7 @@ static int parse(int argc, char **argv, struct ctl_request *request) {
         if (!request->root && !request->socket)
                 request->root = getenv("HOLDFAST_ROOT"); /* holdfast-sim exec sets it */
         if (r == 0 && !request->root == !request->socket)
-                return complain(-EINVAL, "which simulator? give --root DIR or --socket PATH; try --help");
+                return complain(-EINVAL, "give --root DIR or --socket PATH to choose a simulator; try --help");
         return r;
 }
 
@@ -204,7 +204,7 @@ static int connect_simulator(const struct ctl_request *request) {
         return fd;
 }
 
-/* Returns the answer, a new reference, or NULL when the simulator went away. */
+/* Returns the answer, a new reference, or NULL if the simulator ended. */
 static json_t *exchange(FILE *stream, json_t *arguments) {
         CLEANUP(free_ptr) char *line = NULL;
         size_t size = 0;
@@ -246,7 +246,7 @@ static int run(struct ctl_request *request) {
         stream = fdopen(fd, "r+");
         if (!stream)
                 return complain(EXIT_FAILURE, "%s", strerror(errno));
-        fd = -1; /* the stream's from here on */
+        fd = -1; /* the stream now owns it */
         (void)json_object_set_new(request->arguments, "verb", json_string(request->verb->name));
         answer = exchange(stream, request->arguments);
         if (!answer)

@@ -72,7 +72,7 @@ static void print_handles(json_t *gpu) {
                 putchar('-');
 }
 
-/* What has been done to the GPU by command. */
+/* Prints the faults that verbs have injected into the GPU. */
 static void print_faults(json_t *gpu) {
         static const char *const faults[] = {"excluded", "lost", "drain", "confidential"};
         json_t *fails = json_object_get(gpu, "fail_opens");

@@ -9,6 +9,6 @@
 
 void ctl_print_status(json_t *result);
 void ctl_print_journal(json_t *result);
-void ctl_print_message(json_t *result); /* a sentence of the simulator's */
+void ctl_print_message(json_t *result); /* a sentence from the simulator */
 void ctl_print_set(json_t *result);
 void ctl_print_done(json_t *result);

@@ -18,7 +18,7 @@
 
 enum { BACKLOG = 64 };
 
-/* The address of path, good while the folder's descriptor is open. */
+/* Returns the address of path, valid while the folder's descriptor is open. */
 static int make_address(const char *path, struct sockaddr_un *ret_address, int *ret_folder_fd) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         char folder[PATH_MAX], name[PATH_MAX];

@@ -85,13 +85,13 @@ static json_t *verb_open(struct control_connection *connection, json_t *argument
         int bus, slot, function, r;
 
         if (connection->gpu)
-                return fail(error, "this connection has a GPU open already: use one connection for each GPU");
+                return fail(error, "this connection already has a GPU open; use one connection for each GPU");
         if (json_unpack(arguments, "{s:I,s:i,s:i,s:i}", "domain", &domain, "bus", &bus, "slot", &slot, "function",
                         &function) < 0)
                 return fail(error, "open needs domain, bus, slot and function, all numbers");
         if (domain < 0 || domain > UINT32_MAX || bus < 0 || bus > 255 || slot < 0 || slot > 31 || function < 0 ||
             function > 7)
-                return fail(error, "that is not a PCI address");
+                return fail(error, "these numbers are not a PCI address");
         address = (struct pci_address){
                 .domain = (uint32_t)domain,
                 .bus = (uint8_t)bus,
@@ -132,7 +132,7 @@ static const struct {
         {"uvm", verb_uvm},
 };
 
-/* The result, a new reference, or NULL with a sentence in error. */
+/* Returns the result, a new reference, or NULL with a sentence in error. */
 static json_t *run_verb(struct control_connection *connection, const char *verb, json_t *arguments,
                         char error[static ERROR_SIZE]) {
         for (size_t i = 0; i < ARRAY_SIZE(shim_verbs); i++)
@@ -184,7 +184,7 @@ static void drop(struct control_connection *connection, size_t length) {
         memmove(connection->line, connection->line + length, connection->length);
 }
 
-/* Answers every whole line that is there. */
+/* Answers every complete line in the buffer. */
 static int answer_lines(struct control_connection *connection) {
         char *end;
         int r = 0;
@@ -295,9 +295,9 @@ static void *listener_main(void *argument) {
                 if (fd >= 0)
                         start_connection(listener->server, fd);
                 else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-                        (void)poll(NULL, 0, 50); /* nothing to wait on but time: accept() would return at once */
+                        (void)poll(NULL, 0, 50); /* no event to wait for: accept() would fail again at once */
                 else if (errno != EINTR && errno != ECONNABORTED)
-                        return NULL; /* shut down by server_free() */
+                        return NULL; /* server_free() has shut the socket down */
         }
 }
 

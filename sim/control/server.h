@@ -3,14 +3,14 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The simulator's socket: one JSON object a line, one answer a line.
+ * The simulator's socket: one JSON object per line, one answer per line.
  *
  *      {"verb":"status"}                          -> {"ok":true,"result":...}
  *      {"verb":"fail","gpu":"3","count":2}        -> {"ok":false,"error":"a sentence"}
  *
- * Besides the model's verbs (model_run_verb) there are those of the nvidia-cfg shim: list, open, close, uvm. A
- * connection that has opened a GPU *is* the handle: its end, however it comes, closes the GPU, as the kernel closes a
- * killed process's descriptors.
+ * In addition to the model's verbs (model_run_verb), the nvidia-cfg shim uses list, open, close and uvm. A connection
+ * that has opened a GPU *is* the handle: when it ends for any reason, the GPU is closed, as the kernel closes the
+ * descriptors of a killed process.
  */
 
 #include "sim/model/model.h"
@@ -20,8 +20,8 @@
 struct control_server;
 
 int server_new(struct control_server **ret_server, struct model *model);
-/* Ends every connection and closes what it held. Call model_stop() before, so that no call keeps sleeping. */
+/* Ends every connection and closes its GPUs. Call model_stop() first, which ends sleeping calls. */
 void server_free(struct control_server *server);
 
-/* Serves one more socket. Returns 0, -EADDRINUSE when a living process serves the path, or negative errno. */
+/* Serves one more socket. Returns 0, -EADDRINUSE if a process serves the path, or negative errno. */
 int server_listen(struct control_server *server, const char *path);

@@ -33,20 +33,20 @@ enum {
 
 #define PRELOADED "libholdfast-sim-stat.so"
 
-/* For what COMMAND leaves behind. */
-#define AGAIN_USEC (1 * USEC_PER_SEC) /* between two signals: whoever was a child of a child is ours by then */
-#define LEFT_USEC (6 * USEC_PER_SEC)  /* until it is killed: a daemon may wait 4.5 s for the driver */
+/* For processes that COMMAND leaves behind. */
+#define AGAIN_USEC (1 * USEC_PER_SEC) /* between two signals: by then the children of an ended process are ours */
+#define LEFT_USEC (6 * USEC_PER_SEC)  /* until they are killed: a daemon may wait 4.5 s for the driver */
 
 struct exec_options {
-        const char *root; /* of a simulator that runs; NULL: one of our own */
+        const char *root; /* of a running simulator; NULL: start one */
         const char *gpus;
         const char *scenario;
         const char *temporary; /* TMPDIR */
-        const char *preloaded; /* LD_PRELOAD, for others */
+        const char *preloaded; /* LD_PRELOAD for the command */
         char **command;
 };
 
-/* Its folder and its process, while there is one of our own. */
+/* Folder and process of the simulator that this program started, if any. */
 struct own {
         char folder[PATH_MAX];
         pid_t pid;
@@ -54,7 +54,7 @@ struct own {
 
 #define complain(...) standard_complain("holdfast-sim", __VA_ARGS__)
 
-/* ---- a simulator of our own ---- */
+/* ---- the simulator that this program starts ---- */
 
 static void end_own(struct own *own) {
         if (own->pid > 0) {
@@ -68,7 +68,7 @@ static void end_own(struct own *own) {
         }
 }
 
-/* In the child. It hears of no terminal's signals, and does not outlive us. */
+/* Runs in the child. It gets no signals from the terminal, and ends with its parent. */
 static void become_simulator(const struct own *own, const struct exec_options *options, int ready_fd) {
         const char *arguments[9] = {"holdfast-sim", "run", "--root", own->folder};
         size_t n = 4;
@@ -88,7 +88,7 @@ static void become_simulator(const struct own *own, const struct exec_options *o
         _exit(complain(EXIT_FAILURE, "cannot start the simulator: %s", strerror(errno)));
 }
 
-/* What fails in the simulator is told by it. */
+/* The simulator itself prints why it failed. */
 static int start_own(struct own *own, const struct exec_options *options) {
         CLEANUP(fd_done) int read_end = -1, write_end = -1;
         const char *folder = options->temporary;
@@ -102,7 +102,8 @@ static int start_own(struct own *own, const struct exec_options *options) {
                 own->folder[0] = '\0';
                 return complain(-errno, "cannot create a folder in %s: %s", folder, strerror(errno));
         }
-        /* A file system of its own: by that `holdfast doctor` tells its daemon's socket from that of another node. */
+        /* A separate file system, by which `holdfast doctor` distinguishes this node's socket from that of another
+         * node. */
         if (mount("holdfast-sim", own->folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0)
                 return complain(-errno, "cannot mount a tmpfs on %s: %s", own->folder, strerror(errno));
         if (pipe2(ends, O_CLOEXEC) < 0)
@@ -120,7 +121,7 @@ static int start_own(struct own *own, const struct exec_options *options) {
 
 /* ---- the node ---- */
 
-/* Beside the program, as in the build's folder, or where it was installed. */
+/* The library is beside the program, as in a build folder, or installed. */
 static int find_preloaded(char path[static PATH_MAX]) {
         ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof("/exec/" PRELOADED));
 
@@ -158,7 +159,8 @@ static int enter_node(const char *root, const struct exec_options *options) {
         int r = node_describe(root, &nodes);
 
         if (r < 0 || nodes[0] == '\0')
-                return complain(r < 0 ? r : -ENOENT, "no simulator serves %s: holdfast-sim run --root %s", root, root);
+                return complain(r < 0 ? r : -ENOENT, "no simulator serves %s; start one: holdfast-sim run --root %s",
+                                root, root);
         r = node_mount(root, &path);
         if (r < 0)
                 return complain(r, "cannot mount the simulator's files over %s: %s", path, strerror(-r));
@@ -187,13 +189,13 @@ static int run_command(char **command) {
                         strerror(errno));
 }
 
-/* A terminal sends its signals to the command as well; others are for us only, and passed on. */
+/* A terminal also signals the command. Other signals reach only this process, so pass them on. */
 static void pass_on(const siginfo_t *info, pid_t child) {
         if (info->si_code != SI_KERNEL)
                 (void)kill(child, info->si_signo);
 }
 
-/* Reaps every child that has ended, which may be one that COMMAND has left behind. Returns whether `child` was among
+/* Reaps every child that has ended, including processes that COMMAND left behind. Returns whether `child` was among
  * them. */
 static bool reap(struct own *own, pid_t child, int *ret_status) {
         bool ended = false;
@@ -225,7 +227,7 @@ static int wait_for(pid_t child, struct own *own, const sigset_t *signals) {
         }
 }
 
-/* Sends the signal to each child but the simulator. Returns how many there are. */
+/* Sends the signal to each child except the simulator. Returns the number of these children. */
 static size_t signal_left(const struct own *own, int number) {
         char text[16384], *rest = text;
         size_t n = 0;
@@ -243,7 +245,7 @@ static size_t signal_left(const struct own *own, int number) {
         return n;
 }
 
-/* Until a child has ended, whose signal is blocked. Returns false when it is that time before. */
+/* Waits until a child has ended; SIGCHLD is blocked. Returns false if the time is up first. */
 static bool wait_child(uint64_t until_usec) {
         const struct timespec limit = clock_timespec(clock_left_usec(until_usec));
         sigset_t signals;
@@ -253,8 +255,8 @@ static bool wait_child(uint64_t until_usec) {
         return sigtimedwait(&signals, NULL, &limit) == SIGCHLD;
 }
 
-/* Ends daemons and whatever else COMMAND has left behind, since their GPUs are about to go. When a process ends, its
- * children become ours and are ended next. */
+/* Ends all processes that COMMAND left behind, such as daemons, because their GPUs will disappear. When a process ends,
+ * its children become ours and are ended next. */
 static void end_left(struct own *own) {
         uint64_t start_usec = clock_monotonic_usec();
         int status;
@@ -327,7 +329,7 @@ static int print_help(void) {
         return EXIT_SUCCESS;
 }
 
-/* Returns 0, positive when --help was given, or -EINVAL when the misuse has been told. */
+/* Returns 0, positive if --help was given, or -EINVAL after printing what is wrong. */
 static int parse_options(int argc, char **argv, struct exec_options *options) {
         struct options_parser parser = {.groups = {{table, options}}, .takes_beginnings = true, .stop_at_word = true};
         int n_words, r;
@@ -338,9 +340,9 @@ static int parse_options(int argc, char **argv, struct exec_options *options) {
         if (options->root && (options->gpus || options->scenario))
                 return complain(
                         -EINVAL,
-                        "the simulator of --root already has its GPUs: leave out --gpus and --scenario, or --root");
+                        "the simulator of --root already has its GPUs; leave out --gpus and --scenario, or --root");
         if (n_words == 0)
-                return complain(-EINVAL, "which command? holdfast-sim exec -- bash, say");
+                return complain(-EINVAL, "a command is missing, as in: holdfast-sim exec -- bash");
         options->command = argv + 1;
         return 0;
 }

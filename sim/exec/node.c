@@ -24,14 +24,14 @@
 
 enum { PROC_DEVICES_SIZE = 64 * 1024 };
 
-/* Folders and files that take the place of the system's. */
+/* Folders and files that replace those of the system. */
 static const char *const covered[] = {
         "/proc/driver",
         "/proc/devices",
         "/sys/bus/pci",
 };
 
-/* In /run: where those meet who use one simulator. */
+/* Folders in /run that all users of one simulator share. */
 static const char *const shared[] = {
         "nvidia-persistenced",
         "holdfast",
@@ -74,7 +74,7 @@ int node_unshare(void) {
 
 /* ---- mounts ---- */
 
-/* Makes the place for a mount: a folder, or a file. */
+/* Creates the mount point: a folder, or a file. */
 static int make_place(const char *path, bool is_folder) {
         CLEANUP(fd_done) int fd = -1;
 
@@ -110,8 +110,8 @@ static int show_entry(int old_fd, const char *folder, const char *name) {
 }
 
 /*
- * Puts a folder of our own in the place of this one, with all that it had but what is left out. An entry that cannot be
- * shown (one that has gone meanwhile, say) is not there then.
+ * Replaces this folder by a new one with all its entries except the ones to leave out. Also leaves out entries that
+ * cannot be mounted, for example because they have disappeared meanwhile.
  */
 static int replace_folder(const char *folder, bool (*is_left_out)(const char *name)) {
         CLEANUP(close_folder) DIR *old = opendir(folder);
@@ -127,7 +127,7 @@ static int replace_folder(const char *folder, bool (*is_left_out)(const char *na
         return 0;
 }
 
-/* The simulator's, or a driver's that this machine has. */
+/* Nodes of the simulator, or of a driver on this machine. */
 static bool is_node(const char *name) {
         return text_starts_with(name, "nvidia") || text_equal(name, "kmsg");
 }
@@ -203,9 +203,9 @@ int node_mount(const char *root, const char **ret_path) {
         return r < 0 ? r : show_run(root);
 }
 
-/* ---- what the nodes are ---- */
+/* ---- the device numbers of the nodes ---- */
 
-/* Of the UVM driver, which the kernel chooses; 0: it is not loaded. */
+/* The major number that the kernel chose for the UVM driver; 0 if the driver is not loaded. */
 static unsigned uvm_major(const char *root) {
         CLEANUP(free_ptr) char *text = malloc(PROC_DEVICES_SIZE);
         char path[PATH_MAX];

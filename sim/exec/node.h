@@ -3,23 +3,24 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A mount namespace in which a simulator's files are where a driver's would be:
+ * A mount namespace in which the simulator's files are at the paths of the driver's files:
  *
- *      /dev                        a folder of its own: what was there but /dev/nvidia*, and the simulator's nodes
+ *      /dev                        a new folder: the old entries except /dev/nvidia*, and the simulator's nodes
  *      /proc/driver, /proc/devices, /sys/bus/pci
- *      /run                        as /dev: what was there, and the simulator's nvidia-persistenced, holdfast and
- *                                  holdfast-sim, so that all who use this simulator meet there
+ *      /run                        as /dev: the old entries, and nvidia-persistenced, holdfast and holdfast-sim of
+ *                                  the simulator, which all its users share
  */
 
-/* Leaves the caller's mount namespace; without root its user namespace as well, where it is root then. One thread only.
- * Returns 0 or negative errno. */
+/* Enters a new mount namespace. Without root, also a new user namespace, in which the caller is root. The process must
+ * have only one thread. Returns 0 or negative errno. */
 int node_unshare(void);
 
-/* Mounts the files of the simulator at root. Returns 0, or negative errno; *ret_path is the path that failed then. */
+/* Mounts the files of the simulator at root. Returns 0, or negative errno and the path that failed in *ret_path. */
 int node_mount(const char *root, const char **ret_path);
 
 /*
- * What a preloaded stat.c is to know of the simulator's nodes, which are plain files: "DEVICE INODE:MAJOR:MINOR ...",
- * in hexadecimal digits, decimal the rest. Returns 0 or negative errno. The caller frees it.
+ * Describes the simulator's nodes, which are plain files, for the preloaded stat.c: "DEVICE INODE:MAJOR:MINOR ...", the
+ * device and inodes in hexadecimal, the other numbers in decimal. Returns 0 or negative errno. The caller frees the
+ * text.
  */
 int node_describe(const char *root, char **ret_text);

@@ -2,15 +2,16 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Preloaded by holdfast-sim exec: the simulator's nodes, which are plain files, are the driver's character devices to
- * whoever asks with stat(2). NVML and others do before they open one, and replace a node that is none. Nothing else
- * differs. HOLDFAST_SIM_NODES has the nodes (node_describe()); they are known by their inodes, by whatever path.
+ * A library that holdfast-sim exec preloads: stat(2) reports the simulator's nodes, which are plain files, as the
+ * driver's character devices. NVML and other programs check this before they open a node, and replace a node that is
+ * not a device. Nothing else changes. HOLDFAST_SIM_NODES lists the nodes (node_describe()) by inode, so the path does
+ * not matter.
  *
- * 64-bit systems only, where struct stat64 is struct stat. The names with two underscores are those of programs that
- * were linked before glibc 2.33.
+ * Works only on 64-bit systems, where struct stat64 equals struct stat. Programs linked before glibc 2.33 use the names
+ * with two underscores.
  */
 
-#undef _FILE_OFFSET_BITS /* with 64 it would give both functions one name */
+#undef _FILE_OFFSET_BITS /* with 64, both functions would have the same name */
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -56,7 +57,7 @@ static const struct node_stat *find(dev_t dev, uint64_t inode) {
         return NULL;
 }
 
-/* Takes and gives what the real function returned. */
+/* Takes the real function's return value, and returns it. */
 static int repair(int result, struct stat *status) {
         const struct node_stat *node = result == 0 ? find(status->st_dev, status->st_ino) : NULL;
 
@@ -67,7 +68,7 @@ static int repair(int result, struct stat *status) {
         return result;
 }
 
-/* Calls the next function of this name, with `arguments`; status is the last one but for flags. */
+/* Calls the next function of this name with `arguments`. The status buffer is the last argument, except for flags. */
 #define NEXT(type, name, status, arguments)                                                                            \
         do {                                                                                                           \
                 static int(*next) type;                                                                                \

@@ -18,7 +18,7 @@
 #include "sim/fronts/loop.h"
 
 enum {
-        NODE_MODE = 0666, /* NVreg_DeviceFileMode as procfs.c shows it; the kernel makes nodes with 0600 */
+        NODE_MODE = 0666, /* NVreg_DeviceFileMode as in procfs.c; the kernel creates nodes with 0600 */
         HANDSHAKE_TIMEOUT_MSEC = 10000,
 };
 
@@ -50,7 +50,7 @@ static void on_open(fuse_req_t request, struct fuse_file_info *info) {
         device_open(node->devices, request, &node->device, info);
 }
 
-/* The driver has neither operation. */
+/* The driver supports neither operation. */
 static void on_read(fuse_req_t request, size_t size, off_t offset, struct fuse_file_info *info) {
         (void)fuse_reply_err(request, EINVAL);
 }
@@ -66,7 +66,7 @@ static void on_release(fuse_req_t request, struct fuse_file_info *info) {
 static void on_ioctl(fuse_req_t request, int command, void *argument, struct fuse_file_info *info, unsigned flags,
                      const void *data, size_t in_size, size_t out_size) {
         if (flags & FUSE_IOCTL_COMPAT)
-                (void)fuse_reply_err(request, ENOSYS); /* a 32-bit caller: the layouts are those of 64 bits */
+                (void)fuse_reply_err(request, ENOSYS); /* a 32-bit caller; only the 64-bit layouts are implemented */
         else
                 device_ioctl(devices_of(request), request, (unsigned)command, (uintptr_t)argument, info, data, in_size,
                              out_size);
@@ -87,7 +87,7 @@ static const struct cuse_lowlevel_ops operations = {
 
 /* ---- one device ---- */
 
-/* Opens /dev/cuse for the session, which then owns the descriptor. libfuse takes one that is open by this name. */
+/* Opens /dev/cuse for the session, which then owns the descriptor. libfuse accepts an open descriptor by this name. */
 static int attach_session(struct cuse_node *node) {
         CLEANUP(fd_done) int fd = open("/dev/cuse", O_RDWR | O_CLOEXEC);
         char path[32];
@@ -119,8 +119,8 @@ static int open_session(struct cuse_node *node) {
         return node->session ? attach_session(node) : -ENOMEM;
 }
 
-/* Answers the kernel's first request, upon which it makes the device. Numbers that are taken make it end the session.
- */
+/* Answers the kernel's first request; the kernel then creates the device. If the numbers are in use, it ends the
+ * session. */
 static int shake_hands(struct cuse_node *node) {
         struct pollfd wait = {.fd = fuse_session_fd(node->session), .events = POLLIN};
         CLEANUP(free_ptr) void *memory = NULL;
@@ -137,7 +137,7 @@ static int shake_hands(struct cuse_node *node) {
         return poll(&wait, 1, 0) > 0 && (wait.revents & POLLERR) ? -EBUSY : 0;
 }
 
-/* What remains: the mode that the driver's nodes have, and the inode by which descriptors of it are known. */
+/* Sets the mode of the driver's nodes, and stores the inode by which descriptors of the node are recognised. */
 static int finish_node(struct cuse_node *node) {
         struct stat status;
         char path[64];

@@ -56,7 +56,7 @@ static int visit_all(fd_visitor visit, void *user) {
         return 0;
 }
 
-/* A number after `key` in /proc/PID/fdinfo/FD; 0 when it is not there. */
+/* Returns the number after `key` in /proc/PID/fdinfo/FD, or 0 if there is none. */
 static uint64_t fdinfo_number(pid_t process, const char *fd_name, const char *key) {
         char path[64 + NAME_MAX], text[4096];
         const char *line;
@@ -73,7 +73,8 @@ struct count {
         size_t count;
 };
 
-/* Spares the look at fdinfo. "/" is a node, too, which was mounted by itself in a mount namespace that is gone. */
+/* Avoids reading fdinfo. "/" may also be a node: one that was bind-mounted in a mount namespace that no longer exists.
+ */
 static bool may_be_node(const char *link) {
         const char *last = strrchr(link, '/');
 
@@ -104,14 +105,14 @@ bool descriptors_process_has(pid_t process, uint64_t inode) {
         return count.count > 0;
 }
 
-/* Sockets that had descriptors on their way before our nodes existed: those are none of ours. */
+/* Sockets that contained descriptors before our nodes existed. These descriptors cannot refer to our nodes. */
 static struct flight {
         uint64_t socket;
         uint64_t count;
 } foreign_flights[256];
 static size_t n_foreign_flights;
 
-/* A socket's inode number from its link, "socket:[123]"; 0 when it is no socket. */
+/* Returns a socket's inode number from its link, "socket:[123]", or 0 if it is not a socket. */
 static uint64_t socket_of(const char *link) {
         static const char prefix[] = "socket:[";
 

@@ -3,9 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Finds out from /proc which processes hold descriptors of the simulator's device nodes. Only readlink() and fdinfo are
- * used, which ask nothing of a file system: the simulator must never call into its own mount from a thread that serves
- * it.
+ * Finds out from /proc which processes hold descriptors of the simulator's device nodes. It uses only readlink() and
+ * fdinfo, which do not call into the file system: a thread that serves the simulator's mount must never access it.
  */
 
 #include <stdbool.h>
@@ -13,31 +12,31 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* How many descriptors of all processes refer to this inode (fdinfo's "ino:", Linux 5.14). Returns 0 or negative errno.
- */
+/* Counts the descriptors of all processes that refer to this inode (fdinfo's "ino:", Linux 5.14). Returns 0 or negative
+ * errno. */
 int descriptors_count(uint64_t inode, size_t *ret_count);
 
 bool descriptors_process_has(pid_t process, uint64_t inode);
 
 /*
- * To be called before the nodes exist: what is on its way between processes now (some keep descriptors in a queue for
- * ever) can be none of theirs, and is not counted by descriptors_in_flight().
+ * Call this before the nodes exist. Descriptors that are in a socket's queue at this time (some programs keep them
+ * there forever) cannot refer to the nodes, so descriptors_in_flight() ignores these sockets.
  */
 void descriptors_remember_flights(void);
 
-/* Whether a socket somewhere holds descriptors that were sent and not yet received (fdinfo's "scm_fds:", Linux 5.6). */
+/* Whether any socket holds descriptors that were sent but not yet received (fdinfo's "scm_fds:", Linux 5.6). */
 bool descriptors_in_flight(void);
 
-/* The process of a thread (FUSE tells thread ids). The thread's own id when /proc does not tell. */
+/* Returns the process of a thread, since FUSE reports thread ids. Returns the thread's id if /proc does not name it. */
 pid_t descriptors_process_of(pid_t thread);
 
 /*
- * Whether the thread closes its descriptors because its program ends: it exits, or is inside execve(). The sign is an
- * empty command line, as a task without memory of its own has. Nothing else of /proc may be asked about a thread that
- * waits for us inside execve(): the kernel holds its exec_update_lock meanwhile, on which reading /proc/PID/stat or
- * /proc/PID/fd would wait, and the two for each other for ever.
+ * Whether the thread closes its descriptors because its program ends: it exits, or is inside execve(). Then its command
+ * line is empty, because the task has no memory of its own. Do not read any other file in /proc about a thread that
+ * waits for us inside execve(): the kernel holds its exec_update_lock meanwhile, and reading /proc/PID/stat or
+ * /proc/PID/fd would wait for this lock, which is a deadlock.
  */
 bool descriptors_end_with_program(pid_t thread);
 
-/* Of those, whether it exits: it has no memory left, where execve() has the new program's. */
+/* Whether such a thread exits. It then has no memory, but in execve() it has the new program's. */
 bool descriptors_process_exits(pid_t thread);

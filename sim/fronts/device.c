@@ -22,7 +22,7 @@
 
 enum {
         WORKERS_MAX = 512,
-        RECOUNT_MSEC = 20, /* between a reply to open() and the descriptor in /proc lie microseconds */
+        RECOUNT_MSEC = 20, /* after a reply to open(), the descriptor appears in /proc within microseconds */
         FLIGHT_LOOKS = 10,
         FLIGHT_LOOK_MSEC = 10,
 };
@@ -32,8 +32,8 @@ struct device_front {
         struct tree *tree;
         struct rm *rm;
         struct workers *workers;
-        uint64_t inodes[SCENARIO_GPUS_MAX]; /* of GPUs' nodes besides the tree's, by minor; 0: there is none */
-        pthread_mutex_t mutex;              /* guards the books: all below, and the files' fields but `file` */
+        uint64_t inodes[SCENARIO_GPUS_MAX]; /* of GPUs' character devices, by minor; 0: none */
+        pthread_mutex_t mutex;              /* guards all members below, and the files' members except `file` */
         LIST_HEAD(, device_file) files;
 };
 
@@ -45,13 +45,13 @@ struct device_file {
         enum model_node node;
         uint64_t inode;
         bool nonblock;
-        bool closed;     /* in the model: by a flush, ahead of the release */
-        bool flushing;   /* a close(2) of it came, and it is not known to have references left */
-        unsigned n_busy; /* calls under way, the flush itself not counted */
+        bool closed;     /* a flush has closed it in the model, before its release */
+        bool flushing;   /* a close(2) of it is under way, and it may have no references left */
+        unsigned n_busy; /* calls under way, except the flush itself */
         struct fuse_pollhandle *poll_handle;
 };
 
-/* One request on its way through a worker. */
+/* A request that a worker serves. */
 struct device_call {
         struct device_front *front;
         fuse_req_t request;
@@ -64,7 +64,7 @@ struct device_call {
         unsigned command;         /* ioctl */
         uint64_t argument;        /* ioctl */
         size_t size;              /* ioctl: of data */
-        size_t in_size, out_size; /* ioctl: what of it FUSE has brought and takes back */
+        size_t in_size, out_size; /* ioctl: sizes that FUSE has copied in and will copy out */
         _Alignas(uint64_t) unsigned char data[];
 };
 
@@ -84,7 +84,7 @@ static void on_interrupt(fuse_req_t request, void *data) {
         model_interrupt(call->front->model, &call->wait);
 }
 
-/* Hands the call to a worker; replies with the error when that is not possible. */
+/* Passes the call to a worker, or replies with an error if that fails. */
 static void start_call(struct device_call *call, void (*run)(void *call)) {
         int r;
 
@@ -97,7 +97,7 @@ static void start_call(struct device_call *call, void (*run)(void *call)) {
         free(call);
 }
 
-/* Before every reply: it frees the request, and an interrupt that is just being told still uses the call. */
+/* Call this before every reply, which frees the request: an interrupt that is being delivered still uses the call. */
 static void end_interrupts(struct device_call *call) {
         fuse_req_interrupt_func(call->request, NULL, NULL);
 }
@@ -171,7 +171,7 @@ static int open_file(struct device_call *call, struct device_file **ret_file) {
         return 0;
 }
 
-/* The end of a file: in the model too, unless a flush has done that. */
+/* Ends a file, also in the model unless a flush has done so. */
 static void free_file(struct device_file *file) {
         remove_file(file);
         rm_file_done(&file->file.rm);
@@ -196,7 +196,7 @@ static void run_open(void *argument) {
         call->info.fh = (uintptr_t)file;
         call->info.direct_io = 1;
         call->info.nonseekable = 1;
-        if (fuse_reply_open(call->request, &call->info) < 0) /* interrupted meanwhile: nobody got the descriptor */
+        if (fuse_reply_open(call->request, &call->info) < 0) /* interrupted meanwhile: no process got the descriptor */
                 free_file(file);
 }
 
@@ -215,7 +215,7 @@ void device_open(struct device_front *front, fuse_req_t request, const struct de
 
 /* ---- ioctl ---- */
 
-/* Pins the file against a flush's closing it. Returns whether the call may go on. */
+/* Prevents a flush from closing the file. Returns whether the call may continue. */
 static bool enter_file(struct device_file *file) {
         bool open;
 
@@ -264,8 +264,8 @@ static int run_in_file(struct device_call *call, const struct model_caller *call
 }
 
 /*
- * The driver looks at a command's number and size only; FUSE looks at the direction, too, and brings or takes nothing
- * for a command that lacks the bit. Such bytes are fetched and stored here.
+ * The driver uses only a command's number and size. FUSE also uses the direction, and copies nothing in or out for a
+ * command without the direction bit. This function copies such bytes itself.
  */
 static int call_ioctl(struct device_call *call) {
         struct model_caller caller = caller_of(call);
@@ -284,7 +284,7 @@ static void run_ioctl(void *argument) {
         int r = call_ioctl(call);
 
         end_interrupts(call);
-        /* Not fuse_reply_err(): the driver copies its data out when a call fails, too (CHECK_VERSION_STR). */
+        /* Not fuse_reply_err(): the driver also copies data out if a call fails (CHECK_VERSION_STR). */
         (void)fuse_reply_ioctl(call->request, r, call->data, call->out_size);
 }
 
@@ -343,7 +343,7 @@ void device_poll(struct device_front *front, fuse_req_t request, struct fuse_fil
         unsigned events = POLLERR;
 
         if (poll_handle)
-                keep_poll_handle(file, poll_handle); /* before asking: no event falls between */
+                keep_poll_handle(file, poll_handle); /* before asking, so no event is lost in between */
         if (enter_file(file)) {
                 events = poll_events(file);
                 leave_file(file);
@@ -353,8 +353,8 @@ void device_poll(struct device_front *front, fuse_req_t request, struct fuse_fil
 
 /* ---- flush and release ---- */
 
-/* The files open on the inode, and how many of them besides this one may have no reference left. With the books locked.
- */
+/* Counts the files open on the inode, and those other than this one that may have no reference left. Call with the
+ * mutex held. */
 static void count_files(const struct device_file *file, size_t *ret_open, size_t *ret_flushing) {
         *ret_open = 0;
         *ret_flushing = 0;
@@ -366,7 +366,8 @@ static void count_files(const struct device_file *file, size_t *ret_open, size_t
         }
 }
 
-/* One look: whether the file has no reference left. *ret_alone: it is the inode's only one, which leaves no doubt. */
+/* Counts once: whether the file has no reference left. *ret_alone: it is the inode's only file, so the result is
+ * certain. */
 static bool has_no_reference(struct device_file *file, bool *ret_alone) {
         size_t n_open, n_flushing, n_references;
         bool busy;
@@ -381,7 +382,8 @@ static bool has_no_reference(struct device_file *file, bool *ret_alone) {
         return n_references + n_flushing < n_open;
 }
 
-/* Whether no descriptor is on its way. One of another program's should not make our closes late: it soon arrives. */
+/* Whether no descriptor is in a socket's queue. Waits briefly, so descriptors of other programs do not delay our
+ * closes. */
 static bool wait_none_in_flight(void) {
         for (int i = 0; i < FLIGHT_LOOKS; i++) {
                 if (!descriptors_in_flight())
@@ -401,18 +403,19 @@ static bool is_last_close(struct device_file *file) {
                 if (!has_no_reference(file, &alone))
                         return false;
         }
-        /* Looked at last: what was on its way at the count may have arrived since, so the count is made again. */
+        /* Check this last, and count again: descriptors that were in a queue during the first count may have arrived
+         * since. */
         return wait_none_in_flight() && has_no_reference(file, &alone);
 }
 
-/* Likewise when a program ends, but in doubt no: nobody should wait for an open that is somebody else's, too. */
+/* The same for a program that ends, but false in doubt: it must not wait for an open that another process shares. */
 static bool has_gone_with_program(struct device_file *file) {
         bool alone;
 
         return has_no_reference(file, &alone) && !descriptors_in_flight();
 }
 
-/* Takes the file out of use, unless a call has come for it meanwhile. */
+/* Marks the file as closed, unless a call for it has started meanwhile. */
 static bool claim_close(struct device_file *file) {
         bool claimed;
 
@@ -424,8 +427,8 @@ static bool claim_close(struct device_file *file) {
         return claimed;
 }
 
-/* The last close(2) waits for a deferred open, as nvidia_close() does, unless its process has a signal pending: FUSE
- * sends an interrupt then. So a process that ends by itself waits, and one that is killed does not. */
+/* The last close(2) waits for a deferred open, as nvidia_close() does, unless the process has a signal pending: FUSE
+ * then sends an interrupt. So a process that exits waits, and one that is killed does not. */
 static void wait_deferred_open(struct device_call *call) {
         if (call->file->node == MODEL_NODE_GPU)
                 model_wait_deferred(call->file->file.model_file, &call->wait);
@@ -462,7 +465,7 @@ static void run_flush(void *argument) {
                         set_flushing(call->file, false);
         } else if (descriptors_process_exits(call->thread) && is_opening(call->file) &&
                    has_gone_with_program(call->file)) {
-                wait_deferred_open(call); /* the rest is its release's: closing early would be wrong, waiting is not */
+                wait_deferred_open(call); /* the release closes it: closing early would be wrong, waiting is not */
         }
         end_interrupts(call);
         (void)fuse_reply_err(call->request, 0);
@@ -489,7 +492,7 @@ static bool is_character_device(const struct device_file *file) {
 static void run_release(void *argument) {
         CLEANUP(free_ptr) struct device_call *call = argument;
 
-        if (is_character_device(call->file)) /* its release is waited for: this is its last close(2) */
+        if (is_character_device(call->file)) /* the kernel waits for its release, in the last close(2) */
                 wait_deferred_open(call);
         end_interrupts(call);
         free_file(call->file);
@@ -508,7 +511,7 @@ void device_release(struct device_front *front, fuse_req_t request, struct fuse_
 
 /* ---- life ---- */
 
-/* What the driver asks of the caller's own descriptor table (nv_is_gpu_accessible, nv.c). */
+/* The driver looks this up in the caller's descriptor table (nv_is_gpu_accessible, nv.c). */
 static bool process_has_gpu(void *user, pid_t process, unsigned minor) {
         struct device_front *front = user;
 

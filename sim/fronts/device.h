@@ -3,28 +3,29 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The device files: open, ioctl, poll, close as FUSE requests, each that may sleep on a worker, interruptible.
+ * The device files: open, ioctl, poll and close as FUSE requests. Requests that may sleep run on workers and can be
+ * interrupted.
  *
  * Closing. The real driver tears a GPU down inside the last close(2), and its clients rely on that: when "persistence
- * off" has been answered, a reset may follow. FUSE tells the last close by RELEASE, which nobody waits for; it sends
- * FLUSH at every close(2), and that is waited for. So at a FLUSH by a living process we look whether this was the last
- * reference to the open file, and if so close it there and then; the RELEASE that follows only frees.
+ * off" has been answered, a reset may follow. FUSE reports the last close by RELEASE, for which close(2) does not wait;
+ * but close(2) waits for FLUSH, which FUSE sends at every close. So a FLUSH by a living process checks whether this was
+ * the last reference to the open file, and if so closes the file at once; the RELEASE that follows only frees memory.
  *
- * "Last" is decided by counting: the references to the inode that all processes have (descriptors.h) against the files
- * that are open on it by our books. Fewer references than files means that some file has none left, and the one being
- * closed is it, unless
+ * To find the last reference, the code compares two numbers: the references to the inode in all processes
+ * (descriptors.h), and the open files of the inode that this module knows. Fewer references than files means that some
+ * file has no reference left. This is the file being closed, unless
  *   - another call on the same file is under way (it holds a reference that no descriptor shows);
- *   - other files of the inode are being closed at the same time: each of those might be the one without;
- *   - descriptors are travelling in some socket (SCM_RIGHTS), where they show in no process;
- *   - the process exits: it may have sent its descriptors to a supervisor just before; or it is inside execve(), where
- *     looking at it would wait for the very close that waits for us (descriptors.h). A process that exits is kept
- *     waiting all the same while a deferred open of the file is not done, as the driver does it.
- * In doubt the file is left to its RELEASE: late is right, early would tear a held GPU down. Files just being opened
- * by others are in the books a moment before they show in /proc; therefore, where the inode has other files, both
- * counts are taken twice with a pause between. If all this errs nevertheless, and a call comes for a file that was
- * closed, the journal and standard error say so: it is a fault of the simulator's, not of the client's.
+ *   - other files of the inode are being closed at the same time, and each of them might be the one without a
+ * reference;
+ *   - descriptors are in a socket's queue (SCM_RIGHTS), where they do not appear in any process;
+ *   - the process exits: it may just have sent its descriptors to a supervisor; or it is inside execve(), where
+ * examining it would be a deadlock (descriptors.h). As in the driver, a process that exits still waits while a deferred
+ * open of the file is not done. In doubt, RELEASE closes the file: late is correct, early would tear a held GPU down. A
+ * file that another process is opening is known here a moment before it appears in /proc. So if the inode has other
+ * files, the code counts twice with a pause between. If it is wrong nevertheless, and a call comes for a closed file,
+ * the journal and standard error report it: this is an error of the simulator, not of the client.
  *
- * Character devices (cuse.h) know no FLUSH, and their RELEASE is waited for: there all of this is the kernel's doing.
+ * Character devices (cuse.h) have no FLUSH, and close(2) waits for their RELEASE, so the kernel does all of this.
  */
 
 #define FUSE_USE_VERSION 35
@@ -35,7 +36,7 @@
 
 struct device_front;
 
-/* A node, and the inode that descriptors of it refer to: of the mount's file, or of a character device in /dev. */
+/* A node, and the inode to which its descriptors refer: of the mount's file, or of a character device in /dev. */
 struct device_node {
         enum model_node node;
         unsigned minor;
@@ -43,10 +44,10 @@ struct device_node {
 };
 
 int device_front_new(struct device_front **ret_front, struct model *model, struct tree *tree);
-/* When no request comes any more. Waits for those in work, which model_stop() has ended. */
+/* Call this when no more requests come. Waits for requests under way, whose waits model_stop() has ended. */
 void device_front_free(struct device_front *front);
 
-/* Tells of a GPU's node besides the tree's, so that who has it open is known to have the GPU. Before it is opened. */
+/* Registers a GPU's character device, before it is opened, so that processes which have it open count as users. */
 void device_front_add_node(struct device_front *front, const struct device_node *node);
 
 /* FUSE operations on device nodes; each replies. */

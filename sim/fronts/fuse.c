@@ -19,7 +19,8 @@
 #include "sim/tree/tree.h"
 
 enum {
-        BACKGROUND_MAX = 512, /* RELEASEs under way: the kernel's 12 would queue the closes of one busy process */
+        BACKGROUND_MAX =
+                512, /* RELEASEs under way: with the kernel's default of 12, closes of one busy process would queue */
         BUS_WORKERS_MAX = 2 * SCENARIO_GPUS_MAX,
         GENERATION = 1,
         LASTING_SEC = 3600,
@@ -32,10 +33,10 @@ struct fuse_front {
         struct device_front *devices;
         struct fuse_session *session;
         struct front_loop *loop;
-        LIST_HEAD(, text_file) texts; /* open ones: the kernel does not close what is open at the end */
+        LIST_HEAD(, text_file) texts; /* open ones: at the end, the kernel does not close open files */
 };
 
-/* An open file of /proc or /sys: its text as it was at the open, as seq_file shows it. */
+/* An open file of /proc or /sys, with its text at the time of the open, as from seq_file. */
 struct text_file {
         LIST_ENTRY(text_file) link; /* of the front's */
         size_t length;
@@ -61,8 +62,8 @@ static void on_init(void *data, struct fuse_conn_info *connection) {
 }
 
 /*
- * For so long the kernel may keep what it was told of a node: not at all, since GPUs come and go, but for the folders.
- * The root is always asked about, which is how a mount is recognised whose server was killed (mount.c).
+ * How long the kernel may cache a node's attributes: not at all, since GPUs can be added and removed, except for
+ * folders. The root is never cached, because mount.c uses it to recognise a mount whose server was killed.
  */
 static double seconds_valid(fuse_ino_t node) {
         return node != TREE_ROOT && tree_is_lasting(node) ? LASTING_SEC : 0;
@@ -95,8 +96,7 @@ static void on_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_inf
                 (void)fuse_reply_attr(request, &status, seconds_valid(node));
 }
 
-/* Only what an open with O_TRUNC asks of a device node, which has no size, and of sysfs; nothing else can be changed.
- */
+/* An open with O_TRUNC truncates device nodes and sysfs files: accepted, without effect. Other changes are errors. */
 static void on_setattr(fuse_req_t request, fuse_ino_t node, struct stat *wanted, int which,
                        struct fuse_file_info *info) {
         if ((is_device(node) || tree_is_writable(node)) &&
@@ -180,7 +180,7 @@ static void open_text(fuse_req_t request, fuse_ino_t node, struct fuse_file_info
                 r = -EACCES;
         if (r == 0) {
                 info->fh = (uintptr_t)file;
-                info->direct_io = 1; /* its size is 0 or a page by stat(2), as in the real /proc and /sys */
+                info->direct_io = 1; /* stat(2) reports a size of 0 or a page, as in the real /proc and /sys */
                 if (fuse_reply_open(request, info) == 0) {
                         LIST_INSERT_HEAD(&front->texts, file, link);
                         return;
@@ -210,7 +210,7 @@ static void on_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offs
         size_t rest;
 
         if (is_device(node)) {
-                (void)fuse_reply_err(request, EINVAL); /* the driver has no read operation */
+                (void)fuse_reply_err(request, EINVAL); /* the driver does not support read */
                 return;
         }
         rest = (size_t)offset < file->length ? file->length - (size_t)offset : 0;
@@ -228,7 +228,7 @@ static void write_bus(fuse_req_t request, fuse_ino_t node, const char *text, siz
                 bus_write(front->workers, front->model, request, &write, size);
 }
 
-/* One write is one word to the kernel, as in sysfs. */
+/* As in sysfs, each write is one command. */
 static void on_write(fuse_req_t request, fuse_ino_t node, const char *bytes, size_t size, off_t offset,
                      struct fuse_file_info *info) {
         char text[64];
@@ -272,7 +272,7 @@ static void on_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void
         if (!is_device(node))
                 (void)fuse_reply_err(request, ENOTTY);
         else if (flags & FUSE_IOCTL_COMPAT)
-                (void)fuse_reply_err(request, ENOSYS); /* a 32-bit caller: the layouts are those of 64 bits */
+                (void)fuse_reply_err(request, ENOSYS); /* a 32-bit caller; only the 64-bit layouts are implemented */
         else
                 device_ioctl(front_of(request)->devices, request, command, (uintptr_t)argument, info, data, in_size,
                              out_size);

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The FUSE front: the tree (tree.h) as a file system, its device files as the driver's (device.h). One thread takes the
- * kernel's requests and answers at once what never sleeps; every call that may sleep goes to a worker.
+ * The FUSE front: serves the tree (tree.h) as a file system, with its device files (device.h). One thread reads the
+ * kernel's requests. It answers requests that never sleep, and passes calls that may sleep to workers.
  */
 
 #include "sim/model/model.h"
@@ -16,10 +16,10 @@ struct fuse_front;
 int fuse_front_start(struct fuse_front **ret_front, struct model *model, const char *root);
 
 /*
- * Aborts what is in flight and detaches the mount with all below it, also while files are open. Call model_stop()
- * before, so that no call sleeps on.
+ * Aborts the requests under way and detaches the mount with all mounts below it, also while files are open. Call
+ * model_stop() first, which ends sleeping calls.
  */
 void fuse_front_stop(struct fuse_front *front);
 
-/* The device files, for another front to make nodes of, too. It has to end its requests before fuse_front_stop(). */
+/* The device files, for another front that also serves them. It must end its requests before fuse_front_stop(). */
 struct device_front *fuse_front_devices(const struct fuse_front *front);

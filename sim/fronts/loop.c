@@ -20,10 +20,10 @@
 
 struct front_loop {
         pthread_t thread;
-        struct fuse_buf buffer; /* libfuse's, made at the first request */
+        struct fuse_buf buffer; /* libfuse allocates it at the first request */
         size_t n_sessions;
         struct fuse_session **sessions;
-        struct pollfd *waits; /* one for each session, and the last: the end */
+        struct pollfd *waits; /* one for each session; the last one ends the thread */
 };
 
 int loop_prepare(struct fuse_session *session) {
@@ -34,11 +34,11 @@ int loop_prepare(struct fuse_session *session) {
         return 0;
 }
 
-/* Answers one request. Returns false when the session is gone. */
+/* Answers one request. Returns false if the session has ended. */
 static bool serve_one(struct front_loop *loop, struct fuse_session *session) {
         int r = fuse_session_receive_buf(session, &loop->buffer);
 
-        if (r == -EINTR || r == -EAGAIN) /* a request may be withdrawn between poll() and read() */
+        if (r == -EINTR || r == -EAGAIN) /* the kernel may withdraw a request between poll() and read() */
                 return true;
         if (r <= 0)
                 return false;

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The thread that takes the kernel's requests of a front: of one mount (FUSE), or of several devices, each with a
- * session of its own (CUSE). It runs each request's operation, which answers at once or hands the call to a worker.
+ * The thread that reads the kernel's requests to a front: to one mount (FUSE), or to several devices, each with its own
+ * session (CUSE). It runs each request's operation, which answers at once or passes the call to a worker.
  */
 
 #include <stddef.h>
@@ -12,13 +12,13 @@
 struct fuse_session;
 struct front_loop;
 
-/* Makes the session's descriptor one for this: it never blocks and is not inherited. Returns 0 or negative errno. */
+/* Sets O_NONBLOCK and O_CLOEXEC on the session's descriptor. Returns 0 or negative errno. */
 int loop_prepare(struct fuse_session *session);
 
 /*
- * Starts to serve the sessions, all prepared, which are not owned. Should the kernel end one of them (somebody unmounts
- * it), the thread says so and ends the program with SIGTERM. Returns 0 or negative errno.
+ * Starts to serve the prepared sessions, which stay the caller's. If the kernel ends one of them, because somebody
+ * unmounts it, the thread prints a message and ends the program with SIGTERM. Returns 0 or negative errno.
  */
 int loop_start(struct front_loop **ret_loop, struct fuse_session *const *sessions, size_t n_sessions);
-/* Ends the thread: no request is taken any more. NULL is nothing. */
+/* Ends the thread, which then reads no more requests. NULL is ignored. */
 void loop_stop(struct front_loop *loop);

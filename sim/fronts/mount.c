@@ -22,7 +22,7 @@ static int make_folder(const char *path) {
         return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-/* A FUSE mount whose server was killed stays there, and every access gives ENOTCONN. */
+/* A FUSE mount whose server was killed stays mounted, and every access fails with ENOTCONN. */
 static void detach_stale(const char *root) {
         struct stat status;
 

@@ -19,7 +19,7 @@
 
 enum {
         MESSAGE_SIZE = 512,
-        SEND_TIMEOUT_MSEC = 100, /* how long a receiver that reads nothing can delay our end */
+        SEND_TIMEOUT_MSEC = 100, /* how long a receiver that does not read can delay our end */
 };
 
 struct uevent {
@@ -42,7 +42,7 @@ struct uevents {
 
 /* ---- the text ---- */
 
-/* "NAME=value" and a NUL. The bounds are ours: what is put in has fixed lengths. */
+/* Appends "NAME=value" and a NUL. The buffer is large enough, because all values have limited lengths. */
 static void add(struct uevent *message, const char *name, const char *value) {
         char *end = message->text + message->length;
 
@@ -64,7 +64,7 @@ static void end(struct uevents *uevents, struct uevent *message) {
         add(message, "SEQNUM", text);
 }
 
-/* lib/kobject_uevent.c has the order. Only of a device that has a driver the kernel names it (drivers/base/core.c). */
+/* The order is that of lib/kobject_uevent.c. The kernel adds DRIVER only for a bound device (drivers/base/core.c). */
 static void describe_device(struct uevent *message, const char *action, const struct pci_address *address) {
         char slot[PCI_ADDRESS_SIZE], device[64];
 
@@ -144,7 +144,7 @@ static bool is_ending(struct uevents *uevents) {
         return ending;
 }
 
-/* A receiver that is slower than we are is waited for: its queue is much shorter than a netlink socket's. */
+/* Wait for a slow receiver: its queue is much shorter than a netlink socket's. */
 static void deliver(struct uevents *uevents, const struct uevent *message) {
         ssize_t r;
 
@@ -180,7 +180,7 @@ static void free_all(struct uevents *uevents) {
         free(uevents);
 }
 
-/* By way of the run folder's descriptor: a path through the mount would ask ourselves. */
+/* Use the run folder's descriptor: a path through our own mount would be a deadlock. */
 static int open_socket(struct uevents *uevents, int run_fd) {
         const struct timeval timeout = {.tv_usec = SEND_TIMEOUT_MSEC * 1000};
 

@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel's uevents about simulated GPUs, as datagrams with the text that netlink would carry, to a daemon that
- * listens for them below the root (src/daemon/gpus/hotplug.h). A thread sends them in their order: the model must not
- * wait for a receiver. Nobody listens: they are gone, as the kernel's are.
+ * Sends uevents about simulated GPUs as datagrams with the text of the kernel's netlink messages, to a daemon that
+ * listens below the root (src/daemon/gpus/hotplug.h). A separate thread sends them in order, since the model must not
+ * wait for a receiver. If no process listens, they are lost, as the kernel's are.
  */
 
 #include "sim/model/model.h"
@@ -15,8 +15,8 @@ struct uevents;
 /* run_fd is a descriptor of the root's run folder, and stays the caller's. Returns 0 or negative errno. */
 int uevents_new(struct uevents **ret_uevents, struct model *model, int run_fd);
 
-/* Tells that the driver was loaded, and which GPUs it has bound. */
+/* Sends the events for the loaded driver and the GPUs that it has bound. */
 void uevents_send_loaded(struct uevents *uevents);
 
-/* After model_stop(). NULL is nothing. */
+/* Call this after model_stop(). NULL is ignored. */
 void uevents_free(struct uevents *uevents);

@@ -12,7 +12,9 @@
 #include "base/cleanup.h"
 #include "base/thread.h"
 
-enum { WORKER_STACK_BYTES = 256 * 1024 }; /* the default of 8 MiB times hundreds of threads is too much address space */
+enum {
+        WORKER_STACK_BYTES = 256 * 1024
+}; /* with the default of 8 MiB, hundreds of threads would need too much address space */
 
 struct job {
         STAILQ_ENTRY(job) link;
@@ -22,8 +24,8 @@ struct job {
 
 struct workers {
         pthread_mutex_t mutex;
-        pthread_cond_t changed;  /* a job came, or the end */
-        STAILQ_HEAD(, job) jobs; /* that wait, oldest first */
+        pthread_cond_t changed;  /* a new job, or the end */
+        STAILQ_HEAD(, job) jobs; /* waiting jobs, oldest first */
         unsigned n_waiting;
         unsigned n_idle;
         unsigned n_threads, maximum;
@@ -88,7 +90,8 @@ void workers_free(struct workers *workers) {
         free(workers);
 }
 
-/* With the mutex held. A job is served when a thread will come for it: only the very first thread is indispensable. */
+/* Call with the mutex held. A failure to start a thread matters only for the first one: others would take the job
+ * later. */
 static int start_thread(struct workers *workers) {
         static const struct thread_options options = {.stack_size = WORKER_STACK_BYTES};
         int r;

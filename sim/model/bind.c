@@ -5,9 +5,9 @@
  * The driver's probe and removal of a GPU.
  *
  *      unbind:  no more deferred opens -> those under way end -> off the list (595.44.02+) -> notice
- *               -> wait for usage 0, for ever -> shut down -> off the list -> minor free
+ *               -> wait for usage 0, without limit -> shut down -> off the list -> minor free
  *
- * A GPU that is lost by surprise is not waited for: its users keep descriptors of nothing.
+ * If the GPU was lost by surprise, the unbind does not wait: users keep descriptors without a GPU.
  */
 
 #include <errno.h>
@@ -68,7 +68,7 @@ void model_set_kernel_log(struct model *model, model_kernel_line line, void *use
         model->kernel_line_user = user;
 }
 
-/* As nv-pci.c does when it begins to wait. */
+/* nv-pci.c logs this when it starts to wait. */
 static void say_that_it_waits(struct model *model, const struct model_gpu *gpu) {
         char line[128], address[PCI_ADDRESS_SIZE];
 
@@ -116,7 +116,7 @@ static bool is_free_to_go(const struct model_gpu *gpu) {
         return gpu->usage == 0 || gpu->spec.surprise;
 }
 
-/* Returns inside both locks with no user to wait for, or -ESHUTDOWN outside them. */
+/* Waits until the GPU has no users. Returns 0 with both locks held, or -ESHUTDOWN without them. */
 static int wait_unused(struct model *model, struct model_gpu *gpu) {
         if (!is_free_to_go(gpu))
                 say_that_it_waits(model, gpu);
@@ -128,15 +128,15 @@ static int wait_unused(struct model *model, struct model_gpu *gpu) {
                 take_both_locks(model, gpu);
                 if (is_free_to_go(gpu))
                         return 0;
-                leave_both_locks(model, gpu); /* an older driver lets new users in meanwhile */
+                leave_both_locks(model, gpu); /* an older driver accepts new users meanwhile */
         }
 }
 
 static void forget(struct model *model, struct model_gpu *gpu) {
         gpu->bound = gpu->probed = false;
         gpu->minor = MODEL_MINOR_NONE;
-        gpu->had_interrupts = false; /* the folder goes with the driver's resources of the device */
-        gpu->spec.legacy = false;    /* states of the driver's, not of the hardware's */
+        gpu->had_interrupts = false; /* the kernel removes the folder with the driver's resources for the device */
+        gpu->spec.legacy = false;    /* states of the driver, not of the hardware */
         gpu->spec.drain = false;
         if (gpu->remove_device)
                 gpu->spec.present = false;

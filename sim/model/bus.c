@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What the kernel's PCI core does with a GPU when somebody writes to sysfs, and what the verbs of the same names do:
- * the driver is unbound and bound, the device reset, removed, and found again.
+ * The kernel's PCI core: writes to sysfs, and the verbs of the same names, bind and unbind the driver, and reset,
+ * remove and add the device.
  */
 
 #include <errno.h>
@@ -14,13 +14,13 @@ int gpu_bind(struct model *model, struct model_gpu *gpu) {
         bool is_new;
 
         turnstile_enter(model, &model->device_list);
-        is_new = !gpu->probed; /* somebody may have been quicker */
+        is_new = !gpu->probed; /* another thread may have bound it first */
         if (is_new)
                 gpu_probe(model, gpu);
         turnstile_leave(model, &model->device_list);
         if (!is_new)
                 return -EBUSY;
-        bind_notice(model, gpu, true); /* at the end of the probe, which is before the device core knows of it */
+        bind_notice(model, gpu, true); /* at the end of the probe, before the device core's uevent */
         gpu_uevent(model, gpu, "bind");
         return 0;
 }
@@ -70,7 +70,7 @@ void gpu_remove_unbound(struct model *model, struct model_gpu *gpu, const struct
 
 /* ---- writes to sysfs ---- */
 
-/* A second one waits for the first, as for the device's lock. */
+/* A second unbind waits for the first, as it would for the device's lock. */
 static int unbind(struct model *model, struct model_gpu *gpu, bool remove_device, const struct model_wait *wait) {
         int result = 0;
 
@@ -90,8 +90,7 @@ static int write_bind(struct model *model, struct model_gpu *gpu, const struct w
 }
 
 /*
- * The PCI core asks nobody, and resets a GPU under its users as well. What the driver makes of that, nothing shows;
- * here the GPU is lost to them.
+ * The PCI core also resets a GPU that is in use. What the driver then does is not known; here its users lose the GPU.
  */
 static int write_reset(struct model *model, struct model_gpu *gpu, const struct who *who,
                        const struct model_wait *wait) {

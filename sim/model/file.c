@@ -43,7 +43,7 @@ static int open_plain(struct model *model, enum model_node node, const struct wh
         return 0;
 }
 
-/* Inside gpu->lock, which is left here. */
+/* Call with gpu->lock held. This function leaves it. */
 static void open_finish(struct model *model, struct model_file *file) {
         struct model_gpu *gpu = file->gpu;
 
@@ -83,7 +83,7 @@ static void open_deferred(struct model *model, void *argument) {
                 file_close(model, file);
 }
 
-/* The driver's own kthread for this GPU (nvidia_open_deferred). */
+/* The driver's kernel thread for this GPU (nvidia_open_deferred). */
 static int defer_open(struct model *model, struct model_gpu *gpu, struct model_file *file) {
         if (!gpu->accepting || model_spawn(model, open_deferred, file) < 0)
                 return -EBUSY;
@@ -94,7 +94,7 @@ static int defer_open(struct model *model, struct model_gpu *gpu, struct model_f
         return 0;
 }
 
-/* What O_NONBLOCK does to an open (nv_try_lock_foreground_open). Inside the device list's lock. */
+/* An open with O_NONBLOCK (nv_try_lock_foreground_open). Call with the device list's lock held. */
 static bool try_foreground(struct model_gpu *gpu) {
         return gpu->initialised && turnstile_try(&gpu->lock);
 }
@@ -149,7 +149,7 @@ int file_open_address(struct model *model, const struct pci_address *address, co
         return file ? open_blocking(model, file, gpu_has_address, address, ret_file) : -ENOMEM;
 }
 
-/* Drivers that let opens in one by one have their lock around all of an open: nothing interrupts the wait for it. */
+/* Drivers that open one by one hold a lock during all of an open. The wait for it cannot be interrupted. */
 static void enter_opens(struct model *model) {
         if (scenario_driver_has(&model->scenario, DRIVER_OPENS_ONE_BY_ONE))
                 turnstile_enter(model, &model->open_lock);
@@ -198,7 +198,7 @@ int model_open(struct model *model, enum model_node node, unsigned minor, bool n
         int result;
         MODEL_LOCKED(model);
 
-        if (node == MODEL_NODE_UVM) /* a module of its own, with a lock of its own */
+        if (node == MODEL_NODE_UVM) /* a separate module with its own lock */
                 return open_plain(model, node, &who, ret_file);
         enter_opens(model);
         if (node == MODEL_NODE_GPU)
@@ -221,7 +221,7 @@ void file_close(struct model *model, struct model_file *file) {
         references_drop(model, file);
         if (gpu)
                 turnstile_enter(model, &gpu->lock);
-        /* From the list first: while the GPU is torn down nobody has it open any more. */
+        /* Remove it from the list first: during the teardown, the file no longer counts as open. */
         LIST_REMOVE(file, link);
         if (gpu && file->state == FILE_OPEN)
                 gpu_unuse(model, gpu, &file->who);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Two states of a GPU that RM keeps and that no open file is needed for: the legacy flag and the drain. */
+/* The two states of a GPU that RM keeps without an open file: the legacy flag and the drain state. */
 
 #include <errno.h>
 
 #include "sim/model/private.h"
 
-/* Also one that an unbind has taken off the list, and waits for. */
+/* Also finds a GPU that an unbind has removed from the list while it waits for users. */
 static struct model_gpu *find_probed(struct model *model, uint32_t minor) {
         for (size_t i = 0; i < model->n_gpus; i++)
                 if (model->gpus[i].probed && model->gpus[i].minor == minor)
@@ -34,7 +34,7 @@ int model_legacy_set(struct model *model, unsigned minor, const struct model_cal
 
 /* ---- drain ---- */
 
-/* gpumgrModifyGpuDrainState() of gpu_mgr.c: a GPU that is not attached goes at once. */
+/* gpumgrModifyGpuDrainState() of gpu_mgr.c: a GPU that is not attached is removed at once. */
 static int remove_idle(struct model *model, struct model_gpu *gpu) {
         int r;
 

@@ -19,7 +19,7 @@ const struct gpu_settings gpu_default_settings = {
 
 /* ---- initialisation ---- */
 
-/* What RM finds wrong with the hardware once it has the API lock (RmInitAdapter). */
+/* Errors of the hardware that RM finds once it has the API lock (RmInitAdapter). */
 static int refuse_hardware(struct model_gpu *gpu) {
         if (gpu->spec.lost) {
                 gpu->adapter_status = NV_ERR_GPU_IS_LOST;
@@ -38,7 +38,7 @@ static int refuse_hardware(struct model_gpu *gpu) {
         return 0;
 }
 
-/* The GSP's boot: the one part of an initialisation that others need not wait for. */
+/* The GSP's boot, which is the only part of an initialisation that can run in parallel with others. */
 static int boot(struct model *model, struct model_gpu *gpu) {
         int result = model_spend(model, gpu->spec.init_usec);
 
@@ -50,7 +50,7 @@ static int boot(struct model *model, struct model_gpu *gpu) {
         return result;
 }
 
-/* Confidential Computing keeps RM from letting go of its lock meanwhile (kernel_gsp.c, relaxed GSP init locking). */
+/* With Confidential Computing, RM keeps its lock meanwhile (kernel_gsp.c, relaxed GSP init locking). */
 static bool boots_under_lock(const struct model *model, const struct model_gpu *gpu) {
         return gpu->spec.confidential || !scenario_driver_has(&model->scenario, DRIVER_OVERLAPS_INITIALISATIONS);
 }
@@ -89,7 +89,7 @@ static int initialise(struct model *model, struct model_gpu *gpu, const struct w
 
         journal_add(model, gpu, who, "initialising", "initialisation %u", gpu->initialisations + 1);
         gpu->initialising = true;
-        gpu->had_interrupts = true; /* nv_start_device() asks for them before rm_init_adapter() */
+        gpu->had_interrupts = true; /* nv_start_device() requests them before rm_init_adapter() */
         result = initialise_hardware(model, gpu);
         gpu->initialising = false;
         if (result == 0)
@@ -115,7 +115,7 @@ static int start(struct model *model, struct model_gpu *gpu, const struct who *w
                 return -EIO;
         if (!gpu->kept)
                 return initialise(model, gpu, who);
-        /* The legacy flag has kept the hardware up: little to do, and no initialisation (RmPartiallyInitAdapter). */
+        /* The legacy flag has kept the hardware initialised, so little is to be done (RmPartiallyInitAdapter). */
         gpu->kept = false;
         gpu->initialised = true;
         return 0;
@@ -136,7 +136,7 @@ int gpu_use(struct model *model, struct model_gpu *gpu, const struct who *who) {
                 if (result < 0)
                         return result;
         } else {
-                model_enter_api(model); /* RM is asked whether it is drained */
+                model_enter_api(model); /* asks RM whether the GPU is drained */
                 if (gpu->spec.drain)
                         return -EBUSY;
         }
@@ -148,8 +148,8 @@ int gpu_use(struct model *model, struct model_gpu *gpu, const struct who *who) {
 /* ---- teardown ---- */
 
 void gpu_tear_down(struct model *model, struct model_gpu *gpu, const struct who *who) {
-        /* All of it under the API lock (rm_disable_adapter, rm_shutdown_adapter): a GPU that hangs here stalls every
-         * initialisation, every teardown, and what RM is asked. */
+        /* All of this holds the API lock (rm_disable_adapter, rm_shutdown_adapter): a GPU that hangs here blocks every
+         * initialisation, every teardown, and all calls to RM. */
         turnstile_enter(model, &model->api_lock);
         while (gpu->spec.hang_close && !model->stopping)
                 model_sleep(model);
@@ -195,7 +195,7 @@ struct model_gpu *gpu_enter(struct model *model, bool (*is_it)(const struct mode
         return found;
 }
 
-/* Whether the driver could find it by that UUID: it knows those of GPUs that were initialised since they were bound. */
+/* Whether the driver can find the GPU by UUID: it knows the UUID once the GPU was initialised since its bind. */
 static bool is_known_as(const struct model_gpu *gpu, const void *uuid_bytes) {
         return gpu->ever_initialised && gpu_has_uuid(gpu, uuid_bytes);
 }
@@ -204,7 +204,8 @@ static bool is_unknown(const struct model_gpu *gpu, const void *nothing) {
         return !gpu->ever_initialised;
 }
 
-/* The first one that passes, inside its lock. Each is looked at inside its own: a busy one is waited for. */
+/* Returns the first matching GPU, with its lock held. Each GPU is checked with its lock held, so this waits for busy
+ * ones. */
 static struct model_gpu *enter_first(struct model *model, bool (*passes)(const struct model_gpu *gpu, const void *key),
                                      const void *key) {
         for (size_t i = 0; i < model->n_gpus; i++) {
@@ -249,7 +250,7 @@ bool gpu_has_id(const struct model_gpu *gpu, const void *gpu_id) {
         return nv_gpu_id(address->domain, address->bus, address->slot) == *(const uint32_t *)gpu_id;
 }
 
-/* 16 raw bytes, in the order in which the text prints them. */
+/* 16 raw bytes, in the order of the text. */
 bool gpu_has_uuid(const struct model_gpu *gpu, const void *uuid_bytes) {
         const uint8_t *bytes = uuid_bytes;
         char text[64];

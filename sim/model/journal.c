@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What was done to the model, so that tests can ask: a ring of records, numbered from 1. */
+/* Records what happened in the model, for tests: a ring of records, numbered from 1. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -43,7 +43,7 @@ uint64_t journal_last(const struct journal *journal) {
         return journal->last;
 }
 
-/* event is a literal: it is kept. */
+/* event must be a literal, because only the pointer is stored. */
 __attribute__((format(printf, 5, 0))) static void add(struct model *model, const struct model_gpu *gpu,
                                                       const struct who *who, const char *event, const char *format,
                                                       va_list arguments) {
@@ -75,7 +75,8 @@ void journal_add(struct model *model, const struct model_gpu *gpu, const struct 
 static json_t *record_json(const struct journal_record *record, uint64_t number) {
         char address[PCI_ADDRESS_SIZE];
 
-        /* What comes from outside (a process's name) may be no UTF-8; jansson then packs nothing, so check first. */
+        /* Texts from outside, such as a process's name, may not be UTF-8. jansson would then pack nothing, so check
+         * first. */
         json_t *comm = json_string(record->who.comm), *detail = json_string(record->detail);
 
         return json_pack("{s:I, s:I, s:s, s:s?, s:i, s:o, s:o}", "seq", (json_int_t)number, "t_usec",
@@ -104,7 +105,7 @@ json_t *journal_read(struct model *model, uint64_t since, const char *event) {
                          (json_int_t)lost);
 }
 
-/* ---- what the fronts add ---- */
+/* ---- records from the fronts ---- */
 
 const char *node_name(enum model_node node) {
         static const char *const names[] = {

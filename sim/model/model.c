@@ -51,8 +51,8 @@ int model_spend(struct model *model, uint64_t duration_usec) {
 }
 
 /*
- * Nothing ends the wait for a turnstile but its turn, like the semaphores it stands for. That is no danger to
- * model_stop(): whoever is inside sleeps in model_spend() or on a hang, and both end then.
+ * The wait for a turnstile cannot be interrupted, like that for the semaphore it models. model_stop() still works: the
+ * thread inside sleeps in model_spend() or on a hang, and both end then.
  */
 void turnstile_enter(struct model *model, struct turnstile *turnstile) {
         turnstile_wait(model, turnstile, turnstile_queue(turnstile));
@@ -91,7 +91,7 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* A thread that is done has nothing left to do but to let go of the mutex and end: joining it does not sleep long. */
+/* A finished thread only has to release the mutex and end, so joining it does not take long. */
 static void reap_threads(struct model *model) {
         struct model_thread *next;
 
@@ -106,7 +106,7 @@ static void reap_threads(struct model *model) {
 }
 
 int model_spawn(struct model *model, void (*run)(struct model *model, void *argument), void *argument) {
-        enum { STACK_SIZE = 256 * 1024 }; /* there may be hundreds of them; sanitizers need this much */
+        enum { STACK_SIZE = 256 * 1024 }; /* small, since there may be hundreds; sanitizers need this much */
         CLEANUP(free_ptr) struct model_thread *thread = calloc(1, sizeof(*thread));
         const struct thread_options options = {.stack_size = STACK_SIZE};
         int r;
@@ -123,7 +123,7 @@ int model_spawn(struct model *model, void (*run)(struct model *model, void *argu
         return 0;
 }
 
-/* ---- what happens by itself ---- */
+/* ---- timed events ---- */
 
 static void fire_event(struct model *model, void *argument) {
         const struct scenario_event *event = argument;
@@ -132,7 +132,7 @@ static void fire_event(struct model *model, void *argument) {
         char error[512];
 
         model_unlock(model);
-        /* A failure is in the journal. */
+        /* The verb records a failure in the journal. */
         json_decref(model_run_verb(model, event->verb, arguments, &caller, NULL, error, sizeof(error)));
         json_decref(arguments);
         (void)model_lock(model);
@@ -147,7 +147,7 @@ static const struct scenario_event *next_event(const struct model *model, const 
         return first;
 }
 
-/* Each event has a thread of its own, for its verb may sleep for ever. */
+/* Each event has its own thread, because its verb may sleep forever. */
 static void run_events(struct model *model, void *argument) {
         bool fired[ARRAY_SIZE(model->scenario.events)] = {false};
         const struct scenario_event *event;
@@ -281,7 +281,7 @@ void model_interrupt(struct model *model, struct model_wait *wait) {
         model_changed(model);
 }
 
-/* ---- small questions ---- */
+/* ---- queries ---- */
 
 struct who who_is(const struct model_caller *caller) {
         struct who who = {.pid = caller->pid};

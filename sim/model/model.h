@@ -34,11 +34,11 @@ struct model_file;
 #define MODEL_MINOR_NONE UINT32_MAX
 #define MODEL_BIOS_REVISION UINT32_C(0x96008900)
 
-/* What every simulated GPU says of itself: an H100's numbers, and an invented video BIOS. */
+/* The identity of every simulated GPU: an H100's numbers, and an invented video BIOS. */
 enum {
         MODEL_PCI_VENDOR = 0x10de,
         MODEL_PCI_DEVICE = 0x2330,
-        MODEL_PCI_SUBSYSTEM = 0x16c1, /* of the same vendor */
+        MODEL_PCI_SUBSYSTEM = 0x16c1, /* the subsystem's vendor is the same */
         MODEL_PCI_REVISION = 0xa1,
         MODEL_PCI_CLASS = 0x030200,
         MODEL_BIOS_OEM_REVISION = 0x01,
@@ -50,14 +50,14 @@ enum model_node {
         MODEL_NODE_UVM,
 };
 
-/* Who calls: pid is the process (thread group), not the thread. */
+/* The calling process. pid is the process (thread group), not the thread. */
 struct model_caller {
         pid_t pid;
         uid_t uid;
 };
 
-/* One sleeping call, so that its front can interrupt it (a signal at the caller): the call then gives -EINTR where the
- * driver's would. Zero-initialise; may be NULL for calls that nobody interrupts. */
+/* A sleeping call that its front can interrupt, when the caller gets a signal. The call then returns -EINTR where the
+ * driver's would. Zero-initialise; may be NULL for calls that are never interrupted. */
 struct model_wait {
         bool interrupted;
 };
@@ -65,30 +65,30 @@ struct model_wait {
 /* ---- life ---- */
 
 int model_new(struct model **ret_model, const struct scenario *scenario);
-/* Every sleeping call returns -ESHUTDOWN from now on and timed events stop. Files may still be closed. */
+/* Makes every sleeping call return -ESHUTDOWN, and stops timed events. Files may still be closed. */
 void model_stop(struct model *model);
-/* After model_stop(), when no call is in the model any more. Frees what files are left. */
+/* Call this after model_stop(), when no call is in the model any more. Frees the remaining files. */
 void model_free(struct model *model);
 void model_interrupt(struct model *model, struct model_wait *wait);
 
 /* ---- files ---- */
 
 /*
- * open(2) of a node. minor is meant for MODEL_NODE_GPU. nonblock is O_NONBLOCK: where the driver defers the open,
- * returns at once and initialises on a thread of the model's. Sleeps. Returns 0 or the driver's negative errno.
+ * open(2) of a node. minor is used only for MODEL_NODE_GPU. nonblock is O_NONBLOCK: if the driver's version defers such
+ * opens, returns at once and initialises on a thread of the model. Sleeps. Returns 0 or the driver's negative errno.
  */
 int model_open(struct model *model, enum model_node node, unsigned minor, bool nonblock,
                const struct model_caller *caller, struct model_wait *wait, struct model_file **ret_file);
 
-/* Opens by PCI address, blocking: the nvidia-cfg shim's way. -ENODEV when there is no such GPU. */
+/* Opens by PCI address, blocking, for the nvidia-cfg shim. Returns -ENODEV if there is no such GPU. */
 int model_open_address(struct model *model, const struct pci_address *address, const struct model_caller *caller,
                        struct model_wait *wait, struct model_file **ret_file);
 
 /*
- * The last close of a file (release): gives up its UVM registrations, attached GPUs and its use of a GPU. Sleeps while
- * the GPU is torn down. Never fails. When the file's deferred open is not done yet, that is left to a thread of the
- * model's and the call returns, as the driver's does for a killed process; a front that has a live process before it
- * first sleeps in model_wait_deferred(), as the driver's close() does.
+ * The last close of a file (release): drops its UVM registrations, attached GPUs and its use of a GPU. Sleeps while the
+ * GPU is torn down. Never fails. If the file's deferred open is not done yet, leaves the close to a thread of the model
+ * and returns, as the driver does for a killed process. For a live process, a front first calls model_wait_deferred(),
+ * since the driver's close() waits for the deferred open.
  */
 void model_close(struct model_file *file);
 
@@ -96,26 +96,26 @@ enum model_node model_file_node(const struct model_file *file);
 struct model *model_file_model(const struct model_file *file);
 
 /*
- * NV_ESC_WAIT_OPEN_COMPLETE: sleeps until a deferred open is done. *ret_rc is what the open would have returned,
- * *ret_adapter_status its NV_STATUS. For MODEL_NODE_CTL both are 0. Returns 0; -EINTR; -EINVAL when the scenario's
- * driver does not know the ioctl.
+ * NV_ESC_WAIT_OPEN_COMPLETE: sleeps until a deferred open is done. *ret_rc is the result that a blocking open would
+ * have returned, *ret_adapter_status its NV_STATUS. For MODEL_NODE_CTL both are 0. Returns 0; -EINTR; -EINVAL if the
+ * scenario's driver does not have the ioctl.
  */
 int model_wait_open(struct model_file *file, struct model_wait *wait, int *ret_rc, uint32_t *ret_adapter_status);
 
 /* Whether a deferred open is not done. */
 bool model_file_is_opening(struct model_file *file);
-/* For a close: sleeps until a deferred open is done, or until interrupted; its result is of no interest. */
+/* For a close: sleeps until a deferred open is done, whatever its result, or until interrupted. */
 void model_wait_deferred(struct model_file *file, struct model_wait *wait);
 
 /*
- * What every other ioctl on a GPU's file begins with: sleeps until a deferred open is done; -EIO when it failed,
- * -EINVAL when the GPU is lost (surprise removal), -EINTR.
+ * Every other ioctl on a GPU's file starts with this: sleeps until a deferred open is done. Returns 0, -EIO if it
+ * failed, -EINVAL if the GPU is lost (surprise removal), or -EINTR.
  */
 int model_file_usable(struct model_file *file, struct model_wait *wait);
 
 /*
- * What poll(2) on a GPU's file tells, without sleeping: POLLERR while a deferred open is pending and after it failed,
- * POLLHUP when the GPU is lost by surprise, else 0.
+ * The result of poll(2) on a GPU's file, without sleeping: POLLERR while a deferred open is pending and after it
+ * failed, POLLHUP if the GPU is lost by surprise, otherwise 0.
  */
 short model_file_poll(struct model_file *file);
 
@@ -129,27 +129,27 @@ struct model_numa {
 };
 
 struct model_gpu_view {
-        struct scenario_gpu spec; /* as it is now: verbs change it */
+        struct scenario_gpu spec; /* the current values, which verbs change */
         unsigned minor;           /* MODEL_MINOR_NONE unless probed */
         bool bound;               /* listed by the driver (not unbound, not removed) */
         bool probed;              /* /proc directory exists: bound, or an unbind still waits for users */
         bool initialised;         /* also when only the legacy flag keeps it so */
-        bool ever_initialised;    /* Video BIOS and firmware are known from then on */
+        bool ever_initialised;    /* since then, Video BIOS and firmware are known */
         bool initialising;
         bool interrupts;     /* message-signalled interrupts are on: from before an initialisation to the teardown */
-        bool had_interrupts; /* at some time since the bind: sysfs has the folder msi_irqs from then on */
+        bool had_interrupts; /* at some time since the bind: sysfs then has the folder msi_irqs */
         unsigned usage_count;
         uint32_t adapter_status; /* NV_STATUS of the last initialisation; NV_ERR_INVALID_STATE: never tried */
         unsigned initialisations;
         unsigned teardowns;
         unsigned attachments;       /* files of nvidiactl that use it (NV_ESC_ATTACH_GPUS_TO_FD) */
         const char *compute_mode;   /* "Default", "Prohibited" or "Exclusive_Process" */
-        unsigned uvm_registrations; /* /proc/driver/nvidia-uvm/gpus/UUID exists while there are any */
+        unsigned uvm_registrations; /* if not 0, /proc/driver/nvidia-uvm/gpus/UUID exists */
         struct model_numa numa;
 };
 
 /*
- * Fills views with every GPU of the scenario, in order of minor, and returns how many; those that have no minor (see
+ * Fills views with every GPU of the scenario, in order of minor, and returns their number. GPUs without a minor (see
  * bound, probed, spec.present) come last. views has room for SCENARIO_GPUS_MAX. Never sleeps.
  */
 size_t model_list(struct model *model, struct model_gpu_view *views);
@@ -159,14 +159,14 @@ void model_wait_device_list(struct model *model);
 void model_wait_api(struct model *model);
 const struct scenario *model_scenario(const struct model *model);
 
-/* ---- what ioctls do ---- */
+/* ---- ioctls ---- */
 
-/* NV_ESC_SYS_PARAMS: first writer wins; -EBUSY for a different value later. */
+/* NV_ESC_SYS_PARAMS: the first value stays. Returns -EBUSY for a different value. */
 int model_set_sys_params(struct model *model, uint64_t memblock_size);
 
 int model_numa_info(struct model_file *file, struct model_numa *ret_numa);
-/* NV_ESC_SET_NUMA_STATUS: -EINVAL for what is no status, -EACCES unless the caller is root, -EBUSY for
- * OFFLINE_IN_PROGRESS with more than one user. */
+/* NV_ESC_SET_NUMA_STATUS. Returns -EINVAL for an invalid status, -EACCES unless the caller is root, -EBUSY for
+ * OFFLINE_IN_PROGRESS if the GPU has more than one user. */
 int model_numa_set(struct model_file *file, const struct model_caller *caller, int32_t status);
 
 /*
@@ -184,31 +184,31 @@ uint32_t model_uvm_unregister(struct model_file *file, const uint8_t uuid[static
 uint32_t model_uvm_persistence(struct model_file *file, bool enable);
 
 /*
- * The RM's legacy flag. Setting it needs uid 0: -EPERM; -ENODEV when there is no such GPU, or RM has no object of it,
- * for it is not initialised.
+ * Sets RM's legacy flag. Returns -EPERM unless the caller has uid 0; -ENODEV if there is no such GPU, or if RM has no
+ * object for it because it is not initialised.
  */
 int model_legacy_set(struct model *model, unsigned minor, const struct model_caller *caller, bool enabled);
 
 /*
- * The drain state, of any GPU that is probed. Needs uid 0: -EPERM; -ENODEV when there is no such GPU. With remove, one
- * that is not initialised is taken off the bus; of one that is, the driver does that at the last close, which is not
- * modelled.
+ * Sets the drain state of a probed GPU. Returns -EPERM unless the caller has uid 0; -ENODEV if there is no such GPU.
+ * With remove, a GPU that is not initialised is removed from the bus. The driver removes an initialised one at the last
+ * close, which is not modelled.
  */
 int model_drain(struct model *model, uint32_t gpu_id, const struct model_caller *caller, bool on, bool remove);
 
 /*
- * Whether the process has the GPU's node open (RM and UVM ask this). The driver walks the caller's own descriptors, so
- * that one received from another process counts; the model's books only know who opened. A front that can look (FUSE)
- * says how with model_set_process_check(), before the first open; without it the books decide. The check is called
- * with the model unlocked.
+ * Whether the process has the GPU's node open, for RM and UVM. The driver searches the caller's descriptors, including
+ * descriptors received from another process, but the model knows only which process opened a file. A front that can
+ * find this out (FUSE) sets a check with model_set_process_check() before the first open. Without a check, the process
+ * that opened the file counts. The check is called with the model unlocked.
  */
 typedef bool (*model_process_check)(void *user, pid_t pid, unsigned minor);
 void model_set_process_check(struct model *model, model_process_check check, void *user);
 bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor);
 
 /*
- * Bind and unbind notices: `notify` is called (with the model unlocked, on any thread) after each for every listener.
- * A listener ends with model_unlisten(), which returns when no call to it is under way; notify must not call it.
+ * Notices of binds and unbinds: `notify` of every listener is called after each of them, with the model unlocked, on
+ * any thread. model_unlisten() ends a listener and waits for calls to it, so notify must not call it.
  */
 struct model_listener {
         void (*notify)(struct model_listener *listener, uint32_t gpu_id, bool bind);
@@ -218,20 +218,20 @@ void model_listen(struct model *model, struct model_listener *listener);
 void model_unlisten(struct model *model, struct model_listener *listener);
 
 /*
- * The kernel's uevents about a GPU, sent after the event: "add" and "remove" (the bus), "bind" and "unbind" (the
- * driver). Called with the model locked, so in the order in which it happened; it must not sleep nor call the model.
- * NULL ends it.
+ * Sets the function that sends uevents about a GPU: "add" and "remove" (the bus), "bind" and "unbind" (the driver). It
+ * is called after each event with the model locked, so the order is correct. It must not sleep or call the model. NULL
+ * ends it.
  */
 typedef void (*model_uevent)(void *user, const char *action, const struct pci_address *address);
 void model_set_uevents(struct model *model, model_uevent uevent, void *user);
 
-/* What the driver says in the kernel log, one line without its end; likewise. */
+/* The same for lines that the driver writes to the kernel log, without the newline. */
 typedef void (*model_kernel_line)(void *user, const char *line);
 void model_set_kernel_log(struct model *model, model_kernel_line line, void *user);
 
 /* ---- sysfs ---- */
 
-/* The files below /sys/bus/pci that change a GPU when they are written to. */
+/* The files below /sys/bus/pci by which a write changes a GPU. */
 enum model_bus_file {
         MODEL_BUS_BIND,
         MODEL_BUS_REMOVE,
@@ -239,11 +239,11 @@ enum model_bus_file {
         MODEL_BUS_UNBIND,
 };
 
-/* Returns 0 or the kernel's negative errno. Sleeps: an unbind and a removal until the last user has let go; interrupted
- * (-EINTR), they go on by themselves. */
+/* Returns 0 or the kernel's negative errno. An unbind and a removal sleep until the last user has closed the GPU. If
+ * interrupted (-EINTR), they continue in the background. */
 int model_bus_write(struct model *model, enum model_bus_file file, const struct pci_address *address,
                     const struct model_caller *caller, struct model_wait *wait);
-/* All GPUs that are not on the bus come back. Sleeps. */
+/* Adds all GPUs that are not on the bus. Sleeps. */
 void model_bus_rescan(struct model *model, const struct model_caller *caller);
 
 /* ---- verbs ---- */
@@ -251,8 +251,9 @@ void model_bus_rescan(struct model *model, const struct model_caller *caller);
 /*
  * A verb with its JSON arguments, as `holdfast-sim ctl` and a scenario's events give them (docs/simulator.md):
  * status, fail, hang, lose, drain, remove, add, unbind, bind, reset, set, legacy, fabric, journal. Sleeps where the
- * driver would: `unbind` and `remove` return when the last user has let go (interrupted, they go on by themselves).
- * arguments is an object or NULL. Returns a new reference to the result, or NULL with a sentence for people in error.
+ * driver would: `unbind` and `remove` return when the last user has closed the GPU; if interrupted, they continue in
+ * the background. arguments is an object or NULL. Returns a new reference to the result, or NULL with a sentence in
+ * error.
  */
 json_t *model_run_verb(struct model *model, const char *verb, json_t *arguments, const struct model_caller *caller,
                        struct model_wait *wait, char *error, size_t error_size);
@@ -261,7 +262,7 @@ json_t *model_run_verb(struct model *model, const char *verb, json_t *arguments,
 void model_note(struct model *model, const struct model_caller *caller, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* Counts an ioctl that no driver knows; `status` lists them. */
+/* Counts an unknown ioctl. `status` lists them. */
 void model_note_unknown_ioctl(struct model *model, enum model_node node, const struct model_caller *caller,
                               unsigned long command);
 

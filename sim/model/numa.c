@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* GPU memory as a NUMA node: the state that the driver keeps for those who on- and offline it. */
+/* GPU memory as a NUMA node: the state that the driver keeps for programs that bring it online and offline. */
 
 #include <errno.h>
 
@@ -35,7 +35,7 @@ int model_numa_info(struct model_file *file, struct model_numa *ret_numa) {
         return 0;
 }
 
-/* Inside gpu->lock, which keeps the usage count as it is. */
+/* gpu->lock is held, so the usage count does not change. */
 static int set_status(struct model *model, struct model_gpu *gpu, const struct who *who, enum nv_numa_status status) {
         if (gpu->spec.numa == status)
                 return 0;

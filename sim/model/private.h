@@ -3,16 +3,16 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What the model's files share. Everything is guarded by model->mutex; a function here expects it to be held unless it
- * says otherwise, and lets go of it while it sleeps.
+ * Shared by the model's files. model->mutex guards everything. Callers of the functions below must hold it unless
+ * stated otherwise; a function releases it while it sleeps. These locks are taken in this order:
  *
- *      uvm_lock      UVM's global lock: a registration is made or dropped
- *      open_lock     drivers before 545: the whole of an open of any node of theirs (DRIVER_OPENS_ONE_BY_ONE)
+ *      uvm_lock      UVM's global lock: while a registration is made or dropped
+ *      open_lock     drivers before 545: during every open of any of their nodes (DRIVER_OPENS_ONE_BY_ONE)
  *      device_list   the driver's nv_linux_devices_lock: taken to find a GPU, kept while waiting for that GPU's lock
- *      gpu->lock     ldata_lock: an open or a close of that GPU is under way
- *      api_lock      RM's API lock: the serial part of every initialisation, teardown, and what RM is asked
+ *      gpu->lock     ldata_lock: during an open or a close of that GPU
+ *      api_lock      RM's API lock: during the serial part of an initialisation, a teardown, and calls to RM
  *
- * are taken in this order. They are not mutexes but states of the monitor, because they are held across sleeps.
+ * They are not mutexes but states of the monitor, because they are held during sleeps.
  */
 
 #include <pthread.h>
@@ -27,19 +27,19 @@ enum {
         MODEL_UNKNOWN_MAX = 64,
 };
 
-/* A lock that is taken in the order in which it was asked for. */
+/* A lock that waiters get in the order in which they asked. */
 struct turnstile {
         uint64_t next_ticket;
         uint64_t serving;
 };
 
-/* Who did something, for the journal and for people. */
+/* The process that did something, for the journal and messages. */
 struct who {
         pid_t pid;
         char comm[MODEL_COMM_SIZE];
 };
 
-/* What nvidia-smi sets; lost at each teardown. */
+/* Settings that nvidia-smi changes. They are lost at each teardown. */
 struct gpu_settings {
         unsigned power_limit_w;
         unsigned graphics_clock_mhz;
@@ -56,17 +56,17 @@ struct model_gpu {
         struct gpu_settings settings;
 
         bool probed;
-        bool bound;     /* on the driver's list: opens find it */
-        bool accepting; /* deferred opens are taken */
+        bool bound;     /* on the driver's list, where opens find it */
+        bool accepting; /* accepts deferred opens */
         bool removing;  /* an unbind is under way */
         bool remove_device;
 
-        bool initialised; /* as the driver's flag: not when only the legacy flag keeps the hardware up */
+        bool initialised; /* as the driver's flag: false if only the legacy flag keeps the hardware initialised */
         bool kept;        /* by the legacy flag */
         bool initialising;
         bool ever_initialised;
         bool had_interrupts; /* since the bind */
-        bool spent;          /* confidential: has been initialised since the last reset */
+        bool spent;          /* confidential: it was initialised since the last reset */
 
         unsigned usage;
         unsigned deferred; /* deferred opens that are not done */
@@ -79,11 +79,11 @@ struct model_gpu {
 enum file_state {
         FILE_OPENING,
         FILE_OPEN,
-        FILE_FAILED, /* a deferred open failed: the descriptor is there, the GPU is not */
-        FILE_GONE,   /* likewise, for the GPU was removed by surprise */
+        FILE_FAILED, /* a deferred open failed: the descriptor exists, but has no GPU */
+        FILE_GONE,   /* the same, because the GPU was removed by surprise */
 };
 
-/* An additional use of a GPU by a file: through UVM or by attaching. */
+/* A use of a GPU by a file of another node: through UVM or by attaching. */
 struct reference {
         struct model_gpu *gpu;
         bool uvm;
@@ -149,7 +149,7 @@ struct model {
 
         struct unknown_ioctl unknown[MODEL_UNKNOWN_MAX];
         size_t n_unknown;
-        uint64_t unknown_beyond; /* calls of more different ones than there is room for */
+        uint64_t unknown_beyond; /* calls of further ioctls, when the table is full */
 
         model_process_check process_check;
         void *process_check_user;
@@ -158,7 +158,7 @@ struct model {
         model_kernel_line kernel_line;
         void *kernel_line_user;
 
-        pthread_mutex_t listen_mutex; /* taken without the model's: held while listeners are told */
+        pthread_mutex_t listen_mutex; /* taken without the model's mutex; held while listeners are called */
         LIST_HEAD(, model_listener) listeners;
 };
 
@@ -170,16 +170,16 @@ void model_unlock_done(struct model **model);
 /* Locks until the scope's end. */
 #define MODEL_LOCKED(which) CLEANUP(model_unlock_done) __attribute__((unused)) struct model *locked_ = model_lock(which)
 
-/* Sleeps until anything changes, or until then. */
+/* Sleeps until anything changes, or until that time. */
 void model_sleep(struct model *model);
 void model_sleep_until(struct model *model, uint64_t until_usec);
 void model_changed(struct model *model);
-/* Sleeps for so long. Returns 0 or -ESHUTDOWN. */
+/* Sleeps for that time. Returns 0 or -ESHUTDOWN. */
 int model_spend(struct model *model, uint64_t duration_usec);
 
 void turnstile_enter(struct model *model, struct turnstile *turnstile);
 bool turnstile_try(struct turnstile *turnstile);
-/* Enters in two steps: the place in the queue, and the wait for it. */
+/* Enters in two steps: takes a place in the queue, then waits for its turn. */
 uint64_t turnstile_queue(struct turnstile *turnstile);
 void turnstile_wait(struct model *model, struct turnstile *turnstile, uint64_t ticket);
 void turnstile_leave(struct model *model, struct turnstile *turnstile);
@@ -198,24 +198,25 @@ void journal_free(struct journal *journal);
 void journal_add(struct model *model, const struct model_gpu *gpu, const struct who *who, const char *event,
                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 uint64_t journal_last(const struct journal *journal);
-/* Records after `since`, only those called `event` unless that is NULL. New reference, NULL without memory. */
+/* Returns the records after `since`, only those named `event` unless it is NULL. New reference, or NULL if out of
+ * memory. */
 json_t *journal_read(struct model *model, uint64_t since, const char *event);
 
 /* ---- gpu.c: one GPU's life; the caller is inside gpu->lock ---- */
 
-/* Waits until RM's API lock is free, as whatever takes it for a moment does. */
+/* Waits until RM's API lock is free, like a call that takes it only for a moment. */
 void model_enter_api(struct model *model);
 int gpu_use(struct model *model, struct model_gpu *gpu, const struct who *who);
 void gpu_unuse(struct model *model, struct model_gpu *gpu, const struct who *who);
 void gpu_tear_down(struct model *model, struct model_gpu *gpu, const struct who *who);
 
-/* Finds by what identifies it among those on the driver's list, and goes inside its lock, waiting for it inside the
- * device list's: as the driver does, so that one busy GPU holds up every other look-up. NULL when there is none. */
+/* Finds a GPU on the driver's list and enters its lock. As in the driver, it waits for that lock while it holds the
+ * device list's, so one busy GPU delays every other look-up. Returns NULL if there is none. */
 struct model_gpu *gpu_enter(struct model *model, bool (*is_it)(const struct model_gpu *gpu, const void *key),
                             const void *key);
 /*
- * By UUID: the GPU that is known by it, otherwise one whose UUID is not known; inside its lock. NULL when all are known
- * and none is it (nv.c, find_uuid_candidate).
+ * Finds by UUID and enters the GPU's lock: the GPU with this UUID, otherwise one whose UUID is still unknown. Returns
+ * NULL if all UUIDs are known and none matches (nv.c, find_uuid_candidate).
  */
 struct model_gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid);
 void gpu_leave(struct model *model, struct model_gpu *gpu);
@@ -231,7 +232,7 @@ int file_open_address(struct model *model, const struct pci_address *address, co
 void file_close(struct model *model, struct model_file *file);
 const char *node_name(enum model_node node);
 
-/* Ends all uses of a GPU that is removed under its users; their descriptors stay, dead. */
+/* Ends all uses of a GPU that is removed while in use. Its users' descriptors stay open, but have no GPU. */
 void files_orphan(struct model *model, struct model_gpu *gpu);
 
 /* ---- reference.c ---- */
@@ -246,26 +247,26 @@ void numa_fill(const struct model *model, const struct model_gpu *gpu, struct mo
 
 /* ---- bind.c ---- */
 
-/* What the driver's probe does: the GPU gets a minor and is on the list. */
+/* The driver's probe: gives the GPU a minor and adds it to the list. */
 void gpu_probe(struct model *model, struct model_gpu *gpu);
 void bind_notice(struct model *model, const struct model_gpu *gpu, bool bind);
 void gpu_uevent(struct model *model, const struct model_gpu *gpu, const char *action);
-/* Starts an unbind on a thread of its own; gpu->removing ends when it is done. Returns 0 or negative errno. */
+/* Starts an unbind on its own thread, which clears gpu->removing at the end. Returns 0 or negative errno. */
 int gpu_start_unbind(struct model *model, struct model_gpu *gpu, bool remove_device);
 
 /* ---- bus.c ---- */
 
-/* -EBUSY when it is bound already. */
+/* Returns -EBUSY if the GPU is already bound. */
 int gpu_bind(struct model *model, struct model_gpu *gpu);
-/* Waits for an unbind that was started. Returns 0, or -EINTR when it goes on without the caller. */
+/* Waits for an unbind that was started. Returns 0, or -EINTR if interrupted; the unbind then continues. */
 int gpu_wait_unbound(struct model *model, struct model_gpu *gpu, const struct model_wait *wait);
-/* -EBUSY if the GPU is in use. */
+/* Returns -EBUSY if the GPU is in use. */
 int gpu_reset(struct model *model, struct model_gpu *gpu, const struct who *who);
-/* Brings a GPU back to the bus, healthy, and binds it. */
+/* Adds a removed GPU to the bus, without faults, and binds it. */
 int gpu_add(struct model *model, struct model_gpu *gpu, const struct who *who);
 void gpu_remove_unbound(struct model *model, struct model_gpu *gpu, const struct who *who);
 
-/* ---- status.c: JSON for `status` and for people ---- */
+/* ---- status.c: JSON for `status`, and texts for messages ---- */
 
 json_t *status_json(struct model *model);
 /* "nvidia-persiste (pid 12), python3 (pid 34)" */

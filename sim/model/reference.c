@@ -2,9 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Uses of a GPU other than by its own node: UVM registrations and attached GPUs. Both are taken and dropped through the
- * driver's list (nvidia_dev_get and nvidia_dev_put look the GPU up), which has a consequence that is modelled here: a
- * GPU that an unbind has taken off the list is not found any more, and its reference can never be dropped.
+ * Uses of a GPU through other nodes: UVM registrations and attached GPUs. nvidia_dev_get and nvidia_dev_put look the
+ * GPU up in the driver's list. This has a consequence that is modelled here: if an unbind has removed the GPU from the
+ * list, its references can never be dropped.
  */
 
 #include <errno.h>
@@ -37,8 +37,9 @@ static int use_by_id(struct model *model, const uint32_t *gpu_id, const struct w
 }
 
 /*
- * nvidia_dev_get_uuid(): a GPU that was never initialised has no UUID yet, so one after the other is initialised, and
- * torn down again, until the right one is found. The first that cannot be opened ends the search.
+ * nvidia_dev_get_uuid(): the UUID of a GPU that was never initialised is unknown, so the driver initialises one such
+ * GPU after the other, and tears it down again, until it finds the right one. A GPU that cannot be opened ends the
+ * search.
  */
 static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct who *who, struct model_gpu **ret_gpu) {
         struct model_gpu *gpu;
@@ -59,7 +60,7 @@ static int use_by_uuid(struct model *model, const uint8_t *uuid, const struct wh
         return result;
 }
 
-/* Notes a use of the GPU. Returns 0, or negative errno, and then the use is given up. */
+/* Records a use of the GPU. Returns 0, or negative errno after dropping the use. */
 static int reference_add(struct model *model, struct model_file *file, struct model_gpu *gpu, bool uvm,
                          struct reference **ret_reference) {
         struct reference *reference = calloc(1, sizeof(*reference));
@@ -94,7 +95,7 @@ static void reference_drop(struct model *model, struct model_file *file, struct 
         gpu_leave(model, gpu);
 }
 
-/* UVM's global lock makes registrations of all GPUs, by all processes, one after the other. */
+/* UVM's global lock serialises the registrations of all GPUs by all processes. */
 void references_drop(struct model *model, struct model_file *file) {
         while (!LIST_EMPTY(&file->references)) {
                 bool uvm = LIST_FIRST(&file->references)->uvm;
@@ -169,7 +170,7 @@ static uint32_t status_of_use(int result) {
         return result == -ENODEV ? NV_ERR_GPU_UUID_NOT_FOUND : NV_ERR_GENERIC;
 }
 
-/* What RM answers about a GPU that UVM has begun to use. */
+/* RM's answer about a GPU that UVM starts to use. */
 static uint32_t check_uvm(const struct model *model, const struct model_gpu *gpu, bool accessible) {
         if (!accessible)
                 return NV_ERR_INSUFFICIENT_PERMISSIONS;
@@ -196,7 +197,8 @@ static struct reference *find_uvm(const struct model_file *file, const uint8_t *
         return NULL;
 }
 
-/* Inside UVM's lock. As in the driver the GPU is brought up first and all else is checked then; a failure undoes it. */
+/* UVM's lock is held. As in the driver, initialises the GPU first and checks everything else then. A failure undoes it.
+ */
 static uint32_t register_locked(struct model *model, struct model_file *file, const uint8_t *uuid,
                                 const struct who *who, bool accessible) {
         struct reference *reference = NULL;
@@ -258,7 +260,8 @@ uint32_t model_uvm_register(struct model_file *file, const uint8_t uuid[static N
         struct who who = who_is(caller);
         struct model *model = file->model;
         uint32_t minor = find_minor_of(model, uuid);
-        /* Asked first, for a front answers without the model's mutex; the answer counts once the GPU is up. */
+        /* Call the front's check first, which needs the mutex released. Its result is used once the GPU is initialised.
+         */
         bool accessible = minor != MODEL_MINOR_NONE && model_process_has_gpu(model, caller->pid, minor);
         MODEL_LOCKED(model);
 

@@ -95,7 +95,7 @@ int scenario_parse_duration(const char *text, uint64_t *ret_usec) {
         return 0;
 }
 
-/* In the given base after an optional 0x. */
+/* Parses a number in this base, after an optional 0x. */
 static int parse_number(const char *text, uint64_t maximum, uint64_t *ret_value) {
         bool hex = text_starts_with(text, "0x");
 
@@ -160,7 +160,7 @@ int scenario_parse_bool(const char *text, bool *ret_value) {
 
 /* ---- the default ---- */
 
-/* The bus numbers of an eight-GPU board; every further eight GPUs have a PCI domain of their own. */
+/* The bus numbers of an eight-GPU board. Each further eight GPUs have their own PCI domain. */
 static struct pci_address default_address(size_t index) {
         static const uint8_t buses[] = {0x17, 0x2a, 0x3a, 0x5d, 0x9a, 0xab, 0xba, 0xdb};
 
@@ -196,7 +196,7 @@ void scenario_default(struct scenario *ret_scenario, size_t n_gpus) {
                 .bind_notices = true,
                 .n_gpus = n_gpus < SCENARIO_GPUS_MAX ? n_gpus : SCENARIO_GPUS_MAX,
         };
-        /* All of them, so that a file may raise the count after it has set keys for all. */
+        /* Fill all entries, because a file may increase the count after it has set keys for all GPUs. */
         for (size_t i = 0; i < SCENARIO_GPUS_MAX; i++)
                 default_gpu(&ret_scenario->gpus[i], i);
 }

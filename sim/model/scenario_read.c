@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* A scenario's INI file: sections, keys, and what is wrong with them. */
+/* Reads a scenario's INI file: sections, keys, and errors in them. */
 
 #include "sim/model/scenario.h"
 
@@ -160,7 +160,7 @@ static int parse_temperature(const char *value, void *field) {
 }
 
 #define FIELD(name) offsetof(struct scenario_gpu, name)
-#define WHOLE_GPU 0 /* the parser gets the struct itself */
+#define WHOLE_GPU 0 /* the parser gets the whole struct */
 #define A_BOOL "yes or no"
 #define A_DURATION "a time such as 200ms, 1.3s, 2min (at most a day)"
 
@@ -217,10 +217,10 @@ struct reader {
         char section[64];
         bool gpu_section_seen;
         bool nonblocking_given, notices_given;
-        struct scenario_event *event; /* of this [at ...], from its verb on */
+        struct scenario_event *event; /* the event of this [at ...], once its verb was read */
 };
 
-/* Returns 0, which is how a handler tells inih that it failed. */
+/* Returns 0, which means failure to inih. */
 __attribute__((format(printf, 2, 3))) static int refuse(struct reader *reader, const char *format, ...) {
         char why[256];
         va_list arguments;
@@ -300,7 +300,7 @@ static int read_gpus_key(struct reader *reader, const char *name, const char *va
         return 1;
 }
 
-/* selector: what stands after "gpu " */
+/* selector: the text after "gpu " */
 static struct scenario_gpu *find_gpu(struct scenario *scenario, const char *selector) {
         struct pci_address address;
         uint64_t index;
@@ -325,7 +325,7 @@ static int read_gpu_key(struct reader *reader, const char *selector, const char 
         return set_gpu_key(reader, gpu, 1, name, value);
 }
 
-/* An argument as JSON: numbers and booleans as such, all else as text. */
+/* Converts an argument to JSON: a number, a boolean, or otherwise a text. */
 static json_t *argument_value(const char *value) {
         uint64_t number;
         bool truth;
@@ -396,7 +396,7 @@ static int read_key(void *context, const char *section, const char *name, const 
                       section);
 }
 
-/* inih tells its handler no line numbers unless built so; this reader, which it calls once per line, counts them. */
+/* inih passes line numbers to its handler only if built that way. It calls this reader once per line, which counts. */
 static char *read_line(char *buffer, int size, void *context) {
         struct reader *reader = context;
 
@@ -404,7 +404,7 @@ static char *read_line(char *buffer, int size, void *context) {
         return fgets(buffer, size, reader->file);
 }
 
-/* What a driver of that version can do, where the file does not say. */
+/* Sets what a driver of that version supports, unless the file sets it. */
 static void derive_abilities(struct reader *reader) {
         struct scenario *scenario = reader->scenario;
 

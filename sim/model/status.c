@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The whole state as JSON, for `status`. docs/simulator.md says what each member means. */
+/* The whole state as JSON, for `status`. docs/simulator.md describes each member. */
 
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 
 enum { STATUS_VERSION = 1 };
 
-/* Who uses a GPU: as an open node, or through a reference of another file. */
+/* The users of a GPU: files of its node, and references by other files. */
 static bool file_uses(const struct model_file *file, const struct model_gpu *gpu) {
         return file->gpu == gpu || file_references(file, gpu, true) || file_references(file, gpu, false);
 }

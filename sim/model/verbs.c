@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The verbs: what hardware, administrators and fate do to GPUs, by command. docs/simulator.md lists them. */
+/* The verbs: events of hardware and actions of administrators, on command. docs/simulator.md lists them. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@ struct verb_call {
         size_t error_size;
 };
 
-/* Puts the sentence for people; returns NULL, a failed verb's result. */
+/* Writes the error message. Returns NULL, the result of a failed verb. */
 __attribute__((format(printf, 2, 3))) static json_t *refuse(struct verb_call *call, const char *format, ...) {
         va_list arguments;
 
@@ -32,9 +32,10 @@ __attribute__((format(printf, 2, 3))) static json_t *refuse(struct verb_call *ca
 
 #define NVML_NAME(gpu) pci_address_format_nvml(&(gpu)->spec.address, (char[PCI_ADDRESS_SIZE]){0})
 
-/* ---- arguments: each getter leaves *ret_value alone when the argument is absent ---- */
+/* ---- arguments: each getter leaves *ret_value unchanged if the argument is absent ---- */
 
-/* Text, or a whole number or a truth value as text: programs send the one, people the other. Empty when absent. */
+/* Reads a text, or a number or boolean as text, since ctl sends texts and programs may send JSON types. Empty if
+ * absent. */
 static int get_text(struct verb_call *call, const char *name, char *buffer, size_t size) {
         json_t *value = json_object_get(call->arguments, name);
         bool fits = true;
@@ -213,7 +214,7 @@ static json_t *verb_bind(struct verb_call *call, struct model_gpu *gpu) {
         return done();
 }
 
-/* A GPU that comes back is a new one to the driver, which binds it by itself. */
+/* To the driver, a GPU that returns is new, and it binds to it automatically. */
 static json_t *verb_add(struct verb_call *call, struct model_gpu *gpu) {
         if (gpu->spec.present)
                 return refuse(call, "GPU %s is on the bus already", NVML_NAME(gpu));
@@ -221,7 +222,7 @@ static json_t *verb_add(struct verb_call *call, struct model_gpu *gpu) {
         return done();
 }
 
-/* ---- what nvidia-smi does ---- */
+/* ---- actions of nvidia-smi ---- */
 
 static json_t *refuse_in_use(struct verb_call *call, struct model_gpu *gpu) {
         char holders[256];
@@ -269,7 +270,7 @@ static int open_for_verb(struct verb_call *call, struct model_gpu *gpu, struct m
         return result;
 }
 
-/* Opening initialises a cold GPU; and what was set is gone again when that open was the only one. */
+/* Opening initialises a cold GPU. If this is the only open, the settings are lost again at the close. */
 static json_t *verb_set(struct verb_call *call, struct model_gpu *gpu) {
         struct gpu_settings settings = gpu->settings;
         struct model_file *file;
@@ -277,7 +278,7 @@ static json_t *verb_set(struct verb_call *call, struct model_gpu *gpu) {
 
         if (get_settings(call, &settings) < 0 || open_for_verb(call, gpu, &file) < 0)
                 return NULL;
-        settings = gpu->settings; /* as initialisation left them */
+        settings = gpu->settings; /* the values after initialisation */
         (void)get_settings(call, &settings);
         gpu->settings = settings;
         kept = gpu->usage > 1 || gpu->spec.legacy;
@@ -285,7 +286,7 @@ static json_t *verb_set(struct verb_call *call, struct model_gpu *gpu) {
         return json_pack("{s:b}", "kept", (int)kept);
 }
 
-/* Setting the flag opens nothing; but RM needs the GPU initialised for it, so whoever sets it has it open. */
+/* Setting the flag opens nothing, but RM requires an initialised GPU, so the caller must have it open. */
 static json_t *verb_legacy(struct verb_call *call, struct model_gpu *gpu) {
         struct model_file *file = NULL;
         bool on = true;
@@ -305,7 +306,7 @@ static json_t *verb_status(struct verb_call *call, struct model_gpu *gpu) {
         return status_json(call->model);
 }
 
-/* With a timeout: sleeps until there is something to tell. */
+/* With a timeout, sleeps until there is a record. */
 static json_t *verb_journal(struct verb_call *call, struct model_gpu *gpu) {
         uint64_t until_usec, timeout_usec = 0;
         unsigned since = 0;
@@ -329,7 +330,7 @@ static json_t *verb_journal(struct verb_call *call, struct model_gpu *gpu) {
 /* ---- dispatch ---- */
 
 enum verb_target {
-        ON_NONE,   /* asks the model; not journalled */
+        ON_NONE,   /* reads the model; not journalled */
         ON_GPU,    /* needs a GPU on the bus */
         ON_ABSENT, /* needs one that is not */
 };
@@ -385,7 +386,7 @@ static struct model_gpu *find_gpu(struct model *model, const char *selector) {
         return NULL;
 }
 
-/* One GPU: the verb's own members, and which GPU it was. */
+/* The result for one GPU: the verb's members, and the GPU's index. */
 static json_t *run_on(struct verb_call *call, const struct verb *verb, struct model_gpu *gpu) {
         char address[PCI_ADDRESS_SIZE];
         json_t *result;

@@ -5,13 +5,13 @@
 
 #include <stdio.h>
 
-/* The first and last tags with each were looked up in the published source; the file says where. */
+/* From the tags of the published source. The file names in parentheses show where each behaviour is implemented. */
 static const struct version_span traits[N_DRIVER_TRAITS] = {
         /* Each open of a node of major 195, nvidiactl too, waits for the one before: nvidia_frontend_open() keeps
-         * nv_module_table_lock over the whole open (nv-frontend.c). A close takes no part. */
+         * nv_module_table_lock over the whole open (nv-frontend.c). A close does not take it. */
         [DRIVER_OPENS_ONE_BY_ONE] = {.until = DRIVER_VERSION(545, 23, 6)},
 
-        /* NUMA_INFO tells use_auto_online, and is 8 bytes larger for it (nv-ioctl-numa.h). */
+        /* NUMA_INFO has the member use_auto_online, which makes it 8 bytes larger (nv-ioctl-numa.h). */
         [DRIVER_NUMA_AUTO_ONLINE] = {.from = DRIVER_VERSION(535, 43, 2)},
 
         /* O_NONBLOCK defers an open, WAIT_OPEN_COMPLETE (218) waits for it; before, O_NONBLOCK does nothing and 218 is
@@ -25,21 +25,22 @@ static const struct version_span traits[N_DRIVER_TRAITS] = {
         /* A registration with UVM is refused until the NVLink fabric is ready (nv_gpu_ops.c, _gpuGetFabricStatus). */
         [DRIVER_CHECKS_FABRIC] = {.from = DRIVER_VERSION(570, 86, 15)},
 
-        /* RM tells its clients of bind and unbind; before, control 0x502 is another one (ctrl0000event.h). */
+        /* RM notifies its clients of bind and unbind. Earlier, 0x502 is a different control (ctrl0000event.h). */
         [DRIVER_ANNOUNCES_UNBINDS] = {.from = DRIVER_VERSION(575, 51, 2)},
 
-        /* `information` has no line "GPU UUID" until the UUID is known; before, the line has question marks
+        /* `information` has no line "GPU UUID" until the UUID is known. Earlier, the line has question marks
          * (nv-procfs.c). */
         [DRIVER_HIDES_UNKNOWN_UUID] = {.from = DRIVER_VERSION(590, 44, 1)},
 
         /* A line of `power` (nv-procfs.c). */
         [DRIVER_SHOWS_RAIL_GATING] = {.from = DRIVER_VERSION(590, 44, 1)},
 
-        /* An unbind takes the GPU off the driver's list before it waits for users; before, afterwards (nv-pci.c). */
+        /* An unbind removes the GPU from the driver's list before it waits for users. Earlier, afterwards (nv-pci.c).
+         */
         [DRIVER_UNLISTS_BEFORE_WAITING] = {.from = DRIVER_VERSION(595, 44, 2)},
 
-        /* Sizes are checked ahead of everything (nv.c, nv_validate_ioctls); before, by each ioctl for itself, and not
-         * by WAIT_OPEN_COMPLETE. */
+        /* Sizes are checked before everything else (nv.c, nv_validate_ioctls). Earlier, each ioctl checks its own size,
+         * except WAIT_OPEN_COMPLETE. */
         [DRIVER_CHECKS_ALL_SIZES] = {.from = DRIVER_VERSION(595, 44, 2)},
 };
 

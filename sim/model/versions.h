@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What differs between versions of NVIDIA's driver: one row for each behaviour in versions.c, asked for by name.
- * Nothing else in the simulator compares versions. docs/simulator.md repeats the table for people.
+ * Differences between versions of NVIDIA's driver: versions.c has a row for each behaviour. Other code asks for a
+ * behaviour by name, and never compares versions. docs/simulator.md also has the table.
  */
 
 #include <stdbool.h>
@@ -14,7 +14,8 @@
 #define DRIVER_VERSION(major, minor, patch)                                                                            \
         ((uint64_t)(major) << 32 | (uint64_t)(minor) << 16 | (uint64_t)(patch)) /* none has a part above 65535 */
 
-/* From the first version that has something on, up to the first that has it no more. 0: always had, still has. */
+/* The first version with a behaviour, and the first later version without it. 0: all earlier, or all later, versions.
+ */
 struct version_span {
         uint64_t from;
         uint64_t until;
@@ -34,7 +35,7 @@ enum driver_trait {
         N_DRIVER_TRAITS,
 };
 
-/* "595.45.04", or with two numbers as "550.78". 0 for an invalid version. */
+/* Parses "595.45.04", or two numbers as in "550.78". Returns 0 for an invalid version. */
 uint64_t version_parse(const char *text);
 bool version_in(uint64_t version, const struct version_span *span);
 bool version_has(uint64_t version, enum driver_trait trait);

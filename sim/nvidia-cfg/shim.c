@@ -2,11 +2,11 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * libnvidia-cfg.so.1 as the simulator has it: the functions that a persistence daemon loads from NVIDIA's closed
- * library, answered by holdfast-sim over its socket (sim/control/server.h). The socket is HOLDFAST_SIM_SOCKET's, or
- * /run/holdfast-sim/socket. The names and shapes are those by which nvidia-persistenced looks them up.
+ * The simulator's libnvidia-cfg.so.1: the functions that a persistence daemon loads from NVIDIA's closed library, with
+ * the names and signatures that nvidia-persistenced expects. They pass calls to holdfast-sim through its socket
+ * (sim/control/server.h), which is HOLDFAST_SIM_SOCKET or /run/holdfast-sim/socket.
  *
- * One connection per opened GPU: the connection is the hold, so that a killed process lets go of its GPUs here, too.
+ * Each opened GPU has its own connection, which is the hold. So the GPUs of a killed process are released here, too.
  */
 
 #include <errno.h>
@@ -50,7 +50,7 @@ static void free_json(json_t **json) {
         json_decref(*json);
 }
 
-/* A library has no log of its own; who debugs the simulator asks for it. */
+/* Prints messages only on request, to debug the simulator: a library has no log of its own. */
 static void complain(const char *what, const char *why) {
         if (getenv("HOLDFAST_SIM_DEBUG"))
                 fprintf(stderr, "libnvidia-cfg (simulated): %s: %s\n", what, why);
@@ -167,7 +167,7 @@ int nvCfgCloseDevice(void *handle_pointer) {
 
         if (!handle)
                 return 0;
-        /* Asked for, and not just hung up: the answer comes when the GPU has been torn down, as close(2) returns then.
+        /* A request, not just the end of the connection: the answer comes after the teardown, as close(2) returns then.
          */
         result = ask(handle->fd, json_pack("{s:s}", "verb", "close"), "close");
         (void)fd_close(handle->fd);

@@ -2,9 +2,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * RM_CONTROL. One table says which controls there are, of which object, how large, who answers, and whether the answer
- * is the model's or made up. All others give NOT_SUPPORTED, as a driver gives for what a GPU cannot do, and are
- * counted. docs/simulator.md has the same table for people (a test compares them).
+ * RM_CONTROL. A table lists the supported controls, with the kind of object, the size, the function that answers, and
+ * where the answer comes from. All others return NOT_SUPPORTED, as the driver does for features that a GPU lacks, and
+ * are counted. docs/simulator.md has the same table (a test compares them).
  */
 
 #include "sim/rm/private.h"
@@ -12,11 +12,11 @@
 
 enum target { OF_CLIENT, OF_DEVICE, OF_SUBDEVICE };
 
-/* What an answer is worth. */
+/* Where an answer comes from. */
 enum worth {
-        MODEL,    /* the model knows it, or does it */
-        SCENARIO, /* a key of the scenario's */
-        INVENTED, /* fits an H100 and means nothing: only so that NVIDIA's programs run */
+        MODEL,    /* from the model, or done by it */
+        SCENARIO, /* from a key of the scenario */
+        INVENTED, /* a constant that fits an H100, only so that NVIDIA's programs run */
 };
 
 #define FROM_550                                                                                                       \
@@ -29,7 +29,7 @@ enum worth {
 static const struct control_row {
         uint32_t command;
         enum target target;
-        uint32_t size; /* 0: an index list of any length, for that differs between versions */
+        uint32_t size; /* 0: an index list of any length, which differs between versions */
         struct version_span versions;
         bool privileged; /* root only */
         enum worth origin;
@@ -97,7 +97,7 @@ struct found {
         unsigned minor;
 };
 
-/* The client and the object are looked up before the control is (rs_server.c, serverControl). */
+/* As in the driver, looks up the client and the object before the control (rs_server.c, serverControl). */
 static uint32_t find_target(struct rm_file *file, const struct nv_rm_control *call, struct found *ret_found) {
         const struct root_client *client = client_find(file, call->client);
         const struct object *object;

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Controls of a device or a subdevice object: about its GPU, control->gpu. Where something is made up it says
- * "Invented"; such values fit the device id, an H100's, and describe no hardware.
+ * Controls of a device or a subdevice object, about its GPU, control->gpu. "Invented" marks made-up values: they fit
+ * the device id, an H100's, but do not describe real hardware.
  */
 
 #include <string.h>
@@ -41,7 +41,7 @@ uint32_t control_virtualization(struct control *control) {
         return NV_OK;
 }
 
-/* Invented: no vGPU (0x80028e), no brand of its own (0x800294). */
+/* Invented: no vGPU (0x80028e), no special brand (0x800294). */
 uint32_t control_zero(struct control *control) {
         control->parameters.word.value = 0;
         return NV_OK;
@@ -89,13 +89,13 @@ uint32_t control_bios_info(struct control *control) {
                                                                                      : NV_OK;
 }
 
-/* MIG is the scenario's; all else is invented. */
+/* MIG is from the scenario. Everything else is invented. */
 static uint32_t gpu_info(const struct control *control, uint32_t index) {
         enum { BRAND = 0x11, MIG_MODE = 0x2a };
 
         switch (index) {
         case BRAND:
-                return 1; /* with 0 nvidia-smi refuses to reset */
+                return 1; /* with 0, nvidia-smi refuses to reset */
         case MIG_MODE:
                 return control->gpu.spec.mig;
         default:
@@ -107,7 +107,7 @@ uint32_t control_gpu_info(struct control *control) {
         return answer_list(control, gpu_info);
 }
 
-/* In KiB. How much memory there is, is the scenario's; nobody uses any. */
+/* In KiB. The size is from the scenario; all of it is free. */
 static uint32_t memory_info(const struct control *control, uint32_t index) {
         enum {
                 BAR1_SIZE = 0x05,
@@ -200,13 +200,13 @@ uint32_t control_compute_mode(struct control *control) {
         return NV_OK;
 }
 
-/* Invented: P0. States are bits. */
+/* Invented: P0. Each state is a bit. */
 uint32_t control_performance_state(struct control *control) {
         control->parameters.word.value = 1;
         return NV_OK;
 }
 
-/* Invented: both clocks are the system's. */
+/* Invented: both clocks are the system clock. */
 uint32_t control_clocks(struct control *control) {
         struct rm_clock_correlation *clocks = &control->parameters.clocks;
 
@@ -217,7 +217,7 @@ uint32_t control_clocks(struct control *control) {
         return NV_OK;
 }
 
-/* The firmware has the driver's version. */
+/* The firmware's version is the driver's. */
 uint32_t control_gsp_features(struct control *control) {
         struct rm_gsp_features *gsp = &control->parameters.gsp;
 
@@ -247,7 +247,7 @@ static bool execute(const struct control *control, struct rm_thermal_instruction
                 return true;
         case TARGET_TYPE:
         case PROVIDER_TYPE:
-                operands[1] = 1; /* the core; inside the GPU */
+                operands[1] = 1; /* the core, inside the GPU */
                 return operands[0] == 0;
         case SENSOR_PROVIDER:
         case SENSOR_TARGET:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Controls of a client: about RM as a whole, and about GPUs by their ids, which need no object. */
+/* Controls of a client: about RM as a whole, and about GPUs by id, for which no object is needed. */
 
 #include <string.h>
 
@@ -57,7 +57,7 @@ static uint32_t put_string(const struct control *control, uint64_t address, cons
                                                                                   : NV_OK;
 }
 
-/* The version is the scenario's; the two other strings and the changelists are invented. */
+/* The version is from the scenario. The two other strings and the changelists are invented. */
 uint32_t control_build_version(struct control *control) {
         struct rm_build_version *build = &control->parameters.build;
         const char *version = model_scenario(model_of(control))->driver_version;
@@ -116,7 +116,7 @@ uint32_t control_probed_ids(struct control *control) {
         return NV_OK;
 }
 
-/* The first of the ids that no GPU has; RM_GPU_ID_NONE: there is none such. */
+/* Returns the first of the ids that belongs to no GPU, or RM_GPU_ID_NONE. */
 static uint32_t find_stranger(const struct control *control, const uint32_t *ids, size_t n) {
         struct model_gpu_view gpu;
 
@@ -126,7 +126,7 @@ static uint32_t find_stranger(const struct control *control, const uint32_t *ids
         return (uint32_t)RM_GPU_ID_NONE;
 }
 
-/* On Unix an open attaches a GPU; these controls only look at the ids. */
+/* On Unix, opening a GPU attaches it. These controls only check the ids. */
 uint32_t control_attach_ids(struct control *control) {
         struct rm_attach_ids *attach = &control->parameters.attach;
 
@@ -148,7 +148,7 @@ uint32_t control_detach_ids(struct control *control) {
 
 /* ---- one GPU, by its id ---- */
 
-/* RM knows only GPUs that it has attached, which is those that are initialised: gpumgrGetGpuFromId(). */
+/* RM knows only attached GPUs, that is, initialised ones: gpumgrGetGpuFromId(). */
 static bool find_attached(const struct control *control, uint32_t gpu_id, struct model_gpu_view *ret_gpu) {
         return gpu_by_id(model_of(control), gpu_id, ret_gpu) && ret_gpu->initialised;
 }
@@ -157,7 +157,7 @@ static int32_t numa_node(const struct model_gpu_view *gpu) {
         return gpu->numa.status == NV_NUMA_DISABLED ? -1 : gpu->numa.node;
 }
 
-/* Clients with a device object count, UVM and attached files do; an open file of the GPU's node does not. */
+/* Counts clients with a device object, UVM and attached files, but not open files of the GPU's node. */
 static bool is_in_use(const struct control *control, const struct model_gpu_view *gpu) {
         struct rm *rm = control->file->rm;
         unsigned n_clients;
@@ -206,7 +206,7 @@ uint32_t control_pci_info(struct control *control) {
         return NV_OK;
 }
 
-/* Of any GPU that the driver has probed, initialised or not. */
+/* For any GPU that the driver has probed, initialised or not. */
 uint32_t control_query_drain(struct control *control) {
         struct nv_drain_state *drain = &control->parameters.drain;
         struct model_gpu_view gpu;

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What RM tells by itself. A client makes an OS event of a descriptor, an event object on it, and names the notifiers
- * that it wants; a notice is then queued for it, and the descriptor's poll() wakes.
+ * RM's notifications. A client creates an OS event for a descriptor and an event object on it, and chooses the
+ * notifiers. RM then queues notices for the client, and poll() on the descriptor wakes.
  */
 
 #include <stdlib.h>
@@ -105,7 +105,7 @@ static uint32_t add_os_event(struct rm_file *file, const struct nv_os_event *cal
         struct os_event *event;
 
         if (find_os_event(file->rm, call->client, call->fd))
-                return RM_ERR_INSUFFICIENT_RESOURCES; /* osapi.c says so for any failure here */
+                return RM_ERR_INSUFFICIENT_RESOURCES; /* osapi.c returns this for any failure here */
         event = calloc(1, sizeof(*event));
         if (!event)
                 return RM_ERR_INSUFFICIENT_RESOURCES;
@@ -151,7 +151,7 @@ uint32_t event_alloc(struct rm_file *file, const struct model_caller *caller, st
                 return NV_ERR_INVALID_PARAM_STRUCT;
         if (user_memory_read(caller->pid, alloc->params, &parameters, sizeof(parameters)) < 0)
                 return RM_ERR_INVALID_ADDRESS;
-        object.notify_index = parameters.notify_index & 0xffff; /* the upper half are flags */
+        object.notify_index = parameters.notify_index & 0xffff; /* the upper half contains flags */
         rm_lock(file->rm);
         object.event = find_os_event(file->rm, alloc->root, (uint32_t)parameters.data);
         if (object.event)
@@ -182,7 +182,7 @@ static uint32_t set_action(struct control *control) {
         if (!has_event)
                 return NV_ERR_INVALID_STATE;
         if (wanted->action != RM_ACTION_DISABLE && client->actions[wanted->event] != RM_ACTION_DISABLE)
-                return NV_ERR_INVALID_STATE; /* client_resource.c: switch it off first */
+                return NV_ERR_INVALID_STATE; /* client_resource.c: it must be switched off first */
         client->actions[wanted->event] = wanted->action;
         return NV_OK;
 }
@@ -216,7 +216,8 @@ static uint32_t take_notice(struct control *control) {
 uint32_t control_get_event(struct control *control) {
         uint32_t status;
 
-        if (!has_notices(control)) /* that number is GET_SYSTEM_EVENT_STATUS there, of 8 bytes: nobody asks it */
+        if (!has_notices(
+                    control)) /* there, this number is GET_SYSTEM_EVENT_STATUS, of 8 bytes, which no program uses */
                 return NV_ERR_INVALID_ARGUMENT;
         rm_lock(control->file->rm);
         status = take_notice(control);

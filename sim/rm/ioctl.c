@@ -16,7 +16,7 @@
 enum {
         TRANSFER_SIZE_MAX = 16384, /* NV_ABSOLUTE_MAX_IOCTL_SIZE, nv-ioctl-numbers.h */
         NUMA_INFO_SIZE_OLD = 552,  /* struct nv_numa_info before 535.43.02: no use_auto_online */
-        RM_ALLOC_SIZE_ACCESS = 48, /* NVOS64: struct nv_rm_alloc with a rights mask in its middle */
+        RM_ALLOC_SIZE_ACCESS = 48, /* NVOS64: struct nv_rm_alloc with a rights mask inside */
 
         VERSION_STRICT = 0,
         VERSION_RELAXED = '1',
@@ -159,7 +159,7 @@ static int numa_info(struct ioctl_call *call) {
                 memcpy(call->data, &info, sizeof(info));
                 return 0;
         }
-        /* The old layout is the new one without use_auto_online; the list of offline pages is empty either way. */
+        /* The old layout is the new one without use_auto_online. The list of offline pages is always empty. */
         memset(call->data, 0, call->size_bytes);
         memcpy(call->data, &info, offsetof(struct nv_numa_info, use_auto_online));
         return 0;
@@ -198,7 +198,8 @@ static int register_fd(struct ioctl_call *call) {
 
         memcpy(&fd, call->data, sizeof(fd));
         (void)text_format(path, sizeof(path), "/proc/%d/fd/%d", call->caller.pid, fd);
-        length = readlink(path, link, sizeof(link) - 1); /* tells the name without asking our own file system */
+        length = readlink(path, link,
+                          sizeof(link) - 1); /* readlink() returns the name without a call into our own file system */
         if (length < 0 || call->file->registered)
                 return -EINVAL;
         link[length] = '\0';
@@ -263,7 +264,7 @@ static const struct ioctl_row {
         unsigned number;
         unsigned size_bytes;
         unsigned other_size_bytes; /* also allowed; 0: none */
-        bool is_array;             /* one or more of size_bytes */
+        bool is_array;             /* one or more elements of size_bytes */
         unsigned nodes;
         int (*run)(struct ioctl_call *call);
 } rows[] = {
@@ -329,7 +330,7 @@ static int run_number(struct ioctl_call *call, unsigned number) {
         return row->nodes & (1U << node) ? row->run(call) : -EINVAL;
 }
 
-/* Another command whose payload is too large for the size field, or whose caller likes it so. */
+/* Wraps another command, usually one whose payload is too large for the size field. */
 static int transfer(struct ioctl_call *call) {
         const struct nv_transfer *wanted = call->data;
         CLEANUP(free_ptr) void *payload = NULL;

@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The driver's ioctls: from a command's number and bytes to the model and RM, and back. No FUSE in here, so that any
- * front that serves device nodes can use it. Rules and layouts: kernel-open/nvidia/nv.c (nvidia_ioctl,
- * nv_validate_ioctls), kernel-open/nvidia-uvm/uvm_ioctl.h.
+ * The driver's ioctls: decodes a command's number and bytes, calls the model or RM, and encodes the result. It does not
+ * depend on FUSE, so any front that serves device nodes can use it. Rules and layouts: kernel-open/nvidia/nv.c
+ * (nvidia_ioctl, nv_validate_ioctls), kernel-open/nvidia-uvm/uvm_ioctl.h.
  */
 
 #include <stddef.h>
@@ -18,12 +18,12 @@
 struct ioctl_file {
         struct model_file *model_file;
         struct rm_file rm;
-        bool registered; /* REGISTER_FD works once */
+        bool registered; /* REGISTER_FD works only once */
 };
 
 /*
- * One call. data holds the argument's _IOC_SIZE(command) bytes, in and out, also out when the call fails. For the
- * commands with inner pointers, and UVM's, which carry no size, the caller's memory is read and written.
+ * One call. data contains the argument's _IOC_SIZE(command) bytes, in and out, also out if the call fails. For commands
+ * with inner pointers, and for UVM's, which have no size, the caller's memory is read and written.
  */
 struct ioctl_call {
         struct ioctl_file *file;

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Parameters of the controls that only the simulator answers, for NVIDIA's own programs ask them; those that Holdfast
- * asks are in gpu/abi.h. Facts from the open GPU kernel modules (src/common/sdk/nvidia/inc/ctrl/, tags 535.98,
+ * Parameters of the controls that only NVIDIA's own programs use; those that Holdfast uses are in gpu/abi.h. Facts from
+ * the open GPU kernel modules (src/common/sdk/nvidia/inc/ctrl/, tags 535.98,
  * 550.54.14 and 555.42.02); sizes are asserted below. The names are ours.
  */
 
@@ -14,10 +14,10 @@ enum {
         RM_ATTACHED_MAX = 32, /* NV0000_CTRL_GPU_MAX_ATTACHED_GPUS */
         RM_PROBED_MAX = 32,   /* NV0000_CTRL_GPU_MAX_PROBED_GPUS */
         RM_GPU_ID_NONE = -1,
-        RM_GPU_IDS_ALL = 0xffff, /* in the place of the first id: all that are probed */
+        RM_GPU_IDS_ALL = 0xffff, /* as the first id: all probed GPUs */
 
         RM_BIOS_LIST_MAX = 15, /* NV2080_CTRL_BIOS_INFO_MAX_SIZE */
-        RM_LIST_MAX = 128,     /* of an index list: more than any version has (70 in 595.45.04) */
+        RM_LIST_MAX = 128,     /* entries of an index list: more than any version has (70 in 595.45.04) */
         RM_CLOCK_SAMPLES_MAX = 16,
         RM_INSTRUCTIONS_MAX = 32,
 };
@@ -37,7 +37,7 @@ struct rm_attached_ids { /* 0x201, 0x216 */
         uint32_t gpu_ids[RM_ATTACHED_MAX];
 };
 
-struct rm_id_info { /* 0x202: as 0x205, with a pointer that nobody uses */
+struct rm_id_info { /* 0x202: as 0x205, with an unused pointer */
         uint32_t gpu_id;
         uint32_t flags; /* bit 0: in use */
         uint32_t device_instance;
@@ -84,7 +84,7 @@ struct rm_list_item {
         uint32_t data;
 };
 
-struct rm_list { /* 0x20800102, 0x20801303: each version has another maximum, and all of it is passed */
+struct rm_list { /* 0x20800102, 0x20801303: always the full array, whose length depends on the version */
         uint32_t count;
         struct rm_list_item items[RM_LIST_MAX];
 };

@@ -88,15 +88,15 @@ static uint32_t alloc_client(struct rm_file *file, const struct model_caller *ca
         rm_lock(file->rm);
         status = add_client(file, alloc);
         rm_unlock(file->rm);
-        if (status == NV_OK && alloc->params != 0 && /* the handle is told there, too */
+        if (status == NV_OK && alloc->params != 0 && /* the handle is also returned there */
             user_memory_write(caller->pid, alloc->params, &alloc->object, sizeof(alloc->object)) < 0)
                 return RM_ERR_INVALID_ADDRESS;
         return status;
 }
 
-/* A handle for a client that leaves the choice to RM. */
+/* Returns a handle for a client that lets RM choose it. */
 static uint32_t next_handle(const struct root_client *client) {
-        uint32_t handle = 0xcaf00000; /* the driver's generated handles begin alike: rs_client.c */
+        uint32_t handle = 0xcaf00000; /* the driver's generated handles start like this: rs_client.c */
 
         while (object_find(client, handle))
                 handle++;
@@ -136,7 +136,7 @@ static uint32_t alloc_device(struct rm_file *file, const struct model_caller *ca
                 return RM_ERR_INVALID_ADDRESS;
         if (!gpu_by_minor(file->rm->model, parameters.device_id, &view))
                 return RM_ERR_INVALID_CLASS;
-        if (!view.initialised) /* device.c, _deviceInit: RM has no object of the GPU */
+        if (!view.initialised) /* device.c, _deviceInit: RM has no object for the GPU */
                 return NV_ERR_INVALID_STATE;
         if (view.spec.drain) /* gpumgrIsDeviceEnabled() */
                 return NV_ERR_INVALID_ARGUMENT;
@@ -147,7 +147,7 @@ static uint32_t alloc_device(struct rm_file *file, const struct model_caller *ca
         rm_unlock(file->rm);
         return status;
 }
-/* A subdevice is its device's GPU again: there are no boards with several (SLI) here. */
+/* A subdevice is the GPU of its device: boards with several GPUs (SLI) are not modelled. */
 static uint32_t alloc_subdevice(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc) {
         uint32_t subdevice = 0, status = RM_ERR_INVALID_OBJECT_PARENT;
         const struct root_client *client;
@@ -214,7 +214,7 @@ static const struct object *find_orphan(const struct root_client *client) {
         return NULL;
 }
 
-/* What is below an object goes with it. */
+/* Frees an object with all objects below it. */
 static uint32_t free_with_children(struct root_client *client, uint32_t handle) {
         const struct object *orphan;
 

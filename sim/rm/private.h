@@ -3,14 +3,14 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What RM's files share: clients, objects, events, and one control in work. rm->mutex guards all but the last; a
- * function here expects it to be held unless it says otherwise. No call of the model's is made with it held.
+ * Shared by RM's files: clients, objects, events, and the control under way. rm->mutex guards all except the last.
+ * Callers of the functions below must hold it unless stated otherwise. RM never calls the model with it held.
  *
- *      rm.c        life of it all, and of a file
+ *      rm.c        creates and frees RM, and its part of a file
  *      object.c    clients and objects: RM_ALLOC, RM_FREE
  *      event.c     OS events, notices, and the two controls about them
  *      control.c   RM_CONTROL: the table of controls
- *      control_system.c, control_gpu.c   who answers: of RM as a whole, and of one GPU
+ *      control_system.c, control_gpu.c   the answers: about RM as a whole, and about one GPU
  */
 
 #include <pthread.h>
@@ -20,7 +20,7 @@
 #include "sim/rm/layouts.h"
 #include "sim/rm/rm.h"
 
-/* NV_STATUS and numbers that only the driver's side needs (nvstatuscodes.h, ctrl0000gpu.h, ctrl0000event.h). */
+/* NV_STATUS values and numbers that only the driver needs (nvstatuscodes.h, ctrl0000gpu.h, ctrl0000event.h). */
 enum {
         RM_ERR_INSERT_DUPLICATE_NAME = 0x19,
         RM_ERR_INSUFFICIENT_RESOURCES = 0x1a,
@@ -39,12 +39,12 @@ enum {
         RM_DRAIN_LINK_DISABLE = 2,
 
         RM_NOTIFIERS = 4,            /* NV0000_NOTIFIERS_MAXCOUNT */
-        RM_NOTIFIERS_BEFORE_575 = 5, /* and other ones, number 3 among them */
+        RM_NOTIFIERS_BEFORE_575 = 5, /* with other meanings, including number 3 */
 
-        RM_OBJECTS_MAX = 256, /* per client, and clients per simulator: nobody fills our memory */
+        RM_OBJECTS_MAX = 256, /* per client, and clients per simulator, to limit our memory */
 };
 
-struct os_event { /* what ALLOC_OS_EVENT leaves: the file it was issued on is the one that is woken */
+struct os_event { /* made by ALLOC_OS_EVENT, which was called on the file to wake */
         LIST_ENTRY(os_event) link;
         uint32_t client;
         uint32_t fd;
@@ -57,7 +57,7 @@ struct object {
         uint32_t parent;
         uint32_t class;
         unsigned minor;         /* NV_CLASS_DEVICE */
-        struct os_event *event; /* NV_CLASS_EVENT_OS; NULL when that was freed first */
+        struct os_event *event; /* NV_CLASS_EVENT_OS; NULL if the OS event was freed first */
         uint32_t notify_index;  /* likewise */
 };
 
@@ -87,12 +87,13 @@ struct rm {
         uint32_t next_handle;
 };
 
-/* One control in work: whose, about which GPU, and its parameters copied in (and out again when status is NV_OK). */
+/* A control under way: its client, its GPU, and its parameters, which are copied in, and out again if status is NV_OK.
+ */
 struct control {
         struct rm_file *file;
         const struct model_caller *caller;
         const struct nv_rm_control *call;
-        struct model_gpu_view gpu; /* of a device's or a subdevice's control */
+        struct model_gpu_view gpu; /* for controls of a device or a subdevice */
         union control_parameters parameters;
 };
 
@@ -103,29 +104,29 @@ void rm_unlock(struct rm *rm);
 
 /* ---- object.c ---- */
 
-/* A client of this file: RM refuses another file's handles (client.c, rmclientValidate). */
+/* Finds a client of this file. RM refuses handles of another file (client.c, rmclientValidate). */
 struct root_client *client_find(struct rm_file *file, uint32_t handle);
 void client_free(struct rm *rm, struct root_client *client);
 struct object *object_find(const struct root_client *client, uint32_t handle);
 /* Adds `filled` below the caller's client. Returns NV_STATUS. */
 uint32_t object_add(struct rm_file *file, struct nv_rm_alloc *alloc, const struct object *filled);
-/* How many clients have a device object of that GPU: what RM calls a GPU that is in use. */
+/* Counts the clients with a device object of that GPU. If there are any, RM considers the GPU in use. */
 unsigned object_count_users(const struct rm *rm, unsigned minor);
 
 /* ---- event.c ---- */
 
 void event_init(struct rm *rm);
 void event_done(struct rm *rm);
-/* Frees the events of a file, or those of a client where file is NULL. */
+/* Frees the events of a file, or of a client if file is NULL. */
 void event_free_of(struct rm *rm, const struct rm_file *file, uint32_t client);
 void event_drop_notices(struct root_client *client);
 uint32_t event_alloc(struct rm_file *file, const struct model_caller *caller, struct nv_rm_alloc *alloc); /* unlocked */
 
-/* ---- finding a GPU, unlocked: false when the driver has none such ---- */
+/* ---- finding a GPU, unlocked: false if the driver has no such GPU ---- */
 
 bool gpu_by_minor(struct model *model, unsigned minor, struct model_gpu_view *ret_gpu);
 
-/* ---- who answers a control, unlocked; each returns NV_STATUS ---- */
+/* ---- functions that answer a control, unlocked; each returns NV_STATUS ---- */
 
 uint32_t control_architecture(struct control *control);
 uint32_t control_async_attach(struct control *control);

@@ -9,7 +9,7 @@
 static int outcome(ssize_t transferred, size_t size) {
         if (transferred < 0)
                 return -errno;
-        return (size_t)transferred == size ? 0 : -EFAULT; /* stopped at the first page that is not there */
+        return (size_t)transferred == size ? 0 : -EFAULT; /* the copy stops at the first missing page */
 }
 
 int user_memory_read(pid_t process, uint64_t address, void *buffer, size_t size) {

@@ -16,7 +16,7 @@
 #include "base/fd.h"
 #include "base/text.h"
 
-enum { PRIORITY = 3 }; /* facility 0, the kernel; level "error" */
+enum { PRIORITY = 3 }; /* facility 0 (kernel), level "error" */
 
 struct kernel_log {
         struct model *model;
@@ -25,8 +25,7 @@ struct kernel_log {
         uint64_t sequence;
 };
 
-/* With the model locked. A FIFO that nobody reads is full one day: then the line is lost, as the kernel's oldest are.
- */
+/* Called with the model locked. If no process reads the FIFO, it becomes full and further lines are lost. */
 static void on_line(void *user, const char *line) {
         struct kernel_log *log = user;
         char record[256];
@@ -41,10 +40,10 @@ int kernel_log_new(struct kernel_log **ret_log, struct model *model, int run_fd)
 
         if (!log)
                 return -ENOMEM;
-        (void)unlinkat(run_fd, KERNEL_LOG_FIFO, 0); /* of a simulator that was killed */
+        (void)unlinkat(run_fd, KERNEL_LOG_FIFO, 0); /* left by a killed simulator */
         if (mkfifoat(run_fd, KERNEL_LOG_FIFO, 0644) < 0)
                 return -errno;
-        /* For reading as well, so that it has no end while nobody else reads it. */
+        /* Also open it for reading, so that writes work while no other process reads it. */
         log->fd = openat(run_fd, KERNEL_LOG_FIFO, O_RDWR | O_NONBLOCK | O_CLOEXEC);
         if (log->fd < 0)
                 return -errno;

@@ -3,13 +3,13 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel log as /dev/kmsg below the root: a FIFO with records as the kernel has them. It has only those lines of
- * the driver that programs react to. A record that one reader reads is gone for other readers.
+ * The kernel log, as /dev/kmsg below the root: a FIFO with records in the kernel's format. It contains only lines of
+ * the driver to which programs react. Unlike in the kernel, each record reaches only one reader.
  */
 
 #include "sim/model/model.h"
 
-/* Its place in the run folder, to which /dev/kmsg is a link. */
+/* The FIFO's name in the run folder. /dev/kmsg is a link to it. */
 #define KERNEL_LOG_FIFO "kmsg"
 
 struct kernel_log;

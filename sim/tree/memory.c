@@ -69,7 +69,7 @@ bool memory_nth(const struct memory_front *memory, size_t n, uint64_t *ret_block
 
 /* ---- probe ---- */
 
-/* Whether it lies in the memory of a GPU, which exists to the kernel only while the GPU is initialised. */
+/* Whether it is in the memory of a GPU, which exists for the kernel only while the GPU is initialised. */
 static bool is_gpu_memory(const struct memory_front *memory, uint64_t address) {
         struct model_gpu_view views[SCENARIO_GPUS_MAX];
         size_t n_views = model_list(memory->model, views);
@@ -113,7 +113,8 @@ int memory_set_state(struct memory_front *memory, uint64_t block, const char *te
         if (!found)
                 return -ENODEV;
         if (!text_equal(text, "online_movable") && !text_equal(text, "offline"))
-                return -EINVAL; /* the kernel knows further ways, all of them wrong for memory that is to go again */
+                return -EINVAL; /* the kernel supports other values, which are wrong for memory that must be removable
+                                 */
         found->online = text_equal(text, "online_movable");
         return 0;
 }

@@ -3,9 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel's memory blocks, as far as they are GPUs' memory that is left to user space: none is there until its
- * address is written to `probe`, then it is offline, and on- or offline as is written to its `state`. For one thread at
- * a time.
+ * The kernel's memory blocks of GPU memory that user space brings online. A block appears, offline, when its address is
+ * written to `probe`; writes to its `state` bring it online or offline. Only one thread at a time may use this.
  */
 
 #include "sim/model/model.h"
@@ -25,9 +24,9 @@ void memory_free(struct memory_front *memory);
 
 enum memory_state memory_state(const struct memory_front *memory, uint64_t block);
 
-/* The n-th block in ascending order, from 0. Returns whether there is one. */
+/* Gets the n-th block in ascending order, from 0. Returns whether it exists. */
 bool memory_nth(const struct memory_front *memory, size_t n, uint64_t *ret_block);
 
-/* What a write to `probe`, or to a block's `state`, does. Returns 0 or negative errno, as the kernel. */
+/* A write to `probe`, or to a block's `state`. Returns 0 or the kernel's negative errno. */
 int memory_probe(struct memory_front *memory, const char *text);
 int memory_set_state(struct memory_front *memory, uint64_t block, const char *text);

@@ -31,8 +31,8 @@ void procfs_version(FILE *out, const struct procfs_source *source) {
 }
 
 /*
- * nv-reg.h, nv_parms: the integers, in its order, with their defaults; one has two rows where its default changed. Then
- * the strings (nv-procfs.c, nv_procfs_read_params).
+ * First the integers of nv_parms (nv-reg.h), in its order, with their defaults; a parameter whose default changed has
+ * two rows. Then the strings (nv-procfs.c, nv_procfs_read_params).
  */
 static const struct {
         const char *name;
@@ -110,7 +110,7 @@ unsigned procfs_interrupt(const struct model_gpu_view *gpu) {
         return 64 + gpu->minor;
 }
 
-/* The driver learns the UUID from the GPU, with the first initialisation since it was bound. */
+/* The driver reads the UUID from the GPU at the first initialisation after the bind. */
 static void print_uuid(FILE *out, const struct procfs_source *source) {
         if (source->gpu->ever_initialised)
                 fprintf(out, "GPU UUID: \t %s\n", source->gpu->spec.uuid);
@@ -147,7 +147,7 @@ void procfs_information(FILE *out, const struct procfs_source *source) {
         fprintf(out, "GPU Excluded:\t %s\n", gpu->spec.excluded ? "Yes" : "No");
 }
 
-/* "?" where RM has no object for the GPU: it is not initialised (dynamic-power.c, rm_get_power_info). */
+/* "?" if RM has no object for the GPU, because it is not initialised (dynamic-power.c, rm_get_power_info). */
 void procfs_power(FILE *out, const struct procfs_source *source) {
         bool initialised = source->gpu->initialised;
 

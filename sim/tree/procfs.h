@@ -3,15 +3,15 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The texts of the simulated /proc files, white space and all as the driver prints them
- * (kernel-open/nvidia/nv-procfs.c): clients parse them. Those of /sys are in sysfs.h.
+ * The texts of the simulated /proc files, exactly as the driver prints them, including white space
+ * (kernel-open/nvidia/nv-procfs.c), because clients parse them. Those of /sys are in sysfs.h.
  */
 
 #include <stdio.h>
 
 #include "sim/model/model.h"
 
-/* What a text is about. gpu is the one whose folder the file is in, NULL elsewhere. */
+/* The input for a text. gpu is the GPU in whose folder the file is, NULL elsewhere. */
 struct procfs_source {
         const struct scenario *scenario;
         const struct model_gpu_view *gpu;

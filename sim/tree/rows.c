@@ -59,7 +59,7 @@ static void name_by_uuid(const struct model_gpu_view *gpu, char name[static ROW_
 #define FILE_CHANGE (S_IFREG | 0644)
 #define FILE_WRITE (S_IFREG | 0200)
 #define LINK (S_IFLNK | 0777)
-#define DEVICE (S_IFREG | 0666) /* a real node needs the kernel's CUSE; ioctls work on a plain file as well */
+#define DEVICE (S_IFREG | 0666) /* real device nodes need CUSE, but ioctls also work on plain files */
 
 #define NO_KEYS "Binary: \"\"\n" /* of a registry */
 

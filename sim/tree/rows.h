@@ -3,8 +3,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The table behind the file tree: each file's folder, name, mode and text, and for which GPUs it is there. tree.c walks
- * it.
+ * The table for the file tree: each file's folder, name, mode and text, and for which GPUs it exists. tree.c uses it.
  */
 
 #include <stdbool.h>
@@ -93,8 +92,8 @@ enum row_id {
 };
 
 /*
- * One row for each file, and one for each kind of file whose name is a GPU's own (gpu_name). `shown` says for which
- * GPUs; below a GPU's folder everything is about that GPU.
+ * A row for each file, and for each kind of file whose name depends on the GPU (gpu_name). `shown` decides for which
+ * GPUs the file exists. All files below a GPU's folder are about that GPU.
  */
 struct row {
         enum row_id folder;
@@ -103,7 +102,7 @@ struct row {
         procfs_text text;
         bool (*shown)(const struct model_gpu_view *gpu);
         void (*gpu_name)(const struct model_gpu_view *gpu, char name[static ROW_NAME_SIZE]);
-        const char *fixed; /* the text, where it is the same for all; "" of a file that is only written */
+        const char *fixed; /* the text, if it is constant; "" for a file that is only written */
         unsigned value;    /* for `text` */
 };
 

@@ -11,9 +11,9 @@
 
 enum { RESOURCES = 13 }; /* lines of `resource`: the six regions, the ROM, and those of virtual functions */
 
-/* The regions of memory behind the device, of an H100's kind: registers, video memory, and the instance memory. */
+/* The device's memory regions, as for an H100: registers, video memory, and instance memory. */
 static const struct bar {
-        uint64_t offset, size, flags; /* flags: IORESOURCE_* over those of the register */
+        uint64_t offset, size, flags; /* flags: IORESOURCE_*, combined with those of the register */
 } bars[] = {
         /* clang-format off */
         {UINT64_C(0x2000000000), UINT64_C(16) << 20, 0x14220c},
@@ -32,7 +32,7 @@ void sysfs_module_version(FILE *out, const struct procfs_source *source) {
 }
 
 void sysfs_module_refcnt(FILE *out, const struct procfs_source *source) {
-        fprintf(out, "%u\n", source->n_open_files); /* each open descriptor pins the module */
+        fprintf(out, "%u\n", source->n_open_files); /* each open descriptor holds a reference to the module */
 }
 
 /* ---- the PCI bus ---- */
@@ -57,7 +57,7 @@ void sysfs_pci_irq(FILE *out, const struct procfs_source *source) {
         fprintf(out, "%u\n", interrupt_of(source->gpu));
 }
 
-/* The addresses are invented: each bus has 1 TiB of its own. */
+/* The addresses are invented: each bus has its own 1 TiB. */
 static uint64_t bar_address(const struct pci_address *address, const struct bar *bar) {
         return ((uint64_t)address->domain << 8 | address->bus) << 40 | bar->offset;
 }
@@ -95,8 +95,8 @@ static void put_capability(unsigned char *config, unsigned offset, unsigned id, 
         config[offset + 1] = (unsigned char)next;
 }
 
-/* Power management, message-signalled interrupts, and PCI Express: a device of that type, which can reset itself and
- * has 16 lanes of the fifth generation. */
+/* Power management, message-signalled interrupts, and PCI Express: an endpoint that supports a function-level reset,
+ * with 16 lanes of the fifth generation. */
 static void put_capabilities(unsigned char *config, unsigned type) {
         enum { POWER = 0x60, MSI = 0x68, EXPRESS = 0x78 };
         enum { FUNCTION_LEVEL_RESET = 1 << 28, LINK = 16 << 4 | 5 };
@@ -111,7 +111,7 @@ static void put_capabilities(unsigned char *config, unsigned type) {
         put16(config + EXPRESS + PCI_EXP_LNKSTA, LINK);
 }
 
-/* The configuration space, as far as the pciaccess code in NVIDIA's programs reads it. Writes go nowhere. */
+/* The part of the configuration space that the pciaccess code in NVIDIA's programs reads. Writes are ignored. */
 void sysfs_pci_config(FILE *out, const struct procfs_source *source) {
         unsigned char config[SYSFS_CONFIG_SIZE] = {0};
 
@@ -138,7 +138,7 @@ struct pci_address sysfs_bridge_of(const struct pci_address *gpu) {
         return (struct pci_address){.domain = gpu->domain, .bus = gpu->bus - 1, .slot = (gpu->slot + 1) & 0x1f};
 }
 
-/* As much as `nvidia-smi drain -r` reads: it takes the link down. Writes go nowhere. */
+/* The part that `nvidia-smi drain -r` reads, which takes the link down. Writes are ignored. */
 void sysfs_bridge_config(FILE *out, const struct procfs_source *source) {
         unsigned char config[SYSFS_CONFIG_SIZE] = {0};
 
@@ -183,7 +183,7 @@ void sysfs_block_state(FILE *out, const struct procfs_source *source) {
         fputs(source->block_online ? "online\n" : "offline\n", out);
 }
 
-/* Of a block that is online, the zone that it is in; otherwise those that it could be in. */
+/* For an online block, its zone; otherwise the possible zones. */
 void sysfs_block_valid_zones(FILE *out, const struct procfs_source *source) {
         fputs(source->block_online ? "Movable\n" : "Normal Movable\n", out);
 }

@@ -21,7 +21,7 @@
 enum {
         NODE_ROW_BITS = 16, /* a node: key << 16 | row */
         MINORS_MAX = 256,
-        SYSFS_SIZE = 4096, /* what sysfs says of every file */
+        SYSFS_SIZE = 4096, /* sysfs reports this size for every file */
 };
 
 #define BLOCK_PREFIX "memory"
@@ -30,12 +30,12 @@ struct tree {
         struct model *model;
         struct memory_front *memory;
         atomic_int n_open_files;
-        uint64_t inode_tag; /* of this simulator's device files */
+        uint64_t inode_tag; /* in the inode numbers of this simulator's device files */
         time_t started;
-        /* Whoever looks up `unbind` gets a node of its own: the kernel has a lock for each, which a writer keeps while
-         * it waits, and in sysfs it stops nobody else. */
+        /* Each look-up of `unbind` returns a new node: the kernel locks a node during a write, which may wait for long.
+         * In the real sysfs, such a write does not block other writers. */
         uint64_t n_unbinders;
-        bool minors[MINORS_MAX]; /* that ever were: nobody removes the nodes of a driver that registers none */
+        bool minors[MINORS_MAX]; /* ever used: the nodes of removed GPUs stay, as the driver does not register them */
         struct model_gpu_view gpus[SCENARIO_GPUS_MAX];
         size_t n_gpus;
 };
@@ -57,7 +57,7 @@ static uint64_t address_key(const struct pci_address *address) {
                (address->function & 7);
 }
 
-/* Whether rows like this one are about a GPU. */
+/* Whether this row is about a GPU. */
 static bool is_of_gpu(enum row_id row) {
         while (row != ROW_NONE && !rows[row].gpu_name)
                 row = rows[row].folder;
@@ -86,7 +86,7 @@ static const struct model_gpu_view *find_gpu(const struct tree *tree, uint64_t n
         return NULL;
 }
 
-/* Whether the node is there: for a GPU's, whether it and the folders above it are shown for that GPU. */
+/* Whether the node exists: for a GPU's node, whether it and the folders above it are shown for that GPU. */
 static bool node_exists(const struct tree *tree, uint64_t node) {
         const struct model_gpu_view *gpu = find_gpu(tree, node);
         enum row_id row = node_row(node);
@@ -161,7 +161,7 @@ static bool list_blocks(const struct tree *tree, tree_visitor visit, void *user)
         return true;
 }
 
-/* A folder of one GPU has that GPU's files only. */
+/* A GPU's folder contains only that GPU's files. */
 static bool list_gpus(const struct tree *tree, uint64_t folder, enum row_id row, tree_visitor visit, void *user) {
         const struct model_gpu_view *only = find_gpu(tree, folder);
         char name[ROW_NAME_SIZE];
@@ -214,7 +214,7 @@ static bool match_name(void *user, uint64_t node, const char *name, mode_t mode)
         return false;
 }
 
-/* There are hundreds of blocks, each asked for by name several times: not to be found by listing them all. */
+/* There are hundreds of blocks, and each is looked up several times, so listing all of them would be too slow. */
 static bool is_block(const struct tree *tree, uint64_t folder, const char *name, uint64_t *ret_node) {
         uint64_t block;
 
@@ -286,7 +286,7 @@ bool tree_is_bus_file(uint64_t node) {
         }
 }
 
-/* A write to the driver's files names the GPU; one to a GPU's own is just 1. */
+/* A write to a file of the driver contains the GPU's address; a write to a GPU's own file is just 1. */
 int tree_bus_write(struct tree *tree, uint64_t node, const char *text, struct tree_bus_write *ret_write) {
         enum row_id row = node_row(node);
         const struct model_gpu_view *gpu;

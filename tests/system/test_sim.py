@@ -838,7 +838,7 @@ def test_a_second_simulator_on_a_folder_is_refused(build, sim):
     second = subprocess.run([build / "sim/holdfast-sim", "run", "--root", sim.root], capture_output=True, text=True,
                             timeout=20, check=False)
     assert second.returncode == 1
-    assert second.stderr == (f"holdfast-sim: another simulator serves {sim.root}: stop it, or choose another folder\n")
+    assert second.stderr == (f"holdfast-sim: another simulator serves {sim.root}; stop it, or choose another folder\n")
     assert (sim.root / "dev/nvidia0").exists()
 
 

@@ -202,8 +202,8 @@ def test_the_simulator_of_a_killed_exec_ends(program, environment):
 
 
 @pytest.mark.parametrize("words, told", [
-    ([], "which command?"),
-    (["--gpus=1"], "which command?"),
+    ([], "a command is missing"),
+    (["--gpus=1"], "a command is missing"),
     (["--root=/tmp", "--gpus=1", "--", "true"], "the simulator of --root already has its GPUs"),
     (["--nonsense", "--", "true"], "try holdfast-sim exec --help"),
 ])
