@@ -157,7 +157,7 @@ def test_a_running_daemon_is_not_disturbed_and_is_measured_beside_ours(world):
     daemon = world.start()
     result = trial(world)
     assert result.status == DONE, result.said
-    assert any("is another daemon's" in evidence for evidence in result.evidence("our daemon starts"))
+    assert any("belongs to another daemon" in evidence for evidence in result.evidence("our daemon starts"))
     assert AGAINST_NVIDIAS in result.checks(PASS)
     assert daemon.is_running and daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
 
