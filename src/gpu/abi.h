@@ -3,10 +3,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The NVIDIA kernel module's interface, as far as we use it: device numbers, ioctl numbers, layouts. Facts from the
- * open GPU kernel modules, tag 595.45.04 (kernel-open/common/inc/nv-ioctl*.h, src/common/sdk/nvidia/inc/,
- * nvidia-uvm/uvm_ioctl.h); the driver looks at an ioctl's number and size only. Sizes are asserted below. The names are
- * ours.
+ * The interface of NVIDIA's kernel module, as far as we use it: device numbers, ioctl numbers, layouts. Facts are from
+ * the open GPU kernel modules, tag 595.45.04 (kernel-open/common/inc/nv-ioctl*.h, src/common/sdk/nvidia/inc/,
+ * nvidia-uvm/uvm_ioctl.h); the names are ours. The driver checks only the number and the size of an ioctl. Sizes are
+ * asserted below.
  */
 
 #include <stddef.h>
@@ -87,7 +87,7 @@ struct nv_numa_info {
         uint8_t use_auto_online; /* since 535.43.02 */
         uint8_t pad0[7];
         uint64_t offline_addresses[NV_NUMA_OFFLINE_MAX];
-        uint32_t n_offline_addresses; /* in: room, at most 64 */
+        uint32_t n_offline_addresses; /* in: capacity, at most 64 */
         uint32_t pad1;
 };
 
@@ -173,14 +173,14 @@ enum {
         NV_CLASS_DEVICE = 0x80,
 
         NV_CONTROL_GPU_GET_ID_INFO_V2 = 0x205,
-        NV_CONTROL_GPU_QUERY_DRAIN_STATE = 0x279, /* unprivileged: CUDA asks it, too */
+        NV_CONTROL_GPU_QUERY_DRAIN_STATE = 0x279, /* unprivileged: CUDA uses it, too */
         NV_CONTROL_EVENT_SET_NOTIFICATION = 0x501,
-        NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502, /* before 575.51.02 another control, with 8 bytes */
+        NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502, /* before 575.51.02 another control, of 8 bytes */
         NV_CONTROL_QUERY_PERSISTENCE = 0x800288,  /* struct nv_persistence, on an NV_CLASS_DEVICE object */
         NV_CONTROL_MODIFY_PERSISTENCE = 0x800287, /* likewise; CAP_SYS_ADMIN */
 
         NV_NOTIFIER_GPU_BIND_UNBIND = 3,
-        NV_EVENT_WITHOUT_DATA = 0x10000000, /* beside the notifier: the event only wakes its descriptor */
+        NV_EVENT_WITHOUT_DATA = 0x10000000, /* combined with a notifier: the event only wakes its descriptor */
         NV_NOTIFICATION_REPEAT = 2,
 };
 
@@ -232,7 +232,7 @@ struct nv_gpu_id_info {  /* NV0000_CTRL_GPU_GET_ID_INFO_V2_PARAMS */
 struct nv_drain_state { /* NV0000_CTRL_GPU_QUERY_DRAIN_STATE_PARAMS */
         uint32_t gpu_id;
         uint32_t state; /* 0 not drained, 1 drained */
-        uint32_t flags; /* 1: to be removed at the last close */
+        uint32_t flags; /* 1: the GPU will be removed at the last close */
 };
 
 struct nv_persistence {
@@ -244,7 +244,7 @@ static inline uint32_t nv_gpu_id(uint32_t domain, uint8_t bus, uint8_t slot) {
         return (domain & 0xffff) << 16 | (uint32_t)bus << 8 | slot;
 }
 
-/* ---- /dev/nvidia-uvm: raw numbers; ioctl() gives 0 or an errno, the result is in rm_status ---- */
+/* ---- /dev/nvidia-uvm: raw numbers; ioctl() returns 0 or an errno, the result is in rm_status ---- */
 
 enum {
         UVM_INITIALIZE = 0x30000001,
@@ -252,7 +252,7 @@ enum {
         UVM_REGISTER_GPU = 37,
         UVM_UNREGISTER_GPU = 38,
 
-        UVM_FLAG_MULTI_PROCESS_SHARING = 2, /* no tie to the caller's address space: lives as long as the descriptor */
+        UVM_FLAG_MULTI_PROCESS_SHARING = 2, /* not bound to an address space: lasts as long as the descriptor */
         NV_UUID_SIZE = 16,
 };
 

@@ -9,13 +9,13 @@
 #include "base/clock.h"
 #include "base/text.h"
 
-/* Pauses: a transient error (a node not made yet) is tried again at once, the others with respect for the driver. */
+/* Pauses before retries: short for transient errors (a node that is not created yet), long for others. */
 #define TRANSIENT_PAUSE_USEC (100 * USEC_PER_MSEC)
 #define TRANSIENT_PAUSE_MAX_USEC (5 * USEC_PER_SEC)
 #define PAUSE_USEC (1 * USEC_PER_SEC)
 #define PAUSE_MAX_USEC (60 * USEC_PER_SEC)
 
-/* Whoever asks for the list again and again does not make us ask the driver as often. */
+/* Limits how often clients that read the list make us ask the driver. */
 #define REFRESH_USEC (5 * USEC_PER_SEC)
 
 void gpu_init(struct gpu *gpu, const struct gpu_info *info) {
@@ -50,7 +50,7 @@ static void note_success(struct gpu *gpu) {
         gpu->retry_usec = 0;
 }
 
-/* A close that failed is of no interest once the GPU is to stay: it is held, as wanted. */
+/* If a GPU whose close failed is wanted again, it is held as wanted, and the failure does not matter. */
 static void forgive_close(struct gpu *gpu) {
         if (gpu->wanted && gpu->state == GPU_HELD && gpu->failure.error != 0)
                 note_success(gpu);
@@ -93,7 +93,7 @@ enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wa
         *ret_wake_usec = UINT64_MAX;
         if (gpu->job != GPU_JOB_NONE)
                 return GPU_JOB_NONE;
-        if (gpu->adopting) /* also when it is not wanted: it is ours then, and to be closed properly */
+        if (gpu->adopting) /* even if it is not wanted: then it must be closed properly */
                 return after_pause(GPU_JOB_ADOPT, gpu->retry_usec, now_usec, ret_wake_usec);
         if (gpu->state == GPU_HELD)
                 return next_of_held(gpu, now_usec, ret_wake_usec);
@@ -110,7 +110,7 @@ void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec) {
                 gpu->state = GPU_CLOSING;
 }
 
-/* The driver of a GPU that is held, and by this process, tells; of any other it is not known. */
+/* The driver reports the legacy flag only for a GPU that this process holds. */
 static void note_held(struct gpu *gpu, bool held) {
         gpu->legacy = GPU_LEGACY_UNKNOWN;
         gpu->legacy_due = held;
@@ -128,7 +128,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         if (result < 0) {
                 gpu->state = gpu->wanted ? GPU_FAILED : GPU_RELEASED;
                 note_failure(gpu, failure, now_usec);
-                gpu->failure_due = result == -EIO || result == -EBUSY; /* others say enough by themselves */
+                gpu->failure_due = result == -EIO || result == -EBUSY; /* other errors are clear enough */
                 return;
         }
         gpu->state = GPU_HELD;
@@ -140,7 +140,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         note_success(gpu);
 }
 
-/* What cannot be adopted is opened anew, at once. */
+/* A GPU that cannot be adopted is opened at once. */
 static void end_adopt(struct gpu *gpu, int result) {
         gpu->adopting = false;
         gpu->retry_usec = 0;
@@ -150,7 +150,7 @@ static void end_adopt(struct gpu *gpu, int result) {
 }
 
 static void end_close(struct gpu *gpu, int result, const struct gpu_failure *failure, uint64_t now_usec) {
-        if (result < 0) { /* still held: tried again after a pause */
+        if (result < 0) { /* still held; retried after a pause */
                 gpu->state = GPU_HELD;
                 note_failure(gpu, failure, now_usec);
                 forgive_close(gpu);
@@ -170,7 +170,7 @@ static void end_uvm(struct gpu *gpu, int result, const struct gpu_failure *failu
         }
         gpu->uvm_failure = *failure;
         gpu->uvm_failures_in_row++;
-        /* -EAGAIN: the fabric comes up when its manager is done, so asking each second is right (NVIDIA's does too). */
+        /* -EAGAIN: the fabric is not ready before its manager is done, so retry every second, like NVIDIA's daemon. */
         if (result == -EOPNOTSUPP)
                 gpu->uvm_retry_usec = UINT64_MAX;
         else if (result == -EAGAIN)

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The life of one GPU, as a state machine without threads, clocks or descriptors of its own: what is to be done next in
- * the driver, and what follows from how it went. Whoever owns it (daemon/gpus/registry.c) runs one job at a time per
+ * The life of one GPU, as a state machine without threads, clocks or descriptors of its own. It decides which job comes
+ * next, and which state follows from a job's result. Its owner (daemon/gpus/registry.c) runs one job at a time for each
  * GPU.
  *
  *                  wanted                    ok                      not wanted
@@ -15,7 +15,7 @@
  *        |  +-- not wanted -- FAILED                   +<------- the close failed ------+ |
  *        +-------------------------------------- closed ----------------------------------+
  *
- * Times are microseconds of the monotonic clock, handed in by the caller.
+ * Times are microseconds of the monotonic clock, passed by the caller.
  */
 
 #include "gpu/backend.h"
@@ -32,7 +32,7 @@ enum gpu_state {
 enum gpu_job {
         GPU_JOB_NONE,
         GPU_JOB_OPEN,
-        GPU_JOB_ADOPT, /* an open, with the descriptors of a process before us */
+        GPU_JOB_ADOPT, /* like an open, with descriptors of a previous process */
         GPU_JOB_CLOSE,
         GPU_JOB_UVM_ENABLE,
         GPU_JOB_UVM_DISABLE,
@@ -53,9 +53,9 @@ struct gpu {
         enum gpu_state state;
         struct gpu_hold hold;
 
-        bool adopting;   /* hold has descriptors of a process before us, not looked at yet */
+        bool adopting;   /* hold has descriptors of a previous process that are not checked yet */
         bool wanted;     /* to be held */
-        bool uvm_wanted; /* with UVM persistence, once held */
+        bool uvm_wanted; /* to have UVM persistence while held */
 
         enum gpu_job job;        /* in the driver now */
         uint64_t job_since_usec; /* meaningful with a job */
@@ -68,37 +68,40 @@ struct gpu {
 
         struct gpu_failure uvm_failure; /* why UVM persistence is not on yet */
         unsigned uvm_failures_in_row;
-        uint64_t uvm_retry_usec; /* UINT64_MAX: it cannot be had */
+        uint64_t uvm_retry_usec; /* UINT64_MAX: not supported */
 
         enum gpu_legacy legacy; /* while held */
-        bool legacy_due;        /* is to be asked for */
-        uint64_t legacy_usec;   /* when it last was */
-        bool failure_due;       /* the driver is to be asked about the failure */
+        bool legacy_due;        /* ask the driver for it */
+        uint64_t legacy_usec;   /* when it was last read */
+        bool failure_due;       /* ask the driver about the failure */
 
         uint64_t since_realtime_usec; /* of the last change of state; set by the caller that runs the jobs */
         uint64_t open_duration_usec;  /* of the last successful open */
-        uint32_t opens;               /* successful ones of this process; an adoption is none */
+        uint32_t opens;               /* successful opens of this process, without adoptions */
         uint32_t failures;
 };
 
 void gpu_init(struct gpu *gpu, const struct gpu_info *info);
 
-/* The pause before the n-th retry in a row (n from 1): doubling, quick for errors that pass by themselves. */
+/* The pause before the n-th retry in a row (n from 1). It doubles each time, and is shorter for temporary errors. */
 uint64_t gpu_retry_pause_usec(int error, unsigned n);
 
 /*
- * Hands descriptors of a process before us to a GPU that nothing has happened to yet. They are adopted when due_usec
- * (CLOCK_MONOTONIC) has come; 0: at once.
+ * Gives descriptors of a previous process to a released GPU without a job. They are adopted at due_usec
+ * (CLOCK_MONOTONIC); 0: at once.
  */
 void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec);
 
 /* Sets whether the GPU is wanted. A GPU that has failed and is no longer wanted becomes RELEASED. */
 void gpu_want(struct gpu *gpu, bool wanted);
 
-/* Forgets the pause after a failure, and when to adopt: the next job starts at once. UVM's pause stays. */
+/* Ends the pause after a failure, or before an adoption: the next job starts at once. UVM's pause stays. */
 void gpu_retry_now(struct gpu *gpu);
 
-/* Has the legacy flag read again, unless that was done a moment ago. The driver reports it only for a held GPU. */
+/*
+ * Requests that the legacy flag is read again, unless it was read in the last seconds. The driver reports it only for a
+ * held GPU.
+ */
 void gpu_refresh(struct gpu *gpu, uint64_t now_usec);
 
 /*
@@ -114,7 +117,7 @@ void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec);
 void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const struct gpu_failure *failure,
              uint64_t now_usec);
 
-/* Notes that the running job is over its limit. Returns whether this is news. */
+/* Marks the GPU as stuck if the running job exceeds the limit. Returns whether it was not marked before. */
 bool gpu_check_stuck(struct gpu *gpu, uint64_t now_usec, uint64_t limit_usec);
 
 /* The question to ask now, or GPU_QUESTION_NONE. */
@@ -142,7 +145,7 @@ struct gpu_inquiry {
         void *context;
         enum gpu_question question;
         struct gpu_info info;
-        uint32_t opens, failures; /* of the GPU when it was asked: another count makes the answer an old one */
+        uint32_t opens, failures; /* of the GPU at the time of the question; if they changed, the answer is outdated */
         enum gpu_legacy legacy;   /* out */
         int result;               /* out */
         struct gpu_failure failure;
@@ -154,5 +157,5 @@ void gpu_begin_question(struct gpu *gpu, enum gpu_question question, struct gpu_
 /* Enters the driver and may sleep. Touches nothing but the inquiry. */
 void gpu_inquiry_run(struct gpu_inquiry *inquiry);
 
-/* Takes the answer, unless it is an old one. Returns whether it is news. */
+/* Takes the answer, unless it is outdated. Returns whether it changed something. */
 bool gpu_end_question(struct gpu *gpu, const struct gpu_inquiry *inquiry, uint64_t now_usec);

@@ -24,7 +24,7 @@ enum {
 
 /* ---- the `information` file -------------------------------------------------- */
 
-/* Where a label's text goes: a member of struct gpu_info, and its size. */
+/* Where the text after a label is stored: a member of struct gpu_info, and its size. */
 struct text_field {
         const char *label;
         size_t offset;
@@ -51,7 +51,7 @@ static void take_field(struct gpu_info *info, const char *label, const char *val
                 if (text_equal(label, text_fields[i].label))
                         (void)text_copy((char *)info + text_fields[i].offset, text_fields[i].size, value);
 
-        if (strchr(info->uuid, '?')) /* drivers before 590: as unknown as no line at all is later */
+        if (strchr(info->uuid, '?')) /* drivers before 590; later ones print no line instead */
                 info->uuid[0] = '\0';
         if (text_equal(label, "Device Minor") && text_parse_u64(value, 10, INT16_MAX, &minor) == 0)
                 info->minor = (int)minor;
@@ -71,7 +71,7 @@ void gpu_info_parse(char *text, struct gpu_info *info) {
 
         clear_fields(info);
         for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-                /* White space around the colon differs from label to label (nv-procfs.c prints it so). */
+                /* The white space around the colon depends on the label (nv-procfs.c). */
                 char *colon = strchr(line, ':');
 
                 if (!colon)
@@ -81,7 +81,7 @@ void gpu_info_parse(char *text, struct gpu_info *info) {
         }
 }
 
-/* The path of gpus/NAME/FILE. Returns 0 or negative errno. */
+/* Builds the path of gpus/NAME/FILE. Returns 0 or negative errno. */
 static int gpu_file(char path[static PATH_MAX], const struct locations *locations, const char *name, const char *file) {
         char relative[sizeof(PROC_DRIVER) + NAME_MAX + 32];
         int r = text_format(relative, sizeof(relative), PROC_DRIVER "/gpus/%s/%s", name, file);
@@ -141,7 +141,7 @@ static int gpu_list_add(struct gpu_list *list, const struct gpu_info *info) {
         return 0;
 }
 
-/* Opens the folder of GPUs. *ret_dir is NULL when the driver is there without it (no GPU was ever probed). */
+/* Opens the folder of GPUs. *ret_dir is NULL if the driver is loaded without it, because no GPU was ever probed. */
 static int open_gpus(const struct locations *locations, DIR **ret_dir) {
         char path[PATH_MAX];
         DIR *dir;
@@ -169,7 +169,7 @@ static int add_entry(struct gpu_list *list, const struct locations *locations, c
 
         if (pci_address_parse(name, &info.address) < 0)
                 return 0; /* "." and "..", or something that a later driver puts there */
-        /* Unreadable for a moment, as while a GPU is being removed: it is there, and that is what we can tell. */
+        /* If the file cannot be read, for example while the GPU is being removed, list only the address. */
         if (!addresses_only)
                 (void)read_information(locations, name, &info);
         return gpu_list_add(list, &info);
@@ -216,7 +216,7 @@ int inventory_read_addresses(const struct locations *locations, struct gpu_info 
 
 /* ---- the driver's version ---------------------------------------------------- */
 
-/* "595.45.04": digits and at least one dot, nothing else. The line's other words have other characters too. */
+/* "595.45.04": only digits and at least one dot. The other words of the line have other characters. */
 static bool looks_like_version(const char *word) {
         return strspn(word, "0123456789.") == strlen(word) && strchr(word, '.') != NULL && word[0] != '.';
 }

@@ -31,7 +31,7 @@ static int block_path(const struct blocks *blocks, uint64_t number, const char *
         return locations_path(path, blocks->locations, relative);
 }
 
-/* ---- what there is ---- */
+/* ---- reading the blocks ---- */
 
 int memory_block_size(const struct locations *locations, uint64_t *ret_size_bytes) {
         char path[PATH_MAX], text[64];
@@ -76,7 +76,7 @@ static int find_blocks(const struct locations *locations, const struct memory_ra
         return 0;
 }
 
-/* Reads a block's file, of one line. Returns 0 or negative errno. */
+/* Reads the first line of a block's file. Returns 0 or negative errno. */
 static int read_block(const struct blocks *blocks, uint64_t number, const char *file, char *text, size_t size) {
         char path[PATH_MAX];
         ssize_t length;
@@ -96,7 +96,7 @@ static int read_block(const struct blocks *blocks, uint64_t number, const char *
 
 typedef int (*block_step)(const struct blocks *blocks, uint64_t number);
 
-/* Has the kernel look for the block's memory, where the platform does not announce it by itself (POWER9). */
+/* Makes the kernel look for the block's memory, if the platform does not announce it (POWER9). */
 static int probe_block(const struct blocks *blocks, uint64_t number) {
         char path[PATH_MAX], text[32];
         int r;
@@ -115,8 +115,8 @@ static int probe_block(const struct blocks *blocks, uint64_t number) {
 }
 
 /*
- * A block that was online before we came (the kernel's policy in auto_online_blocks, or a udev rule) must be in the
- * movable zone; of an online block, valid_zones names the zone it is in.
+ * Checks that a block is in the movable zone: something else may have brought it online (the policy in
+ * auto_online_blocks, or a udev rule). For an online block, valid_zones contains its zone.
  */
 static int check_zone(const struct blocks *blocks, uint64_t number) {
         char zones[64];
@@ -158,7 +158,7 @@ static int offline_block(const struct blocks *blocks, uint64_t number) {
 
 /* ---- all of them ---- */
 
-/* Takes the step for every block, upwards. Returns the first block for which it fails, or end. */
+/* Takes the step for every block in ascending order. Returns the first block for which it fails, or end. */
 static uint64_t step_each(const struct blocks *blocks, block_step step, int *ret_error) {
         uint64_t number = blocks->first;
 
@@ -171,7 +171,9 @@ static uint64_t step_each(const struct blocks *blocks, block_step step, int *ret
         return number;
 }
 
-/* Puts back what it can, downwards. The failure that led here is the one to return; what happens now is logged, once.
+/*
+ * Restores as many blocks as possible, in descending order. Only logs failures, and only once: the caller returns the
+ * failure that led here.
  */
 static void put_back(const struct blocks *blocks, block_step step, const char *state) {
         uint64_t n_failed = 0;
@@ -246,5 +248,5 @@ int memory_page_retire(const struct locations *locations, uint64_t address) {
                 return r;
         (void)text_format(text, sizeof(text), "0x%" PRIx64, address);
         r = file_write(path, text);
-        return r == -EHWPOISON ? 0 : r; /* retired before, by us or by the kernel */
+        return r == -EHWPOISON ? 0 : r; /* already retired, by us or by the kernel */
 }

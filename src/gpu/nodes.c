@@ -29,7 +29,7 @@
 #define MODPROBE "/usr/bin/nvidia-modprobe"
 #define MODPROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
-enum { LIMIT_MSEC = 7000 }; /* of all of it, a slow nvidia-modprobe included */
+enum { LIMIT_MSEC = 7000 }; /* for everything, including a slow nvidia-modprobe */
 
 enum { PROC_FILE_SIZE_MAX = 16384 };
 
@@ -41,7 +41,7 @@ static int read_proc(const struct locations *locations, const char *file, char *
         return r < 0 ? r : file_read_text_at(AT_FDCWD, path, PROC_FILE_SIZE_MAX, ret_text);
 }
 
-/* ---- what the module says ---- */
+/* ---- the module's parameters and major numbers ---- */
 
 static void take_parameter(struct node_parameters *parameters, const char *name, uint32_t value) {
         if (text_equal(name, "ModifyDeviceFiles"))
@@ -54,7 +54,7 @@ static void take_parameter(struct node_parameters *parameters, const char *name,
                 parameters->mode = value & 0777;
 }
 
-/* "Name: decimal" a line; strings and negative numbers are none of ours. */
+/* Each line is "Name: value". We need none of the parameters that are strings or negative. */
 int node_parameters_read(const struct locations *locations, struct node_parameters *ret_parameters) {
         struct node_parameters parameters = {.ours = true, .mode = 0666}; /* the module's own defaults */
         CLEANUP(free_ptr) char *text = NULL;
@@ -112,16 +112,16 @@ static bool is_missing(const struct work *work, const struct node *node) {
 
         if (locations_path(path, work->locations, node->path) < 0)
                 return false;
-        return lstat(path, &status) < 0 && errno == ENOENT; /* a dangling link is somebody's, too */
+        return lstat(path, &status) < 0 && errno == ENOENT; /* a dangling link is not missing */
 }
 
-/* arguments are nvidia-modprobe's for this node. */
+/* arguments: of nvidia-modprobe, for this node. */
 static void make_node(struct work *work, const struct node *node, const char *const arguments[]) {
         int r;
 
         if (!is_missing(work, node))
                 return;
-        if (work->has_modprobe) /* what failed once may have taken its whole time: not again */
+        if (work->has_modprobe) /* after a failure, which may have taken 5 s, do not try it again */
                 work->has_modprobe = work->ops->run(arguments) >= 0;
         if (!is_missing(work, node))
                 return;
@@ -141,7 +141,7 @@ static void make_driver_node(struct work *work, unsigned minor) {
         make_node(work, &node, arguments);
 }
 
-/* UVM is a module of its own with a dynamic major: when it is not loaded there is nothing to make a node of. */
+/* UVM is a separate module with a dynamic major. If it is not loaded, no node can be created. */
 static void make_uvm_node(struct work *work) {
         static const char *const arguments[] = {MODPROBE, "-u", "-c", "0", NULL};
         struct node node = {.path = "/dev/nvidia-uvm"};
@@ -163,7 +163,7 @@ static int make_node_of(struct work *work, const struct pci_address *address) {
         int r;
 
         r = inventory_read_gpu(work->locations, address, &gpu);
-        if (r == -ENODEV) /* not there any more, or not the driver's */
+        if (r == -ENODEV) /* gone, or not bound to the driver */
                 return 0;
         if (r < 0)
                 return log_errno(LOG_WARNING, r, "cannot read the minor number of %s: its device node is not created",
@@ -179,7 +179,7 @@ static int make_gpu_nodes(struct work *work) {
 
         r = inventory_read(work->locations, &gpus, &n_gpus);
         if (r < 0)
-                return log_errno(LOG_WARNING, r, "cannot list the driver's GPUs, so that device nodes may be missing");
+                return log_errno(LOG_WARNING, r, "cannot list the driver's GPUs; device nodes may be missing");
         for (size_t i = 0; i < n_gpus; i++)
                 make_gpu_node(work, &gpus[i]);
         return 0;
@@ -207,7 +207,7 @@ int nodes_make_with(const struct locations *locations, const struct node_selecti
         int r;
 
         r = node_parameters_read(locations, &work.parameters);
-        if (r == -ENOENT) /* no driver: who loads it will make them, or we when it has been */
+        if (r == -ENOENT) /* no driver: nodes are created after it is loaded, by others or by us */
                 return 0;
         if (r < 0)
                 return log_errno(LOG_WARNING, r, "cannot read /proc/driver/nvidia/params: no device node is created");
@@ -217,7 +217,7 @@ int nodes_make_with(const struct locations *locations, const struct node_selecti
         return make_selected(&work, selection ? selection : &all);
 }
 
-/* Until the child has ended, but not for ever: a process that sleeps in the driver is left to whoever inherits it. */
+/* Waits for the end of the child, but not for ever: it may be stuck in the driver. */
 static int wait_for(pid_t child, int end_fd) {
         struct pollfd end = {.fd = end_fd, .events = POLLIN};
         int status = 0;
@@ -231,8 +231,8 @@ static int wait_for(pid_t child, int end_fd) {
 }
 
 /*
- * In a process of its own: the driver answers nobody while a GPU hangs in its teardown, and neither a daemon's start
- * nor a unit's ExecStartPre= is to hang with it.
+ * Runs in a child process: while a GPU hangs in its teardown, the driver answers nothing, and neither the daemon's
+ * start nor a unit's ExecStartPre= may hang with it.
  */
 int nodes_make(const struct locations *locations, const struct node_selection *selection) {
         CLEANUP(fd_done) int read_end = -1;
@@ -252,7 +252,7 @@ int nodes_make(const struct locations *locations, const struct node_selection *s
                          : wait_for(child, read_end);
 }
 
-/* ---- the system's ways ---- */
+/* ---- the functions of the system ---- */
 
 static int run_modprobe(const char *const arguments[]) {
         char output[256];
@@ -265,8 +265,8 @@ static int run_modprobe(const char *const arguments[]) {
 }
 
 /*
- * mknod(2) follows no link and replaces nothing. The mode passes the umask; ours is set aside for the moment rather
- * than changed afterwards by name.
+ * mknod(2) follows no link and replaces nothing. The umask is 0 meanwhile, so that the mode need not be changed later
+ * by path.
  */
 static int make_special(const char *path, const struct node *node, const struct node_parameters *parameters) {
         mode_t mask = umask(0);
@@ -287,8 +287,8 @@ static int make_by_mknod(const struct locations *locations, const struct node *n
         if (r >= 0)
                 r = make_special(path, node, parameters);
         if (r >= 0)
-                log_write(LOG_INFO, "made %s (character device %u:%u)", path, node->major, node->minor);
-        if (r >= 0 || r == -EEXIST) /* somebody else was quicker */
+                log_write(LOG_INFO, "created %s (character device %u:%u)", path, node->major, node->minor);
+        if (r >= 0 || r == -EEXIST) /* another program was faster */
                 return 0;
         return log_errno(LOG_WARNING, r, "cannot create the device node %s; as root, run: %s", path, MODPROBE);
 }

@@ -23,7 +23,7 @@ struct node {
 
 /* The module's parameters for its nodes: NVreg_ModifyDeviceFiles, NVreg_DeviceFileUID, GID and Mode. */
 struct node_parameters {
-        bool ours; /* they may be made; otherwise the administrator makes them */
+        bool ours; /* programs may create the nodes; false: the administrator does */
         uid_t uid;
         gid_t gid;
         mode_t mode;
@@ -35,7 +35,7 @@ int node_parameters_read(const struct locations *locations, struct node_paramete
 /* The two ways to create a node, replaceable by tests. Each returns 0, or logs the reason and returns negative
  * errno. */
 struct node_ops {
-        int (*run)(const char *const arguments[]); /* nvidia-modprobe's; ends with NULL */
+        int (*run)(const char *const arguments[]); /* arguments of nvidia-modprobe; ends with NULL */
         int (*make)(const struct locations *locations, const struct node *node,
                     const struct node_parameters *parameters);
 };
@@ -43,27 +43,27 @@ struct node_ops {
 extern const struct node_ops node_system_ops;
 
 /*
- * Which nodes. A GPU's minor number is in its `information` file, and a driver from 590 on logs a line each time that
- * the file of a GPU is read which was never initialised: so the fewer the better.
+ * Which nodes to create. The minor number of a GPU is in its `information` file. From 590 on, the driver logs a line
+ * each time when this file is read for a GPU that was never initialised, so we read as few as possible.
  */
 struct node_selection {
         enum {
                 NODES_ALL,
-                NODES_OF_GPU, /* /dev/nvidiactl and that GPU's; no other GPU's file is read */
-                NODES_OF_UVM, /* /dev/nvidia-uvm; no GPU's file is read */
+                NODES_OF_GPU, /* /dev/nvidiactl and the node of that GPU; reads no other GPU's file */
+                NODES_OF_UVM, /* /dev/nvidia-uvm; reads no GPU's file */
         } kind;
         struct pci_address gpu; /* NODES_OF_GPU */
 };
 
 /*
- * Makes what is missing of /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm, as far
- * as it is selected (NULL: all); never over anything that is there, and never through a symbolic link. To be called
- * with root's rights, before any thread starts. Does nothing where nodes are no devices, without a driver, and
- * where ModifyDeviceFiles is 0. Returns 0, or the first negative errno; each was logged with
- * what to do and is no reason to stop: GPUs whose node is missing are tried again later.
+ * Creates missing nodes: /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm, as
+ * selected (NULL: all). Never replaces anything, and never follows a symbolic link. Call it as root, before any thread
+ * starts. Does nothing if nodes are not devices, if no driver is loaded, or if ModifyDeviceFiles is 0. Returns 0, or
+ * the first negative errno (all are logged with advice). The daemon can continue after a failure: it tries again later
+ * to open GPUs whose node is missing.
  */
 int nodes_make(const struct locations *locations, const struct node_selection *selection);
 
-/* The same wherever the nodes are, and with ways of the caller's. */
+/* The same in this process, also if nodes are not devices, and with the caller's functions. */
 int nodes_make_with(const struct locations *locations, const struct node_selection *selection,
                     const struct node_ops *ops);

@@ -50,14 +50,14 @@ void numa_prepare(const struct locations *locations, const struct pci_address *a
         r = memory_block_size(locations, &bytes);
         if (r >= 0)
                 r = send_block_size(locations, bytes);
-        if (r < 0) /* the open that follows fails with EINVAL and says so */
+        if (r < 0) /* the next open then fails with EINVAL */
                 (void)log_errno(LOG_WARNING, r, "device %s - cannot tell the driver the memory block size",
                                 pci_address_format(address, text));
 }
 
-/* ---- on- and offlining, where it is ours ---- */
+/* ---- on- and offlining, if user space must do it ---- */
 
-/* A driver before 535.43.02 has no use_auto_online and a structure without it; it takes only that one. */
+/* Drivers before 535.43.02 have no use_auto_online, and accept only a structure without it. */
 static int read_info_before_535(int device_fd, struct nv_numa_info *ret_info) {
         struct nv_numa_info_before_535 old = {.n_offline_addresses = NV_NUMA_OFFLINE_MAX};
 
@@ -84,7 +84,7 @@ static int read_info(int device_fd, struct nv_numa_info *ret_info) {
         return 0;
 }
 
-/* One GPU's memory on its way on- or offline. */
+/* A change of one GPU's memory. */
 struct transition {
         const struct locations *locations;
         int device_fd;
@@ -97,19 +97,18 @@ static int tell_driver(const struct transition *transition, int32_t status) {
         return ioctl(transition->device_fd, NV_ESC_SET_NUMA_STATUS, &status) < 0 ? -errno : 0;
 }
 
-/* The first word to the driver, before anything else is touched. */
+/* Announces the change to the driver, before anything else is changed. */
 static int begin(const struct transition *transition, int32_t status) {
         int r;
 
-        if (geteuid() != 0) /* sysfs is root's */
-                return gpu_failure_explain(
-                        transition->failure, -EPERM, NV_OK,
-                        "on this machine that is left to user space: run the daemon with --user root",
-                        "cannot on- or offline GPU memory as uid %u", (unsigned)geteuid());
+        if (geteuid() != 0) /* only root can write to sysfs */
+                return gpu_failure_explain(transition->failure, -EPERM, NV_OK,
+                                           "on this machine user space must do this: run the daemon with --user root",
+                                           "cannot on- or offline GPU memory as uid %u", (unsigned)geteuid());
         r = tell_driver(transition, status);
         if (r == -EACCES)
                 return gpu_failure_explain(transition->failure, -EPERM, NV_OK,
-                                           "on this machine that is left to user space, with CAP_SYS_ADMIN",
+                                           "on this machine user space must do this, with CAP_SYS_ADMIN",
                                            "cannot change the status of GPU memory");
         if (r == -EBUSY)
                 return gpu_failure_explain(transition->failure, r, NV_OK,
@@ -121,22 +120,23 @@ static int begin(const struct transition *transition, int32_t status) {
         return 0;
 }
 
-/* The last word. That the driver refuses to hear of a failure changes nothing for the caller, who has the reason. */
+/* Reports the failure to the driver. If the driver refuses, this is only logged: the caller already has its error. */
 static int end_failed(const struct transition *transition, int32_t status, int error) {
         int r = tell_driver(transition, status);
 
         if (r < 0)
-                (void)log_errno(LOG_WARNING, r, "cannot tell the driver that GPU memory stays as it was");
+                (void)log_errno(LOG_WARNING, r,
+                                "cannot report to the driver that the state of GPU memory did not change");
         return error;
 }
 
-/* Pages that the GPU knows to be bad must not be handed to anybody. */
+/* Takes pages out of use that the GPU has marked as bad. */
 static int retire_pages(const struct transition *transition) {
         const struct memory_range *range = &transition->range;
 
         for (uint32_t i = 0; i < transition->info.n_offline_addresses; i++) {
                 uint64_t address = transition->info.offline_addresses[i];
-                int r = -ERANGE; /* a page of somebody else's memory: never */
+                int r = -ERANGE; /* a page outside this GPU's memory: never retire it */
 
                 if (address - range->address < range->size_bytes)
                         r = memory_page_retire(transition->locations, address);
@@ -160,7 +160,7 @@ static int finish_online(const struct transition *transition) {
 }
 
 static int go_online(const struct transition *transition) {
-        struct gpu_failure ignored; /* the first failure is the one to tell */
+        struct gpu_failure ignored; /* the first failure is reported */
         int r;
 
         r = begin(transition, NV_NUMA_ONLINE_IN_PROGRESS);
@@ -193,7 +193,7 @@ static int go_offline(const struct transition *transition) {
         return 0;
 }
 
-/* What the driver tells is used as addresses: it must make sense. */
+/* Checks the driver's values, since they are used as addresses. */
 static int check_info(const struct transition *transition) {
         const struct nv_numa_info *info = &transition->info;
 
@@ -238,7 +238,7 @@ int numa_set(const struct locations *locations, const struct pci_address *addres
 
         if (!numa_is_present(locations, address))
                 return 0;
-        if (device_fd < 0 && !online) /* it went offline before the close, by numa_release() or by the kernel */
+        if (device_fd < 0 && !online) /* numa_release() or the kernel brought it offline before the close */
                 return 0;
         if (device_fd < 0)
                 return gpu_failure_explain(ret_failure, -ENODEV, NV_OK, "switch its persistence mode on first",
@@ -255,7 +255,7 @@ int numa_release(const struct locations *locations, const struct pci_address *ad
 
         if (device_fd < 0 || !numa_is_present(locations, address))
                 return 0;
-        if (read_info(device_fd, &info) < 0) /* a GPU that is lost, or split by MIG: the close decides */
+        if (read_info(device_fd, &info) < 0) /* the GPU is lost or split by MIG; let the close decide */
                 return 0;
         return set_held(locations, device_fd, &info, false, ret_failure);
 }

@@ -3,11 +3,11 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * GPU memory that is a NUMA node of the system (coherent links: POWER9, Grace). On Grace the kernel module onlines it
- * itself (use_auto_online) and only needs to be told the memory block size before the first open; on POWER9 user space
- * has to. Sources: kernel-open/nvidia/nv.c (validate_numa_start_state, NV_ESC_SYS_PARAMS, NV_ESC_NUMA_INFO).
+ * GPU memory that is a NUMA node of the system (coherent links: POWER9, Grace). On Grace the kernel module brings it
+ * online itself (use_auto_online), but needs the memory block size before the first open. On POWER9 user space must
+ * bring it online. Sources: kernel-open/nvidia/nv.c (validate_numa_start_state, NV_ESC_SYS_PARAMS, NV_ESC_NUMA_INFO).
  *
- *      the driver's status, as user space tells it:
+ *      the driver's status, as user space sets it:
  *
  *      OFFLINE ---> ONLINE_IN_PROGRESS --blocks, bad pages--> ONLINE
  *                              \--failed, blocks offline again--> ONLINE_FAILED
@@ -21,31 +21,33 @@
 #include "gpu/failure.h"
 #include "gpu/pci.h"
 
-/* Whether the GPU has such memory: its /proc directory has numa_status. */
+/* Whether the GPU has such memory: its /proc directory contains numa_status. */
 bool numa_is_present(const struct locations *locations, const struct pci_address *address);
 
 /*
- * Before an open: tells the driver the system's memory block size (NV_ESC_SYS_PARAMS), without which the first open of
- * a GPU with NUMA memory fails with EINVAL. Needs no privilege; the same value again is fine. Does nothing for other
- * GPUs.
+ * Call this before an open. Tells the driver the system's memory block size (NV_ESC_SYS_PARAMS); without it the first
+ * open of a GPU with NUMA memory fails with EINVAL. Needs no privilege, may be repeated, and does nothing for other
+ * GPUs. Errors are logged.
  */
 void numa_prepare(const struct locations *locations, const struct pci_address *address);
 
 /*
- * Brings the GPU's memory on- or offline. Returns 0 when it is as wanted, also because there is no such memory or the
- * kernel sees to it. device_fd is the GPU's open descriptor, or -1. Sleeps.
+ * Brings the GPU's memory online or offline. device_fd is the GPU's open descriptor, or -1. Returns 0 if the memory is
+ * in that state, if there is no such memory, or if the kernel module does it; or negative errno, with the reason in
+ * ret_failure. May sleep.
  *
- * Where it is left to us, this needs root and CAP_SYS_ADMIN, and is refused with -EPERM before anything is touched
- * (docs/decisions/0002-numa-as-root.md). Offlining needs ours to be the only descriptor of the GPU that is open:
- * -EBUSY otherwise.
+ * If user space must do it, this needs root and CAP_SYS_ADMIN; otherwise it fails with -EPERM before it changes
+ * anything (docs/decisions/0002-numa-as-root.md). To go offline, our descriptor must be the only open one of the GPU;
+ * otherwise it fails with -EBUSY.
  */
 int numa_set(const struct locations *locations, const struct pci_address *address, int device_fd, bool online,
              struct gpu_failure *ret_failure);
 
 /*
- * Before a close that may be the GPU's last: the driver cannot take memory back that the system uses, so where on- and
- * offlining is ours it goes offline first. Returns 0 when the GPU may be closed, also because its memory is not ours
- * to see to or the driver does not tell; negative errno when the GPU must stay open. Sleeps.
+ * Call this before a close that may be the GPU's last. The driver cannot take back memory that the system uses, so if
+ * user space manages the memory, it goes offline first. Returns 0 if the GPU may be closed (also if the kernel module
+ * manages the memory, or the driver does not report it); negative errno, with the reason in ret_failure, if the GPU
+ * must stay open. May sleep.
  */
 int numa_release(const struct locations *locations, const struct pci_address *address, int device_fd,
                  struct gpu_failure *ret_failure);

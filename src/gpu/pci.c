@@ -29,7 +29,7 @@ static bool parse_hex(const char *text, size_t digits_max, uint32_t maximum, uin
         return true;
 }
 
-/* Cuts the text after the last separator off and returns it, or NULL when there is no separator. */
+/* Cuts off the text after the last separator and returns it. NULL: there is no separator. */
 static char *cut_last(char *text, char separator) {
         char *found = strrchr(text, separator);
 

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * PCI addresses, by which a GPU is known: domain:bus:slot.function. Minor numbers are re-used after removal and are
- * therefore no identity.
+ * PCI addresses, domain:bus:slot.function. They identify GPUs. Minor numbers do not, because they are reused after a
+ * removal.
  */
 
 #include <stdbool.h>
@@ -18,19 +18,19 @@ struct pci_address {
         uint8_t function;
 };
 
-enum { PCI_ADDRESS_SIZE = 20 }; /* "00000000:17:00.0", and room */
+enum { PCI_ADDRESS_SIZE = 20 }; /* enough for "00000000:17:00.0" */
 
 /*
- * Takes every spelling in use: 0000:17:00.0 (sysfs), 00000000:17:00.0 (NVML), 17:00.0, 17:00, 0000:17:00,
+ * Accepts all common spellings: 0000:17:00.0 (sysfs) , 00000000:17:00.0 (NVML), 17:00.0, 17:00, 0000:17:00,
  * PCI:0000:17:00.0, in either case. A missing domain or function is 0. Returns 0 or -EINVAL.
  */
 int pci_address_parse(const char *text, struct pci_address *ret_address);
 
-/* "0000:17:00.0" as sysfs has it. Returns buffer. */
+/* Writes "0000:17:00.0", as in sysfs. Returns buffer. */
 const char *pci_address_format(const struct pci_address *address, char buffer[static PCI_ADDRESS_SIZE]);
 
-/* "00000000:17:00.0" as NVML and nvidia-smi have it. Returns buffer. */
+/* Writes "00000000:17:00.0", as NVML and nvidia-smi do. Returns buffer. */
 const char *pci_address_format_nvml(const struct pci_address *address, char buffer[static PCI_ADDRESS_SIZE]);
 
-/* Order by domain, bus, slot, function: less than, equal to, greater than 0. */
+/* Compares by domain, bus, slot and function. Returns less than, equal to, or greater than 0. */
 int pci_address_compare(const struct pci_address *a, const struct pci_address *b);

@@ -24,7 +24,7 @@ static const struct {
         {NV_ERR_INSUFFICIENT_PERMISSIONS, -EACCES},
         {NV_ERR_INVALID_ARGUMENT, -EINVAL},
         {NV_ERR_INVALID_COMMAND, -EOPNOTSUPP},
-        {NV_ERR_INVALID_PARAM_STRUCT, -EOPNOTSUPP}, /* this driver has another structure for that control */
+        {NV_ERR_INVALID_PARAM_STRUCT, -EOPNOTSUPP}, /* this driver has another structure for this control */
         {NV_ERR_NOT_SUPPORTED, -EOPNOTSUPP},
         {NV_ERR_OBJECT_NOT_FOUND, -ENOENT},
 };
@@ -36,7 +36,7 @@ static int error_of(uint32_t nv_status) {
         return -EIO;
 }
 
-/* RM's calls give 0 and put the outcome into the structure. Interrupted, they have done nothing yet (nv.c). */
+/* RM's ioctls return 0 and store the result in the structure. If interrupted, they have done nothing yet (nv.c). */
 static int call(int fd, unsigned long command, void *arguments, const uint32_t *status, const char *what,
                 struct gpu_failure *ret_failure) {
         while (ioctl(fd, command, arguments) < 0)
@@ -47,7 +47,7 @@ static int call(int fd, unsigned long command, void *arguments, const uint32_t *
         return gpu_failure_explain(ret_failure, error_of(*status), *status, NULL, "cannot %s", what);
 }
 
-/* ---- a root client: goes, with all that is below it, when its descriptor is closed ---- */
+/* ---- a root client: freed with all its objects when its descriptor is closed ---- */
 
 struct rm_client {
         int fd;
@@ -60,7 +60,7 @@ static void client_done(struct rm_client *client) {
         client->fd = fd_close(client->fd);
 }
 
-/* Without O_NONBLOCK: nvidia_poll() lets nobody wait on a descriptor that has it. */
+/* Without O_NONBLOCK, because nvidia_poll() does not support waiting on a descriptor that has it. */
 static int open_ctl(const struct locations *locations, int *ret_fd, struct gpu_failure *ret_failure) {
         char path[PATH_MAX];
         int fd, r;
@@ -88,7 +88,7 @@ static int alloc(const struct rm_client *client, uint32_t class, void *parameter
 
         if (r < 0)
                 return r;
-        *ret_handle = arguments.object; /* asked for as 0: RM has chosen one */
+        *ret_handle = arguments.object; /* 0 was passed, so RM has chosen one */
         return 0;
 }
 
@@ -119,14 +119,14 @@ static int client_open(struct rm_client *client, const struct locations *locatio
 struct rm_events {
         struct rm_client client;
         int event_fd;
-        bool fetched; /* a notice that came while we subscribed */
+        bool fetched; /* first is a notice that arrived while we subscribed */
         struct rm_event first;
 };
 
 void rm_events_free(struct rm_events *events) {
         if (!events)
                 return;
-        client_done(&events->client); /* first: nobody may be left who wakes the other */
+        client_done(&events->client); /* first, so that nothing can wake event_fd any more */
         fd_done(&events->event_fd);
         free(events);
 }
@@ -139,7 +139,7 @@ int rm_events_fd(const struct rm_events *events) {
         return events->event_fd;
 }
 
-/* Names the event descriptor to the driver, for the event object that follows. */
+/* Registers the event descriptor with the driver, for the event object that is created next. */
 static int offer_descriptor(struct rm_events *events, struct gpu_failure *ret_failure) {
         struct nv_os_event offer = {.client = events->client.handle, .fd = (uint32_t)events->event_fd};
 
@@ -147,8 +147,8 @@ static int offer_descriptor(struct rm_events *events, struct gpu_failure *ret_fa
 }
 
 /*
- * Without data: otherwise the driver also queues every event at the descriptor, which then stays readable, and grows,
- * until somebody fetches it there as well.
+ * Without data: otherwise the driver also queues every event at the descriptor. This queue grows, and the descriptor
+ * stays readable, until the events are fetched there as well.
  */
 static int make_event_object(struct rm_events *events, struct gpu_failure *ret_failure) {
         struct nv_event_params parameters = {
@@ -179,7 +179,7 @@ static int switch_on(struct rm_events *events, struct gpu_failure *ret_failure) 
         return r;
 }
 
-/* Takes one notice off the client's queue. -ENOENT: it is empty. */
+/* Fetches one notice from the client's queue. Returns 0, -ENOENT if the queue is empty, or other negative errno. */
 static int fetch(struct rm_events *events, struct rm_event *ret_event, struct gpu_failure *ret_failure) {
         struct nv_system_event event = {0};
         int r;
@@ -193,8 +193,8 @@ static int fetch(struct rm_events *events, struct rm_event *ret_event, struct gp
 }
 
 /*
- * Drivers before 575.51.02 have a notifier of that number and take the subscription, but it is another one. What tells
- * them apart is the control that fetches: theirs has the same number and another size, and they refuse ours with
+ * Drivers before 575.51.02 accept the subscription, but their notifier with this number is a different one. The control
+ * that fetches notices reveals them: theirs has the same number but another size, so they refuse ours with
  * NV_ERR_INVALID_ARGUMENT (seen on 535.261.03 and 550.163.01).
  */
 static int check_driver(struct rm_events *events, struct gpu_failure *ret_failure) {
@@ -217,7 +217,7 @@ int rm_events_open(struct rm_events **ret_events, const struct locations *locati
         };
         int r;
 
-        /* Their control node may keep us waiting, for nothing. */
+        /* With such a driver, opening the control node may block, to no use. */
         if (inventory_driver_is_before(locations, 575, 51, 2))
                 return gpu_failure_explain(ret_failure, -EOPNOTSUPP, NV_OK, NULL, "this driver has no bind notices");
         events = calloc(1, sizeof(*events));
@@ -255,7 +255,7 @@ int rm_events_read(struct rm_events *events, struct rm_event *ret_events, size_t
         if (r < 0 && r != -ENOENT && n == 0)
                 return r;
         *ret_n = n;
-        return r == -ENOENT ? 0 : RM_EVENTS_MORE; /* after an error the next call says so */
+        return r == -ENOENT ? 0 : RM_EVENTS_MORE; /* after an error the next call returns it */
 }
 
 bool rm_event_is_for(const struct rm_event *event, const struct pci_address *address) {
@@ -264,7 +264,7 @@ bool rm_event_is_for(const struct rm_event *event, const struct pci_address *add
 
 /* ---- the legacy flag ---- */
 
-/* RM numbers its devices in the order in which they are attached; neither minor nor PCI address says which it is. */
+/* RM numbers its devices in the order in which they are attached, independently of minor numbers and PCI addresses. */
 static int find_device_instance(const struct rm_client *client, const struct pci_address *address,
                                 uint32_t *ret_instance, struct gpu_failure *ret_failure) {
         struct nv_gpu_id_info info = {.gpu_id = nv_gpu_id(address->domain, address->bus, address->slot)};
@@ -272,7 +272,7 @@ static int find_device_instance(const struct rm_client *client, const struct pci
 
         r = control(client, client->handle, NV_CONTROL_GPU_GET_ID_INFO_V2, &info, sizeof(info),
                     "find the GPU's number within the driver", ret_failure);
-        if (r == -EINVAL) /* RM knows only GPUs that are initialised */
+        if (r == -EINVAL) /* RM knows only initialised GPUs */
                 return gpu_failure_explain(ret_failure, -ENODEV, NV_ERR_INVALID_ARGUMENT, NULL,
                                            "the GPU is not initialised");
         if (r < 0)

@@ -3,11 +3,11 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Questions to the driver's resource manager (RM) over /dev/nvidiactl: who is being bound or unbound, and whether a GPU
- * has the legacy persistence flag or is drained. None needs a privilege or initialises a GPU.
+ * Questions to the driver's resource manager (RM) over /dev/nvidiactl: which GPUs are being bound or unbound, and
+ * whether a GPU has the legacy persistence flag or is drained. None of them needs a privilege or initialises a GPU.
  *
- * Every call here but rm_events_fd() may sleep on RM's one lock for as long as a GPU initialises: for seconds, or for
- * ever when one hangs. They are for worker threads, never for the event loop.
+ * Every call except rm_events_fd() may wait for RM's global lock while a GPU initialises: for seconds, or for ever if
+ * one hangs. Call them on worker threads, never in the event loop.
  *
  *      /dev/nvidiactl (1) -- root client -- event object of the bind/unbind notifier
  *             ^                                       | names
@@ -29,35 +29,35 @@
 struct rm_events;
 
 struct rm_event {
-        uint32_t gpu_id; /* nv_gpu_id(); not the PCI domain beyond 16 bits, nor the function */
-        bool bind;       /* bound; otherwise: being unbound, which waits for us to let go of it */
+        uint32_t gpu_id; /* nv_gpu_id(); without the PCI function, and only 16 bits of the domain */
+        bool bind;       /* true: it was bound; false: it is being unbound, and that waits for us to close it */
 };
 
 /* Positive results of rm_events_read(). */
 enum { RM_EVENTS_MORE = 1 };
 
 /*
- * Subscribes. The two descriptors pin the kernel module, so keep the subscription only as long as there is a GPU to
- * hold. Returns 0 or negative errno: -ENOENT, -ENXIO, -ENODEV when there is no driver (yet); -EOPNOTSUPP when this
- * driver is from before 575.51.02 and posts no such notice, which no retry changes.
+ * Subscribes. The two descriptors pin the kernel module, so keep the subscription only while there is a GPU to hold.
+ * Returns 0 or negative errno: -ENOENT, -ENXIO, -ENODEV if there is no driver (yet); -EOPNOTSUPP if the driver is older
+ * than 575.51.02 and posts no such notices, so a retry is useless.
  */
 int rm_events_open(struct rm_events **ret_events, const struct locations *locations, struct gpu_failure *ret_failure);
 
-/* Unsubscribes; NULL is nothing. The descriptor must not be watched any more. */
+/* Unsubscribes; NULL is allowed. The descriptor must not be watched any more. */
 void rm_events_free(struct rm_events *events);
 
 /*
- * Becomes readable (POLLIN) when there is something to read. The driver forgets that it said so as soon as it was
- * asked, even by epoll_ctl(): so watch it once, for good (EV_PERSIST), and read once after that without being asked; a
- * wake-up during a read means that another read is due. That it is forgotten also means that a descriptor which is
- * being read from does not keep the loop busy.
+ * Becomes readable (POLLIN) when there is something to read. The driver resets this whenever the descriptor is polled,
+ * even by epoll_ctl(). So watch it once and permanently (EV_PERSIST), and then read once without a wake-up. A wake-up
+ * during a read means that another read is due. Because of the reset, the descriptor does not keep the loop busy during
+ * a read.
  */
 int rm_events_fd(const struct rm_events *events);
 
 /*
- * Fetches up to max notices, oldest first. Returns 0 when the queue is empty now; RM_EVENTS_MORE when it may not be:
- * call again; or negative errno, after which nothing more is to be expected (the driver is going): free it, open again
- * later. *ret_n is written unless it fails.
+ * Fetches up to max notices, oldest first. Returns 0 if the queue is now empty; RM_EVENTS_MORE if it may not be: call
+ * again; or negative errno if the subscription has ended (the driver is being unloaded): free it, and open another one
+ * later. *ret_n is set unless it fails.
  */
 int rm_events_read(struct rm_events *events, struct rm_event *ret_events, size_t max, size_t *ret_n,
                    struct gpu_failure *ret_failure);
@@ -68,14 +68,16 @@ bool rm_event_is_for(const struct rm_event *event, const struct pci_address *add
 /* ---- the legacy flag ---- */
 
 /*
- * Whether the kernel's own, deprecated persistence flag is on. Only for a GPU whose node this process has open: -EACCES
- * otherwise (-ENODEV while nobody has it initialised). Leaves nothing behind.
+ * Reads whether the driver's own, deprecated persistence flag is on. This process must have the GPU's node open:
+ * otherwise -EACCES, or -ENODEV while the GPU is not initialised. Changes nothing in the driver.
  */
 int rm_query_legacy(const struct locations *locations, const struct pci_address *address, bool *ret_enabled,
                     struct gpu_failure *ret_failure);
 
 /* ---- drain state ---- */
 
-/* Whether the GPU accepts no new users (nvidia-smi drain -m 1). It need not be initialised. */
+/*
+ * Reads whether the GPU is drained (nvidia-smi drain -m 1): then it accepts no new users. It need not be initialised.
+ */
 int rm_query_drain(const struct locations *locations, const struct pci_address *address, bool *ret_drained,
                    struct gpu_failure *ret_failure);

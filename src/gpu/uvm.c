@@ -27,7 +27,7 @@ int uvm_uuid_parse(const char *uuid, uint8_t ret_bytes[static 16]) {
         return 0;
 }
 
-/* UVM's ioctls give 0 and put the result into the structure; EAGAIN while UVM is suspended. */
+/* UVM's ioctls return 0 and store the result in the structure; they fail with EAGAIN while UVM is suspended. */
 static int uvm_call(int fd, unsigned long command, void *arguments, const uint32_t *status, const char *what,
                     struct gpu_failure *ret_failure) {
         if (ioctl(fd, command, arguments) < 0)

@@ -13,16 +13,15 @@
 #include "gpu/failure.h"
 
 /*
- * Registers the GPU with this UUID ("GPU-...") through a new descriptor of the node at path. Sleeps. Returns 0;
- * -EAGAIN when the NVLink fabric is not ready yet; negative errno, with the reason in ret_failure.
+ * Registers the GPU with this UUID ("GPU-...") through a new descriptor of the node at path. Sleeps. Returns 0; -EAGAIN
+ * if the NVLink fabric is not ready yet; or other negative errno; the reason is in ret_failure.
  */
 int uvm_register(const char *path, const char *uuid, int *ret_fd, struct gpu_failure *ret_failure);
 
 /*
- * Unregisters the GPU. Closing the descriptor does that too, but only when no copy of it is left. A failure has no
- * consequence but that.
+ * Unregisters the GPU. Closing the descriptor does that too, but only if no copy of it is left. Failures are ignored.
  */
 void uvm_unregister(int fd, const char *uuid);
 
-/* "GPU-" and 32 hexadecimal digits with dashes, as 16 bytes in printed order. Returns 0 or -EINVAL. */
+/* Parses "GPU-" and 32 hexadecimal digits with dashes into 16 bytes, in printed order. Returns 0 or -EINVAL. */
 int uvm_uuid_parse(const char *uuid, uint8_t ret_bytes[static 16]);

@@ -2,14 +2,14 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel backend: one descriptor of /dev/nvidiaN per GPU is the whole hold. open() of the node runs the GPU's
- * initialisation, the last close tears it down (kernel-open/nvidia/nv.c).
+ * The kernel backend: a descriptor of /dev/nvidiaN is the hold of a GPU. open() of the node initialises the GPU; the
+ * last close() tears it down (kernel-open/nvidia/nv.c).
  *
- *      open(O_NONBLOCK) -- hands the initialisation to the driver's own thread for that GPU (550.40.07 and later)
- *      WAIT_OPEN_COMPLETE -- sleeps until it is done and tells how it went
+ *      open(O_NONBLOCK) -- passes the initialisation to the driver's own thread for that GPU (550.40.07 and later)
+ *      WAIT_OPEN_COMPLETE -- sleeps until that is done, and returns its result
  *
- * Older drivers ignore O_NONBLOCK and initialise within open(): then the open has succeeded. They are not asked, as
- * they would log a line about an ioctl that they do not know.
+ * Older drivers ignore O_NONBLOCK and initialise the GPU within open(), so the result of open() is final.
+ * WAIT_OPEN_COMPLETE is not used with them, because they log a line about an unknown ioctl.
  */
 
 #include "gpu/backend.h"
@@ -68,12 +68,12 @@ static void keep(const struct kernel *kernel, const struct pci_address *address,
                 kernel->keeper->keep(kernel->keeper, address, kind, fd);
 }
 
-/* The keeper's copy goes first, so that our close is the last one and the driver's work is done here. */
+/* Makes the keeper drop its copy, so that our close is the last one and runs the teardown. */
 static int forget(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
         return fd >= 0 && kernel->keeper ? kernel->keeper->forget(kernel->keeper, address, kind) : 0;
 }
 
-/* Ends a descriptor that is of no use, whatever the keeper says. Returns -1. */
+/* Closes a descriptor that is useless, even if the keeper does not drop its copy. Returns -1. */
 static int end_fd(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
         (void)forget(kernel, address, kind, fd);
         return fd_close(fd);
@@ -86,7 +86,7 @@ static int node_path(const struct kernel *kernel, int minor, char path[static PA
         return locations_path(path, kernel->locations, node);
 }
 
-/* Minors are re-used and nodes are made by others: the descriptor must be the driver's device of that minor. */
+/* Checks that the descriptor is the driver's device with that minor: minors are reused, and others create nodes. */
 static int check_node(const struct kernel *kernel, int fd, int minor, const char *path) {
         struct stat status, node;
 
@@ -94,13 +94,13 @@ static int check_node(const struct kernel *kernel, int fd, int minor, const char
                 return -errno;
         if (kernel->locations->nodes_are_devices)
                 return S_ISCHR(status.st_mode) && status.st_rdev == makedev(NV_MAJOR, (unsigned)minor) ? 0 : -ENOTTY;
-        /* A simulated driver's nodes are no devices: then it must be the same file. */
+        /* A simulated driver's nodes are not devices: the descriptor must be the same file. */
         if (stat(path, &node) < 0)
                 return -errno;
         return status.st_dev == node.st_dev && status.st_ino == node.st_ino ? 0 : -ENOTTY;
 }
 
-/* NV_STATUS of the GPU's last initialisation; NV_OK when it cannot be had. */
+/* The NV_STATUS of the GPU's last initialisation; NV_OK if it cannot be read. */
 static uint32_t adapter_status(const struct kernel *kernel, const struct pci_address *address) {
         struct nv_status_code query = {.domain = address->domain, .bus = address->bus, .slot = address->slot};
         CLEANUP(fd_done) int fd = -1;
@@ -121,7 +121,7 @@ static int wait_open(const struct kernel *kernel, int fd, uint32_t *ret_nv_statu
         if (inventory_driver_is_before(kernel->locations, 550, 40, 7))
                 return 0;
         while (ioctl(fd, NV_ESC_WAIT_OPEN_COMPLETE, &wait) < 0) {
-                if (errno == EINVAL || errno == ENOTTY) /* likewise a driver before 550.40.07 */
+                if (errno == EINVAL || errno == ENOTTY) /* also a driver before 550.40.07 */
                         return 0;
                 if (errno != EINTR)
                         return -errno;
@@ -130,7 +130,7 @@ static int wait_open(const struct kernel *kernel, int fd, uint32_t *ret_nv_statu
         return wait.rc;
 }
 
-/* Waits for a descriptor's open and checks that it is the GPU's. */
+/* Checks that the descriptor belongs to the GPU, and waits until its open is complete. */
 static int finish_open(const struct kernel *kernel, const struct gpu_info *info, int fd, const char *path,
                        struct gpu_failure *ret_failure) {
         uint32_t nv_status = NV_OK;
@@ -175,8 +175,8 @@ static int read_info(const struct kernel *kernel, const struct pci_address *addr
 }
 
 /*
- * The minor was read before the open and may have been another GPU's by then. Now that the node is open its minor is
- * not given away any more, so a second look is certain.
+ * Checks the minor again. It was read before the open and may have passed to another GPU since. Now that the node is
+ * open, the driver does not give its minor to another GPU.
  */
 static int check_minor(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold,
                        struct gpu_failure *ret_failure) {
@@ -217,12 +217,12 @@ static int kernel_open(void *context, const struct pci_address *address, struct 
         return 0;
 }
 
-/* While a keeper that stands still has a copy, our close would tear nothing down: then the GPU is said to be held. */
+/* If the keeper hangs with its copy, our close would not release the GPU. So this fails, and the GPU stays held. */
 static int forget_or_fail(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd,
                           struct gpu_failure *ret_failure) {
         int r = forget(kernel, address, kind, fd);
 
-        if (r < 0) /* it stays open, so it stays kept */
+        if (r < 0) /* it stays open, so the keeper must keep it */
                 keep(kernel, address, kind, fd);
         return r < 0 ? gpu_failure_explain(ret_failure, r, NV_OK,
                                            "try again; if it fails again, end the process nvidia-persistenced --keeper "
@@ -231,13 +231,16 @@ static int forget_or_fail(const struct kernel *kernel, const struct pci_address 
                      : 0;
 }
 
-/* close() gives the descriptor up even when it reports an error: there is nothing to fail. */
+/* Cannot fail: close() frees the descriptor even if it returns an error. */
 static void end_device(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         hold->device_fd = end_fd(kernel, address, GPU_KIND_DEVICE, hold->device_fd);
         *hold = GPU_HOLD_NONE;
 }
 
-/* UVM first: its registration is a use of the GPU as well, and memory goes offline only for the last user. */
+/*
+ * Call this before end_device() and numa_release(): the registration also uses the GPU, and memory goes offline only
+ * for the last user.
+ */
 static void end_uvm(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         hold->uvm_fd = end_fd(kernel, address, GPU_KIND_UVM, hold->uvm_fd);
         hold->uvm = false;
@@ -261,7 +264,7 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
                 uvm_unregister(hold->uvm_fd, info->uuid);
         end_uvm(kernel, &info->address, hold);
         r = numa_release(kernel->locations, &info->address, hold->device_fd, ret_failure);
-        if (r < 0) { /* the system still uses the GPU's memory: held it stays */
+        if (r < 0) { /* the system still uses the GPU's memory, so it stays held */
                 keep(kernel, &info->address, GPU_KIND_DEVICE, hold->device_fd);
                 ret_failure->numa = true;
                 return r;
@@ -271,9 +274,10 @@ static int kernel_close(void *context, const struct gpu_info *info, struct gpu_h
 }
 
 /*
- * An unbind may have begun while none of us ran: its notice is lost, and it waits for this descriptor for ever. Such a
- * GPU lets nobody else in from 595.44.02 on. It is initialised, so asking costs nothing. Before, an open tells nothing,
- * and may wait for another GPU's initialisation.
+ * Checks that the driver is not unbinding an adopted GPU. If an unbind began while no daemon ran, its notice is lost,
+ * and it waits for this descriptor for ever. From 595.44.02 on, the driver refuses another open of such a GPU. The open
+ * is cheap, because the GPU is initialised. In older drivers an open would not show it, and may wait for the
+ * initialisation of another GPU.
  */
 static int check_bound(const struct kernel *kernel, const char *path, struct gpu_failure *ret_failure) {
         CLEANUP(fd_done) int fd = -1;
@@ -287,9 +291,9 @@ static int check_bound(const struct kernel *kernel, const char *path, struct gpu
 }
 
 /*
- * The minor is the descriptor's own. The driver is not asked for it: while a GPU hangs in its teardown it answers
- * nobody, and the other GPUs are to be held all the same. Should the address have become another GPU's, the next list
- * of GPUs shows another minor. A simulated node has no number.
+ * Takes the minor from the descriptor. The driver is not asked, because it answers nothing while any GPU hangs in its
+ * teardown, and the other GPUs must be held anyway. If the address now belongs to another GPU, the next scan shows
+ * another minor. Simulated nodes have no minor, so it is read from the GPU's file.
  */
 static int find_minor(const struct kernel *kernel, const struct pci_address *address, int fd, struct gpu_info *ret_info,
                       struct gpu_failure *ret_failure) {
@@ -323,7 +327,7 @@ static int adopt_node(const struct kernel *kernel, const struct pci_address *add
         return r < 0 ? r : check_bound(kernel, path, ret_failure);
 }
 
-/* By number, since a container's /dev is another file system; simulated nodes may be ordinary files. */
+/* Compares device numbers, since a container's /dev is another file system; simulated nodes may be ordinary files. */
 static bool is_uvm(const struct kernel *kernel, int fd) {
         struct stat kept, node;
         char path[PATH_MAX];
@@ -336,11 +340,13 @@ static bool is_uvm(const struct kernel *kernel, int fd) {
         return node.st_dev == kept.st_dev && node.st_ino == kept.st_ino;
 }
 
-/* Whoever kept it may have another file under that name. Without a registration UVM persistence is enabled anew. */
+/*
+ * Checks the descriptor, since another file may have been kept under that name. Then UVM persistence is enabled again.
+ */
 static void adopt_uvm(struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         char text[PCI_ADDRESS_SIZE];
 
-        hold->uvm = hold->uvm_fd >= 0 && is_uvm(kernel, hold->uvm_fd); /* kept only once the GPU is registered */
+        hold->uvm = hold->uvm_fd >= 0 && is_uvm(kernel, hold->uvm_fd); /* kept only after the registration */
         if (hold->uvm || hold->uvm_fd < 0)
                 return;
         log_write(LOG_WARNING, "device %s - the descriptor kept as its UVM registration is not one of /dev/nvidia-uvm",
@@ -411,7 +417,7 @@ static void explain_drain(const struct pci_address *address, struct gpu_failure 
         (void)gpu_failure_explain(failure, -EBUSY, NV_OK, cure, "the GPU is drained and takes no new users");
 }
 
-/* A GPU in drain state that is not initialised gives EIO, as one that is broken does. */
+/* The open of a drained GPU that is not initialised fails with EIO, like that of a broken one. */
 static void kernel_explain(void *context, const struct gpu_info *info, struct gpu_failure *failure) {
         struct gpu_failure unused;
         struct kernel *kernel = context;

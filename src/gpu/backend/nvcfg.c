@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The nvidia-cfg backend: NVIDIA's libnvidia-cfg.so.1, loaded at run time, opens and closes the GPUs. For those who
- * must have NVIDIA's own way; the kernel backend needs no library and is the default.
+ * The nvidia-cfg backend: NVIDIA's libnvidia-cfg.so.1, loaded at run time, opens and closes the GPUs. It is for those
+ * who need exactly what NVIDIA's daemon does. The default is the kernel backend, which needs no library.
  */
 
 #include "gpu/backend.h"
@@ -41,7 +41,7 @@ struct nvcfg {
 static int load_symbol(struct nvcfg *nvcfg, const char *name, void *ret_function) {
         void *symbol = dlsym(nvcfg->library, name);
 
-        memcpy(ret_function, &symbol, sizeof(symbol)); /* POSIX's way from an object to a function pointer */
+        memcpy(ret_function, &symbol, sizeof(symbol)); /* how POSIX converts an object pointer to a function pointer */
         return symbol ? 0 : -ENOSYS;
 }
 
@@ -101,7 +101,7 @@ static int compare_infos(const void *a, const void *b) {
         return pci_address_compare(&((const struct gpu_info *)a)->address, &((const struct gpu_info *)b)->address);
 }
 
-/* The library names addresses only; name and UUID come from /proc where it can be read. */
+/* The library returns only addresses; name and UUID come from /proc if it can be read. */
 static int nvcfg_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n) {
         struct nvcfg *nvcfg = context;
         CLEANUP(free_ptr) struct nvcfg_pci_device *devices = NULL;
@@ -183,7 +183,7 @@ static int nvcfg_uvm_disable(void *context, const struct gpu_info *info, struct 
         return 0;
 }
 
-/* The library keeps its descriptors to itself, so that the driver cannot be asked through them. */
+/* The library does not share its descriptors, which would be needed for this. */
 static int nvcfg_numa_set(void *context, const struct pci_address *address, struct gpu_hold *hold, bool online,
                           struct gpu_failure *ret_failure) {
         struct nvcfg *nvcfg = context;

@@ -349,7 +349,7 @@ static void nothing_is_done_where_the_kernel_onlines_the_memory_itself(void **st
 
 static void without_privilege_nothing_is_changed(void **state) {
         world.uid = 998;
-        set_fails(true, -EPERM, "as uid 998: Operation not permitted; on this machine that is left to user space");
+        set_fails(true, -EPERM, "as uid 998: Operation not permitted; on this machine user space must do this");
         world.uid = 0;
         world.refuse_status = NV_NUMA_ONLINE_IN_PROGRESS;
         world.refuse_errno = EACCES;
