@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Holdfast's own RPC program, as defined in src/rpc/holdfast.x (read that file first: it explains each field). Strings
- * are bounded; an encoder truncates longer ones, a decoder rejects them.
+ * Holdfast's own RPC program. src/rpc/holdfast.x defines it and explains each field: read that first. Strings have a
+ * maximum length; encoders truncate longer ones, decoders reject them.
  */
 
 #include "rpc/message.h"
@@ -22,7 +22,7 @@ enum {
         HF_NAME_SIZE = 96,  /* HF_NAME_MAX and the terminator */
         HF_TEXT_SIZE = 256, /* HF_TEXT_MAX and the terminator */
 
-        /* Upper bounds of the encodings, in bytes: for the buffers of server and client. */
+        /* Upper bounds of the encodings, in bytes, for the buffers of server and client. */
         HF_GPU_ENCODED_MAX = 4 * 4 + 4 + 2 * (4 + HF_NAME_SIZE) + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4 + 4 +
                              (4 + HF_TEXT_SIZE) + 4 + (4 + HF_TEXT_SIZE) + 4 + 4,
         HF_GPU_CONFIGURED_ENCODED_MAX = 4 * 4 + 4 + 4,
@@ -113,7 +113,7 @@ struct hf_gpu_configured {
         bool uvm_persistence;
 };
 
-/* The number of GPUs comes first. It fails the reader when it is over HF_GPUS_MAX. */
+/* Reads the number of GPUs, which comes first. A number over HF_GPUS_MAX fails the reader. */
 uint32_t hf_configured_decode_count(struct xdr_reader *reader);
 void hf_gpu_configured_decode(struct xdr_reader *reader, struct hf_gpu_configured *gpu);
 void hf_gpu_configured_encode(struct xdr_writer *writer, const struct hf_gpu_configured *gpu);
@@ -125,7 +125,9 @@ void hf_release_head_encode(struct xdr_writer *writer, const struct hf_release_h
 void hf_address_decode(struct xdr_reader *reader, struct hf_address *address);
 void hf_address_encode(struct xdr_writer *writer, const struct hf_address *address);
 
-/* A decoder fails the reader on an enum value out of range, on a string too long, and on n_gpus over HF_GPUS_MAX. */
+/*
+ * These decoders fail the reader if an enum value is out of range, a string is too long, or n_gpus is over HF_GPUS_MAX.
+ */
 void hf_list_head_decode(struct xdr_reader *reader, struct hf_list_head *head);
 void hf_list_head_encode(struct xdr_writer *writer, const struct hf_list_head *head);
 void hf_gpu_decode(struct xdr_reader *reader, struct hf_gpu *gpu);

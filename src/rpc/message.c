@@ -20,7 +20,7 @@ enum {
         AUTH_BODY_MAX = 400,
 };
 
-/* Credentials or verifier, whatever their flavour: who calls is known from the socket. */
+/* Skips credentials or a verifier of any flavour: the socket identifies the caller. */
 static void auth_skip(struct xdr_reader *reader) {
         (void)xdr_read_u32(reader);
         xdr_skip_opaque(reader, AUTH_BODY_MAX);
@@ -39,7 +39,7 @@ int rpc_call_decode(struct xdr_reader *reader, struct rpc_call *ret_call) {
         if (!xdr_reader_ok(reader) || type != MESSAGE_CALL)
                 return -EBADMSG;
         if (rpc_version != RPC_VERSION) {
-                /* What follows is laid out as that version pleases. */
+                /* We do not know what follows in that version. */
                 *ret_call = call;
                 return RPC_CALL_VERSION_MISMATCH;
         }
@@ -97,11 +97,11 @@ static void accepted_decode(struct xdr_reader *reader, struct rpc_reply *reply) 
         }
 }
 
-/* Why a call was denied changes nothing for us; it is read to tell a reply from something else. */
+/* Reads the reason only to check that this is a valid reply. */
 static void denied_skip(struct xdr_reader *reader) {
         uint32_t reason = xdr_read_at_most(reader, REJECT_AUTH_ERROR);
 
-        (void)xdr_read_u32(reader); /* the lowest version, or the fault found in the credentials */
+        (void)xdr_read_u32(reader); /* the lowest version, or the error in the credentials */
         if (reason == REJECT_RPC_MISMATCH)
                 (void)xdr_read_u32(reader); /* the highest version */
 }

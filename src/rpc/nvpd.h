@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * RPC program 35006: what nvidia-smi and NVML speak to nvidia-persistenced. The wire contract is in docs/protocol.md;
- * values and layouts are fixed by the clients that are out there.
+ * RPC program 35006, which nvidia-smi and NVML use with nvidia-persistenced (docs/protocol.md). Existing clients depend
+ * on all values and layouts.
  */
 
 #include "rpc/message.h"
@@ -47,7 +47,7 @@ enum nvpd_numa_status {
         NVPD_NUMA_ONLINE = 1,
 };
 
-/* A PCI device as the contract has it: four signed words. Clients send 0 for the function and mean all functions. */
+/* A PCI device on the wire: four signed words. Clients send 0 for the function, and mean all functions. */
 struct nvpd_device {
         int32_t domain;
         int32_t bus;
@@ -58,7 +58,7 @@ struct nvpd_device {
 /* SetPersistenceMode, SetPersistenceModeOnly (value: enum nvpd_mode) and SetNumaStatus (enum nvpd_numa_status). */
 struct nvpd_set_args {
         struct nvpd_device device;
-        int32_t value; /* as sent: a value out of range is for the method to refuse, not for the decoder */
+        int32_t value; /* as sent: the method rejects a value out of range, not the decoder */
 };
 
 void nvpd_device_decode(struct xdr_reader *reader, struct nvpd_device *device);
@@ -66,7 +66,7 @@ void nvpd_device_encode(struct xdr_writer *writer, const struct nvpd_device *dev
 void nvpd_set_args_decode(struct xdr_reader *reader, struct nvpd_set_args *args);
 void nvpd_set_args_encode(struct xdr_writer *writer, const struct nvpd_set_args *args);
 
-/* The result of GetPersistenceMode: the mode is on the wire only with NVPD_SUCCESS. */
+/* The result of GetPersistenceMode. The mode is sent only with NVPD_SUCCESS. */
 struct nvpd_get_result {
         uint32_t status;
         uint32_t mode;

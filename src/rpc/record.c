@@ -16,10 +16,10 @@ void record_reader_reset(struct record_reader *reader) {
         int error = reader->error;
 
         record_reader_init(reader, reader->buffer, reader->size);
-        reader->error = error; /* the stream is out of step, and stays so */
+        reader->error = error; /* the stream cannot be read further */
 }
 
-/* The header of a fragment is there, and so are all its bytes. */
+/* Whether the header of a fragment and all its bytes have arrived. */
 static int is_fragment_complete(const struct record_reader *reader) {
         return reader->header_count == RECORD_HEADER_SIZE && reader->left == 0;
 }
@@ -28,12 +28,15 @@ static int is_record_complete(const struct record_reader *reader) {
         return is_fragment_complete(reader) && reader->last;
 }
 
-/* A header stays where it is until the next one begins, so between two fragments there is one too. */
+/*
+ * The header of a complete fragment stays stored until the next one begins, so this is true between two fragments as
+ * well.
+ */
 int record_reader_is_partial(const struct record_reader *reader) {
         return reader->header_count > 0 && !is_record_complete(reader);
 }
 
-/* A whole header was collected. It is judged before a byte of its fragment is taken. */
+/* Checks a complete header, before any byte of its fragment is used. */
 static int begin_fragment(struct record_reader *reader) {
         const uint8_t *header = reader->header;
         uint32_t word = (uint32_t)header[0] << 24 | (uint32_t)header[1] << 16 | (uint32_t)header[2] << 8 | header[3];
@@ -77,7 +80,7 @@ int record_reader_feed(struct record_reader *reader, const void *bytes, size_t c
 
         while (!reader->error && !is_record_complete(reader) && used < count) {
                 if (is_fragment_complete(reader))
-                        reader->header_count = 0; /* and not the last one: another header follows */
+                        reader->header_count = 0; /* not the last one: another header follows */
                 if (reader->header_count < RECORD_HEADER_SIZE)
                         used += take_header(reader, next + used, count - used);
                 else

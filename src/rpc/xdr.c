@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { XDR_UNIT = 4 }; /* RFC 4506 section 3: everything fills whole units of four bytes */
+enum { XDR_UNIT = 4 }; /* RFC 4506 section 3: all items are multiples of four bytes */
 
 void xdr_reader_init(struct xdr_reader *reader, const void *bytes, size_t size) {
         *reader = (struct xdr_reader){.next = bytes, .end = (const uint8_t *)bytes + size};
@@ -19,13 +19,16 @@ size_t xdr_reader_left(const struct xdr_reader *reader) {
         return (size_t)(reader->end - reader->next);
 }
 
-/* Nothing is left to a reader that failed, so no later read can pick up in the middle of something. */
+/* Also drops the rest, so that no later read can begin in the middle of an item. */
 static void reader_fail(struct xdr_reader *reader) {
         reader->failed = true;
         reader->next = reader->end;
 }
 
-/* The next size bytes, or NULL. size is compared with what is left, never added to a pointer that it could wrap. */
+/*
+ * Returns the next size bytes, or NULL. size is compared with what is left, because adding it to a pointer could
+ * overflow.
+ */
 static const uint8_t *reader_take(struct xdr_reader *reader, size_t size) {
         const uint8_t *bytes = reader->next;
 
@@ -37,7 +40,7 @@ static const uint8_t *reader_take(struct xdr_reader *reader, size_t size) {
         return bytes;
 }
 
-/* How many bytes follow a body of that size to fill its last unit. */
+/* The number of bytes that fill the last unit of a body of that size. */
 static size_t padding_of(size_t size) {
         return (XDR_UNIT - size % XDR_UNIT) % XDR_UNIT;
 }
@@ -58,7 +61,7 @@ uint64_t xdr_read_u64(struct xdr_reader *reader) {
         uint64_t high = xdr_read_u32(reader);
         uint64_t low = xdr_read_u32(reader);
 
-        /* Half a hyper is no number: a reader that failed gives 0. */
+        /* Half of a number is not valid: a failed reader returns 0. */
         return reader->failed ? 0 : high << 32 | low;
 }
 
@@ -116,7 +119,7 @@ size_t xdr_writer_size(const struct xdr_writer *writer) {
         return (size_t)(writer->next - writer->start);
 }
 
-/* Room for size bytes, or NULL. */
+/* Returns room for size bytes, or NULL. */
 static uint8_t *writer_reserve(struct xdr_writer *writer, size_t size) {
         uint8_t *bytes = writer->next;
 

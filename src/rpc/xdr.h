@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * XDR (RFC 4506) over a buffer of the caller's: the primitives that our two programs need. Reader and writer fail for
- * good: the first thing that does not fit sets `failed`, every later read gives 0 and every later write is dropped, so
- * a message is decoded or encoded straight through and checked once, by xdr_reader_ok() or xdr_writer_ok().
+ * XDR (RFC 4506) in a buffer of the caller: the primitives that our two programs need. The first error of a reader or
+ * writer sets `failed`; after that every read returns 0 and every write is dropped. So decode or encode a whole
+ * message, and then check once with xdr_reader_ok() or xdr_writer_ok().
  */
 
 #include <stdbool.h>
@@ -32,15 +32,15 @@ size_t xdr_reader_left(const struct xdr_reader *reader);
 uint32_t xdr_read_u32(struct xdr_reader *reader);
 int32_t xdr_read_i32(struct xdr_reader *reader);
 uint64_t xdr_read_u64(struct xdr_reader *reader);
-/* A word of 0..maximum (an enumeration, the length of an array); a greater one fails the reader. */
+/* A word in 0..maximum (an enumeration, the length of an array); a greater value fails the reader. */
 uint32_t xdr_read_at_most(struct xdr_reader *reader, uint32_t maximum);
 /* RFC 4506 section 4.4: 0 or 1; any other value fails the reader. */
 bool xdr_read_bool(struct xdr_reader *reader);
-/* Variable-length opaque (section 4.10): skipped with its padding, unread. Fails when longer than maximum. */
+/* Skips a variable-length opaque (section 4.10) and its padding. Fails the reader if it is longer than maximum. */
 void xdr_skip_opaque(struct xdr_reader *reader, size_t maximum);
 /*
- * String (section 4.11) into buffer of size bytes (at least 1), terminated. Fails when it does not fit, holds a NUL, or
- * is padded with anything but zeros: what was decoded encodes to the same bytes again.
+ * Reads a string (section 4.11) into buffer of size bytes (at least 1) and terminates it. Fails the reader if the
+ * string does not fit, contains a NUL, or has nonzero padding: a decoded string always encodes to the same bytes again.
  */
 void xdr_read_string(struct xdr_reader *reader, char *buffer, size_t size);
 
@@ -52,5 +52,5 @@ void xdr_write_u32(struct xdr_writer *writer, uint32_t value);
 void xdr_write_i32(struct xdr_writer *writer, int32_t value);
 void xdr_write_u64(struct xdr_writer *writer, uint64_t value);
 void xdr_write_bool(struct xdr_writer *writer, bool value);
-/* Cuts the text after maximum bytes; text need not be terminated then. */
+/* Writes at most maximum bytes of text; a longer text need not be terminated. */
 void xdr_write_string(struct xdr_writer *writer, const char *text, size_t maximum);
