@@ -105,7 +105,7 @@ static int check_results(struct client *client, const struct xdr_reader *results
         return 0;
 }
 
-/* For a call whose answer is a status. */
+/* Finishes a call whose result is a status. */
 static int finish_for_status(struct client *client, struct connection_call *call, uint32_t *ret_status) {
         struct xdr_reader results;
         uint32_t status;
@@ -127,7 +127,7 @@ static struct nvpd_device device_of(const struct pci_address *address) {
                 .domain = (int32_t)address->domain,
                 .bus = address->bus,
                 .slot = address->slot,
-                .function = 0, /* all of the device's, as every client means */
+                .function = 0, /* all functions of the device, as for every client */
         };
 }
 
@@ -178,7 +178,7 @@ static int decode_list(struct client *client, struct xdr_reader *results, struct
         int r;
 
         hf_list_head_decode(results, &head);
-        /* One more, so that no GPUs at all are an array too. The decoder bounds n_gpus. */
+        /* One more, so that the array exists even without GPUs. The decoder limits n_gpus. */
         gpus = calloc((size_t)head.n_gpus + 1, sizeof(*gpus));
         if (!gpus)
                 return out_of_memory(client);

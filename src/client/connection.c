@@ -28,7 +28,7 @@ int connection_fail(struct connection *connection, int error, const char *format
         return error;
 }
 
-/* The two sides are out of step, or about to be: the next answer could not be told from the last. */
+/* Closes the connection, because the position in the stream, or the matching of answers to calls, is lost. */
 static void give_up(struct connection *connection) {
         connection->fd = fd_close(connection->fd);
 }
@@ -55,19 +55,19 @@ static int fail_foreign(struct connection *connection, const char *what) {
                 "sent %s: the program that listens there is not a persistence daemon; find it with ss -xlp", what);
 }
 
-/* Returns 0 when the socket is ready for events, or broken, which the next system call on it tells. */
+/* Returns 0 if the socket is ready for events, or broken: then the next system call on it fails. */
 static int wait_ready(struct connection *connection, short events) {
         struct pollfd pollfd = {.fd = connection->fd, .events = events};
         uint64_t left_usec = clock_left_usec(connection->deadline_usec);
         struct timespec left = clock_timespec(left_usec);
-        /* Not asked once time is up: a peer that never pauses is always ready. */
+        /* Do not poll once the time is up: with a peer that never pauses, the socket is always ready. */
         int count = left_usec > 0 ? ppoll(&pollfd, 1, &left, NULL) : 0;
 
         if (count == 0)
                 return fail_late(connection);
         if (count < 0 && errno != EINTR)
                 return connection_fail(connection, -errno, "cannot be waited for: %s", strerror(errno));
-        return 0; /* an interrupted wait too: the caller finds nothing and waits again */
+        return 0; /* also if interrupted: the caller then waits again */
 }
 
 static int send_bytes(struct connection *connection, const uint8_t *bytes, size_t size) {
@@ -84,14 +84,14 @@ static int send_bytes(struct connection *connection, const uint8_t *bytes, size_
                 else if (errno != EINTR)
                         return fail_hung_up(connection);
                 if (r < 0) {
-                        give_up(connection); /* half a call may be on its way */
+                        give_up(connection); /* a part of the call may have been sent */
                         return r;
                 }
         }
         return 0;
 }
 
-/* Fills the empty `received`. */
+/* Fills `received`, which is empty. */
 static int receive_bytes(struct connection *connection) {
         ssize_t count;
 
@@ -134,7 +134,7 @@ static bool is_of_an_earlier_call(const struct connection *connection, uint32_t 
         return xid >= 1 && xid < connection->xid;
 }
 
-/* Waits for the answer to the call in work; answers to calls that were given up are skipped. */
+/* Waits for the answer to the current call; skips answers to calls that timed out. */
 static int receive_reply(struct connection *connection, struct rpc_reply *ret_reply, struct xdr_reader *ret_results) {
         for (;;) {
                 int r = receive_record(connection);
@@ -142,7 +142,7 @@ static int receive_reply(struct connection *connection, struct rpc_reply *ret_re
                 if (r < 0)
                         return r;
                 xdr_reader_init(ret_results, connection->record.buffer, connection->record.length);
-                record_reader_reset(&connection->record); /* the bytes stay where they are until the next feed */
+                record_reader_reset(&connection->record); /* the bytes stay valid until the next feed */
                 if (rpc_reply_decode(ret_results, ret_reply) < 0)
                         return fail_foreign(connection, "something that is not an RPC reply");
                 if (ret_reply->xid == connection->xid)
@@ -219,8 +219,8 @@ int connection_finish_call(struct connection *connection, struct connection_call
 }
 
 /*
- * A listener whose queue is full makes connect() wait, for as long as SO_SNDTIMEO says. (Without blocking it would fail
- * at once with EAGAIN, and there is nothing to poll for: unix(7) sockets know no connection in progress.)
+ * If the listener's queue is full, connect() blocks until the end of SO_SNDTIMEO. A nonblocking connect() cannot be
+ * used: it fails at once with EAGAIN, and Unix sockets cannot be polled for a connection in progress.
  */
 static int connect_by(int fd, const struct sockaddr_un *address, uint64_t deadline_usec) {
         for (;;) {
@@ -228,7 +228,7 @@ static int connect_by(int fd, const struct sockaddr_un *address, uint64_t deadli
                 struct timeval left = clock_timeval(left_usec);
 
                 if (left_usec == 0)
-                        return -ETIMEDOUT; /* and a time of 0 would mean for ever */
+                        return -ETIMEDOUT; /* a timeout of 0 would mean for ever */
                 if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left)) < 0)
                         return -errno;
                 if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)

@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 
-/* Types and numbers are the library's, fixed by its interface (its public header, cuda.h). */
+/* Types and numbers are those of the library's public interface (cuda.h). */
 enum { CUDA_SUCCESS = 0 };
 
 struct cuda {

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * As much of CUDA's driver library, loaded at run time, as a job cannot do without: its start, and a context on the
- * first GPU that it sees (CUDA_VISIBLE_DEVICES decides which).
+ * The part of CUDA's driver library, loaded at run time, that every job uses: initialisation, and a context on the
+ * first visible GPU (CUDA_VISIBLE_DEVICES decides which).
  */
 
 #include <stddef.h>
@@ -13,9 +13,9 @@
 
 struct cuda;
 
-/* Loads it, and initialises nothing. Returns 0, -ENOMEM, or -ENOENT, with a sentence in error. */
+/* Loads the library, without initialising it. Returns 0; -ENOMEM or -ENOENT, with a sentence in error. */
 int cuda_open(struct cuda **ret_cuda, const char *library, char *error, size_t error_size);
-/* For CLEANUP(cuda_done). The library stays loaded: taking it out is not what it is made for. */
+/* For CLEANUP(cuda_done). The library stays loaded: it does not support being unloaded. */
 void cuda_done(struct cuda **cuda);
 
 /* cuInit() and cuDevicePrimaryCtxRetain(). Returns 0 or -EIO, with a sentence in error. */

@@ -3,8 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * NVIDIA's management library, loaded at run time, for one thing: the kernel's own persistence flag, where there is no
- * daemon. The library then initialises the GPU, sets the flag through the driver, and lets go again.
+ * NVIDIA's management library (NVML), loaded at run time, to set the driver's own persistence flag where no daemon
+ * runs. The library then initialises the GPU, sets the flag through the driver, and closes the GPU. nvml_settings.h
+ * uses NVML for other settings.
  */
 
 #include <stdbool.h>

@@ -2,11 +2,11 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What nvml.c and nvml_settings.c share: the loaded library. */
+/* The loaded library, for nvml.c and nvml_settings.c only. */
 
 #include "client/nvml.h"
 
-/* The library's numbers, fixed by its interface (its public header, nvml.h; enum nvmlReturn_t, nvmlEnableState_t). */
+/* Numbers of the library's public interface (nvml.h: enum nvmlReturn_t). */
 enum {
         NVML_SUCCESS = 0,
         NVML_ERROR_INVALID_ARGUMENT = 2,
@@ -26,6 +26,6 @@ struct nvml {
         const char *(*error_string)(int result);
 };
 
-/* Returns 0, or negative errno with a sentence in error. */
+/* Finds the GPU at that address. Returns 0, or negative errno with a sentence in error. */
 int nvml_find_device(struct nvml *nvml, const struct pci_address *address, void **ret_device, char *error,
                      size_t error_size);

@@ -16,7 +16,7 @@ enum {
         CLOCKS_MAX = 1024,
 };
 
-/* The shapes of NVML's functions; its enumerations have the size of an int. */
+/* The signatures of NVML's functions; its enumerations have the size of an int. */
 typedef int get_one(void *device, unsigned *ret_value);
 typedef int get_two(void *device, unsigned *ret_first, unsigned *ret_second);
 typedef int set_one(void *device, unsigned value);
@@ -27,7 +27,7 @@ typedef int get_list_for(void *device, unsigned memory_clock, unsigned *count, u
 enum shape {
         SHAPE_NONE,
         SHAPE_ONE,
-        SHAPE_TWO, /* to read: the current value, and that after the next reset */
+        SHAPE_TWO, /* when reading: the current value, and the one after the next reset */
 };
 
 static const struct {
@@ -35,7 +35,7 @@ static const struct {
         enum shape read_shape;
         const char *write_name;
         enum shape write_shape;
-        unsigned scale; /* NVML's unit in ours */
+        unsigned scale; /* NVML's units in one of ours */
 } functions[N_SETTINGS] = {
         /* clang-format off */
         [SETTING_POWER_LIMIT] = {"nvmlDeviceGetPowerManagementLimit", SHAPE_ONE,
@@ -48,7 +48,7 @@ static const struct {
         /* clang-format on */
 };
 
-/* Puts the function into *ret_function, a pointer to one. */
+/* Stores the function in *ret_function, a function pointer. Returns whether the library has it. */
 static bool find(const struct nvml_gpu *gpu, const char *name, void *ret_function) {
         void *symbol = name ? dlsym(gpu->nvml->library, name) : NULL;
 
@@ -95,7 +95,7 @@ int nvml_setting_read(const struct nvml_gpu *gpu, enum setting setting, struct s
         result = functions[setting].read_shape == SHAPE_ONE ? ((get_one *)function)(gpu->device, &current)
                                                             : ((get_two *)function)(gpu->device, &current, &pending);
         if (result != NVML_SUCCESS)
-                return fail(gpu, result, "tell", error, error_size);
+                return fail(gpu, result, "report", error, error_size);
         current /= functions[setting].scale;
         *ret_value = (struct setting_value){.is_set = true, .low = current, .high = current};
         return 0;
@@ -124,7 +124,7 @@ static int memory_clock_range(const struct nvml_gpu *gpu, unsigned *ret_low, uns
         return range_of_list(clocks, n, ret_low, ret_high);
 }
 
-/* At the highest memory clock, which has the widest range. */
+/* Uses the highest memory clock, which has the widest range of graphics clocks. */
 static int graphics_clock_range(const struct nvml_gpu *gpu, unsigned *ret_low, unsigned *ret_high) {
         unsigned clocks[CLOCKS_MAX], n = CLOCKS_MAX, low, high;
         get_list_for *list;

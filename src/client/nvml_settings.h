@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A GPU's settings through NVML. The functions are looked up when they are needed: a library that lacks one still
- * serves the others. NVML does not report locked clocks: they can only be set.
+ * Reads and writes a GPU's settings through NVML. Each function is looked up when it is needed, so a library that lacks
+ * one can still be used for the others. NVML does not report locked clocks; they can only be set.
  */
 
 #include "client/nvml.h"
@@ -15,7 +15,7 @@ struct nvml_gpu {
         void *device;
 };
 
-/* Opens the GPU, until nvml_done(). Returns 0, or negative errno with a sentence in error. */
+/* Finds the GPU. gpu is valid until nvml_done(). Returns 0, or negative errno with a sentence in error. */
 int nvml_gpu_open(struct nvml_gpu *gpu, struct nvml *nvml, const struct pci_address *address, char *error,
                   size_t error_size);
 
@@ -23,9 +23,12 @@ int nvml_gpu_open(struct nvml_gpu *gpu, struct nvml *nvml, const struct pci_addr
 int nvml_setting_read(const struct nvml_gpu *gpu, enum setting setting, struct setting_value *ret_value, char *error,
                       size_t error_size);
 
-/* What the GPU takes, in the unit of the value. Returns 0, or -ENODATA when that is not known. */
+/*
+ * The range of values that the GPU accepts, in the unit of struct setting_value. Returns 0, or -ENODATA if it is
+ * unknown.
+ */
 int nvml_setting_range(const struct nvml_gpu *gpu, enum setting setting, unsigned *ret_low, unsigned *ret_high);
 
-/* Returns 0, or negative errno with a sentence in error. Not for those that need a reset, nor for a percentage. */
+/* Returns 0, or negative errno with a sentence in error. Not for settings that need a reset, nor for percentages. */
 int nvml_setting_write(const struct nvml_gpu *gpu, enum setting setting, const struct setting_value *value, char *error,
                        size_t error_size);
