@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 
-/* One of --admin-group, one of the configuration; the eldest goes. */
+/* Room for the group of --admin-group and that of the configuration. A new one replaces the oldest. */
 static struct known_group {
         char name[64];
         gid_t gid;
@@ -37,7 +37,7 @@ static void remember(const char *name, gid_t gid) {
         *place = known;
 }
 
-/* A name comes first: nobody keeps a user or a group from having digits for a name. */
+/* Names are tried before numbers, because a user or a group may have a name of digits. */
 static bool is_number(const char *name, uint64_t *ret_id) {
         return text_parse_u64(name, 10, UINT32_MAX - 1, ret_id) == 0;
 }

@@ -16,17 +16,17 @@
 #include "base/text.h"
 #include "config/account.h"
 
-/* One reading of a file. */
+/* The state while a file is read. */
 struct reading {
         struct config config;
         FILE *file;
-        int error;      /* of the file itself, negative errno */
-        int line;       /* the one that inih has now */
-        int wrong_line; /* the first that we have refused */
-        char why[256];  /* what is wrong with it; empty: none was refused */
+        int error;      /* of reading the file; negative errno */
+        int line;       /* the current line of inih */
+        int wrong_line; /* the first line that we have rejected */
+        char why[256];  /* what is wrong with it; empty: no line was rejected */
 };
 
-/* fgets() that counts as inih does, which does not tell its handler where it is. */
+/* fgets() that also counts lines, because inih does not pass the line number to its handler. */
 static char *read_line(char *buffer, int size, void *userdata) {
         struct reading *reading = userdata;
         char *line = fgets(buffer, size, reading->file);
@@ -37,7 +37,7 @@ static char *read_line(char *buffer, int size, void *userdata) {
         return line;
 }
 
-/* Says what is wrong with the line and returns 0, as inih wants it. */
+/* Stores what is wrong with the line. Returns 0, which means an error to inih. */
 static int __attribute__((format(printf, 2, 3))) wrong(struct reading *reading, const char *format, ...) {
         va_list arguments;
 
@@ -161,7 +161,7 @@ static int set_switch(struct reading *reading, enum config_switch *which, const 
         return 1;
 }
 
-/* Fills the rule with what the line says. */
+/* Fills the rule from the line. Returns 1, or what wrong() returns. */
 static int read_rule(struct reading *reading, struct config_rule *rule, const char *selector, const char *name,
                      const char *value) {
         char error[SETTING_ERROR_SIZE];
@@ -199,7 +199,7 @@ static int read_gpu_key(struct reading *reading, const char *selector, const cha
 static int on_line(void *userdata, const char *section, const char *name, const char *value) {
         struct reading *reading = userdata;
 
-        if (reading->why[0] != '\0') /* only the first error is told */
+        if (reading->why[0] != '\0') /* only the first error is reported */
                 return 0;
         if (text_equal(section, "daemon"))
                 return read_daemon_key(reading, name, value);
@@ -216,11 +216,13 @@ void config_init(struct config *config) {
         *config = (struct config){0};
 }
 
-/* inih goes on after an error, so ours may be of a later line than its own, which is the one that it returns. */
+/*
+ * inih continues after an error and returns the first line that it rejects. That may be before the line that we reject.
+ */
 static int describe_error(const struct reading *reading, const char *path, int line,
                           char error[static CONFIG_ERROR_SIZE]) {
         const char *why = "this is neither [section] nor key = value";
-        int r = line < 0 ? -ENOMEM : reading->error; /* inih's -1 is of a file that it opens itself */
+        int r = line < 0 ? -ENOMEM : reading->error; /* inih's -1 occurs only for files that it opens itself */
 
         if (r < 0) {
                 (void)text_format(error, CONFIG_ERROR_SIZE, "cannot read %s to its end: %s", path, strerror(-r));

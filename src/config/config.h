@@ -3,24 +3,24 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The configuration file (holdfast.conf(5)): what is wanted of which GPU, limits, and who may change things.
+ * The configuration file (holdfast.conf(5)): rules for GPUs, limits, and permissions.
  *
  *      [daemon]
- *      admin-group = gpu-admins     ; may Set, besides root
- *      allow-containers = no        ; whether root of another PID namespace may
+ *      admin-group = gpu-admins     ; members may Set, like root
+ *      allow-containers = no        ; whether root in another PID namespace may Set
  *      keeper-timeout = 60          ; seconds that the keeper waits for the next daemon
  *      stuck-timeout = 45           ; seconds
  *      max-sessions = 512
  *      max-sessions-per-user = 128
  *
- *      [gpu *]                      ; or an index, a PCI address, a UUID: what is said last counts
+ *      [gpu *]                      ; or an index, a PCI address, a UUID; the last matching line counts
  *      persistence = on
  *      uvm-persistence = off
  *      settings-policy = at-open    ; or enforce
  *      power-limit = 500            ; and the other settings of config/setting.h
  *
- * The daemon reads it, and what applies settings; each checks all of it, and uses its own part. Read again on SIGHUP; a
- * file with an error changes nothing.
+ * The daemon and the program that applies settings read it. Each checks the whole file, and uses its own part. It is
+ * read again on SIGHUP; if it has an error, nothing changes.
  */
 
 #include <stdbool.h>
@@ -47,21 +47,21 @@ enum config_selector {
 
 enum config_policy {
         CONFIG_POLICY_UNSET,
-        CONFIG_AT_OPEN, /* settings are applied when the GPU was opened anew */
-        CONFIG_ENFORCE, /* and again when they differ while no client has the GPU open */
+        CONFIG_AT_OPEN, /* settings are applied after the GPU was opened */
+        CONFIG_ENFORCE, /* also when they differ while no client has the GPU open */
 };
 
-/* One line. */
+/* One line of a [gpu ...] section. */
 struct config_rule {
         enum config_selector selector;
         unsigned index;             /* CONFIG_INDEX */
         struct pci_address address; /* CONFIG_ADDRESS */
-        char uuid[GPU_UUID_SIZE];   /* CONFIG_UUID: the beginning of one */
+        char uuid[GPU_UUID_SIZE];   /* CONFIG_UUID: a UUID or its beginning */
         enum config_switch persistence;
         enum config_switch uvm;
         enum config_policy policy;
         enum setting setting;       /* with value.is_set */
-        struct setting_value value; /* of that */
+        struct setting_value value; /* of that setting */
 };
 
 struct config {
@@ -81,21 +81,21 @@ enum { CONFIG_ERROR_SIZE = 512 };
 void config_init(struct config *config);
 
 /*
- * Reads the file into *ret_config, which keeps its content on failure. Returns 0; -ENOENT; other negative errno, with a
- * sentence in error that names the file and the line (-EINVAL).
+ * Reads the file into *ret_config, which is unchanged on failure. Returns 0, or negative errno with a sentence in
+ * error; -ENOENT: there is no such file; -EINVAL: it is invalid, and the sentence names file and line.
  */
 int config_read(struct config *ret_config, const char *path, char error[static CONFIG_ERROR_SIZE]);
 
 enum { CONFIG_NO_INDEX = -1 };
 
-/* What the rules say of this GPU: the last that matches and says something. The index may be CONFIG_NO_INDEX. */
+/* The value of the last rule that matches the GPU and sets it; CONFIG_UNSET: none. The index may be CONFIG_NO_INDEX. */
 enum config_switch config_persistence(const struct config *config, const struct gpu_info *info, int index);
 enum config_switch config_uvm(const struct config *config, const struct gpu_info *info, int index);
 
-/* What the rules want of this GPU's settings. */
+/* The settings that the rules require for a GPU. */
 struct config_settings {
         enum config_policy policy; /* never CONFIG_POLICY_UNSET */
-        size_t n;                  /* of the values that are set */
+        size_t n;                  /* number of values that are set */
         struct setting_value values[N_SETTINGS];
 };
 

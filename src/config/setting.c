@@ -14,7 +14,7 @@ enum {
         VALUE_MAX = 100000, /* watts, MHz */
 };
 
-/* nvmlComputeMode_t; 1 is a mode that drivers no longer have. */
+/* nvmlComputeMode_t; drivers no longer support mode 1. */
 static const char *const compute_modes[] = {
         [0] = "default",
         [2] = "prohibited",
@@ -30,7 +30,7 @@ static int parse_number(const char *text, unsigned *ret_number) {
         return 0;
 }
 
-/* Takes the suffix, and the space before it, off the end of the text. */
+/* Removes the suffix, and white space before it, from the text. Returns whether it was there. */
 static bool take_suffix(char *text, const char *suffix) {
         size_t length = strlen(text), suffix_length = strlen(suffix);
 
@@ -120,7 +120,7 @@ static const struct {
         const char *name;
         int (*parse)(const char *text, struct setting_value *ret_value);
         void (*format)(const struct setting_value *value, char *buffer);
-        const char *takes; /* what parse() takes, for people */
+        const char *takes; /* what parse() accepts, for messages */
         bool needs_reset;
 } settings[N_SETTINGS] = {
         /* clang-format off */

@@ -3,9 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A GPU's settings: what the driver forgets when the GPU is initialised anew, and two that only a reset changes. They
- * are written in the configuration file, compared with what the driver says, and shown; all in the same struct, which
- * means by setting:
+ * A GPU's settings: those that the driver loses when the GPU is initialised again, and two that only a reset changes.
+ * The same struct is used for the configuration file, for the driver's values, and for display. It means, by setting:
  *
  *      power-limit       low == high: watts, or percent of the GPU's maximum
  *      graphics-clocks   low to high, MHz
@@ -27,7 +26,7 @@ enum setting {
         N_SETTINGS,
 };
 
-/* All zero: nothing is said. */
+/* All zero: not set. */
 struct setting_value {
         bool is_set;
         bool is_percent;
@@ -40,7 +39,7 @@ enum {
         SETTING_ERROR_SIZE = 192,
 };
 
-/* "power-limit": its key in the configuration. */
+/* Its key in the configuration, for example "power-limit". */
 const char *setting_name(enum setting setting);
 
 /* Returns 0 or -ENOENT. */
@@ -50,11 +49,11 @@ int setting_find(const char *name, enum setting *ret_setting);
 int setting_parse(enum setting setting, const char *text, struct setting_value *ret_value,
                   char error[static SETTING_ERROR_SIZE]);
 
-/* "500 W", "80 %", "1410 MHz", "1200-1410 MHz", "exclusive-process", "on"; "-" for nothing. Returns buffer. */
+/* "500 W", "80 %", "1410 MHz", "1200-1410 MHz", "exclusive-process", "on"; "-" if not set. Returns buffer. */
 const char *setting_format(enum setting setting, const struct setting_value *value,
                            char buffer[static SETTING_TEXT_SIZE]);
 
 bool setting_is_equal(const struct setting_value *a, const struct setting_value *b);
 
-/* Whether a change needs a reset of the GPU, so that it is only compared. */
+/* Whether a change needs a reset of the GPU. Such settings are only compared, not applied. */
 bool setting_needs_reset(enum setting setting);
