@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Ownership shown at the declaration: a variable marked CLEANUP(f) is given up by f(&variable) when its scope ends,
- * on every path. take_ptr() moves a pointer out, so that the scope's end finds NULL and does nothing.
+ * Ownership that is visible at the declaration: for a variable marked CLEANUP(f), f(&variable) is called when its scope
+ * ends, on every path. take_ptr() moves a pointer out and leaves NULL, for which f does nothing.
  */
 
 #include <stdbool.h>
@@ -16,7 +16,7 @@ static inline void free_ptr(void *pointer_to_pointer) {
         free(*(void **)pointer_to_pointer);
 }
 
-/* Moves the pointer's value out and leaves NULL behind. */
+/* Returns the pointer's value and sets the pointer to NULL. */
 #define take_ptr(pointer)                                                                                              \
         ({                                                                                                             \
                 __typeof__(pointer) taken_ = (pointer);                                                                \
@@ -24,7 +24,7 @@ static inline void free_ptr(void *pointer_to_pointer) {
                 taken_;                                                                                                \
         })
 
-/* Reads a flag and takes it down. */
+/* Returns the flag's value and sets the flag to false. */
 static inline bool take_bool(bool *flag) {
         bool taken = *flag;
 

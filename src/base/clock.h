@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Time in microseconds. Durations and deadlines use the monotonic clock; only what is shown to people is real time. */
+/* Time in microseconds. Durations and deadlines use the monotonic clock; real time is only for display. */
 
 #include <stdint.h>
 #include <sys/time.h>
@@ -26,21 +26,21 @@ static inline uint64_t clock_realtime_usec(void) {
         return clock_usec(CLOCK_REALTIME);
 }
 
-/* When a timeout that begins now ends; UINT64_MAX, which is never, if the clock cannot count that far. */
+/* The end of a timeout that begins now; UINT64_MAX (never) if the sum overflows. */
 static inline uint64_t clock_deadline_usec(uint64_t timeout_usec) {
         uint64_t now_usec = clock_monotonic_usec();
 
         return timeout_usec > UINT64_MAX - now_usec ? UINT64_MAX : now_usec + timeout_usec;
 }
 
-/* How long it is until a deadline; 0 once that is over. */
+/* The time until a deadline; 0 if it has passed. */
 static inline uint64_t clock_left_usec(uint64_t deadline_usec) {
         uint64_t now_usec = clock_monotonic_usec();
 
         return deadline_usec > now_usec ? deadline_usec - now_usec : 0;
 }
 
-/* A duration, or a time, as waits take it. */
+/* Converts a duration or a time. */
 static inline struct timespec clock_timespec(uint64_t usec) {
         return (struct timespec){
                 .tv_sec = (time_t)(usec / USEC_PER_SEC),
@@ -48,14 +48,14 @@ static inline struct timespec clock_timespec(uint64_t usec) {
         };
 }
 
-/* Sleeps for so long, or until a signal comes. */
+/* Sleeps for this time, or until a signal arrives. */
 static inline void clock_sleep(uint64_t usec) {
         const struct timespec pause = clock_timespec(usec);
 
         (void)nanosleep(&pause, NULL);
 }
 
-/* A duration as timers and sockets take it. */
+/* Converts a duration, for timers and sockets. */
 static inline struct timeval clock_timeval(uint64_t usec) {
         return (struct timeval){
                 .tv_sec = (time_t)(usec / USEC_PER_SEC),

@@ -26,7 +26,7 @@ static inline void fd_done(int *fd) {
         *fd = fd_close(*fd);
 }
 
-/* Moves the descriptor out and leaves -1 behind. */
+/* Returns the descriptor and sets it to -1. */
 static inline int take_fd(int *fd) {
         int taken = *fd;
 
@@ -37,5 +37,5 @@ static inline int take_fd(int *fd) {
 /* Closes this descriptor and all with higher numbers. */
 void fd_close_from(int first);
 
-/* Sends all bytes to a socket that blocks, without SIGPIPE. Returns 0 or negative errno. */
+/* Sends all bytes to a blocking socket, without SIGPIPE. Returns 0 or negative errno. */
 int fd_send_all(int fd, const char *bytes, size_t length);

@@ -72,7 +72,9 @@ static int write_all(int fd, const char *bytes, size_t size) {
         return 0;
 }
 
-/* The name is safe only once the folder is on disk as well; where that cannot be had, readers see the new file anyhow.
+/*
+ * The new name survives a crash only after the folder is synced, too. A failure is ignored: readers see the new file
+ * anyway.
  */
 static void sync_folder_of(const char *path) {
         const char *slash = strrchr(path, '/');

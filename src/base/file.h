@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Whole small files and paths below a root, as /proc and /sys need them. */
+/* Reading and writing whole small files, for example in /proc and /sys, and paths below another root directory. */
 
 #include <dirent.h>
 #include <limits.h>
@@ -29,24 +29,24 @@ static inline void stream_done(FILE **stream) {
 int file_rooted(char buffer[static PATH_MAX], const char *root, const char *path);
 
 /*
- * Reads a file of at most size - 1 bytes and terminates it. Returns the length, or negative errno (-EFBIG when it is
- * longer; -EINTR is retried).
+ * Reads a file of at most size - 1 bytes and terminates it. Returns the length, or negative errno (-EFBIG if it is
+ * longer; never -EINTR).
  */
 ssize_t file_read(const char *path, char *buffer, size_t size);
 /* The same for a path that is relative to the open directory. */
 ssize_t file_read_at(int directory_fd, const char *path, char *buffer, size_t size);
 
-/* The same into memory of its own, for texts that are too large for a stack: *ret_text is to be freed. -ENOMEM, too. */
+/* The same for texts that are too large for the stack: the caller frees *ret_text. Returns 0 or negative errno. */
 int file_read_text_at(int directory_fd, const char *path, size_t size, char **ret_text);
 
 /*
- * Puts a file of this content and mode in the place of whatever path names: readers see the old one or the new one,
- * whole, also after a crash. On failure the old one stays, and nothing else is left behind. Returns 0 or negative
+ * Replaces the file at path by one with this content and mode. Readers see either the complete old file or the complete
+ * new one, even after a crash. On failure the old file is unchanged, and no other file is left. Returns 0 or negative
  * errno.
  */
 int file_replace(const char *path, const void *bytes, size_t size, mode_t mode);
 
-/* Whether path still names the open file, and not one that was put in its place, or a link to it. */
+/* Whether path still is the open file: not another file that has replaced it, nor a link to it. */
 bool file_is_at(int fd, const char *path);
 
 /* Writes all of the text to an existing file (sysfs, procfs). Returns 0 or negative errno. */

@@ -29,7 +29,9 @@ enum {
         SETTLE_MSEC = 10,
 };
 
-/* Ours, and not syslog(3), which connects: the daemon's sandbox refuses that, and a syslog that is restarted is found.
+/*
+ * Used instead of syslog(3), which calls connect(2): the daemon's sandbox forbids that. Datagrams also reach a syslog
+ * that was restarted.
  */
 static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
@@ -38,7 +40,7 @@ static struct {
         int syslog_fd;
         unsigned targets;
         bool verbose;
-        bool has_journal;  /* standard error may be its stream */
+        bool has_journal;  /* standard error may be the journal's stream */
         bool level_prefix; /* standard error is the journal: "<6>text" carries the level (sd-daemon(3)) */
         int error_copy_fd;
 } sink = {
@@ -52,21 +54,24 @@ struct message {
         char text[LOG_LINE_MAX];
 };
 
-/* What waits for the thread that writes. Until there is one everybody writes by himself. */
+/* Messages that wait for the log's thread. Before that is started, each thread writes its own messages. */
 static struct {
         pthread_mutex_t lock;
         pthread_cond_t more;
         bool running;
-        struct message messages[QUEUE_MAX]; /* a ring; from its beginning whenever it was empty */
+        struct message messages[QUEUE_MAX]; /* a ring; starts at 0 again whenever it becomes empty */
         unsigned first, n;
-        bool writing;       /* one that is not in the ring any more */
-        unsigned long lost; /* because it was full; not told yet */
+        bool writing;       /* the thread writes a message that is not in the ring any more */
+        unsigned long lost; /* messages lost because it was full; not logged yet */
 } queue = {
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .more = PTHREAD_COND_INITIALIZER,
 };
 
-/* JOURNAL_STREAM names the device and inode of the journal's stream (systemd.exec(5)); ours is it if they agree. */
+/*
+ * Compares device and inode of standard error with JOURNAL_STREAM, which has those of the journal's stream
+ * (systemd.exec(5)).
+ */
 static bool stderr_is(const char *stream) {
         unsigned long long device, inode;
         struct stat status;
@@ -104,12 +109,12 @@ static void write_line(int fd, const char *prefix, const char *text) {
                 length = sizeof(line) - 1;
                 line[length - 1] = '\n';
         }
-        /* A log that cannot be written has nowhere to complain to. */
+        /* If writing the log fails, the error cannot be reported. */
         if (write(fd, line, (size_t)length) < 0)
                 return;
 }
 
-/* As syslog(3) writes it (RFC 3164): months have English names whatever the locale. */
+/* The format of syslog(3) (RFC 3164). Names of months are English, since the daemon sets no locale. */
 static void write_to_syslog(int level, const char *text) {
         char line[LOG_LINE_MAX + 128], when[32] = "";
         time_t now = time(NULL);
@@ -121,12 +126,12 @@ static void write_to_syslog(int level, const char *text) {
         length = snprintf(line, sizeof(line), "<%d>%s %s: %s", LOG_DAEMON | level, when, sink.identifier, text);
         if (length >= (int)sizeof(line))
                 length = sizeof(line) - 1;
-        /* A system without a log: the line is lost, as with syslog(3). */
+        /* Without a syslog the line is lost, as with syslog(3). */
         (void)sendto(sink.syslog_fd, line, (size_t)length, MSG_NOSIGNAL, (const struct sockaddr *)&syslog_address,
                      sizeof(syslog_address));
 }
 
-/* May wait as long as whoever reads the log likes. */
+/* May block until the reader of the log accepts the message. */
 static void write_message(int level, const char *text) {
         char prefix[8] = "";
 
@@ -176,7 +181,7 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* Under the lock. */
+/* The caller holds the lock. */
 static void enqueue(int level, const char *text) {
         struct message *message = &queue.messages[(queue.first + queue.n) % QUEUE_MAX];
 
@@ -218,7 +223,7 @@ int log_start(void) {
 }
 
 void log_forked(void) {
-        /* The lock may have been the thread's at the moment of the fork. */
+        /* The log's thread may have held the lock at the time of the fork. */
         queue.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
         queue.more = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
         queue.running = queue.writing = false;
@@ -237,7 +242,7 @@ bool log_is_written(void) {
         return written;
 }
 
-/* Looks every millisecond: a wait with a time limit would follow the time of day, which may be set meanwhile. */
+/* Polls every millisecond: the timeout of a wait on the condition would depend on the time of day, which may be set. */
 void log_flush(unsigned limit_msec) {
         for (unsigned i = 0; i < limit_msec && !log_is_written(); i++)
                 clock_sleep(USEC_PER_MSEC);
@@ -249,13 +254,13 @@ void log_settle(unsigned limit_msec) {
 
         if (!sink.has_journal)
                 return;
-        do /* once more after the last byte is read: the look-up comes next */
+        do /* and once more after the last byte is read, for the look-up of the unit */
                 clock_sleep(SETTLE_MSEC * USEC_PER_MSEC);
         while (ioctl(STDERR_FILENO, SIOCOUTQ, &unread) == 0 && unread > 0 && clock_monotonic_usec() < end_usec);
         clock_sleep(SETTLE_MSEC * USEC_PER_MSEC);
 }
 
-/* ---- what is called ---- */
+/* ---- the public functions ---- */
 
 static bool is_shown(int level) {
         return sink.verbose || level <= LOG_WARNING;

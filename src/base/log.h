@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The daemon's log: one line a message, to standard error, to syslog (facility daemon), or to both. Levels are those of
- * syslog. Only layers from gpu/ upwards log; base/ and rpc/ return codes.
+ * The daemon's log: one line for each message, to standard error, to syslog (facility daemon), or to both. Levels are
+ * those of syslog. base/ and rpc/ do not log; they return errors.
  *
  * Safe to call from several threads. A message is written whole or not at all.
  */
@@ -17,16 +17,16 @@ enum log_target {
         LOG_TO_SYSLOG = 1 << 1,
 };
 
-/* Until log_open() is called everything up to LOG_WARNING goes to standard error. `identifier` must stay valid. */
+/* Before log_open(), everything up to LOG_WARNING goes to standard error. `identifier` must stay valid. */
 void log_open(const char *identifier, unsigned targets, bool verbose);
 
-/* What JOURNAL_STREAM says, or NULL: if standard error is that stream, lines begin with their level. */
+/* stream: the value of JOURNAL_STREAM, or NULL. If standard error is that stream, lines begin with their level. */
 void log_set_journal(const char *stream);
 
 /*
- * From now on a thread writes, and who logs never waits: neither for a full pipe nor for a syslog that takes nothing. A
- * message that finds 128 others waiting is lost, and their number is logged. Call it when the process has forked and
- * given up what it gives up. Returns 0 or negative errno; then logging waits as before.
+ * Starts a thread that writes the messages. From now on logging never blocks, neither for a full pipe nor for a syslog
+ * that accepts nothing. If 128 messages are waiting, further ones are lost, and their number is logged. Call this after
+ * the process has forked and dropped its privileges. Returns 0 or negative errno; then logging may block as before.
  */
 int log_start(void);
 
@@ -39,28 +39,31 @@ void log_forked(void);
 /* Whether every message has been written, and none is being written. */
 bool log_is_written(void);
 
-/* At the end: waits until all is written, but no longer than this. */
+/* Call this at the end: waits until all messages are written, at most for this time. */
 void log_flush(unsigned limit_msec);
 
 /*
- * Before the exit of a process that could not start: waits until the journal, if standard error leads to it, has read
- * what was said, but no longer than this. It looks up the unit of a message by the pid, in vain once the process is
- * gone, and `systemctl status` would then show no reason.
+ * Call this before the exit of a process that could not start. If standard error leads to the journal, waits until the
+ * journal has read all messages, at most for this time. The journal finds the unit of a message by the pid. Once the
+ * process is gone it cannot, and `systemctl status` would not show the reason.
  */
 void log_settle(unsigned limit_msec);
 
 /*
- * A further receiver of every message of level LOG_ERR and worse: the parent that waits for a forking start. fd stays
- * the caller's; -1 ends it.
+ * Also writes every message of level LOG_ERR and worse to fd, for the parent that waits for a forking start. The caller
+ * owns fd; -1 ends this.
  */
 void log_copy_errors_to(int fd);
 
-/* Verbose logs show every level up to LOG_DEBUG; others up to LOG_WARNING, and LOG_NOTICE sent by log_always(). */
+/*
+ * A verbose log shows all levels up to LOG_DEBUG; others show levels up to LOG_WARNING, and all messages of
+ * log_always().
+ */
 bool log_is_verbose(void);
 
 void log_write(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Shown whether the log is verbose or not. */
+/* Logs the message even if the log is not verbose. */
 void log_always(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*

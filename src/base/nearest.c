@@ -19,8 +19,8 @@ static size_t smaller(size_t a, size_t b) {
 }
 
 /*
- * How many letters to insert, drop, change or swap with their neighbour: the optimal string alignment distance. Rows of
- * the usual table are kept for the last three lengths of a only.
+ * The optimal string alignment distance: how many letters must be inserted, removed, changed or swapped with their
+ * neighbour. Only three rows of the usual table are needed at a time.
  */
 static size_t distance(const char *a, const char *b) {
         size_t rows[3][WORD_MAX + 1];

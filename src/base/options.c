@@ -25,7 +25,10 @@ enum {
 
 /* ---- values ------------------------------------------------------------------ */
 
-/* "10", "0.5", "infinity". Only digits and a point: strtod() alone would take "nan", "0x1p3" and white space. */
+/*
+ * Accepts "10", "0.5", "infinity". Checks for digits and points, because strtod() also accepts "nan", "0x1p3" and white
+ * space.
+ */
 static int parse_seconds(const char *text, uint64_t *ret_usec) {
         double seconds;
         char *end;
@@ -133,7 +136,7 @@ static enum match match(const char *name, const char *given, size_t length) {
         return name[length] == '\0' ? MATCH_WHOLE : MATCH_BEGINNING;
 }
 
-/* The option of that whole name, or the only one whose name begins so. */
+/* Finds the option with exactly that name, or the only one whose name begins with it. */
 static struct option_found find_name(const struct options_parser *parser, const char *name, size_t length) {
         struct option_found found = {0};
         bool several = false;
@@ -182,8 +185,10 @@ static int refuse_value(struct options_parser *parser, const struct option_spec 
         return -EINVAL;
 }
 
-/* attached: the value that stands in the option's own argument, or NULL. next: the argument after it, or NULL. Counts
- * in *used when it takes that one. */
+/*
+ * attached: the value in the same argument as the option, or NULL. next: the next argument, or NULL; if it is used as
+ * the value, *used is incremented.
+ */
 static int take(struct options_parser *parser, const struct option_found *found, const char *attached, const char *next,
                 int *used) {
         const struct option_spec *spec = found->spec;

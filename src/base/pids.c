@@ -46,7 +46,7 @@ ssize_t pids_read(pid_t pid, const char *name, char *buffer, size_t size) {
 }
 
 const char *pids_read_name(pid_t pid, char *buffer, size_t size) {
-        char text[64]; /* threads of the kernel have longer names than programs */
+        char text[64]; /* kernel threads have longer names than programs */
 
         if (pids_read(pid, "comm", text, sizeof(text)) < 0)
                 text[0] = '\0';

@@ -17,10 +17,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
-/* What a killed program has to go in; one that sleeps in the kernel may take longer, and is not waited for. */
+/* How long to wait for the end of a killed program. One that is stuck in the kernel may take longer. */
 #define KILL_USEC (1 * USEC_PER_SEC)
 
-/* Threads of ours block all signals, which a program that somebody may want to end must not inherit. */
+/* Our threads block all signals. A program must not inherit that, or it could not be ended. */
 static int set_attributes(posix_spawnattr_t *attributes) {
         sigset_t none;
         int r;
@@ -59,7 +59,7 @@ static int spawn(const char *const arguments[], int output_fd, pid_t *ret_child)
         if (r != 0)
                 return -r;
         r = set_files(&actions, output_fd);
-        if (r == 0) { /* POSIX promises to leave the arguments alone */
+        if (r == 0) { /* POSIX guarantees that the arguments are not changed */
                 r = posix_spawn(ret_child, arguments[0], &actions, &attributes, (char *const *)(uintptr_t)arguments,
                                 environment);
                 (void)posix_spawn_file_actions_destroy(&actions);
@@ -68,7 +68,7 @@ static int spawn(const char *const arguments[], int output_fd, pid_t *ret_child)
         return -r;
 }
 
-/* Waits until there is something to read. Returns 0, -ETIMEDOUT or negative errno. */
+/* Waits until there is something to read. Returns 0, -ETIMEDOUT or other negative errno. */
 static int wait_readable(int fd, uint64_t deadline_usec) {
         struct pollfd wait = {.fd = fd, .events = POLLIN};
         int r;
@@ -83,7 +83,7 @@ static int wait_readable(int fd, uint64_t deadline_usec) {
         return r < 0 ? -errno : 0;
 }
 
-/* Reads until the other end is closed; what does not fit is dropped. Returns 0, -ETIMEDOUT or negative errno. */
+/* Reads until the other end is closed; what does not fit is dropped. Returns 0, -ETIMEDOUT or other negative errno. */
 static int read_until_end(int fd, uint64_t deadline_usec, char *ret_output, size_t size) {
         size_t length = 0;
 
@@ -117,7 +117,7 @@ static int reap(pid_t child, int options) {
         return r == child && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
-/* Does not wait for one that cannot die: it stays ours as a zombie, and goes with us. */
+/* Kills the program. If it does not end, it is left: it becomes our zombie, and is gone when we end. */
 static void put_down(pid_t child, int output_fd) {
         char rest[2];
 

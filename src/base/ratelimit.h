@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* So many times in so many seconds, and no more: nothing that a client does may fill the log. */
+/* Limits how often something happens in an interval, for example so that no client can fill the log. */
 
 #include <stdbool.h>
 

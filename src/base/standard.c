@@ -15,8 +15,8 @@ void standard_open(void) {
         int fd;
 
         do {
-                fd = open("/dev/null", O_RDWR); /* without O_CLOEXEC: programs that we start have these as well */
-                if (fd < 0)                     /* what can be neither read nor written takes the number as well */
+                fd = open("/dev/null", O_RDWR); /* without O_CLOEXEC: programs that we start need these, too */
+                if (fd < 0)                     /* anything that occupies the number will do */
                         fd = open("/", O_PATH | O_DIRECTORY);
         } while (fd >= 0 && fd <= STDERR_FILENO);
         if (fd >= 0)
@@ -36,7 +36,7 @@ int standard_complain(const char *program, int status, const char *format, ...) 
 
 int standard_close_output(const char *program) {
         bool failed = ferror(stdout) != 0;
-        int error = errno; /* of a write that failed earlier, if nothing else has failed since */
+        int error = errno; /* of an earlier failed write, if nothing else has failed since */
 
         if (fclose(stdout) == 0 && !failed)
                 return 0;

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Standard input, output and error. Whoever starts a program may have closed them (runit's `sv check` does), and may
- * have put a disk behind them that is full. Both are dealt with here, for every program.
+ * Standard input, output and error. The parent of a program may have closed them (runit's `sv check` does), or
+ * redirected them to a full disk. These functions handle both cases for every program.
  */
 
 /*
@@ -13,11 +13,11 @@
  */
 void standard_open(void);
 
-/* Says "PROGRAM: text" on standard error. Returns status: return standard_complain(program, -ENOENT, "..."). */
+/* Writes "PROGRAM: text" to standard error. Returns status: return standard_complain(program, -ENOENT, "..."). */
 int standard_complain(const char *program, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /*
- * Writes what stdio still has, and closes standard output. If output was lost it says so ("PROGRAM: cannot write the
- * output: No space left on device"), unless only the reader has gone away (-EPIPE). Returns 0 or negative errno.
+ * Flushes and closes standard output. If output was lost, writes an error ("PROGRAM: cannot write the output: No space
+ * left on device"), except if the reader is gone (-EPIPE). Returns 0 or negative errno.
  */
 int standard_close_output(const char *program);

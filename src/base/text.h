@@ -2,33 +2,34 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Small work on strings: copy with a limit, trim, compare, and strict numbers. Nothing here allocates. */
+/* String functions: copy with a limit, trim, compare, and strict parsing of numbers. None of them allocates memory. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Copies source into buffer of size bytes (at least 1), cut if too long, always terminated. Returns whether it fitted.
+/*
+ * Copies source into buffer of size bytes (at least 1); truncates it if it is too long; always terminates it. Returns
+ * whether it was not truncated.
  */
 bool text_copy(char *buffer, size_t size, const char *source);
 
-/* printf into buffer of size bytes. Returns 0, or -ENAMETOOLONG when it did not fit (the buffer then holds the cut
- * text). */
+/* printf into buffer of size bytes. Returns 0, or -ENAMETOOLONG if the text was truncated. */
 int text_format(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* printf behind the text that is in buffer; what does not fit is cut. */
+/* Like printf; appends to the text in buffer, and truncates it if it does not fit. */
 void text_append(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* The same for one of several items: with the separator before it, unless the buffer is empty. */
+/* The same for one of several items: writes the separator first, unless the buffer is empty. */
 void text_append_item(char *buffer, size_t size, const char *separator, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
 
-/* These three for a whole array, as its size says: printf into it, behind its text, as one more of several items. */
+/* The three functions above for an array, whose size they use. */
 #define text_set(array, ...) ((void)text_format((array), TEXT_ROOM(array), __VA_ARGS__))
 #define text_add(array, ...) text_append((array), TEXT_ROOM(array), __VA_ARGS__)
 #define text_add_item(array, separator, ...) text_append_item((array), TEXT_ROOM(array), (separator), __VA_ARGS__)
 
-/* Of an array; a pointer does not compile. */
+/* The size of an array; a pointer does not compile. */
 #define TEXT_ROOM(array)                                                                                               \
         (sizeof(array) +                                                                                               \
          0 * sizeof(struct {                                                                                           \
@@ -37,14 +38,16 @@ void text_append_item(char *buffer, size_t size, const char *separator, const ch
                  char none;                                                                                            \
          }))
 
-/* Drops white space at both ends, in place; returns the first remaining character. */
+/* Removes white space at both ends, in place. Returns the first remaining character. */
 char *text_trim(char *text);
 
-/* Replaces every byte that is not printable ASCII by '?', in place: what others named may go to a terminal. Returns
- * text. */
+/*
+ * Replaces every byte that is not printable ASCII by '?', in place: names that others chose may be shown on a terminal.
+ * Returns text.
+ */
 char *text_printable(char *text);
 
-/* The s of so many things. */
+/* The plural s for n things. */
 static inline const char *text_plural(size_t n) {
         return n == 1 ? "" : "s";
 }
@@ -59,7 +62,7 @@ bool text_starts_with(const char *text, const char *prefix);
 bool text_take_item(const char **list, char *buffer, size_t size);
 
 /*
- * The whole text as a number in the given base (10 or 16, no sign, no white space, no 0x), at most maximum.
- * Returns 0, -EINVAL when it is not a number, -ERANGE when it is too large.
+ * Parses the whole text as a number in the given base (10 or 16; without sign, white space or 0x), at most maximum.
+ * Returns 0, -EINVAL if it is not a number, -ERANGE if it is too large.
  */
 int text_parse_u64(const char *text, unsigned base, uint64_t maximum, uint64_t *ret_value);

@@ -17,7 +17,7 @@ static int set_attributes(pthread_attr_t *attributes, const struct thread_option
         return -r;
 }
 
-/* A thread has the mask of the one that creates it. */
+/* A thread inherits the signal mask of its creator. */
 static int create(pthread_t *ret_thread, const pthread_attr_t *attributes, int takes, void *(*run)(void *),
                   void *argument) {
         sigset_t mask, saved;

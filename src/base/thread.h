@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Starts threads with all signals blocked, so that the main thread receives them: it runs the loop, or waits for
- * signals by descriptor or sigwait(). A handler, or a default action, must not run in the middle of another's work.
+ * Starts threads with almost all signals blocked, so that the main thread receives them. It runs the loop, or waits for
+ * signals with a descriptor or sigwait(). No handler may interrupt the work of another thread.
  */
 
 #include <pthread.h>
@@ -13,19 +13,19 @@
 
 struct thread_options {
         size_t stack_size; /* bytes; 0: the default of threads (8 MiB, unless RLIMIT_STACK says otherwise) */
-        void *stack; /* the caller's own, of stack_size bytes, valid until the thread has been joined; NULL: glibc's */
-        bool detached; /* the thread is detached; otherwise the owner joins it */
-        int takes;     /* the one signal that pthread_kill() sends to it; 0: none */
+        void *stack;       /* of the caller: stack_size bytes, valid until the thread is joined; NULL: from glibc */
+        bool detached;     /* start it detached; false: the owner joins it */
+        int takes;         /* a signal that is not blocked, for pthread_kill(); 0: none */
 };
 
 /*
- * The thread is born with every signal blocked but options->takes, and SIGTERM, which it has as the caller has it: the
- * daemon's threads must not block the signal that ends the process while they are in the driver (life/stop.c,
- * stop_leave()); in a process that reads SIGTERM from a descriptor all of them block it. The caller's own mask is as
- * before afterwards.
+ * The thread starts with all signals blocked except options->takes. SIGTERM is blocked only if the caller blocks it:
+ * the daemon's threads must not block it, because it ends the process while they are in the driver (stop_leave() in
+ * life/stop.c); but in a process that reads SIGTERM from a descriptor, all threads must. The caller's own mask does not
+ * change.
  *
- * Returns 0 with *ret_thread written (run may have begun, or even have ended, by then), or negative errno, EAGAIN for
- * instance, and no thread.
+ * Returns 0 and sets *ret_thread (run may have begun or even ended by then), or negative errno, for example -EAGAIN, if
+ * no thread was started.
  */
 int thread_start(pthread_t *ret_thread, const struct thread_options *options, void *(*run)(void *argument),
                  void *argument);

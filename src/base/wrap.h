@@ -2,13 +2,13 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Sentences broken into lines between words. */
+/* Wraps text into lines. */
 
 #include <stddef.h>
 #include <stdio.h>
 
 /*
- * Prints text and a newline. The first line goes on where `column` columns are already printed; further lines are
- * indented. width counts all columns; 0: one line.
+ * Prints text and a newline. The first line continues at `column`, since that many columns are already printed; further
+ * lines are indented by `indent`. width is that of a whole line; 0: do not wrap.
  */
 void wrap_print(FILE *stream, const char *text, size_t column, size_t indent, size_t width);
