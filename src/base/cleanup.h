@@ -34,5 +34,5 @@ static inline bool take_bool(bool *flag) {
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
-/* container_of: the struct that embeds *member. */
+/* The struct that contains *pointer as its member. */
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - __builtin_offsetof(type, member)))

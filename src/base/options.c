@@ -204,7 +204,7 @@ static int take(struct options_parser *parser, const struct option_found *found,
         return store(parser, spec, found->target, attached);
 }
 
-/* "--name", "--name=value". -ENOENT: no table has it. */
+/* Handles "--name" and "--name=value". Returns -ENOENT if no table has the option. */
 static int take_name(struct options_parser *parser, const char *name, const char *next, int *used) {
         size_t length = strcspn(name, "=");
         struct option_found found = find_name(parser, name, length);
@@ -214,7 +214,7 @@ static int take_name(struct options_parser *parser, const char *name, const char
         return take(parser, &found, name[length] == '=' ? name + length + 1 : NULL, next, used);
 }
 
-/* "-x", "-xvalue", "-xyz" */
+/* Handles "-x", "-xvalue" and "-xyz". Returns like take_name(). */
 static int take_letters(struct options_parser *parser, const char *letters, const char *next, int *used) {
         for (; *letters != '\0'; letters++) {
                 struct option_found found = find_letter(parser, *letters);

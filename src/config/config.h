@@ -68,10 +68,10 @@ struct config {
         bool has_admin_group;
         gid_t admin_gid; /* with has_admin_group */
         bool allow_containers;
-        unsigned stuck_sec;        /* 0: not said */
-        unsigned keeper_sec;       /* 0: not said */
-        unsigned sessions;         /* 0: not said */
-        unsigned sessions_per_uid; /* 0: not said */
+        unsigned stuck_sec;        /* 0: not set */
+        unsigned keeper_sec;       /* 0: not set */
+        unsigned sessions;         /* 0: not set */
+        unsigned sessions_per_uid; /* 0: not set */
         size_t n_rules;
         struct config_rule rules[CONFIG_RULES_MAX];
 };

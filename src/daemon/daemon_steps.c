@@ -16,7 +16,7 @@
 #include "gpu/nodes.h"
 
 enum {
-        /* Clients are served without a list of GPUs if the driver takes longer than this for it. */
+        /* If the driver takes longer than this to list its GPUs, clients are served without the list. */
         LIST_LIMIT_SEC = 2,
         /* The pause between scans while changes are not reported, or there is no GPU. */
         POLL_SEC = 5,

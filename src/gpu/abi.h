@@ -177,7 +177,7 @@ enum {
         NV_CONTROL_EVENT_SET_NOTIFICATION = 0x501,
         NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502, /* before 575.51.02 another control, of 8 bytes */
         NV_CONTROL_QUERY_PERSISTENCE = 0x800288,  /* struct nv_persistence, on an NV_CLASS_DEVICE object */
-        NV_CONTROL_MODIFY_PERSISTENCE = 0x800287, /* likewise; CAP_SYS_ADMIN */
+        NV_CONTROL_MODIFY_PERSISTENCE = 0x800287, /* the same; requires CAP_SYS_ADMIN */
 
         NV_NOTIFIER_GPU_BIND_UNBIND = 3,
         NV_EVENT_WITHOUT_DATA = 0x10000000, /* combined with a notifier: the event only wakes its descriptor */

@@ -113,7 +113,7 @@ enum gpu_job gpu_next(const struct gpu *gpu, uint64_t now_usec, uint64_t *ret_wa
 /* A job was started. The caller must call gpu_end() at its end, before it starts the next job. */
 void gpu_begin(struct gpu *gpu, enum gpu_job job, uint64_t now_usec);
 
-/* The running job has ended: hold is as the backend left it; failure has the reason if result is negative. */
+/* The running job has ended: hold is as the backend left it; failure is the reason if result is negative. */
 void gpu_end(struct gpu *gpu, int result, const struct gpu_hold *hold, const struct gpu_failure *failure,
              uint64_t now_usec);
 
@@ -135,10 +135,10 @@ struct gpu_task {
         struct gpu_failure failure;
 };
 
-/* Enters the driver and may sleep. Touches nothing but the task. */
+/* Enters the driver and may sleep. Uses only the task. */
 void gpu_task_run(struct gpu_task *task);
 
-/* ---- one question, likewise ---- */
+/* ---- one question, on a worker thread ---- */
 
 struct gpu_inquiry {
         const struct gpu_ops *ops;
@@ -154,7 +154,7 @@ struct gpu_inquiry {
 /* Begins the question that gpu_next_question() returned: fills inquiry except ops and context. */
 void gpu_begin_question(struct gpu *gpu, enum gpu_question question, struct gpu_inquiry *inquiry);
 
-/* Enters the driver and may sleep. Touches nothing but the inquiry. */
+/* Enters the driver and may sleep. Uses only the inquiry. */
 void gpu_inquiry_run(struct gpu_inquiry *inquiry);
 
 /* Takes the answer, unless it is outdated. Returns whether it changed something. */

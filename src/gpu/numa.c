@@ -90,7 +90,7 @@ struct transition {
         int device_fd;
         struct nv_numa_info info;
         struct memory_range range;
-        struct gpu_failure *failure; /* where the reason goes */
+        struct gpu_failure *failure; /* receives the reason */
 };
 
 static int tell_driver(const struct transition *transition, int32_t status) {

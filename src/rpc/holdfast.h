@@ -84,7 +84,7 @@ struct hf_list_head {
         uint64_t started_realtime_usec;
         bool ready;
         uint64_t serial;
-        uint32_t n_gpus; /* that many struct hf_gpu follow */
+        uint32_t n_gpus; /* so many struct hf_gpu follow */
 };
 
 struct hf_stats {

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* What both sources of uevents have in common. */
+/* Internals of hot-plug, for both sources of uevents only. */
 
 #include "daemon/gpus/hotplug.h"
 

@@ -71,7 +71,7 @@ enum lease_stage {
         CANNOT,
 };
 
-/* No GPU pins the kernel module: only then it is worth waiting for what else pins it. */
+/* Whether no GPU pins the kernel module. Only then does it help to wait for other things that pin it. */
 static bool is_driver_free(const struct registry *registry) {
         struct registry_counts counts = registry_count(registry);
 

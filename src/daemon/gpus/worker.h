@@ -15,8 +15,8 @@
 struct worker;
 
 struct worker_job {
-        void (*run)(struct worker_job *job);  /* on a thread of its own */
-        void (*done)(struct worker_job *job); /* in the loop, after run has returned; may free the job */
+        void (*run)(struct worker_job *job);  /* runs on its own thread */
+        void (*done)(struct worker_job *job); /* runs in the loop after run has returned; may free the job */
         /* private to the worker */
         struct worker *worker;
         struct worker_job *next;

@@ -17,5 +17,5 @@ struct loop {
 int loop_init(struct loop *loop, void (*on_signal)(evutil_socket_t number, short what, void *userdata), void *userdata);
 void loop_done(struct loop *loop);
 
-/* Frees an event, if there is one. */
+/* Frees an event and sets it to NULL. *event may be NULL. */
 void loop_free_event(struct event **event);

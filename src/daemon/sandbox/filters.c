@@ -57,7 +57,7 @@ static const int forbidden[] = {
         SCMP_SYS(io_uring_register),
         SCMP_SYS(io_uring_setup),
         SCMP_SYS(personality),
-        /* change what the file system looks like */
+        /* change mounts or roots of the file system */
         SCMP_SYS(chroot),
         SCMP_SYS(fsconfig),
         SCMP_SYS(fsmount),
@@ -75,7 +75,7 @@ static const int forbidden[] = {
         /* create nodes, which is done before (gpu/nodes.h) */
         SCMP_SYS(mknod),
         SCMP_SYS(mknodat),
-        /* become somebody else */
+        /* change the user, groups or capabilities */
         SCMP_SYS(capset),
         SCMP_SYS(setfsgid),
         SCMP_SYS(setfsuid),

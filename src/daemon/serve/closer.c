@@ -27,7 +27,9 @@ enum {
         STACK_SIZE = 64 << 10,
 };
 
-/* Ignored by default, so our handler gives nobody a new effect by sending it to us. */
+/*
+ * A signal that is ignored by default: another process that sends it to us has no effect, with or without our handler.
+ */
 #define NUDGE SIGURG
 
 struct thread {

@@ -152,8 +152,8 @@ static int open_process(pid_t pid) {
 }
 
 /*
- * Compares the uid maps, which list the users of the host that a process can be. A namespace with the same map as ours
- * is not distinguished: creating one takes CAP_SETUID in ours.
+ * Compares the uid maps, which list the users of the host that a process can be. This cannot detect a namespace with
+ * the same map as ours, which a process with CAP_SETUID in ours can create.
  */
 static bool has_our_users(int directory) {
         static char own[UID_MAP_MAX];

@@ -440,8 +440,8 @@ static bool somebody_listens(const struct sockaddr_un *address) {
 }
 
 /*
- * Everybody may connect; credentials decide who may change anything. umask() sets the mode because a later chmod()
- * could hit a link that somebody who may write to the folder has put in the socket's place.
+ * Everybody may connect; credentials decide who may change anything. The mode comes from the umask and not from a later
+ * chmod(): before that, anybody who may write to the folder could replace the socket by a link.
  */
 static int bind_for_all(int fd, const struct sockaddr_un *address) {
         mode_t mask = umask(0);
