@@ -64,7 +64,7 @@ static int store_choice(struct options_parser *parser, const struct option_spec 
                         *ret_choice = i;
                         return 0;
                 }
-        (void)options_refuse(parser, spec, "'%.40s' is none of", value);
+        (void)options_refuse(parser, spec, "'%.40s' is not one of", value);
         for (const char *const *choice = spec->choices; *choice; choice++)
                 text_add(parser->error, "%s %s", choice == spec->choices ? "" : ",", *choice);
         return -EINVAL;
@@ -81,8 +81,8 @@ static int store_number(struct options_parser *parser, const struct option_spec 
         }
         if (spec->maximum == 0)
                 return options_refuse(parser, spec, "'%.40s' is not a number (such as 8)", value);
-        return options_refuse(parser, spec, "'%.40s' is no number from %" PRIu64 " to %" PRIu64, value, spec->minimum,
-                              spec->maximum);
+        return options_refuse(parser, spec, "'%.40s' is not a number from %" PRIu64 " to %" PRIu64, value,
+                              spec->minimum, spec->maximum);
 }
 
 static int store_seconds(struct options_parser *parser, const struct option_spec *spec, const char *value,

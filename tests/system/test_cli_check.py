@@ -225,8 +225,8 @@ def test_each_monitoring_system_gets_its_own_text_and_exit_status(three, rows, n
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--expect=yes"], "--expect: 'yes' is none of configured, on, off, any, daemon"),
-    (["--format=xml"], "--format: 'xml' is none of nagios, nhc, npd, json"),
+    (["--expect=yes"], "--expect: 'yes' is not one of configured, on, off, any, daemon"),
+    (["--format=xml"], "--format: 'xml' is not one of nagios, nhc, npd, json"),
     (["--min-gpus=many"], "--min-gpus: 'many' is not a number"),
     (["--mingpus=1"], "unknown option '--mingpus'; did you mean '--min-gpus'?"),
     (["extra"], "unexpected 'extra'"),

@@ -199,7 +199,7 @@ static int parse_format(const struct invocation *invocation, const char *list, s
                 else if (text_equal(text_trim(word), "nounits"))
                         query->units = false;
                 else
-                        return complain_usage(invocation, "--format: '%s' is none of csv, noheader, nounits", word);
+                        return complain_usage(invocation, "--format: '%s' is not one of csv, noheader, nounits", word);
         }
         return csv ? STATUS_DONE : complain_usage(invocation, "--format: csv is missing (csv[,noheader][,nounits])");
 }

@@ -257,7 +257,8 @@ static int parse_mode(const struct invocation *invocation, bool *ret_on) {
                         *ret_on = words[i].on;
                         return STATUS_DONE;
                 }
-        return complain_usage(invocation, "'%.40s' is none of on, off, 1, 0, ENABLED, DISABLED", invocation->words[0]);
+        return complain_usage(invocation, "'%.40s' is not one of on, off, 1, 0, ENABLED, DISABLED",
+                              invocation->words[0]);
 }
 
 static int complain_silent(const struct invocation *invocation, const struct snapshot *snapshot) {
