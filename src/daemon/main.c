@@ -84,7 +84,7 @@ static int end_output(int status) {
         return standard_close_output("nvidia-persistenced") < 0 && status == EXIT_SUCCESS ? EXIT_FAILURE : status;
 }
 
-/* Also removes variables of the service manager that are not for child processes. */
+/* Reads the environment, and removes variables of the service manager that child processes must not see. */
 static struct environment read_environment(void) {
         struct environment environment = {
                 .root = secure_getenv("HOLDFAST_ROOT"),

@@ -88,7 +88,7 @@ int registry_take_log(struct registry *registry, int log_fd);
  */
 void registry_refresh(struct registry *registry);
 void registry_set_stuck_limit(struct registry *registry, uint64_t stuck_usec);
-/* The configuration was read again. If it changed for a GPU, the new one is applied and overrides the last Set. */
+/* The configuration was read again. Where it has changed for a GPU, it is applied and overrides the last Set. */
 void registry_apply_policy(struct registry *registry);
 
 /* ---- reading ---- */

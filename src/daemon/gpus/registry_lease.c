@@ -36,7 +36,7 @@ size_t registry_lease_count(const struct registry *registry) {
         return count;
 }
 
-/* The leases changed, so for each GPU it may have changed whether it is wanted. */
+/* The leases have changed: decides again for each GPU whether it is wanted. */
 static void update_entries(struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 struct entry *entry = registry->entries[i];

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * What we receive at the start: a socket and a descriptor of the kernel log from the service manager, and GPUs that a
- * previous daemon held from a keeper.
+ * What we receive at the start: from the service manager a socket and a descriptor of the kernel log; from a keeper the
+ * GPUs that a previous daemon held.
  */
 
 #include <stdbool.h>

@@ -13,7 +13,8 @@
 #include "daemon/life/loop.h"
 
 enum {
-        /* Some wait only 5 s for our end (NVIDIA's driver container does). The difference is for the exit itself. */
+        /* Some programs wait only 5 s for our end (NVIDIA's driver container does). The difference is for the exit
+         * itself. */
         LIMIT_MSEC = 4500,
         HAND_OVER_LIMIT_MSEC = 3000,
         HAND_OVER_PERIOD_MSEC = 20,
@@ -100,8 +101,8 @@ static bool is_opening(const struct registry *registry) {
 /*
  * If an open is still in the driver, closing that file waits for the open (nv.c, nvidia_close). In an exit this lasts
  * for as long as the GPU hangs, and not even SIGKILL ends it. If a signal ends the process, the driver does not wait,
- * because the signal stays pending. It must be sent to the process, not to a thread, and no thread may block it. It is
- * SIGTERM, which service managers regard as a clean end.
+ * because the signal stays pending. It must be sent to the process, not to a thread, and no thread may block it.
+ * SIGTERM is used because service managers regard it as a clean end.
  */
 void stop_leave(const struct registry *registry, int status) {
         sigset_t signals;

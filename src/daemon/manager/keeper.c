@@ -520,7 +520,7 @@ static int make_pipe(struct keeper *keeper) {
                 return -errno;
         keeper->closed_read_fd = ends[0];
         keeper->closed_write_fd = ends[1];
-        /* Only reading does not block. Threads may block in write(), so no message is lost. */
+        /* Reading must not block. Threads may block in write(), so that no message is lost. */
         return fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 

@@ -15,7 +15,7 @@
  *
  * Without a daemon it waits for the next one, as long as the last one said (KEEPER_WAIT); then it closes everything. On
  * TERM, INT and USR1 it closes everything at once and ends. A keeper that a daemon has forked also removes the files of
- * a daemon that was killed: as long as its socket exists, NVML does not use another way to set persistence mode.
+ * a daemon that was killed: while a daemon's socket exists, NVML tries no other way to set persistence mode.
  */
 
 #include <stdbool.h>

@@ -17,10 +17,10 @@
  * There are two ways to find M:
  *
  *      pidfd    SO_PEERPIDFD (Linux 6.5) refers to the process that connected, and /proc/self/fdinfo/FD tells its
- *               NSpid. No pid is looked up, so a pid that was given to another process since cannot deceive; and
- *               hidepid= cannot hide it.
- *      pid      /proc/PID/status. The pid may be another process's by now: one that started after the connection was
- *               taken is not our peer. Pids of SO_PEERCRED are ours, so /proc must be ours too (N == 1).
+ *               NSpid. This works with hidepid=, and even if another process has got the same pid since.
+ *      pid      /proc/PID/status. Another process may have the pid by now: if it started after we accepted the
+ *               connection, it is not our peer. SO_PEERCRED gives pids of our namespace, so /proc must belong to that
+ *               as well (N == 1).
  *
  * Times are microseconds of CLOCK_BOOTTIME, which is the clock of start times in /proc.
  */
@@ -70,10 +70,10 @@ enum origin_question {
 };
 
 /*
- * ORIGIN_WHERE is for every client, so it reads nothing in /proc/PID: reading status or stat takes a reference to the
- * process' memory, and if ours is the last one, the event loop would have to free that memory; and reading stat or a
- * link blocks while the process hangs in an execve(). The other questions are only for uid 0 and members of the admin
- * group. With a pidfd they read neither stat nor links.
+ * ORIGIN_WHERE is for every client, so it reads nothing in /proc/PID. Reading status or stat takes a reference to the
+ * process' memory; if that becomes the last one, the event loop must free the memory. Reading stat or a link blocks
+ * while the process hangs in an execve(). The other questions are only for uid 0 and members of the admin group. With a
+ * pidfd they read neither stat nor links.
  */
 struct origin_facts origin_of_pidfd(int pidfd, pid_t pid, enum origin_question question);
 struct origin_facts origin_of_pid(pid_t pid, uint64_t connected_boottime_usec, enum origin_question question);

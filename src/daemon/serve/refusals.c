@@ -44,7 +44,7 @@ static unsigned *count_of(struct refusals *refusals, uid_t uid) {
         for (size_t i = 0; i < ARRAY_SIZE(refusals->users); i++) {
                 struct refusals_user *user = &refusals->users[i];
 
-                /* Slots are taken in order and freed all at once, so a free slot has no user behind it. */
+                /* Slots are taken in order and freed all at once, so no slot in use follows a free one. */
                 if (user->n > 0 && user->uid != uid)
                         continue;
                 user->uid = uid;

@@ -29,7 +29,7 @@ enum {
         BACKLOG = 16,
         ACCEPTS_PER_TURN = 4,   /* then the sessions have their turn */
         OUTPUT_MAX = 8 << 20,   /* bytes of replies that the sockets have not accepted yet, of all sessions */
-        FIRST_CALL_MSEC = 1000, /* until then a new session without a call is not evicted first */
+        FIRST_CALL_MSEC = 1000, /* how long a new session is protected while its first call is missing */
 };
 
 struct server {

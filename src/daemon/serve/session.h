@@ -52,9 +52,7 @@ struct session_callbacks {
 /* Takes ownership of fd, also on failure. Returns 0 or -ENOMEM. */
 int session_new(struct session **ret_session, struct event_base *loop, int fd, const struct peer *peer,
                 const struct session_callbacks *callbacks);
-/*
- * Ends the session now; calls on_ended. Do not call it from on_record, or from anything that session_reply() may call.
- */
+/* Ends the session now; calls on_ended. Do not call it from on_record or on_output. */
 void session_close(struct session *session);
 /* Frees the unsent rest of its reply now, and lets the loop end the session next. */
 void session_abandon(struct session *session);
