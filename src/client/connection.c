@@ -156,11 +156,12 @@ static const struct {
         int error;
         const char *reason;
 } rejections[] = {
-        [RPC_PROG_UNAVAIL] = {-EOPNOTSUPP, "does not serve this program: it is not Holdfast's, or an older one"},
-        [RPC_PROG_MISMATCH] = {-EOPNOTSUPP, "does not serve this version of the program: update the older of the two"},
-        [RPC_PROC_UNAVAIL] = {-EOPNOTSUPP, "does not serve this procedure: update the daemon"},
+        [RPC_PROG_UNAVAIL] = {-EOPNOTSUPP, "does not support this call: it is NVIDIA's daemon, or an older Holdfast"},
+        [RPC_PROG_MISMATCH] = {-EOPNOTSUPP,
+                               "does not support this version of the protocol: update the older of the two programs"},
+        [RPC_PROC_UNAVAIL] = {-EOPNOTSUPP, "does not support this call: update the daemon"},
         [RPC_GARBAGE_ARGS] = {-EPROTO, "could not read the call's arguments: is it a persistence daemon?"},
-        [RPC_SYSTEM_ERR] = {-EREMOTEIO, "reports an error of its own (out of memory, for one): see its log"},
+        [RPC_SYSTEM_ERR] = {-EREMOTEIO, "reports an internal error (for example out of memory): see its log"},
 };
 
 static int check_accepted(struct connection *connection, const struct rpc_reply *reply) {
