@@ -6,7 +6,7 @@
  * One stream to a persistence daemon, with one call after another, each within a time limit. It implements RPC in
  * general; client.c has the programs.
  *
- * socket --recv--> received[received_next .. received_end) --record--> reply[] --decode--> results
+ *  socket --recv--> received[received_next .. received_end) --record--> reply[] --decode--> results
  *
  * Both buffers outlive a call: if a call times out, its answer, or a part of it, arrives later, and the next call skips
  * it.

@@ -21,7 +21,7 @@ struct pci_address {
 enum { PCI_ADDRESS_SIZE = 20 }; /* enough for "00000000:17:00.0" */
 
 /*
- * Accepts all common spellings: 0000:17:00.0 (sysfs) , 00000000:17:00.0 (NVML), 17:00.0, 17:00, 0000:17:00,
+ * Accepts all common spellings: 0000:17:00.0 (sysfs), 00000000:17:00.0 (NVML), 17:00.0, 17:00, 0000:17:00,
  * PCI:0000:17:00.0, in either case. A missing domain or function is 0. Returns 0 or -EINVAL.
  */
 int pci_address_parse(const char *text, struct pci_address *ret_address);

@@ -5,8 +5,8 @@
 /*
  * ONC RPC version 2 messages (RFC 5531 section 9): the headers of calls and replies, without record marking.
  *
- * call: xid, CALL, 2, program, version, procedure, credentials, verifier, arguments... reply: xid, REPLY, ACCEPTED,
- * verifier (AUTH_NONE), accept status, results...
+ *   call:   xid, CALL, 2, program, version, procedure, credentials, verifier, arguments...
+ *   reply:  xid, REPLY, ACCEPTED, verifier (AUTH_NONE), accept status, results...
  *           xid, REPLY, DENIED, RPC_MISMATCH, low, high
  *
  * Credentials and verifiers of any flavour are accepted, up to 400 bytes, and ignored: the socket identifies the
