@@ -24,22 +24,22 @@
 
 enum {
         POLL_MSEC = 100,
-        DEATH_POLLS = 20, /* of 5 ms: a process that was killed is gone by then, or in a wait that no signal ends */
+        DEATH_POLLS = 20, /* of 5 ms each; a killed process that still exists then is in a wait that no signal ends */
         LEFT_BEHIND_MAX = 8,
         READ_SIZE = 65536,
         CHILDREN_MAX = 4,
-        ITEMS_PER_CHILD = 200, /* for fewer a further child is not worth its start */
+        ITEMS_PER_CHILD = 200, /* for fewer items another child is not worth starting */
 };
 
 /* Of one child. */
 struct aside_progress {
-        _Atomic size_t item; /* that it looks at; n: none */
-        _Atomic int result;  /* 0: nothing was left to look at; negative errno: why it ended before */
+        _Atomic size_t item; /* the item that the child reads; n: none */
+        _Atomic int result;  /* 0: no items were left; negative errno if it ended early */
 };
 
-/* In memory that all these processes see. */
+/* In memory that all these processes share. */
 struct board {
-        _Atomic size_t next; /* item, which no child looks at yet */
+        _Atomic size_t next; /* the next item that no child reads yet */
         struct aside_progress progress[CHILDREN_MAX];
 };
 
@@ -48,13 +48,13 @@ struct header {
         size_t size;
 };
 
-/* A child, and after one that was given up the one in its place. */
+/* A child, or the one that has replaced it after it was abandoned. */
 struct looker {
         struct aside_progress *progress;
         pid_t child;
-        int fd;                      /* answers come from here; -1: there is no child */
-        struct aside_answer arrived; /* of which take() has not been told yet */
-        size_t item;                 /* where the child was seen last, */
+        int fd;                      /* for answers; -1: there is no child */
+        struct aside_answer arrived; /* received, but not passed to take() yet */
+        size_t item;                 /* the item that the child was seen at last, */
         uint64_t since_usec;         /* and since when */
 };
 
@@ -68,14 +68,14 @@ struct run {
         struct aside_gap *gap;
 };
 
-/* Children that even SIGKILL has not ended so far. While these are all there, nothing is looked at aside. */
+/* Children that even SIGKILL has not ended yet. While all places are used, no further child is started. */
 static pid_t left_behind[LEFT_BEHIND_MAX];
 
 /* ---- answers --------------------------------------------------------------------------------------------------- */
 
 int aside_tell(struct aside_answer *answer, const void *bytes, size_t size) {
         if (size == 0)
-                return 0; /* there may be no buffer yet, and memcpy() must not be given NULL even for nothing */
+                return 0; /* there may be no buffer yet, and memcpy() does not allow NULL even for 0 bytes */
         if (answer->room - answer->size < size) {
                 size_t room = 2 * answer->room + size;
                 char *grown = realloc(answer->bytes, room);
@@ -108,7 +108,7 @@ static int write_all(int fd, const void *bytes, size_t size) {
 
 /* ---- the child ------------------------------------------------------------------------------------------------- */
 
-/* Left behind, it must not keep a lease, a GPU or the reader of our output waiting. */
+/* A child that is left behind must not keep a lease or a GPU, or block the reader of our output. */
 static void close_all_but(int *fd) {
         int null;
 
@@ -138,8 +138,7 @@ static int look_at(const struct aside *aside, size_t item, struct aside_answer *
         return r < 0 ? r : write_all(fd, answer->bytes, answer->size);
 }
 
-/* Returns an item that no other child looks at, or n. It is noted first: no item is lost with a child that is killed.
- */
+/* Returns an item that no other child reads, or n. Records it first, so that no item is lost if the child is killed. */
 static size_t claim_item(struct board *board, struct aside_progress *progress, size_t n) {
         size_t item = atomic_load(&board->next);
 
@@ -191,7 +190,7 @@ static bool is_gone(pid_t child) {
         return waitpid(child, NULL, WNOHANG) != 0;
 }
 
-/* Returns the number of places that are free. */
+/* Reaps children that have ended. Returns the number of free places. */
 static size_t bury_left_behind(void) {
         size_t n_free = 0;
 
@@ -217,7 +216,7 @@ static void give_up_child(pid_t child) {
                 }
 }
 
-/* It has closed the pipe, so it hangs nowhere. */
+/* The child has closed the pipe, so it does not hang. */
 static int end_child(struct looker *looker) {
         looker->fd = fd_close(looker->fd);
         while (waitpid(looker->child, NULL, 0) < 0 && errno == EINTR)
@@ -246,7 +245,7 @@ static int take_arrived(const struct aside *aside, struct looker *looker) {
         return r;
 }
 
-/* Returns 1 when there may be more, 0 at the end, or negative errno. */
+/* Returns 1 if there may be more, 0 at the end, or negative errno. */
 static int read_some(const struct aside *aside, struct looker *looker) {
         char bytes[READ_SIZE];
         ssize_t count = read(looker->fd, bytes, sizeof(bytes));
@@ -262,7 +261,7 @@ static int read_some(const struct aside *aside, struct looker *looker) {
         return r < 0 ? r : 1;
 }
 
-/* What it wrote before it was killed. */
+/* Reads what the child wrote before it was killed. */
 static int drain(const struct aside *aside, struct looker *looker) {
         int r;
 
@@ -281,7 +280,7 @@ static void leave_out(struct aside_gap *gap, size_t item, size_t n) {
         gap->n_left += n;
 }
 
-/* Unless nothing is left to look at, or too much has hung already. */
+/* Starts a child, unless no items are left, too many items have hung, or the time is over. */
 static int start_another(struct run *run, struct looker *looker) {
         if (atomic_load(&run->board->next) >= run->aside->n || run->n_stalls > run->aside->stalls_max ||
             bury_left_behind() == 0 || clock_monotonic_usec() >= run->deadline_usec)
@@ -289,7 +288,7 @@ static int start_another(struct run *run, struct looker *looker) {
         return start_child(run, looker);
 }
 
-/* The child hangs: the item that it looks at is left out. */
+/* The child hangs: skips the item that it reads. */
 static int on_stall(struct run *run, struct looker *looker) {
         size_t item;
         int r;
@@ -322,7 +321,7 @@ static int on_turn(struct run *run, struct looker *looker, bool readable) {
         return on_stall(run, looker);
 }
 
-/* Until there is no child any more. */
+/* Receives answers until there is no child any more. */
 static int follow(struct run *run) {
         struct pollfd events[CHILDREN_MAX];
         int r = 0;
@@ -344,7 +343,7 @@ static int follow(struct run *run) {
         }
 }
 
-/* How many children look at once. */
+/* How many children read at the same time. */
 static size_t count_lookers(const struct aside *aside) {
         size_t n = aside->in_any_order ? aside->n / ITEMS_PER_CHILD : 1;
         cpu_set_t processors;
@@ -364,7 +363,7 @@ static int run_lookers(struct run *run) {
         if (r == 0)
                 r = follow(run);
         for (size_t i = 0; i < run->n_lookers; i++) {
-                if (run->lookers[i].fd >= 0) { /* an error ends the others, too */
+                if (run->lookers[i].fd >= 0) { /* after an error, end the other children, too */
                         give_up_child(run->lookers[i].child);
                         run->lookers[i].fd = fd_close(run->lookers[i].fd);
                 }

@@ -3,17 +3,17 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Looks at things that may hang, in a child process that can be given up. A read below /proc can wait for another
- * process' memory, for a file system whose server is dead, or for a driver; no signal ends some of these waits, so a
- * thread would keep the whole process from ending.
+ * Reads things that may hang, in a child process that can be abandoned. A read in /proc can wait for the memory of
+ * another process, for a file system whose server is dead, or for a driver. No signal ends some of these waits, so a
+ * thread that hangs in one would prevent the whole process from ending.
  *
  *      this process                    child (fork; it has no descriptor but the pipe)
  *        <------ answer --------       item 0
  *        <------ answer --------       item 1
- *        nothing for 2 s               item 2 hangs: killed, and left behind if it cannot die
- *                                      another child goes on with item 3
+ *        nothing for 2 s               item 2 hangs: the child is killed, and left behind if it cannot die
+ *                                      another child continues with item 3
  *
- * Only for programs with one thread: the child is a copy that goes on running.
+ * Only for programs with one thread: the child is a copy of the process that continues to run.
  */
 
 #include <stdbool.h>
@@ -21,11 +21,11 @@
 #include <sys/types.h>
 
 enum {
-        ASIDE_STALL_MSEC = 2000,  /* an item that takes longer is left out */
-        ASIDE_TOTAL_MSEC = 10000, /* then all that remain are left out */
+        ASIDE_STALL_MSEC = 2000,  /* an item that takes longer is skipped */
+        ASIDE_TOTAL_MSEC = 10000, /* after this time, all remaining items are skipped */
 };
 
-/* What the child has to tell about one item. */
+/* What the child reports about one item. */
 struct aside_answer {
         char *bytes;
         size_t size;
@@ -34,26 +34,27 @@ struct aside_answer {
 
 struct aside {
         size_t n;          /* items */
-        size_t stalls_max; /* so many items may hang, and the next ones are looked at nevertheless */
-        bool in_any_order; /* several children may look at items at the same time */
-        /* In the child: reads the item and reports on it. Returns 0, or negative errno, which ends the whole run. */
+        size_t stalls_max; /* so many items may hang; if one more hangs, the rest is skipped */
+        bool in_any_order; /* several children may read items at the same time */
+        /* Runs in the child: reads the item and reports about it. Returns 0, or negative errno, which ends the whole
+         * run. */
         int (*look)(void *userdata, size_t item, struct aside_answer *answer);
-        /* Here: takes an answer that is not empty. Called in the order of the items, unless in_any_order. Returns as
-         * look does. */
+        /* Runs in this process: receives an answer that is not empty. Called in the order of the items, unless
+         * in_any_order. Returns like look. */
         int (*take)(void *userdata, size_t item, const char *bytes, size_t size);
         void *userdata;
 };
 
 struct aside_gap {
-        size_t n_left;     /* items that were left out */
-        size_t first_left; /* the first of them, if there is one */
+        size_t n_left;     /* skipped items */
+        size_t first_left; /* the first of them; valid if n_left is not 0 */
 };
 
-/* Looks at all items. Returns 0, also when some had to be left out: *ret_gap says so; or negative errno. */
+/* Reads all items. Returns 0, also if some were skipped (*ret_gap), or negative errno. */
 int aside_run(const struct aside *aside, struct aside_gap *ret_gap);
 
-/* In look(): appends to the answer. Returns 0 or -ENOMEM. */
+/* For look(): appends to the answer. Returns 0 or -ENOMEM. */
 int aside_tell(struct aside_answer *answer, const void *bytes, size_t size);
 
-/* file_read() aside. Returns as it does; -ETIMEDOUT when the read hangs. */
+/* Like file_read(), but in a child process. Also returns -ETIMEDOUT if the read hangs. */
 ssize_t aside_read_file(const char *path, char *buffer, size_t size);
