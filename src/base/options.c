@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/nearest.h"
 #include "base/text.h"
-#include "base/wrap.h"
 
 enum {
         HELP_WIDTH = 80,
@@ -270,7 +269,7 @@ void options_print_row(FILE *stream, const char *name, const char *text) {
                 (void)fprintf(stream, "%*s%-*s ", HELP_INDENT, "", HELP_NAME_WIDTH, name);
         else
                 (void)fprintf(stream, "%*s%s\n%*s", HELP_INDENT, "", name, (int)indent, "");
-        wrap_print(stream, text, indent, indent, HELP_WIDTH);
+        text_wrap(stream, text, indent, indent, HELP_WIDTH);
 }
 
 void options_print_help(FILE *stream, const struct option_spec *specs) {

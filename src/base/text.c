@@ -128,3 +128,23 @@ int text_parse_u64(const char *text, unsigned base, uint64_t maximum, uint64_t *
         *ret_value = value;
         return 0;
 }
+
+void text_wrap(FILE *stream, const char *text, size_t column, size_t indent, size_t width) {
+        bool begins = true; /* the line has no word yet */
+
+        while (*text != '\0') {
+                size_t length = strcspn(text, " ");
+
+                if (width > 0 && !begins && column + 1 + length > width) {
+                        (void)fprintf(stream, "\n%*s", (int)indent, "");
+                        column = indent;
+                        begins = true;
+                }
+                (void)fprintf(stream, "%s%.*s", begins ? "" : " ", (int)length, text);
+                column += length + !begins;
+                begins = false;
+                text += length;
+                text += strspn(text, " ");
+        }
+        (void)fputc('\n', stream);
+}

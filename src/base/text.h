@@ -2,11 +2,15 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* String functions: copy with a limit, trim, compare, and strict parsing of numbers. None of them allocates memory. */
+/*
+ * String functions: copy with a limit, trim, compare, strict parsing of numbers, print wrapped. None of them allocates
+ * memory.
+ */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /*
  * Copies source into buffer of size bytes (at least 1); truncates it if it is too long; always terminates it. Returns
@@ -66,3 +70,9 @@ bool text_take_item(const char **list, char *buffer, size_t size);
  * Returns 0, -EINVAL if it is not a number, -ERANGE if it is too large.
  */
 int text_parse_u64(const char *text, unsigned base, uint64_t maximum, uint64_t *ret_value);
+
+/*
+ * Prints text and a newline. The first line continues at `column`, since that many columns are already printed; further
+ * lines are indented by `indent`. width is that of a whole line; 0: do not wrap.
+ */
+void text_wrap(FILE *stream, const char *text, size_t column, size_t indent, size_t width);

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "base/wrap.h"
 #include "cli/report/report.h"
 
 enum {
@@ -20,7 +19,7 @@ enum {
 static void print_message(const char *prefix, const char *text) {
         (void)fflush(stdout); /* keeps the order of what is printed */
         (void)fputs(prefix, stderr);
-        wrap_print(stderr, text, strlen(prefix), INDENT, report_style_of(stderr).width);
+        text_wrap(stderr, text, strlen(prefix), INDENT, report_style_of(stderr).width);
 }
 
 int complain(const struct invocation *invocation, int status, const char *format, ...) {

@@ -6,7 +6,6 @@
 #include "base/cleanup.h"
 #include "base/locations.h"
 #include "base/text.h"
-#include "base/wrap.h"
 #include "cli/bench/bench.h"
 
 #define NSEC_PER_MSEC 1e6
@@ -121,22 +120,22 @@ static void print_discarded(const struct bench *bench, const struct report_style
                                  series->n_discarded, text_plural(series->n_discarded),
                                  bench_state_names[j % BENCH_STATES], bench_what_names[j / BENCH_STATES],
                                  series->reason);
-                        wrap_print(stream, text, 0, 2, style->width);
+                        text_wrap(stream, text, 0, 2, style->width);
                 }
 }
 
 static void print_notes(const struct bench *bench, const struct report_style *style, FILE *stream) {
         for (const char *const *note = find_notes(bench); *note; note++)
-                wrap_print(stream, *note, 0, 0, style->width);
+                text_wrap(stream, *note, 0, 0, style->width);
         for (size_t what = 0; what < BENCH_WHATS; what++)
                 if (what != BENCH_CUDA || bench->library)
-                        wrap_print(stream, what_titles[what], 0, 2, style->width);
+                        text_wrap(stream, what_titles[what], 0, 2, style->width);
         if (!bench->library) {
                 (void)fputs("cuda: ", stream);
-                wrap_print(stream, bench->cuda_reason, 6, 2, style->width);
+                text_wrap(stream, bench->cuda_reason, 6, 2, style->width);
         }
-        wrap_print(stream, "MAD: median absolute deviation; half of the times are within this distance of the median",
-                   0, 2, style->width);
+        text_wrap(stream, "MAD: median absolute deviation; half of the times are within this distance of the median", 0,
+                  2, style->width);
 }
 
 int bench_print_text(const struct bench *bench, const struct report_style *style, FILE *stream) {

@@ -10,7 +10,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
-#include "base/wrap.h"
 #include "cli/args/command.h"
 #include "cli/node/process.h"
 #include "cli/report/report.h"
@@ -157,20 +156,20 @@ static void print_notes(const struct snapshot *snapshot, const struct client_row
         const char *why;
 
         if (snapshot->modeset)
-                wrap_print(stdout,
-                           "nvidia-drm drives displays (modeset): it keeps every GPU initialised from inside the "
-                           "kernel, without a process.",
-                           0, 0, style->width);
+                text_wrap(stdout,
+                          "nvidia-drm drives displays (modeset): it keeps every GPU initialised from inside the "
+                          "kernel, without a process.",
+                          0, 0, style->width);
         why = snapshot_gap(snapshot, "processes of other users cannot be seen; run as root to see them.", gap,
                            sizeof(gap));
         if (why)
-                wrap_print(stdout, why, 0, 0, style->width);
+                text_wrap(stdout, why, 0, 0, style->width);
         if (hanging) {
                 text_set(text,
                          "details are missing: a read of /proc/%d hangs, so the program's name is shown instead of its "
                          "command line.",
                          (int)hanging->pid);
-                wrap_print(stdout, text, 0, 0, style->width);
+                text_wrap(stdout, text, 0, 0, style->width);
         }
 }
 

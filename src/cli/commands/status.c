@@ -10,7 +10,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/text.h"
-#include "base/wrap.h"
 #include "cli/args/command.h"
 #include "cli/node/watch.h"
 #include "cli/report/report.h"
@@ -149,15 +148,15 @@ static int print_text(const struct watching *watching, const char *problem, FILE
         char nothing[REPORT_NOTHING_SIZE];
 
         if (problem)
-                wrap_print(stream, problem, 0, 0, style.width);
+                text_wrap(stream, problem, 0, 0, style.width);
         else if (snapshot_is_empty(watching->now))
-                wrap_print(stream,
-                           report_nothing(watching->now, watching->invocation->locations, nothing, sizeof(nothing)), 0,
-                           0, style.width);
+                text_wrap(stream,
+                          report_nothing(watching->now, watching->invocation->locations, nothing, sizeof(nothing)), 0,
+                          0, style.width);
         else if (report_text(watching->now, &style, stream) < 0)
                 return -ENOMEM;
         if (watching->now->daemon == DAEMON_NVIDIA)
-                wrap_print(stream, "note: it does not report changes, so it is asked every 2 s.", 0, 2, style.width);
+                text_wrap(stream, "note: it does not report changes, so it is asked every 2 s.", 0, 2, style.width);
         return 0;
 }
 

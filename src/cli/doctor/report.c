@@ -7,7 +7,6 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "base/wrap.h"
 #include "cli/doctor/doctor.h"
 
 enum {
@@ -49,7 +48,7 @@ size_t doctor_count(const struct finding *findings, size_t n, enum verdict verdi
 
 static void print_field(const char *name, const char *text, size_t width, FILE *stream) {
         (void)fprintf(stream, "    %-*s", INDENT - 4, name);
-        wrap_print(stream, text, INDENT, INDENT, width);
+        text_wrap(stream, text, INDENT, INDENT, width);
 }
 
 /* Command and path are not broken into lines, so that they can be copied. */
@@ -94,7 +93,7 @@ static void print_finding(const struct probe *probe, const struct finding *findi
 
         print_begin(section, style, stream);
         describe(probe, finding, extent, text, sizeof(text));
-        wrap_print(stream, text, HEAD_WIDTH, INDENT, style->width);
+        text_wrap(stream, text, HEAD_WIDTH, INDENT, style->width);
         if (extent == EXTENT_ALL)
                 print_details(finding, style->width, stream);
 }
@@ -107,7 +106,7 @@ static void print_names(const struct probe *probes, const struct finding *findin
                 if (findings[i].verdict == section->verdict)
                         text_add_item(text, ", ", "%s", probes[i].id);
         print_begin(section, style, stream);
-        wrap_print(stream, text, HEAD_WIDTH, HEAD_WIDTH, style->width);
+        text_wrap(stream, text, HEAD_WIDTH, HEAD_WIDTH, style->width);
 }
 
 static void print_head(const struct finding *findings, size_t n, const struct report_style *style, FILE *stream) {

@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/locations.h"
 #include "base/text.h"
-#include "base/wrap.h"
 
 enum {
         SENTENCE_SIZE = 8192,
@@ -59,7 +58,7 @@ void report_say(const char *format, ...) {
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        wrap_print(stdout, text, 0, INDENT, width);
+        text_wrap(stdout, text, 0, INDENT, width);
 }
 
 const char *report_nothing(const struct snapshot *snapshot, const struct locations *locations, char *buffer,

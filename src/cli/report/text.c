@@ -7,7 +7,6 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
-#include "base/wrap.h"
 #include "cli/report/gpu_values.h"
 
 enum { INDENT = 6 }; /* of sentences that take more than a line */
@@ -201,7 +200,7 @@ static void print_gpu_line(const struct snapshot_gpu *gpu, enum colour colour, c
         begin_remark(remarks);
         colour_print(remarks->stream, remarks->style->colours, colour, gpu->label);
         (void)fputs(": ", remarks->stream);
-        wrap_print(remarks->stream, what, strlen(gpu->label) + 2, INDENT, remarks->style->width);
+        text_wrap(remarks->stream, what, strlen(gpu->label) + 2, INDENT, remarks->style->width);
 }
 
 static void print_stuck(const struct snapshot_gpu *gpu, struct remarks *remarks) {
@@ -268,7 +267,7 @@ static void print_note(struct remarks *remarks, const char *text) {
 
         begin_remark(remarks);
         (void)fputs(head, remarks->stream);
-        wrap_print(remarks->stream, text, strlen(head), INDENT, remarks->style->width);
+        text_wrap(remarks->stream, text, strlen(head), INDENT, remarks->style->width);
 }
 
 static void print_daemon_note(const struct snapshot *snapshot, struct remarks *remarks) {
