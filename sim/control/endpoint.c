@@ -80,3 +80,23 @@ int endpoint_listen(const char *path) {
                 return -errno;
         return bind_address(&address);
 }
+
+static int send_all(int fd, const char *bytes, size_t length) {
+        while (length > 0) {
+                ssize_t count = send(fd, bytes, length, MSG_NOSIGNAL);
+
+                if (count < 0 && errno == EINTR)
+                        continue;
+                if (count < 0)
+                        return -errno;
+                bytes += count;
+                length -= (size_t)count;
+        }
+        return 0;
+}
+
+int endpoint_send(int fd, const char *text) {
+        int r = send_all(fd, text, strlen(text));
+
+        return r < 0 ? r : send_all(fd, "\n", 1);
+}

@@ -143,27 +143,19 @@ static json_t *run_verb(struct control_connection *connection, const char *verb,
 
 /* ---- lines ---- */
 
-static void free_json(json_t **json) {
-        json_decref(*json);
-}
-
 /* Takes over the reference to result. */
 static int send_answer(struct control_connection *connection, json_t *result, const char *error) {
-        CLEANUP(free_json)
+        CLEANUP(json_decrefp)
         json_t *answer = result ? json_pack("{s:b,s:o}", "ok", 1, "result", result)
                                 : json_pack("{s:b,s:s}", "ok", 0, "error", error);
         CLEANUP(free_ptr) char *text = json_dumps(answer, JSON_COMPACT);
-        int r;
 
-        if (!text)
-                return -ENOMEM;
-        r = fd_send_all(connection->fd, text, strlen(text));
-        return r < 0 ? r : fd_send_all(connection->fd, "\n", 1);
+        return text ? endpoint_send(connection->fd, text) : -ENOMEM;
 }
 
 static int answer_line(struct control_connection *connection, const char *line, size_t length) {
         json_error_t syntax;
-        CLEANUP(free_json) json_t *request = json_loadb(line, length, 0, &syntax);
+        CLEANUP(json_decrefp) json_t *request = json_loadb(line, length, 0, &syntax);
         char error[ERROR_SIZE] = "out of memory";
         const char *verb;
         json_t *result;

@@ -46,10 +46,6 @@ PUBLIC int nvCfgCloseDevice(void *handle);
 PUBLIC unsigned nvCfgEnableUVMPersistence(void *handle);
 PUBLIC unsigned nvCfgDisableUVMPersistence(void *handle);
 
-static void free_json(json_t **json) {
-        json_decref(*json);
-}
-
 /* Prints messages only on request, to debug the simulator: a library has no log of its own. */
 static void complain(const char *what, const char *why) {
         if (getenv("HOLDFAST_SIM_DEBUG"))
@@ -91,12 +87,12 @@ static json_t *receive(int fd) {
 
 /* Sends the request (taking over the reference) and returns the result, a new reference, or NULL. */
 static json_t *ask(int fd, json_t *request, const char *what) {
-        CLEANUP(free_json) json_t *owned = request;
-        CLEANUP(free_json) json_t *answer = NULL;
+        CLEANUP(json_decrefp) json_t *owned = request;
+        CLEANUP(json_decrefp) json_t *answer = NULL;
         CLEANUP(free_ptr) char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
         const char *error;
 
-        if (text && fd_send_all(fd, text, strlen(text)) == 0 && fd_send_all(fd, "\n", 1) == 0)
+        if (text && endpoint_send(fd, text) == 0)
                 answer = receive(fd);
         if (json_is_true(json_object_get(answer, "ok")))
                 return json_incref(json_object_get(answer, "result"));
@@ -127,7 +123,7 @@ static struct cfg_device *parse_devices(json_t *list, int *ret_n) {
 
 int nvCfgGetPciDevices(int *ret_n, struct cfg_device **ret_devices) {
         CLEANUP(fd_done) int fd = connect_simulator();
-        CLEANUP(free_json) json_t *list = NULL;
+        CLEANUP(json_decrefp) json_t *list = NULL;
         struct cfg_device *devices;
 
         if (fd < 0)
@@ -145,7 +141,7 @@ int nvCfgGetPciDevices(int *ret_n, struct cfg_device **ret_devices) {
 int nvCfgOpenPciDevice(int domain, int bus, int slot, int function, void **ret_handle) {
         CLEANUP(free_ptr) struct cfg_handle *handle = calloc(1, sizeof(*handle));
         CLEANUP(fd_done) int fd = connect_simulator();
-        CLEANUP(free_json) json_t *result = NULL;
+        CLEANUP(json_decrefp) json_t *result = NULL;
 
         if (!handle || fd < 0)
                 return 0;
@@ -163,7 +159,7 @@ int nvCfgOpenPciDevice(int domain, int bus, int slot, int function, void **ret_h
 
 int nvCfgCloseDevice(void *handle_pointer) {
         struct cfg_handle *handle = handle_pointer;
-        CLEANUP(free_json) json_t *result = NULL;
+        CLEANUP(json_decrefp) json_t *result = NULL;
 
         if (!handle)
                 return 0;
@@ -177,7 +173,7 @@ int nvCfgCloseDevice(void *handle_pointer) {
 }
 
 static unsigned set_uvm(struct cfg_handle *handle, int enable) {
-        CLEANUP(free_json) json_t *result = NULL;
+        CLEANUP(json_decrefp) json_t *result = NULL;
 
         if (!handle)
                 return NV_ERR_INVALID_ARGUMENT;

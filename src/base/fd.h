@@ -8,7 +8,6 @@
  */
 
 #include <errno.h>
-#include <stddef.h>
 #include <unistd.h>
 
 /* Closes fd unless it is negative, keeps errno, returns -1: fd = fd_close(fd). */
@@ -36,6 +35,3 @@ static inline int take_fd(int *fd) {
 
 /* Closes this descriptor and all with higher numbers. */
 void fd_close_from(int first);
-
-/* Sends all bytes to a blocking socket, without SIGPIPE. Returns 0 or negative errno. */
-int fd_send_all(int fd, const char *bytes, size_t length);
