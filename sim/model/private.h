@@ -241,7 +241,7 @@ void references_orphan(struct model_file *file, const struct model_gpu *gpu);
 void references_drop(struct model *model, struct model_file *file);
 bool file_references(const struct model_file *file, const struct model_gpu *gpu, bool uvm);
 
-/* ---- numa.c ---- */
+/* ---- states.c ---- */
 
 void numa_fill(const struct model *model, const struct model_gpu *gpu, struct model_numa *ret_numa);
 
