@@ -356,9 +356,11 @@ void device_poll(struct device_front *front, fuse_req_t request, struct fuse_fil
 /* Counts the files open on the inode, and those other than this one that may have no reference left. Call with the
  * mutex held. */
 static void count_files(const struct device_file *file, size_t *ret_open, size_t *ret_flushing) {
+        const struct device_file *other;
+
         *ret_open = 0;
         *ret_flushing = 0;
-        for (const struct device_file *other = LIST_FIRST(&file->front->files); other; other = LIST_NEXT(other, link)) {
+        LIST_FOREACH(other, &file->front->files, link) {
                 if (other->inode != file->inode || other->closed)
                         continue;
                 ++*ret_open;

@@ -32,14 +32,14 @@ void model_unlisten(struct model *model, struct model_listener *listener) {
 void bind_notice(struct model *model, const struct model_gpu *gpu, bool bind) {
         const struct pci_address *address = &gpu->spec.address;
         uint32_t gpu_id = nv_gpu_id(address->domain, address->bus, address->slot);
+        struct model_listener *listener;
 
         if (!model->scenario.bind_notices)
                 return;
         journal_add(model, gpu, NULL, "notice", "%s", bind ? "bind" : "unbind");
         model_unlock(model);
         (void)pthread_mutex_lock(&model->listen_mutex);
-        for (struct model_listener *listener = LIST_FIRST(&model->listeners); listener;
-             listener = LIST_NEXT(listener, link))
+        LIST_FOREACH(listener, &model->listeners, link)
                 listener->notify(listener, gpu_id, bind);
         (void)pthread_mutex_unlock(&model->listen_mutex);
         (void)model_lock(model);

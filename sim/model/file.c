@@ -243,7 +243,9 @@ void model_close(struct model_file *file) {
 }
 
 void files_orphan(struct model *model, struct model_gpu *gpu) {
-        for (struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link)) {
+        struct model_file *file;
+
+        LIST_FOREACH(file, &model->files, link) {
                 if (file->gpu == gpu && file->state == FILE_OPEN)
                         file->state = FILE_GONE;
                 references_orphan(file, gpu);
@@ -328,7 +330,9 @@ short model_file_poll(struct model_file *file) {
 }
 
 static bool books_have_gpu(const struct model *model, pid_t pid, uint32_t minor) {
-        for (const struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link))
+        const struct model_file *file;
+
+        LIST_FOREACH(file, &model->files, link)
                 if (file->gpu && file->gpu->minor == minor && file->who.pid == pid && file->state != FILE_FAILED &&
                     file->state != FILE_GONE && !file->abandoned)
                         return true;
@@ -344,6 +348,8 @@ bool model_process_has_gpu(struct model *model, pid_t pid, unsigned minor) {
 }
 
 static void fill_view(const struct model *model, const struct model_gpu *gpu, struct model_gpu_view *ret_view) {
+        const struct model_file *file;
+
         *ret_view = (struct model_gpu_view){
                 .spec = gpu->spec,
                 .minor = gpu->minor,
@@ -361,7 +367,7 @@ static void fill_view(const struct model *model, const struct model_gpu *gpu, st
                 .uvm_registrations = gpu->uvm_registrations,
                 .compute_mode = gpu->settings.compute_mode,
         };
-        for (const struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link))
+        LIST_FOREACH(file, &model->files, link)
                 ret_view->attachments += file_references(file, gpu, false);
         numa_fill(model, gpu, &ret_view->numa);
 }

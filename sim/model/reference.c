@@ -15,8 +15,9 @@
 enum { UVM_FLAGS_ALL = 3 };
 
 bool file_references(const struct model_file *file, const struct model_gpu *gpu, bool uvm) {
-        for (const struct reference *reference = LIST_FIRST(&file->references); reference;
-             reference = LIST_NEXT(reference, link))
+        const struct reference *reference;
+
+        LIST_FOREACH(reference, &file->references, link)
                 if (reference->gpu == gpu && reference->uvm == uvm)
                         return true;
         return false;
@@ -190,8 +191,9 @@ static uint32_t uvm_refuse(struct model *model, const struct model_gpu *gpu, con
 }
 
 static struct reference *find_uvm(const struct model_file *file, const uint8_t *uuid) {
-        for (struct reference *reference = LIST_FIRST(&file->references); reference;
-             reference = LIST_NEXT(reference, link))
+        struct reference *reference;
+
+        LIST_FOREACH(reference, &file->references, link)
                 if (reference->uvm && gpu_has_uuid(reference->gpu, uuid))
                         return reference;
         return NULL;

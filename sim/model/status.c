@@ -49,8 +49,10 @@ static json_t *handles_json(const struct model *model, const struct model_gpu *g
 }
 
 void holders_format(struct model *model, const struct model_gpu *gpu, char *buffer, size_t size) {
+        const struct model_file *file;
+
         buffer[0] = '\0';
-        for (const struct model_file *file = LIST_FIRST(&model->files); file; file = LIST_NEXT(file, link)) {
+        LIST_FOREACH(file, &model->files, link) {
                 if (!file_uses(file, gpu) || file->state == FILE_FAILED || file->state == FILE_GONE)
                         continue;
                 text_append_item(buffer, size, ", ", "%s (pid %d)", file->who.comm, (int)file->who.pid);

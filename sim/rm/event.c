@@ -47,10 +47,11 @@ static void deliver(struct root_client *client, const struct object *object, con
 
 static void notify_client(struct root_client *client, const struct nv_system_event *event) {
         uint32_t *action = &client->actions[event->event];
+        struct object *object;
 
         if (*action == RM_ACTION_DISABLE)
                 return;
-        for (struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
+        LIST_FOREACH(object, &client->objects, link)
                 if (object->class == NV_CLASS_EVENT_OS && object->notify_index == event->event)
                         deliver(client, object, event);
         if (*action == RM_ACTION_SINGLE)
@@ -60,9 +61,10 @@ static void notify_client(struct root_client *client, const struct nv_system_eve
 static void on_notice(struct model_listener *listener, uint32_t gpu_id, bool bind) {
         struct rm *rm = container_of(listener, struct rm, listener);
         struct nv_system_event event = {.event = NV_NOTIFIER_GPU_BIND_UNBIND, .gpu_id = gpu_id, .bind = bind};
+        struct root_client *client;
 
         rm_lock(rm);
-        for (struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
+        LIST_FOREACH(client, &rm->clients, link)
                 notify_client(client, &event);
         rm_unlock(rm);
 }
@@ -75,9 +77,12 @@ void event_init(struct rm *rm) {
 /* ---- OS events ---- */
 
 static void free_os_event(struct rm *rm, struct os_event *event) {
+        struct root_client *client;
+        struct object *object;
+
         LIST_REMOVE(event, link);
-        for (struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
-                for (struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
+        LIST_FOREACH(client, &rm->clients, link)
+                LIST_FOREACH(object, &client->objects, link)
                         if (object->event == event)
                                 object->event = NULL;
         free(event);
@@ -172,12 +177,13 @@ static uint32_t set_action(struct control *control) {
         struct root_client *client = client_find(control->file, control->call->client);
         uint32_t notifiers = has_notices(control) ? RM_NOTIFIERS : RM_NOTIFIERS_BEFORE_575;
         bool has_event = false;
+        const struct object *object;
 
         if (!client)
                 return NV_ERR_INVALID_CLIENT;
         if (wanted->event >= notifiers || wanted->action > NV_NOTIFICATION_REPEAT)
                 return NV_ERR_INVALID_ARGUMENT;
-        for (const struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
+        LIST_FOREACH(object, &client->objects, link)
                 has_event = has_event || object->class == NV_CLASS_EVENT_OS;
         if (!has_event)
                 return NV_ERR_INVALID_STATE;

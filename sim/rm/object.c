@@ -11,21 +11,27 @@
 /* ---- finding ---- */
 
 struct root_client *client_find(struct rm_file *file, uint32_t handle) {
-        for (struct root_client *client = LIST_FIRST(&file->rm->clients); client; client = LIST_NEXT(client, link))
+        struct root_client *client;
+
+        LIST_FOREACH(client, &file->rm->clients, link)
                 if (client->handle == handle)
                         return client->file == file ? client : NULL;
         return NULL;
 }
 
 struct object *object_find(const struct root_client *client, uint32_t handle) {
-        for (struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
+        struct object *object;
+
+        LIST_FOREACH(object, &client->objects, link)
                 if (object->handle == handle)
                         return object;
         return NULL;
 }
 
 static bool is_handle_taken(const struct rm *rm, uint32_t handle) {
-        for (const struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
+        const struct root_client *client;
+
+        LIST_FOREACH(client, &rm->clients, link)
                 if (client->handle == handle)
                         return true;
         return false;
@@ -47,10 +53,11 @@ void client_free(struct rm *rm, struct root_client *client) {
 
 unsigned object_count_users(const struct rm *rm, unsigned minor) {
         unsigned count = 0;
+        const struct root_client *client;
+        const struct object *object;
 
-        for (const struct root_client *client = LIST_FIRST(&rm->clients); client; client = LIST_NEXT(client, link))
-                for (const struct object *object = LIST_FIRST(&client->objects); object;
-                     object = LIST_NEXT(object, link))
+        LIST_FOREACH(client, &rm->clients, link)
+                LIST_FOREACH(object, &client->objects, link)
                         if (object->class == NV_CLASS_DEVICE && object->minor == minor) {
                                 count++;
                                 break;
@@ -208,7 +215,9 @@ static bool object_free(struct root_client *client, uint32_t handle) {
 }
 
 static const struct object *find_orphan(const struct root_client *client) {
-        for (const struct object *object = LIST_FIRST(&client->objects); object; object = LIST_NEXT(object, link))
+        const struct object *object;
+
+        LIST_FOREACH(object, &client->objects, link)
                 if (object->parent != client->handle && !object_find(client, object->parent))
                         return object;
         return NULL;

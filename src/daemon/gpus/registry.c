@@ -484,8 +484,9 @@ bool is_other_gpu(const char *first, const char *second) {
 /* The last Set of a client, if the GPU was here before. */
 static enum last_set recall(struct registry *registry, const struct gpu_info *info) {
         enum last_set last_set = SET_NOTHING;
+        struct remembered_set *set;
 
-        for (struct remembered_set *set = LIST_FIRST(&registry->remembered); set; set = LIST_NEXT(set, link))
+        LIST_FOREACH(set, &registry->remembered, link)
                 if (pci_address_compare(&set->info.address, &info->address) == 0) {
                         if (!is_other_gpu(set->info.uuid, info->uuid))
                                 last_set = set->last_set;

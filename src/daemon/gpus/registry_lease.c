@@ -22,7 +22,9 @@ static bool covers(const struct registry_lease *lease, const struct pci_address 
 }
 
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address) {
-        for (const struct registry_lease *lease = LIST_FIRST(&registry->leases); lease; lease = LIST_NEXT(lease, link))
+        const struct registry_lease *lease;
+
+        LIST_FOREACH(lease, &registry->leases, link)
                 if (covers(lease, address))
                         return true;
         return false;
@@ -30,8 +32,9 @@ bool registry_lease_covers(const struct registry *registry, const struct pci_add
 
 size_t registry_lease_count(const struct registry *registry) {
         size_t count = 0;
+        const struct registry_lease *lease;
 
-        for (const struct registry_lease *lease = LIST_FIRST(&registry->leases); lease; lease = LIST_NEXT(lease, link))
+        LIST_FOREACH(lease, &registry->leases, link)
                 count++;
         return count;
 }
@@ -108,8 +111,9 @@ static enum lease_stage lease_progress(const struct registry *registry, struct r
 
 uint64_t registry_tell_leases(struct registry *registry, uint64_t now_usec) {
         uint64_t wake_usec = UINT64_MAX;
+        struct registry_lease *lease;
 
-        for (struct registry_lease *lease = LIST_FIRST(&registry->leases); lease; lease = LIST_NEXT(lease, link)) {
+        LIST_FOREACH(lease, &registry->leases, link) {
                 enum lease_stage progress = lease->told ? RELEASING : lease_progress(registry, lease, now_usec);
 
                 if (progress != RELEASING) {

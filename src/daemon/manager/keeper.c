@@ -116,8 +116,10 @@ static bool start_closing(struct closing *closing) {
 }
 
 static void start_all(struct keeper *keeper) {
+        struct closing *closing;
+
         keeper->owes_threads = false;
-        for (struct closing *closing = LIST_FIRST(&keeper->closings); closing; closing = LIST_NEXT(closing, link)) {
+        LIST_FOREACH(closing, &keeper->closings, link) {
                 if (!closing->started)
                         closing->started = start_closing(closing);
                 keeper->owes_threads |= !closing->started;

@@ -218,8 +218,9 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata) {
 
 /* Answers a Watch at once. Other calls are answered when they are done. */
 static void session_tell_half_closed(struct session *session) {
-        for (struct session_resource *resource = LIST_FIRST(&session->resources); resource;
-             resource = LIST_NEXT(resource, link))
+        struct session_resource *resource;
+
+        LIST_FOREACH(resource, &session->resources, link)
                 if (resource->half_closed) {
                         resource->half_closed(resource); /* this changes the list */
                         return;
@@ -374,8 +375,9 @@ void session_detach(struct session_resource *resource) {
 }
 
 bool session_is_kept(const struct session *session) {
-        for (const struct session_resource *resource = LIST_FIRST(&session->resources); resource;
-             resource = LIST_NEXT(resource, link))
+        const struct session_resource *resource;
+
+        LIST_FOREACH(resource, &session->resources, link)
                 if (resource->keeps)
                         return true;
         return false;
