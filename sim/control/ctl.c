@@ -214,15 +214,6 @@ static json_t *exchange(FILE *stream, json_t *arguments) {
         return getline(&line, &size, stream) > 0 ? json_loads(line, 0, NULL) : NULL;
 }
 
-static void free_json(json_t **json) {
-        json_decref(*json);
-}
-
-static void close_stream(FILE **stream) {
-        if (*stream)
-                (void)fclose(*stream);
-}
-
 static int show(const struct ctl_request *request, json_t *answer) {
         json_t *result = json_object_get(answer, "result");
         const char *error = json_string_value(json_object_get(answer, "error"));
@@ -237,8 +228,8 @@ static int show(const struct ctl_request *request, json_t *answer) {
 }
 
 static int run(struct ctl_request *request) {
-        CLEANUP(close_stream) FILE *stream = NULL;
-        CLEANUP(free_json) json_t *answer = NULL;
+        CLEANUP(stream_done) FILE *stream = NULL;
+        CLEANUP(json_decrefp) json_t *answer = NULL;
         CLEANUP(fd_done) int fd = connect_simulator(request);
 
         if (fd < 0)
@@ -255,7 +246,7 @@ static int run(struct ctl_request *request) {
 }
 
 int ctl_main(int argc, char **argv) {
-        CLEANUP(free_json) json_t *arguments = json_object();
+        CLEANUP(json_decrefp) json_t *arguments = json_object();
         struct ctl_request request = {.arguments = arguments};
         int r = parse(argc, argv, &request);
 

@@ -38,11 +38,6 @@ static const char *const shared[] = {
         "holdfast-sim",
 };
 
-static void close_folder(DIR **folder) {
-        if (*folder)
-                (void)closedir(*folder);
-}
-
 /* ---- namespaces ---- */
 
 static int map_to_root(uid_t uid, gid_t gid) {
@@ -114,7 +109,7 @@ static int show_entry(int old_fd, const char *folder, const char *name) {
  * cannot be mounted, for example because they have disappeared meanwhile.
  */
 static int replace_folder(const char *folder, bool (*is_left_out)(const char *name)) {
-        CLEANUP(close_folder) DIR *old = opendir(folder);
+        CLEANUP(dir_done) DIR *old = opendir(folder);
         const struct dirent *entry;
 
         if (!old)
@@ -140,7 +135,7 @@ static bool is_shared(const char *name) {
 }
 
 static int show_nodes(const char *root) {
-        CLEANUP(close_folder) DIR *folder = NULL;
+        CLEANUP(dir_done) DIR *folder = NULL;
         char path[PATH_MAX], source[PATH_MAX], target[PATH_MAX];
         const struct dirent *entry;
         int r = file_rooted(path, root, "/dev");
@@ -248,7 +243,7 @@ static void describe_entry(FILE *stream, int folder_fd, const char *name, unsign
 }
 
 int node_describe(const char *root, char **ret_text) {
-        CLEANUP(close_folder) DIR *folder = NULL;
+        CLEANUP(dir_done) DIR *folder = NULL;
         unsigned uvm = uvm_major(root);
         const struct dirent *entry;
         char path[PATH_MAX];

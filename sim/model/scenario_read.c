@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "sim/model/model.h"
 
@@ -427,13 +428,8 @@ static int check_identities(struct reader *reader) {
         return 0;
 }
 
-static void close_file(FILE **file) {
-        if (*file)
-                (void)fclose(*file);
-}
-
 int scenario_read(struct scenario *scenario, const char *path, char *error, size_t error_size) {
-        CLEANUP(close_file) FILE *file = fopen(path, "re");
+        CLEANUP(stream_done) FILE *file = fopen(path, "re");
         struct reader reader = {
                 .scenario = scenario,
                 .file = file,

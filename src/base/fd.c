@@ -3,8 +3,6 @@
 
 #include "base/fd.h"
 
-#include <unistd.h>
-
 void fd_close_from(int first) {
         if (close_range((unsigned)first, ~0U, 0) < 0) /* before Linux 5.9 */
                 for (int fd = first; fd < (int)sysconf(_SC_OPEN_MAX); fd++)

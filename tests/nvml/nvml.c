@@ -23,6 +23,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "gpu/pci.h"
 #include "rpc/message.h"
@@ -103,18 +104,9 @@ static bool is_dead_socket(void) {
                access(path, F_OK) == 0;
 }
 
-static void stream_done(FILE **stream) {
-        if (*stream)
-                (void)fclose(*stream);
-}
-
-static void json_done(json_t **json) {
-        json_decref(*json);
-}
-
 /* Sends a question, whose reference it takes over. Returns the result as a new reference, or NULL. */
 static json_t *ask(json_t *question) {
-        CLEANUP(json_done) json_t *owned = question, *answer = NULL;
+        CLEANUP(json_decrefp) json_t *owned = question, *answer = NULL;
         CLEANUP(fd_done) int fd = connect_to(getenv("HOLDFAST_SIM_SOCKET"));
         CLEANUP(stream_done) FILE *stream = NULL;
         json_t *result;
@@ -140,7 +132,7 @@ static bool has_fault(const char *name) {
 /* ---- NVML ---------------------------------------------------------------------------------------------------- */
 
 int nvmlInit_v2(void) {
-        CLEANUP(json_done) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
+        CLEANUP(json_decrefp) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
         json_t *gpu;
         size_t i;
 
@@ -213,7 +205,7 @@ static bool is_held(const struct pci_address *address) {
 
 /* Returns the value of a key in the simulator's status of the GPU, as a new reference, or NULL. */
 static json_t *status_of(const char *address, const char *key) {
-        CLEANUP(json_done) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
+        CLEANUP(json_decrefp) json_t *status = ask(json_pack("{s:s}", "verb", "status"));
         json_t *gpu;
         size_t i;
 
@@ -227,7 +219,7 @@ static json_t *status_of(const char *address, const char *key) {
 }
 
 static bool has_flag(const char *address) {
-        CLEANUP(json_done) json_t *legacy = status_of(address, "legacy");
+        CLEANUP(json_decrefp) json_t *legacy = status_of(address, "legacy");
 
         return json_is_true(legacy);
 }
@@ -245,7 +237,7 @@ int nvmlDeviceGetPersistenceMode(void *device, int *mode) {
 }
 
 int nvmlDeviceSetPersistenceMode(void *device, int mode) {
-        CLEANUP(json_done) json_t *result = NULL;
+        CLEANUP(json_decrefp) json_t *result = NULL;
 
         if (!initialised)
                 return ERROR_UNINITIALIZED;
@@ -267,7 +259,7 @@ enum { MILLIWATTS = 1000 };
 static const char *const compute_modes[] = {"Default", NULL, "Prohibited", "Exclusive_Process"};
 
 static int get_setting(void *device, const char *key, json_t **ret_value) {
-        CLEANUP(json_done) json_t *settings = NULL;
+        CLEANUP(json_decrefp) json_t *settings = NULL;
 
         if (!initialised)
                 return ERROR_UNINITIALIZED;
@@ -278,7 +270,7 @@ static int get_setting(void *device, const char *key, json_t **ret_value) {
 
 /* Takes over the value's reference. If the simulator refuses the value, it is out of range. */
 static int set_setting(void *device, const char *key, json_t *value) {
-        CLEANUP(json_done) json_t *owned = value, *result = NULL;
+        CLEANUP(json_decrefp) json_t *owned = value, *result = NULL;
 
         if (!initialised)
                 return ERROR_UNINITIALIZED;
@@ -290,7 +282,7 @@ static int set_setting(void *device, const char *key, json_t *value) {
 }
 
 int nvmlDeviceGetPowerManagementLimit(void *device, unsigned *milliwatts) {
-        CLEANUP(json_done) json_t *watts = NULL;
+        CLEANUP(json_decrefp) json_t *watts = NULL;
         int result = has_fault("unsupported") ? ERROR_NOT_SUPPORTED : get_setting(device, "power_limit_w", &watts);
 
         if (result == SUCCESS)
@@ -336,7 +328,7 @@ int nvmlDeviceSetMemoryLockedClocks(void *device, unsigned low, unsigned high) {
 }
 
 int nvmlDeviceGetComputeMode(void *device, int *mode) {
-        CLEANUP(json_done) json_t *name = NULL;
+        CLEANUP(json_decrefp) json_t *name = NULL;
         int result = get_setting(device, "compute_mode", &name);
 
         for (size_t i = 0; i < ARRAY_SIZE(compute_modes) && result == SUCCESS; i++)

@@ -14,10 +14,6 @@
 
 enum { STATE_SIZE_MAX = 4 << 20 };
 
-static void json_done(json_t **json) {
-        json_decref(*json);
-}
-
 /* A killed service leaves its file behind if no service manager removes it. */
 static bool is_running(const json_t *document) {
         json_int_t pid = json_integer_value(json_object_get(document, "pid"));
@@ -26,7 +22,7 @@ static bool is_running(const json_t *document) {
 }
 
 int settings_state_read_last(const struct locations *locations, json_t **ret_document) {
-        CLEANUP(json_done) json_t *document = NULL;
+        CLEANUP(json_decrefp) json_t *document = NULL;
         CLEANUP(free_ptr) char *text = NULL;
         char path[PATH_MAX];
         int r;
@@ -44,7 +40,7 @@ int settings_state_read_last(const struct locations *locations, json_t **ret_doc
 }
 
 int settings_state_read(const struct locations *locations, json_t **ret_document) {
-        CLEANUP(json_done) json_t *document = NULL;
+        CLEANUP(json_decrefp) json_t *document = NULL;
         int r = settings_state_read_last(locations, &document);
 
         if (r < 0)
