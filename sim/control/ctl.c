@@ -21,7 +21,7 @@
 #include "sim/control/endpoint.h"
 #include "sim/control/server.h"
 
-enum { EXIT_MISUSE = 2, OPTIONS_PER_VERB = 5, OPTIONS_MAX = 16 };
+enum { EXIT_MISUSE = 2, OPTIONS_PER_VERB = 5 };
 
 /* ---- the tables ---- */
 
@@ -30,8 +30,6 @@ struct ctl_request {
         const char *root, *socket;
         const struct ctl_verb *verb;
         json_t *arguments;
-        const char *used[OPTIONS_MAX]; /* names of the given options, to check whether the verb takes them */
-        size_t n_used;
         bool json;
 };
 
@@ -48,8 +46,6 @@ static int add_argument(struct options_parser *parser, const struct option_spec 
 
         (void)json_object_set_new(request->arguments, argument->key,
                                   json_string(argument->value ? argument->value : value));
-        if (request->n_used < ARRAY_SIZE(request->used))
-                request->used[request->n_used++] = spec->name;
         return 0;
 }
 
@@ -137,14 +133,20 @@ static const struct ctl_verb *find_verb(const char *name) {
         return NULL;
 }
 
-static int check_options(const struct ctl_request *request) {
-        for (size_t i = 0; i < request->n_used; i++) {
-                bool allowed = false;
+static bool takes(const struct ctl_verb *verb, const char *option) {
+        for (size_t i = 0; i < OPTIONS_PER_VERB && verb->options[i]; i++)
+                if (text_equal(verb->options[i], option))
+                        return true;
+        return false;
+}
 
-                for (size_t j = 0; j < OPTIONS_PER_VERB && request->verb->options[j]; j++)
-                        allowed = allowed || text_equal(request->verb->options[j], request->used[i]);
-                if (!allowed)
-                        return complain(-EINVAL, "%s takes no --%s; try --help", request->verb->name, request->used[i]);
+/* Before a positional argument gets into the arguments, where it has the key of --off. */
+static int check_options(const struct ctl_request *request) {
+        for (const struct option_spec *spec = ctl_options; spec->name; spec++) {
+                const struct ctl_argument *argument = spec->data;
+
+                if (argument && json_object_get(request->arguments, argument->key) && !takes(request->verb, spec->name))
+                        return complain(-EINVAL, "%s takes no --%s; try --help", request->verb->name, spec->name);
         }
         return 0;
 }
@@ -157,19 +159,20 @@ static int parse_state(struct ctl_request *request, const char *text) {
 }
 
 static int parse_words(int n_words, char **words, struct ctl_request *request) {
-        int n_allowed = 1, r = 0;
+        int n_allowed = 1, r;
 
         request->verb = find_verb(n_words > 0 ? words[0] : "status");
         if (!request->verb)
                 return complain(-EINVAL, "unknown verb '%s'; try --help", words[0]);
-        if (request->verb->takes_state) {
+        r = check_options(request);
+        if (r == 0 && request->verb->takes_state) {
                 r = parse_state(request, n_words > 1 ? words[1] : NULL);
                 n_allowed = 2;
         }
         if (r == 0 && n_words > n_allowed)
                 return complain(-EINVAL, "%s takes no argument '%s'; try --help", request->verb->name,
                                 words[n_allowed]);
-        return r < 0 ? r : check_options(request);
+        return r;
 }
 
 /* Returns 0, positive if --help was given, or -EINVAL after printing what is wrong. */

@@ -1053,7 +1053,8 @@ def test_ctl_journal_prints_the_records_that_were_asked_for(ctl):
 
 
 @pytest.mark.parametrize("arguments", [["fly"], ["status", "more"], ["legacy", "--gpu", "0"], ["legacy", "maybe"],
-                                       ["reset", "--count", "3"], ["--bogus"], ["fail", "--gpu"]])
+                                       ["reset", "--count", "3"], ["reset", *["--gpu", "0"] * 16, "--count", "3"],
+                                       ["legacy", "on", "--off"], ["--bogus"], ["fail", "--gpu"]])
 def test_wrong_usage_of_ctl_exits_with_2_and_points_to_the_help(ctl, arguments):
     misused = ctl(*arguments)
     assert misused.returncode == 2 and misused.stdout == "" and "--help" in misused.stderr
