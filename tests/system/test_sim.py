@@ -25,6 +25,7 @@ from harness.abi import (CARD_INFO, CHECK_VERSION, FABRIC_NOT_READY, ILLEGAL_ACT
                          INVALID_CLIENT, INVALID_DEVICE, INVALID_STATE, NOT_SUPPORTED, NUMA_INFO, NV_OK, OBJECT_NOT_FOUND,
                          RM_ALLOC, RM_CONTROL, STATUS_CODE, SYS_PARAMS, UVM_INITIALIZE, WAIT_OPEN, XFER, ioctl, ioctl_errno,
                          pointed, rm_alloc, uvm, uvm_initialize, uvm_register, uvm_unregister)
+from harness.background import Background
 from harness.events import wait_until
 from harness.simulator import Simulator, opened, scenario
 
@@ -435,64 +436,50 @@ def test_a_process_that_is_killed_does_not_wait_for_its_deferred_open(make_sim, 
     wait_gpu(sim, 0, usage_count=0, teardowns=1)
 
 
-class Background:
-    """Runs a call that may block on its own thread."""
-
-    def __init__(self, call):
-        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
-        self._thread.start()
-
-    def _run(self, call):
-        self.result = call()
-
-    def waits(self):
-        self._thread.join(0.3)
-        return self._thread.is_alive()
-
-    def end(self):
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        return self.result
-
-
 def open_and_close(sim, name):
     with opened(sim, name):
-        return True
+        pass
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_before_545_nvidiactl_cannot_be_opened_while_a_gpu_is_initialised(make_sim, version):
     sim = make_sim(driver(version, 2, gpu0="hang = yes"))
-    first = Background(lambda: open_and_close(sim, "nvidia0"))
+    first = Background(open_and_close, sim, "nvidia0")
     wait_event(sim, "initialising")
-    ctl = Background(lambda: open_and_close(sim, "nvidiactl"))
-    assert ctl.waits() == (version < "545")
-    assert open_and_close(sim, "nvidia-uvm")  # another kernel module, which does not wait
+    ctl = Background(open_and_close, sim, "nvidiactl")
+    if version < "545":
+        assert not ctl.ended(within=0.3)
+    else:
+        ctl.result()
+    open_and_close(sim, "nvidia-uvm")  # another kernel module, which does not wait
     sim.ctl("hang", gpu=0, on=False)
-    assert first.end() and ctl.end()
+    first.result()
+    ctl.result()
 
 
 def test_a_status_query_waits_for_the_device_list_and_for_rms_lock(make_sim):
     sim = make_sim(scenario(2, gpu0="hang = yes"))
     question = struct.pack("IBB2xI", 0, int(sim.addresses[1].split(":")[1], 16), 0, 99)
     with opened(sim, "nvidiactl") as ctl:
-        first = Background(lambda: open_and_close(sim, "nvidia0"))
+        first = Background(open_and_close, sim, "nvidia0")
         wait_event(sim, "initialising")
         ioctl(ctl, STATUS_CODE, question)
-        second = Background(lambda: open_and_close(sim, "nvidia0"))  # has the lock of the device list while it waits
-        assert second.waits()
-        status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
-        assert status.waits()
+        second = Background(open_and_close, sim, "nvidia0")  # has the lock of the device list while it waits
+        assert not second.ended(within=0.3)
+        status = Background(ioctl, ctl, STATUS_CODE, question)
+        assert not status.ended(within=0.3)
         sim.ctl("hang", gpu=0, on=False)
-        assert first.end() and second.end() and status.end()
+        for call in (first, second, status):
+            call.result()
         sim.ctl("hang", gpu=0, on=True, which="close")
-        third = Background(lambda: open_and_close(sim, "nvidia0"))
+        third = Background(open_and_close, sim, "nvidia0")
         wait_until(lambda: len(sim.journal("close")) == 3, "the third close has begun")
-        status = Background(lambda: ioctl(ctl, STATUS_CODE, question))
+        status = Background(ioctl, ctl, STATUS_CODE, question)
         client = Background(lambda: Rm(ctl).handle)
-        assert status.waits() and client.waits()
+        assert not status.ended(within=0.3) and not client.ended(within=0.3)
         sim.ctl("hang", gpu=0, on=False, which="close")
-        assert third.end() and status.end() and client.end()
+        for call in (third, status, client):
+            call.result()
 
 
 def test_a_signal_interrupts_a_wait_for_an_open(make_sim):
