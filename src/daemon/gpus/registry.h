@@ -151,15 +151,11 @@ struct registry_request {
 /* A request is answered within this time, if necessary with REGISTRY_FAILED: NVML waits 50 s for an answer. */
 enum { REGISTRY_REQUEST_LIMIT_SEC = 45 };
 
-/* For the GPU that registry_find() returned. */
-void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request);
-
 /*
- * For a GPU that registry_find() does not know. A client may bind a GPU and request it at once, as nvidia-smi does in a
- * reset, before the daemon notices the bind. So the driver's list is read again before the answer is REGISTRY_NO_GPU.
+ * address: as registry_find() takes it. A client may bind a GPU and request it at once, as nvidia-smi does in a reset,
+ * before the daemon notices the bind. So the driver's list is read again before the answer is REGISTRY_NO_GPU.
  */
-void registry_request_unlisted(struct registry *registry, const struct pci_address *address,
-                               struct registry_request *request);
+void registry_request(struct registry *registry, const struct pci_address *address, struct registry_request *request);
 
 /* ---- leases ---- */
 

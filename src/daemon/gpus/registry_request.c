@@ -177,26 +177,26 @@ void entry_serve(struct entry *entry) {
         }
 }
 
-void registry_request(struct registry *registry, const struct gpu *gpu, struct registry_request *request) {
-        struct entry *entry = container_of(gpu, struct entry, gpu);
+static void join_queue(const struct gpu *gpu, struct registry_request *request) {
+        STAILQ_INSERT_TAIL(&container_of(gpu, struct entry, gpu)->requests, request, link);
+}
+
+void registry_request(struct registry *registry, const struct pci_address *address, struct registry_request *request) {
+        const struct gpu *gpu = registry_find(registry, address);
 
         request->stage = STAGE_NEW;
+        request->address = *address;
         request->since_usec = clock_monotonic_usec();
-        STAILQ_INSERT_TAIL(&entry->requests, request, link);
+        if (gpu) {
+                join_queue(gpu, request);
+        } else {
+                STAILQ_INSERT_TAIL(&registry->unlisted, request, link);
+                registry_rescan(registry);
+        }
         registry_advance(registry);
 }
 
 /* ---- requests for unknown GPUs ---- */
-
-void registry_request_unlisted(struct registry *registry, const struct pci_address *address,
-                               struct registry_request *request) {
-        request->stage = STAGE_NEW;
-        request->address = *address;
-        request->since_usec = clock_monotonic_usec();
-        STAILQ_INSERT_TAIL(&registry->unlisted, request, link);
-        registry_rescan(registry);
-        registry_advance(registry);
-}
 
 /* A request waits for a scan that began after it arrived. Then it joins the queue of its GPU, or is answered. */
 static void serve_unlisted(struct registry *registry, struct registry_request *request, uint64_t now_usec) {
@@ -207,7 +207,7 @@ static void serve_unlisted(struct registry *registry, struct registry_request *r
                 return;
         STAILQ_REMOVE(&registry->unlisted, request, registry_request, link);
         if (gpu)
-                STAILQ_INSERT_TAIL(&container_of(gpu, struct entry, gpu)->requests, request, link);
+                join_queue(gpu, request);
         else
                 request->answered(request, registry->stopping ? REGISTRY_FAILED : REGISTRY_NO_GPU);
 }

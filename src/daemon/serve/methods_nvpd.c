@@ -55,8 +55,6 @@ static void on_set_answered(struct registry_request *request, enum registry_answ
 
 static void begin_set(struct call *call, const struct pci_address *address, enum registry_request_kind kind,
                       bool enable) {
-        struct registry *registry = call->methods->registry;
-        const struct gpu *gpu = registry_find(registry, address);
         struct pending_set *pending = calloc(1, sizeof(*pending));
 
         if (!pending) {
@@ -70,10 +68,7 @@ static void begin_set(struct call *call, const struct pci_address *address, enum
                 .xid = call->header.xid,
         };
         session_attach(call->session, &pending->resource);
-        if (gpu)
-                registry_request(registry, gpu, &pending->request);
-        else
-                registry_request_unlisted(registry, address, &pending->request);
+        registry_request(call->methods->registry, address, &pending->request);
 }
 
 static void method_set(struct call *call, enum registry_request_kind kind) {

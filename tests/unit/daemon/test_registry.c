@@ -558,15 +558,10 @@ static void on_answered(struct registry_request *request, enum registry_answer a
 }
 
 static void ask(struct world *world, size_t index, struct asked *asked, enum registry_request_kind kind, bool enable) {
-        *asked = (struct asked){.request = {.kind = kind, .enable = enable, .answered = on_answered}};
-        registry_request(world->registry, find(world, index), &asked->request);
-}
-
-static void ask_unlisted(struct world *world, size_t index, struct asked *asked) {
         const struct pci_address address = address_of(index);
 
-        *asked = (struct asked){.request = {.kind = REGISTRY_SET_MODE_ONLY, .enable = true, .answered = on_answered}};
-        registry_request_unlisted(world->registry, &address, &asked->request);
+        *asked = (struct asked){.request = {.kind = kind, .enable = enable, .answered = on_answered}};
+        registry_request(world->registry, &address, &asked->request);
 }
 
 static enum registry_answer set_mode(struct world *world, size_t index, bool enable) {
@@ -1236,7 +1231,7 @@ static void a_set_of_a_gpu_whose_bind_is_not_known_yet_finds_the_gpu(void **stat
         look(&world);
         assert_null(find(&world, 0));
         driver_binds(&world, 0, 0);
-        ask_unlisted(&world, 0, &asked);
+        ask(&world, 0, &asked, REGISTRY_SET_MODE_ONLY, true);
         assert_false(asked.answered);
         AWAIT(&world, asked.answered);
         assert_int_equal(asked.answer, REGISTRY_DONE);
@@ -1251,7 +1246,7 @@ static void a_set_of_an_unknown_gpu_is_answered_after_the_list_was_read_again(vo
         start(&world, 1);
         world.driver.list.held_back[CALL_LIST] = true;
         registry_rescan(world.registry); /* begun before the request, so its result does not count */
-        ask_unlisted(&world, 1, &asked);
+        ask(&world, 1, &asked, REGISTRY_SET_MODE_ONLY, true);
         registry_advance(world.registry);
         assert_false(asked.answered);
         let_go_list(&world);
@@ -1267,8 +1262,8 @@ static void if_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_after_a_limit_
 
         start(&world, 1);
         world.driver.list.held_back[CALL_LIST] = true;
-        ask_unlisted(&world, 1, &first);
-        ask_unlisted(&world, 2, &second);
+        ask(&world, 1, &first, REGISTRY_SET_MODE_ONLY, true);
+        ask(&world, 2, &second, REGISTRY_SET_MODE_ONLY, true);
         first.request.since_usec -= 60 * USEC_PER_SEC;
         registry_advance(world.registry);
         assert_true(first.answered);
