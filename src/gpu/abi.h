@@ -16,7 +16,6 @@
 enum {
         NV_MAJOR = 195, /* fixed; UVM's and the capabilities' majors are dynamic */
         NV_MINOR_CTL = 255,
-        NV_CARDS_MAX = 32,
         NV_NUMA_OFFLINE_MAX = 64,
 };
 
@@ -121,15 +120,12 @@ struct nv_transfer {
 #define NV_IOCTL(number, size) _IOC(_IOC_READ | _IOC_WRITE, 'F', number, size)
 
 #define NV_ESC_CARD_INFO(count) NV_IOCTL(200, sizeof(struct nv_card_info) * (count)) /* ctl */
-#define NV_ESC_REGISTER_FD NV_IOCTL(201, sizeof(int32_t))
 #define NV_ESC_ALLOC_OS_EVENT NV_IOCTL(206, sizeof(struct nv_os_event))
 #define NV_ESC_FREE_OS_EVENT NV_IOCTL(207, sizeof(struct nv_os_event))
 #define NV_ESC_STATUS_CODE NV_IOCTL(209, sizeof(struct nv_status_code)) /* ctl */
 #define NV_ESC_CHECK_VERSION_STR NV_IOCTL(210, sizeof(struct nv_version_check))
-#define NV_ESC_XFER_CMD NV_IOCTL(211, sizeof(struct nv_transfer))
-#define NV_ESC_ATTACH_GPUS_TO_FD(count) NV_IOCTL(212, sizeof(uint32_t) * (count)) /* ctl */
-#define NV_ESC_SYS_PARAMS NV_IOCTL(214, sizeof(struct nv_sys_params))             /* ctl */
-#define NV_ESC_NUMA_INFO NV_IOCTL(215, sizeof(struct nv_numa_info))               /* GPU */
+#define NV_ESC_SYS_PARAMS NV_IOCTL(214, sizeof(struct nv_sys_params)) /* ctl */
+#define NV_ESC_NUMA_INFO NV_IOCTL(215, sizeof(struct nv_numa_info))   /* GPU */
 #define NV_ESC_NUMA_INFO_BEFORE_535 NV_IOCTL(215, sizeof(struct nv_numa_info_before_535))
 #define NV_ESC_SET_NUMA_STATUS NV_IOCTL(216, sizeof(int32_t))                /* GPU; CAP_SYS_ADMIN */
 #define NV_ESC_WAIT_OPEN_COMPLETE NV_IOCTL(218, sizeof(struct nv_wait_open)) /* GPU; ctl: zeros */
@@ -163,7 +159,6 @@ struct nv_rm_alloc {
         uint32_t status;
 };
 
-#define NV_ESC_RM_FREE NV_IOCTL(0x29, sizeof(struct nv_rm_free))
 #define NV_ESC_RM_CONTROL NV_IOCTL(0x2a, sizeof(struct nv_rm_control))
 #define NV_ESC_RM_ALLOC NV_IOCTL(0x2b, sizeof(struct nv_rm_alloc))
 
@@ -177,7 +172,6 @@ enum {
         NV_CONTROL_EVENT_SET_NOTIFICATION = 0x501,
         NV_CONTROL_GET_SYSTEM_EVENT_DATA = 0x502, /* before 575.51.02 another control, of 8 bytes */
         NV_CONTROL_QUERY_PERSISTENCE = 0x800288,  /* struct nv_persistence, on an NV_CLASS_DEVICE object */
-        NV_CONTROL_MODIFY_PERSISTENCE = 0x800287, /* the same; requires CAP_SYS_ADMIN */
 
         NV_NOTIFIER_GPU_BIND_UNBIND = 3,
         NV_EVENT_WITHOUT_DATA = 0x10000000, /* combined with a notifier: the event only wakes its descriptor */

@@ -38,7 +38,6 @@ struct text_field {
         }
 
 static const struct text_field text_fields[] = {
-        TEXT_FIELD("GPU Firmware", firmware),
         TEXT_FIELD("GPU UUID", uuid),
         TEXT_FIELD("Model", model),
         TEXT_FIELD("Video BIOS", video_bios),

@@ -23,7 +23,6 @@ struct gpu_info {
         char uuid[GPU_UUID_SIZE];   /* "GPU-..."; empty if the driver does not report it */
         char model[GPU_MODEL_SIZE]; /* marketing name; empty if the driver does not report it */
         char video_bios[32];        /* "??.??.??.??.??" until the first initialisation */
-        char firmware[32];          /* "N/A" until the first initialisation */
         bool excluded;              /* the administrator excluded it from the driver: an open fails with EPERM */
         bool lacks_numa;            /* true: it has no NUMA memory (gpu/numa.h); false: it has, or this is unknown */
 };

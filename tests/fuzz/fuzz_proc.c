@@ -83,7 +83,6 @@ static bool is_text(const char *text, size_t size) {
 static void check_info(const struct gpu_info *info) {
         fuzz_require(is_text(info->uuid, sizeof(info->uuid)) && is_text(info->model, sizeof(info->model)));
         fuzz_require(is_text(info->video_bios, sizeof(info->video_bios)));
-        fuzz_require(is_text(info->firmware, sizeof(info->firmware)));
         fuzz_require(info->minor >= GPU_MINOR_UNKNOWN && info->minor <= INT16_MAX);
 }
 

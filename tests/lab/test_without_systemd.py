@@ -13,7 +13,6 @@ pytestmark = pytest.mark.each_debian
 OURS = ("holdfast", "holdfast-nvidia-persistenced")
 NAME = "holdfast-nvidia-persistenced"
 SCRIPT = "/etc/init.d/nvidia-persistenced"
-SHIPPED = "/usr/share/holdfast-nvidia-persistenced/init-script"
 PID_FILE = "/run/nvidia-persistenced/nvidia-persistenced.pid"
 
 

@@ -55,7 +55,6 @@ static const struct property {
                 {0},
         },
         {
-                PROPERTY("ActiveState", socket_active_state),
                 PROPERTY("UnitFileState", socket_file_state),
                 {0},
         },

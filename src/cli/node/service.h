@@ -30,15 +30,14 @@ struct service {
         char dynamic_user[8];       /* "yes": a user that exists only while the unit runs */
         char runtime_directory[64]; /* RuntimeDirectory= */
         char fragment_path[256];
-        char drop_in_paths[512];      /* space between */
-        char exec_start[768];         /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
-        char documentation[128];      /* Documentation=: ours names man:holdfast(1) */
-        char n_restarts[16];          /* of automatic restarts since somebody started it */
-        char failed_command[256];     /* "ExecStartPost=/path", of one that failed; empty: none did */
-        char failed_status[32];       /* "exited with 3", of that one */
-        char last_words[256];         /* of what failed, from the journal; empty: none there */
-        char socket_file_state[32];   /* of the socket unit of the same name */
-        char socket_active_state[32]; /* the same */
+        char drop_in_paths[512];    /* space between */
+        char exec_start[768];       /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
+        char documentation[128];    /* Documentation=: ours names man:holdfast(1) */
+        char n_restarts[16];        /* of automatic restarts since somebody started it */
+        char failed_command[256];   /* "ExecStartPost=/path", of one that failed; empty: none did */
+        char failed_status[32];     /* "exited with 3", of that one */
+        char last_words[256];       /* of what failed, from the journal; empty: none there */
+        char socket_file_state[32]; /* UnitFileState of the socket unit of the same name */
 };
 
 /* Asks systemd (where it is not running there is nobody to ask), for at most timeout_usec. */
