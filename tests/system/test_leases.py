@@ -231,6 +231,28 @@ def test_a_set_that_was_sent_after_a_lease_ended_succeeds(world, daemon, client)
         assert setter.receive().results == [rpc.SUCCESS]
 
 
+def test_a_lease_of_a_client_that_was_identified_with_its_call_waiting_ends_in_order(world, daemon, client):
+    """With the 33rd session the daemon finds out who its clients are: from then on root's come first, also one that the loop
+    was about to serve."""
+    set_on = rpc.call_message(2, rpc.V2_SET_ONLY, rpc.device(world.gpus[0]) + rpc.words(rpc.ENABLED))
+    with contextlib.ExitStack() as connections:
+        client.null(1)
+        for _ in range(31):
+            connections.enter_context(connect(daemon)).null(1)
+        with stopped(daemon.pid):
+            connections.enter_context(connect(daemon))
+            client.send(rpc.record(rpc.call_message(holdfast_rpc.VERSION, holdfast_rpc.RELEASE,
+                                                    holdfast_rpc.release_args(world.gpus[0]),
+                                                    program=holdfast_rpc.PROGRAM)))
+        assert client.finish_release() == rpc.SUCCESS
+        with stopped(daemon.pid):
+            connections.enter_context(connect(daemon))
+            client.close()
+            setter = connections.enter_context(connect(daemon))
+            setter.send(rpc.record(set_on))
+        assert setter.receive().results == [rpc.SUCCESS]
+
+
 def test_a_lease_of_an_unknown_gpu_is_refused_and_releases_nothing(world, daemon, client):
     assert client.release(world.gpus[0], "00ff:17:00.0") == rpc.DEVICE_NOT_FOUND
     assert usage(world) == [1] * 3 and client.stats()["leases"] == 0
