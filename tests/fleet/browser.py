@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Chromium without a window, told what to do over a pipe (its --remote-debugging-pipe: JSON that ends with a zero byte).
+"""Chromium without a window, controlled over a pipe (its --remote-debugging-pipe: JSON messages that end with a zero byte).
 
-It runs in a network namespace of its own, in which there is no network, and every request that a page makes is kept.
+It runs in its own network namespace, which has no network, and records every request of a page.
 """
 
 import base64
@@ -17,7 +17,7 @@ import threading
 from harness import process
 from harness.events import Events
 
-TIMEOUT_SEC = 60  # of a command; a page of 2,000 nodes on a busy machine is done long before
+TIMEOUT_SEC = 60  # for a command; even a page of 2,000 nodes on a busy machine needs much less
 
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
            "--disable-extensions", "--disable-background-networking", "--remote-debugging-pipe")
@@ -27,7 +27,7 @@ KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "ArrowLeft": (3
 
 
 def pipe():
-    """Its ends, clear of 3 and 4, on which the browser expects them."""
+    """Returns a pipe's ends, with numbers above 4: the browser uses 3 and 4."""
     ends = os.pipe2(os.O_CLOEXEC)
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in ends]
     for fd in ends:
@@ -61,7 +61,7 @@ class Browser:
         self.messages.end()
 
     def send(self, method, session=None, **params):
-        """A command; its result."""
+        """Sends a command; returns its result."""
         self._last += 1
         number = self._last
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
@@ -112,7 +112,7 @@ class Page:
         return answer["result"].get("value")
 
     def texts(self, selector):
-        """Of the elements that are to be seen."""
+        """Returns the texts of the visible elements."""
         return self.eval(f"[...document.querySelectorAll({json.dumps(selector)})]"
                          ".filter((e) => e.checkVisibility()).map((e) => e.innerText)")
 
@@ -126,7 +126,7 @@ class Page:
         self._send("Input.insertText", text=text)
 
     def click(self, selector):
-        """As a user would: where the element is."""
+        """Clicks as a user does, at the position of the element."""
         x, y = self.eval(f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView("
                          "{block: 'center'}); const r = e.getBoundingClientRect(); "
                          "return [r.x + r.width / 2, r.y + r.height / 2]; })()")
@@ -137,11 +137,11 @@ class Page:
         path.write_bytes(base64.b64decode(self._send("Page.captureScreenshot", format="png")["data"]))
 
     def complaints(self):
-        """What the page or the browser found wrong: exceptions, console messages, the log (a policy that was broken)."""
+        """Returns what the page or the browser reported: exceptions, console messages, the log (such as a violated policy)."""
         return [message["params"] for message in
                 self.events("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")]
 
     def requests(self):
-        """What the page asked for, but itself and what is in it."""
+        """Returns the URLs that the page requested, except its own and those of embedded data."""
         urls = [message["params"]["request"]["url"] for message in self.events("Network.requestWillBeSent")]
         return [url for url in urls[1:] if not url.startswith("data:")]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Fixtures of the fleet's tests, which stand on the harness of the system tests.
+"""Fixtures of the fleet's tests, which use the harness of the system tests.
 
     HOLDFAST_BUILD=DIR  the build under test (default: build/)
     CI=true             a skipped test is a failure
@@ -27,14 +27,14 @@ def pytest_configure(config):
 
 @pytest.fixture
 def world():
-    """A simulated driver and daemons on it, as in the system tests, by the kernel backend."""
+    """A simulated driver and daemons with the kernel backend, as in the system tests."""
     with open_world(BUILD) as world:
         yield world
 
 
 @pytest.fixture
 def make_node():
-    """Nodes of files, each for a scripted daemon of its own."""
+    """Makes nodes that consist of files. Each can have a scripted daemon."""
     nodes = []
 
     def make():

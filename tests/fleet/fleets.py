@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Fleets of any size, of what `holdfast status --json` really prints.
+"""Fleets of any size, made from real output of `holdfast status --json`.
 
-A few nodes of files with scripted daemons are asked; what they answer is then told of many nodes, each with names and
-numbers of its own. tests/fleet/fleets.py COUNT [SEED] prints the lines that holdfast-fleet-report reads on standard input.
+The command runs on a few nodes that consist of files and have scripted daemons. Each simulated node of the fleet gets one
+of these answers, with its own names and numbers. tests/fleet/fleets.py COUNT [SEED] prints the lines that
+holdfast-fleet-report reads on standard input.
 """
 
 import copy
@@ -21,11 +22,11 @@ from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, UNKNOWN, Node
 
 EIGHT = tuple(f"0000:{bus}:00.0" for bus in ("17", "2a", "3a", "5d", "9a", "ab", "ba", "db"))
 
-# How 2,000 nodes may be on a bad day: (kind, of a thousand nodes); None: no answer.
+# The kinds of nodes on a bad day: (kind, how many of a thousand nodes). None: no answer.
 MIX = (("healthy", 985), ("troubled", 3), ("without daemon", 3), ("silent", 1), ("without driver", 1), ("NVIDIA's daemon", 4),
        (None, 3))
-FIRST = ("troubled", "healthy", None)  # what a fleet has in any case
-MODELS = {"Simulated H100 80GB": 1500, "Simulated A100 40GB": 2400}  # and how long such a model takes, in ms
+FIRST = ("troubled", "healthy", None)  # every fleet has these
+MODELS = {"Simulated H100 80GB": 1500, "Simulated A100 40GB": 2400}  # and the typical time of an open, in ms
 
 
 def rows(trouble):
@@ -52,7 +53,7 @@ def with_driver(make_node):
 
 
 def kinds_of_nodes(make_node):
-    """{kind: node}, with what there is to ask on each."""
+    """Returns {kind: node}. Each node has what its kind requires: driver, GPUs, daemon."""
     nodes = {kind: with_driver(make_node) for kind in ("healthy", "troubled", "NVIDIA's daemon", "without daemon", "silent")}
     nodes["without driver"] = make_node()
     nodes["healthy"].start_daemon(rows=rows(trouble=False))
@@ -64,12 +65,12 @@ def kinds_of_nodes(make_node):
 
 
 def answers_of(nodes):
-    """{kind: what such a node answers}; each is checked against the schema."""
+    """Returns {kind: answer of such a node}; each answer is checked against the schema."""
     return {kind: holdfast(node.root, "status", "--json", "--timeout", "0.5").json("status") for kind, node in nodes.items()}
 
 
 def heal(answer, chance):
-    """Most GPUs of a node with trouble are well: each but the first becomes so by chance, but for its names."""
+    """Makes most GPUs of a node with failures healthy: each except the first, at random. Their names stay."""
     well = {key: answer["gpus"][0][key] for key in ("persistence_mode", "state", "held", "initialised", "detail")}
     for gpu in answer["gpus"][1:]:
         if chance.random() < 0.7 and not gpu["excluded"]:
@@ -78,7 +79,7 @@ def heal(answer, chance):
 
 
 def varied(answer, chance):
-    """The same state on another node: other GPUs, which took another time."""
+    """Returns the same state for another node: other UUIDs, models and open times."""
     answer = copy.deepcopy(answer)
     model, typical = chance.choice(list(MODELS.items()))
     for gpu in answer["gpus"]:
@@ -96,7 +97,7 @@ def line(name, kind, answers, chance):
 
 
 def grow(answers, count, seed=1):
-    """The lines of a fleet of so many nodes; the same for the same seed."""
+    """Returns the lines of a fleet with COUNT nodes; the same lines for the same seed."""
     chance = random.Random(seed)
     names, weights = zip(*MIX)
     kinds = [*FIRST, *chance.choices(names, weights, k=count)][:count]

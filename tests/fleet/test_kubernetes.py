@@ -47,9 +47,9 @@ def chosen_by(target, thing):
 
 
 def build(folder):
-    """What kustomize makes of a folder, as far as it is used here: resources, and JSON patches of named objects."""
+    """Returns what kustomize builds from a folder. Supports only resources, and JSON patches of named objects."""
     recipe, = load(folder / "kustomization.yml")
-    assert set(recipe) <= {"apiVersion", "kind", "resources", "patches"}, f"{folder}: this does not know {set(recipe)}"
+    assert set(recipe) <= {"apiVersion", "kind", "resources", "patches"}, f"{folder}: build() lacks some of {set(recipe)}"
     objects = []
     for name in recipe["resources"]:
         objects += build(folder / name) if (folder / name).is_dir() else load(folder / name)
@@ -84,7 +84,7 @@ def container(overlay="base", name="daemon"):
 
 @pytest.fixture(scope="module")
 def validate():
-    """Calls validate.mjs with objects. Its packages are in the build directory; npm is asked when the lock has changed."""
+    """Calls validate.mjs with objects. Its packages are in the build directory; npm runs again when the lock file has changed."""
     need("node", "npm")
     folder = BUILD / "kubernetes-models"
     lock = (MODELS / "package-lock.json").read_text()
@@ -109,7 +109,7 @@ def validate():
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_overlay_is_valid_for_the_api(validate, overlay):
     objects = build(FOLDER / overlay)
-    if shutil.which("kubectl"):  # it is in no distribution's archive, so it may check what is checked
+    if shutil.which("kubectl"):  # no distribution packages it, so it only confirms build()
         by_name = operator.itemgetter("kind")
         assert sorted(objects, key=by_name) == sorted(kustomize(FOLDER / overlay), key=by_name)
     status, said = validate(objects)
@@ -122,7 +122,7 @@ def test_each_overlay_is_valid_for_the_api(validate, overlay):
     (lambda spec: spec.update(tolerration=[]), "'\"tolerration\"' does not exist"),
     (lambda spec: spec["containers"][0].update(livenesProbe={}), "'\"livenesProbe\"' does not exist"),
 ])
-def test_what_validates_the_manifests_finds_a_fault(validate, spoil, words):
+def test_the_manifest_validator_finds_a_fault(validate, spoil, words):
     spoilt = deepcopy(daemonset())
     spoil(spoilt["spec"]["template"]["spec"])
     status, said = validate([spoilt])
@@ -130,14 +130,14 @@ def test_what_validates_the_manifests_finds_a_fault(validate, spoil, words):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_overlay_asks_for_more_than_it_says(overlay):
+def test_each_overlay_has_only_the_privileges_that_it_needs(overlay):
     assert {thing["kind"] for thing in build(FOLDER / overlay)} <= {"Namespace", "DaemonSet", "ResourceQuota"}  # no RBAC
     spec = pod(overlay)
     assert spec["automountServiceAccountToken"] is False and "serviceAccountName" not in spec
     assert not spec.get("hostNetwork") and not spec.get("hostIPC") and spec["hostPID"] is True
     paths = {volume["hostPath"]["path"] for volume in spec["volumes"] if "emptyDir" not in volume}
     keeper = container(overlay, "keeper")["securityContext"]
-    assert keeper["capabilities"] == {"drop": ["ALL"]} and not keeper.get("privileged"), "whatever the daemon needs"
+    assert keeper["capabilities"] == {"drop": ["ALL"]} and not keeper.get("privileged"), "the keeper has privileges"
     context = container(overlay)["securityContext"]
     assert context["readOnlyRootFilesystem"] is True
     if overlay in ("base", "overlays/gpu-operator"):
@@ -157,7 +157,7 @@ def test_the_pages_own_overlay_gives_the_daemon_its_image_a_configuration_and_a_
     for part in map(yaml.safe_load, more):
         patches += part.pop("patches", [])
         whole |= part
-    # A checkout, as the page has it: the overlay lies in its root.
+    # As on the page, the overlay is in the root of a checkout.
     (tmp_path / "fleet").mkdir()
     shutil.copytree(FOLDER, tmp_path / "fleet/kubernetes")
     (tmp_path / "holdfast.conf").write_text("[gpu *]\n")
@@ -191,7 +191,7 @@ def test_each_overlay_selects_the_nodes_it_is_for():
 
 
 def probe(world, name):
-    """Whether kubelet would take the probe for passed."""
+    """Returns whether the kubelet would regard the probe as passed."""
     probe_of = container()[name]
     program, *arguments = probe_of["exec"]["command"]
     assert program == "/usr/bin/holdfast"
@@ -205,7 +205,7 @@ def probes(world):
     return {name: probe(world, f"{name}Probe") for name in ("startup", "liveness", "readiness")}
 
 
-def test_a_driver_that_comes_late_keeps_the_pod_alive_and_not_ready(world):
+def test_a_pod_without_a_driver_is_alive_but_not_ready(world):
     world.without_driver()
     assert probes(world) == {"startup": False, "liveness": False, "readiness": False}
     daemon = world.begin(*container()["args"])
@@ -213,7 +213,7 @@ def test_a_driver_that_comes_late_keeps_the_pod_alive_and_not_ready(world):
     assert probes(world) == {"startup": True, "liveness": True, "readiness": False}
 
 
-def test_a_gpu_that_fails_takes_readiness_and_not_the_daemon(world):
+def test_a_failed_gpu_makes_the_pod_unready_but_does_not_restart_it(world):
     world.simulate(gpu1="fail_opens = all")
     world.start(*container()["args"])
     assert probes(world) == {"startup": True, "liveness": True, "readiness": False}
@@ -223,7 +223,7 @@ def test_a_gpu_that_fails_takes_readiness_and_not_the_daemon(world):
     assert probes(world) == {"startup": True, "liveness": True, "readiness": True}
 
 
-def test_a_second_daemon_on_the_node_refuses_and_says_why_and_the_first_goes_on(world):
+def test_a_second_daemon_on_the_node_refuses_to_start_and_says_why(world):
     first = world.start(*container()["args"])
     done = world.run(*container()["args"])
     assert done.returncode == 1
@@ -231,7 +231,7 @@ def test_a_second_daemon_on_the_node_refuses_and_says_why_and_the_first_goes_on(
     assert probe(world, "readinessProbe") and world.sim.users() == [1, 1]
 
 
-def test_the_pod_has_the_time_that_a_stop_takes(world):
+def test_the_pods_grace_period_is_long_enough_for_a_stop(world):
     daemon = world.start(*container()["args"])
     assert daemon.stop() == 0  # within the daemon's own limit
     assert pod()["terminationGracePeriodSeconds"] > 5
@@ -246,8 +246,8 @@ def seconds(text):
 
 
 def run_as_npd(root, length=None):
-    """The rule as node-problem-detector runs it: 4096 bytes of its output, trimmed, then cut; exit status 0 is no problem, 1
-    is one, and all else unknown."""
+    """Runs the rule as node-problem-detector does: it reads 4096 bytes of output, trims and then cuts them. Exit status 0 means
+    no problem, 1 a problem, any other is unknown."""
     rule, = NPD["rules"]
     assert rule["path"] == "/usr/bin/holdfast"
     done = subprocess.run([PROGRAM, *rule["args"]], env=os.environ | process.SANITIZER_ENVIRONMENT | {"HOLDFAST_ROOT": str(root)},
@@ -258,7 +258,7 @@ def run_as_npd(root, length=None):
     return verdict, message[:length or NPD["pluginConfig"]["max_output_length"]].decode()
 
 
-def test_the_plugins_configuration_is_one_that_npd_takes():
+def test_npd_accepts_the_plugins_configuration():
     assert set(NPD) <= {"plugin", "pluginConfig", "source", "metricsReporting", "conditions", "rules"}
     assert NPD["plugin"] == "custom" and NPD["source"]
     assert set(NPD["pluginConfig"]) <= {"invoke_interval", "timeout", "max_output_length", "concurrency",
@@ -285,7 +285,7 @@ def with_gpus(make_node):
     return node
 
 
-def test_a_failed_gpu_is_a_problem_that_is_named_also_in_a_message_of_the_default_length(make_node):
+def test_npd_names_a_failed_gpu_even_in_a_message_of_the_default_length(make_node):
     node = with_gpus(make_node)
     error = "cannot open /dev/nvidia1: Input/output error, NV_ERR_INSUFFICIENT_POWER; " + "the GPU did not initialise; " * 40
     node.start_daemon(rows=[Row(THREE[0]), Row(THREE[1], FAILED, error=error[:250]), Row(THREE[2])])
@@ -316,7 +316,8 @@ def test_a_node_without_driver_is_unknown_and_a_silent_daemon_a_problem_in_time(
 
 
 class Image:
-    """The image, and containers of it: buildah runs them in a root of their own, in the node's PID namespace. The simulated driver's tree is mounted, and stands in for what the NVIDIA runtime mounts."""
+    """The image, and its containers: buildah runs them in their own root and in the node's PID namespace. The simulated driver's
+    tree is mounted instead of what the NVIDIA runtime mounts."""
 
     def __init__(self, folder):
         self.environment = os.environ | process.SANITIZER_ENVIRONMENT | {
@@ -349,7 +350,7 @@ def image(tmp_path_factory):
 
 @pytest.fixture
 def containers(image):
-    """Makes containers; buildah leaves none behind."""
+    """Makes containers, and removes them after the test."""
     names = []
 
     def make():
@@ -365,7 +366,7 @@ def test_the_image_starts_what_the_manifest_expects_and_has_no_shell(image, cont
     config = json.loads(image.call("buildah", "inspect", "--type=image", "localhost/holdfast:test"))["OCIv1"]["config"]
     assert config["Entrypoint"] == ["/usr/libexec/holdfast/nvidia-persistenced"] and container()["args"] == [
         *config["Cmd"], "--keeper-from=socket"]
-    assert config["StopSignal"] == "SIGUSR1", "a container that restarts leaves its GPUs with the other one"
+    assert config["StopSignal"] == "SIGUSR1", "a container that restarts leaves its GPUs with the keeper's container"
     root = Path(image.call("buildah", "mount", containers()))
     assert sorted(path.name for folder in ("bin", "usr/bin", "usr/sbin", "usr/libexec/holdfast")
                   for path in (root / folder).glob("*") if os.access(path, os.X_OK) and path.is_file()) == [
@@ -378,7 +379,7 @@ def test_the_image_starts_what_the_manifest_expects_and_has_no_shell(image, cont
 
 @pytest.mark.parametrize("capabilities", ["--cap-drop=ALL", "--cap-add=CAP_SYS_ADMIN"])
 def test_the_image_holds_gpus_without_a_capability_and_its_probes_answer(image, containers, world, capabilities):
-    """As `base` starts it; and of what a privileged container has, the daemon keeps nothing that it does not need."""
+    """Starts the daemon as `base` does. In a privileged container the daemon drops every capability, too."""
     world.simulate()
     name, root = containers(), world.site.root
     command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", "--root=/mnt", *container()["args"],
@@ -407,7 +408,7 @@ def test_the_image_holds_gpus_without_a_capability_and_its_probes_answer(image, 
 
 
 class Container:
-    """A container of the image that runs the program with a container's arguments, until its end."""
+    """A container of the image that runs the program with these arguments until it ends."""
 
     def __init__(self, image, name, root, arguments):
         command = image.command(name, root, "/usr/libexec/holdfast/nvidia-persistenced", "--root=/mnt", *arguments)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""fleet/prometheus: the rules by promtool, what they and the dashboard stand on, and one alert through the real things."""
+"""fleet/prometheus: the rules and the dashboard, checked by promtool and against the metrics, and used by a real Prometheus."""
 
 import json
 import os
@@ -20,7 +20,7 @@ DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())
 
 METRIC = re.compile(r"\bholdfast_\w+")
 RECORDED = re.compile(r"\b\w+:\w+:\w+\b")
-OTHERS = {"up", "ALERTS"}  # Prometheus' own
+OTHERS = {"up", "ALERTS"}  # metrics of Prometheus itself
 
 GROUPS = yaml.safe_load(RULES.read_text())["groups"]
 ALERTS = [rule for group in GROUPS for rule in group["rules"] if "alert" in rule]
@@ -45,7 +45,7 @@ def render(*arguments):
 
 @pytest.fixture
 def exported(make_node):
-    """The names of all metrics there are: of a daemon that has everything to tell."""
+    """The names of all metrics, from a daemon that reports every one of them."""
     node = make_node()
     node.load_driver()
     for minor, address in enumerate(THREE):
@@ -68,7 +68,7 @@ def test_the_example_configuration_is_valid_for_prometheus():
     promtool("check", "config", FOLDER / "prometheus.yml")
 
 
-def test_the_rules_do_on_series_what_their_unit_tests_say():
+def test_the_rules_pass_their_unit_tests():
     promtool("test", "rules", FOLDER / "holdfast.rules.test.yml")
 
 
@@ -81,8 +81,8 @@ def test_each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not():
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_an_alert_keeps_to_the_conventions(alert):
-    """Those of the monitoring mixins: a common first component, a severity, a static summary, a runbook."""
+def test_an_alert_follows_the_conventions(alert):
+    """The conventions of the monitoring mixins: a common first component, a severity, a static summary, a runbook."""
     assert re.fullmatch(r"Holdfast([A-Z][a-z]+)+", alert["alert"])
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
     summary, description = alert["annotations"]["summary"], alert["annotations"]["description"]
@@ -110,14 +110,14 @@ def test_recording_rules_are_named_level_metric_operation():
         assert level and metric.startswith("holdfast_") and operation, rule["record"]
 
 
-def test_the_rules_stand_on_metrics_that_are_exported_or_recorded(exported):
+def test_the_rules_use_only_metrics_that_are_exported_or_recorded(exported):
     recorded = {rule["record"] for rule in RECORDINGS}
     for rule in ALERTS + RECORDINGS:
         check_metrics(rule["expr"], exported, recorded)
 
 
 def check_metrics(expression, exported, recorded):
-    """Each name in the expression is a metric. What stands in quotes, or names labels, is none."""
+    """Checks that each name in the expression is a metric. Quoted texts and labels are not names of metrics."""
     names = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]', "", expression)
     from_rules = set(RECORDED.findall(names))
     plain = set(METRIC.findall(RECORDED.sub("", names)))
@@ -132,13 +132,13 @@ def check_metrics(expression, exported, recorded):
 def test_the_prometheusrule_is_the_rules():
     committed = (FOLDER / "prometheusrule.yml").read_text()
     assert committed == render("--kubernetes").stdout, \
-        "make it anew: fleet/prometheus/render --kubernetes > fleet/prometheus/prometheusrule.yml"
+        "make it again: fleet/prometheus/render --kubernetes > fleet/prometheus/prometheusrule.yml"
     manifest = yaml.safe_load(committed)
     assert (manifest["apiVersion"], manifest["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert manifest["metadata"]["name"] and manifest["spec"] == {"groups": GROUPS}
 
 
-def test_links_lead_to_runbooks_of_your_own():
+def test_links_lead_to_your_own_runbooks():
     rules = yaml.safe_load(render("--runbooks", "https://wiki.example.org/gpu/").stdout)
     links = [rule["annotations"]["runbook_url"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
     assert all(link.startswith("https://wiki.example.org/gpu/") and "//" not in link[8:] for link in links)
@@ -147,7 +147,7 @@ def test_links_lead_to_runbooks_of_your_own():
 
 @pytest.mark.parametrize("arguments", [
     ["--runbooks"], ["--runbooks", "wiki"], ["--runbooks", "https://a b"], ["--runbooks", 'https://a"}'], ["rules"]])
-def test_what_is_no_link_is_refused(arguments):
+def test_an_invalid_link_is_refused(arguments):
     done = render(*arguments)
     assert done.returncode == 2 and done.stdout == "" and done.stderr
 
@@ -159,13 +159,13 @@ QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
 
 
-def test_each_query_is_of_metrics_that_are_exported_or_recorded(exported):
+def test_each_query_uses_only_metrics_that_are_exported_or_recorded(exported):
     recorded = {rule["record"] for rule in RECORDINGS}
     for query in QUERIES + [variable["query"]["query"] for variable in VARIABLES.values() if variable["type"] == "query"]:
         check_metrics(query, exported, recorded)
 
 
-def test_each_query_is_promql(tmp_path):
+def test_each_query_is_valid_promql(tmp_path):
     rules = [{"record": f"dashboard:query:{i}", "expr": query.replace("$__rate_interval", "5m")}
              for i, query in enumerate(QUERIES)]
     file = tmp_path / "queries.yml"
@@ -173,7 +173,7 @@ def test_each_query_is_promql(tmp_path):
     assert f"{len(QUERIES)} rules found" in promtool("check", "rules", "--lint=none", file)
 
 
-def test_each_query_uses_variables_that_there_are():
+def test_each_query_uses_variables_that_exist():
     used = {name for query in QUERIES for name in re.findall(r"\$(\w+)", query)} - {"__rate_interval"}
     assert used <= set(VARIABLES) and {"job", "instance"} <= used
 
@@ -186,13 +186,13 @@ def test_a_panel_says_what_it_shows_and_in_which_unit(panel):
     assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
 
 
-def test_panels_fill_rows_of_24_and_lie_on_no_other():
+def test_panels_fit_into_24_columns_and_do_not_overlap():
     taken = {}
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
         for cell in ((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])):
-            assert cell not in taken, f"{panel['title']} lies on {taken[cell]}"
+            assert cell not in taken, f"{panel['title']} overlaps {taken[cell]}"
             taken[cell] = panel["title"]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
@@ -203,12 +203,12 @@ def test_failures_come_first():
     assert [row["title"] for row in DASHBOARD["panels"] if row["type"] == "row"][0] == "What is wrong"
 
 
-# ---- all of it, for real -----------------------------------------------------
+# ---- with real servers --------------------------------------------------------
 
 
 @pytest.fixture
 def servers():
-    """servers(kind, ...): started, and stopped in the end."""
+    """servers(kind, ...) starts a server, which is stopped after the test."""
     started = []
 
     def start(kind, *options):
@@ -239,12 +239,12 @@ def test_alerts_come_and_go_in_a_real_prometheus_behind_a_real_node_exporter(wor
 
     prometheus = servers(Prometheus, tmp_path, [exporter.address])
     prometheus.wait_ready()
-    events.wait_until(lambda: prometheus.firing("gpu") == {("HoldfastGpuFailed", "1")}, "GPU 1 alone is told as failed", 30)
+    events.wait_until(lambda: prometheus.firing("gpu") == {("HoldfastGpuFailed", "1")}, "an alert for GPU 1 alone", 30)
     daemon.stop()
     write()
-    events.wait_until(lambda: ("HoldfastDown", None) in prometheus.firing("gpu"), "the daemon is told as down", 30)
+    events.wait_until(lambda: ("HoldfastDown", None) in prometheus.firing("gpu"), "an alert for the stopped daemon", 30)
     world.sim.ctl("fail", gpu=world.gpus[1], count=0)
     world.start()
     write()
     events.wait_until(lambda: not prometheus.firing("gpu") and prometheus.value("job:holdfast_gpu_held:sum") == 2,
-                      "no alert, and all GPUs held", 30)
+                      "no alert, and every GPU held", 30)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""fleet/report: answers of nodes, good and bad, into a table and a page; the page in a real browser."""
+"""fleet/report: valid and invalid answers of nodes become a table and a page, which a real browser shows."""
 
 import copy
 import csv
@@ -30,14 +30,14 @@ def report(*arguments, lines=None):
 
 
 def table(*arguments, lines=None):
-    """The CSV, as dictionaries."""
+    """Returns the rows of the CSV as dictionaries."""
     done = report("--csv", "-", *arguments, lines=lines)
     assert (done.returncode, done.stderr) == (0, "")
     return list(csv.DictReader(io.StringIO(done.stdout, newline="")))
 
 
 def findings(*arguments, lines=None):
-    """{node: (verdict, findings)}, of nodes that have one row."""
+    """Returns {node: (verdict, findings)}, for nodes with one row."""
     return {row["node"]: (row["verdict"], row["findings"]) for row in table(*arguments, lines=lines)}
 
 
@@ -59,7 +59,7 @@ def fleet_nodes():
 
 @pytest.fixture(scope="module")
 def answers(fleet_nodes):
-    """What `holdfast status --json` prints on each; the schema has been checked."""
+    """The output of `holdfast status --json` on each node, checked against the schema."""
     return fleets.answers_of(fleet_nodes)
 
 
@@ -68,7 +68,7 @@ def healthy(answers):
     return copy.deepcopy(answers["healthy"])
 
 
-# ---- the fleets that the tests grow ------------------------------------------
+# ---- the fleets of these tests -----------------------------------------------
 
 
 def test_a_grown_fleet_has_answers_that_the_schema_allows(answers):
@@ -84,7 +84,7 @@ def test_a_grown_fleet_has_answers_that_the_schema_allows(answers):
 # ---- the table ---------------------------------------------------------------
 
 
-def test_the_table_has_a_row_for_each_gpu_and_for_each_node_without(answers):
+def test_the_table_has_a_row_for_each_gpu_and_for_each_node_without_gpus(answers):
     lines = fleets.grow(answers, 200)
     rows = table("-", lines=lines)
     expected = Counter()
@@ -117,7 +117,7 @@ def test_a_node_gets_the_verdict_that_holdfast_check_gives(fleet_nodes, answers,
     assert words in "".join(row["findings"] for row in rows)
 
 
-def test_nvidias_daemon_is_as_good_where_it_holds_all(answers):
+def test_a_node_on_which_nvidias_daemon_holds_every_gpu_is_ok(answers):
     assert {row["verdict"] for row in table("-", lines=[{"node": "n", "status": answers["NVIDIA's daemon"]}])} == {"ok"}
 
 
@@ -150,13 +150,13 @@ def test_settings_that_are_not_as_wanted_are_findings_of_their_gpu(healthy):
     assert (rows[0]["verdict"], rows[0]["findings"]) == ("ok", "")
 
 
-def test_answers_of_before_there_were_settings_are_read(healthy):
+def test_answers_of_versions_without_settings_are_accepted(healthy):
     for gpu in healthy["gpus"]:
         del gpu["settings"]
     assert {row["verdict"] for row in table("-", lines=[{"node": "n", "status": healthy}])} == {"ok"}
 
 
-def test_a_spreadsheet_runs_nothing_of_what_a_node_says(healthy):
+def test_a_spreadsheet_executes_no_text_of_a_node(healthy):
     healthy["gpus"][0]["name"] = "=HYPERLINK(A1)"
     rows = table("-", lines=[{"node": "@n", "status": healthy}, {"node": "-2+3", "error": "+1"}])
     assert {row["node"] for row in rows} == {"'@n", "'-2+3"}
@@ -166,7 +166,7 @@ def test_a_spreadsheet_runs_nothing_of_what_a_node_says(healthy):
 # ---- where answers come from -------------------------------------------------
 
 
-def test_files_and_folders_are_answers_by_their_names(answers, tmp_path):
+def test_a_file_is_the_answer_of_the_node_that_it_is_named_after(answers, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/node1.json").write_text(json.dumps(answers["healthy"]))
     (tmp_path / "a/README.txt").write_text("no answer")
@@ -176,7 +176,7 @@ def test_files_and_folders_are_answers_by_their_names(answers, tmp_path):
         "node1": ("ok", ""), "node2": ("unknown", "unreachable"), "n3": ("unknown", "a"), "n4": ("unknown", "b")}
 
 
-def test_a_node_cannot_take_anothers_place_by_what_its_own_answer_says(answers, tmp_path):
+def test_a_node_cannot_answer_for_another_node(answers, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"node": "b", "error": "made up"}))
     (tmp_path / "b.json").write_text(json.dumps(answers["healthy"]))
     (tmp_path / "c.json").write_text(json.dumps({"node": "b", "status": answers["healthy"]}))
@@ -184,14 +184,14 @@ def test_a_node_cannot_take_anothers_place_by_what_its_own_answer_says(answers, 
     assert findings(tmp_path) == {"a": stranger, "b": ("ok", ""), "c": stranger}
 
 
-def test_nodes_of_the_inventory_that_did_not_answer_are_told(answers, tmp_path):
+def test_nodes_of_the_inventory_that_did_not_answer_are_reported(answers, tmp_path):
     names = tmp_path / "names"
     names.write_text("# all\nnode1\nnode2 # new\n\n")
     found = findings("--nodes", names, "-", lines=[{"node": "node1", "status": answers["healthy"]}])
     assert found == {"node1": ("ok", ""), "node2": ("unknown", "no answer")}
 
 
-def test_a_file_from_long_ago_is_no_answer(answers, tmp_path):
+def test_an_old_file_is_not_an_answer(answers, tmp_path):
     file = tmp_path / "node1.json"
     file.write_text(json.dumps(answers["healthy"]))
     os.utime(file, (time.time() - 7200,) * 2)
@@ -199,12 +199,12 @@ def test_a_file_from_long_ago_is_no_answer(answers, tmp_path):
     assert findings("--max-age", "1", file)["node1"] == ("unknown", "no answer for 2.0 hours")
 
 
-def test_of_two_answers_of_a_node_the_last_counts(answers):
+def test_the_last_of_two_answers_of_a_node_counts(answers):
     lines = [{"node": "n", "error": "timeout"}, {"node": "n", "status": answers["healthy"]}]
     assert findings("-", lines=lines) == {"n": ("ok", "")}
 
 
-# ---- answers that are none ---------------------------------------------------
+# ---- invalid answers ---------------------------------------------------------
 
 
 def changed(**changes):
@@ -249,7 +249,7 @@ def without(name):
     (lambda answer: [], "the answer is not an object"),
     (lambda answer: None, "the answer is not an object"),
 ], ids=lambda value: value if isinstance(value, str) else "")
-def test_an_answer_that_cannot_be_used_is_that_nodes_fault_and_no_others(answers, healthy, change, sentence):
+def test_an_unusable_answer_affects_only_its_own_node(answers, healthy, change, sentence):
     found = findings("-", lines=[{"node": "bad", "status": change(healthy)}, {"node": "good", "error": "x"}])
     name = "line 1" if "not JSON" in sentence else "bad"
     assert found[name][0] == "unknown" and sentence in found[name][1]
@@ -270,26 +270,26 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("what", TEXTS)
-def test_a_file_with_anything_in_it_is_that_nodes_fault(tmp_path, what):
+def test_a_file_that_is_not_an_answer_makes_its_node_unknown(tmp_path, what):
     text, words = TEXTS[what]
     (tmp_path / "node1.json").write_bytes(text.encode("latin-1"))
     verdict, found = findings(tmp_path)["node1"]
     assert verdict == "unknown" and words in found
 
 
-def test_a_line_that_is_too_long_or_none_leaves_the_others(answers):
+def test_a_line_that_is_too_long_or_invalid_does_not_affect_the_others(answers):
     lines = ['{"node": "' + "x" * 5_000_000 + '"}', "nonsense", {"node": "n", "status": answers["healthy"]}]
     found = findings("-", lines=lines)
     assert "larger than 4 MiB" in found["line 1"][1] and "not JSON" in found["line 2"][1] and found["n"] == ("ok", "")
 
 
-def test_a_state_that_is_new_is_unknown_and_not_an_error(healthy):
+def test_a_new_state_is_unknown_and_not_an_error(healthy):
     healthy["gpus"][0]["state"] = "levitating"
     rows = table("-", lines=[{"node": "n", "status": healthy}])
     assert [row["state"] for row in rows][:2] == ["unknown", "held"]
 
 
-def test_texts_lose_what_does_not_print(healthy):
+def test_unprintable_characters_are_replaced(healthy):
     healthy["gpus"][0]["name"] = "a\x1b[31m\u202e\ud800" + "b" * 1000
     name = table("-", lines=[{"node": "n\n", "status": healthy}])[0]["name"]
     assert name.startswith("a\ufffd[31m\ufffd\ufffdb") and len(name) == 500
@@ -307,7 +307,7 @@ def test_texts_lose_what_does_not_print(healthy):
     (["--html", "/", "-"], 1, "cannot write /: "),
     (["--csv", "-", "--nodes", "/nowhere", "-"], 1, "cannot read /nowhere: No such file or directory"),
 ])
-def test_wrong_use_is_told_in_a_sentence(arguments, status, words):
+def test_wrong_usage_is_reported_in_a_sentence(arguments, status, words):
     done = report(*arguments, lines=[{"node": "n", "error": "x"}])
     assert done.returncode == status and words in done.stderr and "Traceback" not in done.stderr
 
@@ -326,14 +326,14 @@ def test_a_page_is_replaced_whole_and_readable_by_all(tmp_path):
     assert os.listdir(tmp_path) == ["fleet.html"]
 
 
-def test_a_reader_that_goes_away_is_told_of_in_a_sentence(answers):
+def test_a_closed_pipe_is_reported_in_a_sentence(answers):
     lines = "".join(json.dumps(line) + "\n" for line in fleets.grow(answers, 300))
     done = subprocess.run(["bash", "-c", '"$0" --csv - - | true; exit "${PIPESTATUS[0]}"', REPORT], input=lines, text=True,
                           capture_output=True, timeout=60, check=False)
     assert done.returncode == 1 and done.stderr == "holdfast-fleet-report: cannot write -: Broken pipe\n"
 
 
-def test_a_terminal_that_knows_no_unicode_gets_utf8_all_the_same():
+def test_the_output_is_utf8_even_if_the_terminal_is_ascii():
     done = subprocess.run([REPORT, "--csv", "-", "-"], input='{"node": "n\u00fc", "error": "x"}\n'.encode(),
                           env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0 and "n\u00fc".encode() in done.stdout
@@ -362,7 +362,7 @@ def browser():
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Opens the page of these lines; at the end nothing may have been complained of, nor asked for from outside."""
+    """Opens the page of these lines. At the end the page must have reported no problem and requested nothing from outside."""
     pages = []
 
     def show(lines, fragment="", **how):
@@ -378,14 +378,14 @@ def show(browser, tmp_path):
 
 
 def states_of(lines):
-    """How many GPUs are in which state; of nodes that did not answer, how many there are."""
+    """Returns how many GPUs are in each state, and how many nodes did not answer."""
     states = Counter(gpu["state"] for line in lines if "status" in line for gpu in line["status"]["gpus"])
     silent = sum("error" in line for line in lines)
     return states | ({"no answer": silent} if silent else {})
 
 
 def nodes_shown(page):
-    """Their names; of those out of sight the browser lays no text out."""
+    """Returns the names, from titles: the browser computes no text of nodes outside the window."""
     return page.eval("[...document.querySelectorAll('.node:not([hidden])')].map((e) => e.title)")
 
 
@@ -410,7 +410,7 @@ def test_two_thousand_nodes_stay_a_small_page(answers, show):
 
 
 @pytest.mark.parametrize("count", [3, 2000])
-def test_search_finds_nodes_by_all_that_is_told_of_them(answers, show, count):
+def test_search_finds_nodes_by_every_text_about_them(answers, show, count):
     lines = fleets.grow(answers, count)
     page = show(lines)
     healthy = next(line for line in lines if "status" in line and line["status"]["held"] == 8)
@@ -437,7 +437,7 @@ def test_a_filter_shows_the_nodes_that_have_such_a_gpu(answers, show):
     assert len(nodes_shown(page)) == 300
 
 
-def test_what_is_wrong_comes_first_and_can_be_seen_in_full(answers, show):
+def test_problems_come_first_and_can_all_be_shown(answers, show):
     lines = [{"node": f"n{i}", "error": "down"} for i in range(30)] + [{"node": "well", "status": answers["healthy"]}]
     page = show(lines)
     assert len(page.texts("#trouble-rows tr")) == 20 and page.texts("#more-troubles") == ["Show all 30"]
@@ -447,7 +447,7 @@ def test_what_is_wrong_comes_first_and_can_be_seen_in_full(answers, show):
                      "document.querySelector('#map').getBoundingClientRect().top")
 
 
-def test_a_healthy_fleet_has_nothing_wrong_to_show(answers, show):
+def test_a_healthy_fleet_shows_no_problems(answers, show):
     page = show([{"node": "n1", "status": answers["healthy"]}])
     assert page.texts("#troubles") == [] and page.texts("#headline")[0].startswith("0 of 1 node need attention; 8 of 8 GPUs")
 
@@ -468,7 +468,7 @@ def test_the_keyboard_walks_the_map_and_opens_a_node(answers, show):
     assert page.texts("#details") == [] and page.eval("document.activeElement.title") == "n1"
 
 
-def test_details_tell_all_of_a_node_and_have_a_link(answers, show):
+def test_details_show_everything_about_a_node_and_have_a_link(answers, show):
     lines = [{"node": "n1", "status": answers["troubled"]}, {"node": "n2", "error": "down"}]
     page = show(lines, "#n1")
     assert page.texts("#details-title") == ["n1"]
@@ -499,7 +499,7 @@ def test_open_times_are_plotted_by_model_and_a_simulation_says_so(answers, show)
         assert f"the slowest in {slowest:.2f} s" in figure and "not from real GPUs" in figure
 
 
-def test_what_nodes_say_is_shown_and_never_run(healthy, show):
+def test_texts_of_nodes_are_shown_and_never_executed(healthy, show):
     evil = "</script><script>throw 1</script><img src=x onerror=throw(2)>&amp;<!--"
     healthy["gpus"][0]["name"] = healthy["daemon"]["version"] = evil
     healthy["gpus"][1].update(state="failed")
@@ -529,7 +529,7 @@ def test_states_differ_by_letter_and_can_be_read_in_both_schemes(answers, show, 
         contrast = (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05)
         assert contrast >= 4.5, f"{letter}: {contrast:.1f}"
     by = {name: ground for _, name, ground, _ in keys}
-    # To an eye that sees no hue: what is wrong is not as light as what is well.
+    # For readers who do not distinguish colours: bad states differ from "held" in lightness.
     for bad in ("failed", "stuck", "not-initialised", "released"):
         pair = sorted((by[f"key {bad}"], by["key held"]))
         assert (pair[1] + 0.05) / (pair[0] + 0.05) > 1.2, bad

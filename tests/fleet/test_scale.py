@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""docs/scale.md: what it calls exact is so, and its formula for Ansible does what it says."""
+"""docs/scale.md: its exact figures are correct, and its formula for Ansible computes what the page says."""
 
 import re
 import sys
@@ -28,8 +28,8 @@ def test_a_node_has_as_many_series_as_the_page_says(world, gpus):
         text = holdfast(world.site.root, "metrics").out
         return [line for line in text.splitlines() if not line.startswith("#")]
 
-    # The last thing that the daemon learns of a GPU.
-    events.wait_until(lambda: sum(line.startswith("holdfast_gpu_legacy_flag{") for line in lines()) == gpus, "all is known", 20)
+    # The daemon learns the legacy flag of a GPU last.
+    events.wait_until(lambda: sum(line.startswith("holdfast_gpu_legacy_flag{") for line in lines()) == gpus, "every flag", 20)
     assert len(lines()) == SERIES[gpus]
 
 

@@ -3,8 +3,8 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """commands.py BUILD: runs each program and each command of a build once, on a simulated node with two GPUs.
 
-It finds out whether everything starts and works together, in seconds. It requires neither root nor /dev/fuse (the daemon
-reaches the simulated driver through the library that stands in for NVIDIA's) and no Python package.
+It checks in seconds whether everything starts and works together. It requires no root, no /dev/fuse and no Python package:
+the daemon reaches the simulated driver through the simulated library of NVIDIA.
 """
 
 import os
@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 from harness import process  # noqa: E402
 from harness.world import World  # noqa: E402
 
-# What is run of each command that `holdfast --help` lists: options, exit status, and what its output has. The node has a
-# daemon, but neither device files nor /proc/driver nor systemd, and only root may switch persistence mode.
+# For each command that `holdfast --help` lists: its options, the expected exit status, and a pattern in its output. The
+# node has a daemon, but no device files, no /proc/driver and no systemd. Only root may switch persistence mode.
 AS_ROOT = os.geteuid() == 0
 COMMANDS = {
     "status": ([], 0, r"2 of 2 GPUs held"),
@@ -38,7 +38,7 @@ COMMANDS = {
 
 
 class Checks:
-    """Runs commands, says of each whether it did what it should, and counts those that did not."""
+    """Runs commands, prints whether each one succeeded, and counts failures."""
 
     def __init__(self, environment):
         self._environment = environment

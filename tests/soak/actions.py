@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What may happen on a node, how often, and when it makes sense. Each gives a sentence for the record before it is done.
+"""The random actions on a node, with their frequency.
 
     @action(weight)
     def name(node, source): ...
 
-is a generator: it yields its sentence once it has decided, and does it then; without a sentence it does not apply.
+defines an action. It is a generator: it decides what to do, yields a sentence that describes it for the record, and then
+does it. An action that does not apply now yields nothing.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ def action(weight):
 
 
 def some(source, things):
-    """One of them, or None."""
+    """Returns a random element, or None if there is none."""
     things = list(things)
     return source.choice(things) if things else None
 
@@ -196,4 +197,4 @@ def a_set_by_another_user(node, source):
     if gpu:
         yield f"uid {process.NOBODY} sets {gpu.address} to {rpc.DISABLED}"
         answer = node.daemon.call_as_nobody("set_only", gpu.address, rpc.DISABLED)
-        assert answer == str(rpc.PERMISSIONS), f"it is answered with {answer}"
+        assert answer == str(rpc.PERMISSIONS), f"a Set by another user is answered with {answer}"

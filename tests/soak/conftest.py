@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The soak stands on the harness of the system tests.
+"""The soak test uses the harness of the system tests.
 
     HOLDFAST_BUILD=DIR         the build under test (default: build/)
-    HOLDFAST_SOAK_MINUTES=N    how long, for each seed (default: 1)
-    HOLDFAST_SOAK_SEED=N       this seed only; otherwise a fixed one and a random one
+    HOLDFAST_SOAK_MINUTES=N    the duration for each seed (default: 1)
+    HOLDFAST_SOAK_SEED=N       the only seed (default: a fixed seed and a random one)
     CI=true                    a skipped test is a failure
 """
 
@@ -47,6 +47,6 @@ def minutes():
 
 @pytest.fixture
 def world():
-    """A simulated driver and a daemon on it, by the kernel backend."""
+    """A simulated driver and a daemon with the kernel backend."""
     with open_world(BUILD) as world:
         yield world

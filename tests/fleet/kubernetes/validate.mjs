@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Holdfast authors
 
-// Reads Kubernetes objects, a JSON array, from standard input, and prints a line for each fault: of values by the schemas
-// of the API, of names by its types, since the schemas let unknown names pass. Exit status 1 if there was one. Runs in
-// the folder in which npm has put what package.json names.
+// Reads a JSON array of Kubernetes objects from standard input, and prints a line for each fault. The API's schemas check
+// the values. Its types check the names, because the schemas accept unknown names. Exit status 1: there were faults. Runs
+// in the folder in which npm has installed the packages of package.json.
 
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
