@@ -112,7 +112,7 @@ def program(node):
     (COLLECTION, "ansible-lint", ("--profile=production", "--offline")),
     (TOP / "fleet/ansible", "yamllint", ("--strict", ".")),
 ], ids=["ansible-lint", "yamllint"])
-def test_it_is_written_as_collections_should_be(folder, tool, options, controller):
+def test_the_collection_passes_its_linters(folder, tool, options, controller):
     if not shutil.which(tool):
         pytest.skip(f"{tool} is missing (scripts/setup lab-fleet installs it)")
     done = subprocess.run([tool, *options], cwd=folder, env=controller.environment, stdin=subprocess.DEVNULL,
@@ -143,7 +143,7 @@ def test_a_run_over_three_new_nodes_leaves_every_gpu_held_at_every_boot(healthy)
     assert_warm(healthy.nodes[0])
 
 
-def test_check_mode_on_new_nodes_told_what_the_run_then_changed(fleet):
+def test_check_mode_on_new_nodes_predicted_what_the_run_then_changed(fleet):
     for node in fleet.nodes:
         assert fleet.enabled.changed(node), fleet.enabled.text
         assert fleet.predicted.changed(node) == fleet.enabled.changed(node)
@@ -177,7 +177,7 @@ def test_when_the_first_node_fails_no_other_is_touched(healthy, newer):
 # ---- checking ------------------------------------------------------------------
 
 
-def test_a_fleet_that_is_well_passes_the_check(healthy):
+def test_a_healthy_fleet_passes_the_check(healthy):
     verdict, table = healthy.check()
     assert verdict == "3 nodes hold all their GPUs"
     assert table.count("active, enabled") == 3 and table.count("2/2") == 3
@@ -216,7 +216,7 @@ def test_gpus_kept_by_the_legacy_flag_alone_are_found(healthy):
     assert "is disabled, so it would not start at boot" in table and "0/2" in table
 
 
-def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_looked_at(healthy):
+def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_checked(healthy):
     node = healthy.nodes[0]  # also the one that the last tasks would run on
     node.poweroff()
     healthy.nodes[2].exec("systemctl", "stop", UNIT)
@@ -236,7 +236,7 @@ def test_a_node_without_holdfast_is_named(controller, fresh):
 # ---- the report ----------------------------------------------------------------
 
 
-def test_the_report_has_every_node_also_one_that_cannot_be_reached(healthy, lab):
+def test_the_report_has_every_node_including_unreachable_ones(healthy, lab):
     gone = lab.node(**NODE).boot()
     gone.cut_power()
     # From the checkout, which has the program beside it.
@@ -269,7 +269,7 @@ def test_another_configuration_is_applied_without_a_teardown_and_a_wrong_one_is_
     assert teardowns(node) == before
 
 
-def test_an_upgrade_and_a_way_back_tear_no_gpu_down(healthy, newer, current, packages):
+def test_an_upgrade_and_a_downgrade_tear_no_gpu_down(healthy, newer, current, packages):
     node = healthy.nodes[1]
     before = teardowns(node)
     for variables, version in ((newer, f"{packages.version('holdfast')}+1"), (current, packages.version("holdfast"))):
@@ -284,7 +284,7 @@ def test_an_upgrade_and_a_way_back_tear_no_gpu_down(healthy, newer, current, pac
 # ---- other ways in, and out ----------------------------------------------------
 
 
-def test_packages_by_name_are_installed_and_a_rollback_leaves_nothing(controller, fresh, packages):
+def test_packages_are_installed_by_name_and_a_rollback_leaves_nothing(controller, fresh, packages):
     for name in NAMES:
         fresh.put(packages.file(name), f"/srv/repository/{packages.file(name).name}")
     fresh.exec("cd /srv/repository && apt-ftparchive packages . >Packages")
@@ -339,7 +339,7 @@ def test_a_rollback_removes_what_the_role_wrote_and_keeps_an_administrators_file
     assert fresh.read("/etc/holdfast/holdfast.conf") == "[daemon]\n"
 
 
-def test_settings_are_applied_and_one_that_cannot_be_is_a_failure(controller, fresh):
+def test_settings_are_applied_and_one_that_cannot_be_applied_is_a_failure(controller, fresh):
     fresh.install()
     fresh.put(NVML, "/usr/lib/libnvidia-ml.so.1")
     fresh.write("/etc/systemd/system/holdfast-settings.service.d/nvml.conf",
@@ -355,7 +355,7 @@ def test_settings_are_applied_and_one_that_cannot_be_is_a_failure(controller, fr
     assert_warm(fresh)
 
 
-def test_what_an_image_has_already_is_enabled_and_started(controller, fresh):
+def test_a_holdfast_that_the_image_already_has_is_enabled_and_started(controller, fresh):
     fresh.install()
     how = {"persistence_install_from": "nothing"}
     predicted = controller.apply("enable", [fresh], "--check", **how)
@@ -364,7 +364,7 @@ def test_what_an_image_has_already_is_enabled_and_started(controller, fresh):
     assert controller.apply("enable", [fresh], **how).changed(fresh) == []
 
 
-def test_a_node_with_a_unit_of_the_own_name_keeps_to_it(controller, fresh, packages, current):
+def test_a_node_whose_unit_has_holdfasts_own_name_keeps_it(controller, fresh, packages, current):
     controller.apply("enable", [fresh], **files(packages.file("holdfast")))
     assert fresh.exec("systemctl", "is-active", "holdfast.service") == "active\n"
     assert_warm(fresh)
@@ -392,7 +392,7 @@ def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_the
     assert_warm(fresh)
 
 
-def test_nvidias_package_is_replaced_if_that_is_asked_for(controller, fresh, packages, lab, current):
+def test_nvidias_package_is_replaced_on_request(controller, fresh, packages, lab, current):
     theirs = packages.drivers("nvidia-persistenced")
     install(fresh, theirs)
     controller.apply("enable", [fresh], persistence_replace_package=True, **current)

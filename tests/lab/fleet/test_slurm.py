@@ -142,7 +142,7 @@ def held_on(node):
 # ---- jobs
 
 
-def test_a_job_finds_its_gpu_held_since_before(cluster):
+def test_a_jobs_gpu_was_already_held_before_the_job(cluster):
     slurm = cluster(2)
     for node in slurm.nodes:
         number, status = slurm.run('echo "$SLURM_STEP_GPUS" && holdfast status --json', node=node).split("\n", 1)
@@ -151,7 +151,7 @@ def test_a_job_finds_its_gpu_held_since_before(cluster):
         assert not node.journal("--identifier=holdfast-prolog")
 
 
-def test_the_prolog_switches_on_what_was_switched_off_of_the_jobs_gpus_only(cluster):
+def test_the_prolog_switches_on_only_the_jobs_own_gpus(cluster):
     slurm = cluster()
     node = slurm.controller
     node.exec("holdfast", "set", "off")
@@ -175,7 +175,7 @@ def test_the_prolog_leaves_a_gpu_off_that_the_configuration_leaves_off(cluster):
     assert held_on(node) == other
 
 
-def test_a_gpu_that_cannot_be_held_costs_only_its_own_job_which_is_requeued_and_drains_the_node(cluster):
+def test_a_gpu_that_cannot_be_held_drains_the_node_and_requeues_only_its_own_job(cluster):
     slurm = cluster()
     node = slurm.controller
     node.exec("holdfast", "set", "off")
@@ -199,7 +199,7 @@ def test_the_prolog_waits_for_a_daemon_that_is_being_started(cluster):
     assert held_on(node) == {0, 1}
 
 
-def test_without_a_daemon_the_prolog_refuses_in_time_and_tries_no_nvml(cluster):
+def test_without_a_daemon_the_prolog_refuses_in_time_and_does_not_use_nvml(cluster):
     node = cluster().controller
     node.exec("systemctl", "stop", SERVICE)
     refused = node.try_exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, timeout=80)
@@ -208,7 +208,7 @@ def test_without_a_daemon_the_prolog_refuses_in_time_and_tries_no_nvml(cluster):
     assert "job 7: refused" in said and "cannot load /dev/null" in said
 
 
-def test_a_number_that_is_no_gpus_stands_for_all_and_no_gpu_for_none(cluster):
+def test_an_unknown_gpu_number_stands_for_all_gpus_and_no_number_for_none(cluster):
     """As where Slurm gives out slices."""
     node = cluster().controller
     node.exec("holdfast", "set", "off")
@@ -247,7 +247,7 @@ def test_a_node_that_boots_is_offered_when_its_gpus_are_held(cluster):
     assert not node.journal("--boot", "--identifier=holdfast-healthcheck", "--identifier=holdfast-prolog")
 
 
-def test_a_node_that_somebody_else_drained_stays_drained_by_him(cluster):
+def test_a_node_that_somebody_else_drained_stays_drained(cluster):
     slurm = cluster()
     node = slurm.controller
     for reason, verb in (("rack 4 is moved", "stop"), ("holdfast is being upgraded", "start")):
@@ -257,7 +257,7 @@ def test_a_node_that_somebody_else_drained_stays_drained_by_him(cluster):
         assert slurm.wait_drained(node) == reason
 
 
-def test_a_node_that_is_drained_here_and_then_by_somebody_else_is_his(cluster):
+def test_a_node_that_somebody_else_drained_again_is_not_resumed(cluster):
     slurm = cluster()
     node = slurm.controller
     node.exec("systemctl", "stop", SERVICE)
@@ -269,7 +269,7 @@ def test_a_node_that_is_drained_here_and_then_by_somebody_else_is_his(cluster):
     assert slurm.wait_drained(node) == "looked at"
 
 
-def test_a_gpu_that_fails_drains_the_node_until_it_is_held_and_not_just_tried_again(cluster):
+def test_a_failed_gpu_drains_the_node_until_it_is_held_not_only_retried(cluster):
     slurm = cluster()
     node = slurm.controller
     node.gpus.ctl("fail", gpu=1, count="all")
@@ -290,14 +290,14 @@ def test_a_gpu_that_fails_drains_the_node_until_it_is_held_and_not_just_tried_ag
     slurm.wait_idle(node)
 
 
-def test_a_switched_off_gpu_is_the_prologs_business_and_drains_no_node(cluster):
+def test_a_gpu_that_is_switched_off_drains_no_node(cluster):
     slurm = cluster()
     slurm.controller.exec("holdfast", "set", "off")
     slurm.check_health(slurm.controller)
     assert slurm.state(slurm.controller) == "IDLE"
 
 
-def test_a_node_to_which_slurm_gives_no_gpus_is_left_alone(cluster):
+def test_a_node_without_gpus_in_slurm_is_not_checked(cluster):
     slurm = cluster(gres="")
     slurm.controller.exec("systemctl", "stop", SERVICE)
     slurm.check_health(slurm.controller)
@@ -325,7 +325,7 @@ def test_without_slurmctld_the_health_check_ends_in_time_and_drains_when_it_is_b
 NHC = """die() { eval echo "'$1'" "'$2'"; }; . /etc/nhc/scripts/holdfast.nhc; """
 
 
-def test_nhcs_check_passes_and_says_what_is_wrong(node):
+def test_nhcs_check_passes_or_reports_what_is_wrong(node):
     def nhc(line):
         result = node.try_exec("bash", "-uc", NHC + line)
         assert result.err == ""
