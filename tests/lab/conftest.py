@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Fixtures of the lab (README.md): the lab, once; nodes, new for each test.
+"""Fixtures of the lab (README.md): one lab for all tests, and new nodes for each test.
 
-    HOLDFAST_BUILD=DIR   the build that nodes get (default: build-lab/, which `make lab` makes)
+    HOLDFAST_BUILD=DIR   the build that nodes get (default: build-lab/, made by `make lab`)
     CI=true              a skipped test is a failure
 """
 
@@ -23,28 +23,28 @@ from lab.lab import BUILD, Lab
 from vm import image, kernel, seed
 from vm.machine import Machine
 
-# What the tests of modules with the mark each_debian run on, this machine's own first.
+# The releases for tests with the mark each_debian. This machine's own comes first.
 DEBIANS = ("bookworm", "trixie")
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
 VM_TOOLS = ("apt-get", "busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
 
 
 def missing():
-    """What this machine lacks for a lab, or None."""
+    """Returns what this machine lacks for a lab, as a text, or None."""
     lacking = [tool for tool in TOOLS if not shutil.which(tool)]
     if os.geteuid() != 0:
-        return "root is missing: nodes are containers with mounts and devices of their own"
+        return "root is missing: nodes are containers with their own mounts and devices"
     if not os.path.exists("/dev/fuse"):
         return "/dev/fuse is missing: simulated GPUs are a FUSE file system"
     return f"{', '.join(lacking)} missing (scripts/setup lab installs it)" if lacking else None
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "each_debian(ci=True): runs on nodes of each of DEBIANS, with ci=False in CI "
-                                       "only on those of this machine's own, since CI would take too long")
+    config.addinivalue_line("markers", "each_debian(ci=True): runs on nodes of each of DEBIANS. With ci=False, CI runs "
+                                       "it only on this machine's own release, to save time")
     skips.forbid(config)
     process.adopt_orphans()
-    # Under nohup it is ignored, and whoever we start would inherit that: also the nodes' process 1.
+    # nohup ignores SIGHUP. All our child processes, even the nodes' process 1, would inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -76,12 +76,12 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def lab():
-    """Nodes' home. lab.node(), lab.boot(3): nodes that live to the end of the run, or to their remove()."""
+    """The lab. lab.node() and lab.boot(3) make nodes that exist until the end of the run, or until their remove()."""
     lacking = missing()
     if lacking:
         pytest.skip(lacking)
     if not (BUILD / "sim/holdfast-sim").exists():
-        pytest.fail(f"nothing is built in {BUILD}; run `make lab`, or give HOLDFAST_BUILD")
+        pytest.fail(f"nothing is built in {BUILD}; run `make lab`, or set HOLDFAST_BUILD")
     lab = Lab()
     try:
         yield lab
@@ -91,13 +91,13 @@ def lab():
 
 @pytest.fixture(scope="session")
 def debian(request):
-    """Which release nodes are: this machine's, and with the mark each_debian one after the other."""
+    """The nodes' release of Debian: this machine's, or with the mark each_debian one after the other."""
     return getattr(request, "param", archive.OWN)
 
 
 @pytest.fixture
 def bare_node(lab, debian):
-    """A booted node with nothing of ours on it."""
+    """A booted node without Holdfast."""
     node = lab.node(debian=debian).boot()
     yield node
     node.remove()
@@ -111,22 +111,22 @@ def node(bare_node):
 
 @pytest.fixture(scope="session")
 def packages(lab, debian):
-    """The Debian packages, built once, on the release that nodes are."""
+    """The Debian packages, built once on the nodes' release."""
     return lab.release(debian).packages
 
 
 def missing_for_vm():
-    """What this machine lacks for the virtual machine besides, or None."""
+    """Returns what this machine lacks for the virtual machine, as a text, or None."""
     lacking = [tool for tool in VM_TOOLS if not shutil.which(tool)]
     if lacking:
         return f"{', '.join(lacking)} missing (scripts/setup lab installs it)"
-    return None if kernel.release() else f"apt knows no {kernel.PACKAGE}, which Debian has for amd64 (apt-get update?)"
+    return None if kernel.release() else f"apt has no package {kernel.PACKAGE}; Debian has it for amd64. Run apt-get update."
 
 
 @pytest.fixture(scope="session")
 def vm(lab):
-    """The virtual machine, booted, with Holdfast installed, not enabled; one for all. In the end its kernel has had no
-    fault."""
+    """The virtual machine, booted, with Holdfast installed but not enabled. All tests share it. At the end its kernel must
+    have reported no fault."""
     lacking = missing_for_vm()
     if lacking:
         pytest.skip(lacking)

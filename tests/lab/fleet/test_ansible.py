@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The collection holdfast.gpu over several nodes: enabled from nothing, checked, broken and found, upgraded, rolled
-back; taking over from other daemons, and giving back."""
+"""The collection holdfast.gpu on several nodes: installation, checks that find faults, upgrade, rollback, and the takeover
+from other daemons and back."""
 
 import ast
 import csv
@@ -22,7 +22,7 @@ OURS = "/usr/libexec/holdfast/nvidia-persistenced"
 NAMES = ("holdfast", "holdfast-nvidia-persistenced")
 NODE = {"packages": base.FLEET}
 METRICS = "/var/lib/prometheus/node-exporter/holdfast.prom"
-NVML = BUILD / "tests/nvml/libnvidia-ml.so.1"  # the stand-in, over the simulated driver
+NVML = BUILD / "tests/nvml/libnvidia-ml.so.1"  # the stand-in, which uses the simulated driver
 GPUS = 2
 
 
@@ -48,7 +48,7 @@ def newer(packages):
 
 
 class Fleet:
-    """Three nodes that were enabled from nothing, and the two runs of that: in check mode first."""
+    """Three new nodes on which the role was run twice: first in check mode, then to enable Holdfast."""
 
     def __init__(self, controller, nodes, variables):
         self.controller = controller
@@ -58,7 +58,7 @@ class Fleet:
         self.enabled = controller.apply("enable", nodes, **variables)
 
     def check(self):
-        """What the check says in the end, and of each node that is not well what is wrong."""
+        """Returns the final message of the check, and what is wrong on each node."""
         ended = self.controller.play("check", self.nodes)
         verdict = ended.message("Fail if a node has a problem")
         assert (ended.status == 0) == verdict.endswith("hold all their GPUs"), ended.text
@@ -75,14 +75,14 @@ def fleet(lab, controller, current):
 
 @pytest.fixture
 def healthy(fleet):
-    """The fleet, to be left as well as it is found."""
+    """The healthy fleet. The test must leave it healthy."""
     yield fleet
-    assert [opens(node) for node in fleet.nodes] == [[1] * GPUS] * 3, "a test left a node that is not well"
+    assert [opens(node) for node in fleet.nodes] == [[1] * GPUS] * 3, "a test left a node with a fault"
 
 
 @pytest.fixture
 def fresh(lab):
-    """A node with simulated GPUs and nothing of ours."""
+    """A node with simulated GPUs and without Holdfast."""
     node = lab.node(**NODE).boot().simulate(gpus=GPUS)
     yield node
     node.remove()
@@ -217,7 +217,7 @@ def test_gpus_kept_by_the_legacy_flag_alone_are_found(healthy):
 
 
 def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_checked(healthy):
-    node = healthy.nodes[0]  # also the one that the last tasks would run on
+    node = healthy.nodes[0]  # the last tasks would run on this node
     node.poweroff()
     healthy.nodes[2].exec("systemctl", "stop", UNIT)
     verdict, table = healthy.check()
@@ -239,7 +239,7 @@ def test_a_node_without_holdfast_is_named(controller, fresh):
 def test_the_report_has_every_node_including_unreachable_ones(healthy, lab):
     gone = lab.node(**NODE).boot()
     gone.cut_power()
-    # From the checkout, which has the program beside it.
+    # From the checkout, which contains the program.
     healthy.controller.apply(COLLECTION / "playbooks/report.yml", [*healthy.nodes, gone],
                              holdfast_report_folder=lab.folder)
     with open(lab.folder / "fleet.csv", encoding="utf-8", newline="") as text:
@@ -281,7 +281,7 @@ def test_an_upgrade_and_a_downgrade_tear_no_gpu_down(healthy, newer, current, pa
     assert (opens(node), teardowns(node)) == ([1] * GPUS, before)
 
 
-# ---- other ways in, and out ----------------------------------------------------
+# ---- other installations, and rollbacks ----------------------------------------
 
 
 def test_packages_are_installed_by_name_and_a_rollback_leaves_nothing(controller, fresh, packages):
@@ -372,7 +372,7 @@ def test_a_node_whose_unit_has_holdfasts_own_name_keeps_it(controller, fresh, pa
     assert_warm(fresh)
 
 
-# ---- from other daemons --------------------------------------------------------
+# ---- takeover from other daemons -----------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["nvidia-compute-utils-595", "nvidia-persistenced"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""fleet/prometheus over three nodes: each node's own timer and node_exporter, and a Prometheus of this machine."""
+"""fleet/prometheus with three nodes: timer and node_exporter on each node, and Prometheus on this machine."""
 
 import pytest
 
@@ -12,13 +12,13 @@ from lab.clock import timed
 SERVICE = "nvidia-persistenced.service"
 TIMER = "holdfast-metrics.timer"
 GPUS = 2
-# Each second for each minute, and all nodes at once.
+# Every second instead of every minute, and on all nodes at once.
 SOON = "[Timer]\nOnCalendar=\nOnCalendar=*:*:*\nRandomizedDelaySec=0\n"
 
 
 @pytest.fixture
 def nodes(lab):
-    """Three nodes that hold their GPUs, and say so to node_exporter."""
+    """Three nodes that hold their GPUs and export metrics through node_exporter."""
     nodes = lab.boot(3, packages=base.FLEET)
     for node in nodes:
         node.simulate(gpus=GPUS).install()
@@ -59,7 +59,7 @@ def test_an_alert_names_the_node_whose_daemon_stopped_and_ends_when_it_runs(node
     ill.exec("systemctl", "stop", SERVICE)
     with timed("from a daemon's stop to the alert (after 1 s)"):
         wait_until(lambda: ("HoldfastDown", target(ill)) in firing(), "the alert", timeout=60)
-    assert firing() == {("HoldfastDown", target(ill))}, "one trouble, one alert"
+    assert firing() == {("HoldfastDown", target(ill))}, "one problem causes one alert"
     assert held() == 2 * GPUS
 
     ill.exec("systemctl", "start", SERVICE)

@@ -18,13 +18,13 @@ SERVICE = "nvidia-persistenced.service"
 FOLDER = TOP / "fleet/slurm"
 PROLOG = "/etc/slurm/prolog.d/20-holdfast"
 HEALTH_CHECK = "/etc/slurm/holdfast-healthcheck"
-INTERVAL = 5  # seconds between health checks, where slurmd is to make them
-NEVER = 3600  # where the test makes them
+INTERVAL = 5  # seconds between the health checks of slurmd
+NEVER = 3600  # for tests that run the health check themselves
 
-# Minors in another order than PCI addresses, which is holdfast's: Slurm numbers GPUs by minor.
+# Slurm numbers GPUs by minor, holdfast by PCI address. Here the two orders differ.
 GPUS = scenario(gpu0="address = 0000:9a:00.0", gpu1="address = 0000:17:00.0")
 
-# Less than a machine's: a node is a container, without control groups of its own.
+# Simpler than on a machine: a node is a container without its own control groups.
 CLUSTER = """
 ClusterName=lab
 SlurmctldHost={controller.name}({controller.address})
@@ -51,7 +51,7 @@ NODE = ("NodeName={node.name} NodeAddr={node.address} CPUs=2 Boards=1 SocketsPer
 
 
 class Slurm:
-    """A cluster: the first node controls it, all of them compute."""
+    """A cluster: the first node is the controller, and all nodes run jobs."""
 
     def __init__(self, nodes, interval, gres):
         self.nodes = nodes
@@ -68,11 +68,11 @@ class Slurm:
         ours = re.sub(r"(?<=\nHealthCheckInterval=)\d+", str(interval), (FOLDER / "slurm.conf").read_text())
         nodes = "\n".join(NODE.format(node=each, gres=gres) for each in self.nodes)
         node.write("/etc/slurm/slurm.conf", CLUSTER.format(controller=self.controller, ours=ours, nodes=nodes))
-        # Slurm gives out character devices, of which simulated GPUs are none. It numbers them as the names do.
+        # Slurm allocates character devices, and simulated GPUs are files. Slurm takes the numbers from the names.
         node.write("/etc/tmpfiles.d/slurm-gpus.conf", "".join(f"c+ /dev/slurm-gpu{n} - - - - 1:3\n" for n in range(2)))
         node.exec("systemd-tmpfiles", "--create", "slurm-gpus.conf")
         node.write("/etc/slurm/gres.conf", "Name=gpu File=/dev/slurm-gpu[0-1]\n" if gres else "")
-        # It sees which control groups the machine has, not the node.
+        # Slurm would detect the control groups of the machine, not of the node.
         node.write("/etc/slurm/cgroup.conf", "CgroupPlugin=cgroup/v1\n")
         node.put(FOLDER / "prolog", PROLOG)
         node.put(FOLDER / "healthcheck", HEALTH_CHECK)
@@ -80,7 +80,7 @@ class Slurm:
         node.exec("systemctl", "daemon-reload")
         node.exec("install", "-d", "-o", "slurm", "/var/lib/slurm/slurmctld", "/var/lib/slurm/slurmd")
 
-    # ---- asking
+    # ---- queries
 
     def _field(self, node, pattern):
         found = re.search(pattern, self.controller.exec("scontrol", "-o", "show", "node", node.name))
@@ -90,32 +90,32 @@ class Slurm:
         return self._field(node, r" State=(\S+)")
 
     def reason(self, node):
-        """Why it is in that state, without who said so and when."""
+        """Returns the reason of the state, without its author and time."""
         return self._field(node, r" Reason=(.*?) \[")
 
     def wait_idle(self, node, timeout=30):
         wait_until(lambda: self.state(node) == "IDLE" and not self.reason(node), f"{node.name} idle", timeout)
 
     def wait_drained(self, node, timeout=30):
-        """Gives the reason."""
+        """Returns the reason."""
         wait_until(lambda: self.state(node) == "IDLE+DRAIN", f"{node.name} drained", timeout)
         return self.reason(node)
 
-    # ---- doing
+    # ---- commands
 
     def run(self, line, gpus=1, node=None):
-        """A shell's line as a job: its output."""
+        """Runs a shell line as a job; returns its output."""
         where = [f"--nodelist={node.name}"] if node else []
         return self.controller.exec("srun", f"--gres=gpu:{gpus}", *where, "sh", "-c", line)
 
     def check_health(self, node):
-        """What slurmd does each HealthCheckInterval; here it has to end well before slurmd would kill it."""
+        """Runs the health check as slurmd does each HealthCheckInterval. It must end before slurmd would kill it."""
         node.exec(HEALTH_CHECK, environment={"SLURMD_NODENAME": node.name}, timeout=50)
 
 
 @pytest.fixture
 def cluster(lab):
-    """cluster(2, interval=INTERVAL): two nodes with two GPUs each, held, in a Slurm."""
+    """cluster(2, interval=INTERVAL): a Slurm cluster of two nodes that each hold two GPUs."""
     nodes = []
 
     def start(count=1, interval=NEVER, gres="Gres=gpu:2", gpus=GPUS):
@@ -131,7 +131,7 @@ def cluster(lab):
 
 
 def held(status):
-    """Which minors are held, by what `holdfast status --json` says."""
+    """Returns the minors of held GPUs in a document of `holdfast status --json`."""
     return {gpu["minor"] for gpu in status["gpus"] if gpu["held"]}
 
 
@@ -163,11 +163,11 @@ def test_the_prolog_switches_on_only_the_jobs_own_gpus(cluster):
 
 
 def test_the_prolog_leaves_a_gpu_off_that_the_configuration_leaves_off(cluster):
-    """Also where another of the job's GPUs has to be switched on."""
+    """Even if it must switch on another GPU of the job."""
     node = cluster().controller
     node.write("/etc/holdfast/holdfast.conf", "[gpu 0000:17:00.0]\npersistence = off\n")
     node.exec("systemctl", "reload", SERVICE)
-    wait_until(lambda: len(held_on(node)) == 1, "the configuration is followed")
+    wait_until(lambda: len(held_on(node)) == 1, "the new configuration is in force")
     other = held_on(node)
     node.exec("holdfast", "set", "off", "--gpu=0000:9a:00.0")
     assert held_on(node) == set()
@@ -180,7 +180,7 @@ def test_a_gpu_that_cannot_be_held_drains_the_node_and_requeues_only_its_own_job
     node = slurm.controller
     node.exec("holdfast", "set", "off")
     node.gpus.ctl("fail", gpu=1, count="all")
-    assert held(json.loads(slurm.run("holdfast status --json"))) == {0}, "the other job's trouble is not this one's"
+    assert held(json.loads(slurm.run("holdfast status --json"))) == {0}, "the other job's GPU affects this job"
     job = node.exec("sbatch", "--parsable", "--gres=gpu:2", "--output=/dev/null", "--wrap=true").strip()
     assert slurm.wait_drained(node) == "Prolog error"
     shown = node.exec("scontrol", "-o", "show", "job", job)
@@ -193,7 +193,7 @@ def test_the_prolog_waits_for_a_daemon_that_is_being_started(cluster):
     node = cluster().controller
     node.exec("systemctl", "stop", SERVICE)
     with subprocess.Popen(node.command(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"})) as prolog:
-        wait_until(lambda: node.try_exec("pgrep", "--full", "^holdfast wait").status == 0, "it waits", timeout=20)
+        wait_until(lambda: node.try_exec("pgrep", "--full", "^holdfast wait").status == 0, "the prolog waits", timeout=20)
         node.exec("systemctl", "start", SERVICE)
         assert prolog.wait(timeout=60) == 0
     assert held_on(node) == {0, 1}
@@ -209,7 +209,7 @@ def test_without_a_daemon_the_prolog_refuses_in_time_and_does_not_use_nvml(clust
 
 
 def test_an_unknown_gpu_number_stands_for_all_gpus_and_no_number_for_none(cluster):
-    """As where Slurm gives out slices."""
+    """Slurm gives such numbers to jobs with MIG slices."""
     node = cluster().controller
     node.exec("holdfast", "set", "off")
     node.exec(PROLOG, environment={"SLURM_JOB_ID": "7"})
@@ -226,7 +226,7 @@ def test_a_node_whose_daemon_stopped_is_drained_at_the_next_check_and_comes_back
     well, ill = slurm.nodes
     ill.exec("systemctl", "stop", SERVICE)
     with timed("from a daemon's stop to the drain, checks each 5 s"):
-        # A check waits 5 s for a daemon that is perhaps being restarted.
+        # A check waits 5 s, because the daemon may be restarting.
         assert re.match("holdfast: .*(no daemon|nvidia-persistenced)", slurm.wait_drained(ill, timeout=INTERVAL + 15))
     assert slurm.state(well) == "IDLE"
     ill.exec("systemctl", "start", SERVICE)
@@ -235,7 +235,7 @@ def test_a_node_whose_daemon_stopped_is_drained_at_the_next_check_and_comes_back
 
 
 def test_a_node_that_boots_is_offered_when_its_gpus_are_held(cluster):
-    """GPUs that take longer to open than the health check would wait."""
+    """The GPUs take longer to open than the health check waits."""
     slurm = cluster(2, gpus=scenario(defaults="init = 8s\n"))
     node = slurm.nodes[1]
     node.reboot()
@@ -280,7 +280,7 @@ def test_a_failed_gpu_drains_the_node_until_it_is_held_not_only_retried(cluster)
 
     node.gpus.ctl("hang", gpu=1)
     node.gpus.ctl("fail", gpu=1, count=0)
-    assert node.try_exec("holdfast", "set", "on", "--gpu", "0", "--timeout", "1").status == 6, "it is being opened"
+    assert node.try_exec("holdfast", "set", "on", "--gpu", "0", "--timeout", "1").status == 6, "the GPU is not being opened"
     slurm.check_health(node)
     assert slurm.state(node) == "IDLE+DRAIN"
 
@@ -320,8 +320,8 @@ def test_without_slurmctld_the_health_check_ends_in_time_and_drains_when_it_is_b
 
 # ---- LBNL Node Health Check
 
-# What it is to a check: a shell that has read the check's file, and a function for a status and a message. The message
-# becomes part of a command line.
+# What NHC provides to a check: a shell that has sourced the check's file, and die(), which takes a status and a message and
+# uses the message in a command line.
 NHC = """die() { eval echo "'$1'" "'$2'"; }; . /etc/nhc/scripts/holdfast.nhc; """
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Packages of any release and component of this machine's archive, by apt with sources, lists and archives of the lab's
-own in its cache. The system's sources stay as they are, and get no further suite or component.
+"""Packages of any release and component of this machine's archive. The lab uses apt with its own sources, lists and archives
+in its cache, so the system's sources stay unchanged.
 
-Where the archive is, and which key signs it, this machine's own sources say.
+The archive's address and signing key come from this machine's own sources.
 """
 
 import platform
@@ -18,11 +18,11 @@ OWN = platform.freedesktop_os_release()["VERSION_CODENAME"]
 
 
 class Unavailable(Exception):
-    """One sentence: the archive has no such package, or cannot be asked."""
+    """One sentence: the archive does not have the package, or does not answer."""
 
 
 def sources():
-    """The file with this machine's own apt sources: those of its distribution."""
+    """Returns the file with the apt sources of this machine's distribution."""
     folder = Path("/etc/apt")
     names = ("sources.list.d/debian.sources", "sources.list.d/ubuntu.sources", "sources.list")
     found = [folder / name for name in names if (folder / name).exists()]
@@ -32,7 +32,7 @@ def sources():
 
 
 def stanzas(text):
-    """The entries of a deb822 file as dictionaries; comments are left out."""
+    """Yields the entries of a deb822 file as dictionaries, without comments."""
     for block in re.split(r"\n\s*\n", text):
         lines = [line for line in block.splitlines() if line and not line.startswith("#")]
         fields = dict(line.split(":", 1) for line in lines if ":" in line and not line[0].isspace())
@@ -41,14 +41,14 @@ def stanzas(text):
 
 
 def lines_as_stanzas(text):
-    """The same of a file with an entry a line: deb [options] URI SUITE COMPONENT..."""
+    """Does the same for a file with one entry on each line: deb [options] URI SUITE COMPONENT..."""
     for options, uri, suite, components in re.findall(r"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)(.*)", text, re.MULTILINE):
         signed = re.search(r"signed-by=(\S+)", options)
         yield {"uris": uri, "suites": suite, "components": components.strip(), **({"signed-by": signed[1]} if signed else {})}
 
 
 def entries():
-    """This machine's entries for its own release, its updates and backports."""
+    """Returns this machine's entries for its own release, its updates and backports."""
     file = sources()
     read = stanzas if file.suffix == ".sources" else lines_as_stanzas
     found = [entry for entry in read(file.read_text()) if re.search(rf"\b{OWN}\b", entry["suites"])]
@@ -58,9 +58,8 @@ def entries():
 
 
 def source(release, components=()):
-    """The text of an apt source: this machine's entries, with another release in the place of its own, and other
-    components if any are named. What is a part of a release (bookworm-backports) has no updates of its own, nor has
-    what is to become one."""
+    """Returns the text of an apt source: this machine's entries for another release, and with other components if any are
+    named. Parts of a release (bookworm-backports) and releases to come (sid) have no updates."""
     texts = []
     for entry in entries():
         suites = re.sub(rf"\b{OWN}\b", release, entry["suites"])
@@ -75,7 +74,7 @@ def source(release, components=()):
 
 
 class Suite:
-    """A release as apt sees it with the lab's own configuration. Whoever uses it holds cache.locked("apt")."""
+    """A release as apt sees it with the lab's own configuration. Callers must hold cache.locked("apt")."""
 
     def __init__(self, release, components=()):
         self.name = release
@@ -86,7 +85,7 @@ class Suite:
         self.file.write_text(source(release, components))
 
     def run(self, program, *words, settings=None, **how):
-        """apt-get or apt-cache, with further settings."""
+        """Runs apt-get or apt-cache with additional settings."""
         settings = {"APT::Sandbox::User": "root", "Dir::Etc::sourcelist": self.file, "Dir::Etc::sourceparts": "/dev/null",
                     "Dir::State::lists": self.folder / "lists", "Dir::Cache": self.folder / "cache"} | (settings or {})
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
@@ -94,17 +93,17 @@ class Suite:
                               text=True, check=False, **how)
 
     def update(self):
-        """Asks the archive. If it does not answer, what it said the last time counts."""
+        """Updates the lists. If the archive does not answer, the previous lists stay in use."""
         self.run("apt-get", "update")
         return self
 
     def version(self, name):
-        """Of a package; None: the release has none."""
+        """Returns the version of a package, or None if the release does not have it."""
         found = re.search(r"^Version: (\S+)$", self.run("apt-cache", "show", "--no-all-versions", name).stdout, re.MULTILINE)
         return found[1] if found else None
 
     def choose(self, alternatives):
-        """Of "a|b" the first that this release has."""
+        """Returns the first package of "a|b" that this release has."""
         names = alternatives.split("|")
         return names[0] if len(names) == 1 else next((name for name in names if self.version(name)), names[0])
 

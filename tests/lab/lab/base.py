@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The root file systems that nodes are laid over: Debian 12 and 13, made by mmdebstrap once and kept.
+"""The root file systems of nodes: Debian 12 and 13, made once by mmdebstrap and kept. A node's disk is an overlay over one.
 
-It is made again when what decides about it changes: the packages, or this file.
+A root file system is made again when the packages, this file or tree/ change.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from . import archive, cache
 from .clock import timed
 
-# What a node needs; what the daemon, the command and the simulator are linked with; what tests call in a node.
+# What a node needs, the libraries of daemon, command and simulator, and the programs that tests call in a node.
 PACKAGES = (
     "apparmor", "systemd", "systemd-sysv", "dbus", "udev", "kmod", "openssh-server", "libpam-systemd",
     "fuse3", "libcap-ng0", "libevent-core-2.1-7t64|libevent-core-2.1-7", "libfuse3-4|libfuse3-3", "libinih1",
@@ -24,14 +24,14 @@ PACKAGES = (
 # For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf; python3-apt is
 # for Ansible's package modules.
 FLEET = ("munge", "prometheus-node-exporter", "python3-apt", "slurm-client", "slurmctld", "slurmd")
-# Of a machine's life, not of a node's: they would only wake it up.
+# Units for long-lived machines. On a node they would only use processor time.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "console-getty.service", "getty.target", "motd-news.timer")
 TREE = Path(__file__).resolve().parent / "tree"
 
 
 def prepare(root):
-    """What makes a root file system a node's: no name or id of its own, no way to the outside, the lab's own files."""
+    """Prepares a root file system for nodes: without a host name and apt sources, with the lab's own files."""
     for name in ("etc/hostname", "etc/apt/sources.list"):
         (root / name).unlink(missing_ok=True)
     for source in (root / "etc/apt/sources.list.d").iterdir():
@@ -43,12 +43,12 @@ def prepare(root):
 
 
 def debootstrap(root, release, packages):
-    """Debian, in a folder. PACKAGES: further ones, "a|b" being the first that the release has."""
+    """Installs Debian in a folder with additional PACKAGES. "a|b" stands for the first of them that the release has."""
     with cache.locked("apt"):
         suite = archive.Suite(release).update()
         chosen = ",".join(suite.choose(package) for package in packages)
-    # In a mount namespace of its own: were it killed, its mounts of /proc and /dev would stay below the folder, and be
-    # there when that is removed.
+    # In its own mount namespace: if mmdebstrap were killed, its mounts of /proc and /dev would otherwise stay in the
+    # folder when that is removed.
     command = ["unshare", "--mount", "--propagation=private",
                "mmdebstrap", "--quiet", "--variant=minbase", f"--include={chosen}", release, root, suite.file]
     with timed("root file systems (mmdebstrap)"):
@@ -62,8 +62,8 @@ def make(root, release, packages):
 
 
 def used(packages=(), release=archive.OWN):
-    """For a with statement: the root file system with PACKAGES and these besides. Never to be written to."""
-    # Each set of packages is a kind of its own: making one does not throw the others away.
+    """For a with statement: the root file system with base.PACKAGES and these packages. It must not be written to."""
+    # Each set of packages is a separate kind, so that making one does not remove the others.
     kind = "+".join((f"base-{release}", *sorted(packages)))
     packages = (*PACKAGES, *packages)
     decides = hashlib.sha256(repr((sorted(packages), platform.freedesktop_os_release())).encode())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Another release of Debian in a folder, with what `scripts/setup` installs there, to build and test in.
+"""Another release of Debian in a folder, with the packages that `scripts/setup` installs there, for builds and tests.
 
-A command runs as root in namespaces of its own (mounts, processes). It finds this checkout at its own path, and this
-machine's /dev and /sys; what it writes outside of the checkout, or into the folders of builds, is forgotten.
+A command runs as root in its own namespaces (mounts, processes). It has this checkout at the same path, and this machine's
+/dev and /sys. Files that it writes outside the checkout, or into folders of builds, are discarded.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ SETUP = TOP / "scripts/setup"
 SETS = ("build", "test", "lint", "deb", "demo")
 PACKAGES = ("ca-certificates", "git", "iproute2", "kmod", "passwd", "python3", "tzdata")
 
-# ROOT CHECKOUT FOLDER... -- COMMAND: the folders are there, too. pivot_root: in a chroot the kernel refuses new user
-# namespaces, which the simulator and the tests need.
+# Arguments: ROOT CHECKOUT FOLDER... -- COMMAND. The command sees the folders, too. pivot_root instead of chroot, because the
+# kernel refuses new user namespaces in a chroot, and the simulator and the tests need them.
 ENTER = """
 mount -t tmpfs -o size=60% holdfast /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
@@ -53,7 +53,7 @@ exec "$@"
 
 
 def folders():
-    """The checkout, and what git has elsewhere of a further worktree."""
+    """Returns the checkout, and for a linked worktree the repository that it belongs to."""
     done = subprocess.run(["git", "-C", TOP, "-c", f"safe.directory={TOP}", "rev-parse", "--git-common-dir"],
                           capture_output=True, text=True, check=False)
     common = (TOP / done.stdout.strip()).resolve()
@@ -61,7 +61,7 @@ def folders():
 
 
 def command(root, shared, *words):
-    """The command line that runs the words in that root, with the folders SHARED."""
+    """Returns the command line that runs the words in that root, with the folders SHARED."""
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private",
             "sh", "-euc", ENTER, "sh", root, *folders(), *shared, "--", *words]
 
@@ -71,7 +71,7 @@ PASSED_ON = ("CI", "DEB_BUILD_OPTIONS", "TERM", "TESTS")
 
 
 def environment():
-    """What a command there gets of this machine's."""
+    """Returns the environment of a command there."""
     return ENVIRONMENT | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
@@ -94,12 +94,12 @@ def make(root, release):
 
 
 def used(release):
-    """For a with statement: the root's folder. Never to be written to."""
+    """For a with statement: the root's folder. It must not be written to."""
     decides = hashlib.sha256(repr((release, PACKAGES, SETS)).encode() + SETUP.read_bytes())
     return cache.kept(f"build-{release}", decides, lambda root: make(root, release))
 
 
 def run(release, *words, shared=(), **how):
-    """Runs a command there, which sees the folders SHARED of this machine, too. As subprocess.run()."""
+    """Runs a command there as subprocess.run() does. The command also sees this machine's folders SHARED."""
     with used(release) as root:
         return subprocess.run(list(map(str, command(root, shared, *words))), env=environment(), **{"check": False} | how)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What outlives a run of the lab, outside of the checkout: root file systems. And who uses which of them."""
+"""The cache outside the checkout: root file systems that several runs of the lab share, with a lock for each."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "holdf
 
 @contextlib.contextmanager
 def locked(name, *, shared=False, wait=True):
-    """A lock by name among all labs of this machine. Gives whether it was had, which it always is after a wait."""
+    """A lock by name among all labs of this machine. Yields whether the lock was obtained; with WAIT it always is."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     fd = os.open(FOLDER / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -28,7 +28,7 @@ def locked(name, *, shared=False, wait=True):
 
 
 def remove_unused(prefix, keep):
-    """Folders of that prefix which are not `keep` and which no lab has locked."""
+    """Removes the folders with that prefix, except `keep` and those that a lab has locked."""
     for folder in FOLDER.glob(f"{prefix}*"):
         if folder.suffix == ".lock" or folder.name == keep or not folder.is_dir():
             continue
@@ -39,8 +39,8 @@ def remove_unused(prefix, keep):
 
 @contextlib.contextmanager
 def kept(kind, decides, make):
-    """The folder of that kind for what decides about its content (a hash object); make(folder) makes it if it is not
-    there. Those made for something else go, unless a lab uses them. Never to be written to."""
+    """The folder of that kind whose content the hash object DECIDES identifies. make(folder) makes it if it is missing; this
+    removes other folders of the kind, unless a lab uses them. The folder must not be written to."""
     folder = FOLDER / f"{kind}-{decides.hexdigest()[:16]}"
     with locked(folder.name, shared=True):
         with locked(f"making-{folder.name}"):
@@ -55,7 +55,7 @@ def kept(kind, decides, make):
 
 @contextlib.contextmanager
 def scratch():
-    """A folder for this process alone. Those that killed ones have left are removed."""
+    """A folder for this process alone. Also removes folders that killed processes have left."""
     for lock in FOLDER.glob("run-*.lock"):
         with locked(lock.stem, wait=False) as ours:
             if ours:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Clients of a node's daemon that never pause: each connects, asks for the mode of a GPU, and connects again."""
+"""Load: clients of a node's daemon. Each connects, asks for the mode of a GPU, and connects again without a pause."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import rpc
 
 PROGRAM = "/usr/lib/lab/client"
-# After the text of harness/rpc.py. Until its standard input ends; then it tells how its calls went.
+# Follows the text of harness/rpc.py. Runs until its standard input ends; then it prints the results of its calls.
 LOOP = """
 import select
 
@@ -25,7 +25,7 @@ while True:
         assert status == SUCCESS, f"status {status}"
         answers += 1
     except (EOFError, ConnectionResetError, BrokenPipeError):
-        broken += 1  # it was being served by a daemon that ended
+        broken += 1  # the daemon ended during the call
     except OSError as error:
         refused.append(str(error))
     if answers == 1:
@@ -37,28 +37,28 @@ print(f'{{"answers": {answers}, "broken": {broken}, "refused": "{"; ".join(refus
 
 
 class Tally:
-    """How the calls of all clients went."""
+    """The results of the calls of all clients."""
 
     def __init__(self):
         self.answers = self.broken = 0
         self.refused = []
 
-    def add(self, told):
-        self.answers += told["answers"]
-        self.broken += told["broken"]
-        self.refused += [told["refused"]] if told["refused"] else []
+    def add(self, results):
+        self.answers += results["answers"]
+        self.broken += results["broken"]
+        self.refused += [results["refused"]] if results["refused"] else []
 
 
 def start(node):
     client = subprocess.Popen(node.command("python3", PROGRAM, node.gpus.addresses[0]), stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
-    assert client.stdout.readline() == "calling\n", "the client got no answer at all"
+    assert client.stdout.readline() == "calling\n", "the client got no answer"
     return client
 
 
 @contextlib.contextmanager
 def calling(node, count=4):
-    """So many clients meanwhile; gives their Tally, which is full afterwards."""
+    """Runs COUNT clients meanwhile. Yields their Tally, which is complete afterwards."""
     library = Path(rpc.__file__).read_text().partition("\ndef main(")[0]
     node.write(PROGRAM, library + LOOP)
     tally = Tally()

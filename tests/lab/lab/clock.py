@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What the minutes of a run went to."""
+"""The table of times of a run."""
 
 import contextlib
 import time
 
-spent = {}  # what for: [how often, seconds]
+spent = {}  # {activity: [how often, seconds]}
 
 
 @contextlib.contextmanager
@@ -20,6 +20,6 @@ def timed(what):
 
 
 def report():
-    """One line each, the longest first."""
+    """Yields a line for each activity, the longest first."""
     for what, (times, seconds) in sorted(spent.items(), key=lambda item: -item[1][1]):
         yield f"{seconds:7.1f} s  {what}" + (f" ({times} times)" if times > 1 else "")

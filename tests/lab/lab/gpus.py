@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A node's simulated GPUs: at /dev/nvidia* and /proc/driver/nvidia, by a service of the node's own, at every boot."""
+"""A node's simulated GPUs at /dev/nvidia* and /proc/driver/nvidia. A service on the node simulates them at every boot."""
 
 from harness.simulator import QUICK, Control, scenario
 
@@ -10,7 +10,7 @@ FILE = "/etc/lab/scenario.ini"
 
 
 class Gpus(Control):
-    """Asks and commands the simulated driver: ctl(), status(), gpu(), journal(), and addresses."""
+    """Queries and controls the simulated driver: ctl(), status(), gpu(), journal(), and addresses."""
 
     def __init__(self, node):
         self._node = node
@@ -21,8 +21,8 @@ class Gpus(Control):
         return self._node.path("/run/holdfast-sim/socket")
 
     def load(self, text=None, *, gpus=2, defaults=QUICK, **overrides):
-        """Loads the driver with a scenario's text, or one made as harness.simulator.scenario() does; again with another
-        is as a reload of the driver, and needs that nobody uses its GPUs."""
+        """Loads the driver with the text of a scenario, or with the arguments of harness.simulator.scenario(). A second call
+        is like a reload of the driver, and requires that no process uses its GPUs."""
         node = self._node
         node.put(node.release.simulator, PROGRAM)
         node.write(FILE, text or scenario(gpus, defaults, **overrides))
@@ -31,5 +31,5 @@ class Gpus(Control):
         self.addresses = self.list_addresses()
 
     def unload(self):
-        """Takes the driver away, for good: also after a reboot there is none."""
+        """Unloads the driver permanently: it stays unloaded after a reboot."""
         self._node.exec("systemctl", "disable", "--now", "--quiet", UNIT)

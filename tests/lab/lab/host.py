@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A machine of the lab as tests use it, whatever it is made of: commands, files, an installation."""
+"""What tests can do on any machine of the lab: commands, files, an installation."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Result:
-    """How a command over there ended."""
+    """The result of a command on the machine."""
 
     def __init__(self, command, completed):
         self.command = command
@@ -24,14 +24,14 @@ class Result:
 
 
 class Host:
-    """Whoever inherits says how a command gets there: command(), and has name, lab and release."""
+    """The base class. Derived classes define command(), name, lab and release."""
 
     def command(self, *words, environment=None):
-        """The whole command line, on this machine, that runs the words over there, as root."""
+        """Returns the command line with which this machine runs the words there as root."""
         raise NotImplementedError
 
     def try_exec(self, *words, input=None, timeout=60, environment=None):
-        """Runs a command there, whatever its exit status. One word with blanks is a shell's line."""
+        """Runs a command there that may fail. A single word with blanks is a shell line."""
         if len(words) == 1 and " " in words[0]:
             words = ("sh", "-c", words[0])
         done = subprocess.run(self.command(*words, environment=environment), input=input or "", capture_output=True,
@@ -39,13 +39,13 @@ class Host:
         return Result(" ".join(map(str, words)), done)
 
     def exec(self, *words, **how):
-        """Runs a command there, which must succeed; what it wrote to standard output."""
+        """Runs a command there, which must succeed; returns its standard output."""
         result = self.try_exec(*words, **how)
         assert result.status == 0, f"{self.name}: {result}"
         return result.out
 
     def journal(self, *options, unit=None):
-        """The journal's messages, one a line, of all boots unless "--boot" is among the options."""
+        """Returns the journal's messages, one on each line, of all boots unless the options include "--boot"."""
         which = [f"--unit={unit}"] if unit else []
         self.exec("journalctl", "--sync")
         return self.exec("journalctl", "--no-pager", "--quiet", "--output=cat", *which, *options)
@@ -53,7 +53,7 @@ class Host:
     # ---- files
 
     def put(self, source, target):
-        """Copies a file or a folder of this machine to that path there, with modes."""
+        """Copies a file or a folder of this machine to that path, with its modes."""
         folder = Path(target).parent
         pack = subprocess.run(["tar", "--create", "--directory", Path(source).parent, "--owner=0", "--group=0",
                                f"--transform=s,^{Path(source).name},{Path(target).name},", Path(source).name],
@@ -61,28 +61,28 @@ class Host:
         self._unpack(pack.stdout, folder)
 
     def put_tree(self, source):
-        """Lays a folder's content over its root: what DESTDIR installed, say."""
+        """Copies a folder's content into the root, such as an installation with DESTDIR."""
         pack = subprocess.run(["tar", "--create", "--directory", source, "--owner=0", "--group=0", "."],
                               capture_output=True, check=True)
         self._unpack(pack.stdout, "/")
 
     def _unpack(self, archive, folder):
-        # --no-overwrite-dir: the root folder's own mode is not the archive's business.
+        # --no-overwrite-dir: the archive must not change the mode of the root folder.
         command = self.command("sh", "-c", 'mkdir -p "$0" && tar --extract --no-overwrite-dir --directory "$0"', folder)
         done = subprocess.run(command, input=archive, capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, f"{self.name}: cannot unpack in {folder}: {done.stderr.decode()}"
 
     def write(self, path, text, mode=0o644):
-        """Makes a file there, with its folders."""
+        """Writes a file and makes its folders."""
         self.exec("sh", "-c", f'mkdir -p "$(dirname "$0")" && cat >"$0" && chmod {mode:o} "$0"', path, input=text)
 
     def read(self, path):
         return self.exec("cat", path)
 
-    # ---- what is on it
+    # ---- installation
 
     def install(self):
-        """The release build as `make install prefix=/usr DESTDIR=...` lays it down, without packages: files, user."""
+        """Installs the release build as `make install prefix=/usr DESTDIR=...` does: files and user, without packages."""
         self.put_tree(self.release.installation)
         self.exec("systemctl", "daemon-reload")
         self.exec("systemd-sysusers")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A lab: nodes on a network of their own, and what they share."""
+"""A lab: nodes on their own network, and what they share."""
 
 import contextlib
 import ipaddress
@@ -26,7 +26,7 @@ class Lab:
         self.build = build
         self.nodes = []
         self._stack = contextlib.ExitStack()
-        self.folder = self._stack.enter_context(cache.scratch())  # keys, what was installed
+        self.folder = self._stack.enter_context(cache.scratch())  # keys, installations
         self.key = self.folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
         self.own = OwnRelease(self._stack, self.folder, build)
@@ -34,14 +34,14 @@ class Lab:
         self.space = Space(f"{self.network[1]}/{self.network.prefixlen}")
 
     def release(self, name):
-        """What nodes of that release of Debian are made of (release.py)."""
+        """Returns what nodes of that release of Debian consist of (release.py)."""
         if name not in self._releases:
             self._releases[name] = OtherRelease(self._stack, self.folder, name)
         return self._releases[name]
 
     def node(self, packages=(), debian=archive.OWN):
-        """A node, not yet on. packages: what its root file system has besides base.PACKAGES, sorted out once for all
-        nodes that want the same. debian: its release."""
+        """Makes a node, switched off. packages: additional packages in its root file system, which nodes with the same
+        packages share. debian: its release."""
         names = {node.name for node in self.nodes}
         number = next(number for number in itertools.count(1) if f"node{number}" not in names)
         node = Node(self, f"node{number}", self.network[10 + number], self.release(debian), tuple(packages))
@@ -49,7 +49,7 @@ class Lab:
         return node
 
     def boot(self, count, **how):
-        """So many new nodes, booted at the same time."""
+        """Makes COUNT nodes and boots them at the same time."""
         nodes = [self.node(**how) for _ in range(count)]
         with timed("boots"):
             for node in nodes:
@@ -57,23 +57,23 @@ class Lab:
             return [node.wait_booted() for node in nodes]
 
     def hosts(self):
-        """The nodes' /etc/hosts: the names of the first hundred, whether there are so many or not."""
+        """Returns the nodes' /etc/hosts, with the names of the first hundred nodes, even if there are fewer."""
         lines = [f"{self.network[10 + number]} node{number}" for number in range(1, 101)]
         return "\n".join(["127.0.0.1 localhost", *lines, ""])
 
     @property
     def ssh_options(self):
-        """For ssh, and for what calls it (Ansible): which key, and that a node is known by its address alone."""
+        """Options for ssh and for programs that call it (Ansible): the key, and no checks of host keys."""
         return ["-F", "none", "-i", str(self.key), "-o", "User=root", "-o", "StrictHostKeyChecking=no",
                 "-o", f"UserKnownHostsFile={os.devnull}", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"]
 
     @property
     def prefix(self):
-        """Goes before a command of this machine that is to reach the nodes (ssh, ansible-playbook, curl)."""
+        """The prefix of a command on this machine that must reach the nodes (ssh, ansible-playbook, curl)."""
         return self.space.network_prefix
 
     def close(self):
-        """Takes everything away at once; nodes are not shut down."""
+        """Removes everything at once, without shutting nodes down."""
         with timed("clean-up"):
             try:
                 self.space.close()

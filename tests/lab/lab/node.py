@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A node: Debian with systemd as process 1, an address, a disk of its own. See ../README.md."""
+"""A node: Debian with systemd as process 1, its own address and its own disk. See ../README.md."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ from .gpus import Gpus
 from .host import Host, Result
 
 RUN_PROGRAM = Path(__file__).resolve().parent / "node-run"
-# A login's, as far as commands see it: root's PATH, and what /etc/environment says (tree/etc/environment).
+# The environment of a login: root's PATH, and the variables of /etc/environment (tree/etc/environment).
 ENVIRONMENT = {
     "HOLDFAST_ROOT": "/",
     "HOME": "/root",
@@ -30,7 +30,7 @@ GROUP_NUMBERS = itertools.count(1)
 
 
 class Console(events.Lines):
-    """What a node prints. When it is off there is no boot to be waited for."""
+    """A node's console. When the node is off, it also ends the wait for a boot."""
 
     def __init__(self, what, pipe, boots):
         self._boots = boots
@@ -53,12 +53,12 @@ class Node(Host):
         self._group = None
         self._process = None
         self._console = None
-        self._ready = None  # systemd-nspawn's word of each boot
+        self._ready = None  # systemd-nspawn's messages about each boot
         self._boots = 0
         self._prepare_disk()
 
     def _prepare_disk(self):
-        """What a node has from its first boot on: its own id, and the lab's key for root."""
+        """Writes the node's own id, its hosts file, and the lab's key for root."""
         disk = self._folder / "disk"
         (disk / "etc").mkdir(parents=True)
         (disk / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
@@ -68,19 +68,19 @@ class Node(Host):
         shutil.copy(f"{self.lab.key}.pub", disk / "root/.ssh/authorized_keys")
 
     def root(self, release, packages):
-        """The root file system below its disk."""
+        """Returns the root file system below its disk."""
         return release.base(packages)
 
     # ---- power
 
     def start(self):
-        """Switches it on, and does not wait: several may boot at once."""
+        """Switches the node on and does not wait, so that several can boot at once."""
         assert not self.is_on, f"{self.name} is on"
         ready = self._folder / f"ready.{uuid.uuid4().hex}"
         self._ready = events.Datagrams(f"{self.name}'s boots", ready)
         self._boots = 0
-        # Never one that was used before: in a control group that cut_power() has killed, newer kernels kill whatever
-        # systemd 257 starts below it.
+        # Always a new control group: after cut_power() has killed a group, newer kernels kill everything that systemd 257
+        # starts in it.
         self._group = f"{self.lab.space.group}/{self.name}.{next(GROUP_NUMBERS)}"
         inside = f"/{ready.relative_to(self.lab.space.root)}"
         network = f"{self.address}/{self.lab.network.prefixlen}"
@@ -94,12 +94,12 @@ class Node(Host):
         return self._process is not None and not process.wait_gone(self._process.pid, 0)
 
     def wait_booted(self, timeout=60):
-        """Until systemd has done all that it does at a boot. Once for each boot."""
+        """Waits until systemd has completed the boot. Call it once for each boot."""
         self._boots += 1
         wanted = self._boots
 
         def has_booted(_):
-            # Each boot has a process 1 of its own. That may say READY=1 again later, after a job that takes long.
+            # Each boot has its own process 1, which may send READY=1 again later, after a long job.
             said = list(self._ready.all)
             begins = [i for i, event in enumerate(said) if event.startswith("X_NSPAWN_LEADER_PID=")]
             return len(begins) >= wanted and "READY=1" in said[begins[wanted - 1]:]
@@ -111,33 +111,33 @@ class Node(Host):
         return self
 
     def boot(self):
-        """Switches it on; returns when it has booted."""
+        """Switches the node on; returns when it has booted."""
         with timed("boots"):
             self.start()
             return self.wait_booted()
 
     def reboot(self):
-        """As `reboot` does; returns when it has booted again."""
+        """Reboots the node; returns when it has booted again."""
         with timed("reboots"):
             self.exec("systemctl", "reboot")
             return self.wait_booted()
 
     def poweroff(self, timeout=60):
-        """As `poweroff` does; returns when it is off. boot() starts it again, with its disk as it is."""
+        """Shuts the node down; returns when it is off. boot() starts it again with the same disk."""
         with timed("power-offs"):
             self.exec("systemctl", "poweroff")
             self._end(timeout)
 
     def cut_power(self):
-        """No shutdown: all processes are gone at once."""
+        """Kills all processes of the node at once, without a shutdown."""
         (self.lab.space.root / f"sys/fs/cgroup/{self._group}/cgroup.kill").write_text("1")
         self._end(20)
 
     def remove(self):
-        """It is gone, with its disk (which is this machine's memory), and its name is free again."""
+        """Removes the node and its disk, which is in this machine's memory. Its name can be used again."""
         if self.is_on:
             self.cut_power()
-        # The port by name: with the network namespace alone it would go some time later, and its name with it.
+        # Delete the port explicitly: with the network namespace alone, port and name would disappear only some time later.
         self.lab.space.run('umount "$0/root"; ip link del "port-$1"; ip netns del "$1"; rm -r "$0"',
                            f"/run/lab/{self.name}", self.name)
         self.lab.nodes.remove(self)
@@ -152,13 +152,13 @@ class Node(Host):
 
     @property
     def leader(self):
-        """Its process 1, as this machine numbers it."""
+        """The pid of its process 1 on this machine."""
         group = self.lab.space.root / f"sys/fs/cgroup/{self._group}/payload/init.scope/cgroup.procs"
         return int(group.read_text().split()[0])
 
     def command(self, *words, environment=None):
-        """The whole command line, on this machine, that runs the words in the node, as root, in a control group of the
-        node's. For subprocess.Popen; exec() is for what ends."""
+        """Returns the command line with which this machine runs the words on the node, as root and in a control group of
+        the node. It is for subprocess.Popen; use exec() for commands that end."""
         group = self.lab.space.root / f"sys/fs/cgroup/{self._group}/payload/lab"
         group.mkdir(exist_ok=True)
         variables = [f"{name}={value}" for name, value in (ENVIRONMENT | (environment or {})).items()]
@@ -166,7 +166,7 @@ class Node(Host):
         return [*join, "nsenter", f"--target={self.leader}", "--all", "--", "env", "-i", *variables, *map(str, words)]
 
     def ssh(self, *words, timeout=60):
-        """Runs a command over the network, as operators and Ansible do. For tests of just that: exec() is quicker."""
+        """Runs a command over the network, as operators and Ansible do. Use exec() elsewhere, which is faster."""
         command = [*self.lab.prefix, "ssh", *self.lab.ssh_options, str(self.address), "--", *words]
         return Result(" ".join(words), subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                                       timeout=timeout, check=False))
@@ -174,10 +174,10 @@ class Node(Host):
     # ---- files
 
     def path(self, path):
-        """The node's file, for this machine's programs. Not through symbolic links to absolute paths."""
+        """Returns the path of a node's file on this machine. Does not support symbolic links to absolute paths."""
         return Path(f"/proc/{self.leader}/root") / str(path).lstrip("/")
 
-    # ---- what is on it
+    # ---- GPUs
 
     def simulate(self, text=None, **how):
         """Loads the simulated driver: see gpus.py."""

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The Debian packages as a node gets them: ours as scripts/deb builds them, the same with another version, and stand-ins
-for those of a driver that own the names of NVIDIA's daemon."""
+"""The Debian packages for nodes: ours as scripts/deb builds them, the same with a newer version, and stand-ins for a
+driver's packages that contain NVIDIA's daemon."""
 
 import shutil
 import subprocess
 
 FOLDER = "/root/packages"  # in a node
 
-# As Ubuntu's nvidia-compute-utils has it: a daemon that forks, started by whoever loads the driver.
+# Like the unit of Ubuntu's nvidia-compute-utils: a daemon that forks, started when the driver is loaded.
 DRIVERS_UNIT = """[Unit]
 Description=NVIDIA Persistence Daemon (stand-in)
 
@@ -51,7 +51,7 @@ def pack(tree, target):
 
 class Packages:
     def __init__(self, folder, built, daemon):
-        """FOLDER: for what is made of them. BUILT: where they are. daemon(): the program."""
+        """FOLDER: for packages made from them. BUILT: the folder of the built packages. daemon(): returns the program."""
         self.folder = folder
         self._built = built
         self._daemon = daemon
@@ -70,7 +70,7 @@ class Packages:
         return [file for file in sorted(self._built.glob("*.deb")) if "-dbgsym_" not in file.name]
 
     def newer(self, name):
-        """The package with a higher version, and what it says of the others' versions."""
+        """Makes the package with a higher version, also in its dependencies on our other packages."""
         version = self.version(name)
         target = self.folder / f"{name}_{version}+1.deb"
         if not target.exists():
@@ -82,8 +82,8 @@ class Packages:
         return target
 
     def drivers(self, name, *, version="595.45.04", fields=""):
-        """A driver's package with nvidia-persistenced and its unit. The program is our build's under that name: what
-        it does matters here, not whose it is."""
+        """Makes a driver's package with nvidia-persistenced and its unit. The program is a copy of ours under that name:
+        for these tests only its behaviour matters."""
         tree = self.folder / f"{name}-{version}"
         for path, text in (("DEBIAN/control", f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
                                               f"Maintainer: Nobody <nobody@example.org>\n{fields}Description: stand-in\n"),
@@ -99,7 +99,7 @@ class Packages:
 
 
 def install(node, *files):
-    """As an administrator does with files: apt, which knows what to remove for them; no network."""
+    """Installs files with apt as an administrator does, without the network. apt removes conflicting packages."""
     for file in files:
         node.put(file, f"{FOLDER}/{file.name}")
     return node.exec("apt-get", "install", "--yes", "--allow-downgrades", "--no-install-recommends",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What nodes of one release of Debian are made of: root file systems, and Holdfast as that release runs it.
+"""The parts of nodes of one release of Debian: root file systems, and Holdfast for that release.
 
-This machine's release gets the build. For another the Debian packages are built there (buildroot.py), and nodes get what
-is in them.
+Nodes of this machine's release get the build. For another release, the Debian packages are built on that release
+(buildroot.py), and nodes get the packages' files.
 """
 
 import os
@@ -24,20 +24,20 @@ class Release:
         self._packages = None
 
     def base(self, packages):
-        """The root file system with these packages besides."""
+        """Returns the root file system with these additional packages."""
         if packages not in self._bases:
             self._bases[packages] = self._stack.enter_context(base.used(packages, self.name))
         return self._bases[packages]
 
     def _build_packages(self, folder):
-        """As an administrator of that release does."""
+        """Builds our Debian packages on that release."""
         raise NotImplementedError
 
     @property
     def packages(self):
         """Our Debian packages, built once."""
         if self._packages is None:
-            # HOLDFAST_DEBS: a folder with folders of packages that are built already, by the releases' names.
+            # HOLDFAST_DEBS: a folder with packages that are already built, in a subfolder for each release.
             built = Path(os.environ.get("HOLDFAST_DEBS", self._folder / "deb"), self.name)
             if not built.exists():
                 with timed(f"packages of {self.name} (scripts/deb)"):
@@ -47,7 +47,7 @@ class Release:
 
 
 class OwnRelease(Release):
-    """This machine's."""
+    """This machine's release."""
 
     def __init__(self, stack, folder, build):
         super().__init__(stack, folder, archive.OWN)
@@ -56,7 +56,7 @@ class OwnRelease(Release):
 
     @property
     def installation(self):
-        """The build, installed into a folder; once."""
+        """The folder in which the build is installed, once."""
         if self._installation is None:
             self._installation = self._folder / "installation"
             with timed("meson install"):
@@ -79,11 +79,11 @@ class OwnRelease(Release):
 
 
 class OtherRelease(Release):
-    """Another, of the same archive."""
+    """Another release from the same archive."""
 
     @property
     def installation(self):
-        """The packages' files."""
+        """The folder with the packages' files."""
         folder = self._folder / f"installation-{self.name}"
         if not folder.exists():
             for package in self.packages.binaries:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The namespaces that a lab lives in: its own mounts, network and processes, all gone when this process is, however it
-ends. What the kernel does not take away by itself (empty control groups) the next lab does."""
+"""The namespaces of a lab: its own mounts, network and processes. The kernel removes them when this process ends for any
+reason. The next lab removes what the kernel leaves behind: empty control groups."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ def die_with_parent():
 
 
 def remove_groups(folder):
-    """The group and those in it, if they are empty."""
+    """Removes the group and those in it, if they are empty."""
     for path, _, _ in os.walk(folder, topdown=False):
         try:
             os.rmdir(path)
@@ -41,7 +41,7 @@ class Space:
             events.Lines("the lab's space", self._process.stdout).wait_for("^ready$", timeout=20)
         except AssertionError as error:
             self.close()
-            raise AssertionError(f"{error}\nand said:\n{errors.text()}") from None
+            raise AssertionError(f"{error}\nits errors:\n{errors.text()}") from None
         self._clear_groups()
 
     def _namespace(self, name):
@@ -49,26 +49,26 @@ class Space:
 
     @property
     def root(self):
-        """This machine's files as seen from within."""
+        """The root folder as seen from inside the namespaces."""
         return Path(f"/proc/{self._process.pid}/root")
 
     @property
     def prefix(self):
-        """Goes before a command that is to run in all of the namespaces."""
+        """The prefix of a command that must run in all of the namespaces."""
         names = {"mount": "mnt", "net": "net", "pid": "pid_for_children"}
         return ["nsenter", *(f"--{option}={self._namespace(name)}" for option, name in names.items()), "--"]
 
     def run(self, line, *arguments):
-        """Runs a shell's line with $0, $1, ... in all of the namespaces."""
+        """Runs a shell line with the arguments $0, $1, ... in all of the namespaces."""
         subprocess.run([*self.prefix, "sh", "-ec", line, *arguments], stdin=subprocess.DEVNULL, check=True)
 
     @property
     def network_prefix(self):
-        """Goes before a command of this machine that is to see the nodes' network, and nothing else of it."""
+        """The prefix of a command that must run in the nodes' network, and otherwise on this machine."""
         return ["nsenter", f"--net={self._namespace('net')}", "--"]
 
     def _clear_groups(self):
-        """Those of labs whose process is gone: theirs are all dead."""
+        """Removes the groups of labs whose process has ended: all processes in them have ended, too."""
         for folder in (self.root / "sys/fs/cgroup").glob(f"{GROUPS}*"):
             if not Path("/proc", folder.name.split(".")[1]).exists():
                 remove_groups(folder)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A node without systemd: Debian with sysvinit as process 1, in runlevel 2. The simulated driver runs from gpus.load() on,
+"""A node without systemd: Debian with sysvinit as process 1, in runlevel 2. The simulated driver runs from gpus.load()
 until the node is removed."""
 
 import contextlib
@@ -15,12 +15,12 @@ from . import base, cache
 from .gpus import FILE, PROGRAM, Gpus
 from .node import Node
 
-# In the place of systemd: process 1, what runs its scripts, and what makes users for packages.
+# Instead of systemd: process 1, programs that run its scripts, and a program that makes users for packages.
 SYSTEMDS = ("dbus", "libpam-systemd", "openssh-server", "systemd", "systemd-sysv")
 OURS = ("initscripts", "insserv", "sysv-rc", "sysvinit-core", "systemd-standalone-sysusers")
 PACKAGES = tuple(name for name in base.PACKAGES if name not in SYSTEMDS) + OURS
 
-# No terminals, no hardware. NOTIFY_SOCKET is systemd-nspawn's, and says to daemons that a service manager waits for them.
+# No terminals and no hardware. NOTIFY_SOCKET comes from systemd-nspawn; daemons would take it for a service manager's.
 INITTAB = """\
 id:2:initdefault:
 l1:1:wait:/usr/bin/env -u NOTIFY_SOCKET /etc/init.d/rc 1
@@ -28,9 +28,9 @@ l2:2:wait:/usr/bin/env -u NOTIFY_SOCKET /etc/init.d/rc 2
 r1:1:wait:/bin/sh -c 'echo 1 >/run/reached'
 r2:2:wait:/bin/sh -c 'echo 2 >/run/reached'
 """
-# Of runlevel 1: they would kill the simulator, and ask for a password.
+# Scripts of runlevel 1 that would kill the simulator and ask for a password.
 SINGLE_USER = ("killprocs", "single")
-# What tree/usr/lib/lab/gpus calls when the GPUs are there.
+# tree/usr/lib/lab/gpus calls this when the GPUs exist.
 NOTIFY = "#!/bin/sh\ntouch /run/gpus\n"
 
 
@@ -47,7 +47,7 @@ def make(root, release):
 
 
 def used(release):
-    """For a with statement: the root file system. Never to be written to."""
+    """For a with statement: the root file system. It must not be written to."""
     decides = hashlib.sha256(Path(__file__).read_bytes() + Path(base.__file__).read_bytes())
     return cache.kept(f"base-sysv-{release}", decides, lambda root: make(root, release))
 
@@ -60,7 +60,7 @@ class SysvGpus(Gpus):
         node.exec("mknod", "--mode=666", "/dev/fuse", "c", "10", "229")
         node.exec("setsid /usr/lib/lab/gpus run >/run/gpus.log 2>&1 </dev/null &")
         events.wait_until(lambda: node.path("/run/gpus").exists(), "the simulated GPUs", 20)
-        # Simulated GPUs are none to a daemon without it, and services are started in an empty environment.
+        # Without this variable the daemon does not accept simulated GPUs. Services start with an empty environment.
         node.write("/etc/default/nvidia-persistenced", "export HOLDFAST_ROOT=/\n")
         self.addresses = self.list_addresses()
 
@@ -77,7 +77,7 @@ class SysvNode(Node):
 
     @property
     def leader(self):
-        """Its process 1, as this machine numbers it."""
+        """The pid of its process 1 on this machine."""
         group = self.lab.space.root / f"sys/fs/cgroup/{self._group}/payload/cgroup.procs"
         return next(int(pid) for pid in group.read_text().split() if self._is_process_1(pid))
 
@@ -85,7 +85,7 @@ class SysvNode(Node):
     def _is_process_1(pid):
         try:
             status = Path(f"/proc/{pid}/status").read_text()
-        except (FileNotFoundError, ProcessLookupError):  # it has ended since the group was read: not process 1
+        except (FileNotFoundError, ProcessLookupError):  # ended after the group was read, so not process 1
             return False
         return re.search(r"^NSpid:.*\t1$", status, re.M) is not None
 

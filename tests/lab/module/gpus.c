@@ -2,10 +2,10 @@
 // SPDX-FileCopyrightText: The Holdfast authors
 
 /*
- * GPUs without hardware: a PCI host bridge in a domain of its own, whose devices' configuration space says NVIDIA, 3D
- * controller, and nothing else. To the kernel they are ordinary PCI devices: they have folders in sysfs, tell of
- * themselves by uevents, are bound, unbound, removed (.../remove) and found again (/sys/bus/pci/rescan). The driver for
- * them is nvidia.c; the two are apart as GPUs stay when their driver is exchanged.
+ * GPUs without hardware: a PCI host bridge in its own domain. The configuration space of its devices contains only the
+ * vendor NVIDIA and the class "3D controller". For the kernel they are ordinary PCI devices: they have folders in sysfs,
+ * send uevents, and can be bound, unbound, removed (.../remove) and found again (/sys/bus/pci/rescan). Their driver is
+ * nvidia.c. It is a separate module because GPUs stay when their driver is exchanged.
  */
 
 #include <linux/module.h>
@@ -43,7 +43,7 @@ static int read_config(struct pci_bus *bus, unsigned int devfn, int where, int s
 }
 
 static int write_config(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 value) {
-        return PCIBIOS_SUCCESSFUL; /* nothing in there can be changed */
+        return PCIBIOS_SUCCESSFUL; /* everything is read-only */
 }
 
 static struct pci_ops config_space = {.read = read_config, .write = write_config};

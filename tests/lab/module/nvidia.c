@@ -2,14 +2,14 @@
 // SPDX-FileCopyrightText: The Holdfast authors
 
 /*
- * A stand-in for the driver's kernel module, as far as who holds GPUs meets it: a real module, of which "in use" is the
- * kernel's own judgement. What a GPU does is the simulator's matter (sim/); here an open counts, and an unbind waits
- * until nobody has the GPU open, after telling those who subscribed.
+ * A stand-in for the driver's kernel module, with the functions that a holder of GPUs uses. It is a real module, so the
+ * kernel itself decides whether it is in use. It does not model GPUs, which the simulator does (sim/): it counts opens,
+ * and an unbind notifies the subscribers and then waits until no process has the GPU open.
  *
  *      /dev/nvidiactl -- struct holder -- queue of notices; woken through the descriptor of ALLOC_OS_EVENT
  *      /dev/nvidiaN   -- struct holder -- struct gpu -- PCI device, /proc/driver/nvidia/gpus/ADDRESS
  *
- * One mutex guards everything. The version is the build's to say (STAND_IN_VERSION).
+ * One mutex protects everything. The build sets the version (STAND_IN_VERSION).
  */
 
 #include <linux/fs.h>
@@ -38,7 +38,7 @@ struct gpu {
 struct holder {
         struct list_head link;
         struct gpu *gpu; /* NULL: nvidiactl */
-        bool woken;      /* poll() has something to say, once */
+        bool woken;      /* the next poll() returns an event */
         unsigned n_notices;
         struct nv_system_event notices[NOTICES_MAX];
 };
@@ -110,8 +110,8 @@ static __poll_t on_poll(struct file *file, poll_table *table) {
 
 /* ---- notices ---- */
 
-/* Every client gets it and every file is woken: whoever did not subscribe does not look. With the mutex held. */
-static void tell(const struct pci_dev *pci, bool bind) {
+/* Sends the notice to every client and wakes every file: clients that did not subscribe ignore it. Needs the mutex. */
+static void notify(const struct pci_dev *pci, bool bind) {
         struct nv_system_event notice = {
                 .event = NV_NOTIFIER_GPU_BIND_UNBIND,
                 .gpu_id = nv_gpu_id(pci_domain_nr(pci->bus), pci->bus->number, PCI_SLOT(pci->devfn)),
@@ -146,7 +146,7 @@ static u32 take_notice(struct holder *holder, const struct nv_rm_control *contro
         return status;
 }
 
-/* ---- ioctls: the argument is copied in, and out whatever becomes of it ---- */
+/* ---- ioctls: the argument is copied in, and always copied out ---- */
 
 static void run_status_code(struct holder *holder, void *argument) {
         ((struct nv_status_code *)argument)->status = NV_OK;
@@ -160,7 +160,7 @@ static void run_os_event(struct holder *holder, void *argument) {
         ((struct nv_os_event *)argument)->status = NV_OK;
 }
 
-/* Objects are names only, and there is one device for all GPUs: nobody here is told them apart by it. */
+/* Objects are only handles, and there is one device for all GPUs: no test distinguishes GPUs by it. */
 static void run_rm_alloc(struct holder *holder, void *argument) {
         struct nv_rm_alloc *alloc = argument;
 
@@ -248,7 +248,7 @@ static int show_information(struct seq_file *out, void *unused) {
         return 0;
 }
 
-/* "?" until somebody has initialised the GPU, and again when nobody holds it. */
+/* "?" while no process holds the GPU. */
 static int show_power(struct seq_file *out, void *unused) {
         const struct gpu *gpu = out->private;
 
@@ -273,7 +273,7 @@ static int on_probe(struct pci_dev *pci, const struct pci_device_id *id) {
         if (gpu) {
                 *gpu = (struct gpu){.pci = pci, .folder = proc_mkdir(pci_name(pci), gpus_folder)};
                 pci_set_drvdata(pci, gpu);
-                tell(pci, true);
+                notify(pci, true);
         }
         mutex_unlock(&lock);
         if (!gpu)
@@ -292,13 +292,13 @@ static bool is_unused(const struct gpu *gpu) {
         return unused;
 }
 
-/* Waits for ever and cannot be interrupted, as the driver does. */
+/* Like the driver's, waits without a limit and cannot be interrupted. */
 static void on_remove(struct pci_dev *pci) {
         struct gpu *gpu = pci_get_drvdata(pci);
 
         mutex_lock(&lock);
         gpu->leaving = true;
-        tell(pci, false);
+        notify(pci, false);
         mutex_unlock(&lock);
         wait_event(changed, is_unused(gpu));
         proc_remove(gpu->folder);
@@ -320,7 +320,7 @@ static struct pci_driver driver = {
         .remove = on_remove,
 };
 
-/* ---- life ---- */
+/* ---- load and unload ---- */
 
 static int start(void) {
         int r;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Holdfast authors
 
-/* A stand-in for the driver's second module: a device whose number the kernel chooses, and that can be opened. */
+/* A stand-in for the driver's UVM module: a device that can be opened and whose number the kernel chooses. */
 
 #include <linux/fs.h>
 #include <linux/module.h>

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""NVIDIA's modules with our hooks in them (module/hooks.c), and the fake GPUs; built once and kept."""
+"""Builds NVIDIA's modules with our hooks (module/hooks.c), and the module of the fake GPUs. They are built once and kept."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from . import package
 
 SOURCE = Path(__file__).resolve().parent / "module"
 MODULES = ("lab_gpus.ko", "nvidia.ko", "nvidia-uvm.ko")
-# What hooks.c defines in their place.
+# The functions that hooks.c replaces.
 REPLACED = (
     "RmDisableAdapter",
     "RmGetAdapterStatus",
@@ -30,12 +30,12 @@ REPLACED = (
     "rm_free_private_state",
     "rm_init_private_state",
 )
-# From this version on the driver lets go of its lock while a GPU's firmware boots.
+# Since this version the driver releases its lock while a GPU's firmware boots.
 BOOTS_WITHOUT_LOCK = (550, 40, 7)
 
 
 class DoesNotBuild(Exception):
-    """One sentence: which package, which kernel, and where the log is."""
+    """One sentence with the package, the kernel, and the path of the log."""
 
 
 def numbers(version):
@@ -44,7 +44,7 @@ def numbers(version):
 
 
 class Build:
-    """Of one package for one kernel, in a folder."""
+    """The build of one package for one kernel, in a folder."""
 
     def __init__(self, folder, version, release):
         self.folder = folder
@@ -62,13 +62,13 @@ class Build:
                                f"the log is {self._log}.")
 
     def _headers(self):
-        """(source, output): the kernel's headers, which Debian has in two packages."""
+        """Unpacks the kernel's headers, which Debian has in two packages; returns their folders (source, output)."""
         output = kernel.unpack_headers(self.folder / "headers", self.release)
         source = re.search(r"^include (\S+)/Makefile", (output / "Makefile").read_text(), re.MULTILINE)
         return Path(source[1]), output
 
     def _replace(self, driver):
-        """Makes our definitions win over the compiled ones."""
+        """Weakens the compiled functions, so that ours replace them."""
         compiled = driver / "nvidia/nv-kernel.o_binary"
         symbols = subprocess.run(["nm", compiled], capture_output=True, text=True, check=True).stdout
         missing = [name for name in REPLACED if not re.search(rf" T {name}$", symbols, re.MULTILINE)]
@@ -82,7 +82,7 @@ class Build:
 
     @staticmethod
     def _follow_kernel(driver, source):
-        """Newer kernels' pci_resize_resource() has a fourth argument, for which packages of before have no value."""
+        """Adds the fourth argument of pci_resize_resource() on newer kernels. Older packages do not pass it."""
         declared = re.search(r"pci_resize_resource\(([^)]*)\);", (source / "include/linux/pci.h").read_text())
         if declared and declared[1].count(",") == 3:
             file = driver / "nvidia/nv-pci.c"
@@ -97,7 +97,7 @@ class Build:
         driver = next((self.folder / "package").glob("usr/src/nvidia-*"))
         self._replace(driver)
         self._follow_kernel(driver, source)
-        # No debugging information: a fifth of the time, and of the size.
+        # Without debugging information the build takes a fifth of the time and space.
         flags = "-g0" + (" -DLAB_BOOTS_WITHOUT_LOCK" if numbers(self.version) >= BOOTS_WITHOUT_LOCK else "")
         self._run("make", "-C", driver, "-j2", "modules", f"SYSSRC={source}", f"SYSOUT={output}", f"KCFLAGS={flags}",
                   "NV_KERNEL_MODULES=nvidia nvidia-uvm", f"KBUILD_EXTRA_SYMBOLS={ours / 'Module.symvers'}")
@@ -118,7 +118,7 @@ def make(folder, suite, version, release):
 
 @contextlib.contextmanager
 def used(branch, release):
-    """A folder with MODULES of that branch for that kernel, and the driver's version. Never to be written to."""
+    """A folder with MODULES of that branch for that kernel, and the driver's version. It must not be written to."""
     with cache.locked("apt"):
         suite, version = package.find(branch)
     decides = hashlib.sha256(f"{version} {release}".encode())

@@ -15,10 +15,10 @@ from . import build
 
 PACKAGES = ("python3-pytest", "python3-pytest-timeout")
 MEMORY = "2G"
-# The second half of the memory less what is above it is the GPUs' (module/bus.c).
+# Reserves 512 MB of RAM at 1 GB for the GPUs (module/bus.c).
 KERNEL_WORDS = "memmap=512M$0x40000000 pci=no_e820 log_buf_len=1M"
 MODULES = "/usr/lib/lab/nvidia"
-TESTS = "/srv/holdfast"  # what of the checkout the suite needs to run in there
+TESTS = "/srv/holdfast"  # the files of the checkout that the suite needs
 CARRIED = ("pytest.ini", "tests/driver", "tests/system/harness")
 SEED_SIZE = "256M"
 
@@ -43,9 +43,9 @@ def make_seed(lab, modules):
 
 
 def load(machine, count):
-    """Fake GPUs, and NVIDIA's driver for them."""
+    """Loads the fake GPUs, and NVIDIA's driver for them."""
     hangs = "/proc/sys/kernel/hung_task_timeout_secs"
-    machine.exec("sh", "-c", f"[ ! -e {hangs} ] || echo 0 >{hangs}")  # who hangs does it on purpose
+    machine.exec("sh", "-c", f"[ ! -e {hangs} ] || echo 0 >{hangs}")  # here, processes hang on purpose
     machine.exec("insmod", f"{MODULES}/lab_gpus.ko", f"count={count}")
     for name in ("nvidia.ko", "nvidia-uvm.ko"):
         machine.exec("insmod", f"{MODULES}/{name}", timeout=120)
@@ -54,7 +54,7 @@ def load(machine, count):
 
 @contextlib.contextmanager
 def booted(lab, branch, count=4):
-    """For a with statement: (the machine, the driver's version), the driver of that branch loaded with COUNT GPUs."""
+    """For a with statement: (the machine, the driver's version). The driver of that branch is loaded with COUNT GPUs."""
     release = kernel.release()
     with base.used(PACKAGES) as root, image.used(root, release, kind="driver-vm") as made, \
             build.used(branch, release) as (modules, version):

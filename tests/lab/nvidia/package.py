@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Debian's package of NVIDIA's open kernel modules, of a component that only the lab's own apt configuration has."""
+"""Debian's package of NVIDIA's open kernel modules, from a component that only the lab's own apt configuration has."""
 
 from lab import archive
 
 NAME = "nvidia-open-kernel-dkms"
-# Where each branch of the driver is, the first choice first.
+# The suites that have each branch of the driver, in order of preference.
 SUITES = {"535": ("bookworm",), "550": ("trixie", "bookworm-backports")}
 
 Unavailable = archive.Unavailable
 
 
 def find(branch):
-    """(suite, version): which package the archive has of that branch today."""
+    """Returns (suite, version) of the archive's current package of that branch."""
     for name in SUITES[branch]:
         suite = archive.Suite(name, ("contrib",)).update()
         version = suite.version(NAME)

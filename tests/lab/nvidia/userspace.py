@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Debian's packages of NVIDIA's programs and libraries: what apt would do with all of them, and some of them themselves, as
-an archive that a node installs from. Downloaded by apt with sources of the lab's own, and kept."""
+"""Debian's packages of NVIDIA's programs and libraries: simulated installations of all of them, and a repository of some for
+a node. apt downloads them with the lab's own sources; they are kept."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ def suite(release):
 
 
 def simulate(release, status, *words):
-    """What `apt-get WORDS...` would do on a machine with that dpkg status: lines of Inst, Remv, Conf."""
+    """Returns what `apt-get WORDS...` would do on a machine with that dpkg status: lines with Inst, Remv, Conf."""
     with cache.locked("apt"):
         done = suite(release).update().run("apt-get", "--simulate", *words, settings={"Dir::State::status": status})
     assert done.returncode == 0, f"apt-get {' '.join(words)}: {done.stdout[-2000:]}{done.stderr}"
@@ -41,7 +41,7 @@ def _download(folder, release, root):
 
 
 def used(release):
-    """For a with statement: a folder with the .deb files of NAMES and of what they depend on."""
+    """For a with statement: a folder with the .deb files of NAMES and of their dependencies."""
     with base.used((), release) as root, cache.locked("apt"):
         wanted = suite(release).update().run("apt-get", "install", "--print-uris", "--yes", "--no-install-recommends", *NAMES,
                                              settings={"Dir::State::status": root / "var/lib/dpkg/status"}).stdout
@@ -55,7 +55,7 @@ def _make(folder, release):
 
 
 def offer(node, folder, *files):
-    """Makes a folder's packages, and these files, the archive that apt on a node knows."""
+    """Makes a folder's packages and these files the only archive for apt on a node."""
     for file in (*sorted(Path(folder).glob("*.deb")), *files):
         node.put(file, f"{REPOSITORY}/{file.name}")
     node.exec(f"cd {REPOSITORY} && apt-ftparchive packages . >Packages", timeout=120)
@@ -64,6 +64,6 @@ def offer(node, folder, *files):
 
 
 def apt(node, *words):
-    """apt-get on a node, with recommended packages, as an administrator runs it."""
+    """Runs apt-get on a node as an administrator does, with recommended packages."""
     return node.exec("apt-get", "--yes", "--option=Dpkg::Use-Pty=0", *words,
                      environment={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)

@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A virtual machine: what needs a kernel of its own (character devices, modules, AppArmor, limits)."""
+"""A virtual machine, for tests that need a separate kernel (character devices, modules, AppArmor, limits)."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The virtual machine's simulated GPUs: real character devices, by the kernel's CUSE."""
+"""The virtual machine's simulated GPUs: real character devices, made with the kernel's CUSE."""
 
 from harness.simulator import QUICK, Control, scenario
 
@@ -9,7 +9,7 @@ SOCKET = "/srv/gpus/run/holdfast-sim/socket"
 
 
 class Gpus(Control):
-    """Asks and commands the simulated driver: ctl(), status(), gpu(), journal(), and addresses."""
+    """Queries and controls the simulated driver: ctl(), status(), gpu(), journal(), and addresses."""
 
     def __init__(self, machine):
         self._machine = machine
@@ -17,7 +17,7 @@ class Gpus(Control):
         self.addresses = []
 
     def load(self, gpus=2, defaults=QUICK, **overrides):
-        """Loads the driver with a scenario made as harness.simulator.scenario() does."""
+        """Loads the driver with the arguments of harness.simulator.scenario()."""
         self._machine.write("/etc/lab/scenario.ini", scenario(gpus, defaults, **overrides))
         self._machine.exec("systemctl", "start", UNIT)
         self._machine.forward(self.socket_path, SOCKET)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What the virtual machine boots from: kernel, initial file system and disk, made once and kept."""
+"""The kernel, initial file system and disk of the virtual machine, made once and kept."""
 
 import hashlib
 import shutil
@@ -12,24 +12,24 @@ from lab.clock import timed
 from . import kernel
 
 HERE = Path(__file__).resolve().parent
-# Needed before the root file system is there, and after.
+# Modules that are needed before the root file system is mounted, and after.
 EARLY_MODULES = ("virtio_pci", "virtio_blk", "virtio_net")
 LATER_MODULES = ("autofs4", "cuse")
 ENABLED = {"lab-network.service": "sysinit.target", "lab-booted.service": "multi-user.target"}
-# Under emulation each second of these is one of every run, and nobody here is served by them: modules that are not
-# there, devices that were there before udev, profiles (a test loads the one that it is about), sessions.
+# These units take seconds under emulation and are of no use here: modules that do not exist, devices that exist before udev
+# starts, AppArmor profiles (a test loads the profile that it checks), sessions.
 MASKED = ("apparmor.service", "modprobe@.service", "proc-sys-fs-binfmt_misc.automount", "serial-getty@.service",
           "systemd-binfmt.service", "systemd-logind.service", "systemd-udev-trigger.service")
 DISK_SIZE = "1G"
 
 
 def make_disk(file, folder, size):
-    """A file system in a file, with a folder's content."""
+    """Makes a file system in a file, with a folder's content."""
     kernel.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", folder, file, size])
 
 
 def make_initial(file, folder, version, unpacked):
-    """The first file system: what loads the modules that the disks need."""
+    """Makes the initial file system, which loads the modules that the disks need."""
     for name in ("bin", "dev", "modules", "proc", "root", "seed", "sys"):
         (folder / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", folder / "bin")
@@ -41,7 +41,7 @@ def make_initial(file, folder, version, unpacked):
 
 
 def prepare(root, version, unpacked):
-    """A node's root file system becomes that of a machine which has a kernel and needs no simulation at its paths."""
+    """Adapts a node's root file system: adds modules and units, and removes the simulation at the real paths."""
     for path in base.TREE.rglob("*"):
         if not path.is_dir():
             (root / path.relative_to(base.TREE)).unlink()
@@ -78,8 +78,8 @@ def make(folder, root, version):
 
 
 def used(root, version, kind="vm"):
-    """For a with statement: a folder with vmlinuz, initrd and root.img. Never to be written to. One is kept of each
-    kind."""
+    """For a with statement: a folder with vmlinuz, initrd and root.img. It must not be written to. The cache keeps one of
+    each kind."""
     decides = hashlib.sha256(f"{root} {version}".encode())
     for file in (Path(__file__), HERE / "init", *sorted(path for path in (HERE / "tree").rglob("*") if path.is_file())):
         decides.update(file.read_bytes())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The virtual machine's kernel: Debian's for clouds, as apt has it now, and modules of our own."""
+"""The virtual machine's kernel: Debian's current cloud kernel, and our own modules."""
 
 import hashlib
 import re
@@ -17,28 +17,28 @@ SOURCE = Path(__file__).resolve().parent.parent / "module"
 
 
 def run(command, **how):
-    """A program's output; fails with what it said."""
+    """Runs a program, which must succeed; returns its output."""
     done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, check=False, **how)
     assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout.decode()}{done.stderr.decode()}"
     return done.stdout
 
 
 def depends(package, pattern):
-    """Of the packages that it depends on, those whose names have the pattern; none where apt knows no such package."""
+    """Returns the dependencies of a package whose names match the pattern, or an empty list if apt has no such package."""
     done = subprocess.run(["apt-cache", "depends", package], capture_output=True, text=True, check=False)
     return re.findall(rf"^  Depends: ({pattern})$", done.stdout, re.MULTILINE)
 
 
 def release():
-    """Of the kernel that PACKAGE is today: "6.1.0-56-cloud-amd64". None where there is no such package."""
+    """Returns the release of PACKAGE's current kernel, such as "6.1.0-56-cloud-amd64", or None if there is no package."""
     images = depends(PACKAGE, r"linux-image-\S+")
     return images[0].removeprefix("linux-image-") if images else None
 
 
 def unpack(folder, packages):
-    """Packages' files below a folder."""
+    """Downloads packages and unpacks them into a folder."""
     folder.mkdir(parents=True)
-    # As root: apt's own user must not need a way into the cache.
+    # As root, because apt's own user has no access to the cache.
     run(["apt-get", "download", "--quiet", "-o", "APT::Sandbox::User=root", *packages], cwd=folder)
     for archive in folder.glob("*.deb"):
         run(["dpkg-deb", "--extract", archive, folder])
@@ -46,13 +46,13 @@ def unpack(folder, packages):
 
 
 def unpack_image(folder, version):
-    """The kernel: boot/vmlinuz-VERSION and lib/modules/VERSION."""
+    """Unpacks the kernel: boot/vmlinuz-VERSION and lib/modules/VERSION."""
     unpack(folder, [f"linux-image-{version}"])
     run(["depmod", "--basedir", folder, version])
 
 
 def unpack_headers(folder, version):
-    """What modules are built with; returns where."""
+    """Unpacks the headers for building modules; returns their folder."""
     name = f"linux-headers-{version}"
     unpack(folder, [name, *depends(name, r"linux-(?:headers|kbuild)-\S+")])
     makefile = folder / "usr/src" / name / "Makefile"
@@ -61,7 +61,7 @@ def unpack_headers(folder, version):
 
 
 def module_files(folder, version, names):
-    """The files of these modules and of what they need, in the order in which they load."""
+    """Returns the files of these modules and of their dependencies, in the order of loading."""
     found = []
     for name in names:
         lines = run(["modprobe", "--dirname", folder, "--set-version", version, "--show-depends", name]).decode()
@@ -80,7 +80,7 @@ def make_modules(folder, version, drivers):
 
 
 def modules(version, drivers):
-    """For a with statement: a folder with DRIVER/*.ko, what is made of module/ for each driver's version."""
+    """For a with statement: a folder with DRIVER/*.ko, built from module/ for each version of the driver."""
     decides = hashlib.sha256(f"{version} {drivers}".encode())
     for file in (*sorted(path for path in SOURCE.rglob("*") if path.is_file()), TOP / "src/gpu/abi.h"):
         decides.update(file.read_bytes())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The virtual machine: QEMU without KVM, so that it runs wherever the lab does. Its disks forget what was written."""
+"""The virtual machine: QEMU without KVM, so that it runs wherever the lab runs. Writes to its disks are discarded."""
 
 import contextlib
 import re
@@ -14,7 +14,7 @@ from lab.space import die_with_parent
 
 from .gpus import Gpus
 
-PORT = 2222  # in the lab's own network, of which the machine outside sees nothing
+PORT = 2222  # in the lab's own network, which is not visible outside
 KERNEL_FAULT = re.compile(r"BUG:|Oops|general protection|WARNING: CPU|blocked for more than")
 KERNEL_WORDS = "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog net.ifnames=0 systemd.unit=multi-user.target " \
                "lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
@@ -24,7 +24,7 @@ class Machine(Host):
     name = "vm"
 
     def __init__(self, lab, image, seed, memory="1G", kernel_words=""):
-        """seed: a disk whose content is laid over the image's at the boot. kernel_words: for its command line."""
+        """seed: a disk whose content is copied over the image's at boot. kernel_words: for the kernel's command line."""
         self.lab = lab
         self.gpus = Gpus(self)
         self._image = image
@@ -50,7 +50,7 @@ class Machine(Host):
                 "-device", "virtio-net-pci,netdev=net,romfile=", *disks]
 
     def boot(self, timeout=120):
-        """Switches it on; returns when it takes commands."""
+        """Switches the machine on; returns when it accepts commands."""
         with timed("virtual machine's boot"):
             self._qemu = subprocess.Popen([*self.lab.prefix, *map(str, self._qemu_command())],
                                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -61,7 +61,7 @@ class Machine(Host):
         return self
 
     def _connect(self):
-        """One connection for all commands: each of its own would be a second of emulated key exchange."""
+        """Opens one connection for all commands, because each emulated key exchange takes a second."""
         command = [*self.lab.prefix, "ssh", *self._ssh_options("-M"), "-N", "-o", "PermitLocalCommand=yes",
                    "-o", "LocalCommand=echo connected", "127.0.0.1"]
         self._master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -72,7 +72,7 @@ class Machine(Host):
         return [*self.lab.ssh_options, "-p", str(PORT), "-S", str(self._control), *more]
 
     def switch_off(self):
-        """No shutdown, as there is nothing to save. Harmless where it is off already."""
+        """Switches the machine off without a shutdown, since there is nothing to save. It may already be off."""
         for child in (self._master, self._qemu):
             if child is not None and child.poll() is None:
                 child.terminate()
@@ -83,7 +83,7 @@ class Machine(Host):
     # ---- commands
 
     def terminal(self):
-        """The command line of a shell for whoever sits before this program's terminal."""
+        """Returns the command line of an interactive shell on this program's terminal."""
         return [*self.lab.prefix, "ssh", "-t", *self._ssh_options("-o", "ControlMaster=no"), "127.0.0.1"]
 
     def command(self, *words, environment=None):
@@ -92,7 +92,7 @@ class Machine(Host):
         return [*self.lab.prefix, "ssh", *self._ssh_options("-o", "ControlMaster=no"), "127.0.0.1", "--", line]
 
     def forward(self, here, there):
-        """Makes the socket at a path there be one at a path of this machine's."""
+        """Forwards the socket HERE on this machine to the socket THERE."""
         here.unlink(missing_ok=True)
         command = [*self.lab.prefix, "ssh", *self._ssh_options("-O", "forward", "-L", f"{here}:{there}"), "127.0.0.1"]
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
@@ -101,5 +101,5 @@ class Machine(Host):
         return self.exec("dmesg").splitlines()
 
     def kernel_faults(self):
-        """What it has said of itself that no test can mean to happen."""
+        """Returns the kernel messages that report a fault, which no test causes on purpose."""
         return [line for line in self.kernel_messages() if KERNEL_FAULT.search(line)]

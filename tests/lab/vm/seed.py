@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""What is laid over the image at its boot, and is of one run only: the build, modules, the key."""
+"""The seed: files of a single run that are copied over the image at boot (the build, modules, the key)."""
 
 import shutil
 
@@ -8,7 +8,7 @@ from lab.clock import timed
 
 from . import image
 
-# The versions that the stand-in driver is there in; tests upgrade from the first to the second.
+# The versions of the stand-in driver. Tests upgrade from the first to the second.
 DRIVERS = ("580.95.05", "595.45.04")
 SIZE = "128M"
 MODULES = "/usr/lib/lab/modules"
@@ -16,7 +16,7 @@ PROGRAM = "/usr/lib/lab/holdfast-sim"
 
 
 def lay_out(lab, folder):
-    """What every seed has. Its folders are root's alone to write, like those that they are laid over."""
+    """Fills a folder with the files of every seed. Only root may write to its folders, as to those on the image."""
     shutil.copytree(lab.own.installation, folder, symlinks=True)
     (folder / "root/.ssh").mkdir(parents=True)
     (folder / "root").chmod(0o700)
@@ -26,7 +26,7 @@ def lay_out(lab, folder):
 
 
 def make(lab, modules):
-    """The disk's file."""
+    """Makes the disk; returns its file."""
     folder, file = lab.folder / "vm.seed", lab.folder / "vm.seed.img"
     with timed("virtual machine's disk"):
         lay_out(lab, folder)

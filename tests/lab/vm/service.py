@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The service as tests of the virtual machine see it: the units, unchanged, that an installation has."""
+"""The service in the virtual machine, with the unchanged units of an installation."""
 
 import json
 
@@ -10,20 +10,20 @@ GROUP = f"/sys/fs/cgroup/system.slice/{UNIT}"
 
 
 def status(machine):
-    """What `holdfast status --json` says."""
+    """Returns the document of `holdfast status --json`."""
     return json.loads(machine.exec("holdfast", "status", "--json"))
 
 
 def wait_held(machine, addresses):
-    """Until the daemon holds these GPUs."""
+    """Waits until the daemon holds these GPUs."""
     machine.exec("holdfast", "wait", "--timeout", "30", *(word for address in addresses for word in ("--gpu", address)))
 
 
 def show(machine, name):
-    """A property of the unit."""
+    """Returns a property of the unit."""
     return machine.exec("systemctl", "show", "--property", name, "--value", UNIT).strip()
 
 
 def try_inside(machine, line):
-    """Runs a shell's line as root in the service's control group, so under its device rules and limits."""
+    """Runs a shell line as root in the service's control group, where its device rules and limits apply."""
     return machine.try_exec("sh", "-c", f'echo $$ >"$0/cgroup.procs" && {line}', GROUP)

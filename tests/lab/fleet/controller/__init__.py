@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Ansible on this machine, over the lab's nodes: with the collection as operators get it, built and installed."""
+"""Ansible on this machine for the lab's nodes, with the collection built and installed as operators do."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ TIMEOUT_SEC = 300
 
 
 class Run:
-    """How a playbook ended, and what each task did on each node."""
+    """The result of a playbook, and what each task did on each node."""
 
     def __init__(self, completed, record):
         self.status = completed.returncode
@@ -29,15 +29,15 @@ class Run:
         return [entry["task"] for entry in self.results if entry["host"] == node.name and wanted(entry)]
 
     def changed(self, node):
-        """The tasks that changed, or in check mode would change, something on the node; in their order."""
+        """Returns the tasks, in order, that changed something on the node, or would do so in check mode."""
         return self.tasks(node, lambda entry: entry["changed"])
 
     def message(self, task):
-        """What the task said where it was run last."""
+        """Returns the message of the task's last run."""
         return [entry["message"] for entry in self.results if entry["task"].endswith(task)][-1]
 
     def order(self, task):
-        """The nodes on which the task was run, in their order."""
+        """Returns the nodes on which the task ran, in order."""
         return [entry["host"] for entry in self.results if entry["task"].endswith(task)]
 
 
@@ -75,12 +75,12 @@ class Controller:
         common = {"ansible_user": "root", "ansible_python_interpreter": "/usr/bin/python3",
                   "ansible_ssh_common_args": " ".join(self._lab.ssh_options)}
         hosts = {node.name: {"ansible_host": str(node.address)} for node in nodes}
-        path = self.folder / "inventory.json"  # what JSON is, YAML is
+        path = self.folder / "inventory.json"  # JSON is valid YAML
         path.write_text(json.dumps({"all": {"vars": common, "hosts": hosts}}))
         return path
 
     def _hang_up(self):
-        """Connections that ssh keeps: the next node of that address is another one."""
+        """Ends the connections that ssh keeps: a later node with the same address is a different one."""
         for socket in (self.folder / "cp").glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 subprocess.run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "node"], check=False,
@@ -99,7 +99,7 @@ class Controller:
         return Run(done, record)
 
     def apply(self, playbook, nodes, *options, **variables):
-        """The same, and it must succeed."""
+        """Runs a playbook, which must succeed."""
         run = self.play(playbook, nodes, *options, **variables)
         assert run.status == 0, run.text
         return run

@@ -2,6 +2,6 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* The C library's header as far as src/gpu/abi.h needs it, from the kernel's. */
+/* Replaces the C library's header for src/gpu/abi.h, with the kernel's. */
 
 #include <linux/stddef.h>

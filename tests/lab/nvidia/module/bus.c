@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: The Holdfast authors
 
 /*
- * Fake GPUs that NVIDIA's driver accepts: a PCI host bridge in a domain of its own, with GPUs at the first slots of its
- * bus. Their registers are plain memory: a part of RAM that the kernel was told to leave alone (memmap=... on its
- * command line), in which the two registers that the driver reads before it initialises a GPU have a value.
+ * Fake GPUs that NVIDIA's driver accepts: a PCI host bridge in its own domain, with GPUs at the first slots of its bus.
+ * Their registers are plain memory, a part of RAM that the kernel does not use (memmap=... on its command line). Only the
+ * two registers that the driver reads before it initialises a GPU have a value.
  *
- * ../../module/gpus.c has simpler ones, without memory, for the stand-in driver.
+ * ../../module/gpus.c has simpler GPUs, without memory, for the stand-in driver.
  */
 
 #include "control.h"
@@ -20,10 +20,10 @@ module_param(count, uint, 0444);
 MODULE_PARM_DESC(count, "GPUs");
 static unsigned long window_start = 0x40000000;
 module_param(window_start, ulong, 0444);
-MODULE_PARM_DESC(window_start, "address of the memory that is the GPUs'");
+MODULE_PARM_DESC(window_start, "address of the GPUs' memory");
 static unsigned long window_size = 0x20000000;
 module_param(window_size, ulong, 0444);
-MODULE_PARM_DESC(window_size, "its size");
+MODULE_PARM_DESC(window_size, "size of the GPUs' memory");
 
 enum {
         DEVICE_ID = 0x2330, /* an H100 */
@@ -35,12 +35,12 @@ enum {
         BAR_SIZE = 1 << 24,
         BAR_64_PREFETCHABLE = PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH,
 
-        /* Registers, by offset in BAR 0: which chip it is. */
+        /* Registers that identify the chip, as offsets in BAR 0. */
         PMC_BOOT_0 = 0x0,
         PMC_BOOT_0_VALUE = 0x180000a1,
         PMC_BOOT_42 = 0xa00,
         PMC_BOOT_42_VALUE = 0x180a1000,
-        REGISTERS_SIZE = 0x10000, /* as much of BAR 0 as is cleared */
+        REGISTERS_SIZE = 0x10000, /* the part of BAR 0 that is cleared */
 };
 
 static struct {
@@ -135,7 +135,7 @@ static int fill_registers(struct pci_dev *pci) {
         return 0;
 }
 
-/* A driver may look at a GPU as soon as it is added: its registers must be filled by then. */
+/* Fills the registers first: a driver may read them as soon as the GPU is added. */
 static int add_devices(void) {
         struct pci_dev *pci;
         int r;
@@ -162,7 +162,7 @@ static int add_bus(void) {
         window.start = window_start;
         window.end = window_start + window_size - 1;
         pci_add_resource(&resources, &bus_numbers);
-        /* Not put into iomem_resource: there, the range is "Reserved", and would leave the BARs no room. */
+        /* Not part of iomem_resource, in which the range is "Reserved" and has no room for the BARs. */
         pci_add_resource(&resources, &window);
         root_bus = pci_scan_root_bus(NULL, LAB_PCI_BUS, &config_space, &bridge, &resources);
         if (!root_bus) {

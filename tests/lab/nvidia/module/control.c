@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The Holdfast authors
 
 /*
- * /proc/holdfast-lab. A read gives a line of NAME=VALUE for each GPU, in the order of the slots. A write is one
+ * /proc/holdfast-lab. A read returns a line of NAME=VALUE pairs for each GPU, in the order of the slots. A write is one
  * command: "SLOT NAME VALUE [STATUS]".
  */
 
@@ -28,12 +28,12 @@ struct gpu {
         int lock_msec;
         int init_msec;
         int teardown_msec;
-        int fail; /* so many initialisations; -1: all */
+        int fail; /* how many initialisations fail; -1: all */
         int fail_status;
         int hang_open;
         int hang_close;
         int present;
-        /* happened */
+        /* observed */
         int initialising;
         int initialisations;
         int failures;
@@ -44,13 +44,13 @@ struct gpu {
         struct lab_driver_state driver;
 };
 
-/* Ints that one side writes and the other reads. Only the driver's pointers need the lock, as they go with a remove. */
+/* Ints are accessed without the lock. Only the driver's pointers need it, because they become invalid at a remove. */
 static struct gpu gpus[LAB_GPUS_MAX];
 static unsigned int gpu_count;
 static DEFINE_MUTEX(driver_lock);
 static DECLARE_WAIT_QUEUE_HEAD(changed);
 
-/* ---- what the driver asks ---- */
+/* ---- calls from the driver ---- */
 
 void lab_gpu_probed(unsigned int slot, const struct lab_driver_state *state) {
         mutex_lock(&driver_lock);
@@ -72,7 +72,7 @@ bool lab_gpu_initialise(unsigned int slot) {
         struct gpu *gpu = &gpus[slot];
 
         gpu->initialising = 1;
-        gpu->status = STATUS_OPERATING_SYSTEM; /* so it stays until the end, as in the real one */
+        gpu->status = STATUS_OPERATING_SYSTEM; /* until the end of the initialisation, as in the real driver */
         msleep(gpu->lock_msec);
         if (gpu->fail == 0)
                 return true;
@@ -166,7 +166,7 @@ static void set_flag(struct gpu *gpu, int flag, bool on) {
                 *gpu->driver.flags &= ~flag;
 }
 
-/* To the driver's own state: legacy, surprise. */
+/* Changes the driver's own state: legacy, surprise. */
 static int set_driver_state(struct gpu *gpu, const char *name, int value) {
         int r = 0;
 

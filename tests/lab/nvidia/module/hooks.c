@@ -2,11 +2,11 @@
 // SPDX-FileCopyrightText: The Holdfast authors
 
 /*
- * The functions of NVIDIA's resource manager that touch a GPU, replaced: they sleep, fail and hang as control.c tells
- * them. ../build.py weakens these names in the compiled resource manager and compiles this file into nvidia.ko, where
- * its definitions win. Everything else of the driver is NVIDIA's.
+ * Replaces the functions of NVIDIA's resource manager that access a GPU. These sleep, fail and hang as control.c
+ * commands. ../build.py weakens their names in the compiled resource manager and compiles this file into nvidia.ko, so
+ * the definitions here are used. The rest of the driver is NVIDIA's.
  *
- * The package has nv.h and nv-linux.h, not the resource manager's headers, so its functions are declared here.
+ * The package has nv.h and nv-linux.h but not the resource manager's headers, so its functions are declared here.
  */
 
 #include "lab-control.h"
@@ -22,10 +22,10 @@ void osHandleGpuLost(void *gpu);
 
 enum {
         API_LOCK_PLAIN = 0,
-        API_LOCK_FOR_INITIALISATION = 0x400000, /* as rm_init_adapter() says; who has the lock, for statistics */
+        API_LOCK_FOR_INITIALISATION = 0x400000, /* as in rm_init_adapter(); names the holder of the lock, for statistics */
 };
 
-/* NVIDIA's, called from here. */
+/* NVIDIA's functions that are called here. */
 NV_STATUS rmapiLockAcquire(NvU32 flags, NvU32 module);
 void rmapiLockRelease(void);
 NV_STATUS gpumgrSetUuid(NvU32 gpu_id, NvU8 *uuid);
@@ -107,7 +107,7 @@ NV_STATUS RmGetAdapterStatus(nv_state_t *nv, NvU32 *ret_status) {
         return NV_OK;
 }
 
-/* ---- these follow a pointer to a GPU object, which does not exist here ---- */
+/* ---- functions that would follow a pointer to a GPU object, which does not exist here ---- */
 
 void osHandleGpuLost(void *gpu) {
 }

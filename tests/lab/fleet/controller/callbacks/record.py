@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""A callback of Ansible's that writes a line of JSON for each result into the file that HOLDFAST_TEST_RECORD names."""
+"""An Ansible callback that writes a line of JSON for each result into the file named by HOLDFAST_TEST_RECORD."""
 
 import json
 import os
