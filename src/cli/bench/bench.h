@@ -7,7 +7,7 @@
  *
  *      bench.c           options; which GPUs; may it be done
  *      measure.c         cold and held, again and again
- *      sample.[ch]       one time, in a process of its own
+ *      sample.[ch]       one measurement, in a new process
  *      statistics.[ch]   the figures
  *      report.c, plot.c  what is printed
  */

@@ -71,7 +71,7 @@ int sample_take_cuda(const char *library, uint64_t *ret_nsec, char *error, size_
         return r;
 }
 
-/* Neither the daemon's lease nor the signals that its parent keeps: a job has none of them. */
+/* Drops the daemon's lease and the parent's blocked signals, because a job has neither. */
 static void leave_parent(int in_fd, int out_fd) {
         sigset_t none;
 

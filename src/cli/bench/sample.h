@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * One time, taken in a process of its own, as a job would be: no GPU is open and no CUDA loaded in it before. The
- * process keeps the GPU open until sample_end(), so that one can see meanwhile who else has it open.
+ * One measurement, in a new process like a job, which has no GPU open and no CUDA loaded before. The process keeps the
+ * GPU open until sample_end(), so that the caller can check meanwhile which other processes have it open.
  *
  *      this process                   its child (fork; it has no descriptor but two pipes)
  *      sample_begin() ------------->  open() or cuInit() ..., between two looks at the clock

@@ -42,7 +42,7 @@ int yield_look(struct yield *yield) {
         return STATUS_DONE;
 }
 
-/* ---- who is in the way ---------------------------------------------------------------------------------------- */
+/* ---- other processes ------------------------------------------------------------------------------------------ */
 
 static void name_client(const struct snapshot_gpu *gpu, const struct holder *holder) {
         struct process process = {.pid = holder->pid};

@@ -15,8 +15,8 @@
 
 struct yield {
         const struct invocation *invocation;
-        const char *user;    /* who works on the GPUs, as messages name it: "COMMAND" */
-        const char *way_out; /* what else to do about other processes than to end them: "use --force" */
+        const char *user;    /* what uses the GPUs meanwhile, for messages: "COMMAND" */
+        const char *way_out; /* what to do instead of ending other processes: "use --force" */
         int failed_status;
         int not_held_status;
         uint64_t timeout_usec; /* for the release, and for holding again */
@@ -41,7 +41,7 @@ int yield_begin(struct yield *yield);
 int yield_end(struct yield *yield);
 
 /*
- * A descriptor that becomes readable when the lease may be lost, or -1. Then yield_is_lost() tells whether a daemon
+ * A descriptor that becomes readable when the lease may be lost, or -1. Then yield_is_lost() reports whether a daemon
  * runs that may hold the GPUs again; a daemon that has only ended holds nothing.
  */
 int yield_lease_fd(const struct yield *yield);

@@ -296,7 +296,7 @@ static void judge(struct judgement *judgement) {
                 judge_count(judgement, chosen.gpus_min);
 }
 
-/* ---- telling -------------------------------------------------------------------------------------------------- */
+/* ---- output --------------------------------------------------------------------------------------------------- */
 
 /* "GPU 3 (0000:5d:00.0) failed: no power; GPU 4 ... ; and 2 more" */
 static void append_problems(const struct judgement *judgement, char *line) {

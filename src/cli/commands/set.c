@@ -134,7 +134,7 @@ static void set_by_nvml(const struct set_run *run, const struct snapshot_gpu *gp
         result->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
 }
 
-/* While the socket's path exists NVML connects to it, and sets no flag if nobody answers ("Unknown Error"). */
+/* While the socket's path exists, NVML connects to it, and sets no flag if no daemon answers ("Unknown Error"). */
 static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
         int r = snapshot->daemon_errno == -ECONNREFUSED ? client_remove_dead_socket(snapshot->daemon_socket) : 0;
 
@@ -143,7 +143,7 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
         if (r < 0)
                 return complain(
                         invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
-                        "cannot remove %s, left behind by a killed daemon: %s. While it is there NVML sets nothing; "
+                        "cannot remove %s, left behind by a killed daemon: %s. While it exists, NVML sets nothing; "
                         "run this as root, or remove it",
                         snapshot->daemon_socket, strerror(-r));
         return STATUS_DONE;
@@ -170,7 +170,7 @@ static int open_nvml(const struct invocation *invocation, const struct snapshot 
         return STATUS_DONE;
 }
 
-/* ---- telling -------------------------------------------------------------------------------------------------- */
+/* ---- output --------------------------------------------------------------------------------------------------- */
 
 static void tell_text(const struct set_run *run, const struct snapshot_gpu *gpu, const struct set_result *result) {
         const char *what = run->nvml ? "kernel flag" : "persistence mode";

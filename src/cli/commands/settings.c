@@ -108,7 +108,7 @@ static int look(struct command_run *run) {
                                      : status;
 }
 
-/* ---- what is so ----------------------------------------------------------------------------------------------- */
+/* ---- the document --------------------------------------------------------------------------------------------- */
 
 /* What apply_run() returns if nothing is known of the GPU. */
 static json_t *nothing_known(const struct config_settings *wanted, const char *reason) {
@@ -165,7 +165,7 @@ static void take_state(struct command_run *run) {
         (void)json_object_set_new(run->document, "gpus", gpus);
 }
 
-/* ---- telling -------------------------------------------------------------------------------------------------- */
+/* ---- output --------------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *object, const char *key) {
         return settings_state_text(object, key, "-");

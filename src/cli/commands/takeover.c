@@ -296,7 +296,7 @@ static int run_steps(struct takeover *takeover, const struct takeover_step *step
         return 0;
 }
 
-/* ---- telling -------------------------------------------------------------------------------------------------- */
+/* ---- output --------------------------------------------------------------------------------------------------- */
 
 static const struct {
         const char *option;

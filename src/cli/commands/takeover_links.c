@@ -52,7 +52,7 @@ static int make_folder_of(const char *path) {
         return mkdir(folder, 0755) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
-/* Under a temporary name first; rename() then replaces what is there at once. */
+/* Makes the link under a temporary name; rename() then replaces an existing file atomically. */
 static int make_link(const char *target, const char *path) {
         char temporary[PATH_MAX];
         int r;

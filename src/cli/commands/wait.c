@@ -129,7 +129,7 @@ static int look_again(struct waiting *waiting) {
         return look_judge(&waiting->now, &chosen.gpus);
 }
 
-/* ---- telling -------------------------------------------------------------------------------------------------- */
+/* ---- output --------------------------------------------------------------------------------------------------- */
 
 /* "held, opened in 1.50 s", "failed: <why>", "opening". Returns buffer. */
 static const char *describe(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, char *buffer,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Probes: who besides the daemon keeps a GPU initialised, and which clients block its reset. */
+/* Probes: what keeps a GPU initialised besides the daemon, and which clients block its reset. */
 
 #include <string.h>
 

@@ -98,7 +98,7 @@ int socket_place_find(const char *socket_path, struct socket_place *ret_place) {
         return text_format(ret_place->socket, sizeof(ret_place->socket), "%s/%s", ret_place->directory, name + 1);
 }
 
-/* ---- who has it as it was ------------------------------------------------------------------------------------ */
+/* ---- mounts of the old socket -------------------------------------------------------------------------------- */
 
 struct mount_search {
         const struct socket_place *place;
@@ -137,7 +137,7 @@ static bool is_old(const struct mount_search *search, const struct mount *mount)
                (was_deleted(mount->source, place->socket) || was_deleted(mount->source, place->directory));
 }
 
-/* One process stands for all of its namespace. */
+/* One process represents all processes of its namespace. */
 static bool was_seen(struct mount_search *search, ino_t namespace) {
         for (size_t i = 0; i < search->n_seen; i++)
                 if (search->seen[i] == namespace)
@@ -147,7 +147,7 @@ static bool was_seen(struct mount_search *search, ino_t namespace) {
         return false;
 }
 
-/* The user namespace to which the mount namespace belongs; if the kernel does not tell, that of the process. */
+/* The user namespace to which the mount namespace belongs; if the kernel does not report it, that of the process. */
 static int stat_users(const char *namespace, pid_t pid, struct stat *status) {
         CLEANUP(fd_done) int fd = open(namespace, O_RDONLY | O_CLOEXEC);
         CLEANUP(fd_done) int users = fd < 0 ? -1 : ioctl(fd, NS_GET_USERNS);

@@ -3,12 +3,12 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Finds containers with an old socket. A bind mount of a file is of an inode: when the daemon makes its socket anew, a
- * container's mount keeps the old one, to which nobody listens. The kernel marks such a mount in mountinfo: its root
- * ends in "//deleted".
+ * Finds containers with an old socket. A bind mount of a file refers to an inode: when the daemon makes its socket
+ * again, a container's mount keeps the old one, on which no process listens. The kernel marks such a mount in
+ * mountinfo: its root ends in "//deleted".
  *
- * Any user can make such mounts of files with the same name in a namespace of its own. Therefore only mounts from the
- * socket's own file system and path count, where only those who may write to its folder can make a file.
+ * Any user can make such mounts of files with the same name in their own namespace. Therefore only mounts from the
+ * socket's own file system and path count, where only users with write permission for its folder can make a file.
  */
 
 #include <limits.h>

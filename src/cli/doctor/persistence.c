@@ -14,7 +14,7 @@
 
 enum { COMMAND_LINE_SIZE = 4096 };
 
-/* ---- what the daemon was told ------------------------------------------------ */
+/* ---- the daemon's options and configuration ---------------------------------- */
 
 /* The daemon's command line, from /proc/PID/cmdline, and its configuration. */
 struct instructions {

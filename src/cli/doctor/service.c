@@ -147,7 +147,7 @@ void probe_unit(const struct examination *examination, struct finding *finding) 
 
 /* ---- its program ------------------------------------------------------------- */
 
-/* For a forking unit, only the command's own status tells. */
+/* For a forking unit, only the status of the command shows this. */
 static bool has_failed_at_exec(const struct service *service) {
         static const char label[] = "; status=";
         const char *status = strstr(service->exec_start, label);

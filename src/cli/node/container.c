@@ -15,7 +15,7 @@ static const struct {
         const char *prefix;
         const char *suffix;
         const char *runtime;
-        bool is_id; /* hexadecimal: "crio-conmon-..." is the monitor beside a container, and no container */
+        bool is_id; /* hexadecimal: "crio-conmon-..." is a container's monitor, not a container */
 } names[] = {
         {"docker-", ".scope", "docker", true},
         {"cri-containerd-", ".scope", "containerd", true},
@@ -28,7 +28,7 @@ static const struct {
         {"lxc.payload.", "", "lxc", false},
 };
 
-/* If a group's name is only an id, the outer group tells the runtime. */
+/* If a group's name is only an id, the outer group's name identifies the runtime. */
 static const struct {
         const char *prefix; /* of the outer group's name */
         const char *runtime;

@@ -22,6 +22,6 @@ int driver_files_read(const struct locations *locations, struct gpu_info **ret_g
 /* Reads the given GPUs' files again. GPUs whose file cannot be read stay as they are. */
 void driver_files_read_gpus(const struct locations *locations, struct gpu_info *gpus, size_t n);
 
-/* Sets initialised[i] for each address; HF_UNKNOWN if the driver does not tell it in time. */
+/* Sets initialised[i] for each address; HF_UNKNOWN if the driver does not answer in time. */
 void driver_files_read_initialised(const struct locations *locations, const struct pci_address *addresses, size_t n,
                                    enum hf_tristate *initialised);

@@ -104,8 +104,8 @@ static int minor_of_file(const struct holder_list *scan, const struct statx *sta
 
 /*
  * Whether it is a GPU's node: the minor, or NO_GPU. By number, not by path: a container's /dev is another file system.
- * With DONT_SYNC a file system tells what the kernel has of the file, and its server is not asked (fs/fuse/dir.c,
- * fuse_update_get_attr): type and number of a file never change, so they are known since it was opened.
+ * With DONT_SYNC the kernel answers from its own data and does not ask the file system's server (fs/fuse/dir.c,
+ * fuse_update_get_attr). Type and number of a file never change, so the kernel knows them since the open.
  */
 static int minor_of_node(const struct holder_list *scan, int folder_fd, const char *name) {
         struct statx status;
@@ -135,7 +135,7 @@ static const char *format_number(char (*array)[NUMBER_SIZE], unsigned number) {
         return first;
 }
 
-/* The minor behind a descriptor, NO_GPU, or CLOSED. The link's text is looked at first: reading it waits for nobody. */
+/* The minor behind a descriptor, NO_GPU, or CLOSED. The link's text comes first, because reading it never waits. */
 static int minor_of_descriptor(const struct holder_list *scan, struct folder *folder, unsigned number) {
         char array[NUMBER_SIZE], *target = folder->target;
         const char *name = format_number(&array, number);
@@ -225,7 +225,7 @@ static int scan_process(struct holder_list *scan, pid_t pid) {
 
 /* ---- all processes ------------------------------------------------------------ */
 
-/* In a child: tells how it went, and the holders. */
+/* In a child: reports the result and the holders. */
 static int look_at_process(void *userdata, size_t item, struct aside_answer *answer) {
         struct survey *survey = userdata;
         struct holder_list *scan = &survey->scan;
@@ -333,7 +333,7 @@ int holders_scan(const struct locations *locations, struct holder **ret_holders,
         int r;
 
         r = find_nodes(&survey.scan, locations);
-        if (r == -ENOENT) { /* no nodes: nobody has one open */
+        if (r == -ENOENT) { /* no nodes, so no process has one open */
                 *ret_holders = NULL;
                 *ret_n = 0;
                 *ret_sight = (struct holders_sight){.complete = true};

@@ -16,7 +16,7 @@
 #include "base/program.h"
 #include "base/text.h"
 
-/* This folder is how sd_booted(3) tells. */
+/* sd_booted(3) checks for this folder, too. */
 #define RUNNING "/run/systemd/system"
 
 #define TIMEOUT_MAX_USEC (3600 * USEC_PER_SEC) /* for "infinity" */
@@ -93,7 +93,7 @@ static bool find_part(const char *command, const char *label, char *buffer, size
         return false;
 }
 
-/* A command beside ExecStart=, as often as there are such; kept is the first that failed and may not. */
+/* Called for each command except ExecStart=. Keeps the first that failed, unless its failure is ignored. */
 static void take_command(struct service *service, const char *name, const char *value) {
         char path[192], code[16], status[16];
 
@@ -173,17 +173,17 @@ static int ask_systemctl(struct service *service, const struct locations *locati
         take_output(service, output);
         if (service->load_state[0] != '\0')
                 return 0;
-        text_set(service->reason, "systemctl show told nothing about %.100s", service->unit);
+        text_set(service->reason, "systemctl show reported nothing about %.100s", service->unit);
         return -EBADMSG;
 }
 
 /*
- * What the daemon said last, as a warning or worse, or a command of the unit that failed; systemd's own words about
- * them tell less. By the name under which systemd logs: not its own, from before it executed the program.
+ * Reads the last log line, a warning or worse, of the daemon or of the unit's failed command. Lines of systemd itself
+ * about them say less, so the identifier excludes them.
  */
 static void ask_journal(struct service *service, const struct locations *locations, uint64_t timeout_usec) {
         const char *program = strrchr(service->failed_command, '/');
-        bool anybody = !program && service_flaps(service); /* the command runs again: nobody knows which it was */
+        bool anybody = !program && service_flaps(service); /* it runs again: the failed command is unknown */
         char identifier[128], unit[SERVICE_UNIT_SIZE + 32];
         const char *arguments[] = {
                 NULL,

@@ -33,14 +33,14 @@ struct service {
         char drop_in_paths[512];    /* space between */
         char exec_start[768];       /* "{ path=... ; argv[]=... ; ... ; code=exited ; status=203 }" */
         char documentation[128];    /* Documentation=: ours names man:holdfast(1) */
-        char n_restarts[16];        /* of automatic restarts since somebody started it */
+        char n_restarts[16];        /* automatic restarts since the last manual start */
         char failed_command[256];   /* "ExecStartPost=/path", of one that failed; empty: none did */
         char failed_status[32];     /* "exited with 3", of that one */
         char last_words[256];       /* of what failed, from the journal; empty: none there */
         char socket_file_state[32]; /* UnitFileState of the socket unit of the same name */
 };
 
-/* Asks systemd (where it is not running there is nobody to ask), for at most timeout_usec. */
+/* Asks systemd, if it runs, and waits at most timeout_usec. */
 void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec);
 
 /*

@@ -29,7 +29,7 @@ enum weight {
         WEIGHT_DAEMON = 4,
 };
 
-/* What systemctl tells of one unit. */
+/* What systemctl reports about a unit. */
 struct candidate {
         char unit[SERVICE_UNIT_SIZE];
         int32_t main_pid;

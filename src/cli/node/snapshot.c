@@ -102,9 +102,9 @@ static int gather_inventory(struct snapshot *snapshot, const struct locations *l
         return 0;
 }
 
-/* ---- who has the nodes open -------------------------------------------------- */
+/* ---- processes that have the nodes open -------------------------------------- */
 
-/* Whether there is a GPU whose node is unknown, and so also which processes have it open. */
+/* Whether a GPU's node is unknown. Then it is also unknown which processes have that GPU open. */
 static bool is_node_untold(const struct snapshot *snapshot) {
         each_gpu(gpu, snapshot)
                 if (snapshot->n_untold > 0 && gpu->in_driver && gpu->info.minor == GPU_MINOR_UNKNOWN)
@@ -162,7 +162,7 @@ static int gather_all(struct snapshot *snapshot, const struct snapshot_request *
         return snapshot_ask_daemon(snapshot, request->locations, request->timeout_usec);
 }
 
-/* For the daemon, a GPU that is excluded from the driver is one that it may not open; the driver's file tells more. */
+/* The daemon reports an excluded GPU only as one that it may not open; the driver's file says that it is excluded. */
 static int find_excluded(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct gpu_info *infos = calloc(snapshot->n_gpus + 1, sizeof(*infos));
         size_t n = 0;

@@ -81,8 +81,7 @@ struct snapshot {
         bool driver_loaded;
         char driver_version[32]; /* empty: not known */
         int inventory_error;     /* negative errno other than -ENOENT: the driver's list cannot be read */
-        size_t n_untold; /* GPUs of which the driver told nothing in time; their minor is -1 unless the daemon tells it
-                          */
+        size_t n_untold;         /* GPUs whose file did not answer in time; minor is -1 unless the daemon reports it */
         struct pci_address untold; /* the first of them */
         enum snapshot_daemon daemon;
         struct hf_list_head head; /* DAEMON_HOLDFAST; strings made printable */
@@ -131,7 +130,7 @@ enum { SNAPSHOT_GAP_SIZE = 256 };
  */
 const char *snapshot_gap(const struct snapshot *snapshot, const char *hidden, char *buffer, size_t size);
 
-/* What the driver did not tell in time, a sentence without full stop; or NULL. */
+/* What the driver did not report in time, a sentence without full stop; or NULL. */
 const char *snapshot_untold(const struct snapshot *snapshot, char *buffer, size_t size);
 
 size_t snapshot_count_held(const struct snapshot *snapshot);
@@ -146,8 +145,8 @@ bool snapshot_has_detail(const struct snapshot *snapshot, const struct snapshot_
 bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
 
 /*
- * The daemon's pid; 0: unknown. For a socket that systemd made the kernel reports process 1, and only our daemon can
- * tell its pid.
+ * The daemon's pid; 0: unknown. For a socket that systemd made, the kernel reports process 1; only our daemon reports
+ * its own pid.
  */
 int32_t snapshot_find_daemon(const struct snapshot *snapshot);
 

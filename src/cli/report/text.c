@@ -247,7 +247,7 @@ static void print_trouble(const struct snapshot *snapshot, const struct snapshot
         if (snapshot->daemon == DAEMON_HOLDFAST)
                 print_detail(gpu, remarks);
         if (snapshot->daemon == DAEMON_HOLDFAST && !gpu->in_daemon)
-                print_gpu_line(gpu, COLOUR_WARNING, "the driver lists it, but the daemon does not know it (yet)",
+                print_gpu_line(gpu, COLOUR_WARNING, "the driver lists it, but the daemon does not know it yet",
                                remarks);
         if (snapshot->daemon == DAEMON_NVIDIA && gpu->get_status != NVPD_SUCCESS)
                 print_gpu_line(gpu, COLOUR_BAD, nvpd_status_text(gpu->get_status), remarks);

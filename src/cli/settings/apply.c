@@ -30,7 +30,7 @@ struct applying {
         const struct apply *apply;
         struct nvml_gpu gpu;
         bool looked;      /* for clients */
-        char client[128]; /* who prevents a change; empty: nobody */
+        char client[128]; /* the process that prevents a change; empty: none */
 };
 
 static void differ(struct outcome *outcome, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -68,7 +68,7 @@ static const char *previous_reason(const struct apply *apply, enum setting setti
         return json_is_true(json_object_get(row, "differs")) ? json_string_value(json_object_get(row, "reason")) : NULL;
 }
 
-/* ---- who uses the GPU ----------------------------------------------------------------------------------------- */
+/* ---- users of the GPU ----------------------------------------------------------------------------------------- */
 
 static void find_client(struct applying *applying) {
         CLEANUP(free_ptr) struct holder *holders = NULL;
@@ -148,7 +148,7 @@ static bool fit_range(struct applying *applying, enum setting setting, struct ou
         return false;
 }
 
-/* Reads it into outcome->actual. Returns 0, -ENODATA when it cannot be told, or negative errno after saying why. */
+/* Reads it into outcome->actual. Returns 0, -ENODATA if the value is unknown, or negative errno and the reason. */
 static int read_actual(struct applying *applying, enum setting setting, struct outcome *outcome) {
         char error[REASON_SIZE];
         int r = nvml_setting_read(&applying->gpu, setting, &outcome->actual, error, sizeof(error));

@@ -47,7 +47,7 @@ static void set_environment(const struct hook_call *call) {
         (void)setenv("REASON", call->reason, 1);
 }
 
-/* In a process group of its own, so that it can be killed with what it has started. */
+/* In its own process group, so that it can be killed together with the processes that it started. */
 static void become_hook(const struct hook_call *call, const char *path) {
         int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         sigset_t none;

@@ -35,7 +35,7 @@ struct hook_call {
 };
 
 /*
- * Runs them all. `tell` receives a reference to each result, a row of "hooks" in docs/schemas/settings.json: {"name",
+ * Runs all hooks. `tell` receives a reference to each result, a row of "hooks" in docs/schemas/settings.json: {"name",
  * "event", "failure"}.
  */
 void hooks_run(const struct hook_call *call, void (*tell)(void *userdata, json_t *row), void *userdata);

@@ -229,7 +229,7 @@ static json_t *settings_json(const struct service_gpu *gpu) {
                 return json_incref(settings);
         return apply_rows_unknown(&gpu->wanted, false,
                                   service_gpu_is_held(gpu) ? "being applied"
-                                  : gpu->said.leased       ? "not applied: somebody has a lease of the GPU"
+                                  : gpu->said.leased       ? "not applied: a client has a lease of the GPU"
                                                            : "not applied: the GPU is not held");
 }
 

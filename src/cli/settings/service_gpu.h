@@ -52,7 +52,7 @@ void service_gpu_want(struct service_gpu *gpu, struct config_settings wanted);
  */
 void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64_t daemon_started);
 
-/* Whether settings may be applied now: held, and nobody has a lease. */
+/* Whether settings may be applied now: the GPU is held, and no client has a lease. */
 bool service_gpu_is_held(const struct service_gpu *gpu);
 
 /* Takes a line from the worker, and logs what is new in it. */

@@ -40,7 +40,7 @@ static void work(int fd, const struct apply *apply, const struct hook_call *call
         _exit(0);
 }
 
-/* ---- who waits for it ----------------------------------------------------------------------------------------- */
+/* ---- the parent process --------------------------------------------------------------------------------------- */
 
 int settings_worker_start(struct settings_worker *worker, const struct apply *apply, const struct hook_call *call) {
         int ends[2];
