@@ -3,9 +3,9 @@
 
 /*
  * GPUs without hardware: a PCI host bridge in its own domain. The configuration space of its devices contains only the
- * vendor NVIDIA and the class "3D controller". For the kernel they are ordinary PCI devices: they have folders in sysfs,
- * send uevents, and can be bound, unbound, removed (.../remove) and found again (/sys/bus/pci/rescan). Their driver is
- * nvidia.c. It is a separate module because GPUs stay when their driver is exchanged.
+ * vendor NVIDIA and the class "3D controller". For the kernel they are ordinary PCI devices: they have folders in
+ * sysfs, send uevents, and can be bound, unbound, removed (.../remove) and found again (/sys/bus/pci/rescan). Their
+ * driver is nvidia.c. It is a separate module because GPUs stay when their driver is exchanged.
  */
 
 #include <linux/module.h>

@@ -3,8 +3,8 @@
 
 /*
  * Fake GPUs that NVIDIA's driver accepts: a PCI host bridge in its own domain, with GPUs at the first slots of its bus.
- * Their registers are plain memory, a part of RAM that the kernel does not use (memmap=... on its command line). Only the
- * two registers that the driver reads before it initialises a GPU have a value.
+ * Their registers are plain memory, a part of RAM that the kernel does not use (memmap=... on its command line). Only
+ * the two registers that the driver reads before it initialises a GPU have a value.
  *
  * ../../module/gpus.c has simpler GPUs, without memory, for the stand-in driver.
  */

@@ -22,7 +22,7 @@ void osHandleGpuLost(void *gpu);
 
 enum {
         API_LOCK_PLAIN = 0,
-        API_LOCK_FOR_INITIALISATION = 0x400000, /* as in rm_init_adapter(); names the holder of the lock, for statistics */
+        API_LOCK_FOR_INITIALISATION = 0x400000, /* as in rm_init_adapter(): the lock's holder, for statistics */
 };
 
 /* NVIDIA's functions that are called here. */
