@@ -35,7 +35,7 @@ def test_a_node_has_as_many_series_as_the_page_says(world, gpus):
 
 def test_the_series_of_a_gpu_are_as_many_as_the_page_says():
     assert set(SERIES) > {1, 4, 8}
-    each, = re.findall(r"Each GPU is (\d+) series more", PAGE)
+    each, = re.findall(r"Each GPU adds (\d+) series", PAGE)
     assert {(series - SERIES[1]) / (gpus - 1) for gpus, series in SERIES.items() if gpus > 1} == {int(each)}
 
 
