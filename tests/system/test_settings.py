@@ -100,6 +100,7 @@ def lose_settings(world, daemon, source):
     return what
 
 
+@pytest.mark.timeout(900)  # a loss runs several programs, and some machines take 10 ms to start one
 @pytest.mark.parametrize("backend", ["kernel"])
 def test_the_service_restores_the_settings_after_each_of_100_random_losses(world, daemon, serve):
     serve(WANTED).wait_applied(0)
