@@ -177,7 +177,7 @@ def test_an_upgrade_does_not_restart_an_administrators_unit_that_would_release_t
     node.exec("systemctl", "daemon-reload")
     node.exec("systemctl", "start", SERVICE)
     pid = show(node, "MainPID")
-    assert "its restart would release the GPUs" in replace_program(node)
+    assert "a restart would release the GPUs" in replace_program(node)
     assert show(node, "MainPID") == pid
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
 
