@@ -19,8 +19,7 @@
 #include "sim/tree/tree.h"
 
 enum {
-        BACKGROUND_MAX =
-                512, /* RELEASEs under way: with the kernel's default of 12, closes of one busy process would queue */
+        BACKGROUND_MAX = 512, /* RELEASEs under way; with the kernel's default of 12, a busy process's closes queue */
         BUS_WORKERS_MAX = 2 * SCENARIO_GPUS_MAX,
         GENERATION = 1,
         LASTING_SEC = 3600,

@@ -12,9 +12,8 @@
 #include "base/cleanup.h"
 #include "base/thread.h"
 
-enum {
-        WORKER_STACK_BYTES = 256 * 1024
-}; /* with the default of 8 MiB, hundreds of threads would need too much address space */
+/* With the default of 8 MiB, hundreds of threads would need too much address space. */
+enum { WORKER_STACK_BYTES = 256 * 1024 };
 
 struct job {
         STAILQ_ENTRY(job) link;

@@ -222,8 +222,8 @@ static uint32_t take_notice(struct control *control) {
 uint32_t control_get_event(struct control *control) {
         uint32_t status;
 
-        if (!has_notices(
-                    control)) /* there, this number is GET_SYSTEM_EVENT_STATUS, of 8 bytes, which no program uses */
+        /* In drivers without notices, this number is GET_SYSTEM_EVENT_STATUS, of 8 bytes, which no program uses. */
+        if (!has_notices(control))
                 return NV_ERR_INVALID_ARGUMENT;
         rm_lock(control->file->rm);
         status = take_notice(control);

@@ -198,8 +198,8 @@ static int register_fd(struct ioctl_call *call) {
 
         memcpy(&fd, call->data, sizeof(fd));
         (void)text_format(path, sizeof(path), "/proc/%d/fd/%d", call->caller.pid, fd);
-        length = readlink(path, link,
-                          sizeof(link) - 1); /* readlink() returns the name without a call into our own file system */
+        /* readlink() returns the name without a call into our own file system. */
+        length = readlink(path, link, sizeof(link) - 1);
         if (length < 0 || call->file->registered)
                 return -EINVAL;
         link[length] = '\0';
