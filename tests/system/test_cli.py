@@ -758,11 +758,17 @@ def test_set_off_tears_down_the_gpu_and_set_on_holds_it_again(world, daemon, ask
 def test_status_names_a_gpu_that_fails_and_wait_gives_its_reason(world, ask):
     world.simulate(2, gpu1="fail_opens = all")
     world.start()
-    result = ask()
-    assert [row["State"] for row in rows_of(result.out)] == ["held", "failed"]
-    assert re.search(rf"^GPU 1 {world.gpus[1]}: .+", result.out, re.M)
-    waited = ask("wait", "--timeout=0")
-    assert waited.status == FAILURE and f"GPU 1 {world.gpus[1]}: failed: " in waited.err
+    def shown():
+        return [row["State"] for row in rows_of(ask().out)] == ["held", "failed"]
+
+    def given():
+        return f"GPU 1 {world.gpus[1]}: failed: " in ask("wait", "--timeout=0").err
+
+    # Between, the daemon tries again: then the state is "opening".
+    wait_until(shown, "status shows the GPU as failed")
+    assert re.search(rf"^GPU 1 {world.gpus[1]}: .+", ask().out, re.M)
+    wait_until(given, "wait gives the reason")
+    assert ask("wait", "--timeout=0").status == FAILURE
 
 
 @pytest.mark.holdfast_only("the command reads files below --root")

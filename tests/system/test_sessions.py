@@ -2,11 +2,9 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Clients that are slow, hang up, flood the daemon or send garbage. None of them delays or ends another client's session."""
 
-import os
 import random
 import resource
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -106,29 +104,6 @@ def test_a_slow_reader_gets_all_its_answers(daemon, world):
                 slow.socket.setblocking(False)
         slow.socket.settimeout(20)
         assert [slow.receive().xid for _ in range(answers, count)] == list(range(answers, count))
-
-
-@pytest.mark.parametrize("crowd", [0, 40])
-def test_calls_of_root_without_pause_keep_no_other_client_waiting(daemon, world, crowd):
-    """Also not after there were many sessions, with which the daemon serves root first."""
-    ignored = rpc.record(rpc.words(1, rpc.REPLY))
-    with daemon.connect() as busy:
-        assert busy.set(world.gpus[0], rpc.ENABLED) == rpc.SUCCESS
-        many = [daemon.connect() for _ in range(crowd)]
-        assert daemon.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
-        for connection in many:
-            connection.close()
-        os.kill(daemon.pid, signal.SIGSTOP)
-        try:
-            busy.send(ignored * 8000 + get_record(world.gpus[0]))
-            late = daemon.connect()
-            late.send(get_record(world.gpus[0]))
-        finally:
-            os.kill(daemon.pid, signal.SIGCONT)
-        assert late.receive().results == [rpc.SUCCESS, rpc.ENABLED]
-        assert not select.select([busy.socket], [], [], 0)[0], "the other client waited for 8000 calls"
-        late.close()
-        assert busy.receive().results == [rpc.SUCCESS, rpc.ENABLED]
 
 
 def sockets(daemon):

@@ -14,9 +14,11 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -144,6 +146,7 @@ enum { MANY = 1000, HANGING = 700, FAILING = 900 };
 struct crowd {
         int error; /* of the item FAILING */
         bool hangs;
+        sem_t *waits; /* the child with the first item waits until another child has looked at an item; may be NULL */
         unsigned n_taken[MANY];
         pid_t first_child, another_child;
 };
@@ -154,6 +157,10 @@ static int look_at_one(void *userdata, size_t item, struct aside_answer *answer)
 
         while (crowd->hangs && item == HANGING)
                 (void)pause();
+        if (crowd->waits && item == 0)
+                (void)sem_wait(crowd->waits);
+        else if (crowd->waits)
+                (void)sem_post(crowd->waits);
         return item == FAILING && crowd->error < 0 ? crowd->error : aside_tell(answer, &child, sizeof(child));
 }
 
@@ -192,13 +199,18 @@ static bool may_use_several_processors(void) {
 static void several_children_share_many_items_and_look_at_each_once(void **state) {
         struct crowd crowd = {0};
         struct aside_gap gap;
+        void *shared = mmap(NULL, sizeof(sem_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
+        assert_ptr_not_equal(shared, MAP_FAILED);
+        assert_int_equal(sem_init(shared, 1, 0), 0);
+        crowd.waits = may_use_several_processors() ? shared : NULL;
         assert_int_equal(run_crowd(&crowd, &gap), 0);
         assert_int_equal(gap.n_left, 0);
         for (size_t item = 0; item < MANY; item++)
                 assert_int_equal(crowd.n_taken[item], 1);
         assert_int_equal(crowd.another_child > 0, may_use_several_processors());
         assert_no_child();
+        assert_int_equal(munmap(shared, sizeof(sem_t)), 0);
 }
 
 static void a_hanging_item_is_left_out_and_another_child_looks_at_the_rest(void **state) {
