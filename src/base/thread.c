@@ -3,7 +3,17 @@
 
 #include "base/thread.h"
 
+#include <dirent.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+
+enum { STATUS_MAX = 16384 }; /* most of it are the groups: up to 11 bytes each */
 
 static int set_attributes(pthread_attr_t *attributes, const struct thread_options *options) {
         int r = 0;
@@ -47,4 +57,28 @@ int thread_start(pthread_t *ret_thread, const struct thread_options *options, vo
                 r = create(ret_thread, &attributes, options->takes, run, argument);
         (void)pthread_attr_destroy(&attributes);
         return r;
+}
+
+/* The thread is an entry of /proc/self/task. One that has ended in the meantime blocks nothing. */
+static bool blocks(int tasks_fd, const char *thread, int number) {
+        CLEANUP(free_ptr) char *text = NULL;
+        char path[32];
+        uint64_t set;
+        const char *line;
+
+        if (text_format(path, sizeof(path), "%s/status", thread) < 0 ||
+            file_read_text_at(tasks_fd, path, STATUS_MAX, &text) < 0)
+                return false;
+        line = strstr(text, "\nSigBlk:");
+        return line && sscanf(line, " SigBlk: %" SCNx64, &set) == 1 && (set >> (number - 1) & 1);
+}
+
+bool thread_any_blocks(int number) {
+        CLEANUP(dir_done) DIR *tasks = opendir("/proc/self/task");
+        const struct dirent *entry;
+
+        while (tasks && (entry = readdir(tasks)))
+                if (entry->d_name[0] != '.' && blocks(dirfd(tasks), entry->d_name, number))
+                        return true;
+        return false;
 }

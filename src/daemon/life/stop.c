@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "daemon/life/loop.h"
 
 enum {
@@ -18,6 +19,7 @@ enum {
         LIMIT_MSEC = 4500,
         HAND_OVER_LIMIT_MSEC = 3000,
         HAND_OVER_PERIOD_MSEC = 20,
+        SETTLE_MSEC = 200,
 };
 
 static void begin(struct stop *stop, bool keep_gpus) {
@@ -101,7 +103,8 @@ static bool is_opening(const struct registry *registry) {
 /*
  * If an open is still in the driver, closing that file waits for the open (nv.c, nvidia_close). In an exit this lasts
  * for as long as the GPU hangs, and not even SIGKILL ends it. If a signal ends the process, the driver does not wait,
- * because the signal stays pending. It must be sent to the process, not to a thread, and no thread may block it.
+ * because the signal stays pending. It must be sent to the process, not to a thread, and no thread may block it: the
+ * last one to end closes the files. Threads that close sockets may be just starting or ending, and block it meanwhile.
  * SIGTERM is used because service managers regard it as a clean end.
  */
 void stop_leave(const struct registry *registry, int status) {
@@ -111,6 +114,8 @@ void stop_leave(const struct registry *registry, int status) {
                 (void)sigemptyset(&signals);
                 (void)sigaddset(&signals, SIGTERM);
                 (void)pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+                for (int i = 0; i < SETTLE_MSEC && thread_any_blocks(SIGTERM); i++)
+                        clock_sleep(USEC_PER_MSEC);
                 (void)signal(SIGTERM, SIG_DFL);
                 (void)kill(getpid(), SIGTERM);
         }

@@ -11,10 +11,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 enum { STACK_SIZE = 2 << 20 }; /* includes glibc's own part, and 900 KiB of ThreadSanitizer's */
 
@@ -107,10 +109,45 @@ static void a_thread_runs_on_the_stack_that_it_is_given(void **state) {
         assert_in_range((uintptr_t)birth.frame, (uintptr_t)stack, (uintptr_t)stack + STACK_SIZE);
 }
 
+static void *wait_for_end(void *argument) {
+        (void)sem_wait(argument);
+        return NULL;
+}
+
+static bool becomes(bool expected, int number) {
+        for (int i = 0; i < 10000 && thread_any_blocks(number) != expected; i++)
+                clock_sleep(USEC_PER_MSEC);
+        return thread_any_blocks(number) == expected;
+}
+
+/* ThreadSanitizer has a thread of its own, which blocks all signals. */
+#ifdef __SANITIZE_THREAD__
+static const bool sanitizer = true;
+#else
+static const bool sanitizer = false;
+#endif
+
+/* Polls because glibc also blocks all signals for a moment while the thread starts and ends. */
+static void a_signal_that_a_thread_blocks_is_found_until_the_thread_has_ended(void **state) {
+        pthread_t thread;
+        sem_t end;
+
+        (void)sem_init(&end, 0, 0);
+        assert_int_equal(thread_start(&thread, &(struct thread_options){.takes = SIGUSR1}, wait_for_end, &end), 0);
+        assert_true(becomes(true, SIGURG));
+        assert_true(becomes(sanitizer, SIGUSR1));
+        assert_true(becomes(sanitizer, SIGTERM));
+        (void)sem_post(&end);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_true(becomes(sanitizer, SIGURG));
+        (void)sem_destroy(&end);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_thread_blocks_all_signals_except_sigterm),
                 cmocka_unit_test(a_thread_blocks_sigterm_if_its_creator_does),
+                cmocka_unit_test(a_signal_that_a_thread_blocks_is_found_until_the_thread_has_ended),
                 cmocka_unit_test(a_thread_receives_its_own_signal_even_if_its_creator_blocks_it),
                 cmocka_unit_test(a_thread_runs_on_the_stack_that_it_is_given),
                 cmocka_unit_test(the_creators_signal_mask_stays_the_same),
