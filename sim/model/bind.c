@@ -108,8 +108,8 @@ static void take_both_locks(struct model *model, struct model_gpu *gpu) {
 }
 
 static void leave_both_locks(struct model *model, struct model_gpu *gpu) {
-        turnstile_leave(model, &gpu->lock);
-        turnstile_leave(model, &model->device_list);
+        turnstile_leave(&gpu->lock);
+        turnstile_leave(&model->device_list);
 }
 
 static bool is_free_to_go(const struct model_gpu *gpu) {

@@ -17,7 +17,7 @@ int gpu_bind(struct model *model, struct model_gpu *gpu) {
         is_new = !gpu->probed; /* another thread may have bound it first */
         if (is_new)
                 gpu_probe(model, gpu);
-        turnstile_leave(model, &model->device_list);
+        turnstile_leave(&model->device_list);
         if (!is_new)
                 return -EBUSY;
         bind_notice(model, gpu, true); /* at the end of the probe, before the device core's uevent */

@@ -114,12 +114,12 @@ static int open_nonblocking(struct model *model, struct model_file *file, uint32
         turnstile_enter(model, &model->device_list);
         gpu = find_minor(model, minor);
         if (gpu && try_foreground(gpu)) {
-                turnstile_leave(model, &model->device_list);
+                turnstile_leave(&model->device_list);
                 return open_foreground(model, gpu, file, ret_file);
         }
         if (gpu)
                 result = defer_open(model, gpu, file);
-        turnstile_leave(model, &model->device_list);
+        turnstile_leave(&model->device_list);
         if (result < 0)
                 file_free(file);
         else
@@ -157,7 +157,7 @@ static void enter_opens(struct model *model) {
 
 static void leave_opens(struct model *model) {
         if (scenario_driver_has(&model->scenario, DRIVER_OPENS_ONE_BY_ONE))
-                turnstile_leave(model, &model->open_lock);
+                turnstile_leave(&model->open_lock);
 }
 
 int model_open_address(struct model *model, const struct pci_address *address, const struct model_caller *caller,
@@ -393,7 +393,7 @@ void model_wait_device_list(struct model *model) {
         MODEL_LOCKED(model);
 
         turnstile_enter(model, &model->device_list);
-        turnstile_leave(model, &model->device_list);
+        turnstile_leave(&model->device_list);
 }
 
 void model_wait_api(struct model *model) {

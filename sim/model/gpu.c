@@ -64,11 +64,11 @@ static int initialise_hardware(struct model *model, struct model_gpu *gpu) {
         if (result == 0)
                 result = refuse_hardware(gpu);
         if (!under_lock)
-                turnstile_leave(model, &model->api_lock);
+                turnstile_leave(&model->api_lock);
         if (result == 0)
                 result = boot(model, gpu);
         if (under_lock)
-                turnstile_leave(model, &model->api_lock);
+                turnstile_leave(&model->api_lock);
         return result;
 }
 
@@ -102,7 +102,7 @@ static int initialise(struct model *model, struct model_gpu *gpu, const struct w
 
 void model_enter_api(struct model *model) {
         turnstile_enter(model, &model->api_lock);
-        turnstile_leave(model, &model->api_lock);
+        turnstile_leave(&model->api_lock);
 }
 
 /* The driver's nv_start_device(). */
@@ -154,7 +154,7 @@ void gpu_tear_down(struct model *model, struct model_gpu *gpu, const struct who 
         while (gpu->spec.hang_close && !model->stopping)
                 model_sleep(model);
         (void)model_spend(model, gpu->spec.teardown_usec);
-        turnstile_leave(model, &model->api_lock);
+        turnstile_leave(&model->api_lock);
 
         gpu->initialised = false;
         gpu->kept = false;
@@ -191,7 +191,7 @@ struct model_gpu *gpu_enter(struct model *model, bool (*is_it)(const struct mode
                         found = &model->gpus[i];
         if (found)
                 turnstile_enter(model, &found->lock);
-        turnstile_leave(model, &model->device_list);
+        turnstile_leave(&model->device_list);
         return found;
 }
 
@@ -216,7 +216,7 @@ static struct model_gpu *enter_first(struct model *model, bool (*passes)(const s
                 turnstile_enter(model, &gpu->lock);
                 if (passes(gpu, key))
                         return gpu;
-                turnstile_leave(model, &gpu->lock);
+                turnstile_leave(&gpu->lock);
         }
         return NULL;
 }
@@ -228,12 +228,12 @@ struct model_gpu *gpu_enter_candidate(struct model *model, const uint8_t *uuid) 
         gpu = enter_first(model, is_known_as, uuid);
         if (!gpu)
                 gpu = enter_first(model, is_unknown, NULL);
-        turnstile_leave(model, &model->device_list);
+        turnstile_leave(&model->device_list);
         return gpu;
 }
 
 void gpu_leave(struct model *model, struct model_gpu *gpu) {
-        turnstile_leave(model, &gpu->lock);
+        turnstile_leave(&gpu->lock);
 }
 
 bool gpu_has_minor(const struct model_gpu *gpu, const void *minor) {

@@ -36,17 +36,21 @@ void model_sleep(struct model *model) {
         (void)pthread_cond_wait(&model->changed, &model->mutex);
 }
 
-void model_sleep_until(struct model *model, uint64_t until_usec) {
+static void sleep_until(struct model *model, pthread_cond_t *condition, uint64_t until_usec) {
         struct timespec until = clock_timespec(until_usec);
 
-        (void)pthread_cond_timedwait(&model->changed, &model->mutex, &until);
+        (void)pthread_cond_timedwait(condition, &model->mutex, &until);
+}
+
+void model_sleep_until(struct model *model, uint64_t until_usec) {
+        sleep_until(model, &model->changed, until_usec);
 }
 
 int model_spend(struct model *model, uint64_t duration_usec) {
         uint64_t until_usec = clock_monotonic_usec() + duration_usec;
 
         while (!model->stopping && clock_monotonic_usec() < until_usec)
-                model_sleep_until(model, until_usec);
+                sleep_until(model, &model->stopped, until_usec);
         return model->stopping ? -ESHUTDOWN : 0;
 }
 
@@ -64,7 +68,7 @@ uint64_t turnstile_queue(struct turnstile *turnstile) {
 
 void turnstile_wait(struct model *model, struct turnstile *turnstile, uint64_t ticket) {
         while (turnstile->serving != ticket)
-                model_sleep(model);
+                (void)pthread_cond_wait(&turnstile->turned, &model->mutex);
 }
 
 bool turnstile_try(struct turnstile *turnstile) {
@@ -74,9 +78,9 @@ bool turnstile_try(struct turnstile *turnstile) {
         return true;
 }
 
-void turnstile_leave(struct model *model, struct turnstile *turnstile) {
+void turnstile_leave(struct turnstile *turnstile) {
         turnstile->serving++;
-        model_changed(model);
+        (void)pthread_cond_broadcast(&turnstile->turned);
 }
 
 /* ---- threads ---- */
@@ -175,11 +179,14 @@ static int init_monitor(struct model *model) {
                 return -result;
         (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
         result = pthread_cond_init(&model->changed, &attributes);
+        if (result == 0)
+                result = pthread_cond_init(&model->stopped, &attributes);
         (void)pthread_condattr_destroy(&attributes);
         if (result != 0)
                 return -result;
         (void)pthread_mutex_init(&model->mutex, NULL);
         (void)pthread_mutex_init(&model->listen_mutex, NULL);
+        model->open_lock = model->device_list = model->api_lock = model->uvm_lock = (struct turnstile)TURNSTILE_INIT;
         return 0;
 }
 
@@ -188,6 +195,7 @@ static void start_gpus(struct model *model) {
         for (size_t i = 0; i < model->n_gpus; i++)
                 model->gpus[i] = (struct model_gpu){
                         .spec = model->scenario.gpus[i],
+                        .lock = TURNSTILE_INIT,
                         .minor = MODEL_MINOR_NONE,
                         .settings = gpu_default_settings,
                 };
@@ -229,6 +237,7 @@ void model_stop(struct model *model) {
 
         model->stopping = true;
         model_changed(model);
+        (void)pthread_cond_broadcast(&model->stopped);
 }
 
 static void join_threads(struct model *model) {
@@ -269,6 +278,7 @@ void model_free(struct model *model) {
         free_files(model);
         journal_free(model->journal);
         (void)pthread_cond_destroy(&model->changed);
+        (void)pthread_cond_destroy(&model->stopped);
         (void)pthread_mutex_destroy(&model->mutex);
         (void)pthread_mutex_destroy(&model->listen_mutex);
         free(model);

@@ -31,7 +31,10 @@ enum {
 struct turnstile {
         uint64_t next_ticket;
         uint64_t serving;
+        pthread_cond_t turned;
 };
+
+#define TURNSTILE_INIT {.turned = PTHREAD_COND_INITIALIZER}
 
 /* The process that did something, for the journal and messages. */
 struct who {
@@ -129,7 +132,8 @@ struct unknown_ioctl {
 
 struct model {
         pthread_mutex_t mutex;
-        pthread_cond_t changed; /* anything at all */
+        pthread_cond_t changed; /* anything except turnstiles */
+        pthread_cond_t stopped; /* wakes those who spend time */
         bool stopping;
         uint64_t started_usec;
 
@@ -182,7 +186,7 @@ bool turnstile_try(struct turnstile *turnstile);
 /* Enters in two steps: takes a place in the queue, then waits for its turn. */
 uint64_t turnstile_queue(struct turnstile *turnstile);
 void turnstile_wait(struct model *model, struct turnstile *turnstile, uint64_t ticket);
-void turnstile_leave(struct model *model, struct turnstile *turnstile);
+void turnstile_leave(struct turnstile *turnstile);
 
 /* Runs a function with the mutex held on a thread that model_free() joins. Returns 0 or negative errno. */
 int model_spawn(struct model *model, void (*run)(struct model *model, void *argument), void *argument);

@@ -106,7 +106,7 @@ void references_drop(struct model *model, struct model_file *file) {
                 if (!LIST_EMPTY(&file->references)) /* the GPU may have been removed meanwhile */
                         reference_drop(model, file, LIST_FIRST(&file->references));
                 if (uvm)
-                        turnstile_leave(model, &model->uvm_lock);
+                        turnstile_leave(&model->uvm_lock);
         }
 }
 
@@ -230,7 +230,7 @@ static uint32_t uvm_register(struct model *model, struct model_file *file, const
 
         turnstile_enter(model, &model->uvm_lock);
         status = register_locked(model, file, uuid, who, accessible);
-        turnstile_leave(model, &model->uvm_lock);
+        turnstile_leave(&model->uvm_lock);
         return status;
 }
 
@@ -244,7 +244,7 @@ static uint32_t uvm_unregister(struct model *model, struct model_file *file, con
                             reference->gpu->usage);
                 reference_drop(model, file, reference);
         }
-        turnstile_leave(model, &model->uvm_lock);
+        turnstile_leave(&model->uvm_lock);
         return reference ? NV_OK : NV_ERR_INVALID_DEVICE;
 }
 
