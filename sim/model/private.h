@@ -34,7 +34,8 @@ struct turnstile {
         pthread_cond_t turned;
 };
 
-#define TURNSTILE_INIT {.turned = PTHREAD_COND_INITIALIZER}
+#define TURNSTILE_INIT                                                                                                 \
+        { .turned = PTHREAD_COND_INITIALIZER }
 
 /* The process that did something, for the journal and messages. */
 struct who {

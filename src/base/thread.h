@@ -32,7 +32,7 @@ int thread_start(pthread_t *ret_thread, const struct thread_options *options, vo
 
 /*
  * Whether a thread of this process blocks the signal. glibc blocks all signals while a thread starts and ends, even
- * those that the thread itself does not block; a joined thread also counts until the kernel has removed it. Reads /proc;
- * false if it cannot.
+ * those that the thread itself does not block; a joined thread also counts until the kernel has removed it. Reads
+ * /proc; false if it cannot.
  */
 bool thread_any_blocks(int number);

@@ -131,8 +131,6 @@ def test_a_deferred_open_of_a_busy_gpu_blocks_no_other_open(driver):
 
 
 def test_the_status_of_a_gpu_waits_for_the_lock_of_the_device_list(driver):
-    if not driver.defers_opens:
-        return  # nvidiactl cannot be opened meanwhile
     with driver.opened(abi.CONTROL_NODE) as fd:
         driver.hang(0)
         first = driver.open_later(0)

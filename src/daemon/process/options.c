@@ -99,7 +99,7 @@ static const struct option_spec table[] = {
         {"backend", 0, "NAME", "how to hold GPUs: kernel (the default) or nvidia-cfg", CALL(set_backend), AT(backend)},
         {"foreground", 'f', .help = "stay in the foreground and log to standard error; also when NOTIFY_SOCKET is set",
          AT(foreground)},
-        {"root", 0, "DIR", "use /dev, /proc, /sys and /run below DIR (a simulated driver, a driver root)",
+        {"root", 0, "DIR", "use /dev, /proc, /sys and /run below DIR (of a simulated driver or a container)",
          CALL(set_root), AT(locations.root)},
         {"stuck-timeout", 0, "SECONDS", "report a GPU as stuck when a driver call takes longer than this (45)",
          WHOLE_SECONDS, AT(stuck_sec)},
