@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import threading
@@ -222,6 +223,7 @@ def test_after_its_timeout_the_keeper_removes_the_files_of_the_killed_daemon(wor
     pid = keeper(world)
     service.end(signal.SIGKILL)
     assert left(world) == ["keeper", "nvidia-persistenced.pid", "socket"]
+    assert stat.S_IMODE((world.site.runtime_directory / "keeper").stat().st_mode) == 0o600
     assert process.wait_gone(pid, 10)
     assert left(world) == []
     service.start().wait_ready()

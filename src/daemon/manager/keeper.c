@@ -81,20 +81,30 @@ struct keeper {
 
 /* ---- the socket ---- */
 
+/* Other users cannot call the keeper even for a moment. A filter that permits fchmod() would permit it for any file. */
+static int bind_for_us(int fd, const struct sockaddr_un *address) {
+        mode_t mask = umask(0177);
+        int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+
+        (void)umask(mask);
+        return r;
+}
+
 int keeper_listen(const char *path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
+        int r;
 
         if (!text_copy(address.sun_path, sizeof(address.sun_path), path))
                 return log_errno(LOG_ERR, -ENAMETOOLONG, "cannot create the keeper's socket %s", path);
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        /* bind() creates the file with this mode, so other users cannot call it even for a moment. */
-        if (fd < 0 || fchmod(fd, 0600) < 0)
+        if (fd < 0)
                 return log_errno(LOG_ERR, -errno, "cannot create the keeper's socket");
         if (unlink(path) < 0 && errno != ENOENT)
                 return log_errno(LOG_ERR, -errno, "cannot replace the keeper's socket %s", path);
-        if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-                return log_errno(LOG_ERR, -errno, "cannot listen at the keeper's socket %s", path);
+        r = bind_for_us(fd, &address);
+        if (r < 0)
+                return log_errno(LOG_ERR, r, "cannot listen at the keeper's socket %s", path);
         return take_fd(&fd);
 }
 

@@ -134,7 +134,7 @@ static const int permitted[] = {
         SCMP_SYS(rt_sigprocmask),
         SCMP_SYS(rt_sigreturn),
         SCMP_SYS(sigaltstack),
-        /* files of /dev, /proc, /sys and /etc; the pid file and the socket at the end */
+        /* files of /dev, /proc, /sys and /etc (open() is in the other table); the pid file and the socket at the end */
         SCMP_SYS(access),
         SCMP_SYS(close),
         SCMP_SYS(close_range),
@@ -151,9 +151,6 @@ static const int permitted[] = {
         SCMP_SYS(lseek),
         SCMP_SYS(lstat),
         SCMP_SYS(newfstatat),
-        SCMP_SYS(open),
-        SCMP_SYS(openat),
-        SCMP_SYS(openat2),
         SCMP_SYS(pidfd_open), /* on kernels without SO_PEERPIDFD */
         SCMP_SYS(pread64),
         SCMP_SYS(pwrite64),
@@ -196,9 +193,9 @@ static const int permitted[] = {
         SCMP_SYS(shutdown),
         /* another keeper, if ours ends (keeper_link.c); clone() is in the other table */
         SCMP_SYS(bind),
-        SCMP_SYS(fchmod),
         SCMP_SYS(setsid),
         SCMP_SYS(signalfd4),
+        SCMP_SYS(umask),
         /* the time, where the vDSO does not provide it */
         SCMP_SYS(clock_getres),
         SCMP_SYS(clock_gettime),
@@ -237,6 +234,12 @@ static const struct rule {
         {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
         {SCMP_SYS(mmap), 2, PROT_WRITE, 0},
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
+        /*
+         * Landlock limits which files can be opened. But before Linux 6.2 it does not limit O_TRUNC, which empties a
+         * file even if it is opened for reading. The flags of openat2() are in memory, so that call is not permitted.
+         */
+        {SCMP_SYS(open), 1, O_TRUNC, 0},
+        {SCMP_SYS(openat), 2, O_TRUNC, 0},
         /* threads, and fork(): a forked process cannot execute a program either */
         {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
         {SCMP_SYS(clone), 0, UINT64_MAX, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD},
@@ -319,9 +322,9 @@ static const struct rule keeper_conditional[] = {
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
         {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
-        /* open an existing file for locking: nothing can be read or created */
-        {SCMP_SYS(open), 1, O_ACCMODE | O_CREAT, O_WRONLY},
-        {SCMP_SYS(openat), 2, O_ACCMODE | O_CREAT, O_WRONLY},
+        /* open an existing file for locking: nothing can be read, created or emptied */
+        {SCMP_SYS(open), 1, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY},
+        {SCMP_SYS(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY},
 };
 
 /* ---- the filters ---- */

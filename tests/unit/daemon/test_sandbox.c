@@ -259,6 +259,20 @@ static int try_chmod(void) {
         return ERRNO_OF(chmod("/nonexistent", 0));
 }
 
+static int try_fchmod(void) {
+        return ERRNO_OF(fchmod(-1, 0));
+}
+
+static int try_empty(void) {
+        int fd = open("/dev/null", O_RDONLY | O_TRUNC | O_CLOEXEC);
+
+        return ERRNO_OF(fd);
+}
+
+static int try_openat2(void) {
+        return ERRNO_OF(syscall(SYS_openat2, -1, NULL, NULL, 0));
+}
+
 static int try_rename(void) {
         return ERRNO_OF(rename("/nonexistent/a", "/nonexistent/b"));
 }
@@ -302,6 +316,9 @@ static const struct attempt useless[] = {
         {"kill of another process", try_kill},
         {"tgkill of another process", try_signal_to_init},
         {"chmod", try_chmod},
+        {"fchmod", try_fchmod},
+        {"emptying a file", try_empty},
+        {"openat2", try_openat2},
         {"rename", try_rename},
         {"memory both writable and executable", try_writable_code},
         {"executable memory that was writable", try_code_from_data},
@@ -855,13 +872,18 @@ static int try_ioctl(void) {
         return ERRNO_OF(ioctl(STDIN_FILENO, FIONREAD, NULL));
 }
 
+static int try_empty_by_writing(void) {
+        int fd = open("/dev/null", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+        return ERRNO_OF(fd);
+}
+
 static void a_keeper_cannot_open_connect_or_execute_anything(void **state) {
         static const struct attempt attempts[] = {
-                {"open", try_open},       {"reading", try_read},
-                {"connect", try_connect}, {"socket", try_socket},
-                {"ioctl", try_ioctl},     {"fork", do_fork},
-                {"execve", try_execve},   {"ptrace", try_ptrace},
-                {"setuid", try_setuid},   {"kill of another process", try_kill},
+                {"open", try_open},       {"reading", try_read},  {"emptying a file", try_empty_by_writing},
+                {"connect", try_connect}, {"socket", try_socket}, {"ioctl", try_ioctl},
+                {"fork", do_fork},        {"execve", try_execve}, {"ptrace", try_ptrace},
+                {"setuid", try_setuid},   {"fchmod", try_fchmod}, {"kill of another process", try_kill},
         };
 
         expect(attempts, ARRAY_SIZE(attempts), &as_keeper, ENOSYS);
