@@ -142,6 +142,34 @@ def test_files_left_by_a_killed_daemon_are_replaced(world):
     assert second.pid_file.read_text() == f"{second.pid}\n"
 
 
+READ_LOCK = """
+import fcntl, sys, time
+file = open(sys.argv[1])
+fcntl.lockf(file, fcntl.LOCK_SH)
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(600)
+"""
+
+
+@one_backend
+@pytest.mark.holdfast_only("this was not tried with NVIDIA's daemon")
+def test_a_user_who_locks_the_pid_file_of_a_killed_daemon_does_not_prevent_another_start(world):
+    """Everybody may read the file, and therefore lock it for reading. A waiting lock is given when the daemon dies."""
+    first = world.start()
+    with subprocess.Popen([sys.executable, "-c", READ_LOCK, str(first.pid_file)], stdout=subprocess.PIPE,
+                          user=process.NOBODY) as user:
+        try:
+            first.kill()
+            assert user.stdout.readline() == b"locked\n"
+            second = world.start("--verbose")
+            assert second.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
+            assert second.pid_file.read_text() == f"{second.pid}\n" and is_locked(second.pid_file)
+            second.wait_for_log(f"pid {user.pid}, which is not a daemon, has {second.pid_file} locked")
+        finally:
+            user.kill()
+
+
 @one_backend
 @pytest.mark.holdfast_only("NVIDIA's daemon leaves them")
 def test_a_longer_pid_in_the_old_pid_file_leaves_no_digits_behind(world):

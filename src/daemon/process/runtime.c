@@ -77,8 +77,9 @@ int runtime_make_directory(const struct runtime *runtime, uid_t uid, gid_t gid) 
 }
 
 enum {
-        LOCK_OF_THE_DEAD = 1,
+        LOCK_TO_REPLACE = 1,
         LOCK_TRIES = 10,
+        LOCK_TRIES_OF_READERS = 200,
         LOCK_PAUSE_MSEC = 10,
 };
 
@@ -96,36 +97,50 @@ static bool is_dead(pid_t pid) {
         return name_end && text_starts_with(name_end, ") Z");
 }
 
-/*
- * Tries several times, because a process that removes files of a killed daemon has the lock for a moment
- * (base/leftover.h). Returns what fcntl(2) returned last.
- */
-static int lock_patiently(int fd, struct flock *whole) {
+/* Returns what fcntl(2) returned last. */
+static int lock_patiently(int fd, struct flock *whole, unsigned tries) {
         int r = fcntl(fd, F_SETLK, whole);
 
-        for (unsigned i = 0; i < LOCK_TRIES && r < 0 && (errno == EACCES || errno == EAGAIN); i++) {
+        for (unsigned i = 0; i < tries && r < 0 && (errno == EACCES || errno == EAGAIN); i++) {
                 (void)poll(NULL, 0, LOCK_PAUSE_MSEC);
                 r = fcntl(fd, F_SETLK, whole);
         }
         return r;
 }
 
-/* Returns 0, LOCK_OF_THE_DEAD, or negative errno (logged). */
+/* Whether only processes that are not daemons have the file locked. *ret_holder describes one of the locks. */
+static bool is_read_locked(int fd, struct flock *ret_holder) {
+        *ret_holder = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        if (fcntl(fd, F_GETLK, ret_holder) < 0 || ret_holder->l_type == F_UNLCK)
+                ret_holder->l_pid = 0;
+        return ret_holder->l_pid != 0 && ret_holder->l_type == F_RDLCK;
+}
+
+/*
+ * Returns 0, LOCK_TO_REPLACE, or negative errno (logged). Daemons lock for writing. A process that removes the files of
+ * a killed daemon locks for reading, for a moment (base/leftover.h). So can any user, who must not keep the daemon from
+ * starting.
+ */
 static int lock(int fd, const char *path) {
         struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        struct flock holder = whole;
+        struct flock holder;
 
-        if (lock_patiently(fd, &whole) == 0)
+        if (lock_patiently(fd, &whole, LOCK_TRIES) == 0)
                 return 0;
         if (errno != EACCES && errno != EAGAIN)
                 return log_errno(LOG_ERR, -errno, "cannot lock the pid file %s", path);
-        if (fcntl(fd, F_GETLK, &holder) < 0 || holder.l_type == F_UNLCK)
-                holder.l_pid = 0;
+        if (is_read_locked(fd, &holder) && lock_patiently(fd, &whole, LOCK_TRIES_OF_READERS) == 0)
+                return 0;
+        if (is_read_locked(fd, &holder)) {
+                log_always(LOG_NOTICE, "pid %d, which is not a daemon, has %s locked: replacing the file",
+                           (int)holder.l_pid, path);
+                return LOCK_TO_REPLACE;
+        }
         if (is_dead(holder.l_pid)) {
                 log_always(LOG_NOTICE,
                            "the previous daemon (pid %d) is dead, but one of its threads is still in the driver",
                            (int)holder.l_pid);
-                return LOCK_OF_THE_DEAD;
+                return LOCK_TO_REPLACE;
         }
         log_write(LOG_ERR, "another persistence daemon runs (pid %d holds %s); stop it first", (int)holder.l_pid, path);
         return -EBUSY;
@@ -171,7 +186,7 @@ static int open_locked(const char *path, int *ret_fd) {
         r = lock(fd, path);
         if (r < 0)
                 return r;
-        if (r == LOCK_OF_THE_DEAD) { /* replace the file; the dead process keeps the lock on the old one */
+        if (r == LOCK_TO_REPLACE) { /* the other process keeps the lock on the old file */
                 *ret_fd = -1;
                 if (file_is_at(fd, path) && unlink(path) < 0)
                         return log_errno(LOG_ERR, -errno, "cannot replace the pid file %s", path);

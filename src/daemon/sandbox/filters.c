@@ -143,7 +143,7 @@ static const int permitted[] = {
         SCMP_SYS(dup3),
         SCMP_SYS(faccessat),
         SCMP_SYS(faccessat2),
-        SCMP_SYS(fcntl),
+        SCMP_SYS(flock),
         SCMP_SYS(fstat),
         SCMP_SYS(fstatfs),
         SCMP_SYS(getcwd),
@@ -221,16 +221,22 @@ static const int permitted[] = {
         SCMP_SYS(uname),
 };
 
+#define NEW_NAMESPACES                                                                                                 \
+        (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWUTS)
 #define OWN_PID 0x7fc0de01 /* a placeholder in rules, which sandbox.c replaces by our pid; larger than any pid */
 
-/* A call is permitted if (argument & mask) == value in any of its rules. */
+/*
+ * A call is permitted if (argument & mask) == value in any of its rules, and none of the bits `without` is in the next
+ * argument.
+ */
 static const struct rule {
         int call;
         unsigned argument;
         uint64_t mask;
         uint64_t value;
+        uint64_t without;
 } conditional[] = {
-        /* memory may be writable or executable, but not both, not even one after the other */
+        /* memory may be writable or executable, but not both; shared memory can be mapped a second time */
         {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
         {SCMP_SYS(mmap), 2, PROT_WRITE, 0},
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
@@ -240,8 +246,17 @@ static const struct rule {
          */
         {SCMP_SYS(open), 1, O_TRUNC, 0},
         {SCMP_SYS(openat), 2, O_TRUNC, 0},
+        /* no O_ASYNC, F_SETOWN, F_SETSIG, F_SETLEASE, F_NOTIFY: they send signals, or block other processes' opens */
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_DUPFD},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_DUPFD_CLOEXEC},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_GETFD},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_SETFD},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_GETFL},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_SETFL, O_ASYNC},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_SETLK},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_GETLK},
         /* threads, and fork(): a forked process cannot execute a program either */
-        {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
+        {SCMP_SYS(clone), 0, CLONE_THREAD | NEW_NAMESPACES, CLONE_THREAD},
         {SCMP_SYS(clone), 0, UINT64_MAX, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD},
         /* abort() */
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
@@ -300,8 +315,8 @@ static const int keeper_permitted[] = {
         SCMP_SYS(sendmsg),
         SCMP_SYS(sendto),
         SCMP_SYS(write),
-        /* the lock on the daemon's pid file; its socket and pid file */
-        SCMP_SYS(fcntl),
+        /* the lock on the daemon's pid file (fcntl() is in the other table); its socket and pid file */
+        SCMP_SYS(flock),
         SCMP_SYS(lstat),
         SCMP_SYS(newfstatat),
         SCMP_SYS(unlink),
@@ -320,11 +335,12 @@ static const int keeper_permitted[] = {
 static const struct rule keeper_conditional[] = {
         {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
         {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
-        {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
+        {SCMP_SYS(clone), 0, CLONE_THREAD | NEW_NAMESPACES, CLONE_THREAD},
         {SCMP_SYS(tgkill), 0, UINT32_MAX, OWN_PID},
-        /* open an existing file for locking: nothing can be read, created or emptied */
-        {SCMP_SYS(open), 1, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY},
-        {SCMP_SYS(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY},
+        /* open an existing file for locking: nothing can be written, created or emptied */
+        {SCMP_SYS(open), 1, O_ACCMODE | O_CREAT | O_TRUNC | O_PATH, O_RDONLY},
+        {SCMP_SYS(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC | O_PATH, O_RDONLY},
+        {SCMP_SYS(fcntl), 1, UINT32_MAX, F_SETLK},
 };
 
 /* ---- the filters ---- */
@@ -334,12 +350,10 @@ static void filter_done(scmp_filter_ctx *filter) {
                 seccomp_release(*filter);
 }
 
-/*
- * comparison may be NULL. -EEXIST is not an error: on POWER all families of socket() become the same rule for
- * socketcall().
- */
-static int add_rule(scmp_filter_ctx filter, uint32_t action, int call, const struct scmp_arg_cmp *comparison) {
-        int r = seccomp_rule_add_array(filter, action, call, comparison ? 1 : 0, comparison);
+/* -EEXIST is not an error: on POWER all families of socket() become the same rule for socketcall(). */
+static int add_rule(scmp_filter_ctx filter, uint32_t action, int call, unsigned n,
+                    const struct scmp_arg_cmp *comparisons) {
+        int r = seccomp_rule_add_array(filter, action, call, n, comparisons);
 
         return r == -EEXIST ? 0 : r;
 }
@@ -348,7 +362,7 @@ static int add_calls(scmp_filter_ctx filter, uint32_t action, const int *calls, 
         int r = 0;
 
         for (size_t i = 0; i < n && r == 0; i++)
-                r = add_rule(filter, action, calls[i], NULL);
+                r = add_rule(filter, action, calls[i], 0, NULL);
         return r;
 }
 
@@ -357,14 +371,12 @@ static int add_rules(scmp_filter_ctx filter, const struct rule *rules, size_t n)
 
         for (size_t i = 0; i < n && r == 0; i++) {
                 const struct rule *rule = &rules[i];
-                const struct scmp_arg_cmp comparison = {
-                        .arg = rule->argument,
-                        .op = SCMP_CMP_MASKED_EQ,
-                        .datum_a = rule->mask,
-                        .datum_b = rule->value,
+                const struct scmp_arg_cmp comparisons[] = {
+                        {rule->argument, SCMP_CMP_MASKED_EQ, rule->mask, rule->value},
+                        {rule->argument + 1, SCMP_CMP_MASKED_EQ, rule->without, 0},
                 };
 
-                r = add_rule(filter, SCMP_ACT_ALLOW, rule->call, &comparison);
+                r = add_rule(filter, SCMP_ACT_ALLOW, rule->call, rule->without != 0 ? 2 : 1, comparisons);
         }
         return r;
 }
@@ -378,8 +390,8 @@ static int add_network(scmp_filter_ctx filter) {
         int r = 0;
 
         for (uint64_t family = AF_UNIX + 1; family < AF_NETLINK && r == 0; family++)
-                r = add_rule(filter, REFUSED, SCMP_SYS(socket), &SCMP_A0(SCMP_CMP_EQ, family));
-        return r < 0 ? r : add_rule(filter, REFUSED, SCMP_SYS(socket), &beyond);
+                r = add_rule(filter, REFUSED, SCMP_SYS(socket), 1, &SCMP_A0(SCMP_CMP_EQ, family));
+        return r < 0 ? r : add_rule(filter, REFUSED, SCMP_SYS(socket), 1, &beyond);
 }
 
 static int add_forbidden(scmp_filter_ctx filter) {
@@ -407,7 +419,7 @@ static int add_keeper(scmp_filter_ctx filter) {
  * ENOSYS libc uses clone() instead. libc tries this for every thread, so it has its own filter, which logs nothing.
  */
 static int add_clone3(scmp_filter_ctx filter) {
-        return add_rule(filter, UNKNOWN, SCMP_SYS(clone3), NULL);
+        return add_rule(filter, UNKNOWN, SCMP_SYS(clone3), 0, NULL);
 }
 
 static const struct recipe {

@@ -116,9 +116,12 @@ static int permit_config(struct landlock *landlock, const char *path) {
         return r;
 }
 
-/* A keeper that is forked later inherits these rules. It locks the pid file, and removes what a killed daemon left. */
+/*
+ * A keeper that is forked later inherits these rules. It locks the pid file, and removes what a killed daemon left. It
+ * may not write: a user who can mount could put another file below an open descriptor of this folder.
+ */
 static int permit_runtime_directory(struct landlock *landlock, const char *path, unsigned more) {
-        return path ? landlock_permit(landlock, path, LANDLOCK_WRITE | LANDLOCK_REMOVE | more) : 0;
+        return path ? landlock_permit(landlock, path, LANDLOCK_READ | LANDLOCK_REMOVE | more) : 0;
 }
 
 static int permit_all(struct landlock *landlock, const struct sandbox_config *config) {

@@ -44,6 +44,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/leftover.h"
 #include "base/text.h"
 #include "daemon/sandbox/landlock.h"
 #include "gpu/abi.h"
@@ -273,6 +274,36 @@ static int try_openat2(void) {
         return ERRNO_OF(syscall(SYS_openat2, -1, NULL, NULL, 0));
 }
 
+/* With the same argument as a thread: the kernel answers EINVAL without the sandbox, because of the missing stack. */
+static int try_thread_in_new_namespace(void) {
+        const unsigned long flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_NEWPID;
+
+        return ERRNO_OF(syscall(SYS_clone, flags, NULL, NULL, NULL, NULL));
+}
+
+static int call_fcntl(int command, int argument) {
+        int ends[2];
+
+        return ERRNO_OF(
+                socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0 ? -1 : fcntl(ends[0], command, argument));
+}
+
+static int try_set_owner(void) {
+        return call_fcntl(F_SETOWN, getpid());
+}
+
+static int try_set_signal(void) {
+        return call_fcntl(F_SETSIG, SIGKILL);
+}
+
+static int try_signal_driven(void) {
+        return call_fcntl(F_SETFL, O_ASYNC);
+}
+
+static int try_file_lease(void) {
+        return ERRNO_OF(fcntl(-1, F_SETLEASE, F_WRLCK));
+}
+
 static int try_rename(void) {
         return ERRNO_OF(rename("/nonexistent/a", "/nonexistent/b"));
 }
@@ -319,6 +350,11 @@ static const struct attempt useless[] = {
         {"fchmod", try_fchmod},
         {"emptying a file", try_empty},
         {"openat2", try_openat2},
+        {"a thread in a new namespace", try_thread_in_new_namespace},
+        {"F_SETOWN", try_set_owner},
+        {"F_SETSIG", try_set_signal},
+        {"O_ASYNC", try_signal_driven},
+        {"F_SETLEASE", try_file_lease},
         {"rename", try_rename},
         {"memory both writable and executable", try_writable_code},
         {"executable memory that was writable", try_code_from_data},
@@ -467,6 +503,19 @@ static int do_find_group(void) {
         return getgrnam("root") && !getgrnam("no-such-group") ? 0 : EIO;
 }
 
+static int do_file_control(void) {
+        struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+        int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+        int copy = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+        int flags = fcntl(copy, F_GETFL);
+
+        if (copy < 0 || flags < 0 || fcntl(copy, F_SETFL, flags | O_NONBLOCK) < 0)
+                return errno;
+        if (fcntl(copy, F_GETFD) < 0 || fcntl(copy, F_SETFD, FD_CLOEXEC) < 0)
+                return errno;
+        return ERRNO_OF(fcntl(copy, F_GETLK, &whole) < 0 ? -1 : fcntl(copy, F_SETLK, &whole));
+}
+
 static int do_remove(void) {
         return unlink("/nonexistent/socket") < 0 && errno == ENOENT ? 0 : EIO;
 }
@@ -489,6 +538,7 @@ static void calls_of_the_daemon_are_permitted(void **state) {
                 {"waiting", do_wait},
                 {"the log", do_log},
                 {"names of groups", do_find_group},
+                {"copies, flags and locks of files", do_file_control},
                 {"removing the socket", do_remove},
                 {"forking a keeper", do_fork},
         };
@@ -599,6 +649,10 @@ static int try_write_config(void) {
         return open_here("/conf/holdfast.conf", O_WRONLY);
 }
 
+static int try_write_in_runtime(void) {
+        return open_here("/run/socket", O_WRONLY);
+}
+
 static int try_make_in_runtime(void) {
         return open_here("/run/program", O_WRONLY | O_CREAT);
 }
@@ -614,8 +668,11 @@ static const struct attempt on_files[] = {
 };
 
 static const struct attempt writing[] = {
-        {"writing elsewhere", try_write_other},          {"a new file elsewhere", try_make_other},
-        {"writing the configuration", try_write_config}, {"a new file in the runtime directory", try_make_in_runtime},
+        {"writing elsewhere", try_write_other},
+        {"a new file elsewhere", try_make_other},
+        {"writing the configuration", try_write_config},
+        {"writing in the runtime directory", try_write_in_runtime},
+        {"a new file in the runtime directory", try_make_in_runtime},
         {"removing a file elsewhere", try_remove_other}, /* last: without the sandbox it succeeds */
 };
 
@@ -856,8 +913,12 @@ static int try_open(void) {
         return open_path("/dev/null", O_RDWR);
 }
 
-static int try_read(void) {
-        return open_path("/proc/self/stat", O_RDONLY);
+static int try_write(void) {
+        return open_path("/dev/null", O_WRONLY);
+}
+
+static int try_path(void) {
+        return open_path("/", O_PATH);
 }
 
 static int try_connect(void) {
@@ -880,10 +941,20 @@ static int try_empty_by_writing(void) {
 
 static void a_keeper_cannot_open_connect_or_execute_anything(void **state) {
         static const struct attempt attempts[] = {
-                {"open", try_open},       {"reading", try_read},  {"emptying a file", try_empty_by_writing},
-                {"connect", try_connect}, {"socket", try_socket}, {"ioctl", try_ioctl},
-                {"fork", do_fork},        {"execve", try_execve}, {"ptrace", try_ptrace},
-                {"setuid", try_setuid},   {"fchmod", try_fchmod}, {"kill of another process", try_kill},
+                {"open", try_open},
+                {"writing", try_write},
+                {"O_PATH", try_path},
+                {"O_ASYNC", try_signal_driven},
+                {"emptying a file", try_empty_by_writing},
+                {"connect", try_connect},
+                {"socket", try_socket},
+                {"ioctl", try_ioctl},
+                {"fork", do_fork},
+                {"execve", try_execve},
+                {"ptrace", try_ptrace},
+                {"setuid", try_setuid},
+                {"fchmod", try_fchmod},
+                {"kill of another process", try_kill},
         };
 
         expect(attempts, ARRAY_SIZE(attempts), &as_keeper, ENOSYS);
@@ -915,7 +986,9 @@ static void calls_of_a_keeper_are_permitted(void **state) {
 }
 
 static int do_lock_pid_file(void) {
-        return open_here("/run/socket", O_WRONLY);
+        int fd = leftover_lock(tree_path(place, "/run/socket"));
+
+        return fd < 0 ? -fd : 0;
 }
 
 static void a_forked_keeper_may_remove_files_only_in_the_runtime_directory(void **state) {
@@ -924,7 +997,7 @@ static void a_forked_keeper_may_remove_files_only_in_the_runtime_directory(void 
                 {"removing the socket", do_remove_socket},
         };
         static const struct attempt elsewhere[] = {
-                {"writing elsewhere", try_write_other},
+                {"reading elsewhere", try_read_other},
                 {"removing a file elsewhere", try_remove_other},
         };
 
