@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The files that the daemon needs after its start, as Landlock rules. Only the runtime directory is writable, with few
- * exceptions (the table in paths.c). Nodes may appear in /dev at any time, so there is one rule for all of /dev; it
+ * The files that the daemon needs after its start, as Landlock rules. Almost none is writable (the table in paths.c).
+ * Nodes may appear in /dev at any time, so there is one rule for all of /dev; it
  * permits only reading, which is enough for NVIDIA's driver, so that no disk can be written to.
  */
 
