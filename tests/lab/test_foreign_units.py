@@ -71,7 +71,7 @@ def test_an_unchanged_unit_for_nvidias_daemon_runs_ours(foreign, name, user, hol
 
     node.exec("systemctl", "stop", SERVICE)
     assert property_of(node, "Result") == "success"
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()
     assert node.try_exec("test", "-e", SOCKET).status == 1
 
 
@@ -87,4 +87,4 @@ def test_the_drop_in_of_nvidias_ansible_role_works_on_our_unit(node):
     assert "--user root is given" in node.journal(unit=SERVICE)
 
     node.exec("systemctl", "stop", SERVICE)
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()

@@ -69,7 +69,7 @@ def test_stop_returns_when_the_gpus_are_released_and_a_second_stop_does_nothing(
     start(node)
     for _ in range(2):
         assert node.service("stop").status == 0
-        assert node.gpus.users() == [0, 0]
+        node.gpus.wait_released()
         assert node.try_exec("test", "-e", PID_FILE).status == 1
 
 

@@ -73,7 +73,7 @@ def test_the_service_is_ready_when_the_gpus_are_held_and_a_stop_releases_them(no
     assert node.exec("ps", "-o", "user:32=", "-p", pid).strip() == "nvidia-persistenced"
     node.exec(supervisor.stop)
     wait_until(lambda: node.try_exec(supervisor.is_down).status == 0, "the service down")
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()
     node.exec(supervisor.start)
     wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
 

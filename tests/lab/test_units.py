@@ -90,7 +90,7 @@ def test_a_stop_leaves_nothing_behind_and_a_client_does_not_restart_the_daemon(r
     assert node.exec("ls", "-A", FOLDER) == ""
     assert node.try_exec("holdfast", "check").status == 2
     assert (state_of(node, SERVICE), state_of(node, SOCKET_UNIT)) == ("inactive", "inactive")
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()
 
     # A container that has mounted the folder can reach the next daemon.
     node.exec("systemctl", "start", SERVICE)

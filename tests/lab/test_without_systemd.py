@@ -55,7 +55,7 @@ def test_after_the_installation_the_daemon_runs_and_its_script_controls_it(node)
     assert (node.gpus.users(), teardowns(node)) == ([1, 1], [0, 0])
 
     node.exec("service", "nvidia-persistenced", "stop")
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()
     assert node.try_exec(SCRIPT, "status").status == 3
 
 

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """A node's simulated GPUs at /dev/nvidia* and /proc/driver/nvidia. A service on the node simulates them at every boot."""
 
+from harness.events import wait_until
 from harness.simulator import QUICK, Control, scenario
 
 UNIT = "lab-gpus.service"
@@ -33,3 +34,8 @@ class Gpus(Control):
     def unload(self):
         """Unloads the driver permanently: it stays unloaded after a reboot."""
         self._node.exec("systemctl", "disable", "--now", "--quiet", UNIT)
+
+    def wait_released(self):
+        """Waits until no GPU has a user. In doubt, a close(2) of the simulator's files returns before it has an effect
+        (docs/simulator.md, "Closing")."""
+        wait_until(lambda: not any(self.users()), "no GPU in use")
