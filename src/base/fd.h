@@ -8,6 +8,8 @@
  */
 
 #include <errno.h>
+#include <sys/types.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* Closes fd unless it is negative, keeps errno, returns -1: fd = fd_close(fd). */
@@ -32,6 +34,13 @@ static inline int take_fd(int *fd) {
         *fd = -1;
         return taken;
 }
+
+/*
+ * Binds a Unix socket to a path. The socket's mode is 0777 without the bits of mask, from its creation on, so nobody
+ * can connect or replace it by a link before a chmod(). Changes the umask of the process meanwhile. Returns 0 or
+ * negative errno.
+ */
+int fd_bind(int fd, const struct sockaddr_un *address, mode_t mask);
 
 /* Closes this descriptor and all with higher numbers. */
 void fd_close_from(int first);

@@ -26,7 +26,7 @@ def rpms(lab):
     folder = Path(os.environ.get("HOLDFAST_RPMS", lab.folder / "rpm"))
     if not folder.exists():
         with timed("packages (scripts/rpm)"):
-            subprocess.run([TOP / "scripts/rpm", folder], check=True)  # pytest shows its output if it fails
+            subprocess.run([TOP / "scripts/rpm", folder], check=True)
     return {run("rpm", "--query", "--queryformat=%{NAME}", "--package", file): file
             for file in folder.glob("*.rpm") if ".src." not in file.name}
 

@@ -19,7 +19,7 @@ enum {
         LIMIT_MSEC = 4500,
         HAND_OVER_LIMIT_MSEC = 3000,
         HAND_OVER_PERIOD_MSEC = 20,
-        SETTLE_MSEC = 200,
+        SETTLE_MSEC = 200, /* for threads to start or end */
 };
 
 static void begin(struct stop *stop, bool keep_gpus) {

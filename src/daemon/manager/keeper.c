@@ -14,7 +14,6 @@
 #include <sys/queue.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -81,15 +80,6 @@ struct keeper {
 
 /* ---- the socket ---- */
 
-/* Other users cannot call the keeper even for a moment. A filter that permits fchmod() would permit it for any file. */
-static int bind_for_us(int fd, const struct sockaddr_un *address) {
-        mode_t mask = umask(0177);
-        int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
-
-        (void)umask(mask);
-        return r;
-}
-
 int keeper_listen(const char *path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
@@ -102,7 +92,7 @@ int keeper_listen(const char *path) {
                 return log_errno(LOG_ERR, -errno, "cannot create the keeper's socket");
         if (unlink(path) < 0 && errno != ENOENT)
                 return log_errno(LOG_ERR, -errno, "cannot replace the keeper's socket %s", path);
-        r = bind_for_us(fd, &address);
+        r = fd_bind(fd, &address, 0177); /* only for our user, without fchmod(), which the daemon's filter refuses */
         if (r < 0)
                 return log_errno(LOG_ERR, r, "cannot listen at the keeper's socket %s", path);
         return take_fd(&fd);

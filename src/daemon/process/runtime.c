@@ -108,12 +108,15 @@ static int lock_patiently(int fd, struct flock *whole, unsigned tries) {
         return r;
 }
 
-/* Whether only processes that are not daemons have the file locked. *ret_holder describes one of the locks. */
+/*
+ * Whether only processes that are not daemons have the file locked. *ret_holder describes one of the locks. Its pid is
+ * 0 if there is no lock, or if the process is in another PID namespace.
+ */
 static bool is_read_locked(int fd, struct flock *ret_holder) {
         *ret_holder = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
         if (fcntl(fd, F_GETLK, ret_holder) < 0 || ret_holder->l_type == F_UNLCK)
                 ret_holder->l_pid = 0;
-        return ret_holder->l_pid != 0 && ret_holder->l_type == F_RDLCK;
+        return ret_holder->l_type == F_RDLCK;
 }
 
 /*

@@ -5,8 +5,8 @@
 /*
  * A system call filter for the rest of the process' life, including later threads, and a limit on files (paths.h). A
  * client that manages to run code in the daemon cannot start a program, use the network, load a module, mount, trace,
- * read the memory of other processes, connect to D-Bus, or write to files that are not
- * open yet (docs/reliability.md names what remains).
+ * read the memory of other processes, connect to D-Bus, or write to files that are not open yet.
+ * docs/reliability.md names what remains.
  *
  * It must never prevent a GPU from being held, so it never kills the process:
  *

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -439,18 +438,6 @@ static bool somebody_listens(const struct sockaddr_un *address) {
         return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
 }
 
-/*
- * Everybody may connect; credentials decide who may change anything. The mode comes from the umask and not from a later
- * chmod(): before that, anybody who may write to the folder could replace the socket by a link.
- */
-static int bind_for_all(int fd, const struct sockaddr_un *address) {
-        mode_t mask = umask(0);
-        int r = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
-
-        (void)umask(mask);
-        return r < 0 ? log_errno(LOG_ERR, r, "cannot bind the socket %s", address->sun_path) : 0;
-}
-
 int server_listen(const char *path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
@@ -467,9 +454,9 @@ int server_listen(const char *path) {
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
                 return log_errno(LOG_ERR, -errno, "cannot create a socket");
-        r = bind_for_all(fd, &address);
+        r = fd_bind(fd, &address, 0); /* everybody may connect; credentials decide who may change anything */
         if (r < 0)
-                return r;
+                return log_errno(LOG_ERR, r, "cannot bind the socket %s", path);
         closer_refuse_rights(fd); /* before anybody can connect */
         if (listen(fd, BACKLOG) < 0) {
                 r = log_errno(LOG_ERR, -errno, "cannot listen at %s", path);

@@ -74,7 +74,7 @@ class OwnRelease(Release):
         return self._build / "src/daemon/nvidia-persistenced"
 
     def _build_packages(self, folder):
-        subprocess.run([buildroot.TOP / "scripts/deb", folder], check=True, stdout=subprocess.DEVNULL,
+        subprocess.run([buildroot.TOP / "scripts/deb", folder], check=True,
                        env=os.environ | {"DEB_BUILD_OPTIONS": "nocheck parallel=2"})
 
 

@@ -21,6 +21,10 @@ KERNEL_WORDS = "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off nowa
                "systemd.unit=multi-user.target lsm=landlock,lockdown,yama,integrity,apparmor,bpf"
 
 
+def kernel_faults(messages):
+    return [line for line in messages if KERNEL_FAULT.search(line)]
+
+
 class Machine(Host):
     name = "vm"
 
@@ -103,4 +107,4 @@ class Machine(Host):
 
     def kernel_faults(self):
         """Returns the kernel messages that report a fault, which no test causes on purpose."""
-        return [line for line in self.kernel_messages() if KERNEL_FAULT.search(line)]
+        return kernel_faults(self.kernel_messages())
