@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from conftest import BUILD
-from harness import events, process
+from harness import events, process, rpc
 from harness.command import PROGRAM, Job, environment, holdfast, opened
+from harness.events import wait_until
 from harness.node import THREE, Row
 from harness.terminal import CTRL_C, on_terminal
 from harness.world import QUICK
@@ -245,6 +246,23 @@ def test_release_does_not_wait_for_a_gpu_that_is_removed_meanwhile(world, daemon
     assert result.status == DONE, result.err
     if world.backend == "kernel":
         assert "1 of 2 GPUs held again" in result.err and "no longer present" in result.err
+
+
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_release_waits_for_a_gpu_that_is_back_even_if_the_daemon_has_not_heard_of_it(world):
+    """Ends like nvidia-smi drain -r and -d. The daemon gets neither uevents nor notices here, so it looks every 5 s."""
+    world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
+    world.block_uevents()
+    daemon = world.start()
+    second = world.gpus[1]
+    with running(world, script="read line; exit 0") as child:
+        world.sim.ctl("remove", gpu=second)
+        wait_until(lambda: daemon.get(second)[0] == rpc.DEVICE_NOT_FOUND, "the daemon knows that it is gone", timeout=20)
+        world.sim.ctl("add", gpu=second)
+        child.stdin.close()
+        assert child.wait(timeout=30) == DONE
+        child.errors.wait_for("2 of 2 GPUs held again", timeout=5)
+    assert is_held(world, *world.gpus)
 
 
 # ---- other processes that have a GPU open ---------------------------------------

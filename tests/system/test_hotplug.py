@@ -57,11 +57,6 @@ def wait_fresh(world, daemon, address, timeout=20):
     wait_held(world, daemon, address, timeout)
 
 
-def block_uevents(world):
-    """Occupies the path of the daemon's socket for uevents. Call this before the daemon starts."""
-    (world.base / "root/run/nvidia-persistenced/uevents").mkdir(parents=True)
-
-
 @pytest.fixture
 def daemon(world):
     """The daemon on three GPUs. It opens none before it has subscribed to unbinds, so the tests need not wait for that."""
@@ -223,7 +218,7 @@ def test_a_set_finds_a_bound_gpu_before_the_daemon_has_learnt_of_the_bind(world,
 def test_the_only_gpu_may_be_unbound_and_bound_with_and_without_uevents(world, uevents):
     world.simulate(gpus=1)
     if not uevents:
-        block_uevents(world)
+        world.block_uevents()
     daemon = world.start("--verbose")
     for _ in range(3):
         world.sim.ctl("unbind", gpu=world.gpus[0], timeout=20)
@@ -363,7 +358,7 @@ def test_on_a_node_without_gpus_the_daemon_waits_and_logs_one_line(world):
 def test_without_a_driver_the_daemon_waits_and_logs_one_line(world, uevents):
     world.without_driver()
     if not uevents:
-        block_uevents(world)
+        world.block_uevents()
     daemon = world.start()
     daemon.wait_for_log("no NVIDIA GPU found; waiting")
     world.simulate(gpus=2)
@@ -376,7 +371,7 @@ def test_without_a_driver_the_daemon_waits_and_logs_one_line(world, uevents):
 @kernel_only
 def test_without_uevents_and_notices_polling_finds_a_new_gpu(world):
     world.simulate(gpus=3, defaults=QUICK + "[driver]\nversion = 570.86.15\n", **LATE_GPU)
-    block_uevents(world)
+    world.block_uevents()
     daemon = world.start()
     world.sim.ctl("add", gpu=world.gpus[2])
     wait_held(world, daemon, world.gpus[2], timeout=30)

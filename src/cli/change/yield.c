@@ -19,6 +19,7 @@
 #define LOST_USEC (100 * USEC_PER_MSEC)
 #define ANSWER_USEC (5 * USEC_PER_SEC)    /* for one answer of the daemon */
 #define SETTINGS_USEC (45 * USEC_PER_SEC) /* for the settings service, which has 30 s for a GPU */
+#define HEARING_USEC (1 * USEC_PER_SEC)   /* until the daemon has heard of a GPU that the user has bound again */
 
 void yield_done(struct yield *yield) {
         client_done(&yield->lease);
@@ -189,12 +190,16 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
         return gpu->selected && gpu->held == HF_YES;
 }
 
-/* Not a GPU that only the driver lists: it was bound a moment ago, and the daemon does not know it yet. */
-static bool is_given_up(const struct snapshot_gpu *now) {
-        return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased);
+/*
+ * The user of the GPUs may have removed or unbound one and brought it back a moment ago. Until the daemon has heard of
+ * that, it does not list the GPU, though the driver does, or it does not want it.
+ */
+static bool is_given_up(const struct snapshot_gpu *now, uint64_t elapsed_usec) {
+        return !now ||
+               (now->in_daemon && !now->detail.wanted && !now->detail.leased && elapsed_usec >= HEARING_USEC);
 }
 
-static struct again count_again(const struct yield *yield, const struct snapshot *now) {
+static struct again count_again(const struct yield *yield, const struct snapshot *now, uint64_t elapsed_usec) {
         struct again again = {0};
 
         each_gpu(gpu, yield->snapshot) {
@@ -204,7 +209,7 @@ static struct again count_again(const struct yield *yield, const struct snapshot
                         continue;
                 if (!is_answering(now))
                         again.n_waiting++;
-                else if (is_given_up(row))
+                else if (is_given_up(row, elapsed_usec))
                         again.n_gone++;
                 else if (row->held == HF_YES)
                         again.n_held++;
@@ -230,10 +235,9 @@ static void name_not_held(const struct yield *yield, const struct snapshot *now)
         }
 }
 
-static int tell_again(const struct yield *yield, const struct snapshot *now, uint64_t start_usec) {
-        struct again again = count_again(yield, now);
+static int tell_again(const struct yield *yield, const struct snapshot *now, uint64_t elapsed_usec) {
+        struct again again = count_again(yield, now, elapsed_usec);
         size_t n = again.n_held + again.n_waiting + again.n_refused + again.n_gone;
-        uint64_t elapsed_usec = clock_monotonic_usec() - start_usec;
 
         if (yield->repeated && again.n_held == n)
                 return STATUS_DONE;
@@ -282,22 +286,40 @@ static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_diffe
                                n_differing, text_plural(n_differing));
 }
 
+static bool lacks_gpu(const struct yield *yield, const struct snapshot *now) {
+        each_gpu(gpu, yield->snapshot)
+                if (yield_was_held(gpu) && !snapshot_find(now, &gpu->info.address))
+                        return true;
+        return false;
+}
+
+/* Asks the daemon only, but if its list lacks a GPU, it may not have heard of it yet: then the driver's list counts. */
+static int look_again(const struct yield *yield, struct snapshot **ret_now) {
+        int status = command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, ret_now);
+
+        if (status != STATUS_DONE || !lacks_gpu(yield, *ret_now))
+                return status;
+        snapshot_done(ret_now);
+        return command_look(yield->invocation, SNAPSHOT_DAEMON, ANSWER_USEC, ret_now);
+}
+
 /* Waits until the GPUs are held again and have their settings, except those that the driver refuses. */
 static int wait_again(const struct yield *yield, uint64_t start_usec) {
-        uint64_t deadline_usec = clock_deadline_usec(yield->timeout_usec), settings_usec = start_usec + SETTINGS_USEC;
+        uint64_t deadline_usec = clock_deadline_usec(yield->timeout_usec);
 
         for (;;) {
                 CLEANUP(snapshot_done) struct snapshot *now = NULL;
                 size_t n_unset, n_differing;
-                uint64_t now_usec;
+                uint64_t now_usec, elapsed_usec;
 
-                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) != STATUS_DONE)
+                if (look_again(yield, &now) != STATUS_DONE)
                         return yield->not_held_status;
                 now_usec = clock_monotonic_usec();
+                elapsed_usec = now_usec - start_usec;
                 n_unset = count_unset(yield, now, &n_differing);
-                if (now_usec >= deadline_usec ||
-                    (count_again(yield, now).n_waiting == 0 && (n_unset == 0 || now_usec >= settings_usec))) {
-                        int status = tell_again(yield, now, start_usec);
+                if (now_usec >= deadline_usec || (count_again(yield, now, elapsed_usec).n_waiting == 0 &&
+                                                  (n_unset == 0 || elapsed_usec >= SETTINGS_USEC))) {
+                        int status = tell_again(yield, now, elapsed_usec);
 
                         tell_unset(yield, n_unset, n_differing);
                         return status;

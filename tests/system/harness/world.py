@@ -51,6 +51,10 @@ class World:
         """Leaves the driver unloaded: daemons can be started, and simulate() loads the driver later."""
         self._site = Site(self.build, self.base, self.backend, None)
 
+    def block_uevents(self):
+        """Occupies the path of the daemon's socket for uevents. Call this before the daemon starts."""
+        (self.base / "root/run/nvidia-persistenced/uevents").mkdir(parents=True)
+
     @property
     def site(self):
         if self._site is None:
