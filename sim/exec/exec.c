@@ -50,17 +50,27 @@ struct exec_options {
 struct own {
         char folder[PATH_MAX];
         pid_t pid;
+        bool misused; /* the simulator refused its options */
 };
 
 #define complain(...) standard_complain("holdfast-sim", __VA_ARGS__)
 
 /* ---- the simulator that this program starts ---- */
 
+/* Waits for the end of the simulator. Returns its exit status, or -1 if a signal ended it. */
+static int end_of_simulator(struct own *own) {
+        int status = 0;
+
+        while (waitpid(own->pid, &status, 0) < 0 && errno == EINTR)
+                ;
+        own->pid = 0;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 static void end_own(struct own *own) {
         if (own->pid > 0) {
                 (void)kill(own->pid, SIGTERM);
-                while (waitpid(own->pid, NULL, 0) < 0 && errno == EINTR)
-                        ;
+                (void)end_of_simulator(own);
         }
         if (own->folder[0] != '\0') {
                 (void)umount2(own->folder, MNT_DETACH);
@@ -116,7 +126,10 @@ static int start_own(struct own *own, const struct exec_options *options) {
         if (own->pid < 0)
                 return complain(-errno, "cannot start the simulator: %s", strerror(errno));
         write_end = fd_close(write_end);
-        return read(read_end, word, sizeof(word)) > 0 ? 0 : -ECHILD;
+        if (read(read_end, word, sizeof(word)) > 0)
+                return 0;
+        own->misused = end_of_simulator(own) == EXIT_MISUSE;
+        return -ECHILD;
 }
 
 /* ---- the node ---- */
@@ -297,7 +310,7 @@ static int run_with_own(const struct exec_options *options) {
                 status = run_child(options->command, &own);
         end_left(&own);
         end_own(&own);
-        return status;
+        return own.misused ? EXIT_MISUSE : status;
 }
 
 /* ---- the command line ---- */
@@ -324,8 +337,8 @@ static int print_help(void) {
              "it, and only for it. Without root it needs user namespaces.\n");
         options_print_help(stdout, table);
         puts("\nExits as COMMAND does; 128 and a signal's number when that ended it, 127 when\n"
-             "there is no COMMAND, 126 when it cannot be run, 1 when there is no such node to\n"
-             "be had, 2 on misuse.");
+             "there is no COMMAND, 126 when it cannot be run, 1 when the node cannot be made,\n"
+             "2 on misuse.");
         return EXIT_SUCCESS;
 }
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BUILD, TOP
-from harness import process
+from harness import process, rpc
 from harness.command import holdfast, opened
 from harness.events import wait_until
 from harness.fixtures import open_world
@@ -1127,6 +1127,19 @@ def test_with_the_real_daemon_doctor_reports_what_switched_persistence_off(world
     assert problems_of(world) == set()
     assert holdfast(world.site.root, "set", "off", "--gpu=1").status == 0
     assert evidence(doctor(world)["persistence"]).startswith(f"GPU 1 {world.gpus[1]}: switched off by a client")
+    assert "unbound" not in evidence(doctor(world)["persistence"])
+
+
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_doctor_does_not_blame_a_client_for_a_gpu_that_is_being_unbound(world):
+    world.simulate(2, "[driver]\nversion = 550.163.01\n")
+    daemon = world.start()
+    address = world.gpus[1]
+    with world.sim.open_gpu(address), socket.socket(socket.AF_UNIX) as shell:
+        shell.connect(str(world.sim.socket_path))
+        shell.sendall(json.dumps({"verb": "unbind", "gpu": address}).encode() + b"\n")
+        wait_until(lambda: daemon.get(address) == (rpc.SUCCESS, rpc.DISABLED), "the daemon has released the GPU")
+        assert ", or being unbound (then end those that have it open" in evidence(doctor(world)["persistence"])
 
 
 @pytest.mark.holdfast_only("the command reads files below --root")

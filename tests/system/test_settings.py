@@ -243,6 +243,14 @@ def test_release_reports_held_again_after_the_settings_are_applied(world, daemon
     assert result.status == DONE and "the settings of 1 GPU are not as wanted; see holdfast settings" in result.err
 
 
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_bench_warns_once_of_settings_that_are_not_as_wanted(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 900\n")
+    service.log.wait_for("outside the GPU's range", timeout=20)
+    result = holdfast(world.base / "root", "bench", "--yes", "--gpu", "0", "--count", "3", timeout=120)
+    assert result.status == DONE and result.err.count("are not as wanted") == 1, result.err
+
+
 @one_backend
 def test_release_does_not_wait_for_a_service_that_has_died(world, daemon, serve):
     service = serve(WANTED)

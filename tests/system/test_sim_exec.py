@@ -206,6 +206,7 @@ def test_the_simulator_of_a_killed_exec_ends(program, environment):
     (["--gpus=1"], "a command is missing"),
     (["--root=/tmp", "--gpus=1", "--", "true"], "the simulator of --root already has its GPUs"),
     (["--nonsense", "--", "true"], "try holdfast-sim exec --help"),
+    (["--gpus=1000", "--", "true"], "--gpus"),
 ])
 def test_wrong_usage_of_exec_is_reported(program, words, told):
     done = subprocess.run([program, "exec", *words], capture_output=True, text=True, timeout=60, check=False)

@@ -321,7 +321,8 @@ static int wait_again(const struct yield *yield, uint64_t start_usec) {
                                                   (n_unset == 0 || elapsed_usec >= SETTINGS_USEC))) {
                         int status = tell_again(yield, now, elapsed_usec);
 
-                        tell_unset(yield, n_unset, n_differing);
+                        if (!yield->repeated)
+                                tell_unset(yield, n_unset, n_differing);
                         return status;
                 }
                 clock_sleep(POLL_USEC);

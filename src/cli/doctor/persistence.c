@@ -57,6 +57,14 @@ static void quote(const struct snapshot_gpu *gpu, const char *who, struct findin
         finding_quote(finding, "%s: %s", gpu->label, who);
 }
 
+/* An unbind of a GPU lasts as long as others have it open. The daemon does not say that it releases it for an unbind. */
+static const char *or_unbound(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        for (size_t i = 0; i < gpu->n_clients; i++)
+                if (snapshot_is_client(snapshot, &gpu->clients[i]))
+                        return ", or being unbound (then end those that have it open: holdfast clients)";
+        return "";
+}
+
 static void blame_holdfast(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
                            const struct instructions *instructions, struct finding *finding) {
         char who[EVIDENCE_SIZE];
@@ -71,8 +79,9 @@ static void blame_holdfast(const struct snapshot *snapshot, const struct snapsho
                 text_set(who, "off by the daemon's option --no-persistence-mode (/proc/%u/cmdline)",
                          (unsigned)snapshot->head.pid);
         else
-                text_set(who, "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
-                         hf_gpu_state_name(gpu->detail.state), report_time_local(gpu->detail.since_realtime_usec).text);
+                text_set(who, "switched off by a client (holdfast set, nvidia-smi -pm)%s; %s since %s",
+                         or_unbound(snapshot, gpu), hf_gpu_state_name(gpu->detail.state),
+                         report_time_local(gpu->detail.since_realtime_usec).text);
         quote(gpu, who, finding);
 }
 

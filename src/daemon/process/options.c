@@ -141,7 +141,8 @@ static void print_help(void) {
                "Keeps NVIDIA GPUs initialised while no client uses them, by holding them open.\n\n",
                program);
         options_print_help(stdout, table);
-        puts("\nExit status: 0 running (or stopped cleanly), 1 could not start, 2 wrong usage.\n"
+        puts("\nExit status: 0 running (or stopped cleanly), 1 could not start, 2 wrong usage,\n"
+             "4 a permission is missing, 6 the configuration is wrong.\n"
              "Signals: TERM and INT release every GPU and end the daemon; USR1 ends it and\n"
              "leaves the GPUs with the keeper for the next daemon. HUP reads the configuration\n"
              "again. Socket and pid file: /var/run/nvidia-persistenced/.\n"
