@@ -404,7 +404,7 @@ def test_the_image_holds_gpus_without_a_capability_and_its_probes_answer(image, 
             daemon.wait()
     log.wait_end(5)
     assert log.has("Shutdown") and not log.has(process.SANITIZER_FINDING)
-    assert world.sim.users() == [0, 0]
+    events.wait_until(lambda: world.sim.users() == [0, 0], "both GPUs released", 20)
 
 
 class Container:
@@ -439,7 +439,8 @@ def test_a_daemon_of_the_pod_that_is_killed_or_restarted_tears_no_gpu_down(image
         os.kill(world.site.pid_in_file(), number)
         daemon.wait()
         expected = 1 if number == signal.SIGTERM else 0
-        assert [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [expected] * 2
+        events.wait_until(lambda: [gpu["teardowns"] for gpu in world.sim.status()["gpus"]] == [expected] * 2,
+                          f"{expected} teardowns of each GPU", 20)
     keeper_pid, = world.site.keepers()
     os.kill(keeper_pid, signal.SIGUSR1)
     assert keeper.wait() == 0

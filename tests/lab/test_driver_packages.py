@@ -46,7 +46,7 @@ def program(node):
 def assert_ours(node):
     assert program(node) == PROGRAM
     assert node.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
-    assert node.gpus.users() == [1, 1]
+    node.gpus.wait_users(1, 1)
     assert whose_script(node) == "ours"
 
 
@@ -90,7 +90,7 @@ def test_our_package_stays_when_the_driver_is_installed_upgraded_or_removed(offe
     assert_ours(offered)
     userspace.apt(offered, "remove", *OURS)
     assert state(offered, "libcuda1") == "installed"
-    assert offered.gpus.users() == [0, 0]
+    offered.gpus.wait_released()
 
 
 def test_our_package_replaces_nvidias_until_that_is_installed_by_name(offered):

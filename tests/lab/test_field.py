@@ -27,7 +27,8 @@ def drop_in(node, text, name="override.conf"):
 
 
 def doctor(node):
-    """Returns doctor's checks by id."""
+    """Returns doctor's checks by id. A message that was written just now is in the journal by then."""
+    node.exec("journalctl", "--sync")
     return {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
 
 
@@ -72,7 +73,7 @@ def test_doctor_reports_a_unit_that_restarts_repeatedly_even_while_it_is_startin
     node.exec("chmod", "+x", "/usr/local/sbin/limits")
     drop_in(node, "[Service]\nRestart=always\nRestartSec=100ms\nExecStartPre=/usr/local/sbin/limits\n")
     node.exec("systemctl", "start", "--no-block", SERVICE)
-    wait_until(lambda: int(show(node, "NRestarts")) >= 2, "restarts")
+    wait_until(lambda: int(show(node, "NRestarts")) >= 2, "restarts", 20)
     check = doctor(node)["unit-result"]
     assert check["verdict"] == "problem", check
     assert "ExecStartPre=/usr/local/sbin/limits" in check["summary"] or "started again" in check["summary"], check
@@ -223,7 +224,7 @@ def test_a_restart_of_the_unit_that_loads_the_driver_releases_the_gpus_and_holds
     wait_until(lambda: [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "the teardowns")
 
     node.exec("systemctl", "restart", SERVICE)
-    assert node.gpus.users() == [1, 1]
+    node.gpus.wait_users(1, 1)
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [1, 1], "an ordinary restart tears no GPU down"
 
     node.exec("systemctl", "stop", name)

@@ -43,7 +43,8 @@ def by_fuser(node, gpu=0):
 def assert_holders(node, *units):
     pids = sorted(pid_of(node, unit) for unit in units)
     for gpu in (0, 1):
-        assert by_lsof(node, gpu) == {pid: NAME for pid in pids}
+        # The daemon does not wait until the keeper has received its copies.
+        wait_until(lambda gpu=gpu: by_lsof(node, gpu) == {pid: NAME for pid in pids}, f"GPU {gpu} open in {pids}", 20)
         assert by_fuser(node, gpu) == pids
 
 
@@ -75,6 +76,7 @@ def test_while_the_daemon_is_down_lsof_and_fuser_find_the_keeper_and_not_process
 
 def test_fuser_k_tears_every_gpu_down_and_the_next_daemon_holds_them_again(held):
     """fuser -k kills daemon and keeper, so no process has any of the GPUs open."""
+    assert_holders(held, SERVICE, KEEPER)
     before = {pid_of(held, SERVICE), pid_of(held, KEEPER)}
     assert set(map(int, held.exec("fuser", "--kill", "/dev/nvidia0").split())) == before
     wait_until(lambda: pid_of(held, SERVICE) not in (0, *before), "another daemon", timeout=30)
@@ -87,7 +89,7 @@ def test_fuser_k_tears_every_gpu_down_and_the_next_daemon_holds_them_again(held)
 def test_fuser_with_sigterm_stops_the_daemon(held):
     held.exec("fuser", "--kill", "-TERM", "/dev/nvidia0")
     wait_until(lambda: held.try_exec("systemctl", "is-active", SERVICE).out == "inactive\n", "the daemon's end", timeout=30)
-    wait_until(lambda: held.gpus.users() == [0, 0], "every GPU released")
+    held.gpus.wait_released()
     assert by_lsof(held) == {} and by_fuser(held) == []
 
 

@@ -78,7 +78,7 @@ def test_restart_replaces_a_running_daemon_and_starts_a_stopped_one(node):
     first = pid_of(node)
     assert node.service("restart").status == 0
     assert pid_of(node) != first
-    assert node.gpus.users() == [1, 1]
+    node.gpus.wait_users(1, 1)
 
 
 def test_status_distinguishes_running_and_stopped(node):
@@ -97,7 +97,7 @@ def test_status_reports_a_killed_daemon(node):
 def test_a_killed_daemon_can_be_started_again(node):
     kill(node, start(node))
     assert node.service("restart").status == 0
-    assert node.gpus.users() == [1, 1]
+    node.gpus.wait_users(1, 1)
 
 
 def test_reload_makes_the_same_process_read_the_configuration_again(node):

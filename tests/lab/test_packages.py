@@ -106,9 +106,10 @@ def test_the_package_holdfast_alone_starts_nothing_by_itself(bare_node, packages
     assert opens(bare_node) == [1, 1]
     install(bare_node, packages.newer("holdfast"))
     assert bare_node.exec(f"readlink /proc/{show(bare_node, 'holdfast.service', 'MainPID')}/exe") == f"{PROGRAM}\n"
-    assert (opens(bare_node), teardowns(bare_node)) == ([1, 1], 0)
+    bare_node.gpus.wait_users(1, 1)
+    assert teardowns(bare_node) == 0
     remove(bare_node, "holdfast")
-    assert opens(bare_node) == [0, 0]
+    bare_node.gpus.wait_released()
     remove(bare_node, "holdfast", purge=True)
     assert bare_node.exec("find", "/etc/systemd", "-name", "holdfast*") == ""
 
@@ -127,7 +128,8 @@ def replace(node, files):
     assert node.exec(f"readlink /proc/{show(node, UNIT, 'MainPID')}/exe") == f"{PROGRAM}\n", "it runs the new program"
     assert len(re.findall(r"^Started \(", node.journal(unit=UNIT), re.M)) == starts + 1
     assert node.exec("stat", "--format=%i", "/run/nvidia-persistenced/socket") == inode
-    assert opens(node) == [1, 1] and teardowns(node) == 0
+    node.gpus.wait_users(1, 1)
+    assert teardowns(node) == 0
     assert "OK" in node.exec("holdfast", "check")
 
 
@@ -159,14 +161,15 @@ def test_an_upgrade_restarts_the_settings_service_which_does_not_repeat_hooks(ho
     assert holder.exec(f"readlink /proc/{show(holder, settings, 'MainPID')}/exe") == "/usr/bin/holdfast\n"
     events.wait_until(is_done, "nothing left to do", timeout=30)
     assert said() == ["hook: held of 0", "hook: held of 1"]
-    assert opens(holder) == [1, 1] and teardowns(holder) == 0
+    holder.gpus.wait_users(1, 1)
+    assert teardowns(holder) == 0
 
 
 def test_an_upgrade_leaves_a_stopped_or_disabled_unit_as_it_is(holder, packages):
     holder.exec("systemctl", "disable", "--now", UNIT)
     install(holder, *[packages.newer(name) for name in OURS])
     assert holder.try_exec("systemctl", "is-enabled", UNIT).out == "disabled\n"
-    assert opens(holder) == [0, 0]
+    holder.gpus.wait_released()
 
 
 OWN_UNITS = {
@@ -190,7 +193,8 @@ def test_an_upgrade_with_an_administrators_unit_tears_no_gpu_down(holder, packag
     before, torn_down = show(holder, UNIT, "MainPID"), teardowns(holder)
     for file in packages.newer, packages.file:
         said = install(holder, *map(file, OURS))
-        assert (opens(holder), teardowns(holder)) == ([1, 1], torn_down)
+        holder.gpus.wait_users(1, 1)
+        assert teardowns(holder) == torn_down
         assert "OK" in holder.exec("holdfast", "check")
         assert show(holder, UNIT, "FragmentPath") == f"/etc/systemd/system/{UNIT}"
         if "RestartKillSignal=SIGUSR1" in text:
@@ -209,7 +213,7 @@ def test_a_purge_leaves_only_the_user(bare_node, packages):
     before = files(bare_node)
     install(bare_node, *map(packages.file, OURS))
     remove(bare_node, *OURS)
-    assert opens(bare_node) == [0, 0]
+    bare_node.gpus.wait_released()
     assert show(bare_node, UNIT, "LoadState") == "not-found"
     assert bare_node.try_exec("test", "-e", "/run/nvidia-persistenced").status == 1
     remove(bare_node, *OURS, purge=True)
@@ -221,7 +225,8 @@ def test_a_purge_leaves_only_the_user(bare_node, packages):
 
 def test_without_the_package_of_nvidias_names_holdfasts_own_unit_can_be_used(holder):
     remove(holder, "holdfast-nvidia-persistenced")
-    assert show(holder, UNIT, "LoadState") == "not-found" and opens(holder) == [0, 0]
+    assert show(holder, UNIT, "LoadState") == "not-found"
+    holder.gpus.wait_released()
     holder.exec("systemctl", "enable", "--now", "holdfast")
     assert opens(holder) == [1, 1]
 

@@ -109,9 +109,9 @@ def test_the_scriptlets_tear_no_gpu_down_before_the_removal(bare_node, rpms, tmp
         node.exec(*script(file, "postin", 2))
     node.exec(*script(rpms["holdfast"], "posttrans", 2))
     assert node.exec("systemctl", "show", "--property=MainPID", UNIT) != before
-    gpus = node.gpus.status()["gpus"]
-    assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in gpus] == [(1, 0), (1, 0)]
+    node.gpus.wait_users(1, 1)
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
 
     node.exec(*script(names, "preun", 0))
     assert node.try_exec("systemctl", "is-enabled", UNIT).out == "disabled\n"
-    assert [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
+    node.gpus.wait_released()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.events import wait_until
 from harness.simulator import QUICK
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "stock"))
@@ -64,10 +63,6 @@ def flags(node):
     return [gpu["legacy"] for gpu in node.gpus.status()["gpus"]]
 
 
-def wait_users(node, *users):
-    wait_until(lambda: node.gpus.users() == list(users), f"users: {users}", timeout=20)
-
-
 def said(words, node, *gpus):
     return "".join(f"{words} for GPU {bus_id(node, gpu)}.\n" for gpu in gpus) + "All done.\n"
 
@@ -84,12 +79,12 @@ def test_the_handbooks_commands_under_the_real_unit(handbook):
     assert node.exec("nvidia-smi -q | grep -c 'Persistence Mode *: Enabled'") == "2\n"
     assert node.exec("nvidia-smi -pm 1") == said("Persistence mode is already Enabled", node, 0, 1)
     assert node.exec("nvidia-smi -pm 0") == said("Disabled persistence mode", node, 0, 1)
-    wait_users(node, 0, 0)
+    node.gpus.wait_users(0, 0)
     assert modes(node) == ["Disabled", "Disabled"]
     assert node.exec("nvidia-smi -i 1 -pm ENABLED") == said("Enabled persistence mode", node, 1)
     assert modes(node) == ["Disabled", "Enabled"] and flags(node) == [False, False]
     assert node.exec("nvidia-smi -pm 1").endswith(said("Enabled persistence mode", node, 0).partition("\n")[2])
-    wait_users(node, 1, 1)
+    node.gpus.wait_users(1, 1)
     assert node.exec("systemctl", "is-active", SERVICE) == "active\n"
 
 
@@ -97,17 +92,18 @@ def test_resets_under_the_real_unit(handbook):
     node = handbook
     pid = node.exec("systemctl", "show", "--value", "--property=MainPID", SERVICE)
     assert node.exec("nvidia-smi --gpu-reset -i 0") == reset(node)
-    wait_users(node, 1, 1)
+    node.gpus.wait_users(1, 1)
 
     node.exec("nvidia-smi -i 0 -pm 0")
     assert node.exec("nvidia-smi --gpu-reset -i 0") == reset(node)
     node.exec("nvidia-smi -i 1 -pm 0")
     node.exec("nvidia-smi -i 1 -pm 1")  # would be after an open of GPU 0
-    assert node.gpus.users() == [0, 1] and modes(node) == ["Disabled", "Enabled"], "off stays off"
+    node.gpus.wait_users(0, 1)
+    assert modes(node) == ["Disabled", "Enabled"], "off stays off"
 
     node.exec("nvidia-smi -i 0 -pm 1")
     assert reset(node) in node.exec("holdfast release --gpu 0 -- nvidia-smi --gpu-reset -i 0")
-    wait_users(node, 1, 1)
+    node.gpus.wait_users(1, 1)
     assert len(node.gpus.journal("reset")) == 3
     assert node.exec("systemctl", "show", "--value", "--property=MainPID", SERVICE) == pid, "one daemon throughout"
 
@@ -115,12 +111,12 @@ def test_resets_under_the_real_unit(handbook):
 def test_while_the_unit_is_stopped_nvidia_smi_uses_the_legacy_flag_and_starts_no_daemon(handbook):
     node = handbook
     node.exec("systemctl", "stop", SERVICE)
-    wait_users(node, 0, 0)
+    node.gpus.wait_users(0, 0)
     assert modes(node) == ["Disabled", "Disabled"]
     assert node.exec("nvidia-smi -pm 1") == said("Enabled persistence mode", node, 0, 1)
     assert flags(node) == [True, True] and modes(node) == ["Enabled", "Enabled"]
     assert [node.try_exec("systemctl", "is-active", unit).out for unit in (SERVICE, SOCKET)] == ["inactive\n", "inactive\n"]
     node.exec("systemctl", "start", SERVICE)
     assert node.exec("nvidia-smi -pm 0") == said("Disabled persistence mode", node, 0, 1)
-    wait_users(node, 0, 0)
+    node.gpus.wait_users(0, 0)
     assert flags(node) == [False, False]

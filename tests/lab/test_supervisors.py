@@ -85,7 +85,8 @@ def test_a_restart_and_a_crash_tear_no_gpu_down(node, supervisor):
         node.exec(command.replace(pid, before))
         wait_until(lambda: pid_of(node, supervisor) not in ("", "0", "-1", before), "another process", 20)
         wait_until(lambda: node.try_exec("holdfast", "check").status == 0, "both GPUs held by it", 20)
-    assert (node.gpus.users(), teardowns(node)) == ([1, 1], [0, 0])
+    node.gpus.wait_users(1, 1)
+    assert teardowns(node) == [0, 0]
 
 
 def test_an_invalid_configuration_ends_the_service_without_a_restart(node, supervisor):

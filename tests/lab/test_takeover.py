@@ -5,6 +5,7 @@ initialised is torn down."""
 
 import pytest
 
+from harness.events import wait_until
 from lab.packages import install, remove
 
 UNIT = "nvidia-persistenced.service"
@@ -31,9 +32,13 @@ def program(node):
     return node.exec("readlink", f"/proc/{pid}/exe").strip()
 
 
+def teardowns(node):
+    return [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]]
+
+
 def assert_warm(node):
-    gpus = node.gpus.status()["gpus"]
-    assert [(gpu["usage_count"], gpu["teardowns"]) for gpu in gpus] == [(1, 0), (1, 0)]
+    node.gpus.wait_users(1, 1)
+    assert teardowns(node) == [0, 0]
 
 
 def taken(node):
@@ -77,7 +82,7 @@ def test_undo_restores_the_units_own_program_and_tears_no_gpu_down(ubuntu):
     for path in LINKS:
         assert ubuntu.try_exec("test", "-L", path).status == 1
     ubuntu.exec("systemctl", "stop", UNIT)
-    assert [gpu["teardowns"] for gpu in ubuntu.gpus.status()["gpus"]] == [1, 1], "our keeper has ended"
+    wait_until(lambda: teardowns(ubuntu) == [1, 1], "the teardowns: our keeper has ended", 20)
 
 
 def test_removing_holdfast_undoes_the_takeover(ubuntu):

@@ -76,10 +76,10 @@ def test_the_keepers_sandbox_permits_less_than_the_daemons(running):
 def test_from_within_the_sandbox_the_daemon_distinguishes_host_root_from_a_containers_root(running):
     node = running
     node.exec("holdfast", "set", "off", "--gpu", "0")
-    assert node.gpus.users() == [0, 1]
+    node.gpus.wait_users(0, 1)
     inside = node.try_exec("unshare", "--pid", "--fork", "--mount-proc", "holdfast", "set", "on", "--gpu", "0")
     assert inside.status != 0
-    assert "another PID namespace" in node.journal(unit=SERVICE)
+    wait_until(lambda: "another PID namespace" in node.journal(unit=SERVICE), "the refusal in the log", 20)
     assert node.gpus.users() == [0, 1]
 
 
@@ -111,12 +111,12 @@ def test_starting_one_of_our_two_services_stops_the_other(running):
     node = running
     node.exec("systemctl", "start", "holdfast.service")
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("inactive", "active")
-    assert node.gpus.users() == [1, 1]
+    node.gpus.wait_users(1, 1)
     checks = {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
     assert checks["unit"]["cure"] == "systemctl enable --now holdfast", "doctor checks the unit that runs"
     node.exec("systemctl", "start", SERVICE)
     assert (state_of(node, SERVICE), state_of(node, "holdfast.service")) == ("active", "inactive")
-    assert node.gpus.users() == [1, 1]
+    node.gpus.wait_users(1, 1)
 
 
 def test_restarts_have_no_limit_but_a_missing_program_is_a_failure(node):

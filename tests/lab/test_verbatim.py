@@ -93,7 +93,7 @@ def test_started_by_hand_with_verbose_the_daemon_logs_a_line_for_each_gpu(node):
     node.exec("kill", pid)
     node.exec("tail", f"--pid={pid}", "-f", "/dev/null")
     assert f"\nShutdown ({pid})\n" in node.journal("--identifier=nvidia-persistenced")
-    assert users(node) == [0, 0]
+    node.gpus.wait_released()
 
 
 # ---- reboots
@@ -124,10 +124,10 @@ def test_a_daemon_started_by_hand_as_another_user_can_use_the_units_directory(en
     enabled.exec("systemctl", "stop", SERVICE)
     enabled.exec("nvidia-persistenced", "--user", "nobody")
     assert enabled.exec("stat", "--format=%U", "/run/nvidia-persistenced").strip() == "nobody"
-    assert users(enabled) == [1, 1]
+    enabled.gpus.wait_users(1, 1)
     enabled.exec("sh", "-c", "kill $(cat /run/nvidia-persistenced/nvidia-persistenced.pid)")
     wait_until(lambda: enabled.try_exec("pidof", "nvidia-persistenced").status == 1, "its end, and its keeper's", timeout=20)
-    assert users(enabled) == [0, 0]
+    enabled.gpus.wait_released()
 
 
 def test_an_enabled_unit_without_its_program_fails_at_step_exec_and_doctor_says_so(enabled):
@@ -188,6 +188,7 @@ def test_a_gpu_can_be_reset_between_a_stop_and_a_start(enabled):
     refused = enabled.try_exec(RESET)
     assert refused.status != 0 and "In use by another client: nvidia-persiste" in refused.err
     enabled.exec("systemctl", "stop", SERVICE)
+    enabled.gpus.wait_released()
     assert "was successfully reset" in enabled.exec(RESET)
     enabled.exec("systemctl", "start", SERVICE)
     assert users(enabled) == [1, 1]

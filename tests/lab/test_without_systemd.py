@@ -52,7 +52,8 @@ def test_after_the_installation_the_daemon_runs_and_its_script_controls_it(node)
     before = pid_of(node)
     node.exec("service", "nvidia-persistenced", "restart")
     assert pid_of(node) != before
-    assert (node.gpus.users(), teardowns(node)) == ([1, 1], [0, 0])
+    node.gpus.wait_users(1, 1)
+    assert teardowns(node) == [0, 0]
 
     node.exec("service", "nvidia-persistenced", "stop")
     node.gpus.wait_released()
@@ -63,14 +64,15 @@ def test_runlevels_start_and_stop_the_daemon(node):
     for level, users in (1, [0, 0]), (2, [1, 1]):
         node.exec("init", str(level))
         node.wait_runlevel(level)
-        assert node.gpus.users() == users
+        node.gpus.wait_users(*users)
 
 
 def test_an_upgrade_restarts_the_daemon_and_tears_no_gpu_down(node, packages):
     before = pid_of(node)
     install(node, *map(packages.newer, OURS))
     assert pid_of(node) != before
-    assert (node.gpus.users(), teardowns(node)) == ([1, 1], [0, 0])
+    node.gpus.wait_users(1, 1)
+    assert teardowns(node) == [0, 0]
     assert node.exec("readlink", f"/proc/{pid_of(node)}/exe") == "/usr/libexec/holdfast/nvidia-persistenced\n"
 
 
@@ -78,12 +80,12 @@ def test_an_upgrade_leaves_a_disabled_service_disabled(node, packages):
     node.exec("update-rc.d", "nvidia-persistenced", "disable")
     node.exec(SCRIPT, "stop")
     install(node, *map(packages.newer, OURS))
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()
 
 
 def test_a_removal_removes_the_script_and_a_purge_its_links(node):
     remove(node, NAME)
-    assert node.gpus.users() == [0, 0]
+    node.gpus.wait_released()
     assert node.try_exec("test", "-e", SCRIPT).status == 1
     remove(node, NAME, purge=True)
     assert links(node) == []

@@ -29,6 +29,7 @@ def test_a_held_gpu_is_not_removed_and_stays_held(node, daemon):
 def test_a_gpu_that_is_off_can_be_removed_and_rediscovered_and_the_other_stays_held(node, daemon):
     assert node.smi("-i", "0", "-pm", "0")[0] == 0
     drain(node, "-m", "1")
+    node.wait_holders([], [DAEMON])
     assert drain(node, "-r") == removed(node)
     assert not node.sim.gpu(node.gpus[0])["present"]
     assert node.modes() == ["Enabled"]
