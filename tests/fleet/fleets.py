@@ -64,9 +64,14 @@ def kinds_of_nodes(make_node):
     return nodes
 
 
+def patience(kind):
+    """Returns options of the command: how long to wait for an answer. Only a silent node is certain not to answer."""
+    return ("--timeout", "0.5" if kind == "silent" else "20")
+
+
 def answers_of(nodes):
     """Returns {kind: answer of such a node}; each answer is checked against the schema."""
-    return {kind: holdfast(node.root, "status", "--json", "--timeout", "0.5").json("status") for kind, node in nodes.items()}
+    return {kind: holdfast(node.root, "status", "--json", *patience(kind)).json("status") for kind, node in nodes.items()}
 
 
 def heal(answer, chance):

@@ -111,7 +111,7 @@ def test_what_needs_attention_comes_first_and_then_nodes_in_order_of_their_numbe
 ])
 def test_a_node_gets_the_verdict_that_holdfast_check_gives(fleet_nodes, answers, what, verdict, words):
     rows = table("-", lines=[{"node": "n", "status": answers[what]}])
-    checked = holdfast(fleet_nodes[what].root, "check", "--json", "--timeout", "0.5").json("check")
+    checked = holdfast(fleet_nodes[what].root, "check", "--json", *fleets.patience(what)).json("check")
     assert checked["verdict"].lower() == verdict
     assert min((row["verdict"] for row in rows), key=["critical", "unknown", "warning", "ok"].index) == verdict
     assert words in "".join(row["findings"] for row in rows)

@@ -80,7 +80,7 @@ class Node:
         done = self.run(self.stock.daemon, *options)
         assert done.returncode == 0, done.stdout
         pid_file = self.root / "run/nvidia-persistenced/nvidia-persistenced.pid"
-        wait_until(pid_file.exists, "NVIDIA's daemon", 20)
+        wait_until(lambda: pid_file.exists() and pid_file.read_text(), "NVIDIA's daemon", 20)
         self.peer = int(pid_file.read_text())
 
     def end_peer(self):

@@ -39,7 +39,7 @@ def start(node):
 
 
 def wait_held(node):
-    assert node.holdfast("wait", "--timeout=60").status == 0
+    assert node.holdfast("wait", "--timeout=60", timeout=70).status == 0
 
 
 def states(node):

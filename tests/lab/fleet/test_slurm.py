@@ -159,7 +159,7 @@ def test_the_prolog_switches_on_only_the_jobs_own_gpus(cluster):
     number, status = slurm.run('echo "$SLURM_STEP_GPUS" && holdfast status --json').split("\n", 1)
     assert held(json.loads(status)) == {int(number)}
     assert "the GPUs are held now; before: GPU 1 (0000:9a:00.0) persistence mode is off" in node.journal("--identifier=holdfast-prolog")
-    assert slurm.state(node) == "IDLE"
+    slurm.wait_idle(node)  # after srun's end Slurm completes the job
 
 
 def test_the_prolog_leaves_a_gpu_off_that_the_configuration_leaves_off(cluster):
@@ -167,7 +167,7 @@ def test_the_prolog_leaves_a_gpu_off_that_the_configuration_leaves_off(cluster):
     node = cluster().controller
     node.write("/etc/holdfast/holdfast.conf", "[gpu 0000:17:00.0]\npersistence = off\n")
     node.exec("systemctl", "reload", SERVICE)
-    wait_until(lambda: len(held_on(node)) == 1, "the new configuration is in force")
+    wait_until(lambda: len(held_on(node)) == 1, "the new configuration is in force", timeout=20)
     other = held_on(node)
     node.exec("holdfast", "set", "off", "--gpu=0000:9a:00.0")
     assert held_on(node) == set()
@@ -227,11 +227,11 @@ def test_a_node_whose_daemon_stopped_is_drained_at_the_next_check_and_comes_back
     ill.exec("systemctl", "stop", SERVICE)
     with timed("from a daemon's stop to the drain, checks each 5 s"):
         # A check waits 5 s, because the daemon may be restarting.
-        assert re.match("holdfast: .*(no daemon|nvidia-persistenced)", slurm.wait_drained(ill, timeout=INTERVAL + 15))
+        assert re.match("holdfast: .*(no daemon|nvidia-persistenced)", slurm.wait_drained(ill, timeout=60))
     assert slurm.state(well) == "IDLE"
     ill.exec("systemctl", "start", SERVICE)
     with timed("from its start to the resume"):
-        slurm.wait_idle(ill, timeout=INTERVAL + 15)
+        slurm.wait_idle(ill, timeout=60)
 
 
 def test_a_node_that_boots_is_offered_when_its_gpus_are_held(cluster):

@@ -24,12 +24,12 @@ while True:
         status, mode = ask("/var/run/nvidia-persistenced/socket", sys.argv[1])
         assert status == SUCCESS, f"status {status}"
         answers += 1
+        if answers == 1:  # only here: the next call may fail and leave this number as it is
+            print("calling", flush=True)
     except (EOFError, ConnectionResetError, BrokenPipeError):
         broken += 1  # the daemon ended during the call
     except OSError as error:
         refused.append(str(error))
-    if answers == 1:
-        print("calling", flush=True)
     if select.select([0], [], [], 0)[0]:
         break
 print(f'{{"answers": {answers}, "broken": {broken}, "refused": "{"; ".join(refused)}"}}')

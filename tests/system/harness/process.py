@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Finds processes, ends them with a time limit, and reaps them, including daemons that forked into the background."""
 
+import contextlib
 import ctypes
 import os
 import select
@@ -82,13 +83,12 @@ def thread_fields(pid):
 
 
 def open_files(pid):
-    """The process's open files: {descriptor: target}. Leaves out those that are closed meanwhile."""
+    """The process's open files: {descriptor: target}. Leaves out those that are closed meanwhile: all, if it has ended."""
     found = {}
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found[int(entry.name)] = os.readlink(entry)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found[int(entry.name)] = os.readlink(entry)
     return found
 
 
