@@ -43,6 +43,10 @@ void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec) 
         gpu->retry_usec = due_usec;
 }
 
+bool gpu_is_closed(const struct gpu *gpu) {
+        return gpu->state == GPU_RELEASED && gpu->job == GPU_JOB_NONE && !gpu->adopting;
+}
+
 static void note_success(struct gpu *gpu) {
         gpu->failure = (struct gpu_failure){0};
         gpu->failure_due = false;

@@ -92,6 +92,9 @@ uint64_t gpu_retry_pause_usec(int error, unsigned n);
  */
 void gpu_adopt(struct gpu *gpu, const struct gpu_hold *hold, uint64_t due_usec);
 
+/* Whether nothing of the GPU is open: no descriptors of a previous process wait for their adoption either. */
+bool gpu_is_closed(const struct gpu *gpu);
+
 /* Sets whether the GPU is wanted. A GPU that has failed and is no longer wanted becomes RELEASED. */
 void gpu_want(struct gpu *gpu, bool wanted);
 

@@ -341,7 +341,7 @@ static bool all_stopped(const struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
 
-                if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && (gpu->state != GPU_RELEASED || gpu->adopting)))
+                if (gpu->job != GPU_JOB_NONE || (!registry->keep_gpus && !gpu_is_closed(gpu)))
                         return false;
         }
         return true;
@@ -545,8 +545,7 @@ void registry_sweep(struct registry *registry) {
         for (size_t i = 0; i < registry->n_entries; i++) {
                 struct entry *entry = registry->entries[i];
 
-                if (entry->presence == PRESENCE_GONE && entry->gpu.job == GPU_JOB_NONE &&
-                    entry->gpu.state == GPU_RELEASED && !entry->gpu.adopting && STAILQ_EMPTY(&entry->requests)) {
+                if (entry->presence == PRESENCE_GONE && gpu_is_closed(&entry->gpu) && STAILQ_EMPTY(&entry->requests)) {
                         remember(registry, entry);
                         free(entry);
                         registry->changed = true;

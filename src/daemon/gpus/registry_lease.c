@@ -100,7 +100,7 @@ static enum lease_stage lease_progress(const struct registry *registry, struct r
         for (size_t i = 0; i < registry->n_entries; i++) {
                 const struct gpu *gpu = &registry->entries[i]->gpu;
 
-                if (!covers(lease, &gpu->info.address) || (gpu->state == GPU_RELEASED && gpu->job == GPU_JOB_NONE))
+                if (!covers(lease, &gpu->info.address) || gpu_is_closed(gpu))
                         continue;
                 if (gpu->stuck || (gpu->state == GPU_HELD && gpu->failure.error != 0))
                         return CANNOT;

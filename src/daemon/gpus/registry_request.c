@@ -30,9 +30,12 @@ static void answer(struct entry *entry, enum registry_answer answer) {
         request->answered(request, answer);
 }
 
+/* Off: what a previous process has left is closed, too. */
 static bool mode_is(const struct entry *entry, bool enabled) {
-        return entry_is_enabled(entry) == enabled && entry->gpu.state == (enabled ? GPU_HELD : GPU_RELEASED) &&
-               entry->gpu.wanted == enabled;
+        const struct gpu *gpu = &entry->gpu;
+
+        return entry_is_enabled(entry) == enabled && gpu->state == (enabled ? GPU_HELD : GPU_RELEASED) &&
+               gpu->wanted == enabled && !gpu->adopting;
 }
 
 /*
@@ -78,7 +81,7 @@ static void serve_new(struct entry *entry) {
                 if (entry->gpu.job == GPU_JOB_NONE)
                         start_numa(entry, request->enable);
         } else if (is_reset(entry, request)) {
-                if (entry->gpu.state == GPU_RELEASED)
+                if (gpu_is_closed(&entry->gpu))
                         answer(entry, REGISTRY_DONE);
         } else if (mode_is(entry, request->enable)) {
                 log_write(LOG_NOTICE, "device %s - already in requested persistence mode.", entry_address(entry, text));
@@ -138,7 +141,7 @@ static void serve_gone(struct entry *entry) {
 
         if (!releasing)
                 answer(entry, REGISTRY_NO_GPU);
-        else if (entry->gpu.state == GPU_RELEASED)
+        else if (gpu_is_closed(&entry->gpu))
                 answer(entry, REGISTRY_DONE);
 }
 

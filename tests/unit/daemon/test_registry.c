@@ -1575,6 +1575,37 @@ static void a_gpu_removed_during_its_adoption_is_reopened(void **state) {
         finish(&world);
 }
 
+/* An adoption waits for the subscription to unbind notices. Until then, what is handed over is still open. */
+static void a_gpu_that_waits_for_its_adoption_does_not_count_as_released(void **state) {
+        struct pci_address address = address_of(0);
+        struct lessee lessee = {.lease = {.addresses = &address, .n_addresses = 1, .answered = on_lease}};
+        struct asked off;
+        struct world world;
+        int fds[2];
+
+        prepare_announcing(&world, 2);
+        for (size_t i = 0; i < 2; i++)
+                fds[i] = hand_over(&world, i);
+        hold_back_events(&world, CALL_SUBSCRIBE);
+        registry_start(world.registry);
+        AWAIT(&world, registry_is_listed(world.registry));
+        registry_lease_begin(world.registry, &lessee.lease);
+        ask(&world, 1, &off, REGISTRY_SET_MODE_ONLY, false);
+        assert_int_equal(lessee.n_answers, 0);
+        assert_false(off.answered);
+        let_all_go(&world.driver);
+        AWAIT(&world, lessee.n_answers == 1 && off.answered);
+        assert_int_equal(lessee.answer, REGISTRY_DONE);
+        assert_int_equal(off.answer, REGISTRY_DONE);
+        for (size_t i = 0; i < 2; i++) {
+                assert_int_equal(begun(&world, i, CALL_ADOPT), 1);
+                assert_int_equal(begun(&world, i, CALL_CLOSE), 1);
+                (void)fd_close(fds[i]);
+        }
+        registry_lease_end(world.registry, &lessee.lease);
+        finish(&world);
+}
+
 /* ---- questions ---- */
 
 static void hold_questions_back(struct world *world, enum call call, bool held_back) {
@@ -1683,73 +1714,74 @@ static void after_a_stop_no_gpu_is_opened(void **state) {
         finish(&world);
 }
 
-int main(void) {
-        static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_first_list_that_fails_once_delays_readiness),
-                cmocka_unit_test(a_gpu_bound_under_another_minor_is_opened_only_once),
-                cmocka_unit_test(if_no_thread_can_be_created_an_adoption_is_retried),
-                cmocka_unit_test(a_gpu_removed_during_its_adoption_is_reopened),
-                cmocka_unit_test(a_gpu_listed_with_another_minor_is_reopened),
-                cmocka_unit_test(a_removed_gpu_with_a_stuck_close_is_forgotten_when_the_close_ends),
-                cmocka_unit_test(a_gpu_swapped_between_two_scans_is_reopened_after_its_uevent),
-                cmocka_unit_test(a_gpu_swapped_during_its_close_is_reopened),
-                cmocka_unit_test(a_gpu_swapped_during_its_open_is_reopened),
-                cmocka_unit_test(a_gpu_with_unreadable_information_stays_held),
-                cmocka_unit_test(a_failed_gpu_that_is_listed_with_another_minor_is_held),
-                cmocka_unit_test(a_failed_gpu_is_held_after_a_swap),
-                cmocka_unit_test(a_gpu_that_fails_to_open_is_retried_until_it_is_held),
-                cmocka_unit_test(a_gpu_that_is_no_longer_listed_is_closed_and_forgotten),
-                cmocka_unit_test(a_gpu_that_is_no_longer_wanted_does_not_wait_for_the_subscription),
-                cmocka_unit_test(a_kept_gpu_is_adopted_without_an_open),
-                cmocka_unit_test(if_the_daemon_cannot_stop_using_the_driver_a_lease_is_answered_after_a_limit),
-                cmocka_unit_test(a_reload_that_changes_the_gpus_configuration_overrides_a_set),
-                cmocka_unit_test(a_reload_that_changes_only_another_gpu_keeps_the_mode_set_by_a_client),
-                cmocka_unit_test(a_set_lasts_when_the_gpus_uuid_shows_that_another_line_applies),
-                cmocka_unit_test(a_set_of_an_absent_gpu_is_overridden_only_by_a_change_of_its_configuration),
-                cmocka_unit_test(a_set_that_is_overridden_by_a_reload_during_the_open_is_answered),
-                cmocka_unit_test(a_lease_of_a_stuck_gpu_fails),
-                cmocka_unit_test(a_lease_of_all_gpus_includes_those_added_during_the_lease),
-                cmocka_unit_test(a_lease_is_answered_after_the_daemon_stopped_using_the_driver),
-                cmocka_unit_test(a_list_begun_before_the_open_does_not_release_the_gpu),
-                cmocka_unit_test(a_list_that_cannot_be_read_releases_nothing_and_is_retried),
-                cmocka_unit_test(a_hanging_scan_does_not_delay_a_stop),
-                cmocka_unit_test(a_hanging_question_delays_no_set_no_lease_and_no_stop),
-                cmocka_unit_test(a_released_gpu_with_a_new_minor_is_held_after_a_set),
-                cmocka_unit_test(a_set_of_a_stuck_gpu_is_a_driver_error),
-                cmocka_unit_test(a_set_of_an_unknown_gpu_is_answered_after_the_list_was_read_again),
-                cmocka_unit_test(a_set_of_a_gpu_whose_bind_is_not_known_yet_finds_the_gpu),
-                cmocka_unit_test(a_set_is_answered_before_its_client_gives_up),
-                cmocka_unit_test(a_set_off_of_a_gpu_that_is_unbound_is_answered_after_the_release),
-                cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
-                cmocka_unit_test(if_no_thread_can_be_created_a_set_on_fails_and_the_open_is_retried),
-                cmocka_unit_test(a_set_on_of_a_gpu_that_fails_to_open_is_a_driver_error),
-                cmocka_unit_test(a_set_on_of_a_gpu_that_is_unbound_is_answered_at_once),
-                cmocka_unit_test(a_stop_waits_for_an_open_and_then_releases_the_gpu),
-                cmocka_unit_test(after_hundreds_of_random_events_every_gpu_is_held),
-                cmocka_unit_test(a_stuck_open_does_not_delay_readiness_and_the_gpu_is_held_when_it_ends),
-                cmocka_unit_test(a_hanging_subscription_delays_only_the_first_open),
-                cmocka_unit_test(after_a_stop_no_gpu_is_opened),
-                cmocka_unit_test(a_failed_open_is_reported_before_its_reason_is_known),
-                cmocka_unit_test(after_an_unbind_during_an_open_the_gpu_is_closed_when_the_open_ends),
-                cmocka_unit_test(an_unbind_notice_releases_and_a_bind_notice_holds_again),
-                cmocka_unit_test(a_gpu_listed_with_another_minor_after_an_unbind_is_held),
-                cmocka_unit_test(a_gpu_is_held_after_an_unbind_and_a_bind_without_a_bind_notice),
-                cmocka_unit_test(if_another_gpu_hangs_a_lease_waits_only_for_its_own_gpus),
-                cmocka_unit_test(readiness_is_reported_after_each_gpu_was_opened_once),
-                cmocka_unit_test(a_set_starts_no_memory_job_for_a_gpu_without_numa_memory),
-                cmocka_unit_test(if_the_memory_is_in_use_a_set_of_mode_and_memory_restores_the_old_mode),
-                cmocka_unit_test(if_the_memory_cannot_be_onlined_the_old_mode_is_restored),
-                cmocka_unit_test(no_gpu_is_opened_before_the_subscription_to_unbind_notices),
-                cmocka_unit_test(unexpected_notices_do_no_harm),
-                cmocka_unit_test(questions_wait_until_no_job_is_in_the_driver),
-                cmocka_unit_test(uvm_persistence_does_not_delay_readiness),
-                cmocka_unit_test(after_an_unbind_and_a_bind_uvm_persistence_is_set_again),
-                cmocka_unit_test(a_failure_of_uvm_persistence_never_releases_the_gpu),
-                cmocka_unit_test(if_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_after_a_limit_or_at_a_stop),
-                cmocka_unit_test(if_the_subscription_hangs_gpus_are_opened_after_a_limit),
-                cmocka_unit_test(without_gpus_readiness_is_reported_and_a_gpu_added_later_is_held),
-        };
+static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_first_list_that_fails_once_delays_readiness),
+        cmocka_unit_test(a_gpu_bound_under_another_minor_is_opened_only_once),
+        cmocka_unit_test(if_no_thread_can_be_created_an_adoption_is_retried),
+        cmocka_unit_test(a_gpu_removed_during_its_adoption_is_reopened),
+        cmocka_unit_test(a_gpu_listed_with_another_minor_is_reopened),
+        cmocka_unit_test(a_removed_gpu_with_a_stuck_close_is_forgotten_when_the_close_ends),
+        cmocka_unit_test(a_gpu_swapped_between_two_scans_is_reopened_after_its_uevent),
+        cmocka_unit_test(a_gpu_swapped_during_its_close_is_reopened),
+        cmocka_unit_test(a_gpu_swapped_during_its_open_is_reopened),
+        cmocka_unit_test(a_gpu_with_unreadable_information_stays_held),
+        cmocka_unit_test(a_failed_gpu_that_is_listed_with_another_minor_is_held),
+        cmocka_unit_test(a_failed_gpu_is_held_after_a_swap),
+        cmocka_unit_test(a_gpu_that_fails_to_open_is_retried_until_it_is_held),
+        cmocka_unit_test(a_gpu_that_is_no_longer_listed_is_closed_and_forgotten),
+        cmocka_unit_test(a_gpu_that_is_no_longer_wanted_does_not_wait_for_the_subscription),
+        cmocka_unit_test(a_gpu_that_waits_for_its_adoption_does_not_count_as_released),
+        cmocka_unit_test(a_kept_gpu_is_adopted_without_an_open),
+        cmocka_unit_test(if_the_daemon_cannot_stop_using_the_driver_a_lease_is_answered_after_a_limit),
+        cmocka_unit_test(a_reload_that_changes_the_gpus_configuration_overrides_a_set),
+        cmocka_unit_test(a_reload_that_changes_only_another_gpu_keeps_the_mode_set_by_a_client),
+        cmocka_unit_test(a_set_lasts_when_the_gpus_uuid_shows_that_another_line_applies),
+        cmocka_unit_test(a_set_of_an_absent_gpu_is_overridden_only_by_a_change_of_its_configuration),
+        cmocka_unit_test(a_set_that_is_overridden_by_a_reload_during_the_open_is_answered),
+        cmocka_unit_test(a_lease_of_a_stuck_gpu_fails),
+        cmocka_unit_test(a_lease_of_all_gpus_includes_those_added_during_the_lease),
+        cmocka_unit_test(a_lease_is_answered_after_the_daemon_stopped_using_the_driver),
+        cmocka_unit_test(a_list_begun_before_the_open_does_not_release_the_gpu),
+        cmocka_unit_test(a_list_that_cannot_be_read_releases_nothing_and_is_retried),
+        cmocka_unit_test(a_hanging_scan_does_not_delay_a_stop),
+        cmocka_unit_test(a_hanging_question_delays_no_set_no_lease_and_no_stop),
+        cmocka_unit_test(a_released_gpu_with_a_new_minor_is_held_after_a_set),
+        cmocka_unit_test(a_set_of_a_stuck_gpu_is_a_driver_error),
+        cmocka_unit_test(a_set_of_an_unknown_gpu_is_answered_after_the_list_was_read_again),
+        cmocka_unit_test(a_set_of_a_gpu_whose_bind_is_not_known_yet_finds_the_gpu),
+        cmocka_unit_test(a_set_is_answered_before_its_client_gives_up),
+        cmocka_unit_test(a_set_off_of_a_gpu_that_is_unbound_is_answered_after_the_release),
+        cmocka_unit_test(a_set_on_during_an_unbind_is_refused),
+        cmocka_unit_test(if_no_thread_can_be_created_a_set_on_fails_and_the_open_is_retried),
+        cmocka_unit_test(a_set_on_of_a_gpu_that_fails_to_open_is_a_driver_error),
+        cmocka_unit_test(a_set_on_of_a_gpu_that_is_unbound_is_answered_at_once),
+        cmocka_unit_test(a_stop_waits_for_an_open_and_then_releases_the_gpu),
+        cmocka_unit_test(after_hundreds_of_random_events_every_gpu_is_held),
+        cmocka_unit_test(a_stuck_open_does_not_delay_readiness_and_the_gpu_is_held_when_it_ends),
+        cmocka_unit_test(a_hanging_subscription_delays_only_the_first_open),
+        cmocka_unit_test(after_a_stop_no_gpu_is_opened),
+        cmocka_unit_test(a_failed_open_is_reported_before_its_reason_is_known),
+        cmocka_unit_test(after_an_unbind_during_an_open_the_gpu_is_closed_when_the_open_ends),
+        cmocka_unit_test(an_unbind_notice_releases_and_a_bind_notice_holds_again),
+        cmocka_unit_test(a_gpu_listed_with_another_minor_after_an_unbind_is_held),
+        cmocka_unit_test(a_gpu_is_held_after_an_unbind_and_a_bind_without_a_bind_notice),
+        cmocka_unit_test(if_another_gpu_hangs_a_lease_waits_only_for_its_own_gpus),
+        cmocka_unit_test(readiness_is_reported_after_each_gpu_was_opened_once),
+        cmocka_unit_test(a_set_starts_no_memory_job_for_a_gpu_without_numa_memory),
+        cmocka_unit_test(if_the_memory_is_in_use_a_set_of_mode_and_memory_restores_the_old_mode),
+        cmocka_unit_test(if_the_memory_cannot_be_onlined_the_old_mode_is_restored),
+        cmocka_unit_test(no_gpu_is_opened_before_the_subscription_to_unbind_notices),
+        cmocka_unit_test(unexpected_notices_do_no_harm),
+        cmocka_unit_test(questions_wait_until_no_job_is_in_the_driver),
+        cmocka_unit_test(uvm_persistence_does_not_delay_readiness),
+        cmocka_unit_test(after_an_unbind_and_a_bind_uvm_persistence_is_set_again),
+        cmocka_unit_test(a_failure_of_uvm_persistence_never_releases_the_gpu),
+        cmocka_unit_test(if_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_after_a_limit_or_at_a_stop),
+        cmocka_unit_test(if_the_subscription_hangs_gpus_are_opened_after_a_limit),
+        cmocka_unit_test(without_gpus_readiness_is_reported_and_a_gpu_added_later_is_held),
+};
 
+int main(void) {
         log_open("test", 0, true);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
