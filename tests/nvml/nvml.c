@@ -8,7 +8,7 @@
  * the legacy flag says so.
  *
  * HOLDFAST_NVML_FAULT has it fail: "mismatch", it belongs to another driver; "unsupported", the GPUs have
- * neither a power limit nor locked clocks; "crash", in setting one.
+ * neither a power limit nor locked clocks; "crash", in setting one; "hang", each initialisation of the library waits.
  */
 
 #include <stdbool.h>
@@ -136,6 +136,8 @@ int nvmlInit_v2(void) {
         json_t *gpu;
         size_t i;
 
+        while (has_fault("hang"))
+                (void)pause();
         if (has_fault("mismatch"))
                 return ERROR_LIB_RM_VERSION_MISMATCH;
         if (!status)

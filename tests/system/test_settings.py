@@ -183,6 +183,21 @@ def test_after_its_own_restart_the_service_repeats_nothing(world, daemon, serve,
 
 
 @one_backend
+def test_new_settings_do_not_count_as_applied_while_the_driver_is_asked_to_apply_them(world, daemon, serve):
+    """The role of Ansible restarts the service after a change of the configuration, and waits for this."""
+    service = serve("[gpu *]\npower-limit = 500\n")
+    service.wait_applied(0)
+    wait_until(lambda: not service.state(0)["busy"], "the service has nothing left to do", timeout=20)
+    service.stop(signal.SIGUSR1)
+    service = serve("[gpu *]\npower-limit = 300\n", HOLDFAST_NVML_FAULT="hang")
+    gpu = wait_until(lambda: (gpu := service.state(0)) and gpu["configured"] == ["power-limit = 300 W"] and gpu,
+                     "the service has begun to apply the new settings", timeout=20)
+    assert gpu["busy"] and not gpu["applied"]
+    told = holdfast(world.base / "root", "status", "--json").json("status")["gpus"][0]["settings"]
+    assert not told["applied"]
+
+
+@one_backend
 def test_the_wanted_settings_of_a_gpu_that_is_not_held_are_shown_with_the_reason(world, daemon, serve):
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)

@@ -229,8 +229,10 @@ static void employ(struct settings_service *service, struct service_gpu *gpu) {
         service->changed = true;
         if (has_event)
                 memmove(&gpu->events[0], &gpu->events[1], --gpu->n_events * sizeof(gpu->events[0]));
-        if (applies)
+        if (applies) {
                 gpu->due = false;
+                gpu->applying = true;
+        }
         gpu->look_usec = now_usec + service->options->look_usec;
 }
 
