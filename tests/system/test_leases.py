@@ -396,6 +396,21 @@ def test_watch_with_an_old_serial_is_answered_at_once(client):
         assert client.watch(old)["serial"] >= serial
 
 
+@one_backend
+def test_a_watch_with_the_serial_of_an_earlier_daemon_is_answered_at_once(world):
+    """`holdfast wait` may ask for the list before a restart of the daemon, and watch after it."""
+    world.simulate(gpus=1)
+    daemon = world.start()
+    for mode in (rpc.DISABLED, rpc.ENABLED):
+        assert daemon.set_only(world.gpus[0], mode) == rpc.SUCCESS
+    with connect(daemon) as before:
+        serial = before.list()["serial"]
+    daemon.stop()
+    with connect(world.start()) as after:
+        assert after.list()["serial"] > serial
+        assert after.watch(serial)["serial"] > serial
+
+
 def test_watch_is_answered_when_something_changes(world, daemon, client):
     before = client.list()
     client.begin_watch(before["serial"])

@@ -23,7 +23,7 @@ struct methods {
         struct peer_policy policy;
         uint64_t started_realtime_usec;
 
-        uint64_t serial;  /* grows with every change of the list */
+        uint64_t serial;  /* begins with the time of the start, and grows with every change of the list */
         uint8_t *list;    /* the encoded list with that serial; NULL: none */
         size_t list_size; /* bytes */
 

@@ -378,9 +378,12 @@ void method_release(struct call *call) {
 /* ---- life ---- */
 
 int methods_init(struct methods *methods, struct event_base *loop, const char *backend) {
+        uint64_t started_realtime_usec = clock_realtime_usec();
+
         *methods = (struct methods){
                 .backend = backend,
-                .started_realtime_usec = clock_realtime_usec(),
+                .started_realtime_usec = started_realtime_usec,
+                .serial = started_realtime_usec, /* unlike any serial of the daemon before this one */
                 .heartbeat = event_new(loop, -1, 0, on_heartbeat, methods),
         };
         return methods->heartbeat ? refusals_init(&methods->refusals, loop) : -ENOMEM;
