@@ -829,6 +829,17 @@ def test_a_dead_socket_stays_while_a_daemon_is_starting(driver):
     assert path.exists()
 
 
+def test_set_does_not_use_the_kernel_flag_while_a_daemon_is_starting_that_has_no_socket_yet(driver):
+    """A daemon locks its pid file, looks for its keeper for up to 7 s, and then makes its socket."""
+    folder = driver.base / "root/run/nvidia-persistenced"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "nvidia-persistenced.pid", "w") as pid_file:
+        fcntl.lockf(pid_file, fcntl.LOCK_EX)
+        result = legacy(driver, "set", "on", "--nvml", BUILD / "tests/nvml/libnvidia-ml.so.1")
+    assert result.status == FAILURE and "a persistence daemon is just starting" in result.err
+    assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
+
+
 def test_an_ordinary_user_may_not_set_the_kernel_flag(driver):
     program = Path(shutil.copy(BUILD / "src/cli/holdfast", driver.base))
     library = shutil.copy(BUILD / "tests/nvml/libnvidia-ml.so.1", driver.base)

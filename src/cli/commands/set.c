@@ -134,13 +134,16 @@ static void set_by_nvml(const struct set_run *run, const struct snapshot_gpu *gp
         result->status = r == -EPERM ? STATUS_NOT_PERMITTED : r == -ENODEV ? STATUS_NO_GPU : STATUS_FAILED;
 }
 
-/* While the socket's path exists, NVML connects to it, and sets no flag if no daemon answers ("Unknown Error"). */
+/*
+ * While the socket's path exists, NVML connects to it, and sets no flag if no daemon answers ("Unknown Error"). A
+ * daemon that is just starting may have no socket yet: the flag would outlast what it is to replace.
+ */
 static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
-        int r = snapshot->daemon_errno == -ECONNREFUSED ? client_remove_dead_socket(snapshot->daemon_socket) : 0;
+        int r = client_remove_dead_socket(snapshot->daemon_socket);
 
         if (r == -EBUSY)
                 return complain(invocation, STATUS_FAILED, "a persistence daemon is just starting: try again");
-        if (r < 0)
+        if (r < 0 && snapshot->daemon_errno == -ECONNREFUSED)
                 return complain(
                         invocation, r == -EACCES || r == -EPERM ? STATUS_NOT_PERMITTED : STATUS_FAILED,
                         "cannot remove %s, left behind by a killed daemon: %s. While it exists, NVML sets nothing; "
