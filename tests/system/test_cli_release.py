@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -265,6 +266,23 @@ def test_release_waits_for_a_gpu_that_is_back_even_if_the_daemon_has_not_heard_o
     assert is_held(world, *world.gpus)
 
 
+@pytest.mark.parametrize("backend", ["kernel"])
+def test_release_waits_for_a_gpu_that_the_daemon_has_to_close_and_open_again(world):
+    """The daemon hears only now that the GPU was removed and found again, while it is already opening it."""
+    world.simulate(gpus=1, defaults="lock = 1ms\ninit = 2s\nteardown = 10ms\n")
+    daemon = world.start()
+    address, = world.gpus
+    with running(world, script="exit 0") as child:
+        wait_until(lambda: world.sim.gpu(address)["teardowns"] == 1 and world.sim.gpu(address)["initialising"],
+                   "the daemon opens the GPU again", timeout=20)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as kernel:
+            kernel.sendto(f"remove@/devices/{address}\0ACTION=remove\0DEVPATH=/devices/{address}\0SUBSYSTEM=pci\0".encode(),
+                          str(daemon.socket_path.parent / "uevents"))
+        assert child.wait(timeout=30) == DONE
+        child.errors.wait_for("1 of 1 GPU held again", timeout=5)
+    assert is_held(world, address)
+
+
 # ---- other processes that have a GPU open ---------------------------------------
 
 
@@ -383,6 +401,15 @@ def test_a_daemon_that_does_not_answer_the_release_call_is_an_error(three):
 def test_wrong_usage_of_release_has_its_own_exit_status(node, arguments, words):
     result = holdfast(node.root, "release", *arguments)
     assert result.status == NOT_RUN and words in result.err and len(result.err.splitlines()) == 1
+
+
+def test_release_finds_a_gpu_that_the_daemon_has_not_heard_of_yet(three):
+    """Also by its number, which counts the driver's GPUs."""
+    def hear_of_it(daemon):
+        daemon.rows = [Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)]
+    three.start_daemon(rows=[Row(B, minor=1), Row(C, minor=2)], after_list=hear_of_it)
+    plan = holdfast(three.root, "release", "--dry-run", "--json", "--gpu=1").json("release")
+    assert [gpu["address"] for gpu in plan["gpus"]] == [B]
 
 
 def test_options_after_the_command_belong_to_the_command(three):

@@ -19,6 +19,7 @@
 #define LOST_USEC (100 * USEC_PER_MSEC)
 #define ANSWER_USEC (5 * USEC_PER_SEC)    /* for one answer of the daemon */
 #define SETTINGS_USEC (45 * USEC_PER_SEC) /* for the settings service, which has 30 s for a GPU */
+#define LISTING_USEC (2 * USEC_PER_SEC)   /* until the daemon lists a GPU that was bound just before */
 #define HEARING_USEC (1 * USEC_PER_SEC)   /* until the daemon has heard of a GPU that the user has bound again */
 
 void yield_done(struct yield *yield) {
@@ -28,10 +29,28 @@ void yield_done(struct yield *yield) {
 
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
+/*
+ * Waits until the daemon has heard of the driver's GPUs. One that was bound a moment ago could not be named, would not
+ * be released, and would shift the numbers of the others. Quick: a read below /proc may wait for a GPU that hangs.
+ */
+static int look_patiently(struct yield *yield) {
+        const unsigned flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK;
+        uint64_t deadline_usec = clock_deadline_usec(LISTING_USEC);
+
+        for (;;) {
+                bool last = clock_monotonic_usec() >= deadline_usec;
+                int status = command_look(yield->invocation, last ? flags : flags | SNAPSHOT_NAMES, ANSWER_USEC,
+                                          &yield->snapshot);
+
+                if (status != STATUS_DONE || last || !snapshot_has_unlisted(yield->snapshot))
+                        return status;
+                snapshot_done(&yield->snapshot);
+                clock_sleep(POLL_USEC);
+        }
+}
+
 int yield_look(struct yield *yield) {
-        /* Quick: a read below /proc may wait for a GPU that hangs. */
-        int status = command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK, ANSWER_USEC,
-                                  &yield->snapshot);
+        int status = look_patiently(yield);
 
         if (status != STATUS_DONE)
                 return status;
@@ -192,11 +211,12 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
 
 /*
  * The user of the GPUs may have removed or unbound one and brought it back a moment ago. Until the daemon has heard of
- * that, it does not list the GPU, though the driver does, or it does not want it.
+ * that, it does not list the GPU, though the driver does, or it does not want it. If it hears of that while it opens
+ * the GPU again, it closes it first, which may take longer than a moment.
  */
 static bool is_given_up(const struct snapshot_gpu *now, uint64_t elapsed_usec) {
-        return !now ||
-               (now->in_daemon && !now->detail.wanted && !now->detail.leased && elapsed_usec >= HEARING_USEC);
+        return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased &&
+                        now->detail.state == HF_GPU_RELEASED && elapsed_usec >= HEARING_USEC);
 }
 
 static struct again count_again(const struct yield *yield, const struct snapshot *now, uint64_t elapsed_usec) {
@@ -286,23 +306,6 @@ static void tell_unset(const struct yield *yield, size_t n_unset, size_t n_diffe
                                n_differing, text_plural(n_differing));
 }
 
-static bool lacks_gpu(const struct yield *yield, const struct snapshot *now) {
-        each_gpu(gpu, yield->snapshot)
-                if (yield_was_held(gpu) && !snapshot_find(now, &gpu->info.address))
-                        return true;
-        return false;
-}
-
-/* Asks the daemon only, but if its list lacks a GPU, it may not have heard of it yet: then the driver's list counts. */
-static int look_again(const struct yield *yield, struct snapshot **ret_now) {
-        int status = command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, ret_now);
-
-        if (status != STATUS_DONE || !lacks_gpu(yield, *ret_now))
-                return status;
-        snapshot_done(ret_now);
-        return command_look(yield->invocation, SNAPSHOT_DAEMON, ANSWER_USEC, ret_now);
-}
-
 /* Waits until the GPUs are held again and have their settings, except those that the driver refuses. */
 static int wait_again(const struct yield *yield, uint64_t start_usec) {
         uint64_t deadline_usec = clock_deadline_usec(yield->timeout_usec);
@@ -312,7 +315,9 @@ static int wait_again(const struct yield *yield, uint64_t start_usec) {
                 size_t n_unset, n_differing;
                 uint64_t now_usec, elapsed_usec;
 
-                if (look_again(yield, &now) != STATUS_DONE)
+                /* The daemon may not have heard yet of a GPU that is back. */
+                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK | SNAPSHOT_NAMES, ANSWER_USEC,
+                                 &now) != STATUS_DONE)
                         return yield->not_held_status;
                 now_usec = clock_monotonic_usec();
                 elapsed_usec = now_usec - start_usec;

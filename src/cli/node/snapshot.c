@@ -179,6 +179,24 @@ static int find_excluded(struct snapshot *snapshot, const struct locations *loca
         return 0;
 }
 
+static int add_names(struct snapshot *snapshot, const struct locations *locations) {
+        CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
+        struct snapshot_gpu *row;
+        size_t n = 0;
+        int r;
+
+        r = inventory_read_addresses(locations, &gpus, &n);
+        if (r < 0)
+                return r == -ENOMEM ? r : 0;
+        for (size_t i = 0; i < n; i++) {
+                r = snapshot_get_row(snapshot, &gpus[i].address, &row);
+                if (r < 0)
+                        return r;
+                row->in_driver = true;
+        }
+        return 0;
+}
+
 /* Our daemon answers one question about all GPUs. Another daemon is asked about each, so the list must be read first.
  */
 static int gather_quick(struct snapshot *snapshot, const struct snapshot_request *request) {
@@ -188,6 +206,8 @@ static int gather_quick(struct snapshot *snapshot, const struct snapshot_request
                 (void)inventory_driver_version(request->locations, snapshot->driver_version,
                                                sizeof(snapshot->driver_version));
                 r = find_excluded(snapshot, request->locations);
+                if (r == 0 && (request->flags & SNAPSHOT_NAMES))
+                        r = add_names(snapshot, request->locations);
         }
         if (r < 0 || snapshot->daemon == DAEMON_HOLDFAST)
                 return r;
@@ -402,6 +422,17 @@ size_t snapshot_count_differing(const struct snapshot *snapshot) {
 
 bool snapshot_has_detail(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_daemon;
+}
+
+bool snapshot_is_unlisted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+        return snapshot->daemon == DAEMON_HOLDFAST && gpu->in_driver && !gpu->in_daemon && !gpu->info.excluded;
+}
+
+bool snapshot_has_unlisted(const struct snapshot *snapshot) {
+        each_gpu(gpu, snapshot)
+                if (snapshot_is_unlisted(snapshot, gpu))
+                        return true;
+        return false;
 }
 
 bool snapshot_has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {

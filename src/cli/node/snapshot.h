@@ -29,6 +29,7 @@ enum snapshot_flags {
         SNAPSHOT_MODE = 1 << 2,    /* find the persistence mode; without a daemon asks the driver, which may wait */
         SNAPSHOT_PROOF = 1 << 3,   /* if the daemon is NVIDIA's, look which nodes it has open, as clients */
         SNAPSHOT_QUICK = 1 << 4,   /* do not read the driver's list if our daemon answers */
+        SNAPSHOT_NAMES = 1 << 5,   /* with SNAPSHOT_QUICK: but its addresses, which never waits */
 };
 
 struct snapshot_request {
@@ -115,6 +116,13 @@ bool snapshot_is_empty(const struct snapshot *snapshot);
 
 /* The row after that one, or the first after NULL; NULL at the end. */
 struct snapshot_gpu *snapshot_next(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, bool only_selected);
+
+/*
+ * Whether the driver lists a GPU that our daemon does not list. Mostly this lasts for milliseconds: the daemon learns
+ * of a bind by events, and then reads the driver's list, a read that waits while a GPU is being initialised.
+ */
+bool snapshot_is_unlisted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);
+bool snapshot_has_unlisted(const struct snapshot *snapshot);
 
 /* Whether a daemon answers, ours or NVIDIA's. */
 bool snapshot_has_daemon(const struct snapshot *snapshot);
