@@ -26,7 +26,7 @@ from conftest import BUILD, TOP
 from harness import process
 from harness.command import Job, commands, environment, holdfast, opened
 from harness.events import wait_until
-from harness.node import CLOSING, FAILED, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
+from harness.node import CLOSING, FAILED, HELD, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
 
 A, B, C = THREE
 DONE, FAILURE, USAGE, NO_DAEMON, NOT_PERMITTED, NO_GPU, TIMEOUT = range(7)
@@ -590,6 +590,21 @@ def test_wait_subscribes_to_changes_and_does_not_poll(three):
     daemon = three.start_daemon(rows=[Row(A), Row(B), Row(C, OPENING, open_duration=0)])
     assert holdfast(three.root, "wait", "--timeout", "1").status == FAILURE
     assert (daemon.lists, daemon.watches) == (2, 1), "expected one List at the start, one Watch, one List at the end"
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_wait_waits_for_a_gpu_that_the_driver_lists_and_the_daemon_does_not_list_yet(three, wanted):
+    daemon = three.start_daemon(rows=[Row(A), Row(B)])
+    result = holdfast(three.root, "wait", "--timeout=0")
+    assert result.status == FAILURE and f"GPU 2 {C}: unknown: the daemon does not list it yet" in result.err
+    document = holdfast(three.root, "wait", "--timeout=0", "--json").json("wait")
+    assert (document["outcome"], document["needed"], document["held"]) == ("timeout", 3, 2)
+
+    def hear_of_it(daemon):
+        daemon.rows = [Row(A), Row(B), Row(C, HELD if wanted else RELEASED, wanted=wanted)]
+    daemon.after_list = hear_of_it
+    result = holdfast(three.root, "wait", "--timeout=20")
+    assert result.status == DONE and f"{2 + wanted} of {2 + wanted} GPUs held after" in result.out
 
 
 def test_wait_names_the_missing_gpus_and_the_reasons_when_it_times_out(three):

@@ -18,6 +18,8 @@
 #define TICK_USEC USEC_PER_SEC
 #define WATCH_USEC (90 * USEC_PER_SEC) /* our daemon answers within a minute */
 #define ANSWER_USEC (5 * USEC_PER_SEC) /* for one answer of the daemon */
+/* Until the daemon lists a GPU that the driver lists. The driver may make it wait while another GPU is initialised. */
+#define LISTING_USEC (30 * USEC_PER_SEC)
 
 static struct wait_options {
         struct ids gpus;
@@ -74,11 +76,15 @@ static void waiting_done(struct waiting *waiting) {
 
 /* ---- looking -------------------------------------------------------------------------------------------------- */
 
-/* NVIDIA's daemon does not report what it wants to hold; its default is every GPU. */
-static bool is_wanted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
+/*
+ * NVIDIA's daemon does not report what it wants to hold; its default is every GPU. Ours may not have heard yet of a GPU
+ * that was bound just before, and will want it.
+ */
+static bool is_wanted(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, bool early) {
         if (gpu->info.excluded)
                 return false;
-        return snapshot->daemon == DAEMON_NVIDIA || (gpu->in_daemon && gpu->detail.wanted);
+        return snapshot->daemon == DAEMON_NVIDIA || (gpu->in_daemon && gpu->detail.wanted) ||
+               (early && snapshot_is_unlisted(snapshot, gpu));
 }
 
 /* The daemon's list may grow until it has tried every GPU. */
@@ -89,7 +95,7 @@ static bool is_complete(const struct look *look, bool named) {
 }
 
 /* Returns 0, or -EINVAL, with a sentence in look->problem, if the names can never be resolved. */
-static int look_judge(struct look *look, const struct ids *ids) {
+static int look_judge(struct look *look, const struct ids *ids, bool early) {
         struct snapshot *snapshot = look->snapshot;
         int r;
 
@@ -102,12 +108,16 @@ static int look_judge(struct look *look, const struct ids *ids) {
                 return r == -EINVAL ? r : 0; /* the GPU may still be added */
         each_gpu(gpu, snapshot) {
                 if (ids->n == 0)
-                        gpu->selected = is_wanted(snapshot, gpu);
+                        gpu->selected = is_wanted(snapshot, gpu, early);
                 look->n_needed += gpu->selected;
                 look->n_held += gpu->selected && gpu->held == HF_YES;
         }
         look->done = look->n_held == look->n_needed && is_complete(look, ids->n > 0);
         return 0;
+}
+
+static bool is_unlisted(const struct look *look) {
+        return look->snapshot && snapshot_has_unlisted(look->snapshot);
 }
 
 static int look_again(struct waiting *waiting) {
@@ -123,10 +133,11 @@ static int look_again(struct waiting *waiting) {
         look_done(&waiting->before);
         waiting->before = waiting->now;
         waiting->now = (struct look){0};
-        request.inventory = waiting->before.snapshot;
+        if (!is_unlisted(&waiting->before))
+                request.inventory = waiting->before.snapshot;
         if (snapshot_read(&request, &waiting->now.snapshot) < 0)
                 return -ENOMEM;
-        return look_judge(&waiting->now, &chosen.gpus);
+        return look_judge(&waiting->now, &chosen.gpus, clock_monotonic_usec() < waiting->start_usec + LISTING_USEC);
 }
 
 /* ---- output --------------------------------------------------------------------------------------------------- */
@@ -136,7 +147,9 @@ static const char *describe(const struct snapshot *snapshot, const struct snapsh
                             size_t size) {
         const char *state = snapshot_state(snapshot, gpu);
 
-        if (gpu->held == HF_YES && gpu->detail.open_duration_usec != 0)
+        if (snapshot_is_unlisted(snapshot, gpu))
+                (void)text_format(buffer, size, "%s: the daemon does not list it yet", state);
+        else if (gpu->held == HF_YES && gpu->detail.open_duration_usec != 0)
                 (void)text_format(buffer, size, "%s, opened in %s", state,
                                   report_duration(gpu->detail.open_duration_usec).text);
         else if (gpu->detail.error_text[0] != '\0')
@@ -320,13 +333,13 @@ static int end(const struct waiting *waiting) {
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 /*
- * Waits until our daemon reports a change, or for a limited time: on a terminal for a tick, since the line shows the
- * elapsed time. Returns false if no such daemon answers.
+ * Waits until our daemon reports a change, or for a limited time: for a tick on a terminal, since the line shows the
+ * elapsed time, and while the lists of driver and daemon differ. Returns false if no such daemon answers.
  */
 static bool wait_for_change(const struct waiting *waiting) {
         const struct snapshot *snapshot = waiting->now.snapshot;
         uint64_t left_usec = clock_left_usec(waiting->deadline_usec);
-        uint64_t limit_usec = waiting->terminal ? TICK_USEC : WATCH_USEC;
+        uint64_t limit_usec = waiting->terminal || is_unlisted(&waiting->now) ? TICK_USEC : WATCH_USEC;
         CLEANUP(client_done) struct client *client = NULL;
         CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
         struct hf_list_head head;
