@@ -245,6 +245,12 @@ def test_takeover_is_undone_if_the_new_daemon_cannot_hold_a_gpu(systemd):
     assert_sent_back(systemd, result, f"GPU 2 {C} was initialised, and Holdfast's daemon cannot hold it")
 
 
+def test_takeover_is_undone_if_the_new_daemon_does_not_list_a_gpu(systemd):
+    systemd.daemon.rows = systemd.daemon.rows[:2]
+    result = systemd.takeover()
+    assert_sent_back(systemd, result, f"GPU 2 {C} was initialised, and Holdfast's daemon cannot hold it")
+
+
 def test_takeover_is_undone_if_nvidias_daemon_still_answers(systemd):
     systemd.daemon.rows = None
     assert_sent_back(systemd, systemd.takeover(), "Holdfast's daemon does not answer: NVIDIA's does")

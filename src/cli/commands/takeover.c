@@ -218,8 +218,10 @@ static int stop_socket(struct takeover *takeover) {
         return 0;
 }
 
-static bool is_missing(const struct snapshot_gpu *gpu) {
-        return gpu && gpu->in_daemon && gpu->detail.wanted && gpu->held != HF_YES;
+static bool is_missing(const struct snapshot *now, const struct pci_address *address) {
+        const struct snapshot_gpu *gpu = snapshot_find(now, address);
+
+        return gpu && gpu->held != HF_YES && (snapshot_is_unlisted(now, gpu) || gpu->detail.wanted);
 }
 
 /* The unit is ready once each GPU was tried. A GPU that was initialised and is not held now would be torn down. */
@@ -236,7 +238,7 @@ static int check_daemon(struct takeover *takeover) {
                 return -ENOTCONN;
         }
         each_gpu(gpu, takeover->snapshot)
-                if (takeover->hold.fds[gpu->index] >= 0 && is_missing(snapshot_find(now, &gpu->info.address))) {
+                if (takeover->hold.fds[gpu->index] >= 0 && is_missing(now, &gpu->info.address)) {
                         text_set(takeover->error, "%s was initialised, and Holdfast's daemon cannot hold it",
                                  gpu->label);
                         return -EIO;
