@@ -225,6 +225,16 @@ def wait_for_cold_open(world):
                       "a cold open is in progress", timeout=20)
 
 
+def test_a_gpu_that_is_switched_off_meanwhile_gives_no_held_time(world):
+    world.simulate(2, SLOW)
+    world.start()
+    with benching(world, "--count=1", "--gpu=0") as child:
+        wait_for_cold_open(world)
+        assert holdfast(world.site.root, "set", "off", "--gpu=0").status == 0
+        assert child.wait(timeout=30) == FAILURE
+        child.out.wait_for("1 time of held open not taken: the daemon does not hold it any more")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_after_a_signal_bench_stops_and_all_gpus_are_held_again(world, number):
     world.simulate(2, SLOW)

@@ -26,6 +26,7 @@
 
 #define COLD_USEC (5 * USEC_PER_SEC) /* for the driver to tear down what was closed */
 #define COLD_POLL_USEC (5 * USEC_PER_MSEC)
+#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one answer of the daemon */
 
 /* ---- progress -------------------------------------------------------------------------------------------------- */
 
@@ -189,13 +190,26 @@ static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu)
         }
 }
 
+/* It may have been switched off or removed since the begin: then it is not waited for, and its opens are cold. */
+static bool is_held_now(const struct bench *bench, const struct bench_gpu *gpu) {
+        CLEANUP(snapshot_done) struct snapshot *now = NULL;
+        const struct snapshot_gpu *row;
+
+        if (command_look(bench->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) != STATUS_DONE)
+                return false;
+        row = snapshot_find(now, &gpu->gpu->info.address);
+        return row && row->held == HF_YES;
+}
+
 static void measure_held(const struct bench *bench, struct bench_gpu *gpu) {
         if (bench->yield.snapshot->daemon == DAEMON_NONE)
                 measure_held_by_us(bench, gpu);
-        else if (gpu->gpu->held == HF_YES)
-                measure_all(bench, gpu, BENCH_HELD);
-        else
+        else if (gpu->gpu->held != HF_YES)
                 discard(&gpu->series[BENCH_OPEN][BENCH_HELD], "the daemon does not hold it: 'holdfast set on' first");
+        else if (!is_held_now(bench, gpu))
+                discard(&gpu->series[BENCH_OPEN][BENCH_HELD], "the daemon does not hold it any more");
+        else
+                measure_all(bench, gpu, BENCH_HELD);
 }
 
 /* NULL: all. */
