@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from conftest import BUILD, TOP
-from harness import process, rpc
-from harness.command import holdfast, opened
+from harness import process
+from harness.command import PROGRAM, environment, holdfast, opened
 from harness.events import wait_until
 from harness.fixtures import open_world
 from harness.node import FAILED, HELD, OPENING, RELEASED, THREE, UNKNOWN, YES, Row
@@ -645,6 +645,31 @@ def test_a_pid_file_with_a_pid_that_is_no_daemon_is_found(healthy):
     assert f"has 1, at the socket listens pid {os.getpid()}" in evidence(check)
 
 
+@pytest.mark.parametrize("before", ["another daemon", "none"])
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_a_daemon_that_is_started_during_the_check_is_no_second_one(world, before):
+    """Here systemctl waits until the test has started a daemon, after doctor has asked for the first one."""
+    world.simulate(2)
+    daemon = world.start() if before == "another daemon" else None
+    asked, go = world.base / "asked", world.base / "go"
+    (world.base / "bin").mkdir()
+    systemctl = world.base / "bin/systemctl"
+    systemctl.write_text(f"#!/bin/sh\n: >{asked}\nwhile [ ! -e {go} ]; do sleep 0.05; done\nexit 1\n")
+    systemctl.chmod(0o755)
+    (world.site.root / "run/systemd/system").mkdir(parents=True)
+    with subprocess.Popen([PROGRAM, "--root", world.site.root, "doctor", "--json", "--timeout=30"], stdout=subprocess.PIPE,
+                          env=environment(PATH=f"{world.base}/bin:{os.environ['PATH']}")) as doctor_process:
+        wait_until(asked.exists, "doctor has asked the daemon, and asks systemctl", timeout=20)
+        if daemon:
+            daemon.stop()
+        world.start()
+        go.touch()
+        document = json.loads(doctor_process.communicate(timeout=60)[0])
+    verdicts = {check["id"]: check["verdict"] for check in document["checks"]}
+    assert verdicts["one-daemon"] == ("ok" if daemon else "cannot-tell")
+    assert verdicts["socket-inode"] == "ok"
+
+
 def test_two_daemons_are_found(healthy):
     other = shutil.copy(shutil.which("sleep"), healthy.root / "nvidia-persistenced")
     with subprocess.Popen([other, "60"]) as daemon:
@@ -765,6 +790,15 @@ def test_persistence_that_a_client_switched_off_is_found_with_its_cause(patient)
     check = patient.only_problem("persistence")
     assert evidence(check).startswith(f"GPU 1 {B}: switched off by a client") and "2027-01-15 08:00:00" in evidence(check)
     assert check["cure"] == "holdfast set on --gpu 1" and "1 of 3 GPUs" in check["summary"]
+
+
+def test_a_gpu_that_is_being_unbound_was_not_switched_off_by_a_client(patient):
+    """The kernel removes the link to the driver at once, and then waits for the GPU's users."""
+    (patient.root / f"sys/bus/pci/devices/{B}/driver").unlink()
+    patient.start_daemon(rows=[Row(A), Row(B, RELEASED, wanted=0), Row(C)])
+    check = patient.only_problem("persistence")
+    assert check["evidence"] == [f"GPU 1 {B}: released because it is being unbound, which waits until no process has it open"]
+    assert check["cure"] == "holdfast clients --gpu 1"
 
 
 def test_persistence_that_the_configuration_switches_off_is_found(patient):
@@ -1127,19 +1161,6 @@ def test_with_the_real_daemon_doctor_reports_what_switched_persistence_off(world
     assert problems_of(world) == set()
     assert holdfast(world.site.root, "set", "off", "--gpu=1").status == 0
     assert evidence(doctor(world)["persistence"]).startswith(f"GPU 1 {world.gpus[1]}: switched off by a client")
-    assert "unbound" not in evidence(doctor(world)["persistence"])
-
-
-@pytest.mark.holdfast_only("the command reads files below --root")
-def test_doctor_does_not_blame_a_client_for_a_gpu_that_is_being_unbound(world):
-    world.simulate(2, "[driver]\nversion = 550.163.01\n")
-    daemon = world.start()
-    address = world.gpus[1]
-    with world.sim.open_gpu(address), socket.socket(socket.AF_UNIX) as shell:
-        shell.connect(str(world.sim.socket_path))
-        shell.sendall(json.dumps({"verb": "unbind", "gpu": address}).encode() + b"\n")
-        wait_until(lambda: daemon.get(address) == (rpc.SUCCESS, rpc.DISABLED), "the daemon has released the GPU")
-        assert ", or being unbound (then end those that have it open" in evidence(doctor(world)["persistence"])
 
 
 @pytest.mark.holdfast_only("the command reads files below --root")

@@ -3,7 +3,9 @@
 
 /* Probe: persistence mode that is off, and who switched it off. */
 
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/aside.h"
 #include "base/locations.h"
@@ -53,24 +55,34 @@ static void read_instructions(struct instructions *instructions, const struct ex
 
 /* ---- who switched it off ----------------------------------------------------- */
 
+/*
+ * The kernel removes this link first, and then waits in the driver for the GPU's users. The daemon does not report why
+ * a GPU is not wanted.
+ */
+static bool is_being_unbound(const struct examination *examination, const struct snapshot_gpu *gpu) {
+        char relative[96], device[PATH_MAX], link[PATH_MAX], target[1];
+
+        text_set(relative, "/sys/bus/pci/devices/%s", gpu->address);
+        return gpu->in_driver && !gpu->detail.leased && locations_path(device, examination->locations, relative) == 0 &&
+               text_format(link, sizeof(link), "%s/driver", device) == 0 && access(device, F_OK) == 0 &&
+               readlink(link, target, sizeof(target)) < 0;
+}
+
 static void quote(const struct snapshot_gpu *gpu, const char *who, struct finding *finding) {
         finding_quote(finding, "%s: %s", gpu->label, who);
 }
 
-/* An unbind of a GPU lasts as long as others have it open. The daemon does not say that it releases it for an unbind. */
-static const char *or_unbound(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
-        for (size_t i = 0; i < gpu->n_clients; i++)
-                if (snapshot_is_client(snapshot, &gpu->clients[i]))
-                        return ", or being unbound (then end those that have it open: holdfast clients)";
-        return "";
-}
-
-static void blame_holdfast(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+static void blame_holdfast(const struct examination *examination, const struct snapshot_gpu *gpu,
                            const struct instructions *instructions, struct finding *finding) {
+        const struct snapshot *snapshot = examination->snapshot;
         char who[EVIDENCE_SIZE];
 
         if (gpu->detail.leased) {
                 quote(gpu, "released by a lease (holdfast release runs); it is held again when that ends", finding);
+                return;
+        }
+        if (is_being_unbound(examination, gpu)) {
+                quote(gpu, "released because it is being unbound, which waits until no process has it open", finding);
                 return;
         }
         if (config_persistence(&instructions->config, &gpu->info, (int)gpu->index) == CONFIG_OFF)
@@ -79,9 +91,8 @@ static void blame_holdfast(const struct snapshot *snapshot, const struct snapsho
                 text_set(who, "off by the daemon's option --no-persistence-mode (/proc/%u/cmdline)",
                          (unsigned)snapshot->head.pid);
         else
-                text_set(who, "switched off by a client (holdfast set, nvidia-smi -pm)%s; %s since %s",
-                         or_unbound(snapshot, gpu), hf_gpu_state_name(gpu->detail.state),
-                         report_time_local(gpu->detail.since_realtime_usec).text);
+                text_set(who, "switched off by a client (holdfast set, nvidia-smi -pm); %s since %s",
+                         hf_gpu_state_name(gpu->detail.state), report_time_local(gpu->detail.since_realtime_usec).text);
         quote(gpu, who, finding);
 }
 
@@ -99,7 +110,7 @@ static void blame(const struct examination *examination, const struct snapshot_g
         const struct snapshot *snapshot = examination->snapshot;
 
         if (snapshot->daemon == DAEMON_HOLDFAST)
-                blame_holdfast(snapshot, gpu, instructions, finding);
+                blame_holdfast(examination, gpu, instructions, finding);
         else if (snapshot->daemon == DAEMON_NVIDIA)
                 quote(gpu, "off in NVIDIA's daemon, by a client or --no-persistence-mode; it does not report which",
                       finding);
@@ -109,17 +120,19 @@ static void blame(const struct examination *examination, const struct snapshot_g
 
 /* The GPUs that are off. */
 struct off {
-        size_t n;       /* not as configured */
-        size_t n_meant; /* as configured, which is no problem */
-        size_t n_cured; /* of n: not leased */
-        char ids[200];  /* of those */
+        size_t n;          /* not as configured */
+        size_t n_meant;    /* as configured, which is no problem */
+        char ids[200];     /* of those: neither leased nor being unbound */
+        char unbound[200]; /* of those: being unbound */
 };
 
-static void set_cure(const struct examination *examination, size_t n, const char *ids, struct finding *finding) {
+static void set_cure(const struct examination *examination, const struct off *off, struct finding *finding) {
         if (!snapshot_has_daemon(examination->snapshot))
                 finding_cure_unit(finding, examination, service_start_cure(examination->service));
-        else if (n > 0)
-                finding_cure(finding, "holdfast set on --gpu %s", ids);
+        else if (off->ids[0] != '\0')
+                finding_cure(finding, "holdfast set on --gpu %s", off->ids);
+        else if (off->unbound[0] != '\0')
+                finding_cure(finding, "holdfast clients --gpu %s", off->unbound);
         else
                 finding_cure(finding, "holdfast wait --timeout infinity");
 }
@@ -167,8 +180,10 @@ static void add_off(const struct examination *examination, const struct snapshot
         off->n++;
         if (gpu->detail.leased)
                 return;
-        off->n_cured++;
-        text_append_item(off->ids, sizeof(off->ids), ",", "%zu", gpu->index);
+        if (is_being_unbound(examination, gpu))
+                text_append_item(off->unbound, sizeof(off->unbound), ",", "%zu", gpu->index);
+        else
+                text_append_item(off->ids, sizeof(off->ids), ",", "%zu", gpu->index);
 }
 
 /* Problems come first. */
@@ -194,7 +209,7 @@ static void judge_off(const struct examination *examination, const struct off *o
         if (off->n_meant > 0)
                 text_set(meant, "; %zu more %s off as configured", off->n_meant, off->n_meant == 1 ? "is" : "are");
         finding_set(finding, VERDICT_PROBLEM, "persistence mode is off for %zu of %zu GPUs%s", off->n, n_gpus, meant);
-        set_cure(examination, off->n_cured, off->ids, finding);
+        set_cure(examination, off, finding);
 }
 
 void probe_persistence(const struct examination *examination, struct finding *finding) {

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/leftover.h"
 #include "base/pids.h"
@@ -16,6 +18,8 @@
 #include "cli/doctor/listeners.h"
 #include "cli/doctor/mounts.h"
 #include "cli/node/service.h"
+
+#define AGAIN_USEC (2 * USEC_PER_SEC)
 
 enum { SOCKET_EVERYBODY = 0222 };
 
@@ -57,6 +61,21 @@ void probe_daemon_kind(const struct examination *examination, struct finding *fi
 }
 
 /* ---- are there two ----------------------------------------------------------- */
+
+/*
+ * The pid of the daemon that answers now; 0: none. The node was looked at before the other probes, so a daemon that was
+ * started since is not in that snapshot.
+ */
+static int32_t find_daemon_again(const struct examination *examination) {
+        const struct snapshot_request request = {
+                .locations = examination->locations,
+                .flags = SNAPSHOT_DAEMON | SNAPSHOT_QUICK,
+                .timeout_usec = AGAIN_USEC,
+        };
+        CLEANUP(snapshot_done) struct snapshot *now = NULL;
+
+        return snapshot_read(&request, &now) == 0 && snapshot_has_daemon(now) ? snapshot_find_daemon(now) : 0;
+}
 
 /* Whether the process has that pid in one of its PID namespaces: a daemon in a container writes its pid there. */
 static bool has_pid(int32_t process, uint64_t pid) {
@@ -123,6 +142,9 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
         }
         if (has_pid(listener, pid))
                 finding_quote(finding, "%s and the socket agree: pid %d", path, (int)listener);
+        else if (has_pid(find_daemon_again(examination), pid))
+                finding_quote(finding, "%s has %u, of a daemon that was started during this check", path,
+                              (unsigned)pid);
         else
                 report_other_pid(examination, path, pid, finding);
 }
@@ -222,7 +244,7 @@ void probe_socket_inode(const struct examination *examination, struct finding *f
         if (r < 0)
                 finding_set(finding, VERDICT_UNKNOWN, "the kernel does not report who listens (sock_diag): %s",
                             strerror(-r));
-        else if (n > n_reached)
+        else if (n > n_reached && (n_reached > 0 || n > 1 || find_daemon_again(examination) == 0))
                 report_lost_listeners(examination, n, finding);
         else
                 report_mounts(&place, finding);
