@@ -355,6 +355,7 @@ static void fill_view(const struct model *model, const struct model_gpu *gpu, st
                 .minor = gpu->minor,
                 .bound = gpu->bound,
                 .probed = gpu->probed,
+                .unbinding = gpu->removing,
                 .initialised = gpu->initialised || gpu->kept,
                 .ever_initialised = gpu->ever_initialised,
                 .initialising = gpu->initialising,

@@ -133,6 +133,7 @@ struct model_gpu_view {
         unsigned minor;           /* MODEL_MINOR_NONE unless probed */
         bool bound;               /* listed by the driver (not unbound, not removed) */
         bool probed;              /* /proc directory exists: bound, or an unbind still waits for users */
+        bool unbinding;           /* that unbind; sysfs has no links between device and driver any more */
         bool initialised;         /* also when only the legacy flag keeps it so */
         bool ever_initialised;    /* since then, Video BIOS and firmware are known */
         bool initialising;

@@ -12,6 +12,11 @@ static bool is_probed(const struct model_gpu_view *gpu) {
         return gpu->probed;
 }
 
+/* The kernel removes both links before the driver's remove() waits for users (driver_sysfs_remove()). */
+static bool is_linked(const struct model_gpu_view *gpu) {
+        return gpu->probed && !gpu->unbinding;
+}
+
 static bool is_any(const struct model_gpu_view *gpu) {
         return true;
 }
@@ -120,7 +125,7 @@ const struct row rows[N_ROWS] = {
         [ROW_PCI_CONFIG] = {ROW_PCI_DEVICE, FILE_READ, "config", sysfs_pci_config},
         [ROW_PCI_RESET] = {ROW_PCI_DEVICE, FILE_WRITE, "reset", .fixed = ""},
         [ROW_PCI_REMOVE] = {ROW_PCI_DEVICE, FILE_WRITE, "remove", .fixed = ""},
-        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", .fixed = "../../../drivers/nvidia", .shown = is_probed},
+        [ROW_PCI_DRIVER] = {ROW_PCI_DEVICE, LINK, "driver", .fixed = "../../../drivers/nvidia", .shown = is_linked},
         [ROW_PCI_MSI_IRQS] = {ROW_PCI_DEVICE, FOLDER, "msi_irqs", NULL, had_interrupts},
         [ROW_PCI_MSI_IRQ] = {ROW_PCI_MSI_IRQS, FILE_READ, NULL, .fixed = "msi\n", .shown = has_interrupts,
                              .gpu_name = name_by_interrupt},
@@ -128,7 +133,7 @@ const struct row rows[N_ROWS] = {
         [ROW_PCI_DRIVERS_NVIDIA] = {ROW_PCI_DRIVERS, FOLDER, "nvidia"},
         [ROW_DRIVER_BIND] = {ROW_PCI_DRIVERS_NVIDIA, FILE_WRITE, "bind", .fixed = ""},
         [ROW_DRIVER_UNBIND] = {ROW_PCI_DRIVERS_NVIDIA, FILE_WRITE, "unbind", .fixed = ""},
-        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, sysfs_link_bound, is_probed, name_by_address},
+        [ROW_PCI_BOUND] = {ROW_PCI_DRIVERS_NVIDIA, LINK, NULL, sysfs_link_bound, is_linked, name_by_address},
         [ROW_PCI_RESCAN] = {ROW_SYS_PCI, FILE_WRITE, "rescan", .fixed = ""},
         [ROW_SYS_DEVICES] = {ROW_SYS, FOLDER, "devices"},
         [ROW_SYS_SYSTEM] = {ROW_SYS_DEVICES, FOLDER, "system"},

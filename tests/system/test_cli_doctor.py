@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BUILD, TOP
-from harness import process
+from harness import process, rpc
 from harness.command import PROGRAM, environment, holdfast, opened
 from harness.events import wait_until
 from harness.fixtures import open_world
@@ -1161,6 +1161,21 @@ def test_with_the_real_daemon_doctor_reports_what_switched_persistence_off(world
     assert problems_of(world) == set()
     assert holdfast(world.site.root, "set", "off", "--gpu=1").status == 0
     assert evidence(doctor(world)["persistence"]).startswith(f"GPU 1 {world.gpus[1]}: switched off by a client")
+
+
+@pytest.mark.holdfast_only("the command reads files below --root")
+def test_on_the_simulated_driver_doctor_says_that_a_gpu_is_being_unbound(world):
+    """This driver continues to list such a GPU while it waits for its users."""
+    world.simulate(2, "[driver]\nversion = 550.163.01\n")
+    daemon = world.start()
+    address = world.gpus[1]
+    with world.sim.open_gpu(address), socket.socket(socket.AF_UNIX) as shell:
+        shell.connect(str(world.sim.socket_path))
+        shell.sendall(json.dumps({"verb": "unbind", "gpu": address}).encode() + b"\n")
+        wait_until(lambda: daemon.get(address) == (rpc.SUCCESS, rpc.DISABLED), "the daemon has released the GPU")
+        check = doctor(world)["persistence"]
+    assert evidence(check).startswith(f"GPU 1 {address}: released because it is being unbound"), check
+    assert check["cure"] == "holdfast clients --gpu 1"
 
 
 @pytest.mark.holdfast_only("the command reads files below --root")
