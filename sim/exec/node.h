@@ -5,7 +5,7 @@
 /*
  * A mount namespace in which the simulator's files are at the paths of the driver's files:
  *
- *      /dev                        a new folder: the old entries except /dev/nvidia*, and the simulator's nodes
+ *      /dev                        a new folder: the old entries without nvidia* and kmsg, and the simulator's nodes
  *      /proc/driver, /proc/devices, /sys/bus/pci
  *      /run                        as /dev: the old entries, and nvidia-persistenced, holdfast and holdfast-sim of
  *                                  the simulator, which all its users share

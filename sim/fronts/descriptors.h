@@ -32,8 +32,8 @@ pid_t descriptors_process_of(pid_t thread);
 
 /*
  * Whether the thread closes its descriptors because its program ends: it exits, or is inside execve(). Then its command
- * line is empty, because the task has no memory of its own. Do not read any other file in /proc about a thread that
- * waits for us inside execve(): the kernel holds its exec_update_lock meanwhile, and reading /proc/PID/stat or
+ * line is empty, because the task has no memory of its own. About a thread that waits for us inside execve(), read only
+ * cmdline and status in /proc: the kernel holds its exec_update_lock meanwhile, and reading /proc/PID/stat or
  * /proc/PID/fd would wait for this lock, which is a deadlock.
  */
 bool descriptors_end_with_program(pid_t thread);

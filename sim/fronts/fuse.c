@@ -62,7 +62,8 @@ static void on_init(void *data, struct fuse_conn_info *connection) {
 
 /*
  * How long the kernel may cache a node's attributes: not at all, since GPUs can be added and removed, except for
- * folders. The root is never cached, because mount.c uses it to recognise a mount whose server was killed.
+ * folders that are not about a GPU. The root is never cached, because mount.c uses it to recognise a mount whose server
+ * was killed.
  */
 static double seconds_valid(fuse_ino_t node) {
         return node != TREE_ROOT && tree_is_lasting(node) ? LASTING_SEC : 0;

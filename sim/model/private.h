@@ -267,7 +267,7 @@ int gpu_bind(struct model *model, struct model_gpu *gpu);
 int gpu_wait_unbound(struct model *model, struct model_gpu *gpu, const struct model_wait *wait);
 /* Returns -EBUSY if the GPU is in use. */
 int gpu_reset(struct model *model, struct model_gpu *gpu, const struct who *who);
-/* Adds a removed GPU to the bus, without faults, and binds it. */
+/* Adds a removed GPU to the bus, no longer lost, and binds it. */
 int gpu_add(struct model *model, struct model_gpu *gpu, const struct who *who);
 void gpu_remove_unbound(struct model *model, struct model_gpu *gpu, const struct who *who);
 

@@ -4,8 +4,8 @@
 
 /*
  * Parameters of the controls that only NVIDIA's own programs use; those that Holdfast uses are in gpu/abi.h. Facts from
- * the open GPU kernel modules (src/common/sdk/nvidia/inc/ctrl/, tags 535.98,
- * 550.54.14 and 555.42.02); sizes are asserted below. The names are ours.
+ * the open GPU kernel modules (src/common/sdk/nvidia/inc/ctrl/, tags 535.98, 550.54.14 and 555.42.02); sizes are
+ * asserted below. The names are ours.
  */
 
 #include "gpu/abi.h"

@@ -34,7 +34,7 @@ struct aside_answer {
 
 struct aside {
         size_t n;          /* items */
-        size_t stalls_max; /* so many items may hang; if one more hangs, the rest is skipped */
+        size_t stalls_max; /* so many items may hang; after one more, no further child is started */
         bool in_any_order; /* several children may read items at the same time */
         /* Runs in the child: reads the item and reports about it. Returns 0, or negative errno, which ends the whole
          * run. */

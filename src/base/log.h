@@ -6,7 +6,7 @@
  * The daemon's log: one line for each message, to standard error, to syslog (facility daemon), or to both. Levels are
  * those of syslog. base/ and rpc/ do not log; they return errors.
  *
- * Safe to call from several threads. A message is written whole or not at all.
+ * Safe to call from several threads. A message is written whole or not at all; one of more than 1023 bytes is cut.
  */
 
 #include <stdbool.h>

@@ -21,7 +21,7 @@
 
 enum {
         CONNECTION_CALL_MAX = 4224,        /* the longest call, Release of 256 GPUs, takes 4144 bytes */
-        CONNECTION_REPLY_MAX = 256 * 1024, /* the longest reply, List, is some 210 KiB */
+        CONNECTION_REPLY_MAX = 256 * 1024, /* the longest reply, List, is some 200 KiB */
         CONNECTION_RECEIVE_MAX = 4096,     /* bytes at once */
         CONNECTION_PATH_SIZE = sizeof(((struct sockaddr_un *)NULL)->sun_path),
 };

@@ -19,7 +19,8 @@ struct nvml;
 
 /*
  * Loads the library (a path, or a name for the loader's own search) and starts it. Returns 0; -ENOENT if it cannot be
- * loaded or is not NVML; -EIO if NVML does not start (no driver, another version). On failure, error has a sentence.
+ * loaded or is not NVML; -EIO if NVML does not start (no driver, another version); -ENOMEM. On failure, error has a
+ * sentence.
  */
 int nvml_open(struct nvml **ret_nvml, const char *library, char *error, size_t error_size);
 

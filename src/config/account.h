@@ -4,8 +4,7 @@
 
 /*
  * Finds users and groups by name or number. Services for names (sssd, systemd-userdbd) cannot be reached from the
- * sandbox, but a reload looks up the admin group again. So a group that was found once is remembered until the process
- * ends.
+ * sandbox, but a reload looks up the admin group again. So the last two groups that were found are remembered.
  */
 
 #include <pwd.h>

@@ -18,7 +18,7 @@
 enum {
         /* If the driver takes longer than this to list its GPUs, clients are served without the list. */
         LIST_LIMIT_SEC = 2,
-        /* The pause between scans while changes are not reported, or there is no GPU. */
+        /* The pause between scans while changes are not reported, there is no GPU, or the last scan failed. */
         POLL_SEC = 5,
 };
 

@@ -40,9 +40,9 @@ struct gpu_hold {
 
 /*
  * The interface to the keeper, which stores copies of descriptors so that a hold outlives this process
- * (daemon/manager/keeper.h). Called on worker threads. A descriptor is stored as soon as it exists, even while its open
- * is still in the driver: if this process is killed then, the next one takes over the initialisation, and no GPU is
- * torn down.
+ * (daemon/manager/keeper.h). The backend calls it on worker threads. A descriptor is stored as soon as it exists, even
+ * while its open is still in the driver: if this process is killed then, the next one takes over the initialisation,
+ * and no GPU is torn down.
  */
 struct gpu_keeper {
         void (*keep)(struct gpu_keeper *keeper, const struct pci_address *address, const char *kind, int fd);
@@ -70,7 +70,10 @@ struct gpu_ops {
         int (*start)(const struct gpu_backend_config *config, void **ret_context);
         void (*stop)(void *context);
 
-        /* Lists the GPUs by ascending address, in an array that the caller frees. Without a driver there are 0 GPUs. */
+        /*
+         * Lists the GPUs by ascending address, in an array that the caller frees. Without a driver, the kernel backend
+         * lists 0 GPUs; nvidia-cfg returns -ENXIO if its library reports an error.
+         */
         int (*list)(void *context, struct gpu_info **ret_gpus, size_t *ret_n);
 
         int (*open)(void *context, const struct pci_address *address, struct gpu_hold *ret_hold,

@@ -58,12 +58,16 @@ struct node_selection {
 /*
  * Creates missing nodes: /dev/nvidiactl, /dev/nvidiaN of every GPU that the driver lists, and /dev/nvidia-uvm, as
  * selected (NULL: all). Never replaces anything, and never follows a symbolic link. Call it as root, before any thread
- * starts. Does nothing if nodes are not devices, if no driver is loaded, or if ModifyDeviceFiles is 0. Returns 0, or
- * the first negative errno (all are logged with advice). The daemon can continue after a failure: it tries again later
- * to open GPUs whose node is missing.
+ * starts. Does nothing if nodes are not devices, if no driver is loaded, or if ModifyDeviceFiles is 0. Works in a child
+ * process. Returns 0; -EIO if something failed in the child; -ETIMEDOUT if the child did not end within 7 s; or
+ * another negative errno (all are logged). The daemon can continue after a failure: it tries again later to open GPUs
+ * whose node is missing.
  */
 int nodes_make(const struct locations *locations, const struct node_selection *selection);
 
-/* The same in this process, also if nodes are not devices, and with the caller's functions. */
+/*
+ * The same in this process, also if nodes are not devices, and with the caller's functions. Returns 0, or the negative
+ * errno of a failure (all are logged); the other nodes are still tried.
+ */
 int nodes_make_with(const struct locations *locations, const struct node_selection *selection,
                     const struct node_ops *ops);

@@ -6,8 +6,8 @@
  * Questions to the driver's resource manager (RM) over /dev/nvidiactl: which GPUs are being bound or unbound, and
  * whether a GPU has the legacy persistence flag or is drained. None of them needs a privilege or initialises a GPU.
  *
- * Every call except rm_events_fd() may wait for RM's global lock while a GPU initialises: for seconds, or for ever if
- * one hangs. Call them on worker threads, never in the event loop.
+ * Every call except rm_events_fd() and rm_event_is_for() may wait for RM's global lock while a GPU initialises: for
+ * seconds, or for ever if one hangs. Call them on worker threads, never in the event loop.
  *
  *      /dev/nvidiactl (1) -- root client -- event object of the bind/unbind notifier
  *             ^                                       | names

@@ -8,7 +8,8 @@
  *        ^                                                                       |
  *        +----------------------------- count times -----------------------------+
  *
- * A time counts only if the GPU was in that state at the begin, and no other process had it open at the end.
+ * A time counts only if the GPU was in that state at the begin. A cold time counts only if, in addition, no other
+ * process had the GPU open at the end.
  */
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  * One measurement, in a new process like a job, which has no GPU open and no CUDA loaded before. The process keeps the
  * GPU open until sample_end(), so that the caller can check meanwhile which other processes have it open.
  *
- *      this process                   its child (fork; it has no descriptor but two pipes)
+ *      this process                   its child (fork; its only descriptors are two pipes and stderr)
  *      sample_begin() ------------->  open() or cuInit() ..., between two looks at the clock
  *      sample_wait()   <-- answer --  waits for the end of its standard input
  *      sample_end()    -- closes -->  ends

@@ -29,8 +29,8 @@ struct child_watch {
 };
 
 /*
- * Blocks the signals that would end us, until child_run() or child_let_signals(). Call it before the first change that
- * must be undone.
+ * Blocks the signals that would end us, until child_let_signals(); child_run() passes them on to the command. Call it
+ * before the first change that must be undone.
  */
 void child_keep_signals(void);
 

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast check: one line and an exit status for monitoring. It asks the daemon once, and never the driver: a GPU that
- * hangs or is cold must not slow a health check down.
+ * holdfast check: one line and an exit status for monitoring. It asks our daemon once (NVIDIA's about each GPU), and
+ * opens no GPU: one that hangs or is cold must not slow a health check down.
  */
 
 #include <errno.h>

@@ -292,7 +292,7 @@ static int add_node(struct holder_list *scan, int folder_fd, const char *name) {
         return 0;
 }
 
-/* Those that are no devices. */
+/* Finds the nodes of a simulated driver, which are not devices. */
 static int find_nodes(struct holder_list *scan, const struct locations *locations) {
         CLEANUP(dir_done) DIR *dir = NULL;
         const struct dirent *entry;

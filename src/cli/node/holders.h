@@ -33,17 +33,17 @@ struct holder {
 
 /* How much of the system was seen. */
 struct holders_sight {
-        bool complete;     /* all of it: the rest says nothing */
-        size_t n_hanging;  /* processes that were left out because a look at one of them hangs; otherwise others hide */
-        pid_t hanging_pid; /* that one, or the first */
+        bool complete;     /* all of it; the members below are then 0 */
+        size_t n_hanging;  /* skipped processes, because reading one hangs; 0, not complete: some are hidden from us */
+        pid_t hanging_pid; /* the first skipped process */
 };
 
 /* Finds them all, ordered by minor, then pid, in an array that the caller frees. Returns 0 or negative errno. */
 int holders_scan(const struct locations *locations, struct holder **ret_holders, size_t *ret_n,
                  struct holders_sight *ret_sight);
 
-/* The same for one process. -EACCES or -EPERM when its descriptors may not be seen, -ETIMEDOUT when the look hangs; a
- * process that has gone has none. */
+/* The same for one process. -EACCES if its descriptors may not be seen, -ETIMEDOUT if reading them hangs; a process
+ * that has gone has none. */
 int holders_scan_process(const struct locations *locations, pid_t pid, struct holder **ret_holders, size_t *ret_n);
 
 /*

@@ -178,7 +178,7 @@ static int ask_systemctl(struct service *service, const struct locations *locati
 }
 
 /*
- * Reads the last log line, a warning or worse, of the daemon or of the unit's failed command. Lines of systemd itself
+ * Reads the last log line of the unit's failed command, or the daemon's last warning or error. Lines of systemd itself
  * about them say less, so the identifier excludes them.
  */
 static void ask_journal(struct service *service, const struct locations *locations, uint64_t timeout_usec) {

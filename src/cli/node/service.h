@@ -40,7 +40,7 @@ struct service {
         char socket_file_state[32]; /* UnitFileState of the socket unit of the same name */
 };
 
-/* Asks systemd, if it runs, and waits at most timeout_usec. */
+/* Asks systemd, if it runs, and the journal about a unit that failed. Waits for each at most timeout_usec. */
 void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec);
 
 /*

@@ -92,7 +92,7 @@ struct snapshot {
         int daemon_errno;       /* the negative errno to that */
         size_t n_gpus;
         struct snapshot_gpu *gpus;  /* by PCI address; those excluded from the driver last, as nvidia-smi counts */
-        bool clients_known;         /* SNAPSHOT_CLIENTS was requested and has succeeded */
+        bool clients_known;         /* SNAPSHOT_CLIENTS or SNAPSHOT_PROOF was requested and has succeeded */
         bool clients_complete;      /* no process was hidden, and every GPU's node is known */
         struct holders_sight sight; /* which processes were seen */
         bool modeset;               /* nvidia-drm holds every GPU from inside the kernel */
@@ -167,5 +167,8 @@ bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *ho
 /* The daemon in JSON: "none", "silent", "holdfast", "nvidia". */
 const char *snapshot_daemon_word(const struct snapshot *snapshot);
 
-/* One word for the GPU's state: "held", "released", "opening", ..., "leased", "initialised", "not initialised", "?". */
+/*
+ * The GPU's state: "released", "opening", "held", "closing", "failed", "stuck", "leased", "excluded", "initialised",
+ * "not initialised", or "unknown".
+ */
 const char *snapshot_state(const struct snapshot *snapshot, const struct snapshot_gpu *gpu);

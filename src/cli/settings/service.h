@@ -24,5 +24,8 @@ struct service_options {
         uint64_t hook_usec; /* how long a hook may take */
 };
 
-/* Runs until SIGTERM or SIGINT. SIGHUP: reads the configuration again and applies it. Returns an exit status. */
+/*
+ * Runs until SIGTERM or SIGINT, or until SIGUSR1, which leaves the state for the next service. SIGHUP: reads the
+ * configuration again and applies it. Returns an exit status.
+ */
 int service_run(const struct service_options *options);

@@ -16,7 +16,7 @@
 #include "gpu/pci.h"
 
 enum hotplug_action {
-        HOTPLUG_CHANGED, /* something was added: scan again */
+        HOTPLUG_CHANGED, /* GPUs may have come or gone: scan again */
         HOTPLUG_REMOVED, /* this device was unbound or removed */
 };
 

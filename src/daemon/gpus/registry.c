@@ -263,7 +263,7 @@ static bool is_hearing(struct registry *registry) {
 
 /*
  * Whether the job is an open that has to wait for the subscription, and until when (*ret_wake_usec). After the limit
- * has passed once, later opens do not wait; this ends when the subscription succeeds.
+ * has passed once, later opens do not wait; this ends when the subscription succeeds or is refused.
  */
 static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, uint64_t *ret_wake_usec) {
         bool opens = job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT;

@@ -37,7 +37,8 @@ struct registry_config {
         const struct gpu_ops *ops;
         void *context;       /* of ops */
         uint64_t stuck_usec; /* a job that takes longer in the driver is reported */
-        uint64_t poll_usec;  /* pause between scans while there is no GPU, or changes are not reported; 0: never */
+        /* Pause between scans while there is no GPU, changes are not reported, or the last scan failed; 0: never. */
+        uint64_t poll_usec;
 
         /* index: the GPU's position in the driver's list when it was first seen, not counting GPUs that are excluded
          * from the driver; -1: the GPU is excluded, or not listed yet. */

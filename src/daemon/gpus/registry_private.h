@@ -96,7 +96,7 @@ struct registry {
 
         struct event *scan_timer; /* the next scan that is not caused by an event */
         bool polling;             /* changes are not reported */
-        bool scan_owed;           /* there was no memory or thread for a scan, or no memory for its result */
+        bool scan_owed;           /* scan again soon: no memory, no thread, or the first scan failed */
         bool scanning;            /* a scan is on a worker thread */
         bool scan_again;
         int scan_result;    /* of the last scan */

@@ -4,9 +4,10 @@
 
 /*
  * The keeper: a process of the same program that holds a copy of every GPU descriptor, so that no GPU is torn down when
- * the daemon restarts, is upgraded or is killed. It knows only names and descriptors, and opens nothing. It closes each
- * descriptor on its own thread, since the last close(2) of a GPU runs the driver's teardown, which may take seconds or
- * never return. So only our own processes are ever the last holder of a GPU (decision 12), never the service manager.
+ * the daemon restarts, is upgraded or is killed. It knows only names and descriptors, and opens no device. It closes
+ * each descriptor on its own thread, since the last close(2) of a GPU runs the driver's teardown, which may take
+ * seconds or never return. So only our own processes are ever the last holder of a GPU (decision 12), never the service
+ * manager.
  *
  *      systemd          holdfast-keeper.socket and holdfast-keeper.service: a restart of the daemon does not touch it
  *      SysV, OpenRC,    the daemon forks it (keeper_link.c); it outlives the daemon
@@ -35,8 +36,8 @@ struct keeper_config {
 };
 
 /*
- * Binds a socket for a keeper at path, replacing a file there. Only our own user may call it. Returns the descriptor,
- * or negative errno (logged).
+ * Binds a socket for a keeper at path, replacing a file there. Only our own user and root may send to it. Returns the
+ * descriptor, or negative errno (logged).
  */
 int keeper_listen(const char *path);
 

@@ -21,7 +21,8 @@
  *        |<------ DROPPED name, token |   its close(2) has returned; the token is that of the last DROP of this name
  *
  * A keeper outlives an upgrade of the daemon, so the size of a message and the meaning of a kind must never change.
- * Each side ignores kinds that it does not know.
+ * Each side ignores kinds that it does not know, but a connection must begin with TAKE or RESET: otherwise the keeper
+ * closes it.
  */
 
 #include <stdbool.h>

@@ -4,8 +4,8 @@
 
 /*
  * The files that the daemon needs after its start, as Landlock rules. Almost none is writable (the table in paths.c).
- * Nodes may appear in /dev at any time, so there is one rule for all of /dev; it
- * permits only reading, which is enough for NVIDIA's driver, so that no disk can be written to.
+ * Nodes may appear in /dev at any time, so there is one rule for all of /dev. It permits only reading and ioctl(),
+ * which is enough for NVIDIA's driver, so that no disk can be written to. Only with a closed library, /dev is writable.
  */
 
 #include "daemon/sandbox/sandbox.h"
