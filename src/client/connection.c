@@ -188,13 +188,16 @@ void connection_begin_call(struct connection *connection, struct connection_call
         rpc_call_encode(&call->writer, &header);
 }
 
+static int fail_broken(struct connection *connection) {
+        return connection_fail(connection, -ENOTCONN, "cannot be called over a broken connection: connect again");
+}
+
 int connection_send_call(struct connection *connection, struct connection_call *call) {
         size_t size = xdr_writer_size(&call->writer);
 
         assert(xdr_writer_ok(&call->writer));
         if (connection->fd < 0)
-                return connection_fail(connection, -ENOTCONN,
-                                       "cannot be called over a broken connection: connect again");
+                return fail_broken(connection);
         record_header_encode(call->bytes, (uint32_t)size);
         return send_bytes(connection, call->bytes, RECORD_HEADER_SIZE + size);
 }
@@ -208,6 +211,8 @@ static int receive_answer(struct connection *connection, struct xdr_reader *ret_
 }
 
 int connection_take_answer(struct connection *connection, struct xdr_reader *ret_results) {
+        if (connection->fd < 0)
+                return fail_broken(connection);
         connection->deadline_usec = clock_deadline_usec(connection->timeout_usec);
         return receive_answer(connection, ret_results);
 }

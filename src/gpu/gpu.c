@@ -122,7 +122,6 @@ static void note_held(struct gpu *gpu, bool held) {
 
 static void note_failure(struct gpu *gpu, const struct gpu_failure *failure, uint64_t now_usec) {
         gpu->failure = *failure;
-        gpu->failures++;
         gpu->failures_in_row++;
         gpu->retry_usec = now_usec + gpu_retry_pause_usec(failure->error, gpu->failures_in_row);
 }
@@ -131,6 +130,7 @@ static void end_open(struct gpu *gpu, int result, const struct gpu_failure *fail
         gpu->attempted = true;
         if (result < 0) {
                 gpu->state = gpu->wanted ? GPU_FAILED : GPU_RELEASED;
+                gpu->failures++;
                 note_failure(gpu, failure, now_usec);
                 gpu->failure_due = result == -EIO || result == -EBUSY; /* other errors are clear enough */
                 return;
@@ -283,7 +283,7 @@ static bool take_legacy(struct gpu *gpu, const struct gpu_inquiry *inquiry, uint
 static bool take_explanation(struct gpu *gpu, const struct gpu_inquiry *inquiry) {
         bool news = !text_equal(gpu->failure.text, inquiry->failure.text);
 
-        if (gpu->failure.error == 0 || gpu->failures != inquiry->failures)
+        if (gpu->failure.error == 0 || gpu->failures != inquiry->failures || gpu->opens != inquiry->opens)
                 return false;
         gpu->failure = inquiry->failure;
         return news;

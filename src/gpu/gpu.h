@@ -78,7 +78,7 @@ struct gpu {
         uint64_t since_realtime_usec; /* of the last change of state; set by the caller that runs the jobs */
         uint64_t open_duration_usec;  /* of the last successful open */
         uint32_t opens;               /* successful opens of this process, without adoptions */
-        uint32_t failures;
+        uint32_t failures;            /* failed opens */
 };
 
 void gpu_init(struct gpu *gpu, const struct gpu_info *info);

@@ -433,7 +433,7 @@ const struct command check_command = {
         .name = "check",
         .summary = "a line and an exit status for monitoring",
         .description = "Reports in one line whether a daemon runs and holds every GPU. The kernel's own\n"
-                       "flag alone is not enough. Asks the daemon, and never the driver.",
+                       "flag alone is not enough. Asks the daemon, and opens no GPU.",
         .examples = "  holdfast check --min-gpus 8\n"
                     "  * || check_cmd_status -t 5 -r 0 holdfast check --format nhc      (in nhc.conf)",
         .options = options,

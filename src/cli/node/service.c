@@ -153,8 +153,9 @@ static int ask_systemctl(struct service *service, const struct locations *locati
                 NULL,
                 "show",
                 "--no-pager",
-                "--property=ActiveState,Documentation,DropInPaths,DynamicUser,ExecMainStatus,ExecStart,ExecStartPost,"
-                "ExecStartPre,FragmentPath,LoadState,NRestarts,Result,RuntimeDirectory,SubState,UnitFileState,User",
+                "--property=ActiveState,Documentation,DropInPaths,DynamicUser,ExecCondition,ExecMainStatus,ExecStart,"
+                "ExecStartPost,ExecStartPre,FragmentPath,LoadState,NRestarts,Result,RuntimeDirectory,SubState,"
+                "UnitFileState,User",
                 "--",
                 service->unit,
                 socket_unit,

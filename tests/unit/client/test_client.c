@@ -408,12 +408,15 @@ static void hang_up_when_asked(int fd) {
 static void a_closed_connection_is_reported_and_later_calls_fail(void **state) {
         DAEMON(hang_up_when_asked);
         CLEANUP(client_done) struct client *client = connect_to(&daemon, PATIENCE_USEC);
+        CLEANUP(free_ptr) struct hf_gpu *gpus = NULL;
+        struct hf_list_head head;
 
         assert_int_equal(ask(client), -ECONNRESET);
         assert_non_null(strstr(client_error(client), daemon.path));
         assert_non_null(strstr(client_error(client), "closed the connection"));
         assert_int_equal(ask(client), -ENOTCONN);
         assert_non_null(strstr(client_error(client), "connect again"));
+        assert_int_equal(client_watch_end(client, &head, &gpus), -ENOTCONN);
 }
 
 static void hang_up_within_the_answer(int fd) {
