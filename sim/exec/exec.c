@@ -58,7 +58,7 @@ struct own {
 /* ---- the simulator that this program starts ---- */
 
 /* Waits for the end of the simulator. Returns its exit status, or -1 if a signal ended it. */
-static int end_of_simulator(struct own *own) {
+static int reap_simulator(struct own *own) {
         int status = 0;
 
         while (waitpid(own->pid, &status, 0) < 0 && errno == EINTR)
@@ -70,7 +70,7 @@ static int end_of_simulator(struct own *own) {
 static void end_own(struct own *own) {
         if (own->pid > 0) {
                 (void)kill(own->pid, SIGTERM);
-                (void)end_of_simulator(own);
+                (void)reap_simulator(own);
         }
         if (own->folder[0] != '\0') {
                 (void)umount2(own->folder, MNT_DETACH);
@@ -128,7 +128,7 @@ static int start_own(struct own *own, const struct exec_options *options) {
         write_end = fd_close(write_end);
         if (read(read_end, word, sizeof(word)) > 0)
                 return 0;
-        own->misused = end_of_simulator(own) == EXIT_MISUSE;
+        own->misused = reap_simulator(own) == EXIT_MISUSE;
         return -ECHILD;
 }
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/clock.h"
 #include "base/locations.h"
 #include "base/options.h"
 #include "cli/args/ids.h"
@@ -119,6 +120,8 @@ void complain_detail(const char *format, ...) __attribute__((format(printf, 1, 2
 /*
  * What most commands begin and end with. Each returns STATUS_DONE, or an exit status after a message.
  */
+
+#define COMMAND_ANSWER_USEC (5 * USEC_PER_SEC) /* for one answer of the daemon, if there is no option for it */
 
 /* Takes a snapshot of this node; flags and timeout_usec are those of struct snapshot_request. */
 int command_look(const struct invocation *invocation, unsigned flags, uint64_t timeout_usec,

@@ -27,7 +27,6 @@
 
 #define COLD_USEC (5 * USEC_PER_SEC) /* for the driver to tear down what was closed */
 #define COLD_POLL_USEC (5 * USEC_PER_MSEC)
-#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one answer of the daemon */
 
 /* ---- progress -------------------------------------------------------------------------------------------------- */
 
@@ -196,7 +195,7 @@ static bool is_held_now(const struct bench *bench, const struct bench_gpu *gpu) 
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
         const struct snapshot_gpu *row;
 
-        if (command_look(bench->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, ANSWER_USEC, &now) != STATUS_DONE)
+        if (command_look(bench->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK, COMMAND_ANSWER_USEC, &now) != STATUS_DONE)
                 return false;
         row = snapshot_find(now, &gpu->gpu->info.address);
         return row && row->held == HF_YES;

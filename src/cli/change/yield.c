@@ -17,7 +17,6 @@
 
 #define POLL_USEC (50 * USEC_PER_MSEC)
 #define LOST_USEC (100 * USEC_PER_MSEC)
-#define ANSWER_USEC (5 * USEC_PER_SEC)    /* for one answer of the daemon */
 #define SETTINGS_USEC (45 * USEC_PER_SEC) /* for the settings service, which has 30 s for a GPU */
 #define LISTING_USEC (2 * USEC_PER_SEC)   /* until the daemon lists a GPU that was bound just before */
 #define HEARING_USEC (1 * USEC_PER_SEC)   /* until the daemon has heard of a GPU that the user has bound again */
@@ -31,7 +30,8 @@ void yield_done(struct yield *yield) {
 
 /*
  * Waits until the daemon has heard of the driver's GPUs. One that was bound a moment ago could not be named, would not
- * be released, and would shift the numbers of the others. Quick: a read below /proc may wait for a GPU that hangs.
+ * be released, and would shift the numbers of the others. In the end only the GPUs that the daemon lists count. Quick:
+ * a read below /proc may wait for a GPU that hangs.
  */
 static int look_patiently(struct yield *yield) {
         const unsigned flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK;
@@ -39,7 +39,7 @@ static int look_patiently(struct yield *yield) {
 
         for (;;) {
                 bool last = clock_monotonic_usec() >= deadline_usec;
-                int status = command_look(yield->invocation, last ? flags : flags | SNAPSHOT_NAMES, ANSWER_USEC,
+                int status = command_look(yield->invocation, last ? flags : flags | SNAPSHOT_NAMES, COMMAND_ANSWER_USEC,
                                           &yield->snapshot);
 
                 if (status != STATUS_DONE || last || !snapshot_has_unlisted(yield->snapshot))
@@ -316,8 +316,8 @@ static int wait_again(const struct yield *yield, uint64_t start_usec) {
                 uint64_t now_usec, elapsed_usec;
 
                 /* The daemon may not have heard yet of a GPU that is back. */
-                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK | SNAPSHOT_NAMES, ANSWER_USEC,
-                                 &now) != STATUS_DONE)
+                if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK | SNAPSHOT_NAMES,
+                                 COMMAND_ANSWER_USEC, &now) != STATUS_DONE)
                         return yield->not_held_status;
                 now_usec = clock_monotonic_usec();
                 elapsed_usec = now_usec - start_usec;

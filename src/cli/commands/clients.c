@@ -235,7 +235,7 @@ static int run(const struct invocation *invocation) {
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
         int status;
 
-        status = command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS, 5 * USEC_PER_SEC, &snapshot);
+        status = command_look(invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS, COMMAND_ANSWER_USEC, &snapshot);
         if (status == STATUS_DONE)
                 status = command_select(invocation, &chosen.gpus, STATUS_FAILED, snapshot);
         if (status == STATUS_DONE && !snapshot->clients_known)

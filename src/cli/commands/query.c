@@ -291,12 +291,12 @@ static int look(const struct invocation *invocation, const struct query *query, 
 
         for (size_t i = 0; i < query->n_fields; i++)
                 flags |= query->fields[i]->snapshot;
-        status = command_look(invocation, flags, 5 * USEC_PER_SEC, ret_snapshot);
+        status = command_look(invocation, flags, COMMAND_ANSWER_USEC, ret_snapshot);
         if (status != STATUS_DONE || (*ret_snapshot)->driver_loaded || (flags & SNAPSHOT_DAEMON))
                 return status;
         /* With the nvidia-cfg backend perhaps only the daemon has the list of GPUs. */
         snapshot_done(ret_snapshot);
-        return command_look(invocation, flags | SNAPSHOT_DAEMON, 5 * USEC_PER_SEC, ret_snapshot);
+        return command_look(invocation, flags | SNAPSHOT_DAEMON, COMMAND_ANSWER_USEC, ret_snapshot);
 }
 
 static int run(const struct invocation *invocation) {

@@ -28,7 +28,6 @@
 #include "client/nvml.h"
 
 #define SOCKET_UNIT "nvidia-persistenced.socket"
-#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one question to the daemon */
 
 static struct takeover_options {
         bool undo;
@@ -114,8 +113,8 @@ static bool is_running(const struct service *service) {
 
 static int gather(struct takeover *takeover) {
         const struct locations *locations = takeover->invocation->locations;
-        int status = command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE, ANSWER_USEC,
-                                  &takeover->snapshot);
+        int status = command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_MODE,
+                                  COMMAND_ANSWER_USEC, &takeover->snapshot);
 
         if (status != STATUS_DONE)
                 return status;
@@ -230,7 +229,7 @@ static int check_daemon(struct takeover *takeover) {
 
         if (!takeover->starts)
                 return 0;
-        if (command_look(takeover->invocation, SNAPSHOT_DAEMON, ANSWER_USEC, &now) != STATUS_DONE)
+        if (command_look(takeover->invocation, SNAPSHOT_DAEMON, COMMAND_ANSWER_USEC, &now) != STATUS_DONE)
                 return -ENOMEM;
         if (now->daemon != DAEMON_HOLDFAST) {
                 text_set(takeover->error, "Holdfast's daemon does not answer: %s",
@@ -367,8 +366,8 @@ static void tell_given_back(const struct takeover *takeover) {
         size_t n_held;
 
         puts(SERVICE_UNIT " has its own program back");
-        if (!is_running(&takeover->service) ||
-            command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_PROOF, ANSWER_USEC, &now) != STATUS_DONE)
+        if (!is_running(&takeover->service) || command_look(takeover->invocation, SNAPSHOT_DAEMON | SNAPSHOT_PROOF,
+                                                            COMMAND_ANSWER_USEC, &now) != STATUS_DONE)
                 return;
         n_held = snapshot_count_held(now);
         if (n_held < takeover->hold.n_held)

@@ -17,7 +17,6 @@
 #define POLL_USEC (100 * USEC_PER_MSEC) /* if the daemon does not report changes */
 #define TICK_USEC USEC_PER_SEC
 #define WATCH_USEC (90 * USEC_PER_SEC) /* our daemon answers within a minute */
-#define ANSWER_USEC (5 * USEC_PER_SEC) /* for one answer of the daemon */
 /* Until the daemon lists a GPU that the driver lists. The driver may make it wait while another GPU is initialised. */
 #define LISTING_USEC (30 * USEC_PER_SEC)
 
@@ -125,9 +124,9 @@ static int look_again(struct waiting *waiting) {
         struct snapshot_request request = {
                 .locations = waiting->invocation->locations,
                 .flags = SNAPSHOT_DAEMON,
-                .timeout_usec = left_usec < POLL_USEC     ? POLL_USEC
-                                : left_usec < ANSWER_USEC ? left_usec
-                                                          : ANSWER_USEC,
+                .timeout_usec = left_usec < POLL_USEC             ? POLL_USEC
+                                : left_usec < COMMAND_ANSWER_USEC ? left_usec
+                                                                  : COMMAND_ANSWER_USEC,
         };
 
         look_done(&waiting->before);

@@ -3,6 +3,7 @@
 
 /* Probe: persistence mode that is off, and who switched it off. */
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,7 +66,7 @@ static bool is_being_unbound(const struct examination *examination, const struct
         text_set(relative, "/sys/bus/pci/devices/%s", gpu->address);
         return gpu->in_driver && !gpu->detail.leased && locations_path(device, examination->locations, relative) == 0 &&
                text_format(link, sizeof(link), "%s/driver", device) == 0 && access(device, F_OK) == 0 &&
-               readlink(link, target, sizeof(target)) < 0;
+               readlink(link, target, sizeof(target)) < 0 && errno == ENOENT;
 }
 
 static void quote(const struct snapshot_gpu *gpu, const char *who, struct finding *finding) {

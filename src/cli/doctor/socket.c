@@ -228,6 +228,11 @@ static void report_mounts(const struct socket_place *place, struct finding *find
                 finding_quote(finding, "no process has a removed socket mounted (/proc/*/mountinfo)");
 }
 
+/* The only listener is a daemon that was started after the snapshot. */
+static bool is_new_daemon(const struct examination *examination, size_t n_listeners) {
+        return n_listeners == 1 && examination->snapshot->daemon == DAEMON_NONE && find_daemon_again(examination) != 0;
+}
+
 void probe_socket_inode(const struct examination *examination, struct finding *finding) {
         const char *path = examination->snapshot->daemon_socket;
         size_t n_reached = examination->snapshot->daemon == DAEMON_NONE ? 0 : 1;
@@ -244,7 +249,7 @@ void probe_socket_inode(const struct examination *examination, struct finding *f
         if (r < 0)
                 finding_set(finding, VERDICT_UNKNOWN, "the kernel does not report who listens (sock_diag): %s",
                             strerror(-r));
-        else if (n > n_reached && (n_reached > 0 || n > 1 || find_daemon_again(examination) == 0))
+        else if (n > n_reached && !is_new_daemon(examination, n))
                 report_lost_listeners(examination, n, finding);
         else
                 report_mounts(&place, finding);

@@ -231,7 +231,7 @@ static void employ(struct settings_service *service, struct service_gpu *gpu) {
                 memmove(&gpu->events[0], &gpu->events[1], --gpu->n_events * sizeof(gpu->events[0]));
         if (applies) {
                 gpu->due = false;
-                gpu->applying = true;
+                gpu->result_is_old = true;
         }
         gpu->look_usec = now_usec + service->options->look_usec;
 }

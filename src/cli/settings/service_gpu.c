@@ -90,7 +90,7 @@ static void queue_event(struct service_gpu *gpu, enum hook_event event, const ch
 static void forget(struct service_gpu *gpu) {
         json_decref(gpu->result);
         gpu->result = NULL;
-        gpu->applying = false;
+        gpu->result_is_old = false;
         if (gpu->worker.applying)
                 settings_worker_kill(&gpu->worker);
 }
@@ -207,7 +207,7 @@ void service_gpu_take(struct service_gpu *gpu, json_t *line) {
                 note_since(gpu, row, now.text);
         json_decref(gpu->result);
         gpu->result = json_incref(line);
-        gpu->applying = false;
+        gpu->result_is_old = false;
 }
 
 void service_gpu_give_up(struct service_gpu *gpu, const char *why) {
@@ -218,7 +218,7 @@ void service_gpu_give_up(struct service_gpu *gpu, const char *why) {
                 json_decref(gpu->result);
                 gpu->result = json_pack("{s:s, s:o}", "problem", why, "settings",
                                         apply_rows_unknown(&gpu->wanted, true, why));
-                gpu->applying = false;
+                gpu->result_is_old = false;
         }
         settings_worker_kill(&gpu->worker);
 }
@@ -239,7 +239,7 @@ static json_t *settings_json(const struct service_gpu *gpu) {
 json_t *service_gpu_json(const struct service_gpu *gpu) {
         char address[PCI_ADDRESS_SIZE];
         json_t *problem = json_object_get(gpu->result, "problem");
-        bool is_applied = service_gpu_is_held(gpu) && !gpu->due && !gpu->applying && gpu->result;
+        bool is_applied = service_gpu_is_held(gpu) && !gpu->due && !gpu->result_is_old && gpu->result;
         bool is_busy = gpu->due || gpu->n_events > 0 || gpu->worker.fd >= 0;
 
         return json_pack("{s:I, s:s, s:s, s:s, s:O, s:b, s:b, s:I, s:I, s:I, s:O, s:o, s:O}", "index",

@@ -23,7 +23,7 @@ struct service_gpu {
         struct hf_gpu said; /* the daemon's last report */
         bool present;       /* in the last list */
         bool due;           /* opened anew: settings are to be applied */
-        bool applying;      /* the worker applies them, so the result is from before */
+        bool result_is_old; /* the worker applies the settings, and has not reported yet */
         bool known;         /* seen held: daemon_started, opens and since describe the last open */
         bool remembered;    /* as the service before this one saw it */
         uint64_t daemon_started;
