@@ -359,6 +359,7 @@ static void fill_view(const struct model *model, const struct model_gpu *gpu, st
                 .initialised = gpu->initialised || gpu->kept,
                 .ever_initialised = gpu->ever_initialised,
                 .initialising = gpu->initialising,
+                .tearing_down = gpu->initialised && gpu->usage == 0,
                 .interrupts = gpu->initialised || gpu->kept || gpu->initialising,
                 .had_interrupts = gpu->had_interrupts,
                 .usage_count = gpu->usage,

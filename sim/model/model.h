@@ -137,6 +137,7 @@ struct model_gpu_view {
         bool initialised;         /* also when only the legacy flag keeps it so */
         bool ever_initialised;    /* since then, Video BIOS and firmware are known */
         bool initialising;
+        bool tearing_down;   /* after its last close; still initialised */
         bool interrupts;     /* message-signalled interrupts are on: from before an initialisation to the teardown */
         bool had_interrupts; /* at some time since the bind: sysfs then has the folder msi_irqs */
         unsigned usage_count;

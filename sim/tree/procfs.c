@@ -147,9 +147,12 @@ void procfs_information(FILE *out, const struct procfs_source *source) {
         fprintf(out, "GPU Excluded:\t %s\n", gpu->spec.excluded ? "Yes" : "No");
 }
 
-/* "?" if RM has no object for the GPU, because it is not initialised (dynamic-power.c, rm_get_power_info). */
+/*
+ * "?" if RM has no object for the GPU, because it is not initialised (dynamic-power.c, rm_get_power_info). That
+ * function takes RM's locks, so a read during a teardown waits, and then prints "?". Here it prints this at once.
+ */
 void procfs_power(FILE *out, const struct procfs_source *source) {
-        bool initialised = source->gpu->initialised;
+        bool initialised = source->gpu->initialised && !source->gpu->tearing_down;
 
         fprintf(out, "Runtime D3 status:          %s\n", initialised ? "Disabled by default" : "?");
         if (scenario_driver_has(source->scenario, DRIVER_SHOWS_RAIL_GATING))

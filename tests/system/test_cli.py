@@ -219,6 +219,31 @@ def test_status_does_not_infer_the_kernel_flag_for_a_gpu_that_was_torn_down(node
     assert [(row["Persistence-M"], row["Held by"]) for row in rows] == [("Off", "-")] * 2
 
 
+def change_once(daemon, rows):
+    """Changes the list right after it was read for the first time, as a daemon does that opens a GPU at that moment."""
+    if daemon.lists == 1:
+        daemon.rows = rows
+        daemon.serial += 1
+
+
+def test_status_reads_again_if_the_list_has_changed_meanwhile(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    node.start_daemon(rows=[Row(A, FAILED, error="no power")], after_list=lambda daemon: change_once(daemon, [Row(A)]))
+    with opened(node, 0):
+        row = rows_of(holdfast(node.root, "status").out)[0]
+    assert (row["State"], row["Persistence-M"]) == ("held", "On")
+
+
+def test_status_ends_although_the_list_changes_all_the_time(node):
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    daemon = node.start_daemon(rows=[Row(A)])
+    daemon.after_list = lambda daemon: setattr(daemon, "serial", daemon.serial + 1)
+    assert rows_of(holdfast(node.root, "status").out)[0]["State"] == "held"
+    assert daemon.lists == 5, "three times the list, and twice a look whether it is still the same"
+
+
 def test_status_does_not_infer_the_kernel_flag_for_a_gpu_that_is_retried(node):
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)  # its interrupts are on, but its initialisation has not succeeded
@@ -487,7 +512,7 @@ def test_query_asks_the_daemon_only_for_fields_that_need_it(three):
     holdfast(three.root, "query", "--fields=index,name,uuid,pci.bus_id")
     assert daemon.lists == 0
     holdfast(three.root, "query", "--fields=persistence_mode")
-    assert daemon.lists == 1
+    assert daemon.lists == 2, "the second time to see whether the list is still the same"
 
 
 # ---- set ---------------------------------------------------------------------
@@ -815,6 +840,24 @@ def test_without_a_daemon_set_uses_the_kernel_flag_and_warns(driver):
     assert [gpu["legacy"] for gpu in driver.sim.status()["gpus"]] == [False, False]
 
 
+@pytest.mark.parametrize("with_daemon", (True, False))
+def test_status_does_not_infer_the_kernel_flag_while_a_gpu_is_being_torn_down(driver, with_daemon):
+    """The driver disables a GPU's interrupts only at the end of a teardown."""
+    address = driver.gpus[0]
+    if with_daemon:
+        driver.start()
+        assert legacy(driver, "set", "off", "--gpu", address).status == DONE
+        wait_until(lambda: not driver.sim.gpu(address)["initialised"], "the first teardown")
+    job = Job(driver.base / "root/dev/nvidia0")
+    driver.sim.ctl("hang", gpu=address, which="close")
+    job.end()
+    wait_until(lambda: driver.sim.gpu(address)["usage_count"] == 0, "the last close")
+    row = rows_of(legacy(driver, "status").out)[0]
+    assert driver.sim.gpu(address)["initialised"]
+    assert (row["Persistence-M"], row["Held by"]) == ("Off", "-")
+    driver.sim.ctl("hang", gpu=address, which="close", on=False)
+
+
 def dead_socket(driver):
     """Makes the socket that a killed daemon leaves."""
     path = driver.base / "root/run/nvidia-persistenced/socket"
@@ -864,7 +907,7 @@ def test_an_ordinary_user_may_not_set_the_kernel_flag(driver):
 
 
 def test_persistence_is_unknown_if_the_flag_is_unknown_and_another_process_has_the_gpu_open(node):
-    """This also holds with a daemon, since NVML asks the driver, and reports on if the flag is set."""
+    """This also holds with a daemon, since NVML asks the driver, and reports \"on\" if the flag is set."""
     node.load_driver()
     node.add_gpu(A, 0, initialised=True)
     node.add_gpu(B, 1)

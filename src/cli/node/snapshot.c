@@ -18,6 +18,8 @@
 #include "cli/node/settings_state.h"
 #include "cli/node/snapshot_daemon.h"
 
+enum { READS_MAX = 3 }; /* for a list that changes during each */
+
 void snapshot_done(struct snapshot **snapshot) {
         if (!*snapshot)
                 return;
@@ -265,11 +267,77 @@ static bool is_changing(const struct snapshot *snapshot, const struct snapshot_g
 }
 
 /* Whether the GPU is initialised although no process holds it, so that only the kernel's flag can keep it so. */
-static bool must_be_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
-                           const struct locations *locations) {
+static bool seems_legacy(const struct snapshot *snapshot, const struct snapshot_gpu *gpu,
+                         const struct locations *locations) {
         return gpu->legacy == HF_UNKNOWN && gpu->held == HF_NO && gpu->initialised == HF_YES &&
                snapshot->clients_known && snapshot->clients_complete && gpu->n_clients == 0 && !snapshot->modeset &&
                !is_changing(snapshot, gpu) && !initialised_has_uvm(locations, gpu->info.uuid);
+}
+
+struct suspects {
+        size_t n;
+        struct snapshot_gpu **gpus;
+        struct pci_address *addresses;
+        enum hf_tristate *initialised;
+};
+
+static void suspects_done(struct suspects *suspects) {
+        free(suspects->gpus);
+        free(suspects->addresses);
+        free(suspects->initialised);
+}
+
+static int find_suspects(const struct snapshot *snapshot, const struct locations *locations,
+                         struct suspects *suspects) {
+        suspects->gpus = calloc(snapshot->n_gpus + 1, sizeof(struct snapshot_gpu *));
+        suspects->addresses = calloc(snapshot->n_gpus + 1, sizeof(*suspects->addresses));
+        suspects->initialised = calloc(snapshot->n_gpus + 1, sizeof(*suspects->initialised));
+        if (!suspects->gpus || !suspects->addresses || !suspects->initialised)
+                return -ENOMEM;
+        each_gpu(gpu, snapshot)
+                if (seems_legacy(snapshot, gpu, locations)) {
+                        suspects->addresses[suspects->n] = gpu->info.address;
+                        suspects->gpus[suspects->n++] = gpu;
+                }
+        return 0;
+}
+
+static bool has_holder(const struct holder *holders, size_t n, int minor) {
+        for (size_t i = 0; i < n; i++)
+                if (holders[i].minor == minor)
+                        return true;
+        return false;
+}
+
+/*
+ * The snapshot is not of one moment, so a GPU may seem to be kept by the flag for two other reasons. The driver may be
+ * tearing it down after its last close: a read of `power` waits for the end of that. Or a client has opened it after
+ * the look for clients: another look finds that client.
+ */
+static int infer_legacy(struct snapshot *snapshot, const struct locations *locations) {
+        CLEANUP(suspects_done) struct suspects suspects = {0};
+        CLEANUP(free_ptr) struct holder *holders = NULL;
+        struct holders_sight sight;
+        size_t n_holders = 0;
+        int r;
+
+        r = find_suspects(snapshot, locations, &suspects);
+        if (r < 0 || suspects.n == 0)
+                return r;
+        driver_files_read_initialised(locations, suspects.addresses, suspects.n, suspects.initialised);
+        r = holders_scan(locations, &holders, &n_holders, &sight);
+        for (size_t i = 0; i < suspects.n; i++) {
+                struct snapshot_gpu *gpu = suspects.gpus[i];
+
+                if (suspects.initialised[i] == HF_NO)
+                        gpu->initialised = HF_NO;
+                else if (suspects.initialised[i] == HF_YES && r == 0 && sight.complete &&
+                         !has_holder(holders, n_holders, gpu->info.minor)) {
+                        gpu->legacy = HF_YES;
+                        gpu->legacy_inferred = true;
+                }
+        }
+        return r == -ENOMEM ? r : 0;
 }
 
 /* NVML's rule: a GPU is persistent when the daemon holds it, or the kernel's flag is on. */
@@ -286,14 +354,12 @@ static enum snapshot_persistence find_persistence(const struct snapshot *snapsho
                        : PERSISTENCE_OFF;
 }
 
-static void conclude(struct snapshot *snapshot, const struct locations *locations) {
-        each_gpu(gpu, snapshot) {
-                if (must_be_legacy(snapshot, gpu, locations)) {
-                        gpu->legacy = HF_YES;
-                        gpu->legacy_inferred = true;
-                }
+static int conclude(struct snapshot *snapshot, const struct locations *locations) {
+        int r = infer_legacy(snapshot, locations);
+
+        each_gpu(gpu, snapshot)
                 gpu->persistence = find_persistence(snapshot, gpu);
-        }
+        return r;
 }
 
 /* nvidia-smi does not count GPUs that are excluded from the driver, so these come last. */
@@ -322,7 +388,7 @@ static void gather_settings(struct snapshot *snapshot, const struct locations *l
                 gpu->settings = settings_state_find(snapshot->settings, gpu->address);
 }
 
-int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
+static int read_once(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
         CLEANUP(snapshot_done) struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
         int r;
 
@@ -337,11 +403,38 @@ int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_
                 r = gather_clients(snapshot, request->locations);
         if (r == 0 && (request->flags & SNAPSHOT_MODE))
                 r = gather_initialised(snapshot, request->locations);
+        if (r == 0 && (request->flags & SNAPSHOT_MODE))
+                r = conclude(snapshot, request->locations);
         if (r < 0)
                 return r;
-        if (request->flags & SNAPSHOT_MODE)
-                conclude(snapshot, request->locations);
         gather_settings(snapshot, request->locations);
+        *ret_snapshot = take_ptr(snapshot);
+        return 0;
+}
+
+/* Whether our daemon's list changed after it was read, so that it may contradict what was read later. */
+static bool is_overtaken(const struct snapshot *snapshot, const struct snapshot_request *request) {
+        CLEANUP(snapshot_done) struct snapshot *later = NULL;
+
+        if (snapshot->daemon != DAEMON_HOLDFAST || !(request->flags & (SNAPSHOT_CLIENTS | SNAPSHOT_MODE)))
+                return false;
+        later = calloc(1, sizeof(*later));
+        return later && snapshot_ask_daemon(later, request->locations, request->timeout_usec) == 0 &&
+               (later->daemon != DAEMON_HOLDFAST || later->head.serial != snapshot->head.serial);
+}
+
+int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
+        CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+
+        for (unsigned n_reads = 1;; n_reads++) {
+                int r = read_once(request, &snapshot);
+
+                if (r < 0)
+                        return r;
+                if (n_reads == READS_MAX || !is_overtaken(snapshot, request))
+                        break;
+                snapshot_done(&snapshot);
+        }
         *ret_snapshot = take_ptr(snapshot);
         return 0;
 }

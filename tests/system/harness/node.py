@@ -131,7 +131,8 @@ class ScriptedDaemon:
         self.silent = silent  # reads calls and answers none
         self.silent_to = silent_to  # procedures of Holdfast's program that it does not answer
         self.lacks = lacks  # procedures that it reports as unavailable
-        self.after_list = after_list  # called after each List, to change the rows
+        self.after_list = after_list  # called after each List, to change the rows and the serial
+        self.serial = 1  # of the list
         self.stats = stats or {}  # the counters of Stats; those not named are 0
         self.sets = []
         self.lists = 0
@@ -217,7 +218,7 @@ class ScriptedDaemon:
 
     def _encode_list(self):
         return (opaque(b"9.8.7") + opaque(b"kernel") + words(4711) + hyper(1_799_999_999_000_000) +
-                words(self.ready) + hyper(1) + words(len(self.rows)) + b"".join(row.encode() for row in self.rows))
+                words(self.ready) + hyper(self.serial) + words(len(self.rows)) + b"".join(row.encode() for row in self.rows))
 
     def _call_nvpd(self, procedure, arguments):
         address = "{:04x}:{:02x}:{:02x}".format(*arguments[:3])
