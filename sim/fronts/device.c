@@ -235,10 +235,12 @@ static void leave_file(struct device_file *file) {
 static void report_fault(struct device_call *call) {
         struct model_caller caller = caller_of(call);
 
-        model_note(call->front->model, &caller,
-                   "SIMULATOR FAULT: ioctl 0x%x on a file that was taken for closed for good (sim/fronts/device.h)",
-                   call->command);
-        fprintf(stderr, "holdfast-sim: fault: ioctl 0x%x by process %d on a file that was taken for closed for good\n",
+        model_note(
+                call->front->model, &caller,
+                "SIMULATOR FAULT: ioctl 0x%x on a file that the simulator had closed by mistake (sim/fronts/device.h)",
+                call->command);
+        fprintf(stderr,
+                "holdfast-sim: fault: ioctl 0x%x by process %d on a file that the simulator had closed by mistake\n",
                 call->command, caller.pid);
 }
 

@@ -65,7 +65,8 @@ static void *loop_main(void *argument) {
                 served = serve_ready(loop);
         }
         if (!served) {
-                fprintf(stderr, "holdfast-sim: the kernel has ended a mount or a device, as for an unmount: ending\n");
+                fprintf(stderr,
+                        "holdfast-sim: a mount or device was removed (for example by umount); the simulator ends\n");
                 (void)kill(getpid(), SIGTERM);
         }
         return NULL;

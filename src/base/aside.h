@@ -13,7 +13,7 @@
  *        nothing for 2 s               item 2 hangs: the child is killed, and left behind if it cannot die
  *                                      another child continues with item 3
  *
- * Only for programs with one thread: the child is a copy of the process that continues to run.
+ * Only for programs with one thread: the child continues as a copy of this process, without exec.
  */
 
 #include <stdbool.h>

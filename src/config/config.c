@@ -77,8 +77,8 @@ static int set_allow_containers(struct reading *reading, const char *value) {
 static int set_number(struct reading *reading, const char *value, unsigned *ret_number) {
         uint64_t number;
 
-        if (text_parse_u64(value, 10, 1000000, &number) < 0 || number == 0)
-                return wrong(reading, "'%s' is not a number from 1 to 1000000", value);
+        if (text_parse_u64(value, 10, CONFIG_NUMBER_MAX, &number) < 0 || number == 0)
+                return wrong(reading, "'%s' is not a number from 1 to %d", value, CONFIG_NUMBER_MAX);
         *ret_number = (unsigned)number;
         return 1;
 }

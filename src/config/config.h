@@ -30,7 +30,10 @@
 #include "config/setting.h"
 #include "gpu/inventory.h"
 
-enum { CONFIG_RULES_MAX = 128 };
+enum {
+        CONFIG_RULES_MAX = 128,
+        CONFIG_NUMBER_MAX = 1000000, /* of a key of [daemon], and of the same option */
+};
 
 enum config_switch {
         CONFIG_UNSET,

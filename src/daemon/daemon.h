@@ -15,6 +15,6 @@
 
 /*
  * Runs the daemon from its start to its end, and reports to the waiting parent, if any. Returns the exit status. If a
- * thread is stuck in the driver, it does not return but ends the process.
+ * thread is stuck in the driver, the function does not return: it ends the process.
  */
 int daemon_run(const struct options *options, const struct privileges *privileges, struct startup *startup);

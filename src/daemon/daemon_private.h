@@ -48,7 +48,8 @@ struct daemon {
 
 /* Takes the steps until one fails (logged). Returns 0, or the exit status. */
 int steps_take(struct daemon *daemon);
-/* Undoes the steps in reverse order, up to a thread that is stuck in the driver. */
+/* Undoes the steps in reverse order. Stops early if a thread is stuck in the driver, because it still uses what the
+ * earlier steps created. */
 void steps_undo(struct daemon *daemon);
 
 struct registry_policy daemon_policy_of(const struct gpu_info *info, int index, void *userdata);

@@ -47,10 +47,10 @@ int rm_events_open(struct rm_events **ret_events, const struct locations *locati
 void rm_events_free(struct rm_events *events);
 
 /*
- * Becomes readable (POLLIN) when there is something to read. The driver resets this whenever the descriptor is polled,
- * even by epoll_ctl(). So watch it once and permanently (EV_PERSIST), and then read once without a wake-up. A wake-up
- * during a read means that another read is due. Because of the reset, the descriptor does not keep the loop busy during
- * a read.
+ * Becomes readable (POLLIN) when there is something to read. Every poll, even by epoll_ctl(), clears the readable
+ * state, so the descriptor does not keep the loop busy during a read. Add the event once, with EV_PERSIST, then read
+ * once immediately, because adding it may have cleared a wake-up. If it becomes readable during a read, read again
+ * afterwards.
  */
 int rm_events_fd(const struct rm_events *events);
 

@@ -121,7 +121,7 @@ def wait_others_held(driver, before):
 
 
 def start_if_dead():
-    """Restarts a daemon that is dead but for a thread in the driver: systemd does not notice its end."""
+    """Restarts a daemon that was killed, but still has a thread in the driver: systemd does not notice its end."""
     if shown("ActiveState") == "failed":
         systemctl("reset-failed", UNIT)
     systemctl("restart", "--no-block", UNIT)
@@ -132,7 +132,7 @@ def restart():
 
 
 def is_kept(pid):
-    """Whether the process is dead but for a thread in the driver, so systemd does not notice its end."""
+    """Whether the process was killed, but still has a thread in the driver, so systemd does not notice its end."""
     if Path(f"/proc/{pid}/exe").exists():
         return False
     with contextlib.suppress(OSError):
@@ -176,9 +176,9 @@ def reexecute():
 
 
 def ends():
-    """Returns the ends to try. While a GPU hangs in its teardown the driver answers no call and each start waits for time
-    limits, so fewer are tried. On 535 this is also so for a hanging open, and a hanging teardown takes minutes,
-    so CI tries the rest on 550 only."""
+    """Returns the ways to end the daemon, for each hanging call. While a teardown hangs, the driver answers no call and each
+    start waits for time limits, so only two ways are tried; on 535 this is also so while an open hangs. There, a hanging
+    teardown takes minutes, so CI tries it on 550 only."""
     version = Path("/proc/driver/nvidia/version")
     if "CI" in os.environ and version.exists() and " 535." in version.read_text():
         return {"open": (restart, kill_for_good)}

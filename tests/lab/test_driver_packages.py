@@ -93,7 +93,7 @@ def test_our_package_stays_when_the_driver_is_installed_upgraded_or_removed(offe
     offered.gpus.wait_released()
 
 
-def test_our_package_replaces_nvidias_until_that_is_installed_by_name(offered):
+def test_our_package_replaces_nvidias_until_nvidias_is_installed_by_name(offered):
     userspace.apt(offered, "install", "libcuda1")
     assert state(offered, "nvidia-persistenced") == "installed"
     userspace.apt(offered, "install", *OURS)

@@ -131,7 +131,8 @@ DEPENDENT = "inference.service"
 
 @pytest.fixture(params=["Requires", "BindsTo"])
 def depended_on(request, node):
-    """A node with a service that requires ours. It must not be restarted with the daemon, since it would lose its model."""
+    """A node with a service that requires ours. It stands for an inference server: a restart would lose the model that it has
+    loaded, so it must not be restarted with the daemon."""
     node.write(f"/etc/systemd/system/{DEPENDENT}",
                f"[Unit]\n{request.param}={SERVICE}\nAfter={SERVICE}\n[Service]\nExecStart=/bin/sleep infinity\n")
     node.exec("systemctl", "daemon-reload")

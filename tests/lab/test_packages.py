@@ -223,7 +223,7 @@ def test_a_purge_leaves_only_the_user(bare_node, packages):
     assert bare_node.exec("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_without_the_package_of_nvidias_names_holdfasts_own_unit_can_be_used(holder):
+def test_without_holdfast_nvidia_persistenced_holdfasts_own_unit_can_be_used(holder):
     remove(holder, "holdfast-nvidia-persistenced")
     assert show(holder, UNIT, "LoadState") == "not-found"
     holder.gpus.wait_released()
@@ -231,7 +231,7 @@ def test_without_the_package_of_nvidias_names_holdfasts_own_unit_can_be_used(hol
     assert opens(holder) == [1, 1]
 
 
-def test_nvidias_package_replaces_the_package_of_its_names_and_holdfast_can_replace_it_again(holder, packages, lab):
+def test_nvidias_package_replaces_holdfast_nvidia_persistenced_and_is_replaced_by_it_again(holder, packages, lab):
     theirs = packages.drivers("nvidia-persistenced", fields="")
     assert "holdfast-nvidia-persistenced" in install(holder, theirs)
     assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == "/usr/bin/nvidia-persistenced\n"

@@ -34,7 +34,7 @@ def told(words, node, gpus=(0, 1)):
 
 
 def enabled(node, daemon):
-    """Returns what nvidia-smi says after it has enabled the mode; 555 says how it did."""
+    """Returns what nvidia-smi says after it has enabled the mode; 555 adds the way: via the daemon, or the legacy flag."""
     if node.stock.branch != "555":
         return "Enabled persistence mode"
     return "Enabled Legacy persistence mode" if daemon == "none" else "Enabled persistence mode via daemon"
@@ -126,7 +126,7 @@ def test_holdfast_query_prints_what_nvidia_smi_prints(node, daemon):
         assert node.holdfast("query", *words, f"--format={form}").out.splitlines() == lines
 
 
-def test_no_other_field_but_the_time_is_in_both_programs(node):
+def test_the_compared_fields_and_the_time_are_all_that_both_programs_have(node):
     theirs = {name for line in node.smi("--help-query-gpu")[1] if line.startswith('"') for name in line.split('"')[1::2]}
     listed = node.holdfast("query", "--list-fields").out
     ours = {*re.findall(r"^  (\S+)", listed, re.MULTILINE), *re.findall(r"\(also (\S+)\)", " ".join(listed.split()))}

@@ -41,7 +41,7 @@ ENABLED, DISABLED = (rpc.SUCCESS, rpc.ENABLED), (rpc.SUCCESS, rpc.DISABLED)
 
 @pytest.fixture
 def daemon(world):
-    """The daemon on two GPUs. The test itself has reported it if NVIDIA's daemon hangs at the end."""
+    """The daemon on two GPUs. NVIDIA's daemon may hang at the end: the test has then failed already, so this only kills it."""
     daemon = world.start()
     yield daemon
     if other_daemon() and not daemon.status:
@@ -232,7 +232,8 @@ def test_garbled_calls(daemon, world):
 
 @pytest.fixture
 def few_descriptors():
-    """Limits the programs started during the test to 256 descriptors. The result lifts the test's own limit."""
+    """Limits the programs started during the test to 256 descriptors. Yields a function that raises the limit of the test itself
+    again."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
@@ -520,7 +521,7 @@ def process_with_pid(pid):
         assert process.kill_and_reap(child)
 
 
-def test_a_set_on_a_connection_from_a_container_whose_pid_root_has_reused(kernel, world, daemon):
+def test_a_set_on_the_connection_of_an_ended_process_of_a_container_whose_pid_root_now_has(kernel, world, daemon):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = ["unshare", "--pid", "--fork", sys.executable, "-I", "-c", LENDER, str(daemon.socket_path),

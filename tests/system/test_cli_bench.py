@@ -56,7 +56,7 @@ def series(document, gpu=0, what="open"):
 
 def test_cold_and_held_opens_are_measured_in_turns_and_all_gpus_are_held_again(world, daemon):
     result = bench(world, "--count=3", "--json")
-    assert result.status == DONE, result.err
+    assert result.status == DONE, result.out + result.err
     assert "2 of 2 GPUs held again" in result.err
     document = result.json("bench")
     assert document["model"] is True
@@ -92,7 +92,7 @@ def test_without_cudas_library_bench_prints_the_reason(world, daemon):
 
 def test_held_only_makes_no_gpu_cold(world, daemon):
     result = bench(world, "--held-only", yes=False)
-    assert result.status == DONE, result.err
+    assert result.status == DONE, result.out + result.err
     assert initialisations(world) == [1, 1] and world.sim.journal("torn-down") == []
     table = result.out.split("\n\n")[0].splitlines()[2:]
     assert [row.split()[:3] for row in table] == [["0", "open", "held"], ["1", "open", "held"]]
@@ -287,7 +287,7 @@ def test_bench_reports_within_its_timeout_that_the_daemon_has_gone(world):
 def test_without_a_daemon_bench_holds_the_gpu_itself(world):
     world.simulate(2)
     result = bench(world, "--count=2", "--gpu=0")
-    assert result.status == DONE, result.err
+    assert result.status == DONE, result.out + result.err
     assert 'No daemon runs: "held" means that a process of this command has the GPU open.' in result.out
     assert re.search(r"^ +0  open +held +.* +2 +", result.out, re.M)
     assert initialisations(world)[0] == 4, "expected two cold times and two holds"
@@ -312,7 +312,7 @@ def test_with_nvidias_daemon_bench_switches_the_mode_off_and_on(world):
     world.simulate(2)
     with nvidias_daemon(world) as daemon:
         result = bench(world, "--count=2", "--gpu=1")
-    assert result.status == DONE, result.err
+    assert result.status == DONE, result.out + result.err
     address = world.gpus[1].rpartition(".")[0]
     assert daemon.sets == [(address, 0), (address, 1)] * 2 + [(address, 1)]
     assert "1 of 1 GPU held again" in result.err

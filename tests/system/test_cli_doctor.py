@@ -543,7 +543,7 @@ def test_a_drop_in_with_another_command_line_is_a_note_that_quotes_it_and_names_
     healthy.node.write(path[1:], "[Service]\nExecStart=\nExecStart=/usr/bin/nvidia-persistenced --user root\n")
     healthy.boot_systemd(DropInPaths=f"/a/limits.conf {path}", Documentation=OURS, User=user)
     check = healthy.examine()["unit"]
-    assert check["verdict"] == "note" and f"as user {told};" in check["summary"], check
+    assert check["verdict"] == "note" and f"as user {told}, and the unit's sandbox still applies" in check["summary"], check
     assert f"{path}: ExecStart=/usr/bin/nvidia-persistenced --user root" in evidence(check)
 
 

@@ -256,7 +256,7 @@ def test_takeover_is_undone_if_nvidias_daemon_still_answers(systemd):
     assert_sent_back(systemd, systemd.takeover(), "Holdfast's daemon does not answer: NVIDIA's does")
 
 
-def test_takeover_names_a_drop_in_that_overrides_ours_and_restarts_only_to_undo(systemd):
+def test_if_a_drop_in_overrides_ours_takeover_names_it_and_restarts_the_unit_once_for_the_undo(systemd):
     systemd.unit(DropInPaths="/etc/systemd/system/nvidia-persistenced.service.d/override.conf")
     (systemd.state / "overruled").touch()
     result = systemd.takeover()

@@ -234,7 +234,7 @@ def test_a_set_to_the_configured_mode_is_also_overridden_by_a_changed_rule(world
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_a_set_lasts_when_the_driver_reports_a_uuid_with_another_rule(world):
+def test_a_set_lasts_when_the_driver_reports_a_uuid_that_another_rule_names(world):
     """Only a reload overrides a Set. Here the file stays the same, and the daemon learns which GPU a rule is for."""
     world.simulate(gpus=2, gpu1="hang = open")
     config, address = world.base / "holdfast.conf", world.gpus[1]

@@ -316,7 +316,7 @@ def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
 
 
 @kernel_only
-def test_without_notices_and_kernel_log_an_unbind_waits_for_a_set_off_that_outlasts_the_bind(world):
+def test_without_notices_and_kernel_log_an_unbind_waits_until_a_client_sets_the_gpu_off_which_stays_off_after_the_bind(world):
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
     (world.base / "root/run/kmsg").unlink()
     daemon = world.start("--verbose")

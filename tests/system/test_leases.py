@@ -218,7 +218,7 @@ def stopped(pid):
 
 
 def test_a_set_that_was_sent_after_a_lease_ended_succeeds(world, daemon, client):
-    """This also holds if a connection was waiting before the lease's ended: the daemon then accepts the Set's connection too,
+    """This also holds if a connection was waiting before the lease's connection was closed: the daemon then accepts the Set's connection too,
     before it reads the end of the lease."""
     assert client.release(world.gpus[0]) == rpc.SUCCESS
     with contextlib.ExitStack() as connections:
@@ -232,8 +232,8 @@ def test_a_set_that_was_sent_after_a_lease_ended_succeeds(world, daemon, client)
 
 
 def test_a_lease_of_a_client_that_was_identified_with_its_call_waiting_ends_in_order(world, daemon, client):
-    """With the 33rd session the daemon finds out who its clients are: from then on root's come first, also one that the loop
-    was about to serve."""
+    """A rejected version of the daemon identified its clients only from the 33rd session on, and then served root's next
+    connection before the end of the lease (decision 18). This order must stay."""
     set_on = rpc.call_message(2, rpc.V2_SET_ONLY, rpc.device(world.gpus[0]) + rpc.words(rpc.ENABLED))
     with contextlib.ExitStack() as connections:
         client.null(1)

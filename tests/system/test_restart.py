@@ -589,8 +589,8 @@ def test_a_hundred_kills_at_random_moments_tear_down_no_gpu(world):
     """The kills come during the start, during opens, at rest, and while a client sets two of the GPUs on and off.
 
     The other two GPUs must be initialised once and never torn down once the keeper has them, which is long before the end of
-    their initialisation. Each teardown of the first two needs a Set: an off, or an on that was killed after the driver's open
-    and before the keeper had the descriptor, which nobody can prevent.
+    their initialisation. Each teardown of the first two needs a Set: an off; or an on during which the daemon was killed between
+    the driver's open and the keeper's copy, a gap that no code can close.
     """
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.SystemRandom().randrange(2**32)))
     print(f"HOLDFAST_TEST_SEED={seed}")

@@ -155,7 +155,8 @@ time.sleep(600)
 @one_backend
 @pytest.mark.holdfast_only("this was not tried with NVIDIA's daemon")
 def test_a_user_who_locks_the_pid_file_of_a_killed_daemon_does_not_prevent_another_start(world):
-    """Everybody may read the file, and therefore lock it for reading. A waiting lock is given when the daemon dies."""
+    """Everybody may read the file, and therefore lock it for reading. A process that waits for the lock gets it when the
+    daemon dies."""
     first = world.start()
     with subprocess.Popen([sys.executable, "-c", READ_LOCK, str(first.pid_file)], stdout=subprocess.PIPE,
                           user=process.NOBODY) as user:

@@ -17,8 +17,8 @@ struct hold {
 };
 
 /*
- * Opens every initialised GPU of the snapshot, which was taken with SNAPSHOT_MODE. Returns 0, or negative errno: with
- * any but -ENOMEM one GPU, whose row is in *ret_row, cannot be opened, and the others are open.
+ * Opens every initialised GPU of the snapshot, which was taken with SNAPSHOT_MODE. Returns 0; -ENOMEM; or another
+ * negative errno if one GPU cannot be opened: *ret_row is its row, and the others are open.
  */
 int hold_open(struct hold *hold, const struct snapshot *snapshot, const struct locations *locations, size_t *ret_row);
 

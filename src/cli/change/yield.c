@@ -249,7 +249,7 @@ static void name_not_held(const struct yield *yield, const struct snapshot *now)
                         continue;
                 complain_detail("%s: %s%s%s", gpu->label,
                                 !row              ? "no longer present; the daemon holds it when it comes back"
-                                : !row->in_daemon ? "the daemon does not list it yet; it holds it when it does"
+                                : !row->in_daemon ? "the daemon does not list it yet; once listed, it is held again"
                                                   : snapshot_state(now, row),
                                 row && row->detail.error_text[0] ? ": " : "", row ? row->detail.error_text : "");
         }

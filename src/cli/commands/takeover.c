@@ -44,7 +44,8 @@ static struct takeover_options {
 static const struct option_spec options[] = {
         OPTION_SWITCH(struct takeover_options, clear_legacy_flag, "clear-legacy-flag",
                       "also switch off the kernel's own persistence flag, which nvidia-smi -pm 1 sets where no "
-                      "daemon runs: between the two daemons, through NVML"),
+                      "daemon runs. This happens through NVML, after the old daemon has ended and before the new one "
+                      "starts"),
         OPTION_SWITCH(struct takeover_options, dry_run, "dry-run",
                       "only print what would be done, and whether it is possible"),
         OPTION_JSON(struct takeover_options, "with --status: print JSON (docs/schemas/takeover.json)"),
@@ -58,7 +59,9 @@ static const struct option_spec options[] = {
 
 static const struct command_exit exits[] = {
         {STATUS_DONE, "done, or nothing had to be done; with --status: the unit runs Holdfast's daemon"},
-        {STATUS_FAILED, "not done: nothing has changed, unless the message says otherwise; with --status: it does not"},
+        {STATUS_FAILED,
+         "not done: nothing has changed, unless the message says otherwise; with --status: the unit does not run "
+         "Holdfast's daemon"},
         {STATUS_USAGE, "wrong usage"},
         {STATUS_NOT_PERMITTED, "not root"},
         {0},
@@ -303,15 +306,15 @@ static const struct {
         const char *option;
         const char *instead;
 } former_options[] = {
-        {"--no-persistence-mode", "every GPU is held; 'persistence = off' below [gpu *] is the same"},
-        {"--uvm-persistence-mode", "UVM's state is not kept; 'uvm-persistence = on' below [gpu *] is the same"},
+        {"--no-persistence-mode", "so every GPU is held. For the old behaviour, write 'persistence = off'"},
+        {"--uvm-persistence-mode", "so UVM's state is not kept. For the old behaviour, write 'uvm-persistence = on'"},
 };
 
 static void note_options(const struct takeover *takeover) {
         for (size_t i = 0; i < ARRAY_SIZE(former_options); i++)
                 if (strstr(takeover->service.exec_start, former_options[i].option))
-                        report_say("note: the unit's own command line has %s, which no longer has an effect: %s in "
-                                   "/etc/holdfast/holdfast.conf",
+                        report_say("note: the unit's own command line has %s, which no longer has an effect, %s below "
+                                   "[gpu *] in /etc/holdfast/holdfast.conf",
                                    former_options[i].option, former_options[i].instead);
 }
 
@@ -371,7 +374,9 @@ static void tell_given_back(const struct takeover *takeover) {
                 return;
         n_held = snapshot_count_held(now);
         if (n_held < takeover->hold.n_held)
-                report_say("note: it holds %zu of the %zu GPUs that were initialised; 'holdfast set on' holds them",
+                report_say("note: NVIDIA's daemon holds only %zu of the %zu GPUs that were initialised; run 'holdfast "
+                           "set on' "
+                           "to hold the others",
                            n_held, takeover->hold.n_held);
 }
 

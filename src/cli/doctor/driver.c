@@ -231,6 +231,7 @@ void probe_driver_loaded(const struct examination *examination, struct finding *
         if (finding->verdict != VERDICT_OK || !snapshot_untold(snapshot, untold, sizeof(untold)))
                 return;
         finding_set(finding, VERDICT_PROBLEM, "%s", untold);
-        finding_cure(finding,
-                     "journalctl --dmesg --grep 'NVRM|Xid'    # which GPU hangs; its job, or the node, must end");
+        finding_cure(
+                finding,
+                "journalctl --dmesg --grep 'NVRM|Xid'    # find the GPU that hangs; end its job, or reboot the node");
 }

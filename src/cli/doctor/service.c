@@ -76,7 +76,8 @@ static void note_hidden(const struct examination *examination, struct finding *f
                 if (locations_path(path, examination->locations, packaged) < 0 || access(path, F_OK) < 0)
                         continue;
                 finding_set(finding, VERDICT_NOTE,
-                            "a unit in /etc hides the package's: its user, sandbox and restarts are not in force");
+                            "a unit in /etc hides the package's unit: the user, sandbox and restart settings of the "
+                            "package's unit are not in effect");
                 finding_quote(finding, "%s hides %s", service->fragment_path, path);
                 finding_cure_unit(finding, examination, /* a revert disables it */
                                   "systemctl revert UNIT; systemctl enable UNIT; systemctl restart UNIT");
@@ -107,8 +108,8 @@ static void note_drop_in(const struct examination *examination, const char *drop
                 return;
         if (finding->verdict == VERDICT_OK)
                 finding_set(finding, VERDICT_NOTE,
-                            "a drop-in starts the daemon by another command line than the unit's, as user %.60s; that "
-                            "line changes nothing of the sandbox",
+                            "a drop-in replaces the unit's command line; the daemon runs as user %.60s, and the unit's "
+                            "sandbox still applies",
                             user[0] != '\0' ? user : "root");
         finding_quote(finding, "%s: %s", path, line);
 }

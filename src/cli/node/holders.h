@@ -6,9 +6,9 @@
  * Who has a GPU's node open: every process' descriptors, as /proc/PID/fd shows them. Looking opens and initialises
  * nothing. The processes are always this system's, whatever root the devices are below.
  *
- * Any process may have a file open that is called "nvidia0" and lies on a file system whose server is dead. So names
- * are compared first, and nothing is asked that the kernel would pass on to the file system; should a process be in the
- * way all the same, it is left out after a while (base/aside.h). Only for programs with one thread.
+ * Any process may have a file open that is called "nvidia0" and lies on a file system whose server is dead. So the code
+ * compares names first, and makes no call that the kernel forwards to the file system. If reading a process hangs
+ * nevertheless, that process is skipped after a time limit (base/aside.h). Only for programs with one thread.
  */
 
 #include <stdbool.h>

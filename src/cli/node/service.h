@@ -51,10 +51,10 @@ void service_read(struct service *service, const struct locations *locations, co
 void service_find(struct service *service, const struct locations *locations, int32_t daemon_pid,
                   uint64_t timeout_usec);
 
-/* It failed, or did and is about to be started again. */
+/* Whether the unit has failed, including when systemd is about to start it again. */
 bool service_has_failed(const struct service *service);
 
-/* It failed and is started again, not for the first time. */
+/* Whether the unit has failed and systemd has started it again, more than once. */
 bool service_flaps(const struct service *service);
 
 /* Whether the unit itself, or what a takeover laid over it, is Holdfast's, by its Documentation=. */
@@ -76,8 +76,8 @@ bool service_program(const struct service *service, char *buffer, size_t size);
 bool service_can_ask(const struct locations *locations);
 
 /*
- * Runs a program of systemd's with arguments, of which the first is set and the last is NULL. Returns 0 with what it
- * printed, or negative errno (-ENOENT: it is not there, -EIO: it said no, -ETIMEDOUT).
+ * Runs a program of systemd's. arguments[0] is free: this function sets it to the program's path; NULL ends the array.
+ * Returns 0 with what it printed, or negative errno (-ENOENT: it is not there, -EIO: it said no, -ETIMEDOUT).
  */
 int service_run_program(const struct locations *locations, const char *name, const char **arguments,
                         uint64_t timeout_usec, char *output, size_t size);

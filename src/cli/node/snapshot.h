@@ -27,9 +27,9 @@ enum snapshot_flags {
         SNAPSHOT_DAEMON = 1 << 0,  /* ask the daemon */
         SNAPSHOT_CLIENTS = 1 << 1, /* look through all processes' descriptors */
         SNAPSHOT_MODE = 1 << 2,    /* find the persistence mode; without a daemon asks the driver, which may wait */
-        SNAPSHOT_PROOF = 1 << 3,   /* if the daemon is NVIDIA's, look which nodes it has open, as clients */
+        SNAPSHOT_PROOF = 1 << 3,   /* if the daemon is NVIDIA's, read which nodes it has open: fills in `clients` */
         SNAPSHOT_QUICK = 1 << 4,   /* do not read the driver's list if our daemon answers */
-        SNAPSHOT_NAMES = 1 << 5,   /* with SNAPSHOT_QUICK: but its addresses, which never waits */
+        SNAPSHOT_NAMES = 1 << 5,   /* with SNAPSHOT_QUICK: read only the addresses of that list, which never waits */
 };
 
 struct snapshot_request {

@@ -130,7 +130,7 @@ const char *report_held_by(const struct snapshot *snapshot, const struct snapsho
 
         for (size_t i = 0; i < gpu->n_clients; i++) {
                 kept |= gpu->clients[i].is_keeper;
-                /* A daemon may have a GPU open that it does not report as held: ours while it opens and closes it. */
+                /* A daemon may have a GPU open that it does not report as held: ours while it opens it. */
                 held |= !gpu->clients[i].is_keeper && snapshot_is_daemon(snapshot, &gpu->clients[i]);
         }
 

@@ -37,5 +37,5 @@ struct apply {
  */
 json_t *apply_run(const struct apply *apply);
 
-/* The rows of a GPU of which nothing is known. differs: whether that counts as not as wanted. */
+/* The rows of a GPU of which nothing is known. differs: report them as different from the wanted ones. */
 json_t *apply_rows_unknown(const struct config_settings *wanted, bool differs, const char *reason);

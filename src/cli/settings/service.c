@@ -251,8 +251,8 @@ static void read_worker(struct settings_service *service, struct service_gpu *gp
                 service->changed = true;
         }
         if (gpu->worker.fd >= 0 && clock_monotonic_usec() >= gpu->worker.deadline_usec) {
-                service_gpu_give_up(gpu, gpu->worker.applying ? "the driver did not answer for 30 s, so its settings "
-                                                                "are not known"
+                service_gpu_give_up(gpu, gpu->worker.applying ? "the driver did not answer for 30 s, so the GPU's "
+                                                                "settings are not known"
                                                               : "a hook did not end in time, and was abandoned");
                 service->changed = true;
         }

@@ -121,7 +121,7 @@ static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
 static const char *reason_of_release(const struct service_gpu *gpu) {
         if (!gpu->present)
                 return "the daemon does not list it any more";
-        return gpu->said.leased ? "leased" : gpu->said.wanted ? "the driver or a stop asked for it" : "not wanted";
+        return gpu->said.leased ? "leased" : gpu->said.wanted ? "being opened again" : "not wanted";
 }
 
 void service_gpu_note(struct service_gpu *gpu, const struct hf_gpu *said, uint64_t daemon_started) {

@@ -29,7 +29,7 @@ struct service_gpu {
         uint64_t daemon_started;
         uint32_t opens;
         uint64_t since;
-        bool failed; /* the event is queued already */
+        bool failed; /* HOOK_FAILED was already queued for this failure */
         struct config_settings wanted;
         json_t *configured;                              /* the configured settings, as texts */
         struct service_event events[SERVICE_EVENTS_MAX]; /* in their order */
@@ -43,7 +43,8 @@ struct service_gpu {
 struct service_gpu *service_gpu_new(const struct pci_address *address);
 struct service_gpu *service_gpu_free(struct service_gpu *gpu);
 
-/* Takes over the row that the service before this one has written, if that had nothing left to do. */
+/* Takes over the row that the service before this one has written, if that service had nothing left to do for this GPU.
+ */
 void service_gpu_remember(struct service_gpu *gpu, json_t *row);
 
 /* Sets what is wanted. If that has changed, the settings are due. */

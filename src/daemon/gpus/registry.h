@@ -57,8 +57,8 @@ int registry_new(struct registry **ret_registry, const struct registry_config *c
 void registry_free(struct registry *registry);
 
 /*
- * Hands in one or both descriptors that a previous process opened for this GPU; registry_start() begins to adopt them.
- * Call it before. Returns 0, or -ENOMEM; the registry owns the descriptors unless it fails.
+ * Hands in one or both descriptors that a previous process opened for this GPU. Call this before registry_start(),
+ * which begins to adopt them. Returns 0, or -ENOMEM; the registry owns the descriptors unless it fails.
  */
 int registry_adopt(struct registry *registry, const struct pci_address *address, const struct gpu_hold *hold);
 

@@ -30,7 +30,8 @@
  */
 enum presence {
         PRESENCE_LISTED,
-        PRESENCE_ASSUMED, /* adopted, but not listed yet: held as before, since rules may name its UUID */
+        PRESENCE_ASSUMED, /* adopted, but not listed yet: stays held, since rules may name its UUID, which is not known
+                             yet */
         PRESENCE_DOUBTFUL,
         PRESENCE_GONE,
 };
@@ -155,7 +156,7 @@ void registry_ask(struct registry *registry);
 
 /* The driver announces that a GPU is about to be unbound, and waits for us to release it; or that it was bound. */
 void registry_note_event(struct registry *registry, const struct rm_event *event);
-/* The kernel log says that the driver waits for the users of this GPU. Does nothing if we do not use it. */
+/* The kernel log says that the driver waits for the users of this GPU. Does nothing if we neither hold nor open it. */
 void registry_note_unbind(struct registry *registry, const struct pci_address *address);
 
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);

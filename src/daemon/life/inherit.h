@@ -17,7 +17,8 @@ struct inherit {
         struct keeper_link *keeper;
         bool adopts;   /* the backend can adopt what another process has opened */
         int listen_fd; /* -1: none, or the server has it */
-        int log_fd;    /* -1: none, or the registry has it. If root has opened the log, it is set before */
+        int log_fd; /* -1: none, or the registry has it. Set before inherit_passed() if the daemon could open it itself
+                     */
 };
 
 /*

@@ -30,7 +30,9 @@ void reload(const struct reload *parts) {
                 apply(parts);
         else /* Landlock permits only folders known at the start (sandbox/paths.h) */
                 log_write(LOG_ERR, "the current configuration stays in effect%s",
-                          r == -EACCES && parts->settings->options->sandbox ? "; a restart reads files in other folders"
-                                                                            : "");
+                          r == -EACCES && parts->settings->options->sandbox
+                                  ? "; the sandbox permits only the folders that were known at the start: restart the "
+                                    "daemon"
+                                  : "");
         progress_reloaded(parts->progress);
 }

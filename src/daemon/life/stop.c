@@ -70,7 +70,8 @@ static void on_limit(evutil_socket_t fd, short what, void *userdata) {
         for (size_t i = 0; (gpu = registry_gpu(stop->config.registry, i)); i++)
                 if (gpu->job != GPU_JOB_NONE)
                         log_write(LOG_WARNING,
-                                  "device %s - the driver has not released it yet; the kernel continues with that",
+                                  "device %s - a call of the driver has not returned; the kernel completes it after "
+                                  "this process has ended",
                                   pci_address_format(&gpu->info.address, text));
         if (!stop->keeps_gpus)
                 keeper_link_drop_all(stop->config.keeper);

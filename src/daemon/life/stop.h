@@ -9,8 +9,8 @@
  *      USR1         leave what we hold with the keeper; wait for it if it is being restarted; without a keeper,
  *                   release everything in an orderly way
  *
- * The stop has a time limit, because nobody waits longer for us. If a driver call takes longer, the process ends and
- * the kernel completes the call.
+ * The stop has a time limit, because service managers and init scripts do not wait longer. If a driver call takes
+ * longer, the process ends and the kernel completes the call.
  */
 
 #include <stdbool.h>

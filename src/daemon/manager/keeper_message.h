@@ -9,8 +9,9 @@
  *
  *      daemon                      keeper
  *        | CALL, one end of a pair -->|   the only datagram
- *        |<-------------------- HELLO |   only now may the daemon send descriptors: whoever closes an unread call,
- *        |                            |   perhaps process 1, would also close the descriptors sent after it
+ *        |<-------------------- HELLO |   only now may the daemon send descriptors: an unread CALL is in the keeper's
+ *        |                            |   socket together with its end of the pair. Whoever closes that socket,
+ *        |                            |   perhaps process 1, also closes the descriptors already sent to that end
  *        | TAKE --------------------->|   the first connection of a daemon: asks for what the previous daemon left
  *        |<------- HAVE name, fd ...  |
  *        |<---------------------- END |

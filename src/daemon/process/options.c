@@ -14,6 +14,7 @@
 #include "base/options.h"
 #include "base/standard.h"
 #include "base/text.h"
+#include "config/config.h"
 #include "gpu/backend.h"
 
 static const char program[] = "nvidia-persistenced";
@@ -80,7 +81,7 @@ static const char *const keeper_choices[] = {
 #define AT(member) .offset = offsetof(struct options, member)
 #define TEXT .kind = OPTION_TEXT
 #define OFF .kind = OPTION_OFF
-#define WHOLE_SECONDS .kind = OPTION_NUMBER, .minimum = 1, .maximum = 86400
+#define WHOLE_SECONDS .kind = OPTION_NUMBER, .minimum = 1, .maximum = CONFIG_NUMBER_MAX
 #define CALL(function) .kind = OPTION_CALL, .set = (function)
 
 static const struct option_spec table[] = {
@@ -97,7 +98,8 @@ static const struct option_spec table[] = {
         {"nvidia-cfg-path", 0, "PATH", "hold GPUs through libnvidia-cfg.so.1 in this folder (--backend=nvidia-cfg)",
          TEXT, AT(nvidia_cfg_path)},
         {"backend", 0, "NAME", "how to hold GPUs: kernel (the default) or nvidia-cfg", CALL(set_backend), AT(backend)},
-        {"foreground", 'f', .help = "stay in the foreground and log to standard error; also when NOTIFY_SOCKET is set",
+        {"foreground", 'f',
+         .help = "stay in the foreground and log to standard error; a set NOTIFY_SOCKET has the same effect",
          AT(foreground)},
         {"root", 0, "DIR", "use /dev, /proc, /sys and /run below DIR (of a simulated driver or a container)",
          CALL(set_root), AT(locations.root)},
@@ -117,7 +119,7 @@ static const struct option_spec table[] = {
         {"no-sandbox", .help = "run without the system call filter and without Landlock", OFF, AT(sandbox)},
         {"admin-group", 0, "GROUPNAME", "let members of this group change persistence, in addition to root", TEXT,
          AT(admin_group)},
-        {"allow-containers", .help = "let root in other PID namespaces (containers) do so as well",
+        {"allow-containers", .help = "let root in other PID namespaces (containers) change persistence, too",
          AT(allow_containers)},
         {"config", 0, "FILE", "read this configuration instead of /etc/holdfast/holdfast.conf", CALL(set_config),
          AT(config)},
@@ -125,7 +127,7 @@ static const struct option_spec table[] = {
         {"make-nodes", 0, "[GPU|uvm]",
          "as root: create missing device nodes (of this GPU, of UVM), and exit with 0 or 1", CALL(set_nodes)},
         {"pass-kernel-log",
-         .help = "as root, before the daemon starts: open the kernel log for it through systemd, and exit",
+         .help = "as root, before the daemon starts: open the kernel log, store the descriptor with systemd, and exit",
          AT(pass_kernel_log)},
         {0},
 };

@@ -410,7 +410,7 @@ def stops_in_time(_setting, daemon):
             if path.exists()]
     expect(not left, f"left behind: {left}")
     daemon.log.wait_end(5)
-    slow = daemon.log.has("the driver has not released it yet")
+    slow = daemon.log.has("a call of the driver has not returned")
     expect(seconds <= CONTRACT_STOP_SEC or slow, f"it took {seconds:.3f} s and gave no reason")
     return f"exit status 0 after {seconds:.3f} s{', as the driver was slow' if slow else ''}; socket and pid file are gone"
 
