@@ -75,6 +75,8 @@ struct gpu_ops {
          * lists 0 GPUs; nvidia-cfg returns -ENXIO if its library reports an error.
          */
         int (*list)(void *context, struct gpu_info **ret_gpus, size_t *ret_n);
+        /* Whether a driver is bound to the GPU: 1, 0, or negative errno. Never waits. NULL: not supported. */
+        int (*is_bound)(void *context, const struct pci_address *address);
 
         int (*open)(void *context, const struct pci_address *address, struct gpu_hold *ret_hold,
                     struct gpu_failure *ret_failure);

@@ -213,6 +213,31 @@ int inventory_read_addresses(const struct locations *locations, struct gpu_info 
         return read_folder(locations, true, ret_gpus, ret_n);
 }
 
+/* ---- sysfs ---- */
+
+/* Reads the first character of a link. Returns 0 or negative errno. */
+static int try_link(const struct locations *locations, const char *name, const char *suffix) {
+        char path[PATH_MAX], relative[64], target[1];
+        int r;
+
+        text_set(relative, "/sys/bus/pci/devices/%s%s", name, suffix);
+        r = locations_path(path, locations, relative);
+        if (r < 0)
+                return r;
+        return readlink(path, target, sizeof(target)) < 0 ? -errno : 0;
+}
+
+int inventory_is_bound(const struct locations *locations, const struct pci_address *address) {
+        char name[PCI_ADDRESS_SIZE];
+        int r;
+
+        r = try_link(locations, pci_address_format(address, name), "/driver");
+        if (r != -ENOENT)
+                return r < 0 ? r : 1;
+        r = try_link(locations, name, "");
+        return r == -EINVAL ? 0 : r; /* a folder instead of a link, as in a test's tree */
+}
+
 /* ---- the driver's version ---------------------------------------------------- */
 
 /* "595.45.04": only digits and at least one dot. The other words of the line have other characters. */

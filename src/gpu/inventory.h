@@ -41,6 +41,13 @@ int inventory_read_addresses(const struct locations *locations, struct gpu_info 
 int inventory_read_gpu(const struct locations *locations, const struct pci_address *address, struct gpu_info *ret_gpu);
 
 /*
+ * Whether a driver is bound to the GPU, by its link in sysfs. The kernel removes this link at the begin of an unbind,
+ * before the driver waits for users (drivers/base/dd.c, __device_release_driver). Never waits. Returns 1 or 0, or
+ * negative errno if sysfs does not have the GPU.
+ */
+int inventory_is_bound(const struct locations *locations, const struct pci_address *address);
+
+/*
  * Parses the text of an `information` file into info (which keeps its address). The field of a missing line is empty or
  * unknown. Changes text.
  */

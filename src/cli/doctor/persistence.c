@@ -3,10 +3,8 @@
 
 /* Probe: persistence mode that is off, and who switched it off. */
 
-#include <errno.h>
 #include <limits.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/aside.h"
 #include "base/locations.h"
@@ -56,17 +54,10 @@ static void read_instructions(struct instructions *instructions, const struct ex
 
 /* ---- who switched it off ----------------------------------------------------- */
 
-/*
- * The kernel removes this link first, and then waits in the driver for the GPU's users. The daemon does not report why
- * a GPU is not wanted.
- */
+/* The daemon does not report why a GPU is not wanted. */
 static bool is_being_unbound(const struct examination *examination, const struct snapshot_gpu *gpu) {
-        char relative[96], device[PATH_MAX], link[PATH_MAX], target[1];
-
-        text_set(relative, "/sys/bus/pci/devices/%s", gpu->address);
-        return gpu->in_driver && !gpu->detail.leased && locations_path(device, examination->locations, relative) == 0 &&
-               text_format(link, sizeof(link), "%s/driver", device) == 0 && access(device, F_OK) == 0 &&
-               readlink(link, target, sizeof(target)) < 0 && errno == ENOENT;
+        return gpu->in_driver && !gpu->detail.leased &&
+               inventory_is_bound(examination->locations, &gpu->info.address) == 0;
 }
 
 static void quote(const struct snapshot_gpu *gpu, const char *who, struct finding *finding) {

@@ -37,10 +37,19 @@ static void end_unbind(struct entry *entry) {
         entry_update_want(entry);
 }
 
+/* A record of the kernel log may be read after its unbind has ended and the GPU was bound again. */
+static bool is_over(const struct registry *registry, const struct pci_address *address) {
+        const struct registry_config *config = &registry->config;
+
+        return config->ops->is_bound && config->ops->is_bound(config->context, address) > 0;
+}
+
 void registry_note_unbind(struct registry *registry, const struct pci_address *address) {
         struct entry *entry = registry_find_entry(registry, address);
 
         if (!entry || (entry->gpu.state != GPU_HELD && entry->gpu.state != GPU_OPENING))
+                return;
+        if (is_over(registry, address))
                 return;
         begin_unbind(entry);
         registry_advance(registry);

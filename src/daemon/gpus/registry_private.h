@@ -156,7 +156,8 @@ void registry_ask(struct registry *registry);
 
 /* The driver announces that a GPU is about to be unbound, and waits for us to release it; or that it was bound. */
 void registry_note_event(struct registry *registry, const struct rm_event *event);
-/* The kernel log says that the driver waits for the users of this GPU. Does nothing if we neither hold nor open it. */
+/* The kernel log says that the driver waits for the users of this GPU. Does nothing if we neither hold nor open it,
+ * or if a driver is bound to it: the record is then of an earlier unbind. */
 void registry_note_unbind(struct registry *registry, const struct pci_address *address);
 
 bool registry_lease_covers(const struct registry *registry, const struct pci_address *address);

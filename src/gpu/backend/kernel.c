@@ -63,6 +63,12 @@ static int kernel_list(void *context, struct gpu_info **ret_gpus, size_t *ret_n)
         return r;
 }
 
+static int kernel_is_bound(void *context, const struct pci_address *address) {
+        struct kernel *kernel = context;
+
+        return inventory_is_bound(kernel->locations, address);
+}
+
 static void keep(const struct kernel *kernel, const struct pci_address *address, const char *kind, int fd) {
         if (kernel->keeper)
                 kernel->keeper->keep(kernel->keeper, address, kind, fd);
@@ -454,6 +460,7 @@ const struct gpu_ops gpu_kernel_ops = {
         .start = kernel_start,
         .stop = kernel_stop,
         .list = kernel_list,
+        .is_bound = kernel_is_bound,
         .open = kernel_open,
         .adopt = kernel_adopt,
         .close = kernel_close,

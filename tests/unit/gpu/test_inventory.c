@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "tests/unit/tree.h"
@@ -159,6 +160,18 @@ static void the_numa_status_file_shows_whether_a_gpu_has_numa_memory(void **stat
         assert_false(info.lacks_numa);
 }
 
+static void whether_a_driver_is_bound_is_read_from_sysfs(void **state) {
+        const struct pci_address address = {0, 0x17, 0, 0};
+        const struct tree *tree = *state;
+
+        assert_int_equal(inventory_is_bound(&tree->locations, &address), -ENOENT);
+        tree_put(tree, "/sys/bus/pci/devices/0000:17:00.0/vendor", "0x10de\n");
+        assert_int_equal(inventory_is_bound(&tree->locations, &address), 0);
+        assert_int_equal(symlink("../../drivers/nvidia", tree_path(tree, "/sys/bus/pci/devices/0000:17:00.0/driver")),
+                         0);
+        assert_int_equal(inventory_is_bound(&tree->locations, &address), 1);
+}
+
 static void addresses_are_listed_without_reading_each_gpus_information(void **state) {
         const struct tree *tree = *state;
         CLEANUP(free_ptr) struct gpu_info *gpus = NULL;
@@ -264,6 +277,7 @@ int main(void) {
                 TREE_TEST(all_of_a_hundred_gpus_are_listed),
                 TREE_TEST(a_gpu_without_readable_information_is_listed_with_its_address),
                 TREE_TEST(the_numa_status_file_shows_whether_a_gpu_has_numa_memory),
+                TREE_TEST(whether_a_driver_is_bound_is_read_from_sysfs),
                 TREE_TEST(addresses_are_listed_without_reading_each_gpus_information),
                 TREE_TEST(a_driver_without_gpus_is_an_empty_list),
                 TREE_TEST(no_driver_is_enoent),
