@@ -737,29 +737,60 @@ def test_ready_comes_after_every_gpu_was_tried_even_after_a_reload(world):
     daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 
 
-@pytest.fixture
-def busy_manager(world):
-    """A service manager's socket whose queue is full, since nobody reads from it."""
-    world.simulate(gpus=1)
-    path = world.site.base / "busy"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, \
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as other:
-        manager.bind(str(path))
+class Manager:
+    """A service manager's socket from which nobody reads unless the test does."""
+
+    def __init__(self, path):
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
         path.chmod(0o777)
-        manager.settimeout(20)
-        with pytest.raises(BlockingIOError):
-            while True:
-                other.sendto(b"X_OTHER=1", str(path))
-        yield manager
+        self._socket.settimeout(20)
+
+    def fill(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as other:
+            with pytest.raises(BlockingIOError):
+                while True:
+                    other.sendto(b"X_OTHER=1", str(self.path))
+
+    def read(self):
+        return self._socket.recv(65536).decode().split("\n")
+
+    def wait_ready(self):
+        while "READY=1" not in self.read():
+            pass
+
+    def close(self):
+        self._socket.close()
 
 
-def test_ready_is_sent_again_if_the_managers_queue_was_full(world, busy_manager):
-    service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": busy_manager.getsockname()})
+@pytest.fixture
+def manager(world):
+    world.simulate(gpus=1)
+    manager = Manager(world.site.base / "manager")
+    yield manager
+    manager.close()
+
+
+def test_ready_is_sent_again_if_the_managers_queue_was_full(world, manager):
+    manager.fill()
+    service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": str(manager.path)})
     daemon = service.start()
     daemon.wait_for_log("Ready: 1 of 1 GPUs held")
     assert daemon.get(world.gpus[0]) == ENABLED  # the loop has gone on, so the first READY=1 is lost
-    while "READY=1" not in busy_manager.recv(65536).decode().split("\n"):
-        pass
+    manager.wait_ready()
+
+
+def test_the_end_of_a_reload_is_sent_again_if_the_managers_queue_was_full(world, manager):
+    service = world.supervise("--verbose", environment={"NOTIFY_SOCKET": str(manager.path)})
+    daemon = service.start()
+    manager.wait_ready()
+    manager.fill()
+    manager.read()  # leaves room for RELOADING=1
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("Configuration read again")
+    assert daemon.get(world.gpus[0]) == ENABLED
+    manager.wait_ready()
 
 
 def test_a_gpu_that_hangs_for_too_long_counts_as_tried(world):

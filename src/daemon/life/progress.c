@@ -13,32 +13,38 @@
 /* How often to ask the service manager for more time while GPUs start, and for how much time. */
 enum { EXTEND_PERIOD_SEC = 5, EXTEND_SEC = 15 };
 
-static int tell_status(const struct progress *progress, const char *prefix) {
-        struct registry_counts counts = registry_count(progress->registry);
-
-        return notify_send("%sSTATUS=%zu of %zu GPUs held%s", prefix, counts.held, counts.gpus,
-                           progress->stopping ? ", stopping" : "");
-}
-
-void progress_tell(const struct progress *progress) {
-        (void)tell_status(progress, "");
-}
+enum { RETRY_SEC = 1 }; /* after a message that could not be sent */
 
 /*
- * If READY=1 cannot be sent, the timer tries again: without it the manager would end us when the start takes too long.
+ * If the manager's queue is full, the timer tries again: without READY=1 the manager would end us when the start or a
+ * reload takes too long.
  */
+void progress_tell(struct progress *progress) {
+        static const struct timeval pause = {.tv_sec = RETRY_SEC};
+        struct registry_counts counts = registry_count(progress->registry);
+        int r = notify_send("%sSTATUS=%zu of %zu GPUs held%s", progress->owes_ready ? "READY=1\n" : "", counts.held,
+                            counts.gpus, progress->stopping ? ", stopping" : "");
+
+        if (r < 0 && r != -ECONNREFUSED) {
+                (void)event_add(progress->retry, &pause);
+                return;
+        }
+        progress->owes_ready = false;
+        (void)event_del(progress->retry);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *userdata) {
+        progress_tell(userdata);
+}
+
 void progress_ready(struct progress *progress) {
-        if (tell_status(progress, "READY=1\n") == 0)
-                (void)event_del(progress->extend);
+        (void)event_del(progress->extend);
+        progress->owes_ready = true;
+        progress_tell(progress);
 }
 
 static void on_extend(evutil_socket_t fd, short what, void *userdata) {
-        struct progress *progress = userdata;
-
-        if (registry_is_ready(progress->registry))
-                progress_ready(progress);
-        else
-                (void)notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
+        (void)notify_send("EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)(EXTEND_SEC * USEC_PER_SEC));
 }
 
 /*
@@ -54,13 +60,16 @@ void progress_reloading(const struct progress *progress) {
                 (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
 }
 
-void progress_reloaded(const struct progress *progress) {
-        if (registry_is_ready(progress->registry))
-                (void)notify_send("READY=1");
+void progress_reloaded(struct progress *progress) {
+        if (!registry_is_ready(progress->registry))
+                return;
+        progress->owes_ready = true;
+        progress_tell(progress);
 }
 
 void progress_stopping(struct progress *progress) {
         progress->stopping = true;
+        progress->owes_ready = false;
         (void)notify_send("STOPPING=1");
 }
 
@@ -78,13 +87,17 @@ int progress_init(struct progress *progress, struct event_base *loop, const stru
                   uint64_t watchdog_usec) {
         *progress = (struct progress){
                 .registry = registry,
+                .retry = event_new(loop, -1, 0, on_retry, progress),
                 .extend = periodic(loop, on_extend, EXTEND_PERIOD_SEC * USEC_PER_SEC, progress),
                 .watchdog = periodic(loop, on_watchdog, watchdog_usec, progress),
         };
-        return progress->extend && progress->watchdog ? 0 : log_errno(LOG_ERR, -ENOMEM, "cannot create timers");
+        return progress->retry && progress->extend && progress->watchdog
+                       ? 0
+                       : log_errno(LOG_ERR, -ENOMEM, "cannot create timers");
 }
 
 void progress_done(struct progress *progress) {
+        loop_free_event(&progress->retry);
         loop_free_event(&progress->extend);
         loop_free_event(&progress->watchdog);
 }

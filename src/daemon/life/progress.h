@@ -16,7 +16,9 @@
 
 struct progress {
         const struct registry *registry;
-        struct event *extend; /* pending until READY=1 was sent */
+        bool owes_ready;      /* READY=1 is due, and was not sent yet */
+        struct event *retry;  /* pending if the last message could not be sent */
+        struct event *extend; /* pending until the registry is ready */
         struct event *watchdog;
         bool stopping;
 };
@@ -27,9 +29,9 @@ int progress_init(struct progress *progress, struct event_base *loop, const stru
 void progress_done(struct progress *progress);
 
 /* Call this when a GPU changed. */
-void progress_tell(const struct progress *progress);
+void progress_tell(struct progress *progress);
 /* Call this when the registry is ready. */
 void progress_ready(struct progress *progress);
 void progress_reloading(const struct progress *progress);
-void progress_reloaded(const struct progress *progress);
+void progress_reloaded(struct progress *progress);
 void progress_stopping(struct progress *progress);

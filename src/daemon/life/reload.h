@@ -14,7 +14,7 @@ struct reload {
         struct registry *registry;
         struct methods *methods;
         struct keeper_link *keeper;
-        const struct progress *progress;
+        struct progress *progress;
 };
 
 /* If the file has an error, that is logged and the current configuration stays in effect. */

@@ -20,8 +20,7 @@
 static int notify_fd = -1;
 
 static int notify_connect(const char *path) {
-        /* If the manager's queue is full, wait, but not for ever: the loop sends, too. */
-        static const struct timeval limit = {.tv_sec = 1};
+        static const struct timeval limit = {.tv_sec = 1}; /* for notify_store() */
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
         size_t length = strlen(path);
@@ -65,7 +64,7 @@ int notify_send(const char *format, ...) {
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        return send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? -errno : 0;
+        return send(notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 /*
@@ -84,13 +83,12 @@ int notify_store(const char *name, int fd) {
                 .msg_control = control.bytes,
                 .msg_controllen = sizeof(control.bytes),
         };
-        int r;
 
         if (notify_fd < 0)
                 return -ENOTCONN;
-        r = notify_send("FDSTOREREMOVE=1\nFDNAME=%s", name);
-        if (r < 0)
-                return r;
+        (void)text_format(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+        if (send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0)
+                return -errno;
         memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
         /* FDPOLL=0: the manager must not drop a descriptor that polls as an error, as the kernel log does after a
          * loss. */

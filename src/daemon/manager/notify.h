@@ -16,14 +16,15 @@ void notify_open(const char *path);
 bool notify_is_open(void);
 
 /*
- * Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held"). Returns 0, also if there is no manager, or negative errno: -EAGAIN
- * if the manager's queue stayed full for a second.
+ * Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held") without waiting. Returns 0, also if there is no manager, or negative
+ * errno: -EAGAIN if the manager's queue is full, -ECONNREFUSED if its socket was closed.
  */
 int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * Stores a copy of fd with the manager, which passes it at the next start under this name (without colons). It replaces
- * what the manager has under that name. Returns 0 or negative errno: -ENOTCONN without a manager.
+ * what the manager has under that name. If the manager's queue is full, waits for at most a second for each of two
+ * messages. Returns 0 or negative errno: -ENOTCONN without a manager.
  */
 int notify_store(const char *name, int fd);
 
