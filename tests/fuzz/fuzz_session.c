@@ -2,10 +2,10 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A client's stream, through a socket, into the real session, methods and registry, on two GPUs that open at once. The
- * first byte selects the client's user, whether it waits for the driver before it hangs up, and the size of the pieces
- * that it sends; the rest is the stream. The daemon must send complete replies, and the session must end with its
- * client.
+ * A client's stream, through a socket, into the real session, methods and registry, on two GPUs whose opens succeed at
+ * once. The first byte selects the client's user, whether it waits for the driver before it hangs up, and the size of
+ * the pieces that it sends; the rest is the stream. The daemon must send complete replies, and the session must end
+ * with its client.
  */
 
 #include <errno.h>

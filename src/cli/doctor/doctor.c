@@ -173,12 +173,12 @@ const struct command doctor_command = {
         .name = "doctor",
         .summary = "find what is wrong, and how to cure it",
         .description = "Checks the driver, the device nodes, the unit, the daemon, its socket, and each\n"
-                       "GPU. For each problem it shows the evidence, a command that cures it, and the\n"
-                       "runbook. Notes are not counted as problems. It changes nothing and opens no GPU.\n"
-                       "As root it sees more.",
+                       "GPU. For each problem it shows the evidence, what cures it (mostly a command),\n"
+                       "and the runbook. Notes are not counted as problems. It changes nothing and\n"
+                       "opens no GPU. As root it sees more.",
         .examples = "  holdfast doctor\n"
                     "  holdfast doctor --verbose\n"
-                    "  holdfast doctor --json | jq -r '.checks[] | select(.cure) | .cure'",
+                    "  holdfast doctor --json | jq -r '.checks[] | select(.verdict == \"problem\") | .cure'",
         .options = options,
         .exits = exits,
         .defaults = &chosen,

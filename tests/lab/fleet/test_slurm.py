@@ -165,13 +165,45 @@ def test_the_prolog_switches_on_only_the_jobs_own_gpus(cluster):
 def test_the_prolog_leaves_a_gpu_off_that_the_configuration_leaves_off(cluster):
     """Even if it must switch on another GPU of the job."""
     node = cluster().controller
+    other = leave_off(node)
+    node.exec("holdfast", "set", "off", "--gpu=0000:9a:00.0")
+    assert held_on(node) == set()
+    assert prolog(node, "0,1").status == 0
+    assert held_on(node) == other
+
+
+def leave_off(node):
+    """Leaves GPU 17 off by configuration. Returns the number of the other GPU, in a set."""
     node.write("/etc/holdfast/holdfast.conf", "[gpu 0000:17:00.0]\npersistence = off\n")
     node.exec("systemctl", "reload", SERVICE)
     wait_until(lambda: len(held_on(node)) == 1, "the new configuration is in force", timeout=20)
-    other = held_on(node)
-    node.exec("holdfast", "set", "off", "--gpu=0000:9a:00.0")
-    assert held_on(node) == set()
-    assert node.try_exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"}).status == 0
+    return held_on(node)
+
+
+def prolog(node, gpus):
+    return node.try_exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": gpus}, timeout=80)
+
+
+def test_the_prolog_does_nothing_for_a_setting_that_differs(cluster):
+    """holdfast-settings.service reports it, and check warns of it. The job's GPUs are held all the same."""
+    node = cluster().controller
+    other = leave_off(node)
+    node.write("/run/holdfast-settings/state.json", json.dumps({"pid": 1, "gpus": [
+        {"address": "0000:9a:00.0", "hooks": [], "settings": [{"name": "power-limit", "differs": True}]}]}))
+    assert "not as wanted" in node.try_exec("holdfast", "check").out
+    assert prolog(node, "0,1").status == 0
+    assert held_on(node) == other
+    assert node.journal("--identifier=holdfast-prolog") == ""
+
+
+def test_the_prolog_leaves_a_gpu_off_although_the_daemon_was_restarting(cluster):
+    node = cluster().controller
+    other = leave_off(node)
+    node.exec("systemctl", "stop", SERVICE)
+    with subprocess.Popen(node.command(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"})) as prolog:
+        wait_until(lambda: node.try_exec("pgrep", "--full", "expect daemon").status == 0, "the prolog waits", timeout=20)
+        node.exec("systemctl", "start", SERVICE)
+        assert prolog.wait(timeout=60) == 0
     assert held_on(node) == other
 
 
@@ -193,19 +225,19 @@ def test_the_prolog_waits_for_a_daemon_that_is_being_started(cluster):
     node = cluster().controller
     node.exec("systemctl", "stop", SERVICE)
     with subprocess.Popen(node.command(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"})) as prolog:
-        wait_until(lambda: node.try_exec("pgrep", "--full", "^holdfast wait").status == 0, "the prolog waits", timeout=20)
+        wait_until(lambda: node.try_exec("pgrep", "--full", "expect daemon").status == 0, "the prolog waits", timeout=20)
         node.exec("systemctl", "start", SERVICE)
         assert prolog.wait(timeout=60) == 0
     assert held_on(node) == {0, 1}
 
 
-def test_without_a_daemon_the_prolog_refuses_in_time_and_does_not_use_nvml(cluster):
+def test_without_a_daemon_the_prolog_refuses_in_time_and_does_not_set_the_kernels_flag(cluster):
     node = cluster().controller
     node.exec("systemctl", "stop", SERVICE)
-    refused = node.try_exec(PROLOG, environment={"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, timeout=80)
-    assert refused.status == 1
+    assert prolog(node, "0").status == 1
     said = node.journal("--identifier=holdfast-prolog")
-    assert "job 7: refused" in said and "cannot load /dev/null" in said
+    assert "job 7: failed; Slurm will requeue" in said and "no persistence daemon is running" in said
+    assert not any(gpu["legacy"] for gpu in node.gpus.status()["gpus"])
 
 
 def test_an_unknown_gpu_number_stands_for_all_gpus_and_no_number_for_none(cluster):
