@@ -339,7 +339,7 @@ static int print_help(void) {
              "it, and only for it. Without root it needs user namespaces.\n");
         options_print_help(stdout, table);
         puts("\nExits as COMMAND does; 128 and a signal's number when that ended it, 127 when\n"
-             "there is no COMMAND, 126 when it cannot be run, 1 when the node cannot be made,\n"
+             "COMMAND is not found, 126 when it cannot be run, 1 when the node cannot be made,\n"
              "2 on misuse.");
         return EXIT_SUCCESS;
 }

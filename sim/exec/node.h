@@ -8,7 +8,7 @@
  *      /dev                        a new folder: the old entries without nvidia* and kmsg, and the simulator's nodes
  *      /proc/driver, /proc/devices, /sys/bus/pci
  *      /run                        as /dev: the old entries, and nvidia-persistenced, holdfast and holdfast-sim of
- *                                  the simulator, which all its users share
+ *                                  the simulator; all exec calls with one simulator share these three
  */
 
 /* Enters a new mount namespace. Without root, also a new user namespace, in which the caller is root. The process must

@@ -54,8 +54,8 @@ struct looker {
         pid_t child;
         int fd;                      /* for answers; -1: there is no child */
         struct aside_answer arrived; /* received, but not passed to take() yet */
-        size_t item;                 /* the item that the child was seen at last, */
-        uint64_t since_usec;         /* and since when */
+        size_t item;                 /* what the child was reading at the last look */
+        uint64_t since_usec;         /* since when it reads that item */
 };
 
 struct run {

@@ -35,7 +35,7 @@ def problems(node):
 # ---- installed and running
 
 
-def test_which_finds_the_daemon_in_usr_bin(node):
+def test_the_command_which_finds_the_daemon_in_usr_bin(node):
     assert node.exec("which", "nvidia-persistenced") == f"{PROGRAM}\n"
 
 

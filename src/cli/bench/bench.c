@@ -158,7 +158,9 @@ static int find_library(struct bench *bench) {
 
 /* ---- may it be done -------------------------------------------------------------------------------------------- */
 
-/* From how long the daemon's last opens took: each turn opens a GPU for each time, and once for the daemon. 0: unknown.
+/*
+ * Estimated from the daemon's last opens. In each turn a GPU is opened cold once for each kind of time (open, CUDA),
+ * and once more by the daemon. 0: unknown.
  */
 static unsigned estimate_sec(const struct bench *bench) {
         uint64_t usec = 0;

@@ -83,7 +83,10 @@ static bool is_initialised(const struct bench *bench, const struct bench_gpu *gp
         return initialised_has_interrupts(bench->invocation->locations, address);
 }
 
-/* close() returns before the driver has torn the GPU down, so this waits: up to COLD_USEC, or until a signal. */
+/*
+ * Perhaps no process has the GPU open any more, but its teardown is not over: a closing process' descriptor leaves
+ * /proc first. So this waits: up to COLD_USEC, or until a signal.
+ */
 static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, char *reason, size_t size) {
         uint64_t deadline_usec = clock_monotonic_usec() + COLD_USEC;
 

@@ -30,8 +30,8 @@ void yield_done(struct yield *yield) {
 
 /*
  * Waits until the daemon has heard of the driver's GPUs. One that was bound a moment ago could not be named, would not
- * be released, and would shift the numbers of the others. In the end only the GPUs that the daemon lists count. Quick:
- * a read below /proc may wait for a GPU that hangs.
+ * be released, and would shift the numbers of the others. In the end only the GPUs that the daemon lists count.
+ * SNAPSHOT_QUICK, because a read of the driver's files may wait for a GPU that hangs.
  */
 static int look_patiently(struct yield *yield) {
         const unsigned flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK;
@@ -210,9 +210,9 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
 }
 
 /*
- * The user of the GPUs may have removed or unbound one and brought it back a moment ago. Until the daemon has heard of
- * that, it does not list the GPU, though the driver does, or it does not want it. If it hears of that while it opens
- * the GPU again, it closes it first, which may take longer than a moment.
+ * The user of the GPUs may have removed or unbound one and brought it back a moment ago. Until the daemon notices, it
+ * does not list the GPU (although the driver does), or lists it as not wanted. If the daemon notices while it is
+ * opening the GPU again, it first closes the GPU, which may take longer than a moment.
  */
 static bool is_given_up(const struct snapshot_gpu *now, uint64_t elapsed_usec) {
         return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased &&

@@ -42,7 +42,7 @@ int yield_end(struct yield *yield);
 
 /*
  * A descriptor that becomes readable when the lease may be lost, or -1. Then yield_is_lost() reports whether a daemon
- * runs that may hold the GPUs again; a daemon that has only ended holds nothing.
+ * runs that may hold the GPUs again; if the daemon has ended and no other one answers, nothing holds them.
  */
 int yield_lease_fd(const struct yield *yield);
 bool yield_is_lost(const struct yield *yield);

@@ -135,8 +135,9 @@ static void set_by_nvml(const struct set_run *run, const struct snapshot_gpu *gp
 }
 
 /*
- * While the socket's path exists, NVML connects to it, and sets no flag if no daemon answers ("Unknown Error"). A
- * daemon that is just starting may have no socket yet: the flag would outlast what it is to replace.
+ * While the socket's path exists, NVML connects to it, and sets no flag if no daemon answers ("Unknown Error"). If a
+ * daemon is just starting (-EBUSY), perhaps without a socket yet, the flag is not set: it replaces a daemon, and would
+ * stay set while that daemon runs.
  */
 static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
         int r = client_remove_dead_socket(snapshot->daemon_socket);

@@ -193,8 +193,8 @@ static int clear_flags(struct takeover *takeover) {
         return r;
 }
 
-/* NVML sets the kernel's flag only while no daemon answers. Also if that fails, a daemon must run again before this
- * process closes the GPUs. */
+/* NVML sets the kernel's flag only while no daemon answers. Even if that fails, the unit is started: a daemon must run
+ * again before this process closes the GPUs. */
 static int restart(struct takeover *takeover) {
         int r, cleared;
 

@@ -48,8 +48,8 @@ static const struct command_exit exits[] = {
 /* What the daemon said, and what that means for the wait. */
 struct look {
         struct snapshot *snapshot;
-        size_t n_needed; /* of its rows, which are selected */
-        size_t n_held;   /* of those */
+        size_t n_needed; /* selected rows: the GPUs to wait for */
+        size_t n_held;   /* of these */
         bool done;
         char problem[512]; /* no daemon, or an unknown GPU: a sentence; otherwise empty */
 };

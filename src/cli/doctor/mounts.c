@@ -196,7 +196,7 @@ static int look_at_mounts(const struct mount_search *search, pid_t pid, struct t
         return r;
 }
 
-/* By the link's text: to follow the link takes the kernel half as long again. Returns 0 if it cannot be read. */
+/* Reads the link's text: following the link takes the kernel 1.5 times as long. Returns 0 if it cannot be read. */
 static ino_t read_namespace(const char *link) {
         char text[64] = "";
         unsigned long namespace = 0;

@@ -112,10 +112,10 @@ static void blame(const struct examination *examination, const struct snapshot_g
 
 /* The GPUs that are off. */
 struct off {
-        size_t n;          /* not as configured */
         size_t n_meant;    /* as configured, which is no problem */
-        char ids[200];     /* of those: neither leased nor being unbound */
-        char unbound[200]; /* of those: being unbound */
+        size_t n;          /* not as configured */
+        char ids[200];     /* of these n: neither leased nor being unbound */
+        char unbound[200]; /* of these n: being unbound */
 };
 
 static void set_cure(const struct examination *examination, const struct off *off, struct finding *finding) {

@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Reads the driver's files about each GPU (gpu/inventory.h) with a time limit: a read may wait as long as some GPU
- * hangs in its initialisation (of `information` with driver 535, of `power` with all drivers). After one read that
- * hangs, the others are left out, since they would wait too.
+ * Reads the driver's files about each GPU (gpu/inventory.h) with a time limit. While some GPU hangs in its
+ * initialisation, a read of `power` may wait as long; with driver 535, also a read of `information`. After one read
+ * that hangs, the others are left out, since they would wait too.
  */
 
 #include "base/locations.h"

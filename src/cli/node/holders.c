@@ -39,14 +39,14 @@ struct node_file {
 };
 
 struct holder_list {
-        bool nodes_are_devices; /* they count wherever they are, by their number; else only these: */
+        bool nodes_are_devices; /* recognised by their number, at any path; false: only the files in `nodes` count */
         struct node_file *nodes;
         size_t n_nodes;
         struct holder *holders;
         size_t n;
 };
 
-/* Of what processes the scan is, and what came of it. */
+/* The processes to scan, and the result. */
 struct survey {
         struct holder_list scan;
         pid_t *pids;
@@ -54,7 +54,10 @@ struct survey {
         bool hidden; /* some are not ours to see */
 };
 
-/* A process' descriptors. A keeper is known by them and by the daemon's name: it has signals, but no event loop. */
+/*
+ * A process' descriptors. A keeper is recognised by the daemon's name and by its descriptors: a signalfd, but no epoll
+ * descriptor.
+ */
 struct folder {
         int fd;
         bool has_signalfd;
@@ -117,8 +120,10 @@ static int minor_of_node(const struct holder_list *scan, int folder_fd, const ch
         return S_ISCHR(status.stx_mode) && status.stx_rdev_major == NV_MAJOR ? (int)status.stx_rdev_minor : NO_GPU;
 }
 
-/* Once its mount namespace is gone, a file that was opened through a mount of it alone is called "/"
- * (docs/simulator.md). */
+/*
+ * The kernel shows a file as "/" if it was opened through a mount of that single file whose mount namespace is gone
+ * (docs/simulator.md).
+ */
 static bool is_worth_a_look(const struct holder_list *scan, const char *path) {
         return minor_of_path(path) >= 0 || (!scan->nodes_are_devices && text_equal(path, "/"));
 }
@@ -171,8 +176,8 @@ static void mark_keeper(struct holder_list *scan, size_t first, const struct fol
 }
 
 /*
- * Finds the first open descriptor from `first` on, in the folder's list: the list is sorted, and a number decides its
- * offset. Returns 1, 0 when there is none, or negative errno.
+ * Finds the first open descriptor from `first` on, in the folder's list. The list is sorted by number, and the offset
+ * of an entry is its descriptor's number plus OFFSET_OF_FIRST. Returns 1, 0 when there is none, or negative errno.
  */
 static int find_open(int folder_fd, unsigned first, unsigned *ret_number) {
         _Alignas(struct dirent64) char room[ENTRY_SIZE];
@@ -195,8 +200,8 @@ static int find_open(int folder_fd, unsigned first, unsigned *ret_number) {
  * Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno.
  *
  * It tries one number after the other, because most numbers below the largest are in use. The folder's list only says
- * which number follows one that is free: to list a descriptor takes the kernel more than half as long as to read its
- * link, and a busy node has hundreds of thousands of descriptors.
+ * which number follows one that is free: to list all descriptors as well would add more than half of the time that
+ * reading their links takes, and a busy node has hundreds of thousands of descriptors.
  */
 static int scan_process(struct holder_list *scan, pid_t pid) {
         CLEANUP(folder_done) struct folder folder = {.fd = -1};

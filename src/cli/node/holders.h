@@ -34,7 +34,8 @@ struct holder {
 /* How much of the system was seen. */
 struct holders_sight {
         bool complete;     /* all of it; the members below are then 0 */
-        size_t n_hanging;  /* skipped processes, because reading one hangs; 0, not complete: some are hidden from us */
+        size_t n_hanging;  /* skipped processes: those that hang, and after too many of these, or too long, all others.
+                            * 0, not complete: some are hidden from us */
         pid_t hanging_pid; /* the first skipped process */
 };
 

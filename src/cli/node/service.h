@@ -72,7 +72,10 @@ bool service_runs_ours(const struct service *service, const struct locations *lo
 /* The program that ExecStart= names. Returns false when there is none. */
 bool service_program(const struct service *service, char *buffer, size_t size);
 
-/* Whether systemd is process 1 of the tree below root: one below another root is not ours to ask. */
+/*
+ * Whether systemd runs on this node: /run/systemd/system exists below the root, as sd_booted(3) checks. Otherwise the
+ * machine's own systemd is not asked about this node.
+ */
 bool service_can_ask(const struct locations *locations);
 
 /*

@@ -20,8 +20,8 @@ enum {
 };
 
 /*
- * How much speaks for a unit; the daemon being in it outweighs all else, and of equals the first is taken. That it is
- * there says nothing: holdfast.service is on every node.
+ * How much speaks for a unit; the daemon being in it outweighs all else, and of equals the first is taken. The
+ * existence of a unit does not count: holdfast.service is on every node.
  */
 enum weight {
         WEIGHT_HAS_RUN = 1, /* or tried to */
@@ -40,7 +40,7 @@ struct candidate {
 struct unit_search {
         int32_t daemon_pid;
         char own_unit[SERVICE_UNIT_SIZE]; /* in whose control group the daemon is; empty: not known */
-        struct candidate candidate;       /* of which lines come in */
+        struct candidate candidate;       /* whose lines are being read */
         struct candidate best;
 };
 
@@ -124,7 +124,7 @@ static void take_output(struct unit_search *search, char *output) {
 static void find_unit(char unit[static SERVICE_UNIT_SIZE], const struct locations *locations, int32_t daemon_pid,
                       uint64_t timeout_usec) {
         struct unit_search search = {.daemon_pid = daemon_pid, .best.unit = SERVICE_UNIT};
-        /* Patterns are of units that systemd has in memory, as it has those that are enabled, run, or have failed. */
+        /* Patterns match only units that systemd has in memory: those that are enabled, run, or have failed. */
         const char *arguments[] = {
                 NULL,
                 "show",

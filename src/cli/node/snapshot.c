@@ -348,7 +348,7 @@ static enum snapshot_persistence find_persistence(const struct snapshot *snapsho
                 return PERSISTENCE_UNKNOWN;
         if (gpu->legacy == HF_NO || gpu->initialised == HF_NO || gpu->info.excluded)
                 return PERSISTENCE_OFF;
-        /* While another process keeps the GPU initialised the flag is unknown, and NVML reports on if it is set. */
+        /* While another process keeps the GPU initialised the flag is unknown; if it is set, NVML reports "on". */
         return snapshot->daemon == DAEMON_NONE || (gpu->initialised == HF_YES && !is_changing(snapshot, gpu))
                        ? PERSISTENCE_UNKNOWN
                        : PERSISTENCE_OFF;

@@ -70,7 +70,7 @@ struct snapshot_gpu {
         enum hf_tristate held;        /* by the daemon */
         enum hf_tristate initialised; /* in the driver, by any process */
         enum hf_tristate legacy;      /* the kernel's persistence flag */
-        bool legacy_inferred;         /* since it is initialised, although no process has it open */
+        bool legacy_inferred;         /* not read, but inferred: it is initialised although no process has it open */
         const struct holder *clients; /* processes that have its node open, the daemon's too */
         size_t n_clients;
         enum snapshot_persistence persistence;

@@ -25,7 +25,7 @@ struct service_gpu {
         bool due;           /* opened anew: settings are to be applied */
         bool result_is_old; /* the worker applies the settings, and has not reported yet */
         bool known;         /* seen held: daemon_started, opens and since describe the last open */
-        bool remembered;    /* as the service before this one saw it */
+        bool remembered;    /* the next three are from the file of the service before this one */
         uint64_t daemon_started;
         uint32_t opens;
         uint64_t since;

@@ -22,7 +22,7 @@ struct inherit {
 };
 
 /*
- * Hands a descriptor of a GPU that a previous daemon held to the registry, which combines those of one GPU. Returns
+ * Hands the registry a descriptor of a GPU that a previous daemon held. The registry combines those of one GPU. Returns
  * true if it did; then the registry owns fd. userdata is a struct inherit.
  */
 bool inherit_gpu(const char *name, int fd, void *userdata);

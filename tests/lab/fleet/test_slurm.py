@@ -240,7 +240,7 @@ def test_without_a_daemon_the_prolog_refuses_in_time_and_does_not_set_the_kernel
     assert not any(gpu["legacy"] for gpu in node.gpus.status()["gpus"])
 
 
-def test_an_unknown_gpu_number_stands_for_all_gpus_and_no_number_for_none(cluster):
+def test_an_unknown_gpu_number_means_all_gpus_and_a_missing_number_means_none(cluster):
     """Slurm gives such numbers to jobs with MIG slices."""
     node = cluster().controller
     node.exec("holdfast", "set", "off")
