@@ -20,7 +20,8 @@ bool descriptors_process_has(pid_t process, uint64_t inode);
 
 /*
  * Call this before the nodes exist. Descriptors that are in a socket's queue at this time (some programs keep them
- * there forever) cannot refer to the nodes, so descriptors_in_flight() ignores these sockets.
+ * there forever) cannot refer to the nodes, so descriptors_in_flight() ignores these sockets unless they contain more
+ * descriptors than at this time.
  */
 void descriptors_remember_flights(void);
 
@@ -32,11 +33,12 @@ pid_t descriptors_process_of(pid_t thread);
 
 /*
  * Whether the thread closes its descriptors because its program ends: it exits, or is inside execve(). Then its command
- * line is empty, because the task has no memory of its own. About a thread that waits for us inside execve(), read only
- * cmdline and status in /proc: the kernel holds its exec_update_lock meanwhile, and reading /proc/PID/stat or
- * /proc/PID/fd would wait for this lock, which is a deadlock.
+ * line is empty: a task that exits has no memory, and the new program's memory has no arguments yet. About a thread
+ * that waits for us inside execve(), read only cmdline and status in /proc: the kernel holds its exec_update_lock
+ * meanwhile, and reading /proc/PID/stat or /proc/PID/fd would wait for this lock, which is a deadlock.
  */
 bool descriptors_end_with_program(pid_t thread);
 
-/* Whether such a thread exits. It then has no memory, but in execve() it has the new program's. */
+/* Whether such a thread exits, and is not inside execve(). A thread that exits has no memory; one inside execve()
+ * already has the new program's. */
 bool descriptors_process_exits(pid_t thread);

@@ -12,8 +12,9 @@
 #include "base/file.h"
 
 /*
- * Opens for reading, because a sandbox that lets us write to the file could be led to other files. The lock for reading
- * excludes daemons, which lock for writing; flock(2), which is independent of it, excludes others who remove.
+ * Opens the file for reading only: if the sandbox permitted writing in this folder, a user who can mount could make us
+ * write to another file (sandbox/paths.c). The lock for reading excludes daemons, which lock for writing; flock(2),
+ * which is independent of it, excludes other processes that remove the files.
  */
 int leftover_lock(const char *pid_file) {
         struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};

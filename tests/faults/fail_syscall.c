@@ -211,7 +211,7 @@ static int install_filter(const char *except) {
 
         if (!filter)
                 fail("no filter", ENOMEM);
-        r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0); /* it sets that itself, or not */
+        r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0); /* COMMAND itself decides on no_new_privs */
         for (size_t i = 0; i < ARRAY_SIZE(fallible) && r == 0; i++)
                 if (!is_among(fallible[i].name, except))
                         r = seccomp_rule_add(filter, SCMP_ACT_NOTIFY, seccomp_syscall_resolve_name(fallible[i].name),
@@ -228,8 +228,8 @@ static int install_filter(const char *except) {
 /* Shared by the processes until the command is executed. */
 struct hand_over {
         pid_t command;
-        int *notify_fd;   /* the command's number of it, in shared memory */
-        int installed[2]; /* a pipe whose end says: the filter is on. The command may no more write then */
+        int *notify_fd;   /* the number of the notification descriptor in the command, in shared memory */
+        int installed[2]; /* a pipe: its end of file says that the filter is installed, where a write may be notified */
         int taken[2];     /* a pipe that brings a byte when the supervisor has the descriptor */
 };
 
@@ -251,7 +251,8 @@ static void supervisor_main(struct supervisor *supervisor, const struct hand_ove
         _exit(EXIT_SUCCESS);
 }
 
-/* Between the two: ends when the supervisor is ready, which the command can wait for. */
+/* The process between the command and the supervisor. It ends when the supervisor is ready, so the command waits for
+ * it. */
 static void middle_main(struct supervisor *supervisor, const struct hand_over *hand_over) {
         char byte;
 

@@ -100,7 +100,7 @@ def test_our_package_replaces_nvidias_until_nvidias_is_installed_by_name(offered
     assert state(offered, "nvidia-persistenced") == "config-files"
     assert_ours(offered)
 
-    # Its script for this disables the unit.
+    # The purge script of NVIDIA's package disables the unit.
     userspace.apt(offered, "purge", "nvidia-persistenced")
     userspace.apt(offered, "autoremove", "--purge")
     assert_ours(offered)

@@ -245,7 +245,7 @@ def test_nvidias_package_replaces_holdfast_nvidia_persistenced_and_is_replaced_b
 
 
 def test_the_packages_autopkgtests_pass_on_a_node(bare_node, packages, lab, tmp_path):
-    tree = tmp_path / "tree"  # a tree without debian/control needs no building, and dpkg-dev on the node neither
+    tree = tmp_path / "tree"  # without debian/control autopkgtest builds nothing, so the node needs no dpkg-dev
     shutil.copytree(TOP / "packaging/debian/tests", tree / "debian/tests")
     command = [*lab.prefix, "autopkgtest", "--no-built-binaries", *packages.binaries, tree, "--", "ssh",
                "--hostname", str(bare_node.address), "--login", "root", "--identity", lab.key,

@@ -96,8 +96,9 @@ def test_resets_under_the_real_unit(handbook):
 
     node.exec("nvidia-smi -i 0 -pm 0")
     assert node.exec("nvidia-smi --gpu-reset -i 0") == reset(node)
+    # If the daemon opened GPU 0, it would do so before GPU 1.
     node.exec("nvidia-smi -i 1 -pm 0")
-    node.exec("nvidia-smi -i 1 -pm 1")  # would be after an open of GPU 0
+    node.exec("nvidia-smi -i 1 -pm 1")
     node.gpus.wait_users(0, 1)
     assert modes(node) == ["Disabled", "Enabled"], "off stays off"
 

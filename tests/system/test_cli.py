@@ -804,7 +804,7 @@ def test_status_names_a_gpu_that_fails_and_wait_gives_its_reason(world, ask):
     def given():
         return f"GPU 1 {world.gpus[1]}: failed: " in ask("wait", "--timeout=0").err
 
-    # Between, the daemon tries again: then the state is "opening".
+    # The daemon retries the GPU: during a retry its state is "opening".
     wait_until(shown, "status shows the GPU as failed")
     assert re.search(rf"^GPU 1 {world.gpus[1]}: .+", ask().out, re.M)
     wait_until(given, "wait gives the reason")

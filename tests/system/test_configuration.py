@@ -254,7 +254,8 @@ def test_a_set_lasts_when_the_driver_reports_a_uuid_that_another_rule_names(worl
 @pytest.mark.parametrize("backend", ["kernel"])
 @pytest.mark.parametrize("said, state", [("off", HELD), ("on", RELEASED)])
 def test_a_reload_also_applies_to_a_gpu_that_is_unbound(world, config, said, state):
-    """Two reloads while a GPU that was set off is unbound: a change to off and back overrides the Set, no change does not."""
+    """Two reloads while a GPU that was set off is unbound. If the first changes its configuration and the second changes it
+    back, the Set is overridden; two reloads without a change leave it in effect."""
     daemon = start(world, config, "")
     address = world.gpus[1]
     assert daemon.set_only(address, rpc.DISABLED) == rpc.SUCCESS

@@ -218,8 +218,8 @@ def stopped(pid):
 
 
 def test_a_set_that_was_sent_after_a_lease_ended_succeeds(world, daemon, client):
-    """This also holds if a connection was waiting before the lease's connection was closed: the daemon then accepts the Set's connection too,
-    before it reads the end of the lease."""
+    """Also if another connection was already waiting when the lease's connection was closed: the daemon then accepts both
+    waiting connections before it reads the end of the lease."""
     assert client.release(world.gpus[0]) == rpc.SUCCESS
     with contextlib.ExitStack() as connections:
         with stopped(daemon.pid):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Which privileges of root the daemon keeps, and whose Sets it accepts (docs/protocol.md)."""
+"""Which privileges of root the daemon keeps, and whose Sets it accepts (docs/compatibility.md, docs/protocol.md)."""
 
 import grp
 import os

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""The daemon's start and end: options, names, files, log messages, users, exit statuses (docs/protocol.md)."""
+"""The daemon's start and end: options, names, files, log messages, users, exit statuses (docs/compatibility.md)."""
 
 import contextlib
 import fcntl

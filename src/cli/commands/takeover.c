@@ -457,7 +457,7 @@ static int carry_out(struct takeover *takeover, const struct takeover_step *step
                 return tell_plan(takeover, steps);
         child_keep_signals(); /* it must not stop halfway */
         r = run_steps(takeover, steps);
-        if (r < 0 && steps == taking && !takeover->changed) /* a restart of the old daemon would release the GPUs */
+        if (r < 0 && steps == taking && !takeover->changed) /* no undo: it restarts the old daemon */
                 return complain(takeover->invocation, STATUS_FAILED, "%s. Nothing was changed", takeover->error);
         if (r < 0 && steps == taking)
                 return roll_back(takeover);

@@ -39,7 +39,7 @@ struct value {
         char text[TABLE_CELL_SIZE];
 };
 
-/* There is no function for unknown, (struct value){0}, and for {.kind = VALUE_NOT_SUPPORTED}. */
+/* Write (struct value){0} for unknown, and {.kind = VALUE_NOT_SUPPORTED} for not supported. */
 struct value value_boolean(bool boolean);
 struct value value_number(uint64_t number);
 /* Unknown if empty or 0. */

@@ -183,7 +183,7 @@ def doctor_finds_its_way(setting, daemon):
     document = json.loads(done.stdout)
     found = [probe["id"] for probe in document["checks"] if probe["verdict"] == "problem"]
     expect(done.returncode == min(len(found), 100), f"exit status {done.returncode}, problems {found}")
-    return f"{len(document['checks'])} checks, {document['cannot_tell']} cannot tell, problems: {', '.join(found) or 'none'}"
+    return f"{len(document['checks'])} checks, {document['cannot_tell']} of them unknown; problems: {', '.join(found) or 'none'}"
 
 
 def metrics_count_the_holds(setting, daemon):

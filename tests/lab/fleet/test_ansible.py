@@ -217,7 +217,7 @@ def test_gpus_kept_by_the_legacy_flag_alone_are_found(healthy):
 
 
 def test_a_node_that_cannot_be_reached_is_named_and_the_others_are_checked(healthy):
-    node = healthy.nodes[0]  # the last tasks would run on this node
+    node = healthy.nodes[0]  # the tasks with run_once would run for this node
     node.poweroff()
     healthy.nodes[2].exec("systemctl", "stop", UNIT)
     verdict, table = healthy.check()

@@ -370,4 +370,4 @@ def test_nhcs_check_passes_or_reports_what_is_wrong(node):
     node.exec("holdfast", "set", "off")
     assert nhc("check_holdfast --expect any") == (0, "")
     wrong = nhc("""check_holdfast --gpu "no'GPU" """)
-    assert wrong[0] == 1 and wrong[1].startswith("3 check_holdfast:  ") and "noGPU is no GPU" in wrong[1]
+    assert wrong[0] == 1 and wrong[1].startswith("3 check_holdfast:  ") and "noGPU is not a GPU" in wrong[1]

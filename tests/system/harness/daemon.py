@@ -16,7 +16,7 @@ from pathlib import Path
 from . import events, process, rpc
 from .machine import Machine
 
-STOP_LIMIT_SEC = 5  # the daemon exits within this time after SIGTERM (docs/protocol.md)
+STOP_LIMIT_SEC = 5  # the daemon exits within this time after SIGTERM (docs/compatibility.md)
 
 
 def other_daemon():

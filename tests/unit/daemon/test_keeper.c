@@ -82,7 +82,7 @@ static void other_names_are_refused(void **state) {
                 assert_false(keeper_name_parse(names[i], GPU_KIND_DEVICE, &parsed));
 }
 
-/* A damaged name is refused, or names another GPU, whose own name means that GPU. */
+/* A damaged name is refused, or is read as the name of some GPU; the name of that GPU is then read as the same GPU. */
 static void judge(const uint8_t *bytes, size_t size) {
         struct pci_address parsed, again;
         char text[sizeof(name)], formatted[64];
