@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 
 from harness import process, skips  # found by the line above
-from lab import archive, base
-from lab.clock import report, spent, timed
+from lab import archive, base, cache
+from lab.clock import add, report, spent, timed
 from lab.lab import BUILD, Lab
 from vm import image, kernel, seed
 from vm.machine import Machine
@@ -27,6 +28,8 @@ from vm.machine import Machine
 DEBIANS = ("bookworm", "trixie")
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
 VM_TOOLS = ("apt-get", "busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
+
+SHARED = pytest.StashKey()  # what all workers share, and the end of this process removes
 
 
 def missing():
@@ -48,6 +51,21 @@ def pytest_configure(config):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+    if not hasattr(config, "workerinput"):  # for this process and the workers that it starts (scripts/lab)
+        config.stash[SHARED] = ExitStack()
+        os.environ.setdefault("HOLDFAST_DEBS", str(config.stash[SHARED].enter_context(cache.scratch("packages"))))
+
+
+def pytest_unconfigure(config):
+    if SHARED in config.stash:
+        config.stash[SHARED].close()
+
+
+def pytest_collection_modifyitems(items):
+    """The tests of a group run in one worker (xdist_group). Groups take longest, so they come first."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 def pytest_generate_tests(metafunc):
     mark = metafunc.definition.get_closest_marker("each_debian")
     if mark and "debian" in metafunc.fixturenames:
@@ -65,6 +83,17 @@ def pytest_report_header():
 def pytest_runtest_protocol(item):
     with timed(item.location[0]):
         yield
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["spent"] = spent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """A worker has ended: adds its times to ours."""
+    add(getattr(node, "workeroutput", {}).get("spent", {}))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -19,6 +19,8 @@ REQUIRED = ("nvidia-persistenced = 3:610.43.03", "nvidia-persistenced{isa} = 3:5
             "nvidia-persistenced >= 580.95.05")
 UNIT = "nvidia-persistenced.service"
 
+pytestmark = pytest.mark.xdist_group("rpm")  # to build the packages once
+
 
 @pytest.fixture(scope="session")
 def rpms(lab):

@@ -9,7 +9,7 @@ from harness import events
 from vm import service
 
 # The first test also waits for the machine: minutes if nothing is cached.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("vm")]
 
 CTL = "/dev/nvidiactl"
 CONFIGURATION = "/etc/holdfast/holdfast.conf"

@@ -8,7 +8,7 @@ import pytest
 from harness import events
 from vm import seed, service
 
-pytestmark = pytest.mark.timeout(600)  # as test_vm.py
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("vm")]  # as test_vm.py
 
 OLD, NEW = seed.DRIVERS
 ADDRESSES = ("0001:17:00.0", "0001:17:01.0")  # module/gpus.c

@@ -39,8 +39,8 @@ def remove_unused(prefix, keep):
 
 @contextlib.contextmanager
 def kept(kind, decides, make):
-    """The folder of that kind whose content the hash object DECIDES identifies. make(folder) makes it if it is missing; this
-    removes other folders of the kind, unless a lab uses them. The folder must not be written to."""
+    """The folder for this content. Its name is KIND and the digest of the hash object DECIDES. make(folder) makes it if it is
+    missing; this removes other folders of the kind, unless a lab uses them. The folder must not be written to."""
     folder = FOLDER / f"{kind}-{decides.hexdigest()[:16]}"
     with locked(folder.name, shared=True):
         with locked(f"making-{folder.name}"):
@@ -54,18 +54,18 @@ def kept(kind, decides, make):
 
 
 @contextlib.contextmanager
-def scratch():
-    """A folder for this process alone. Also removes folders that killed processes have left."""
+def scratch(name="lab"):
+    """A folder for this process alone, or several by name. Also removes folders that killed processes have left."""
     for lock in FOLDER.glob("run-*.lock"):
         with locked(lock.stem, wait=False) as ours:
             if ours:
                 shutil.rmtree(FOLDER / lock.stem, ignore_errors=True)
-                lock.unlink()
-    folder = FOLDER / f"run-{os.getpid()}"
+                lock.unlink(missing_ok=True)
+    folder = FOLDER / f"run-{os.getpid()}-{name}"
     with locked(folder.name):
         folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
             shutil.rmtree(folder)
-            Path(f"{folder}.lock").unlink()
+            Path(f"{folder}.lock").unlink(missing_ok=True)  # another process may have taken it for a left one

@@ -19,6 +19,14 @@ def timed(what):
         entry[1] += time.monotonic() - start
 
 
+def add(others):
+    """Adds the times of another process."""
+    for what, (times, seconds) in others.items():
+        entry = spent.setdefault(what, [0, 0.0])
+        entry[0] += times
+        entry[1] += seconds
+
+
 def report():
     """Yields a line for each activity, the longest first."""
     for what, (times, seconds) in sorted(spent.items(), key=lambda item: -item[1][1]):

@@ -10,7 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from . import archive, base, buildroot
+from . import archive, base, buildroot, cache
 from .clock import timed
 from .packages import Packages
 
@@ -33,15 +33,22 @@ class Release:
         """Builds our Debian packages on that release."""
         raise NotImplementedError
 
+    def _make_packages(self, built):
+        making = built.parent / f"making-{self.name}"
+        making.mkdir(parents=True, exist_ok=True)
+        self._build_packages(making)
+        making.rename(built)
+
     @property
     def packages(self):
         """Our Debian packages, built once."""
         if self._packages is None:
             # HOLDFAST_DEBS: a folder with packages that are already built, in a subfolder for each release.
             built = Path(os.environ.get("HOLDFAST_DEBS", self._folder / "deb"), self.name)
-            if not built.exists():
-                with timed(f"packages of {self.name} (scripts/deb)"):
-                    self._build_packages(built)
+            with cache.locked("deb"):  # other workers use the same folder
+                if not built.exists():
+                    with timed(f"packages of {self.name} (scripts/deb)"):
+                        self._make_packages(built)
             self._packages = Packages(self._folder / f"packages-{self.name}", built, lambda: self.daemon)
         return self._packages
 
@@ -99,6 +106,6 @@ class OtherRelease(Release):
         return self.installation / "usr/libexec/holdfast/nvidia-persistenced"
 
     def _build_packages(self, folder):
-        done = buildroot.run(self.name, "env", "DEB_BUILD_OPTIONS=nocheck parallel=2", "scripts/deb", folder, shared=[self._folder],
+        done = buildroot.run(self.name, "env", "DEB_BUILD_OPTIONS=nocheck parallel=2", "scripts/deb", folder, shared=[folder.parent],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
         assert done.returncode == 0, f"scripts/deb fails in {self.name}:\n{done.stdout[-4000:]}{done.stderr}"
