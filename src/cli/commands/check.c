@@ -435,7 +435,7 @@ const struct command check_command = {
         .description = "Reports in one line whether a daemon runs and holds every GPU. The kernel's own\n"
                        "flag alone is not enough. Asks the daemon, and opens no GPU.",
         .examples = "  holdfast check --min-gpus 8\n"
-                    "  * || check_cmd_status -t 5 -r 0 holdfast check --format nhc      (in nhc.conf)",
+                    "  holdfast check --expect any --format nhc",
         .options = options,
         .exits = exits,
         .defaults = &chosen,

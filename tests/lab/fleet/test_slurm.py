@@ -207,6 +207,17 @@ def test_the_prolog_leaves_a_gpu_off_although_the_daemon_was_restarting(cluster)
     assert held_on(node) == other
 
 
+def test_the_prolog_finds_holdfast_in_usr_local_and_lets_jobs_start_without_it(cluster):
+    node = cluster().controller
+    node.exec("mv", "/usr/bin/holdfast", "/usr/local/bin/holdfast")
+    node.exec("holdfast", "set", "off")
+    assert prolog(node, "0").status == 0
+    assert held_on(node) == {0}
+    node.exec("mv", "/usr/local/bin/holdfast", "/root/holdfast")
+    assert prolog(node, "1").status == 0
+    assert "the job's GPUs are not checked" in node.journal("--identifier=holdfast-prolog")
+
+
 def test_a_gpu_that_cannot_be_held_drains_the_node_and_requeues_only_its_own_job(cluster):
     slurm = cluster()
     node = slurm.controller
@@ -343,7 +354,7 @@ def test_without_slurmctld_the_health_check_ends_in_time_and_drains_when_it_is_b
     node.exec("systemctl", "stop", SERVICE)
     with timed("a health check without slurmctld"):
         slurm.check_health(node)
-    assert "slurmctld does not answer" in node.journal("--identifier=holdfast-healthcheck")
+    assert "scontrol has no answer" in node.journal("--identifier=holdfast-healthcheck")
     controller.exec("systemctl", "start", "slurmctld")
     wait_until(lambda: "UP" in controller.try_exec("scontrol", "ping").out, "slurmctld", timeout=60)
     slurm.check_health(node)
