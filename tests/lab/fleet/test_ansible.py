@@ -25,6 +25,8 @@ METRICS = "/var/lib/prometheus/node-exporter/holdfast.prom"
 NVML = BUILD / "tests/nvml/libnvidia-ml.so.1"  # the stand-in, which uses the simulated driver
 GPUS = 2
 
+pytestmark = pytest.mark.xdist_group("ansible")  # the tests share three nodes
+
 
 @pytest.fixture(scope="module")
 def controller(lab):
