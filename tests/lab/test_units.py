@@ -42,6 +42,12 @@ def status_of(node):
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
+def problems(node):
+    """Returns the checks of `holdfast doctor` that found a problem, by name."""
+    checks = node.try_exec("holdfast", "doctor", "--json").json()["checks"]
+    return {check["id"]: check for check in checks if check["verdict"] == "problem"}
+
+
 @pytest.fixture
 def running(node):
     node.exec("systemctl", "enable", "--now", SERVICE)
@@ -96,6 +102,22 @@ def test_a_stop_leaves_nothing_behind_and_a_client_does_not_restart_the_daemon(r
     node.exec("systemctl", "start", SERVICE)
     assert node.path(FOLDER).stat().st_ino == folder
     assert node.gpus.users() == [1, 1]
+
+
+@pytest.mark.parametrize("loss", [
+    f"rm {FOLDER}/socket",
+    f"rm -r {FOLDER}",
+    f"systemctl stop {SOCKET_UNIT}",
+])
+def test_doctors_cure_makes_a_removed_socket_anew_and_tears_no_gpu_down(running, loss):
+    node = running
+    node.exec(loss)
+    assert node.try_exec("holdfast", "check").status == 2, "nobody reaches the daemon"
+    node.exec(problems(node)["socket-inode"]["cure"])
+    assert problems(node) == {}
+    assert "OK" in node.exec("holdfast", "check")
+    node.gpus.wait_users(1, 1)
+    assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
 
 
 def test_a_reload_reads_the_configuration_again(running):

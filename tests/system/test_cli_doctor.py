@@ -685,9 +685,15 @@ def test_two_daemons_are_found(healthy):
     assert f"two daemons run: pid {daemon.pid}" in check["summary"] and f"kill {daemon.pid}" in check["cure"]
 
 
-def test_a_daemon_whose_socket_was_removed_is_found(healthy):
+@pytest.mark.parametrize("socket_unit, cure", [
+    ("static", "systemctl stop nvidia-persistenced.socket; systemctl restart nvidia-persistenced"),
+    ("", "systemctl restart nvidia-persistenced"),
+])
+def test_a_daemon_whose_socket_was_removed_is_found(healthy, socket_unit, cure):
+    healthy.boot_systemd(socket_unit=socket_unit)
     healthy.node.socket_path.unlink()
     found = healthy.problems()
+    assert found["socket-inode"]["cure"] == cure
     assert set(found) == {"daemon", "socket-inode"}
     assert f"1 listener of {healthy.node.socket_path}, and none can be reached" in evidence(found["socket-inode"])
 

@@ -174,11 +174,11 @@ void probe_socket(const struct examination *examination, struct finding *finding
         if (snapshot->daemon == DAEMON_SILENT) {
                 finding_set(finding, VERDICT_PROBLEM, "the socket gives an invalid answer");
                 finding_quote(finding, "%s", snapshot->daemon_error);
-                finding_cure_unit(finding, examination, "systemctl restart UNIT");
+                finding_cure_unit(finding, examination, service_new_socket_cure(examination->service));
         } else if (snapshot->daemon == DAEMON_NONE && snapshot->daemon_errno == -ECONNREFUSED) {
                 finding_set(finding, VERDICT_PROBLEM, "the socket is stale: its daemon has ended without removing it");
                 finding_quote(finding, "connect to %s: %s", snapshot->daemon_socket, strerror(ECONNREFUSED));
-                finding_cure_unit(finding, examination, "systemctl restart UNIT");
+                finding_cure_unit(finding, examination, service_new_socket_cure(examination->service));
         } else if (snapshot->daemon == DAEMON_NONE) {
                 finding_set(finding, VERDICT_UNKNOWN, "there is no socket");
         } else
@@ -194,7 +194,7 @@ static void report_lost_listeners(const struct examination *examination, size_t 
         finding_quote(finding, "the kernel has %zu listener%s of %s, and %s", n, text_plural(n), path,
                       snapshot_has_daemon(examination->snapshot) ? "only one can be reached"
                                                                  : "none can be reached there");
-        finding_cure_unit(finding, examination, "systemctl restart UNIT");
+        finding_cure_unit(finding, examination, service_new_socket_cure(examination->service));
 }
 
 /* Any user can have an old socket in a user namespace of its own, which is no problem of the node. */

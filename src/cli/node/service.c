@@ -243,6 +243,11 @@ const char *service_start_cure(const struct service *service) {
                        : "systemctl enable --now UNIT";
 }
 
+const char *service_new_socket_cure(const struct service *service) {
+        return service->socket_file_state[0] != '\0' ? "systemctl stop UNIT.socket; systemctl restart UNIT"
+                                                     : "systemctl restart UNIT";
+}
+
 void service_command(const struct service *service, const char *commands, char *buffer, size_t size) {
         static const char word[] = "UNIT";
 

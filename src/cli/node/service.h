@@ -37,7 +37,7 @@ struct service {
         char failed_command[256];   /* "ExecStartPost=/path", of one that failed; empty: none did */
         char failed_status[32];     /* "exited with 3", of that one */
         char last_words[256];       /* of what failed, from the journal; empty: none there */
-        char socket_file_state[32]; /* UnitFileState of the socket unit of the same name */
+        char socket_file_state[32]; /* UnitFileState of the socket unit of the same name; empty: there is none */
 };
 
 /* Asks systemd, if it runs, and the journal about a unit that failed. Waits for each at most timeout_usec. */
@@ -62,6 +62,9 @@ bool service_is_ours(const struct service *service);
 
 /* Commands for service_command() that start it now and at each boot; a unit without [Install] cannot be enabled. */
 const char *service_start_cure(const struct service *service);
+
+/* The same that make the socket at its path anew: a restart of the service alone leaves its socket unit as it is. */
+const char *service_new_socket_cure(const struct service *service);
 
 /* Copies commands, with the unit's name, without .service, in the place of each word UNIT. */
 void service_command(const struct service *service, const char *commands, char *buffer, size_t size);
