@@ -149,10 +149,13 @@ def test_each_overlay_has_only_the_privileges_that_it_needs(overlay):
         assert "runtimeClassName" not in spec
 
 
-def test_the_pages_own_overlay_gives_the_daemon_its_image_a_configuration_and_a_label(tmp_path):
+@pytest.mark.parametrize("folder", OVERLAYS)
+def test_the_pages_own_overlay_gives_the_daemon_its_image_a_configuration_and_a_label(tmp_path, folder):
     need("kubectl")
     overlay, *more = re.findall(r"```yaml\n(.*?)```", (TOP / "docs/kubernetes.md").read_text(), re.DOTALL)
     whole = yaml.safe_load(overlay)
+    assert whole["resources"] == ["fleet/kubernetes/base"]
+    whole["resources"] = [f"fleet/kubernetes/{folder}"]
     patches = []
     for part in map(yaml.safe_load, more):
         patches += part.pop("patches", [])
@@ -169,7 +172,7 @@ def test_the_pages_own_overlay_gives_the_daemon_its_image_a_configuration_and_a_
     daemon, keeper = found["containers"]
     version = re.search(r"version: '(.*)'", (TOP / "meson.build").read_text())[1]
     assert daemon["image"] == keeper["image"] == f"registry.example.org/holdfast:{version}"
-    assert "privileged" not in daemon["securityContext"]
+    assert daemon["securityContext"] == container(folder)["securityContext"]
     mount, = (one for one in daemon["volumeMounts"] if one["mountPath"] == "/etc/holdfast")
     volume, = (one for one in found["volumes"] if one["name"] == mount["name"])
     assert volume["configMap"]["name"] == given["metadata"]["name"]
@@ -182,7 +185,7 @@ def test_each_overlay_selects_the_nodes_it_is_for():
     assert pod("overlays/gpu-operator")["nodeSelector"]["nvidia.com/gpu.deploy.client"] == "true"
     terms = pod("overlays/gke")["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert terms["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] == "cloud.google.com/gke-accelerator"
-    assert "nodeSelector" not in pod("overlays/gke")
+    assert pod("overlays/gke")["nodeSelector"] == {}
     for overlay in OVERLAYS:
         assert pod(overlay)["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
