@@ -222,7 +222,7 @@ const struct command release_command = {
         .description = "Releases the GPUs, runs COMMAND, and then has them held again, even if COMMAND\n"
                        "or this process fails. COMMAND finds their addresses in HOLDFAST_GPUS. Needs\n"
                        "root.",
-        .examples = "  holdfast release --gpu 0 -- nvidia-smi --gpu-reset -i 0\n"
+        .examples = "  holdfast release --gpu 0 -- sh -c 'nvidia-smi --gpu-reset -i $HOLDFAST_GPUS'\n"
                     "  holdfast release -- sh -c 'rmmod nvidia_uvm nvidia && modprobe nvidia'",
         .options = options,
         .exits = exits,
