@@ -114,6 +114,32 @@ def test_the_package_holdfast_alone_starts_nothing_by_itself(bare_node, packages
     assert bare_node.exec("find", "/etc/systemd", "-name", "holdfast*") == ""
 
 
+def test_holdfasts_own_unit_replaces_nvidias_daemon_now_and_at_a_boot_with_both_enabled(bare_node, packages):
+    node = bare_node.simulate()
+    install(node, packages.drivers("nvidia-persistenced"))
+    install(node, packages.file("holdfast"))
+    assert show(node, UNIT, "ActiveState") == "active"
+
+    def assert_ours():
+        assert "OK" in node.exec("holdfast", "check"), "NVIDIA's unit removes the socket's folder when it stops"
+        assert (show(node, "holdfast.service", "ActiveState"), show(node, UNIT, "ActiveState")) == ("active", "inactive")
+
+    node.exec("systemctl", "enable", "--now", "holdfast")
+    assert_ours()
+    node.reboot()
+    assert show(node, UNIT, "UnitFileState") == "enabled"
+    assert_ours()
+    assert "ordering cycle" not in node.journal()
+
+    # As a driver's udev rule does.
+    node.exec("systemctl", "start", UNIT)
+    assert show(node, "holdfast.service", "ActiveState") == "inactive"
+    node.exec("systemctl", "mask", "--now", UNIT)
+    node.exec("systemctl", "start", "holdfast")
+    assert node.try_exec("systemctl", "start", UNIT).status != 0
+    assert_ours()
+
+
 # ---- another version -----------------------------------------------------------
 
 
