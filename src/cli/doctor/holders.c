@@ -42,7 +42,7 @@ static void judge_flag(const struct examination *examination, struct finding *fi
                         finding_set(finding, VERDICT_NOTE,
                                     "the kernel's own persistence flag is on, which a later driver will not have");
                         finding_cure_unit(finding, examination,
-                                          "systemctl stop UNIT && nvidia-smi -pm 0 && systemctl start UNIT");
+                                          "systemctl stop UNIT; nvidia-smi -pm 0; systemctl start UNIT");
                 }
                 finding_quote(finding, "%s: %s", gpu->label,
                               gpu->legacy_inferred ? "initialised, although no process has it open"
