@@ -113,7 +113,9 @@ def test_doctors_cure_makes_a_removed_socket_anew_and_tears_no_gpu_down(running,
     node = running
     node.exec(loss)
     assert node.try_exec("holdfast", "check").status == 2, "nobody reaches the daemon"
-    node.exec(problems(node)["socket-inode"]["cure"])
+    found = problems(node)
+    assert list(found) == ["socket-inode"]
+    node.exec(found["socket-inode"]["cure"])
     assert problems(node) == {}
     assert "OK" in node.exec("holdfast", "check")
     node.gpus.wait_users(1, 1)

@@ -25,6 +25,15 @@ enum { SOCKET_EVERYBODY = 0222 };
 
 /* ---- does one run, and whose ------------------------------------------------- */
 
+/* Whether a daemon listens at its path, also if the path leads to another file now. False if that is unknown. */
+static bool has_listener(const struct snapshot *snapshot) {
+        struct socket_place place;
+        size_t n = 0;
+
+        return socket_place_find(snapshot->daemon_socket, &place) == 0 &&
+               listeners_count(snapshot->daemon_socket, &place, &n) == 0 && n > 0;
+}
+
 void probe_daemon(const struct examination *examination, struct finding *finding) {
         const struct snapshot *snapshot = examination->snapshot;
 
@@ -37,6 +46,11 @@ void probe_daemon(const struct examination *examination, struct finding *finding
         if (snapshot->daemon == DAEMON_SILENT) {
                 finding_set(finding, VERDICT_UNKNOWN,
                             "something listens at the socket but does not answer: see socket");
+                return;
+        }
+        if (has_listener(snapshot)) {
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "a daemon listens, but did not answer at its path: see socket-inode");
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");
