@@ -231,3 +231,13 @@ def test_a_restart_of_the_unit_that_loads_the_driver_releases_the_gpus_and_holds
     node.exec("systemctl", "stop", name)
     assert show(node, "ActiveState") == "inactive"
     node.gpus.wait_released()
+
+
+def test_a_daemon_of_the_units_template_reads_a_configuration_that_was_written_after_its_start(node):
+    template = node.read("/usr/share/holdfast/examples/nvidia-persistenced.service.template")
+    node.write(f"/etc/systemd/system/{SERVICE}", template.replace("__USER__", "nvidia-persistenced"))
+    node.exec("systemctl", "daemon-reload")
+    node.exec("systemctl", "start", SERVICE)
+    node.exec("sh", "-c", "printf '[gpu *]\\npersistence = off\\n' >/etc/holdfast/holdfast.conf")
+    node.exec("systemctl", "reload", SERVICE)
+    node.gpus.wait_released()

@@ -94,6 +94,8 @@ def test_after_the_installation_the_daemon_runs_and_holds_every_gpu(holder):
     assert "OK" in holder.exec("holdfast", "check")
     for page in ("nvidia-persistenced.1.gz", "holdfast.1.gz"):
         assert holder.exec("zcat", f"/usr/share/man/man1/{page}").startswith("'\\\" t\n")
+    folders = "/etc/holdfast", "/etc/holdfast/hooks.d"
+    assert holder.exec("stat", "--format=%U:%G %a", *folders) == "root:root 755\n" * 2, "empty, for the administrator's files"
     holder.reboot()
     assert opens(holder) == [1, 1]
 

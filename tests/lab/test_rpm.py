@@ -41,7 +41,7 @@ def test_the_files_are_split_between_three_packages(rpms):
     assert set(rpms) == {"holdfast", "holdfast-nvidia-persistenced", "holdfast-sim"}
     files = {name: query(file, "list") for name, file in rpms.items()}
     assert {"/usr/bin/holdfast", "/usr/libexec/holdfast/nvidia-persistenced",
-            "/usr/lib/systemd/system/holdfast.service"} < files["holdfast"]
+            "/usr/lib/systemd/system/holdfast.service", "/etc/holdfast", "/etc/holdfast/hooks.d"} < files["holdfast"]
     assert {"/usr/bin/nvidia-persistenced", "/usr/lib/systemd/system/nvidia-persistenced.service"} < \
         files["holdfast-nvidia-persistenced"]
     assert not files["holdfast"] & files["holdfast-nvidia-persistenced"]
