@@ -78,6 +78,13 @@ def test_the_service_is_ready_when_the_gpus_are_held_and_a_stop_releases_them(no
     wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
 
 
+def test_the_service_stays_ready_while_an_administrator_has_switched_a_gpu_off(node, supervisor):
+    begin(node, supervisor)
+    node.exec("holdfast", "set", "off", "--gpu", "0")
+    node.gpus.wait_users(0, 1)
+    node.exec(supervisor.is_ready)
+
+
 def test_a_restart_and_a_crash_tear_no_gpu_down(node, supervisor):
     pid = begin(node, supervisor)
     for command in supervisor.restart, f"kill -KILL {pid}":
