@@ -423,35 +423,146 @@ def rpm_distribution(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def put_program(root, text):
-    """Makes a foreign file at the path of our program."""
-    program = root / "usr/bin/nvidia-persistenced"
-    program.parent.mkdir(parents=True)
-    program.write_text(text)
-    return program
+def put_foreign(root, path, text="theirs"):
+    """Makes a file that something else has installed."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+    return root / path
 
 
 @PACKAGERS
+@pytest.mark.parametrize("options", [[], ["--force"]], ids=["", "force"])
 @pytest.mark.usefixtures("rpm_distribution")
-def test_install_does_not_replace_files_of_another_package(build, root, tool, own):
+def test_install_does_not_replace_files_of_another_package(build, root, tool, own, options):
     need(tool)
-    program = put_program(root, "theirs")
+    program = put_foreign(root, "usr/bin/nvidia-persistenced")
     own(root, "/usr/bin/nvidia-persistenced")
-    done = install(build, root)
+    done = install(build, root, *options)
     assert done.returncode == 1
     assert f"/usr/bin/nvidia-persistenced belongs to the package {OTHERS};" in done.stderr
     assert not (root / "var/lib/holdfast").exists()
     assert program.read_text() == "theirs"
 
 
-@PACKAGERS
 @pytest.mark.usefixtures("rpm_distribution")
-def test_install_replaces_files_that_no_package_owns(build, root, tool, own):
-    need(tool)
-    put_program(root, "nobody's")
-    own(root, "/usr/bin/another")
+def test_install_also_asks_rpm_where_dpkg_is_installed(build, root):
+    need("rpmbuild")
+    need("dpkg-query")
+    put_foreign(root, "usr/bin/nvidia-persistenced")
+    own_by_deb(root, "/usr/bin/another")
+    own_by_rpm(root, "/usr/bin/nvidia-persistenced")
+    done = install(build, root)
+    assert done.returncode == 1
+    assert f"/usr/bin/nvidia-persistenced belongs to the package {OTHERS};" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.samefile("/lib", "/usr/lib"), reason="/lib is no link")
+def test_install_finds_the_package_of_a_unit_that_was_installed_before_lib_became_a_link(build, root):
+    need("dpkg-query")
+    put_foreign(root, "usr/lib/systemd/system/nvidia-persistenced.service")
+    own_by_deb(root, "/lib/systemd/system/nvidia-persistenced.service")
+    done = install(build, root)
+    assert done.returncode == 1
+    assert f"/usr/lib/systemd/system/nvidia-persistenced.service belongs to the package {OTHERS};" in done.stderr
+
+
+@pytest.mark.parametrize(("init", "paths"), [
+    ("systemd", ["usr/local/bin/nvidia-persistenced", "usr/local/lib/systemd/system/nvidia-persistenced.service"]),
+    ("sysv", ["etc/init.d/nvidia-persistenced"]),
+    ("openrc", ["etc/init.d/nvidia-persistenced"]),
+])
+def test_install_replaces_files_of_unknown_origin_only_with_force(build, root, init, paths):
+    need("systemctl")
+    (root / "etc").mkdir()
+    (root / "etc/passwd").touch()
+    foreign = [put_foreign(root, path) for path in paths]
+    before = files(root)
+    done = install(build, root, init=init)
+    assert done.returncode == 1
+    assert all(f" /{path}" in done.stderr for path in paths) and "use --force" in done.stderr, done.stderr
+    assert [path.read_text() for path in foreign] == ["theirs"] * len(foreign) and files(root) == before
+
+    done = install(build, root, "--force", init=init)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in foreign if path.read_bytes() == b"theirs"]
+    assert install(build, root, init=init).returncode == 0, "they are its own files now"
+
+
+def test_install_neither_replaces_nor_removes_a_file_elsewhere_that_no_package_owns(build, root):
+    program = put_foreign(root, "usr/bin/nvidia-persistenced")
+    for options in [], ["--uninstall"]:
+        done = install(build, root, *options)
+        assert done.returncode == 0, done.stderr
+        assert program.read_text() == "theirs"
+
+
+def test_an_installation_that_failed_can_be_repeated(build, root):
+    need("systemctl")
+    obstacle = root / "usr/local/share/man/man1/nvidia-persistenced.1"
+    obstacle.mkdir(parents=True)
+    assert install(build, root, "--force").returncode == 1
+    assert len(files(root)) > 1 and not (root / "var/lib/holdfast/manifest").exists()
+    obstacle.rmdir()
     done = install(build, root)
     assert done.returncode == 0, done.stderr
+    assert (root / "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service").is_symlink()
+    assert [path.name for path in (root / "var/lib/holdfast").iterdir()] == ["manifest"]
+
+
+def test_an_uninstall_also_removes_an_installation_that_failed(build, root):
+    (root / "usr/local/share/man/man1/nvidia-persistenced.1").mkdir(parents=True)
+    assert install(build, root, "--force").returncode == 1
+    (root / "usr/local/share/man/man1/nvidia-persistenced.1").rmdir()
+    done = install(build, root, "--uninstall")
+    assert done.returncode == 0, done.stderr
+    assert files(root) <= ACCOUNTS
+
+
+def test_a_later_install_leaves_the_service_disabled(build, installed):
+    assert run("systemctl", f"--root={installed}", "disable", "nvidia-persistenced.service").returncode == 0
+    done = install(build, installed)
+    assert done.returncode == 0, done.stderr
+    assert not (installed / "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service").is_symlink()
+
+
+@pytest.mark.parametrize("kept", [None, "etc/holdfast/hooks.d/10-site", "etc/holdfast/holdfast.conf"])
+def test_install_makes_empty_folders_for_the_configuration_and_an_uninstall_keeps_only_those_with_files(build, root, kept):
+    need("systemctl")
+    assert install(build, root).returncode == 0
+    for path in root / "etc/holdfast", root / "etc/holdfast/hooks.d":
+        assert (path.stat().st_uid, path.stat().st_mode & 0o7777) == (0, 0o755)
+    if kept:
+        put_foreign(root, kept)
+    assert install(build, root, "--uninstall").returncode == 0
+    left = [str(path.relative_to(root)) for path in root.rglob("etc/holdfast/**/*") if not path.is_dir()]
+    assert left == ([kept] if kept else [])
+    assert (root / "etc/holdfast").exists() is bool(kept)
+
+
+@pytest.fixture
+def archive_without_names(image, tmp_path):
+    """The archive of a build with -Dnvidia_names=false."""
+    archive = tmp_path / "holdfast.tar"
+    done = run("tar", "--create", f"--file={archive}", f"--directory={image}", "--exclude=nvidia-persistenced.service",
+               "--exclude=system/nvidia-persistenced.socket", "--exclude=bin/nvidia-persistenced", "usr", "etc/holdfast")
+    assert done.returncode == 0, done.stderr
+    return archive
+
+
+def test_a_build_without_nvidias_names_is_installed_beside_a_driver_package_and_nothing_is_enabled(root, archive_without_names):
+    need("dpkg-query")
+    need("systemctl")
+    put_foreign(root, "usr/bin/nvidia-persistenced")
+    own_by_deb(root, "/usr/bin/nvidia-persistenced")
+    before = files(root)
+    for _ in range(2):
+        done = run(INSTALL, f"--archive={archive_without_names}", f"--root={root}", "--init=systemd")
+        assert done.returncode == 0, done.stderr
+    assert (root / "usr/local/lib/systemd/system/holdfast.service").exists()
+    assert not (root / "etc/systemd").exists()
+    done = run(INSTALL, "--uninstall", f"--root={root}", "--init=systemd")
+    assert done.returncode == 0, done.stderr
+    assert files(root) - before <= ACCOUNTS
 
 
 @pytest.mark.parametrize(("options", "status", "says"), [
@@ -483,7 +594,7 @@ for unit; do :; done # the last word
 case $* in
 *--property=MainPID*) cat "{folder}/$unit" 2>/dev/null || echo 0 ;;
 *--property=RestartKillSignal*) echo 10 ;;
-*restart*) echo "$unit" >>"{folder}/restarted" ;;
+*restart*) echo "$unit" >>"{folder}/restarted" && echo 1 >"{folder}/$unit" ;;
 esac
 """
 
@@ -502,24 +613,42 @@ def replaced_program(path):
         process.wait(timeout=20)
 
 
+def restart_replaced(folder, pids, invoke=SYSTEMCTL):
+    """Runs restart-replaced with stand-ins for systemctl and deb-systemd-invoke. pids: the main process of each unit. Returns
+    its messages and the restarted units. tests/lab/test_packages.py tests the same on real nodes."""
+    need_root()
+    tools = folder / "tools"
+    tools.mkdir()
+    (folder / "restarted").touch()
+    for name, text in ("systemctl", SYSTEMCTL), ("deb-systemd-invoke", invoke):
+        (tools / name).write_text(text.format(folder=folder))
+        (tools / name).chmod(0o755)
+    for unit, pid in pids.items():
+        (folder / unit).write_text(f"{pid}\n")
+    done = run("unshare", "--mount", "sh", "-ec", "mount -t tmpfs none /run; mkdir -p /run/systemd/system; exec \"$@\"", "sh",
+               TOP / "packaging/restart-replaced", "holdfast.service", env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout, (folder / "restarted").read_text().split()
+
+
 @pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "as before"])
 def test_services_with_a_replaced_program_are_restarted_the_settings_service_first(tmp_path, replaced):
-    """This uses a stand-in for systemctl. tests/lab/test_packages.py tests the same on real nodes."""
-    need_root()
-    libexec, tools = tmp_path / "libexec/holdfast", tmp_path / "tools"
-    tools.mkdir()
-    (tmp_path / "restarted").touch()
-    for name in ("systemctl", "deb-systemd-invoke"):
-        (tools / name).write_text(SYSTEMCTL.format(folder=tmp_path))
-        (tools / name).chmod(0o755)
-    with replaced_program(libexec / "nvidia-persistenced") as daemon, replaced_program(tmp_path / "bin/holdfast") as settings:
-        pids = {"holdfast.service": daemon, "holdfast-settings.service": settings} if replaced else \
-               {"holdfast.service": os.getpid(), "holdfast-settings.service": os.getpid()}
-        for unit, pid in pids.items():
-            (tmp_path / unit).write_text(f"{pid}\n")
-        shutil.copy(TOP / "packaging/restart-replaced", libexec)
-        done = run("unshare", "--mount", "sh", "-ec", "mount -t tmpfs none /run; mkdir -p /run/systemd/system; exec \"$@\"", "sh",
-                   libexec / "restart-replaced", "holdfast.service", env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"})
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "restarted").read_text().split() == (["holdfast-settings.service", "holdfast.service"] if replaced else [])
-    assert ("holdfast-settings.service was restarted; it does not apply settings again" in done.stdout) is replaced
+    with replaced_program(tmp_path / "libexec/holdfast/nvidia-persistenced") as daemon, \
+            replaced_program(tmp_path / "bin/holdfast") as settings:
+        said, restarted = restart_replaced(tmp_path, {"holdfast.service": daemon if replaced else os.getpid(),
+                                                      "holdfast-settings.service": settings if replaced else os.getpid()})
+    assert restarted == (["holdfast-settings.service", "holdfast.service"] if replaced else [])
+    assert ("holdfast-settings.service was restarted; it does not apply settings again" in said) is replaced
+    assert ("holdfast.service was restarted; its GPUs stayed initialised" in said) is replaced
+
+
+def test_a_restart_that_policy_rc_d_prevents_is_not_reported_as_done(tmp_path):
+    with replaced_program(tmp_path / "libexec/holdfast/nvidia-persistenced") as daemon:
+        said, _ = restart_replaced(tmp_path, {"holdfast.service": daemon}, invoke="#!/bin/sh\nexit 0\n")
+    assert said == "holdfast.service still runs the previous version: policy-rc.d prevented its restart. " \
+                   "Restart it later: systemctl restart holdfast.service\n"
+
+
+def test_a_replaced_daemon_of_another_program_is_not_restarted(tmp_path):
+    with replaced_program(tmp_path / "bin/nvidia-persistenced") as daemon:
+        assert restart_replaced(tmp_path, {"holdfast.service": daemon}) == ("", [])

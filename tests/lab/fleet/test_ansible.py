@@ -311,6 +311,10 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
     how = {"persistence_install_from": "archive", "persistence_archive": archive,
            "persistence_installer": TOP / "packaging/install", "persistence_metrics_file": METRICS}
     fresh.exec("mkdir", "-p", Path(METRICS).parent)
+    fresh.write("/usr/bin/nvidia-persistenced", "as of a .run file")
+    run = controller.play("enable", [fresh], **how)
+    assert run.status != 0 and "not replaced: /usr/bin/nvidia-persistenced" in run.text, run.text
+    how["persistence_archive_force"] = True
     predicted = controller.apply("enable", [fresh], "--check", **how)
     assert controller.apply("enable", [fresh], **how).changed(fresh) == predicted.changed(fresh) != []
     assert_warm(fresh)
@@ -327,7 +331,6 @@ def test_a_rollback_removes_what_the_role_wrote_and_keeps_an_administrators_file
     fresh.exec("mkdir", "-p", Path(METRICS).parent)
     controller.apply("enable", [fresh], **how)
     fresh.exec("systemctl", "start", "holdfast-metrics.service")  # which the timer does each minute
-    fresh.exec("mkdir", "/etc/holdfast/hooks.d")
     fresh.write("/etc/holdfast/hooks.d/10-site", "#!/bin/sh\n")
     written = ("/etc/holdfast/holdfast.conf", "/etc/holdfast/metrics.env", METRICS)
     assert [fresh.try_exec("test", "-e", path).status for path in written] == [0, 0, 0]
