@@ -178,7 +178,7 @@ const struct command doctor_command = {
                        "opens no GPU. As root it sees more.",
         .examples = "  holdfast doctor\n"
                     "  holdfast doctor --verbose\n"
-                    "  holdfast doctor --json | jq -r '.checks[] | select(.verdict == \"problem\") | .cure'",
+                    "  holdfast doctor --json | jq '.checks[] | select(.verdict == \"problem\").cure'",
         .options = options,
         .exits = exits,
         .defaults = &chosen,

@@ -78,8 +78,7 @@ void probe_unbind(const struct examination *examination, struct finding *finding
         }
         finding_set(finding, VERDICT_NOTE,
                     "this driver does not announce unbinds and the daemon cannot read the kernel log, so an unbind of "
-                    "a held GPU "
-                    "waits until a client tells the daemon to release it");
+                    "a held GPU waits until a client tells the daemon to release it");
         finding_quote(finding, "driver %s; drivers from 575.51.02 on announce them", snapshot->driver_version);
         finding_quote(finding, "process %d has no descriptor of /dev/kmsg", (int)snapshot_find_daemon(snapshot));
         finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");
