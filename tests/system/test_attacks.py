@@ -521,7 +521,7 @@ def process_with_pid(pid):
         assert process.kill_and_reap(child)
 
 
-def test_a_set_on_the_connection_of_an_ended_process_of_a_container_whose_pid_root_now_has(kernel, world, daemon):
+def test_a_set_on_the_connection_of_a_container_process_that_has_ended_and_whose_pid_a_root_process_now_has(kernel, world, daemon):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = ["unshare", "--pid", "--fork", sys.executable, "-I", "-c", LENDER, str(daemon.socket_path),

@@ -401,7 +401,7 @@
         function timeBar(gpu, max) {
                 const median = medianOf(gpu.model);
                 const svg = draw("svg", { viewBox: "0 0 120 12", role: "img", class: "spark",
-                        "aria-label": `${seconds(gpu.openMs)}; half of its like take at most ${seconds(median)}` });
+                        "aria-label": `${seconds(gpu.openMs)}; half of the GPUs of this model take at most ${seconds(median)}` });
 
                 svg.append(draw("rect", { class: "bar", x: 0, y: 2, width: Math.max((gpu.openMs / max) * 120, 1), height: 8 }),
                         draw("line", { class: "median", x1: (median / max) * 120, x2: (median / max) * 120, y1: 0, y2: 12 }));
