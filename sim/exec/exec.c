@@ -320,8 +320,8 @@ static int run_with_own(const struct exec_options *options) {
 static const struct option_spec table[] = {
         {"root", 0, "DIR",
          "use the running simulator at DIR (holdfast-sim run --root DIR); several exec calls with the same DIR share "
-         "its "
-         "GPUs. Without this option, exec starts a simulator of its own, and ends it, and all processes that COMMAND "
+         "its GPUs. Without this option, exec starts a simulator of its own, and ends it, and all processes that "
+         "COMMAND "
          "has left, when COMMAND ends",
          TEXT(root)},
         {"gpus", 0, "N", "how many GPUs (8)", TEXT(gpus)},

@@ -49,8 +49,6 @@ def pytest_configure(config):
     process.adopt_orphans()
     # nohup ignores SIGHUP. All our child processes, even the nodes' process 1, would inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
     if not hasattr(config, "workerinput"):  # for this process and the workers that it starts (scripts/lab)
         config.stash[SHARED] = ExitStack()
         os.environ.setdefault("HOLDFAST_DEBS", str(config.stash[SHARED].enter_context(cache.scratch("packages"))))

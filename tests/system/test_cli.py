@@ -219,6 +219,17 @@ def test_status_does_not_infer_the_kernel_flag_for_a_gpu_that_was_torn_down(node
     assert [(row["Persistence-M"], row["Held by"]) for row in rows] == [("Off", "-")] * 2
 
 
+def test_status_does_not_ask_the_driver_while_the_daemon_opens_a_gpu(node):
+    """The driver's answer would wait for that. So it is unknown whether the kernel's flag keeps the other GPU."""
+    node.load_driver()
+    node.add_gpu(A, 0, initialised=True)
+    node.add_gpu(B, 1)
+    node.start_daemon(rows=[Row(A, RELEASED, wanted=0, legacy=UNKNOWN), Row(B, OPENING)])
+    assert [row["Persistence-M"] for row in rows_of(holdfast(node.root, "status").out)] == ["?", "Off"]
+    node.daemon.rows[1] = Row(B)
+    assert [row["Persistence-M"] for row in rows_of(holdfast(node.root, "status").out)] == ["On", "On"]
+
+
 def change_once(daemon, rows):
     """Changes the list right after it was read for the first time, as a daemon does that opens a GPU at that moment."""
     if daemon.lists == 1:

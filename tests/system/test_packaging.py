@@ -518,6 +518,16 @@ def test_an_uninstall_also_removes_an_installation_that_failed(build, root):
     assert files(root) <= ACCOUNTS
 
 
+def test_an_uninstall_after_a_failed_installation_leaves_the_files_that_were_not_replaced_yet(build, root):
+    (root / "etc/apparmor.d/holdfast-nvidia-persistenced").mkdir(parents=True)  # the first file
+    program = put_foreign(root, "usr/local/bin/nvidia-persistenced")
+    assert install(build, root, "--force").returncode == 1
+    assert program.read_text() == "theirs"
+    (root / "etc/apparmor.d/holdfast-nvidia-persistenced").rmdir()
+    assert "has installed nothing here" in install(build, root, "--uninstall").stderr
+    assert program.read_text() == "theirs"
+
+
 def test_a_later_install_leaves_the_service_disabled(build, installed):
     assert run("systemctl", f"--root={installed}", "disable", "nvidia-persistenced.service").returncode == 0
     done = install(build, installed)

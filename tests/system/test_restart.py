@@ -15,6 +15,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -791,6 +792,17 @@ def test_the_end_of_a_reload_is_sent_again_if_the_managers_queue_was_full(world,
     daemon.wait_for_log("Configuration read again")
     assert daemon.get(world.gpus[0]) == ENABLED
     manager.wait_ready()
+
+
+def test_the_watchdog_is_fed_again_if_the_managers_queue_was_full(world, manager):
+    """What could not be sent comes with the next status, and not only with the next period, which may be too late."""
+    service = world.supervise(watchdog_usec=200_000, environment={"NOTIFY_SOCKET": str(manager.path)})
+    service.start()
+    manager.wait_ready()
+    manager.fill()
+    time.sleep(1)  # several periods, in which nothing can be sent
+    while not {"WATCHDOG=1", "STATUS=1 of 1 GPUs held"} <= set(manager.read()):
+        pass
 
 
 def test_a_gpu_that_hangs_for_too_long_counts_as_tried(world):

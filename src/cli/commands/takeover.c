@@ -375,8 +375,7 @@ static void tell_given_back(const struct takeover *takeover) {
         n_held = snapshot_count_held(now);
         if (n_held < takeover->hold.n_held)
                 report_say("note: NVIDIA's daemon holds only %zu of the %zu GPUs that were initialised; run 'holdfast "
-                           "set on' "
-                           "to hold the others",
+                           "set on' to hold the others",
                            n_held, takeover->hold.n_held);
 }
 

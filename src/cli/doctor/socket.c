@@ -50,7 +50,7 @@ void probe_daemon(const struct examination *examination, struct finding *finding
         }
         if (has_listener(snapshot)) {
                 finding_set(finding, VERDICT_UNKNOWN,
-                            "a daemon listens, but did not answer at its path: see socket-inode");
+                            "a daemon listens, but did not answer at its path: look again, or see socket-inode");
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");

@@ -11,8 +11,8 @@
 
 /*
  * Reads from the GPU's `power` file whether it is initialised. Initialises nothing, but waits, for seconds or more,
- * while the driver initialises another GPU: call it only if there is no daemon to ask. Returns 0, -ENODEV, -EBADMSG if
- * the file does not say, or other negative errno.
+ * while the driver initialises another GPU: call it only if there is no daemon, or it opens and closes no GPU. Returns
+ * 0, -ENODEV, -EBADMSG if the file does not say, or other negative errno.
  */
 int initialised_read(const struct locations *locations, const struct pci_address *address, bool *ret_initialised);
 

@@ -18,7 +18,9 @@
 #include "cli/node/settings_state.h"
 #include "cli/node/snapshot_daemon.h"
 
-enum { READS_MAX = 3 }; /* for a list that changes during each */
+/* For a list that changes during each read: so many reads, and none that begins later than this after the first. */
+enum { READS_MAX = 3 };
+#define REPEATS_USEC (1 * USEC_PER_SEC)
 
 void snapshot_done(struct snapshot **snapshot) {
         if (!*snapshot)
@@ -309,10 +311,19 @@ static bool has_holder(const struct holder *holders, size_t n, int minor) {
         return false;
 }
 
+/* Whether a read of `power` may wait for another GPU than its own. */
+static bool may_driver_wait(const struct snapshot *snapshot) {
+        each_gpu(gpu, snapshot)
+                if (snapshot_has_detail(snapshot, gpu) &&
+                    (gpu->detail.stuck || gpu->detail.state == HF_GPU_OPENING || gpu->detail.state == HF_GPU_CLOSING))
+                        return true;
+        return snapshot->n_untold > 0;
+}
+
 /*
  * The snapshot is not of one moment, so a GPU may seem to be kept by the flag for two other reasons. The driver may be
  * tearing it down after its last close: a read of `power` waits for the end of that. Or a client has opened it after
- * the look for clients: another look finds that client.
+ * the look for clients: another look finds that client, or the next read finds the GPU torn down.
  */
 static int infer_legacy(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(suspects_done) struct suspects suspects = {0};
@@ -322,10 +333,13 @@ static int infer_legacy(struct snapshot *snapshot, const struct locations *locat
         int r;
 
         r = find_suspects(snapshot, locations, &suspects);
-        if (r < 0 || suspects.n == 0)
+        if (r < 0 || suspects.n == 0 || may_driver_wait(snapshot))
                 return r;
         driver_files_read_initialised(locations, suspects.addresses, suspects.n, suspects.initialised);
         r = holders_scan(locations, &holders, &n_holders, &sight);
+        if (r == -ENOMEM)
+                return r;
+        driver_files_read_initialised(locations, suspects.addresses, suspects.n, suspects.initialised);
         for (size_t i = 0; i < suspects.n; i++) {
                 struct snapshot_gpu *gpu = suspects.gpus[i];
 
@@ -337,7 +351,7 @@ static int infer_legacy(struct snapshot *snapshot, const struct locations *locat
                         gpu->legacy_inferred = true;
                 }
         }
-        return r == -ENOMEM ? r : 0;
+        return 0;
 }
 
 /* NVML's rule: a GPU is persistent when the daemon holds it, or the kernel's flag is on. */
@@ -419,19 +433,23 @@ static bool is_overtaken(const struct snapshot *snapshot, const struct snapshot_
         if (snapshot->daemon != DAEMON_HOLDFAST || !(request->flags & (SNAPSHOT_CLIENTS | SNAPSHOT_MODE)))
                 return false;
         later = calloc(1, sizeof(*later));
-        return later && snapshot_ask_daemon(later, request->locations, request->timeout_usec) == 0 &&
-               (later->daemon != DAEMON_HOLDFAST || later->head.serial != snapshot->head.serial);
+        if (!later || snapshot_ask_daemon(later, request->locations, request->timeout_usec) < 0)
+                return false;
+        return later->daemon == DAEMON_HOLDFAST ? later->head.serial != snapshot->head.serial
+                                                : later->daemon != DAEMON_SILENT;
 }
 
 int snapshot_read(const struct snapshot_request *request, struct snapshot **ret_snapshot) {
         CLEANUP(snapshot_done) struct snapshot *snapshot = NULL;
+        uint64_t start_usec = clock_monotonic_usec();
 
         for (unsigned n_reads = 1;; n_reads++) {
                 int r = read_once(request, &snapshot);
 
                 if (r < 0)
                         return r;
-                if (n_reads == READS_MAX || !is_overtaken(snapshot, request))
+                if (n_reads == READS_MAX || clock_monotonic_usec() - start_usec > REPEATS_USEC ||
+                    !is_overtaken(snapshot, request))
                         break;
                 snapshot_done(&snapshot);
         }

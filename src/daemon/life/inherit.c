@@ -38,7 +38,7 @@ static bool take_stored(struct inherit *inherit, const char *name, int fd) {
         if (!inherit_gpu(name, fd, inherit))
                 return false;
         keeper->keep(keeper, &address, is_device ? GPU_KIND_DEVICE : GPU_KIND_UVM, fd);
-        (void)notify_send("FDSTOREREMOVE=1\nFDNAME=%s", name);
+        (void)notify_unstore(name); /* the loop does not run yet */
         return true;
 }
 

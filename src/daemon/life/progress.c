@@ -15,21 +15,32 @@ enum { EXTEND_PERIOD_SEC = 5, EXTEND_SEC = 15 };
 
 enum { RETRY_SEC = 1 }; /* after a message that could not be sent */
 
+static bool is_temporary(int error) {
+        return error == -EAGAIN || error == -ENOBUFS || error == -ENOMEM;
+}
+
+static void try_again_soon(struct progress *progress) {
+        static const struct timeval pause = {.tv_sec = RETRY_SEC};
+
+        (void)event_add(progress->retry, &pause);
+}
+
 /*
- * If the manager's queue is full, the timer tries again: without READY=1 the manager would end us when the start or a
- * reload takes too long.
+ * If the manager's queue is full, the timer tries again. Without READY=1 the manager would end us when the start takes
+ * too long, and a reload would fail; without WATCHDOG=1 it would kill us.
  */
 void progress_tell(struct progress *progress) {
-        static const struct timeval pause = {.tv_sec = RETRY_SEC};
         struct registry_counts counts = registry_count(progress->registry);
-        int r = notify_send("%sSTATUS=%zu of %zu GPUs held%s", progress->owes_ready ? "READY=1\n" : "", counts.held,
-                            counts.gpus, progress->stopping ? ", stopping" : "");
+        int r = notify_send("%s%sSTATUS=%zu of %zu GPUs held%s", progress->owes_watchdog ? "WATCHDOG=1\n" : "",
+                            progress->owes_ready ? "READY=1\n" : "", counts.held, counts.gpus,
+                            progress->stopping ? ", stopping" : "");
 
-        if (r < 0 && r != -ECONNREFUSED) {
-                (void)event_add(progress->retry, &pause);
+        if (is_temporary(r)) {
+                try_again_soon(progress);
                 return;
         }
         progress->owes_ready = false;
+        progress->owes_watchdog = false;
         (void)event_del(progress->retry);
 }
 
@@ -51,7 +62,12 @@ static void on_extend(evutil_socket_t fd, short what, void *userdata) {
  * Sent from the loop, because the watchdog is for a loop that hangs. GPUs that are stuck in the driver do not matter.
  */
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata) {
-        (void)notify_send("WATCHDOG=1");
+        struct progress *progress = userdata;
+
+        if (!is_temporary(notify_send("WATCHDOG=1")))
+                return;
+        progress->owes_watchdog = true;
+        try_again_soon(progress);
 }
 
 /* A reload before we are ready is not reported: the READY=1 at its end would mean that we are ready. */

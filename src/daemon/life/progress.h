@@ -16,6 +16,7 @@
 
 struct progress {
         const struct registry *registry;
+        bool owes_watchdog;   /* WATCHDOG=1 could not be sent */
         bool owes_ready;      /* READY=1 is due, and was not sent yet */
         struct event *retry;  /* pending if the last message could not be sent */
         struct event *extend; /* pending until the registry is ready */

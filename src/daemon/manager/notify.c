@@ -20,7 +20,7 @@
 static int notify_fd = -1;
 
 static int notify_connect(const char *path) {
-        static const struct timeval limit = {.tv_sec = 1}; /* for notify_store() */
+        static const struct timeval limit = {.tv_sec = 1}; /* for notify_store() and notify_unstore() */
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         CLEANUP(fd_done) int fd = -1;
         size_t length = strlen(path);
@@ -67,6 +67,15 @@ int notify_send(const char *format, ...) {
         return send(notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
+int notify_unstore(const char *name) {
+        char text[128];
+
+        if (notify_fd < 0)
+                return 0;
+        (void)text_format(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+        return send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 /*
  * Removes the copies of earlier starts first. This takes two messages, since the manager accepts one command in each.
  */
@@ -83,12 +92,13 @@ int notify_store(const char *name, int fd) {
                 .msg_control = control.bytes,
                 .msg_controllen = sizeof(control.bytes),
         };
+        int r;
 
         if (notify_fd < 0)
                 return -ENOTCONN;
-        (void)text_format(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-        if (send(notify_fd, text, strlen(text), MSG_NOSIGNAL) < 0)
-                return -errno;
+        r = notify_unstore(name);
+        if (r < 0)
+                return r;
         memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
         /* FDPOLL=0: the manager must not drop a descriptor that polls as an error, as the kernel log does after a
          * loss. */

@@ -17,7 +17,7 @@ bool notify_is_open(void);
 
 /*
  * Sends lines ("READY=1\nSTATUS=8 of 8 GPUs held") without waiting. Returns 0, also if there is no manager, or negative
- * errno: -EAGAIN if the manager's queue is full, -ECONNREFUSED if its socket was closed.
+ * errno: -EAGAIN if the manager's queue is full, -ECONNREFUSED and then -ENOTCONN if its socket was closed.
  */
 int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -27,6 +27,9 @@ int notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * messages. Returns 0 or negative errno: -ENOTCONN without a manager.
  */
 int notify_store(const char *name, int fd);
+
+/* Has the manager drop what it stores under that name; waits like notify_store(). Returns 0 or negative errno. */
+int notify_unstore(const char *name);
 
 /*
  * How often to send WATCHDOG=1, in microseconds: half of WATCHDOG_USEC (period), if WATCHDOG_PID (pid) is this process.

@@ -11,20 +11,33 @@ from pathlib import Path
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "holdfast/lab"
 
 
+def is_at(path, fd):
+    """Whether the path still leads to the open file."""
+    try:
+        return path.stat().st_ino == os.fstat(fd).st_ino
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def locked(name, *, shared=False, wait=True):
     """A lock by name among all labs of this machine. Yields whether the lock was obtained; with WAIT it always is."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    fd = os.open(FOLDER / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    path = FOLDER / f"{name}.lock"
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-            had = True
-        except BlockingIOError:
-            had = False
-        yield had
-    finally:
-        os.close(fd)
+            try:
+                fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+                had = True
+            except BlockingIOError:
+                had = False
+            if had and not is_at(path, fd):
+                continue  # another lab removed the file before we had the lock
+            yield had
+            return
+        finally:
+            os.close(fd)
 
 
 def remove_unused(prefix, keep):
