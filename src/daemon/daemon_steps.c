@@ -289,7 +289,7 @@ static int start_registry(struct daemon *daemon) {
 static const struct start_step {
         int (*run)(struct daemon *daemon);   /* NULL: nothing to do at the start */
         void (*undo)(struct daemon *daemon); /* NULL: nothing to undo */
-        int status;                          /* exit status if it fails; see status_of() */
+        int status;                          /* for exit_status_of(), if it fails */
 } steps[] = {
         /* clang-format off */
         {read_settings, NULL, EXIT_NOT_CONFIGURED},
@@ -315,19 +315,13 @@ static const struct start_step {
         /* clang-format on */
 };
 
-static int status_of(const struct start_step *step, int error) {
-        if (error == -EACCES || error == -EPERM || error == -EROFS)
-                return EXIT_NOT_PERMITTED;
-        return error == -ENOMEM ? EXIT_FAILURE : step->status; /* there may be memory the next time */
-}
-
 int steps_take(struct daemon *daemon) {
         while (daemon->n_steps < ARRAY_SIZE(steps)) {
                 const struct start_step *step = &steps[daemon->n_steps++];
                 int r = step->run ? step->run(daemon) : 0;
 
                 if (r < 0)
-                        return status_of(step, r);
+                        return exit_status_of(r, step->status);
         }
         return EXIT_SUCCESS;
 }

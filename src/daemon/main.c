@@ -134,7 +134,7 @@ static int run(int argc, char *argv[]) {
                 return be_keeper(&options);
         r = privileges_resolve(&privileges, options.user, options.group, environment.in_unit);
         if (r < 0)
-                return r == -EPERM ? EXIT_NOT_PERMITTED : EXIT_NOT_CONFIGURED;
+                return exit_status_of(r, EXIT_NOT_CONFIGURED);
         if (!options.foreground) {
                 if (startup_fork(&startup) < 0)
                         return EXIT_FAILURE;

@@ -13,8 +13,29 @@
  *      6   the configuration is wrong, or names a user or group that does not exist
  */
 
+#include <errno.h>
+#include <stdlib.h>
+
 enum {
         EXIT_USAGE = 2,
         EXIT_NOT_PERMITTED = 4,
         EXIT_NOT_CONFIGURED = 6,
 };
+
+/* The exit status for a negative errno: EXIT_NOT_PERMITTED; EXIT_FAILURE if it may be temporary; otherwise `status`. */
+static inline int exit_status_of(int error, int status) {
+        switch (-error) {
+        case EACCES:
+        case EPERM:
+        case EROFS:
+                return EXIT_NOT_PERMITTED;
+        case EAGAIN:
+        case EINTR:
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+                return EXIT_FAILURE;
+        default:
+                return status;
+        }
+}
