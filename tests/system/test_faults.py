@@ -77,7 +77,7 @@ class SystemCalls:
         return [*self._command[0], str(n), *self._command[1]]
 
     def report(self):
-        wait_until(self._report.exists, "fail-syscall has written its report")
+        wait_until(self._report.exists, "fail-syscall has written its report", timeout=20)
         count, failed = self._report.read_text().strip().split(" ", 1)
         return int(count), failed
 
