@@ -108,7 +108,7 @@ dist: ## builds a release in dist/release/ from a clean tree: source archive, pa
 lab: ## installs missing packages, builds, runs tests/lab: nodes with a real systemd, packages, a virtual machine
 	@scripts/lab $(TESTS)
 
-lab-fleet: ## does the same with tests/lab/fleet: several nodes with Ansible, Slurm, Prometheus
+lab-fleet: ## does the same with tests/lab/fleet: several nodes with Ansible, Prometheus
 	@scripts/setup lab-fleet
 	@scripts/lab $(or $(TESTS),tests/lab/fleet)
 
