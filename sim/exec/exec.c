@@ -321,8 +321,7 @@ static const struct option_spec table[] = {
         {"root", 0, "DIR",
          "use the running simulator at DIR (holdfast-sim run --root DIR); several exec calls with the same DIR share "
          "its GPUs. Without this option, exec starts a simulator of its own, and ends it, and all processes that "
-         "COMMAND "
-         "has left, when COMMAND ends",
+         "COMMAND has left, when COMMAND ends",
          TEXT(root)},
         {"gpus", 0, "N", "how many GPUs (8)", TEXT(gpus)},
         {"scenario", 0, "FILE", "which GPUs, and how they behave (docs/simulator.md)", TEXT(scenario)},

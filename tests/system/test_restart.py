@@ -15,7 +15,6 @@ import stat
 import struct
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -765,6 +764,11 @@ class Manager:
         self._socket.close()
 
 
+def wake_ups(daemon):
+    """How often the loop has waited for an event."""
+    return int(process.status_fields(daemon.pid)["voluntary_ctxt_switches"])
+
+
 @pytest.fixture
 def manager(world):
     world.simulate(gpus=1)
@@ -797,10 +801,11 @@ def test_the_end_of_a_reload_is_sent_again_if_the_managers_queue_was_full(world,
 def test_the_watchdog_is_fed_again_if_the_managers_queue_was_full(world, manager):
     """What could not be sent comes with the next status, and not only with the next period, which may be too late."""
     service = world.supervise(watchdog_usec=200_000, environment={"NOTIFY_SOCKET": str(manager.path)})
-    service.start()
+    daemon = service.start()
     manager.wait_ready()
     manager.fill()
-    time.sleep(1)  # several periods, in which nothing can be sent
+    before = wake_ups(daemon)
+    wait_until(lambda: wake_ups(daemon) >= before + 5, "several periods have passed, in which nothing can be sent")
     while not {"WATCHDOG=1", "STATUS=1 of 1 GPUs held"} <= set(manager.read()):
         pass
 

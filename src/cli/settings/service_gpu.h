@@ -43,8 +43,7 @@ struct service_gpu {
 struct service_gpu *service_gpu_new(const struct pci_address *address);
 struct service_gpu *service_gpu_free(struct service_gpu *gpu);
 
-/* Takes over the row that the service before this one has written, if that service had nothing left to do for this GPU.
- */
+/* Takes over the row that the previous service has written, if that service had nothing left to do for this GPU. */
 void service_gpu_remember(struct service_gpu *gpu, json_t *row);
 
 /* Sets what is wanted. If that has changed, the settings are due. */

@@ -30,8 +30,7 @@
  */
 enum presence {
         PRESENCE_LISTED,
-        PRESENCE_ASSUMED, /* adopted, but not listed yet: stays held, since rules may name its UUID, which is not known
-                             yet */
+        PRESENCE_ASSUMED, /* adopted, not listed yet: stays held, since rules may name its UUID, not known yet */
         PRESENCE_DOUBTFUL,
         PRESENCE_GONE,
 };

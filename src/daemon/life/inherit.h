@@ -17,8 +17,7 @@ struct inherit {
         struct keeper_link *keeper;
         bool adopts;   /* the backend can adopt what another process has opened */
         int listen_fd; /* -1: none, or the server has it */
-        int log_fd; /* -1: none, or the registry has it. Set before inherit_passed() if the daemon could open it itself
-                     */
+        int log_fd;    /* -1: none, or the registry has it; set before inherit_passed() if we could open the log */
 };
 
 /*

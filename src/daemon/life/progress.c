@@ -12,7 +12,6 @@
 
 /* How often to ask the service manager for more time while GPUs start, and for how much time. */
 enum { EXTEND_PERIOD_SEC = 5, EXTEND_SEC = 15 };
-
 enum { RETRY_SEC = 1 }; /* after a message that could not be sent */
 
 static bool is_temporary(int error) {

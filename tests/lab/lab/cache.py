@@ -73,7 +73,7 @@ def scratch(name="lab"):
         with locked(lock.stem, wait=False) as ours:
             if ours:
                 shutil.rmtree(FOLDER / lock.stem, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+                lock.unlink()
     folder = FOLDER / f"run-{os.getpid()}-{name}"
     with locked(folder.name):
         folder.mkdir(mode=0o700)
@@ -81,4 +81,4 @@ def scratch(name="lab"):
             yield folder
         finally:
             shutil.rmtree(folder)
-            Path(f"{folder}.lock").unlink(missing_ok=True)  # another process may have taken it for a left one
+            Path(f"{folder}.lock").unlink()

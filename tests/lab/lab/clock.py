@@ -14,13 +14,11 @@ def timed(what):
     try:
         yield
     finally:
-        entry = spent.setdefault(what, [0, 0.0])
-        entry[0] += 1
-        entry[1] += time.monotonic() - start
+        add({what: (1, time.monotonic() - start)})
 
 
 def add(others):
-    """Adds the times of another process."""
+    """Adds times, perhaps those of another process."""
     for what, (times, seconds) in others.items():
         entry = spent.setdefault(what, [0, 0.0])
         entry[0] += times
