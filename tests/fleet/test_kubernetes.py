@@ -407,7 +407,7 @@ def test_the_image_holds_gpus_without_a_capability_and_its_probes_answer(image, 
             daemon.wait()
     log.wait_end(5)
     assert log.has("Shutdown") and not log.has(process.SANITIZER_FINDING)
-    events.wait_until(lambda: world.sim.users() == [0, 0], "both GPUs released", 20)
+    world.sim.wait_users(0, 0)
 
 
 class Container:

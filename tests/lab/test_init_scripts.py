@@ -104,7 +104,7 @@ def test_reload_makes_the_same_process_read_the_configuration_again(node):
     pid = start(node)
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
     assert node.service("reload").status == 0
-    wait_until(lambda: node.gpus.users() == [0, 0], "both GPUs released")
+    node.gpus.wait_users(0, 0)
     assert pid_of(node) == pid
 
 

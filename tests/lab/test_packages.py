@@ -46,10 +46,6 @@ def holder(bare_node, packages):
     return bare_node
 
 
-def opens(node):
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 def teardowns(node):
     return sum(gpu["teardowns"] for gpu in node.gpus.status()["gpus"])
 
@@ -88,7 +84,7 @@ def connecting(node):
 def test_after_the_installation_the_daemon_runs_and_holds_every_gpu(holder):
     assert holder.exec("systemctl", "is-active", UNIT) == "active\n"
     assert holder.exec("systemctl", "is-enabled", UNIT) == "enabled\n"
-    assert opens(holder) == [1, 1]
+    assert holder.gpus.users() == [1, 1]
     assert holder.exec("which", "nvidia-persistenced") == "/usr/bin/nvidia-persistenced\n"
     assert holder.exec("ps", "-o", "user:32=", "-C", "nvidia-persiste").split() == ["nvidia-persistenced"] * 2, "and its keeper"
     assert "OK" in holder.exec("holdfast", "check")
@@ -97,15 +93,15 @@ def test_after_the_installation_the_daemon_runs_and_holds_every_gpu(holder):
     folders = "/etc/holdfast", "/etc/holdfast/hooks.d"
     assert holder.exec("stat", "--format=%U:%G %a", *folders) == "root:root 755\n" * 2, "empty, for the administrator's files"
     holder.reboot()
-    assert opens(holder) == [1, 1]
+    assert holder.gpus.users() == [1, 1]
 
 
 def test_the_package_holdfast_alone_starts_nothing_by_itself(bare_node, packages):
     bare_node.simulate()
     install(bare_node, packages.file("holdfast"))
-    assert show(bare_node, "holdfast.service", "ActiveState") == "inactive" and opens(bare_node) == [0, 0]
+    assert show(bare_node, "holdfast.service", "ActiveState") == "inactive" and bare_node.gpus.users() == [0, 0]
     bare_node.exec("systemctl", "enable", "--now", "holdfast")
-    assert opens(bare_node) == [1, 1]
+    assert bare_node.gpus.users() == [1, 1]
     install(bare_node, packages.newer("holdfast"))
     assert bare_node.exec(f"readlink /proc/{show(bare_node, 'holdfast.service', 'MainPID')}/exe") == f"{PROGRAM}\n"
     bare_node.gpus.wait_users(1, 1)
@@ -256,17 +252,17 @@ def test_without_holdfast_nvidia_persistenced_holdfasts_own_unit_can_be_used(hol
     assert show(holder, UNIT, "LoadState") == "not-found"
     holder.gpus.wait_released()
     holder.exec("systemctl", "enable", "--now", "holdfast")
-    assert opens(holder) == [1, 1]
+    assert holder.gpus.users() == [1, 1]
 
 
 def test_nvidias_package_replaces_holdfast_nvidia_persistenced_and_is_replaced_by_it_again(holder, packages, lab):
     theirs = packages.drivers("nvidia-persistenced", fields="")
     assert "holdfast-nvidia-persistenced" in install(holder, theirs)
     assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == "/usr/bin/nvidia-persistenced\n"
-    assert opens(holder) == [1, 1]
+    holder.gpus.wait_users(1, 1)
     install(holder, packages.file("holdfast-nvidia-persistenced"))
     assert holder.exec(f"readlink /proc/{show(holder, UNIT, 'MainPID')}/exe") == f"{PROGRAM}\n"
-    assert opens(holder) == [1, 1]
+    holder.gpus.wait_users(1, 1)
 
 
 # ---- the packages' own tests ----------------------------------------------------

@@ -56,7 +56,7 @@ def begin(node, supervisor):
     """Runs the supervisor and waits until its service is ready."""
     run(node, supervisor)
     wait_until(lambda: node.try_exec(supervisor.is_ready).status == 0, "the service ready", 20)
-    wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
+    node.gpus.wait_users(1, 1)
     return pid_of(node, supervisor)
 
 
@@ -75,7 +75,7 @@ def test_the_service_is_ready_when_the_gpus_are_held_and_a_stop_releases_them(no
     wait_until(lambda: node.try_exec(supervisor.is_down).status == 0, "the service down")
     node.gpus.wait_released()
     node.exec(supervisor.start)
-    wait_until(lambda: node.gpus.users() == [1, 1], "both GPUs held")
+    node.gpus.wait_users(1, 1)
 
 
 def test_the_service_stays_ready_while_an_administrator_has_switched_a_gpu_off(node, supervisor):

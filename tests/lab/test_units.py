@@ -126,7 +126,7 @@ def test_a_reload_reads_the_configuration_again(running):
     node = running
     node.write("/etc/holdfast/holdfast.conf", "[gpu *]\npersistence = off\n")
     node.exec("systemctl", "reload", SERVICE)
-    wait_until(lambda: node.gpus.users() == [0, 0], "both GPUs released")
+    node.gpus.wait_users(0, 0)
     assert "Configuration read again" in node.journal(unit=SERVICE)
 
 

@@ -21,11 +21,6 @@ def enabled(node):
     return node
 
 
-def users(node):
-    """Returns how many processes have each GPU open."""
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 def problems(node):
     """Returns the checks of `holdfast doctor` that found a problem, by name."""
     checks = node.try_exec("holdfast", "doctor", "--json").json()["checks"]
@@ -42,7 +37,7 @@ def test_the_command_which_finds_the_daemon_in_usr_bin(node):
 def test_enable_now_starts_the_daemon_and_returns_when_the_gpus_are_held(node):
     said = node.try_exec("systemctl", "enable", "--now", SERVICE)
     assert said.status == 0 and "Created symlink" in said.err
-    assert users(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     assert node.exec("systemctl", "is-active", SERVICE) == "active\n"
     assert node.exec("systemctl", "is-enabled", SERVICE) == "enabled\n"
 
@@ -88,7 +83,7 @@ def test_started_by_hand_with_verbose_the_daemon_logs_a_line_for_each_gpu(node):
     said = node.journal("--identifier=nvidia-persistenced")
     for address in node.gpus.addresses:
         assert f"device {address} - persistence mode enabled.\n" in said
-    assert users(node) == [1, 1]
+    assert node.gpus.users() == [1, 1]
     pid = node.read("/run/nvidia-persistenced/nvidia-persistenced.pid").strip()
     node.exec("kill", pid)
     node.exec("tail", f"--pid={pid}", "-f", "/dev/null")
@@ -102,7 +97,7 @@ def test_started_by_hand_with_verbose_the_daemon_logs_a_line_for_each_gpu(node):
 def test_after_a_reboot_the_gpus_are_held_again(enabled):
     enabled.reboot()
     assert enabled.exec("systemctl", "is-active", SERVICE) == "active\n"
-    assert users(enabled) == [1, 1]
+    assert enabled.gpus.users() == [1, 1]
     assert enabled.try_exec("holdfast", "check").status == 0
     assert "Deactivated successfully" in enabled.journal("--boot=-1", unit=SERVICE), "a proper stop before the reboot"
     assert "Ready: 2 of 2 GPUs held" in enabled.journal("--boot=0", unit=SERVICE)
@@ -112,7 +107,7 @@ def test_after_a_loss_of_power_the_gpus_are_held_again(enabled):
     enabled.exec("sync")
     enabled.cut_power()
     enabled.boot()
-    assert users(enabled) == [1, 1]
+    assert enabled.gpus.users() == [1, 1]
     assert enabled.try_exec("holdfast", "check").status == 0
 
 
@@ -178,7 +173,7 @@ def test_doctor_finds_what_is_wrong_with_the_unit_and_its_cure_works(enabled, wh
     if what in (disable, mask):
         enabled.exec("sh", "-c", found["cure"])
         assert problems(enabled) == {}
-        assert users(enabled) == [1, 1]
+        assert enabled.gpus.users() == [1, 1]
 
 
 # ---- reset
@@ -191,11 +186,11 @@ def test_a_gpu_can_be_reset_between_a_stop_and_a_start(enabled):
     enabled.gpus.wait_released()
     assert "was successfully reset" in enabled.exec(RESET)
     enabled.exec("systemctl", "start", SERVICE)
-    assert users(enabled) == [1, 1]
+    assert enabled.gpus.users() == [1, 1]
 
 
 def test_release_resets_one_gpu_and_leaves_the_other_held(enabled):
     assert "was successfully reset" in enabled.exec(f"holdfast release --gpu 0 -- {RESET}")
-    assert users(enabled) == [1, 1]
+    assert enabled.gpus.users() == [1, 1]
     torn_down = [record["gpu"] for record in enabled.gpus.journal("torn-down")]
     assert torn_down == enabled.gpus.addresses[:1]

@@ -267,8 +267,7 @@ def test_after_a_kill_of_bench_all_gpus_are_held_again(world):
         os.kill(child.pid, signal.SIGKILL)
         child.wait(timeout=10)
     assert holdfast(world.site.root, "wait", "--timeout=20").status == 0
-    events.wait_until(lambda: [gpu["usage_count"] for gpu in world.sim.status()["gpus"]] == [1, 1],
-                      "only the daemon has the GPUs open", timeout=20)
+    world.sim.wait_users(1, 1)
 
 
 def test_bench_reports_within_its_timeout_that_the_daemon_has_gone(world):

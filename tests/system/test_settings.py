@@ -293,7 +293,7 @@ def test_impossible_settings_are_reported_and_the_others_are_applied(world, daem
     assert f"nvidia-smi -i {world.gpus[0]} -e 0" in rows["ecc"]["reason"] and "--gpu-reset" in rows["ecc"]["reason"]
     assert rows["mig"]["reason"] == "this GPU or driver does not support it"
     assert settings_of(world) == DEFAULTS | {"memory_clock_mhz": 1593}
-    assert world.sim.users() == [1, 1]
+    world.sim.wait_users(1, 1)
     root = world.base / "root"
     checked = holdfast(root, "check")
     assert checked.status == 1 and "8 settings or hooks not as wanted, see holdfast settings" in checked.out
@@ -326,7 +326,8 @@ def test_a_failure_of_nvml_releases_no_gpu(world, daemon, serve, fault, sentence
         rows = {row["name"]: row for row in gpu["settings"]}
         assert rows["power-limit"]["differs"] and sentence in rows["power-limit"]["reason"]
         assert rows["compute-mode"]["differs"] is not bool(others) and rows["compute-mode"]["actual"] == others
-    assert world.sim.users() == [1, 1] and settings_of(world)["power_limit_w"] == 700
+    assert settings_of(world)["power_limit_w"] == 700
+    world.sim.wait_users(1, 1)
     assert sentence in " ".join(command(world).out.split())
     assert holdfast(world.base / "root", "check").status == 1
 
@@ -359,7 +360,7 @@ def test_without_nvml_the_gpus_stay_held_and_the_reason_is_shown(world, daemon):
     config.write_text("[gpu *]\npower-limit = 500\n")
     result = command(world, "apply", "--config", config, "--nvml", "/nonexistent/libnvidia-ml.so.1")
     assert result.status == DIFFERS and "cannot load /nonexistent/libnvidia-ml.so.1" in result.out
-    assert world.sim.users() == [1, 1]
+    world.sim.wait_users(1, 1)
 
 
 # ---- changes by other programs ----------------------------------------------------

@@ -144,7 +144,7 @@ def test_closed_descriptors_change_no_commands_result(world, run, name):
         assert done.returncode == plain.returncode, (closed, done.stderr)
         assert bool(done.stdout) == (bool(plain.stdout) and 1 not in closed), closed
         assert bool(done.stderr) == (bool(plain.stderr) and 2 not in closed), (closed, done.stderr)
-    assert world.sim.users() == [1, 1]
+    world.sim.wait_users(1, 1)
 
 
 def test_check_with_closed_output_still_has_its_exit_status(three):

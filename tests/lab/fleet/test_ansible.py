@@ -56,7 +56,7 @@ class Fleet:
         self.controller = controller
         self.nodes = nodes
         self.predicted = controller.apply("enable", nodes, "--check", "--diff", **variables)
-        assert [opens(node) for node in nodes] == [[0] * GPUS] * len(nodes), "a run in check mode changed something"
+        assert [node.gpus.users() for node in nodes] == [[0] * GPUS] * len(nodes), "a run in check mode changed something"
         self.enabled = controller.apply("enable", nodes, **variables)
 
     def check(self):
@@ -79,7 +79,7 @@ def fleet(lab, controller, current):
 def healthy(fleet):
     """The healthy fleet. The test must leave it healthy."""
     yield fleet
-    assert [opens(node) for node in fleet.nodes] == [[1] * GPUS] * 3, "a test left a node with a fault"
+    assert [node.gpus.users() for node in fleet.nodes] == [[1] * GPUS] * 3, "a test left a node with a fault"
 
 
 @pytest.fixture
@@ -90,16 +90,12 @@ def fresh(lab):
     node.remove()
 
 
-def opens(node):
-    return [gpu["usage_count"] for gpu in node.gpus.status()["gpus"]]
-
-
 def teardowns(node):
     return sum(gpu["teardowns"] for gpu in node.gpus.status()["gpus"])
 
 
 def assert_warm(node):
-    assert (opens(node), teardowns(node)) == ([1] * GPUS, 0)
+    assert (node.gpus.users(), teardowns(node)) == ([1] * GPUS, 0)
 
 
 def program(node):
@@ -280,7 +276,7 @@ def test_an_upgrade_and_a_downgrade_tear_no_gpu_down(healthy, newer, current, pa
         assert ended.changed(node) == predicted.changed(node) != []
         assert node.exec("dpkg-query", "--show", "--showformat=${Version}", "holdfast") == version
         assert program(node) == OURS
-    assert (opens(node), teardowns(node)) == ([1] * GPUS, before)
+    assert (node.gpus.users(), teardowns(node)) == ([1] * GPUS, before)
 
 
 # ---- other installations, and rollbacks ----------------------------------------
@@ -297,9 +293,9 @@ def test_packages_are_installed_by_name_and_a_rollback_leaves_nothing(controller
     assert_warm(fresh)
 
     assert controller.apply("rollback", [fresh], "--check").changed(fresh) != []
-    assert opens(fresh) == [1] * GPUS
+    assert fresh.gpus.users() == [1] * GPUS
     controller.apply("rollback", [fresh])
-    assert opens(fresh) == [0] * GPUS
+    assert fresh.gpus.users() == [0] * GPUS
     assert fresh.try_exec("which", "holdfast").status == 1
     assert fresh.try_exec("test", "-e", "/etc/holdfast").status == 1
     assert controller.apply("rollback", [fresh]).changed(fresh) == []
@@ -322,7 +318,7 @@ def test_a_build_is_installed_from_an_archive_and_taken_away_again(controller, f
     assert "holdfast_up 1" in fresh.read(METRICS)
     assert controller.apply("enable", [fresh], **how).changed(fresh) == []
     controller.apply("rollback", [fresh])
-    assert opens(fresh) == [0] * GPUS
+    assert fresh.gpus.users() == [0] * GPUS
     assert fresh.try_exec("which", "holdfast").status == 1
 
 
@@ -401,7 +397,7 @@ def test_nvidias_package_is_replaced_on_request(controller, fresh, packages, lab
     theirs = packages.drivers("nvidia-persistenced")
     install(fresh, theirs)
     controller.apply("enable", [fresh], persistence_replace_package=True, **current)
-    assert program(fresh) == OURS and opens(fresh) == [1] * GPUS
+    assert program(fresh) == OURS and fresh.gpus.users() == [1] * GPUS
     status = fresh.exec("dpkg-query", "--show", "--showformat=${db:Status-Status}", "nvidia-persistenced")
     assert status == "config-files"
 

@@ -35,12 +35,6 @@ class Gpus(Control):
         """Unloads the driver permanently: it stays unloaded after a reboot."""
         self._node.exec("systemctl", "disable", "--now", "--quiet", UNIT)
 
-    def wait_users(self, *users):
-        """Waits until each GPU has that many users. In doubt, a close(2) of the simulator's files returns before it has an
-        effect (docs/simulator.md, "Closing"). So this is for tests after a stop or an exit, and after a restart, because a
-        daemon that takes a GPU over opens and closes it once."""
-        wait_until(lambda: self.users() == list(users), f"users of each GPU: {users}", timeout=20)
-
     def wait_released(self):
-        """The same: waits until no GPU has a user."""
+        """Waits until no GPU has a user."""
         wait_until(lambda: not any(self.users()), "no GPU in use", timeout=20)

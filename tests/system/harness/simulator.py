@@ -78,6 +78,12 @@ class Control:
         """How many users have each GPU open."""
         return [gpu["usage_count"] for gpu in self.status()["gpus"]]
 
+    def wait_users(self, *users):
+        """Waits until that many users have each GPU open. In doubt, a close(2) of the simulator's files returns before it has an
+        effect, and so does an exit or a kill (docs/simulator.md, "Closing"). So this is for tests after a stop, an exit or a kill,
+        and after a restart, because a daemon that takes a GPU over opens and closes it once."""
+        events.wait_until(lambda: self.users() == list(users), f"users of each GPU: {users}", timeout=20)
+
     def journal(self, *names):
         """The events so far, oldest first. If names are given, only the events with these names."""
         records = self.ctl("journal")["records"]
