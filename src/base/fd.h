@@ -36,9 +36,9 @@ static inline int take_fd(int *fd) {
 }
 
 /*
- * Binds a Unix socket to a path. The socket's mode is 0777 without the bits of mask, from its creation on, so nobody
- * can connect or replace it by a link before a chmod(). Changes the umask of the process meanwhile. Returns 0 or
- * negative errno.
+ * Binds a Unix socket to a path. From its creation on, the socket has mode 0777 without the bits of mask. With a later
+ * chmod() instead, others could connect before it, or replace the socket by a link. Changes the umask of the process
+ * meanwhile. Returns 0 or negative errno.
  */
 int fd_bind(int fd, const struct sockaddr_un *address, mode_t mask);
 

@@ -7,8 +7,8 @@
  * on; no other code asks whether the driver is real.
  *
  *      the system          ""     nodes are devices, and the kernel reports changes of GPUs
- *      --root DIR          DIR    neither: a simulated driver, or a tree with a driver's files
- *      HOLDFAST_ROOT=/     ""     neither: a simulator's files, mounted over those of the system
+ *      --root DIR          DIR    a simulated driver, or a tree with a driver's files: neither can be expected
+ *      HOLDFAST_ROOT=/     ""     a simulator's files, mounted over those of the system: neither can be expected
  */
 
 #include <limits.h>
@@ -18,7 +18,7 @@ struct locations {
         const char *root;       /* prefix of each path; "": none */
         const char *above_run;  /* prefix of "/run": "/var", like in NVIDIA's clients, or the root */
         bool nodes_are_devices; /* they have the driver's numbers; false: a node may be any file at its path */
-        bool kernel_tells;      /* the kernel reports added and removed GPUs; false: datagrams below /run do */
+        bool kernel_tells;      /* the kernel reports added and removed GPUs; false: a simulator does, below /run */
         bool has_nvml;          /* the loader's libnvidia-ml.so.1 uses this driver; false: an option names a library */
         bool has_cuda;          /* the same for libcuda.so.1 */
         bool simulated;         /* only to mark measurements; it must not change what the program does */

@@ -254,10 +254,10 @@ void log_settle(unsigned limit_msec) {
 
         if (!sink.has_journal)
                 return;
-        do /* and once more after the last byte is read, for the look-up of the unit */
+        do
                 clock_sleep(SETTLE_MSEC * USEC_PER_MSEC);
         while (ioctl(STDERR_FILENO, SIOCOUTQ, &unread) == 0 && unread > 0 && clock_monotonic_usec() < end_usec);
-        clock_sleep(SETTLE_MSEC * USEC_PER_MSEC);
+        clock_sleep(SETTLE_MSEC * USEC_PER_MSEC); /* the journal looks up the unit after it has read the last byte */
 }
 
 /* ---- the public functions ---- */

@@ -36,8 +36,8 @@ struct option_spec {
         size_t offset;              /* of the member in the struct that the table sets */
         const char *const *choices; /* OPTION_CHOICE: the words; ends with NULL */
         uint64_t minimum, maximum;  /* OPTION_NUMBER; maximum 0: UINT32_MAX */
-        /* OPTION_CALL: returns 0, or the result of options_refuse(). member: at offset; with offset 0, the whole
-         * struct. */
+        /* OPTION_CALL: returns 0, or the result of options_refuse(). member points to the member at `offset`; if that
+         * is 0, to the whole struct. */
         int (*set)(struct options_parser *parser, const struct option_spec *spec, void *member, const char *value);
         const void *data; /* for `set` */
 };

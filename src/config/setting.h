@@ -4,7 +4,8 @@
 
 /*
  * A GPU's settings: those that the driver loses when the GPU is initialised again, and two that only a reset changes.
- * The same struct is used for the configuration file, for the driver's values, and for display. It means, by setting:
+ * A struct setting_value describes one of them in the configuration file, in the driver, or for display. For each
+ * setting its members mean:
  *
  *      power-limit       low == high: watts, or percent of the GPU's maximum
  *      graphics-clocks   low to high, MHz

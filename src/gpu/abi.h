@@ -128,7 +128,7 @@ struct nv_transfer {
 #define NV_ESC_NUMA_INFO NV_IOCTL(215, sizeof(struct nv_numa_info))   /* GPU */
 #define NV_ESC_NUMA_INFO_BEFORE_535 NV_IOCTL(215, sizeof(struct nv_numa_info_before_535))
 #define NV_ESC_SET_NUMA_STATUS NV_IOCTL(216, sizeof(int32_t))                /* GPU; CAP_SYS_ADMIN */
-#define NV_ESC_WAIT_OPEN_COMPLETE NV_IOCTL(218, sizeof(struct nv_wait_open)) /* GPU; ctl: zeros */
+#define NV_ESC_WAIT_OPEN_COMPLETE NV_IOCTL(218, sizeof(struct nv_wait_open)) /* GPU; ctl answers zeros */
 
 /* ---- the resource manager (RM) ---- */
 

@@ -62,8 +62,8 @@ struct gpu_backend_config {
 
 struct gpu_ops {
         const char *name;
-        /* The backend loads a closed library into this process. The library may open, write and connect to anything,
-         * and a simulated driver behind it does not report hot-plug. */
+        /* The backend loads a closed library into this process, which may open, write and connect to anything. If the
+         * driver behind the library is simulated, nothing reports hot-plug. */
         bool closed_library;
 
         /* Loads what the backend needs, while still privileged. Returns 0, or negative errno after logging why. */
@@ -87,7 +87,7 @@ struct gpu_ops {
         int (*adopt)(void *context, const struct pci_address *address, struct gpu_hold *hold,
                      struct gpu_failure *ret_failure);
         /*
-         * Closes UVM first, then the device, and empties hold. If it fails, the GPU stays held: the keeper does not
+         * Closes UVM first, then the device, and empties hold. Fails, and the GPU stays held, if the keeper does not
          * drop its copy, the system uses the GPU's NUMA memory (gpu/numa.h), or NVIDIA's library fails.
          */
         int (*close)(void *context, const struct gpu_info *info, struct gpu_hold *hold,

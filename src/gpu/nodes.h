@@ -3,9 +3,9 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Creates missing device nodes. The kernel creates none for this driver (no class, no devtmpfs), so after a boot
- * without a display user space has to do it: udev rules, nvidia-modprobe, or a program that runs as root. This code
- * uses nvidia-modprobe if it is installed, or else the owner and mode that the module's parameters specify. The driver
+ * Creates missing device nodes. The kernel creates none for this driver (no class, no devtmpfs). So user space has to
+ * do it after a boot without a display: udev rules, nvidia-modprobe, or a program that runs as root. This code uses
+ * nvidia-modprobe if it is installed, or else the owner and mode that the module's parameters specify. The driver
  * itself is not loaded: that is the administrator's or udev's choice.
  */
 

@@ -193,9 +193,9 @@ static int fetch(struct rm_events *events, struct rm_event *ret_event, struct gp
 }
 
 /*
- * Drivers before 575.51.02 accept the subscription, but their notifier with this number is a different one. The control
- * that fetches notices reveals them: theirs has the same number but another size, so they refuse ours with
- * NV_ERR_INVALID_ARGUMENT (seen on 535.261.03 and 550.163.01).
+ * Drivers before 575.51.02 accept the subscription, but their notifier with this number is a different one. Fetching a
+ * notice shows this: in these drivers the control with this number has parameters of another size, so the call fails
+ * with NV_ERR_INVALID_ARGUMENT (seen on 535.261.03 and 550.163.01).
  */
 static int check_driver(struct rm_events *events, struct gpu_failure *ret_failure) {
         int r = fetch(events, &events->first, ret_failure);
@@ -217,7 +217,7 @@ int rm_events_open(struct rm_events **ret_events, const struct locations *locati
         };
         int r;
 
-        /* With such a driver, opening the control node may block, to no use. */
+        /* Do not even open the control node of a driver without notices: that may block. */
         if (inventory_driver_is_before(locations, 575, 51, 2))
                 return gpu_failure_explain(ret_failure, -EOPNOTSUPP, NV_OK, NULL, "this driver has no bind notices");
         events = calloc(1, sizeof(*events));

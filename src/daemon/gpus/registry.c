@@ -171,8 +171,8 @@ static void end_job(struct entry *entry, int result, const struct gpu_hold *hold
                 entry->stale = false;
                 entry_update_want(entry);
         }
-        /* Bound again since the scan, or adopted before it. The next scan shows whether the minor is still that of this
-         * GPU. */
+        /* The GPU was bound again since the scan, or was adopted before the scan. Another scan shows whether it still
+         * has the minor of this hold. */
         if ((job == GPU_JOB_OPEN || job == GPU_JOB_ADOPT) && result >= 0 && gpu->hold.minor != gpu->info.minor)
                 registry_rescan(entry->registry);
         entry_changed(entry, before);

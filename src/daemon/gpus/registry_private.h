@@ -20,17 +20,18 @@
 /*
  * Whether the driver's list has a GPU:
  *
- *      ASSUMED ---listed---> LISTED <--listed--- DOUBTFUL      not listed by a scan older than our open
+ *      ASSUMED ---listed---> LISTED <--listed--- DOUBTFUL
  *         |                   |  ^                  |
  *         |        not listed |  | listed again     | not listed by a newer scan
  *         +-----------------> GONE <----------------+
  *                              \--released--> forgotten
  *
+ * A GPU that we open or hold becomes DOUBTFUL instead of GONE if the scan that does not list it began before our open.
  * A GPU that becomes LISTED gets its policy again.
  */
 enum presence {
         PRESENCE_LISTED,
-        PRESENCE_ASSUMED, /* adopted, not listed yet: stays held, since rules may name its UUID, not known yet */
+        PRESENCE_ASSUMED, /* adopted before it is listed; stays held, since a rule may name its still unknown UUID */
         PRESENCE_DOUBTFUL,
         PRESENCE_GONE,
 };

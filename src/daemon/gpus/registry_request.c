@@ -30,7 +30,7 @@ static void answer(struct entry *entry, enum registry_answer answer) {
         request->answered(request, answer);
 }
 
-/* Off: what a previous process has left is closed, too. */
+/* A mode is not reached while descriptors of a previous process wait to be adopted. */
 static bool mode_is(const struct entry *entry, bool enabled) {
         const struct gpu *gpu = &entry->gpu;
 

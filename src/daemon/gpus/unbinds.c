@@ -38,7 +38,7 @@ struct unbinds {
 
         struct kernel_messages *messages; /* NULL: the kernel log cannot be read */
         struct ratelimit messages_limit;
-        bool messages_told; /* how unbinds are detected without notices was logged */
+        bool messages_told; /* it was logged how unbinds are detected without notices */
 };
 
 struct unbinds_job {

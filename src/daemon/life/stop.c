@@ -102,11 +102,11 @@ static bool is_opening(const struct registry *registry) {
 }
 
 /*
- * If an open is still in the driver, closing that file waits for the open (nv.c, nvidia_close). In an exit this lasts
- * for as long as the GPU hangs, and not even SIGKILL ends it. If a signal ends the process, the driver does not wait,
- * because the signal stays pending. It must be sent to the process, not to a thread, and no thread may block it: the
- * last one to end closes the files. Threads that close sockets may be just starting or ending, and block it meanwhile.
- * SIGTERM is used because service managers regard it as a clean end.
+ * If an open is still in the driver, closing that file waits for the open (nv.c, nvidia_close). After _exit() this wait
+ * lasts for as long as the GPU hangs, and no later signal ends it, not even SIGKILL. If a signal ends the process, that
+ * signal stays pending, and the driver does not wait. The signal must be sent to the process, not to a thread, and no
+ * thread may block it, because the thread that ends last closes the files. Threads that close sockets may be just
+ * starting or ending, and block it meanwhile. SIGTERM is used because service managers regard it as a clean end.
  */
 void stop_leave(const struct registry *registry, int status) {
         sigset_t signals;

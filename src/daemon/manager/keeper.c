@@ -399,8 +399,8 @@ static bool somebody_listens(const struct keeper *keeper) {
 }
 
 /*
- * Removes nothing without the lock on the pid file, which a living daemon holds. So the pid file is removed last, when
- * the keeper ends.
+ * Removes files only while it has the lock on the pid file, since a living daemon would hold that lock. The pid file
+ * itself stays until the keeper ends, because this function then needs it again.
  */
 static void tidy_up(const struct keeper *keeper, bool at_our_end) {
         CLEANUP(fd_done) int fd = -1;
@@ -507,7 +507,7 @@ static int make_signals(struct keeper *keeper) {
         (void)sigaddset(&signals, SIGTERM);
         (void)sigaddset(&signals, SIGINT);
         (void)sigaddset(&signals, SIGUSR1);
-        (void)sigaddset(&signals, SIGHUP); /* blocked only: from a terminal, or meant for the daemon */
+        (void)sigaddset(&signals, SIGHUP); /* ignored: it is from a terminal, or meant for the daemon */
         if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
                 return -errno;
         (void)sigdelset(&signals, SIGHUP);

@@ -173,7 +173,7 @@ static int forget(struct gpu_keeper *keeper, const struct pci_address *address, 
                 r = r == -EAGAIN ? -ETIMEDOUT : wait_dropped(link, name);
         }
         copy = find(link, name); /* it may have moved in the table */
-        if (copy) /* also after a timeout: a caller that does not close the descriptor then calls keep() again */
+        if (copy) /* also after a timeout: if the caller leaves the descriptor open, it calls keep() again */
                 take_away(link, copy);
         unlock(link);
         return r;
@@ -321,7 +321,7 @@ static int fork_keeper(struct keeper_link *link) {
         int ends[2], r = 0;
         pid_t child;
 
-        /* If another thread is in syslog(3), it has a lock that the child would wait for. */
+        /* If the log's thread is in localtime_r(3), it has a lock of libc that the child would wait for. */
         if (!worker_is_idle(link->config.worker) || !log_is_written())
                 return -EBUSY;
         listen_fd = keeper_listen(link->paths[1]);

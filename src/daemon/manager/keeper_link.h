@@ -88,8 +88,8 @@ void keeper_link_remove_socket(struct keeper_link *link);
 
 /*
  * Makes the keeper drop everything, and sends it nothing that is opened from now on. Call this on the loop's thread,
- * when the daemon ends while a job is still in the driver. Waits a moment for the keeper: the last close of a
- * descriptor whose open hangs must be ours, because we end by a signal without waiting for it (stop_leave()); a thread
- * of the keeper would wait.
+ * when the daemon ends while a job is still in the driver. Waits a moment for the keeper, so that the last close of a
+ * descriptor is ours. If its open hangs, that close waits for the open in a thread of the keeper, but not in a process
+ * that ends by a signal, as we do (stop_leave()).
  */
 void keeper_link_drop_all(struct keeper_link *link);

@@ -9,9 +9,7 @@
  *
  *      daemon                      keeper
  *        | CALL, one end of a pair -->|   the only datagram
- *        |<-------------------- HELLO |   only now may the daemon send descriptors: an unread CALL is in the keeper's
- *        |                            |   socket together with its end of the pair. Whoever closes that socket,
- *        |                            |   perhaps process 1, also closes the descriptors already sent to that end
+ *        |<-------------------- HELLO |   the keeper has read CALL: from now on the daemon may send descriptors
  *        | TAKE --------------------->|   the first connection of a daemon: asks for what the previous daemon left
  *        |<------- HAVE name, fd ...  |
  *        |<---------------------- END |
@@ -20,6 +18,10 @@
  *        | KEEP name, fd ------------>|   replaces a descriptor of the same name
  *        | DROP name, token --------->|
  *        |<------ DROPPED name, token |   its close(2) has returned; the token is that of the last DROP of this name
+ *
+ * Descriptors that the daemon sent before HELLO could be closed by another process. As long as the keeper has not read
+ * CALL, the keeper's end of the pair is queued in the socket that received CALL. Whoever closes this socket, perhaps
+ * process 1, also closes that end and all descriptors sent to it.
  *
  * A keeper outlives an upgrade of the daemon, so the size of a message and the meaning of a kind must never change.
  * Each side ignores kinds that it does not know, but a connection must begin with TAKE or RESET: otherwise the keeper

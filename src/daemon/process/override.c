@@ -60,7 +60,7 @@ static bool nodes_refuse(const struct override_question *question, char ret_reas
         return false;
 }
 
-/* Checks the owner that nodes will have which others create later. */
+/* Checks nodes that other programs create later, by the owner and mode in the module's parameters. */
 static bool later_nodes_refuse(const struct override_question *question, char ret_reason[static PATH_MAX]) {
         struct node_parameters parameters;
 

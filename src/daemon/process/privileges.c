@@ -163,7 +163,7 @@ static const struct {
 } kept_by_root[] = {
         /* Nodes may belong to another user (NVreg_DeviceFileUID with 0660), and so may the keeper's socket. */
         {CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", if_others, why_others},
-        /* NV_ESC_SET_NUMA_STATUS requires it. The sandbox denies almost everything else that it permits. */
+        /* For NV_ESC_SET_NUMA_STATUS. The sandbox denies almost everything else that this capability permits. */
         {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", if_numa, why_numa},
 };
 

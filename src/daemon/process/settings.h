@@ -11,7 +11,7 @@
  *      persistence         last rule that matches       --[no-]persistence-mode    on
  *      UVM persistence     last rule that matches       --uvm-persistence-mode     off
  *      admin group         admin-group                  --admin-group              none
- *      containers          allow-containers, or         --allow-containers         no
+ *      containers          yes if allow-containers = yes or --allow-containers     no
  *      stuck timeout       stuck-timeout                --stuck-timeout            45 s
  *      keeper timeout      keeper-timeout               --keeper-timeout           60 s
  *      sessions            max-sessions, if fewer                                  by RLIMIT_NOFILE

@@ -6,9 +6,9 @@
  * Finds where the process at the other end of a connection runs: beside us (in our PID namespace), or in a container.
  * Without a user namespace, root of a container has uid 0 as well; its PID namespace distinguishes it.
  *
- *      level 0   host             a procfs mount belongs to one namespace. "NSpid:" has one number for each level
- *      level 1     container A    from that namespace down to the process: N numbers for us, M for the peer
- *      level 2       container B
+ * PID namespaces are nested: that of the host contains that of container A, which may contain that of container B. A
+ * procfs mount belongs to one namespace. The line "NSpid:" of a process has one number for each level from that
+ * namespace down to the one of the process: N numbers for us, M for the peer.
  *
  * SO_PEERCRED gives a pid for processes of our own namespace and of those below it, and 0 for all others. So a peer
  * that has a pid is beside us if and only if it is as deep as we are: M == N. This is true for any namespace that /proc

@@ -106,8 +106,7 @@ static void on_abandoned(evutil_socket_t fd, short what, void *userdata) {
  * -EAGAIN if there is nothing; -EBADMSG if the client passed descriptors; or other negative errno.
  *
  * A descriptor that we received would be closed in this thread (closer.h). Since we offer no room for control data, the
- * kernel reports passed descriptors by MSG_CTRUNC. It drops the references that it took for this, but the last ones
- * stay in the socket.
+ * kernel reports passed descriptors by MSG_CTRUNC. It closes none of them: with MSG_PEEK they stay in the socket.
  */
 static ssize_t session_peek(const struct session *session, void *buffer, size_t size) {
         struct iovec bytes = {.iov_base = buffer, .iov_len = size};

@@ -92,7 +92,7 @@ static int node_path(const struct kernel *kernel, int minor, char path[static PA
         return locations_path(path, kernel->locations, node);
 }
 
-/* Checks that the descriptor is the driver's device with that minor: minors are reused, and others create nodes. */
+/* Checks that the descriptor is the driver's device with that minor, since other programs create nodes, too. */
 static int check_node(const struct kernel *kernel, int fd, int minor, const char *path) {
         struct stat status, node;
 
@@ -244,8 +244,8 @@ static void end_device(const struct kernel *kernel, const struct pci_address *ad
 }
 
 /*
- * Call this before end_device() and numa_release(): the registration also uses the GPU, and memory goes offline only
- * for the last user.
+ * Call this before end_device() and numa_release(): the registration counts as a user of the GPU, and the GPU's memory
+ * can go offline only while hold->device_fd is its last user.
  */
 static void end_uvm(const struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         hold->uvm_fd = end_fd(kernel, address, GPU_KIND_UVM, hold->uvm_fd);
@@ -347,7 +347,7 @@ static bool is_uvm(const struct kernel *kernel, int fd) {
 }
 
 /*
- * Checks the descriptor, since another file may have been kept under that name. Then UVM persistence is enabled again.
+ * Checks the descriptor. If another file was kept under that name, closes it; UVM persistence is then enabled again.
  */
 static void adopt_uvm(struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         char text[PCI_ADDRESS_SIZE];
