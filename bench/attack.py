@@ -67,7 +67,8 @@ def serial_of(path):
 
 @contextlib.contextmanager
 def attacked(path, attack, address):
-    """Attacks from a child, as nobody, or as root with other uids. The child's program is text: nobody cannot read files."""
+    """Attacks from a child, as nobody, or as root with other uids. Its program is passed as text, because other users may be
+    unable to read our files."""
     record = attack.record(address, serial_of(path))
     limits = (2 * CONNECTIONS, 2 * CONNECTIONS)
     who = {} if attack.users or attack.prefix else {"user": process.NOBODY, "group": process.NOBODY, "extra_groups": []}
@@ -96,7 +97,7 @@ def at_peace(contender, plan):
 
 
 def under(attack, contender, plan):
-    """For our daemon, makes all calls: the goal is that none fails. Another daemon might need minutes for them."""
+    """Gives our daemon time for all calls, since its goal is that none fails. Another daemon might need minutes for them."""
     limit_sec = plan.attack_sec if contender.is_ours else plan.attack_other_sec
     with contender.running(GPUS, QUICK) as running, attacked(running.daemon.socket_path, attack, running.world.gpus[0]):
         return ask(running, plan, limit_sec)

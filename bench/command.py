@@ -21,7 +21,7 @@ CHECK_GOAL_MSEC = 3
 
 @dataclasses.dataclass
 class Cost:
-    """The cost of a process from its start to its end, including its children, except for the peak of memory."""
+    """The cost of a process and its children, from its start to its end. peak_kb is the largest process's peak of memory."""
     wall_msec: float
     processor_msec: float
     peak_kb: int

@@ -59,6 +59,6 @@ class Figure:
 
 
 def quantile(values, share):
-    """Returns the smallest value that this share of the values does not exceed."""
+    """Returns the value below which this share of the values lies."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

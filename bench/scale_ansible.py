@@ -28,7 +28,7 @@ PLAYS = ("check mode", "enable", "enable again", "check")
 
 @dataclasses.dataclass
 class Sample:
-    """Runs a playbook on n nodes with n forks."""
+    """One run of a playbook, on n nodes with n forks."""
     play: str
     nodes: int
     wall_sec: float
