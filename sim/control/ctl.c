@@ -33,7 +33,7 @@ struct ctl_request {
         bool json;
 };
 
-/* The member of the request that an option sets, and its value, unless the option has a value of its own. */
+/* The member of the request that an option sets, and the value. NULL: the value from the command line. */
 struct ctl_argument {
         const char *key;
         const char *value;
@@ -140,7 +140,7 @@ static bool takes(const struct ctl_verb *verb, const char *option) {
         return false;
 }
 
-/* Before a positional argument gets into the arguments, where it has the key of --off. */
+/* Call this before parse_state(), which uses the key of --off for the positional argument. */
 static int check_options(const struct ctl_request *request) {
         for (const struct option_spec *spec = ctl_options; spec->name; spec++) {
                 const struct ctl_argument *argument = spec->data;

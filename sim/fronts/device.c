@@ -412,7 +412,8 @@ static bool is_last_close(struct device_file *file) {
         return wait_none_in_flight() && has_no_reference(file, &alone);
 }
 
-/* The same for a program that ends, but false in doubt: it must not wait for an open that another process shares. */
+/* The same for a program that ends. In doubt false: it must not wait for an open of a file that another process shares.
+ */
 static bool has_gone_with_program(struct device_file *file) {
         bool alone;
 
@@ -469,7 +470,7 @@ static void run_flush(void *argument) {
                         set_flushing(call->file, false);
         } else if (descriptors_process_exits(call->thread) && is_opening(call->file) &&
                    has_gone_with_program(call->file)) {
-                wait_deferred_open(call); /* the release closes it: closing early would be wrong, waiting is not */
+                wait_deferred_open(call); /* no close: if the file is in use after all, waiting does no harm */
         }
         end_interrupts(call);
         (void)fuse_reply_err(call->request, 0);
@@ -507,7 +508,7 @@ void device_release(struct device_front *front, fuse_req_t request, struct fuse_
         struct device_call *call = new_call(front, request, info, 0);
 
         if (!call) {
-                (void)fuse_reply_err(request, ENOMEM); /* the file stays open until the end */
+                (void)fuse_reply_err(request, ENOMEM); /* the file stays open until the simulator ends */
                 return;
         }
         start_call(call, run_release);

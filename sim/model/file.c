@@ -10,7 +10,7 @@
 
 #include "sim/model/private.h"
 
-/* ---- the books ---- */
+/* ---- the list of files ---- */
 
 static struct model_file *file_new(struct model *model, enum model_node node, const struct who *who) {
         struct model_file *file = calloc(1, sizeof(*file));

@@ -397,7 +397,7 @@ static int read_key(void *context, const char *section, const char *name, const 
                       section);
 }
 
-/* inih passes line numbers to its handler only if built that way. It calls this reader once per line, which counts. */
+/* Counts the lines: inih calls this once for each, but passes line numbers to its handler only if built to do so. */
 static char *read_line(char *buffer, int size, void *context) {
         struct reader *reader = context;
 

@@ -16,5 +16,5 @@ struct kernel_log;
 
 /* run_fd is a descriptor of the root's run folder, and stays the caller's. Returns 0 or negative errno. */
 int kernel_log_new(struct kernel_log **ret_log, struct model *model, int run_fd);
-/* NULL is nothing. */
+/* NULL is ignored. */
 void kernel_log_free(struct kernel_log *log);

@@ -52,12 +52,12 @@ struct command {
         const struct command_exit *exits; /* ended by a meaning of NULL */
         void *defaults;                   /* the struct that receives the options; it contains their defaults */
         int failed_status;                /* not 0: replaces STATUS_FAILED and all other numbers for errors */
-        bool status_answers;              /* the exit status is the answer; lost output does not change it */
+        bool status_answers;              /* the exit status is the answer, also if the output cannot be written */
         bool words_are_a_command;         /* options after the first word belong to that command */
         int (*run)(const struct invocation *invocation);
 };
 
-/* Rows of a command's table of options: without a value, with and without a letter; and with a value. */
+/* Rows of a command's table of options: OPTION_LETTER has a letter, OPTION_VALUE a value, OPTION_SWITCH neither. */
 #define OPTION_LETTER(options_type, member, option_name, option_letter, help_text)                                     \
         {                                                                                                              \
                 .name = (option_name), .letter = (option_letter), .help = (help_text), .kind = OPTION_FLAG,            \

@@ -47,7 +47,7 @@ static int add_one(struct ids *ids, const char *text, char *error, size_t error_
 }
 
 int ids_add(struct ids *ids, const char *list, char *error, size_t error_size) {
-        char text[81]; /* more of it than an id has room for */
+        char text[81]; /* longer than any id: an item that was cut is still refused */
         int r = 0;
 
         _Static_assert(sizeof(text) > ID_TEXT_SIZE, "what was cut would pass for an id");

@@ -159,8 +159,8 @@ static int find_library(struct bench *bench) {
 /* ---- may it be done -------------------------------------------------------------------------------------------- */
 
 /*
- * Estimated from the daemon's last opens. In each turn a GPU is opened cold once for each kind of time (open, CUDA),
- * and once more by the daemon. 0: unknown.
+ * How long the measurement will take, estimated from the daemon's last opens; 0: unknown. In each turn a GPU is opened
+ * cold once for each kind of time (open, CUDA), and once more by the daemon.
  */
 static unsigned estimate_sec(const struct bench *bench) {
         uint64_t usec = 0;

@@ -193,7 +193,10 @@ static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu)
         }
 }
 
-/* It may have been switched off or removed since the begin: then it is not waited for, and its opens are cold. */
+/*
+ * The GPU may have been switched off or removed since bench began. Then yield_end() has not waited for it, and an open
+ * would find it cold.
+ */
 static bool is_held_now(const struct bench *bench, const struct bench_gpu *gpu) {
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
         const struct snapshot_gpu *row;
@@ -281,7 +284,7 @@ int bench_measure(struct bench *bench) {
         number = child_take_signal();
         if (number != 0)
                 status = complain(bench->invocation, CHILD_SIGNALLED + number, "stopped by %s", strsignal(number));
-        if (!bench->held_only && status != STATUS_TIMEOUT) /* which has waited already */
+        if (!bench->held_only && status != STATUS_TIMEOUT) /* then yield_end() has waited already */
                 again = take_hold_of_all(bench);
         if (summarise(bench) != STATUS_DONE)
                 status = STATUS_FAILED;

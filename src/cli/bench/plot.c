@@ -115,7 +115,7 @@ static size_t format_power(int power, char label[static 16]) {
         return strlen(label);
 }
 
-/* The labels begin at their ticks; the last ends at its. */
+/* Each label begins at its tick; only the last label ends at its tick. */
 static void print_axis(const struct plot *plot) {
         enum mark marks[WIDTH_MAX];
         char labels[WIDTH_MAX + 1];

@@ -36,7 +36,7 @@ static sigset_t kept_signals(void) {
         return set;
 }
 
-/* SIGCHLD is not ignored: children would leave no exit status then. */
+/* Sets SIGCHLD to its default: while it is ignored, children leave no exit status. */
 void child_keep_signals(void) {
         sigset_t set = kept_signals();
 

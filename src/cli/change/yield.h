@@ -41,8 +41,8 @@ int yield_begin(struct yield *yield);
 int yield_end(struct yield *yield);
 
 /*
- * A descriptor that becomes readable when the lease may be lost, or -1. Then yield_is_lost() reports whether a daemon
- * runs that may hold the GPUs again; if the daemon has ended and no other one answers, nothing holds them.
+ * A descriptor that becomes readable when the lease may be lost; -1: there is no lease. yield_is_lost() then asks for a
+ * daemon. True: one answers, and may hold the GPUs again. False: none answers, so nothing holds them.
  */
 int yield_lease_fd(const struct yield *yield);
 bool yield_is_lost(const struct yield *yield);

@@ -62,7 +62,7 @@ static void add_gpu(struct client_rows *list, const struct snapshot *snapshot, c
                 row->is_daemon = snapshot_is_daemon(snapshot, holder);
                 if (!row->is_daemon && !snapshot_is_client(snapshot, holder))
                         continue;
-                if (holder->is_keeper && gpu->held == HF_YES) /* the daemon's row says as much */
+                if (holder->is_keeper && gpu->held == HF_YES) /* the daemon's row shows this GPU already */
                         continue;
                 row->gpu = gpu;
                 row->holder = holder;
@@ -141,7 +141,7 @@ static int print_table(const struct client_rows *list, const struct report_style
         return table_print(&table, stdout, style->width, style->colours);
 }
 
-/* A process has a row for each GPU. */
+/* Returns the first process of which a read hangs, or NULL. */
 static const struct process *find_hanging(const struct client_rows *list) {
         for (size_t i = 0; i < list->n; i++)
                 if (list->processes[i].hanging)

@@ -138,7 +138,8 @@ static void tell_build_info(struct scrape *scrape) {
 
 /* ---- metrics of each GPU -------------------------------------------------------------------------------------- */
 
-/* NVML's rule. Without a daemon only the kernel's flag counts, which is unknown. */
+/* NVML's rule: on if the daemon holds the GPU, or if the kernel's flag is set. Only our daemon reports the flag, so the
+ * value is unknown without a daemon. */
 static struct value get_persistence(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         bool known = gpu->held == HF_YES || gpu->legacy != HF_UNKNOWN ||
                      (snapshot_has_daemon(snapshot) && gpu->held == HF_NO);

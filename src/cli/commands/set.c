@@ -136,8 +136,8 @@ static void set_by_nvml(const struct set_run *run, const struct snapshot_gpu *gp
 
 /*
  * While the socket's path exists, NVML connects to it, and sets no flag if no daemon answers ("Unknown Error"). If a
- * daemon is just starting (-EBUSY), perhaps without a socket yet, the flag is not set: it replaces a daemon, and would
- * stay set while that daemon runs.
+ * daemon is just starting (-EBUSY), perhaps without a socket yet, this command does not set the flag either: the flag
+ * is for nodes without a daemon, and would stay set while that daemon runs.
  */
 static int remove_dead_socket(const struct invocation *invocation, const struct snapshot *snapshot) {
         int r = client_remove_dead_socket(snapshot->daemon_socket);
@@ -156,7 +156,7 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
 static int open_nvml(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml **ret_nvml) {
         char error[256];
 
-        /* Below a root there is another driver than that of the system's library. */
+        /* The system's NVML belongs to the system's driver; below --root there is another one. */
         if (!invocation->locations->has_nvml && !chosen.nvml)
                 return complain(invocation, STATUS_NO_DAEMON,
                                 "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "

@@ -129,7 +129,7 @@ static int look(struct watching *watching, enum watch_news news) {
 
         r = look_once(watching, anew ? NULL : watching->now);
         if (r == 0 && !anew && watching->now->daemon != before)
-                watching->looks = INVENTORY_PERIOD; /* a new daemon has listed its GPUs by the next look */
+                watching->looks = INVENTORY_PERIOD; /* for the next look: a new daemon has listed its GPUs by then */
         return r;
 }
 

@@ -193,8 +193,8 @@ static int clear_flags(struct takeover *takeover) {
         return r;
 }
 
-/* NVML sets the kernel's flag only while no daemon answers. Even if that fails, the unit is started: a daemon must run
- * again before this process closes the GPUs. */
+/* NVML changes the kernel's flag only while no daemon answers, so the flag is cleared between stop and start. If that
+ * fails, the unit is started all the same: a daemon must run again before this process closes the GPUs. */
 static int restart(struct takeover *takeover) {
         int r, cleared;
 
@@ -363,7 +363,7 @@ static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
         note_flag(takeover);
 }
 
-/* NVIDIA's daemon may have an option to hold nothing by itself. */
+/* Notes that NVIDIA's daemon holds fewer GPUs than before. With --no-persistence-mode it holds none by itself. */
 static void tell_given_back(const struct takeover *takeover) {
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
         size_t n_held;
@@ -456,7 +456,7 @@ static int carry_out(struct takeover *takeover, const struct takeover_step *step
                 return tell_plan(takeover, steps);
         child_keep_signals(); /* it must not stop halfway */
         r = run_steps(takeover, steps);
-        if (r < 0 && steps == taking && !takeover->changed) /* no undo: it restarts the old daemon */
+        if (r < 0 && steps == taking && !takeover->changed) /* an undo would restart the old daemon */
                 return complain(takeover->invocation, STATUS_FAILED, "%s. Nothing was changed", takeover->error);
         if (r < 0 && steps == taking)
                 return roll_back(takeover);
@@ -504,7 +504,7 @@ static int check_usage(const struct invocation *invocation) {
                 return complain_usage(invocation, "--json needs --status");
         if (chosen.undo && chosen.clear_legacy_flag)
                 return complain_usage(invocation, "--clear-legacy-flag cannot be combined with --undo");
-        /* Below a root there is another driver than that of the system's library. */
+        /* The system's NVML belongs to the system's driver; below --root there is another one. */
         if (chosen.clear_legacy_flag && !invocation->locations->has_nvml && !chosen.nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
                                       invocation->locations->root);

@@ -111,7 +111,7 @@ static const struct command_exit exits[] = {
         {0},
 };
 
-/* Lost output must not look like a number of problems. */
+/* The number of problems; but STATUS_DOCTOR_FAILED if the output could not be written. */
 static int status_of(const struct invocation *invocation, size_t problems) {
         if (fflush(stdout) != 0 || ferror(stdout))
                 return STATUS_DOCTOR_FAILED;

@@ -187,7 +187,7 @@ static void report_not_loaded(const struct examination *examination, const struc
         finding_cure(finding, nouveau ? "modprobe -r nouveau && modprobe nvidia" : "modprobe nvidia");
 }
 
-/* A GPU with another driver, mostly vfio-pci, was given to it; a GPU without a driver is a problem. */
+/* A GPU with another driver, mostly vfio-pci, is only noted: that is on purpose. One without a driver is a problem. */
 static void report_unbound(const struct examination *examination, const struct bus *bus, struct finding *finding) {
         for (size_t i = 0; i < bus->n; i++) {
                 const struct bus_gpu *gpu = &bus->gpus[i];

@@ -69,7 +69,7 @@ static bool is_unreleased(const struct snapshot *snapshot, const struct snapshot
                (!gpu->detail.wanted || gpu->detail.leased);
 }
 
-/* The failure of a GPU that is held is that of a close: it does initialise. */
+/* If the GPU is kept open, its error is that of a close, and its initialisation has not failed. */
 static bool has_failed(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         if (snapshot_has_detail(snapshot, gpu))
                 return gpu->detail.state == HF_GPU_FAILED || (!is_kept_open(gpu) && gpu->detail.error_text[0] != '\0');
@@ -118,7 +118,7 @@ static bool judge_gpu(const struct examination *examination, const struct snapsh
         return true;
 }
 
-/* A reset does not help if a close fails, because of the keeper or of memory that the system uses. */
+/* A close fails because of the keeper, or because the system uses the GPU's memory. A reset cures neither. */
 static void judge_unreleased(const struct examination *examination, struct finding *finding) {
         const struct snapshot_gpu *first = NULL;
         size_t n = 0;

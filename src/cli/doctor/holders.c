@@ -10,7 +10,7 @@
 
 #define HIDDEN "clients of other users cannot be seen; run as root"
 
-/* Whether the GPU is to be released, or has failed: other clients then block that, or a reset. */
+/* Whether the GPU is to be released or has failed. Other clients then block the release, or a reset. */
 static bool is_to_be_free(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         return snapshot_has_detail(snapshot, gpu) &&
                (gpu->detail.leased || gpu->detail.state == HF_GPU_FAILED || gpu->detail.state == HF_GPU_CLOSING);
@@ -50,7 +50,7 @@ static void judge_flag(const struct examination *examination, struct finding *fi
         }
 }
 
-/* Unless persistence mode is known to be off, an unknown flag may be on. */
+/* Whether the flag is unknown and may be on. If persistence mode is known to be off, so is the flag. */
 static bool is_flag_unknown(const struct snapshot_gpu *gpu) {
         return gpu->legacy == HF_UNKNOWN && gpu->persistence != PERSISTENCE_OFF;
 }

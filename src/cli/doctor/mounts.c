@@ -85,7 +85,7 @@ int socket_place_find(const char *socket_path, struct socket_place *ret_place) {
                 return -EINVAL;
         *name = '\0';
         if (!realpath(parent, directory))
-                text_set(directory, "%s", socket_path_without_var(parent)); /* only the name is left */
+                text_set(directory, "%s", socket_path_without_var(parent)); /* the folder is gone: use its name */
         *ret_place = (struct socket_place){0};
         while (getline(&line, &room, stream) >= 0) {
                 CLEANUP(mount_done) struct mount mount = {0};
@@ -229,7 +229,7 @@ static int take_process(void *userdata, size_t item, const char *bytes, size_t s
 
         memcpy(&told, bytes, sizeof(told));
         if (told.namespace != 0 && was_seen(search, told.namespace))
-                return 0; /* two children looked at two processes of it */
+                return 0; /* two children looked at two processes of this namespace */
         for (; size >= sizeof(told); bytes += sizeof(told), size -= sizeof(told)) {
                 memcpy(&told, bytes, sizeof(told));
                 search->hidden |= told.hidden;

@@ -88,7 +88,7 @@ static void blame_holdfast(const struct examination *examination, const struct s
         quote(gpu, who, finding);
 }
 
-/* Not a GPU that the daemon wants to hold: other probes report why it does not. */
+/* False for a GPU that our daemon wants to hold: if it does not hold it, other probes report the reason. */
 static bool is_off(const struct snapshot *snapshot, const struct snapshot_gpu *gpu) {
         if (gpu->info.excluded || gpu->persistence == PERSISTENCE_ON)
                 return false;

@@ -79,7 +79,7 @@ static void note_hidden(const struct examination *examination, struct finding *f
                             "a unit in /etc hides the package's unit: the user, sandbox and restart settings of the "
                             "package's unit are not in effect");
                 finding_quote(finding, "%s hides %s", service->fragment_path, path);
-                finding_cure_unit(finding, examination, /* a revert disables it */
+                finding_cure_unit(finding, examination, /* revert also disables the unit */
                                   "systemctl revert UNIT; systemctl enable UNIT; systemctl restart UNIT");
                 return;
         }

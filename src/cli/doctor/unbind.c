@@ -43,7 +43,7 @@ static int reads_kernel_log(const struct snapshot *snapshot) {
         return 0;
 }
 
-/* The daemon learns of the unbind in time, but this driver cannot drop a UVM registration once it has begun. */
+/* The daemon learns of the unbind in time, but once the unbind has begun, this driver can drop no UVM registration. */
 static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
         each_gpu(gpu, snapshot) {
                 if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)

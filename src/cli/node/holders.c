@@ -26,12 +26,12 @@ enum {
         STALLS_MAX = 2,
         NO_GPU = -1,
         CLOSED = -2,
-        ENTRY_SIZE = 48,                    /* room for one of the folder of descriptors */
+        ENTRY_SIZE = 48,                    /* room for one entry of the folder of descriptors */
         NUMBER_SIZE = sizeof("4294967295"), /* of a descriptor */
         OFFSET_OF_FIRST = 2,                /* in /proc/PID/fd, of descriptor 0 (fs/proc/fd.c, proc_readfd_common) */
 };
 
-/* A node that is no device is known by the file that it is: two simulators each have a /dev/nvidia0. */
+/* A node that is not a device is recognised by file system and inode: two simulators each have a /dev/nvidia0. */
 struct node_file {
         uint32_t device_major, device_minor;
         uint64_t inode;
@@ -62,8 +62,7 @@ struct folder {
         int fd;
         bool has_signalfd;
         bool has_eventpoll;
-        char target[PATH_MAX]; /* of the link that is looked at; not in a function that is called for each: the compiler
-                                * zeroes what is on the stack */
+        char target[PATH_MAX]; /* of the current link. Not a local variable: the compiler would zero it for each link */
 };
 
 static void folder_done(struct folder *folder) {

@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Who has a GPU's node open: every process' descriptors, as /proc/PID/fd shows them. Looking opens and initialises
- * nothing. The processes are always this system's, whatever root the devices are below.
+ * Who has a GPU's node open: every process' descriptors, as /proc/PID/fd shows them. The search opens no node and
+ * initialises no GPU. It reads the processes of this system, also if the devices are below another root.
  *
  * Any process may have a file open that is called "nvidia0" and lies on a file system whose server is dead. So the code
  * compares names first, and makes no call that the kernel forwards to the file system. If reading a process hangs
@@ -34,8 +34,8 @@ struct holder {
 /* How much of the system was seen. */
 struct holders_sight {
         bool complete;     /* all of it; the members below are then 0 */
-        size_t n_hanging;  /* skipped processes: those that hang, and after too many of these, or too long, all others.
-                            * 0, not complete: some are hidden from us */
+        size_t n_hanging;  /* skipped processes: each that hangs, and all that are left when too many have hung or the
+                            * time is up (base/aside.h). If this is 0 and complete is false, some are hidden from us */
         pid_t hanging_pid; /* the first skipped process */
 };
 
@@ -49,6 +49,6 @@ int holders_scan_process(const struct locations *locations, pid_t pid, struct ho
 
 /*
  * Whether nvidia-drm drives displays (its parameter modeset, the default since driver 595): it then keeps every GPU
- * initialised from inside the kernel, with no process to show for it.
+ * initialised from inside the kernel, without a process that has it open.
  */
 bool holders_has_modeset(const struct locations *locations);

@@ -271,7 +271,7 @@ bool service_program(const struct service *service, char *buffer, size_t size) {
         return find_part(service->exec_start, "path=", buffer, size) && buffer[0] != '\0';
 }
 
-/* Its first sentence, without end; what follows is where to look. */
+/* Returns the output's first line, without its full stop. Further lines only say where to look. */
 static char *first_sentence(char *output) {
         size_t length = strcspn(output, "\n");
 

@@ -19,7 +19,7 @@ enum { SERVICE_UNIT_SIZE = 256 }; /* systemd's own limit */
 struct service {
         char unit[SERVICE_UNIT_SIZE]; /* its name, with .service */
         bool known;                   /* systemd answered; otherwise only `reason` is filled in */
-        char reason[160];             /* why not, a sentence without end */
+        char reason[160];             /* why not: a sentence without its full stop */
         char load_state[32];
         char unit_file_state[32];
         char active_state[32];
@@ -44,9 +44,9 @@ struct service {
 void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec);
 
 /*
- * The same of the unit that is the daemon's (cli/node/service_unit.c): the one in which the process daemon_pid (0: not
- * known) runs; otherwise, of the units that start a persistence daemon, one that is enabled, or has run; otherwise
- * SERVICE_UNIT.
+ * The same, but finds out which unit is the daemon's (cli/node/service_unit.c). This is the unit in which the process
+ * daemon_pid (0: not known) runs. Without one, it is a unit that starts a persistence daemon: preferably one that is
+ * enabled, or else one that has run. Without one of these, it is SERVICE_UNIT.
  */
 void service_find(struct service *service, const struct locations *locations, int32_t daemon_pid,
                   uint64_t timeout_usec);
@@ -63,7 +63,7 @@ bool service_is_ours(const struct service *service);
 /* Commands for service_command() that start it now and at each boot; a unit without [Install] cannot be enabled. */
 const char *service_start_cure(const struct service *service);
 
-/* The same that make the socket at its path anew: a restart of the service alone leaves its socket unit as it is. */
+/* Commands that make the socket at its path anew. With a socket unit, a restart of the service alone does not. */
 const char *service_new_socket_cure(const struct service *service);
 
 /* Copies commands, with the unit's name, without .service, in the place of each word UNIT. */
@@ -83,14 +83,14 @@ bool service_can_ask(const struct locations *locations);
 
 /*
  * Runs a program of systemd's. arguments[0] is free: this function sets it to the program's path; NULL ends the array.
- * Returns 0 with what it printed, or negative errno (-ENOENT: it is not there, -EIO: it said no, -ETIMEDOUT).
+ * Returns 0 with what it printed, or negative errno (-ENOENT: it is not there, -EIO: it failed, -ETIMEDOUT).
  */
 int service_run_program(const struct locations *locations, const char *name, const char **arguments,
                         uint64_t timeout_usec, char *output, size_t size);
 
 /*
- * Runs systemctl with these words, ended by NULL, for at most timeout_usec. Returns 0, or negative errno (-EIO: it said
- * no, -ETIMEDOUT) with what it said in error.
+ * Runs systemctl with these words, ended by NULL, for at most timeout_usec. Returns 0, or negative errno (-EIO: it
+ * failed, -ETIMEDOUT) with its message in error.
  */
 int service_control(const struct locations *locations, const char *const words[], uint64_t timeout_usec, char *error,
                     size_t error_size);

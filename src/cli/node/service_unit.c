@@ -93,7 +93,7 @@ static void take_property(struct candidate *candidate, const char *name, const c
                 candidate->weight |= WEIGHT_ENABLED;
 }
 
-/* All lines of a unit are in. */
+/* Called when all lines of a unit have been read. */
 static void weigh(struct unit_search *search) {
         struct candidate *candidate = &search->candidate;
 

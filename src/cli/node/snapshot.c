@@ -18,7 +18,8 @@
 #include "cli/node/settings_state.h"
 #include "cli/node/snapshot_daemon.h"
 
-/* For a list that changes during each read: so many reads, and none that begins later than this after the first. */
+/* If the daemon's list changes during each read: at most READS_MAX reads, and none that begins later than REPEATS_USEC
+ * after the first began. */
 enum { READS_MAX = 3 };
 #define REPEATS_USEC (1 * USEC_PER_SEC)
 
@@ -567,7 +568,7 @@ bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *ho
 
 bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *holder) {
         if (holder->pid == getpid())
-                return false; /* a descriptor that we inherited is closed when we end */
+                return false; /* we may have inherited a descriptor, which is closed when we end */
         return !snapshot_is_daemon(snapshot, holder);
 }
 

@@ -161,7 +161,7 @@ int32_t snapshot_find_daemon(const struct snapshot *snapshot);
 /* Whether the process is the daemon, or its keeper, which has copies of its descriptors. */
 bool snapshot_is_daemon(const struct snapshot *snapshot, const struct holder *holder);
 
-/* Whether the process is none of these, and not this process. */
+/* Whether the process is neither the daemon, nor its keeper, nor this process. */
 bool snapshot_is_client(const struct snapshot *snapshot, const struct holder *holder);
 
 /* The daemon in JSON: "none", "silent", "holdfast", "nvidia". */

@@ -98,7 +98,7 @@ static void forget(struct service_gpu *gpu) {
 /*
  * A daemon that has adopted the GPU from its keeper has not opened it, and reports 0 opens. The count of a GPU that was
  * removed and comes back starts anew and may be the same as before, but the time since when it is held differs. If
- * another daemon was started before we were, that counts as an open.
+ * a new daemon was started while no settings service ran, its GPUs count as opened anew.
  */
 static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
         bool same_daemon = gpu->known && gpu->daemon_started == daemon_started;

@@ -26,7 +26,7 @@ enum {
 struct settings_worker {
         pid_t pid;          /* 0: there is none */
         int fd;             /* for poll(); -1 once it has ended or was given up */
-        bool applying;      /* its settings are still to come; once it has ended, they never do */
+        bool applying;      /* has not reported about the settings; if it has ended, it never will */
         uint64_t hook_usec; /* for each hook */
         uint64_t deadline_usec;
         size_t length;
