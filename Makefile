@@ -62,7 +62,7 @@ demo: ## builds, and shows on simulated GPUs how much time holding saves (STOCK=
 	@$(MAKE) --no-print-directory release
 	@$(if $(STOCK),$(PYTHON) -B scripts/demo-stock,scripts/demo)
 
-bench: ## measures, compares with limits and PEER=/path/to/nvidia-persistenced or PEER=stock (OPTIONS="--quick ..."; as root)
+bench: ## measures the daemon and the command, compares the results with limits and PEER=/path/to/nvidia-persistenced or PEER=stock (OPTIONS="--quick ..."; as root)
 	@scripts/setup build bench
 	@$(MAKE) --no-print-directory release
 	@PEER=$(PEER) $(PYTHON) bench/run $(OPTIONS)

@@ -274,7 +274,7 @@ static int parse_options(int argc, char **argv, struct run_options *options) {
         if (!options->root && !options->socket)
                 return complain(-EINVAL, "run needs --root DIR (as root, with FUSE) or --socket PATH; try --help");
         if (options->cuse && !options->root)
-                return complain(-EINVAL, "--cuse goes with --root DIR, which has the texts of /proc; try --help");
+                return complain(-EINVAL, "--cuse needs --root DIR, which provides the files of /proc; try --help");
         return 0;
 }
 

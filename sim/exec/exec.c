@@ -320,8 +320,8 @@ static int run_with_own(const struct exec_options *options) {
 static const struct option_spec table[] = {
         {"root", 0, "DIR",
          "use the running simulator at DIR (holdfast-sim run --root DIR); several exec calls with the same DIR share "
-         "its GPUs. Without this option, exec starts a simulator of its own, and ends it, and all processes that "
-         "COMMAND has left, when COMMAND ends",
+         "its GPUs. Without this option, exec starts its own simulator, and ends it when COMMAND ends, "
+         "together with all processes that COMMAND left behind",
          TEXT(root)},
         {"gpus", 0, "N", "how many GPUs (8)", TEXT(gpus)},
         {"scenario", 0, "FILE", "which GPUs, and how they behave (docs/simulator.md)", TEXT(scenario)},
@@ -333,13 +333,13 @@ static int print_help(void) {
         puts("Usage: holdfast-sim exec [--root DIR | [--gpus N] [--scenario FILE]]\n"
              "                         -- COMMAND [ARGUMENT...]\n"
              "\n"
-             "Runs COMMAND on a node with simulated GPUs: /dev/nvidia*, /proc/driver/nvidia,\n"
-             "/proc/devices, /sys/bus/pci and /run/nvidia-persistenced are the simulator's for\n"
-             "it, and only for it. Without root it needs user namespaces.\n");
+             "Runs COMMAND on a node with simulated GPUs: only COMMAND sees the simulator's\n"
+             "/dev/nvidia*, /proc/driver/nvidia, /proc/devices, /sys/bus/pci and\n"
+             "/run/nvidia-persistenced. Without root this needs user namespaces.\n");
         options_print_help(stdout, table);
-        puts("\nExits as COMMAND does; 128 and a signal's number when that ended it, 127 when\n"
-             "COMMAND is not found, 126 when it cannot be run, 1 when the node cannot be made,\n"
-             "2 on misuse.");
+        puts("\nExit status: COMMAND's own, or 128 plus the number of the signal that ended it;\n"
+             "127 COMMAND is not found, 126 it cannot be run, 1 the node cannot be made,\n"
+             "2 wrong usage.");
         return EXIT_SUCCESS;
 }
 

@@ -97,7 +97,7 @@ static int write_reset(struct model *model, struct model_gpu *gpu, const struct 
         if (gpu_reset(model, gpu, who) == 0)
                 return 0;
         gpu->spec.lost = true;
-        journal_add(model, gpu, who, "reset", "under its users");
+        journal_add(model, gpu, who, "reset", "while in use: its users lose the GPU");
         return 0;
 }
 

@@ -180,7 +180,7 @@ static const struct key {
         {"fail_errno", parse_errno, FIELD(fail_errno), "an errno by name (EIO) or number"},
         {"fail_opens", parse_fail_opens, FIELD(fail_opens), "a count up to 1000000, or all"},
         {"fail_status", parse_status, FIELD(fail_status), "an NV_STATUS by name (NV_ERR_OPERATING_SYSTEM) or number"},
-        {"hang", parse_hang, WHOLE_GPU, "no, open (or yes) or close"},
+        {"hang", parse_hang, WHOLE_GPU, "no, open, close, or yes (the same as open)"},
         {"init", parse_duration, FIELD(init_usec), A_DURATION},
         {"legacy", parse_bool, FIELD(legacy), A_BOOL},
         {"lock", parse_duration, FIELD(lock_usec), A_DURATION},

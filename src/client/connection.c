@@ -166,8 +166,9 @@ static const struct {
 
 static int check_accepted(struct connection *connection, const struct rpc_reply *reply) {
         if (reply->denied)
-                return connection_fail(connection, -EPROTO,
-                                       "denied the call by RPC version or credentials: is it a persistence daemon?");
+                return connection_fail(
+                        connection, -EPROTO,
+                        "refused the RPC version or the credentials of the call: is it a persistence daemon?");
         if (reply->accept_status != RPC_SUCCESS)
                 return connection_fail(connection, rejections[reply->accept_status].error, "%s",
                                        rejections[reply->accept_status].reason);

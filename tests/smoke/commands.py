@@ -29,7 +29,7 @@ COMMANDS = {
     "check": ([], 0, r"^HOLDFAST OK"),
     "clients": (["--json"], 0, r'"clients": \['),
     "metrics": ([], 0, r'^holdfast_daemon_info\{kind="holdfast"'),
-    "bench": (["--held-only"], 1, r"times of held open not taken: cannot open"),
+    "bench": (["--held-only"], 1, r"measurements of held open discarded: cannot open"),
     "release": (["--dry-run", "--", "true"], 0, r"GPU 0 "),
     "settings": ([], 0, r"No settings are wanted"),
     "doctor": ([], 1, r"^PROBLEM driver-loaded"),

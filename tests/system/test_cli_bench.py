@@ -153,7 +153,7 @@ def test_a_gpu_that_the_kernel_flag_keeps_gives_no_cold_time_and_a_reason(world,
     world.sim.ctl("legacy", gpu=world.gpus[0])
     result = bench(world, "--gpu=0", "--count=1")
     assert result.status == FAILURE
-    assert "1 time of cold open not taken" in result.out and "initialised although nobody had it open" in result.out
+    assert "1 measurement of cold open discarded" in result.out and "initialised although nobody had it open" in result.out
     assert are_held(world)
 
 
@@ -161,7 +161,7 @@ def test_an_open_that_fails_gives_no_time(world, daemon):
     world.sim.ctl("fail", gpu=world.gpus[0], count=1)
     result = bench(world, "--gpu=0", "--count=2")
     assert result.status == FAILURE
-    assert "1 time of cold open not taken: cannot open" in result.out
+    assert "1 measurement of cold open discarded: cannot open" in result.out
     assert are_held(world)
 
 
@@ -232,7 +232,7 @@ def test_a_gpu_that_is_switched_off_meanwhile_gives_no_held_time(world):
         wait_for_cold_open(world)
         assert holdfast(world.site.root, "set", "off", "--gpu=0").status == 0
         assert child.wait(timeout=30) == FAILURE
-        child.out.wait_for("1 time of held open not taken: the daemon does not hold it any more")
+        child.out.wait_for("1 measurement of held open discarded: the daemon does not hold it any more")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -341,5 +341,5 @@ def test_gpus_that_the_daemon_does_not_hold_have_only_cold_times(world, daemon):
     assert holdfast(world.site.root, "set", "off", "--gpu=1").status == 0
     result = bench(world, "--count=1", "--gpu=1")
     assert result.status == FAILURE
-    assert "1 time of held open not taken: the daemon does not hold it: 'holdfast set on' first" in result.out
+    assert "1 measurement of held open discarded: the daemon does not hold it: 'holdfast set on' first" in result.out
     events.wait_until(lambda: not world.sim.gpu(world.gpus[1])["initialised"], "the GPU is cold again, as before")

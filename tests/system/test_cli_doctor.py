@@ -552,7 +552,7 @@ def test_a_command_of_the_unit_that_fails_is_named(patient):
         "{ path=/opt/limits ; argv[]=/opt/limits 250 ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=9 ; "
         "code=exited ; status=4 }"))
     check = patient.problems("--timeout=0.5")["unit-result"]
-    assert "a command of the unit fails" in check["summary"] and "ExecStartPost=/opt/limits" in check["summary"], check
+    assert "one of its commands fails" in check["summary"] and "ExecStartPost=/opt/limits" in check["summary"], check
 
 
 def test_a_unit_that_systemd_restarts_repeatedly_is_a_problem(patient):
@@ -642,7 +642,7 @@ def test_nvidias_daemon_is_a_note(patient):
 def test_a_pid_file_with_a_pid_that_is_no_daemon_is_found(healthy):
     healthy.write_pid(1)
     check = healthy.only_problem("one-daemon")
-    assert f"has 1, at the socket listens pid {os.getpid()}" in evidence(check)
+    assert f"names pid 1, but pid {os.getpid()} listens at the socket" in evidence(check)
 
 
 @pytest.mark.parametrize("before", ["another daemon", "none"])

@@ -126,7 +126,7 @@ def test_watch_reports_a_gpu_that_is_removed_and_shows_it_when_it_is_back(node):
 def test_watch_polls_nvidias_daemon_and_says_so(three):
     daemon = three.start_daemon(modes={"0000:17:00": (0, 1), "0000:3a:00": (0, 1), "0000:ca:00": (0, 1)})
     with watching(three.root) as child:
-        child.out.wait_for("it does not report changes, so it is asked every 2 s")
+        child.out.wait_for("NVIDIA's daemon does not report changes, so it is asked every 2 s")
         child.out.wait_for("3 of 3 GPUs held|held")
         daemon.modes["0000:3a:00"] = (0, 0)
         child.out.wait_for("released", timeout=20)

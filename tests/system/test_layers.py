@@ -42,7 +42,7 @@ def test_the_sources_follow_every_rule(copy):
     ("src/daemon/serve/server.c", "daemon/gpus/worker.h", "daemon/serve may not include daemon/gpus/worker.h"),
     ("src/cli/node/snapshot.c", "client/connection.h", "client/connection.h is for client only"),
     ("src/daemon/daemon_steps.c", "daemon/gpus/registry_private.h", "daemon/gpus/registry_private.h is for daemon/gpus only"),
-    ("src/daemon/gpus/worker.c", "daemon/gpus/registry_private.h", "daemon/gpus/registry_private.h is for its own files only"),
+    ("src/daemon/gpus/worker.c", "daemon/gpus/registry_private.h", "daemon/gpus/registry_private.h is only for daemon/gpus/registry*"),
     ("sim/fronts/fuse.c", "sim/model/private.h", "sim/model/private.h is for sim/model only"),
 ])
 def test_an_include_that_no_rule_allows_is_found(copy, path, include, fault):
@@ -69,7 +69,7 @@ def test_a_source_file_whose_own_header_is_not_first_is_found(copy):
 def test_a_folder_without_a_row_is_found(copy):
     (copy / "src/misc").mkdir()
     (copy / "src/misc/misc.c").write_text("")
-    assert check(copy) == (1, ["src/misc/misc.c: the folder misc is no room; give it a row in scripts/check-layers"])
+    assert check(copy) == (1, ["src/misc/misc.c: the folder misc has no row in scripts/check-layers; add one"])
 
 
 def test_a_permission_that_nothing_uses_is_found(copy):

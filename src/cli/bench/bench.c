@@ -150,7 +150,7 @@ static int find_library(struct bench *bench) {
         if (r == 0)
                 bench->library = library;
         else if (r != -EIO)
-                text_set(bench->cuda_reason, "cannot try to load %s: %s", library, strerror(-r));
+                text_set(bench->cuda_reason, "cannot find out whether %s can be loaded: %s", library, strerror(-r));
         if (r < 0 && chosen.cuda)
                 return complain(bench->invocation, STATUS_FAILED, "%s", bench->cuda_reason);
         return STATUS_DONE;

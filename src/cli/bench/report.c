@@ -116,7 +116,7 @@ static void print_discarded(const struct bench *bench, const struct report_style
 
                         if (series->n_discarded == 0)
                                 continue;
-                        text_set(text, "%s: %zu time%s of %s %s not taken: %s", bench->gpus[i].gpu->label,
+                        text_set(text, "%s: %zu measurement%s of %s %s discarded: %s", bench->gpus[i].gpu->label,
                                  series->n_discarded, text_plural(series->n_discarded),
                                  bench_state_names[j % BENCH_STATES], bench_what_names[j / BENCH_STATES],
                                  series->reason);

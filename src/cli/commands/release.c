@@ -51,8 +51,8 @@ static const struct command_exit exits[] = {
         {0, "COMMAND succeeded, and the GPUs are held again; any other number below 123: COMMAND's own"},
         {RELEASE_LEASE_LOST,
          "the lease was lost: the daemon may hold the GPUs while COMMAND works on them; COMMAND continues"},
-        {RELEASE_NOT_HELD_AGAIN, "COMMAND did well, but the GPUs are not held again in time, or one is drained "
-                                 "and cannot be"},
+        {RELEASE_NOT_HELD_AGAIN,
+         "COMMAND succeeded, but not every GPU is held again in time, or the driver refuses to open a drained GPU"},
         {RELEASE_FAILED,
          "COMMAND was not run: wrong usage, no permission, other processes have the GPUs open, or the daemon refused"},
         {CHILD_NOT_EXECUTABLE, "COMMAND cannot be executed"},

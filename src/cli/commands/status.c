@@ -156,7 +156,8 @@ static int print_text(const struct watching *watching, const char *problem, FILE
         else if (report_text(watching->now, &style, stream) < 0)
                 return -ENOMEM;
         if (watching->now->daemon == DAEMON_NVIDIA)
-                text_wrap(stream, "note: it does not report changes, so it is asked every 2 s.", 0, 2, style.width);
+                text_wrap(stream, "note: NVIDIA's daemon does not report changes, so it is asked every 2 s.", 0, 2,
+                          style.width);
         return 0;
 }
 

@@ -259,7 +259,7 @@ static const struct takeover_step taking[] = {
         {"systemctl daemon-reload", reload},
         {"check that the unit runs " HOLDFAST_DAEMON, check_unit},
         {"systemctl restart " SERVICE_UNIT ", if it is running", restart},
-        {"check that its daemon answers and holds them", check_daemon},
+        {"check that the unit's daemon answers and holds these GPUs", check_daemon},
         {NULL, NULL},
 };
 
@@ -267,7 +267,7 @@ static const struct takeover_step taking[] = {
 static const struct takeover_step clearing[] = {
         {"hold the initialised GPUs until the end", hold},
         {"systemctl stop " SERVICE_UNIT ", switch the kernel's flag off, systemctl start", restart},
-        {"check that its daemon answers and holds them", check_daemon},
+        {"check that the unit's daemon answers and holds these GPUs", check_daemon},
         {NULL, NULL},
 };
 
@@ -357,7 +357,7 @@ static void tell_taken(const struct takeover *takeover, uint64_t start_usec) {
                            report_duration(elapsed_usec).text, takeover->hold.n_held,
                            text_plural(takeover->hold.n_held));
         else
-                report_say(SERVICE_UNIT " is not running; its next start is of Holdfast's daemon: %s", start);
+                report_say(SERVICE_UNIT " is not running; when it is started, it runs Holdfast's daemon: %s", start);
         if (takeover->state == UNIT_OTHER)
                 note_options(takeover);
         note_flag(takeover);
@@ -387,7 +387,7 @@ static const struct {
         int status;
 } states[] = {
         [UNIT_OTHER] = {"not-taken-over",
-                        "is not Holdfast's; 'holdfast takeover' makes it run Holdfast's daemon as Holdfast's unit does",
+                        "does not run Holdfast's daemon with Holdfast's settings; 'holdfast takeover' changes this",
                         STATUS_FAILED},
         [UNIT_OWN] = {"own", "is Holdfast's own: there is nothing to take over", STATUS_DONE},
         [UNIT_TAKEN] = {"taken-over", "is another package's, and taken over", STATUS_DONE},
@@ -531,7 +531,7 @@ static int run(const struct invocation *invocation) {
 
 const struct command takeover_command = {
         .name = "takeover",
-        .summary = "have a driver package's unit run Holdfast's daemon",
+        .summary = "make a driver package's unit run Holdfast's daemon",
         .description = "Makes a driver package's nvidia-persistenced.service (Ubuntu's\n"
                        "nvidia-compute-utils) run Holdfast's daemon: links a drop-in into\n"
                        "/etc/systemd/system, which survives upgrades of either package, and restarts the\n"

@@ -157,7 +157,8 @@ void probe_initialisation(const struct examination *examination, struct finding 
                 finding_cure(finding, "holdfast release --gpu %zu -- nvidia-smi --gpu-reset -i %s", first->index,
                              first->address);
         } else if (!snapshot_has_daemon(examination->snapshot))
-                finding_set(finding, VERDICT_UNKNOWN, "no daemon answers, and only an open would show it");
+                finding_set(finding, VERDICT_UNKNOWN,
+                            "no daemon answers, and only opening a GPU would show whether it initialises");
         else
                 judge_unreleased(examination, finding);
 }

@@ -216,8 +216,8 @@ void probe_persistence(const struct examination *examination, struct finding *fi
         else if (snapshot->n_gpus == 0 || any_unknown(snapshot))
                 finding_set(finding, VERDICT_UNKNOWN, "%s",
                             snapshot->n_gpus == 0 ? "there are no GPUs to look at"
-                                                  : "no daemon answers for a GPU, and its kernel flag cannot be read "
-                                                    "without opening it");
+                                                  : "no daemon reports the mode of a GPU, and reading the "
+                                                    "kernel's flag would open that GPU");
         else
                 judge_awaited(snapshot, finding);
 }

@@ -241,7 +241,7 @@ static void judge_command(const struct examination *examination, struct finding 
         const struct service *service = examination->service;
 
         finding_quote(finding, "systemctl show: %s: %s", service->failed_command, service->failed_status);
-        finding_set(finding, VERDICT_PROBLEM, "a command of the unit fails, and so the unit does: %s",
+        finding_set(finding, VERDICT_PROBLEM, "the unit fails because one of its commands fails: %s",
                     service->failed_command);
         finding_cure_unit(finding, examination,
                           "correct or remove that line (systemctl cat UNIT shows its file), then: "

@@ -49,8 +49,9 @@ void probe_daemon(const struct examination *examination, struct finding *finding
                 return;
         }
         if (has_listener(snapshot)) {
-                finding_set(finding, VERDICT_UNKNOWN,
-                            "a daemon listens, but did not answer at its path: look again, or see socket-inode");
+                finding_set(
+                        finding, VERDICT_UNKNOWN,
+                        "a daemon listens, but connecting to its socket failed: run doctor again, or see socket-inode");
                 return;
         }
         finding_set(finding, VERDICT_PROBLEM, "no persistence daemon runs: each GPU is torn down after its last user");
@@ -124,7 +125,7 @@ static void report_other_pid(const struct examination *examination, const char *
         int32_t listener = snapshot_find_daemon(examination->snapshot);
         char restart[sizeof(finding->cure)];
 
-        finding_quote(finding, "%s has %u, at the socket listens pid %d", path, (unsigned)pid, (int)listener);
+        finding_quote(finding, "%s names pid %u, but pid %d listens at the socket", path, (unsigned)pid, (int)listener);
         if (is_daemon(pid)) {
                 finding_set(finding, VERDICT_PROBLEM, "two daemons run: pid %u, and pid %d", (unsigned)pid,
                             (int)listener);
@@ -157,7 +158,7 @@ void probe_one_daemon(const struct examination *examination, struct finding *fin
         if (has_pid(listener, pid))
                 finding_quote(finding, "%s and the socket agree: pid %d", path, (int)listener);
         else if (has_pid(find_daemon_again(examination), pid))
-                finding_quote(finding, "%s has %u, of a daemon that was started during this check", path,
+                finding_quote(finding, "%s names pid %u, a daemon that was started during this check", path,
                               (unsigned)pid);
         else
                 report_other_pid(examination, path, pid, finding);

@@ -31,8 +31,8 @@ void reload(const struct reload *parts) {
         else /* Landlock permits only folders known at the start (sandbox/paths.h) */
                 log_write(LOG_ERR, "the current configuration stays in effect%s",
                           r == -EACCES && parts->settings->options->sandbox
-                                  ? "; the sandbox permits only the folders that were known at the start: restart the "
-                                    "daemon"
+                                  ? "; if the file is now in another folder than at the start, the sandbox forbids "
+                                    "it: restart the daemon"
                                   : "");
         progress_reloaded(parts->progress);
 }

@@ -141,8 +141,9 @@ static struct closing *let_go(struct keeper *keeper, const char *name, int fd) {
         struct closing *closing = find_place(keeper);
 
         if (!closing) {
-                log_write(LOG_ERR, "cannot close %s: %u others are still being closed by the driver; it stays open",
-                          name, (unsigned)CLOSINGS_MAX);
+                log_write(LOG_ERR,
+                          "cannot close %s, which stays open: the driver is still closing %u other descriptors", name,
+                          (unsigned)CLOSINGS_MAX);
                 return NULL;
         }
         *closing = (struct closing){.keeper = keeper, .fd = fd};
@@ -425,7 +426,7 @@ static void on_signal(struct keeper *keeper) {
 
         if (read(keeper->signal_fd, &info, sizeof(info)) != sizeof(info) || keeper->ending)
                 return;
-        log_write(LOG_INFO, "Received signal %u: releasing what is kept (%u)", info.ssi_signo, keeper->n_kept);
+        log_write(LOG_INFO, "Received signal %u: releasing all %u kept descriptors", info.ssi_signo, keeper->n_kept);
         keeper->ending = true;
         keeper->deadline_usec = clock_monotonic_usec() + END_LIMIT_MSEC * USEC_PER_MSEC;
         let_all_go(keeper);
@@ -434,7 +435,7 @@ static void on_signal(struct keeper *keeper) {
 /* No daemon has connected in time. */
 static void on_deadline(struct keeper *keeper) {
         if (keeper->n_kept > 0)
-                log_always(LOG_NOTICE, "no daemon has connected for %u s: releasing what was kept (%u)",
+                log_always(LOG_NOTICE, "no daemon has connected for %u s: releasing all %u kept descriptors",
                            (unsigned)(keeper->wait_usec / USEC_PER_SEC), keeper->n_kept);
         let_all_go(keeper);
         tidy_up(keeper, false); /* now, because a GPU that hangs may delay our end */

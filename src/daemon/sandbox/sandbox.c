@@ -78,6 +78,6 @@ int sandbox_enter_keeper(const char *runtime_directory) {
 int sandbox_enter(const struct sandbox_config *config) {
         return report(load_filters(config),
                       config->closed_library
-                              ? " with a list of forbidden calls only, because a closed library is loaded"
+                              ? ": all but the forbidden ones are permitted, because a closed-source library is loaded"
                               : "");
 }

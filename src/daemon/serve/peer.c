@@ -192,8 +192,8 @@ const char *peer_verdict_text(enum peer_verdict verdict) {
                 [PEER_WITHOUT_RIGHTS] = "it has no CAP_SYS_ADMIN, like a container that shares this machine's PID "
                                         "namespace; --allow-containers permits it",
                 [PEER_GONE] = "it ended before the daemon could find out whether it was in a container",
-                [PEER_UNKNOWN] = "/proc does not show whether it is in a container; is /proc mounted, and of the "
-                                 "daemon's own PID namespace?",
+                [PEER_UNKNOWN] = "/proc does not show whether it is in a container; check that /proc is mounted and "
+                                 "belongs to the daemon's PID namespace",
         };
 
         return texts[verdict];

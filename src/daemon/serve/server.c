@@ -316,10 +316,11 @@ static bool is_clogged(const struct server *server) {
         if (waiting <= server->limits.sessions / 2)
                 return false;
         if (ratelimit_pass(&limit))
-                log_write(LOG_WARNING,
-                          "%u sockets of clients that passed descriptors are not closed yet, because the close waits "
-                          "in the kernel; accepting no new clients until some are closed",
-                          waiting);
+                log_write(
+                        LOG_WARNING,
+                        "%u ended connections are not closed yet, probably because of descriptors that clients passed; "
+                        "accepting no new clients until some are closed",
+                        waiting);
         return true;
 }
 

@@ -184,7 +184,7 @@ static void a_mistake_is_reported_with_file_and_line(void **state) {
                 {"[gpus]\ninit = -1s\n", ":2: init"},
                 {"[gpus]\ninit = 99999999999999999999s\n", ":2: init"},
                 {"[gpus]\ninit = 1500min\n", ":2: init"},
-                {"[gpus]\n\nhang = maybe\n", ":3: hang = maybe: expected no, open (or yes) or close"},
+                {"[gpus]\n\nhang = maybe\n", ":3: hang = maybe: expected no, open, close, or yes (the same as open)"},
                 {"[gpus]\nlost = maybe\n", ":2: lost = maybe"},
                 {"[gpus]\nexcluded = maybe\n", ":2: excluded = maybe: expected yes or no"},
                 {"[gpus]\nfail_opens = -1\n", ":2: fail_opens"},
