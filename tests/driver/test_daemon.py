@@ -109,8 +109,8 @@ def test_from_550_on_a_hanging_initialisation_does_not_delay_the_other_gpus(driv
 
 @pytest.mark.parametrize("which", ["open", "close"])
 def test_a_stop_while_a_gpu_hangs_removes_the_daemons_files_in_time(driver, service, which):
-    """No process can end while one of its threads is in the driver. But the daemon does not wait for a deferred open,
-    which would delay its exit in the driver."""
+    """No process can end while one of its threads is in the driver. A normal exit would also wait for a deferred open, so the
+    daemon then ends itself by a signal, and the driver does not wait."""
     if which == "open":
         driver.hang(1)
         daemon = service.begin()
@@ -200,7 +200,7 @@ def test_a_gpu_that_is_bound_again_is_found_with_the_mode_that_a_client_set(driv
     unbind_released(driver, daemon, 0)
     driver.bind(0)
     events.wait_until(lambda: daemon.get(driver.addresses[0]) == (rpc.SUCCESS, rpc.DISABLED), "it is known again", 20)
-    # Before the daemon's next scan, this may be its state from before the unbind.
+    # The daemon may have answered with the state from before the unbind. Until its next scan, a Set may fail.
     events.wait_until(lambda: daemon.set(driver.addresses[0], rpc.ENABLED) == rpc.SUCCESS, "it is held", 20)
     service.wait_held(*ALL)
 

@@ -177,8 +177,8 @@ def reexecute():
 
 def ends():
     """Returns the ways to end the daemon, for each hanging call. While a teardown hangs, the driver answers no call and each
-    start waits for time limits, so only two ways are tried; on 535 this is also so while an open hangs. There, a hanging
-    teardown takes minutes, so CI tries it on 550 only."""
+    start waits for time limits, so only two ways are tried. The driver 535 behaves in the same way while an open hangs. With
+    that driver, CI tries these two ways with a hanging open, and no hanging teardown, which takes minutes."""
     version = Path("/proc/driver/nvidia/version")
     if "CI" in os.environ and version.exists() and " 535." in version.read_text():
         return {"open": (restart, kill_for_good)}

@@ -228,9 +228,10 @@ static int install_filter(const char *except) {
 /* Shared by the processes until the command is executed. */
 struct hand_over {
         pid_t command;
-        int *notify_fd;   /* the number of the notification descriptor in the command, in shared memory */
-        int installed[2]; /* a pipe: its end of file says that the filter is installed, where a write may be notified */
-        int taken[2];     /* a pipe that brings a byte when the supervisor has the descriptor */
+        int *notify_fd; /* the number of the notification descriptor in the command, in shared memory */
+        /* A pipe that is closed when the filter is installed. Not a byte: the filter would stop the write(2). */
+        int installed[2];
+        int taken[2]; /* a pipe that brings a byte when the supervisor has the descriptor */
 };
 
 static void supervisor_main(struct supervisor *supervisor, const struct hand_over *hand_over) {
@@ -284,7 +285,8 @@ int main(int argc, char *argv[]) {
         if (child == 0)
                 middle_main(&supervisor, &hand_over);
         *hand_over.notify_fd = install_filter(argv[3]);
-        (void)fd_close(hand_over.installed[1]); /* neither close(2) nor wait4(2) waits for the supervisor */
+        /* Until the supervisor is ready, only calls that the filter lets pass: close(2), wait4(2). */
+        (void)fd_close(hand_over.installed[1]);
         if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
                 _exit(125); /* the supervisor has said why */
         (void)execvp(argv[5], argv + 5);

@@ -75,7 +75,7 @@ def answers_of(nodes):
 
 
 def heal(answer, chance):
-    """Makes most GPUs of a node with failures healthy: each except the first, at random. Their names stay."""
+    """Makes GPUs of a node with failures healthy: each except the first, with a probability of 0.7. They keep their names."""
     well = {key: answer["gpus"][0][key] for key in ("persistence_mode", "state", "held", "initialised", "detail")}
     for gpu in answer["gpus"][1:]:
         if chance.random() < 0.7 and not gpu["excluded"]:

@@ -39,14 +39,14 @@ def test_the_series_of_a_gpu_are_as_many_as_the_page_says():
     assert {(series - SERIES[1]) / (gpus - 1) for gpus, series in SERIES.items() if gpus > 1} == {int(each)}
 
 
-def test_the_formula_is_the_slower_of_the_forks_turns_and_the_controllers_processors():
+def test_the_formula_takes_the_longer_time_of_the_forks_and_of_the_processors():
     model = Model(start_sec=2, each_sec=0.5, alone_sec=10)
     assert model.wall_sec(nodes=100, forks=10, processors=1000) == 2 + 10 * 10
     assert model.wall_sec(nodes=101, forks=10, processors=1000) == 2 + 11 * 10
     assert model.wall_sec(nodes=100, forks=1000, processors=2) == 2 + 100 * 0.5 / 2
 
 
-def test_the_formulas_terms_come_from_the_samples_of_that_playbook():
+def test_the_terms_for_a_playbook_come_from_the_samples_of_that_playbook():
     samples = [Sample("check", 2, 5.0, 3.0), Sample("check", 4, 7.0, 5.0), Sample("check", 8, 9.0, 9.0), Sample("enable", 2, 1, 1)]
     model = model_of(samples, "check")
     assert (model.start_sec, model.each_sec, model.alone_sec) == (pytest.approx(1), pytest.approx(1), pytest.approx(4))

@@ -29,7 +29,7 @@ DEBIANS = ("bookworm", "trixie")
 TOOLS = ("ip", "mmdebstrap", "nsenter", "ssh", "ssh-keygen", "systemd-nspawn", "unshare")
 VM_TOOLS = ("apt-get", "busybox", "cpio", "depmod", "dpkg-deb", "gcc", "make", "mke2fs", "modprobe", "qemu-system-x86_64")
 
-SHARED = pytest.StashKey()  # what all workers share, and the end of this process removes
+SHARED = pytest.StashKey()  # what all workers share. This process removes it at its end
 
 
 def missing():

@@ -15,7 +15,8 @@ OURS = ("holdfast", "holdfast-nvidia-persistenced")
 UNIT = "nvidia-persistenced.service"
 PROGRAM = "/usr/libexec/holdfast/nvidia-persistenced"
 SCRIPT = "/etc/init.d/nvidia-persistenced"
-# Packages that depend on it or recommend it, or are usually installed with it, and that can be installed together.
+# Packages that depend on nvidia-persistenced, recommend it, or are usually installed with it. Those in one group can be
+# installed together.
 DRIVERS = {
     "bookworm": (("libcuda1", "nvidia-smi", "nvidia-driver-full"), ("nvidia-tesla-470-driver",),
                  ("nvidia-tesla-535-driver-full",)),

@@ -27,7 +27,7 @@ def drop_in(node, text, name="override.conf"):
 
 
 def doctor(node):
-    """Returns doctor's checks by id. A message that was written just now is in the journal by then."""
+    """Returns doctor's checks by id, after the journal has written all messages."""
     node.exec("journalctl", "--sync")
     return {check["id"]: check for check in node.try_exec("holdfast", "doctor", "--json").json()["checks"]}
 
@@ -101,7 +101,7 @@ def test_a_killed_daemon_is_restarted(node, signal):
     assert [gpu["teardowns"] for gpu in node.gpus.status()["gpus"]] == [0, 0]
 
 
-def test_a_takeover_of_a_unit_that_nothing_wants_is_permanent(node):
+def test_after_a_takeover_a_unit_that_nothing_wants_can_be_started_and_runs_after_a_reboot(node):
     """Like Ubuntu's unit, with StopWhenUnneeded= and without [Install]."""
     node.exec("rm", "-f", "/lib/systemd/system/nvidia-persistenced.service", "/lib/systemd/system/nvidia-persistenced.socket")
     node.write("/lib/systemd/system/nvidia-persistenced.service",

@@ -247,7 +247,7 @@ def test_a_purge_leaves_only_the_user(bare_node, packages):
     assert bare_node.exec("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_without_holdfast_nvidia_persistenced_holdfasts_own_unit_can_be_used(holder):
+def test_holdfasts_own_unit_can_be_used_after_the_removal_of_holdfast_nvidia_persistenced(holder):
     remove(holder, "holdfast-nvidia-persistenced")
     assert show(holder, UNIT, "LoadState") == "not-found"
     holder.gpus.wait_released()

@@ -196,7 +196,7 @@ def test_the_prolog_does_nothing_for_a_setting_that_differs(cluster):
     assert node.journal("--identifier=holdfast-prolog") == ""
 
 
-def test_the_prolog_leaves_a_gpu_off_although_the_daemon_was_restarting(cluster):
+def test_after_waiting_for_the_daemon_the_prolog_leaves_a_gpu_off_that_is_configured_off(cluster):
     node = cluster().controller
     other = leave_off(node)
     node.exec("systemctl", "stop", SERVICE)

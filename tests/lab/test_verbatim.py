@@ -30,7 +30,7 @@ def problems(node):
 # ---- installed and running
 
 
-def test_the_command_which_finds_the_daemon_in_usr_bin(node):
+def test_the_daemon_is_found_by_name_in_usr_bin(node):
     assert node.exec("which", "nvidia-persistenced") == f"{PROGRAM}\n"
 
 

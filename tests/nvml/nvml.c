@@ -7,8 +7,9 @@
  * library it first asks the persistence daemon (below HOLDFAST_ROOT), and reports the mode as enabled if the daemon or
  * the legacy flag says so.
  *
- * HOLDFAST_NVML_FAULT has it fail: "mismatch", it belongs to another driver; "unsupported", the GPUs have
- * neither a power limit nor locked clocks; "crash", in setting one; "hang", each initialisation of the library waits.
+ * HOLDFAST_NVML_FAULT makes it fail: "mismatch", it belongs to another driver; "unsupported", the GPUs have neither a
+ * power limit nor locked clocks; "crash", the process aborts when it sets a power limit; "hang", each initialisation of
+ * the library waits.
  */
 
 #include <stdbool.h>

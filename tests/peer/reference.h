@@ -22,7 +22,7 @@ bool reference_decode_setting(const void *bytes, size_t size, int32_t ret_values
 size_t reference_encode_mode(uint32_t status, uint32_t mode, void *buffer, size_t size);
 bool reference_decode_mode(const void *bytes, size_t size, uint32_t *ret_status, uint32_t *ret_mode);
 
-/* Decodes Stats, prints them, and encodes them again; as below. */
+/* Decodes Stats, prints them, and encodes them again, as reference_recode_list() does with a List. */
 size_t reference_recode_stats(const void *bytes, size_t size, void *buffer, size_t buffer_size, char **ret_text);
 
 /* The same for Configured. */

@@ -50,7 +50,7 @@ def test_an_address_that_is_not_in_the_table_is_reported(tree):
     assert done.returncode == 1 and done.stdout == "page.md:2: sales@holdfast.example is not in packaging/addresses\n"
 
 
-def test_a_use_missing_from_the_table_is_named_and_no_file_changes(tree):
+def test_an_address_that_was_removed_from_the_table_is_reported_and_no_file_changes(tree):
     (tree / "packaging/addresses").write_text("runbooks https://wiki.test/gpu\n")
     done = addresses(tree)
     assert done.returncode != 0 and "maintainer" in done.stderr

@@ -138,7 +138,7 @@ class Patient:
         return holdfast(self.root, "doctor", *arguments, PATH=f"{self.root}/bin:{os.environ['PATH']}", **how)
 
     def examine(self, *arguments, **how):
-        """Returns the checks by id. First checks what is true for every document."""
+        """Returns the checks by id. First asserts what must be true of every document."""
         result = self.run("--json", *arguments, **how)
         document = result.json("doctor")
         assert result.err == ""
@@ -648,7 +648,7 @@ def test_a_pid_file_with_a_pid_that_is_no_daemon_is_found(healthy):
 @pytest.mark.parametrize("before", ["another daemon", "none"])
 @pytest.mark.holdfast_only("the command reads files below --root")
 def test_a_daemon_that_is_started_during_the_check_is_no_second_one(world, before):
-    """Here systemctl waits until the test has started a daemon, after doctor has asked for the first one."""
+    """doctor asks the daemon, and then systemctl. Here systemctl waits until the test has started another daemon."""
     world.simulate(2)
     daemon = world.start() if before == "another daemon" else None
     asked, go = world.base / "asked", world.base / "go"

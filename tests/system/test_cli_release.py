@@ -186,7 +186,7 @@ def test_after_a_kill_of_release_the_gpus_are_held_again(world, daemon):
         process.reap(command_pid, 10)  # the orphan has become our child
 
 
-def test_if_the_lease_is_lost_release_ends_at_once_and_the_command_continues(world, daemon):
+def test_if_the_lease_is_lost_release_ends_when_another_daemon_serves_and_the_command_continues(world, daemon):
     with running(world, script="exec 1>&- 2>&-; read line") as child:
         daemon.kill()
         assert not process.wait_gone(child.pid, 0.5), "release ended before another daemon could hold the GPUs"
@@ -403,8 +403,7 @@ def test_wrong_usage_of_release_has_its_own_exit_status(node, arguments, words):
     assert result.status == NOT_RUN and words in result.err and len(result.err.splitlines()) == 1
 
 
-def test_release_finds_a_gpu_that_the_daemon_has_not_heard_of_yet(three):
-    """Also by its number, which counts the driver's GPUs."""
+def test_release_numbers_gpus_as_the_driver_does_even_if_the_daemon_does_not_list_the_first_one_yet(three):
     def hear_of_it(daemon):
         daemon.rows = [Row(A, minor=0), Row(B, minor=1), Row(C, minor=2)]
     three.start_daemon(rows=[Row(B, minor=1), Row(C, minor=2)], after_list=hear_of_it)

@@ -164,7 +164,7 @@ def test_a_reload_applies_what_has_changed(world, config):
     wait_until(lambda: initialisations_and_teardowns(world) == [(1, 0), (1, 1), (1, 0)], "only GPU 1 is torn down")
 
 
-def test_a_gpu_named_by_its_index_keeps_it_until_a_reload(world, config):
+def test_a_rule_with_an_index_applies_to_the_same_gpu_until_a_reload(world, config):
     daemon = start(world, config, "[gpu 1]\npersistence = off\n")
     wait_states(daemon, HELD, RELEASED, HELD)
     world.sim.ctl("remove", gpu=world.gpus[0])

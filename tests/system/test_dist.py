@@ -54,7 +54,7 @@ def set_changelog(tree, text):
     commit(tree)
 
 
-def test_the_source_archive_has_every_file_of_the_commit_and_every_artifact_a_checksum(clone):
+def test_the_source_archive_has_every_file_of_the_commit_and_each_artifact_has_a_checksum(clone):
     done = dist(clone, "source")
     assert done.returncode == 0, done.stderr
     release = clone / "dist/release"

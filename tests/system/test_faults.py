@@ -272,7 +272,7 @@ def live_with(world, fault, n, rest=None):
         world.site.end_keepers()
     try:
         _, failed = fault.report()
-    except AssertionError as error:  # it comes at the end of the last process: perhaps a keeper is left
+    except AssertionError as error:  # the report comes when the last process has ended: perhaps a keeper still runs
         world.site.end_keepers()
         return now, described(n, "no report", wrong or error, life.daemon.log.text())
     try:

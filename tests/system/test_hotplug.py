@@ -236,7 +236,7 @@ def test_a_gpu_that_was_pulled_out_and_put_back_is_held_with_a_new_descriptor(wo
     world.simulate(gpus=2, defaults=QUICK + f"[driver]\nversion = {version}\n")
     daemon = world.start("--verbose")
     world.sim.ctl("lose", gpu=world.gpus[0], surprise=True)
-    assert daemon.get(world.gpus[0]) == ENABLED  # the daemon still holds a lost GPU; whoever resets it makes it release
+    assert daemon.get(world.gpus[0]) == ENABLED  # the daemon holds a lost GPU until somebody resets or removes it
     world.sim.ctl("remove", gpu=world.gpus[0], timeout=20)
     world.sim.ctl("add", gpu=world.gpus[0])
     assert world.sim.gpu(world.gpus[0])["minor"] == 0

@@ -231,9 +231,9 @@ def test_a_set_that_was_sent_after_a_lease_ended_succeeds(world, daemon, client)
         assert setter.receive().results == [rpc.SUCCESS]
 
 
-def test_a_lease_of_a_client_that_was_identified_with_its_call_waiting_ends_in_order(world, daemon, client):
+def test_with_more_than_32_sessions_the_end_of_a_lease_also_comes_before_the_next_connection(world, daemon, client):
     """A rejected version of the daemon identified its clients only from the 33rd session on, and then served root's next
-    connection before the end of the lease (decision 18). This order must stay."""
+    connection before the end of the lease (decision 18). That must not happen."""
     set_on = rpc.call_message(2, rpc.V2_SET_ONLY, rpc.device(world.gpus[0]) + rpc.words(rpc.ENABLED))
     with contextlib.ExitStack() as connections:
         client.null(1)

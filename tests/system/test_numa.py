@@ -16,6 +16,8 @@ OFFLINE, ONLINE = 0, 1
 OFF, ON = 0, 1  # values of the legacy flag
 
 kernel_only = pytest.mark.parametrize("backend", ["kernel"])
+without_blocks = pytest.mark.holdfast_only("NVIDIA's daemon fails in another way if /sys has no memory blocks")
+writes_to_sys = pytest.mark.holdfast_only("NVIDIA's daemon writes to the machine's real /sys")
 # The simulated memory of a GPU is 96 GiB, in blocks of 128 MiB.
 POWER9 = QUICK + "numa = offline\n[driver]\nmemory_probe = yes\n"
 N_BLOCKS = 768
@@ -49,7 +51,7 @@ def test_memory_that_the_kernel_onlines_is_left_to_the_kernel(world):
 
 
 @kernel_only
-@pytest.mark.holdfast_only("the simulator has no memory blocks, and NVIDIA's daemon fails otherwise")
+@without_blocks
 def test_if_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mode_is_restored(world):
     """User space must online the memory, but this /sys has no memory blocks. The daemon undoes all earlier steps."""
     world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
@@ -60,7 +62,7 @@ def test_if_memory_cannot_be_onlined_the_answer_is_numa_failure_and_the_mode_is_
 
 
 @kernel_only
-@pytest.mark.holdfast_only("as above")
+@without_blocks
 def test_if_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_gpu_stays_held(world):
     """The driver refuses to offline the memory while more than one user has the GPU open."""
     world.simulate(gpus=1, defaults=QUICK + "numa = online\n")
@@ -76,7 +78,7 @@ def test_if_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_gpu_sta
 
 
 @kernel_only
-@pytest.mark.holdfast_only("as above")
+@without_blocks
 def test_set_only_succeeds_if_the_memory_cannot_be_onlined(world):
     world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
     daemon = world.start("--no-persistence-mode")
@@ -100,7 +102,7 @@ def numa_status(world):
 
 
 @kernel_only
-@pytest.mark.holdfast_only("NVIDIA's daemon writes to the machine's real /sys")
+@writes_to_sys
 def test_if_user_space_must_do_it_a_daemon_as_root_onlines_and_offlines_memory(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--verbose")
@@ -114,7 +116,7 @@ def test_if_user_space_must_do_it_a_daemon_as_root_onlines_and_offlines_memory(w
 
 
 @kernel_only
-@pytest.mark.holdfast_only("as above")
+@writes_to_sys
 def test_a_set_of_the_mode_and_a_stop_also_change_the_memory(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--no-persistence-mode")
@@ -129,7 +131,7 @@ def test_a_set_of_the_mode_and_a_stop_also_change_the_memory(world):
 
 
 @kernel_only
-@pytest.mark.holdfast_only("as above")
+@writes_to_sys
 def test_a_daemon_that_is_not_root_changes_no_memory_and_restores_the_mode(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--user", "nobody", "--no-persistence-mode")

@@ -143,7 +143,7 @@ def test_the_exposure_level_of_the_daemons_unit_is_at_most_0_6(installed, name):
     ("6.18.1+deb13-amd64", True),
     ("7.0.0", True),
 ])
-def test_the_units_hide_other_processes_unless_an_older_kernel_needs_them(tmp_path, release, hides):
+def test_the_units_hide_other_processes_except_on_kernels_before_6_5(tmp_path, release, hides):
     drop_ins = generate(tmp_path, uname=release)
     assert set(drop_ins) == (set() if hides else {(unit, "60-holdfast-kernel.conf") for unit in DAEMON_UNITS})
     assert all("\n[Service]\nProtectProc=default\n" in text for text in drop_ins.values())

@@ -799,7 +799,7 @@ def test_the_end_of_a_reload_is_sent_again_if_the_managers_queue_was_full(world,
 
 
 def test_the_watchdog_is_fed_again_if_the_managers_queue_was_full(world, manager):
-    """What could not be sent comes with the next status, and not only with the next period, which may be too late."""
+    """A WATCHDOG=1 that could not be sent comes with the next status. Its next regular time may be too late."""
     service = world.supervise(watchdog_usec=200_000, environment={"NOTIFY_SOCKET": str(manager.path)})
     daemon = service.start()
     manager.wait_ready()
@@ -816,7 +816,8 @@ def test_a_gpu_that_hangs_for_too_long_counts_as_tried(world):
     daemon = service.start().wait_ready()
     daemon.notifications.wait_for(r"^STATUS=1 of 2 GPUs held$")
     assert [daemon.get(address) for address in world.gpus] == [ENABLED, DISABLED]
-    # End the hang before the stop. Other tests stop a daemon during a hang, which ThreadSanitizer's own thread would block.
+    # End the hang before the stop: during a hang, ThreadSanitizer's own thread would prevent the stop. Other tests do stop a
+    # daemon during a hang.
     world.sim.ctl("hang", gpu=world.gpus[1], on=False)
     daemon.notifications.wait_for(r"^STATUS=2 of 2 GPUs held$", timeout=20)
 

@@ -184,7 +184,7 @@ def test_after_its_own_restart_the_service_repeats_nothing(world, daemon, serve,
 
 @one_backend
 def test_new_settings_do_not_count_as_applied_while_the_driver_is_asked_to_apply_them(world, daemon, serve):
-    """The role of Ansible restarts the service after a change of the configuration, and waits for this."""
+    """The role of Ansible restarts the service after a change of the configuration, and waits until all settings are applied."""
     service = serve("[gpu *]\npower-limit = 500\n")
     service.wait_applied(0)
     wait_until(lambda: not service.state(0)["busy"], "the service has nothing left to do", timeout=20)

@@ -125,7 +125,7 @@ def test_exec_uses_the_given_scenario(node, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["kernel"])
-def test_commands_on_one_simulator_share_run_and_those_on_another_do_not(world, node, build):
+def test_commands_on_one_simulator_have_the_same_run_folder_and_those_on_another_have_their_own(world, node, build):
     world.simulate()
     root = world.site.root
     node("touch", "/run/nvidia-persistenced/left", options=["--root", root])

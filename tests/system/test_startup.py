@@ -266,7 +266,7 @@ def assert_one_line_and_pointer_to_help(done, about):
 
 @one_backend
 @pytest.mark.holdfast_only("NVIDIA's daemon has no --root")
-def test_the_environment_does_not_change_the_root_of_a_daemon_of_root(world):
+def test_a_daemon_started_by_root_refuses_a_root_folder_from_the_environment(world):
     def check(root, *options):
         return subprocess.run([world.site.program, "--check-config", *options], timeout=20, check=False, text=True,
                               capture_output=True, env=world.site.environment | {"HOLDFAST_ROOT": str(root)})

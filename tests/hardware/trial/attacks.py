@@ -80,7 +80,7 @@ def become_nobody():
 
 def as_nobody(function, *arguments):
     """Runs function in a child as the user nobody; returns its result as text. The child does not execute a program, because
-    nobody may be unable to read our files."""
+    that user may be unable to read our files."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

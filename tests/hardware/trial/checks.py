@@ -291,7 +291,7 @@ def is_served(path):
 
 
 def compared_with_nvidias(setting, daemon):
-    """Both daemons run at the same time: ours below a root of links, NVIDIA's at the real paths. It is started if none runs."""
+    """Ours runs below a root of links, the other daemon at the real paths. If none runs there, this starts NVIDIA's."""
     running = setting.machine.runtime_directory / "socket"
     if running.exists():
         if not is_served(running):
@@ -371,7 +371,7 @@ def smi_asks_us(setting, daemon):
 def smi_sees_a_set(setting, daemon):
     setting.require_safe_release()
     gpu = setting.machine.usable[0]
-    expected = "Enabled" if setting.legacy.get(gpu.address) else "Disabled"  # either is enough for nvidia-smi
+    expected = "Enabled" if setting.legacy.get(gpu.address) else "Disabled"  # nvidia-smi also counts the kernel's flag
     try:
         set_mode(daemon, gpu.address, rpc.DISABLED)
         off = setting.smi.persistence()[gpu.address]

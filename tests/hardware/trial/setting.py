@@ -57,8 +57,8 @@ class Setting:
 
     @property
     def user(self):
-        """The options with which our daemon runs as nobody. Empty if nobody may not open the nodes, or if this process may not
-        look at processes of nobody."""
+        """The options with which our daemon runs as the user nobody. Empty if that user may not open the nodes, or if this
+        process may not look at that user's processes."""
         if not (self.is_root and self.has_nobody and has_capability(CAP_SYS_PTRACE) and self.machine.is_open_to_all):
             return []
         return ["--user", pwd.getpwuid(NOBODY).pw_name]

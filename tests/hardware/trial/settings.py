@@ -24,7 +24,7 @@ FIELDS = (
 # For `holdfast settings apply --dry-run`. The wanted values do not matter: only those that are read are compared.
 WANTED = "[gpu *]\npower-limit = 100%\ncompute-mode = default\necc = on\nmig = off\n"
 
-# Our name of a setting: nvidia-smi's names, of which the first that a branch has applies.
+# {our name of a setting: nvidia-smi's names}. The first name that a branch of the driver has is used.
 NAMES = {
     "power-limit": ("gpu_power_readings/requested_power_limit", "power_readings/power_limit",
                     "gpu_power_readings/current_power_limit"),

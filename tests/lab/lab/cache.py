@@ -52,8 +52,8 @@ def remove_unused(prefix, keep):
 
 @contextlib.contextmanager
 def kept(kind, decides, make):
-    """The folder for this content. Its name is KIND and the digest of the hash object DECIDES. make(folder) makes it if it is
-    missing; this removes other folders of the kind, unless a lab uses them. The folder must not be written to."""
+    """The folder for this content. Its name is KIND and the digest of the hash object DECIDES. If the folder is missing, kept()
+    removes other folders of the kind that no lab uses, and calls make(folder). The folder must not be written to."""
     folder = FOLDER / f"{kind}-{decides.hexdigest()[:16]}"
     with locked(folder.name, shared=True):
         with locked(f"making-{folder.name}"):
@@ -68,7 +68,7 @@ def kept(kind, decides, make):
 
 @contextlib.contextmanager
 def scratch(name="lab"):
-    """A folder for this process alone, or several by name. Also removes folders that killed processes have left."""
+    """A folder for this process alone. A process can have one for each NAME. Also removes folders of killed processes."""
     for lock in FOLDER.glob("run-*.lock"):
         with locked(lock.stem, wait=False) as ours:
             if ours:

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import rpc
 
 PROGRAM = "/usr/lib/lab/client"
-# Follows the text of harness/rpc.py. Runs until its standard input ends; then it prints the results of its calls.
+# Is appended to the text of harness/rpc.py. Runs until its standard input ends; then it prints the results of its calls.
 LOOP = """
 import select
 

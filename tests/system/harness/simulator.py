@@ -79,9 +79,9 @@ class Control:
         return [gpu["usage_count"] for gpu in self.status()["gpus"]]
 
     def wait_users(self, *users):
-        """Waits until that many users have each GPU open. In doubt, a close(2) of the simulator's files returns before it has an
-        effect, and so does an exit or a kill (docs/simulator.md, "Closing"). So this is for tests after a stop, an exit or a kill,
-        and after a restart, because a daemon that takes a GPU over opens and closes it once."""
+        """Waits until that many users have each GPU open. The simulator may notice a close(2), an exit or a kill a moment later
+        (docs/simulator.md, "Closing"). So this is for tests after a stop, an exit or a kill, and after a restart, because a
+        daemon that takes a GPU over opens and closes it once."""
         events.wait_until(lambda: self.users() == list(users), f"users of each GPU: {users}", timeout=20)
 
     def journal(self, *names):

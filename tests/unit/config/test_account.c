@@ -41,7 +41,7 @@ struct group *__wrap_getgrgid(gid_t gid) {
         return NULL;
 }
 
-/* The name of the second is the number of the first. */
+/* The second user's name is the first user's number. */
 static struct passwd users[] = {
         {.pw_name = (char *)"operator", .pw_uid = 1001},
         {.pw_name = (char *)"1001", .pw_uid = 1002},

@@ -77,7 +77,7 @@ static void a_node_of_the_daemons_group_does_not_require_dac_override(void **sta
         assert_false(asks(*state, (struct override_question){.gid = VIDEO}));
 }
 
-static void a_node_that_others_may_read_requires_dac_override_only_to_write(void **state) {
+static void a_node_that_others_may_only_read_requires_dac_override_if_nodes_are_written_to(void **state) {
         put_node(*state, "/dev/nvidia1", SOMEBODY, SOMEBODY, 0664);
         assert_false(asks(*state, (struct override_question){0}));
         assert_true(asks(*state, (struct override_question){.writes = true}));
@@ -115,7 +115,7 @@ int main(void) {
                 TEST(dac_override_is_not_needed_if_everybody_may_use_the_nodes),
                 TEST(a_node_of_another_user_requires_dac_override_and_is_named),
                 TEST(a_node_of_the_daemons_group_does_not_require_dac_override),
-                TEST(a_node_that_others_may_read_requires_dac_override_only_to_write),
+                TEST(a_node_that_others_may_only_read_requires_dac_override_if_nodes_are_written_to),
                 TEST(nodes_that_the_module_will_give_to_another_user_require_dac_override),
                 TEST(without_a_driver_dac_override_is_kept),
                 TEST(a_keepers_socket_of_another_user_requires_dac_override),

@@ -37,7 +37,10 @@ struct model_file *world_open_nonblocking(struct world *world, unsigned minor);
 /* Opens, closes the file if there is one, and returns 0 or negative errno. */
 int world_try_open(struct world *world, unsigned minor, bool nonblock);
 
-/* Runs a verb. Arguments are JSON with ' for ". The last function expects an error with this text; others success. */
+/*
+ * Run a verb. The arguments are JSON in which ' stands for ". world_refused() expects an error with this text, the
+ * others expect success.
+ */
 json_t *world_control(struct world *world, const char *verb, const char *arguments);
 void world_do(struct world *world, const char *verb, const char *arguments);
 void world_refused(struct world *world, const char *verb, const char *arguments, const char *text);

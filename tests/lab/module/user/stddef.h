@@ -2,6 +2,6 @@
 /* SPDX-License-Identifier: MIT
  * SPDX-FileCopyrightText: The Holdfast authors */
 
-/* Replaces the C library's header for src/gpu/abi.h, with the kernel's. */
+/* For src/gpu/abi.h: the kernel's header in the place of the C library's. */
 
 #include <linux/stddef.h>
