@@ -230,7 +230,8 @@ def without(name):
 
 @pytest.mark.parametrize("change, sentence", [
     (changed(schema="holdfast.status/2"),
-     "its schema is 'holdfast.status/2', but this report reads holdfast.status/1: use the report of the node's release"),
+     "its schema is 'holdfast.status/2', but this report reads holdfast.status/1: use the report of the node's Holdfast "
+     "version"),
     (changed(schema=None), "its schema is 'None', but this report reads holdfast.status/1"),
     (without("gpus"), "'gpus' is missing in the answer"),
     (changed(gpus={}), "'gpus' in the answer is not a list of at most 256"),

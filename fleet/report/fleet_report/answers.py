@@ -148,7 +148,7 @@ def read_status(name, value):
     status = Object(value, "the answer")
     schema = status.text("schema")
     if schema != SCHEMA:
-        raise Unusable(f"its schema is '{schema}', but this report reads {SCHEMA}: use the report of the node's release")
+        raise Unusable(f"its schema is '{schema}', but this report reads {SCHEMA}: use the report of the node's Holdfast version")
     daemon, driver = status.object("daemon"), status.object("driver")
     return Node(
         name=name,

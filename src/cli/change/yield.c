@@ -428,7 +428,7 @@ static int begin_alone(struct yield *yield) {
         if (yield->repeated)
                 return STATUS_DONE;
         return complain(yield->invocation, STATUS_DONE,
-                        "note: %s; so there is nothing to release, but nothing keeps the GPUs free either",
+                        "note: %s; so there is nothing to release, but other programs may open the GPUs meanwhile",
                         yield->snapshot->daemon_error);
 }
 

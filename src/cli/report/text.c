@@ -293,7 +293,7 @@ static void print_daemon_note(const struct snapshot *snapshot, struct remarks *r
         }
 }
 
-/* NVML does not count a GPU that does not initialise, so its indices of later GPUs are smaller. */
+/* NVML does not count a GPU that does not initialise, so the GPUs after it have smaller indices there. */
 static void print_count_note(const struct snapshot *snapshot, struct remarks *remarks) {
         for (size_t i = 0; i + 1 < snapshot->n_gpus; i++) {
                 const struct snapshot_gpu *gpu = &snapshot->gpus[i];
@@ -302,8 +302,8 @@ static void print_count_note(const struct snapshot *snapshot, struct remarks *re
                 if (!snapshot_has_failed(snapshot, gpu) || snapshot->gpus[i + 1].info.excluded)
                         continue;
                 text_set(text,
-                         "nvidia-smi leaves out GPU %zu, which does not initialise, so its indices of later GPUs are "
-                         "smaller: name GPUs by address",
+                         "nvidia-smi leaves out GPU %zu, which does not initialise, and gives smaller indices to the "
+                         "GPUs after it: name GPUs by address",
                          gpu->index);
                 print_note(remarks, text);
                 return;
