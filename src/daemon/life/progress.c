@@ -24,15 +24,32 @@ static void try_again_soon(struct progress *progress) {
         (void)event_add(progress->retry, &pause);
 }
 
+/* In a message of its own: of several states in one message, systemd takes only the last. */
+static int tell_reloading(struct progress *progress) {
+        int r = 0;
+
+        if (progress->reload_usec != 0)
+                r = notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)progress->reload_usec);
+        if (!is_temporary(r))
+                progress->reload_usec = 0;
+        return r;
+}
+
 /*
  * If the manager's queue is full, the timer tries again. Without READY=1 the manager would end us when the start takes
- * too long, and a reload would fail; without WATCHDOG=1 it would kill us.
+ * too long; without RELOADING=1 and READY=1 a reload would fail; without WATCHDOG=1 the manager would kill us.
  */
 void progress_tell(struct progress *progress) {
         struct registry_counts counts = registry_count(progress->registry);
-        int r = notify_send("%s%sSTATUS=%zu of %zu GPUs held%s", progress->owes_watchdog ? "WATCHDOG=1\n" : "",
-                            progress->owes_ready ? "READY=1\n" : "", counts.held, counts.gpus,
-                            progress->stopping ? ", stopping" : "");
+        int r;
+
+        if (is_temporary(tell_reloading(progress))) {
+                try_again_soon(progress);
+                return;
+        }
+        r = notify_send("%s%sSTATUS=%zu of %zu GPUs held%s", progress->owes_watchdog ? "WATCHDOG=1\n" : "",
+                        progress->owes_ready ? "READY=1\n" : "", counts.held, counts.gpus,
+                        progress->stopping ? ", stopping" : "");
 
         if (is_temporary(r)) {
                 try_again_soon(progress);
@@ -70,9 +87,11 @@ static void on_watchdog(evutil_socket_t fd, short what, void *userdata) {
 }
 
 /* A reload before we are ready is not reported: the READY=1 at its end would mean that we are ready. */
-void progress_reloading(const struct progress *progress) {
-        if (registry_is_ready(progress->registry))
-                (void)notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+void progress_reloading(struct progress *progress) {
+        if (!registry_is_ready(progress->registry))
+                return;
+        progress->reload_usec = clock_monotonic_usec();
+        (void)tell_reloading(progress);
 }
 
 void progress_reloaded(struct progress *progress) {
@@ -85,6 +104,7 @@ void progress_reloaded(struct progress *progress) {
 void progress_stopping(struct progress *progress) {
         progress->stopping = true;
         progress->owes_ready = false;
+        progress->reload_usec = 0;
         (void)notify_send("STOPPING=1");
 }
 

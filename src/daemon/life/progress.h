@@ -16,6 +16,7 @@
 
 struct progress {
         const struct registry *registry;
+        uint64_t reload_usec; /* RELOADING=1 is due, with this time, and was not sent yet; 0: it is not due */
         bool owes_watchdog;   /* WATCHDOG=1 could not be sent */
         bool owes_ready;      /* READY=1 is due, and was not sent yet */
         struct event *retry;  /* pending if the last message could not be sent */
@@ -33,6 +34,6 @@ void progress_done(struct progress *progress);
 void progress_tell(struct progress *progress);
 /* Call this when the registry is ready. */
 void progress_ready(struct progress *progress);
-void progress_reloading(const struct progress *progress);
+void progress_reloading(struct progress *progress);
 void progress_reloaded(struct progress *progress);
 void progress_stopping(struct progress *progress);
