@@ -407,7 +407,7 @@ int server_new(struct server **ret_server, struct event_base *loop, int listen_f
         server->resume = event_new(loop, -1, 0, on_resume, server);
         if (!server->acceptable || !server->resume || closer_start(loop) < 0)
                 return -ENOMEM;
-        if (listen(listen_fd, BACKLOG) < 0) /* the queue from a service manager is longer */
+        if (listen(listen_fd, BACKLOG) < 0) /* shortens the queue of a socket from a service manager */
                 return -errno;
         closer_refuse_rights(listen_fd);
         clear_control_data(listen_fd);
