@@ -72,25 +72,25 @@ static bool start(pid_t *children, int n, int n_descriptors) {
 }
 
 int main(int argc, char *argv[]) {
-        int n = argc == 3 ? atoi(argv[1]) : 0;
+        int n = argc == 3 ? atoi(argv[1]) : 0, n_descriptors = argc == 3 ? atoi(argv[2]) : 0;
         pid_t *children;
         bool all;
         char byte;
 
-        if (n <= 0) {
+        if (n <= 0 || n_descriptors <= 0) {
                 fprintf(stderr, "usage: bench-busy PROCESSES DESCRIPTORS\n");
                 return EXIT_FAILURE;
         }
         children = calloc((size_t)n, sizeof(*children));
-        all = children && start(children, n, atoi(argv[2]));
+        all = children && start(children, n, n_descriptors);
         if (all) {
                 puts("ready");
                 (void)fflush(stdout);
                 (void)!read(STDIN_FILENO, &byte, 1);
         } else {
                 fprintf(stderr,
-                        "bench-busy: cannot start %d processes with %s descriptors each: raise ulimit -u or -n\n", n,
-                        argv[2]);
+                        "bench-busy: cannot start %d processes with %d descriptors each: raise ulimit -u or -n\n", n,
+                        n_descriptors);
         }
         for (int i = 0; i < n && children; i++)
                 if (children[i] > 0) {

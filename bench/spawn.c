@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -49,10 +50,15 @@ static int run(char *argv[], int *ret_status, struct rusage *ret_usage) {
 int main(int argc, char *argv[]) {
         struct rusage usage = {0};
         long long begin = now_nsec();
-        int status = 0;
+        int status = 0, r;
 
-        if (argc < 2 || run(argv + 1, &status, &usage) != 0) {
-                fprintf(stderr, "usage: bench-spawn COMMAND [ARGUMENT...]: the command must be there\n");
+        if (argc < 2) {
+                fprintf(stderr, "usage: bench-spawn COMMAND [ARGUMENT...]\n");
+                return 2;
+        }
+        r = run(argv + 1, &status, &usage);
+        if (r != 0) {
+                fprintf(stderr, "bench-spawn: cannot run %s: %s\n", argv[1], strerror(r));
                 return 2;
         }
         printf("%lld %ld %lld %d\n", now_nsec() - begin, usage.ru_maxrss,

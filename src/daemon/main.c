@@ -121,7 +121,7 @@ static int run(int argc, char *argv[]) {
                 return end_output(settings_check(&options));
         inherited_open(environment.listen_pid, environment.listen_fds, environment.listen_names);
         /* Close descriptors that we inherited by accident: one of them could keep a GPU open. */
-        (void)close_range(STDERR_FILENO + 1 + inherited_count(), ~0U, 0);
+        fd_close_from(STDERR_FILENO + 1 + (int)inherited_count());
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN);
         /* One arena, since each of the short-lived threads would otherwise leave one behind. */

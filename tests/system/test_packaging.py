@@ -49,6 +49,25 @@ def test_setup_installs_every_build_dependency_of_the_debian_package():
             assert names & offered, f"neither set of scripts/setup, build or deb, has {alternatives.strip()}"
 
 
+def installed_sets(target, recipe):
+    """The sets of packages that a target of the Makefile installs, itself or in the script of its name."""
+    script = TOP / "scripts" / target
+    texts = recipe, script.read_text() if f"@scripts/{target} " in recipe else ""
+    found = [re.findall(r"^\s*@?scripts/setup ((?!-)[a-z -]+)", text, re.M) for text in texts]
+    return {name for lines in found for names in lines for name in names.split()}
+
+
+def test_contributing_names_the_sets_of_packages_that_each_target_installs():
+    recipes = dict(re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)*)", (TOP / "Makefile").read_text(), re.M))
+    rows = dict(re.findall(r"^\| `make ([a-z-]+)` \| ([^|]*) \|", (TOP / "CONTRIBUTING.md").read_text(), re.M))
+    named = {target: set(re.findall(r"`([a-z-]+)`", text)) for target, text in rows.items()}
+    named["lab-fleet"] |= named["lab"]  # "the same, ..."
+    named["setup"] = {name for sets in named.values() for name in sets}  # "all sets"
+    real = {target: installed_sets(target, recipe) for target, recipe in recipes.items() if target in rows}
+    real["lab-fleet"] |= real["lab"]  # it runs scripts/lab
+    assert len(named) > 10 and named == real
+
+
 def run(*command, **how):
     return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=60, check=False, **how)
