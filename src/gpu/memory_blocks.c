@@ -194,7 +194,7 @@ static void put_back(const struct blocks *blocks, block_step step, const char *s
 static const char *online_cure(int error) {
         switch (error) {
         case -ENOENT:
-                return "the kernel has not added this memory, and has no probe file by which the daemon could add it";
+                return "the kernel has not added this memory: memory/probe is missing, or a write to it had no effect";
         case -EOPNOTSUPP:
                 return "something else onlined it outside the movable zone: see auto_online_blocks and udev's rules";
         default:

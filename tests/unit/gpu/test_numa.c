@@ -289,7 +289,7 @@ static void memory_onlined_outside_zone_movable_is_refused(void **state) {
 
 static void memory_that_cannot_be_probed_is_refused(void **state) {
         assert_int_equal(unlink(tree_path(world.tree, MEMORY "/probe")), 0);
-        set_fails(true, -ENOENT, "no probe file");
+        set_fails(true, -ENOENT, "probe is missing");
         assert_int_equal(world.status, NV_NUMA_ONLINE_FAILED);
 }
 
