@@ -7,8 +7,8 @@
  * on; no other code asks whether the driver is real.
  *
  *      the system          ""     nodes are devices, and the kernel reports changes of GPUs
- *      --root DIR          DIR    a simulated driver, or a tree with a driver's files: neither can be expected
- *      HOLDFAST_ROOT=/     ""     a simulator's files, mounted over those of the system: neither can be expected
+ *      --root DIR          DIR    a simulated driver, or a tree with a driver's files: do not expect devices or reports
+ *      HOLDFAST_ROOT=/     ""     a simulator's files, mounted over those of the system: the same
  */
 
 #include <limits.h>
@@ -19,7 +19,7 @@ struct locations {
         const char *above_run;  /* prefix of "/run": "/var", like in NVIDIA's clients, or the root */
         bool nodes_are_devices; /* they have the driver's numbers; false: a node may be any file at its path */
         bool kernel_tells;      /* the kernel reports added and removed GPUs; false: a simulator does, below /run */
-        bool has_nvml;          /* the loader's libnvidia-ml.so.1 uses this driver; false: an option names a library */
+        bool has_nvml;          /* the loader's libnvidia-ml.so.1 uses this driver; false: an option must name one */
         bool has_cuda;          /* the same for libcuda.so.1 */
         bool simulated;         /* only to mark measurements; it must not change what the program does */
         const char *programs;   /* folders of programs, separated by ":"; NULL: /usr/bin:/bin */

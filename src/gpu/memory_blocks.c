@@ -187,7 +187,7 @@ static void put_back(const struct blocks *blocks, block_step step, const char *s
         }
         if (n_failed > 0)
                 (void)log_errno(LOG_WARNING, error,
-                                "%" PRIu64 " of %" PRIu64 " blocks of GPU memory could not be restored %s", n_failed,
+                                "%" PRIu64 " of %" PRIu64 " blocks of GPU memory could not be set back to %s", n_failed,
                                 blocks->end - blocks->first, state);
 }
 

@@ -246,12 +246,12 @@ static void report_stuck(struct entry *entry, uint64_t now_usec) {
                   entry_address(entry, text), (unsigned)(limit_usec / USEC_PER_SEC));
 }
 
-/* Subscribing takes a millisecond. If the driver takes longer than this, the GPUs are opened without waiting for it. */
+/* Subscribing takes a millisecond. If it takes longer than this limit, the GPUs are opened without waiting for it. */
 #define HEARING_LIMIT_USEC (2 * USEC_PER_SEC)
 
 /*
  * Whether we would notice an unbind that begins now, or the driver has refused the subscription. GPUs are opened only
- * then: an unbind that we missed would wait for us for ever.
+ * then, or after the limit: an unbind that we missed would wait for us for ever.
  */
 static bool is_hearing(struct registry *registry) {
         bool hearing = unbinds_is_settled(registry->unbinds);

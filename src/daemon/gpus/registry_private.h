@@ -31,7 +31,7 @@
  */
 enum presence {
         PRESENCE_LISTED,
-        PRESENCE_ASSUMED, /* adopted before it is listed; stays held, since a rule may name its still unknown UUID */
+        PRESENCE_ASSUMED, /* adopted, but not listed yet; held until then, because a rule for its UUID may enable it */
         PRESENCE_DOUBTFUL,
         PRESENCE_GONE,
 };

@@ -118,7 +118,8 @@ static int permit_config(struct landlock *landlock, const char *path) {
 
 /*
  * A keeper that is forked later inherits these rules. It locks the pid file, and removes what a killed daemon left. It
- * may not write: a user who can mount could put another file below an open descriptor of this folder.
+ * may not write: in a mount namespace of his own, a user could mount a file of root below this folder, and pass us a
+ * descriptor of that mount. Landlock would then permit writing to root's file (decision 13).
  */
 static int permit_runtime_directory(struct landlock *landlock, const char *path, unsigned more) {
         return path ? landlock_permit(landlock, path, LANDLOCK_READ | LANDLOCK_REMOVE | more) : 0;

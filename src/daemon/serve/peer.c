@@ -81,8 +81,8 @@ static struct origin_facts ask(const struct peer *peer, enum origin_question que
 
 /*
  * A cache, since a monitor may connect every second, and an attacker as fast as possible. From Linux 6.9 on (64-bit),
- * the inode number of a pidfd identifies a process for as long as the system runs. The cached facts only decide about
- * session slots: peer_is_admin() looks again for each change.
+ * the inode number of a pidfd identifies a process for as long as the system runs. The cached facts decide about
+ * session slots, and can refuse a change. peer_is_admin() looks again before it permits one.
  */
 enum { KNOWN_MAX = 64 };
 

@@ -347,12 +347,14 @@ static bool is_uvm(const struct kernel *kernel, int fd) {
 }
 
 /*
- * Checks the descriptor. If another file was kept under that name, closes it; UVM persistence is then enabled again.
+ * Checks that the descriptor is one of /dev/nvidia-uvm. Then the GPU is registered with it, because the keeper gets the
+ * descriptor only after the registration. If another file was kept under that name, closes it; UVM persistence is then
+ * enabled again.
  */
 static void adopt_uvm(struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         char text[PCI_ADDRESS_SIZE];
 
-        hold->uvm = hold->uvm_fd >= 0 && is_uvm(kernel, hold->uvm_fd); /* kept only after the registration */
+        hold->uvm = hold->uvm_fd >= 0 && is_uvm(kernel, hold->uvm_fd);
         if (hold->uvm || hold->uvm_fd < 0)
                 return;
         log_write(LOG_WARNING, "device %s - the descriptor kept as its UVM registration is not one of /dev/nvidia-uvm",
