@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Measures how long honest clients wait while attackers hold a thousand connections and misuse them.
 
-There are two honest clients: root, and a user who is not an attacker. The limit is our daemon without the attack. A call
-that is not answered within two seconds counts as failed.
+There are two honest clients: root, and a user who is not an attacker. The limit, the best possible value, is that of our
+daemon without the attack. A call that is not answered within two seconds counts as failed.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ def serial_of(path):
 
 @contextlib.contextmanager
 def attacked(path, attack, address):
-    """Attacks from a child, as nobody, or as root with other uids. Its program is passed as text, because other users may be
-    unable to read our files."""
+    """Attacks from a child process. It runs as nobody; or as root, to connect as many users or as a container's root. Its
+    program is passed as text, because other users may be unable to read our files."""
     record = attack.record(address, serial_of(path))
     limits = (2 * CONNECTIONS, 2 * CONNECTIONS)
     who = {} if attack.users or attack.prefix else {"user": process.NOBODY, "group": process.NOBODY, "extra_groups": []}

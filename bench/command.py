@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Measures the operator's command: time, memory, system calls, and that it initialises no GPU.
 
-The limit is a program that does nothing, started in the same way. The daemon holds half of the GPUs. The other half is
-cold, so the simulator would count an initialisation if the command opened one of them.
+The limit, the best possible value, is that of a program that does nothing, started in the same way. The daemon holds half
+of the GPUs. The other half is cold, so the simulator would count an initialisation if the command opened one of them.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
-"""Measures the collection on 2, 4 and 8 nodes of the lab: the time until a playbook ends, and the controller's own
-processor time, which does not depend on other load on the machine.
+"""Measures the Ansible collection (fleet/ansible) on 2, 4 and 8 nodes of the lab: the time until a playbook ends, and the
+controller's own processor time, which does not depend on other load on the machine.
 
 The nodes run on the measuring machine, so the time until the end includes their work.
 """
@@ -42,7 +42,7 @@ def measure_play(what, play, nodes):
     wall_sec = time.monotonic() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_sec = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"  {nodes} nodes, {what}: {wall_sec:.1f} s, of the controller's processor {cpu_sec:.1f} s", file=sys.stderr)
+    print(f"  {nodes} nodes, {what}: {wall_sec:.1f} s; the controller's processor time: {cpu_sec:.1f} s", file=sys.stderr)
     return Sample(what, nodes, wall_sec, cpu_sec)
 
 
@@ -92,7 +92,7 @@ class Model:
     alone_sec: float
 
     def wall_sec(self, nodes, forks, processors):
-        """Returns the larger time: that of the forks' turns, or that of the controller's processors."""
+        """Returns start_sec plus the longer of two times: that of the nodes, `forks` at a time, or that of the controller."""
         return self.start_sec + max(math.ceil(nodes / forks) * self.alone_sec, nodes * self.each_sec / processors)
 
 
