@@ -34,7 +34,7 @@ enum {
 #define PRELOADED "libholdfast-sim-stat.so"
 
 /* For processes that COMMAND leaves behind. */
-#define AGAIN_USEC (1 * USEC_PER_SEC) /* between two signals: by then the children of an ended process are ours */
+#define AGAIN_USEC (1 * USEC_PER_SEC) /* then signal again: children of ended processes have become ours */
 #define LEFT_USEC (6 * USEC_PER_SEC)  /* until they are killed: a daemon may wait 4.5 s for the driver */
 
 struct exec_options {

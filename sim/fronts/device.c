@@ -97,7 +97,8 @@ static void start_call(struct device_call *call, void (*run)(void *call)) {
         free(call);
 }
 
-/* Call this before every reply, which frees the request: an interrupt that is being delivered still uses the call. */
+/* Waits for an interrupt that is being delivered, since on_interrupt() uses the call. Call this before the reply, which
+ * frees the request. */
 static void end_interrupts(struct device_call *call) {
         fuse_req_interrupt_func(call->request, NULL, NULL);
 }
@@ -355,8 +356,8 @@ void device_poll(struct device_front *front, fuse_req_t request, struct fuse_fil
 
 /* ---- flush and release ---- */
 
-/* Counts the files open on the inode, and those other than this one that may have no reference left. Call with the
- * mutex held. */
+/* Counts the open files of the inode, and the other files among them that are being flushed: these may have no
+ * reference left. Call with the mutex held. */
 static void count_files(const struct device_file *file, size_t *ret_open, size_t *ret_flushing) {
         const struct device_file *other;
 
@@ -386,8 +387,8 @@ static bool has_no_reference(struct device_file *file, bool *ret_alone) {
         return n_references + n_flushing < n_open;
 }
 
-/* Whether no descriptor is in a socket's queue. Waits briefly, so descriptors of other programs do not delay our
- * closes. */
+/* Whether no descriptor is in a socket's queue. Waits for that at most 0.1 s, because the descriptors may be of other
+ * programs. */
 static bool wait_none_in_flight(void) {
         for (int i = 0; i < FLIGHT_LOOKS; i++) {
                 if (!descriptors_in_flight())
@@ -412,8 +413,8 @@ static bool is_last_close(struct device_file *file) {
         return wait_none_in_flight() && has_no_reference(file, &alone);
 }
 
-/* The same for a program that ends. In doubt false: it must not wait for an open of a file that another process shares.
- */
+/* The same for a program that ends, without waiting. In doubt returns false: the program must not wait for the
+ * deferred open of a file that another process shares. */
 static bool has_gone_with_program(struct device_file *file) {
         bool alone;
 

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel's PCI core: writes to sysfs, and the verbs of the same names, bind and unbind the driver, and reset,
- * remove and add the device.
+ * The kernel's PCI core: binds and unbinds the driver, and resets, removes and adds the device. Writes to sysfs and
+ * verbs request this.
  */
 
 #include <errno.h>

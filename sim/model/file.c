@@ -43,7 +43,7 @@ static int open_plain(struct model *model, enum model_node node, const struct wh
         return 0;
 }
 
-/* Call with gpu->lock held. This function leaves it. */
+/* Call with gpu->lock held. Releases the lock. */
 static void open_finish(struct model *model, struct model_file *file) {
         struct model_gpu *gpu = file->gpu;
 

@@ -35,7 +35,7 @@ struct tree {
         /* Each look-up of `unbind` returns a new node: the kernel locks a node during a write, which may wait for long.
          * In the real sysfs, such a write does not block other writers. */
         uint64_t n_unbinders;
-        bool minors[MINORS_MAX]; /* ever used: the kernel does not know the nodes, so those of removed GPUs stay */
+        bool minors[MINORS_MAX]; /* ever used: user space makes the nodes, so nodes of removed GPUs stay */
         struct model_gpu_view gpus[SCENARIO_GPUS_MAX];
         size_t n_gpus;
 };

@@ -109,8 +109,8 @@ def test_from_550_on_a_hanging_initialisation_does_not_delay_the_other_gpus(driv
 
 @pytest.mark.parametrize("which", ["open", "close"])
 def test_a_stop_while_a_gpu_hangs_removes_the_daemons_files_in_time(driver, service, which):
-    """No process can end while one of its threads is in the driver. A normal exit would also wait for a deferred open, so the
-    daemon then ends itself by a signal, and the driver does not wait."""
+    """A process ends only after the driver has returned from its calls. A deferred open (from 550 on) is an exception: if a
+    signal ends the process, the driver does not wait for the open. So the daemon then ends itself by a signal."""
     if which == "open":
         driver.hang(1)
         daemon = service.begin()

@@ -115,7 +115,7 @@ def is_held(driver, gpu):
 
 
 def wait_others_held(driver, before):
-    """Waits until a process other than this one holds the other GPUs."""
+    """Waits until a daemon with another pid than BEFORE holds the other GPUs."""
     events.wait_until(lambda: shown("MainPID") not in ("0", before), "another daemon", timeout=START_SEC)
     events.wait_until(lambda: all(is_held(driver, gpu) for gpu in OTHERS), f"it holds {OTHERS}", timeout=START_SEC)
 

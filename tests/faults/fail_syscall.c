@@ -5,7 +5,7 @@
  * fail-syscall fail|kill N EXCEPT REPORT COMMAND...
  *
  * Executes COMMAND. Its N-th system call, in any thread, fails once without an effect ("fail"), or kills it ("kill").
- * Only calls that a machine may refuse count (see the table), without those in EXCEPT, which are separated by commas.
+ * It counts the calls that a machine may refuse (see the table), except those in EXCEPT, a list separated by commas.
  * Counting begins at the first close_range(2), with which the daemon's main() begins: earlier calls are the loader's.
  * At the end of the command REPORT receives "<calls> <name of the failed call>".
  *
@@ -245,7 +245,7 @@ static void supervisor_main(struct supervisor *supervisor, const struct hand_ove
         if (supervisor->notify_fd < 0 || write(hand_over->taken[1], &byte, 1) != 1)
                 fail("cannot have the notifications", errno);
         (void)fd_close(hand_over->taken[1]);
-        (void)setsid(); /* no signals to the command's group */
+        (void)setsid(); /* so this process gets no signals to the command's group */
         (void)close_range(STDIN_FILENO, STDERR_FILENO,
                           0); /* otherwise a reader of the command's output would wait for this process, too */
         supervise(supervisor);

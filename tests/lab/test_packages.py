@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Holdfast authors
 """The Debian packages on a node: installed, upgraded, downgraded, removed, purged. No upgrade tears a GPU down or refuses a
-client, and a purge leaves nothing behind."""
+client, and a purge leaves only the user behind."""
 
 import contextlib
 import re

@@ -223,7 +223,7 @@ def test_a_gpu_that_cannot_be_held_drains_the_node_and_requeues_only_its_own_job
     node = slurm.controller
     node.exec("holdfast", "set", "off")
     node.gpus.ctl("fail", gpu=1, count="all")
-    assert held(json.loads(slurm.run("holdfast status --json"))) == {0}, "the other job's GPU affects this job"
+    assert held(json.loads(slurm.run("holdfast status --json"))) == {0}, "the failing GPU affects a job that does not use it"
     job = node.exec("sbatch", "--parsable", "--gres=gpu:2", "--output=/dev/null", "--wrap=true").strip()
     assert slurm.wait_drained(node) == "Prolog error"
     shown = node.exec("scontrol", "-o", "show", "job", job)

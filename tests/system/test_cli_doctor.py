@@ -457,7 +457,7 @@ def test_the_daemons_last_messages_from_the_journal_are_quoted(patient):
     patient.boot_systemd(ActiveState="failed", SubState="failed", Result="exit-code", ExecMainStatus="1")
     text = evidence(patient.problems()["unit-result"])
     assert "journal: cannot open the pid file" in text and "_SYSTEMD_UNIT=nvidia-persistenced.service" in text
-    assert "SYSLOG_IDENTIFIER=nvidia-persistenced" in text, "systemd's own messages about the unit are not left out"
+    assert "SYSLOG_IDENTIFIER=nvidia-persistenced" in text, "doctor also asks for systemd's own messages about the unit"
     journalctl.write_text("#!/bin/sh\necho no journal >&2\nexit 1\n")
     assert "journal" not in evidence(patient.problems()["unit-result"])
 
@@ -715,7 +715,7 @@ OLD_SOCKET = 'mount --bind "$0" "$1" && echo mounted && exec cat'
 
 @contextlib.contextmanager
 def namespace(script, *arguments, how=("--mount",)):
-    """Runs the script in a new mount namespace, after the script has printed "mounted"."""
+    """Runs the script in a new mount namespace. The block begins when the script has printed "mounted"."""
     with subprocess.Popen(["unshare", *how, "sh", "-c", script, *arguments], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as container:
         try:
@@ -824,7 +824,7 @@ def test_persistence_that_is_off_as_configured_is_a_note(patient):
     assert "off by the configuration" in evidence(check)
 
 
-def test_only_gpus_that_are_not_off_as_configured_count_as_a_problem(patient):
+def test_gpus_that_are_off_as_configured_are_not_counted_as_a_problem(patient):
     patient.node.write("etc/holdfast/holdfast.conf", f"[gpu {A}]\npersistence = off\n")
     patient.start_daemon(rows=[Row(A, RELEASED, wanted=0, configured=0), Row(B, RELEASED, wanted=0), Row(C)])
     check = patient.only_problem("persistence")

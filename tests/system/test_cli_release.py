@@ -251,7 +251,8 @@ def test_release_does_not_wait_for_a_gpu_that_is_removed_meanwhile(world, daemon
 
 @pytest.mark.parametrize("backend", ["kernel"])
 def test_release_waits_for_a_gpu_that_is_back_even_if_the_daemon_has_not_heard_of_it(world):
-    """Ends like nvidia-smi drain -r and -d. The daemon gets neither uevents nor notices here, so it looks every 5 s."""
+    """COMMAND removes the GPU and adds it again, as nvidia-smi drain -r and -d do. The daemon gets neither uevents nor notices
+    here, so it looks every 5 s."""
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
     world.block_uevents()
     daemon = world.start()
@@ -268,7 +269,7 @@ def test_release_waits_for_a_gpu_that_is_back_even_if_the_daemon_has_not_heard_o
 
 @pytest.mark.parametrize("backend", ["kernel"])
 def test_release_waits_for_a_gpu_that_the_daemon_has_to_close_and_open_again(world):
-    """The daemon hears only now that the GPU was removed and found again, while it is already opening it."""
+    """The uevent of a removal comes late: the GPU is back already, and the daemon is opening it."""
     world.simulate(gpus=1, defaults="lock = 1ms\ninit = 2s\nteardown = 10ms\n")
     daemon = world.start()
     address, = world.gpus

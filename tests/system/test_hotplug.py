@@ -317,7 +317,8 @@ def test_a_flood_in_the_kernel_log_delays_no_client_and_hides_no_unbind(world):
 
 
 @kernel_only
-def test_without_notices_and_kernel_log_an_unbind_waits_until_a_client_sets_the_gpu_off_which_stays_off_after_the_bind(world):
+def test_without_notices_and_kernel_log_an_unbind_waits_until_a_client_sets_the_gpu_off(world):
+    """The GPU stays off after the next bind."""
     world.simulate(gpus=2, defaults=QUICK + "[driver]\nversion = 570.86.15\n")
     (world.base / "root/run/kmsg").unlink()
     daemon = world.start("--verbose")

@@ -103,7 +103,7 @@ def numa_status(world):
 
 @kernel_only
 @writes_to_sys
-def test_if_user_space_must_do_it_a_daemon_as_root_onlines_and_offlines_memory(world):
+def test_a_daemon_as_root_onlines_and_offlines_memory_if_user_space_must_do_it(world):
     world.simulate(gpus=1, defaults=POWER9)
     daemon = world.start("--verbose")
     assert (numa_status(world), blocks(world)) == (DRIVER_OFFLINE, ({}, True))

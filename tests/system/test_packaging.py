@@ -678,6 +678,6 @@ def test_a_restart_that_policy_rc_d_prevents_is_not_reported_as_done(tmp_path):
                    "Restart it later: systemctl restart holdfast.service\n"
 
 
-def test_a_replaced_daemon_of_another_program_is_not_restarted(tmp_path):
+def test_a_replaced_daemon_that_is_not_ours_is_not_restarted(tmp_path):
     with replaced_program(tmp_path / "bin/nvidia-persistenced") as daemon:
         assert restart_replaced(tmp_path, {"holdfast.service": daemon}) == ("", [])

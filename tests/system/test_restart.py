@@ -480,7 +480,7 @@ class StandIn:
 
 @pytest.fixture
 def left_behind(world, container):
-    """A previous daemon of the four GPUs, with which the test leaves any descriptors with the keeper."""
+    """A stand-in for the previous daemon of the four GPUs. Tests use it to leave descriptors with the keeper."""
     stand_in = StandIn(world.site.root / "run/holdfast/keeper")
     yield stand_in
     stand_in.close()
@@ -586,11 +586,11 @@ class Setter(threading.Thread):
 
 @pytest.mark.timeout(900)
 def test_a_hundred_kills_at_random_moments_tear_down_no_gpu(world):
-    """The kills come during the start, during opens, at rest, and while a client sets two of the GPUs on and off.
+    """The kills come during the start, during opens, at rest, and while a client sets GPUs 2 and 3 on and off.
 
-    The other two GPUs must be initialised once and never torn down once the keeper has them, which is long before the end of
-    their initialisation. Each teardown of the first two needs a Set: an off; or an on during which the daemon was killed between
-    the driver's open and the keeper's copy, a gap that no code can close.
+    They begin when the keeper has GPUs 0 and 1, long before the end of their initialisation. These two GPUs must be initialised
+    once and never torn down. A teardown of GPU 2 or 3 must have a Set as its cause. Usually this is a Set off. It may be a Set
+    on, if the daemon is killed after the driver's open and before the keeper has its copy: no code can close this gap.
     """
     seed = int(os.environ.get("HOLDFAST_TEST_SEED", random.SystemRandom().randrange(2**32)))
     print(f"HOLDFAST_TEST_SEED={seed}")

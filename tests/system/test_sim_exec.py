@@ -213,7 +213,7 @@ def test_wrong_usage_of_exec_is_reported(program, words, told):
     assert done.returncode == MISUSE and told in done.stderr
 
 
-def test_without_its_node_exec_reports_the_reason_and_runs_nothing(node, tmp_path):
+def test_exec_that_cannot_make_its_node_reports_the_reason_and_runs_nothing(node, tmp_path):
     no_simulator = node("echo", "run", options=["--root", tmp_path])
     assert no_simulator.returncode == 1 and f"no simulator serves {tmp_path}" in no_simulator.stderr
     no_scenario = node("echo", "run", options=["--scenario=/nowhere.ini"])

@@ -162,7 +162,7 @@ def status_tells_the_holds(setting, daemon):
     return f"{document['held']} of {document['count']} held, the daemon is {daemon.pid}"
 
 
-def check_is_content(setting, daemon):
+def check_has_the_right_status(setting, daemon):
     done = command(setting, daemon, "check")
     expect(len(setting.machine.usable) != len(setting.machine.gpus) or done.returncode == 0, done.stdout + done.stderr)
     expect(done.returncode in (0, 1, 2), done.stdout + done.stderr)
@@ -177,7 +177,7 @@ def clients_has_the_daemon(setting, daemon):
     return f"process {daemon.pid} is among them"
 
 
-def doctor_finds_its_way(setting, daemon):
+def doctor_exits_with_the_number_of_problems(setting, daemon):
     command(setting, daemon, "doctor")
     done = command(setting, daemon, "doctor", "--json")
     document = json.loads(done.stdout)

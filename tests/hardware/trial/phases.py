@@ -25,9 +25,9 @@ HOLDS = (
 
 COMMANDS = (
     ("holdfast status shows every GPU as held", checks.status_tells_the_holds),
-    ("holdfast check", checks.check_is_content),
+    ("holdfast check", checks.check_has_the_right_status),
     ("holdfast clients lists the daemon", checks.clients_has_the_daemon),
-    ("holdfast doctor", checks.doctor_finds_its_way),
+    ("holdfast doctor", checks.doctor_exits_with_the_number_of_problems),
     ("holdfast metrics", checks.metrics_count_the_holds),
     ("holdfast settings reads the same values as nvidia-smi", checks.settings_are_what_smi_tells),
 )

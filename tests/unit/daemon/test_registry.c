@@ -1162,7 +1162,7 @@ static void a_set_that_is_overridden_by_a_reload_during_the_open_is_answered(voi
         finish(&world);
 }
 
-static void a_set_stays_in_force_when_the_uuid_becomes_known_and_another_line_applies(void **state) {
+static void a_set_stays_in_force_when_the_uuid_becomes_known_and_another_rule_applies(void **state) {
         struct asked asked;
         struct world world;
 
@@ -1276,7 +1276,7 @@ static void if_the_list_hangs_a_set_of_an_unknown_gpu_is_answered_after_a_limit_
         finish(&world);
 }
 
-/* The limit is NVML's, and does not depend on the limit for stuck GPUs. */
+/* The limit is shorter than NVML's, and does not depend on the limit for stuck GPUs. */
 static void a_set_is_answered_before_its_client_gives_up(void **state) {
         struct asked first, second;
         struct world world;
@@ -1735,7 +1735,7 @@ static const struct CMUnitTest tests[] = {
         cmocka_unit_test(if_the_daemon_cannot_stop_using_the_driver_a_lease_is_answered_after_a_limit),
         cmocka_unit_test(a_reload_that_changes_the_gpus_configuration_overrides_a_set),
         cmocka_unit_test(a_reload_that_changes_only_another_gpu_keeps_the_mode_set_by_a_client),
-        cmocka_unit_test(a_set_stays_in_force_when_the_uuid_becomes_known_and_another_line_applies),
+        cmocka_unit_test(a_set_stays_in_force_when_the_uuid_becomes_known_and_another_rule_applies),
         cmocka_unit_test(a_set_of_an_absent_gpu_is_overridden_only_by_a_change_of_its_configuration),
         cmocka_unit_test(a_set_that_is_overridden_by_a_reload_during_the_open_is_answered),
         cmocka_unit_test(a_lease_of_a_stuck_gpu_fails),

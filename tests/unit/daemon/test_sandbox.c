@@ -414,7 +414,7 @@ static int do_memory(void) {
         return memory ? 0 : errno;
 }
 
-/* The filter permits it: the answer is the kernel's, because /dev/null has no ioctls. */
+/* Returns 0 if the filter permits the request: the kernel then answers ENOTTY, because /dev/null has no ioctls. */
 static int answer_of_null(unsigned long request) {
         uint8_t argument[4096] = {0};
         int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -754,7 +754,7 @@ static int do_end_ourselves(void) {
 static const struct attempt needed[] = {
         {"the process", do_read_proc},
         {"/sys", do_list_sys},
-        {"a configuration that was put in its place", do_read_config},
+        {"a file that replaces the configuration", do_read_config},
         {"a node", do_open_node},
         {"a device", do_open_device},
         {"/dev/null", do_open_null},
