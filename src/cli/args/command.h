@@ -110,7 +110,10 @@ extern const struct option_spec common_specs[];
 int complain(const struct invocation *invocation, int status, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* The same for two usual errors, which know their exit status. Wrong usage also names the help. */
+/*
+ * The same for two common errors. The exit status is the command's failed_status, or else STATUS_FAILED, STATUS_USAGE.
+ * complain_usage() also names the help.
+ */
 int complain_memory(const struct invocation *invocation);
 int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

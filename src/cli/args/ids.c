@@ -47,10 +47,10 @@ static int add_one(struct ids *ids, const char *text, char *error, size_t error_
 }
 
 int ids_add(struct ids *ids, const char *list, char *error, size_t error_size) {
-        char text[81]; /* longer than any id: an item that was cut is still refused */
+        char text[81]; /* an item that is cut to this size is still too long for an id, and refused */
         int r = 0;
 
-        _Static_assert(sizeof(text) > ID_TEXT_SIZE, "what was cut would pass for an id");
+        _Static_assert(sizeof(text) > ID_TEXT_SIZE, "an item that is cut would pass for an id");
         while (r == 0 && text_next_item(&list, text))
                 r = add_one(ids, text, error, error_size);
         return r;

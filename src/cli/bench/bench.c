@@ -50,8 +50,7 @@ static const struct option_spec options[] = {
         OPTION_SWITCH(struct bench_options, held_only, "held-only", "make no GPU cold; measure only held ones"),
         OPTION_LETTER(struct bench_options, yes, "yes", 'y', "do not ask for confirmation before making GPUs cold"),
         OPTION_VALUE(struct bench_options, cuda, OPTION_TEXT, "cuda", "FILE",
-                     "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; must be given with "
-                     "--root)"),
+                     "CUDA's driver library (default: " CUDA_LIBRARY " where there is one; required with --root)"),
         OPTION_JSON(struct bench_options, "print JSON (docs/schemas/bench.json)"),
         OPTION_TIMEOUT(struct bench_options,
                        "wait this long for each release and open, and for GPUs to be held again (default 120)"),

@@ -8,8 +8,8 @@
  *        ^                                                                       |
  *        +----------------------------- count times -----------------------------+
  *
- * A time counts only if the GPU was in that state at the begin. A cold time counts only if, in addition, no other
- * process had the GPU open at the end.
+ * A cold time counts only if the GPU was cold at the begin, and if no other process had it open at the end. A held time
+ * counts only if the GPU was held at the begin.
  */
 
 #include <errno.h>
@@ -49,7 +49,7 @@ static void discard(struct bench_series *series, const char *reason) {
 }
 
 /*
- * Looks for another process than ours, the daemon included, that has the GPU open. Returns true, with a sentence in
+ * Looks for a process that has the GPU open: any except `ours`, so the daemon too. Returns true, with a sentence in
  * reason, if there is one or if that is unknown.
  */
 static bool find_other(const struct bench *bench, const struct bench_gpu *gpu, pid_t ours, char *reason, size_t size) {
@@ -119,7 +119,7 @@ static int begin_sample(const struct bench *bench, const struct bench_gpu *gpu, 
 static void describe_failure(int error, char *reason, size_t size) {
         if (error == -ETIMEDOUT)
                 (void)text_copy(reason, size, "the driver did not answer in time; see the kernel log");
-        else if (error != -EIO) /* which has a sentence already */
+        else if (error != -EIO) /* -EIO: sample_wait() has written the reason */
                 (void)text_format(reason, size, "cannot start a process: %s", strerror(-error));
 }
 
@@ -284,7 +284,7 @@ int bench_measure(struct bench *bench) {
         number = child_take_signal();
         if (number != 0)
                 status = complain(bench->invocation, CHILD_SIGNALLED + number, "stopped by %s", strsignal(number));
-        if (!bench->held_only && status != STATUS_TIMEOUT) /* then yield_end() has waited already */
+        if (!bench->held_only && status != STATUS_TIMEOUT) /* STATUS_TIMEOUT: yield_end() has waited already */
                 again = take_hold_of_all(bench);
         if (summarise(bench) != STATUS_DONE)
                 status = STATUS_FAILED;

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * Every time as a mark on an axis, so that what a median hides is seen. The axis is logarithmic: a cold GPU's times and
- * a held one's differ by several powers of ten. It begins and ends with a power of ten.
+ * Draws each measured time as a mark on an axis, which shows what a median hides. The axis is logarithmic: a cold GPU's
+ * times and a held one's differ by several powers of ten. It begins and ends with a power of ten.
  */
 
 #include <langinfo.h>

@@ -70,7 +70,7 @@ static void cell_time(struct table *table, const struct statistics *statistics, 
                 table_cell(table, COLOUR_NONE, "-");
 }
 
-/* Fills the cell only in the second of a GPU's two rows. */
+/* Fills the cell only in the row of the held state. */
 static void cell_ratio(struct table *table, const struct bench_gpu *gpu, enum bench_what what, enum bench_state state) {
         double ratio;
 

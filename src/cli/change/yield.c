@@ -29,9 +29,9 @@ void yield_done(struct yield *yield) {
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
 /*
- * Waits until the daemon has heard of the driver's GPUs. One that was bound a moment ago could not be named, would not
- * be released, and would shift the numbers of the others. In the end only the GPUs that the daemon lists count.
- * SNAPSHOT_QUICK, because a read of the driver's files may wait for a GPU that hangs.
+ * Waits until the daemon lists every GPU that the driver lists. Otherwise a GPU that was bound a moment ago could not
+ * be named, would not be released, and would shift the numbers of the others. After LISTING_USEC, only the GPUs that
+ * the daemon lists count. SNAPSHOT_QUICK, because a read of the driver's files may wait for a GPU that hangs.
  */
 static int look_patiently(struct yield *yield) {
         const unsigned flags = SNAPSHOT_DAEMON | SNAPSHOT_CLIENTS | SNAPSHOT_QUICK;
@@ -197,7 +197,7 @@ static int begin_lease(struct yield *yield) {
 struct again {
         size_t n_held;
         size_t n_waiting;
-        size_t n_refused; /* the driver refuses them until a drain is ended, so waiting does not help */
+        size_t n_refused; /* drained by nvidia-smi drain: the driver refuses to open them, so waiting does not help */
         size_t n_gone;    /* not in the driver any more, or not wanted any more */
 };
 
@@ -211,8 +211,9 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
 
 /*
  * The user of the GPUs may have removed or unbound one and brought it back a moment ago. Until the daemon notices, it
- * does not list the GPU (although the driver does), or lists it as not wanted. If the daemon notices while it is
- * opening the GPU again, it first closes the GPU, which may take longer than a moment.
+ * does not list the GPU (although the driver does), or lists it as not wanted. If the daemon notices the removal or
+ * unbind while it opens the GPU, it first ends that open and closes the GPU, which may take longer than HEARING_USEC.
+ * So a GPU that the daemon lists is given up only once it is released.
  */
 static bool is_given_up(const struct snapshot_gpu *now, uint64_t elapsed_usec) {
         return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased &&

@@ -33,18 +33,19 @@ void yield_done(struct yield *yield);
 
 /* Takes the snapshot; selects no GPU. */
 int yield_look(struct yield *yield);
-/* Fails if other processes than we and the daemon have selected GPUs open, and names them. */
+/*
+ * Names the processes, other than this one and the daemon, that have a selected GPU open. Without force, fails if there
+ * is one, or if it cannot see all processes.
+ */
 int yield_check_clients(const struct yield *yield, bool force);
 /* Releases the selected GPUs. Call child_keep_signals() first if a signal must not interrupt this. */
 int yield_begin(struct yield *yield);
-/* Waits until the GPUs that were held before are held again. Also after a yield_begin() that failed. */
+/* Has the GPUs that were held before held again, and waits for that. May also be called after yield_begin() failed. */
 int yield_end(struct yield *yield);
 
-/*
- * A descriptor that becomes readable when the lease may be lost; -1: there is no lease. yield_is_lost() then asks for a
- * daemon. True: one answers, and may hold the GPUs again. False: none answers, so nothing holds them.
- */
+/* A descriptor that becomes readable when the lease may be lost; -1: there is no lease. */
 int yield_lease_fd(const struct yield *yield);
+/* Once it is readable: whether a daemon answers and so may hold the GPUs again. If none answers, nothing holds them. */
 bool yield_is_lost(const struct yield *yield);
 
 /* Whether the GPU, of the yield's own snapshot, is selected and was held when that was taken. */

@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast metrics: the daemon's state in Prometheus' text format, also without a daemon. Nothing here touches the
- * driver.
+ * holdfast metrics: the state of the daemon and of the GPUs in Prometheus' text format. Without a daemon, it prints
+ * what the driver lists, and that no daemon runs. It reads the driver's files, but opens no GPU.
  */
 
 #include <errno.h>

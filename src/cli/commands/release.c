@@ -52,7 +52,7 @@ static const struct command_exit exits[] = {
         {RELEASE_LEASE_LOST,
          "the lease was lost: the daemon may hold the GPUs while COMMAND works on them; COMMAND continues"},
         {RELEASE_NOT_HELD_AGAIN,
-         "COMMAND succeeded, but not every GPU is held again in time, or the driver refuses to open a drained GPU"},
+         "COMMAND succeeded, but not every GPU is held again in time, or a GPU is drained (nvidia-smi drain)"},
         {RELEASE_FAILED,
          "COMMAND was not run: wrong usage, no permission, other processes have the GPUs open, or the daemon refused"},
         {CHILD_NOT_EXECUTABLE, "COMMAND cannot be executed"},

@@ -33,7 +33,7 @@ static const struct option_spec options[] = {
         OPTION_JSON(struct set_options, "print JSON (docs/schemas/set.json)"),
         OPTION_VALUE(struct set_options, nvml, OPTION_TEXT, "nvml", "FILE",
                      "the library that sets the kernel's flag when there is no daemon (default: " NVML_LIBRARY
-                     "; must be given with --root)"),
+                     "; required with --root)"),
         OPTION_TIMEOUT(struct set_options, "wait that long for each GPU (default 120)"),
         {0},
 };

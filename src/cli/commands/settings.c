@@ -45,8 +45,7 @@ static const struct option_spec options[] = {
         OPTION_VALUE(struct settings_options, config, OPTION_TEXT, "config", "FILE",
                      "read this configuration (default: /etc/holdfast/holdfast.conf)"),
         OPTION_VALUE(struct settings_options, nvml, OPTION_TEXT, "nvml", "FILE",
-                     "the library that reads and changes settings (default: " NVML_LIBRARY
-                     "; must be given with --root)"),
+                     "the library that reads and changes settings (default: " NVML_LIBRARY "; required with --root)"),
         OPTION_VALUE(struct settings_options, interval_usec, OPTION_SECONDS, "interval", "SECONDS",
                      "with serve: interval for comparing all settings (default 60)"),
         OPTION_VALUE(struct settings_options, hook_usec, OPTION_SECONDS, "hook-timeout", "SECONDS",

@@ -57,14 +57,14 @@ static int status_select(const struct ids *gpus, struct snapshot *snapshot, char
 /* ---- again and again ------------------------------------------------------------------------------------------- */
 
 /*
- * holdfast status --watch: looks again after all news, and shows the picture if it has changed.
+ * holdfast status --watch: looks again when there is news, and shows the picture if it has changed.
  *
  *      look --> render --> differs? --> show --> wait for news --+
  *       ^                                                        |
  *       +--------------------------------------------------------+
  */
 
-#define PAUSE_USEC (2 * USEC_PER_SEC) /* between looks at what no one reports */
+#define PAUSE_USEC (2 * USEC_PER_SEC) /* between looks, for changes that nobody reports to us */
 
 /* The driver's list is read again after so many looks without news. Not more often, since the driver logs a line for
  * each read of a GPU that was never used. */
@@ -207,7 +207,7 @@ static int show_in_place(struct watching *watching) {
 
         if (asprintf(&text, "%s\n%s  %s (Ctrl-C ends it)\n", watching->picture,
                      report_time_local(watching->shown_usec).text, watching->shown_event) < 0) {
-                text = NULL; /* asprintf() leaves anything in it */
+                text = NULL; /* undefined after an error of asprintf() */
                 return -ENOMEM;
         }
         screen_draw(&watching->screen, text);

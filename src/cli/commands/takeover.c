@@ -2,7 +2,7 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * holdfast takeover: has a driver package's nvidia-persistenced.service run our daemon, or its own again.
+ * holdfast takeover: makes a driver package's nvidia-persistenced.service run our daemon, or its own program again.
  *
  *      our process:   opens the initialised GPUs ------------------------------------------ closes them
  *      unit:          NVIDIA's daemon holds --> drop-in, reload, restart --> ours holds
@@ -50,7 +50,7 @@ static const struct option_spec options[] = {
                       "only print what would be done, and whether it is possible"),
         OPTION_JSON(struct takeover_options, "with --status: print JSON (docs/schemas/takeover.json)"),
         OPTION_VALUE(struct takeover_options, nvml, OPTION_TEXT, "nvml", "FILE",
-                     "the library for --clear-legacy-flag (default: " NVML_LIBRARY "; must be given with --root)"),
+                     "the library for --clear-legacy-flag (default: " NVML_LIBRARY "; required with --root)"),
         OPTION_SWITCH(struct takeover_options, status, "status", "only print whether the unit runs Holdfast's daemon"),
         OPTION_TIMEOUT(struct takeover_options, "wait this long for each call of systemctl (default 300)"),
         OPTION_SWITCH(struct takeover_options, undo, "undo", "make the unit run its own program again"),
@@ -68,7 +68,7 @@ static const struct command_exit exits[] = {
 };
 
 enum unit_state {
-        UNIT_OTHER, /* another's, or one that runs another program */
+        UNIT_OTHER, /* not Holdfast's and without our drop-in, or Holdfast's with another program */
         UNIT_OWN,   /* Holdfast's package owns it */
         UNIT_TAKEN, /* another package's, with our drop-in */
         UNIT_MISSING,

@@ -48,8 +48,9 @@ static void note_uvm(const struct snapshot *snapshot, struct finding *finding) {
         each_gpu(gpu, snapshot) {
                 if (!gpu->in_daemon || gpu->detail.uvm != HF_UVM_ON)
                         continue;
-                finding_set(finding, VERDICT_NOTE,
-                            "an unbind of a GPU whose UVM state is kept never ends: release the GPU first");
+                finding_set(
+                        finding, VERDICT_NOTE,
+                        "an unbind of a GPU never ends while the daemon keeps its UVM state: release the GPU first");
                 finding_quote(finding, "%s: UVM state is kept (uvm-persistence), driver %s", gpu->label,
                               snapshot->driver_version);
                 finding_cure(finding, "holdfast release --gpu ID -- COMMAND    # with the command that unbinds");

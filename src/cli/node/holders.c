@@ -120,15 +120,14 @@ static int minor_of_node(const struct holder_list *scan, int folder_fd, const ch
 }
 
 /*
- * The kernel shows a file as "/" if it was opened through a mount of that single file whose mount namespace is gone
- * (docs/simulator.md).
+ * A simulator may mount single files over the nodes. Once the mount namespace in which a process opened such a file is
+ * gone, the kernel shows the file as "/" (docs/simulator.md).
  */
 static bool is_worth_a_look(const struct holder_list *scan, const char *path) {
         return minor_of_path(path) >= 0 || (!scan->nodes_are_devices && text_equal(path, "/"));
 }
 
-/* As printf("%u") does, but faster: this is done for each descriptor of the node. Returns where in the array it begins.
- */
+/* As printf("%u") does, but faster: called for each open descriptor on the machine. Returns the text, in the array. */
 static const char *format_number(char (*array)[NUMBER_SIZE], unsigned number) {
         char *first = *array + NUMBER_SIZE - 1;
 

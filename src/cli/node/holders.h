@@ -19,7 +19,7 @@
 
 enum { HOLDER_NAME_SIZE = 32 };
 
-/* The name of a process of ours or NVIDIA's daemon: comm has 15 characters. */
+/* comm of NVIDIA's daemon, of our daemon and of its keeper: the program's name, cut to 15 characters. */
 #define HOLDER_DAEMON_NAME "nvidia-persiste"
 
 /* One process with one GPU's node open. */

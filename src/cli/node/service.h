@@ -40,7 +40,7 @@ struct service {
         char socket_file_state[32]; /* UnitFileState of the socket unit of the same name; empty: there is none */
 };
 
-/* Asks systemd, if it runs, and the journal about a unit that failed. Waits for each at most timeout_usec. */
+/* Asks systemd, if it runs, about the unit, and the journal if the unit has failed. Each may take timeout_usec. */
 void service_read(struct service *service, const struct locations *locations, const char *unit, uint64_t timeout_usec);
 
 /*
@@ -54,10 +54,10 @@ void service_find(struct service *service, const struct locations *locations, in
 /* Whether the unit has failed, including when systemd is about to start it again. */
 bool service_has_failed(const struct service *service);
 
-/* Whether the unit has failed and systemd has started it again, more than once. */
+/* Whether systemd is starting the unit again, after at least one automatic restart. */
 bool service_flaps(const struct service *service);
 
-/* Whether the unit itself, or what a takeover laid over it, is Holdfast's, by its Documentation=. */
+/* Whether the unit is Holdfast's or has the drop-in of a takeover. Both name man:holdfast(1) in Documentation=. */
 bool service_is_ours(const struct service *service);
 
 /* Commands for service_command() that start it now and at each boot; a unit without [Install] cannot be enabled. */
@@ -66,10 +66,10 @@ const char *service_start_cure(const struct service *service);
 /* Commands that make the socket at its path anew. With a socket unit, a restart of the service alone does not. */
 const char *service_new_socket_cure(const struct service *service);
 
-/* Copies commands, with the unit's name, without .service, in the place of each word UNIT. */
+/* Copies the commands, and replaces each word UNIT by the unit's name without .service. */
 void service_command(const struct service *service, const char *commands, char *buffer, size_t size);
 
-/* Whether that program is Holdfast's daemon, under whatever name: /usr/bin/nvidia-persistenced may be a link to it. */
+/* Whether ExecStart= names Holdfast's daemon, under any path: /usr/bin/nvidia-persistenced may be a link to it. */
 bool service_runs_ours(const struct service *service, const struct locations *locations);
 
 /* The program that ExecStart= names. Returns false when there is none. */

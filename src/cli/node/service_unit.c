@@ -20,8 +20,9 @@ enum {
 };
 
 /*
- * How much speaks for a unit; the daemon being in it outweighs all else, and of equals the first is taken. The
- * existence of a unit does not count: holdfast.service is on every node.
+ * The signs that a unit is the daemon's. The unit with the highest sum is taken, or the first of those that have it.
+ * WEIGHT_DAEMON (the daemon runs in the unit) outweighs the others. The existence of a unit is no sign:
+ * holdfast.service is on every node.
  */
 enum weight {
         WEIGHT_HAS_RUN = 1, /* or tried to */
@@ -33,7 +34,7 @@ enum weight {
 struct candidate {
         char unit[SERVICE_UNIT_SIZE];
         int32_t main_pid;
-        bool is_daemons; /* by its name or its program */
+        bool is_daemons; /* by its name, its program or its main process */
         unsigned weight;
 };
 
@@ -44,7 +45,7 @@ struct unit_search {
         struct candidate best;
 };
 
-/* The last part of the control group's path that is a service; what is below it, the service made itself. */
+/* Finds the last part of the control group's path that is a service. The service itself made the groups below it. */
 static bool find_service_in_path(char *path, char *unit, size_t size) {
         char *rest = NULL;
         bool found = false;
@@ -58,7 +59,7 @@ static bool find_service_in_path(char *path, char *unit, size_t size) {
         return found;
 }
 
-/* Lines are NUMBER:CONTROLLERS:PATH; systemd's own is the one without controllers, before cgroup 2 "name=systemd". */
+/* Lines are NUMBER:CONTROLLERS:PATH. systemd's line has no controllers, or (cgroup 1) the controller "name=systemd". */
 static void find_unit_of_process(const struct locations *locations, int32_t pid, char *unit, size_t size) {
         char file[64], path[PATH_MAX], text[CGROUP_SIZE];
         char *rest = NULL;

@@ -233,7 +233,7 @@ static enum hf_tristate find_initialised(const struct snapshot *snapshot, const 
         return initialised_has_interrupts(locations, &gpu->info.address) ? HF_YES : HF_UNKNOWN;
 }
 
-/* A daemon may be opening a GPU, and a read of `power` would wait for that. */
+/* A daemon may be opening a GPU, and a read of any GPU's `power` file (initialised.h) would wait for that. */
 static bool may_ask_driver(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_NONE && snapshot->n_untold == 0;
 }

@@ -21,7 +21,7 @@ static struct value name_short(const struct snapshot *snapshot, const struct sna
         return value_text(text_starts_with(name, vendor) ? name + strlen(vendor) : name);
 }
 
-/* With few clients by name; 'holdfast clients' shows all. */
+/* Names at most n_named_max clients; 'holdfast clients' shows all. */
 static struct value held_by(const struct snapshot *snapshot, const struct snapshot_gpu *gpu, size_t n_named_max) {
         struct value value = {.kind = VALUE_TEXT};
 

@@ -43,7 +43,7 @@ void service_gpu_remember(struct service_gpu *gpu, json_t *row) {
         json_t *hooks = json_object_get(row, "hooks");
 
         if (!json_is_true(json_object_get(row, "applied")) || json_is_true(json_object_get(row, "busy")))
-                return; /* there may be hooks to run, too */
+                return; /* applied, but busy: there were hooks left to run */
         gpu->known = gpu->remembered = true;
         gpu->daemon_started = (uint64_t)json_integer_value(json_object_get(row, "daemon_started"));
         gpu->opens = (uint32_t)json_integer_value(json_object_get(row, "opens"));
@@ -86,7 +86,7 @@ static void queue_event(struct service_gpu *gpu, enum hook_event event, const ch
         (void)text_printable(place->reason);
 }
 
-/* Drops the results from before the GPU was opened anew. */
+/* Drops the results: the GPU was released or opened anew. */
 static void forget(struct service_gpu *gpu) {
         json_decref(gpu->result);
         gpu->result = NULL;
