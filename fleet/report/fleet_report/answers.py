@@ -30,7 +30,7 @@ def printable(text):
 
 
 class Object:
-    """A JSON object, and its place in the answer, which error messages about its members name."""
+    """A JSON object. Error messages about its members say where in the answer it is."""
 
     def __init__(self, value, where):
         if not isinstance(value, dict):
@@ -198,7 +198,7 @@ def read_text(name, text, named=False):
 
 
 def read_file(path):
-    """Reads NODE.json. The node answered when the file was written."""
+    """Reads NODE.json. The time at which the file was last changed counts as the time of the answer."""
     name = printable(path.name[:-len(".json")] if path.name.endswith(".json") else path.name)
     with open(path, encoding="utf-8", errors="replace") as file:
         node = read_text(name, file.read(ANSWER_SIZE_MAX + 1), named=True)
