@@ -3,8 +3,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * A command of `holdfast` as a table row: what main() needs to parse its options, print its help, and run it. Each
- * command is one file; it gathers into plain structs and lets a writer print them.
+ * A command of `holdfast` as a table row: what main() needs to parse its options, print its help, and run it. A
+ * command fills plain structs with what it finds out, and a writer prints them.
  */
 
 #include <jansson.h>
@@ -104,15 +104,15 @@ extern const size_t n_commands;
 extern const struct option_spec common_specs[];
 
 /*
- * Prints "<program>: <text>" on standard error, on a terminal broken between words. Returns status:
+ * Prints "<program>: <text>" on standard error. If that is a terminal, breaks lines between words. Returns status:
  * return complain(invocation, STATUS_NO_GPU, "...");
  */
 int complain(const struct invocation *invocation, int status, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
 /*
- * The same for two common errors. The exit status is the command's failed_status, or else STATUS_FAILED, STATUS_USAGE.
- * complain_usage() also names the help.
+ * The same for two common errors. Both return the command's failed_status. If that is 0, complain_memory() returns
+ * STATUS_FAILED, and complain_usage() returns STATUS_USAGE. complain_usage() also names the help.
  */
 int complain_memory(const struct invocation *invocation);
 int complain_usage(const struct invocation *invocation, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -98,8 +98,8 @@ static bool wait_cold(const struct bench *bench, const struct bench_gpu *gpu, ch
                 clock_sleep(COLD_POLL_USEC);
         } while (child_signal_kept() == 0 && clock_monotonic_usec() < deadline_usec);
         (void)text_copy(reason, size,
-                        "it was initialised although nobody had it open: by the kernel's own flag, by nvidia-drm, or "
-                        "by a UVM client");
+                        "it was initialised although nobody had it open: the kernel's own persistence flag, nvidia-drm "
+                        "or a UVM client kept it so");
         return false;
 }
 
@@ -194,8 +194,8 @@ static void measure_held_by_us(const struct bench *bench, struct bench_gpu *gpu)
 }
 
 /*
- * The GPU may have been switched off or removed since bench began. Then yield_end() has not waited for it, and an open
- * would find it cold.
+ * Since bench began, a client may have set the GPU's persistence mode to off, or the GPU may have been removed. Then
+ * yield_end() has not waited for it, and an open would find it cold.
  */
 static bool is_held_now(const struct bench *bench, const struct bench_gpu *gpu) {
         CLEANUP(snapshot_done) struct snapshot *now = NULL;
@@ -255,8 +255,8 @@ static int measure_turns(struct bench *bench) {
         return STATUS_DONE;
 }
 
-/* Has all GPUs held again and waits for that, whatever came before. A second signal ends us: nothing is left to undo.
- */
+/* Has all GPUs held again and waits for that, whatever came before. As `repeated` is off, yield_end() unblocks signals
+ * when nothing is left to undo. A signal then ends this process. */
 static int take_hold_of_all(struct bench *bench) {
         select_only(bench, NULL);
         bench->yield.repeated = false;

@@ -167,8 +167,8 @@ static int complain_unreleased(const struct yield *yield) {
 static int complain_lease(const struct yield *yield, uint32_t status) {
         if (status == NVPD_PERMISSIONS)
                 return complain(yield->invocation, yield->failed_status,
-                                "the daemon refused: only root of the host or its --admin-group may have GPUs "
-                                "released; this is uid %u",
+                                "the daemon refused: only root of the host and members of the daemon's --admin-group "
+                                "may have GPUs released; this is uid %u",
                                 (unsigned)geteuid());
         if (status == NVPD_DRIVER)
                 return complain_unreleased(yield);
@@ -213,7 +213,7 @@ bool yield_was_held(const struct snapshot_gpu *gpu) {
  * The user of the GPUs may have removed or unbound one and brought it back a moment ago. Until the daemon notices, it
  * does not list the GPU (although the driver does), or lists it as not wanted. If the daemon notices the removal or
  * unbind while it opens the GPU, it first ends that open and closes the GPU, which may take longer than HEARING_USEC.
- * So a GPU that the daemon lists is given up only once it is released.
+ * So if the daemon lists the GPU, this command waits for it at least until its state is released.
  */
 static bool is_given_up(const struct snapshot_gpu *now, uint64_t elapsed_usec) {
         return !now || (now->in_daemon && !now->detail.wanted && !now->detail.leased &&
@@ -316,7 +316,7 @@ static int wait_again(const struct yield *yield, uint64_t start_usec) {
                 size_t n_unset, n_differing;
                 uint64_t now_usec, elapsed_usec;
 
-                /* The daemon may not have heard yet of a GPU that is back. */
+                /* SNAPSHOT_NAMES: the driver may list a GPU that is back before the daemon lists it. */
                 if (command_look(yield->invocation, SNAPSHOT_DAEMON | SNAPSHOT_QUICK | SNAPSHOT_NAMES,
                                  COMMAND_ANSWER_USEC, &now) != STATUS_DONE)
                         return yield->not_held_status;
@@ -419,7 +419,7 @@ static int switch_off(struct yield *yield) {
                         status = set_mode(yield, gpu, false);
         if (status == STATUS_DONE && child_signal_kept() == 0)
                 return STATUS_DONE;
-        (void)switch_on(yield); /* and unblocks the signal */
+        (void)switch_on(yield); /* unless `repeated`, this unblocks the signal */
         return yield->failed_status;
 }
 

@@ -40,7 +40,10 @@ int yield_look(struct yield *yield);
 int yield_check_clients(const struct yield *yield, bool force);
 /* Releases the selected GPUs. Call child_keep_signals() first if a signal must not interrupt this. */
 int yield_begin(struct yield *yield);
-/* Has the GPUs that were held before held again, and waits for that. May also be called after yield_begin() failed. */
+/*
+ * Has each GPU held again for which yield_was_held() is true, and waits for that. May also be called after
+ * yield_begin() failed.
+ */
 int yield_end(struct yield *yield);
 
 /* A descriptor that becomes readable when the lease may be lost; -1: there is no lease. */

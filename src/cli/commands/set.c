@@ -156,11 +156,11 @@ static int remove_dead_socket(const struct invocation *invocation, const struct 
 static int open_nvml(const struct invocation *invocation, const struct snapshot *snapshot, struct nvml **ret_nvml) {
         char error[256];
 
-        /* The system's NVML belongs to the system's driver; below --root there is another one. */
+        /* The system's NVML uses the system's driver, but --root names a node with another driver. */
         if (!invocation->locations->has_nvml && !chosen.nvml)
                 return complain(invocation, STATUS_NO_DAEMON,
-                                "%s; to set the kernel's flag below --root %s instead, name that driver's NVML with "
-                                "--nvml FILE",
+                                "%s; to set the kernel's flag below --root %s instead, name the NVML of the driver "
+                                "there with --nvml FILE",
                                 snapshot->daemon_error, invocation->locations->root);
         if (nvml_open(ret_nvml, chosen.nvml ? chosen.nvml : NVML_LIBRARY, error, sizeof(error)) < 0)
                 return complain(invocation, STATUS_NO_DAEMON,

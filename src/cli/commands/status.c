@@ -293,8 +293,8 @@ static int run(const struct invocation *invocation) {
         if (chosen.watch)
                 return status_watch(invocation);
         status = command_look(invocation, PARTS_OF_SNAPSHOT, chosen.timeout_usec, &snapshot);
-        /* In JSON there is a document also without driver and daemon; command_select() prints text and sets the status.
-         */
+        /* Without driver and daemon, --json prints a document too. Then command_select() prints the error and returns
+         * the exit status. */
         if (status == STATUS_DONE && chosen.json && snapshot_is_empty(snapshot))
                 (void)command_print_json(invocation, report_json(snapshot));
         if (status == STATUS_DONE)

@@ -106,7 +106,7 @@ static enum unit_state state_of(const struct service *service, const struct loca
                 return UNIT_UNREADABLE;
         if (takeover_links_are_made(locations))
                 return UNIT_TAKEN;
-        /* Another package's unit may start our program through the link in /usr/bin, but with its own settings. */
+        /* Another package's unit may start our program through the link in /usr/bin, but lacks our directives. */
         return service_is_ours(service) && service_runs_ours(service, locations) ? UNIT_OWN : UNIT_OTHER;
 }
 
@@ -387,7 +387,8 @@ static const struct {
         int status;
 } states[] = {
         [UNIT_OTHER] = {"not-taken-over",
-                        "does not run Holdfast's daemon with Holdfast's settings; 'holdfast takeover' changes this",
+                        "does not run Holdfast's daemon, or lacks the directives of Holdfast's unit; 'holdfast "
+                        "takeover' changes this",
                         STATUS_FAILED},
         [UNIT_OWN] = {"own", "is Holdfast's own: there is nothing to take over", STATUS_DONE},
         [UNIT_TAKEN] = {"taken-over", "is another package's, and taken over", STATUS_DONE},
@@ -504,7 +505,7 @@ static int check_usage(const struct invocation *invocation) {
                 return complain_usage(invocation, "--json needs --status");
         if (chosen.undo && chosen.clear_legacy_flag)
                 return complain_usage(invocation, "--clear-legacy-flag cannot be combined with --undo");
-        /* The system's NVML belongs to the system's driver; below --root there is another one. */
+        /* The system's NVML uses the system's driver, but --root names a node with another driver. */
         if (chosen.clear_legacy_flag && !invocation->locations->has_nvml && !chosen.nvml)
                 return complain_usage(invocation, "below --root %s, --clear-legacy-flag needs --nvml FILE",
                                       invocation->locations->root);

@@ -195,11 +195,11 @@ static int find_open(int folder_fd, unsigned first, unsigned *ret_number) {
 }
 
 /*
- * Returns 0, -EACCES or -EPERM for a process that is not ours to see, or other negative errno.
+ * Returns 0 or negative errno (-EACCES, -EPERM: the process is not ours to see).
  *
  * It tries one number after the other, because most numbers below the largest are in use. The folder's list is read
- * only to find the next number in use after a free one: reading the whole list as well would take more than half as
- * long as reading the links, and a busy node has hundreds of thousands of descriptors.
+ * only to find the next number in use after a free one. Reading the whole list as well would make the scan more than
+ * 50 % slower, and a busy node has hundreds of thousands of descriptors.
  */
 static int scan_process(struct holder_list *scan, pid_t pid) {
         CLEANUP(folder_done) struct folder folder = {.fd = -1};

@@ -76,8 +76,8 @@ bool service_runs_ours(const struct service *service, const struct locations *lo
 bool service_program(const struct service *service, char *buffer, size_t size);
 
 /*
- * Whether systemd runs on this node: /run/systemd/system exists below the root, as sd_booted(3) checks. Otherwise the
- * machine's own systemd is not asked about this node.
+ * Whether systemd runs on this node: /run/systemd/system exists below the root, as sd_booted(3) checks. If not, no
+ * systemd is asked: with --root, the answers of the machine's own would be about another node.
  */
 bool service_can_ask(const struct locations *locations);
 

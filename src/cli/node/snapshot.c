@@ -238,7 +238,7 @@ static bool may_ask_driver(const struct snapshot *snapshot) {
         return snapshot->daemon == DAEMON_NONE && snapshot->n_untold == 0;
 }
 
-/* Rows that only the daemon knows have no file, and stay unknown. */
+/* A GPU whose `power` file cannot be read stays unknown. */
 static int ask_driver_initialised(struct snapshot *snapshot, const struct locations *locations) {
         CLEANUP(free_ptr) struct pci_address *addresses = calloc(snapshot->n_gpus + 1, sizeof(*addresses));
         CLEANUP(free_ptr) enum hf_tristate *initialised = calloc(snapshot->n_gpus + 1, sizeof(*initialised));

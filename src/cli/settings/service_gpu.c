@@ -96,9 +96,10 @@ static void forget(struct service_gpu *gpu) {
 }
 
 /*
- * A daemon that has adopted the GPU from its keeper has not opened it, and reports 0 opens. The count of a GPU that was
- * removed and comes back starts anew and may be the same as before, but the time since when it is held differs. If
- * a new daemon was started while no settings service ran, its GPUs count as opened anew.
+ * Decides whether the GPU was opened anew. With the same daemon: if the number of opens or the time of the last change
+ * of state differs. The number alone does not suffice: it begins again when a GPU is removed and comes back. With a new
+ * daemon: if it has opened the GPU (a daemon that adopted the GPU reports 0 opens), if the GPU was not known before, or
+ * if the daemon was started while no settings service ran.
  */
 static void note_held(struct service_gpu *gpu, uint64_t daemon_started) {
         bool same_daemon = gpu->known && gpu->daemon_started == daemon_started;
