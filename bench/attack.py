@@ -67,8 +67,8 @@ def serial_of(path):
 
 @contextlib.contextmanager
 def attacked(path, attack, address):
-    """Attacks from a child process. It runs as nobody; or as root, to connect as many users or as a container's root. Its
-    program is passed as text, because other users may be unable to read our files."""
+    """Attacks from a child process. It runs as root if it must connect as a thousand users or as a container's root, otherwise
+    as nobody. Its program is passed as text, because other users may be unable to read our files."""
     record = attack.record(address, serial_of(path))
     limits = (2 * CONNECTIONS, 2 * CONNECTIONS)
     who = {} if attack.users or attack.prefix else {"user": process.NOBODY, "group": process.NOBODY, "extra_groups": []}
@@ -92,7 +92,7 @@ def ask(running, plan, limit_sec):
 
 
 def ask_all(running, plan):
-    """Asks our daemon, which must get all calls, since its goal is that none of them fails."""
+    """Asks our daemon. Each client must make all its calls, because the goal is that none of them fails."""
     samples = ask(running, plan, plan.attack_sec)
     for name, durations in samples.items():
         assert len(durations) == plan.attack_calls, f"{name} made only {len(durations)} calls in {plan.attack_sec} s"

@@ -166,8 +166,8 @@ def read_status(name, value):
 
 
 def read_answer(name, value, named):
-    """value is a status, or {"node": NAME, "status": ...}, or {"node": NAME, "error": TEXT}. named: the name is the file's.
-    An answer with another node's name is then an error, so no node can replace another's answer."""
+    """value is a status, or {"node": NAME, "status": ...}, or {"node": NAME, "error": TEXT}. named: `name` was taken from the
+    answer's file name, and an answer that has another name is an error, so no node can replace another's answer."""
     if isinstance(value, dict) and "node" in value:
         envelope = Object(value, "the line")
         inside = envelope.text("node") or name
