@@ -202,7 +202,8 @@ static int run_command(char **command) {
                         strerror(errno));
 }
 
-/* A terminal also signals the command. Other signals reach only this process, so pass them on. */
+/* A terminal signals its whole process group, which includes the command. Other signals reach only this process, so
+ * pass them on. */
 static void pass_on(const siginfo_t *info, pid_t child) {
         if (info->si_code != SI_KERNEL)
                 (void)kill(child, info->si_signo);

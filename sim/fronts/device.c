@@ -387,8 +387,8 @@ static bool has_no_reference(struct device_file *file, bool *ret_alone) {
         return n_references + n_flushing < n_open;
 }
 
-/* Whether no descriptor is in a socket's queue. Waits for that at most 0.1 s, because the descriptors may be of other
- * programs. */
+/* Whether no descriptor is in a socket's queue. If there are some, waits until they are received, but at most 0.1 s:
+ * other programs' descriptors may stay in a queue. */
 static bool wait_none_in_flight(void) {
         for (int i = 0; i < FLIGHT_LOOKS; i++) {
                 if (!descriptors_in_flight())

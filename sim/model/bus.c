@@ -2,8 +2,8 @@
  * SPDX-FileCopyrightText: The Holdfast authors */
 
 /*
- * The kernel's PCI core: binds and unbinds the driver, and resets, removes and adds the device. Writes to sysfs and
- * verbs request this.
+ * The kernel's PCI core: binds and unbinds the driver, and resets, removes and adds the device. Verbs and writes to
+ * sysfs request these actions.
  */
 
 #include <errno.h>

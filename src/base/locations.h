@@ -16,7 +16,7 @@
 
 struct locations {
         const char *root;       /* prefix of each path; "": none */
-        const char *above_run;  /* prefix of "/run": "/var", like in NVIDIA's clients, or the root */
+        const char *above_run;  /* prefix of "/run": the root, or "/var" without one (NVIDIA's clients use /var/run) */
         bool nodes_are_devices; /* they have the driver's numbers; false: a node may be any file at its path */
         bool kernel_tells;      /* the kernel reports added and removed GPUs; false: a simulator does, below /run */
         bool has_nvml;          /* the loader's libnvidia-ml.so.1 uses this driver; false: an option must name one */

@@ -5,7 +5,7 @@
  * fail-syscall fail|kill N EXCEPT REPORT COMMAND...
  *
  * Executes COMMAND. Its N-th system call, in any thread, fails once without an effect ("fail"), or kills it ("kill").
- * It counts the calls that a machine may refuse (see the table), except those in EXCEPT, a list separated by commas.
+ * Only calls that a machine may refuse (see the table) are counted, except those in EXCEPT, a list separated by commas.
  * Counting begins at the first close_range(2), with which the daemon's main() begins: earlier calls are the loader's.
  * At the end of the command REPORT receives "<calls> <name of the failed call>".
  *
@@ -229,7 +229,7 @@ static int install_filter(const char *except) {
 struct hand_over {
         pid_t command;
         int *notify_fd; /* the number of the notification descriptor in the command, in shared memory */
-        /* A pipe that is closed when the filter is installed. Not a byte: the filter would stop the write(2). */
+        /* A pipe that is closed when the filter is installed. No byte is written: the filter would stop write(2). */
         int installed[2];
         int taken[2]; /* a pipe that brings a byte when the supervisor has the descriptor */
 };

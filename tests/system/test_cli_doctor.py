@@ -299,7 +299,7 @@ def test_a_library_is_found_through_debians_alternatives(healthy):
     assert check["evidence"] == [f"{healthy.root}/{folder}/libnvidia-ml.so.595.50.01"]
 
 
-def test_of_two_installed_libraries_the_one_that_the_loader_chooses_counts(healthy):
+def test_of_two_installed_libraries_doctor_checks_the_one_that_the_loader_chooses(healthy):
     healthy.install("libnvidia-ml.so", "570.10.01", "usr/lib")  # the loader searches this folder last
     healthy.cache_libraries()
     check = healthy.examine()["versions"]
@@ -528,7 +528,7 @@ def test_a_file_in_place_of_the_runtime_directory_is_found(patient):
 OURS = "man:nvidia-persistenced(1) man:holdfast(1)"
 
 
-def test_a_unit_in_etc_that_hides_the_packages_is_a_note(healthy):
+def test_a_unit_in_etc_that_hides_the_packages_unit_is_a_note(healthy):
     healthy.node.write("usr/lib/systemd/system/nvidia-persistenced.service", "[Service]\n")
     healthy.boot_systemd(FragmentPath="/etc/systemd/system/nvidia-persistenced.service")
     check = healthy.examine()["unit"]
@@ -732,7 +732,7 @@ def namespace(script, *arguments, how=("--mount",)):
 def test_a_container_that_has_an_old_socket_mounted_is_found(healthy, what, how, verdict):
     """A bind mount keeps an inode: the old socket, or the folder that ExecStopPost= removes and the next daemon recreates."""
     if os.geteuid() != 0:
-        pytest.skip("root is missing: it takes a mount namespace")
+        pytest.skip("root is missing: the test creates a mount namespace")
     directory = healthy.node.socket_path.parent
     target = healthy.root / "container"
     if what == "socket":
@@ -768,7 +768,7 @@ with socket.socket(socket.AF_UNIX) as listener:
 @pytest.mark.parametrize("script", [FORGED_MOUNT, FORGED_LISTENER], ids=["an old mount", "a listener"])
 def test_an_old_socket_that_a_user_has_forged_is_ignored(healthy, script):
     if os.geteuid() != 0:
-        pytest.skip("root is missing: it takes a mount namespace")
+        pytest.skip("root is missing: the test creates a mount namespace")
     (healthy.root / "forged").mkdir()
     with namespace(script, healthy.node.socket_path.parent, healthy.root / "forged", sys.executable):
         assert healthy.examine()["socket-inode"]["verdict"] == "ok"
@@ -778,7 +778,7 @@ def test_an_old_socket_that_a_user_has_forged_is_ignored(healthy, script):
 def test_a_listener_of_an_ordinary_user_at_the_same_path_is_ignored(healthy, user, verdict):
     """The listener's folder is bind-mounted over the socket's folder, on the same file system."""
     if os.geteuid() != 0:
-        pytest.skip("root is missing: it takes a mount namespace")
+        pytest.skip("root is missing: the test creates a mount namespace")
     other = healthy.root / "other"
     other.mkdir()
     other.chmod(0o777)
@@ -1092,7 +1092,7 @@ def test_the_help_and_the_manual_page_describe_doctor():
 
 @pytest.fixture
 def world(build):
-    """A world with the kernel backend: behind the shim there are no driver files for doctor to read."""
+    """A world with the kernel backend: with the nvidia-cfg backend there are no driver files for doctor to read."""
     with open_world(build) as world:
         yield world
 

@@ -181,7 +181,7 @@ def test_after_a_kill_of_release_the_gpus_are_held_again(world, daemon):
         wait_held(world)
         assert is_held(world, *world.gpus)
         command_pid = child.command_pid
-        assert not process.wait_gone(command_pid, 0), "the command ended too, which could do harm halfway"
+        assert not process.wait_gone(command_pid, 0), "the command ended too, perhaps in the middle of its work"
         child.stdin.close()
         process.reap(command_pid, 10)  # the orphan has become our child
 
@@ -288,7 +288,7 @@ def test_release_waits_for_a_gpu_that_the_daemon_has_to_close_and_open_again(wor
 
 
 def kernel_only(test):
-    return pytest.mark.parametrize("backend", ["kernel"])(test)  # behind the shim, no process has a device node open
+    return pytest.mark.parametrize("backend", ["kernel"])(test)  # with nvidia-cfg, no process has a device node open
 
 
 @kernel_only

@@ -79,7 +79,7 @@ def test_if_memory_cannot_be_offlined_the_answer_is_numa_failure_and_the_gpu_sta
 
 @kernel_only
 @without_blocks
-def test_set_only_succeeds_if_the_memory_cannot_be_onlined(world):
+def test_setpersistencemodeonly_succeeds_even_if_the_memory_cannot_be_onlined(world):
     world.simulate(gpus=1, defaults=QUICK + "coherent = yes\nnuma = offline\n")
     daemon = world.start("--no-persistence-mode")
     assert daemon.set_only(world.gpus[0], rpc.ENABLED, timeout=20) == rpc.SUCCESS

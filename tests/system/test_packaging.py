@@ -507,7 +507,7 @@ def test_install_replaces_files_of_unknown_origin_only_with_force(build, root, i
     assert install(build, root, init=init).returncode == 0, "they are its own files now"
 
 
-def test_install_neither_replaces_nor_removes_a_file_elsewhere_that_no_package_owns(build, root):
+def test_install_and_uninstall_leave_a_program_outside_the_prefix_that_no_package_owns(build, root):
     program = put_foreign(root, "usr/bin/nvidia-persistenced")
     for options in [], ["--uninstall"]:
         done = install(build, root, *options)

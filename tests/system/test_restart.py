@@ -243,8 +243,8 @@ def test_a_keeper_removes_the_dead_socket_before_it_waits_for_a_gpu_that_hangs(w
 
 
 @pytest.mark.parametrize("options, how", [([], {"socket_unit": True}), (["--keep-socket"], {})])
-def test_a_keeper_does_not_remove_the_socket_of_a_service_manager_or_with_keep_socket(world, options, how):
-    """A service manager listens while no daemon runs, and a daemon listens while it forks the next keeper."""
+def test_a_keeper_leaves_the_socket_if_it_is_the_service_managers_or_keep_socket_is_given(world, options, how):
+    """A service manager listens even while no daemon runs. The end of a keeper must not remove the socket of a running daemon."""
     world.simulate()
     service = world.supervise("--keeper-timeout", "1", *options, **how)
     daemon = service.start().wait_ready()
@@ -679,7 +679,7 @@ def test_the_managers_socket_is_never_removed(world):
         assert world.site.socket_path.stat().st_ino == inode
 
 
-def test_a_call_while_no_process_runs_is_answered_by_the_next_which_knows_its_gpus(world):
+def test_a_call_sent_while_no_daemon_runs_is_answered_when_the_next_daemon_knows_its_gpus(world):
     world.simulate(gpus=8)
     service = world.supervise(socket_unit=True)
     with rpc.Connection(world.site.socket_path, timeout=30) as early:

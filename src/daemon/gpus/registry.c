@@ -283,7 +283,7 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
 
 /*
  * Serves the requests of the GPU, and starts its next job. Returns true if the job could not be started. Call it again
- * then: this is a failure like any other, which may answer requests and begins a pause.
+ * then: it answers a request that has failed with the job, and returns when the pause after the failure ends.
  */
 static bool try_next(struct entry *entry, uint64_t now_usec, uint64_t *ret_wake_usec) {
         enum gpu_job job;

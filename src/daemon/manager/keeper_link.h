@@ -89,7 +89,7 @@ void keeper_link_remove_socket(struct keeper_link *link);
 /*
  * Makes the keeper drop everything, and sends it nothing that is opened from now on. Call this on the loop's thread,
  * when the daemon ends while a job is still in the driver. Waits a moment for the keeper, so that the last close of a
- * descriptor is ours. While its open hangs, a last close by the keeper would wait for the open; ours does not wait,
- * because we end by a signal (stop_leave()).
+ * descriptor is ours. While the open of a descriptor hangs, the last close(2) of that descriptor waits for the open.
+ * The keeper's close would wait; ours does not, because a signal ends this process (stop_leave()).
  */
 void keeper_link_drop_all(struct keeper_link *link);

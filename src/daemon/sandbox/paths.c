@@ -80,8 +80,8 @@ static int permit_folder_of(struct landlock *landlock, const char *path, unsigne
 }
 
 /*
- * Another root belongs to a simulated driver, or contains a driver's files. A file system may be mounted there later.
- * It is then subject to the rule for the parent folder, not to the rule for the directory that it hides.
+ * A root other than / belongs to a simulated driver, or contains a driver's files. A file system may be mounted there
+ * later. It is then subject to the rule for the parent folder, not to the rule for the directory that it hides.
  */
 static int permit_root(struct landlock *landlock, const char *root) {
         int r = landlock_permit(landlock, root, LANDLOCK_READ | LANDLOCK_IOCTL);

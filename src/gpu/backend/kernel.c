@@ -347,9 +347,9 @@ static bool is_uvm(const struct kernel *kernel, int fd) {
 }
 
 /*
- * Checks that the descriptor is one of /dev/nvidia-uvm. Then the GPU is registered with it, because the keeper gets the
- * descriptor only after the registration. If another file was kept under that name, closes it; UVM persistence is then
- * enabled again.
+ * Checks that the descriptor is one of /dev/nvidia-uvm. Does not check that the GPU is registered with it: the keeper
+ * gets the descriptor only after the registration. If another file was kept under that name, closes it; UVM persistence
+ * is then enabled again.
  */
 static void adopt_uvm(struct kernel *kernel, const struct pci_address *address, struct gpu_hold *hold) {
         char text[PCI_ADDRESS_SIZE];

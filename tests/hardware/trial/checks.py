@@ -223,7 +223,7 @@ def anybody_may_ask(setting, daemon):
     return f"(status, mode) {told}"
 
 
-def nobody_may_not_set(setting, daemon):
+def the_user_nobody_may_not_set(setting, daemon):
     setting.require_nobody()
     address = setting.machine.usable[0].address
     status = attacks.as_nobody(attacks.set_off, daemon.socket, address)
@@ -291,7 +291,8 @@ def is_served(path):
 
 
 def compared_with_nvidias(setting, daemon):
-    """Ours runs below a root of links, the other daemon at the real paths. If none runs there, this starts NVIDIA's."""
+    """Ours runs below a root of links (docs/hardware.md), the other daemon at the real paths. If none runs
+    there, this starts NVIDIA's."""
     running = setting.machine.runtime_directory / "socket"
     if running.exists():
         if not is_served(running):

@@ -34,7 +34,7 @@ COMMANDS = (
 
 RIGHTS = (
     ("the user nobody may Get", checks.anybody_may_ask),
-    ("the user nobody may not Set", checks.nobody_may_not_set),
+    ("the user nobody may not Set", checks.the_user_nobody_may_not_set),
     ("a Set releases a GPU, and another Set holds it again", checks.set_lets_go_and_holds_again),
 )
 

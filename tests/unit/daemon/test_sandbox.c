@@ -63,7 +63,7 @@ enum { ENTERED_NOT = 250, ENDED_BY_SIGNAL = 251 };
 static const struct sandbox_config ours = {0};
 static const struct sandbox_config with_library = {.closed_library = true};
 
-/* Stand for the keeper's filters: enter() compares their addresses. */
+/* These stand for a keeper's filters. Their contents do not matter: enter() recognises them by their addresses. */
 static const struct sandbox_config as_keeper = {0}, as_forked_keeper = {0};
 
 static int enter(const struct sandbox_config *config);
