@@ -471,7 +471,7 @@ static void run_flush(void *argument) {
                         set_flushing(call->file, false);
         } else if (descriptors_process_exits(call->thread) && is_opening(call->file) &&
                    has_gone_with_program(call->file)) {
-                wait_deferred_open(call); /* no close: if the file is in use after all, waiting does no harm */
+                wait_deferred_open(call); /* RELEASE closes the file, so a wrong check would only delay the exit */
         }
         end_interrupts(call);
         (void)fuse_reply_err(call->request, 0);

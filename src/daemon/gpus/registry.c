@@ -282,8 +282,9 @@ static bool must_wait(struct entry *entry, enum gpu_job job, uint64_t now_usec, 
 }
 
 /*
- * Serves the requests of the GPU, and starts its next job. Returns true if the job could not be started. Call it again
- * then: it answers a request that has failed with the job, and returns when the pause after the failure ends.
+ * Serves the requests of the GPU, and starts its next job. Returns true if the job could not be started. Then call it
+ * again: it answers a request that has failed with the job, and sets *ret_wake_usec to the end of the pause after the
+ * failure.
  */
 static bool try_next(struct entry *entry, uint64_t now_usec, uint64_t *ret_wake_usec) {
         enum gpu_job job;
