@@ -24,7 +24,7 @@ while True:
         status, mode = ask("/var/run/nvidia-persistenced/socket", sys.argv[1])
         assert status == SUCCESS, f"status {status}"
         answers += 1
-        if answers == 1:  # after the `try`, a failed call would print this again while answers is 1
+        if answers == 1:  # not below the `try`: a failed call after the first answer would print it again
             print("calling", flush=True)
     except (EOFError, ConnectionResetError, BrokenPipeError):
         broken += 1  # the daemon ended during the call

@@ -183,7 +183,7 @@ static const struct attempt forbidden[] = {
         {"an AF_INET socket", try_inet},
         {"an AF_INET6 socket", try_inet6},
         {"an AF_VSOCK socket", try_vsock},
-        {"a socket of a family to come", try_packet},
+        {"a socket of an unknown family", try_packet},
 };
 
 static void forbidden_calls_are_refused(void **state) {
@@ -385,7 +385,7 @@ static void *thread_main(void *argument) {
         return NULL;
 }
 
-/* Two threads, because libc finds out only once which call creates threads. */
+/* Two threads, because libc may try clone3(2) only for the first one, and use clone(2) for all later ones. */
 static int do_threads(void) {
         for (int i = 0; i < 2; i++) {
                 bool done = false;
