@@ -103,14 +103,16 @@ static int start_own(struct own *own, const struct exec_options *options) {
         CLEANUP(fd_done) int read_end = -1, write_end = -1;
         const char *folder = options->temporary;
         char word[sizeof("ready")] = "";
-        int ends[2];
+        int ends[2], r;
 
         if (!folder || folder[0] == '\0')
                 folder = "/tmp";
-        if (text_format(own->folder, sizeof(own->folder), "%s/holdfast-sim-XXXXXX", folder) < 0 ||
-            !mkdtemp(own->folder)) {
+        r = text_format(own->folder, sizeof(own->folder), "%s/holdfast-sim-XXXXXX", folder);
+        if (r == 0 && !mkdtemp(own->folder))
+                r = -errno;
+        if (r < 0) {
                 own->folder[0] = '\0';
-                return complain(-errno, "cannot create a folder in %s: %s", folder, strerror(errno));
+                return complain(r, "cannot create a folder in %s: %s", folder, strerror(-r));
         }
         /* A separate file system, by which `holdfast doctor` distinguishes this node's socket from that of another
          * node. */

@@ -422,7 +422,9 @@ static int check_identities(struct reader *reader) {
                 for (size_t k = 0; k < i; k++)
                         if (pci_address_compare(&gpus[i].address, &gpus[k].address) == 0 ||
                             text_equal_nocase(gpus[i].uuid, gpus[k].uuid)) {
-                                (void)refuse(reader, "GPUs %zu and %zu have the same address or UUID", k, i);
+                                (void)text_format(reader->error, reader->error_size,
+                                                  "%s: GPUs %zu and %zu have the same address or UUID", reader->path, k,
+                                                  i);
                                 return -EINVAL;
                         }
         return 0;

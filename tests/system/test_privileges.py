@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Holdfast authors
 """Which privileges of root the daemon keeps, and whose Sets it accepts (docs/compatibility.md, docs/protocol.md)."""
 
+import ctypes
 import grp
 import os
 import re
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.holdfast_only("NVIDIA's daemon keeps groups and capabil
 
 # From <linux/capability.h>.
 CAP_DAC_OVERRIDE = 1
+CAP_SYS_ADMIN = 21
+CAPABILITY_VERSION_3 = 0x20080522
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 ADMINS = 4242  # a group id that need not exist by name
@@ -268,6 +271,33 @@ def test_a_set_by_a_process_that_has_ended_is_refused(world, daemon):
         assert connection.set_only(world.gpus[0], rpc.DISABLED) == rpc.PERMISSIONS
         assert connection.get(world.gpus[0]) == (rpc.SUCCESS, rpc.ENABLED)
     daemon.wait_for_log(rf"refused SetPersistenceModeOnly from uid 0, pid {pid}: it ended")
+
+
+def set_effective(number, on):
+    """Raises or lowers a capability of this process, without giving it up: capset(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: of numbers 0-31, and of the others
+    assert libc.capget(header, sets) == 0
+    sets[0] = sets[0] | 1 << number if on else sets[0] & ~(1 << number)
+    assert libc.capset(header, sets) == 0, os.strerror(ctypes.get_errno())
+
+
+@one_backend
+def test_a_process_of_root_may_set_as_soon_as_it_has_raised_its_capability(world, daemon):
+    """The daemon remembers processes that have connected before, but not their capabilities."""
+    pid = os.fork()
+    if pid == 0:
+        answers = []
+        try:
+            for on in (False, True):
+                set_effective(CAP_SYS_ADMIN, on)
+                with daemon.connect() as connection:
+                    answers.append(connection.set_only(world.gpus[0], rpc.DISABLED))
+        finally:
+            os._exit(0 if answers == [rpc.PERMISSIONS, rpc.SUCCESS] else 1)
+    assert process.reap(pid, 20) == 0
+    daemon.wait_for_log(rf"refused SetPersistenceModeOnly from uid 0, pid {pid}: it has no CAP_SYS_ADMIN")
 
 
 def member_of(*groups):

@@ -82,7 +82,7 @@ static struct origin_facts ask(const struct peer *peer, enum origin_question que
 /*
  * A cache, since a monitor may connect every second, and an attacker as fast as possible. From Linux 6.9 on (64-bit),
  * the inode number of a pidfd identifies a process for as long as the system runs. The cached facts decide about
- * session slots, and can refuse a change. peer_is_admin() looks again before it permits one.
+ * session slots, and can refuse a change for good. peer_is_admin() looks again before it permits one.
  */
 enum { KNOWN_MAX = 64 };
 
@@ -164,14 +164,16 @@ bool peer_is_host_root(const struct peer *peer) {
 }
 
 enum peer_verdict peer_is_admin(const struct peer *peer, const struct peer_policy *policy) {
+        enum peer_verdict known = judge(&peer->facts);
         struct origin_facts facts;
 
         if (!is_admin_by_ids(peer, policy))
                 return PEER_NOT_ROOT;
         if (policy->allow_containers)
                 return PEER_ADMIN;
-        if (peer->uid == 0 && judge(&peer->facts) != PEER_ADMIN)
-                return judge(&peer->facts);
+        /* A process never leaves a namespace of a container, but it may raise a capability that it has lowered. */
+        if (peer->uid == 0 && known != PEER_ADMIN && known != PEER_WITHOUT_RIGHTS)
+                return known;
         /*
          * Look again: if the process that connected has ended, another one may have its connection. A member of the
          * admin group needs no capability, but its bounding set must contain CAP_SYS_ADMIN: that of a container does
