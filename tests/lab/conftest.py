@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 
 from harness import process, skips  # found by the line above
-from lab import archive, base, cache
+from lab import archive, base, cache, rpms as lab_rpms
 from lab.clock import add, report, spent, timed
 from lab.lab import BUILD, Lab
 from vm import image, kernel, seed
@@ -140,6 +140,12 @@ def node(bare_node):
 def packages(lab, debian):
     """The Debian packages, built once on the nodes' release."""
     return lab.release(debian).packages
+
+
+@pytest.fixture(scope="session")
+def rpms(lab, tmp_path_factory):
+    """The RPM packages, built once: ours and the stand-ins."""
+    return lab_rpms.Rpms(lab, tmp_path_factory.mktemp("rpms"))
 
 
 def missing_for_vm():

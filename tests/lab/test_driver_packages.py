@@ -120,6 +120,15 @@ def test_our_package_replaces_nvidias_until_nvidias_is_installed_by_name(offered
     assert_ours(offered)
 
 
+def test_a_purge_of_our_packages_leaves_nvidias_daemon_that_has_replaced_ours_enabled(offered):
+    userspace.apt(offered, "install", *OURS)
+    userspace.apt(offered, "install", "nvidia-persistenced")
+    before = program(offered)
+    userspace.apt(offered, "purge", *OURS)
+    assert (program(offered), offered.exec("systemctl", "is-enabled", UNIT)) == (before, "enabled\n")
+    assert whose_script(offered) == "NVIDIA's" and offered.exec("sh", "-c", "ls /etc/rc?.d/S*nvidia-persistenced")
+
+
 def versions(node):
     """Returns doctor's check of the libraries."""
     document = node.try_exec("holdfast", "doctor", "--json").json()

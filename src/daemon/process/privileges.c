@@ -96,7 +96,8 @@ static int check_permitted(const struct privileges *privileges, bool in_unit) {
         }
         if (privileges->gid != (gid_t)-1 && !capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID)) {
                 log_write(LOG_ERR,
-                          "cannot take group id %u (of --user or --group): started with group id %u and without CAP_SETGID; %s",
+                          "cannot take group id %u (of --user or --group): started with group id %u and without "
+                          "CAP_SETGID; %s",
                           (unsigned)privileges->gid, (unsigned)getegid(), advice(in_unit));
                 return -EPERM;
         }

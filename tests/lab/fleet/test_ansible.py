@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller import COLLECTION, Controller
-from lab import base
+from lab import base, rpms as lab_rpms
 from lab.lab import BUILD, TOP
 from lab.packages import install
 
@@ -400,6 +400,35 @@ def test_nvidias_package_is_replaced_on_request(controller, fresh, packages, lab
     assert program(fresh) == OURS and fresh.gpus.users() == [1] * GPUS
     status = fresh.exec("dpkg-query", "--show", "--showformat=${db:Status-Status}", "nvidia-persistenced")
     assert status == "config-files"
+
+
+@pytest.fixture
+def rpm_node(lab, rpms):
+    """A node with dnf, and with a driver that requires NVIDIA's package, whose daemon runs."""
+    node = lab_rpms.node(lab)
+    rpms.prepare(node)
+    lab_rpms.dnf(node, "install nvidia-driver-cuda")
+    node.exec("systemctl", "enable", "--now", UNIT)
+    yield node
+    node.remove()
+
+
+def test_nvidias_rpm_is_replaced_and_restored_without_touching_the_driver_that_requires_it(controller, rpm_node, rpms):
+    node = rpm_node
+    how = files(*(rpms.ours[name] for name in NAMES)) | {"persistence_replace_package": True}
+    assert program(node) == THEIRS
+    controller.apply("enable", [node], **how)
+    assert program(node) == OURS and not lab_rpms.has(node, "nvidia-persistenced")
+
+    refused = controller.play("rollback", [node], **how)
+    assert refused.status != 0 and "nvidia-persistenced = 3:595.45.04 is needed by" in refused.text, refused.text
+    assert "persistence_restore_packages" in refused.text and program(node) == OURS
+
+    how["persistence_restore_packages"] = ["nvidia-persistenced"]
+    controller.apply("rollback", [node], **how)
+    assert program(node) == THEIRS and lab_rpms.has(node, "nvidia-driver-cuda") and not lab_rpms.has(node, "holdfast")
+    node.gpus.wait_users(*[1] * GPUS)
+    assert controller.apply("rollback", [node], **how).changed(node) == []
 
 
 def test_the_legacy_flag_is_switched_off_with_the_gpus_held(controller, fresh, current):

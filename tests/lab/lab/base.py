@@ -24,8 +24,8 @@ PACKAGES = (
 # For lab.node(packages=...): what operators run on their nodes. Slurm's services wait for a slurm.conf; python3-apt is
 # for Ansible's package modules.
 FLEET = ("munge", "prometheus-node-exporter", "python3-apt", "slurm-client", "slurmctld", "slurmd")
-# For lab.node(packages=...): what installs RPM packages.
-DNF = ("createrepo-c", "dnf")
+# For lab.node(packages=...): what installs RPM packages, and makes a repository of them.
+DNF = ("createrepo-c", "dnf", "rpm")
 # Units for long-lived machines. On a node they would only use processor time.
 MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "console-getty.service", "getty.target", "motd-news.timer")

@@ -49,14 +49,15 @@ from ansible.module_utils.basic import AnsibleModule
 DEB = {
     "in_file": ["dpkg-deb", "--show", "--showformat=${Package} ${Version}"],
     "installed": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}"],
-    # apt-get asks no questions: the administrator has decided by naming these files for these nodes.
+    # apt-get and dnf ask no questions and remove what conflicts: the administrator has decided by naming these files for
+    # these nodes.
     "install": ["apt-get", "install", "--yes", "--allow-downgrades", "--no-install-recommends",
                 "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"],
 }
 RPM = {
     "in_file": ["rpm", "--query", "--queryformat=%{NAME} %{EVR}", "--package"],
     "installed": ["rpm", "--query", "--queryformat=installed %{EVR}"],
-    "install": ["dnf", "--assumeyes", "--setopt=install_weak_deps=False", "install"],
+    "install": ["dnf", "--assumeyes", "--allowerasing", "--setopt=install_weak_deps=False", "install"],
 }
 
 
