@@ -413,8 +413,8 @@ static bool is_last_close(struct device_file *file) {
         return wait_none_in_flight() && has_no_reference(file, &alone);
 }
 
-/* The same for a program that ends, without waiting. In doubt returns false: the program must not wait for the
- * deferred open of a file that another process shares. */
+/* Whether the file of a program that ends has no reference left. Counts once and does not wait. In doubt returns false:
+ * the program must not wait for the deferred open of a file that another process shares. */
 static bool has_gone_with_program(struct device_file *file) {
         bool alone;
 

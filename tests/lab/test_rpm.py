@@ -8,7 +8,7 @@ import pytest
 
 from lab import rpms as lab_rpms
 from lab.packages import run
-from lab.rpms import BOTH, EMPTY, NEW, build, dnf, has, query, try_dnf
+from lab.rpms import BOTH, EMPTY, NEW, OLD, build, dnf, has, query, try_dnf
 
 # What drivers' packages require, with the architecture's name instead of %{_isa}: NVIDIA's and negativo17's
 # nvidia-driver-cuda, RPM Fusion's xorg-x11-drv-nvidia-cuda, compat-nvidia-repo, openSUSE's nvidia-compute-G06.
@@ -130,6 +130,17 @@ def test_dnf_replaces_nvidias_package_below_a_driver_that_requires_it_and_goes_b
     enable(node)
     dnf(node, "remove holdfast")
     assert program(node) == "/usr/bin/nvidia-persistenced" and has(node, "nvidia-driver-cuda")
+
+
+def test_a_swap_that_names_the_drivers_version_does_not_upgrade_the_driver(machine, rpms):
+    node = machine
+    dnf(node, f"install {BOTH}")
+    dnf(node, "install nvidia-driver-cuda")
+    rpms.publish(node, NEW)
+    swap = "swap --refresh holdfast-nvidia-persistenced nvidia-persistenced"
+    assert "Upgrading:\n nvidia-driver-cuda" in try_dnf(node, swap, answer="--assumeno").out, "as the pages warn"
+    dnf(node, f"{swap}-{OLD}")
+    assert OLD in try_dnf(node, "list --installed nvidia-driver-cuda").out
 
 
 def test_a_removal_of_the_driver_leaves_ours_installed_and_running(machine):

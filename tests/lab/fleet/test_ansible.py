@@ -424,9 +424,11 @@ def test_nvidias_rpm_is_replaced_and_restored_without_touching_the_driver_that_r
     assert refused.status != 0 and "nvidia-persistenced = 3:595.45.04 is needed by" in refused.text, refused.text
     assert "persistence_restore_packages" in refused.text and program(node) == OURS
 
-    how["persistence_restore_packages"] = ["nvidia-persistenced"]
+    rpms.publish(node, lab_rpms.NEW)  # dnf would prefer this version, and upgrade the driver for it
+    how["persistence_restore_packages"] = [f"nvidia-persistenced-{lab_rpms.OLD}"]
     controller.apply("rollback", [node], **how)
-    assert program(node) == THEIRS and lab_rpms.has(node, "nvidia-driver-cuda") and not lab_rpms.has(node, "holdfast")
+    assert program(node) == THEIRS and not lab_rpms.has(node, "holdfast")
+    assert lab_rpms.has(node, f"nvidia-driver-cuda-{lab_rpms.OLD}")
     node.gpus.wait_users(*[1] * GPUS)
     assert controller.apply("rollback", [node], **how).changed(node) == []
 

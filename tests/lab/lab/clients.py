@@ -24,7 +24,7 @@ while True:
         status, mode = ask("/var/run/nvidia-persistenced/socket", sys.argv[1])
         assert status == SUCCESS, f"status {status}"
         answers += 1
-        if answers == 1:  # not below the `try`: a failed call after the first answer would print it again
+        if answers == 1:  # inside the `try`, so that a failed call does not print this line again
             print("calling", flush=True)
     except (EOFError, ConnectionResetError, BrokenPipeError):
         broken += 1  # the daemon ended during the call

@@ -20,7 +20,10 @@ options:
     elements: str
     required: true
   replacements:
-    description: Packages of a repository to install first. They may conflict with those that are to be removed.
+    description:
+      - Packages of a repository to install first. They may conflict with those that are to be removed.
+      - C(dnf) takes the newest version, and may upgrade or remove a driver that requires another one. Add the driver's
+        version to prevent that, as in C(nvidia-persistenced-595.71.05).
     type: list
     elements: str
     default: []
