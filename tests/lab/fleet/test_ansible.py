@@ -424,13 +424,67 @@ def test_nvidias_rpm_is_replaced_and_restored_without_touching_the_driver_that_r
     assert refused.status != 0 and "nvidia-persistenced = 3:595.45.04 is needed by" in refused.text, refused.text
     assert "persistence_restore_packages" in refused.text and program(node) == OURS
 
-    rpms.publish(node, lab_rpms.NEW)  # dnf would prefer this version, and upgrade the driver for it
+    rpms.publish(node, lab_rpms.NEW)
+    how |= {"persistence_restore_packages": ["nvidia-persistenced"], "persistence_update_cache": True}
+    for missing in "", f"nvidia-driver-cuda-{lab_rpms.NEW}* nvidia-persistenced-{lab_rpms.OLD}*":
+        node.exec(f"cd {lab_rpms.REPOSITORY} && rm -f {missing} && createrepo_c --quiet .")
+        refused = controller.play("rollback", [node], **how)
+        assert "dnf would also upgrade or remove nvidia-driver-cuda, so nothing was changed" in refused.text, refused.text
+        assert program(node) == OURS
+
+    rpms.publish(node, lab_rpms.OLD)
     how["persistence_restore_packages"] = [f"nvidia-persistenced-{lab_rpms.OLD}"]
     controller.apply("rollback", [node], **how)
-    assert program(node) == THEIRS and not lab_rpms.has(node, "holdfast")
-    assert lab_rpms.has(node, f"nvidia-driver-cuda-{lab_rpms.OLD}")
+    assert program(node) == THEIRS and lab_rpms.has(node, "nvidia-driver-cuda") and not lab_rpms.has(node, "holdfast")
+    assert lab_rpms.OLD in node.exec("rpm", "--query", "nvidia-driver-cuda")
     node.gpus.wait_users(*[1] * GPUS)
     assert controller.apply("rollback", [node], **how).changed(node) == []
+
+
+def offer(node, *packages):
+    """Makes these packages the only ones in the node's repository."""
+    node.exec("rm", "-rf", "/srv/repository")
+    for file in packages:
+        node.put(file, f"/srv/repository/{file.name}")
+    node.exec("cd /srv/repository && apt-ftparchive packages . >Packages")
+    node.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n")
+
+
+def test_nvidias_deb_is_restored_without_touching_the_driver_that_requires_it(controller, fresh, packages, current):
+    """The library and the daemon require each other, as in Debian's and NVIDIA's packages."""
+    node, old, new = fresh, "595.45.04", "595.71.05"
+    theirs = {version: [packages.drivers("nvidia-persistenced", version=version, fields=f"Depends: libcfg (= {version})\n"),
+                        packages.empty("libcfg", version=version, fields="Depends: nvidia-persistenced\n")]
+              for version in (old, new)}
+    how = current | {"persistence_replace_package": True}
+    install(node, *theirs[old])
+    controller.apply("enable", [node], **how)
+
+    for options in ["--check"], []:
+        refused = controller.play("rollback", [node], *options, **how)
+        assert "libcfg depends on nvidia-persistenced" in refused.text, refused.text
+        assert node.exec("dpkg", "--get-selections", *NAMES).split() == [NAMES[0], "install", NAMES[1], "install"]
+
+    offer(node, *theirs[old], *theirs[new])
+    how |= {"persistence_restore_packages": ["nvidia-persistenced"], "persistence_update_cache": True}
+    refused = controller.play("rollback", [node], **how)
+    assert "apt-get would also upgrade or remove libcfg, so nothing was changed" in refused.text, refused.text
+    assert program(node) == OURS
+
+    how["persistence_restore_packages"] = [f"nvidia-persistenced={old}"]
+    controller.apply("rollback", [node], **how)
+    assert program(node) == THEIRS and node.try_exec("which", "holdfast").status == 1
+    assert node.exec("dpkg-query", "--show", "--showformat=${Version}", "libcfg") == old
+    assert controller.apply("rollback", [node], **how).changed(node) == []
+
+
+def test_a_rollback_removes_a_package_whose_installation_has_failed(controller, fresh, current):
+    node, package = fresh, NAMES[1]
+    controller.apply("enable", [node], **current)
+    node.exec("sed", "-i", f"/^Package: {package}$/,/^$/s/^Status: .*/Status: install ok half-configured/", "/var/lib/dpkg/status")
+    assert node.exec("dpkg-query", "--show", "--showformat=${db:Status-Status}", package) == "half-configured"
+    controller.apply("rollback", [node], **current)
+    assert node.gpus.users() == [0] * GPUS and node.try_exec("which", "nvidia-persistenced").status == 1
 
 
 def test_the_legacy_flag_is_switched_off_with_the_gpus_held(controller, fresh, current):

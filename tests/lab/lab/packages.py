@@ -38,6 +38,10 @@ systemctl restart nvidia-persistenced.service
 }
 
 
+CONTROL = "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\n{fields}" \
+          "Description: stand-in\n"
+
+
 def run(*command):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr}"
@@ -85,8 +89,7 @@ class Packages:
         """Makes a driver's package with nvidia-persistenced and its unit. The program is a copy of ours under that name:
         for these tests only its behaviour matters."""
         tree = self.folder / f"{name}-{version}"
-        for path, text in (("DEBIAN/control", f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
-                                              f"Maintainer: Nobody <nobody@example.org>\n{fields}Description: stand-in\n"),
+        for path, text in (("DEBIAN/control", CONTROL.format(name=name, version=version, fields=fields)),
                            ("lib/systemd/system/nvidia-persistenced.service", DRIVERS_UNIT),
                            *((f"DEBIAN/{script}", text) for script, text in DRIVERS_SCRIPTS.items())):
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +98,13 @@ class Packages:
             (tree / "DEBIAN" / script).chmod(0o755)
         (tree / "usr/bin").mkdir(parents=True, exist_ok=True)
         shutil.copy(self._daemon(), tree / "usr/bin/nvidia-persistenced")
+        return pack(tree, self.folder / f"{name}_{version}.deb")
+
+    def empty(self, name, *, version, fields):
+        """Makes a package without files."""
+        tree = self.folder / f"{name}-{version}"
+        (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
+        (tree / "DEBIAN/control").write_text(CONTROL.format(name=name, version=version, fields=fields))
         return pack(tree, self.folder / f"{name}_{version}.deb")
 
 

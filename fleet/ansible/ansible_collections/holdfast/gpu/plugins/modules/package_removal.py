@@ -11,7 +11,7 @@ description:
   - C(apt-get remove) and C(dnf remove) also remove the packages that require the named ones. A driver may require
     C(nvidia-persistenced), which Holdfast's package provides, so they would remove the driver.
   - This module removes packages with C(dpkg) or C(rpm), which refuse that. It first installs the packages that are to
-    replace the named ones, with C(apt-get) or C(dnf).
+    replace the named ones, with C(apt-get) or C(dnf). It fails if these would upgrade or remove any other package.
 author: The Holdfast authors
 options:
   names:
@@ -22,8 +22,7 @@ options:
   replacements:
     description:
       - Packages of a repository to install first. They may conflict with those that are to be removed.
-      - C(dnf) takes the newest version, and may upgrade or remove a driver that requires another one. Add the driver's
-        version to prevent that, as in C(nvidia-persistenced-595.71.05).
+      - With a version as C(apt-get) or C(dnf) takes it, if the newest one does not fit the other installed packages.
     type: list
     elements: str
     default: []
@@ -53,42 +52,87 @@ removed:
   sample: [holdfast]
 """
 
+import re
+
 from ansible.module_utils.basic import AnsibleModule
 
 DEB = {
-    "is_installed": ["dpkg-query", "--show", "--showformat=${db:Status-Status}"],
+    "state": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}\n"],
     "update": ["apt-get", "update"],
+    "simulate": ["apt-get", "install", "--simulate", "--no-install-recommends"],
     "install": ["apt-get", "install", "--yes", "--no-install-recommends"],
+    "test": ["dpkg", "--no-act", "--remove"],
     "remove": ["dpkg", "--remove"],
 }
 RPM = {
-    "is_installed": ["rpm", "--query", "--queryformat=installed"],
+    "state": ["rpm", "--query", "--queryformat=installed %{EVR}\n"],
     "update": ["dnf", "makecache"],
+    "simulate": ["dnf", "--assumeno", "--allowerasing", "--setopt=install_weak_deps=False", "install"],
     "install": ["dnf", "--assumeyes", "--allowerasing", "--setopt=install_weak_deps=False", "install"],
+    "test": ["rpm", "--erase", "--test"],
     "remove": ["rpm", "--erase"],
 }
+ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+# Of packages that are installed. In apt-get's lines, such a package has its version in brackets.
+APT_CHANGE = re.compile(r"^(?:Inst (?=\S+ \[)|Remv )([^\s:]+)", re.MULTILINE)
+DNF_SECTIONS = ("Upgrading:", "Downgrading:", "Removing:", "Removing dependent packages:")
 
 
-def find_installed(module, tools, names):
-    if not module.get_bin_path(tools["is_installed"][0]):
+def states_of(module, tools, name):
+    """Returns [state, version] of each installed architecture of a package."""
+    if not module.get_bin_path(tools["state"][0]):
         return []
-    answers = {name: module.run_command(tools["is_installed"] + [name]) for name in names}
-    return [name for name in names if answers[name][0] == 0 and answers[name][1] == "installed"]
+    status, out, _ = module.run_command(tools["state"] + [name])
+    return [line.split() for line in out.splitlines()] if status == 0 else []
+
+
+def find_present(module, tools, names):
+    """Returns the packages that have files on this node, also those that are not installed completely."""
+    return [name for name in names
+            if any(state[0] not in ("not-installed", "config-files") for state in states_of(module, tools, name))]
+
+
+def is_complete(module, tools, wanted):
+    """wanted: a name, for apt-get perhaps with =VERSION."""
+    name, _, version = wanted.partition("=")
+    return any(state[0] == "installed" and version in ("", state[1]) for state in states_of(module, tools, name))
 
 
 def choose_tools(module, names):
     """Returns the tools that find one of the packages; if none is installed, those that this node has."""
     for tools in (DEB, RPM):
-        if find_installed(module, tools, names):
+        if find_present(module, tools, names):
             return tools
     return DEB if module.get_bin_path("apt-get") else RPM
 
 
-def run(module, command, advice):
-    environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-    status, out, errors = module.run_command(command, environ_update=environment)
+def run(module, command, advice=""):
+    status, out, errors = module.run_command(command, environ_update=ENVIRONMENT)
     if status != 0:
         module.fail_json(msg="{0} failed: {1}{2}".format(command[0], (errors or out).strip()[-2000:], advice), stdout=out)
+
+
+def dnf_changes(text):
+    """Returns the installed packages that dnf would change, from the table that it prints."""
+    names, section = [], ""
+    for line in text.splitlines():
+        row = re.match(r" (\S+)", line)
+        if row and section in DNF_SECTIONS:
+            names.append(row.group(1))
+        elif line and not line.startswith(" "):
+            section = line.strip()
+    return names
+
+
+def install(module, tools, wanted, names):
+    """Installs the packages unless this changes an installed package other than `names`."""
+    _, out, _ = module.run_command(tools["simulate"] + wanted, environ_update=ENVIRONMENT)
+    changes = APT_CHANGE.findall(out) if tools is DEB else dnf_changes(out)
+    others = sorted(set(changes) - set(names))
+    if others:
+        module.fail_json(msg="{0} would also upgrade or remove {1}, so nothing was changed. Name versions that fit the installed "
+                             "packages (persistence_restore_packages)".format(tools["install"][0], ", ".join(others)), stdout=out)
+    run(module, tools["install"] + wanted)
 
 
 def main():
@@ -102,17 +146,19 @@ def main():
     )
     names, replacements = module.params["names"], module.params["replacements"]
     tools = choose_tools(module, names + replacements)
-    before = find_installed(module, tools, names)
-    missing = [name for name in replacements if name not in find_installed(module, tools, replacements)]
-    if not module.check_mode:
-        if missing and module.params["update_cache"]:
-            run(module, tools["update"], "")
-        if missing:
-            run(module, tools["install"] + missing, "")
-        left = find_installed(module, tools, names)
-        if left:
-            run(module, tools["remove"] + left, ". Nothing was removed. If another package requires one of these, name "
-                                                "what replaces it (persistence_restore_packages)")
+    before = find_present(module, tools, names)
+    missing = [name for name in replacements if not is_complete(module, tools, name)]
+    if missing and not module.check_mode:
+        if module.params["update_cache"]:
+            run(module, tools["update"])
+        install(module, tools, missing, names)
+    left = find_present(module, tools, names)
+    # First without an effect: after a refusal, dpkg would remember that the packages are to be removed.
+    if left and not (missing and module.check_mode):
+        run(module, tools["test"] + left, ". Not removed: {0}. If another package requires one of these, name what replaces it "
+                                          "(persistence_restore_packages)".format(", ".join(left)))
+    if left and not module.check_mode:
+        run(module, tools["remove"] + left)
     module.exit_json(changed=bool(before or missing), removed=before,
                      diff={"before": "".join(name + "\n" for name in before), "after": "".join(name + "\n" for name in missing)})
 
