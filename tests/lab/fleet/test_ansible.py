@@ -441,6 +441,24 @@ def test_nvidias_rpm_is_replaced_and_restored_without_touching_the_driver_that_r
     assert controller.apply("rollback", [node], **how).changed(node) == []
 
 
+WITH_DNF = """- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.set_fact: {pkg_mgr: dnf, cacheable: true}  # the node is Debian, and has apt, too
+    - ansible.builtin.import_role: {name: holdfast.gpu.persistence}
+"""
+
+
+def test_nvidias_rpm_is_replaced_by_packages_of_a_repository(controller, rpm_node, rpms, tmp_path):
+    node, playbook = rpm_node, tmp_path / "play.yml"
+    for name in NAMES:
+        node.put(rpms.ours[name], f"{lab_rpms.REPOSITORY}/{rpms.ours[name].name}")
+    node.exec("createrepo_c", "--quiet", lab_rpms.REPOSITORY)
+    playbook.write_text(WITH_DNF)
+    controller.apply(playbook, [node], persistence_replace_package=True, persistence_update_cache=True)
+    assert program(node) == OURS and lab_rpms.has(node, "nvidia-driver-cuda")
+
+
 def offer(node, *packages):
     """Makes these packages the only ones in the node's repository."""
     node.exec("rm", "-rf", "/srv/repository")
