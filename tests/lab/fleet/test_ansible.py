@@ -393,6 +393,15 @@ def test_another_packages_unit_is_taken_over_and_given_back_with_the_gpus_as_the
     assert_warm(fresh)
 
 
+def test_only_the_package_nvidia_persistenced_is_replaced(controller, fresh, packages, current):
+    """The driver depends on Ubuntu's package, and apt would remove both."""
+    fields = "Provides: nvidia-persistenced\nConflicts: nvidia-persistenced\n"
+    install(fresh, packages.drivers("nvidia-compute-utils-595", fields=fields))
+    refused = controller.play("enable", [fresh], persistence_replace_package=True, **current)
+    assert refused.status != 0 and "nvidia-compute-utils-595: /" in refused.text, refused.text
+    assert refused.changed(fresh) == [] and program(fresh) == THEIRS
+
+
 def test_nvidias_package_is_replaced_on_request(controller, fresh, packages, lab, current):
     theirs = packages.drivers("nvidia-persistenced")
     install(fresh, theirs)

@@ -58,9 +58,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DEB = {
     "state": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}\n"],
-    "update": ["apt-get", "update"],
+    "update": ["apt-get", "--option=DPkg::Lock::Timeout=60", "update"],
     "simulate": ["apt-get", "install", "--simulate", "--no-install-recommends"],
-    "install": ["apt-get", "install", "--yes", "--no-install-recommends"],
+    # As ansible.builtin.apt does, wait for another apt, and keep changed configuration files.
+    "install": ["apt-get", "install", "--yes", "--no-install-recommends", "--option=DPkg::Lock::Timeout=60",
+                "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"],
     "test": ["dpkg", "--no-act", "--remove"],
     "remove": ["dpkg", "--remove"],
 }
