@@ -10,8 +10,8 @@ from lab import rpms as lab_rpms
 from lab.packages import run
 from lab.rpms import BOTH, EMPTY, NEW, OLD, build, dnf, has, query, try_dnf
 
-# What drivers' packages require, with the architecture's name instead of %{_isa}: NVIDIA's and negativo17's
-# nvidia-driver-cuda, RPM Fusion's xorg-x11-drv-nvidia-cuda, compat-nvidia-repo, openSUSE's nvidia-compute-G06.
+# What these drivers' packages require, in this order: nvidia-driver-cuda (NVIDIA's and negativo17's),
+# xorg-x11-drv-nvidia-cuda (RPM Fusion), compat-nvidia-repo, nvidia-compute-G06 (openSUSE). {isa} is rpm's macro %{?_isa}.
 REQUIRED = ("nvidia-persistenced = 3:610.43.03", "nvidia-persistenced{isa} = 3:595.71.05", "nvidia-persistenced >= 3:450.57",
             "nvidia-persistenced >= 580.95.05")
 UNIT = "nvidia-persistenced.service"

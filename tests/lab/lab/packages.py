@@ -55,7 +55,8 @@ def pack(tree, target):
 
 class Packages:
     def __init__(self, folder, built, daemon):
-        """FOLDER: for packages made from them. BUILT: the folder of the built packages. daemon(): returns the program."""
+        """BUILT: the folder of our built packages. FOLDER: for the packages that this class makes. daemon(): returns the path of
+        our daemon's program."""
         self.folder = folder
         self._built = built
         self._daemon = daemon

@@ -21,7 +21,7 @@ BOTH = "./holdfast-[0-9]*.rpm ./holdfast-nvidia-persistenced-*.rpm"
 OLD, NEW = "595.45.04", "595.71.05"  # of the driver
 EMPTY = "%description\nstand-in\n%files\n"
 
-# As RHEL's macros for units, which our spec file also imitates where they are missing.
+# The scripts do the same as RHEL's macros for units. Debian lacks these macros; there, our spec file imitates them, too.
 NVIDIAS = """Epoch: 3
 AutoReqProv: no
 %description

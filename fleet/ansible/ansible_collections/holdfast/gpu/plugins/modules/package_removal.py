@@ -75,7 +75,7 @@ RPM = {
     "remove": ["rpm", "--erase"],
 }
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-# Of packages that are installed. In apt-get's lines, such a package has its version in brackets.
+# Finds changes of installed packages: apt-get prints the installed version in brackets.
 APT_CHANGE = re.compile(r"^(?:Inst (?=\S+ \[)|Remv )([^\s:]+)", re.MULTILINE)
 DNF_SECTIONS = ("Upgrading:", "Downgrading:", "Removing:", "Removing dependent packages:")
 
@@ -155,7 +155,7 @@ def main():
             run(module, tools["update"])
         install(module, tools, missing, names)
     left = find_present(module, tools, names)
-    # First without an effect: after a refusal, dpkg would remember that the packages are to be removed.
+    # Try the removal without an effect first: if dpkg refuses a real one, it remembers that the packages are to be removed.
     if left and not (missing and module.check_mode):
         run(module, tools["test"] + left, ". Not removed: {0}. If another package requires one of these, name what replaces it "
                                           "(persistence_restore_packages)".format(", ".join(left)))
