@@ -413,18 +413,28 @@ def test_nvidias_package_is_replaced_on_request(controller, fresh, packages, lab
 
 @pytest.fixture
 def rpm_node(lab, rpms):
-    """A node with dnf, and with a driver that requires NVIDIA's package, whose daemon runs."""
+    """A node with dnf."""
     node = lab_rpms.node(lab)
     rpms.prepare(node)
-    lab_rpms.dnf(node, "install nvidia-driver-cuda")
-    node.exec("systemctl", "enable", "--now", UNIT)
+    node.exec("rm", "/usr/bin/dpkg-query")  # no RPM distribution has it
     yield node
     node.remove()
+
+
+def test_only_the_rpm_nvidia_persistenced_is_replaced(controller, rpm_node, rpms):
+    node, other = rpm_node, rpms.with_nvidias_daemon("nvidia-compute-G06")
+    node.put(other, f"/root/{other.name}")
+    lab_rpms.dnf(node, f"install ./{other.name}")
+    refused = controller.play("enable", [node], persistence_replace_package=True, **files(*(rpms.ours[name] for name in NAMES)))
+    assert refused.status != 0 and "nvidia-compute-G06: /usr/lib/systemd" in refused.text, refused.text
+    assert refused.changed(node) == [] and not lab_rpms.has(node, "holdfast")
 
 
 def test_nvidias_rpm_is_replaced_and_restored_without_touching_the_driver_that_requires_it(controller, rpm_node, rpms):
     node = rpm_node
     how = files(*(rpms.ours[name] for name in NAMES)) | {"persistence_replace_package": True}
+    lab_rpms.dnf(node, "install nvidia-driver-cuda")
+    node.exec("systemctl", "enable", "--now", UNIT)
     assert program(node) == THEIRS
     controller.apply("enable", [node], **how)
     assert program(node) == OURS and not lab_rpms.has(node, "nvidia-persistenced")
@@ -460,6 +470,8 @@ WITH_DNF = """- hosts: all
 
 def test_nvidias_rpm_is_replaced_by_packages_of_a_repository(controller, rpm_node, rpms, tmp_path):
     node, playbook = rpm_node, tmp_path / "play.yml"
+    lab_rpms.dnf(node, "install nvidia-driver-cuda")
+    node.exec("systemctl", "enable", "--now", UNIT)
     for name in NAMES:
         node.put(rpms.ours[name], f"{lab_rpms.REPOSITORY}/{rpms.ours[name].name}")
     node.exec("createrepo_c", "--quiet", lab_rpms.REPOSITORY)

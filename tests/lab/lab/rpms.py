@@ -75,11 +75,16 @@ class Rpms:
                   if not line.startswith(("holdfast", "rpmlib("))}
         provides = "".join(f"Provides: {line}\n" for line in sorted(needed))
         (folder / "unit").write_text(DRIVERS_UNIT)
-        nvidias = NVIDIAS.format(program=lab.build / "src/daemon/nvidia-persistenced", unit=folder / "unit")
-        self._stand_ins = {version: [build(folder, "nvidia-persistenced", nvidias, version),
+        self._folder = folder
+        self._nvidias = NVIDIAS.format(program=lab.build / "src/daemon/nvidia-persistenced", unit=folder / "unit")
+        self._stand_ins = {version: [self.with_nvidias_daemon("nvidia-persistenced", version),
                                      build(folder, "nvidia-driver-cuda", DRIVER.format(version=version), version)]
                            for version in (OLD, NEW)}
         self._stand_ins[OLD].append(build(folder, "distribution", f"BuildArch: noarch\n{provides}{EMPTY}"))
+
+    def with_nvidias_daemon(self, name, version=OLD):
+        """Builds a package of that name with NVIDIA's daemon and its unit."""
+        return build(self._folder, name, self._nvidias, version)
 
     def prepare(self, node):
         """Gives a node with base.DNF the presets of RHEL, which enable nothing, a repository with the older driver, and our
