@@ -38,7 +38,7 @@ def unmet(folder, *files):
 
 
 @pytest.mark.parametrize("required", REQUIRED)
-def test_the_package_satisfies_requirements_of_nvidias_package_of_every_version(rpms, required, tmp_path):
+def test_our_package_satisfies_drivers_that_require_nvidias_package(rpms, required, tmp_path):
     needed = required.format(isa=run("rpm", "--eval", "%{?_isa}").strip())
     theirs, ours = build(tmp_path, "driver", f"Requires: {needed}\n{EMPTY}"), rpms.ours["holdfast-nvidia-persistenced"]
     assert unmet(tmp_path, theirs) == [f"{needed} is needed by driver-1-1.{run('rpm', '--eval', '%_arch').strip()}"]

@@ -237,7 +237,7 @@ def test_a_node_without_holdfast_is_named(controller, fresh):
 def test_the_report_has_every_node_including_unreachable_ones(healthy, lab):
     gone = lab.node(**NODE).boot()
     gone.cut_power()
-    # From the checkout, which contains the program.
+    # The installed collection does not contain holdfast-fleet-report; the playbook in the checkout finds it.
     healthy.controller.apply(COLLECTION / "playbooks/report.yml", [*healthy.nodes, gone],
                              holdfast_report_folder=lab.folder)
     with open(lab.folder / "fleet.csv", encoding="utf-8", newline="") as text:

@@ -87,8 +87,8 @@ class Rpms:
         return build(self._folder, name, self._nvidias, version)
 
     def prepare(self, node):
-        """Gives a node with base.DNF the presets of RHEL, which enable nothing, a repository with the older driver, and our
-        packages' files."""
+        """Prepares a node with base.DNF. It gets a repository with the older driver, and our packages' files. Its presets
+        enable nothing, as RHEL's do."""
         node.write("/etc/systemd/system-preset/99-default-disable.preset", "disable *\n")
         node.write("/etc/yum.repos.d/lab.repo", f"[lab]\nname=lab\nbaseurl=file://{REPOSITORY}\ngpgcheck=0\n")
         self.publish(node, OLD)

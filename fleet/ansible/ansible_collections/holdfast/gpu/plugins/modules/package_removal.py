@@ -22,7 +22,8 @@ options:
   replacements:
     description:
       - Packages of a repository to install first. They may conflict with those that are to be removed.
-      - With a version as C(apt-get) or C(dnf) takes it, if the newest one does not fit the other installed packages.
+      - If the newest version does not fit the other installed packages, add a version, as in C(NAME=VERSION) for
+        C(apt-get) or C(NAME-VERSION) for C(dnf).
     type: list
     elements: str
     default: []
