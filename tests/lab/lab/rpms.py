@@ -3,7 +3,8 @@
 """The RPM packages for nodes: ours as scripts/rpm builds them, and stand-ins for those of a distribution and of NVIDIA.
 
 A node with base.DNF runs Debian, with Debian's dnf. The package "distribution" has no files, and stands for everything that ours
-require. There are packages like NVIDIA's for two versions: its daemon, and a driver that requires exactly that daemon.
+require. The stand-ins for NVIDIA's packages exist in two versions, OLD and NEW. In each version there are two packages: the
+daemon, and a driver that requires the daemon of exactly this version.
 """
 
 import os
