@@ -109,7 +109,7 @@ def node(lab):
 
 
 def try_dnf(node, words, answer="--assumeyes"):
-    """Runs dnf as the pages say, in the folder with our packages."""
+    """Runs dnf in the folder with our packages, as docs/install.md says."""
     return node.try_exec("sh", "-c", f"cd {FOLDER} && exec dnf --releasever=9 {answer} {words}", timeout=120)
 
 
