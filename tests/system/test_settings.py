@@ -363,6 +363,15 @@ def test_without_nvml_the_gpus_stay_held_and_the_reason_is_shown(world, daemon):
     world.sim.wait_users(1, 1)
 
 
+@one_backend
+def test_a_percentage_of_an_unknown_maximum_has_no_value_in_watts(world, daemon, serve):
+    service = serve("[gpu *]\npower-limit = 80%\n", HOLDFAST_NVML_FAULT="mismatch")
+    row, = service.wait_applied(0)["settings"]
+    assert (row["wanted"], row["wanted_value"]) == ("80 %", None)
+    metrics = holdfast(world.base / "root", "metrics").out
+    assert 'holdfast_setting_drift{gpu="0"' in metrics and 'holdfast_setting_wanted{gpu="0"' not in metrics
+
+
 # ---- changes by other programs ----------------------------------------------------
 
 

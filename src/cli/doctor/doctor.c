@@ -173,7 +173,7 @@ const struct command doctor_command = {
         .name = "doctor",
         .summary = "find what is wrong, and how to cure it",
         .description = "Checks the driver, the device nodes, the unit, the daemon, its socket, and each\n"
-                       "GPU. For each problem it shows the evidence, what cures it (mostly a command),\n"
+                       "GPU. For each problem it shows the evidence, what cures it (usually a command),\n"
                        "and the runbook. Notes are not counted as problems. It changes nothing and\n"
                        "opens no GPU. As root it sees more.",
         .examples = "  holdfast doctor\n"

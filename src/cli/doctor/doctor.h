@@ -4,7 +4,7 @@
 
 /*
  * Probes of `holdfast doctor`. Each looks for one kind of problem and gives one finding: a verdict, a sentence,
- * evidence, and what cures it, mostly a command. Probes open no GPU and change nothing.
+ * evidence, and what cures it, usually a command. Probes open no GPU and change nothing.
  *
  *      snapshot, service --> examination --> probe 1 .. n --> findings --> text or JSON
  */

@@ -195,13 +195,15 @@ static void apply_setting(struct applying *applying, enum setting setting, struc
 
 /* ---- all of them ---------------------------------------------------------------------------------------------- */
 
+/* A percentage that is left here has no value in the setting's unit: the GPU's maximum is unknown. */
 static json_t *outcome_json(enum setting setting, const struct outcome *outcome) {
         char wanted[SETTING_TEXT_SIZE], actual[SETTING_TEXT_SIZE];
         bool known = outcome->actual.is_set;
 
-        return json_pack("{s:s, s:s, s:i, s:o, s:o, s:b, s:b, s:o}", "name", setting_name(setting), "wanted",
-                         setting_format(setting, &outcome->wanted, wanted), "wanted_value", (int)outcome->wanted.high,
-                         "actual", known ? json_string(setting_format(setting, &outcome->actual, actual)) : json_null(),
+        return json_pack("{s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:o}", "name", setting_name(setting), "wanted",
+                         setting_format(setting, &outcome->wanted, wanted), "wanted_value",
+                         outcome->wanted.is_percent ? json_null() : json_integer(outcome->wanted.high), "actual",
+                         known ? json_string(setting_format(setting, &outcome->actual, actual)) : json_null(),
                          "actual_value", known ? json_integer(outcome->actual.high) : json_null(), "differs",
                          (int)outcome->differs, "applied", (int)outcome->applied, "reason",
                          report_json_text(outcome->reason));
