@@ -119,7 +119,7 @@ def test_the_collection_passes_its_linters(folder, tool, options, controller):
 
 
 def test_its_modules_are_written_in_python_3_6():
-    for module in (COLLECTION / "plugins/modules").glob("*.py"):
+    for module in (COLLECTION / "plugins").glob("module*/*.py"):
         ast.parse(module.read_text(), feature_version=(3, 6))
 
 
@@ -282,11 +282,17 @@ def test_an_upgrade_and_a_downgrade_tear_no_gpu_down(healthy, newer, current, pa
 # ---- other installations, and rollbacks ----------------------------------------
 
 
+def offer(node, *packages):
+    """Makes these packages the only ones in the node's repository."""
+    node.exec("rm", "-rf", "/srv/repository")
+    for file in packages:
+        node.put(file, f"/srv/repository/{file.name}")
+    node.exec("cd /srv/repository && apt-ftparchive packages . >Packages")
+    node.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n")
+
+
 def test_packages_are_installed_by_name_and_a_rollback_leaves_nothing(controller, fresh, packages):
-    for name in NAMES:
-        fresh.put(packages.file(name), f"/srv/repository/{packages.file(name).name}")
-    fresh.exec("cd /srv/repository && apt-ftparchive packages . >Packages")
-    fresh.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n")
+    offer(fresh, *map(packages.file, NAMES))
     fresh.exec("apt-get", "update")
     predicted = controller.apply("enable", [fresh], "--check")
     assert controller.apply("enable", [fresh]).changed(fresh) == predicted.changed(fresh) != []
@@ -478,15 +484,6 @@ def test_nvidias_rpm_is_replaced_by_packages_of_a_repository(controller, rpm_nod
     playbook.write_text(WITH_DNF)
     controller.apply(playbook, [node], persistence_replace_package=True, persistence_update_cache=True)
     assert program(node) == OURS and lab_rpms.has(node, "nvidia-driver-cuda")
-
-
-def offer(node, *packages):
-    """Makes these packages the only ones in the node's repository."""
-    node.exec("rm", "-rf", "/srv/repository")
-    for file in packages:
-        node.put(file, f"/srv/repository/{file.name}")
-    node.exec("cd /srv/repository && apt-ftparchive packages . >Packages")
-    node.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n")
 
 
 def test_nvidias_deb_is_restored_without_touching_the_driver_that_requires_it(controller, fresh, packages, current):

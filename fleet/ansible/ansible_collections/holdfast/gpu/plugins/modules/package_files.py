@@ -45,19 +45,18 @@ packages:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.holdfast.gpu.plugins.module_utils import packages
 
+# What conflicts is removed without a question: the administrator has decided by naming these files for these nodes.
 DEB = {
     "in_file": ["dpkg-deb", "--show", "--showformat=${Package} ${Version}"],
-    "installed": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}"],
-    # apt-get and dnf ask no questions and remove what conflicts: the administrator has decided by naming these files for
-    # these nodes.
-    "install": ["apt-get", "install", "--yes", "--allow-downgrades", "--no-install-recommends",
-                "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"],
+    "state": packages.DEB_STATE,
+    "install": packages.APT_INSTALL + ["--allow-downgrades"],
 }
 RPM = {
     "in_file": ["rpm", "--query", "--queryformat=%{NAME} %{EVR}", "--package"],
-    "installed": ["rpm", "--query", "--queryformat=installed %{EVR}"],
-    "install": ["dnf", "--assumeyes", "--allowerasing", "--setopt=install_weak_deps=False", "install"],
+    "state": packages.RPM_STATE,
+    "install": packages.DNF_INSTALL,
 }
 
 
@@ -79,9 +78,8 @@ def read_file(module, tools, path):
 
 def read_installed(module, tools, name):
     """Returns the installed version of a package, or None."""
-    status, out, _ = module.run_command(tools["installed"] + [name])
-    words = out.split()
-    return words[1] if status == 0 and len(words) == 2 and words[0] == "installed" else None
+    versions = [version for state, version in packages.states_of(module, tools["state"], name) if state == "installed"]
+    return versions[0] if versions else None
 
 
 def installed_of(module, tools, names):
@@ -93,9 +91,8 @@ def as_lines(versions):
 
 
 def install(module, tools, paths, wanted):
-    environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     command = tools["install"] + paths
-    status, out, errors = module.run_command(command, environ_update=environment)
+    status, out, errors = module.run_command(command, environ_update=packages.ENVIRONMENT)
     if status != 0:
         module.fail_json(msg="{0} failed: {1}".format(command[0], (errors or out).strip()[-2000:]), stdout=out)
     now = installed_of(module, tools, wanted)

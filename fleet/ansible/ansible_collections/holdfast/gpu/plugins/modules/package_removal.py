@@ -56,49 +56,39 @@ removed:
 import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.holdfast.gpu.plugins.module_utils import packages
 
 DEB = {
-    "state": ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}\n"],
-    "update": ["apt-get", "--option=DPkg::Lock::Timeout=60", "update"],
-    "simulate": ["apt-get", "install", "--simulate", "--no-install-recommends"],
-    # As ansible.builtin.apt does, wait for another apt, and keep changed configuration files.
-    "install": ["apt-get", "install", "--yes", "--no-install-recommends", "--option=DPkg::Lock::Timeout=60",
-                "--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"],
+    "state": packages.DEB_STATE,
+    "update": ["apt-get", packages.APT_LOCK, "update"],
+    "simulate": packages.APT_INSTALL + ["--simulate"],
+    "install": packages.APT_INSTALL,
     "test": ["dpkg", "--no-act", "--remove"],
     "remove": ["dpkg", "--remove"],
 }
 RPM = {
-    "state": ["rpm", "--query", "--queryformat=installed %{EVR}\n"],
+    "state": packages.RPM_STATE,
     "update": ["dnf", "makecache"],
-    "simulate": ["dnf", "--assumeno", "--allowerasing", "--setopt=install_weak_deps=False", "install"],
-    "install": ["dnf", "--assumeyes", "--allowerasing", "--setopt=install_weak_deps=False", "install"],
+    "simulate": ["--assumeno" if word == "--assumeyes" else word for word in packages.DNF_INSTALL],
+    "install": packages.DNF_INSTALL,
     "test": ["rpm", "--erase", "--test"],
     "remove": ["rpm", "--erase"],
 }
-ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 # Finds changes of installed packages: apt-get prints the installed version in brackets.
 APT_CHANGE = re.compile(r"^(?:Inst (?=\S+ \[)|Remv )([^\s:]+)", re.MULTILINE)
 DNF_SECTIONS = ("Upgrading:", "Downgrading:", "Removing:", "Removing dependent packages:")
 
 
-def states_of(module, tools, name):
-    """Returns [state, version] of each installed architecture of a package."""
-    if not module.get_bin_path(tools["state"][0]):
-        return []
-    status, out, _ = module.run_command(tools["state"] + [name])
-    return [line.split() for line in out.splitlines()] if status == 0 else []
-
-
 def find_present(module, tools, names):
     """Returns the packages that have files on this node, also those that are not installed completely."""
     return [name for name in names
-            if any(state[0] not in ("not-installed", "config-files") for state in states_of(module, tools, name))]
+            if any(state[0] not in ("not-installed", "config-files") for state in packages.states_of(module, tools["state"], name))]
 
 
 def is_complete(module, tools, wanted):
     """wanted: a name, for apt-get perhaps with =VERSION."""
     name, _, version = wanted.partition("=")
-    return any(state[0] == "installed" and version in ("", state[1]) for state in states_of(module, tools, name))
+    return any(state[0] == "installed" and version in ("", state[1]) for state in packages.states_of(module, tools["state"], name))
 
 
 def choose_tools(module, names):
@@ -110,7 +100,7 @@ def choose_tools(module, names):
 
 
 def run(module, command, advice=""):
-    status, out, errors = module.run_command(command, environ_update=ENVIRONMENT)
+    status, out, errors = module.run_command(command, environ_update=packages.ENVIRONMENT)
     if status != 0:
         module.fail_json(msg="{0} failed: {1}{2}".format(command[0], (errors or out).strip()[-2000:], advice), stdout=out)
 
@@ -129,7 +119,7 @@ def dnf_changes(text):
 
 def install(module, tools, wanted, names):
     """Installs the packages unless this changes an installed package other than `names`."""
-    _, out, _ = module.run_command(tools["simulate"] + wanted, environ_update=ENVIRONMENT)
+    _, out, _ = module.run_command(tools["simulate"] + wanted, environ_update=packages.ENVIRONMENT)
     changes = APT_CHANGE.findall(out) if tools is DEB else dnf_changes(out)
     others = sorted(set(changes) - set(names))
     if others:
